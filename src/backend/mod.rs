@@ -1,0 +1,123 @@
+//! Who runs the workers. A backend answers two questions for a worker type, which instances there are and whether it
+//! can make it exactly N, and says by itself when something changed. It decides nothing.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use serde::Serialize;
+
+use crate::model::{Timestamp, WorkerId, WorkerType};
+
+/// How far along an instance is, as its backend sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Asked for, or running without the backend vouching for readiness: its heartbeat decides.
+    Running,
+    /// The backend itself vouches that it is ready.
+    Ready,
+    /// Asked to leave.
+    Draining,
+}
+
+/// One worker as its backend sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Instance {
+    /// Matches its heartbeat and its consumer name.
+    pub id: WorkerId,
+    /// How far along it is.
+    pub phase: Phase,
+    /// When it was asked for.
+    pub started_at: Timestamp,
+}
+
+/// A worker that ended without being asked to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Exit {
+    /// Rises by one with every exit of this worker type: who has seen up to N looks at those above.
+    pub seq: u64,
+    /// Which worker.
+    pub id: WorkerId,
+    /// When.
+    pub at: Timestamp,
+    /// How long it had lived.
+    pub lived: Duration,
+    /// Whether it reported success (exit code 0).
+    pub success: bool,
+    /// For people: `exit code 1`, `signal 9 (SIGKILL)`.
+    pub detail: String,
+}
+
+/// All workers of a type.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Pool {
+    /// Those that exist, draining ones included.
+    pub instances: Vec<Instance>,
+    /// The last few that ended by themselves, oldest first.
+    pub exits: Vec<Exit>,
+}
+
+/// What to make true.
+///
+/// The target is absolute: with `live` = instances neither draining nor in `retire`, a backend starts
+/// `target - live` more (none if negative) and lets go exactly those in `retire`. Asking twice changes nothing more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScaleRequest {
+    /// Whose pool.
+    pub worker_type: WorkerType,
+    /// Workers wanted, draining ones not counted.
+    pub target: u32,
+    /// Workers to let go, in order. One that is gone already is no error.
+    pub retire: Vec<WorkerId>,
+    /// How long those may take to finish their jobs.
+    pub drain_timeout: Duration,
+}
+
+/// What was done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ScaleReport {
+    /// Workers started.
+    pub started: Vec<WorkerId>,
+    /// Workers asked to leave.
+    pub retired: Vec<WorkerId>,
+}
+
+/// What to do about a backend's error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// May go away by itself: try again with backoff.
+    Retryable,
+    /// Someone must change something: try again rarely, say so loudly.
+    Permanent,
+}
+
+/// A backend could not do (all of) what it was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct BackendError {
+    /// What to do about it.
+    pub kind: ErrorKind,
+    /// Names the thing and the cure.
+    pub message: String,
+    /// What was done before it failed.
+    pub done: ScaleReport,
+}
+
+/// Runs workers. Implementations are shared by all worker types and must not let one stall another.
+#[async_trait]
+pub trait ScalingBackend: Send + Sync + 'static {
+    /// Its name in logs and metric labels.
+    fn name(&self) -> &'static str;
+
+    /// The workers of a type. An error means "not known", never "none".
+    async fn observe(&self, worker_type: &WorkerType) -> Result<Pool, BackendError>;
+
+    /// Makes the request true, or says how far it got.
+    async fn scale(&self, request: ScaleRequest) -> Result<ScaleReport, BackendError>;
+
+    /// Ends the backend: drains its workers if `drain`, waits until they are gone, and releases what it holds.
+    async fn shutdown(&self, drain: bool);
+}
+
+/// Called by a backend when the workers of a type changed by themselves.
+pub type OnChange = Arc<dyn Fn(&WorkerType) + Send + Sync>;

@@ -1,0 +1,383 @@
+//! The settings as the rest of the program sees them: typed, defaulted, validated. One struct per TOML table, and the
+//! field docs are the reference: `swarm config schema` is generated from them.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use schemars::JsonSchema;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use crate::model::keys;
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Redis to watch: `redis://` or `rediss://` (TLS), `user:password@`, `/N` for the database number.
+    #[serde(serialize_with = "redacted_url")]
+    #[schemars(with = "String")]
+    pub redis_url: SecretString,
+    /// File that holds the Redis URL, for secrets mounted as files. Wins over `redis_url`.
+    pub redis_url_file: Option<PathBuf>,
+    /// Who runs the workers.
+    pub orchestrator: Orchestrator,
+    /// How the scaler evaluates.
+    pub scaler: ScalerSettings,
+    /// Where hints come from.
+    pub signals: SignalSettings,
+    /// The HTTP server for metrics, health and status.
+    pub http: HttpSettings,
+    /// The pools, by name.
+    pub worker_types: BTreeMap<String, WorkerTypeSettings>,
+}
+
+/// Serializes a Redis URL with its password masked.
+fn redacted_url<S: serde::Serializer>(url: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
+    use secrecy::ExposeSecret;
+    let shown = match url::Url::parse(url.expose_secret()) {
+        Ok(mut parsed) => {
+            if parsed.password().is_some() {
+                let _ = parsed.set_password(Some("***"));
+            }
+            parsed.to_string()
+        }
+        Err(_) => "***".to_owned(),
+    };
+    serializer.serialize_str(&shown)
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            redis_url: SecretString::from("redis://localhost:6379/0"),
+            redis_url_file: None,
+            orchestrator: Orchestrator::default(),
+            scaler: ScalerSettings::default(),
+            signals: SignalSettings::default(),
+            http: HttpSettings::default(),
+            worker_types: BTreeMap::new(),
+        }
+    }
+}
+
+/// Who runs the workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Orchestrator {
+    /// Child processes of the scaler on this machine.
+    #[default]
+    Process,
+    /// Containers through the Docker API.
+    #[serde(alias = "docker-api", alias = "docker-compose")]
+    Docker,
+    /// A Deployment or StatefulSet.
+    Kubernetes,
+    /// Fly.io machines.
+    Fly,
+}
+
+impl Orchestrator {
+    /// The name in configuration and metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Docker => "docker",
+            Self::Kubernetes => "kubernetes",
+            Self::Fly => "fly",
+        }
+    }
+}
+
+/// `[scaler]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScalerSettings {
+    /// After an evaluation, the shortest time to the next one of the same worker type, in milliseconds.
+    #[schemars(range(max = 60_000))]
+    pub debounce_ms: u64,
+    /// Seconds between reconciliations of every queue.
+    #[schemars(range(min = 1, max = 86_400))]
+    pub sweep_interval_seconds: u64,
+    /// Milliseconds after which a Redis reply counts as failed.
+    #[schemars(range(min = 10, max = 60_000))]
+    pub redis_timeout_ms: u64,
+    /// Entries kept in `scaling:events`.
+    #[schemars(range(min = 1))]
+    pub events_max_len: u64,
+    /// What happens to the workers when the scaler is stopped. Processes are always drained.
+    pub on_shutdown: OnShutdown,
+    /// Decide, log and show, never act.
+    pub dry_run: bool,
+}
+
+impl Default for ScalerSettings {
+    fn default() -> Self {
+        Self {
+            debounce_ms: 50,
+            sweep_interval_seconds: 30,
+            redis_timeout_ms: 1_000,
+            events_max_len: 1_000,
+            on_shutdown: OnShutdown::default(),
+            dry_run: false,
+        }
+    }
+}
+
+impl ScalerSettings {
+    /// `debounce_ms` as a duration.
+    pub fn debounce(&self) -> Duration {
+        Duration::from_millis(self.debounce_ms)
+    }
+
+    /// `sweep_interval_seconds` as a duration.
+    pub fn sweep_interval(&self) -> Duration {
+        Duration::from_secs(self.sweep_interval_seconds)
+    }
+
+    /// `redis_timeout_ms` as a duration.
+    pub fn redis_timeout(&self) -> Duration {
+        Duration::from_millis(self.redis_timeout_ms)
+    }
+}
+
+/// What happens to the workers when the scaler is stopped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnShutdown {
+    /// They go on; the next scaler takes them over.
+    #[default]
+    Leave,
+    /// They finish their jobs and leave.
+    Drain,
+}
+
+/// Whether a signal source is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Switch {
+    /// If the server allows it, or nothing better is there.
+    #[default]
+    Auto,
+    /// Always; a server that refuses is an error shown in `/readyz`.
+    On,
+    /// Never.
+    Off,
+}
+
+/// `[signals]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SignalSettings {
+    /// Keyspace notifications of the configured keys. `auto`: if the server's `notify-keyspace-events` allows it or may
+    /// be extended.
+    pub keyspace: Switch,
+    /// Pub/sub channel whose messages name the key that was written. `""` turns it off.
+    pub channel: String,
+    /// Client-side-caching invalidations. `auto`: when keyspace notifications can't be had.
+    pub tracking: Switch,
+}
+
+impl Default for SignalSettings {
+    fn default() -> Self {
+        Self { keyspace: Switch::Auto, channel: keys::PUBLISHED_CHANNEL.to_owned(), tracking: Switch::Auto }
+    }
+}
+
+/// `[http]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpSettings {
+    /// Address and port to listen on; port 0 takes a free one. `""` turns the server off.
+    pub listen: String,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:9000".to_owned() }
+    }
+}
+
+/// `[worker_types.NAME]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct WorkerTypeSettings {
+    /// Redis key of its queue. Default: `{type}:jobs`.
+    pub job_queue: Option<String>,
+    /// Consumer group on the queue. Default: the type's name.
+    pub group: Option<String>,
+    /// What the key holds.
+    pub kind: QueueKind,
+    /// `false`: left alone entirely.
+    pub enabled: bool,
+    /// How many workers there should be.
+    pub scaling: ScalingSettings,
+    /// How to run it with `orchestrator = "process"`.
+    pub process: ProcessSettings,
+    /// How its own workers behave (`swarm worker`).
+    pub worker: WorkerSettings,
+}
+
+impl Default for WorkerTypeSettings {
+    fn default() -> Self {
+        Self {
+            job_queue: None,
+            group: None,
+            kind: QueueKind::default(),
+            enabled: true,
+            scaling: ScalingSettings::default(),
+            process: ProcessSettings::default(),
+            worker: WorkerSettings::default(),
+        }
+    }
+}
+
+impl WorkerTypeSettings {
+    /// The key of its queue.
+    pub fn queue(&self, name: &str) -> String {
+        self.job_queue.clone().unwrap_or_else(|| format!("{name}:jobs"))
+    }
+
+    /// Its consumer group.
+    pub fn group(&self, name: &str) -> String {
+        self.group.clone().unwrap_or_else(|| name.to_owned())
+    }
+}
+
+/// What a queue's key holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum QueueKind {
+    /// A stream read through a consumer group.
+    #[default]
+    Stream,
+    /// A list whose length is the backlog.
+    List,
+}
+
+/// `[worker_types.NAME.scaling]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScalingSettings {
+    /// How a backlog becomes a number of workers.
+    pub strategy: Strategy,
+    /// Never fewer workers than this.
+    pub min_workers: u32,
+    /// Never more workers than this.
+    #[schemars(range(max = 10_000))]
+    pub max_workers: u32,
+    /// `threshold`, `step`: from this depth on, more workers; also the jobs one worker is asked to cover.
+    #[schemars(range(min = 1))]
+    pub scale_up_threshold: u64,
+    /// `threshold`, `step`: at this depth or less, fewer workers. Must be less than `scale_up_threshold`.
+    pub scale_down_threshold: u64,
+    /// Seconds since the last change in either direction before workers are let go; for `step` also between steps up.
+    pub cooldown_seconds: u64,
+    /// With no worker running, this depth starts the first one, whatever `scale_up_threshold` says.
+    #[schemars(range(min = 1))]
+    pub activation_threshold: u64,
+    /// `step`: workers added or removed at once.
+    #[schemars(range(min = 1))]
+    pub step: u32,
+    /// `backlog`: unfinished jobs per worker.
+    #[schemars(range(min = 1))]
+    pub jobs_per_worker: u64,
+    /// `backlog`: scale-down follows the highest wish of the last so many seconds.
+    pub stabilization_window_seconds: u64,
+    /// Seconds a starting worker counts as capacity; not ready by then, it is replaced.
+    #[schemars(range(min = 1))]
+    pub start_grace_seconds: u64,
+    /// Seconds a worker may take to finish its jobs when asked to leave; then it is stopped hard.
+    pub drain_timeout_seconds: u64,
+}
+
+impl Default for ScalingSettings {
+    fn default() -> Self {
+        Self {
+            strategy: Strategy::default(),
+            min_workers: 0,
+            max_workers: 10,
+            scale_up_threshold: 5,
+            scale_down_threshold: 0,
+            cooldown_seconds: 60,
+            activation_threshold: 1,
+            step: 1,
+            jobs_per_worker: 5,
+            stabilization_window_seconds: 60,
+            start_grace_seconds: 60,
+            drain_timeout_seconds: 300,
+        }
+    }
+}
+
+impl ScalingSettings {
+    /// `cooldown_seconds` as a duration.
+    pub fn cooldown(&self) -> Duration {
+        Duration::from_secs(self.cooldown_seconds)
+    }
+
+    /// `stabilization_window_seconds` as a duration.
+    pub fn stabilization_window(&self) -> Duration {
+        Duration::from_secs(self.stabilization_window_seconds)
+    }
+
+    /// `start_grace_seconds` as a duration.
+    pub fn start_grace(&self) -> Duration {
+        Duration::from_secs(self.start_grace_seconds)
+    }
+
+    /// `drain_timeout_seconds` as a duration.
+    pub fn drain_timeout(&self) -> Duration {
+        Duration::from_secs(self.drain_timeout_seconds)
+    }
+}
+
+/// How a backlog becomes a number of workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// `ceil(depth / scale_up_threshold)` from `scale_up_threshold` on; back down at `scale_down_threshold`.
+    #[default]
+    Threshold,
+    /// As `threshold`, by `step` workers at a time.
+    Step,
+    /// `ceil(depth / jobs_per_worker)`, always.
+    Backlog,
+}
+
+/// `[worker_types.NAME.process]`
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProcessSettings {
+    /// Program and arguments of one worker. A first word `swarm` that names no path is this very binary. Gets
+    /// `SWARM_WORKER_ID`, `SWARM_WORKER_TYPE` and `REDIS_URL` in its environment. Default: `swarm worker --type TYPE`.
+    pub command: Vec<String>,
+    /// More environment variables.
+    pub environment: BTreeMap<String, String>,
+    /// Working directory. Default: the scaler's.
+    pub directory: Option<PathBuf>,
+}
+
+/// `[worker_types.NAME.worker]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct WorkerSettings {
+    /// Jobs one worker does at the same time.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub concurrency: u32,
+    /// Seconds between heartbeats; a worker silent for three of them counts as gone.
+    #[schemars(range(min = 1, max = 3_600))]
+    pub heartbeat_seconds: u64,
+}
+
+impl Default for WorkerSettings {
+    fn default() -> Self {
+        Self { concurrency: 1, heartbeat_seconds: 5 }
+    }
+}
+
+impl WorkerSettings {
+    /// `heartbeat_seconds` as a duration.
+    pub fn heartbeat_interval(&self) -> Duration {
+        Duration::from_secs(self.heartbeat_seconds)
+    }
+}

@@ -1,0 +1,5 @@
+//! `swarm` runs job workers where and when they are needed.
+
+pub mod backend;
+pub mod config;
+pub mod model;
