@@ -1,6 +1,8 @@
 //! The vocabulary every other module shares: names, counts, times, what was observed, and the Redis keys
 //! that other programs rely on. Holds no logic beyond small derivations and does no I/O.
 
+pub mod snapshot;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
