@@ -1,0 +1,386 @@
+//! The task that owns the probe connection: batches requests into pipelines, keeps a bounded number of them under way,
+//! hears the invalidations that its own reads armed, and reconnects.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use redis::{Pipeline, PushInfo, PushKind, RedisError, Value, aio::MultiplexedConnection};
+use tokio::{
+    sync::{Notify, mpsc, oneshot, watch},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Answer, Heartbeat, QueueSpec, command,
+    interpret::{self, ConsumerPending, LagMemory, Sight, StreamId},
+};
+use crate::{
+    connection::{RedisTarget, backoff},
+    model::{Demand, Reading, Source, snapshot::SourceState},
+    signal::{Directory, SourceBoard, Subscriptions},
+    telemetry::{RedisReachable, RedisUnreachable, SignalsReceived},
+};
+
+/// Queues in one pipeline. Large enough to make a sweep a hundred round trips per ten thousand queues, small enough
+/// that a probe which comes in during a sweep does not wait long behind it.
+const BATCH: usize = 128;
+
+/// Pipelines under way at once: one being answered, one being sent, and room for latency.
+const IN_FLIGHT: usize = 4;
+
+/// Requests that wait to be batched; beyond it actors wait.
+const WAITING: usize = 1_024;
+
+/// Entries counted when Redis can't tell the lag. Bounds the cost of a probe; a larger backlog is bounded from above by
+/// the stream's length.
+const COUNT_LIMIT: u64 = 1_000;
+
+/// The longest pause between attempts to connect, and how long a connection must have lasted for the pauses to start small again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How often an idle connection is checked: bounds how long a dead server goes unnoticed between sweeps.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// One question.
+#[derive(Debug)]
+pub struct Request {
+    /// Which queue, by index into the specs the prober was made with.
+    pub index: u32,
+    /// Heartbeat keys to read along with it.
+    pub heartbeats: Vec<String>,
+}
+
+struct Asked {
+    request: Request,
+    reply: oneshot::Sender<Answer>,
+}
+
+/// Asks a running [`Prober`].
+#[derive(Clone, Debug)]
+pub struct ProberHandle {
+    requests: mpsc::Sender<Asked>,
+    redis_error: watch::Receiver<Option<String>>,
+}
+
+impl std::fmt::Debug for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.request.fmt(f)
+    }
+}
+
+impl ProberHandle {
+    /// Reads one queue. Always answers, within about two response time-outs: without Redis by saying so.
+    pub async fn ask(&self, request: Request) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        if self.requests.send(Asked { request, reply }).await.is_err() {
+            return Answer::failed("the prober has stopped");
+        }
+        answer.await.unwrap_or_else(|_| Answer::failed("the connection to redis was lost"))
+    }
+
+    /// Why Redis can't be asked; `None` while it can.
+    pub fn redis_error(&self) -> Option<String> {
+        self.redis_error.borrow().clone()
+    }
+}
+
+/// Owns the probe connection.
+#[derive(Debug)]
+pub struct Prober {
+    target: Arc<RedisTarget>,
+    specs: Vec<QueueSpec>,
+    memories: Vec<LagMemory>,
+    directory: Arc<Directory>,
+    board: Arc<SourceBoard>,
+    plan: watch::Receiver<Option<Subscriptions>>,
+    requests: mpsc::Receiver<Asked>,
+    redis_error: watch::Sender<Option<String>>,
+}
+
+/// A pipeline's outcome with what is needed to answer.
+struct Batch {
+    asked: Vec<Asked>,
+    armed: bool,
+    replies: Result<Vec<Value>, RedisError>,
+}
+
+/// A probe whose lag has to be counted.
+struct Uncounted {
+    asked: Asked,
+    after: StreamId,
+    reported: Option<u64>,
+    length: u64,
+    demand: Demand,
+    consumers: Vec<ConsumerPending>,
+    heartbeats: Reading<Vec<Option<Heartbeat>>>,
+}
+
+/// Counts under way, with their outcome.
+struct Counts {
+    uncounted: Vec<Uncounted>,
+    replies: Result<Vec<Value>, RedisError>,
+}
+
+enum Done {
+    Batch(Batch),
+    Counts(Counts),
+}
+
+type Running = FuturesUnordered<futures_util::future::BoxFuture<'static, Done>>;
+
+impl Prober {
+    /// A prober and its handle. `specs` and the directory share their indices.
+    pub fn new(
+        target: Arc<RedisTarget>,
+        specs: Vec<QueueSpec>,
+        directory: Arc<Directory>,
+        board: Arc<SourceBoard>,
+        plan: watch::Receiver<Option<Subscriptions>>,
+    ) -> (Self, ProberHandle) {
+        let (sender, requests) = mpsc::channel(WAITING);
+        let (redis_error, errors) = watch::channel(Some("not connected yet".to_owned()));
+        let memories = vec![LagMemory::default(); specs.len()];
+        let handle = ProberHandle { requests: sender, redis_error: errors };
+        (Self { target, specs, memories, directory, board, plan, requests, redis_error }, handle)
+    }
+
+    /// Runs until cancelled.
+    pub async fn run(mut self, cancel: CancellationToken) {
+        let mut pauses = backoff();
+        loop {
+            let connected_at = Instant::now();
+            let error = match cancel.run_until_cancelled(self.session()).await {
+                None => return,
+                Some(Ok(never)) => match never {},
+                Some(Err(error)) => error,
+            };
+            self.report_unreachable(&error);
+            if connected_at.elapsed() > LONGEST_PAUSE {
+                pauses = backoff();
+            }
+            let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
+            if cancel.run_until_cancelled(self.refuse_for(pause, &error)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    fn report_unreachable(&self, error: &str) {
+        let news = self.redis_error.send_if_modified(|current| {
+            let news = current.as_deref() != Some(error);
+            *current = Some(error.to_owned());
+            news
+        });
+        if news {
+            RedisUnreachable { error }.emit();
+        }
+        if self.plan.borrow().is_some_and(|plan| plan.tracking) {
+            self.board.set(Source::Tracking, SourceState::Down, error);
+        }
+    }
+
+    /// Answers everything with the error for that long: nobody waits for a server that is not there.
+    async fn refuse_for(&mut self, pause: Duration, error: &str) {
+        let end = tokio::time::sleep(pause);
+        tokio::pin!(end);
+        loop {
+            tokio::select! {
+                () = &mut end => return,
+                Some(asked) = self.requests.recv() => { let _ = asked.reply.send(Answer::failed(error)); }
+            }
+        }
+    }
+
+    /// One connection, from connect to failure.
+    async fn session(&mut self) -> Result<std::convert::Infallible, String> {
+        let disconnected = Arc::new(Notify::new());
+        let handler = push_handler(self.directory.clone(), disconnected.clone());
+        let mut connection = self.target.connect_with_push(handler).await.map_err(|error| error.to_string())?;
+        self.plan.mark_unchanged();
+        let mut armed = self.arm(&mut connection).await?;
+        self.redis_error.send_replace(None);
+        RedisReachable { target: &self.target.display() }.emit();
+        self.directory.post_all(Source::Resync);
+
+        let mut running = Running::new();
+        let mut check = tokio::time::interval_at(Instant::now() + CHECK_INTERVAL, CHECK_INTERVAL);
+        let mut waiting = Vec::with_capacity(BATCH);
+        loop {
+            tokio::select! {
+                () = disconnected.notified() => return Err("redis closed the connection".to_owned()),
+                Some(done) = running.next() => self.finish(done, &connection, &mut running)?,
+                _ = self.requests.recv_many(&mut waiting, BATCH), if running.len() < IN_FLIGHT => {
+                    running.push(Box::pin(self.send(std::mem::take(&mut waiting), connection.clone(), armed)));
+                }
+                Ok(()) = self.plan.changed() => {
+                    armed = self.arm(&mut connection).await?;
+                    self.directory.post_all(Source::Resync);
+                }
+                _ = check.tick() => {
+                    redis::cmd("PING").exec_async(&mut connection).await.map_err(|error| error.to_string())?;
+                }
+            }
+        }
+    }
+
+    /// Turns invalidations on or off as planned. Returns whether probes are to arm them.
+    async fn arm(&self, connection: &mut MultiplexedConnection) -> Result<bool, String> {
+        let planned = *self.plan.borrow();
+        let mut tracking = redis::cmd("CLIENT");
+        tracking.arg("TRACKING");
+        match planned {
+            Some(Subscriptions { tracking: true, .. }) => tracking.arg("ON").arg("OPTIN"),
+            _ => tracking.arg("OFF"),
+        };
+        let outcome = tracking.exec_async(connection).await;
+        match (planned, outcome) {
+            (Some(plan), Err(error)) if plan.tracking && !is_broken(&error) => {
+                let why = format!("CLIENT TRACKING is refused: {error}; give the ACL user +client|tracking +client|caching");
+                self.board.set(Source::Tracking, SourceState::Down, why);
+                Ok(false)
+            }
+            (_, Err(error)) if is_broken(&error) => Err(error.to_string()),
+            (Some(plan), Ok(())) if plan.tracking => {
+                self.board.set(Source::Tracking, SourceState::Up, "armed by each probe");
+                Ok(true)
+            }
+            (Some(plan), _) => {
+                let why = if plan.keyspace { "not needed beside keyspace notifications" } else { "turned off by signals.tracking" };
+                self.board.set(Source::Tracking, SourceState::Off, why);
+                Ok(false)
+            }
+            (None, _) => Ok(false),
+        }
+    }
+
+    /// Sends one pipeline for all of `asked`.
+    fn send(
+        &self,
+        asked: Vec<Asked>,
+        mut connection: MultiplexedConnection,
+        armed: bool,
+    ) -> impl Future<Output = Done> + Send + use<> {
+        let mut pipeline = Pipeline::with_capacity(asked.len() * 4);
+        for asked in &asked {
+            command::add(&mut pipeline, self.spec(asked), &asked.request.heartbeats, armed);
+        }
+        async move {
+            let replies = connection.send_packed_commands(&pipeline, 0, pipeline.len()).await;
+            Done::Batch(Batch { asked, armed, replies })
+        }
+    }
+
+    fn spec(&self, asked: &Asked) -> &QueueSpec {
+        &self.specs[asked.request.index as usize]
+    }
+
+    /// Answers what can be answered; an error means that the connection is of no more use.
+    fn finish(&mut self, done: Done, connection: &MultiplexedConnection, running: &mut Running) -> Result<(), String> {
+        match done {
+            Done::Batch(Batch { asked, replies: Err(error), .. }) => {
+                let error = describe(&error, &self.target);
+                for asked in asked {
+                    let _ = asked.reply.send(Answer::failed(&error));
+                }
+                Err(error)
+            }
+            Done::Batch(Batch { asked, armed, replies: Ok(replies) }) => {
+                let uncounted = self.answer(asked, armed, replies);
+                if !uncounted.is_empty() {
+                    running.push(Box::pin(self.count(uncounted, connection.clone())));
+                }
+                Ok(())
+            }
+            Done::Counts(Counts { uncounted, replies }) => {
+                let failure = replies.as_ref().err().map(|error| describe(error, &self.target));
+                let mut replies = replies.unwrap_or_default().into_iter();
+                for one in uncounted {
+                    let backlog = match (replies.next(), &failure) {
+                        (Some(value), _) => command::counted(value),
+                        (None, failure) => Err(failure.clone().unwrap_or_else(|| "no reply to XRANGE".to_owned())),
+                    };
+                    let memory = &mut self.memories[one.asked.request.index as usize];
+                    let demand =
+                        interpret::complete(backlog, COUNT_LIMIT, one.reported, one.length, one.demand, memory);
+                    let answer = Answer { demand, consumers: one.consumers, heartbeats: one.heartbeats };
+                    let _ = one.asked.reply.send(answer);
+                }
+                failure.map_or(Ok(()), Err)
+            }
+        }
+    }
+
+    /// Answers a batch; returns those whose lag has to be counted first.
+    fn answer(&mut self, asked: Vec<Asked>, armed: bool, replies: Vec<Value>) -> Vec<Uncounted> {
+        let mut replies = replies.into_iter();
+        let mut uncounted = Vec::new();
+        for asked in asked {
+            let index = asked.request.index as usize;
+            let spec = &self.specs[index];
+            let (raw, heartbeats) = command::take(&mut replies, spec, asked.request.heartbeats.len(), armed);
+            let heartbeats = heartbeats.map_or_else(Reading::Failed, Reading::Known);
+            match interpret::look(raw, &spec.key, &mut self.memories[index]) {
+                Sight::Clear(demand, consumers) => {
+                    let _ = asked.reply.send(Answer { demand, consumers, heartbeats });
+                }
+                Sight::Count { after, reported, length, demand, consumers } => {
+                    uncounted.push(Uncounted { asked, after, reported, length, demand, consumers, heartbeats });
+                }
+            }
+        }
+        uncounted
+    }
+
+    fn count(
+        &self,
+        uncounted: Vec<Uncounted>,
+        mut connection: MultiplexedConnection,
+    ) -> impl Future<Output = Done> + Send + use<> {
+        let mut pipeline = Pipeline::with_capacity(uncounted.len());
+        for one in &uncounted {
+            command::add_count(&mut pipeline, self.spec(&one.asked), one.after, COUNT_LIMIT);
+        }
+        async move {
+            let replies = connection.send_packed_commands(&pipeline, 0, pipeline.len()).await;
+            Done::Counts(Counts { uncounted, replies })
+        }
+    }
+}
+
+/// Hears invalidations: a key, or nothing at all after FLUSHALL.
+fn push_handler(
+    directory: Arc<Directory>,
+    disconnected: Arc<Notify>,
+) -> impl Fn(PushInfo) -> Result<(), std::convert::Infallible> + Send + Sync + 'static {
+    move |push| {
+        match push.kind {
+            PushKind::Invalidate => match push.data.first() {
+                Some(Value::Array(keys)) => {
+                    for key in keys {
+                        if let Value::BulkString(key) = key {
+                            directory.fed_by(key).iter().for_each(|&index| directory.post(index, Source::Tracking));
+                            SignalsReceived { source: Source::Tracking, count: 1 }.emit();
+                        }
+                    }
+                }
+                _ => directory.post_all(Source::Resync),
+            },
+            PushKind::Disconnection => disconnected.notify_one(),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn is_broken(error: &RedisError) -> bool {
+    error.is_io_error() || error.is_unrecoverable_error() || error.is_timeout()
+}
+
+fn describe(error: &RedisError, target: &RedisTarget) -> String {
+    if error.is_timeout() {
+        format!("redis at {} did not answer within scaler.redis_timeout_ms", target.display())
+    } else {
+        format!("redis at {}: {error}", target.display())
+    }
+}

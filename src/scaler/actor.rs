@@ -1,0 +1,418 @@
+//! The state machine of one worker type: inputs in, effects out. No clock, no I/O, no locks.
+//!
+//! At most one effect is under way. A signal during it is kept and leads to one more evaluation afterwards. After an
+//! evaluation the next one comes no sooner than the debounce; that deadline is set by the evaluation and never moved by
+//! signals, so a busy queue can't starve itself.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    backend::{BackendError, ErrorKind, ScaleReport, ScaleRequest},
+    config::ScalingSettings,
+    model::{
+        Demand, Reading, Source, Timestamp, WorkerId, WorkerType,
+        snapshot::{Action, Change, Reaction, TypeSnapshot},
+    },
+    policy::{Decision, Failures, History, Observation, Reason, decide},
+    scaler::roster::Census,
+    signal::Signals,
+};
+
+/// What the actor is told.
+#[derive(Debug)]
+pub enum Input {
+    /// Hints came in.
+    Signals(Signals),
+    /// The time that [`Actor::next_wake`] named has come.
+    Tick,
+    /// The observation asked for.
+    Observed(Box<Observed>),
+    /// The outcome of the scaling asked for.
+    Scaled(Box<Scaled>),
+}
+
+/// One observation.
+#[derive(Debug)]
+pub struct Observed {
+    /// Unfinished work.
+    pub demand: Demand,
+    /// The pool, or why it can't be told.
+    pub census: Result<Census, String>,
+}
+
+/// How scaling went.
+#[derive(Debug)]
+pub struct Scaled {
+    /// What the backend did or why not.
+    pub outcome: Result<ScaleReport, BackendError>,
+    /// From the first signal until the backend answered.
+    pub elapsed: Duration,
+}
+
+/// What the actor wants done.
+#[derive(Debug, PartialEq)]
+pub enum Effect {
+    /// Observe and come back with [`Input::Observed`].
+    Observe,
+    /// Ask the backend and come back with [`Input::Scaled`].
+    Scale(ScaleRequest, Signals),
+    /// Write one record of a change that was carried out or failed.
+    Record(Box<ScalingRecord>),
+}
+
+/// One entry of `scaling:events`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScalingRecord {
+    /// Whose pool.
+    pub worker_type: WorkerType,
+    /// Up or down.
+    pub action: Action,
+    /// Workers before.
+    pub from: u32,
+    /// Workers wanted.
+    pub to: u32,
+    /// When it was decided.
+    pub at: Timestamp,
+    /// The decision's headline.
+    pub reason: String,
+    /// What led to it.
+    pub trigger: Vec<Source>,
+    /// Jobs not delivered then.
+    pub lag: Option<u64>,
+    /// Jobs delivered and unfinished then.
+    pub pending: Option<u64>,
+    /// Why it failed, if it did.
+    pub error: Option<String>,
+    /// From the first signal to the backend's answer.
+    pub reaction: Duration,
+    /// The change to be remembered over a restart; none if it failed.
+    pub change: Option<Change>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Resting,
+    Observing(Signals),
+    Scaling(Box<UnderWay>),
+}
+
+/// A scaling that was asked for.
+#[derive(Debug)]
+struct UnderWay {
+    decision: Decision,
+    reason: String,
+    demand: Demand,
+    from: u32,
+    signals: Signals,
+}
+
+/// The actor of one worker type.
+#[derive(Debug)]
+pub struct Actor {
+    worker_type: WorkerType,
+    settings: Arc<ScalingSettings>,
+    debounce: Duration,
+    dry_run: bool,
+    history: History,
+    phase: Phase,
+    waiting: Option<Signals>,
+    next_evaluation: Timestamp,
+    recheck_at: Option<Timestamp>,
+    unseen: u32,
+    reason_label: &'static str,
+    snapshot: TypeSnapshot,
+}
+
+impl Actor {
+    /// An actor that has seen nothing yet. `last_change` is what is remembered from before a restart.
+    pub fn new(
+        worker_type: WorkerType,
+        queue: &str,
+        settings: Arc<ScalingSettings>,
+        debounce: Duration,
+        dry_run: bool,
+        last_change: Option<Change>,
+        now: Timestamp,
+    ) -> Self {
+        let mut history = History::new(now);
+        history.last_change = last_change;
+        let unseen = "not observed yet";
+        let snapshot = TypeSnapshot {
+            worker_type: worker_type.clone(),
+            queue: queue.to_owned(),
+            min_workers: settings.min_workers,
+            max_workers: settings.max_workers,
+            evaluated_at: None,
+            demand: Demand::failed(unseen),
+            pool: Reading::Failed(unseen.to_owned()),
+            desired: last_change.map_or(settings.min_workers, |change| change.to),
+            action: Action::Hold,
+            reasons: vec![unseen.to_owned()],
+            recheck_at: None,
+            last_change,
+            sources: Vec::new(),
+            reaction: None,
+            evaluations: 0,
+            backend_error: None,
+            workers: Vec::new(),
+        };
+        Self {
+            worker_type,
+            settings,
+            debounce,
+            dry_run,
+            history,
+            phase: Phase::Resting,
+            waiting: None,
+            next_evaluation: Timestamp(0),
+            recheck_at: None,
+            unseen: 0,
+            reason_label: "none",
+            snapshot,
+        }
+    }
+
+    /// What the actor shows of itself.
+    pub fn snapshot(&self) -> &TypeSnapshot {
+        &self.snapshot
+    }
+
+    /// Whether nothing is under way.
+    pub fn is_resting(&self) -> bool {
+        matches!(self.phase, Phase::Resting)
+    }
+
+    /// When to tell [`Input::Tick`]; `None` while an effect is under way or nothing is due.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        if !self.is_resting() {
+            return None;
+        }
+        let debounced = self.waiting.map(|_| self.next_evaluation);
+        [debounced, self.recheck_at].into_iter().flatten().min()
+    }
+
+    /// Takes an input, changes the state, says what to do.
+    pub fn apply(&mut self, input: Input, now: Timestamp, instant: tokio::time::Instant) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match input {
+            Input::Signals(signals) => self.note(signals),
+            Input::Tick => {}
+            Input::Observed(observed) => effects.extend(self.observed(*observed, now)),
+            Input::Scaled(scaled) => effects.extend(self.scaled(*scaled, now)),
+        }
+        effects.extend(self.evaluate_if_due(now, instant));
+        effects
+    }
+
+    fn note(&mut self, signals: Signals) {
+        self.waiting = Some(self.waiting.map_or(signals, |waiting| waiting.merge(signals)));
+    }
+
+    fn evaluate_if_due(&mut self, now: Timestamp, instant: tokio::time::Instant) -> Option<Effect> {
+        if !self.is_resting() {
+            return None;
+        }
+        if self.recheck_at.is_some_and(|at| at <= now) {
+            self.recheck_at = None;
+            self.note(Signals::one(Source::Recheck, instant));
+        }
+        if now < self.next_evaluation {
+            return None;
+        }
+        let signals = self.waiting.take()?;
+        self.next_evaluation = now.after(self.debounce);
+        self.phase = Phase::Observing(signals);
+        Some(Effect::Observe)
+    }
+
+    fn observed(&mut self, observed: Observed, now: Timestamp) -> Option<Effect> {
+        let Phase::Observing(signals) = std::mem::replace(&mut self.phase, Phase::Resting) else { return None };
+        let pool = match &observed.census {
+            Ok(census) => {
+                self.note_exits(census, now);
+                Reading::Known(census.counts)
+            }
+            Err(why) => Reading::Failed(why.clone()),
+        };
+        let observation = Observation { demand: observed.demand, pool };
+        let decision = decide(&self.settings, &observation, &self.history, now);
+        if let Some(wish) = decision.wish {
+            self.history.note_wish(&self.settings, now, wish);
+        }
+        self.recheck_at = decision.recheck_at;
+        self.look_again_if_unseen(&observed.census, now);
+        self.show(&observation, &observed.census, &decision, signals, now);
+        let census = observed.census.ok()?;
+        let stalled = if self.backs_off(now) { &[] } else { census.stalled.as_slice() };
+        let request = self.request(&decision, &census, stalled)?;
+        if self.dry_run {
+            return None;
+        }
+        let reason = match (decision.action, stalled.len()) {
+            (Action::Hold, stalled) => format!("replacing {stalled} that were not ready within their start grace"),
+            _ => decision.headline(),
+        };
+        let under_way = UnderWay { from: decision.current, demand: observation.demand, reason, signals, decision };
+        self.phase = Phase::Scaling(Box::new(under_way));
+        Some(Effect::Scale(request, signals))
+    }
+
+    /// The backend could not be asked: look again soon, and ever less often while that lasts.
+    fn look_again_if_unseen(&mut self, census: &Result<Census, String>, now: Timestamp) {
+        self.unseen = if census.is_ok() { 0 } else { self.unseen.saturating_add(1) };
+        if self.unseen > 0 {
+            let failures = Failures { count: self.unseen, last_at: now, message: String::new() };
+            self.recheck_at = Some(failures.retry_at());
+        }
+    }
+
+    /// Whether starts or the backend fail so that replacing workers would only make it worse.
+    fn backs_off(&self, now: Timestamp) -> bool {
+        let failures = [&self.history.start_failures, &self.history.backend_failures];
+        failures.into_iter().flatten().any(|failures| now < failures.retry_at())
+    }
+
+    /// What to ask the backend for; `None` if there is nothing to do. Stalled workers are replaced along the way.
+    fn request(&self, decision: &Decision, census: &Census, stalled: &[WorkerId]) -> Option<ScaleRequest> {
+        if decision.action == Action::Hold && stalled.is_empty() {
+            return None;
+        }
+        let target = if decision.action == Action::Hold { decision.current } else { decision.target };
+        let surplus = decision.current.saturating_sub(target) as usize;
+        let victims = census.idle.iter().chain(&census.busy).take(surplus);
+        Some(ScaleRequest {
+            worker_type: self.worker_type.clone(),
+            target,
+            retire: stalled.iter().chain(victims).cloned().collect(),
+            drain_timeout: self.settings.drain_timeout(),
+        })
+    }
+
+    fn scaled(&mut self, scaled: Scaled, now: Timestamp) -> Option<Effect> {
+        let Phase::Scaling(under_way) = std::mem::replace(&mut self.phase, Phase::Resting) else { return None };
+        let UnderWay { decision, reason, demand, from, signals } = *under_way;
+        let to = if decision.action == Action::Hold { decision.current } else { decision.target };
+        let change = Change { at: now, from, to };
+        let error = match scaled.outcome {
+            Ok(_) => {
+                self.history.backend_failures = None;
+                if from != to {
+                    self.history.note_change(change);
+                    self.snapshot.last_change = Some(change);
+                }
+                self.snapshot.backend_error = None;
+                None
+            }
+            Err(error) => {
+                self.note_backend_failure(&error, now);
+                Some(error.message)
+            }
+        };
+        self.snapshot.desired = to;
+        self.snapshot.reaction = Some(Reaction {
+            requested_ms: Some(scaled.elapsed.as_secs_f64() * 1e3),
+            ..self.snapshot.reaction.unwrap_or_default()
+        });
+        Some(Effect::Record(Box::new(ScalingRecord {
+            worker_type: self.worker_type.clone(),
+            action: if to < from { Action::ScaleDown } else { Action::ScaleUp },
+            from,
+            to,
+            at: now,
+            reason,
+            trigger: signals.sources().collect(),
+            lag: demand.lag.known().copied(),
+            pending: demand.pending.known().copied(),
+            change: (error.is_none() && from != to).then_some(change),
+            error,
+            reaction: scaled.elapsed,
+        })))
+    }
+
+    fn note_backend_failure(&mut self, error: &BackendError, now: Timestamp) {
+        let count = self.history.backend_failures.as_ref().map_or(0, |failures| failures.count);
+        // A permanent error is tried again as rarely as a retryable one that has failed often.
+        let step = if error.kind == ErrorKind::Permanent { PERMANENT_FAILURE_COUNT } else { 1 };
+        let failures =
+            Failures { count: count.saturating_add(step), last_at: now, message: error.message.clone() };
+        self.recheck_at = Some(failures.retry_at());
+        self.history.backend_failures = Some(failures);
+        self.snapshot.backend_error = Some(error.message.clone());
+    }
+
+    /// Counts workers that ended too early in a row: those are failed starts. A grace without another, with a worker
+    /// ready, ends the row.
+    fn note_exits(&mut self, census: &Census, now: Timestamp) {
+        let grace = self.settings.start_grace();
+        for exit in census.exits.iter().filter(|exit| exit.lived < grace || !exit.success) {
+            let count = self.history.start_failures.as_ref().map_or(0, |failures| failures.count);
+            self.history.start_failures =
+                Some(Failures { count: count.saturating_add(1), last_at: exit.at, message: exit.detail.clone() });
+        }
+        let over = |failures: &Failures| census.counts.ready > 0 && now.since(failures.last_at) >= grace;
+        if self.history.start_failures.as_ref().is_some_and(over) {
+            self.history.start_failures = None;
+        }
+    }
+
+    fn show(
+        &mut self,
+        observation: &Observation,
+        census: &Result<Census, String>,
+        decision: &Decision,
+        signals: Signals,
+        now: Timestamp,
+    ) {
+        self.reason_label = decision.reasons.first().map_or("none", Reason::label);
+        let snapshot = &mut self.snapshot;
+        snapshot.evaluated_at = Some(now);
+        snapshot.demand = observation.demand.clone();
+        snapshot.pool = observation.pool.clone();
+        if observation.pool.known().is_some() {
+            snapshot.desired = decision.target;
+        }
+        snapshot.action = decision.action;
+        snapshot.reasons = std::iter::once(decision.headline())
+            .chain(decision.reasons.iter().map(ToString::to_string))
+            .collect();
+        snapshot.recheck_at = decision.recheck_at;
+        snapshot.sources = signals.sources().collect();
+        snapshot.evaluations += 1;
+        match census {
+            Ok(census) => snapshot.workers.clone_from(&census.workers),
+            Err(why) => snapshot.backend_error = Some(why.clone()),
+        }
+        if census.is_ok() && self.history.backend_failures.is_none() {
+            snapshot.backend_error = None;
+        }
+    }
+
+    /// The signals that led to the observation under way.
+    pub fn evaluated_signals(&self) -> Option<Signals> {
+        match self.phase {
+            Phase::Observing(signals) => Some(signals),
+            _ => None,
+        }
+    }
+
+    /// The last decision's first reason, from a closed set.
+    pub fn reason_label(&self) -> &'static str {
+        self.reason_label
+    }
+
+    /// Notes how long the decision took, for the snapshot.
+    pub fn note_decided(&mut self, elapsed: Duration) {
+        let decided_ms = elapsed.as_secs_f64() * 1e3;
+        self.snapshot.reaction = Some(Reaction { decided_ms, requested_ms: None, running_ms: None });
+    }
+
+    /// Notes how long it took until the first new worker was ready, for the snapshot.
+    pub fn note_running(&mut self, elapsed: Duration) {
+        if let Some(reaction) = &mut self.snapshot.reaction {
+            reaction.running_ms = Some(elapsed.as_secs_f64() * 1e3);
+        }
+    }
+}
+
+/// What one permanent failure weighs in the row of failures: enough for the longest pause at once.
+const PERMANENT_FAILURE_COUNT: u32 = 8;

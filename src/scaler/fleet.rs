@@ -1,0 +1,76 @@
+//! All actors seen from outside: the snapshots, put together on request.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::{
+    model::{
+        Timestamp,
+        snapshot::{FleetSnapshot, SourceState, StatusSource, TypeSnapshot},
+    },
+    probe::ProberHandle,
+    signal::SourceBoard,
+};
+
+/// What does not change while the autoscaler runs.
+#[derive(Clone, Debug)]
+pub struct FleetInfo {
+    /// Name of this instance.
+    pub instance: String,
+    /// Who runs the workers.
+    pub orchestrator: &'static str,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// Whether it only decides.
+    pub dry_run: bool,
+}
+
+/// Gives out snapshots.
+#[derive(Debug)]
+pub struct Fleet {
+    info: FleetInfo,
+    board: Arc<SourceBoard>,
+    prober: ProberHandle,
+    snapshots: Vec<watch::Receiver<Arc<TypeSnapshot>>>,
+}
+
+impl Fleet {
+    /// Of these actors.
+    pub fn new(
+        info: FleetInfo,
+        board: Arc<SourceBoard>,
+        prober: ProberHandle,
+        snapshots: Vec<watch::Receiver<Arc<TypeSnapshot>>>,
+    ) -> Self {
+        Self { info, board, prober, snapshots }
+    }
+}
+
+impl StatusSource for Fleet {
+    fn fleet(&self) -> FleetSnapshot {
+        FleetSnapshot {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            instance: self.info.instance.clone(),
+            orchestrator: self.info.orchestrator.to_owned(),
+            started_at: self.info.started_at,
+            dry_run: self.info.dry_run,
+            redis_error: self.prober.redis_error(),
+            sources: self.board.snapshot(),
+            worker_types: self.snapshots.iter().map(|snapshot| snapshot.borrow().clone()).collect(),
+        }
+    }
+
+    fn not_ready(&self) -> Vec<String> {
+        let mut missing: Vec<String> = self.prober.redis_error().into_iter().collect();
+        let sources = self.board.snapshot();
+        if !sources.iter().any(|source| source.state == SourceState::Up) {
+            missing.push("no signal source is up: reactions wait for the sweep".to_owned());
+        }
+        let unseen = self.snapshots.iter().filter(|snapshot| snapshot.borrow().evaluated_at.is_none()).count();
+        if unseen > 0 {
+            missing.push(format!("{unseen} worker types have not been evaluated yet"));
+        }
+        missing
+    }
+}

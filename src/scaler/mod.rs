@@ -1,0 +1,14 @@
+//! One actor per worker type: it observes (probe and backend), lets the policy decide, asks the backend, and records.
+//! The actor itself ([`Actor`]) is a synchronous state machine without clock or I/O; [`run_actor`] is its shell.
+
+mod actor;
+mod fleet;
+mod recorder;
+mod roster;
+mod task;
+
+pub use actor::{Actor, Effect, Input, Observed, Scaled, ScalingRecord};
+pub use fleet::{Fleet, FleetInfo};
+pub use recorder::{Recorder, RecorderHandle, load_changes};
+pub use roster::{Census, Roster};
+pub use task::{ActorContext, run_actor};

@@ -1,0 +1,220 @@
+//! Who is there and who is worth what: brings together what the backend lists, what the heartbeats say, and who holds
+//! delivered jobs. Remembers just enough of each worker to bridge a gap in what can be read. Pure.
+
+use std::{collections::HashMap, time::Duration};
+
+use crate::{
+    backend::{Exit, Phase, Pool},
+    model::{PoolCounts, Reading, Timestamp, WorkerId, WorkerState, snapshot::WorkerSnapshot},
+    probe::{ConsumerPending, Heartbeat},
+};
+
+/// What is remembered of a worker.
+#[derive(Clone, Copy, Debug)]
+struct Memory {
+    /// When it was last seen ready.
+    ready_at: Option<Timestamp>,
+    /// Since when it has been idle.
+    idle_since: Option<Timestamp>,
+}
+
+/// Where a worker stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Starting,
+    Stalled,
+    Idle,
+    Busy,
+    Draining,
+}
+
+/// The pool as of one observation.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Census {
+    /// How many are worth what.
+    pub counts: PoolCounts,
+    /// Every worker.
+    pub workers: Vec<WorkerSnapshot>,
+    /// Those that never became ready, or were lost: to be replaced.
+    pub stalled: Vec<WorkerId>,
+    /// Those that may be let go, in order: starting first (they hold nothing), then idle ones, longest idle first.
+    pub idle: Vec<WorkerId>,
+    /// Those that hold work; let go only when there are more workers than allowed.
+    pub busy: Vec<WorkerId>,
+    /// Workers that ended by themselves since the last observation.
+    pub exits: Vec<Exit>,
+}
+
+/// Keeps the memory from one observation to the next.
+#[derive(Clone, Debug, Default)]
+pub struct Roster {
+    memories: HashMap<WorkerId, Memory>,
+    exits_seen: u64,
+}
+
+impl Roster {
+    /// Takes stock. `heartbeats` are in the order of the pool's instances.
+    pub fn take_stock(
+        &mut self,
+        pool: Pool,
+        heartbeats: &Reading<Vec<Option<Heartbeat>>>,
+        consumers: &[ConsumerPending],
+        start_grace: Duration,
+        now: Timestamp,
+    ) -> Census {
+        let mut census = Census::default();
+        let mut remembered = HashMap::with_capacity(pool.instances.len());
+        let mut idle = Vec::new();
+        for (position, instance) in pool.instances.into_iter().enumerate() {
+            let heartbeat = heartbeats.known().and_then(|all| all.get(position)).and_then(Option::as_ref);
+            let holds_jobs = consumers.iter().any(|consumer| consumer.name == instance.id.as_str() && consumer.jobs > 0);
+            let memory = self.memories.remove(&instance.id).unwrap_or(Memory { ready_at: None, idle_since: None });
+            let standing = match instance.phase {
+                Phase::Draining => Standing::Draining,
+                Phase::Ready if heartbeat.is_none() => with_jobs(holds_jobs),
+                Phase::Ready | Phase::Running => match heartbeat.map(|h| (h.state, h.sessions)) {
+                    Some((WorkerState::Idle, 0)) => Standing::Idle,
+                    Some((WorkerState::Idle | WorkerState::Waiting | WorkerState::Busy, _)) => Standing::Busy,
+                    Some((WorkerState::Draining | WorkerState::Shutdown, _)) => Standing::Draining,
+                    Some((WorkerState::Error, _)) => if_not_ready(instance.started_at, start_grace, now),
+                    None if heartbeats.known().is_none() && memory.ready_at.is_some() => Standing::Busy,
+                    None if heartbeats.known().is_none() => Standing::Starting,
+                    None => without_heartbeat(memory, instance.started_at, start_grace, now),
+                },
+            };
+            let seen_ready = heartbeat.is_some() && matches!(standing, Standing::Idle | Standing::Busy);
+            let memory = Memory {
+                ready_at: if seen_ready { Some(now) } else { memory.ready_at },
+                idle_since: (standing == Standing::Idle).then(|| memory.idle_since.unwrap_or(now)),
+            };
+            match standing {
+                Standing::Starting => {
+                    census.counts.starting += 1;
+                    census.idle.push(instance.id.clone());
+                }
+                Standing::Stalled => {
+                    census.counts.stalled += 1;
+                    census.stalled.push(instance.id.clone());
+                }
+                Standing::Idle => {
+                    census.counts.ready += 1;
+                    idle.push((memory.idle_since, instance.id.clone()));
+                }
+                Standing::Busy => {
+                    census.counts.ready += 1;
+                    census.counts.busy += 1;
+                    census.busy.push(instance.id.clone());
+                }
+                Standing::Draining => census.counts.draining += 1,
+            }
+            census.workers.push(WorkerSnapshot {
+                id: instance.id.clone(),
+                state: heartbeat.map(|h| h.state),
+                busy: standing == Standing::Busy,
+                draining: standing == Standing::Draining,
+                started_at: instance.started_at,
+            });
+            remembered.insert(instance.id, memory);
+        }
+        idle.sort();
+        census.idle.extend(idle.into_iter().map(|(_, id)| id));
+        census.exits = pool.exits.into_iter().filter(|exit| exit.seq > self.exits_seen).collect();
+        self.exits_seen = census.exits.iter().map(|exit| exit.seq).max().unwrap_or(self.exits_seen);
+        self.memories = remembered;
+        census
+    }
+}
+
+fn with_jobs(holds_jobs: bool) -> Standing {
+    if holds_jobs { Standing::Busy } else { Standing::Idle }
+}
+
+fn if_not_ready(started_at: Timestamp, start_grace: Duration, now: Timestamp) -> Standing {
+    if now.since(started_at) < start_grace { Standing::Starting } else { Standing::Stalled }
+}
+
+/// A worker without a heartbeat is starting, until its grace is over. One that had been ready is given the same time again
+/// and counts as busy in it: perhaps Redis lost its heartbeat, and it may hold a job.
+fn without_heartbeat(memory: Memory, started_at: Timestamp, start_grace: Duration, now: Timestamp) -> Standing {
+    match memory.ready_at {
+        Some(ready_at) if now.since(ready_at) < start_grace => Standing::Busy,
+        Some(_) => Standing::Stalled,
+        None => if_not_ready(started_at, start_grace, now),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Instance;
+
+    const GRACE: Duration = Duration::from_secs(60);
+
+    fn pool(ids: &[&str], started_at: u64) -> Pool {
+        let instance = |id: &&str| Instance {
+            id: WorkerId::new(*id),
+            phase: Phase::Running,
+            started_at: Timestamp(started_at),
+        };
+        Pool { instances: ids.iter().map(instance).collect(), exits: Vec::new() }
+    }
+
+    fn beats(states: &[Option<WorkerState>]) -> Reading<Vec<Option<Heartbeat>>> {
+        Reading::Known(
+            states.iter().map(|state| state.map(|state| Heartbeat { state, sessions: 0, at: None })).collect(),
+        )
+    }
+
+    #[test]
+    fn heartbeats_tell_idle_from_busy_and_the_longest_idle_goes_first() {
+        let mut roster = Roster::default();
+        let (idle, busy) = (Some(WorkerState::Idle), Some(WorkerState::Busy));
+        roster.take_stock(pool(&["a", "b", "c"], 0), &beats(&[busy, idle, busy]), &[], GRACE, Timestamp(1_000));
+        let census =
+            roster.take_stock(pool(&["a", "b", "c"], 0), &beats(&[idle, idle, busy]), &[], GRACE, Timestamp(2_000));
+        assert_eq!(census.counts, PoolCounts { ready: 3, busy: 1, ..PoolCounts::default() });
+        assert_eq!(census.idle, [WorkerId::new("b"), WorkerId::new("a")]);
+        assert_eq!(census.busy, [WorkerId::new("c")]);
+    }
+
+    #[test]
+    fn a_worker_that_never_gets_ready_stalls_after_its_grace() {
+        let mut roster = Roster::default();
+        let starting = roster.take_stock(pool(&["a"], 0), &beats(&[None]), &[], GRACE, Timestamp(59_999));
+        assert_eq!((starting.counts.starting, starting.counts.stalled), (1, 0));
+        let stalled = roster.take_stock(pool(&["a"], 0), &beats(&[None]), &[], GRACE, Timestamp(60_000));
+        assert_eq!((stalled.counts.starting, stalled.counts.stalled), (0, 1));
+        assert_eq!(stalled.stalled, [WorkerId::new("a")]);
+    }
+
+    #[test]
+    fn lost_heartbeats_are_bridged_before_anyone_is_replaced() {
+        let mut roster = Roster::default();
+        let late = 3_600_000;
+        roster.take_stock(pool(&["a"], 0), &beats(&[Some(WorkerState::Idle)]), &[], GRACE, Timestamp(late));
+        let lost = roster.take_stock(pool(&["a"], 0), &beats(&[None]), &[], GRACE, Timestamp(late + 59_999));
+        assert_eq!((lost.counts.ready, lost.counts.busy), (1, 1));
+        let gone = roster.take_stock(pool(&["a"], 0), &beats(&[None]), &[], GRACE, Timestamp(late + 60_000));
+        assert_eq!(gone.counts.stalled, 1);
+    }
+
+    #[test]
+    fn unreadable_heartbeats_make_nobody_idle_or_stalled() {
+        let mut roster = Roster::default();
+        roster.take_stock(pool(&["a"], 0), &beats(&[Some(WorkerState::Idle)]), &[], GRACE, Timestamp(0));
+        let failed = Reading::Failed("down".to_owned());
+        let census = roster.take_stock(pool(&["a", "b"], 0), &failed, &[], GRACE, Timestamp(600_000));
+        assert_eq!(census.counts, PoolCounts { ready: 1, busy: 1, starting: 1, ..PoolCounts::default() });
+    }
+
+    #[test]
+    fn without_heartbeats_a_consumer_with_pending_jobs_is_busy() {
+        let mut ready = pool(&["a", "b"], 0);
+        ready.instances.iter_mut().for_each(|instance| instance.phase = Phase::Ready);
+        let consumers = [ConsumerPending { name: "a".to_owned(), jobs: 1 }];
+        let census =
+            Roster::default().take_stock(ready, &beats(&[None, None]), &consumers, GRACE, Timestamp(600_000));
+        assert_eq!(census.busy, [WorkerId::new("a")]);
+        assert_eq!(census.idle, [WorkerId::new("b")]);
+    }
+}

@@ -1,0 +1,276 @@
+//! The shell around an [`Actor`]: waits for its inputs, carries out its effects, one at a time, and shows its state.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    actor::{Actor, Effect, Input, Observed, Scaled},
+    recorder::RecorderHandle,
+    roster::Roster,
+};
+use crate::{
+    backend::{BackendError, ErrorKind, Pool, ScaleReport, ScaleRequest, ScalingBackend},
+    model::{
+        Clock, Source, WorkerId, WorkerType, keys,
+        snapshot::{Action, TypeSnapshot},
+    },
+    probe::{Answer, ProberHandle, Request},
+    signal::{Directory, ListenerHandle, Signals, SweepMonitor},
+    telemetry::{BackendCall, BackendCalled, EvaluationFinished, ReactionMeasured, ReactionStage, WorkerExited},
+};
+
+/// What an actor's shell works with.
+#[derive(Clone)]
+pub struct ActorContext {
+    /// Its index in the directory.
+    pub index: u32,
+    /// Its name.
+    pub worker_type: WorkerType,
+    /// How long a starting worker counts.
+    pub start_grace: Duration,
+    /// How long to wait for a muted subscription before probing all the same.
+    pub patience: Duration,
+    /// Where its signals come in.
+    pub directory: Arc<Directory>,
+    /// The subscriber.
+    pub listener: ListenerHandle,
+    /// Reads Redis.
+    pub prober: ProberHandle,
+    /// Runs the workers.
+    pub backend: Arc<dyn ScalingBackend>,
+    /// Writes history.
+    pub recorder: RecorderHandle,
+    /// Tells the time.
+    pub clock: Clock,
+    /// Counts the answers to a sweep.
+    pub sweep: Arc<SweepMonitor>,
+}
+
+/// What an effect brought.
+enum Outcome {
+    Observed { pool: Result<Pool, BackendError>, answer: Answer },
+    Scaled { outcome: Result<ScaleReport, BackendError>, signals: Signals },
+}
+
+/// New workers that have not been seen ready yet.
+struct Awaited {
+    since: Instant,
+    ids: HashSet<WorkerId>,
+}
+
+struct Shell {
+    context: ActorContext,
+    actor: Actor,
+    roster: Roster,
+    awaited: Option<Awaited>,
+    snapshot: watch::Sender<Arc<TypeSnapshot>>,
+}
+
+/// Runs until cancelled, and then until the effect under way has ended.
+pub async fn run_actor(
+    context: ActorContext,
+    actor: Actor,
+    snapshot: watch::Sender<Arc<TypeSnapshot>>,
+    cancel: CancellationToken,
+) {
+    let mut shell = Shell { context, actor, roster: Roster::default(), awaited: None, snapshot };
+    let directory = shell.context.directory.clone();
+    let mailbox = directory.mailbox(shell.context.index);
+    let mut under_way: Option<BoxFuture<'static, Outcome>> = None;
+    let mut finished: Option<Outcome> = None;
+    loop {
+        let wake = shell.actor.next_wake().map(|at| shell.context.clock.instant_of(at));
+        let input = tokio::select! {
+            biased;
+            () = cancel.cancelled() => break,
+            outcome = next_outcome(&mut under_way, &mut finished) => shell.input_of(outcome),
+            signals = mailbox.next() => Input::Signals(signals),
+            () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => Input::Tick,
+        };
+        let Applied { effect, evaluated } = shell.apply(input);
+        if let Some(mut effect) = effect {
+            // Off with it before anything is logged or counted: what is shown must not delay what is done.
+            match (&mut effect).now_or_never() {
+                Some(outcome) => finished = Some(outcome),
+                None => under_way = Some(effect),
+            }
+        }
+        shell.show(evaluated);
+    }
+    if under_way.is_some() || finished.is_some() {
+        let outcome = next_outcome(&mut under_way, &mut finished).await;
+        let input = shell.input_of(outcome);
+        // An effect that would start something new is left: only the record of what was done is still written.
+        shell.apply(input);
+        shell.show(None);
+    }
+}
+
+/// The outcome of the effect under way; never, if there is none. Cancel safe.
+async fn next_outcome(under_way: &mut Option<BoxFuture<'static, Outcome>>, finished: &mut Option<Outcome>) -> Outcome {
+    if let Some(outcome) = finished.take() {
+        return outcome;
+    }
+    match under_way {
+        Some(effect) => {
+            let outcome = effect.await;
+            *under_way = None;
+            outcome
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// What came of an input.
+struct Applied {
+    /// The effect to start.
+    effect: Option<BoxFuture<'static, Outcome>>,
+    /// The evaluation to show, if it was one: what led to it, and how long it took.
+    evaluated: Option<(Signals, Duration)>,
+}
+
+impl Shell {
+    fn apply(&mut self, input: Input) -> Applied {
+        let is_evaluation = matches!(input, Input::Observed(_));
+        let signals = self.actor.evaluated_signals();
+        let mut applied = Applied { effect: None, evaluated: None };
+        for effect in self.actor.apply(input, self.context.clock.now(), Instant::now()) {
+            match effect {
+                Effect::Observe => applied.effect = Some(observe(self.context.clone()).boxed()),
+                Effect::Scale(request, signals) => {
+                    applied.effect = Some(scale(self.context.backend.clone(), request, signals).boxed());
+                }
+                Effect::Record(record) => self.context.recorder.record(*record),
+            }
+        }
+        if let (true, Some(signals)) = (is_evaluation, signals) {
+            applied.evaluated = Some((signals, signals.first_at.elapsed()));
+        }
+        applied
+    }
+
+    /// Tells log, metrics and everyone who watches.
+    fn show(&mut self, evaluated: Option<(Signals, Duration)>) {
+        if let Some((signals, elapsed)) = evaluated {
+            self.tell_evaluation(signals, elapsed);
+        }
+        self.snapshot.send_if_modified(|shown| {
+            let news = **shown != *self.actor.snapshot();
+            if news {
+                *shown = Arc::new(self.actor.snapshot().clone());
+            }
+            news
+        });
+    }
+
+    fn tell_evaluation(&mut self, signals: Signals, elapsed: Duration) {
+        let acts = self.actor.snapshot().action != Action::Hold;
+        if acts {
+            self.actor.note_decided(elapsed);
+            self.measure(ReactionStage::Decided, elapsed);
+        }
+        let told_by_sweep_alone = signals.sources().all(|source| source == Source::Sweep);
+        if signals.contains(Source::Sweep) {
+            let drift = told_by_sweep_alone && self.actor.snapshot().action == Action::ScaleUp;
+            self.context.sweep.answered(drift);
+        }
+        let snapshot = self.actor.snapshot();
+        EvaluationFinished {
+            worker_type: &self.context.worker_type,
+            action: snapshot.action,
+            reason: self.actor.reason_label(),
+            headline: snapshot.reasons.first().map_or("", String::as_str),
+            sources: &snapshot.sources,
+        }
+        .emit();
+    }
+
+    fn input_of(&mut self, outcome: Outcome) -> Input {
+        match outcome {
+            Outcome::Observed { pool, answer } => self.observed(pool, answer),
+            Outcome::Scaled { outcome, signals } => {
+                let elapsed = signals.first_at.elapsed();
+                self.measure(ReactionStage::Requested, elapsed);
+                if let Ok(report) = &outcome
+                    && !report.started.is_empty()
+                {
+                    let ids = report.started.iter().cloned().collect();
+                    self.awaited = Some(Awaited { since: signals.first_at, ids });
+                }
+                Input::Scaled(Box::new(Scaled { outcome, elapsed }))
+            }
+        }
+    }
+
+    /// Takes stock.
+    fn observed(&mut self, pool: Result<Pool, BackendError>, answer: Answer) -> Input {
+        let now = self.context.clock.now();
+        let census = pool
+            .map(|pool| {
+                self.roster.take_stock(pool, &answer.heartbeats, &answer.consumers, self.context.start_grace, now)
+            })
+            .map_err(|error| error.message);
+        if let Ok(census) = &census {
+            for exit in &census.exits {
+                WorkerExited {
+                    worker_type: &self.context.worker_type,
+                    worker_id: &exit.id,
+                    detail: &exit.detail,
+                    lived: exit.lived,
+                    success: exit.success,
+                }
+                .emit();
+            }
+            let ready = |worker: &WorkerId| {
+                census.workers.iter().any(|seen| seen.id == *worker && seen.state.is_some() && !seen.draining)
+            };
+            if let Some(awaited) = self.awaited.take_if(|awaited| awaited.ids.iter().any(ready)) {
+                let elapsed = awaited.since.elapsed();
+                self.measure(ReactionStage::Running, elapsed);
+                self.actor.note_running(elapsed);
+            }
+        }
+        Input::Observed(Box::new(Observed { demand: answer.demand, census }))
+    }
+
+    fn measure(&self, stage: ReactionStage, elapsed: Duration) {
+        ReactionMeasured { worker_type: &self.context.worker_type, stage, elapsed }.emit();
+    }
+}
+
+/// One look at the pool and the queue. The subscription comes first, the probe second.
+async fn observe(context: ActorContext) -> Outcome {
+    context.listener.unmute(context.index, context.patience).await;
+    let pool = called(&context.backend, BackendCall::Observe, &context.worker_type, || {
+        context.backend.observe(&context.worker_type)
+    })
+    .await;
+    let instances = pool.as_ref().map_or(&[][..], |pool| pool.instances.as_slice());
+    let heartbeats = instances.iter().map(|instance| keys::heartbeat(&context.worker_type, &instance.id)).collect();
+    let answer = context.prober.ask(Request { index: context.index, heartbeats }).await;
+    Outcome::Observed { pool, answer }
+}
+
+async fn scale(backend: Arc<dyn ScalingBackend>, request: ScaleRequest, signals: Signals) -> Outcome {
+    let worker_type = request.worker_type.clone();
+    let outcome = called(&backend, BackendCall::Scale, &worker_type, || backend.scale(request)).await;
+    Outcome::Scaled { outcome, signals }
+}
+
+/// Calls the backend and says how it went.
+async fn called<T, F: Future<Output = Result<T, BackendError>>>(
+    backend: &Arc<dyn ScalingBackend>,
+    call: BackendCall,
+    worker_type: &WorkerType,
+    make: impl FnOnce() -> F,
+) -> Result<T, BackendError> {
+    let started = Instant::now();
+    let result = make().await;
+    let error = result.as_ref().err().map(|error| error.message.as_str());
+    let permanent = result.as_ref().err().is_some_and(|error| error.kind == ErrorKind::Permanent);
+    BackendCalled { backend: backend.name(), call, worker_type, elapsed: started.elapsed(), error, permanent }.emit();
+    result
+}

@@ -1,0 +1,46 @@
+//! How the signal sources do, for `/readyz`, `/status` and the metrics.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::{
+    model::{
+        Source,
+        snapshot::{SourceSnapshot, SourceState},
+    },
+    telemetry::SourceChanged,
+};
+
+/// The state of the three sources that depend on Redis. Written by the listener and the prober.
+#[derive(Debug)]
+pub struct SourceBoard {
+    sources: Mutex<Vec<SourceSnapshot>>,
+}
+
+impl Default for SourceBoard {
+    fn default() -> Self {
+        let connecting = |source| SourceSnapshot { source, state: SourceState::Connecting, detail: String::new() };
+        let sources = [Source::Keyspace, Source::Channel, Source::Tracking].map(connecting).to_vec();
+        Self { sources: Mutex::new(sources) }
+    }
+}
+
+impl SourceBoard {
+    /// Notes the state of a source; says so in log and metrics if it is news.
+    pub fn set(&self, source: Source, state: SourceState, detail: impl Into<String>) {
+        let detail = detail.into();
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(entry) = sources.iter_mut().find(|entry| entry.source == source) else { return };
+        if entry.state == state && entry.detail == detail {
+            return;
+        }
+        entry.state = state;
+        entry.detail.clone_from(&detail);
+        drop(sources);
+        SourceChanged { source, state, detail: &detail }.emit();
+    }
+
+    /// All sources as they are now.
+    pub fn snapshot(&self) -> Vec<SourceSnapshot> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

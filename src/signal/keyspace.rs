@@ -1,0 +1,77 @@
+//! The server's side of keyspace notifications: which flags of `notify-keyspace-events` we need, and asking for them
+//! without taking any away. Source: redis.io, "Redis keyspace notifications".
+
+use redis::{Value, aio::MultiplexedConnection};
+
+/// Whether keyspace notifications of our queues can be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Availability {
+    /// The server sends them already.
+    Enabled(String),
+    /// The server sends them now that flags were added: `from` to `to`.
+    Extended {
+        /// Flags before.
+        from: String,
+        /// Flags now.
+        to: String,
+    },
+    /// The server does not send them, and why we could not change that.
+    Refused(String),
+}
+
+/// The flags needed: `K` (keyspace channel), `t` (streams), `l` (lists).
+fn needed(lists: bool) -> &'static str {
+    if lists { "Ktl" } else { "Kt" }
+}
+
+/// `flags` with what is missing of `needed` added; `None` if nothing is missing. `A` stands for all types.
+fn merged(flags: &str, needed: &str) -> Option<String> {
+    let has = |flag: char| flags.contains(flag) || (flag != 'K' && flags.contains('A'));
+    let missing: String = needed.chars().filter(|flag| !has(*flag)).collect();
+    (!missing.is_empty()).then(|| format!("{flags}{missing}"))
+}
+
+/// Finds out whether the server sends what we need, and extends its setting if it may be changed.
+pub(super) async fn ensure(
+    connection: &mut MultiplexedConnection,
+    lists: bool,
+) -> Result<Availability, redis::RedisError> {
+    let mut get = redis::cmd("CONFIG");
+    get.arg("GET").arg("notify-keyspace-events");
+    let flags = match refusal(get.query_async::<Vec<String>>(connection).await)? {
+        Ok(pair) => pair.into_iter().nth(1).unwrap_or_default(),
+        Err(why) => return Ok(Availability::Refused(format!("CONFIG GET notify-keyspace-events: {why}"))),
+    };
+    let Some(wanted) = merged(&flags, needed(lists)) else { return Ok(Availability::Enabled(flags)) };
+    let mut set = redis::cmd("CONFIG");
+    set.arg("SET").arg("notify-keyspace-events").arg(&wanted);
+    Ok(match refusal(set.query_async::<Value>(connection).await)? {
+        Ok(_) => Availability::Extended { from: flags, to: wanted },
+        Err(why) => {
+            Availability::Refused(format!("notify-keyspace-events is \"{flags}\" and CONFIG SET is refused: {why}"))
+        }
+    })
+}
+
+/// Splits "the server says no" (inner error, its words) from "the connection is broken" (outer error).
+fn refusal<T>(result: redis::RedisResult<T>) -> Result<Result<T, String>, redis::RedisError> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(error) if error.is_io_error() || error.is_unrecoverable_error() || error.is_timeout() => Err(error),
+        Err(error) => Ok(Err(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::merged;
+
+    #[test]
+    fn flags_are_added_and_never_removed() {
+        assert_eq!(merged("", "Kt").as_deref(), Some("Kt"));
+        assert_eq!(merged("Ex", "Kt").as_deref(), Some("ExKt"));
+        assert_eq!(merged("AK", "Kt"), None);
+        assert_eq!(merged("AE", "Ktl").as_deref(), Some("AEK"));
+        assert_eq!(merged("tK", "Ktl").as_deref(), Some("tKl"));
+    }
+}

@@ -1,0 +1,375 @@
+//! The subscriber's connection to Redis: keyspace notifications of exactly our queues, the `jobs:published` channel
+//! and the workers' own announcements. Reconnects for ever, and after every connect posts a resync to every worker
+//! type, because what was sent in between is gone.
+//!
+//! Pushes are handled inside the connection's driver, without a queue in between. A queue whose notifications come in
+//! a flood is muted: unsubscribed until just before its next probe. Subscribing again comes first and the probe second, so
+//! nothing can fall between.
+
+use std::{sync::Arc, time::Duration};
+
+use redis::{PushInfo, PushKind, Value, aio::MultiplexedConnection};
+use tokio::{
+    sync::{Notify, mpsc, oneshot, watch},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Directory, Mailbox, SourceBoard, keyspace};
+use crate::{
+    config::Switch,
+    connection::{RedisTarget, backoff},
+    model::{Source, WorkerType, keys, snapshot::SourceState},
+    telemetry::SignalsReceived,
+};
+
+/// Channels named in one SUBSCRIBE: bounds the size of a command with many worker types.
+const SUBSCRIBE_BATCH: usize = 1_000;
+
+/// How often the connection and the server's setting are checked. Bounds how long a silent failure of a source (a
+/// frozen server, a setting taken away) goes unnoticed; the sweep covers that time.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Waiting flood reports and unmute requests. A worker type has at most one of each.
+const COMMANDS: usize = 1_024;
+
+/// Which sources to use.
+#[derive(Clone, Debug)]
+pub struct ListenerSettings {
+    /// Keyspace notifications.
+    pub keyspace: Switch,
+    /// Channel that publishers name their stream on; empty for none.
+    pub channel: String,
+    /// Client-side-caching invalidations; armed by the prober, planned here.
+    pub tracking: Switch,
+}
+
+/// What the listener settled on with the server it is connected to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Subscriptions {
+    /// Keyspace notifications are in force.
+    pub keyspace: bool,
+    /// The prober is to arm invalidations.
+    pub tracking: bool,
+}
+
+enum Command {
+    Mute(u32),
+    Unmute(u32, oneshot::Sender<()>),
+}
+
+/// Asks things of a running [`Listener`].
+#[derive(Clone, Debug)]
+pub struct ListenerHandle {
+    directory: Arc<Directory>,
+    commands: mpsc::Sender<Command>,
+}
+
+impl ListenerHandle {
+    /// Returns when the queue's notifications are in force again, at once if they were not muted. If Redis can't be
+    /// reached that is never, but the probe that follows fails the same way, so this gives up after `patience`.
+    pub async fn unmute(&self, index: u32, patience: Duration) {
+        if !self.directory.mailbox(index).is_muted() {
+            return;
+        }
+        let (done, unmuted) = oneshot::channel();
+        let request = async {
+            if self.commands.send(Command::Unmute(index, done)).await.is_ok() {
+                let _ = unmuted.await;
+            }
+        };
+        let _ = tokio::time::timeout(patience, request).await;
+    }
+}
+
+/// Owns the subscriber's connection.
+#[derive(Debug)]
+pub struct Listener {
+    target: Arc<RedisTarget>,
+    settings: ListenerSettings,
+    directory: Arc<Directory>,
+    board: Arc<SourceBoard>,
+    commands: mpsc::Receiver<Command>,
+    flooded: mpsc::Sender<Command>,
+    plan: watch::Sender<Option<Subscriptions>>,
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Mute(index) => write!(f, "Mute({index})"),
+            Self::Unmute(index, _) => write!(f, "Unmute({index})"),
+        }
+    }
+}
+
+impl Listener {
+    /// A listener, its handle, and what it settles on at each connect.
+    pub fn new(
+        target: Arc<RedisTarget>,
+        settings: ListenerSettings,
+        directory: Arc<Directory>,
+        board: Arc<SourceBoard>,
+    ) -> (Self, ListenerHandle, watch::Receiver<Option<Subscriptions>>) {
+        let (sender, commands) = mpsc::channel(COMMANDS);
+        let (plan, planned) = watch::channel(None);
+        let handle = ListenerHandle { directory: directory.clone(), commands: sender.clone() };
+        (Self { target, settings, directory, board, commands, flooded: sender, plan }, handle, planned)
+    }
+
+    /// Runs until cancelled.
+    pub async fn run(mut self, cancel: CancellationToken) {
+        let mut pauses = backoff();
+        loop {
+            let connected_at = Instant::now();
+            match cancel.run_until_cancelled(self.session()).await {
+                None => return,
+                Some(Ok(never)) => match never {},
+                Some(Err(error)) => self.report_down(&error.to_string()),
+            }
+            if connected_at.elapsed() > CHECK_INTERVAL {
+                pauses = backoff();
+            }
+            let pause = pauses.next().unwrap_or(CHECK_INTERVAL);
+            if cancel.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    fn report_down(&self, error: &str) {
+        if self.settings.keyspace != Switch::Off {
+            self.board.set(Source::Keyspace, SourceState::Down, error);
+        }
+        if !self.settings.channel.is_empty() {
+            self.board.set(Source::Channel, SourceState::Down, error);
+        }
+    }
+
+    /// One connection, from connect to failure.
+    async fn session(&mut self) -> Result<std::convert::Infallible, SessionError> {
+        let disconnected = Arc::new(Notify::new());
+        let mut connection = self.target.connect_with_push(self.push_handler(disconnected.clone())).await?;
+        let subscriptions = self.subscribe_all(&mut connection).await?;
+        self.plan.send_replace(Some(subscriptions));
+        self.directory.post_all(Source::Resync);
+
+        let mut check = tokio::time::interval_at(Instant::now() + CHECK_INTERVAL, CHECK_INTERVAL);
+        loop {
+            tokio::select! {
+                () = disconnected.notified() => return Err(SessionError::Disconnected),
+                Some(command) = self.commands.recv() => self.obey(&mut connection, command).await?,
+                _ = check.tick() => self.check(&mut connection, subscriptions).await?,
+            }
+        }
+    }
+
+    /// Subscribes to everything that the settings and the server allow.
+    async fn subscribe_all(&self, connection: &mut MultiplexedConnection) -> Result<Subscriptions, SessionError> {
+        let keyspace = self.subscribe_keyspace(connection).await?;
+        let tracking = match self.settings.tracking {
+            Switch::On => true,
+            Switch::Off => false,
+            Switch::Auto => !keyspace,
+        };
+        self.subscribe_channels(connection).await?;
+        Ok(Subscriptions { keyspace, tracking })
+    }
+
+    async fn subscribe_keyspace(&self, connection: &mut MultiplexedConnection) -> Result<bool, SessionError> {
+        if self.settings.keyspace == Switch::Off {
+            self.board.set(Source::Keyspace, SourceState::Off, "turned off by signals.keyspace");
+            return Ok(false);
+        }
+        let lists = self.directory.watched().iter().any(|watched| watched.list);
+        let detail = match keyspace::ensure(connection, lists).await? {
+            keyspace::Availability::Enabled(flags) => format!("notify-keyspace-events is \"{flags}\""),
+            keyspace::Availability::Extended { from, to } => {
+                format!("notify-keyspace-events was \"{from}\", extended to \"{to}\"")
+            }
+            keyspace::Availability::Refused(why) => {
+                let (state, cure) = match self.settings.keyspace {
+                    Switch::On => (SourceState::Down, "set it on the server, or signals.keyspace = \"auto\""),
+                    _ => (SourceState::Off, "using client-side-caching invalidations instead"),
+                };
+                self.board.set(Source::Keyspace, state, format!("{why}; {cure}"));
+                return Ok(false);
+            }
+        };
+        let channels: Vec<String> =
+            self.directory.watched().iter().map(|watched| self.keyspace_channel(&watched.queue)).collect();
+        for (index, batch) in (0_u32..).zip(channels.chunks(SUBSCRIBE_BATCH)) {
+            if let Err(error) = connection.subscribe(batch).await {
+                refused(&error)?;
+                let why = format!("SUBSCRIBE refused for batch {index}: {error}; allow the channels to the ACL user");
+                self.board.set(Source::Keyspace, SourceState::Down, why);
+                return Ok(false);
+            }
+        }
+        for index in 0..self.directory.watched().len() {
+            self.directory.mailbox(u32::try_from(index).unwrap_or(u32::MAX)).unmute();
+        }
+        self.board.set(Source::Keyspace, SourceState::Up, detail);
+        Ok(true)
+    }
+
+    async fn subscribe_channels(&self, connection: &mut MultiplexedConnection) -> Result<(), SessionError> {
+        if self.settings.channel.is_empty() {
+            self.board.set(Source::Channel, SourceState::Off, "turned off by signals.channel");
+        } else {
+            match connection.subscribe(&self.settings.channel).await {
+                Ok(()) => {
+                    let detail = format!("subscribed to {}", self.settings.channel);
+                    self.board.set(Source::Channel, SourceState::Up, detail);
+                }
+                Err(error) => {
+                    refused(&error)?;
+                    let why = format!("SUBSCRIBE {}: {error}; allow the channel to the ACL user", self.settings.channel);
+                    self.board.set(Source::Channel, SourceState::Down, why);
+                }
+            }
+        }
+        // The workers' announcements only make reactions to them faster; without the right to hear them, the
+        // backend and the sweep tell the same.
+        match connection.subscribe(keys::WORKER_EVENTS_CHANNEL).await {
+            Err(error) => refused(&error),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn keyspace_channel(&self, queue: &str) -> String {
+        format!("__keyspace@{}__:{queue}", self.target.database())
+    }
+
+    async fn obey(&self, connection: &mut MultiplexedConnection, command: Command) -> Result<(), SessionError> {
+        match command {
+            Command::Mute(index) if self.directory.mailbox(index).is_muted() => {
+                self.sharing_queue_of(index).for_each(|mailbox| mailbox.mute());
+                connection.unsubscribe(self.channel_of(index)).await?;
+            }
+            Command::Mute(_) => {}
+            Command::Unmute(index, done) => {
+                connection.subscribe(self.channel_of(index)).await?;
+                // Worker types that share the queue were deaf as well, and this probe is not theirs.
+                for mailbox in self.sharing_queue_of(index) {
+                    mailbox.unmute();
+                    mailbox.post(Source::Keyspace, Instant::now());
+                }
+                self.directory.mailbox(index).unmute();
+                let _ = done.send(());
+            }
+        }
+        Ok(())
+    }
+
+    /// The mailboxes of the other worker types that the same queue feeds.
+    fn sharing_queue_of(&self, index: u32) -> impl Iterator<Item = &Mailbox> {
+        let queue = &self.directory.watched()[index as usize].queue;
+        let sharing = self.directory.fed_by(queue.as_bytes()).iter();
+        sharing.filter(move |other| **other != index).map(|other| self.directory.mailbox(*other))
+    }
+
+    fn channel_of(&self, index: u32) -> String {
+        self.keyspace_channel(&self.directory.watched()[index as usize].queue)
+    }
+
+    /// Checks that the server answers and still sends what was settled on; extends its setting again if it was taken
+    /// away, and falls back (by a new session) if that is refused.
+    async fn check(
+        &self,
+        connection: &mut MultiplexedConnection,
+        subscriptions: Subscriptions,
+    ) -> Result<(), SessionError> {
+        if !subscriptions.keyspace {
+            return Ok(redis::cmd("PING").exec_async(connection).await?);
+        }
+        let lists = self.directory.watched().iter().any(|watched| watched.list);
+        match keyspace::ensure(connection, lists).await? {
+            keyspace::Availability::Enabled(_) => Ok(()),
+            keyspace::Availability::Extended { from, to } => {
+                let detail = format!("notify-keyspace-events had become \"{from}\", extended to \"{to}\" again");
+                self.board.set(Source::Keyspace, SourceState::Up, detail);
+                self.directory.post_all(Source::Resync);
+                Ok(())
+            }
+            keyspace::Availability::Refused(why) => Err(SessionError::KeyspaceLost(why)),
+        }
+    }
+
+    /// What the connection's driver calls for each push. Must be quick: it stands between Redis and everything else.
+    fn push_handler(
+        &self,
+        disconnected: Arc<Notify>,
+    ) -> impl Fn(PushInfo) -> Result<(), std::convert::Infallible> + Send + Sync + 'static {
+        let prefix = self.keyspace_channel("").into_bytes();
+        let published = self.settings.channel.clone().into_bytes();
+        let directory = self.directory.clone();
+        let flooded = self.flooded.clone();
+        move |push| {
+            match push.kind {
+                PushKind::Message => {
+                    if let [Value::BulkString(channel), Value::BulkString(payload), ..] = push.data.as_slice() {
+                        if let Some(queue) = channel.strip_prefix(prefix.as_slice()) {
+                            keyspace_event(&directory, &flooded, queue);
+                        } else if *channel == published {
+                            published_event(&directory, payload);
+                        } else if channel == keys::WORKER_EVENTS_CHANNEL.as_bytes() {
+                            worker_event(&directory, payload);
+                        }
+                    }
+                }
+                PushKind::Disconnection => disconnected.notify_one(),
+                _ => {}
+            }
+            Ok(())
+        }
+    }
+}
+
+fn keyspace_event(directory: &Directory, flooded: &mpsc::Sender<Command>, queue: &[u8]) {
+    let now = Instant::now();
+    for &index in directory.fed_by(queue) {
+        let mailbox = directory.mailbox(index);
+        if mailbox.post_counted(Source::Keyspace, now) && flooded.try_send(Command::Mute(index)).is_err() {
+            // No room to ask for muting: go on hearing every event, and ask again with the next.
+            mailbox.unmute();
+        }
+    }
+    SignalsReceived { source: Source::Keyspace, count: 1 }.emit();
+}
+
+fn published_event(directory: &Directory, queue: &[u8]) {
+    for &index in directory.fed_by(queue) {
+        directory.post(index, Source::Channel);
+    }
+    SignalsReceived { source: Source::Channel, count: 1 }.emit();
+}
+
+fn worker_event(directory: &Directory, payload: &[u8]) {
+    let Ok(name) = std::str::from_utf8(payload) else { return };
+    if let Some(index) = directory.index_of(&WorkerType::new(name)) {
+        directory.post(index, Source::Backend);
+        SignalsReceived { source: Source::Backend, count: 1 }.emit();
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum SessionError {
+    #[error(transparent)]
+    Connect(#[from] crate::connection::ConnectionError),
+    #[error("redis: {0}")]
+    Redis(#[from] redis::RedisError),
+    #[error("redis closed the connection")]
+    Disconnected,
+    #[error("keyspace notifications were turned off on the server: {0}")]
+    KeyspaceLost(String),
+}
+
+/// An error that is the server's "no" to one command is passed over; one of the connection is returned.
+fn refused(error: &redis::RedisError) -> Result<(), SessionError> {
+    if error.is_io_error() || error.is_unrecoverable_error() || error.is_timeout() {
+        Err(SessionError::Redis(error.clone()))
+    } else {
+        Ok(())
+    }
+}
