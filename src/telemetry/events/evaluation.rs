@@ -1,0 +1,176 @@
+//! Events of a worker type's evaluation: decided, how fast, recorded.
+#![expect(clippy::disallowed_macros, reason = "`telemetry` is where metrics are emitted")]
+
+use std::time::Duration;
+
+use metrics::{counter, histogram};
+use tracing::{debug, info, warn};
+
+use super::label;
+use crate::{
+    model::{Source, WorkerType, snapshot::Action},
+    telemetry::metric,
+};
+
+/// A worker type was evaluated.
+#[derive(Clone, Copy, Debug)]
+pub struct EvaluationFinished<'a> {
+    /// Which.
+    pub worker_type: &'a WorkerType,
+    /// What was decided.
+    pub action: Action,
+    /// The rule that had the last word, from the policy's closed set: a label value.
+    pub reason: &'static str,
+    /// The decision in words.
+    pub headline: &'a str,
+    /// What led to the evaluation.
+    pub sources: &'a [Source],
+    /// Whether it saw or decided something else than the one before.
+    pub changed: bool,
+}
+
+impl EvaluationFinished<'_> {
+    /// Counts the evaluation and its decision. The log has one `info` line for a decision that scales, the headline; a
+    /// hold is `debug` if something changed, else `trace`.
+    pub fn emit(self) {
+        let Self { worker_type, action, reason, headline, sources, changed } = self;
+        counter!(metric::EVALUATIONS, "worker_type" => label(worker_type)).increment(1);
+        counter!(
+            metric::DECISIONS,
+            "worker_type" => label(worker_type), "action" => action.as_str(), "reason" => reason
+        )
+        .increment(1);
+        if action != Action::Hold {
+            info!(%worker_type, action = action.as_str(), reason, ?sources, "{headline}");
+        } else if changed {
+            debug!(%worker_type, action = action.as_str(), reason, ?sources, "{headline}");
+        } else {
+            tracing::trace!(%worker_type, action = action.as_str(), reason, ?sources, "{headline}");
+        }
+    }
+}
+
+/// How far a reaction has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The decision was made.
+    Decided,
+    /// The backend was asked and had answered.
+    Requested,
+    /// The first of the new workers was ready.
+    Running,
+}
+
+impl Stage {
+    /// The name in metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Decided => "decided",
+            Self::Requested => "requested",
+            Self::Running => "running",
+        }
+    }
+}
+
+/// A reaction reached a stage.
+///
+/// The histogram has no label for the worker type: it would be 18 series for each type and stage, more than half a
+/// million with 10,000 types. `swarm status` and `/status` show the last reaction of each type.
+#[derive(Clone, Copy, Debug)]
+pub struct ReactionMeasured<'a> {
+    /// Whose, for the log.
+    pub worker_type: &'a WorkerType,
+    /// How far.
+    pub stage: Stage,
+    /// Time since the first signal that led to it.
+    pub elapsed: Duration,
+}
+
+impl ReactionMeasured<'_> {
+    /// Measures it.
+    pub fn emit(self) {
+        let Self { worker_type, stage, elapsed } = self;
+        let stage = stage.as_str();
+        histogram!(metric::REACTION, "stage" => stage).record(elapsed);
+        debug!(%worker_type, stage, ?elapsed, "reaction measured");
+    }
+}
+
+/// How a scaling ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The backend did all that it was asked.
+    Done,
+    /// The backend failed, perhaps after doing a part.
+    Failed,
+}
+
+impl Outcome {
+    /// The name in metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A scaling was written to `scaling:events`.
+#[derive(Clone, Copy, Debug)]
+pub struct ScalingRecorded<'a> {
+    /// Whose.
+    pub worker_type: &'a WorkerType,
+    /// Which way.
+    pub action: Action,
+    /// Workers before.
+    pub from: u32,
+    /// Workers after.
+    pub to: u32,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+impl ScalingRecorded<'_> {
+    /// Counts it.
+    pub fn emit(self) {
+        let Self { worker_type, action, from, to, outcome } = self;
+        count_scaling(worker_type, action, outcome);
+        debug!(%worker_type, action = action.as_str(), from, to, outcome = outcome.as_str(), "scaling recorded");
+    }
+}
+
+/// A scaling was carried out or tried, and could not be written to `scaling:events`.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordingFailed<'a> {
+    /// Whose.
+    pub worker_type: &'a WorkerType,
+    /// Which way.
+    pub action: Action,
+    /// Workers before.
+    pub from: u32,
+    /// Workers after.
+    pub to: u32,
+    /// How the scaling ended.
+    pub outcome: Outcome,
+    /// Why it could not be written.
+    pub error: &'a str,
+}
+
+impl RecordingFailed<'_> {
+    /// Counts the scaling and the failure; the log line holds what the record would have told.
+    pub fn emit(self) {
+        let Self { worker_type, action, from, to, outcome, error } = self;
+        count_scaling(worker_type, action, outcome);
+        counter!(metric::RECORDING_FAILURES).increment(1);
+        let (action, outcome) = (action.as_str(), outcome.as_str());
+        warn!(%worker_type, action, from, to, outcome, error, "scaling could not be written to scaling:events");
+    }
+}
+
+fn count_scaling(worker_type: &WorkerType, action: Action, outcome: Outcome) {
+    counter!(
+        metric::SCALING_EVENTS,
+        "worker_type" => label(worker_type), "action" => action.as_str(), "outcome" => outcome.as_str()
+    )
+    .increment(1);
+}

@@ -1,0 +1,23 @@
+//! One struct for each event, one file for each part of the program that emits them.
+//!
+//! Labels come from closed sets and configured names. Error text, worker ids and keys go to the log only: a label value
+//! that anyone can make up is memory that anyone can take.
+
+mod backend;
+mod evaluation;
+mod redis;
+pub(super) mod signals;
+
+pub use backend::{BackendCall, BackendCalled, BackendFailure, FailureKind, WorkerExited};
+pub use evaluation::{EvaluationFinished, Outcome, ReactionMeasured, RecordingFailed, ScalingRecorded, Stage};
+pub use redis::{ProbeFailed, RedisReachable, RedisUnreachable};
+pub use signals::{SignalsReceived, SourceChanged, SweepFinished};
+
+use metrics::SharedString;
+
+use crate::model::WorkerType;
+
+/// A worker type as a label value.
+fn label(worker_type: &WorkerType) -> SharedString {
+    SharedString::from_owned(worker_type.as_str().to_owned())
+}

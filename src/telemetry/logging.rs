@@ -1,0 +1,82 @@
+//! The log: where it goes, in which form, and what is filtered out.
+
+use tracing_subscriber::{EnvFilter, util::SubscriberInitExt};
+
+/// Environment variables that hold a filter, the first that is set wins.
+const FILTER_VARIABLES: [&str; 2] = ["SWARM_LOG", "RUST_LOG"];
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people; coloured on a terminal.
+    #[default]
+    Text,
+    /// One JSON object a line, the event's fields at the top level.
+    Json,
+}
+
+/// Why the log could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LoggingError {
+    /// The filter does not parse.
+    #[error("{variable} holds `{filter}`, which is no log filter ({reason}); write for example `info,swarm=debug`")]
+    Filter {
+        /// Where the filter came from.
+        variable: &'static str,
+        /// The filter.
+        filter: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A log is set up already in this process.
+    #[error("the log is set up already; set it up once, at the start")]
+    AlreadySet,
+}
+
+/// Sets up the log of this process, to stderr.
+///
+/// The filter is `SWARM_LOG`, else `RUST_LOG`, else `default_filter`.
+pub fn init_logging(format: LogFormat, default_filter: &str) -> Result<(), LoggingError> {
+    let set = FILTER_VARIABLES.into_iter().find_map(|variable| Some((variable, non_empty(variable)?)));
+    let (variable, filter) = set.unwrap_or_else(|| ("the default filter", default_filter.to_owned()));
+    let filter = parse_filter(variable, &filter)?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let installed = match format {
+        LogFormat::Text => {
+            let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            lines.with_ansi(colour).finish().try_init()
+        }
+        LogFormat::Json => lines.json().flatten_event(true).finish().try_init(),
+    };
+    installed.map_err(|_| LoggingError::AlreadySet)
+}
+
+/// A variable's value, unless it is unset, empty or not text.
+fn non_empty(variable: &str) -> Option<String> {
+    std::env::var(variable).ok().filter(|value| !value.trim().is_empty())
+}
+
+fn parse_filter(variable: &'static str, filter: &str) -> Result<EnvFilter, LoggingError> {
+    EnvFilter::builder().parse(filter).map_err(|error| LoggingError::Filter {
+        variable,
+        filter: filter.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_filter_is_named_with_its_variable() {
+        let error = parse_filter("SWARM_LOG", "swarm=loud").unwrap_err().to_string();
+        assert!(error.starts_with("SWARM_LOG holds `swarm=loud`"), "{error}");
+        assert!(error.contains("info,swarm=debug"), "{error}");
+    }
+
+    #[test]
+    fn filters_by_module_are_accepted() {
+        assert!(parse_filter("SWARM_LOG", "warn,swarm::scaler=trace").is_ok());
+    }
+}

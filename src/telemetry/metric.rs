@@ -1,0 +1,73 @@
+//! The list of all metrics: name, kind, labels, unit, help. `docs/metrics.md` says the same to people; a test compares.
+
+use metrics::Unit;
+
+/// What a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// One metric.
+#[derive(Debug)]
+pub(super) struct Metric {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    /// Read by the test against `docs/metrics.md`; the emitting code writes them out.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the list is compared with the documentation in tests"))]
+    pub(super) labels: &'static [&'static str],
+    pub(super) unit: Unit,
+    pub(super) help: &'static str,
+}
+
+macro_rules! metrics_table {
+    ($($id:ident = $kind:ident $name:literal [$($label:literal),*] $unit:ident $help:literal;)*) => {
+        $(pub(super) const $id: &str = $name;)*
+
+        /// Every metric that is ever emitted.
+        pub(super) const ALL: &[Metric] = &[$(Metric {
+            name: $name, kind: Kind::$kind, labels: &[$($label),*], unit: Unit::$unit, help: $help,
+        }),*];
+    };
+}
+
+metrics_table! {
+    BUILD_INFO = Gauge "swarm_build_info" ["version"] Count "Always 1; the label tells the version.";
+    SIGNALS = Counter "swarm_signals_total" ["source"] Count "Hints to look at a queue.";
+    EVALUATIONS = Counter "swarm_evaluations_total" ["worker_type"] Count "Evaluations of a worker type.";
+    DECISIONS = Counter "swarm_decisions_total" ["worker_type", "action", "reason"] Count "Decisions.";
+    REACTION = Histogram "swarm_reaction_seconds" ["stage"] Seconds "Time since the first signal of a reaction.";
+    BACKEND_CALL = Histogram "swarm_backend_call_seconds" ["backend", "call"] Seconds "Time of a backend call.";
+    BACKEND_ERRORS = Counter "swarm_backend_errors_total" ["backend", "call", "kind"] Count "Failed backend calls.";
+    SCALING_EVENTS = Counter "swarm_scaling_events_total" ["worker_type", "action", "outcome"] Count
+        "Scalings asked of the backend and recorded in scaling:events.";
+    RECORDING_FAILURES = Counter "swarm_recording_failures_total" [] Count
+        "Scalings that could not be written to scaling:events.";
+    PROBE_FAILURES = Counter "swarm_probe_failures_total" [] Count "Probes of a queue that failed.";
+    SWEEP = Histogram "swarm_sweep_seconds" [] Seconds "Time of a sweep over all queues.";
+    SWEEP_DRIFT = Counter "swarm_sweep_drift_total" [] Count
+        "Evaluations by a sweep that changed something no signal had told of.";
+    SOURCE_UP = Gauge "swarm_source_up" ["source"] Count "1 if the signal source works, 0 if not, NaN if turned off.";
+    REDIS_UP = Gauge "swarm_redis_up" [] Count "1 while Redis answers, else 0.";
+    WORKER_EXITS = Counter "swarm_worker_exits_total" ["worker_type", "success"] Count
+        "Workers that ended without being asked to.";
+    QUEUE_LAG = Gauge "swarm_queue_lag" ["worker_type"] Count "Jobs not yet delivered; NaN if not known.";
+    QUEUE_PENDING = Gauge "swarm_queue_pending" ["worker_type"] Count
+        "Jobs delivered and not acknowledged; NaN if not known.";
+    QUEUE_OLDEST_AGE = Gauge "swarm_queue_oldest_age_seconds" ["worker_type"] Seconds
+        "Age of the oldest unfinished job at the last evaluation; NaN if not known.";
+    WORKERS_DESIRED = Gauge "swarm_workers_desired" ["worker_type"] Count "The target in force.";
+    WORKERS_RUNNING = Gauge "swarm_workers_running" ["worker_type"] Count
+        "Workers that exist and are not draining; NaN if not known.";
+    WORKERS_READY = Gauge "swarm_workers_ready" ["worker_type"] Count "Workers seen ready; NaN if not known.";
+    WORKERS_BUSY = Gauge "swarm_workers_busy" ["worker_type"] Count
+        "Ready workers that hold a job or session; NaN if not known.";
+    WORKERS_STARTING = Gauge "swarm_workers_starting" ["worker_type"] Count
+        "Workers within their start grace; NaN if not known.";
+    WORKERS_DRAINING = Gauge "swarm_workers_draining" ["worker_type"] Count
+        "Workers asked to leave and not yet gone; NaN if not known.";
+    WORKERS_MIN = Gauge "swarm_workers_min" ["worker_type"] Count "min_workers.";
+    WORKERS_MAX = Gauge "swarm_workers_max" ["worker_type"] Count "max_workers.";
+}

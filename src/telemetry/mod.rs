@@ -1,0 +1,19 @@
+//! What the program tells about itself: the log's set-up, the metrics recorder, and one struct for each event that is
+//! worth a log line or a metric. An event's `emit` does both, so that neither is forgotten and a metric's name and
+//! labels are written down once. Sees only `model`; decides nothing, keeps no state but the recorder's, does no I/O but
+//! writing the log.
+
+mod events;
+mod gauges;
+mod logging;
+mod metric;
+mod recorder;
+
+pub use events::{
+    BackendCall, BackendCalled, BackendFailure, EvaluationFinished, FailureKind, Outcome, ProbeFailed,
+    ReactionMeasured, RecordingFailed, RedisReachable, RedisUnreachable, ScalingRecorded, SignalsReceived,
+    SourceChanged, Stage, SweepFinished, WorkerExited,
+};
+pub use gauges::TypeGauges;
+pub use logging::{LogFormat, LoggingError, init_logging};
+pub use recorder::{InstallError, MetricsHandle, install_metrics};

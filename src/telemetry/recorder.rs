@@ -1,0 +1,90 @@
+//! The recorder that every metric ends up in, and its text form for `/metrics`.
+#![expect(clippy::disallowed_macros, reason = "`telemetry` is where metrics are emitted")]
+
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    events::signals,
+    metric::{self, Kind},
+};
+
+/// Upper bounds in seconds, 50 µs to 60 s: a reaction takes about a millisecond until the backend is asked, a process
+/// some ten until it is ready, a container or machine seconds. Dense where the targets for each of them lie.
+const BUCKETS: [f64; 16] =
+    [50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 100e-3, 250e-3, 1.0, 2.5, 10.0, 30.0, 60.0];
+
+/// Samples of a histogram wait in memory until they are put into buckets; at this pace a busy histogram holds a few
+/// thousand at most.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Why the recorder could not be installed.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// The recorder refused its settings.
+    #[error("metrics can't be recorded: {0}")]
+    Build(#[from] BuildError),
+    /// There is one already.
+    #[error("metrics are recorded already; install the recorder once, at the start")]
+    AlreadyInstalled,
+}
+
+/// Reads what was recorded. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct MetricsHandle(PrometheusHandle);
+
+impl MetricsHandle {
+    /// All metrics in the Prometheus text format, version 0.0.4.
+    pub fn render(&self) -> String {
+        self.0.render()
+    }
+
+    /// Keeps the recorder small until `cancelled`. Whoever installs the recorder runs this for as long as it lives:
+    /// without it histograms grow between two reads of `/metrics`.
+    pub async fn upkeep(self, cancelled: CancellationToken) {
+        let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while cancelled.run_until_cancelled(ticks.tick()).await.is_some() {
+            self.0.run_upkeep();
+        }
+    }
+
+    /// Reads a recorder of its own, for tests: nothing is recorded for the whole process.
+    #[cfg(test)]
+    pub(crate) fn detached() -> Self {
+        Self(recorder().expect("the bucket list is not empty").handle())
+    }
+}
+
+/// Makes a Prometheus recorder the one of this process. Events emitted before are not counted.
+pub fn install_metrics() -> Result<MetricsHandle, InstallError> {
+    let recorder = recorder()?;
+    let handle = MetricsHandle(recorder.handle());
+    metrics::set_global_recorder(recorder).map_err(|_| InstallError::AlreadyInstalled)?;
+    announce();
+    signals::install();
+    Ok(handle)
+}
+
+/// A recorder with the buckets of every histogram.
+pub(super) fn recorder() -> Result<PrometheusRecorder, BuildError> {
+    let histograms = metric::ALL.iter().filter(|metric| metric.kind == Kind::Histogram);
+    let builder = histograms.into_iter().try_fold(PrometheusBuilder::new(), |builder, metric| {
+        builder.set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), &BUCKETS)
+    })?;
+    Ok(builder.build_recorder())
+}
+
+/// Describes every metric to the recorder in force, and names this build.
+pub(super) fn announce() {
+    for metric in metric::ALL {
+        match metric.kind {
+            Kind::Counter => metrics::describe_counter!(metric.name, metric.unit, metric.help),
+            Kind::Gauge => metrics::describe_gauge!(metric.name, metric.unit, metric.help),
+            Kind::Histogram => metrics::describe_histogram!(metric.name, metric.unit, metric.help),
+        }
+    }
+    metrics::gauge!(metric::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+}
