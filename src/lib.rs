@@ -1,7 +1,27 @@
 //! `swarm` runs job workers where and when they are needed.
+//!
+//! Data flows in one direction:
+//!
+//! ```text
+//! keyspace | channel | tracking | sweep | backend changes      signal
+//!     -> mailbox, one for each worker type                     signal
+//!     -> one actor for each worker type                        scaler
+//!          observe (queue probe + backend)                     probe, backend
+//!          -> decide (pure)                                    policy
+//!          -> act                                              backend
+//!          -> record                                           scaler
+//!     -> snapshot                                              model
+//!     -> http, cli, metrics
+//! ```
+//!
+//! A signal is a hint and state is the truth: nothing but a probe ever says how much work there is.
 
 pub mod backend;
 pub mod config;
 pub mod connection;
 pub mod model;
+pub mod policy;
+pub mod probe;
+pub mod scaler;
+pub mod signal;
 pub mod telemetry;

@@ -200,7 +200,7 @@ impl Prober {
         self.plan.mark_unchanged();
         let mut armed = self.arm(&mut connection).await?;
         self.redis_error.send_replace(None);
-        RedisReachable { target: &self.target.display() }.emit();
+        RedisReachable.emit();
         self.directory.post_all(Source::Resync);
 
         let mut running = Running::new();

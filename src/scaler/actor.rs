@@ -13,7 +13,7 @@ use crate::{
         Demand, Reading, Source, Timestamp, WorkerId, WorkerType,
         snapshot::{Action, Change, Reaction, TypeSnapshot},
     },
-    policy::{Decision, Failures, History, Observation, Reason, decide},
+    policy::{Backoff, Decision, History, Observation, Reason, decide},
     scaler::roster::Census,
     signal::Signals,
 };
@@ -134,8 +134,7 @@ impl Actor {
         last_change: Option<Change>,
         now: Timestamp,
     ) -> Self {
-        let mut history = History::new(now);
-        history.last_change = last_change;
+        let history = History::resumed(now, last_change);
         let unseen = "not observed yet";
         let snapshot = TypeSnapshot {
             worker_type: worker_type.clone(),
@@ -261,15 +260,17 @@ impl Actor {
     fn look_again_if_unseen(&mut self, census: &Result<Census, String>, now: Timestamp) {
         self.unseen = if census.is_ok() { 0 } else { self.unseen.saturating_add(1) };
         if self.unseen > 0 {
-            let failures = Failures { count: self.unseen, last_at: now, message: String::new() };
-            self.recheck_at = Some(failures.retry_at());
+            self.recheck_at = Some(now.after(Backoff::BACKEND.wait(self.unseen)));
         }
     }
 
     /// Whether starts or the backend fail so that replacing workers would only make it worse.
     fn backs_off(&self, now: Timestamp) -> bool {
-        let failures = [&self.history.start_failures, &self.history.backend_failures];
-        failures.into_iter().flatten().any(|failures| now < failures.retry_at())
+        let retries = [
+            self.history.start_failures.as_ref().map(|failures| failures.retry_at(Backoff::START)),
+            self.history.backend_failures.as_ref().map(|failures| failures.retry_at(Backoff::BACKEND)),
+        ];
+        retries.into_iter().flatten().any(|retry_at| now < retry_at)
     }
 
     /// What to ask the backend for; `None` if there is nothing to do. Stalled workers are replaced along the way.
@@ -295,9 +296,9 @@ impl Actor {
         let change = Change { at: now, from, to };
         let error = match scaled.outcome {
             Ok(_) => {
-                self.history.backend_failures = None;
+                self.history.note_backend_success();
+                self.history.note_change(change);
                 if from != to {
-                    self.history.note_change(change);
                     self.snapshot.last_change = Some(change);
                 }
                 self.snapshot.backend_error = None;
@@ -330,13 +331,12 @@ impl Actor {
     }
 
     fn note_backend_failure(&mut self, error: &BackendError, now: Timestamp) {
-        let count = self.history.backend_failures.as_ref().map_or(0, |failures| failures.count);
-        // A permanent error is tried again as rarely as a retryable one that has failed often.
-        let step = if error.kind == ErrorKind::Permanent { PERMANENT_FAILURE_COUNT } else { 1 };
-        let failures =
-            Failures { count: count.saturating_add(step), last_at: now, message: error.message.clone() };
-        self.recheck_at = Some(failures.retry_at());
-        self.history.backend_failures = Some(failures);
+        // A permanent error is tried again as rarely as one that has failed often.
+        let times = if error.kind == ErrorKind::Permanent { PERMANENT_FAILURE_WEIGHT } else { 1 };
+        for _ in 0..times {
+            self.history.note_backend_failure(now, error.message.clone());
+        }
+        self.recheck_at = self.history.backend_failures.as_ref().map(|failures| failures.retry_at(Backoff::BACKEND));
         self.snapshot.backend_error = Some(error.message.clone());
     }
 
@@ -345,13 +345,11 @@ impl Actor {
     fn note_exits(&mut self, census: &Census, now: Timestamp) {
         let grace = self.settings.start_grace();
         for exit in census.exits.iter().filter(|exit| exit.lived < grace || !exit.success) {
-            let count = self.history.start_failures.as_ref().map_or(0, |failures| failures.count);
-            self.history.start_failures =
-                Some(Failures { count: count.saturating_add(1), last_at: exit.at, message: exit.detail.clone() });
+            self.history.note_start_failure(exit.at, exit.detail.clone());
         }
-        let over = |failures: &Failures| census.counts.ready > 0 && now.since(failures.last_at) >= grace;
-        if self.history.start_failures.as_ref().is_some_and(over) {
-            self.history.start_failures = None;
+        let last_failure = self.history.start_failures.as_ref().map(|failures| failures.last_at);
+        if census.counts.ready > 0 && last_failure.is_some_and(|at| now.since(at) >= grace) {
+            self.history.note_start_success();
         }
     }
 
@@ -414,5 +412,5 @@ impl Actor {
     }
 }
 
-/// What one permanent failure weighs in the row of failures: enough for the longest pause at once.
-const PERMANENT_FAILURE_COUNT: u32 = 8;
+/// What one permanent failure weighs in the row of failures: enough for the backend's longest pause at once.
+const PERMANENT_FAILURE_WEIGHT: u32 = 7;

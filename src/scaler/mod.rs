@@ -9,6 +9,6 @@ mod task;
 
 pub use actor::{Actor, Effect, Input, Observed, Scaled, ScalingRecord};
 pub use fleet::{Fleet, FleetInfo};
-pub use recorder::{Recorder, RecorderHandle, load_changes};
+pub use recorder::{LoadError, Recorder, RecorderHandle, load_changes};
 pub use roster::{Census, Roster};
 pub use task::{ActorContext, run_actor};

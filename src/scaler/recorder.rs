@@ -11,7 +11,7 @@ use super::ScalingRecord;
 use crate::{
     connection::{ConnectionError, RedisTarget, backoff},
     model::{Timestamp, WorkerType, keys, snapshot::Change},
-    telemetry::{RecordDropped, RecordingFailed},
+    telemetry::{RecordingFailed, Outcome, ScalingRecorded},
 };
 
 /// Records that wait for Redis. Far more than are made in an outage: without Redis there is no demand to act on.
@@ -34,7 +34,7 @@ impl RecorderHandle {
     pub fn record(&self, record: ScalingRecord) {
         if let Err(error) = self.records.try_send(record) {
             let (mpsc::error::TrySendError::Full(record) | mpsc::error::TrySendError::Closed(record)) = error;
-            RecordDropped { worker_type: &record.worker_type, reason: &record.reason }.emit();
+            tell_lost(&record, "too many records wait for redis");
         }
     }
 }
@@ -59,17 +59,36 @@ impl Recorder {
     pub async fn run(mut self, cancel: CancellationToken) {
         let mut connection = None;
         while let Some(record) = self.records.recv().await {
-            let mut unsure = false;
-            let mut pauses = backoff();
-            while let Err(error) = self.write(&mut connection, &record, unsure).await {
-                connection = None;
-                unsure = true;
-                RecordingFailed { error: &error }.emit();
-                let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
-                if cancel.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-                    RecordDropped { worker_type: &record.worker_type, reason: &record.reason }.emit();
-                    break;
+            match self.write_until(&mut connection, &record, &cancel).await {
+                Ok(()) => ScalingRecorded {
+                    worker_type: &record.worker_type,
+                    action: record.action,
+                    from: record.from,
+                    to: record.to,
+                    outcome: outcome(&record),
                 }
+                .emit(),
+                Err(error) => tell_lost(&record, &error),
+            }
+        }
+    }
+
+    /// Tries until it is written or cancelled; then the last error.
+    async fn write_until(
+        &self,
+        connection: &mut Option<MultiplexedConnection>,
+        record: &ScalingRecord,
+        cancel: &CancellationToken,
+    ) -> Result<(), String> {
+        let mut pauses = backoff();
+        let mut unsure = false;
+        loop {
+            let Err(error) = self.write(connection, record, unsure).await else { return Ok(()) };
+            *connection = None;
+            unsure = true;
+            let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
+            if cancel.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return Err(error);
             }
         }
     }
@@ -124,7 +143,7 @@ impl Recorder {
             ("trigger", trigger.join(",")),
             ("lag", number(record.lag)),
             ("pending", number(record.pending)),
-            ("outcome", if record.error.is_some() { "failed" } else { "ok" }.to_owned()),
+            ("outcome", outcome(record).as_str().to_owned()),
             ("error", record.error.clone().unwrap_or_default()),
             ("reaction_ms", format!("{:.3}", record.reaction.as_secs_f64() * 1e3)),
             ("instance", self.instance.clone()),
@@ -150,6 +169,17 @@ impl Recorder {
     }
 }
 
+/// Why the last changes could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// No connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectionError),
+    /// No answer.
+    #[error("reading scaler:state:*: {0}")]
+    Redis(#[from] redis::RedisError),
+}
+
 /// The last changes remembered from before, by index; `None` where there is none.
 ///
 /// # Errors
@@ -157,7 +187,7 @@ impl Recorder {
 pub async fn load_changes(
     target: &RedisTarget,
     worker_types: &[WorkerType],
-) -> Result<Vec<Option<Change>>, ConnectionError> {
+) -> Result<Vec<Option<Change>>, LoadError> {
     let mut connection = target.connect().await?;
     let mut changes = Vec::with_capacity(worker_types.len());
     for batch in worker_types.chunks(500) {
@@ -169,6 +199,22 @@ pub async fn load_changes(
         changes.extend(replies.into_iter().map(change));
     }
     Ok(changes)
+}
+
+fn outcome(record: &ScalingRecord) -> Outcome {
+    if record.error.is_some() { Outcome::Failed } else { Outcome::Done }
+}
+
+fn tell_lost(record: &ScalingRecord, error: &str) {
+    RecordingFailed {
+        worker_type: &record.worker_type,
+        action: record.action,
+        from: record.from,
+        to: record.to,
+        outcome: outcome(record),
+        error,
+    }
+    .emit();
 }
 
 fn change(reply: Value) -> Option<Change> {

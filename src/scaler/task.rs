@@ -19,7 +19,10 @@ use crate::{
     },
     probe::{Answer, ProberHandle, Request},
     signal::{Directory, ListenerHandle, Signals, SweepMonitor},
-    telemetry::{BackendCall, BackendCalled, EvaluationFinished, ReactionMeasured, ReactionStage, WorkerExited},
+    telemetry::{
+        BackendCall, BackendCalled, BackendFailure, EvaluationFinished, FailureKind, ProbeFailed, ReactionMeasured,
+        Stage, TypeGauges, WorkerExited,
+    },
 };
 
 /// What an actor's shell works with.
@@ -66,6 +69,9 @@ struct Shell {
     actor: Actor,
     roster: Roster,
     awaited: Option<Awaited>,
+    last_told: Option<(Action, &'static str)>,
+    probe_failure: Option<String>,
+    gauges: TypeGauges,
     snapshot: watch::Sender<Arc<TypeSnapshot>>,
 }
 
@@ -76,7 +82,17 @@ pub async fn run_actor(
     snapshot: watch::Sender<Arc<TypeSnapshot>>,
     cancel: CancellationToken,
 ) {
-    let mut shell = Shell { context, actor, roster: Roster::default(), awaited: None, snapshot };
+    let gauges = TypeGauges::register(&context.worker_type);
+    let mut shell = Shell {
+        context,
+        actor,
+        roster: Roster::default(),
+        awaited: None,
+        last_told: None,
+        probe_failure: None,
+        gauges,
+        snapshot,
+    };
     let directory = shell.context.directory.clone();
     let mailbox = directory.mailbox(shell.context.index);
     let mut under_way: Option<BoxFuture<'static, Outcome>> = None;
@@ -170,22 +186,36 @@ impl Shell {
         let acts = self.actor.snapshot().action != Action::Hold;
         if acts {
             self.actor.note_decided(elapsed);
-            self.measure(ReactionStage::Decided, elapsed);
+            self.measure(Stage::Decided, elapsed);
         }
         let told_by_sweep_alone = signals.sources().all(|source| source == Source::Sweep);
         if signals.contains(Source::Sweep) {
             let drift = told_by_sweep_alone && self.actor.snapshot().action == Action::ScaleUp;
             self.context.sweep.answered(drift);
         }
+        self.tell_probe_failure();
         let snapshot = self.actor.snapshot();
+        self.gauges.set(snapshot);
+        let told = (snapshot.action, self.actor.reason_label());
+        let changed = self.last_told.replace(told) != Some(told);
         EvaluationFinished {
             worker_type: &self.context.worker_type,
             action: snapshot.action,
             reason: self.actor.reason_label(),
             headline: snapshot.reasons.first().map_or("", String::as_str),
             sources: &snapshot.sources,
+            changed,
         }
         .emit();
+    }
+
+    fn tell_probe_failure(&mut self) {
+        let failure = self.actor.snapshot().demand.lag.why_not();
+        if let Some(error) = failure {
+            let news = self.probe_failure.as_deref() != Some(error);
+            ProbeFailed { worker_type: &self.context.worker_type, error, news }.emit();
+        }
+        self.probe_failure = failure.map(str::to_owned);
     }
 
     fn input_of(&mut self, outcome: Outcome) -> Input {
@@ -193,7 +223,7 @@ impl Shell {
             Outcome::Observed { pool, answer } => self.observed(pool, answer),
             Outcome::Scaled { outcome, signals } => {
                 let elapsed = signals.first_at.elapsed();
-                self.measure(ReactionStage::Requested, elapsed);
+                self.measure(Stage::Requested, elapsed);
                 if let Ok(report) = &outcome
                     && !report.started.is_empty()
                 {
@@ -229,14 +259,14 @@ impl Shell {
             };
             if let Some(awaited) = self.awaited.take_if(|awaited| awaited.ids.iter().any(ready)) {
                 let elapsed = awaited.since.elapsed();
-                self.measure(ReactionStage::Running, elapsed);
+                self.measure(Stage::Running, elapsed);
                 self.actor.note_running(elapsed);
             }
         }
         Input::Observed(Box::new(Observed { demand: answer.demand, census }))
     }
 
-    fn measure(&self, stage: ReactionStage, elapsed: Duration) {
+    fn measure(&self, stage: Stage, elapsed: Duration) {
         ReactionMeasured { worker_type: &self.context.worker_type, stage, elapsed }.emit();
     }
 }
@@ -269,8 +299,13 @@ async fn called<T, F: Future<Output = Result<T, BackendError>>>(
 ) -> Result<T, BackendError> {
     let started = Instant::now();
     let result = make().await;
-    let error = result.as_ref().err().map(|error| error.message.as_str());
-    let permanent = result.as_ref().err().is_some_and(|error| error.kind == ErrorKind::Permanent);
-    BackendCalled { backend: backend.name(), call, worker_type, elapsed: started.elapsed(), error, permanent }.emit();
+    let failure = result.as_ref().err().map(|error| BackendFailure {
+        kind: match error.kind {
+            ErrorKind::Retryable => FailureKind::Retryable,
+            ErrorKind::Permanent => FailureKind::Permanent,
+        },
+        error: &error.message,
+    });
+    BackendCalled { backend: backend.name(), call, worker_type, elapsed: started.elapsed(), failure }.emit();
     result
 }

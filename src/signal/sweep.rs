@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -19,7 +19,7 @@ use crate::{model::Source, telemetry::SweepFinished};
 #[derive(Debug, Default)]
 pub struct SweepMonitor {
     left: AtomicUsize,
-    drift: AtomicUsize,
+    drift: AtomicU64,
     started: Mutex<Option<(Instant, usize)>>,
 }
 
