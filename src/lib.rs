@@ -16,9 +16,12 @@
 //!
 //! A signal is a hint and state is the truth: nothing but a probe ever says how much work there is.
 
+pub mod app;
 pub mod backend;
+pub mod cli;
 pub mod config;
 pub mod connection;
+pub mod http;
 pub mod model;
 pub mod policy;
 pub mod probe;

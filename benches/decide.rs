@@ -1,0 +1,86 @@
+//! Nanoseconds per decision, for each strategy, against the least that any decision could cost: the division and the
+//! bounds. `cargo bench --bench decide`.
+
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+use criterion::{BenchmarkId, Criterion};
+use swarm::{
+    config::{ScalingSettings, Strategy},
+    model::{Demand, PoolCounts, Reading, Timestamp, snapshot::Change},
+    policy::{History, Observation, decide},
+};
+
+const NOW: Timestamp = Timestamp(1_000_000_000);
+const STRATEGIES: [Strategy; 3] = [Strategy::Threshold, Strategy::Step, Strategy::Backlog];
+
+/// A pool that has just grown and whose queue has emptied: a scale-down that the cooldown holds, so all rules run.
+fn observation() -> Observation {
+    Observation {
+        demand: Demand { lag: Reading::Known(0), pending: Reading::Known(0), oldest: Reading::Known(None) },
+        pool: Reading::Known(PoolCounts { ready: 6, busy: 2, ..PoolCounts::default() }),
+    }
+}
+
+fn history(settings: &ScalingSettings) -> History {
+    let mut history = History::new(Timestamp(0));
+    history.note_change(Change { at: Timestamp(NOW.0 - 10_000), from: 2, to: 6 });
+    for (seconds, wish) in (1..=20).zip((0..20).rev()) {
+        history.note_wish(settings, Timestamp(NOW.0 - 30_000 + seconds * 1_000), wish);
+    }
+    history
+}
+
+fn floor(depth: u64, settings: &ScalingSettings) -> u32 {
+    let wish = u32::try_from(depth.div_ceil(settings.scale_up_threshold)).unwrap_or(u32::MAX);
+    wish.max(settings.min_workers).min(settings.max_workers)
+}
+
+/// Nanoseconds per call, the best of several batches: the others were disturbed.
+fn nanoseconds<T>(call: impl Fn() -> T) -> f64 {
+    const BATCH: u32 = 20_000;
+    let batch = || {
+        let start = Instant::now();
+        (0..BATCH).for_each(|_| drop(black_box(call())));
+        start.elapsed()
+    };
+    let best = std::iter::repeat_with(batch).take(30).min().unwrap_or(Duration::MAX);
+    best.as_secs_f64() * 1e9 / f64::from(BATCH)
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    let observation = observation();
+    let mut group = criterion.benchmark_group("decide");
+    let defaults = ScalingSettings::default();
+    let bare = || floor(black_box(20), black_box(&defaults));
+    group.bench_function("floor", |bencher| bencher.iter(bare));
+    for strategy in STRATEGIES {
+        let settings = ScalingSettings { strategy, ..ScalingSettings::default() };
+        let history = history(&settings);
+        let run = || decide(black_box(&settings), black_box(&observation), black_box(&history), black_box(NOW));
+        let name = BenchmarkId::from_parameter(format!("{strategy:?}").to_lowercase());
+        group.bench_function(name, |bencher| bencher.iter(run));
+    }
+    group.finish();
+    criterion.final_summary();
+    // Cargo says so when it measures; a test run only shows that the bench works.
+    if std::env::args().any(|argument| argument == "--bench") {
+        print_ratios(&observation);
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "a bench reports on standard output")]
+fn print_ratios(observation: &Observation) {
+    let defaults = ScalingSettings::default();
+    let floor_ns = nanoseconds(|| floor(black_box(20), black_box(&defaults)));
+    for strategy in STRATEGIES {
+        let settings = ScalingSettings { strategy, ..ScalingSettings::default() };
+        let history = history(&settings);
+        let ns =
+            nanoseconds(|| decide(black_box(&settings), black_box(observation), black_box(&history), black_box(NOW)));
+        println!("decide {strategy:?}: {ns:.0} ns, floor {floor_ns:.1} ns, ratio {:.0}", ns / floor_ns);
+    }
+}

@@ -1,0 +1,84 @@
+//! How long to wait after failures in a row. Without jitter: every worker type fails at its own time, and a decision
+//! must be repeatable.
+
+use std::time::Duration;
+
+use crate::model::Timestamp;
+
+/// A capped exponential schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// Failures in a row that cost no wait.
+    free: u32,
+    /// The wait after the first failure that does; each one after it doubles.
+    first: Duration,
+    /// No wait is longer.
+    cap: Duration,
+}
+
+impl Backoff {
+    /// For workers that end early. One death may be chance and is replaced at once. The cap is that of Kubernetes'
+    /// `CrashLoopBackOff`, five minutes: a start that keeps failing needs a person, and costs little meanwhile.
+    pub const START: Self = Self { free: 1, first: Duration::from_secs(1), cap: Duration::from_secs(300) };
+
+    /// For calls to the backend that fail. The cap is shorter: an outage ends without anyone touching the workers, and
+    /// jobs wait meanwhile.
+    pub const BACKEND: Self = Self { free: 0, first: Duration::from_secs(1), cap: Duration::from_secs(60) };
+
+    /// How long to wait after `count` failures in a row.
+    pub fn wait(self, count: u32) -> Duration {
+        match count.saturating_sub(self.free) {
+            0 => Duration::ZERO,
+            paid => self.first.saturating_mul(2_u32.saturating_pow(paid - 1)).min(self.cap),
+        }
+    }
+}
+
+/// Failures in a row, with no success between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failures {
+    /// How many; at least 1.
+    pub count: u32,
+    /// When the last one was.
+    pub last_at: Timestamp,
+    /// What the last one was, in words for people.
+    pub message: String,
+}
+
+impl Failures {
+    /// When to try again.
+    pub fn retry_at(&self, backoff: Backoff) -> Timestamp {
+        self.last_at.after(backoff.wait(self.count))
+    }
+
+    /// One more failure after `earlier` ones.
+    pub(super) fn one_more(earlier: Option<&Self>, at: Timestamp, message: String) -> Self {
+        let count = earlier.map_or(0, |failures| failures.count).saturating_add(1);
+        Self { count, last_at: at, message }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waits(backoff: Backoff) -> Vec<u64> {
+        (1..=11).map(|count| backoff.wait(count).as_secs()).collect()
+    }
+
+    #[test]
+    fn a_first_early_exit_is_free_and_later_ones_double_up_to_five_minutes() {
+        assert_eq!(waits(Backoff::START), [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300]);
+    }
+
+    #[test]
+    fn a_first_backend_failure_waits_a_second_and_later_ones_double_up_to_a_minute() {
+        assert_eq!(waits(Backoff::BACKEND), [1, 2, 4, 8, 16, 32, 60, 60, 60, 60, 60]);
+    }
+
+    #[test]
+    fn any_count_has_a_wait() {
+        assert_eq!(Backoff::START.wait(0), Duration::ZERO);
+        assert_eq!(Backoff::START.wait(u32::MAX), Duration::from_secs(300));
+    }
+}

@@ -1,0 +1,129 @@
+//! What a decision needs to know of the past. Written by whoever carries decisions out, read by `decide`.
+
+use std::collections::VecDeque;
+
+use super::backoff::Failures;
+use crate::{
+    config::ScalingSettings,
+    model::{Timestamp, snapshot::Change},
+};
+
+/// The past of one worker type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    /// When this scaler began to watch. Counts as a change for scale-down, so that a restart alone never lowers.
+    pub started_at: Timestamp,
+    /// The last change that was carried out, in either direction.
+    pub last_change: Option<Change>,
+    /// What the strategy wished for within the stabilization window, oldest first; of those only the ones that no later
+    /// wish reached, so the values fall and the first one is the highest.
+    pub wishes: VecDeque<(Timestamp, u32)>,
+    /// Workers that ended early, in a row.
+    pub start_failures: Option<Failures>,
+    /// Calls to the backend that failed, in a row.
+    pub backend_failures: Option<Failures>,
+}
+
+impl History {
+    /// No past at all.
+    pub fn new(started_at: Timestamp) -> Self {
+        Self { started_at, last_change: None, wishes: VecDeque::new(), start_failures: None, backend_failures: None }
+    }
+
+    /// The past after a restart. A change that another machine's clock dated after the start counts as of the start:
+    /// a clock that ran ahead must not stretch a cooldown.
+    pub fn resumed(started_at: Timestamp, last_change: Option<Change>) -> Self {
+        let last_change = last_change.map(|change| Change { at: change.at.min(started_at), ..change });
+        Self { last_change, ..Self::new(started_at) }
+    }
+
+    /// Keeps a [`Decision::wish`](super::Decision::wish) for the stabilization window.
+    pub fn note_wish(&mut self, settings: &ScalingSettings, now: Timestamp, wish: u32) {
+        while self.wishes.back().is_some_and(|&(_, earlier)| earlier <= wish) {
+            self.wishes.pop_back();
+        }
+        self.wishes.push_back((now, wish));
+        let window = settings.stabilization_window();
+        while self.wishes.front().is_some_and(|&(at, _)| at.after(window) <= now) {
+            self.wishes.pop_front();
+        }
+    }
+
+    /// Keeps a change that was carried out; of one that was carried out in part, that part, so that `step` does not
+    /// step on from there at once. One that changed nothing is none: it starts no cooldown.
+    pub fn note_change(&mut self, change: Change) {
+        if change.from != change.to {
+            self.last_change = Some(change);
+        }
+    }
+
+    /// A worker ended early.
+    pub fn note_start_failure(&mut self, at: Timestamp, message: impl Into<String>) {
+        self.start_failures = Some(Failures::one_more(self.start_failures.as_ref(), at, message.into()));
+    }
+
+    /// A worker became ready and stayed: earlier failures no longer count.
+    pub fn note_start_success(&mut self) {
+        self.start_failures = None;
+    }
+
+    /// A call to the backend failed.
+    pub fn note_backend_failure(&mut self, at: Timestamp, message: impl Into<String>) {
+        self.backend_failures = Some(Failures::one_more(self.backend_failures.as_ref(), at, message.into()));
+    }
+
+    /// A call to the backend succeeded: earlier failures no longer count.
+    pub fn note_backend_success(&mut self) {
+        self.backend_failures = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp(seconds * 1_000)
+    }
+
+    #[test]
+    fn wishes_keep_only_what_can_still_be_the_highest_of_the_window() {
+        let settings = ScalingSettings { stabilization_window_seconds: 60, ..ScalingSettings::default() };
+        let mut history = History::new(at(0));
+        for (second, wish) in [(1, 3), (2, 9), (3, 4), (4, 4), (5, 2)] {
+            history.note_wish(&settings, at(second), wish);
+        }
+        assert_eq!(history.wishes, [(at(2), 9), (at(4), 4), (at(5), 2)]);
+        history.note_wish(&settings, at(62), 1);
+        assert_eq!(history.wishes, [(at(4), 4), (at(5), 2), (at(62), 1)]);
+    }
+
+    #[test]
+    fn a_change_dated_in_the_future_counts_as_of_the_start() {
+        let change = Change { at: at(9_000), from: 4, to: 2 };
+        let history = History::resumed(at(100), Some(change));
+        assert_eq!(history.last_change, Some(Change { at: at(100), ..change }));
+    }
+
+    #[test]
+    fn a_change_that_changed_nothing_starts_no_cooldown() {
+        let mut history = History::new(at(0));
+        history.note_change(Change { at: at(5), from: 3, to: 3 });
+        assert_eq!(history.last_change, None);
+    }
+
+    #[test]
+    fn failures_count_until_a_success() {
+        let mut history = History::new(at(0));
+        history.note_start_failure(at(1), "exit code 1");
+        history.note_start_failure(at(2), "exit code 2");
+        history.note_backend_failure(at(3), "no route");
+        let starts = history.start_failures.clone().expect("two were noted");
+        assert_eq!((starts.count, starts.last_at, starts.message.as_str()), (2, at(2), "exit code 2"));
+        history.note_start_success();
+        assert_eq!(history.start_failures, None);
+        assert_eq!(history.backend_failures.as_ref().map(|failures| failures.count), Some(1));
+        history.note_backend_success();
+        assert_eq!(history.backend_failures, None);
+    }
+}

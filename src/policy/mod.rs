@@ -1,0 +1,114 @@
+//! How many workers there should be, and why. The pure core: what was observed, what happened before and the time come
+//! in, a [`Decision`] goes out.
+//!
+//! Owns the strategies, the bounds, the cooldowns, the backoffs and the words for all of them. Must not do I/O, read a
+//! clock, log or count: the same arguments give the same decision, so that a decision can be replayed.
+//!
+//! A decision is made in this order; each rule that changes the outcome adds its [`Reason`]:
+//!
+//! 1. the strategy turns the depth into a wish ([`ScalingSettings::strategy`]);
+//! 2. enough depth for activation wants at least one worker;
+//! 3. `min_workers` and `max_workers` bound it;
+//! 4. what would let workers go must get past the stabilization window, the busy workers and the cooldown; what would
+//!    add some, past the pace of the `step` strategy;
+//! 5. after failures, a backoff holds everything that would fail again.
+//!
+//! Repairs are exempt from 4: a pool outside its bounds is brought to the nearest bound at once, and an empty pool with
+//! work gets its first worker at once.
+
+mod backoff;
+mod history;
+mod observation;
+mod plan;
+mod reason;
+mod strategy;
+
+use std::cmp::Ordering;
+
+pub use self::{
+    backoff::{Backoff, Failures},
+    history::History,
+    observation::Observation,
+    reason::Reason,
+};
+use self::{observation::KnownDepth, plan::Plan};
+use crate::{
+    config::ScalingSettings,
+    model::{Reading, Timestamp, snapshot::Action},
+};
+
+/// What to do, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Workers that should be there now. Always within `min_workers` and `max_workers`.
+    ///
+    /// Equals `current` when nothing is to be done, with two exceptions that [`action`](Self::action) tells: while a
+    /// backoff holds the repair of a pool outside its bounds, it is the bound to be repaired to; and while the pool is
+    /// not known, it is the last target.
+    pub target: u32,
+    /// Workers that count as capacity. While the pool is not known: the target of the last change, 0 without one.
+    pub current: u32,
+    /// The only part that asks for a write. [`Action::Hold`] never does, whatever `target` says.
+    pub action: Action,
+    /// The arithmetic, then each rule that changed its outcome, in order: the last one decided. Never empty.
+    pub reasons: Vec<Reason>,
+    /// When a rule that holds something back lets go: look again then. Later than now. `None`: nothing but a new
+    /// observation can change the outcome.
+    pub recheck_at: Option<Timestamp>,
+    /// What the strategy wished for, within the bounds, to be kept with [`History::note_wish`]; `None` if it keeps none,
+    /// or had no depth to go by.
+    pub wish: Option<u32>,
+}
+
+impl Decision {
+    /// One line for people: `held at 3: depth 0 ≤ 0 wants 1, cooldown ends in 41 s`.
+    pub fn headline(&self) -> String {
+        let what = match self.action {
+            Action::Hold => format!("held at {}", self.current),
+            Action::ScaleUp => format!("scale up {} → {}", self.current, self.target),
+            Action::ScaleDown => format!("scale down {} → {}", self.current, self.target),
+        };
+        let why: Vec<String> = self.reasons.iter().map(Reason::to_string).collect();
+        format!("{what}: {}", why.join(", "))
+    }
+}
+
+/// Decides how many workers there should be at `now`.
+///
+/// An unreadable pool holds everything. An unreadable depth lowers nothing; what is known of it may still raise, and
+/// the bounds are still kept.
+pub fn decide(settings: &ScalingSettings, observation: &Observation, history: &History, now: Timestamp) -> Decision {
+    let counts = match &observation.pool {
+        Reading::Known(counts) => counts,
+        Reading::Unknown(why) | Reading::Failed(why) => return hold_blindly(settings, history, why),
+    };
+    let depth = KnownDepth::of(&observation.demand);
+    let mut plan = Plan::new(settings, history, now, counts);
+    plan.follow_strategy(&depth);
+    plan.activate(depth.jobs.unwrap_or(0));
+    plan.keep_bounds();
+    match plan.direction() {
+        Ordering::Less => {
+            plan.stabilize();
+            plan.spare_busy();
+            plan.cool_down();
+        }
+        Ordering::Greater => plan.pace_steps(),
+        Ordering::Equal => {}
+    }
+    plan.back_off();
+    plan.finish()
+}
+
+/// The decision about a pool nobody can see.
+fn hold_blindly(settings: &ScalingSettings, history: &History, why: &str) -> Decision {
+    let current = history.last_change.map_or(0, |change| change.to);
+    Decision {
+        target: plan::bounded(settings, current),
+        current,
+        action: Action::Hold,
+        reasons: vec![Reason::PoolUnknown { why: why.to_owned() }],
+        recheck_at: None,
+        wish: None,
+    }
+}

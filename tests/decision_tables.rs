@@ -1,0 +1,157 @@
+//! Runs the tables in `tests/testdata/decisions` through the policy. Their format is described beside them.
+
+use std::{fs, path::Path, time::Duration};
+
+use swarm::{
+    config::ScalingSettings,
+    model::{Demand, PoolCounts, Reading, Timestamp, snapshot::Change},
+    policy::{Failures, History, Observation, decide},
+};
+
+/// Two days after the epoch, so that a default past of one day fits before it.
+const NOW: Timestamp = Timestamp(2 * 86_400_000);
+const COLUMNS: usize = 6;
+
+type Outcome<T> = Result<T, String>;
+
+#[test]
+fn every_table_holds() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testdata/decisions");
+    let mut tables: Vec<_> = fs::read_dir(&folder)
+        .expect("the folder of tables is part of the repository")
+        .map(|entry| entry.expect("a listed entry can be read").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
+        .collect();
+    tables.sort();
+    let failures: Vec<String> = tables
+        .iter()
+        .filter_map(|path| {
+            let text = fs::read_to_string(path).expect("a table is a text file");
+            run(&text).err().map(|why| format!("{}\n{why}", path.display()))
+        })
+        .collect();
+    assert!(tables.len() >= 6, "tables are missing from {}", folder.display());
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+}
+
+#[test]
+fn a_table_without_cases_fails() {
+    let empty = run("strategy = \"step\"\n---\n# nothing\n");
+    assert_eq!(empty, Err("no cases".to_owned()));
+    assert_eq!(run(""), Err("no line `---` between settings and cases".to_owned()));
+}
+
+#[test]
+fn a_wrong_cell_fails_and_shows_what_it_should_be() {
+    let right = "0 | 1 | - | 0 | - | scale down 1 → 0: depth 0 ≤ 0 wants 0";
+    assert_eq!(run(&format!("---\n{right}")), Ok(()));
+    for (cell, wrong) in [("| 0 | - |", "| 1 | - |"), ("- | scale", "1 s | scale"), ("down 1", "down 2")] {
+        let why = run(&format!("---\n{}", right.replace(cell, wrong))).expect_err("the table is wrong");
+        assert!(why.contains(right), "{why}");
+    }
+}
+
+#[test]
+fn what_can_not_be_read_fails() {
+    for (table, part) in [
+        ("min_wrokers = 1\n---\n0 | 1 | - | 1 | - | x", "min_wrokers"),
+        ("---\n0 | 1 | - | 1 | x", "columns"),
+        ("---\nmany | 1 | - | 1 | - | x", "many"),
+        ("---\n0 | 1, 1 asleep | - | 1 | - | x", "asleep"),
+        ("---\n0 | 1 | yesterday | 1 | - | x", "yesterday"),
+    ] {
+        let why = run(table).expect_err("the table can't be read");
+        assert!(why.contains(part), "{why}");
+    }
+}
+
+/// Whether a table holds; else all that does not.
+fn run(table: &str) -> Outcome<()> {
+    let (settings, cases) = table.split_once("---\n").ok_or("no line `---` between settings and cases")?;
+    let settings: ScalingSettings = toml::from_str(settings).map_err(|error| error.to_string())?;
+    let cases: Vec<&str> = cases.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')).collect();
+    if cases.is_empty() {
+        return Err("no cases".to_owned());
+    }
+    let wrong: Vec<String> = cases.iter().filter_map(|case| check(&settings, case).err()).collect();
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+}
+
+fn check(settings: &ScalingSettings, case: &str) -> Outcome<()> {
+    let cells: Vec<&str> = case.split('|').map(str::trim).collect();
+    let &[depth, workers, past, _, _, _] = cells.as_slice() else {
+        return Err(format!("  {COLUMNS} columns expected, found {}: {case}", cells.len()));
+    };
+    let observation = Observation { demand: demand(depth)?, pool: pool(workers)? };
+    let decision = decide(settings, &observation, &history(settings, past)?, NOW);
+    let recheck = match decision.recheck_at {
+        Some(at) => format!("{} s", at.since(NOW).as_secs_f64()),
+        None => "-".to_owned(),
+    };
+    let found = [depth, workers, past, &decision.target.to_string(), &recheck, &decision.headline()].join(" | ");
+    let expected = cells.join(" | ");
+    if found == expected { Ok(()) } else { Err(format!("  expected {expected}\n  found    {found}")) }
+}
+
+fn demand(cell: &str) -> Outcome<Demand> {
+    let (lag, pending) = match (cell.strip_prefix('?'), cell.split_once(" + ?")) {
+        (Some(why), _) => (unknown(why), unknown(why)),
+        (None, Some((lag, why))) => (Reading::Known(number(lag)?), unknown(why)),
+        (None, None) => (Reading::Known(number(cell)?), Reading::Known(0)),
+    };
+    Ok(Demand { lag, pending, oldest: Reading::Known(None) })
+}
+
+fn pool(cell: &str) -> Outcome<Reading<PoolCounts>> {
+    if let Some(why) = cell.strip_prefix('?') {
+        return Ok(unknown(why));
+    }
+    let mut parts = cell.split(", ");
+    let mut counts = PoolCounts { ready: number(parts.next().unwrap_or_default())?, ..PoolCounts::default() };
+    for part in parts {
+        match part.split_once(' ') {
+            Some((count, "busy")) => counts.busy = number(count)?,
+            Some((count, "stalled")) => counts.stalled = number(count)?,
+            Some((count, "starting")) => {
+                counts.starting = number(count)?;
+                counts.ready = counts.ready.checked_sub(counts.starting).ok_or("more start than there are")?;
+            }
+            _ => return Err(format!("  can't read the workers `{part}`")),
+        }
+    }
+    Ok(Reading::Known(counts))
+}
+
+fn history(settings: &ScalingSettings, cell: &str) -> Outcome<History> {
+    let mut history = History::new(Timestamp(NOW.0 - 86_400_000));
+    for event in cell.split("; ").filter(|event| *event != "-") {
+        let unreadable = || format!("  can't read the past `{event}`");
+        let words: Vec<&str> = event.split([' ', ',']).filter(|word| !word.is_empty()).collect();
+        let [what @ .., seconds, "s", "ago"] = words.as_slice() else { return Err(unreadable()) };
+        let ago = Duration::from_secs(number(seconds)?);
+        let at = Timestamp(NOW.0 - u64::try_from(ago.as_millis()).map_err(|_| unreadable())?);
+        match what {
+            ["started"] => history.started_at = at,
+            [from, "to", to] => history.note_change(Change { at, from: number(from)?, to: number(to)? }),
+            ["wished", wish] => history.note_wish(settings, at, number(wish)?),
+            ["early", "exits", count] => history.start_failures = Some(failures(count, at, "exit code 1")?),
+            ["backend", "failures", count] => {
+                history.backend_failures = Some(failures(count, at, "no route to host")?);
+            }
+            _ => return Err(unreadable()),
+        }
+    }
+    Ok(history)
+}
+
+fn failures(count: &str, last_at: Timestamp, message: &str) -> Outcome<Failures> {
+    Ok(Failures { count: number(count)?, last_at, message: message.to_owned() })
+}
+
+fn unknown<T>(why: &str) -> Reading<T> {
+    Reading::Unknown(why.trim().to_owned())
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> Outcome<T> {
+    text.trim().parse().map_err(|_| format!("  not a number: `{text}`"))
+}
