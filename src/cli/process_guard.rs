@@ -2,7 +2,7 @@
 //! end of its stdin, whose other end only the scaler holds. Needs no runtime, and no terminal signal ends it.
 
 use std::{
-    collections::BTreeMap,
+    collections::HashMap,
     io::{self, BufRead, Write},
     process::ExitCode,
     sync::{Arc, atomic::AtomicBool},
@@ -54,8 +54,8 @@ fn take_post() -> io::Result<()> {
 }
 
 /// Keeps the list of groups until the input ends.
-fn listen(mut input: impl BufRead) -> BTreeMap<Group, Duration> {
-    let mut watched = BTreeMap::new();
+fn listen(mut input: impl BufRead) -> HashMap<Group, Duration> {
+    let mut watched = HashMap::new();
     let mut line = String::new();
     while matches!(input.read_line(&mut line), Ok(1..)) {
         // A line cut short by the scaler's death names a worker that was not let go yet, or that has left.
@@ -71,7 +71,7 @@ fn listen(mut input: impl BufRead) -> BTreeMap<Group, Duration> {
 }
 
 /// Asks every leader to leave, and kills the groups whose leader has left or has had its time.
-fn end(watched: BTreeMap<Group, Duration>) {
+fn end(watched: HashMap<Group, Duration>) {
     let asked_at = Instant::now();
     let mut left: Vec<(Group, Duration)> = watched.into_iter().collect();
     for (group, _) in &left {
@@ -105,6 +105,6 @@ mod tests {
     #[test]
     fn listening_keeps_what_was_not_forgotten_and_skips_nonsense_and_a_torn_last_line() {
         let watched = listen(&b"+10 1\n+20 2\nhello\n+0 9\n-10\n+30"[..]);
-        assert_eq!(watched, BTreeMap::from([(Group::new(20).unwrap(), Duration::from_secs(2))]));
+        assert_eq!(watched, HashMap::from([(Group::new(20).unwrap(), Duration::from_secs(2))]));
     }
 }

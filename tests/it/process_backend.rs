@@ -1,5 +1,7 @@
 //! The process backend with real processes: shells that sleep, trap, print and die.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail the test as its own code does")]
+
 use std::{
     collections::{BTreeMap, HashSet},
     fs,
@@ -280,6 +282,18 @@ async fn exits_tell_success_and_signals_apart_and_are_numbered() {
     bench.backend.shutdown(true).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_deaths_at_once_are_all_noticed() {
+    let mut bench = Bench::new("echo $$ > $SWARM_WORKER_ID.pid; while [ ! -e die ]; do sleep 0.1; done").await;
+    for id in bench.start(100).await {
+        bench.pid(&id).await;
+    }
+    fs::write(bench.directory.path().join("die"), "").unwrap();
+    let pool = bench.until(|pool| pool.instances.is_empty()).await;
+    assert_eq!(pool.exits.iter().map(|exit| exit.seq).collect::<Vec<_>>(), (85..=100).collect::<Vec<_>>());
+    bench.backend.shutdown(true).await;
+}
+
 #[tokio::test]
 async fn a_missing_program_is_permanent_and_what_was_done_is_told() {
     let bench = Bench::with(|spec| spec.environment = BTreeMap::from([path("bin")]), SLEEPER).await;
@@ -462,6 +476,7 @@ async fn the_guard_ends_what_is_registered_when_its_input_ends_and_nothing_else(
 /// Not a test of its own: the scaler that the tests below kill. Starts as many workers as each line of its input says.
 #[tokio::test]
 #[ignore = "run by the tests that kill it"]
+#[expect(clippy::print_stdout, reason = "this is how it answers the test that runs it")]
 async fn scaler_stand_in() {
     let bench = Bench::new(SLEEPER).await;
     let next = || std::io::stdin().lines().next();

@@ -2,7 +2,7 @@
 //! What the guard does when the scaler is gone is not decided here but in `swarm process-guard`.
 
 use std::{
-    collections::BTreeMap,
+    collections::HashMap,
     io,
     path::{Path, PathBuf},
     process::Stdio,
@@ -45,7 +45,7 @@ impl Guard {
         let link = Link::open(&swarm).await?;
         let (mailbox, orders) = mpsc::channel(MAILBOX);
         let done = CancellationToken::new();
-        let keeper = Keeper { swarm, orders, done: done.clone(), watched: BTreeMap::new(), waiting: Vec::new() };
+        let keeper = Keeper { swarm, orders, done: done.clone(), watched: HashMap::new(), waiting: Vec::new() };
         tasks.spawn(keeper.run(link));
         Ok(Self { mailbox, done })
     }
@@ -80,7 +80,7 @@ struct Keeper {
     orders: mpsc::Receiver<Order>,
     done: CancellationToken,
     /// What the guard knows, or is told first by the next one.
-    watched: BTreeMap<Group, Duration>,
+    watched: HashMap<Group, Duration>,
     /// Deliveries to confirm once there is a guard again.
     waiting: Vec<oneshot::Sender<()>>,
 }

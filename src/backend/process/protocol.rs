@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
+use rustix::process::Pid;
+
 /// First line that the guard answers: from here on it takes registrations and no terminal signal ends it.
 pub const READY: &str = "ready";
 
@@ -20,13 +22,13 @@ pub enum Message {
 }
 
 /// The number of a process group that may be signalled: more than 1, so never "my own group", `init` or "everyone".
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Group(i32);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Group(Pid);
 
 impl Group {
     /// The group, unless its number has a meaning of its own to `kill(2)`.
     pub fn new(number: i32) -> Option<Self> {
-        (number > 1).then_some(Self(number))
+        Pid::from_raw(number.max(0)).filter(|_| number > 1).map(Self)
     }
 
     /// The group led by a child process that was started in a group of its own.
@@ -35,14 +37,14 @@ impl Group {
     }
 
     /// The group's number, as the type that signals take.
-    pub fn pid(self) -> rustix::process::Pid {
-        rustix::process::Pid::from_raw(self.0).expect("a group's number is more than 1")
+    pub fn pid(self) -> Pid {
+        self.0
     }
 }
 
 impl fmt::Display for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.0.as_raw_pid().fmt(f)
     }
 }
 

@@ -126,9 +126,10 @@ impl Supervisor {
     fn record(&self, end: &End) {
         let (worker_type, worker_id) = (&self.worker_type, &self.id);
         let (success, detail) = describe(end);
-        match self.pool.books.ended(worker_id, self.shared.clock.now(), success, &detail) {
-            Some(exit) => warn!(%worker_type, %worker_id, lived = ?exit.lived, "worker ended unasked: {detail}"),
-            None => info!(%worker_type, %worker_id, "worker left: {detail}"),
+        if let Some(exit) = self.pool.books.ended(worker_id, self.shared.clock.now(), success, &detail) {
+            warn!(%worker_type, %worker_id, lived = ?exit.lived, "worker ended unasked: {detail}");
+        } else {
+            info!(%worker_type, %worker_id, "worker left: {detail}");
         }
         (self.shared.on_change)(worker_type);
     }
