@@ -488,6 +488,36 @@ async fn scaler_stand_in() {
     }
 }
 
+/// Not a test of its own: a scaler with too few file descriptors for the workers it is asked for.
+#[tokio::test]
+#[ignore = "run by the test that limits it"]
+async fn crowded_stand_in() {
+    let mut bench = Bench::new(SLEEPER).await;
+    let error = bench.scale(100, &[], LONG).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Retryable, "{error}");
+    assert!(error.message.contains("could not start a worker of `shell`"), "{error}");
+    let pool = bench.pool().await;
+    assert!(!error.done.started.is_empty());
+    assert_eq!(pool.instances.into_iter().map(|instance| instance.id).collect::<Vec<_>>(), error.done.started);
+
+    // What failed for want of room works once there is room.
+    bench.scale(0, &error.done.started, Duration::ZERO).await.unwrap();
+    bench.until(|pool| pool.instances.is_empty()).await;
+    assert_eq!(bench.start(1).await.len(), 1);
+    bench.backend.shutdown(true).await;
+}
+
+#[test]
+fn what_was_started_before_the_machine_was_full_is_told_and_worth_a_retry() {
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -n 48; exec \"$0\" --ignored --exact process_backend::crowded_stand_in"])
+        .arg(std::env::current_exe().unwrap())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
 struct StandIn {
     scaler: Child,
     input: ChildStdin,

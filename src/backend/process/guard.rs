@@ -193,7 +193,8 @@ impl Link {
 
     /// Ends a failed guard. Its input stays open until it is dead, lest it takes our hanging up for our death.
     async fn kill(mut self) {
-        if let Err(error) = self.child.kill().await {
+        let unreaped = self.child.id().is_some();
+        if unreaped && let Err(error) = self.child.kill().await {
             tracing::warn!(%error, "could not end a failed process guard");
         }
     }

@@ -28,7 +28,7 @@ pub struct Group(Pid);
 impl Group {
     /// The group, unless its number has a meaning of its own to `kill(2)`.
     pub fn new(number: i32) -> Option<Self> {
-        Pid::from_raw(number.max(0)).filter(|_| number > 1).map(Self)
+        if number > 1 { Pid::from_raw(number).map(Self) } else { None }
     }
 
     /// The group led by a child process that was started in a group of its own.
@@ -52,7 +52,7 @@ impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Watch { group, drain_timeout } => {
-                let seconds = drain_timeout.as_secs() + u64::from(drain_timeout.subsec_nanos() > 0);
+                let seconds = drain_timeout.as_secs().saturating_add(u64::from(drain_timeout.subsec_nanos() > 0));
                 writeln!(f, "+{group} {seconds}")
             }
             Self::Forget(group) => writeln!(f, "-{group}"),

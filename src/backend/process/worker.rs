@@ -110,7 +110,7 @@ impl Supervisor {
                     if let Some(within) = *self.orders.borrow_and_update() {
                         debug!(worker_type = %self.worker_type, worker_id = %self.id, ?within, "asking worker to leave");
                         let _ = kill_process(group.pid(), Signal::TERM);
-                        kill_at = Some(Instant::now() + within);
+                        kill_at = Instant::now().checked_add(within);
                     }
                 }
                 () = at(kill_at) => {
