@@ -1,6 +1,8 @@
 //! Who runs the workers. A backend answers two questions for a worker type, which instances there are and whether it
 //! can make it exactly N, and says by itself when something changed. It decides nothing.
 
+pub mod process;
+
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;

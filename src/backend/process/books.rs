@@ -1,0 +1,202 @@
+//! The books on the workers of one type: who lives, who was asked to leave, who died. Starts and signals nobody, and
+//! every method is a short critical section, so that observing never waits for the operating system.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::{
+    backend::{Exit, Instance, Phase, Pool},
+    model::{Timestamp, WorkerId, WorkerType},
+};
+
+/// Exits kept: a few screens for people, and more than a crash loop makes between two looks of the scaler.
+const EXITS_KEPT: usize = 16;
+
+/// What a worker is told by way of its supervisor: nothing yet, or to leave within this time.
+pub(super) type LeaveWithin = Option<Duration>;
+
+/// The books of one worker type.
+#[derive(Debug, Default)]
+pub(super) struct Books {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    workers: Vec<Worker>,
+    exits: VecDeque<Exit>,
+    last_seq: u64,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Worker {
+    id: WorkerId,
+    started_at: Timestamp,
+    order: watch::Sender<LeaveWithin>,
+}
+
+impl Worker {
+    fn draining(&self) -> bool {
+        self.order.borrow().is_some()
+    }
+}
+
+/// What [`Books::reserve`] says.
+#[derive(Debug)]
+pub(super) enum Reservation {
+    /// There are as many as wanted.
+    Enough,
+    /// One more is on the books under this name, and must be started, or struck off again.
+    Start(WorkerId, watch::Receiver<LeaveWithin>),
+    /// The backend has been shut down.
+    Closed,
+}
+
+impl Books {
+    /// Nothing panics halfway through a change, so the books of a poisoned lock are right.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts one more worker on the books if fewer than `target` of them stay.
+    pub(super) fn reserve(&self, worker_type: &WorkerType, target: u32, now: Timestamp) -> Reservation {
+        let mut inner = self.lock();
+        if inner.closed {
+            return Reservation::Closed;
+        }
+        let live = inner.workers.iter().filter(|worker| !worker.draining()).count();
+        if live >= usize::try_from(target).unwrap_or(usize::MAX) {
+            return Reservation::Enough;
+        }
+        let id = loop {
+            let id = new_id(worker_type);
+            if inner.workers.iter().all(|worker| worker.id != id) {
+                break id;
+            }
+        };
+        let (order, orders) = watch::channel(None);
+        inner.workers.push(Worker { id: id.clone(), started_at: now, order });
+        Reservation::Start(id, orders)
+    }
+
+    /// Takes a worker that did not start or that left as asked off the books.
+    pub(super) fn strike(&self, id: &WorkerId) {
+        self.lock().workers.retain(|worker| worker.id != *id);
+    }
+
+    /// Takes a worker that ended off the books. It is an [`Exit`] unless it was asked to leave; says which.
+    pub(super) fn ended(&self, id: &WorkerId, now: Timestamp, success: bool, detail: &str) -> Option<Exit> {
+        let mut inner = self.lock();
+        let index = inner.workers.iter().position(|worker| worker.id == *id)?;
+        let worker = inner.workers.remove(index);
+        if worker.draining() {
+            return None;
+        }
+        inner.last_seq += 1;
+        let lived = now.since(worker.started_at);
+        let exit = Exit { seq: inner.last_seq, id: worker.id, at: now, lived, success, detail: detail.to_owned() };
+        if inner.exits.len() == EXITS_KEPT {
+            inner.exits.pop_front();
+        }
+        inner.exits.push_back(exit.clone());
+        Some(exit)
+    }
+
+    /// Asks those of `ids` that live and were not asked before to leave; returns them, in the order of `ids`.
+    pub(super) fn retire(&self, ids: &[WorkerId], within: Duration) -> Vec<WorkerId> {
+        let inner = self.lock();
+        let mut candidates: HashSet<&WorkerId> =
+            inner.workers.iter().filter(|worker| !worker.draining()).map(|worker| &worker.id).collect();
+        let retired: Vec<WorkerId> = ids.iter().filter(|id| candidates.remove(id)).cloned().collect();
+        let leaving: HashSet<&WorkerId> = retired.iter().collect();
+        for worker in inner.workers.iter().filter(|worker| leaving.contains(&worker.id)) {
+            worker.order.send_replace(Some(within));
+        }
+        retired
+    }
+
+    /// Asks everyone to leave and takes nobody on any more.
+    pub(super) fn close(&self, within: Duration) {
+        let mut inner = self.lock();
+        inner.closed = true;
+        for worker in inner.workers.iter().filter(|worker| !worker.draining()) {
+            worker.order.send_replace(Some(within));
+        }
+    }
+
+    /// What a scaler sees.
+    pub(super) fn pool(&self) -> Pool {
+        let inner = self.lock();
+        let instance = |worker: &Worker| Instance {
+            id: worker.id.clone(),
+            phase: if worker.draining() { Phase::Draining } else { Phase::Running },
+            started_at: worker.started_at,
+        };
+        Pool { instances: inner.workers.iter().map(instance).collect(), exits: inner.exits.iter().cloned().collect() }
+    }
+}
+
+/// `{type}-{8 hex digits}`, from the bits of a version 7 UUID that are random.
+fn new_id(worker_type: &WorkerType) -> WorkerId {
+    let [.., a, b, c, d] = Uuid::now_v7().into_bytes();
+    WorkerId::new(format!("{worker_type}-{:08x}", u32::from_be_bytes([a, b, c, d])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn started(books: &Books, target: u32) -> Vec<WorkerId> {
+        let worker_type = WorkerType::new("browser");
+        std::iter::from_fn(|| match books.reserve(&worker_type, target, Timestamp(1_000)) {
+            Reservation::Start(id, _) => Some(id),
+            _ => None,
+        })
+        .collect()
+    }
+
+    #[test]
+    fn draining_workers_do_not_count_towards_the_target() {
+        let books = Books::default();
+        let ids = started(&books, 3);
+        assert_eq!(ids.len(), 3);
+        assert!(started(&books, 3).is_empty());
+
+        assert_eq!(books.retire(&ids[..1], Duration::ZERO), ids[..1]);
+        assert_eq!(books.retire(&ids[..1], Duration::ZERO), [], "asked before");
+        assert_eq!(started(&books, 3).len(), 1);
+        assert_eq!(books.pool().instances[0].phase, Phase::Draining);
+    }
+
+    #[test]
+    fn exits_are_those_that_were_not_asked_for_and_their_numbers_go_on() {
+        let books = Books::default();
+        let ids = started(&books, 20);
+        books.retire(&ids[..1], Duration::ZERO);
+        for id in &ids {
+            books.ended(id, Timestamp(3_000), false, "exit code 1");
+            books.ended(id, Timestamp(3_000), false, "exit code 1");
+        }
+        let pool = books.pool();
+        assert!(pool.instances.is_empty());
+        assert_eq!(pool.exits.iter().map(|exit| exit.seq).collect::<Vec<_>>(), (4..=19).collect::<Vec<_>>());
+        assert_eq!(pool.exits[15].id, ids[19]);
+        assert_eq!(pool.exits[15].lived, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn closed_books_ask_everyone_to_leave_and_take_nobody_on() {
+        let books = Books::default();
+        started(&books, 2);
+        books.close(Duration::ZERO);
+        assert!(books.pool().instances.iter().all(|worker| worker.phase == Phase::Draining));
+        assert!(matches!(books.reserve(&WorkerType::new("browser"), 9, Timestamp(0)), Reservation::Closed));
+    }
+}

@@ -1,0 +1,210 @@
+//! The scaler's end of the process guard: keeps one running, and keeps it informed of every worker's process group.
+//! What the guard does when the scaler is gone is not decided here but in `swarm process-guard`.
+
+use std::{
+    collections::HashMap,
+    io,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::{Child, ChildStdin, Command},
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::protocol::{Group, Message, READY};
+
+/// A guard that takes longer to start, to read or to leave is stuck: its work takes microseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Pause before a guard is started again after a failed start.
+const RESPAWN_PAUSE: Duration = Duration::from_millis(500);
+/// Messages on their way to the guard; those who send more wait, as they do for the acknowledgement anyway.
+const MAILBOX: usize = 64;
+
+/// Tells the guard about process groups.
+#[derive(Clone, Debug)]
+pub(super) struct Guard {
+    mailbox: mpsc::Sender<Order>,
+    done: CancellationToken,
+}
+
+/// A message for the guard, and who wants to know that it has been delivered.
+struct Order {
+    message: Message,
+    delivered: oneshot::Sender<()>,
+}
+
+impl Guard {
+    /// Starts a guard, and the task that keeps it running until [`close`](Self::close).
+    pub(super) async fn start(swarm: PathBuf, tasks: &TaskTracker) -> io::Result<Self> {
+        let link = Link::open(&swarm).await?;
+        let (mailbox, orders) = mpsc::channel(MAILBOX);
+        let done = CancellationToken::new();
+        let keeper = Keeper { swarm, orders, done: done.clone(), watched: HashMap::new(), waiting: Vec::new() };
+        tasks.spawn(keeper.run(link));
+        Ok(Self { mailbox, done })
+    }
+
+    /// Lets the guard go. It takes that for our death, so every group must have been forgotten.
+    pub(super) fn close(&self) {
+        self.done.cancel();
+    }
+
+    /// Has `group` ended if the scaler dies. Returns once that is certain, however often guards must be restarted.
+    pub(super) async fn watch(&self, group: Group, drain_timeout: Duration) {
+        self.deliver(Message::Watch { group, drain_timeout }).await;
+    }
+
+    /// Undoes [`watch`](Self::watch). Must return before the leader is reaped: after that, its number may be reused.
+    pub(super) async fn forget(&self, group: Group) {
+        self.deliver(Message::Forget(group)).await;
+    }
+
+    async fn deliver(&self, message: Message) {
+        let (delivered, delivery) = oneshot::channel();
+        if self.mailbox.send(Order { message, delivered }).await.is_ok() {
+            // An error means that the runtime is being torn down, and the guard is about to see the end of its input.
+            let _ = delivery.await;
+        }
+    }
+}
+
+/// The task behind [`Guard`].
+struct Keeper {
+    swarm: PathBuf,
+    orders: mpsc::Receiver<Order>,
+    done: CancellationToken,
+    /// What the guard knows, or is told first by the next one.
+    watched: HashMap<Group, Duration>,
+    /// Deliveries to confirm once there is a guard again.
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+impl Keeper {
+    async fn run(mut self, mut link: Link) {
+        while let Err(error) = self.serve(&mut link).await {
+            tracing::warn!(%error, "process guard failed; starting another one");
+            link.kill().await;
+            match self.reopen().await {
+                Some(next) => link = next,
+                None => return,
+            }
+        }
+        link.close().await;
+    }
+
+    /// Passes orders on until there are no more (`Ok`) or the guard fails.
+    async fn serve(&mut self, link: &mut Link) -> io::Result<()> {
+        let known: String = self
+            .watched
+            .iter()
+            .map(|(&group, &drain_timeout)| Message::Watch { group, drain_timeout }.to_string())
+            .collect();
+        link.send(&known).await?;
+        for delivered in self.waiting.drain(..) {
+            let _ = delivered.send(());
+        }
+        loop {
+            let order = tokio::select! {
+                order = self.orders.recv() => order,
+                () = self.done.cancelled() => None,
+                status = link.child.wait() => return Err(io::Error::other(format!("it ended: {}", status?))),
+            };
+            let Some(Order { message, delivered }) = order else { return Ok(()) };
+            self.note(message);
+            // Queued first: if the guard fails here, the next one learns of it before anyone is told.
+            self.waiting.push(delivered);
+            link.send(&message.to_string()).await?;
+            for delivered in self.waiting.drain(..) {
+                let _ = delivered.send(());
+            }
+        }
+    }
+
+    /// Starts guards until one runs; meanwhile groups that end are forgotten. `None` if nobody needs one any more.
+    async fn reopen(&mut self) -> Option<Link> {
+        loop {
+            match Link::open(&self.swarm).await {
+                Ok(link) => return Some(link),
+                Err(error) => tracing::error!(%error, "no process guard; workers that start have to wait for one"),
+            }
+            let again_at = Instant::now() + RESPAWN_PAUSE;
+            loop {
+                tokio::select! {
+                    () = sleep_until(again_at) => break,
+                    () = self.done.cancelled() => return None,
+                    order = self.orders.recv() => {
+                        let Order { message, delivered } = order?;
+                        self.note(message);
+                        match message {
+                            Message::Watch { .. } => self.waiting.push(delivered),
+                            Message::Forget(_) => drop(delivered.send(())),
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, message: Message) {
+        match message {
+            Message::Watch { group, drain_timeout } => drop(self.watched.insert(group, drain_timeout)),
+            Message::Forget(group) => drop(self.watched.remove(&group)),
+        }
+    }
+}
+
+/// A running guard.
+struct Link {
+    child: Child,
+    input: ChildStdin,
+}
+
+impl Link {
+    /// Starts a guard and waits until it says that it is ready.
+    async fn open(swarm: &Path) -> io::Result<Self> {
+        let mut child = Command::new(swarm)
+            .arg("process-guard")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .map_err(|error| io::Error::new(error.kind(), format!("could not start `{}`: {error}", swarm.display())))?;
+        let input = child.stdin.take().expect("stdin is piped");
+        let mut output = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        let mut line = String::new();
+        let said = timeout(PATIENCE, output.read_line(&mut line)).await;
+        if matches!(said, Ok(Ok(_))) && line.trim_end() == READY {
+            return Ok(Self { child, input });
+        }
+        Self { child, input }.kill().await;
+        let message = format!("`{} process-guard` did not say `{READY}`; is that the swarm binary?", swarm.display());
+        Err(io::Error::new(io::ErrorKind::InvalidData, message))
+    }
+
+    async fn send(&mut self, lines: &str) -> io::Result<()> {
+        timeout(PATIENCE, self.input.write_all(lines.as_bytes())).await?
+    }
+
+    /// Ends a failed guard. Its input stays open until it is dead, lest it takes our hanging up for our death.
+    async fn kill(mut self) {
+        let unreaped = self.child.id().is_some();
+        if unreaped && let Err(error) = self.child.kill().await {
+            tracing::warn!(%error, "could not end a failed process guard");
+        }
+    }
+
+    /// Lets a guard go that has nothing left to watch.
+    async fn close(self) {
+        let Self { mut child, input } = self;
+        drop(input);
+        if timeout(PATIENCE, child.wait()).await.is_err() {
+            let _ = child.kill().await;
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! `swarm process-guard`: ends a scaler's worker processes when the scaler is gone, however it went. It sees that by the
+//! end of its stdin, whose other end only the scaler holds. Needs no runtime, and no terminal signal ends it.
+
+use std::{
+    collections::HashMap,
+    io::{self, BufRead, Write},
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicBool},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    io::Errno,
+    process::{Signal, kill_process, kill_process_group, test_kill_process},
+};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+
+use crate::backend::process::protocol::{Group, Message, READY};
+
+/// How often it looks whether a worker has left: it is not their parent, so nobody tells it.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Ends the process groups named on stdin when stdin ends.
+#[derive(Debug, clap::Args)]
+#[command(hide = true)]
+pub struct ProcessGuard {}
+
+impl ProcessGuard {
+    /// Returns when the scaler is gone and its workers are too.
+    pub fn run(self) -> ExitCode {
+        if let Err(error) = take_post() {
+            say(&format!("could not start: {error}"));
+            return ExitCode::FAILURE;
+        }
+        let watched = listen(io::stdin().lock());
+        if !watched.is_empty() {
+            say(&format!("the scaler is gone; ending its workers ({})", watched.len()));
+            end(watched);
+        }
+        ExitCode::SUCCESS
+    }
+}
+
+/// Outlives what ends the scaler (Ctrl-C, a service manager's SIGTERM to everyone), and says that it is there.
+fn take_post() -> io::Result<()> {
+    let noted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&noted))?;
+    }
+    let mut output = io::stdout();
+    writeln!(output, "{READY}")?;
+    output.flush()
+}
+
+/// Keeps the list of groups until the input ends.
+fn listen(mut input: impl BufRead) -> HashMap<Group, Duration> {
+    let mut watched = HashMap::new();
+    let mut line = String::new();
+    while matches!(input.read_line(&mut line), Ok(1..)) {
+        // A line cut short by the scaler's death names a worker that was not let go yet, or that has left.
+        match line.strip_suffix('\n').map(str::parse) {
+            Some(Ok(Message::Watch { group, drain_timeout })) => drop(watched.insert(group, drain_timeout)),
+            Some(Ok(Message::Forget(group))) => drop(watched.remove(&group)),
+            Some(Err(error)) => say(&format!("ignored: {error}")),
+            None => {}
+        }
+        line.clear();
+    }
+    watched
+}
+
+/// Asks every leader to leave, and kills the groups whose leader has left or has had its time.
+fn end(watched: HashMap<Group, Duration>) {
+    let asked_at = Instant::now();
+    let mut left: Vec<(Group, Duration)> = watched.into_iter().collect();
+    for (group, _) in &left {
+        let _ = kill_process(group.pid(), Signal::TERM);
+    }
+    loop {
+        left.retain(|(group, drain_timeout)| {
+            let stays = test_kill_process(group.pid()) != Err(Errno::SRCH) && asked_at.elapsed() < *drain_timeout;
+            if !stays {
+                // Fails if nobody is left in the group.
+                let _ = kill_process_group(group.pid(), Signal::KILL);
+            }
+            stays
+        });
+        if left.is_empty() {
+            return;
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// For people, if anyone still listens.
+fn say(what: &str) {
+    let _ = writeln!(io::stderr(), "swarm process-guard: {what}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listening_keeps_what_was_not_forgotten_and_skips_nonsense_and_a_torn_last_line() {
+        let watched = listen(&b"+10 1\n+20 2\nhello\n+0 9\n-10\n+30"[..]);
+        assert_eq!(watched, HashMap::from([(Group::new(20).unwrap(), Duration::from_secs(2))]));
+    }
+}

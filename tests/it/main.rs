@@ -1,0 +1,3 @@
+//! Integration tests: real processes, real servers, the real binary.
+
+mod process_backend;
