@@ -361,7 +361,7 @@ impl Actor {
         signals: Signals,
         now: Timestamp,
     ) {
-        self.reason_label = decision.reasons.first().map_or("none", Reason::label);
+        self.reason_label = decision.reasons.last().map_or("none", Reason::label);
         let snapshot = &mut self.snapshot;
         snapshot.evaluated_at = Some(now);
         snapshot.demand = observation.demand.clone();
@@ -393,7 +393,7 @@ impl Actor {
         }
     }
 
-    /// The last decision's first reason, from a closed set.
+    /// The rule that had the last word in the last decision, from a closed set.
     pub fn reason_label(&self) -> &'static str {
         self.reason_label
     }

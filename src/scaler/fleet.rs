@@ -1,6 +1,9 @@
 //! All actors seen from outside: the snapshots, put together on request.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use tokio::sync::watch;
 
@@ -33,6 +36,7 @@ pub struct Fleet {
     board: Arc<SourceBoard>,
     prober: ProberHandle,
     snapshots: Vec<watch::Receiver<Arc<TypeSnapshot>>>,
+    stopping: AtomicBool,
 }
 
 impl Fleet {
@@ -43,7 +47,12 @@ impl Fleet {
         prober: ProberHandle,
         snapshots: Vec<watch::Receiver<Arc<TypeSnapshot>>>,
     ) -> Self {
-        Self { info, board, prober, snapshots }
+        Self { info, board, prober, snapshots, stopping: AtomicBool::new(false) }
+    }
+
+    /// From now on it is not ready: it is being stopped.
+    pub fn begin_stop(&self) {
+        self.stopping.store(true, Ordering::Release);
     }
 }
 
@@ -63,6 +72,9 @@ impl StatusSource for Fleet {
 
     fn not_ready(&self) -> Vec<String> {
         let mut missing: Vec<String> = self.prober.redis_error().into_iter().collect();
+        if self.stopping.load(Ordering::Acquire) {
+            missing.push("the autoscaler is being stopped".to_owned());
+        }
         let sources = self.board.snapshot();
         if !sources.iter().any(|source| source.state == SourceState::Up) {
             missing.push("no signal source is up: reactions wait for the sweep".to_owned());

@@ -1,0 +1,327 @@
+//! The composition root: the only place that knows all parts and wires them together, starts them in order and stops
+//! them in order.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    backend::{
+        OnChange, ScalingBackend,
+        process::{ProcessBackend, ProcessSpec, Surroundings},
+    },
+    config::{OnShutdown, Orchestrator, QueueKind, Settings},
+    connection::RedisTarget,
+    http::{HttpServer, HttpState},
+    model::{Clock, Source, WorkerType, snapshot::StatusSource},
+    probe::{Prober, QueueSpec},
+    scaler::{Actor, ActorContext, Fleet, FleetInfo, Recorder, RecorderHandle, load_changes, run_actor},
+    signal::{Directory, Listener, ListenerSettings, SourceBoard, SweepMonitor, Watched, run_sweep},
+    telemetry::{MetricsHandle, SignalsReceived},
+};
+
+/// How long the last records may take to be written when the scaler stops.
+const LAST_RECORDS: Duration = Duration::from_secs(2);
+
+/// What an autoscaler is started with.
+#[derive(Debug)]
+pub struct Options {
+    /// Validated settings.
+    pub settings: Arc<Settings>,
+    /// The file they came from, handed on to the workers.
+    pub config_file: Option<PathBuf>,
+    /// The `swarm` binary, for workers and the process guard.
+    pub program: PathBuf,
+    /// Renders `/metrics`.
+    pub metrics: MetricsHandle,
+}
+
+/// Makes the backend; given what to call when a pool changes by itself.
+pub type MakeBackend<'a> = dyn FnOnce(OnChange, Clock) -> MadeBackend + Send + 'a;
+
+/// A backend in the making.
+pub type MadeBackend = futures_util::future::BoxFuture<'static, anyhow::Result<Arc<dyn ScalingBackend>>>;
+
+/// A running autoscaler.
+pub struct Autoscaler {
+    fleet: Arc<Fleet>,
+    http: Option<SocketAddr>,
+    backend: Arc<dyn ScalingBackend>,
+    drain: bool,
+    essential: JoinSet<&'static str>,
+    actors: JoinSet<()>,
+    recording: JoinSet<()>,
+    stop: StopOrder,
+}
+
+/// One token for each stage of the shutdown.
+#[derive(Debug, Default)]
+struct StopOrder {
+    sources: CancellationToken,
+    actors: CancellationToken,
+    prober: CancellationToken,
+    recorder: CancellationToken,
+    http: CancellationToken,
+}
+
+impl Autoscaler {
+    /// Starts with the backend that the settings name.
+    ///
+    /// # Errors
+    /// If something is wrong that waiting won't mend: a port in use, an orchestrator that can't be had.
+    pub async fn start(options: Options) -> anyhow::Result<Self> {
+        let settings = options.settings.clone();
+        let surroundings = Surroundings {
+            swarm: options.program.clone(),
+            redis_url: settings.redis_url.clone(),
+            config_file: options.config_file.clone(),
+        };
+        let make: Box<MakeBackend<'_>> = match settings.orchestrator {
+            Orchestrator::Process => Box::new(move |on_change, clock| {
+                let specs: BTreeMap<WorkerType, ProcessSpec> = enabled(&settings)
+                    .map(|(name, worker_type)| (WorkerType::new(name), ProcessSpec::from_settings(name, worker_type)))
+                    .collect();
+                Box::pin(async move {
+                    let backend = ProcessBackend::start(&specs, surroundings, on_change, clock).await?;
+                    Ok(Arc::new(backend) as Arc<dyn ScalingBackend>)
+                })
+            }),
+            other => bail!(
+                "orchestrator `{}` is not built into this version; use `process` (--orchestrator process)",
+                other.as_str()
+            ),
+        };
+        Self::start_with(options, make).await
+    }
+
+    /// Starts with any backend.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_with(options: Options, make_backend: Box<MakeBackend<'_>>) -> anyhow::Result<Self> {
+        let Options { settings, metrics, .. } = options;
+        let http = bind_http(&settings).await?;
+        let clock = Clock::start();
+        let target = Arc::new(RedisTarget::new(&settings.redis_url, settings.scaler.redis_timeout())?);
+        let types: Vec<_> = enabled(&settings).map(|(name, settings)| (WorkerType::new(name), settings)).collect();
+        if types.is_empty() {
+            bail!("no worker type is enabled; add a [worker_types.NAME] table to the configuration");
+        }
+
+        let directory = Arc::new(Directory::new(types.iter().map(watched).collect()));
+        let board = Arc::new(SourceBoard::default());
+        let backend = make_backend(post_changes(&directory), clock).await?;
+        let (listener, listener_handle, plan) =
+            Listener::new(target.clone(), listener_settings(&settings), directory.clone(), board.clone());
+        let specs = types.iter().map(queue_spec).collect();
+        let (prober, prober_handle) = Prober::new(target.clone(), specs, directory.clone(), board.clone(), plan);
+        let instance = instance_name();
+        let (recorder, recorder_handle) =
+            Recorder::new(target.clone(), instance.clone(), settings.scaler.events_max_len);
+
+        let stop = StopOrder::default();
+        let sweep = Arc::new(SweepMonitor::default());
+        let context = ActorContext {
+            index: 0,
+            worker_type: WorkerType::new(""),
+            start_grace: Duration::ZERO,
+            patience: settings.scaler.redis_timeout(),
+            directory: directory.clone(),
+            listener: listener_handle,
+            prober: prober_handle.clone(),
+            backend: backend.clone(),
+            recorder: recorder_handle,
+            clock,
+            sweep: sweep.clone(),
+        };
+        let remembered = remembered_changes(&target, &types).await;
+        let mut actors = JoinSet::new();
+        let mut snapshots = Vec::with_capacity(types.len());
+        for (index, ((worker_type, type_settings), last_change)) in (0_u32..).zip(types.iter().zip(remembered)) {
+            let scaling = Arc::new(type_settings.scaling.clone());
+            let context = ActorContext {
+                index,
+                worker_type: worker_type.clone(),
+                start_grace: scaling.start_grace(),
+                ..context.clone()
+            };
+            let actor = Actor::new(
+                worker_type.clone(),
+                &directory.watched()[index as usize].queue,
+                scaling,
+                settings.scaler.debounce(),
+                settings.scaler.dry_run,
+                last_change,
+                clock.now(),
+            );
+            let (sender, receiver) = watch::channel(Arc::new(actor.snapshot().clone()));
+            snapshots.push(receiver);
+            actors.spawn(run_actor(context, actor, sender, stop.actors.clone()));
+        }
+        let info = FleetInfo {
+            instance,
+            orchestrator: settings.orchestrator.as_str(),
+            started_at: clock.now(),
+            dry_run: settings.scaler.dry_run,
+        };
+        let fleet = Arc::new(Fleet::new(info, board, prober_handle, snapshots));
+
+        let mut essential = JoinSet::new();
+        spawn(&mut essential, "prober", prober.run(stop.prober.clone()));
+        spawn(&mut essential, "listener", listener.run(stop.sources.clone()));
+        let interval = settings.scaler.sweep_interval();
+        spawn(&mut essential, "sweep", run_sweep(directory, sweep, interval, stop.sources.clone()));
+        let http_addr = http.as_ref().map(HttpServer::local_addr);
+        if let Some(server) = http {
+            let state = HttpState { status: fleet.clone(), metrics };
+            let cancelled = stop.http.clone();
+            spawn(&mut essential, "http", async move {
+                if let Err(error) = server.serve(state, cancelled).await {
+                    tracing::error!("http server: {error}");
+                }
+            });
+        }
+        let mut recording = JoinSet::new();
+        recording.spawn(recorder.run(stop.recorder.clone()));
+
+        let drain = settings.scaler.on_shutdown == OnShutdown::Drain;
+        Ok(Self { fleet, http: http_addr, backend, drain, essential, actors, recording, stop })
+    }
+
+    /// What it shows of itself.
+    pub fn status(&self) -> Arc<dyn StatusSource> {
+        self.fleet.clone()
+    }
+
+    /// Where its HTTP server listens; `None` if it is turned off.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http
+    }
+
+    /// Runs until `cancel`, then stops in order.
+    ///
+    /// # Errors
+    /// If a part without which it can't work has ended by itself.
+    pub async fn run(mut self, cancel: CancellationToken) -> anyhow::Result<()> {
+        let ended = tokio::select! {
+            () = cancel.cancelled() => None,
+            Some(ended) = self.essential.join_next() => Some(ended),
+            Some(ended) = self.actors.join_next() => Some(ended.map(|()| "actor")),
+        };
+        self.shutdown().await;
+        match ended {
+            None => Ok(()),
+            Some(Ok(name)) => bail!("the {name} task ended by itself; this is a bug, please report it with the log"),
+            Some(Err(error)) => bail!("a task failed: {error}; this is a bug, please report it with the log"),
+        }
+    }
+
+    /// Unready, sources off, effects in flight finished, workers drained, records written, server closed.
+    async fn shutdown(mut self) {
+        self.fleet.begin_stop();
+        self.stop.sources.cancel();
+        self.stop.actors.cancel();
+        while self.actors.join_next().await.is_some() {}
+        self.backend.shutdown(self.drain).await;
+        self.stop.prober.cancel();
+        if tokio::time::timeout(LAST_RECORDS, self.recording.join_next()).await.is_err() {
+            self.stop.recorder.cancel();
+            while self.recording.join_next().await.is_some() {}
+        }
+        self.stop.http.cancel();
+        while self.essential.join_next().await.is_some() {}
+    }
+}
+
+fn spawn(tasks: &mut JoinSet<&'static str>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    tasks.spawn(async move {
+        task.await;
+        name
+    });
+}
+
+type TypeEntry<'a> = (WorkerType, &'a crate::config::WorkerTypeSettings);
+
+/// The worker types that are not turned off.
+fn enabled(settings: &Settings) -> impl Iterator<Item = (&str, &crate::config::WorkerTypeSettings)> {
+    settings.worker_types.iter().filter(|(_, entry)| entry.enabled).map(|(name, entry)| (name.as_str(), entry))
+}
+
+fn watched((worker_type, settings): &TypeEntry<'_>) -> Watched {
+    Watched {
+        worker_type: worker_type.clone(),
+        queue: settings.queue(worker_type.as_str()).into(),
+        list: settings.kind == QueueKind::List,
+    }
+}
+
+fn queue_spec((worker_type, settings): &TypeEntry<'_>) -> QueueSpec {
+    QueueSpec {
+        key: settings.queue(worker_type.as_str()).into(),
+        group: settings.group(worker_type.as_str()).into(),
+        list: settings.kind == QueueKind::List,
+    }
+}
+
+fn listener_settings(settings: &Settings) -> ListenerSettings {
+    ListenerSettings {
+        keyspace: settings.signals.keyspace,
+        channel: settings.signals.channel.clone(),
+        tracking: settings.signals.tracking,
+    }
+}
+
+/// A change in a pool is a signal like any other.
+fn post_changes(directory: &Arc<Directory>) -> OnChange {
+    let directory = directory.clone();
+    Arc::new(move |worker_type| {
+        if let Some(index) = directory.index_of(worker_type) {
+            directory.post(index, Source::Backend);
+            SignalsReceived { source: Source::Backend, count: 1 }.emit();
+        }
+    })
+}
+
+async fn bind_http(settings: &Settings) -> anyhow::Result<Option<HttpServer>> {
+    if settings.http.listen.is_empty() {
+        return Ok(None);
+    }
+    let listen = settings.http.listen.parse().with_context(|| {
+        format!("http.listen = \"{}\" is not an address and port such as 127.0.0.1:9000", settings.http.listen)
+    })?;
+    Ok(Some(HttpServer::bind(listen).await?))
+}
+
+/// Without Redis nothing is remembered: then the start itself counts as the last change, which lowers nothing.
+async fn remembered_changes(
+    target: &RedisTarget,
+    types: &[TypeEntry<'_>],
+) -> Vec<Option<crate::model::snapshot::Change>> {
+    let names: Vec<_> = types.iter().map(|(worker_type, _)| worker_type.clone()).collect();
+    match load_changes(target, &names).await {
+        Ok(changes) => changes,
+        Err(error) => {
+            tracing::warn!("cooldowns from before can't be read, they start anew: {error}");
+            vec![None; names.len()]
+        }
+    }
+}
+
+/// Names this instance in records: host and process id, once per process.
+fn instance_name() -> String {
+    static NAME: OnceLock<String> = OnceLock::new();
+    NAME.get_or_init(|| {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        format!("{host}-{}", std::process::id())
+    })
+    .clone()
+}
