@@ -1,5 +1,6 @@
 //! `swarm` runs job workers where and when they are needed.
 
 pub mod backend;
+pub mod cli;
 pub mod config;
 pub mod model;
