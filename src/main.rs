@@ -1,20 +1,17 @@
-//! The `swarm` program: parses the command line and hands over to a subcommand.
+//! The `swarm` program: parses the command line, runs the command, and turns the outcome into an exit code.
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use swarm::cli::{process_guard::ProcessGuard, process_start::ProcessStart};
-
-#[derive(Parser)]
-#[command(version, about)]
-enum Cli {
-    ProcessGuard(ProcessGuard),
-    ProcessStart(ProcessStart),
-}
+use swarm::cli::{self, Cli, output};
 
 fn main() -> ExitCode {
-    match Cli::parse() {
-        Cli::ProcessGuard(guard) => guard.run(),
-        Cli::ProcessStart(start) => start.run(),
+    match cli::run(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            // Nothing can be done about a standard error that is gone.
+            let _ = output::error_line(&format!("swarm: {error:#}"));
+            ExitCode::FAILURE
+        }
     }
 }

@@ -1,4 +1,79 @@
-//! The subcommands, one file each.
+//! The command line: one file per subcommand, parsed here and run there. Prints and exits; wires nothing together.
 
+pub mod autoscaler;
+pub mod config;
+pub mod output;
 pub mod process_guard;
 pub mod process_start;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{ConfigErrors, Flags, Loaded, load};
+
+/// Runs job workers where and when they are needed: watches Redis streams, reacts within a millisecond, and keeps
+/// exactly as many workers as each queue needs.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = "Start with `swarm demo`: it needs nothing running and shows everything.")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Autoscaler(autoscaler::AutoscalerArgs),
+    Config(config::ConfigArgs),
+    ProcessGuard(process_guard::ProcessGuard),
+    ProcessStart(process_start::ProcessStart),
+}
+
+/// Options of every command that reads the configuration.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ConfigFlags {
+    /// Configuration file [default: $SWARM_CONFIG, or the first of swarm.toml, config/swarm.toml,
+    /// /etc/swarm/swarm.toml]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Redis to use, for example redis://localhost:6379/0 [default: $REDIS_URL, or redis_url of the file]
+    #[arg(long, value_name = "URL")]
+    pub redis_url: Option<String>,
+}
+
+impl ConfigFlags {
+    /// Loads the configuration that these options and the environment name.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn load(&self) -> Result<Loaded, ConfigErrors> {
+        self.load_with(Flags::default())
+    }
+
+    /// As [`load`](Self::load), with more flags.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn load_with(&self, flags: Flags) -> Result<Loaded, ConfigErrors> {
+        let flags = Flags { config: self.config.clone(), redis_url: self.redis_url.clone(), ..flags };
+        load(&flags, &|name| std::env::var(name).ok())
+    }
+}
+
+/// Runs the command that the command line names.
+///
+/// # Errors
+/// What the command could not do, for people.
+pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        // These two hold up every worker's start: no runtime, no configuration.
+        Command::ProcessGuard(guard) => Ok(guard.run()),
+        Command::ProcessStart(start) => Ok(start.run()),
+        Command::Config(args) => config::run(&args),
+        Command::Autoscaler(args) => block_on(autoscaler::run(args)),
+    }
+}
+
+fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
+}

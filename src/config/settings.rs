@@ -34,16 +34,7 @@ pub struct Settings {
 /// Serializes a Redis URL with its password masked.
 fn redacted_url<S: serde::Serializer>(url: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
     use secrecy::ExposeSecret;
-    let shown = match url::Url::parse(url.expose_secret()) {
-        Ok(mut parsed) => {
-            if parsed.password().is_some() {
-                let _ = parsed.set_password(Some("***"));
-            }
-            parsed.to_string()
-        }
-        Err(_) => "***".to_owned(),
-    };
-    serializer.serialize_str(&shown)
+    serializer.serialize_str(&super::redact::masked_url(url.expose_secret()))
 }
 
 impl Default for Settings {
@@ -241,6 +232,15 @@ impl WorkerTypeSettings {
     pub fn group(&self, name: &str) -> String {
         self.group.clone().unwrap_or_else(|| name.to_owned())
     }
+
+    /// The program and arguments of one worker process.
+    pub fn command(&self, name: &str) -> Vec<String> {
+        if self.process.command.is_empty() {
+            ["swarm", "worker", "--type", name].map(str::to_owned).to_vec()
+        } else {
+            self.process.command.clone()
+        }
+    }
 }
 
 /// What a queue's key holds.
@@ -261,6 +261,7 @@ pub struct ScalingSettings {
     /// How a backlog becomes a number of workers.
     pub strategy: Strategy,
     /// Never fewer workers than this.
+    #[schemars(range(max = 10_000))]
     pub min_workers: u32,
     /// Never more workers than this.
     #[schemars(range(max = 10_000))]

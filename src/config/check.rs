@@ -1,0 +1,238 @@
+//! What settings mean together: the checks that a schema can't express. Each rejects with its place and the cure; a check
+//! that involves a value already refused stays silent, so that one slip gives one error. Connects to nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
+
+use secrecy::ExposeSecret;
+use serde_json::json;
+
+use super::{
+    environment::invalid_name,
+    error::ConfigError,
+    origin::{Origin, Origins, dotted, join, pointer},
+    redact,
+    settings::{QueueKind, ScalingSettings, Settings, Strategy, Switch, WorkerTypeSettings},
+};
+use crate::model::WorkerType;
+
+/// Runs every check. `refused` holds the JSON pointers of values that have been replaced by their defaults.
+pub(super) fn check(
+    settings: &Settings,
+    origins: &Origins,
+    refused: &BTreeSet<String>,
+) -> (Vec<ConfigError>, Vec<String>) {
+    let mut checks = Checks { origins, refused, errors: Vec::new(), warnings: Vec::new() };
+    checks.redis_url(settings);
+    checks.http(settings);
+    checks.signals(settings);
+    if settings.worker_types.is_empty() && checks.sound(&["/worker_types".to_owned()]) {
+        checks.warnings.push("no worker types: there is nothing to scale; add a [worker_types.NAME]".to_owned());
+    }
+    for (name, worker_type) in &settings.worker_types {
+        checks.worker_type(name, worker_type);
+    }
+    checks.shared_queues(settings);
+    (checks.errors, checks.warnings)
+}
+
+struct Checks<'a> {
+    origins: &'a Origins,
+    refused: &'a BTreeSet<String>,
+    errors: Vec<ConfigError>,
+    warnings: Vec<String>,
+}
+
+impl Checks<'_> {
+    /// Whether none of these settings, nor a table around them, has been refused.
+    fn sound(&self, pointers: &[String]) -> bool {
+        !pointers.iter().any(|pointer| {
+            let around = pointer.match_indices('/').skip(1).map(|(end, _)| &pointer[..end]);
+            around.chain([pointer.as_str()]).any(|table| self.refused.contains(table))
+        })
+    }
+
+    /// Reports an error about these settings, at the one of them that overrides the others.
+    fn reject(&mut self, pointers: &[String], message: String) {
+        if self.sound(pointers) {
+            self.errors.push(ConfigError::new(self.origins.strongest(pointers), message));
+        }
+    }
+
+    /// `KEY = VALUE` for a message about two settings, with the origin where it isn't the place that the message names.
+    fn said(&self, at: &str, value: u64, place: &Origin) -> String {
+        let origin = self.origins.of(at);
+        let aside = match origin {
+            Origin::Default => " (the default)".to_owned(),
+            _ if origin.layer() == place.layer() && matches!(origin, Origin::File { .. }) => String::new(),
+            _ if origin == place => String::new(),
+            _ => format!(" ({origin})"),
+        };
+        let key = at.rsplit_once('/').map_or(at, |(_, key)| key);
+        format!("{key} = {value}{aside}")
+    }
+
+    /// Reports that of two settings in the table at `at` the first is not as it should be beside the second.
+    fn reject_pair(&mut self, at: &str, [first, second]: [(&str, u64); 2], problem: &str, cure: &str, more: &[String]) {
+        let mut involved = vec![join(at, first.0), join(at, second.0)];
+        let place = self.origins.strongest(&involved);
+        let (one, other) = (self.said(&involved[0], first.1, &place), self.said(&involved[1], second.1, &place));
+        involved.extend_from_slice(more);
+        if self.sound(&involved) {
+            self.errors.push(ConfigError::new(place, format!("{}.{one} {problem} {other}; {cure}", dotted(at))));
+        }
+    }
+
+    fn redis_url(&mut self, settings: &Settings) {
+        let at = pointer(&["redis_url"]);
+        if let Err(problem) = redact::check_redis_url(settings.redis_url.expose_secret()) {
+            self.reject(&[at], format!("redis_url: {problem}"));
+        }
+    }
+
+    fn http(&mut self, settings: &Settings) {
+        let listen = &settings.http.listen;
+        if !listen.is_empty() && listen.parse::<SocketAddr>().is_err() {
+            let message = format!(
+                "http.listen: expected ADDRESS:PORT such as \"127.0.0.1:9000\" or \"[::]:9000\" (a numeric address, no \
+                 host name), or \"\" to turn the server off, found {listen:?}"
+            );
+            self.reject(&[pointer(&["http", "listen"])], message);
+        }
+    }
+
+    fn signals(&mut self, settings: &Settings) {
+        let signals = &settings.signals;
+        if signals.keyspace == Switch::Off && signals.tracking == Switch::Off && signals.channel.is_empty() {
+            self.warnings.push(format!(
+                "all of [signals] is off: jobs are noticed by the sweep only, every {} s",
+                settings.scaler.sweep_interval_seconds
+            ));
+        }
+    }
+
+    fn worker_type(&mut self, name: &str, worker_type: &WorkerTypeSettings) {
+        let at = pointer(&["worker_types", name]);
+        if !WorkerType::is_valid(name) {
+            self.reject(std::slice::from_ref(&at), invalid_name(name));
+        }
+        for (key, value) in [("job_queue", &worker_type.job_queue), ("group", &worker_type.group)] {
+            if value.as_deref().is_some_and(|value| value.trim().is_empty()) {
+                let at = join(&at, key);
+                let message = format!("{} is empty; name it, or remove the line for the default", dotted(&at));
+                self.reject(&[at], message);
+            }
+        }
+        self.limits(&join(&at, "scaling"), worker_type);
+        self.process(&join(&at, "process"), worker_type);
+        self.without_effect(&at, worker_type);
+    }
+
+    fn limits(&mut self, at: &str, worker_type: &WorkerTypeSettings) {
+        let scaling = &worker_type.scaling;
+        if scaling.min_workers > scaling.max_workers {
+            let pair = [("max_workers", scaling.max_workers.into()), ("min_workers", scaling.min_workers.into())];
+            self.reject_pair(at, pair, "is less than", "raise max_workers or lower min_workers", &[]);
+        }
+        if scaling.strategy != Strategy::Backlog && scaling.scale_down_threshold >= scaling.scale_up_threshold {
+            let pair = [
+                ("scale_down_threshold", scaling.scale_down_threshold),
+                ("scale_up_threshold", scaling.scale_up_threshold),
+            ];
+            let cure = "lower scale_down_threshold or raise scale_up_threshold";
+            self.reject_pair(at, pair, "is not less than", cure, &[join(at, "strategy")]);
+        }
+    }
+
+    fn process(&mut self, at: &str, worker_type: &WorkerTypeSettings) {
+        let process = &worker_type.process;
+        let command = join(at, "command");
+        let blank_program = process.command.first().is_some_and(|program| program.trim().is_empty());
+        if blank_program || process.command.iter().any(|word| word.contains('\0')) {
+            let message = format!(
+                "{}: the program's name is empty or a word holds a NUL; write [\"PROGRAM\", \"ARGUMENT\", …], or remove \
+                 the line for `swarm worker`",
+                dotted(&command)
+            );
+            self.reject(&[command], message);
+        }
+        let environment = join(at, "environment");
+        for (variable, value) in &process.environment {
+            if variable.is_empty() || variable.contains(['=', '\0']) || value.contains('\0') {
+                let at = join(&environment, variable);
+                let message = format!(
+                    "{}: no process can be given it; a variable's name is not empty and has no `=`, and neither name nor \
+                     value holds a NUL",
+                    dotted(&at)
+                );
+                self.reject(&[at], message);
+            }
+        }
+    }
+
+    /// Warns about what was said in the belief that it does something.
+    fn without_effect(&mut self, at: &str, worker_type: &WorkerTypeSettings) {
+        let strategy = worker_type.scaling.strategy;
+        let of_strategies: [(&str, &[Strategy]); 5] = [
+            ("scale_up_threshold", &[Strategy::Threshold, Strategy::Step]),
+            ("scale_down_threshold", &[Strategy::Threshold, Strategy::Step]),
+            ("step", &[Strategy::Step]),
+            ("jobs_per_worker", &[Strategy::Backlog]),
+            ("stabilization_window_seconds", &[Strategy::Backlog]),
+        ];
+        let (said, default) = (json!(worker_type.scaling), json!(ScalingSettings::default()));
+        for (key, strategies) in of_strategies {
+            // What equals the default, as in a file that spells everything out, misleads nobody.
+            if !strategies.contains(&strategy) && said[key] != default[key] {
+                self.warn_unused(&join(&join(at, "scaling"), key), &format!("strategy = {}", said["strategy"]));
+            }
+        }
+        if worker_type.kind == QueueKind::List {
+            self.warn_unused(&join(at, "group"), "kind = \"list\"");
+        }
+    }
+
+    fn warn_unused(&mut self, at: &str, because: &str) {
+        let origin = self.origins.of(at);
+        if *origin != Origin::Default {
+            self.warnings.push(format!("{origin}: {} has no effect with {because}", dotted(at)));
+        }
+    }
+
+    /// Two worker types that take the same jobs would each be scaled for all of them.
+    fn shared_queues(&mut self, settings: &Settings) {
+        let mut by_queue = BTreeMap::<String, Vec<(&str, &WorkerTypeSettings)>>::new();
+        for (name, worker_type) in &settings.worker_types {
+            let others = by_queue.entry(worker_type.queue(name)).or_default();
+            for (other_name, other) in others.iter() {
+                if let Some(problem) = conflict((name, worker_type), (other_name, other)) {
+                    let at = |key| pointer(&["worker_types", name, key]);
+                    let there = |key| pointer(&["worker_types", other_name, key]);
+                    let involved =
+                        [at("job_queue"), at("group"), at("kind"), there("job_queue"), there("group"), there("kind")];
+                    self.reject(&involved, problem);
+                }
+            }
+            others.push((name, worker_type));
+        }
+    }
+}
+
+/// Why two worker types can't share a queue, if they can't.
+fn conflict(one: (&str, &WorkerTypeSettings), other: (&str, &WorkerTypeSettings)) -> Option<String> {
+    let ((name, settings), (other_name, other_settings)) = (one, other);
+    let queue = settings.queue(name);
+    let both = format!("worker_types.{name} and worker_types.{other_name} both have job_queue = {queue:?}");
+    if settings.kind != other_settings.kind {
+        Some(format!("{both}, one as a stream and one as a list; give both the same kind, or one another job_queue"))
+    } else if settings.kind == QueueKind::List {
+        Some(format!("{both}, and a list has no groups to tell them apart; give one another job_queue"))
+    } else if settings.group(name) == other_settings.group(other_name) {
+        let group = settings.group(name);
+        Some(format!("{both} and group = {group:?}; give one another job_queue or group"))
+    } else {
+        None
+    }
+}

@@ -1,0 +1,65 @@
+//! The settings that hold, in the form people and programs read: every default filled in, every secret masked, and in
+//! TOML each line that is not a default names its origin.
+
+use serde_json::{Value, json};
+use toml_edit::{DocumentMut, Item, Table};
+
+use super::{
+    load::Loaded,
+    origin::{Origin, Origins, join},
+    redact::{masked_variable, masked_word},
+    settings::{Settings, WorkerTypeSettings},
+};
+
+/// The settings as JSON, with what follows from a worker type's name filled in, without secrets.
+pub fn effective(settings: &Settings) -> Value {
+    json!(filled_in(settings))
+}
+
+/// The settings as TOML; a comment on each line that is not a default names its origin.
+#[expect(clippy::missing_panics_doc, reason = "what came from TOML and was written as TOML is TOML")]
+pub fn to_toml(loaded: &Loaded) -> String {
+    let text = toml::to_string(&filled_in(&loaded.settings)).expect("settings that came from TOML fit into TOML");
+    let mut document: DocumentMut = text.parse().expect("what the serializer wrote is TOML");
+    annotate("", document.as_table_mut(), &loaded.origins);
+    document.to_string()
+}
+
+fn filled_in(settings: &Settings) -> Settings {
+    let mut shown = settings.clone();
+    for (name, worker_type) in &mut shown.worker_types {
+        fill_in(name, worker_type);
+    }
+    shown
+}
+
+fn fill_in(name: &str, worker_type: &mut WorkerTypeSettings) {
+    worker_type.job_queue = Some(worker_type.queue(name));
+    worker_type.group = Some(worker_type.group(name));
+    worker_type.process.command = worker_type.command(name).iter().map(|word| masked_word(word)).collect();
+    for (variable, value) in &mut worker_type.process.environment {
+        *value = masked_variable(variable, value);
+    }
+}
+
+fn annotate(at: &str, table: &mut Table, origins: &Origins) {
+    table.retain(|_, item| !item.as_table().is_some_and(Table::is_empty));
+    for (key, item) in table.iter_mut() {
+        let at = join(at, key.get());
+        match item {
+            Item::Table(inner) => annotate(&at, inner, origins),
+            Item::Value(value) => {
+                let origin = origins.of(&at);
+                if *origin != Origin::Default {
+                    value.decor_mut().set_suffix(format!("  # {}", one_line(&origin.to_string())));
+                }
+            }
+            Item::None | Item::ArrayOfTables(_) => {}
+        }
+    }
+}
+
+/// A comment ends with its line, whatever a file's name holds.
+fn one_line(text: &str) -> String {
+    text.replace(char::is_control, "?")
+}

@@ -1,0 +1,129 @@
+//! Puts the layers together, validates them and hands out the settings.
+
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde_json::{Value, json};
+
+use super::{
+    check::check,
+    environment::{Environment, Flags, Remarks, overlay_environment, overlay_flags, set},
+    error::{ConfigError, ConfigErrors},
+    file::{self, SEARCH_PATHS},
+    origin::{Layers, Origin, Origins},
+    schema::validate,
+    settings::Settings,
+};
+
+/// A valid configuration and where it came from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub settings: Arc<Settings>,
+    /// The file that was read; `None` if there is none, and the built-in worker types hold.
+    pub file: Option<PathBuf>,
+    /// What is allowed and probably not meant, in words.
+    pub warnings: Vec<String>,
+    /// Where each setting that is not a default was said.
+    pub origins: Origins,
+}
+
+/// Loads the configuration: flag over environment over file over default. `env` reads an environment variable.
+///
+/// The file is `flags.config`, else `SWARM_CONFIG`, else the first of [`SEARCH_PATHS`] that exists. Without one, the
+/// worker types are `browser` (1 to 10 workers) and `tankpit` (0 to 50). `CUSTOM_WORKER_TYPES` adds to either. The
+/// errors are all there are, each with its place and the cure.
+pub fn load(flags: &Flags, env: &Environment<'_>) -> Result<Loaded, ConfigErrors> {
+    load_from(flags, env, &SEARCH_PATHS.map(PathBuf::from))
+}
+
+pub(super) fn load_from(flags: &Flags, env: &Environment<'_>, search: &[PathBuf]) -> Result<Loaded, ConfigErrors> {
+    let file = file::locate(flags.config.as_deref(), set(env, "SWARM_CONFIG"), search)?;
+    let mut layers = match &file {
+        Some(path) => file::read(path)?,
+        None => Layers::built_in(built_in()),
+    };
+    let mut remarks = Remarks::default();
+    overlay_environment(&mut layers, env, &mut remarks);
+    overlay_flags(&mut layers, flags);
+    resolve_url_file(&mut layers, &mut remarks);
+    let settings = validated(&mut layers, &mut remarks);
+    match settings {
+        Some(settings) if remarks.errors.is_empty() => {
+            let settings = Arc::new(settings);
+            Ok(Loaded { settings, file, warnings: remarks.warnings, origins: layers.origins })
+        }
+        _ => Err(ConfigErrors::new(remarks.errors)),
+    }
+}
+
+/// What holds with no file.
+fn built_in() -> Value {
+    json!({ "worker_types": {
+        "browser": { "scaling": { "min_workers": 1, "max_workers": 10 } },
+        "tankpit": { "scaling": { "min_workers": 0, "max_workers": 50 } },
+    } })
+}
+
+/// Every check there is. What the schema refuses is taken out, so that the rest is still checked.
+fn validated(layers: &mut Layers, remarks: &mut Remarks) -> Option<Settings> {
+    let mut refused = BTreeSet::new();
+    for finding in validate(&layers.tree) {
+        remarks.errors.push(ConfigError::new(layers.origins.nearest(&finding.pointer).clone(), finding.message));
+        layers.remove(&finding.pointer);
+        refused.insert(finding.pointer);
+    }
+    match serde_json::from_value::<Settings>(layers.tree.clone()) {
+        Ok(settings) => {
+            let (errors, warnings) = check(&settings, &layers.origins, &refused);
+            remarks.errors.extend(errors);
+            remarks.warnings.extend(warnings);
+            Some(settings)
+        }
+        Err(error) => {
+            remarks.errors.push(ConfigError::new(layers.origins.nearest("").clone(), error.to_string()));
+            None
+        }
+    }
+}
+
+/// Replaces `redis_url` by the content of `redis_url_file`, unless a stronger layer gave a URL.
+fn resolve_url_file(layers: &mut Layers, remarks: &mut Remarks) {
+    let Some(path) = layers.get(&["redis_url_file"]).and_then(Value::as_str).map(PathBuf::from) else { return };
+    let url = layers.origins.of("/redis_url").clone();
+    if url.layer() > Origin::SecretFile(path.clone()).layer() {
+        return layers.remove("/redis_url_file");
+    }
+    if url != Origin::Default {
+        remarks.warnings.push(format!("{url}: redis_url has no effect: redis_url_file wins"));
+    }
+    match read_secret(&path) {
+        Ok(text) => layers.set(&["redis_url"], json!(text), Origin::SecretFile(path)),
+        Err(error) => {
+            let at = layers.origins.of("/redis_url_file").clone();
+            let message = format!(
+                "redis_url_file: {} can't be read ({error}); create it, readable for this user, or use redis_url",
+                path.display()
+            );
+            remarks.errors.push(ConfigError::new(at, message));
+        }
+    }
+}
+
+/// The content of a file that holds one URL, trimmed.
+fn read_secret(path: &Path) -> std::io::Result<String> {
+    /// Far above any URL: a wrong path such as a device must not fill the memory.
+    const LIMIT: u64 = 64 * 1024;
+    let mut text = String::new();
+    File::open(path)?.take(LIMIT).read_to_string(&mut text)?;
+    Ok(text.trim().to_owned())
+}
+
+#[cfg(test)]
+#[path = "load_tests.rs"]
+mod tests;

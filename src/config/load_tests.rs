@@ -1,0 +1,244 @@
+//! Loading as a user meets it: which layer wins, what every variable does, and what is said of bad files.
+
+use std::collections::HashMap;
+
+use secrecy::ExposeSecret;
+
+use super::*;
+use crate::config::{Orchestrator, effective, schema, to_toml};
+
+const NO_ENV: [(&str, &str); 0] = [];
+
+fn load_with<const N: usize>(flags: &Flags, env: [(&str, &str); N]) -> Result<Loaded, ConfigErrors> {
+    let env: HashMap<_, _> = env.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    load_from(flags, &|name: &str| env.get(name).cloned(), &[])
+}
+
+/// Loads `text` as a file, with an environment.
+fn load_text<const N: usize>(text: &str, env: [(&str, &str); N]) -> Result<Loaded, ConfigErrors> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("swarm.toml");
+    std::fs::write(&path, text).unwrap();
+    load_with(&Flags { config: Some(path), ..Flags::default() }, env)
+}
+
+fn example() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("config/swarm.toml")
+}
+
+#[test]
+fn with_no_file_there_are_two_worker_types() {
+    let loaded = load_with(&Flags::default(), NO_ENV).unwrap();
+    assert_eq!(loaded.file, None);
+    let limits: Vec<_> = loaded
+        .settings
+        .worker_types
+        .iter()
+        .map(|(name, worker_type)| (name.as_str(), worker_type.scaling.min_workers, worker_type.scaling.max_workers))
+        .collect();
+    assert_eq!(limits, [("browser", 1, 10), ("tankpit", 0, 50)]);
+    assert!(loaded.warnings.is_empty());
+}
+
+#[test]
+fn the_example_shows_the_defaults() {
+    let shown = load_with(&Flags { config: Some(example()), ..Flags::default() }, NO_ENV).unwrap();
+    let built_in = load_with(&Flags::default(), NO_ENV).unwrap();
+    assert_eq!(effective(&shown.settings), effective(&built_in.settings));
+    assert!(shown.warnings.is_empty(), "{:?}", shown.warnings);
+}
+
+#[test]
+fn the_example_names_every_key() {
+    let text = std::fs::read_to_string(example()).unwrap();
+    let said: Vec<_> =
+        text.lines().filter_map(|line| line.trim_start_matches("# ").split_once(" = ")).map(|(key, _)| key).collect();
+    let schema = schema();
+    let tables = schema["$defs"].as_object().unwrap().values().chain([&schema]);
+    let settings = tables.filter_map(|table| table["properties"].as_object()).flatten();
+    let missing: Vec<_> = settings
+        .filter(|(_, property)| {
+            let definition =
+                property["$ref"].as_str().and_then(|target| schema.pointer(target.trim_start_matches('#')));
+            !definition.is_some_and(|table| table["properties"].is_object())
+        })
+        .map(|(key, _)| key.as_str())
+        .filter(|key| !["worker_types", "environment"].contains(key) && !said.contains(key))
+        .collect();
+    assert_eq!(missing, Vec::<&str>::new());
+}
+
+#[test]
+fn each_variable_overrides_its_setting() {
+    let expected = [
+        ("REDIS_URL", "redis://r/1", "/redis_url", json!("redis://r/1")),
+        ("ORCHESTRATOR", "docker-compose", "/orchestrator", json!("docker")),
+        ("CHECK_INTERVAL", "7", "/scaler/sweep_interval_seconds", json!(7)),
+        ("METRICS_PORT", "9100", "/http/listen", json!("127.0.0.1:9100")),
+        ("BROWSER_MIN_WORKERS", "2", "/worker_types/browser/scaling/min_workers", json!(2)),
+        ("BROWSER_MAX_WORKERS", "3", "/worker_types/browser/scaling/max_workers", json!(3)),
+        ("TANKPIT_SCALE_UP_THRESHOLD", "8", "/worker_types/tankpit/scaling/scale_up_threshold", json!(8)),
+        ("TANKPIT_SCALE_DOWN_THRESHOLD", "4", "/worker_types/tankpit/scaling/scale_down_threshold", json!(4)),
+        ("TANKPIT_COOLDOWN", "0", "/worker_types/tankpit/scaling/cooldown_seconds", json!(0)),
+        ("BROWSER_JOB_QUEUE", "q", "/worker_types/browser/job_queue", json!("q")),
+        ("BROWSER_ENABLED", "No", "/worker_types/browser/enabled", json!(false)),
+        ("CUSTOM_WORKER_TYPES", "a, b,browser", "/worker_types/b/job_queue", json!("b:jobs")),
+    ];
+    for (variable, text, pointer, value) in expected {
+        let loaded = load_with(&Flags::default(), [(variable, text)]).unwrap();
+        assert_eq!(effective(&loaded.settings).pointer(pointer), Some(&value), "{variable}={text}");
+        let named = loaded.origins.nearest(pointer).to_string();
+        assert_eq!(named, variable, "{pointer}");
+    }
+}
+
+#[test]
+fn the_variables_of_a_custom_type_spell_its_name_in_capitals() {
+    let env = [("CUSTOM_WORKER_TYPES", "img-proc.v2"), ("IMG_PROC_V2_MAX_WORKERS", "4"), ("IMG_PROC_V2_ENABLED", "0")];
+    let loaded = load_with(&Flags::default(), env).unwrap();
+    let custom = &loaded.settings.worker_types["img-proc.v2"];
+    assert_eq!((custom.scaling.max_workers, custom.enabled), (4, false));
+}
+
+#[test]
+fn a_variable_that_means_two_types_is_remarked_upon() {
+    let loaded = load_with(&Flags::default(), [("CUSTOM_WORKER_TYPES", "a-b,a.b"), ("A_B_MAX_WORKERS", "4")]).unwrap();
+    assert_eq!(loaded.warnings, ["A_B_MAX_WORKERS applies to all of: a-b, a.b"]);
+}
+
+#[test]
+fn flag_beats_environment_beats_file_beats_default() {
+    let file = "redis_url = \"redis://file\"\norchestrator = \"fly\"\n[scaler]\nsweep_interval_seconds = 11\n\
+                [worker_types.x.scaling]\nmax_workers = 12\n";
+    let dir = tempfile::tempdir().unwrap();
+    let config = Some(dir.path().join("f.toml"));
+    std::fs::write(config.as_ref().unwrap(), file).unwrap();
+    let env = [
+        ("REDIS_URL", "redis://env"),
+        ("ORCHESTRATOR", "kubernetes"),
+        ("CHECK_INTERVAL", "12"),
+        ("X_MAX_WORKERS", "13"),
+        ("SWARM_CONFIG", "/not/there/for-the-flag-wins"),
+    ];
+    let flags = Flags {
+        config: config.clone(),
+        redis_url: Some("redis://flag".to_owned()),
+        orchestrator: Some("docker-api".to_owned()),
+        check_interval: Some(13),
+        dry_run: true,
+    };
+    let seen = |loaded: &Loaded| {
+        let settings = &loaded.settings;
+        (
+            settings.redis_url.expose_secret().to_owned(),
+            settings.orchestrator,
+            settings.scaler.sweep_interval_seconds,
+            settings.scaler.dry_run,
+            settings.worker_types["x"].scaling.max_workers,
+        )
+    };
+    let all = load_with(&flags, env).unwrap();
+    assert_eq!(seen(&all), ("redis://flag".to_owned(), Orchestrator::Docker, 13, true, 13));
+    let no_flags = load_with(&Flags { config: config.clone(), ..Flags::default() }, env).unwrap();
+    assert_eq!(seen(&no_flags), ("redis://env".to_owned(), Orchestrator::Kubernetes, 12, false, 13));
+    let no_env = load_with(&Flags { config, ..Flags::default() }, NO_ENV).unwrap();
+    assert_eq!(seen(&no_env), ("redis://file".to_owned(), Orchestrator::Fly, 11, false, 12));
+}
+
+#[test]
+fn the_metrics_port_keeps_the_address_of_the_file() {
+    for (listen, with_port) in [("0.0.0.0:1", "0.0.0.0:77"), ("[::1]:1", "[::1]:77"), ("", "127.0.0.1:77")] {
+        let text = format!("[http]\nlisten = {listen:?}\n[worker_types.a]\n");
+        assert_eq!(load_text(&text, [("METRICS_PORT", "77")]).unwrap().settings.http.listen, with_port);
+    }
+}
+
+#[test]
+fn an_empty_variable_is_not_set() {
+    let loaded = load_with(&Flags::default(), [("REDIS_URL", ""), ("SWARM_CONFIG", " "), ("CHECK_INTERVAL", "")]);
+    assert_eq!(loaded.unwrap().settings.scaler.sweep_interval_seconds, 30);
+}
+
+#[test]
+fn a_bad_variable_or_flag_is_named() {
+    let env = [
+        ("REDIS_URL", "http://:hunter2@h"),
+        ("ORCHESTRATOR", "dokcer"),
+        ("CHECK_INTERVAL", "soon"),
+        ("METRICS_PORT", "70000"),
+        ("CUSTOM_WORKER_TYPES", "ok,Not Ok"),
+        ("BROWSER_MIN_WORKERS", "11"),
+        ("BROWSER_ENABLED", "perhaps"),
+        ("TANKPIT_MAX_WORKERS", "-1"),
+        ("TANKPIT_JOB_QUEUE", "ok:jobs"),
+        ("OK_SCALE_DOWN_THRESHOLD", "5"),
+    ];
+    let errors = load_with(&Flags::default(), env).unwrap_err().to_string();
+    insta::assert_snapshot!(errors);
+    let flags = Flags { redis_url: Some("h".to_owned()), check_interval: Some(0), ..Flags::default() };
+    insta::assert_snapshot!(load_with(&flags, NO_ENV).unwrap_err());
+}
+
+#[test]
+fn the_url_file_wins_over_the_file_and_loses_to_the_environment() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("url");
+    std::fs::write(&secret, "redis://:hunter2@secret/3\n").unwrap();
+    let text = format!("redis_url = \"redis://file\"\nredis_url_file = {secret:?}\n[worker_types.a]\n");
+    let loaded = load_text(&text, NO_ENV).unwrap();
+    assert_eq!(loaded.settings.redis_url.expose_secret(), "redis://:hunter2@secret/3");
+    assert!(loaded.warnings[0].ends_with("redis_url has no effect: redis_url_file wins"), "{:?}", loaded.warnings);
+    assert!(!format!("{loaded:?}{}{}", to_toml(&loaded), effective(&loaded.settings)).contains("hunter2"));
+    let loaded = load_text(&text, [("REDIS_URL", "redis://env")]).unwrap();
+    assert_eq!(loaded.settings.redis_url.expose_secret(), "redis://env");
+    assert_eq!(loaded.settings.redis_url_file, None);
+}
+
+#[test]
+fn a_url_file_with_a_bad_url_is_named_and_not_quoted() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("url");
+    std::fs::write(&secret, "hunter2").unwrap();
+    let errors = load_text(&format!("redis_url_file = {secret:?}"), NO_ENV).unwrap_err().to_string();
+    assert!(errors.starts_with(&format!("{}: redis_url: not a URL", secret.display())), "{errors}");
+    assert!(!errors.contains("hunter2"), "{errors}");
+}
+
+#[test]
+fn what_has_no_effect_is_a_warning() {
+    let text = "[signals]\nkeyspace = \"off\"\nchannel = \"\"\ntracking = \"off\"\n[worker_types.a]\nkind = \"list\"\n\
+                group = \"g\"\nscaling = { step = 2, jobs_per_worker = 9 }\n";
+    let warnings = load_text(text, NO_ENV).unwrap().warnings;
+    let starts =
+        ["all of [signals] is off", "step has no effect", "jobs_per_worker has no effect", "group has no effect"];
+    for expected in starts {
+        assert!(warnings.iter().any(|warning| warning.contains(expected)), "{expected}: {warnings:?}");
+    }
+    assert_eq!(warnings.len(), starts.len(), "{warnings:?}");
+    let none = load_text("", NO_ENV).unwrap().warnings;
+    assert!(none[0].starts_with("no worker types"), "{none:?}");
+}
+
+#[test]
+fn what_is_shown_is_a_file_that_means_the_same() {
+    let text = "[worker_types.a.process]\nenvironment = { A = \"1\", \"B.C\" = \"x\" }\ndirectory = \"/tmp\"\n";
+    let loaded = load_text(text, [("A_MAX_WORKERS", "3")]).unwrap();
+    let shown = to_toml(&loaded);
+    assert!(shown.contains("max_workers = 3  # A_MAX_WORKERS\n"), "{shown}");
+    assert!(shown.contains("swarm.toml:2\n") && shown.contains("min_workers = 0\n"), "{shown}");
+    let again = load_text(&shown, NO_ENV).unwrap();
+    assert_eq!(effective(&again.settings), effective(&loaded.settings));
+}
+
+#[test]
+fn every_error_of_a_bad_file_is_reported_with_its_line() {
+    let directory = Path::new("tests/testdata/config");
+    let mut files: Vec<_> = directory.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(files.len() >= 4, "{files:?}");
+    for path in files {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let errors = load_with(&Flags { config: Some(path), ..Flags::default() }, NO_ENV).unwrap_err();
+        insta::assert_snapshot!(format!("bad_file_{name}"), errors);
+    }
+}
