@@ -1,0 +1,65 @@
+# Two commands matter: `make demo` and `make test`. `make` alone lists the rest.
+
+# The profile of `make demo`. Unoptimized builds come first to the result: on a new machine compiling is nearly all of
+# the wait, the demo's reaction times are Redis round trips rather than computation, and `make test` reuses the build.
+# `make demo PROFILE=release` shows the optimized program.
+PROFILE ?= dev
+CARGO   ?= cargo
+# Cargo.lock decides; a build never changes it.
+LOCKED  := --locked
+# Arguments for the demo: `make demo ARGS="--help"`.
+ARGS    ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help packages demo build test check deny doc fmt bench clean
+# Each step needs the whole machine, and they share one build directory.
+.NOTPARALLEL:
+
+help: ## Show this list
+	@echo 'swarm runs job workers where and when they are needed. Start with:'
+	@echo
+	@echo '    make demo     see it work: a private Redis, an autoscaler, real workers, under a minute'
+	@echo '    make test     run every check, as continuous integration does'
+	@echo
+	@echo 'All targets:'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "    %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+packages: ## Install what is missing (redis-server), with apt, dnf or brew
+	@.ci/install-packages
+
+demo: packages ## Build, then show the autoscaler at work in this terminal
+	$(CARGO) run $(LOCKED) --profile $(PROFILE) -- demo $(ARGS)
+
+build: ## Build the optimized program: target/release/swarm
+	$(CARGO) build $(LOCKED) --release
+
+# The tests come last, so the last lines are the test runner's. `--lib --bins --tests` leaves out the benches, which
+# `--all-targets` would run; `check` has compiled those.
+test: packages check doc deny ## Run every check: format, lints, docs, licences, all tests
+	$(CARGO) test $(LOCKED) --doc
+	$(CARGO) test $(LOCKED) --lib --bins --tests
+
+check: ## Check format and lints, warnings as errors; compiles tests and benches too
+	$(CARGO) fmt --check
+	$(CARGO) clippy $(LOCKED) --all-targets -- -D warnings
+
+doc: ## Build the API documentation, warnings as errors
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(LOCKED) --no-deps --document-private-items
+
+# The advisories check is left out: it downloads its database, and a build must not fail when nothing here changed.
+deny: ## Check licences and sources of dependencies, if cargo-deny is installed
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+	    echo '$(CARGO) deny check bans licenses sources'; \
+	    $(CARGO) deny --offline check bans licenses sources; \
+	else \
+	    echo 'skipped: licences and sources of dependencies (to check them: cargo install --locked cargo-deny)'; \
+	fi
+
+fmt: ## Format the code
+	$(CARGO) fmt
+
+bench: packages ## Run the benchmarks (optimized; minutes)
+	$(CARGO) bench $(LOCKED)
+
+clean: ## Remove everything that was built
+	$(CARGO) clean
