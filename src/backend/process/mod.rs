@@ -1,8 +1,8 @@
 //! Workers as child processes of the scaler on this machine. Owns what it started and adopts nothing else; since a
 //! process can't be handed over, all of them end with the scaler, however it ends (`docs/adr/0003-process-guard.md`).
 //!
-//! Each worker has a process group of its own, a supervisor task ([`worker`]) that alone signals and reaps it, and a
-//! line in the books of its type ([`books`]), which is all that observing reads. Draining means SIGTERM to the worker
+//! Each worker has a process group of its own, a supervisor task (`worker`) that alone signals and reaps it, and a
+//! line in the books of its type (`books`), which is all that observing reads. Draining means SIGTERM to the worker
 //! itself; when its time is up, SIGKILL to its whole group. What is left of a group whose leader has ended is killed.
 
 mod books;
