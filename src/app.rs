@@ -24,7 +24,7 @@ use crate::{
     http::{HttpServer, HttpState},
     model::{Clock, Source, WorkerType, snapshot::StatusSource},
     probe::{Prober, QueueSpec},
-    scaler::{Actor, ActorContext, Fleet, FleetInfo, Recorder, RecorderHandle, load_changes, run_actor},
+    scaler::{Actor, ActorContext, Fleet, FleetInfo, Recorder, load_changes, run_actor},
     signal::{Directory, Listener, ListenerSettings, SourceBoard, SweepMonitor, Watched, run_sweep},
     telemetry::{MetricsHandle, SignalsReceived},
 };

@@ -66,7 +66,8 @@ pub async fn run(args: AutoscalerArgs) -> anyhow::Result<ExitCode> {
         metrics: install_metrics()?,
     };
     let autoscaler = Autoscaler::start(options).await?;
-    let file = loaded.file.as_deref().map_or_else(|| "none, built-in worker types".to_owned(), |f| f.display().to_string());
+    let file =
+        loaded.file.as_deref().map_or_else(|| "none, built-in worker types".to_owned(), |f| f.display().to_string());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         config = file,

@@ -10,7 +10,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{ConfigErrors, Flags, Loaded, load};
+use crate::config::{ConfigErrors, Flags, Loaded, load, process_environment};
 
 /// Runs job workers where and when they are needed: watches Redis streams, reacts within a millisecond, and keeps
 /// exactly as many workers as each queue needs.
@@ -56,7 +56,7 @@ impl ConfigFlags {
     /// Everything that is wrong with it.
     pub fn load_with(&self, flags: Flags) -> Result<Loaded, ConfigErrors> {
         let flags = Flags { config: self.config.clone(), redis_url: self.redis_url.clone(), ..flags };
-        load(&flags, &|name| std::env::var(name).ok())
+        load(&flags, &process_environment)
     }
 }
 

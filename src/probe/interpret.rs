@@ -6,7 +6,7 @@ use crate::model::{Demand, Reading, Timestamp};
 
 /// A stream entry's id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct StreamId {
+pub(super) struct StreamId {
     ms: u64,
     seq: u64,
 }
@@ -152,13 +152,9 @@ fn read(
     };
     match lag {
         Some(_) => Sight::Clear(demand, consumers),
-        None => Sight::Count {
-            after: group.last_delivered,
-            reported: group.lag,
-            length: stream.length,
-            demand,
-            consumers,
-        },
+        None => {
+            Sight::Count { after: group.last_delivered, reported: group.lag, length: stream.length, demand, consumers }
+        }
     }
 }
 
@@ -241,7 +237,9 @@ fn untouched(stream: &Stream) -> Demand {
 /// Names the thing and the cure.
 fn explain(key: &str, error: &str) -> String {
     if error.contains("WRONGTYPE") {
-        format!("key `{key}` holds another type than configured; set `kind` of the worker type to what it holds, \"stream\" or \"list\"")
+        format!(
+            "key `{key}` holds another type than configured; set `kind` of the worker type to what it holds, \"stream\" or \"list\""
+        )
     } else if error.contains("NOPERM") {
         format!("no permission to read `{key}`: {error}; give the ACL user the rights listed in docs/redis.md")
     } else {
@@ -263,11 +261,8 @@ mod tests {
 
     fn sight(stream: Stream, delivered: u64, lag: Option<u64>, memory: &mut LagMemory) -> Sight {
         let group = Group { pending: 0, last_delivered: id(delivered), lag };
-        let raw = RawQueue::Stream {
-            stream: Ok(Some(stream)),
-            group: Ok(Some(group)),
-            consumers: Ok((None, Vec::new())),
-        };
+        let raw =
+            RawQueue::Stream { stream: Ok(Some(stream)), group: Ok(Some(group)), consumers: Ok((None, Vec::new())) };
         look(raw, "q", memory)
     }
 
@@ -341,8 +336,11 @@ mod tests {
 
     #[test]
     fn wrong_type_is_a_failure_that_names_the_cure() {
-        let Sight::Clear(demand, _) = look(RawQueue::List(Err("WRONGTYPE Operation".into())), "q", &mut LagMemory::default())
-        else { panic!("a list is never counted") };
+        let Sight::Clear(demand, _) =
+            look(RawQueue::List(Err("WRONGTYPE Operation".into())), "q", &mut LagMemory::default())
+        else {
+            panic!("a list is never counted")
+        };
         assert!(demand.lag.why_not().is_some_and(|why| why.contains("set `kind`")), "{demand:?}");
     }
 }

@@ -236,7 +236,8 @@ impl Prober {
         let outcome = tracking.exec_async(connection).await;
         match (planned, outcome) {
             (Some(plan), Err(error)) if plan.tracking && !is_broken(&error) => {
-                let why = format!("CLIENT TRACKING is refused: {error}; give the ACL user +client|tracking +client|caching");
+                let why =
+                    format!("CLIENT TRACKING is refused: {error}; give the ACL user +client|tracking +client|caching");
                 self.board.set(Source::Tracking, SourceState::Down, why);
                 Ok(false)
             }
@@ -246,7 +247,11 @@ impl Prober {
                 Ok(true)
             }
             (Some(plan), _) => {
-                let why = if plan.keyspace { "not needed beside keyspace notifications" } else { "turned off by signals.tracking" };
+                let why = if plan.keyspace {
+                    "not needed beside keyspace notifications"
+                } else {
+                    "turned off by signals.tracking"
+                };
                 self.board.set(Source::Tracking, SourceState::Off, why);
                 Ok(false)
             }

@@ -370,9 +370,8 @@ impl Actor {
             snapshot.desired = decision.target;
         }
         snapshot.action = decision.action;
-        snapshot.reasons = std::iter::once(decision.headline())
-            .chain(decision.reasons.iter().map(ToString::to_string))
-            .collect();
+        snapshot.reasons =
+            std::iter::once(decision.headline()).chain(decision.reasons.iter().map(ToString::to_string)).collect();
         snapshot.recheck_at = decision.recheck_at;
         snapshot.sources = signals.sources().collect();
         snapshot.evaluations += 1;

@@ -11,7 +11,7 @@ use super::ScalingRecord;
 use crate::{
     connection::{ConnectionError, RedisTarget, backoff},
     model::{Timestamp, WorkerType, keys, snapshot::Change},
-    telemetry::{RecordingFailed, Outcome, ScalingRecorded},
+    telemetry::{Outcome, RecordingFailed, ScalingRecorded},
 };
 
 /// Records that wait for Redis. Far more than are made in an outage: without Redis there is no demand to act on.
@@ -184,10 +184,7 @@ pub enum LoadError {
 ///
 /// # Errors
 /// If Redis can't be asked.
-pub async fn load_changes(
-    target: &RedisTarget,
-    worker_types: &[WorkerType],
-) -> Result<Vec<Option<Change>>, LoadError> {
+pub async fn load_changes(target: &RedisTarget, worker_types: &[WorkerType]) -> Result<Vec<Option<Change>>, LoadError> {
     let mut connection = target.connect().await?;
     let mut changes = Vec::with_capacity(worker_types.len());
     for batch in worker_types.chunks(500) {

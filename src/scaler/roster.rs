@@ -67,7 +67,8 @@ impl Roster {
         let mut idle = Vec::new();
         for (position, instance) in pool.instances.into_iter().enumerate() {
             let heartbeat = heartbeats.known().and_then(|all| all.get(position)).and_then(Option::as_ref);
-            let holds_jobs = consumers.iter().any(|consumer| consumer.name == instance.id.as_str() && consumer.jobs > 0);
+            let holds_jobs =
+                consumers.iter().any(|consumer| consumer.name == instance.id.as_str() && consumer.jobs > 0);
             let memory = self.memories.remove(&instance.id).unwrap_or(Memory { ready_at: None, idle_since: None });
             let standing = match instance.phase {
                 Phase::Draining => Standing::Draining,
@@ -151,11 +152,8 @@ mod tests {
     const GRACE: Duration = Duration::from_secs(60);
 
     fn pool(ids: &[&str], started_at: u64) -> Pool {
-        let instance = |id: &&str| Instance {
-            id: WorkerId::new(*id),
-            phase: Phase::Running,
-            started_at: Timestamp(started_at),
-        };
+        let instance =
+            |id: &&str| Instance { id: WorkerId::new(*id), phase: Phase::Running, started_at: Timestamp(started_at) };
         Pool { instances: ids.iter().map(instance).collect(), exits: Vec::new() }
     }
 
@@ -212,8 +210,7 @@ mod tests {
         let mut ready = pool(&["a", "b"], 0);
         ready.instances.iter_mut().for_each(|instance| instance.phase = Phase::Ready);
         let consumers = [ConsumerPending { name: "a".to_owned(), jobs: 1 }];
-        let census =
-            Roster::default().take_stock(ready, &beats(&[None, None]), &consumers, GRACE, Timestamp(600_000));
+        let census = Roster::default().take_stock(ready, &beats(&[None, None]), &consumers, GRACE, Timestamp(600_000));
         assert_eq!(census.busy, [WorkerId::new("a")]);
         assert_eq!(census.idle, [WorkerId::new("b")]);
     }

@@ -224,7 +224,8 @@ impl Listener {
                 }
                 Err(error) => {
                     refused(&error)?;
-                    let why = format!("SUBSCRIBE {}: {error}; allow the channel to the ACL user", self.settings.channel);
+                    let why =
+                        format!("SUBSCRIBE {}: {error}; allow the channel to the ACL user", self.settings.channel);
                     self.board.set(Source::Channel, SourceState::Down, why);
                 }
             }
