@@ -240,6 +240,9 @@ impl Actor {
         }
         self.recheck_at = decision.recheck_at;
         self.look_again_if_unseen(&observed.census, now);
+        if let Ok(census) = &observed.census {
+            self.look_again_at_grace_end(census, now);
+        }
         self.show(&observation, &observed.census, &decision, signals, now);
         let census = observed.census.ok()?;
         let stalled = if self.backs_off(now) { &[] } else { census.stalled.as_slice() };
@@ -254,6 +257,14 @@ impl Actor {
         let under_way = UnderWay { from: decision.current, demand: observation.demand, reason, signals, decision };
         self.phase = Phase::Scaling(Box::new(under_way));
         Some(Effect::Scale(request, signals))
+    }
+
+    /// A worker that is not ready when its grace ends has to be seen then, not at the next sweep.
+    fn look_again_at_grace_end(&mut self, census: &Census, now: Timestamp) {
+        let grace = self.settings.start_grace();
+        let ends = census.workers.iter().filter(|worker| worker.state.is_none() && !worker.draining);
+        let next = ends.map(|worker| worker.started_at.after(grace)).filter(|end| *end > now).min();
+        self.recheck_at = [self.recheck_at, next].into_iter().flatten().min();
     }
 
     /// The backend could not be asked: look again soon, and ever less often while that lasts.
@@ -296,6 +307,8 @@ impl Actor {
         let change = Change { at: now, from, to };
         let error = match scaled.outcome {
             Ok(_) => {
+                // What was asked for is seen, and watched, from the next look on.
+                self.recheck_at = Some(now);
                 self.history.note_backend_success();
                 self.history.note_change(change);
                 if from != to {

@@ -1,6 +1,8 @@
 //! The server's side of keyspace notifications: which flags of `notify-keyspace-events` we need, and asking for them
 //! without taking any away. Source: redis.io, "Redis keyspace notifications".
 
+use std::collections::HashMap;
+
 use redis::{Value, aio::MultiplexedConnection};
 
 /// Whether keyspace notifications of our queues can be had.
@@ -38,8 +40,8 @@ pub(super) async fn ensure(
 ) -> Result<Availability, redis::RedisError> {
     let mut get = redis::cmd("CONFIG");
     get.arg("GET").arg("notify-keyspace-events");
-    let flags = match refusal(get.query_async::<Vec<String>>(connection).await)? {
-        Ok(pair) => pair.into_iter().nth(1).unwrap_or_default(),
+    let flags = match refusal(get.query_async::<HashMap<String, String>>(connection).await)? {
+        Ok(settings) => settings.into_values().next().unwrap_or_default(),
         Err(why) => return Ok(Availability::Refused(format!("CONFIG GET notify-keyspace-events: {why}"))),
     };
     let Some(wanted) = merged(&flags, needed(lists)) else { return Ok(Availability::Enabled(flags)) };
