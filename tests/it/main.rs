@@ -1,0 +1,3 @@
+//! Integration tests against real servers; one binary, so that it links once.
+
+mod support;
