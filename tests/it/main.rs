@@ -1,3 +1,4 @@
 //! Integration tests: real processes, real servers, the real binary.
 
 mod process_backend;
+mod support;

@@ -1,0 +1,150 @@
+//! A private `redis-server` on a free port, stopped when dropped, and `fred` as the client that is not the product's.
+
+use std::{
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use fred::prelude::{Builder, Client, ClientLike, Config};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// How long a server may take to answer for the first time.
+const START: Duration = Duration::from_secs(10);
+
+/// A running server with nothing in it, and nothing kept on disk.
+pub(crate) struct RedisServer {
+    process: Child,
+    port: u16,
+    extra: Vec<String>,
+    directory: TempDir,
+}
+
+impl RedisServer {
+    /// Starts a server and waits until it answers.
+    pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// As [`RedisServer::start`], with more command-line options (`["--maxmemory", "10mb"]`).
+    pub(crate) fn start_with(extra: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let extra: Vec<String> = extra.iter().map(|&option| option.to_owned()).collect();
+        // Another process may take the free port between our look and the server's start: then take another one.
+        for _ in 0..5 {
+            let port = free_port();
+            let mut process = spawn(port, &extra, &directory);
+            if answers(&mut process, port) {
+                return Self { process, port, extra, directory };
+            }
+        }
+        panic!("redis-server does not start: is it installed, and are the options {extra:?} right?");
+    }
+
+    /// The port on 127.0.0.1.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The URL of database 0.
+    pub(crate) fn url(&self) -> String {
+        self.url_db(0)
+    }
+
+    /// The URL of a database.
+    pub(crate) fn url_db(&self, database: u8) -> String {
+        format!("redis://127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Freezes the server (SIGSTOP): connections stay open, nothing is answered.
+    pub(crate) fn stop(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets a frozen server go on.
+    pub(crate) fn cont(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Kills the server (SIGKILL) and waits until it is gone. Its data are lost.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().expect("the server is our child");
+        self.process.wait().expect("the server is our child");
+    }
+
+    /// Kills the server if it runs and starts it again on the same port, empty.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        self.process = spawn(self.port, &self.extra, &self.directory);
+        assert!(answers(&mut self.process, self.port), "redis-server does not come back on port {}", self.port);
+    }
+
+    /// A connected `fred` client of database 0.
+    pub(crate) async fn client(&self) -> Client {
+        self.client_db(0).await
+    }
+
+    /// A connected `fred` client of a database.
+    pub(crate) async fn client_db(&self, database: u8) -> Client {
+        let config = Config::from_url(&self.url_db(database)).expect("our own URL is well formed");
+        let client = Builder::from_config(config).build().expect("the default settings are valid");
+        client.init().await.expect("the server answers");
+        client
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw).expect("process ids are positive");
+        kill_process(id, signal).expect("the server is our child");
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn spawn(port: u16, extra: &[String], directory: &TempDir) -> Child {
+    Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+        .args(extra)
+        .current_dir(directory.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("redis-server is installed")
+}
+
+/// Waits until the server answers; `false` if it ends or takes too long.
+fn answers(process: &mut Child, port: u16) -> bool {
+    let deadline = Instant::now() + START;
+    while Instant::now() < deadline {
+        if !matches!(process.try_wait(), Ok(None)) {
+            return false;
+        }
+        if pong(port).unwrap_or(false) {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let _ = process.kill();
+    let _ = process.wait();
+    false
+}
+
+fn pong(port: u16) -> std::io::Result<bool> {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    stream.write_all(b"PING\r\n")?;
+    let mut reply = [0; 5];
+    stream.read_exact(&mut reply)?;
+    // A server with a password answers `-NOAUTH`: it is up.
+    Ok(&reply == b"+PONG" || reply[0] == b'-')
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port can be had");
+    listener.local_addr().expect("a bound listener has an address").port()
+}
