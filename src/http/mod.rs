@@ -1,0 +1,96 @@
+//! The HTTP server: metrics, health, readiness and status for people and programs. Reads snapshots, changes nothing, and
+//! knows neither Redis nor a backend.
+
+mod routes;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::{future::IntoFuture, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{model::snapshot::StatusSource, telemetry::MetricsHandle};
+
+/// How long requests under way may take to finish once the server is told to stop. Every answer comes from memory, so
+/// this is for slow readers; they must not hold up the program's end.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+
+/// Why the server could not listen.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Another program has the port.
+    #[error(
+        "http: {listen} is in use by another program; set `listen` in `[http]` to a free address and port, or to \"\" \
+         for no HTTP server"
+    )]
+    InUse {
+        /// Where it should have listened.
+        listen: SocketAddr,
+    },
+    /// The port needs rights that the program does not have.
+    #[error("http: not allowed to listen on {listen}; set `listen` in `[http]` to a port above 1023")]
+    Denied {
+        /// Where it should have listened.
+        listen: SocketAddr,
+    },
+    /// Anything else, such as an address that this machine does not have.
+    #[error("http: can't listen on {listen}: {source}; set `listen` in `[http]` to an address of this machine")]
+    Other {
+        /// Where it should have listened.
+        listen: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// What the server shows. Cheap to clone.
+#[derive(Clone)]
+pub struct HttpState {
+    /// For `/status` and `/readyz`.
+    pub status: Arc<dyn StatusSource>,
+    /// For `/metrics`.
+    pub metrics: MetricsHandle,
+}
+
+/// A server that listens and does not answer yet. Bound apart from serving, so that a port in use is found before
+/// anything else starts.
+#[derive(Debug)]
+pub struct HttpServer {
+    listener: TcpListener,
+    local_addr: SocketAddr,
+}
+
+impl HttpServer {
+    /// Listens on `listen`; port 0 takes a free one.
+    pub async fn bind(listen: SocketAddr) -> Result<Self, BindError> {
+        let refused = |source: io::Error| match source.kind() {
+            io::ErrorKind::AddrInUse => BindError::InUse { listen },
+            io::ErrorKind::PermissionDenied => BindError::Denied { listen },
+            _ => BindError::Other { listen, source },
+        };
+        let listener = TcpListener::bind(listen).await.map_err(refused)?;
+        let local_addr = listener.local_addr().map_err(refused)?;
+        Ok(Self { listener, local_addr })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Answers until `cancelled`, then lets requests under way finish for a short while.
+    pub async fn serve(self, state: HttpState, cancelled: CancellationToken) -> io::Result<()> {
+        let serving = axum::serve(self.listener, routes::router(state))
+            .with_graceful_shutdown(cancelled.clone().cancelled_owned())
+            .into_future();
+        let out_of_time = async {
+            cancelled.cancelled().await;
+            tokio::time::sleep(SHUTDOWN_GRACE).await;
+        };
+        tokio::select! {
+            ended = serving => ended,
+            () = out_of_time => Ok(()),
+        }
+    }
+}
