@@ -5,6 +5,7 @@ pub mod config;
 pub mod output;
 pub mod process_guard;
 pub mod process_start;
+pub mod status_client;
 
 use std::{path::PathBuf, process::ExitCode};
 
