@@ -180,6 +180,7 @@ impl Autoscaler {
         spawn(&mut essential, "listener", listener.run(stop.sources.clone()));
         let interval = settings.scaler.sweep_interval();
         spawn(&mut essential, "sweep", run_sweep(directory, sweep, interval, stop.sources.clone()));
+        spawn(&mut essential, "metrics upkeep", metrics.clone().upkeep(stop.http.clone()));
         let http_addr = http.as_ref().map(HttpServer::local_addr);
         if let Some(server) = http {
             let state = HttpState { status: fleet.clone(), metrics };

@@ -1,4 +1,5 @@
-//! Integration tests: real processes, real servers, the real binary.
+//! Integration tests: real processes, real servers, the real binary. One test binary, so that it links once.
 
+mod broker;
 mod process_backend;
 mod support;
