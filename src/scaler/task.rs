@@ -21,7 +21,7 @@ use crate::{
     signal::{Directory, ListenerHandle, Signals, SweepMonitor},
     telemetry::{
         BackendCall, BackendCalled, BackendFailure, EvaluationFinished, FailureKind, ProbeFailed, ReactionMeasured,
-        Stage, TypeGauges, WorkerExited,
+        SignalsReceived, Stage, TypeGauges, WorkerExited,
     },
 };
 
@@ -192,6 +192,9 @@ impl Shell {
         if signals.contains(Source::Sweep) {
             let drift = told_by_sweep_alone && self.actor.snapshot().action == Action::ScaleUp;
             self.context.sweep.answered(drift);
+        }
+        if signals.contains(Source::Recheck) {
+            SignalsReceived { source: Source::Recheck, count: 1 }.emit();
         }
         self.tell_probe_failure();
         let snapshot = self.actor.snapshot();
