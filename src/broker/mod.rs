@@ -36,12 +36,12 @@ impl BrokerError {
     /// Whether the stream or its group went away: [`Consumer::ensure_group`] mends it.
     pub fn is_missing_group(&self) -> bool {
         // A reader that is blocked while the key is deleted gets UNBLOCKED from Redis before 7.2, NOGROUP from then on.
-        matches!(self.cause.code(), Some("NOGROUP" | "UNBLOCKED"))
+        matches!(code(&self.cause).as_deref(), Some("NOGROUP" | "UNBLOCKED"))
     }
 
     /// Whether the key holds something else than this command is for.
     pub fn is_wrong_type(&self) -> bool {
-        self.cause.code() == Some("WRONGTYPE")
+        code(&self.cause).as_deref() == Some("WRONGTYPE")
     }
 
     /// Whether the connection is of no more use, or may be: connect again.
@@ -51,11 +51,20 @@ impl BrokerError {
 }
 
 fn cure(cause: &RedisError) -> &'static str {
-    match cause.code() {
+    match code(cause).as_deref() {
         Some("WRONGTYPE") => {
             "; the key holds something that is not a stream: rename it or configure another `job_queue`"
         }
         Some("NOPERM") => "; grant the rights in docs/protocol.md to this user",
         _ => "",
     }
+}
+
+/// The error's first word as Redis sent it. Of a pipeline or transaction, that of the first command that failed.
+fn code(cause: &RedisError) -> Option<String> {
+    let of_pipeline = || {
+        let errors = cause.clone().into_server_errors()?;
+        errors.first().map(|(_, error)| error.code().to_owned())
+    };
+    of_pipeline().or_else(|| cause.code().map(str::to_owned))
 }

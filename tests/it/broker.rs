@@ -7,7 +7,7 @@ use fred::{prelude::*, types::CustomCommand};
 use secrecy::SecretString;
 use serde_json::{Map, Value as Json, json};
 use swarm::{
-    broker::{Job, JobResult, Publisher},
+    broker::{Job, JobResult, Publisher, wait_for_any},
     connection::RedisTarget,
     model::{WorkerId, WorkerType},
     worker::{Handler, JobError, WorkerConfig, WorkerError, WorkerReport, handlers::BuiltIn, run},
@@ -39,6 +39,10 @@ struct Worker {
 
 impl Worker {
     fn start(server: &RedisServer, id: &str, concurrency: usize) -> Self {
+        Self::start_at(target(server), id, concurrency)
+    }
+
+    fn start_at(target: RedisTarget, id: &str, concurrency: usize) -> Self {
         let config = WorkerConfig {
             worker_type: WorkerType::new("t"),
             id: WorkerId::new(id),
@@ -49,7 +53,7 @@ impl Worker {
             drain_timeout: Duration::from_secs(10),
         };
         let stop = CancellationToken::new();
-        let task = tokio::spawn(run(config, target(server), Arc::new(Panicky), stop.clone()));
+        let task = tokio::spawn(run(config, target, Arc::new(Panicky), stop.clone()));
         Self { stop, task }
     }
 
@@ -337,4 +341,30 @@ async fn each_of_many_jobs_is_done_once_by_several_workers() {
         processed += worker.leave().await.processed;
     }
     assert_eq!(processed, 600);
+}
+
+#[tokio::test]
+async fn the_documented_rights_are_enough() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let protocol = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocol.md")).unwrap();
+    for rule in protocol.lines().filter(|line| line.contains("ACL SETUSER")) {
+        let rule = rule.replace("browser", "t");
+        let words: Vec<&str> = rule.split_whitespace().collect();
+        custom::<()>(&client, &words).await;
+    }
+    let as_user = |user: &str| {
+        let url = format!("redis://{user}:secret@127.0.0.1:{}/0", server.port());
+        RedisTarget::new(&SecretString::from(url), Duration::from_millis(500)).unwrap()
+    };
+    let worker = Worker::start_at(as_user("worker"), "w1", 1);
+    assert!(is_in_state(&client, "w1", "IDLE").await);
+    let mut publisher = Publisher::new(as_user("producer").connect().await.unwrap(), "jobs:published");
+    let job = Job::new("t.echo", vec![json!(1)], Map::new()).with_reply();
+    publisher.publish(QUEUE, std::slice::from_ref(&job)).await.unwrap();
+    let mut waiter = as_user("producer").connect_without_timeout().await.unwrap();
+    let (_, result) = wait_for_any(&mut waiter, &[job.reply_to.unwrap()], SOON).await.unwrap().expect("a result");
+    assert_eq!(result.value, Some(json!([1])));
+    worker.leave().await;
+    assert!(client.xinfo_consumers::<Vec<Value>, _, _>(QUEUE, GROUP).await.unwrap().is_empty());
 }
