@@ -22,7 +22,8 @@ const MODULES: &[(&str, &[&str])] = &[
     ("policy", &["model", "config"]),
     ("connection", &["model", "config", "telemetry"]),
     ("signal", &["model", "config", "telemetry", "connection"]),
-    ("probe", &["model", "config", "telemetry", "connection"]),
+    // Sees `signal`, because its own reads arm the invalidations that are signals.
+    ("probe", &["model", "config", "telemetry", "connection", "signal"]),
     ("broker", &["model", "config", "telemetry", "connection"]),
     ("backend", &["model", "config", "telemetry"]),
     ("scaler", &["model", "config", "telemetry", "policy", "connection", "signal", "probe", "backend"]),
@@ -52,7 +53,7 @@ const MODULES: &[(&str, &[&str])] = &[
 
 /// Outside crate -> the only modules that may name it.
 const CRATES: &[(&str, &[&str])] = &[
-    ("redis", &["connection", "signal", "probe", "broker", "scaler"]),
+    ("redis", &["connection", "signal", "probe", "broker", "worker", "scaler"]),
     ("metrics", &["telemetry"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
     ("axum", &["http"]),

@@ -6,6 +6,7 @@
 
 mod consume;
 mod envelope;
+mod explain;
 mod publish;
 mod recover;
 mod result;
@@ -13,6 +14,7 @@ mod routing;
 
 pub use consume::{Consumer, Delivery};
 pub use envelope::{EnvelopeError, Job};
+pub use explain::{Place, explain};
 pub use publish::Publisher;
 pub use recover::Recovered;
 pub use result::{JobResult, RESULT_TTL, wait_for_any};

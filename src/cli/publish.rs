@@ -1,7 +1,5 @@
 //! `swarm publish`: puts jobs on their stream, and waits for the results if asked to.
 
-mod explain;
-
 use std::{
     io::{self, Write},
     process::ExitCode,
@@ -14,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::output;
 use crate::{
-    broker::{Job, JobResult, Publisher, Routes, wait_for_any},
+    broker::{Job, JobResult, Place, Publisher, Routes, explain, wait_for_any},
     config::Settings,
     connection::RedisTarget,
 };
@@ -83,8 +81,8 @@ pub async fn run(args: PublishArgs, settings: &Settings) -> anyhow::Result<ExitC
     }
     let (failed, missing) = wait(&target, &args, waiting).await?;
     if missing > 0 {
-        let place = explain::Place::of(settings, &routes, &args.job_type, stream);
-        let why = explain::explain(&mut target.connect().await?, &place).await;
+        let place = Place::of(settings, &routes, &args.job_type, stream);
+        let why = explain(&mut target.connect().await?, &place).await;
         let count = args.count;
         writeln!(io::stderr(), "error: {missing} of {count} jobs did not answer within {} s\n{why}", args.timeout)?;
     }

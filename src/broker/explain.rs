@@ -6,14 +6,15 @@ use redis::{
     streams::{StreamInfoConsumersReply, StreamInfoGroupsReply},
 };
 
+use super::Routes;
 use crate::{
-    broker::Routes,
     config::Settings,
     model::{WorkerId, WorkerType, keys},
 };
 
 /// Where the unanswered jobs are.
-pub(super) struct Place {
+#[derive(Debug)]
+pub struct Place {
     /// `None`: no configured worker type does these jobs.
     worker_type: Option<String>,
     stream: String,
@@ -21,7 +22,8 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn of(settings: &Settings, routes: &Routes, job_type: &str, stream: &str) -> Self {
+    /// The place of jobs of that type.
+    pub fn of(settings: &Settings, routes: &Routes, job_type: &str, stream: &str) -> Self {
         let worker_type = routes.worker_type(job_type).map(str::to_owned);
         let configured = worker_type.as_ref().and_then(|name| Some(settings.worker_types.get(name)?.group(name)));
         let group = configured.unwrap_or_else(|| keys::DEFAULT_STREAM_GROUP.to_owned());
@@ -30,7 +32,7 @@ impl Place {
 }
 
 /// What can be seen, a line for each finding.
-pub(super) async fn explain(connection: &mut MultiplexedConnection, place: &Place) -> String {
+pub async fn explain(connection: &mut MultiplexedConnection, place: &Place) -> String {
     let queue = match look_at_queue(connection, place).await {
         Ok(found) => found,
         Err(error) => vec![format!("can't look at `{}`: {error}", place.stream)],
