@@ -38,7 +38,7 @@ pub struct PublishArgs {
     #[arg(value_name = "JOB_TYPE")]
     pub job_type: String,
     /// Positional arguments: JSON, else strings.
-    #[arg(value_name = "ARG", allow_hyphen_values = true)]
+    #[arg(value_name = "ARG", allow_negative_numbers = true)]
     pub args: Vec<String>,
     /// Named arguments, as one JSON object.
     #[arg(long, value_name = "JSON", value_parser = parse_kwargs)]
