@@ -169,9 +169,7 @@ mod tests {
     }
 
     fn beats(states: &[Option<WorkerState>]) -> Reading<Vec<Option<Heartbeat>>> {
-        Reading::Known(
-            states.iter().map(|state| state.map(|state| Heartbeat { state, sessions: 0, at: None })).collect(),
-        )
+        Reading::Known(states.iter().map(|state| state.map(|state| Heartbeat { state, sessions: 0 })).collect())
     }
 
     #[test]

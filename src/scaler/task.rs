@@ -310,3 +310,6 @@ async fn called<T, F: Future<Output = Result<T, BackendError>>>(
     BackendCalled { backend: backend.name(), call, worker_type, elapsed: started.elapsed(), failure }.emit();
     result
 }
+
+#[cfg(test)]
+mod tests;

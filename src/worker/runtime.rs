@@ -74,13 +74,13 @@ pub async fn run(
     if !worker.arrive(&mut heartbeat).await? {
         return Ok(worker.report());
     }
-    let jobs_over = CancellationToken::new();
+    let drained = CancellationToken::new();
     let work = async {
         worker.work().await;
         worker.drain().await;
-        jobs_over.cancel();
+        drained.cancel();
     };
-    tokio::join!(work, heartbeat.run(&jobs_over));
+    tokio::join!(work, heartbeat.run(&drained));
     worker.set_state(WorkerState::Shutdown);
     if let Err(error) = heartbeat.leave().await {
         tracing::warn!(error, "could not say goodbye; the heartbeat expires by itself");

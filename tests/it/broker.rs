@@ -32,6 +32,9 @@ impl Handler for Panicky {
     }
 }
 
+/// A stream entry's fields, which need not be text.
+type Fields = HashMap<Vec<u8>, Vec<u8>>;
+
 struct Worker {
     stop: CancellationToken,
     task: JoinHandle<Result<WorkerReport, WorkerError>>,
@@ -208,8 +211,7 @@ async fn entries_that_are_no_jobs_go_to_the_dead_letters_and_stop_nobody() {
     let worker = Worker::start(&server, "w1", 1);
     assert_eq!(result(&client, &key).await.value, Some(json!(["after"])));
     assert_eq!(pending(&client).await, 0);
-    let dead: Vec<(String, HashMap<Vec<u8>, Vec<u8>>)> =
-        client.xrange_values("t:jobs:dead", "-", "+", None).await.unwrap();
+    let dead: Vec<(String, Fields)> = client.xrange_values("t:jobs:dead", "-", "+", None).await.unwrap();
     let reasons: Vec<_> =
         dead.iter().map(|(_, fields)| String::from_utf8_lossy(&fields[&b"dead_reason"[..]]).into_owned()).collect();
     assert_eq!(reasons.len(), 4, "{reasons:?}");
