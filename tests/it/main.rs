@@ -5,3 +5,4 @@
 mod broker;
 mod process_backend;
 mod support;
+mod tls;
