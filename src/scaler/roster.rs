@@ -77,8 +77,9 @@ impl Roster {
         let mut idle = Vec::new();
         for (position, instance) in pool.instances.into_iter().enumerate() {
             let heartbeat = heartbeats.known().and_then(|all| all.get(position)).and_then(Option::as_ref);
-            let holds_jobs =
-                consumers.iter().any(|consumer| consumer.name == instance.id.as_str() && consumer.jobs > 0);
+            let of_it = |consumer: &ConsumerPending| consumer.name == instance.id.as_str() && consumer.jobs > 0;
+            // Not to know who holds jobs means that anyone may.
+            let holds_jobs = consumers.known().is_none_or(|all| all.iter().any(of_it));
             let memory = self.memories.remove(&instance.id).unwrap_or(Memory { ready_at: None, idle_since: None });
             let standing = match instance.phase {
                 Phase::Draining => Standing::Draining,
