@@ -24,7 +24,7 @@ use crate::{
     http::{HttpServer, HttpState},
     model::{Clock, Source, WorkerType, snapshot::StatusSource},
     probe::{Prober, QueueSpec},
-    scaler::{Actor, ActorContext, Fleet, FleetInfo, Recorder, load_changes, run_actor},
+    scaler::{Actor, ActorContext, Expected, Fleet, FleetInfo, Recorder, load_changes, run_actor},
     signal::{Directory, Listener, ListenerSettings, SourceBoard, SweepMonitor, Watched, run_sweep},
     telemetry::{MetricsHandle, SignalsReceived},
 };
@@ -133,7 +133,7 @@ impl Autoscaler {
         let context = ActorContext {
             index: 0,
             worker_type: WorkerType::new(""),
-            start_grace: Duration::ZERO,
+            expected: Expected { start_grace: Duration::ZERO, heartbeats: true },
             patience: settings.scaler.redis_timeout(),
             directory: directory.clone(),
             listener: listener_handle,
@@ -151,7 +151,7 @@ impl Autoscaler {
             let context = ActorContext {
                 index,
                 worker_type: worker_type.clone(),
-                start_grace: scaling.start_grace(),
+                expected: Expected { start_grace: scaling.start_grace(), heartbeats: type_settings.worker.heartbeats },
                 ..context.clone()
             };
             let actor = Actor::new(
@@ -180,6 +180,7 @@ impl Autoscaler {
         spawn(&mut essential, "listener", listener.run(stop.sources.clone()));
         let interval = settings.scaler.sweep_interval();
         spawn(&mut essential, "sweep", run_sweep(directory, sweep, interval, stop.sources.clone()));
+        spawn(&mut essential, "metrics upkeep", metrics.clone().upkeep(stop.http.clone()));
         let http_addr = http.as_ref().map(HttpServer::local_addr);
         if let Some(server) = http {
             let state = HttpState { status: fleet.clone(), metrics };

@@ -18,6 +18,7 @@
 
 pub mod app;
 pub mod backend;
+pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod connection;
@@ -28,3 +29,4 @@ pub mod probe;
 pub mod scaler;
 pub mod signal;
 pub mod telemetry;
+pub mod worker;

@@ -1,12 +1,10 @@
 //! `swarm autoscaler`: the scaler as a service.
 
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
-use super::ConfigFlags;
+use super::{ConfigFlags, stop::stop_on_signal};
 use crate::{
     app::{Autoscaler, Options},
     config::Flags,
@@ -77,34 +75,8 @@ pub async fn run(args: AutoscalerArgs) -> anyhow::Result<ExitCode> {
         dry_run = loaded.settings.scaler.dry_run,
         "autoscaler started"
     );
-    let stopped = stop_on_signal()?;
+    let stopped = stop_on_signal("workers finish their jobs first")?;
     autoscaler.run(stopped).await?;
     tracing::info!("autoscaler stopped");
     Ok(ExitCode::SUCCESS)
-}
-
-/// Cancelled by the first SIGTERM or SIGINT; the second one ends the process.
-fn stop_on_signal() -> anyhow::Result<CancellationToken> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let stop = CancellationToken::new();
-    tokio::spawn({
-        let stop = stop.clone();
-        async move {
-            loop {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                }
-                if stop.is_cancelled() {
-                    tracing::warn!("second signal: stopping at once, workers are cleaned up by the process guard");
-                    // The guard needs no help of ours: it sees our end of the pipe close.
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                    std::process::exit(130);
-                }
-                tracing::info!("stopping: workers finish their jobs first; signal again to stop at once");
-                stop.cancel();
-            }
-        }
-    });
-    Ok(stop)
 }

@@ -5,12 +5,19 @@ pub mod config;
 pub mod output;
 pub mod process_guard;
 pub mod process_start;
+pub mod publish;
+pub mod status_client;
+mod stop;
+pub mod worker;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{ConfigErrors, Flags, Loaded, load, process_environment};
+use crate::{
+    config::{ConfigErrors, Flags, Loaded, load, process_environment},
+    telemetry::{LogFormat, init_logging},
+};
 
 /// Runs job workers where and when they are needed: watches Redis streams, reacts within a millisecond, and keeps
 /// exactly as many workers as each queue needs.
@@ -24,6 +31,18 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Autoscaler(autoscaler::AutoscalerArgs),
+    Worker {
+        #[command(flatten)]
+        args: worker::WorkerArgs,
+        #[command(flatten)]
+        config: ConfigFlags,
+    },
+    Publish {
+        #[command(flatten)]
+        args: publish::PublishArgs,
+        #[command(flatten)]
+        config: ConfigFlags,
+    },
     Config(config::ConfigArgs),
     ProcessGuard(process_guard::ProcessGuard),
     ProcessStart(process_start::ProcessStart),
@@ -71,6 +90,16 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::ProcessStart(start) => Ok(start.run()),
         Command::Config(args) => config::run(&args),
         Command::Autoscaler(args) => block_on(autoscaler::run(args)),
+        Command::Worker { args, config } => {
+            init_logging(LogFormat::Text, "info")?;
+            let loaded = config.load()?;
+            block_on(worker::run(args, &loaded.settings))
+        }
+        Command::Publish { args, config } => {
+            init_logging(LogFormat::Text, "warn")?;
+            let loaded = config.load()?;
+            block_on(publish::run(args, &loaded.settings))
+        }
     }
 }
 

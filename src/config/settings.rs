@@ -368,11 +368,14 @@ pub struct WorkerSettings {
     /// Seconds between heartbeats; a worker silent for three of them counts as gone.
     #[schemars(range(min = 1, max = 3_600))]
     pub heartbeat_seconds: u64,
+    /// Whether its workers write heartbeats, as `swarm worker` does. `false` for programs that don't: they count as
+    /// ready as soon as they run, and as busy while a consumer of their name holds jobs.
+    pub heartbeats: bool,
 }
 
 impl Default for WorkerSettings {
     fn default() -> Self {
-        Self { concurrency: 1, heartbeat_seconds: 5 }
+        Self { concurrency: 1, heartbeat_seconds: 5, heartbeats: true }
     }
 }
 

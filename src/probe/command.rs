@@ -7,7 +7,7 @@ use super::{
     Heartbeat, QueueSpec,
     interpret::{Backlog, ConsumerPending, Group, RawQueue, Stream, StreamId},
 };
-use crate::model::{Timestamp, WorkerState};
+use crate::model::WorkerState;
 
 /// Commands of one queue in the pipeline, without heartbeats; in front of them CLIENT CACHING if invalidations are armed.
 const STREAM_COMMANDS: usize = 3;
@@ -27,7 +27,7 @@ pub(super) fn add(pipeline: &mut Pipeline, spec: &QueueSpec, heartbeats: &[Strin
         pipeline.cmd("XPENDING").arg(&*spec.key).arg(&*spec.group);
     }
     for key in heartbeats {
-        pipeline.cmd("HMGET").arg(key).arg("state").arg("sessions").arg("timestamp");
+        pipeline.cmd("HMGET").arg(key).arg("state").arg("sessions");
     }
     pipeline.len() - before
 }
@@ -133,11 +133,7 @@ fn heartbeat(value: Value) -> Result<Option<Heartbeat>, String> {
     }
     let Value::Array(fields) = value else { return Ok(None) };
     let Some(state) = fields.first().and_then(text).and_then(WorkerState::parse) else { return Ok(None) };
-    Ok(Some(Heartbeat {
-        state,
-        sessions: fields.get(1).and_then(number).unwrap_or(0),
-        at: fields.get(2).and_then(number).map(Timestamp),
-    }))
+    Ok(Some(Heartbeat { state, sessions: fields.get(1).and_then(number).unwrap_or(0) }))
 }
 
 /// Adds the count of what was not delivered, for a queue whose lag Redis can't tell.
@@ -198,9 +194,6 @@ fn text(value: &Value) -> Option<&str> {
 fn number(value: &Value) -> Option<u64> {
     match value {
         Value::Int(number) => u64::try_from(*number).ok(),
-        other => {
-            let text = text(other)?;
-            text.parse().ok().or_else(|| text.parse::<jiff::Timestamp>().ok()?.as_millisecond().try_into().ok())
-        }
+        other => text(other)?.parse().ok(),
     }
 }

@@ -94,8 +94,9 @@ pub(super) enum Sight {
 pub(super) fn look(raw: RawQueue, key: &str, memory: &mut LagMemory) -> Sight {
     match raw {
         RawQueue::List(length) => Sight::Clear(list(length, key), Vec::new()),
-        RawQueue::Stream { stream: Err(error), .. } => Sight::Clear(Demand::failed(&explain(key, &error)), Vec::new()),
-        RawQueue::Stream { group: Err(error), .. } => Sight::Clear(Demand::failed(&explain(key, &error)), Vec::new()),
+        RawQueue::Stream { stream: Err(error), .. } | RawQueue::Stream { group: Err(error), .. } => {
+            Sight::Clear(Demand::failed(&explain(key, &error)), Vec::new())
+        }
         RawQueue::Stream { stream: Ok(None), .. } => {
             *memory = LagMemory::default();
             Sight::Clear(nothing(), Vec::new())

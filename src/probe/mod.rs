@@ -11,7 +11,7 @@ mod prober;
 pub use interpret::{ConsumerPending, LagMemory};
 pub use prober::{Prober, ProberHandle, Request};
 
-use crate::model::{Demand, Reading, Timestamp, WorkerState};
+use crate::model::{Demand, Reading, WorkerState};
 
 /// How to read one queue.
 #[derive(Clone, Debug)]
@@ -31,8 +31,6 @@ pub struct Heartbeat {
     pub state: WorkerState,
     /// Open sessions.
     pub sessions: u64,
-    /// When it was written, by the worker's clock.
-    pub at: Option<Timestamp>,
 }
 
 /// The answer to one probe.

@@ -79,6 +79,19 @@ impl ProberHandle {
         answer.await.unwrap_or_else(|_| Answer::failed("the connection to redis was lost"))
     }
 
+    /// A handle answered by a function instead of Redis.
+    #[cfg(test)]
+    pub(crate) fn answered_by(answer: impl Fn(&Request) -> Answer + Send + 'static) -> Self {
+        let (requests, mut asked) = mpsc::channel::<Asked>(WAITING);
+        let (_, redis_error) = watch::channel(None);
+        tokio::spawn(async move {
+            while let Some(Asked { request, reply }) = asked.recv().await {
+                let _ = reply.send(answer(&request));
+            }
+        });
+        Self { requests, redis_error }
+    }
+
     /// Why Redis can't be asked; `None` while it can.
     pub fn redis_error(&self) -> Option<String> {
         self.redis_error.borrow().clone()

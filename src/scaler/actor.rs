@@ -426,3 +426,6 @@ impl Actor {
 
 /// What one permanent failure weighs in the row of failures: enough for the backend's longest pause at once.
 const PERMANENT_FAILURE_WEIGHT: u32 = 7;
+
+#[cfg(test)]
+mod tests;

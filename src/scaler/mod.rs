@@ -10,5 +10,5 @@ mod task;
 pub use actor::{Actor, Effect, Input, Observed, Scaled, ScalingRecord};
 pub use fleet::{Fleet, FleetInfo};
 pub use recorder::{LoadError, Recorder, RecorderHandle, load_changes};
-pub use roster::{Census, Roster};
+pub use roster::{Census, Expected, Roster};
 pub use task::{ActorContext, run_actor};

@@ -45,6 +45,15 @@ pub struct Census {
     pub exits: Vec<Exit>,
 }
 
+/// What a worker type's workers are expected to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected {
+    /// How long one may take until it is ready.
+    pub start_grace: Duration,
+    /// Whether they write heartbeats; if not, running is as good as ready.
+    pub heartbeats: bool,
+}
+
 /// Keeps the memory from one observation to the next.
 #[derive(Clone, Debug, Default)]
 pub struct Roster {
@@ -59,9 +68,10 @@ impl Roster {
         pool: Pool,
         heartbeats: &Reading<Vec<Option<Heartbeat>>>,
         consumers: &[ConsumerPending],
-        start_grace: Duration,
+        expected: Expected,
         now: Timestamp,
     ) -> Census {
+        let start_grace = expected.start_grace;
         let mut census = Census::default();
         let mut remembered = HashMap::with_capacity(pool.instances.len());
         let mut idle = Vec::new();
@@ -73,6 +83,7 @@ impl Roster {
             let standing = match instance.phase {
                 Phase::Draining => Standing::Draining,
                 Phase::Ready if heartbeat.is_none() => with_jobs(holds_jobs),
+                Phase::Running if heartbeat.is_none() && !expected.heartbeats => with_jobs(holds_jobs),
                 Phase::Ready | Phase::Running => match heartbeat.map(|h| (h.state, h.sessions)) {
                     Some((WorkerState::Idle, 0)) => Standing::Idle,
                     Some((WorkerState::Idle | WorkerState::Waiting | WorkerState::Busy, _)) => Standing::Busy,
@@ -149,7 +160,7 @@ mod tests {
     use super::*;
     use crate::backend::Instance;
 
-    const GRACE: Duration = Duration::from_secs(60);
+    const EXPECTED: Expected = Expected { start_grace: Duration::from_secs(60), heartbeats: true };
 
     fn pool(ids: &[&str], started_at: u64) -> Pool {
         let instance =
@@ -158,18 +169,16 @@ mod tests {
     }
 
     fn beats(states: &[Option<WorkerState>]) -> Reading<Vec<Option<Heartbeat>>> {
-        Reading::Known(
-            states.iter().map(|state| state.map(|state| Heartbeat { state, sessions: 0, at: None })).collect(),
-        )
+        Reading::Known(states.iter().map(|state| state.map(|state| Heartbeat { state, sessions: 0 })).collect())
     }
 
     #[test]
     fn heartbeats_tell_idle_from_busy_and_the_longest_idle_goes_first() {
         let mut roster = Roster::default();
         let (idle, busy) = (Some(WorkerState::Idle), Some(WorkerState::Busy));
-        roster.take_stock(pool(&["a", "b", "c"], 0), &beats(&[busy, idle, busy]), &[], GRACE, Timestamp(1_000));
+        roster.take_stock(pool(&["a", "b", "c"], 0), &beats(&[busy, idle, busy]), &[], EXPECTED, Timestamp(1_000));
         let census =
-            roster.take_stock(pool(&["a", "b", "c"], 0), &beats(&[idle, idle, busy]), &[], GRACE, Timestamp(2_000));
+            roster.take_stock(pool(&["a", "b", "c"], 0), &beats(&[idle, idle, busy]), &[], EXPECTED, Timestamp(2_000));
         assert_eq!(census.counts, PoolCounts { ready: 3, busy: 1, ..PoolCounts::default() });
         assert_eq!(census.idle, [WorkerId::new("b"), WorkerId::new("a")]);
         assert_eq!(census.busy, [WorkerId::new("c")]);
@@ -178,9 +187,9 @@ mod tests {
     #[test]
     fn a_worker_that_never_gets_ready_stalls_after_its_grace() {
         let mut roster = Roster::default();
-        let starting = roster.take_stock(pool(&["a"], 0), &beats(&[None]), &[], GRACE, Timestamp(59_999));
+        let starting = roster.take_stock(pool(&["a"], 0), &beats(&[None]), &[], EXPECTED, Timestamp(59_999));
         assert_eq!((starting.counts.starting, starting.counts.stalled), (1, 0));
-        let stalled = roster.take_stock(pool(&["a"], 0), &beats(&[None]), &[], GRACE, Timestamp(60_000));
+        let stalled = roster.take_stock(pool(&["a"], 0), &beats(&[None]), &[], EXPECTED, Timestamp(60_000));
         assert_eq!((stalled.counts.starting, stalled.counts.stalled), (0, 1));
         assert_eq!(stalled.stalled, [WorkerId::new("a")]);
     }
@@ -189,19 +198,19 @@ mod tests {
     fn lost_heartbeats_are_bridged_before_anyone_is_replaced() {
         let mut roster = Roster::default();
         let late = 3_600_000;
-        roster.take_stock(pool(&["a"], 0), &beats(&[Some(WorkerState::Idle)]), &[], GRACE, Timestamp(late));
-        let lost = roster.take_stock(pool(&["a"], 0), &beats(&[None]), &[], GRACE, Timestamp(late + 59_999));
+        roster.take_stock(pool(&["a"], 0), &beats(&[Some(WorkerState::Idle)]), &[], EXPECTED, Timestamp(late));
+        let lost = roster.take_stock(pool(&["a"], 0), &beats(&[None]), &[], EXPECTED, Timestamp(late + 59_999));
         assert_eq!((lost.counts.ready, lost.counts.busy), (1, 1));
-        let gone = roster.take_stock(pool(&["a"], 0), &beats(&[None]), &[], GRACE, Timestamp(late + 60_000));
+        let gone = roster.take_stock(pool(&["a"], 0), &beats(&[None]), &[], EXPECTED, Timestamp(late + 60_000));
         assert_eq!(gone.counts.stalled, 1);
     }
 
     #[test]
     fn unreadable_heartbeats_make_nobody_idle_or_stalled() {
         let mut roster = Roster::default();
-        roster.take_stock(pool(&["a"], 0), &beats(&[Some(WorkerState::Idle)]), &[], GRACE, Timestamp(0));
+        roster.take_stock(pool(&["a"], 0), &beats(&[Some(WorkerState::Idle)]), &[], EXPECTED, Timestamp(0));
         let failed = Reading::Failed("down".to_owned());
-        let census = roster.take_stock(pool(&["a", "b"], 0), &failed, &[], GRACE, Timestamp(600_000));
+        let census = roster.take_stock(pool(&["a", "b"], 0), &failed, &[], EXPECTED, Timestamp(600_000));
         assert_eq!(census.counts, PoolCounts { ready: 1, busy: 1, starting: 1, ..PoolCounts::default() });
     }
 
@@ -210,8 +219,18 @@ mod tests {
         let mut ready = pool(&["a", "b"], 0);
         ready.instances.iter_mut().for_each(|instance| instance.phase = Phase::Ready);
         let consumers = [ConsumerPending { name: "a".to_owned(), jobs: 1 }];
-        let census = Roster::default().take_stock(ready, &beats(&[None, None]), &consumers, GRACE, Timestamp(600_000));
+        let census =
+            Roster::default().take_stock(ready, &beats(&[None, None]), &consumers, EXPECTED, Timestamp(600_000));
         assert_eq!(census.busy, [WorkerId::new("a")]);
         assert_eq!(census.idle, [WorkerId::new("b")]);
+    }
+
+    #[test]
+    fn workers_that_write_no_heartbeats_are_ready_as_soon_as_they_run() {
+        let expected = Expected { heartbeats: false, ..EXPECTED };
+        let consumers = [ConsumerPending { name: "a".to_owned(), jobs: 1 }];
+        let running = pool(&["a", "b"], 0);
+        let census = Roster::default().take_stock(running, &beats(&[None, None]), &consumers, expected, Timestamp(1));
+        assert_eq!(census.counts, PoolCounts { ready: 2, busy: 1, ..PoolCounts::default() });
     }
 }

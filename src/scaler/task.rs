@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     actor::{Actor, Effect, Input, Observed, Scaled},
     recorder::RecorderHandle,
-    roster::Roster,
+    roster::{Expected, Roster},
 };
 use crate::{
     backend::{BackendError, ErrorKind, Pool, ScaleReport, ScaleRequest, ScalingBackend},
@@ -21,7 +21,7 @@ use crate::{
     signal::{Directory, ListenerHandle, Signals, SweepMonitor},
     telemetry::{
         BackendCall, BackendCalled, BackendFailure, EvaluationFinished, FailureKind, ProbeFailed, ReactionMeasured,
-        Stage, TypeGauges, WorkerExited,
+        SignalsReceived, Stage, TypeGauges, WorkerExited,
     },
 };
 
@@ -32,8 +32,8 @@ pub struct ActorContext {
     pub index: u32,
     /// Its name.
     pub worker_type: WorkerType,
-    /// How long a starting worker counts.
-    pub start_grace: Duration,
+    /// What its workers are expected to do.
+    pub expected: Expected,
     /// How long to wait for a muted subscription before probing all the same.
     pub patience: Duration,
     /// Where its signals come in.
@@ -193,6 +193,9 @@ impl Shell {
             let drift = told_by_sweep_alone && self.actor.snapshot().action == Action::ScaleUp;
             self.context.sweep.answered(drift);
         }
+        if signals.contains(Source::Recheck) {
+            SignalsReceived { source: Source::Recheck, count: 1 }.emit();
+        }
         self.tell_probe_failure();
         let snapshot = self.actor.snapshot();
         self.gauges.set(snapshot);
@@ -239,9 +242,7 @@ impl Shell {
     fn observed(&mut self, pool: Result<Pool, BackendError>, answer: Answer) -> Input {
         let now = self.context.clock.now();
         let census = pool
-            .map(|pool| {
-                self.roster.take_stock(pool, &answer.heartbeats, &answer.consumers, self.context.start_grace, now)
-            })
+            .map(|pool| self.roster.take_stock(pool, &answer.heartbeats, &answer.consumers, self.context.expected, now))
             .map_err(|error| error.message);
         if let Ok(census) = &census {
             for exit in &census.exits {
@@ -309,3 +310,6 @@ async fn called<T, F: Future<Output = Result<T, BackendError>>>(
     BackendCalled { backend: backend.name(), call, worker_type, elapsed: started.elapsed(), failure }.emit();
     result
 }
+
+#[cfg(test)]
+mod tests;

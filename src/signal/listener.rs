@@ -245,7 +245,7 @@ impl Listener {
     async fn obey(&self, connection: &mut MultiplexedConnection, command: Command) -> Result<(), SessionError> {
         match command {
             Command::Mute(index) if self.directory.mailbox(index).is_muted() => {
-                self.sharing_queue_of(index).for_each(|mailbox| mailbox.mute());
+                self.sharing_queue_of(index).for_each(Mailbox::mute);
                 connection.unsubscribe(self.channel_of(index)).await?;
             }
             Command::Mute(_) => {}

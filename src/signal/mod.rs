@@ -17,7 +17,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use tokio::time::Instant;
 
-use crate::model::{Source, WorkerType};
+use crate::{
+    model::{Source, WorkerType},
+    telemetry::SignalsReceived,
+};
 
 /// What the signal sources need to know of one worker type.
 #[derive(Clone, Debug)]
@@ -83,5 +86,6 @@ impl Directory {
         for mailbox in &self.mailboxes {
             mailbox.post(source, now);
         }
+        SignalsReceived { source, count: self.mailboxes.len() as u64 }.emit();
     }
 }

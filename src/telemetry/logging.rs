@@ -40,7 +40,8 @@ pub fn init_logging(format: LogFormat, default_filter: &str) -> Result<(), Loggi
     let set = FILTER_VARIABLES.into_iter().find_map(|variable| Some((variable, non_empty(variable)?)));
     let (variable, filter) = set.unwrap_or_else(|| ("the default filter", default_filter.to_owned()));
     let filter = parse_filter(variable, &filter)?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     let installed = match format {
         LogFormat::Text => {
             let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());

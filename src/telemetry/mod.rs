@@ -8,6 +8,8 @@ mod gauges;
 mod logging;
 mod metric;
 mod recorder;
+#[cfg(test)]
+mod tests;
 
 pub use events::{
     BackendCall, BackendCalled, BackendFailure, EvaluationFinished, FailureKind, Outcome, ProbeFailed,

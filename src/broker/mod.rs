@@ -1,0 +1,72 @@
+//! Jobs on Redis streams: what they look like, where they go, how they are taken, answered and set aside. The wire format
+//! and keys are a contract with programs in any language (`docs/protocol.md`). Must not run jobs, and never reconnects:
+//! every call gets the connection to use, so that its owner decides about retries.
+//!
+//! Delivery is at least once: a job is acknowledged after the work, and a job whose worker is gone is done again.
+
+mod consume;
+mod envelope;
+mod explain;
+mod publish;
+mod recover;
+mod result;
+mod routing;
+
+pub use consume::{Consumer, Delivery};
+pub use envelope::{EnvelopeError, Job};
+pub use explain::{Place, explain};
+pub use publish::Publisher;
+pub use recover::Recovered;
+pub use result::{JobResult, RESULT_TTL, wait_for_any};
+pub use routing::{Routes, RoutingError, method_of};
+
+use redis::RedisError;
+
+/// Redis did not do what the broker asked.
+#[derive(Debug, thiserror::Error)]
+#[error("can't {doing} ({cause}){}", cure(.cause))]
+pub struct BrokerError {
+    doing: String,
+    cause: RedisError,
+}
+
+impl BrokerError {
+    fn new(doing: impl Into<String>, cause: RedisError) -> Self {
+        Self { doing: doing.into(), cause }
+    }
+
+    /// Whether the stream or its group went away: [`Consumer::ensure_group`] mends it.
+    pub fn is_missing_group(&self) -> bool {
+        // A reader that is blocked while the key is deleted gets UNBLOCKED from Redis before 7.2, NOGROUP from then on.
+        matches!(code(&self.cause).as_deref(), Some("NOGROUP" | "UNBLOCKED"))
+    }
+
+    /// Whether the key holds something else than this command is for.
+    pub fn is_wrong_type(&self) -> bool {
+        code(&self.cause).as_deref() == Some("WRONGTYPE")
+    }
+
+    /// Whether the connection is of no more use, or may be: connect again.
+    pub fn is_connection_lost(&self) -> bool {
+        self.cause.is_io_error() || self.cause.is_timeout() || self.cause.is_unrecoverable_error()
+    }
+}
+
+fn cure(cause: &RedisError) -> &'static str {
+    match code(cause).as_deref() {
+        Some("WRONGTYPE") => {
+            "; the key holds something that is not a stream: rename it or configure another `job_queue`"
+        }
+        Some("NOPERM") => "; grant the rights in docs/protocol.md to this user",
+        _ => "",
+    }
+}
+
+/// The error's first word as Redis sent it. Of a pipeline or transaction, that of the first command that failed.
+fn code(cause: &RedisError) -> Option<String> {
+    let of_pipeline = || {
+        let errors = cause.clone().into_server_errors()?;
+        errors.first().map(|(_, error)| error.code().to_owned())
+    };
+    of_pipeline().or_else(|| cause.code().map(str::to_owned))
+}

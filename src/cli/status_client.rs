@@ -1,0 +1,174 @@
+//! Asks a running autoscaler for its status over HTTP.
+
+use std::{error::Error, io, time::Duration};
+
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Uri, body::Bytes};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+
+use crate::model::snapshot::FleetSnapshot;
+
+/// The server answers from memory: one that takes longer hangs.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Far above the status of ten thousand worker types; a stranger on the port must not fill the memory.
+const MAX_BODY: usize = 64 * 1024 * 1024;
+
+/// Why there is no status.
+#[derive(Debug, thiserror::Error)]
+pub enum StatusError {
+    /// The address does not parse.
+    #[error("`{url}` is no address of an autoscaler ({reason}); write for example `http://127.0.0.1:9000`")]
+    Address {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Nothing listens there.
+    #[error(
+        "no autoscaler is running at {url}; start one with `swarm autoscaler`, or give the address that its \
+         `[http] listen` names"
+    )]
+    NotRunning {
+        /// Who was asked.
+        url: String,
+    },
+    /// The connection could not be made or broke.
+    #[error("{url} can't be reached: {reason}")]
+    Unreachable {
+        /// Who was asked.
+        url: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// Something else answers there.
+    #[error("{url} answers, but not as swarm does ({reason}); give the address that `[http] listen` names")]
+    NotSwarm {
+        /// Who was asked.
+        url: String,
+        /// What was odd.
+        reason: String,
+    },
+    /// No answer in time.
+    #[error("{url} did not answer within {} s; its process may be stopped or overloaded", TIMEOUT.as_secs())]
+    Timeout {
+        /// Who was asked.
+        url: String,
+    },
+}
+
+/// The status of the autoscaler at `base_url`, for example `http://127.0.0.1:9000`.
+pub async fn fetch_status(base_url: &str) -> Result<FleetSnapshot, StatusError> {
+    let uri = status_uri(base_url)?;
+    let answer = tokio::time::timeout(TIMEOUT, get(base_url, uri)).await;
+    let body = answer.map_err(|_| StatusError::Timeout { url: base_url.to_owned() })??;
+    serde_json::from_slice(&body)
+        .map_err(|error| not_swarm(base_url, format!("/status is no status of this version: {error}")))
+}
+
+fn status_uri(base_url: &str) -> Result<Uri, StatusError> {
+    let invalid = |reason: String| StatusError::Address { url: base_url.to_owned(), reason };
+    let uri: Uri = format!("{}/status", base_url.trim_end_matches('/'))
+        .parse()
+        .map_err(|error: hyper::http::uri::InvalidUri| invalid(error.to_string()))?;
+    match (uri.scheme_str(), uri.host()) {
+        (Some("http"), Some(_)) => Ok(uri),
+        _ => Err(invalid("it must start with http:// and name a host".to_owned())),
+    }
+}
+
+async fn get(base_url: &str, uri: Uri) -> Result<Bytes, StatusError> {
+    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+    let response = client.get(uri).await.map_err(|error| classify(base_url, &error))?;
+    if !response.status().is_success() {
+        return Err(not_swarm(base_url, format!("/status gives {}", response.status())));
+    }
+    let body = Limited::new(response.into_body(), MAX_BODY).collect().await;
+    body.map(http_body_util::Collected::to_bytes).map_err(|error| not_swarm(base_url, error.to_string()))
+}
+
+fn classify(base_url: &str, error: &hyper_util::client::legacy::Error) -> StatusError {
+    let url = base_url.to_owned();
+    let refused = |cause: &(dyn Error + 'static)| {
+        cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::ConnectionRefused)
+    };
+    match causes(error) {
+        causes if causes.iter().any(|cause| refused(*cause)) => StatusError::NotRunning { url },
+        causes => {
+            let reason = causes.last().map_or_else(|| error.to_string(), ToString::to_string);
+            if error.is_connect() {
+                StatusError::Unreachable { url, reason }
+            } else {
+                StatusError::NotSwarm { url, reason }
+            }
+        }
+    }
+}
+
+/// The chain of causes under `error`, the deepest last.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
+    std::iter::successors(error.source(), |&cause| cause.source()).collect()
+}
+
+fn not_swarm(base_url: &str, reason: String) -> StatusError {
+    StatusError::NotSwarm { url: base_url.to_owned(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncWriteExt, net::TcpListener};
+
+    use super::*;
+    use crate::{
+        http::tests::{MadeUpFleet, serve},
+        model::snapshot::StatusSource,
+    };
+
+    #[tokio::test]
+    async fn a_running_autoscaler_gives_its_snapshot() {
+        let server = serve(&[]).await;
+        let fleet = fetch_status(&format!("http://{}/", server.addr)).await.unwrap();
+        assert_eq!(fleet, MadeUpFleet { not_ready: Vec::new() }.fleet());
+    }
+
+    #[tokio::test]
+    async fn a_free_port_means_not_running() {
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let error = fetch_status(&format!("http://{free}")).await.unwrap_err();
+        assert!(matches!(error, StatusError::NotRunning { .. }), "{error:?}");
+        assert!(error.to_string().contains("swarm autoscaler"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn another_server_is_told_from_swarm() {
+        for answer in ["HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", "HTTP/1.1 404 No\r\n\r\n", "-ERR no\r\n"] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}", listener.local_addr().unwrap());
+            let stranger = async {
+                let (mut peer, _) = listener.accept().await.unwrap();
+                peer.write_all(answer.as_bytes()).await.unwrap();
+                peer.shutdown().await.unwrap();
+                peer
+            };
+            let (asked, _peer) = tokio::join!(fetch_status(&url), stranger);
+            assert!(matches!(asked, Err(StatusError::NotSwarm { .. })), "{answer:?}: {asked:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_hangs_times_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let error = fetch_status(&url).await.unwrap_err();
+        assert!(matches!(error, StatusError::Timeout { .. }), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn addresses_that_are_none_are_refused() {
+        for url in ["", "localhost", "https://localhost:9000", "redis://localhost", "http://"] {
+            let error = fetch_status(url).await.unwrap_err();
+            assert!(matches!(error, StatusError::Address { .. }), "{url}: {error:?}");
+        }
+    }
+}

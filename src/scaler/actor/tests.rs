@@ -1,0 +1,345 @@
+//! The actor driven by made-up inputs: no runtime, no clock, no servers. Property tests carry the number of the
+//! invariant that they prove (`docs/architecture.md`).
+
+use proptest::prelude::*;
+use tokio::time::Instant;
+
+use super::*;
+use crate::{
+    backend::Exit,
+    model::{PoolCounts, WorkerState, snapshot::WorkerSnapshot},
+};
+
+const DEBOUNCE: Duration = Duration::from_millis(50);
+
+fn settings() -> ScalingSettings {
+    ScalingSettings {
+        min_workers: 0,
+        max_workers: 10,
+        scale_up_threshold: 5,
+        cooldown_seconds: 60,
+        ..Default::default()
+    }
+}
+
+fn actor_with(settings: ScalingSettings, dry_run: bool) -> Actor {
+    Actor::new(WorkerType::new("browser"), "browser:jobs", Arc::new(settings), DEBOUNCE, dry_run, None, Timestamp(0))
+}
+
+fn demand(lag: u64) -> Demand {
+    Demand { lag: Reading::Known(lag), pending: Reading::Known(0), oldest: Reading::Known(None) }
+}
+
+fn signals() -> Input {
+    Input::Signals(Signals::one(Source::Keyspace, Instant::now()))
+}
+
+/// A pool of that many idle and busy workers.
+fn census(idle: u32, busy: u32) -> Census {
+    let name = |kind: &str, n: u32| WorkerId::new(format!("{kind}-{n}"));
+    let seen = |id: WorkerId, busy: bool| WorkerSnapshot {
+        id,
+        state: Some(if busy { WorkerState::Busy } else { WorkerState::Idle }),
+        busy,
+        draining: false,
+        started_at: Timestamp(0),
+    };
+    let idle_ids: Vec<_> = (0..idle).map(|n| name("idle", n)).collect();
+    let busy_ids: Vec<_> = (0..busy).map(|n| name("busy", n)).collect();
+    let workers = idle_ids.iter().map(|id| (id, false)).chain(busy_ids.iter().map(|id| (id, true)));
+    Census {
+        counts: PoolCounts { ready: idle + busy, busy, ..PoolCounts::default() },
+        workers: workers.map(|(id, busy)| seen(id.clone(), busy)).collect(),
+        stalled: Vec::new(),
+        idle: idle_ids,
+        busy: busy_ids,
+        exits: Vec::new(),
+    }
+}
+
+fn observed(lag: u64, census: Census) -> Input {
+    Input::Observed(Box::new(Observed { demand: demand(lag), census: Ok(census) }))
+}
+
+fn scaled(outcome: Result<ScaleReport, BackendError>) -> Input {
+    Input::Scaled(Box::new(Scaled { outcome, elapsed: Duration::from_millis(2) }))
+}
+
+fn failure(kind: ErrorKind) -> Result<ScaleReport, BackendError> {
+    Err(BackendError { kind, message: "no room".to_owned(), done: ScaleReport::default() })
+}
+
+/// Applies at a time in milliseconds.
+fn at(actor: &mut Actor, ms: u64, input: Input) -> Vec<Effect> {
+    actor.apply(input, Timestamp(ms), Instant::now())
+}
+
+fn target_of(effects: &[Effect]) -> Option<u32> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Scale(request, _) => Some(request.target),
+        _ => None,
+    })
+}
+
+fn record_of(effects: &[Effect]) -> Option<&ScalingRecord> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Record(record) => Some(&**record),
+        _ => None,
+    })
+}
+
+#[test]
+fn the_first_signal_is_evaluated_at_once_and_leads_to_one_write() {
+    let mut actor = actor_with(settings(), false);
+    assert_eq!(at(&mut actor, 1_000, signals()), [Effect::Observe]);
+    let effects = at(&mut actor, 1_001, observed(20, census(0, 0)));
+    assert_eq!(target_of(&effects), Some(4));
+    let effects = at(&mut actor, 1_003, scaled(Ok(ScaleReport::default())));
+    let record = record_of(&effects).expect("one record for each write");
+    assert_eq!((record.from, record.to, record.action, record.error.as_deref()), (0, 4, Action::ScaleUp, None));
+    assert_eq!(record.reason, "scale up 0 → 4: depth 20 ≥ 5 wants 4");
+}
+
+#[test]
+fn signals_during_an_effect_lead_to_exactly_one_more_evaluation_after_the_debounce() {
+    let mut actor = actor_with(settings(), false);
+    at(&mut actor, 1_000, signals());
+    for _ in 0..100 {
+        assert_eq!(at(&mut actor, 1_001, signals()), []);
+    }
+    assert_eq!(at(&mut actor, 1_002, observed(0, census(0, 0))), []);
+    assert_eq!(actor.next_wake(), Some(Timestamp(1_050)), "the deadline was set by the evaluation");
+    assert_eq!(at(&mut actor, 1_049, signals()), []);
+    assert_eq!(actor.next_wake(), Some(Timestamp(1_050)), "and is not moved by signals");
+    assert_eq!(at(&mut actor, 1_050, Input::Tick), [Effect::Observe]);
+    assert_eq!(at(&mut actor, 1_051, observed(0, census(0, 0))), []);
+    assert_eq!(actor.next_wake(), None, "all signals have been answered");
+}
+
+#[test]
+fn a_held_scale_down_is_looked_at_again_when_its_cooldown_ends() {
+    let mut actor = actor_with(settings(), false);
+    at(&mut actor, 1_000, signals());
+    assert_eq!(at(&mut actor, 1_001, observed(0, census(3, 0))), []);
+    assert_eq!(actor.next_wake(), Some(Timestamp(60_000)), "60 s after the start");
+    assert_eq!(at(&mut actor, 60_000, Input::Tick), [Effect::Observe]);
+    let effects = at(&mut actor, 60_001, observed(0, census(3, 0)));
+    let [Effect::Scale(request, _)] = effects.as_slice() else { panic!("{effects:?}") };
+    assert_eq!((request.target, request.retire.len()), (0, 3));
+}
+
+#[test]
+fn idle_workers_are_let_go_and_busy_ones_stay() {
+    let mut actor = actor_with(settings(), false);
+    at(&mut actor, 100_000, signals());
+    let effects = at(&mut actor, 100_001, observed(0, census(2, 2)));
+    let [Effect::Scale(request, _)] = effects.as_slice() else { panic!("{effects:?}") };
+    assert_eq!(request.target, 2);
+    assert_eq!(request.retire, [WorkerId::new("idle-0"), WorkerId::new("idle-1")]);
+}
+
+#[test]
+fn stalled_workers_are_replaced_without_changing_the_count() {
+    let mut actor = actor_with(settings(), false);
+    at(&mut actor, 1_000, signals());
+    let mut pool = census(1, 0);
+    pool.counts.stalled = 1;
+    pool.stalled = vec![WorkerId::new("stuck")];
+    let effects = at(&mut actor, 1_001, observed(3, pool));
+    let [Effect::Scale(request, _)] = effects.as_slice() else { panic!("{effects:?}") };
+    assert_eq!((request.target, request.retire.as_slice()), (1, [WorkerId::new("stuck")].as_slice()));
+}
+
+#[test]
+fn a_backend_failure_is_recorded_and_backed_off_from() {
+    let mut actor = actor_with(settings(), false);
+    at(&mut actor, 1_000, signals());
+    at(&mut actor, 1_001, observed(20, census(0, 0)));
+    let effects = at(&mut actor, 1_002, scaled(failure(ErrorKind::Retryable)));
+    assert_eq!(record_of(&effects).and_then(|record| record.error.as_deref()), Some("no room"));
+    assert_eq!(actor.next_wake(), Some(Timestamp(2_002)), "a second after the first failure");
+    at(&mut actor, 1_500, signals());
+    assert_eq!(at(&mut actor, 1_501, observed(20, census(0, 0))), [], "held while backing off");
+    assert!(actor.snapshot().reasons[0].starts_with("held at 0"), "{:?}", actor.snapshot().reasons);
+    assert_eq!(at(&mut actor, 2_002, Input::Tick), [Effect::Observe]);
+    assert_eq!(target_of(&at(&mut actor, 2_003, observed(20, census(0, 0)))), Some(4));
+}
+
+#[test]
+fn a_permanent_failure_is_tried_again_rarely() {
+    let mut actor = actor_with(settings(), false);
+    at(&mut actor, 1_000, signals());
+    at(&mut actor, 1_001, observed(20, census(0, 0)));
+    at(&mut actor, 1_002, scaled(failure(ErrorKind::Permanent)));
+    assert_eq!(actor.next_wake(), Some(Timestamp(61_002)));
+}
+
+#[test]
+fn an_unreadable_pool_changes_nothing_and_is_looked_at_again_soon() {
+    let mut actor = actor_with(settings(), false);
+    at(&mut actor, 1_000, signals());
+    let unseen =
+        || Input::Observed(Box::new(Observed { demand: demand(20), census: Err("engine is away".to_owned()) }));
+    assert_eq!(at(&mut actor, 1_001, unseen()), []);
+    assert_eq!(actor.next_wake(), Some(Timestamp(2_001)));
+    at(&mut actor, 2_001, Input::Tick);
+    assert_eq!(at(&mut actor, 2_002, unseen()), []);
+    assert_eq!(actor.next_wake(), Some(Timestamp(4_002)), "and ever less often");
+    assert_eq!(actor.snapshot().backend_error.as_deref(), Some("engine is away"));
+}
+
+#[test]
+fn workers_that_keep_dying_are_started_ever_less_often() {
+    let mut actor = actor_with(settings(), false);
+    let died = |seq: u64, ms: u64| {
+        let mut pool = census(0, 0);
+        pool.exits = vec![Exit {
+            seq,
+            id: WorkerId::new("w"),
+            at: Timestamp(ms),
+            lived: Duration::from_millis(5),
+            success: false,
+            detail: "exit code 1".to_owned(),
+        }];
+        pool
+    };
+    at(&mut actor, 1_000, signals());
+    assert!(target_of(&at(&mut actor, 1_001, observed(1, died(1, 1_000)))).is_some(), "one death may be chance");
+    at(&mut actor, 1_002, scaled(Ok(ScaleReport::default())));
+    at(&mut actor, 1_100, signals());
+    assert_eq!(at(&mut actor, 1_101, observed(1, died(2, 1_100))), []);
+    let headline = &actor.snapshot().reasons[0];
+    assert!(headline.contains("exit code 1"), "{headline}");
+    assert_eq!(actor.next_wake(), Some(Timestamp(2_100)));
+}
+
+/// What may happen to an actor.
+#[derive(Clone, Debug)]
+enum Happening {
+    Signal,
+    Pass(u64),
+    Finish { lag: Option<u64>, idle: u32, busy: u32, fail: bool },
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        3 => Just(Happening::Signal),
+        2 => (0_u64..200).prop_map(Happening::Pass),
+        1 => (1_000_u64..100_000).prop_map(Happening::Pass),
+        4 => (prop::option::weighted(0.9, 0_u64..100), 0_u32..6, 0_u32..6, prop::bool::weighted(0.2))
+            .prop_map(|(lag, idle, busy, fail)| Happening::Finish { lag, idle, busy, fail }),
+    ]
+}
+
+/// Effects with the time at which the actor wanted them.
+fn play(actor: &mut Actor, happenings: &[Happening]) -> Vec<(u64, Effect)> {
+    let mut now = 1_000;
+    let mut under_way: Option<bool> = None;
+    let mut seen = Vec::new();
+    for happening in happenings {
+        let input = match happening {
+            Happening::Signal => Some(signals()),
+            Happening::Pass(ms) => {
+                now += ms;
+                Some(Input::Tick)
+            }
+            Happening::Finish { lag, idle, busy, fail } => under_way.take().map(|observing| {
+                if observing {
+                    let demand = lag.map_or_else(|| Demand::failed("redis is away"), demand);
+                    Input::Observed(Box::new(Observed { demand, census: Ok(census(*idle, *busy)) }))
+                } else if *fail {
+                    scaled(failure(ErrorKind::Retryable))
+                } else {
+                    scaled(Ok(ScaleReport::default()))
+                }
+            }),
+        };
+        for effect in input.map(|input| at(actor, now, input)).unwrap_or_default() {
+            match effect {
+                Effect::Observe | Effect::Scale(..) => {
+                    assert_eq!(under_way, None, "two effects under way at once");
+                    under_way = Some(effect == Effect::Observe);
+                }
+                Effect::Record(_) => {}
+            }
+            seen.push((now, effect));
+        }
+    }
+    seen
+}
+
+fn is_write(effect: &Effect) -> bool {
+    matches!(effect, Effect::Scale(..))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn invariant_05_at_most_one_write_in_a_debounce_window(happenings in prop::collection::vec(happening(), 1..120)) {
+        let mut actor = actor_with(settings(), false);
+        let effects = play(&mut actor, &happenings);
+        let looks: Vec<u64> = effects.iter().filter(|(_, e)| *e == Effect::Observe).map(|(at, _)| *at).collect();
+        prop_assert!(looks.windows(2).all(|pair| pair[1] - pair[0] >= 50), "{looks:?}");
+        let writes = effects.iter().filter(|(_, effect)| is_write(effect)).count();
+        prop_assert!(writes <= looks.len(), "a write without a look");
+    }
+
+    #[test]
+    fn invariant_04_no_signal_is_left_unanswered(happenings in prop::collection::vec(happening(), 1..120)) {
+        let mut actor = actor_with(settings(), false);
+        play(&mut actor, &happenings);
+        at(&mut actor, 10_000_000, signals());
+        let answered = actor.evaluated_signals().is_some() || !actor.is_resting();
+        prop_assert!(answered, "a signal to a resting actor, long after the debounce, is evaluated at once");
+    }
+
+    #[test]
+    fn invariant_12_a_dry_run_never_writes(happenings in prop::collection::vec(happening(), 1..120)) {
+        let mut actor = actor_with(settings(), true);
+        let effects = play(&mut actor, &happenings);
+        prop_assert!(effects.iter().all(|(_, effect)| *effect == Effect::Observe), "{effects:?}");
+    }
+
+    #[test]
+    fn invariant_13_every_write_has_exactly_one_record(happenings in prop::collection::vec(happening(), 1..120)) {
+        let mut actor = actor_with(settings(), false);
+        let effects = play(&mut actor, &happenings);
+        let mut open = 0;
+        for (_, effect) in effects {
+            match effect {
+                Effect::Scale(..) => open += 1,
+                Effect::Record(_) => open -= 1,
+                Effect::Observe => {}
+            }
+            prop_assert!((0..=1).contains(&open), "a record for each write, and before the next");
+        }
+    }
+
+    #[test]
+    fn invariant_07_a_busy_worker_is_asked_to_leave_only_above_the_maximum(
+        lag in 0_u64..40, idle in 0_u32..15, busy in 0_u32..15,
+    ) {
+        let mut actor = actor_with(settings(), false);
+        at(&mut actor, 1_000_000, signals());
+        let effects = at(&mut actor, 1_000_001, observed(lag, census(idle, busy)));
+        for effect in effects {
+            if let Effect::Scale(request, _) = effect {
+                let busy_victims = request.retire.iter().filter(|id| id.as_str().starts_with("busy")).count();
+                let allowed = (busy.saturating_sub(settings().max_workers)) as usize;
+                prop_assert!(busy_victims <= allowed, "{request:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn invariant_11_a_write_is_always_of_the_newest_observation(happenings in prop::collection::vec(happening(), 1..120)) {
+        let mut actor = actor_with(settings(), false);
+        let effects = play(&mut actor, &happenings);
+        for pair in effects.windows(2) {
+            if is_write(&pair[1].1) {
+                prop_assert_eq!(&pair[0].1, &Effect::Observe, "nothing comes between an observation and its write");
+            }
+        }
+    }
+}

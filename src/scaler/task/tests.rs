@@ -1,0 +1,195 @@
+//! The shell on a paused clock, with a backend and a queue in memory.
+
+use std::sync::{
+    Mutex,
+    atomic::{AtomicU64, Ordering},
+};
+
+use async_trait::async_trait;
+use secrecy::SecretString;
+
+use super::*;
+use crate::{
+    backend::{Instance, Phase},
+    config::{ScalingSettings, Switch},
+    connection::RedisTarget,
+    model::{Demand, Reading, Timestamp},
+    scaler::{Recorder, roster::Expected},
+    signal::{Listener, ListenerSettings, SourceBoard, Watched},
+};
+
+/// A backend whose workers are ready at once and leave at once; it can be told to hang.
+#[derive(Debug, Default)]
+struct Workers {
+    ids: Mutex<Vec<WorkerId>>,
+    writes: Mutex<Vec<(Instant, u32)>>,
+    hang: tokio::sync::Mutex<()>,
+}
+
+#[async_trait]
+impl ScalingBackend for Workers {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    async fn observe(&self, _: &WorkerType) -> Result<Pool, BackendError> {
+        let instance = |id: &WorkerId| Instance { id: id.clone(), phase: Phase::Ready, started_at: Timestamp(0) };
+        Ok(Pool { instances: self.ids.lock().unwrap().iter().map(instance).collect(), exits: Vec::new() })
+    }
+
+    async fn scale(&self, request: ScaleRequest) -> Result<ScaleReport, BackendError> {
+        self.writes.lock().unwrap().push((Instant::now(), request.target));
+        let _released = self.hang.lock().await;
+        let mut ids = self.ids.lock().unwrap();
+        ids.retain(|id| !request.retire.contains(id));
+        let mut report = ScaleReport::default();
+        while ids.len() < request.target as usize {
+            let id = WorkerId::new(format!("w{}", ids.len()));
+            report.started.push(id.clone());
+            ids.push(id);
+        }
+        Ok(report)
+    }
+
+    async fn shutdown(&self, _: bool) {}
+}
+
+/// One actor and all that it talks to.
+struct Rig {
+    workers: Arc<Workers>,
+    directory: Arc<Directory>,
+    lag: Arc<AtomicU64>,
+    looks: Arc<AtomicU64>,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Rig {
+    fn start(settings: ScalingSettings) -> Self {
+        let worker_type = WorkerType::new("browser");
+        let watched = Watched { worker_type: worker_type.clone(), queue: "browser:jobs".into(), list: false };
+        let directory = Arc::new(Directory::new(vec![watched]));
+        let target = RedisTarget::new(&SecretString::from("redis://127.0.0.1:1/0"), Duration::from_secs(1)).unwrap();
+        let target = Arc::new(target);
+        let off = ListenerSettings { keyspace: Switch::Off, channel: String::new(), tracking: Switch::Off };
+        let board = Arc::new(SourceBoard::default());
+        let (_, listener, _) = Listener::new(target.clone(), off, directory.clone(), board);
+        let (_, recorder) = Recorder::new(target, "test".to_owned(), 10);
+        let (lag, looks) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let prober = ProberHandle::answered_by({
+            let (lag, looks) = (lag.clone(), looks.clone());
+            move |request| {
+                looks.fetch_add(1, Ordering::SeqCst);
+                let lag = Reading::Known(lag.load(Ordering::SeqCst));
+                let demand = Demand { lag, pending: Reading::Known(0), oldest: Reading::Known(None) };
+                let heartbeats = Reading::Known(vec![None; request.heartbeats.len()]);
+                Answer { demand, consumers: Vec::new(), heartbeats }
+            }
+        });
+        let workers = Arc::new(Workers::default());
+        let clock = Clock::start();
+        let context = ActorContext {
+            index: 0,
+            worker_type: worker_type.clone(),
+            expected: Expected { start_grace: settings.start_grace(), heartbeats: true },
+            patience: Duration::from_secs(1),
+            directory: directory.clone(),
+            listener,
+            prober,
+            backend: workers.clone(),
+            recorder,
+            clock,
+            sweep: Arc::new(SweepMonitor::default()),
+        };
+        let debounce = Duration::from_millis(50);
+        let actor = Actor::new(worker_type, "browser:jobs", Arc::new(settings), debounce, false, None, clock.now());
+        let (snapshot, _) = watch::channel(Arc::new(actor.snapshot().clone()));
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(run_actor(context, actor, snapshot, stop.clone()));
+        Self { workers, directory, lag, looks, stop, task }
+    }
+
+    fn publish(&self, jobs: u64) {
+        self.lag.fetch_add(jobs, Ordering::SeqCst);
+        self.directory.post(0, Source::Keyspace);
+    }
+
+    fn writes(&self) -> Vec<u32> {
+        self.workers.writes.lock().unwrap().iter().map(|(_, target)| *target).collect()
+    }
+
+    /// Lets all that is due happen, and that much time pass.
+    async fn pass(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+}
+
+fn settings() -> ScalingSettings {
+    ScalingSettings { scale_up_threshold: 5, cooldown_seconds: 60, ..ScalingSettings::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_job_is_acted_on_without_any_delay() {
+    let rig = Rig::start(settings());
+    rig.publish(1);
+    let published = Instant::now();
+    rig.pass(Duration::from_millis(1)).await;
+    let writes = rig.workers.writes.lock().unwrap().clone();
+    assert_eq!(writes, [(published, 1)], "on a paused clock, at the very same instant");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_steady_stream_of_signals_neither_starves_nor_floods() {
+    let rig = Rig::start(settings());
+    for _ in 0..1_000 {
+        rig.publish(0);
+        rig.pass(Duration::from_millis(1)).await;
+    }
+    // A thousand signals over a second: one look at once, and one for each debounce.
+    let looks = rig.looks.load(Ordering::SeqCst);
+    assert!((20..=21).contains(&looks), "{looks}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_pool_goes_down_when_its_cooldown_ends_without_any_signal() {
+    let rig = Rig::start(settings());
+    rig.publish(20);
+    rig.pass(Duration::from_secs(1)).await;
+    assert_eq!(rig.writes(), [4]);
+    rig.lag.store(0, Ordering::SeqCst);
+    rig.directory.post(0, Source::Sweep);
+    rig.pass(Duration::from_secs(58)).await;
+    assert_eq!(rig.writes(), [4], "held by the cooldown");
+    rig.pass(Duration::from_secs(2)).await;
+    assert_eq!(rig.writes(), [4, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn signals_during_a_slow_backend_lead_to_one_more_write_of_the_newest_target() {
+    let rig = Rig::start(settings());
+    let hang = rig.workers.hang.lock().await;
+    rig.publish(5);
+    rig.pass(Duration::from_secs(1)).await;
+    for _ in 0..10 {
+        rig.publish(5);
+        rig.pass(Duration::from_millis(100)).await;
+    }
+    assert_eq!(rig.writes(), [1], "at most one effect is under way");
+    drop(hang);
+    rig.pass(Duration::from_secs(1)).await;
+    assert_eq!(rig.writes(), [1, 10], "what came in between is acted on once, at its newest");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopped_actor_finishes_what_is_under_way() {
+    let rig = Rig::start(settings());
+    let hang = rig.workers.hang.lock().await;
+    rig.publish(5);
+    rig.pass(Duration::from_secs(1)).await;
+    rig.stop.cancel();
+    rig.pass(Duration::from_secs(1)).await;
+    assert!(!rig.task.is_finished(), "waits for the backend");
+    drop(hang);
+    rig.task.await.expect("ends without a panic");
+    assert_eq!(rig.workers.ids.lock().unwrap().len(), 1);
+}

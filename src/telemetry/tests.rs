@@ -1,0 +1,249 @@
+//! What the events record, and that `docs/metrics.md` tells the same.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    BackendCall, BackendCalled, BackendFailure, EvaluationFinished, FailureKind, Outcome, ProbeFailed,
+    ReactionMeasured, RecordingFailed, RedisReachable, RedisUnreachable, ScalingRecorded, SignalsReceived,
+    SourceChanged, Stage, SweepFinished, TypeGauges, WorkerExited,
+    events::signals,
+    metric::{self, Kind},
+    recorder,
+};
+use crate::model::{
+    Demand, PoolCounts, Reading, Source, Timestamp, WorkerId, WorkerType,
+    snapshot::{Action, SourceState, TypeSnapshot},
+};
+
+/// What `emit` records, in the Prometheus text format.
+fn recorded(emit: impl FnOnce()) -> String {
+    let recorder = recorder::recorder().unwrap();
+    let handle = recorder.handle();
+    metrics::with_local_recorder(&recorder, emit);
+    handle.render()
+}
+
+#[track_caller]
+fn assert_line(text: &str, line: &str) {
+    assert!(text.lines().any(|found| found == line), "no line `{line}` in:\n{text}");
+}
+
+fn browser() -> WorkerType {
+    WorkerType::new("browser")
+}
+
+/// 7 waiting, 2 in work, the oldest for 4.5 s; 2 ready of which 1 busy, 1 starting, 1 stalled, 1 draining; 0 to 10.
+fn snapshot() -> TypeSnapshot {
+    TypeSnapshot {
+        worker_type: browser(),
+        queue: "browser:jobs".into(),
+        min_workers: 0,
+        max_workers: 10,
+        evaluated_at: Some(Timestamp(10_000)),
+        demand: Demand {
+            lag: Reading::Known(7),
+            pending: Reading::Known(2),
+            oldest: Reading::Known(Some(Timestamp(5_500))),
+        },
+        pool: Reading::Known(PoolCounts { ready: 2, starting: 1, stalled: 1, busy: 1, draining: 1 }),
+        desired: 3,
+        action: Action::Hold,
+        reasons: Vec::new(),
+        recheck_at: None,
+        last_change: None,
+        sources: Vec::new(),
+        reaction: None,
+        evaluations: 1,
+        backend_error: None,
+        workers: Vec::new(),
+    }
+}
+
+/// Emits every event there is, so that every metric and every label shows.
+fn emit_everything() {
+    recorder::announce();
+    signals::register()[Source::Tracking as usize].increment(3);
+    let worker_type = &browser();
+    let (action, outcome) = (Action::ScaleUp, Outcome::Done);
+    EvaluationFinished { worker_type, action, reason: "backlog", headline: "up", sources: &[], changed: true }.emit();
+    ReactionMeasured { worker_type, stage: Stage::Decided, elapsed: Duration::from_micros(400) }.emit();
+    let failure = Some(BackendFailure { kind: FailureKind::Retryable, error: "engine is away" });
+    let (backend, call, elapsed) = ("process", BackendCall::Scale, Duration::from_millis(20));
+    BackendCalled { backend, call, worker_type, elapsed, failure }.emit();
+    ScalingRecorded { worker_type, action, from: 1, to: 3, outcome }.emit();
+    RecordingFailed { worker_type, action, from: 3, to: 4, outcome, error: "timed out" }.emit();
+    ProbeFailed { worker_type, error: "timed out", news: true }.emit();
+    SweepFinished { queues: 2, elapsed, drift: 1 }.emit();
+    SourceChanged { source: Source::Keyspace, state: SourceState::Up, detail: "Kt" }.emit();
+    let worker_id = &WorkerId::new("browser-1");
+    WorkerExited { worker_type, worker_id, detail: "exit code 1", lived: elapsed, success: false }.emit();
+    RedisReachable.emit();
+    let mut gauges = TypeGauges::register(worker_type);
+    gauges.set(&TypeSnapshot { min_workers: 1, ..snapshot() });
+}
+
+#[test]
+fn events_count_with_their_labels() {
+    let text = recorded(emit_everything);
+    for line in [
+        r#"swarm_signals_total{source="tracking"} 3"#,
+        r#"swarm_evaluations_total{worker_type="browser"} 1"#,
+        r#"swarm_decisions_total{worker_type="browser",action="scale_up",reason="backlog"} 1"#,
+        r#"swarm_backend_errors_total{backend="process",call="scale",kind="retryable"} 1"#,
+        r#"swarm_scaling_events_total{worker_type="browser",action="scale_up",outcome="done"} 2"#,
+        "swarm_recording_failures_total 1",
+        "swarm_probe_failures_total 1",
+        "swarm_sweep_drift_total 1",
+        r#"swarm_worker_exits_total{worker_type="browser",success="false"} 1"#,
+        "# TYPE swarm_queue_oldest_age_seconds gauge",
+    ] {
+        assert_line(&text, line);
+    }
+}
+
+/// The only test that binds the process's signal counters: they keep the recorder that they were installed with.
+#[test]
+fn received_signals_count_at_their_source() {
+    let text = recorded(|| {
+        signals::install();
+        for (source, count) in Source::ALL.into_iter().zip(1..) {
+            SignalsReceived { source, count }.emit();
+        }
+    });
+    for (source, count) in Source::ALL.into_iter().zip(1..) {
+        assert_line(&text, &format!(r#"swarm_signals_total{{source="{}"}} {count}"#, source.as_str()));
+    }
+}
+
+#[test]
+fn times_fall_into_the_buckets_around_them() {
+    let text = recorded(emit_everything);
+    for line in [
+        r#"swarm_reaction_seconds_bucket{stage="decided",le="0.00025"} 0"#,
+        r#"swarm_reaction_seconds_bucket{stage="decided",le="0.0005"} 1"#,
+        r#"swarm_reaction_seconds_count{stage="decided"} 1"#,
+        r#"swarm_backend_call_seconds_bucket{backend="process",call="scale",le="0.01"} 0"#,
+        r#"swarm_backend_call_seconds_bucket{backend="process",call="scale",le="0.025"} 1"#,
+        r#"swarm_sweep_seconds_bucket{le="60"} 1"#,
+    ] {
+        assert_line(&text, line);
+    }
+}
+
+#[test]
+fn sources_and_redis_show_as_up_down_and_off() {
+    let changed = |state| SourceChanged { source: Source::Keyspace, state, detail: "x" }.emit();
+    let shown = |state| recorded(|| changed(state));
+    assert_line(&shown(SourceState::Up), r#"swarm_source_up{source="keyspace"} 1"#);
+    assert_line(&shown(SourceState::Connecting), r#"swarm_source_up{source="keyspace"} 0"#);
+    assert_line(&shown(SourceState::Down), r#"swarm_source_up{source="keyspace"} 0"#);
+    assert_line(&shown(SourceState::Off), r#"swarm_source_up{source="keyspace"} NaN"#);
+
+    assert_line(&recorded(|| RedisReachable.emit()), "swarm_redis_up 1");
+    assert_line(&recorded(|| RedisUnreachable { error: "refused" }.emit()), "swarm_redis_up 0");
+}
+
+#[test]
+fn gauges_show_queue_and_pool() {
+    let text = recorded(|| TypeGauges::register(&browser()).set(&snapshot()));
+    for (name, value) in [
+        ("swarm_queue_lag", "7"),
+        ("swarm_queue_pending", "2"),
+        ("swarm_queue_oldest_age_seconds", "4.5"),
+        ("swarm_workers_desired", "3"),
+        ("swarm_workers_running", "4"),
+        ("swarm_workers_ready", "2"),
+        ("swarm_workers_busy", "1"),
+        ("swarm_workers_starting", "1"),
+        ("swarm_workers_draining", "1"),
+        ("swarm_workers_max", "10"),
+    ] {
+        assert_line(&text, &format!(r#"{name}{{worker_type="browser"}} {value}"#));
+    }
+}
+
+#[test]
+fn what_is_not_known_is_nan_and_never_zero() {
+    let unknown =
+        TypeSnapshot { demand: Demand::failed("timed out"), pool: Reading::Failed("refused".into()), ..snapshot() };
+    let text = recorded(|| TypeGauges::register(&browser()).set(&unknown));
+    for name in ["queue_lag", "queue_pending", "queue_oldest_age_seconds", "workers_running", "workers_busy"] {
+        assert_line(&text, &format!(r#"swarm_{name}{{worker_type="browser"}} NaN"#));
+    }
+}
+
+#[test]
+fn a_gauge_exists_from_its_first_value_other_than_zero_on() {
+    let idle = TypeSnapshot {
+        demand: Demand { lag: Reading::Known(0), pending: Reading::Known(0), oldest: Reading::Known(None) },
+        pool: Reading::Known(PoolCounts::default()),
+        desired: 0,
+        ..snapshot()
+    };
+    let text = recorded(|| TypeGauges::register(&browser()).set(&idle));
+    let series: Vec<_> = text.lines().filter(|line| line.contains("browser")).collect();
+    assert_eq!(series, [r#"swarm_workers_max{worker_type="browser"} 10"#]);
+
+    let back = recorded(|| {
+        let mut gauges = TypeGauges::register(&browser());
+        gauges.set(&snapshot());
+        gauges.set(&idle);
+    });
+    assert_line(&back, r#"swarm_queue_lag{worker_type="browser"} 0"#);
+}
+
+/// Kind and labels by metric name.
+type Listing = BTreeMap<String, (String, Vec<String>)>;
+
+fn listed_in_code() -> Listing {
+    let row = |metric: &metric::Metric| {
+        let kind = match metric.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        let labels = metric.labels.iter().map(ToString::to_string).collect();
+        (metric.name.to_owned(), (kind.to_owned(), labels))
+    };
+    metric::ALL.iter().map(row).collect()
+}
+
+/// The rows of the tables in `docs/metrics.md` that begin with a metric's name.
+fn listed_in_documentation() -> Listing {
+    let text = include_str!("../../docs/metrics.md");
+    let row = |line: &str| {
+        let cells: Vec<_> = line.trim().strip_prefix('|')?.split('|').map(str::trim).collect();
+        let [name, kind, labels, ..] = cells[..] else { return None };
+        let name = name.strip_prefix("`swarm_")?.strip_suffix('`')?;
+        Some((format!("swarm_{name}"), (kind.to_owned(), quoted(labels))))
+    };
+    text.lines().filter_map(row).collect()
+}
+
+/// The words between backticks.
+fn quoted(cell: &str) -> Vec<String> {
+    cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// Kind and labels of everything that the events record, read back from the text format.
+fn listed_by_emitting() -> Listing {
+    let text = recorded(emit_everything);
+    let kinds = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let labels_of = |name: &str, kind: &str| {
+        let sample = if kind == "histogram" { format!("{name}_count") } else { name.to_owned() };
+        let rest = text.lines().find_map(|line| line.strip_prefix(&sample)?.strip_prefix('{'));
+        let pairs = rest.and_then(|rest| rest.split_once('}')).map_or("", |(pairs, _)| pairs);
+        pairs.split(',').filter_map(|pair| Some(pair.split_once('=')?.0.to_owned())).collect()
+    };
+    kinds.map(|(name, kind)| (name.to_owned(), (kind.to_owned(), labels_of(name, kind)))).collect()
+}
+
+#[test]
+fn the_list_holds_exactly_what_is_emitted() {
+    assert_eq!(listed_in_code(), listed_by_emitting());
+}
+
+#[test]
+fn the_documentation_lists_exactly_what_is_emitted() {
+    assert_eq!(listed_in_documentation(), listed_in_code());
+}

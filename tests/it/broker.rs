@@ -1,0 +1,372 @@
+//! Broker and worker on a real `redis-server`, with `fred` as producer and witness.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use fred::{prelude::*, types::CustomCommand};
+use secrecy::SecretString;
+use serde_json::{Map, Value as Json, json};
+use swarm::{
+    broker::{Job, JobResult, Publisher, wait_for_any},
+    connection::RedisTarget,
+    model::{WorkerId, WorkerType},
+    worker::{Handler, JobError, WorkerConfig, WorkerError, WorkerReport, handlers::BuiltIn, run},
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{redis::RedisServer, wait::eventually};
+
+const SOON: Duration = Duration::from_secs(10);
+const QUEUE: &str = "t:jobs";
+const GROUP: &str = "t";
+
+/// `TYPE.panic` panics; anything else as usual.
+struct Panicky;
+
+#[async_trait]
+impl Handler for Panicky {
+    async fn handle(&self, method: &str, job: &Job) -> Result<Json, JobError> {
+        assert!(method != "panic", "as asked");
+        BuiltIn.handle(method, job).await
+    }
+}
+
+/// A stream entry's fields, which need not be text.
+type Fields = HashMap<Vec<u8>, Vec<u8>>;
+
+struct Worker {
+    stop: CancellationToken,
+    task: JoinHandle<Result<WorkerReport, WorkerError>>,
+}
+
+impl Worker {
+    fn start(server: &RedisServer, id: &str, concurrency: usize) -> Self {
+        Self::start_at(target(server), id, concurrency)
+    }
+
+    fn start_at(target: RedisTarget, id: &str, concurrency: usize) -> Self {
+        let config = WorkerConfig {
+            worker_type: WorkerType::new("t"),
+            id: WorkerId::new(id),
+            queue: QUEUE.to_owned(),
+            group: GROUP.to_owned(),
+            concurrency,
+            heartbeat_interval: Duration::from_millis(300),
+            drain_timeout: Duration::from_secs(10),
+        };
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(run(config, target, Arc::new(Panicky), stop.clone()));
+        Self { stop, task }
+    }
+
+    /// As SIGKILL: nothing is said, nothing is finished.
+    async fn kill(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+
+    async fn leave(self) -> WorkerReport {
+        self.stop.cancel();
+        let report = tokio::time::timeout(SOON, self.task).await.expect("a worker leaves in time");
+        report.unwrap().unwrap()
+    }
+}
+
+fn target(server: &RedisServer) -> RedisTarget {
+    RedisTarget::new(&SecretString::from(server.url()), Duration::from_millis(500)).unwrap()
+}
+
+/// Publishes as a program in another language would; answers the key of the result.
+async fn publish(client: &Client, id: &str, job_type: &str, args: Json) -> String {
+    let reply_to = format!("result:{id}");
+    let job = json!({"id": id, "type": job_type, "args": args, "kwargs": {}, "reply_to": reply_to, "created_ts": 1.5});
+    let _: String = client.xadd(QUEUE, false, None, "*", ("json", job.to_string())).await.unwrap();
+    reply_to
+}
+
+async fn result(client: &Client, key: &str) -> JobResult {
+    let popped: Option<(String, String)> = client.blpop(key, 10.0).await.unwrap();
+    let (_, json) = popped.unwrap_or_else(|| panic!("no result in {key} within 10 s"));
+    serde_json::from_str(&json).unwrap()
+}
+
+async fn custom<R: FromValue>(client: &Client, words: &[&str]) -> R {
+    let (command, args) = words.split_first().expect("a command has a name");
+    client.custom(CustomCommand::new((*command).to_owned(), None, false), args.to_vec()).await.unwrap()
+}
+
+async fn pending(client: &Client) -> u64 {
+    let groups: Vec<HashMap<String, Value>> = client.xinfo_groups(QUEUE).await.unwrap();
+    groups.iter().find_map(|group| group["pending"].as_u64()).unwrap_or(0)
+}
+
+async fn state(client: &Client, id: &str) -> Option<String> {
+    client.hget(format!("worker:heartbeat:t:{id}"), "state").await.unwrap()
+}
+
+async fn is_in_state(client: &Client, id: &str, wanted: &str) -> bool {
+    eventually(SOON, async || state(client, id).await.as_deref() == Some(wanted)).await
+}
+
+#[tokio::test]
+async fn a_job_published_before_anyone_listened_is_done_answered_and_acknowledged() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let key = publish(&client, "a", "t.echo", json!([1, "two", {"three": 3}])).await;
+    let worker = Worker::start(&server, "w1", 1);
+    assert_eq!(result(&client, &key).await, JobResult::new("a", Ok(json!([1, "two", {"three": 3}]))));
+    assert_eq!(pending(&client).await, 0);
+    let failed = publish(&client, "b", "t.fly", json!([])).await;
+    assert!(result(&client, &failed).await.error.unwrap().contains("knows echo, sleep"));
+    assert_eq!(worker.leave().await, WorkerReport { processed: 2, failed: 1, abandoned: 0 });
+}
+
+#[tokio::test]
+async fn publishing_writes_the_wire_format_and_names_the_stream_on_the_channel() {
+    let server = RedisServer::start();
+    let (client, listener) = (server.client().await, server.client().await);
+    let mut messages = listener.message_rx();
+    listener.subscribe("jobs:published").await.unwrap();
+    let mut publisher = Publisher::new(target(&server).connect().await.unwrap(), "jobs:published");
+    let jobs: Vec<Job> = (0..1_201).map(|n| Job::new("t.echo", vec![json!(n)], Map::new()).with_reply()).collect();
+    let entries = publisher.publish(QUEUE, &jobs).await.unwrap();
+    assert_eq!(entries.len(), jobs.len());
+    let message = tokio::time::timeout(SOON, messages.recv()).await.unwrap().unwrap();
+    assert_eq!(message.value.as_string().unwrap(), QUEUE);
+    let stored: Vec<(String, HashMap<String, String>)> = client.xrange_values(QUEUE, "-", "+", None).await.unwrap();
+    assert_eq!(stored.len(), jobs.len());
+    for ((entry, fields), (job, id)) in stored.iter().zip(jobs.iter().zip(&entries)) {
+        assert_eq!((entry, fields.len()), (id, 1));
+        let wire: Json = serde_json::from_str(&fields["json"]).unwrap();
+        assert_eq!(wire["id"], json!(job.id));
+        assert_eq!(wire["reply_to"], json!(format!("result:{}", job.id)));
+    }
+}
+
+#[tokio::test]
+async fn the_job_of_a_worker_that_died_is_done_by_another_and_its_consumer_removed() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let first = Worker::start(&server, "w1", 1);
+    assert!(is_in_state(&client, "w1", "IDLE").await);
+    let key = publish(&client, "a", "t.sleep", json!([1.5])).await;
+    assert!(is_in_state(&client, "w1", "BUSY").await);
+    first.kill().await;
+    let second = Worker::start(&server, "w2", 1);
+    assert_eq!(result(&client, &key).await.value, Some(json!(1.5)));
+    assert!(eventually(SOON, async || pending(&client).await == 0).await);
+    let only_second = async || {
+        let consumers: Vec<HashMap<String, Value>> = client.xinfo_consumers(QUEUE, GROUP).await.unwrap();
+        consumers.len() == 1 && consumers[0]["name"].as_str().as_deref() == Some("w2")
+    };
+    assert!(eventually(SOON, only_second).await);
+    assert_eq!(second.leave().await.processed, 1);
+}
+
+#[tokio::test]
+async fn jobs_of_a_living_worker_are_left_alone() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let first = Worker::start(&server, "w1", 1);
+    assert!(is_in_state(&client, "w1", "IDLE").await);
+    // Longer than the time after which a silent worker counts as gone.
+    let key = publish(&client, "a", "t.sleep", json!([2.5])).await;
+    assert!(is_in_state(&client, "w1", "BUSY").await);
+    let second = Worker::start(&server, "w2", 1);
+    assert!(result(&client, &key).await.ok);
+    assert_eq!((second.leave().await.processed, first.leave().await.processed), (0, 1));
+}
+
+#[tokio::test]
+async fn a_worker_that_comes_back_under_its_name_takes_up_its_own_jobs() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let first = Worker::start(&server, "w1", 2);
+    let keys = [publish(&client, "a", "t.sleep", json!([1])).await, publish(&client, "b", "t.sleep", json!([1])).await];
+    assert!(
+        eventually(SOON, async || client.exists::<u64, _>(QUEUE).await.unwrap() == 1 && {
+            is_in_state(&client, "w1", "BUSY").await && pending(&client).await == 2
+        })
+        .await
+    );
+    first.kill().await;
+    let again = Worker::start(&server, "w1", 2);
+    for key in keys {
+        assert!(result(&client, &key).await.ok);
+    }
+    assert_eq!(again.leave().await.processed, 2);
+}
+
+#[tokio::test]
+async fn entries_that_are_no_jobs_go_to_the_dead_letters_and_stop_nobody() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let victim: String = client.xadd("victim:jobs", false, None, "*", ("json", "{}")).await.unwrap();
+    for json in ["not json", "{}", r#"{"id":"x","type":"t.echo","reply_to":"victim:jobs"}"#] {
+        let _: String = client.xadd(QUEUE, false, None, "*", ("json", json)).await.unwrap();
+    }
+    let _: String = client.xadd(QUEUE, false, None, "*", (&b"\xff\xfe"[..], &b"\xff"[..])).await.unwrap();
+    let key = publish(&client, "a", "t.echo", json!(["after"])).await;
+    let worker = Worker::start(&server, "w1", 1);
+    assert_eq!(result(&client, &key).await.value, Some(json!(["after"])));
+    assert_eq!(pending(&client).await, 0);
+    let dead: Vec<(String, Fields)> = client.xrange_values("t:jobs:dead", "-", "+", None).await.unwrap();
+    let reasons: Vec<_> =
+        dead.iter().map(|(_, fields)| String::from_utf8_lossy(&fields[&b"dead_reason"[..]]).into_owned()).collect();
+    assert_eq!(reasons.len(), 4, "{reasons:?}");
+    assert_eq!(dead[0].1[&b"json"[..]], b"not json");
+    assert!(reasons[1].contains("missing field `id`") && reasons[2].contains("reply_to"), "{reasons:?}");
+    assert!(reasons[3].contains("no field `json`"), "{reasons:?}");
+    assert_eq!(client.ttl::<i64, _>("victim:jobs").await.unwrap(), -1, "{victim} must not expire");
+    worker.leave().await;
+}
+
+#[tokio::test]
+async fn a_result_that_cant_be_delivered_holds_nothing_up() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    client.set::<(), _, _>("result:a", "in the way", None, None, false).await.unwrap();
+    publish(&client, "a", "t.echo", json!([])).await;
+    let key = publish(&client, "b", "t.echo", json!([])).await;
+    let worker = Worker::start(&server, "w1", 1);
+    assert!(result(&client, &key).await.ok);
+    assert_eq!(pending(&client).await, 0);
+    assert_eq!(worker.leave().await.processed, 2);
+}
+
+#[tokio::test]
+async fn a_group_destroyed_or_a_stream_deleted_in_mid_run_is_made_again() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let worker = Worker::start(&server, "w1", 1);
+    let key = publish(&client, "a", "t.echo", json!([])).await;
+    assert!(result(&client, &key).await.ok);
+    custom::<u64>(&client, &["XGROUP", "DESTROY", QUEUE, GROUP]).await;
+    let key = publish(&client, "b", "t.echo", json!([])).await;
+    assert!(result(&client, &key).await.ok);
+    client.del::<(), _>(QUEUE).await.unwrap();
+    let key = publish(&client, "c", "t.echo", json!([])).await;
+    assert!(result(&client, &key).await.ok);
+    worker.leave().await;
+}
+
+#[tokio::test]
+async fn a_panic_fails_that_job_only() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let worker = Worker::start(&server, "w1", 2);
+    let slow = publish(&client, "slow", "t.sleep", json!([0.3])).await;
+    let panics = publish(&client, "panics", "t.panic", json!([])).await;
+    let error = result(&client, &panics).await.error.unwrap();
+    assert!(error.contains("panicked") && error.contains("as asked"), "{error}");
+    assert!(result(&client, &slow).await.ok);
+    assert_eq!(worker.leave().await, WorkerReport { processed: 2, failed: 1, abandoned: 0 });
+}
+
+#[tokio::test]
+async fn asked_to_leave_it_finishes_its_job_takes_no_other_and_vanishes() {
+    let server = RedisServer::start();
+    let (client, listener) = (server.client().await, server.client().await);
+    let mut events = listener.message_rx();
+    listener.subscribe("worker:events").await.unwrap();
+    let worker = Worker::start(&server, "w1", 1);
+    let key = publish(&client, "a", "t.sleep", json!([1])).await;
+    assert!(is_in_state(&client, "w1", "BUSY").await);
+    worker.stop.cancel();
+    assert!(is_in_state(&client, "w1", "DRAINING").await);
+    publish(&client, "b", "t.echo", json!([])).await;
+    assert_eq!(worker.leave().await, WorkerReport { processed: 1, failed: 0, abandoned: 0 });
+    assert!(result(&client, &key).await.ok);
+    assert_eq!(state(&client, "w1").await, None);
+    assert!(client.xinfo_consumers::<Vec<Value>, _, _>(QUEUE, GROUP).await.unwrap().is_empty());
+    assert!(!client.exists::<bool, _>("result:b").await.unwrap());
+    for _ in ["ready", "left"] {
+        let event = tokio::time::timeout(SOON, events.recv()).await.unwrap().unwrap();
+        assert_eq!(event.value.as_string().unwrap(), "t");
+    }
+    let said: Vec<(String, HashMap<String, String>)> =
+        client.xrange_values("worker:status", "-", "+", None).await.unwrap();
+    assert_eq!(said.last().unwrap().1["state"], "SHUTDOWN");
+}
+
+#[tokio::test]
+async fn an_idle_worker_leaves_without_waiting_for_its_read_to_end() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let worker = Worker::start(&server, "w1", 1);
+    let key = publish(&client, "a", "t.echo", json!([])).await;
+    assert!(result(&client, &key).await.ok);
+    assert!(is_in_state(&client, "w1", "IDLE").await);
+    let blocked = async || custom::<String>(&client, &["INFO", "clients"]).await.contains("blocked_clients:1");
+    assert!(eventually(SOON, blocked).await);
+    let asked = std::time::Instant::now();
+    worker.leave().await;
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+}
+
+#[tokio::test]
+async fn a_frozen_redis_loses_no_job_and_a_restarted_one_is_served_again() {
+    let mut server = RedisServer::start();
+    let client = server.client().await;
+    let worker = Worker::start(&server, "w1", 1);
+    let key = publish(&client, "a", "t.sleep", json!([0.3])).await;
+    assert!(is_in_state(&client, "w1", "BUSY").await);
+    server.stop();
+    // The job ends and its acknowledgement times out a few times meanwhile.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    server.cont();
+    assert!(result(&client, &key).await.ok);
+    assert!(eventually(SOON, async || pending(&client).await == 0).await);
+    server.restart();
+    let client = server.client().await;
+    let key = publish(&client, "b", "t.echo", json!([])).await;
+    assert!(result(&client, &key).await.ok);
+    assert!(is_in_state(&client, "w1", "IDLE").await);
+    worker.leave().await;
+}
+
+#[tokio::test]
+async fn each_of_many_jobs_is_done_once_by_several_workers() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let workers: Vec<_> = ["w1", "w2", "w3"].map(|id| Worker::start(&server, id, 4)).into();
+    let mut publisher = Publisher::new(target(&server).connect().await.unwrap(), "");
+    let jobs: Vec<Job> = (0..600).map(|n| Job::new("t.echo", vec![json!(n)], Map::new()).with_reply()).collect();
+    publisher.publish(QUEUE, &jobs).await.unwrap();
+    for (n, job) in jobs.iter().enumerate() {
+        let key = job.reply_to.as_deref().unwrap();
+        assert_eq!(result(&client, key).await.value, Some(json!([n])));
+    }
+    let mut processed = 0;
+    for worker in workers {
+        processed += worker.leave().await.processed;
+    }
+    assert_eq!(processed, 600);
+}
+
+#[tokio::test]
+async fn the_documented_rights_are_enough() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let protocol = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocol.md")).unwrap();
+    for rule in protocol.lines().filter(|line| line.contains("ACL SETUSER")) {
+        let rule = rule.replace("browser", "t");
+        let words: Vec<&str> = rule.split_whitespace().collect();
+        custom::<()>(&client, &words).await;
+    }
+    let as_user = |user: &str| {
+        let url = format!("redis://{user}:secret@127.0.0.1:{}/0", server.port());
+        RedisTarget::new(&SecretString::from(url), Duration::from_millis(500)).unwrap()
+    };
+    let worker = Worker::start_at(as_user("worker"), "w1", 1);
+    assert!(is_in_state(&client, "w1", "IDLE").await);
+    let mut publisher = Publisher::new(as_user("producer").connect().await.unwrap(), "jobs:published");
+    let job = Job::new("t.echo", vec![json!(1)], Map::new()).with_reply();
+    publisher.publish(QUEUE, std::slice::from_ref(&job)).await.unwrap();
+    let mut waiter = as_user("producer").connect_without_timeout().await.unwrap();
+    let (_, result) = wait_for_any(&mut waiter, &[job.reply_to.unwrap()], SOON).await.unwrap().expect("a result");
+    assert_eq!(result.value, Some(json!([1])));
+    worker.leave().await;
+    assert!(client.xinfo_consumers::<Vec<Value>, _, _>(QUEUE, GROUP).await.unwrap().is_empty());
+}
