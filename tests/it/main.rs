@@ -3,6 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "in a test an error is a failure")]
 
 mod broker;
+mod bursts;
+mod cli;
+mod lifecycle;
+mod outages;
 mod process_backend;
+mod scale_in;
 mod signals;
+mod streams;
 mod support;

@@ -46,7 +46,15 @@ pub(crate) const SLEEPER: &str = "exec sleep 1000";
 /// The TOML of a worker type: its `scaling` as `key = value, …`, and a shell script as its worker.
 pub(crate) fn pool(name: &str, scaling: &str, script: &str) -> String {
     let script = Value::from(script);
-    format!("[worker_types.{name}]\nscaling = {{ {scaling} }}\nprocess = {{ command = [\"sh\", \"-c\", {script}] }}\n")
+    format!(
+        "[worker_types.{name}]\nscaling = {{ {scaling} }}\nworker = {{ heartbeats = false }}\n\
+         process = {{ command = [\"sh\", \"-c\", {script}] }}\n"
+    )
+}
+
+/// The TOML of a worker type with `swarm worker` as its worker, with a heartbeat each second.
+pub(crate) fn real_pool(name: &str, scaling: &str) -> String {
+    format!("[worker_types.{name}]\nscaling = {{ {scaling} }}\nworker = {{ heartbeat_seconds = 1 }}\n")
 }
 
 /// A running autoscaler.
@@ -104,7 +112,9 @@ impl Autoscaler {
     pub(crate) async fn restart(mut self, redis_url: &str, settings: &str) -> Self {
         self.signal(Signal::TERM);
         self.exit().await;
-        Self::start_in(self.directory.clone(), redis_url, settings, &[]).await
+        let directory = self.directory.clone();
+        drop(self);
+        Self::start_in(directory, redis_url, settings, &[]).await
     }
 
     /// What it shows of itself.

@@ -50,3 +50,17 @@ pub(crate) async fn records(client: &Client, worker_type: &str) -> Vec<ScalingRe
     let all = entries.into_iter().map(|(_, record)| record);
     all.filter(|record| record["worker_type"] == worker_type).collect()
 }
+
+/// Adds a job that sleeps for so many seconds and then answers.
+pub(crate) async fn add_sleep(client: &Client, worker_type: &str, id: &str, seconds: f64) {
+    let job = format!(
+        r#"{{"id":"{id}","type":"{worker_type}.sleep","args":[{seconds}],"kwargs":{{}},"reply_to":"result:{id}"}}"#
+    );
+    let _: String = redis(client, &format!("XADD {worker_type}:jobs * json {job}")).await;
+}
+
+/// The answers to a job so far.
+pub(crate) async fn answers(client: &Client, id: &str) -> Vec<serde_json::Value> {
+    let answers: Vec<String> = redis(client, &format!("LRANGE result:{id} 0 -1")).await;
+    answers.iter().map(|answer| serde_json::from_str(answer).expect("an answer is JSON")).collect()
+}
