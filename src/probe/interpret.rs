@@ -86,30 +86,43 @@ pub struct LagMemory {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Sight {
     /// All there is to know.
-    Clear(Demand, Vec<ConsumerPending>),
+    Clear(Demand, Reading<Vec<ConsumerPending>>),
     /// The lag has to be counted after this id; what is known so far.
-    Count { after: StreamId, reported: Option<u64>, length: u64, demand: Demand, consumers: Vec<ConsumerPending> },
+    Count {
+        after: StreamId,
+        reported: Option<u64>,
+        length: u64,
+        demand: Demand,
+        consumers: Reading<Vec<ConsumerPending>>,
+    },
 }
 
 pub(super) fn look(raw: RawQueue, key: &str, memory: &mut LagMemory) -> Sight {
     match raw {
-        RawQueue::List(length) => Sight::Clear(list(length, key), Vec::new()),
+        RawQueue::List(length) => Sight::Clear(list(length, key), Reading::Known(Vec::new())),
         RawQueue::Stream { stream: Err(error), .. } | RawQueue::Stream { group: Err(error), .. } => {
-            Sight::Clear(Demand::failed(&explain(key, &error)), Vec::new())
+            failed(explain(key, &error))
         }
         RawQueue::Stream { stream: Ok(None), .. } => {
             *memory = LagMemory::default();
-            Sight::Clear(nothing(), Vec::new())
+            Sight::Clear(nothing(), Reading::Known(Vec::new()))
         }
         RawQueue::Stream { stream: Ok(Some(stream)), group: Ok(None), .. } => {
             *memory = LagMemory::default();
-            Sight::Clear(untouched(&stream), Vec::new())
+            Sight::Clear(untouched(&stream), Reading::Known(Vec::new()))
         }
         RawQueue::Stream { stream: Ok(Some(stream)), group: Ok(Some(group)), consumers } => {
-            let (oldest_pending, consumers) = consumers.unwrap_or_default();
+            let (oldest_pending, consumers) = match consumers {
+                Ok((oldest, consumers)) => (oldest, Reading::Known(consumers)),
+                Err(error) => (None, Reading::Failed(explain(key, &error))),
+            };
             read(&stream, &group, oldest_pending, consumers, memory)
         }
     }
+}
+
+fn failed(why: String) -> Sight {
+    Sight::Clear(Demand::failed(&why), Reading::Failed(why))
 }
 
 /// A stream that our group reads.
@@ -117,7 +130,7 @@ fn read(
     stream: &Stream,
     group: &Group,
     oldest_pending: Option<StreamId>,
-    consumers: Vec<ConsumerPending>,
+    consumers: Reading<Vec<ConsumerPending>>,
     memory: &mut LagMemory,
 ) -> Sight {
     if group.last_delivered < memory.last_delivered {

@@ -39,7 +39,7 @@ pub struct Answer {
     /// Unfinished work.
     pub demand: Demand,
     /// Who holds how many delivered jobs.
-    pub consumers: Vec<ConsumerPending>,
+    pub consumers: Reading<Vec<ConsumerPending>>,
     /// One for each worker asked about; `None` where there is no heartbeat.
     pub heartbeats: Reading<Vec<Option<Heartbeat>>>,
 }
@@ -47,6 +47,7 @@ pub struct Answer {
 impl Answer {
     /// The answer when Redis could not be asked.
     pub fn failed(why: &str) -> Self {
-        Self { demand: Demand::failed(why), consumers: Vec::new(), heartbeats: Reading::Failed(why.to_owned()) }
+        let consumers = Reading::Failed(why.to_owned());
+        Self { demand: Demand::failed(why), consumers, heartbeats: Reading::Failed(why.to_owned()) }
     }
 }

@@ -125,7 +125,7 @@ struct Uncounted {
     reported: Option<u64>,
     length: u64,
     demand: Demand,
-    consumers: Vec<ConsumerPending>,
+    consumers: Reading<Vec<ConsumerPending>>,
     heartbeats: Reading<Vec<Option<Heartbeat>>>,
 }
 

@@ -67,7 +67,7 @@ impl Roster {
         &mut self,
         pool: Pool,
         heartbeats: &Reading<Vec<Option<Heartbeat>>>,
-        consumers: &[ConsumerPending],
+        consumers: &Reading<Vec<ConsumerPending>>,
         expected: Expected,
         now: Timestamp,
     ) -> Census {
@@ -77,8 +77,9 @@ impl Roster {
         let mut idle = Vec::new();
         for (position, instance) in pool.instances.into_iter().enumerate() {
             let heartbeat = heartbeats.known().and_then(|all| all.get(position)).and_then(Option::as_ref);
-            let holds_jobs =
-                consumers.iter().any(|consumer| consumer.name == instance.id.as_str() && consumer.jobs > 0);
+            let of_it = |consumer: &ConsumerPending| consumer.name == instance.id.as_str() && consumer.jobs > 0;
+            // Not to know who holds jobs means that anyone may.
+            let holds_jobs = consumers.known().is_none_or(|all| all.iter().any(of_it));
             let memory = self.memories.remove(&instance.id).unwrap_or(Memory { ready_at: None, idle_since: None });
             let standing = match instance.phase {
                 Phase::Draining => Standing::Draining,
@@ -176,9 +177,20 @@ mod tests {
     fn heartbeats_tell_idle_from_busy_and_the_longest_idle_goes_first() {
         let mut roster = Roster::default();
         let (idle, busy) = (Some(WorkerState::Idle), Some(WorkerState::Busy));
-        roster.take_stock(pool(&["a", "b", "c"], 0), &beats(&[busy, idle, busy]), &[], EXPECTED, Timestamp(1_000));
-        let census =
-            roster.take_stock(pool(&["a", "b", "c"], 0), &beats(&[idle, idle, busy]), &[], EXPECTED, Timestamp(2_000));
+        roster.take_stock(
+            pool(&["a", "b", "c"], 0),
+            &beats(&[busy, idle, busy]),
+            &Reading::Known(Vec::new()),
+            EXPECTED,
+            Timestamp(1_000),
+        );
+        let census = roster.take_stock(
+            pool(&["a", "b", "c"], 0),
+            &beats(&[idle, idle, busy]),
+            &Reading::Known(Vec::new()),
+            EXPECTED,
+            Timestamp(2_000),
+        );
         assert_eq!(census.counts, PoolCounts { ready: 3, busy: 1, ..PoolCounts::default() });
         assert_eq!(census.idle, [WorkerId::new("b"), WorkerId::new("a")]);
         assert_eq!(census.busy, [WorkerId::new("c")]);
@@ -187,9 +199,21 @@ mod tests {
     #[test]
     fn a_worker_that_never_gets_ready_stalls_after_its_grace() {
         let mut roster = Roster::default();
-        let starting = roster.take_stock(pool(&["a"], 0), &beats(&[None]), &[], EXPECTED, Timestamp(59_999));
+        let starting = roster.take_stock(
+            pool(&["a"], 0),
+            &beats(&[None]),
+            &Reading::Known(Vec::new()),
+            EXPECTED,
+            Timestamp(59_999),
+        );
         assert_eq!((starting.counts.starting, starting.counts.stalled), (1, 0));
-        let stalled = roster.take_stock(pool(&["a"], 0), &beats(&[None]), &[], EXPECTED, Timestamp(60_000));
+        let stalled = roster.take_stock(
+            pool(&["a"], 0),
+            &beats(&[None]),
+            &Reading::Known(Vec::new()),
+            EXPECTED,
+            Timestamp(60_000),
+        );
         assert_eq!((stalled.counts.starting, stalled.counts.stalled), (0, 1));
         assert_eq!(stalled.stalled, [WorkerId::new("a")]);
     }
@@ -198,19 +222,44 @@ mod tests {
     fn lost_heartbeats_are_bridged_before_anyone_is_replaced() {
         let mut roster = Roster::default();
         let late = 3_600_000;
-        roster.take_stock(pool(&["a"], 0), &beats(&[Some(WorkerState::Idle)]), &[], EXPECTED, Timestamp(late));
-        let lost = roster.take_stock(pool(&["a"], 0), &beats(&[None]), &[], EXPECTED, Timestamp(late + 59_999));
+        roster.take_stock(
+            pool(&["a"], 0),
+            &beats(&[Some(WorkerState::Idle)]),
+            &Reading::Known(Vec::new()),
+            EXPECTED,
+            Timestamp(late),
+        );
+        let lost = roster.take_stock(
+            pool(&["a"], 0),
+            &beats(&[None]),
+            &Reading::Known(Vec::new()),
+            EXPECTED,
+            Timestamp(late + 59_999),
+        );
         assert_eq!((lost.counts.ready, lost.counts.busy), (1, 1));
-        let gone = roster.take_stock(pool(&["a"], 0), &beats(&[None]), &[], EXPECTED, Timestamp(late + 60_000));
+        let gone = roster.take_stock(
+            pool(&["a"], 0),
+            &beats(&[None]),
+            &Reading::Known(Vec::new()),
+            EXPECTED,
+            Timestamp(late + 60_000),
+        );
         assert_eq!(gone.counts.stalled, 1);
     }
 
     #[test]
     fn unreadable_heartbeats_make_nobody_idle_or_stalled() {
         let mut roster = Roster::default();
-        roster.take_stock(pool(&["a"], 0), &beats(&[Some(WorkerState::Idle)]), &[], EXPECTED, Timestamp(0));
+        roster.take_stock(
+            pool(&["a"], 0),
+            &beats(&[Some(WorkerState::Idle)]),
+            &Reading::Known(Vec::new()),
+            EXPECTED,
+            Timestamp(0),
+        );
         let failed = Reading::Failed("down".to_owned());
-        let census = roster.take_stock(pool(&["a", "b"], 0), &failed, &[], EXPECTED, Timestamp(600_000));
+        let census =
+            roster.take_stock(pool(&["a", "b"], 0), &failed, &Reading::Known(Vec::new()), EXPECTED, Timestamp(600_000));
         assert_eq!(census.counts, PoolCounts { ready: 1, busy: 1, starting: 1, ..PoolCounts::default() });
     }
 
@@ -218,7 +267,7 @@ mod tests {
     fn without_heartbeats_a_consumer_with_pending_jobs_is_busy() {
         let mut ready = pool(&["a", "b"], 0);
         ready.instances.iter_mut().for_each(|instance| instance.phase = Phase::Ready);
-        let consumers = [ConsumerPending { name: "a".to_owned(), jobs: 1 }];
+        let consumers = Reading::Known(vec![ConsumerPending { name: "a".to_owned(), jobs: 1 }]);
         let census =
             Roster::default().take_stock(ready, &beats(&[None, None]), &consumers, EXPECTED, Timestamp(600_000));
         assert_eq!(census.busy, [WorkerId::new("a")]);
@@ -228,7 +277,7 @@ mod tests {
     #[test]
     fn workers_that_write_no_heartbeats_are_ready_as_soon_as_they_run() {
         let expected = Expected { heartbeats: false, ..EXPECTED };
-        let consumers = [ConsumerPending { name: "a".to_owned(), jobs: 1 }];
+        let consumers = Reading::Known(vec![ConsumerPending { name: "a".to_owned(), jobs: 1 }]);
         let running = pool(&["a", "b"], 0);
         let census = Roster::default().take_stock(running, &beats(&[None, None]), &consumers, expected, Timestamp(1));
         assert_eq!(census.counts, PoolCounts { ready: 2, busy: 1, ..PoolCounts::default() });

@@ -12,3 +12,4 @@ mod scale_in;
 mod signals;
 mod streams;
 mod support;
+mod tls;

@@ -83,7 +83,7 @@ impl Rig {
                 let lag = Reading::Known(lag.load(Ordering::SeqCst));
                 let demand = Demand { lag, pending: Reading::Known(0), oldest: Reading::Known(None) };
                 let heartbeats = Reading::Known(vec![None; request.heartbeats.len()]);
-                Answer { demand, consumers: Vec::new(), heartbeats }
+                Answer { demand, consumers: Reading::Known(Vec::new()), heartbeats }
             }
         });
         let workers = Arc::new(Workers::default());
