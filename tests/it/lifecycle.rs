@@ -105,26 +105,33 @@ fn worker_id(process: u32) -> String {
 async fn a_cooldown_survives_a_restart() {
     let server = RedisServer::start();
     let client = server.client().await;
-    // `step` adds one worker per cooldown, so a forgotten change would let the restarted scaler add another at once.
-    let scaling = "strategy = \"step\", min_workers = 1, scale_up_threshold = 5, cooldown_seconds = 3600";
+    // `step` adds one worker per cooldown. Without activation, and with a pool that may be empty, nothing but the
+    // remembered change keeps a new scaler, whose pool is empty, from a step of its own.
+    let scaling = "strategy = \"step\", min_workers = 0, scale_up_threshold = 5, activation_threshold = 1000, \
+        cooldown_seconds = 3600";
     let settings = format!("{FAST_SWEEP}{}", pool("test", scaling, SLEEPER));
     let scaler = Autoscaler::start(&server.url(), &settings).await;
+    add_jobs(&client, "test:jobs", 20).await;
     scaler.until_workers("test", 1).await;
     scaler.until("the change is recorded", async || records(&client, "test").await.len() == 1).await;
-    let before = scaler.of("test").await.last_change.expect("min was repaired");
+    let before = scaler.of("test").await.last_change.expect("there was a step");
     let remembered: Vec<u64> = redis(&client, "HMGET scaler:state:test last_change_at from to").await;
-    assert_eq!(remembered, [before.at.0, u64::from(before.from), u64::from(before.to)]);
+    assert_eq!(remembered, [before.at.0, 0, 1]);
 
-    // Process workers end with their scaler, so that the new one first repairs its pool to min, as for any repair at once.
     let scaler = scaler.restart(&server.url(), &settings).await;
-    scaler.until_workers("test", 1).await;
-    add_jobs(&client, "test:jobs", 20).await;
     scaler
-        .until("the step up is held, with the rest of the cooldown named", async || {
+        .until("the next step is held, with the rest of the cooldown named", async || {
             let headline = &scaler.of("test").await.reasons[0];
-            headline.contains("held at 1") && headline.contains("cooldown ends in 3")
+            headline.contains("held at 0") && headline.contains("cooldown ends in 3")
         })
         .await;
+    scaler.until_evaluated("test", 2).await;
+    scaler.until_workers("test", 0).await;
+    assert_eq!(scaler.of("test").await.last_change, Some(before));
+
+    let _: u64 = redis(&client, "DEL scaler:state:test").await;
+    let scaler = scaler.restart(&server.url(), &settings).await;
+    scaler.until_workers("test", 1).await;
 }
 
 #[tokio::test]

@@ -2,10 +2,9 @@
 //! afterwards wakes it again.
 
 use fred::{prelude::Client, types::Value};
-use swarm::model::Source;
 
 use crate::support::{
-    autoscaler::{Autoscaler, FAST_SWEEP, NO_SWEEP, SLEEPER, pool},
+    autoscaler::{Autoscaler, FAST_SWEEP, KEYSPACE, NO_SWEEP, SLEEPER, TRACKING, pool},
     command::{add_jobs, records, redis},
     redis::RedisServer,
 };
@@ -139,18 +138,37 @@ async fn notifications_that_are_turned_off_are_turned_on_again() {
 
 #[tokio::test]
 async fn a_subscription_that_is_killed_comes_back() {
-    killed_connections_come_back("pubsub").await;
+    killed_connections_come_back("pubsub", KEYSPACE, "keyspace").await;
 }
 
 #[tokio::test]
 async fn a_probe_connection_that_is_killed_comes_back() {
-    killed_connections_come_back("normal").await;
+    killed_connections_come_back("normal", KEYSPACE, "keyspace").await;
 }
 
-async fn killed_connections_come_back(kind: &str) {
+#[tokio::test]
+async fn invalidations_are_armed_again_on_a_new_connection() {
+    killed_connections_come_back("normal", TRACKING, "tracking").await;
+}
+
+#[tokio::test]
+async fn invalidations_go_on_after_everything_was_flushed() {
     let server = RedisServer::start();
     let client = server.client().await;
-    let scaler = start(&server, NO_SWEEP, STEADY).await;
+    let scaler = start(&server, &format!("{NO_SWEEP}{TRACKING}"), HASTY).await;
+    add_jobs(&client, "test:jobs", 10).await;
+    scaler.until_workers("test", 2).await;
+    let _: String = redis(&client, "FLUSHALL").await;
+    scaler.until_workers("test", 0).await;
+    scaler.until_quiet().await;
+    add_jobs(&client, "test:jobs", 1).await;
+    scaler.until_workers("test", 1).await;
+}
+
+async fn killed_connections_come_back(kind: &str, signals: &str, source: &str) {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let scaler = start(&server, &format!("{NO_SWEEP}{signals}"), STEADY).await;
     let before = clients(&client).await;
     let killed: u64 = redis(&client, &format!("CLIENT KILL TYPE {kind}")).await;
     assert!(killed > 0, "no connection of type {kind}");
@@ -161,12 +179,11 @@ async fn killed_connections_come_back(kind: &str) {
             now.len() >= before.len() && now != before
         })
         .await;
-    scaler.until_source(Source::Keyspace, "up").await;
     scaler.until_ready().await;
     add_jobs(&client, "test:jobs", 1).await;
     scaler.until_workers("test", 1).await;
     scaler.until("it is recorded", async || !records(&client, "test").await.is_empty()).await;
-    assert_eq!(newest_trigger(&client).await, "keyspace");
+    assert_eq!(newest_trigger(&client).await, source);
 }
 
 /// The ids of the server's connections, the asking one left out.

@@ -5,13 +5,11 @@ use fred::prelude::Client;
 use swarm::model::Source;
 
 use crate::support::{
-    autoscaler::{Autoscaler, FAST_SWEEP, NO_SWEEP, SLEEPER, pool},
+    autoscaler::{Autoscaler, FAST_SWEEP, KEYSPACE, NO_SWEEP, SLEEPER, TRACKING, pool},
     command::{add_jobs, records, redis},
     redis::RedisServer,
 };
 
-const KEYSPACE: &str = "[signals]\nkeyspace = \"on\"\nchannel = \"\"\ntracking = \"off\"\n";
-const TRACKING: &str = "[signals]\nkeyspace = \"off\"\nchannel = \"\"\ntracking = \"on\"\n";
 const CHANNEL: &str = "[signals]\nkeyspace = \"off\"\ntracking = \"off\"\n";
 const NOTHING: &str = "[signals]\nkeyspace = \"off\"\nchannel = \"\"\ntracking = \"off\"\n";
 

@@ -40,6 +40,10 @@ const LOG_SHOWN: usize = 60;
 pub(crate) const NO_SWEEP: &str = "[scaler]\nsweep_interval_seconds = 86400\n";
 /// Settings under which the sweep stands in for everything else.
 pub(crate) const FAST_SWEEP: &str = "[scaler]\nsweep_interval_seconds = 1\n";
+/// Settings with keyspace notifications as the only signal.
+pub(crate) const KEYSPACE: &str = "[signals]\nkeyspace = \"on\"\nchannel = \"\"\ntracking = \"off\"\n";
+/// Settings with client-side-caching invalidations as the only signal.
+pub(crate) const TRACKING: &str = "[signals]\nkeyspace = \"off\"\nchannel = \"\"\ntracking = \"on\"\n";
 /// A worker that does nothing until it is told to leave.
 pub(crate) const SLEEPER: &str = "exec sleep 1000";
 
