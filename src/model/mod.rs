@@ -242,7 +242,7 @@ pub enum Source {
     Channel = 1,
     /// A client-side-caching invalidation.
     Tracking = 2,
-    /// A signal source connected or reconnected: anything may have been missed.
+    /// A connection to Redis was made or lost: anything may have been missed, or can't be told now.
     Resync = 3,
     /// The periodic reconciliation.
     Sweep = 4,

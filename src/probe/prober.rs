@@ -187,6 +187,8 @@ impl Prober {
         });
         if news {
             RedisUnreachable { error }.emit();
+            // What can be decided without Redis is: `min_workers` holds in an outage too, also in one at the start.
+            self.directory.post_all(Source::Resync);
         }
         if self.plan.borrow().is_some_and(|plan| plan.tracking) {
             self.board.set(Source::Tracking, SourceState::Down, error);

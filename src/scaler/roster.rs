@@ -78,15 +78,17 @@ impl Roster {
         for (position, instance) in pool.instances.into_iter().enumerate() {
             let heartbeat = heartbeats.known().and_then(|all| all.get(position)).and_then(Option::as_ref);
             let of_it = |consumer: &ConsumerPending| consumer.name == instance.id.as_str() && consumer.jobs > 0;
+            let seen_with_jobs = consumers.known().map(|all| all.iter().any(of_it));
             // Not to know who holds jobs means that anyone may.
-            let holds_jobs = consumers.known().is_none_or(|all| all.iter().any(of_it));
+            let holds_jobs = seen_with_jobs.unwrap_or(true);
             let memory = self.memories.remove(&instance.id).unwrap_or(Memory { ready_at: None, idle_since: None });
             let standing = match instance.phase {
                 Phase::Draining => Standing::Draining,
                 Phase::Ready if heartbeat.is_none() => with_jobs(holds_jobs),
                 Phase::Running if heartbeat.is_none() && !expected.heartbeats => with_jobs(holds_jobs),
                 Phase::Ready | Phase::Running => match heartbeat.map(|h| (h.state, h.sessions)) {
-                    Some((WorkerState::Idle, 0)) => Standing::Idle,
+                    // A heartbeat follows the delivery of a job: in between it still says idle.
+                    Some((WorkerState::Idle, 0)) => with_jobs(seen_with_jobs == Some(true)),
                     Some((WorkerState::Idle | WorkerState::Waiting | WorkerState::Busy, _)) => Standing::Busy,
                     Some((WorkerState::Draining | WorkerState::Shutdown, _)) => Standing::Draining,
                     Some((WorkerState::Error, _)) => if_not_ready(instance.started_at, start_grace, now),
@@ -194,6 +196,18 @@ mod tests {
         assert_eq!(census.counts, PoolCounts { ready: 3, busy: 1, ..PoolCounts::default() });
         assert_eq!(census.idle, [WorkerId::new("b"), WorkerId::new("a")]);
         assert_eq!(census.busy, [WorkerId::new("c")]);
+    }
+
+    #[test]
+    fn a_job_just_delivered_makes_its_worker_busy_before_the_heartbeat_says_so() {
+        let idle = beats(&[Some(WorkerState::Idle), Some(WorkerState::Idle)]);
+        let delivered = Reading::Known(vec![ConsumerPending { name: "a".to_owned(), jobs: 1 }]);
+        let census = Roster::default().take_stock(pool(&["a", "b"], 0), &idle, &delivered, EXPECTED, Timestamp(1));
+        assert_eq!((census.busy, census.idle), (vec![WorkerId::new("a")], vec![WorkerId::new("b")]));
+
+        let unreadable = Reading::Failed("no permission".to_owned());
+        let census = Roster::default().take_stock(pool(&["a", "b"], 0), &idle, &unreadable, EXPECTED, Timestamp(1));
+        assert_eq!(census.counts.busy, 0, "the heartbeats are known and say idle");
     }
 
     #[test]

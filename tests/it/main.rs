@@ -3,6 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "in a test an error is a failure")]
 
 mod broker;
+mod bursts;
+mod cli;
+mod lifecycle;
+mod outages;
 mod process_backend;
+mod scale_in;
+mod signals;
+mod streams;
 mod support;
 mod tls;
