@@ -46,7 +46,22 @@ const MODULES: &[(&str, &[&str])] = &[
             "http",
         ],
     ),
-    ("cli", &["model", "telemetry", "config", "connection", "probe", "broker", "backend", "worker", "http", "app"]),
+    (
+        "cli",
+        &[
+            "model",
+            "telemetry",
+            "config",
+            "connection",
+            "probe",
+            "broker",
+            "backend",
+            "scaler",
+            "worker",
+            "http",
+            "app",
+        ],
+    ),
     ("main", &["telemetry", "app", "cli"]),
     ("lib", &[]),
 ];

@@ -2,12 +2,16 @@
 
 pub mod autoscaler;
 pub mod config;
+pub mod demo;
+pub mod events;
 pub mod output;
 pub mod process_guard;
 pub mod process_start;
 pub mod publish;
+pub mod status;
 pub mod status_client;
 mod stop;
+mod view;
 pub mod worker;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -43,7 +47,10 @@ enum Command {
         #[command(flatten)]
         config: ConfigFlags,
     },
+    Status(status::StatusArgs),
+    Events(events::EventsArgs),
     Config(config::ConfigArgs),
+    Demo(demo::DemoArgs),
     ProcessGuard(process_guard::ProcessGuard),
     ProcessStart(process_start::ProcessStart),
 }
@@ -90,6 +97,9 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::ProcessStart(start) => Ok(start.run()),
         Command::Config(args) => config::run(&args),
         Command::Autoscaler(args) => block_on(autoscaler::run(args)),
+        Command::Demo(args) => block_on(demo::run(args)),
+        Command::Events(args) => block_on(events::run(args)),
+        Command::Status(args) => block_on(status::run(args)),
         Command::Worker { args, config } => {
             init_logging(LogFormat::Text, "info")?;
             let loaded = config.load()?;

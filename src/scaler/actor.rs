@@ -85,7 +85,7 @@ pub struct ScalingRecord {
     pub error: Option<String>,
     /// From the first signal to the backend's answer.
     pub reaction: Duration,
-    /// The change to be remembered over a restart; none if it failed.
+    /// The change to be remembered over a restart: what was done, also if it failed halfway; none if nothing was.
     pub change: Option<Change>,
 }
 
@@ -304,24 +304,24 @@ impl Actor {
         let Phase::Scaling(under_way) = std::mem::replace(&mut self.phase, Phase::Resting) else { return None };
         let UnderWay { decision, reason, demand, from, signals } = *under_way;
         let to = if decision.action == Action::Hold { decision.current } else { decision.target };
-        let change = Change { at: now, from, to };
-        let error = match scaled.outcome {
+        let (reached, error) = match scaled.outcome {
             Ok(_) => {
                 // What was asked for is seen, and watched, from the next look on.
                 self.recheck_at = Some(now);
                 self.history.note_backend_success();
-                self.history.note_change(change);
-                if from != to {
-                    self.snapshot.last_change = Some(change);
-                }
                 self.snapshot.backend_error = None;
-                None
+                (to, None)
             }
             Err(error) => {
                 self.note_backend_failure(&error, now);
-                Some(error.message)
+                (reached_in_part(from, &error.done), Some(error.message))
             }
         };
+        let change = (reached != from).then_some(Change { at: now, from, to: reached });
+        if let Some(change) = change {
+            self.history.note_change(change);
+            self.snapshot.last_change = Some(change);
+        }
         self.snapshot.desired = to;
         self.snapshot.reaction = Some(Reaction {
             requested_ms: Some(scaled.elapsed.as_secs_f64() * 1e3),
@@ -337,7 +337,7 @@ impl Actor {
             trigger: signals.sources().collect(),
             lag: demand.lag.known().copied(),
             pending: demand.pending.known().copied(),
-            change: (error.is_none() && from != to).then_some(change),
+            change,
             error,
             reaction: scaled.elapsed,
         })))
@@ -422,6 +422,12 @@ impl Actor {
             reaction.running_ms = Some(elapsed.as_secs_f64() * 1e3);
         }
     }
+}
+
+/// How many workers there are after a scaling that failed halfway.
+fn reached_in_part(from: u32, done: &ScaleReport) -> u32 {
+    let count = |ids: &[WorkerId]| u32::try_from(ids.len()).unwrap_or(u32::MAX);
+    from.saturating_add(count(&done.started)).saturating_sub(count(&done.retired))
 }
 
 /// What one permanent failure weighs in the row of failures: enough for the backend's longest pause at once.

@@ -3,12 +3,14 @@
 
 mod actor;
 mod fleet;
+mod history;
 mod recorder;
 mod roster;
 mod task;
 
 pub use actor::{Actor, Effect, Input, Observed, Scaled, ScalingRecord};
 pub use fleet::{Fleet, FleetInfo};
+pub use history::{EventTail, HistoryError, Recent, ScalingEvent, recent_events};
 pub use recorder::{LoadError, Recorder, RecorderHandle, load_changes};
 pub use roster::{Census, Expected, Roster};
 pub use task::{ActorContext, run_actor};

@@ -1,6 +1,6 @@
 //! The log: where it goes, in which form, and what is filtered out.
 
-use tracing_subscriber::{EnvFilter, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter, util::SubscriberInitExt};
 
 /// Environment variables that hold a filter, the first that is set wins.
 const FILTER_VARIABLES: [&str; 2] = ["SWARM_LOG", "RUST_LOG"];
@@ -37,9 +37,7 @@ pub enum LoggingError {
 ///
 /// The filter is `SWARM_LOG`, else `RUST_LOG`, else `default_filter`.
 pub fn init_logging(format: LogFormat, default_filter: &str) -> Result<(), LoggingError> {
-    let set = FILTER_VARIABLES.into_iter().find_map(|variable| Some((variable, non_empty(variable)?)));
-    let (variable, filter) = set.unwrap_or_else(|| ("the default filter", default_filter.to_owned()));
-    let filter = parse_filter(variable, &filter)?;
+    let filter = filter(default_filter)?;
     let lines =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     let installed = match format {
@@ -50,6 +48,23 @@ pub fn init_logging(format: LogFormat, default_filter: &str) -> Result<(), Loggi
         LogFormat::Json => lines.json().flatten_event(true).finish().try_init(),
     };
     installed.map_err(|_| LoggingError::AlreadySet)
+}
+
+/// Sets up the log of this process as plain text into `writer`, for programs that need the terminal themselves. The
+/// filter as for [`init_logging`].
+pub fn init_logging_into<W>(writer: W, default_filter: &str) -> Result<(), LoggingError>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let filter = filter(default_filter)?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false);
+    lines.finish().try_init().map_err(|_| LoggingError::AlreadySet)
+}
+
+fn filter(default_filter: &str) -> Result<EnvFilter, LoggingError> {
+    let set = FILTER_VARIABLES.into_iter().find_map(|variable| Some((variable, non_empty(variable)?)));
+    let (variable, filter) = set.unwrap_or_else(|| ("the default filter", default_filter.to_owned()));
+    parse_filter(variable, &filter)
 }
 
 /// A variable's value, unless it is unset, empty or not text.

@@ -17,5 +17,5 @@ pub use events::{
     SourceChanged, Stage, SweepFinished, WorkerExited,
 };
 pub use gauges::TypeGauges;
-pub use logging::{LogFormat, LoggingError, init_logging};
+pub use logging::{LogFormat, LoggingError, init_logging, init_logging_into};
 pub use recorder::{InstallError, MetricsHandle, install_metrics};

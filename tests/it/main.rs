@@ -4,6 +4,7 @@
 mod broker;
 mod bursts;
 mod cli;
+mod demo;
 mod lifecycle;
 mod outages;
 mod process_backend;

@@ -10,6 +10,7 @@ mod guard;
 mod output;
 pub mod protocol;
 mod spec;
+mod ward;
 mod worker;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -26,7 +27,10 @@ use self::{
 use super::{BackendError, ErrorKind, OnChange, Pool, ScaleReport, ScaleRequest, ScalingBackend};
 use crate::model::{Clock, WorkerId, WorkerType};
 
-pub use self::spec::{ProcessSpec, Surroundings};
+pub use self::{
+    spec::{ProcessSpec, Surroundings},
+    ward::Ward,
+};
 
 /// The backend of `orchestrator = "process"`. See the [module](self).
 pub struct ProcessBackend {

@@ -343,3 +343,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_a_failed_scaling_did_in_part_counts_as_a_change() {
+    let mut actor = actor_with(settings(), false);
+    at(&mut actor, 1_000, signals());
+    at(&mut actor, 1_001, observed(20, census(0, 0)));
+    let done = ScaleReport { started: vec![WorkerId::new("a"), WorkerId::new("b")], retired: Vec::new() };
+    let outcome = Err(BackendError { kind: ErrorKind::Retryable, message: "no room".to_owned(), done });
+    let effects = at(&mut actor, 1_002, scaled(outcome));
+    let record = record_of(&effects).expect("failures are recorded too");
+    assert_eq!((record.from, record.to), (0, 4));
+    assert_eq!(record.change, Some(Change { at: Timestamp(1_002), from: 0, to: 2 }));
+    assert_eq!(actor.snapshot().last_change, record.change);
+}

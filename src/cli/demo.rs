@@ -1,0 +1,320 @@
+//! `swarm demo`: everything at once on a machine where nothing runs: a private Redis, the autoscaler, real workers, jobs in
+//! bursts, and what comes of it, live. Leaves nothing behind, however it ends.
+
+mod jobs;
+mod log;
+mod redis;
+mod screen;
+mod script;
+mod stage;
+mod story;
+mod summary;
+
+use std::{
+    io::IsTerminal,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use clap::Args;
+use futures_util::{Stream, StreamExt, stream};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    jobs::Producer,
+    log::Log,
+    screen::Scene,
+    script::{Act, Script},
+    stage::Stage,
+    story::{Kind, Story},
+    summary::{Ending, NEXT, Summary},
+};
+use super::{
+    output,
+    stop::stop_on_signal,
+    view::screen::{Screen, Wish},
+};
+use crate::{
+    model::snapshot::FleetSnapshot,
+    scaler::{EventTail, ScalingEvent},
+};
+
+/// Between two looks, and two frames: smooth for the eye, nothing for the machine.
+const TICK: Duration = Duration::from_millis(50);
+/// How long all jobs may take beyond the script's length, and the pools to come up, before something is wrong.
+const GRACE: Duration = Duration::from_secs(45);
+/// Exit code after Ctrl-C, as shells say it.
+const INTERRUPTED: u8 = 130;
+
+/// See it all work: a private Redis, the autoscaler, real workers, under a minute
+///
+/// Starts everything on free ports of this machine, publishes jobs in bursts, shows how the pools follow, ends with a
+/// summary and leaves nothing behind. Needs only the program redis-server.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  swarm demo
+  swarm demo --duration 15
+  swarm demo --no-tui            plain lines, as in CI
+  swarm demo --json | jq .jobs   the summary for programs
+
+Exits with 0 if every job was answered and no process is left, with 130 after Ctrl-C, else with 1.")]
+pub struct DemoArgs {
+    /// About how long; shorter ones have fewer jobs
+    #[arg(long, value_name = "SECONDS", default_value_t = 40, value_parser = clap::value_parser!(u64).range(5..=3_600))]
+    duration: u64,
+    /// Print plain lines, also on a terminal
+    #[arg(long)]
+    no_tui: bool,
+    /// Print the summary as JSON, and what happens to standard error
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// If it can't be set up.
+pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
+    let stop = stop_on_signal("workers finish their jobs")?;
+    let directory =
+        tempfile::Builder::new().prefix("swarm-demo-").tempdir().context("can't make a temporary directory")?;
+    let log_file = directory.path().join("swarm.log");
+    let log = Log::capture(&log_file)?;
+    let result = Demo::play(&args, directory.path(), log, stop).await;
+    let failed = !matches!(result, Ok(Ending::Complete | Ending::Interrupted));
+    if failed {
+        let kept = directory.keep();
+        output::error_line(&format!("the whole log, and that of redis, are kept in {}", kept.display()))?;
+    }
+    Ok(match result? {
+        Ending::Complete => ExitCode::SUCCESS,
+        Ending::Interrupted => ExitCode::from(INTERRUPTED),
+        Ending::Failed(_) => ExitCode::FAILURE,
+    })
+}
+
+/// A demo under way.
+struct Demo {
+    script: Script,
+    begun: usize,
+    started: Instant,
+    /// When the pools were up, from which the script counts.
+    curtain: Option<Duration>,
+    story: Story,
+    stop: CancellationToken,
+    log: Log,
+    view: View,
+}
+
+/// How it is shown.
+enum View {
+    Screen(Screen),
+    Lines { to_stderr: bool, colour: bool },
+}
+
+impl Demo {
+    /// From setting up to the summary.
+    async fn play(
+        args: &DemoArgs,
+        directory: &std::path::Path,
+        log: Log,
+        stop: CancellationToken,
+    ) -> anyhow::Result<Ending> {
+        let script = Script::lasting(Duration::from_secs(args.duration));
+        let started = Instant::now();
+        let stage = Stage::set(&script, directory).await?;
+        let producer = Producer::start(stage.target.clone(), &stage.settings);
+        let mut demo = Self {
+            script,
+            begun: 0,
+            started,
+            curtain: None,
+            story: Story::default(),
+            stop,
+            log,
+            view: View::lines(args),
+        };
+        demo.introduce(&stage);
+        let mut producer = producer;
+        let mut ending = match demo.perform(args, &stage, &mut producer).await {
+            Ok(ending) => ending,
+            Err(error) => Ending::Failed(format!("{error:#}")),
+        };
+        // The terminal is given back first: what follows are lines, and a second Ctrl-C is a signal again.
+        demo.view = View::lines(args);
+        demo.story.take_unread();
+        let tally = producer.stop().await;
+        if ending == Ending::Interrupted {
+            output::error_line("stopping: workers finish their jobs")?;
+        }
+        if let Err(error) = stage.strike().await {
+            ending = Ending::Failed(format!("{error:#}"));
+        }
+        let took = demo.started.elapsed();
+        let summary = Summary { story: &demo.story, tally, ending: &ending, took };
+        if args.json {
+            output::json(&summary.json())?;
+        } else {
+            output::line(&format!("\n{}", summary.text()))?;
+            if ending == Ending::Complete {
+                output::line(&format!("\n{NEXT}"))?;
+            }
+        }
+        Ok(ending)
+    }
+
+    fn introduce(&mut self, stage: &Stage) {
+        let at = self.started.elapsed();
+        self.story.tell(at, Kind::Act, format!("redis   {} (private, nothing on disk)", stage.redis_url()));
+        if let Some(http) = stage.http {
+            self.story.tell(at, Kind::Act, format!("swarm   http://{http}/status, http://{http}/metrics"));
+        }
+    }
+
+    /// Until the script is played and the pools are at rest, or something ends it.
+    async fn perform(&mut self, args: &DemoArgs, stage: &Stage, producer: &mut Producer) -> anyhow::Result<Ending> {
+        if !args.no_tui && !args.json && Screen::is_available() {
+            self.view = View::Screen(Screen::take()?);
+        }
+        let mut events = std::pin::pin!(follow(EventTail::new(stage.target.clone(), "0-0".to_owned())));
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                Some(event) = events.next() => {
+                    self.story.note_event(self.started.elapsed(), &event);
+                    continue;
+                }
+                () = self.stop.cancelled() => return Ok(Ending::Interrupted),
+            }
+            let at = self.started.elapsed();
+            let fleet = stage.status.fleet();
+            self.story.note_fleet(at, &fleet);
+            self.story.note_tally(at, producer.tally());
+            if self.show(&fleet, producer)? {
+                return Ok(Ending::Interrupted);
+            }
+            if stage.has_collapsed() {
+                return Ok(Ending::Failed("the autoscaler has stopped".to_owned()));
+            }
+            if let Some(act) = self.due(at, &fleet) {
+                for batch in &act.batches {
+                    producer.publish(batch).await?;
+                }
+            } else if let Some(ending) = self.ending(at, &fleet, producer) {
+                // What the last record says belongs to the story.
+                while let Ok(Some(event)) = tokio::time::timeout(TICK, events.next()).await {
+                    self.story.note_event(self.started.elapsed(), &event);
+                }
+                self.show(&fleet, producer)?;
+                return Ok(ending);
+            }
+        }
+    }
+
+    /// The next act, if it is time for it. The script's clock starts when all pools are at rest.
+    fn due(&mut self, at: Duration, fleet: &FleetSnapshot) -> Option<Act> {
+        let curtain = match self.curtain {
+            Some(curtain) => curtain,
+            None if is_at_rest(fleet) => *self.curtain.insert(at),
+            None => return None,
+        };
+        let act = self.script.acts.get(self.begun).filter(|act| at >= curtain + act.at)?.clone();
+        self.begun += 1;
+        self.story.tell(at, Kind::Act, format!("act {} of {}: {}", self.begun, self.script.acts.len(), act.title));
+        Some(act)
+    }
+
+    /// How it ends, if it does now.
+    fn ending(&self, at: Duration, fleet: &FleetSnapshot, producer: &Producer) -> Option<Ending> {
+        let tally = producer.tally();
+        let played = self.begun == self.script.acts.len();
+        if played && tally.open() == 0 && is_at_rest(fleet) {
+            return Some(match tally.failed {
+                0 => Ending::Complete,
+                failed => Ending::Failed(format!("{failed} of {} jobs failed", tally.published)),
+            });
+        }
+        (at > self.script.length + GRACE).then(|| {
+            let open = tally.open();
+            Ending::Failed(match (self.curtain, open) {
+                (None, _) => "the pools did not come up".to_owned(),
+                (_, 0) => "the pools did not come back to their minimum".to_owned(),
+                _ => format!("{open} of {} jobs were not answered", tally.published),
+            })
+        })
+    }
+
+    /// Shows what is new; whether someone wants to leave.
+    fn show(&mut self, fleet: &FleetSnapshot, producer: &Producer) -> anyhow::Result<bool> {
+        match &mut self.view {
+            View::Screen(screen) => {
+                let scene = Scene {
+                    script: &self.script,
+                    begun: self.begun,
+                    at: self.started.elapsed(),
+                    fleet,
+                    story: &self.story,
+                    tally: producer.tally(),
+                    log: self.log.newest(usize::from(u8::MAX)),
+                };
+                screen.draw(|frame| scene.draw(frame))?;
+                Ok(matches!(screen.wish()?, Some(Wish::Quit | Wish::Interrupt)))
+            }
+            View::Lines { to_stderr, colour } => {
+                for line in self.story.take_unread() {
+                    let text = format!("{:>6.1} s  {}", line.at.as_secs_f64(), line.text);
+                    let text = if *colour { painted(&text, line.kind) } else { text };
+                    if *to_stderr { output::error_line(&text)? } else { output::line(&text)? }
+                }
+                Ok(false)
+            }
+        }
+    }
+}
+
+impl View {
+    fn lines(args: &DemoArgs) -> Self {
+        let colour = if args.json { std::io::stderr().is_terminal() } else { std::io::stdout().is_terminal() };
+        Self::Lines { to_stderr: args.json, colour }
+    }
+}
+
+fn painted(text: &str, kind: Kind) -> String {
+    let code = match kind {
+        Kind::Act => "1;36",
+        Kind::Up => "32",
+        Kind::Down => "33",
+        Kind::Measure => "0",
+        Kind::Trouble => "31",
+    };
+    format!("\x1b[{code}m{text}\x1b[0m")
+}
+
+/// Every pool is as small as it may be, all its workers ready, and nobody on the way out.
+fn is_at_rest(fleet: &FleetSnapshot) -> bool {
+    fleet.worker_types.iter().all(|of| {
+        of.pool.known().is_some_and(|pool| {
+            pool.ready == of.min_workers && pool.starting == 0 && pool.draining == 0 && of.desired == of.min_workers
+        })
+    })
+}
+
+/// The events as they are written. What can't be read now is tried again: the next read misses nothing.
+fn follow(tail: EventTail) -> impl Stream<Item = ScalingEvent> {
+    stream::unfold(tail, |mut tail| async {
+        loop {
+            match tail.next().await {
+                Ok(events) => return Some((stream::iter(events), tail)),
+                Err(error) => {
+                    tracing::warn!("following the history: {error}");
+                    tokio::time::sleep(TICK).await;
+                }
+            }
+        }
+    })
+    .flatten()
+}

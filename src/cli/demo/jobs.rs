@@ -1,0 +1,135 @@
+//! The demo's producer: publishes jobs through the broker and counts the answers, each job's own.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use serde_json::{Map, json};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+
+use super::script::Batch;
+use crate::{
+    broker::{Job, Publisher, Routes, wait_for_any},
+    config::Settings,
+    connection::RedisTarget,
+};
+
+/// How long one look for results waits. Jobs published meanwhile are looked for after that.
+const LOOK: Duration = Duration::from_millis(100);
+/// Batches on their way to the collector; an act has two.
+const WAITING: usize = 16;
+
+/// Jobs by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    /// Put on a queue.
+    pub(super) published: usize,
+    /// Answered with a value.
+    pub(super) done: usize,
+    /// Answered with an error.
+    pub(super) failed: usize,
+}
+
+impl Tally {
+    /// Not answered.
+    pub(super) fn open(self) -> usize {
+        self.published - self.done - self.failed
+    }
+}
+
+/// Publishes, and knows what has been answered.
+#[derive(Debug)]
+pub(super) struct Producer {
+    target: Arc<RedisTarget>,
+    channel: String,
+    routes: Routes,
+    published: usize,
+    keys: mpsc::Sender<Vec<String>>,
+    answers: watch::Receiver<(usize, usize)>,
+    collector: JoinHandle<()>,
+}
+
+impl Producer {
+    /// Jobs go where `settings` say.
+    pub(super) fn start(target: Arc<RedisTarget>, settings: &Settings) -> Self {
+        let (keys, new_keys) = mpsc::channel(WAITING);
+        let (counts, answers) = watch::channel((0, 0));
+        let collector = tokio::spawn(collect(target.clone(), new_keys, counts));
+        Self {
+            target,
+            channel: settings.signals.channel.clone(),
+            // The user's JOB_STREAM is of no concern here: every job type of the demo is configured.
+            routes: Routes::new(settings, String::new()),
+            published: 0,
+            keys,
+            answers,
+            collector,
+        }
+    }
+
+    /// Publishes one batch in one round trip.
+    pub(super) async fn publish(&mut self, batch: &Batch) -> anyhow::Result<()> {
+        let stream = self.routes.stream(batch.job_type)?;
+        let argument = json!(batch.argument);
+        let new_job = || Job::new(batch.job_type, vec![argument.clone()], Map::new()).with_reply();
+        let jobs: Vec<Job> = std::iter::repeat_with(new_job).take(batch.count).collect();
+        let mut publisher = Publisher::new(self.target.connect().await?, &self.channel);
+        publisher.publish(stream, &jobs).await?;
+        self.published += jobs.len();
+        let keys = jobs.into_iter().filter_map(|job| job.reply_to).collect();
+        self.keys.send(keys).await.map_err(|_| anyhow::anyhow!("the results are not collected any more"))
+    }
+
+    /// Up to now.
+    pub(super) fn tally(&self) -> Tally {
+        let (done, failed) = *self.answers.borrow();
+        Tally { published: self.published, done, failed }
+    }
+
+    /// Collects no more.
+    pub(super) async fn stop(self) -> Tally {
+        let tally = self.tally();
+        self.collector.abort();
+        let _ = self.collector.await;
+        tally
+    }
+}
+
+/// Takes results until the producer is gone. An error of Redis is told, and tried again.
+async fn collect(
+    target: Arc<RedisTarget>,
+    mut new_keys: mpsc::Receiver<Vec<String>>,
+    counts: watch::Sender<(usize, usize)>,
+) {
+    let mut open = HashSet::new();
+    while let Err(error) = collect_over_one_connection(&target, &mut new_keys, &mut open, &counts).await {
+        tracing::warn!("collecting results: {error:#}");
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn collect_over_one_connection(
+    target: &RedisTarget,
+    new_keys: &mut mpsc::Receiver<Vec<String>>,
+    open: &mut HashSet<String>,
+    counts: &watch::Sender<(usize, usize)>,
+) -> anyhow::Result<()> {
+    let mut connection = target.connect().await?;
+    loop {
+        if open.is_empty() {
+            let Some(keys) = new_keys.recv().await else { return Ok(()) };
+            open.extend(keys);
+        }
+        while let Ok(keys) = new_keys.try_recv() {
+            open.extend(keys);
+        }
+        let keys: Vec<String> = open.iter().cloned().collect();
+        let Some((key, result)) = wait_for_any(&mut connection, &keys, LOOK).await? else { continue };
+        open.remove(&key);
+        counts.send_modify(|(done, failed)| if result.ok { *done += 1 } else { *failed += 1 });
+        if let Some(error) = &result.error {
+            tracing::warn!(job = result.id, "job failed: {error}");
+        }
+    }
+}

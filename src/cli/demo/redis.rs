@@ -1,0 +1,102 @@
+//! A Redis server of the demo's own: on a free port of the loopback interface, with nothing on disk, gone with the demo.
+
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use secrecy::SecretString;
+use tokio::time::{Instant, sleep};
+
+use crate::{backend::process::Ward, connection::RedisTarget};
+
+/// Programs that will do, the first that is installed.
+const PROGRAMS: [&str; 2] = ["redis-server", "valkey-server"];
+/// How long a server may take to answer; it takes milliseconds.
+const START: Duration = Duration::from_secs(10);
+/// Between two tries to connect.
+const TRY_EVERY: Duration = Duration::from_millis(20);
+/// How long it may take to leave; it has nothing to save.
+const TIME_TO_LEAVE: Duration = Duration::from_secs(3);
+/// Another program may take the free port between our look and the server's start.
+const PORTS_TRIED: usize = 5;
+
+/// A running server.
+#[derive(Debug)]
+pub(super) struct PrivateRedis {
+    ward: Ward,
+    port: u16,
+}
+
+impl PrivateRedis {
+    /// Starts one that keeps its log in `directory`. `swarm` guards it.
+    pub(super) async fn start(swarm: &Path, directory: &Path) -> anyhow::Result<Self> {
+        let program = find()?;
+        for _ in 0..PORTS_TRIED {
+            let port = free_port()?;
+            let arguments = arguments(port, directory);
+            let ward = Ward::start(swarm.to_owned(), &program, &arguments, Stdio::null(), TIME_TO_LEAVE)
+                .await
+                .with_context(|| format!("could not start {}", program.display()))?;
+            let mut server = Self { ward, port };
+            if server.answers().await? {
+                return Ok(server);
+            }
+            server.stop().await?;
+        }
+        bail!("{} does not start; see {}", program.display(), directory.join("redis.log").display())
+    }
+
+    /// Its database 0.
+    pub(super) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    /// Waits until it answers; `false` if it ends or takes too long.
+    async fn answers(&mut self) -> anyhow::Result<bool> {
+        let target = RedisTarget::new(&SecretString::from(self.url()), START)?;
+        let deadline = Instant::now() + START;
+        while self.ward.ended()?.is_none() && Instant::now() < deadline {
+            if target.connect().await.is_ok() {
+                // A stranger may have been faster at this port: then ours has ended.
+                return Ok(self.ward.ended()?.is_none());
+            }
+            sleep(TRY_EVERY).await;
+        }
+        Ok(false)
+    }
+
+    /// Ends it.
+    pub(super) async fn stop(self) -> anyhow::Result<()> {
+        self.ward.stop().await.context("could not stop the private redis server")
+    }
+}
+
+fn arguments(port: u16, directory: &Path) -> Vec<std::ffi::OsString> {
+    let port = port.to_string();
+    let words = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no"];
+    let mut arguments: Vec<_> = words.map(std::ffi::OsString::from).into();
+    arguments.extend(["--dir".into(), directory.into(), "--logfile".into(), directory.join("redis.log").into()]);
+    arguments
+}
+
+fn find() -> anyhow::Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let directories: Vec<_> = std::env::split_paths(&path).collect();
+    let installed = |name: &&str| directories.iter().map(|directory| directory.join(name)).find(|file| file.is_file());
+    match PROGRAMS.iter().find_map(installed) {
+        Some(program) => Ok(program),
+        None => bail!(
+            "the demo needs the program redis-server, which is not in PATH; install it:\n  Debian, Ubuntu   sudo apt-get \
+             install redis-server\n  Fedora, RHEL     sudo dnf install redis\n  macOS            brew install redis"
+        ),
+    }
+}
+
+fn free_port() -> anyhow::Result<u16> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("no free port on 127.0.0.1")?;
+    Ok(listener.local_addr()?.port())
+}

@@ -1,0 +1,217 @@
+//! What the demo has shown so far: puts together snapshots, history and answers. Knows no terminal and does no I/O.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use super::jobs::Tally;
+use crate::{
+    cli::view::{events, words},
+    model::{
+        Timestamp, WorkerId, WorkerType,
+        snapshot::{FleetSnapshot, Reaction},
+    },
+    scaler::ScalingEvent,
+};
+
+/// Looks back in a queue's curve: at one each 100 ms, as wide as a wide terminal.
+pub(super) const CURVE: usize = 200;
+/// Between two points of the curve.
+const CURVE_STEP: Duration = Duration::from_millis(100);
+/// Lines kept for the screen.
+const LINES: usize = 100;
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Line {
+    /// When, since the start.
+    pub(super) at: Duration,
+    /// What kind of thing.
+    pub(super) kind: Kind,
+    /// In words.
+    pub(super) text: String,
+}
+
+/// Kinds of things, for colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The demo itself: acts and set-up.
+    Act,
+    /// More workers.
+    Up,
+    /// Fewer workers.
+    Down,
+    /// How long something took, how many are done.
+    Measure,
+    /// Something went wrong.
+    Trouble,
+}
+
+/// The story so far.
+#[derive(Debug, Default)]
+pub(super) struct Story {
+    lines: VecDeque<Line>,
+    unread: Vec<Line>,
+    curves: BTreeMap<WorkerType, VecDeque<u64>>,
+    curve_at: Duration,
+    reactions: BTreeMap<(WorkerType, Timestamp), Reaction>,
+    seen: BTreeSet<WorkerId>,
+    there: BTreeSet<WorkerId>,
+    most: u32,
+    decisions: usize,
+    failures: usize,
+    told: Tally,
+}
+
+impl Story {
+    /// Adds a line.
+    pub(super) fn tell(&mut self, at: Duration, kind: Kind, text: impl Into<String>) {
+        let line = Line { at, kind, text: text.into() };
+        if self.lines.len() == LINES {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(line.clone());
+        self.unread.push(line);
+    }
+
+    /// A decision was carried out or failed.
+    pub(super) fn note_event(&mut self, at: Duration, event: &ScalingEvent) {
+        self.decisions += 1;
+        let kind = match (&event.error, event.decision.as_str()) {
+            (Some(_), _) => Kind::Trouble,
+            (None, "scale_down") => Kind::Down,
+            _ => Kind::Up,
+        };
+        self.failures += usize::from(event.error.is_some());
+        let trigger = event.trigger.join(", ");
+        let text = format!("{:<7} {}  {} ({trigger})", event.worker_type, events::change(event), events::reason(event));
+        self.tell(at, kind, text);
+    }
+
+    /// Looks at the autoscaler.
+    pub(super) fn note_fleet(&mut self, at: Duration, fleet: &FleetSnapshot) {
+        let new_point = at >= self.curve_at;
+        if new_point {
+            self.curve_at = at + CURVE_STEP;
+        }
+        self.there.clear();
+        let mut workers = 0;
+        for of in &fleet.worker_types {
+            if new_point && let Some(depth) = of.demand.depth().known() {
+                let curve = self.curves.entry(of.worker_type.clone()).or_default();
+                if curve.len() == CURVE {
+                    curve.pop_front();
+                }
+                curve.push_back(*depth);
+            }
+            self.seen.extend(of.workers.iter().map(|worker| worker.id.clone()));
+            self.there.extend(of.workers.iter().filter(|worker| !worker.draining).map(|worker| worker.id.clone()));
+            workers += of.pool.known().map_or(0, |pool| pool.ready + pool.starting);
+            self.note_reaction(at, of);
+        }
+        self.most = self.most.max(workers);
+    }
+
+    /// A reaction belongs to the change that was carried out with it.
+    fn note_reaction(&mut self, at: Duration, of: &crate::model::snapshot::TypeSnapshot) {
+        let (Some(change), Some(reaction)) = (of.last_change, of.reaction) else { return };
+        if reaction.requested_ms.is_none() {
+            return;
+        }
+        let before = self.reactions.insert((of.worker_type.clone(), change.at), reaction);
+        let ready_before = before.is_some_and(|before| before.running_ms.is_some());
+        if let (Some(running), false) = (reaction.running_ms, ready_before) {
+            let text = format!(
+                "{:<7} signal → decided {} → requested {} → first worker ready {}",
+                of.worker_type,
+                words::milliseconds(reaction.decided_ms),
+                reaction.requested_ms.map_or_else(|| words::NONE.to_owned(), words::milliseconds),
+                words::milliseconds(running)
+            );
+            self.tell(at, Kind::Measure, text);
+        }
+    }
+
+    /// Looks at the answers; tells when a batch is all done.
+    pub(super) fn note_tally(&mut self, at: Duration, tally: Tally) {
+        if tally.open() == 0 && tally.published > 0 && self.told != tally {
+            self.tell(at, Kind::Measure, format!("jobs    all {} published so far are answered", tally.published));
+            self.told = tally;
+        }
+    }
+
+    /// Lines that were added since the last time.
+    pub(super) fn take_unread(&mut self) -> Vec<Line> {
+        std::mem::take(&mut self.unread)
+    }
+
+    /// The newest lines, oldest first.
+    pub(super) fn newest(&self, count: usize) -> impl Iterator<Item = &Line> {
+        self.lines.iter().skip(self.lines.len().saturating_sub(count))
+    }
+
+    /// The depth of a queue over time, the newest last.
+    pub(super) fn curve(&self, worker_type: &WorkerType) -> Vec<u64> {
+        self.curves.get(worker_type).map(|curve| curve.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// Workers started, and those of them that have left or were asked to.
+    pub(super) fn workers(&self) -> (usize, usize) {
+        (self.seen.len(), self.seen.difference(&self.there).count())
+    }
+
+    /// The most workers that there were at once.
+    pub(super) fn most_workers(&self) -> u32 {
+        self.most
+    }
+
+    /// Decisions that changed something, and those that failed.
+    pub(super) fn decisions(&self) -> (usize, usize) {
+        (self.decisions, self.failures)
+    }
+
+    /// Median and maximum of one stage of all reactions, in milliseconds.
+    pub(super) fn spread(&self, stage: impl Fn(&Reaction) -> Option<f64>) -> Option<(f64, f64)> {
+        let mut times: Vec<f64> = self.reactions.values().filter_map(stage).collect();
+        times.sort_by(f64::total_cmp);
+        Some((*times.get(times.len().checked_sub(1)? / 2)?, *times.last()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{cli::view::fleet::made_up, model::snapshot::Change};
+
+    #[test]
+    fn each_change_has_one_reaction_and_its_readiness_is_told_once() {
+        let mut story = Story::default();
+        let mut fleet = made_up();
+        for (at, running) in [(1, None), (1, Some(50.0)), (1, Some(50.0)), (2, Some(70.0))] {
+            let of = Arc::make_mut(&mut fleet.worker_types[0]);
+            of.last_change = Some(Change { at: Timestamp(at), from: 0, to: 1 });
+            of.reaction = Some(Reaction { decided_ms: 1.0, requested_ms: Some(2.0), running_ms: running });
+            story.note_fleet(Duration::ZERO, &fleet);
+        }
+        assert_eq!(story.spread(|reaction| reaction.running_ms), Some((50.0, 70.0)));
+        assert_eq!(story.take_unread().len(), 2);
+        assert_eq!(story.curve(&WorkerType::new("browser")), [37]);
+    }
+
+    #[test]
+    fn without_reactions_there_is_no_spread() {
+        assert_eq!(Story::default().spread(|reaction| reaction.running_ms), None);
+    }
+
+    #[test]
+    fn answers_are_told_once_when_none_is_open() {
+        let mut story = Story::default();
+        for done in [1, 2, 2] {
+            story.note_tally(Duration::ZERO, Tally { published: 2, done, failed: 0 });
+        }
+        assert_eq!(story.take_unread().len(), 1);
+    }
+}

@@ -1,0 +1,136 @@
+//! The demo's last words: what was done and how fast, whether all went well, and what to try next.
+
+use std::time::Duration;
+
+use comfy_table::{Table, presets::NOTHING};
+use serde_json::{Value, json};
+
+use super::{jobs::Tally, story::Story};
+use crate::{
+    cli::view::{fleet::trimmed, words},
+    model::snapshot::Reaction,
+};
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// The whole script, and the pools back at their minimum.
+    Complete,
+    /// Someone pressed Ctrl-C or `q`, or sent SIGTERM.
+    Interrupted,
+    /// Something went wrong.
+    Failed(String),
+}
+
+/// All that is to be said.
+pub(super) struct Summary<'a> {
+    pub(super) story: &'a Story,
+    pub(super) tally: Tally,
+    pub(super) ending: &'a Ending,
+    pub(super) took: Duration,
+}
+
+impl Summary<'_> {
+    fn times(&self, stage: impl Fn(&Reaction) -> Option<f64>) -> String {
+        self.story.spread(stage).map_or_else(
+            || words::NONE.to_owned(),
+            |(median, most)| format!("p50 {}, max {}", words::milliseconds(median), words::milliseconds(most)),
+        )
+    }
+
+    /// For people.
+    pub(super) fn text(&self) -> String {
+        let Self { story, tally, .. } = self;
+        let (started, retired) = story.workers();
+        let (decisions, failures) = story.decisions();
+        // Jobs that were still open when someone stopped the demo are not lost but not done.
+        let open = if *self.ending == Ending::Interrupted { "unfinished" } else { "lost" };
+        let rows = [
+            (
+                "jobs",
+                format!(
+                    "{} published, {} done, {} failed, {} {open}",
+                    tally.published,
+                    tally.done,
+                    tally.failed,
+                    tally.open()
+                ),
+            ),
+            ("workers", format!("{started} started, {retired} retired, {} at most at once", story.most_workers())),
+            ("decisions", format!("{decisions} changed something, {failures} failed")),
+            ("signal → decided", self.times(|reaction| Some(reaction.decided_ms))),
+            ("signal → requested", self.times(|reaction| reaction.requested_ms)),
+            ("signal → worker ready", self.times(|reaction| reaction.running_ms)),
+            ("took", format!("{:.1} s", self.took.as_secs_f64())),
+        ];
+        let mut table = Table::new();
+        table.load_preset(NOTHING);
+        for (name, value) in rows {
+            table.add_row([name.to_owned(), value]);
+        }
+        format!("{}\n\n{}", self.verdict(), trimmed(&table))
+    }
+
+    fn verdict(&self) -> String {
+        match self.ending {
+            Ending::Complete => "Done: every job was answered, and no process is left.".to_owned(),
+            Ending::Interrupted => "Stopped on request; no process is left. Up to then:".to_owned(),
+            Ending::Failed(why) => format!("FAILED: {why}"),
+        }
+    }
+
+    /// For programs.
+    pub(super) fn json(&self) -> Value {
+        let Self { story, tally, .. } = self;
+        let (started, retired) = story.workers();
+        let (decisions, failures) = story.decisions();
+        let times = |spread: Option<(f64, f64)>| spread.map(|(median, most)| json!({"p50": median, "max": most}));
+        let (ending, error) = match self.ending {
+            Ending::Complete => ("complete", None),
+            Ending::Interrupted => ("interrupted", None),
+            Ending::Failed(why) => ("failed", Some(why)),
+        };
+        json!({
+            "ending": ending,
+            "error": error,
+            "jobs": {
+                "published": tally.published, "done": tally.done, "failed": tally.failed, "unanswered": tally.open(),
+            },
+            "workers": {"started": started, "retired": retired, "most": story.most_workers()},
+            "decisions": {"count": decisions, "failed": failures},
+            "reaction_ms": {
+                "decided": times(story.spread(|reaction| Some(reaction.decided_ms))),
+                "requested": times(story.spread(|reaction| reaction.requested_ms)),
+                "running": times(story.spread(|reaction| reaction.running_ms)),
+            },
+            "seconds": self.took.as_secs_f64(),
+        })
+    }
+}
+
+/// Where to go from here.
+pub(super) const NEXT: &str = "\
+Next, with a Redis of your own (REDIS_URL, else redis://localhost:6379/0):
+  swarm autoscaler                          run it; config/swarm.toml has every setting explained
+  swarm publish browser.echo hello --wait   give it a job
+  swarm status --watch                      see what it sees
+  swarm events --follow                     see what it decides, and why
+README.md and docs/ tell the rest.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_says_how_many_jobs_were_answered_and_whether_any_was_lost() {
+        let tally = Tally { published: 5, done: 3, failed: 1 };
+        let summary = |ending: &Ending| {
+            Summary { story: &Story::default(), tally, ending, took: Duration::from_millis(1_500) }.text()
+        };
+        let failed = summary(&Ending::Failed("1 job was not answered".to_owned()));
+        assert!(failed.starts_with("FAILED: 1 job was not answered"), "{failed}");
+        assert!(failed.contains("5 published, 3 done, 1 failed, 1 lost"), "{failed}");
+        assert!(failed.contains("1.5 s"), "{failed}");
+        assert!(summary(&Ending::Interrupted).contains("1 unfinished"));
+    }
+}

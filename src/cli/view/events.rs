@@ -1,0 +1,91 @@
+//! Entries of `scaling:events` for people: as a table, and as lines that fit under one another.
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets::NOTHING};
+
+use super::words::{NONE, UNKNOWN, date_time, milliseconds, printable, time_of_day};
+use crate::scaler::ScalingEvent;
+
+/// `1 → 6`
+pub(in crate::cli) fn change(event: &ScalingEvent) -> String {
+    let count = |count: Option<u32>| count.map_or_else(|| UNKNOWN.to_owned(), |count| count.to_string());
+    format!("{} → {}", count(event.from_count), count(event.to_count))
+}
+
+/// The reason, and the error if it failed. A headline that begins with the change itself is shown without it.
+pub(in crate::cli) fn reason(event: &ScalingEvent) -> String {
+    let headline = format!("{} {}: ", event.decision.replace('_', " "), change(event));
+    let reason = printable(event.reason.strip_prefix(&headline).unwrap_or(&event.reason));
+    match &event.error {
+        Some(error) => format!("{reason}; failed: {}", printable(error)),
+        None => reason,
+    }
+}
+
+fn reaction(event: &ScalingEvent) -> String {
+    event.reaction_ms.map_or_else(|| NONE.to_owned(), milliseconds)
+}
+
+fn or_none(text: &str) -> String {
+    if text.is_empty() { NONE.to_owned() } else { printable(text) }
+}
+
+/// All of them, oldest first.
+pub(in crate::cli) fn table(events: &[ScalingEvent]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(["TIME", "TYPE", "CHANGE", "REASON", "TRIGGER", "REACTION", "OUTCOME"]);
+    for event in events {
+        table.add_row([
+            date_time(event.at),
+            or_none(&event.worker_type),
+            change(event),
+            reason(event),
+            or_none(&event.trigger.join(", ")),
+            reaction(event),
+            or_none(&event.outcome),
+        ]);
+    }
+    if let Some(column) = table.column_mut(5) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+/// One of them, for following.
+pub(in crate::cli) fn line(event: &ScalingEvent) -> String {
+    format!(
+        "{}  {:<12} {:>9}  {} ({}, {}, {})",
+        time_of_day(event.at),
+        or_none(&event.worker_type),
+        change(event),
+        reason(event),
+        or_none(&event.trigger.join(", ")),
+        reaction(event),
+        or_none(&event.outcome),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Timestamp;
+
+    #[test]
+    fn a_line_shows_what_happened_and_why() {
+        let event = ScalingEvent {
+            at: Timestamp(1_700_000_000_000),
+            worker_type: "browser".to_owned(),
+            from_count: Some(1),
+            to_count: Some(6),
+            decision: "scale_up".to_owned(),
+            reason: "scale up 1 → 6: depth 40 ≥ 5".to_owned(),
+            trigger: vec!["keyspace".to_owned(), "channel".to_owned()],
+            outcome: "done".to_owned(),
+            reaction_ms: Some(1.25),
+            ..ScalingEvent::default()
+        };
+        assert!(line(&event).ends_with("browser          1 → 6  depth 40 ≥ 5 (keyspace, channel, 1.25 ms, done)"));
+        let shown = table(&[event, ScalingEvent::default()]).to_string();
+        assert!(shown.contains("? → ?"), "{shown}");
+    }
+}

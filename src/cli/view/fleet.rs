@@ -1,0 +1,209 @@
+//! A fleet snapshot for people: its rows, and the tables that `swarm status` prints.
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets::NOTHING};
+
+use super::words::{NONE, UNKNOWN, date_time, duration, milliseconds, printable, reading};
+use crate::model::{
+    Timestamp,
+    snapshot::{FleetSnapshot, SourceState, TypeSnapshot},
+};
+
+/// Headings of [`counts`].
+pub(in crate::cli) const COUNTS: [&str; 11] =
+    ["TYPE", "LAG", "PENDING", "OLDEST", "DESIRED", "READY", "STARTING", "BUSY", "DRAINING", "MIN–MAX", "REACTION"];
+
+/// Queue and pool of one worker type.
+pub(in crate::cli) fn counts(of: &TypeSnapshot, now: Timestamp) -> [String; 11] {
+    let oldest = match of.demand.oldest.known() {
+        Some(Some(at)) => duration(now.since(*at)),
+        Some(None) => NONE.to_owned(),
+        None => UNKNOWN.to_owned(),
+    };
+    let pool = |count: fn(&crate::model::PoolCounts) -> u32| {
+        of.pool.known().map_or_else(|| UNKNOWN.to_owned(), |pool| count(pool).to_string())
+    };
+    [
+        of.worker_type.to_string(),
+        reading(&of.demand.lag),
+        reading(&of.demand.pending),
+        oldest,
+        of.desired.to_string(),
+        pool(|pool| pool.ready),
+        pool(|pool| pool.starting),
+        pool(|pool| pool.busy),
+        pool(|pool| pool.draining),
+        format!("{}–{}", of.min_workers, of.max_workers),
+        of.reaction.and_then(|reaction| reaction.requested_ms).map_or_else(|| NONE.to_owned(), milliseconds),
+    ]
+}
+
+/// The last decision's headline, and what is wrong.
+pub(in crate::cli) fn decision(of: &TypeSnapshot) -> String {
+    let headline = of.reasons.first().map_or(NONE, String::as_str);
+    let mut words = printable(headline);
+    for error in of.backend_error.iter().map(String::as_str).chain(of.demand.lag.why_not()) {
+        // The headline may say it already.
+        if !headline.contains(error) {
+            words = format!("{words}; {}", printable(error));
+        }
+    }
+    words
+}
+
+/// When it looks again by itself: `in 4 s`.
+pub(in crate::cli) fn looks_again(of: &TypeSnapshot, now: Timestamp) -> String {
+    of.recheck_at.map_or_else(|| NONE.to_owned(), |at| format!("in {}", duration(at.since(now))))
+}
+
+/// Name and version, uptime, orchestrator.
+pub(in crate::cli) fn title(fleet: &FleetSnapshot, now: Timestamp) -> String {
+    let dry_run = if fleet.dry_run { ", dry run: changes nothing" } else { "" };
+    format!(
+        "swarm {} on {}, up {} since {}, orchestrator {}{dry_run}",
+        fleet.version,
+        printable(&fleet.instance),
+        duration(now.since(fleet.started_at)),
+        date_time(fleet.started_at),
+        fleet.orchestrator,
+    )
+}
+
+/// Whether Redis answers.
+pub(in crate::cli) fn redis(fleet: &FleetSnapshot) -> String {
+    fleet.redis_error.as_deref().map_or_else(|| "answers".to_owned(), |why| format!("DOWN: {}", printable(why)))
+}
+
+/// `keyspace up, channel up, tracking off`
+pub(in crate::cli) fn sources(fleet: &FleetSnapshot) -> String {
+    let of = |source: &crate::model::snapshot::SourceSnapshot| {
+        let name = source.source.as_str();
+        match source.state {
+            SourceState::Up => format!("{name} up"),
+            SourceState::Off => format!("{name} off"),
+            SourceState::Connecting => format!("{name} connecting"),
+            SourceState::Down => format!("{name} DOWN ({})", printable(&source.detail)),
+        }
+    };
+    let all: Vec<_> = fleet.sources.iter().map(of).collect();
+    if all.is_empty() { NONE.to_owned() } else { all.join(", ") }
+}
+
+/// Everything, as `swarm status` prints it.
+pub(in crate::cli) fn text(fleet: &FleetSnapshot, now: Timestamp) -> String {
+    let mut numbers = table();
+    numbers.set_header(COUNTS);
+    let mut decisions = table();
+    decisions.set_header(["TYPE", "QUEUE", "LAST DECISION", "LOOKS AGAIN"]);
+    for of in &fleet.worker_types {
+        numbers.add_row(counts(of, now));
+        decisions.add_row([of.worker_type.to_string(), printable(&of.queue), decision(of), looks_again(of, now)]);
+    }
+    for column in 1..COUNTS.len() {
+        if let Some(column) = numbers.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    format!(
+        "{}\nredis    {}\nsignals  {}\n\n{}\n\n{}",
+        title(fleet, now),
+        redis(fleet),
+        sources(fleet),
+        trimmed(&numbers),
+        trimmed(&decisions)
+    )
+}
+
+fn table() -> Table {
+    let mut table = Table::new();
+    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table
+}
+
+/// Without the blanks that fill each line.
+pub(in crate::cli) fn trimmed(table: &Table) -> String {
+    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+/// A snapshot for tests of views.
+#[cfg(test)]
+pub(in crate::cli) fn made_up() -> FleetSnapshot {
+    use std::sync::Arc;
+
+    use crate::model::{
+        Demand, PoolCounts, Reading, Source, WorkerType,
+        snapshot::{Action, Reaction, SourceSnapshot},
+    };
+    let source = |source, state, detail: &str| SourceSnapshot { source, state, detail: detail.to_owned() };
+    let browser = TypeSnapshot {
+        worker_type: WorkerType::new("browser"),
+        queue: "browser:jobs".to_owned(),
+        min_workers: 1,
+        max_workers: 6,
+        evaluated_at: Some(Timestamp(59_000)),
+        demand: Demand {
+            lag: Reading::Known(31),
+            pending: Reading::Known(6),
+            oldest: Reading::Known(Some(Timestamp(48_000))),
+        },
+        pool: Reading::Known(PoolCounts { ready: 4, starting: 2, busy: 4, ..PoolCounts::default() }),
+        desired: 6,
+        action: Action::Hold,
+        reasons: vec!["held at 6: max_workers 6".to_owned()],
+        recheck_at: Some(Timestamp(64_000)),
+        last_change: None,
+        sources: vec![Source::Keyspace],
+        reaction: Some(Reaction { decided_ms: 0.6, requested_ms: Some(0.9), running_ms: None }),
+        evaluations: 17,
+        backend_error: None,
+        workers: Vec::new(),
+    };
+    let lost = TypeSnapshot {
+        worker_type: WorkerType::new("tankpit"),
+        queue: "tankpit:jobs".to_owned(),
+        min_workers: 0,
+        demand: Demand::failed("redis does not answer"),
+        pool: Reading::Failed("no backend".to_owned()),
+        backend_error: Some("no backend".to_owned()),
+        recheck_at: None,
+        reaction: None,
+        ..browser.clone()
+    };
+    FleetSnapshot {
+        version: "1.2.3".to_owned(),
+        instance: "here-1".to_owned(),
+        orchestrator: "process".to_owned(),
+        started_at: Timestamp(0),
+        dry_run: false,
+        redis_error: None,
+        sources: vec![
+            source(Source::Keyspace, SourceState::Up, ""),
+            source(Source::Tracking, SourceState::Down, "refused"),
+        ],
+        worker_types: vec![Arc::new(browser), Arc::new(lost)],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tables_show_numbers_decisions_and_what_is_wrong() {
+        let shown = text(&made_up(), Timestamp(60_000));
+        for line in [
+            "swarm 1.2.3 on here-1, up 60 s since",
+            "redis    answers",
+            "signals  keyspace up, tracking DOWN (refused)",
+            "held at 6: max_workers 6",
+            "in 4 s",
+            "redis does not answer",
+            "no backend",
+            "12 s",
+            "0.90 ms",
+        ] {
+            assert!(shown.contains(line), "`{line}` is missing in\n{shown}");
+        }
+        let lost: Vec<_> = counts(&made_up().worker_types[1], Timestamp(60_000)).to_vec();
+        assert_eq!(lost[1..4], ["?", "?", "?"], "what failed is not 0");
+    }
+}

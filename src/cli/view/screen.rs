@@ -1,0 +1,74 @@
+//! The full screen: taken, drawn on, asked for keys, and given back however the program goes on.
+
+use std::{
+    io::{self, IsTerminal},
+    time::Duration,
+};
+
+use ratatui::{
+    DefaultTerminal, Frame,
+    crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers},
+};
+
+/// The terminal in full-screen mode. Dropping it, or a panic, restores the terminal.
+#[derive(Debug)]
+pub(in crate::cli) struct Screen {
+    terminal: DefaultTerminal,
+}
+
+/// What a person at the terminal wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum Wish {
+    /// Something that means nothing here, or the window has another size: draw again.
+    Redraw,
+    /// `q` or Escape.
+    Quit,
+    /// Ctrl-C, which is no signal while the screen is taken.
+    Interrupt,
+}
+
+impl Screen {
+    /// Whether there is a terminal to take.
+    pub(in crate::cli) fn is_available() -> bool {
+        io::stdout().is_terminal() && io::stdin().is_terminal()
+    }
+
+    /// Takes the terminal.
+    pub(in crate::cli) fn take() -> io::Result<Self> {
+        Ok(Self { terminal: ratatui::try_init()? })
+    }
+
+    /// Draws one frame.
+    pub(in crate::cli) fn draw(&mut self, render: impl FnOnce(&mut Frame<'_>)) -> io::Result<()> {
+        self.terminal.draw(render).map(drop)
+    }
+
+    /// What was wished for since the last time, if anything; does not wait. The last word that ends it all wins.
+    pub(in crate::cli) fn wish(&self) -> io::Result<Option<Wish>> {
+        let mut wish = None;
+        while event::poll(Duration::ZERO)? {
+            let next = match event::read()? {
+                Event::Key(key) if key.kind == KeyEventKind::Press => wish_of(key),
+                _ => Wish::Redraw,
+            };
+            if next != Wish::Redraw || wish.is_none() {
+                wish = Some(next);
+            }
+        }
+        Ok(wish)
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        ratatui::restore();
+    }
+}
+
+fn wish_of(key: KeyEvent) -> Wish {
+    match key.code {
+        KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => Wish::Interrupt,
+        KeyCode::Char('q' | 'Q') | KeyCode::Esc => Wish::Quit,
+        _ => Wish::Redraw,
+    }
+}

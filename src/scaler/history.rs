@@ -1,0 +1,249 @@
+//! Reads the scaler's history, the stream `scaling:events`, for people. Writing it is `recorder`'s; other programs may
+//! write to it too, so every field may be missing or odd, and none of that is an error.
+
+use std::{sync::Arc, time::Duration};
+
+use redis::{
+    FromRedisValue, Value,
+    aio::MultiplexedConnection,
+    streams::{StreamId, StreamRangeReply, StreamReadReply},
+};
+use serde::Serialize;
+
+use crate::{
+    connection::{ConnectionError, RedisTarget},
+    model::{Timestamp, keys},
+};
+
+/// Entries read at once when looking back.
+const PAGE: usize = 500;
+
+/// How long one blocking read waits. Bounds how long a dead server goes unnoticed.
+const BLOCK: Duration = Duration::from_secs(5);
+
+/// What a blocking read may take beyond its wait.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// One entry of `scaling:events`. `docs/protocol.md` lists the fields.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ScalingEvent {
+    /// The entry's id.
+    pub id: String,
+    /// When it was decided: the field `timestamp`, else the time in the id.
+    pub at: Timestamp,
+    /// Whose pool.
+    pub worker_type: String,
+    /// `scale_up` or `scale_down`.
+    pub decision: String,
+    /// Workers before.
+    pub from_count: Option<u32>,
+    /// Workers wanted.
+    pub to_count: Option<u32>,
+    /// Why, in words.
+    pub reason: String,
+    /// The signals that led to it.
+    pub trigger: Vec<String>,
+    /// Jobs not delivered then.
+    pub lag: Option<u64>,
+    /// Jobs delivered and unfinished then.
+    pub pending: Option<u64>,
+    /// `done` or `failed`.
+    pub outcome: String,
+    /// Why it failed, if it did.
+    pub error: Option<String>,
+    /// From the first signal to the backend's answer, in milliseconds.
+    pub reaction_ms: Option<f64>,
+    /// The scaler that wrote it.
+    pub instance: String,
+}
+
+impl ScalingEvent {
+    fn from_entry(entry: &StreamId) -> Self {
+        let text = |field: &str| entry.map.get(field).and_then(text).unwrap_or_default();
+        let number = |field: &str| text(field).trim().parse::<u64>().ok();
+        let count = |field: &str| number(field).and_then(|count| u32::try_from(count).ok());
+        let time_in_id = entry.id.split('-').next().and_then(|time| time.parse().ok()).unwrap_or_default();
+        Self {
+            id: entry.id.clone(),
+            at: Timestamp(number("timestamp").unwrap_or(time_in_id)),
+            worker_type: text("worker_type"),
+            decision: text("decision"),
+            from_count: count("from_count"),
+            to_count: count("to_count"),
+            reason: text("reason"),
+            trigger: text("trigger").split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned).collect(),
+            lag: number("lag"),
+            pending: number("pending"),
+            outcome: text("outcome"),
+            error: Some(text("error")).filter(|error| !error.is_empty()),
+            reaction_ms: text("reaction_ms").parse().ok().filter(|ms: &f64| ms.is_finite()),
+            instance: text("instance"),
+        }
+    }
+}
+
+fn text(value: &Value) -> Option<String> {
+    Vec::<u8>::from_redis_value_ref(value).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Why the history can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// No connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectionError),
+    /// Redis refused or went away.
+    #[error("can't read the stream `scaling:events` ({0}); it must be a stream that this user may read")]
+    Redis(#[from] redis::RedisError),
+    /// A reply did not come in time.
+    #[error("redis does not answer")]
+    Timeout,
+}
+
+impl HistoryError {
+    /// Whether trying again may help, without anyone mending anything first.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Connect(error) => matches!(error, ConnectionError::Unreachable { .. }),
+            Self::Redis(error) => error.is_io_error() || error.is_timeout() || error.is_unrecoverable_error(),
+            Self::Timeout => true,
+        }
+    }
+}
+
+/// The newest events, oldest first, and where the stream ended when they were read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recent {
+    /// Those asked for.
+    pub events: Vec<ScalingEvent>,
+    /// The newest entry's id, of whatever worker type; `0-0` if there is none. An [`EventTail`] goes on from there.
+    pub end: String,
+}
+
+/// Reads the newest `count` events, of one worker type if it is named.
+///
+/// # Errors
+/// If Redis can't be asked or the key holds something else.
+pub async fn recent_events(
+    target: &RedisTarget,
+    count: usize,
+    worker_type: Option<&str>,
+) -> Result<Recent, HistoryError> {
+    let mut connection = target.connect().await?;
+    let mut recent = Recent { events: Vec::new(), end: "0-0".to_owned() };
+    let mut newest = "+".to_owned();
+    loop {
+        let page: StreamRangeReply = redis::cmd("XREVRANGE")
+            .arg(keys::SCALING_EVENTS)
+            .arg(&newest)
+            .arg("-")
+            .arg("COUNT")
+            .arg(PAGE)
+            .query_async(&mut connection)
+            .await?;
+        if newest == "+" {
+            recent.end = page.ids.first().map_or_else(|| "0-0".to_owned(), |entry| entry.id.clone());
+        }
+        let wanted = |event: &ScalingEvent| worker_type.is_none_or(|name| event.worker_type == name);
+        recent.events.extend(page.ids.iter().map(ScalingEvent::from_entry).filter(wanted));
+        match page.ids.last() {
+            Some(oldest) if page.ids.len() == PAGE && recent.events.len() < count => {
+                // `(` excludes it: Redis 6.2 and later.
+                newest = format!("({}", oldest.id);
+            }
+            _ => break,
+        }
+    }
+    recent.events.truncate(count);
+    recent.events.reverse();
+    Ok(recent)
+}
+
+/// Follows the stream. Owns a connection of its own, which its blocking reads hold up.
+#[derive(Debug)]
+pub struct EventTail {
+    target: Arc<RedisTarget>,
+    connection: Option<MultiplexedConnection>,
+    after: String,
+}
+
+impl EventTail {
+    /// Everything after the entry `after`, such as [`Recent::end`].
+    pub fn new(target: Arc<RedisTarget>, after: String) -> Self {
+        Self { target, connection: None, after }
+    }
+
+    /// Waits some seconds for the next events; none is no error. After an error the next call connects anew and misses
+    /// nothing. Cancel safe.
+    ///
+    /// # Errors
+    /// As [`recent_events`].
+    pub async fn next(&mut self) -> Result<Vec<ScalingEvent>, HistoryError> {
+        // A read that is cancelled leaves its connection blocked: it is put back only after an answer.
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.target.connect_without_timeout().await?,
+        };
+        let mut command = redis::cmd("XREAD");
+        command.arg("COUNT").arg(PAGE).arg("BLOCK").arg(BLOCK.as_millis().to_string());
+        command.arg("STREAMS").arg(keys::SCALING_EVENTS).arg(&self.after);
+        let reply: Option<StreamReadReply> =
+            tokio::time::timeout(BLOCK + PATIENCE, command.query_async(&mut connection))
+                .await
+                .map_err(|_| HistoryError::Timeout)??;
+        self.connection = Some(connection);
+        let entries = reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids);
+        let events: Vec<_> = entries.map(|entry| ScalingEvent::from_entry(&entry)).collect();
+        if let Some(last) = events.last() {
+            self.after.clone_from(&last.id);
+        }
+        Ok(events)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(id: &str, fields: &[(&str, &str)]) -> ScalingEvent {
+        let map = fields
+            .iter()
+            .map(|(field, value)| ((*field).to_owned(), Value::BulkString(value.as_bytes().to_vec())))
+            .collect();
+        ScalingEvent::from_entry(&StreamId { id: id.to_owned(), map, ..StreamId::default() })
+    }
+
+    #[test]
+    fn an_entry_of_ours_is_read_in_full() {
+        let event = event(
+            "1700000000500-0",
+            &[
+                ("worker_type", "browser"),
+                ("decision", "scale_up"),
+                ("from_count", "1"),
+                ("to_count", "6"),
+                ("timestamp", "1700000000123"),
+                ("reason", "depth 40 >= 5"),
+                ("trigger", "keyspace,channel"),
+                ("lag", "40"),
+                ("pending", "unknown"),
+                ("outcome", "done"),
+                ("error", ""),
+                ("reaction_ms", "1.250"),
+                ("instance", "here-1"),
+            ],
+        );
+        assert_eq!((event.from_count, event.to_count, event.at), (Some(1), Some(6), Timestamp(1_700_000_000_123)));
+        assert_eq!((event.lag, event.pending, event.error.as_deref()), (Some(40), None, None));
+        assert_eq!(event.trigger, ["keyspace", "channel"]);
+        assert_eq!(event.reaction_ms, Some(1.25));
+    }
+
+    #[test]
+    fn what_others_wrote_is_read_as_far_as_it_goes() {
+        let event = event("1700000000500-3", &[("worker_type", "x"), ("from_count", "many"), ("reaction_ms", "NaN")]);
+        assert_eq!(event.at, Timestamp(1_700_000_000_500));
+        assert_eq!((event.from_count, event.to_count, event.reaction_ms), (None, None, None));
+        assert_eq!(event.worker_type, "x");
+    }
+}
