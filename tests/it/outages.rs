@@ -115,6 +115,23 @@ async fn a_redis_that_comes_later_is_found_and_min_does_not_wait_for_it() {
 }
 
 #[tokio::test]
+async fn a_refused_password_is_told_and_never_shown() {
+    let server = RedisServer::start_with(&["--requirepass", "right"]);
+    let settings = format!("{NO_SWEEP}{}", pool("test", STEADY, SLEEPER));
+    for user in ["", ":hunter2@"] {
+        let scaler = Autoscaler::start(&server.url().replace("//", &format!("//{user}")), &settings).await;
+        scaler
+            .until("it says what is wrong", async || {
+                let (ready, why) = scaler.readyz().await;
+                !ready && why.contains("refused the user or password")
+            })
+            .await;
+        let shown = format!("{}{}{:?}", scaler.log(), scaler.readyz().await.1, scaler.status().await);
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}
+
+#[tokio::test]
 async fn notifications_that_are_turned_off_are_turned_on_again() {
     let server = RedisServer::start();
     let client = server.client().await;
