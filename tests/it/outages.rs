@@ -2,9 +2,10 @@
 //! afterwards wakes it again.
 
 use fred::{prelude::Client, types::Value};
+use rustix::process::Signal;
 
 use crate::support::{
-    autoscaler::{Autoscaler, FAST_SWEEP, KEYSPACE, NO_SWEEP, SLEEPER, TRACKING, pool},
+    autoscaler::{Autoscaler, FAST_SWEEP, KEYSPACE, NO_SWEEP, SLEEPER, TRACKING, kill, pool},
     command::{add_jobs, records, redis},
     redis::RedisServer,
 };
@@ -73,6 +74,29 @@ async fn a_frozen_redis_holds_the_pool_until_it_answers_again() {
     scaler.until_ready().await;
     add_jobs(&client, "test:jobs", 10).await;
     scaler.until_workers("test", 4).await;
+}
+
+#[tokio::test]
+async fn what_is_done_while_redis_is_frozen_is_recorded_once_afterwards() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let noting = "echo $$ >> $SWARM_TEST_DIR/pids; exec sleep 1000";
+    let settings = format!("{NO_SWEEP}{}", pool("test", "min_workers = 1", noting));
+    let scaler = Autoscaler::start(&server.url(), &settings).await;
+    scaler.until_ready().await;
+    scaler.until("the first start is recorded", async || records(&client, "test").await.len() == 1).await;
+
+    server.stop();
+    kill(scaler.lines("pids")[0].parse().expect("a process id"), Signal::KILL);
+    scaler.until("the worker is replaced all the same", async || scaler.lines("pids").len() == 2).await;
+    // By then the record's write has timed out, although the server will carry it out as soon as it goes on.
+    until_not_ready(&scaler).await;
+
+    server.cont();
+    scaler.until("the second start is recorded", async || records(&client, "test").await.len() >= 2).await;
+    scaler.until_ready().await;
+    let records = records(&client, "test").await;
+    assert_eq!(records.len(), 2, "{records:?}");
 }
 
 #[tokio::test]
