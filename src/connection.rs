@@ -15,6 +15,10 @@ const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// Before jitter, which at most doubles a wait: no wait is longer than 5 s.
 const BACKOFF_MAX: Duration = Duration::from_millis(2_500);
 
+/// What the server's refusals of a user begin with. In RESP3 the user is named in HELLO, whose refusal the client passes on
+/// as it is.
+const REFUSALS: [&str; 2] = ["WRONGPASS", "NOAUTH"];
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
@@ -125,9 +129,12 @@ impl RedisTarget {
     ) -> Result<MultiplexedConnection, ConnectionError> {
         client.get_multiplexed_async_connection_with_config(config).await.map_err(|cause| {
             let target = self.display();
-            match cause.kind() {
-                ErrorKind::AuthenticationFailed => ConnectionError::Refused { target, cause },
-                _ => ConnectionError::Unreachable { target, cause },
+            if cause.kind() == ErrorKind::AuthenticationFailed
+                || cause.code().is_some_and(|code| REFUSALS.contains(&code))
+            {
+                ConnectionError::Refused { target, cause }
+            } else {
+                ConnectionError::Unreachable { target, cause }
             }
         })
     }

@@ -94,6 +94,24 @@ async fn the_job_of_a_worker_that_is_killed_is_done_by_another() {
     assert!(scaler.log().contains(&victim), "its death is told");
 }
 
+#[tokio::test]
+async fn a_worker_that_dies_is_replaced_at_once() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let settings = format!("{NO_SWEEP}{}", pool("test", "min_workers = 1", NOTING));
+    let scaler = Autoscaler::start(&server.url(), &settings).await;
+    scaler.until_ready().await;
+    scaler.until("the worker runs", async || scaler.lines("starts").len() == 1).await;
+    let victim = scaler.lines("starts").remove(0);
+    // Its children bear its name as well.
+    for (id, _) in scaler.processes().into_iter().filter(|(id, _)| worker_id(*id) == victim) {
+        kill(id, Signal::KILL);
+    }
+    scaler.until("another one runs", async || scaler.lines("starts").len() == 2).await;
+    scaler.until("it is recorded", async || records(&client, "test").await.len() == 2).await;
+    assert_eq!(records(&client, "test").await[1]["trigger"], "backend");
+}
+
 /// The name that a worker process was given.
 fn worker_id(process: u32) -> String {
     let environment = std::fs::read(format!("/proc/{process}/environ")).unwrap_or_default();

@@ -2,9 +2,10 @@
 //! afterwards wakes it again.
 
 use fred::{prelude::Client, types::Value};
+use rustix::process::Signal;
 
 use crate::support::{
-    autoscaler::{Autoscaler, FAST_SWEEP, KEYSPACE, NO_SWEEP, SLEEPER, TRACKING, pool},
+    autoscaler::{Autoscaler, FAST_SWEEP, KEYSPACE, NO_SWEEP, SLEEPER, TRACKING, kill, pool},
     command::{add_jobs, records, redis},
     redis::RedisServer,
 };
@@ -76,6 +77,29 @@ async fn a_frozen_redis_holds_the_pool_until_it_answers_again() {
 }
 
 #[tokio::test]
+async fn what_is_done_while_redis_is_frozen_is_recorded_once_afterwards() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let noting = "echo $$ >> $SWARM_TEST_DIR/pids; exec sleep 1000";
+    let settings = format!("{NO_SWEEP}{}", pool("test", "min_workers = 1", noting));
+    let scaler = Autoscaler::start(&server.url(), &settings).await;
+    scaler.until_ready().await;
+    scaler.until("the first start is recorded", async || records(&client, "test").await.len() == 1).await;
+
+    server.stop();
+    kill(scaler.lines("pids")[0].parse().expect("a process id"), Signal::KILL);
+    scaler.until("the worker is replaced all the same", async || scaler.lines("pids").len() == 2).await;
+    // By then the record's write has timed out, although the server will carry it out as soon as it goes on.
+    until_not_ready(&scaler).await;
+
+    server.cont();
+    scaler.until("the second start is recorded", async || records(&client, "test").await.len() >= 2).await;
+    scaler.until_ready().await;
+    let records = records(&client, "test").await;
+    assert_eq!(records.len(), 2, "{records:?}");
+}
+
+#[tokio::test]
 async fn nobody_is_let_go_while_redis_is_gone() {
     let mut server = RedisServer::start();
     let client = server.client().await;
@@ -112,6 +136,23 @@ async fn a_redis_that_comes_later_is_found_and_min_does_not_wait_for_it() {
     scaler.until_workers("test", 2).await;
     scaler.until("what happened without redis is recorded", async || records(&client, "test").await.len() == 2).await;
     assert_eq!(records(&client, "test").await[0]["to_count"], "1");
+}
+
+#[tokio::test]
+async fn a_refused_password_is_told_and_never_shown() {
+    let server = RedisServer::start_with(&["--requirepass", "right"]);
+    let settings = format!("{NO_SWEEP}{}", pool("test", STEADY, SLEEPER));
+    for user in ["", ":hunter2@"] {
+        let scaler = Autoscaler::start(&server.url().replace("//", &format!("//{user}")), &settings).await;
+        scaler
+            .until("it says what is wrong", async || {
+                let (ready, why) = scaler.readyz().await;
+                !ready && why.contains("refused the user or password")
+            })
+            .await;
+        let shown = format!("{}{}{:?}", scaler.log(), scaler.readyz().await.1, scaler.status().await);
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
 }
 
 #[tokio::test]

@@ -259,7 +259,9 @@ impl Drop for Autoscaler {
             std::thread::sleep(Duration::from_millis(10));
         }
         let left = self.processes();
-        left.iter().for_each(|(id, _)| kill(*id, Signal::KILL));
+        for (id, _) in &left {
+            kill(*id, Signal::KILL);
+        }
         assert!(left.is_empty() || std::thread::panicking(), "left behind: {left:?}");
     }
 }
@@ -281,13 +283,13 @@ pub(crate) fn kill(id: u32, signal: Signal) {
 
 /// Processes that were started with this directory, by id, with their command lines. A zombie has no environment.
 fn processes_in(directory: &Path) -> Vec<(u32, String)> {
-    let marker = format!("{DIRECTORY}={}", directory.display()).into_bytes();
-    let marked = |process: &PathBuf| {
+    let variable = format!("{DIRECTORY}={}", directory.display()).into_bytes();
+    let of_test = |process: &PathBuf| {
         let environment = fs::read(process.join("environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|variable| variable == marker)
+        environment.split(|byte| *byte == 0).any(|one| one == variable)
     };
     let processes = fs::read_dir("/proc").expect("Linux has /proc").flatten().map(|entry| entry.path());
-    let found = processes.filter(marked).filter_map(|process| {
+    let found = processes.filter(of_test).filter_map(|process| {
         let id = process.file_name()?.to_str()?.parse().ok()?;
         let command = fs::read(process.join("cmdline")).unwrap_or_default();
         Some((id, String::from_utf8_lossy(&command).replace('\0', " ")))
