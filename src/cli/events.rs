@@ -99,6 +99,5 @@ async fn follow(mut tail: EventTail, args: &EventsArgs) -> anyhow::Result<()> {
 }
 
 fn print(event: &ScalingEvent, json: bool) -> anyhow::Result<()> {
-    let line = if json { serde_json::to_string(event)? } else { events::line(event) };
-    Ok(output::line(&line)?)
+    Ok(if json { output::json_line(event)? } else { output::line(&events::line(event))? })
 }

@@ -20,6 +20,11 @@ pub fn json<T: Serialize>(value: &T) -> io::Result<()> {
     line(&serde_json::to_string_pretty(value)?)
 }
 
+/// Writes `value` as JSON on one line of standard output, for readers that take a line at a time.
+pub fn json_line<T: Serialize>(value: &T) -> io::Result<()> {
+    line(&serde_json::to_string(value)?)
+}
+
 fn write_line(to: &mut impl Write, text: &str) -> io::Result<()> {
     let written = to.write_all(text.as_bytes()).and_then(|()| to.write_all(b"\n")).and_then(|()| to.flush());
     match written {

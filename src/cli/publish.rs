@@ -105,7 +105,7 @@ async fn publish(publisher: &mut Publisher, args: &PublishArgs, stream: &str) ->
         done += jobs.len();
         if args.json && !args.wait {
             for (job, entry) in jobs.iter().zip(&entries) {
-                output::json(
+                output::json_line(
                     &serde_json::json!({"id": job.id, "type": job.job_type, "stream": stream, "entry": entry}),
                 )?;
             }
@@ -145,11 +145,11 @@ async fn wait(target: &RedisTarget, args: &PublishArgs, mut waiting: Vec<String>
 
 fn print(args: &PublishArgs, result: &JobResult) -> io::Result<()> {
     if args.json {
-        return output::json(result);
+        return output::json_line(result);
     }
     match (&result.value, &result.error) {
         (_, Some(error)) => writeln!(io::stderr(), "error: job {}: {error}", result.id),
-        (value, None) => output::json(value),
+        (value, None) => output::json_line(value),
     }
 }
 

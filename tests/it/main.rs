@@ -13,3 +13,4 @@ mod signals;
 mod streams;
 mod support;
 mod tls;
+mod views;

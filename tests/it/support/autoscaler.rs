@@ -204,7 +204,12 @@ impl Autoscaler {
         self.log.text()
     }
 
-    /// Where workers may write: `$SWARM_TEST_DIR`.
+    /// Where its HTTP server answers.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
+    /// Where its configuration file lies and workers may write: `$SWARM_TEST_DIR`.
     pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
     }
