@@ -104,7 +104,7 @@ async fn bench(options: &Options) -> anyhow::Result<()> {
         Finding::new(format!("reaction to one job among them, {name}"), product, "µs", Some(floor), 0.0..=2.0)
     };
     let findings = [
-        Finding::new("resident memory", resident, "MB", None, 0.0..=64.0),
+        Finding::new("resident memory, metrics rendered once", resident, "MB", None, 0.0..=64.0),
         Finding::new("CPU at rest, of one core", cpu * interval / SWEEP_INTERVAL, "%", None, 0.0..=1.0),
         Finding::new("sweep of all queues", sweep, "ms", None, 0.0..=500.0),
         reaction("p50", 0.5),

@@ -171,7 +171,7 @@ impl Autoscaler {
                 last_change,
                 clock.now(),
             );
-            let (sender, receiver) = watch::channel(Arc::new(actor.snapshot().clone()));
+            let (sender, receiver) = watch::channel(actor.snapshot().clone());
             snapshots.push(receiver);
             actors.spawn(run_actor(context, actor, sender, stop.actors.clone()));
         }

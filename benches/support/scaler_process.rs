@@ -128,6 +128,10 @@ impl Control {
     }
 
     fn status(&self) -> Status {
+        let ready = self.status.not_ready().is_empty();
+        if !ready {
+            return Status::default();
+        }
         let fleet = self.status.fleet();
         let metrics = self.metrics.render();
         let metric = |name: &str| {
@@ -135,7 +139,7 @@ impl Control {
             value.unwrap_or_default()
         };
         Status {
-            ready: self.status.not_ready().is_empty(),
+            ready,
             evaluations: fleet.worker_types.iter().map(|seen| seen.evaluations).sum(),
             desired: fleet.worker_types.iter().map(|seen| u64::from(seen.desired)).sum(),
             sweeps: metric("swarm_sweep_seconds_count"),
