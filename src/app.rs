@@ -32,6 +32,14 @@ use crate::{
 /// How long the last records may take to be written when the scaler stops.
 const LAST_RECORDS: Duration = Duration::from_secs(2);
 
+/// The runtime that an autoscaler runs on.
+///
+/// # Errors
+/// If the system refuses a thread or a descriptor.
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
 /// What an autoscaler is started with.
 #[derive(Debug)]
 pub struct Options {
@@ -163,7 +171,7 @@ impl Autoscaler {
                 last_change,
                 clock.now(),
             );
-            let (sender, receiver) = watch::channel(Arc::new(actor.snapshot().clone()));
+            let (sender, receiver) = watch::channel(actor.snapshot().clone());
             snapshots.push(receiver);
             actors.spawn(run_actor(context, actor, sender, stop.actors.clone()));
         }

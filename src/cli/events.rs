@@ -99,5 +99,10 @@ async fn follow(mut tail: EventTail, args: &EventsArgs) -> anyhow::Result<()> {
 }
 
 fn print(event: &ScalingEvent, json: bool) -> anyhow::Result<()> {
-    Ok(if json { output::json_line(event)? } else { output::line(&events::line(event))? })
+    if json {
+        output::json_line(event)?;
+    } else {
+        output::line(&events::line(event))?;
+    }
+    Ok(())
 }

@@ -120,7 +120,8 @@ pub struct Actor {
     recheck_at: Option<Timestamp>,
     unseen: u32,
     reason_label: &'static str,
-    snapshot: TypeSnapshot,
+    /// Shared with everyone who watches; written to a copy while anybody else holds it.
+    snapshot: Arc<TypeSnapshot>,
 }
 
 impl Actor {
@@ -136,7 +137,7 @@ impl Actor {
     ) -> Self {
         let history = History::resumed(now, last_change);
         let unseen = "not observed yet";
-        let snapshot = TypeSnapshot {
+        let snapshot = Arc::new(TypeSnapshot {
             worker_type: worker_type.clone(),
             queue: queue.to_owned(),
             min_workers: settings.min_workers,
@@ -154,7 +155,7 @@ impl Actor {
             evaluations: 0,
             backend_error: None,
             workers: Vec::new(),
-        };
+        });
         Self {
             worker_type,
             settings,
@@ -172,7 +173,7 @@ impl Actor {
     }
 
     /// What the actor shows of itself.
-    pub fn snapshot(&self) -> &TypeSnapshot {
+    pub fn snapshot(&self) -> &Arc<TypeSnapshot> {
         &self.snapshot
     }
 
@@ -309,7 +310,7 @@ impl Actor {
                 // What was asked for is seen, and watched, from the next look on.
                 self.recheck_at = Some(now);
                 self.history.note_backend_success();
-                self.snapshot.backend_error = None;
+                Arc::make_mut(&mut self.snapshot).backend_error = None;
                 (to, None)
             }
             Err(error) => {
@@ -318,14 +319,15 @@ impl Actor {
             }
         };
         let change = (reached != from).then_some(Change { at: now, from, to: reached });
+        let snapshot = Arc::make_mut(&mut self.snapshot);
         if let Some(change) = change {
             self.history.note_change(change);
-            self.snapshot.last_change = Some(change);
+            snapshot.last_change = Some(change);
         }
-        self.snapshot.desired = to;
-        self.snapshot.reaction = Some(Reaction {
+        snapshot.desired = to;
+        snapshot.reaction = Some(Reaction {
             requested_ms: Some(scaled.elapsed.as_secs_f64() * 1e3),
-            ..self.snapshot.reaction.unwrap_or_default()
+            ..snapshot.reaction.unwrap_or_default()
         });
         Some(Effect::Record(Box::new(ScalingRecord {
             worker_type: self.worker_type.clone(),
@@ -350,7 +352,7 @@ impl Actor {
             self.history.note_backend_failure(now, error.message.clone());
         }
         self.recheck_at = self.history.backend_failures.as_ref().map(|failures| failures.retry_at(Backoff::BACKEND));
-        self.snapshot.backend_error = Some(error.message.clone());
+        Arc::make_mut(&mut self.snapshot).backend_error = Some(error.message.clone());
     }
 
     /// Counts workers that ended too early in a row: those are failed starts. A grace without another, with a worker
@@ -375,7 +377,7 @@ impl Actor {
         now: Timestamp,
     ) {
         self.reason_label = decision.reasons.last().map_or("none", Reason::label);
-        let snapshot = &mut self.snapshot;
+        let snapshot = Arc::make_mut(&mut self.snapshot);
         snapshot.evaluated_at = Some(now);
         snapshot.demand = observation.demand.clone();
         snapshot.pool = observation.pool.clone();
@@ -413,12 +415,13 @@ impl Actor {
     /// Notes how long the decision took, for the snapshot.
     pub fn note_decided(&mut self, elapsed: Duration) {
         let decided_ms = elapsed.as_secs_f64() * 1e3;
-        self.snapshot.reaction = Some(Reaction { decided_ms, requested_ms: None, running_ms: None });
+        Arc::make_mut(&mut self.snapshot).reaction =
+            Some(Reaction { decided_ms, requested_ms: None, running_ms: None });
     }
 
     /// Notes how long it took until the first new worker was ready, for the snapshot.
     pub fn note_running(&mut self, elapsed: Duration) {
-        if let Some(reaction) = &mut self.snapshot.reaction {
+        if let Some(reaction) = &mut Arc::make_mut(&mut self.snapshot).reaction {
             reaction.running_ms = Some(elapsed.as_secs_f64() * 1e3);
         }
     }

@@ -65,7 +65,7 @@ struct Awaited {
 }
 
 struct Shell {
-    context: ActorContext,
+    context: Arc<ActorContext>,
     actor: Actor,
     roster: Roster,
     awaited: Option<Awaited>,
@@ -76,53 +76,26 @@ struct Shell {
 }
 
 /// Runs until cancelled, and then until the effect under way has ended.
-pub async fn run_actor(
+///
+/// The state is made before the future, which captures it: an async function would keep room for its arguments as well,
+/// and there is one of these for each of perhaps ten thousand worker types.
+pub fn run_actor(
     context: ActorContext,
     actor: Actor,
     snapshot: watch::Sender<Arc<TypeSnapshot>>,
     cancel: CancellationToken,
-) {
-    let gauges = TypeGauges::register(&context.worker_type);
+) -> impl Future<Output = ()> + Send {
     let mut shell = Shell {
-        context,
+        gauges: TypeGauges::register(&context.worker_type),
+        context: Arc::new(context),
         actor,
         roster: Roster::default(),
         awaited: None,
         last_told: None,
         probe_failure: None,
-        gauges,
         snapshot,
     };
-    let directory = shell.context.directory.clone();
-    let mailbox = directory.mailbox(shell.context.index);
-    let mut under_way: Option<BoxFuture<'static, Outcome>> = None;
-    let mut finished: Option<Outcome> = None;
-    loop {
-        let wake = shell.actor.next_wake().map(|at| shell.context.clock.instant_of(at));
-        let input = tokio::select! {
-            biased;
-            () = cancel.cancelled() => break,
-            outcome = next_outcome(&mut under_way, &mut finished) => shell.input_of(outcome),
-            signals = mailbox.next() => Input::Signals(signals),
-            () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => Input::Tick,
-        };
-        let Applied { effect, evaluated } = shell.apply(input);
-        if let Some(mut effect) = effect {
-            // Off with it before anything is logged or counted: what is shown must not delay what is done.
-            match (&mut effect).now_or_never() {
-                Some(outcome) => finished = Some(outcome),
-                None => under_way = Some(effect),
-            }
-        }
-        shell.show(evaluated);
-    }
-    if under_way.is_some() || finished.is_some() {
-        let outcome = next_outcome(&mut under_way, &mut finished).await;
-        let input = shell.input_of(outcome);
-        // An effect that would start something new is left: only the record of what was done is still written.
-        shell.apply(input);
-        shell.show(None);
-    }
+    async move { shell.run(&cancel).await }
 }
 
 /// The outcome of the effect under way; never, if there is none. Cancel safe.
@@ -149,6 +122,39 @@ struct Applied {
 }
 
 impl Shell {
+    async fn run(&mut self, cancel: &CancellationToken) {
+        let directory = self.context.directory.clone();
+        let mailbox = directory.mailbox(self.context.index);
+        let mut under_way: Option<BoxFuture<'static, Outcome>> = None;
+        let mut finished: Option<Outcome> = None;
+        loop {
+            let wake = self.actor.next_wake().map(|at| self.context.clock.instant_of(at));
+            let input = tokio::select! {
+                biased;
+                () = cancel.cancelled() => break,
+                outcome = next_outcome(&mut under_way, &mut finished) => self.input_of(outcome),
+                signals = mailbox.next() => Input::Signals(signals),
+                () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => Input::Tick,
+            };
+            let Applied { effect, evaluated } = self.apply(input);
+            if let Some(mut effect) = effect {
+                // Off with it before anything is logged or counted: what is shown must not delay what is done.
+                match (&mut effect).now_or_never() {
+                    Some(outcome) => finished = Some(outcome),
+                    None => under_way = Some(effect),
+                }
+            }
+            self.show(evaluated);
+        }
+        if under_way.is_some() || finished.is_some() {
+            let outcome = next_outcome(&mut under_way, &mut finished).await;
+            let input = self.input_of(outcome);
+            // An effect that would start something new is left: only the record of what was done is still written.
+            self.apply(input);
+            self.show(None);
+        }
+    }
+
     fn apply(&mut self, input: Input) -> Applied {
         let is_evaluation = matches!(input, Input::Observed(_));
         let signals = self.actor.evaluated_signals();
@@ -174,9 +180,9 @@ impl Shell {
             self.tell_evaluation(signals, elapsed);
         }
         self.snapshot.send_if_modified(|shown| {
-            let news = **shown != *self.actor.snapshot();
+            let news = !Arc::ptr_eq(shown, self.actor.snapshot());
             if news {
-                *shown = Arc::new(self.actor.snapshot().clone());
+                *shown = self.actor.snapshot().clone();
             }
             news
         });
@@ -273,7 +279,7 @@ impl Shell {
 }
 
 /// One look at the pool and the queue. The subscription comes first, the probe second.
-async fn observe(context: ActorContext) -> Outcome {
+async fn observe(context: Arc<ActorContext>) -> Outcome {
     context.listener.unmute(context.index, context.patience).await;
     let pool = called(&context.backend, BackendCall::Observe, &context.worker_type, || {
         context.backend.observe(&context.worker_type)

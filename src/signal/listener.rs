@@ -69,9 +69,13 @@ impl ListenerHandle {
     /// Returns when the queue's notifications are in force again, at once if they were not muted. If Redis can't be
     /// reached that is never, but the probe that follows fails the same way, so this gives up after `patience`.
     pub async fn unmute(&self, index: u32, patience: Duration) {
-        if !self.directory.mailbox(index).is_muted() {
-            return;
+        if self.directory.mailbox(index).is_muted() {
+            // Boxed, because it is rare, and would be part of the observation under way of every worker type.
+            Box::pin(self.ask_to_unmute(index, patience)).await;
         }
+    }
+
+    async fn ask_to_unmute(&self, index: u32, patience: Duration) {
         let (done, unmuted) = oneshot::channel();
         let request = async {
             if self.commands.send(Command::Unmute(index, done)).await.is_ok() {

@@ -103,7 +103,7 @@ impl Rig {
         };
         let debounce = Duration::from_millis(50);
         let actor = Actor::new(worker_type, "browser:jobs", Arc::new(settings), debounce, false, None, clock.now());
-        let (snapshot, _) = watch::channel(Arc::new(actor.snapshot().clone()));
+        let (snapshot, _) = watch::channel(actor.snapshot().clone());
         let stop = CancellationToken::new();
         let task = tokio::spawn(run_actor(context, actor, snapshot, stop.clone()));
         Self { workers, directory, lag, looks, stop, task }

@@ -1,0 +1,139 @@
+//! Ten thousand worker types at rest: memory, CPU, the time of a sweep over all of them, and how fast one job among
+//! them is reacted to. `cargo bench --bench many_queues [-- --quick --json]`.
+//!
+//! The reaction is measured as by `reaction`, against the same floor.
+
+#[path = "support/floor.rs"]
+mod floor;
+#[path = "support/protocol.rs"]
+mod protocol;
+#[path = "support/recording.rs"]
+mod recording;
+#[path = "support/redis_server.rs"]
+mod redis_server;
+#[path = "support/report.rs"]
+mod report;
+#[path = "support/rounds.rs"]
+mod rounds;
+#[path = "support/scaler.rs"]
+mod scaler;
+#[path = "support/scaler_process.rs"]
+mod scaler_process;
+#[path = "support/usage.rs"]
+mod usage;
+
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use crate::{
+    floor::Floor,
+    protocol::{Setup, queue_name, type_name},
+    redis_server::RedisServer,
+    report::Finding,
+    rounds::{FLOOR_QUEUE, Rounds, Signal, make_queue, percentile},
+    scaler::Scaler,
+};
+
+/// The sweep interval that the CPU is told for: the product's default.
+const SWEEP_INTERVAL: f64 = 30.0;
+
+/// Each round's worker type: as far as possible from the last ones.
+const STRIDE: usize = 6_997;
+
+#[derive(Debug, Parser)]
+struct Options {
+    /// Worker types
+    #[arg(long, default_value_t = 10_000)]
+    types: usize,
+    /// Rounds of one job each
+    #[arg(long, default_value_t = 1_000)]
+    rounds: usize,
+    /// A sweep every 5 s, watched for 10 s instead of 60; 200 rounds. CPU is told for 30 s by rule of three
+    #[arg(long)]
+    quick: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// What cargo says to every benchmark
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    if let Some(setup) = scaler_process::requested() {
+        return scaler_process::run(&setup);
+    }
+    let options = Options::parse();
+    if !options.bench {
+        return Ok(()); // A test run: that it compiles is all there is to see.
+    }
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(bench(&options))
+}
+
+async fn bench(options: &Options) -> anyhow::Result<()> {
+    let sweep_interval_seconds = if options.quick { 5 } else { 30 };
+    let rounds = if options.quick { 200 } else { options.rounds };
+    let server = RedisServer::start()?;
+    let client = server.client().await?;
+    make_queue(&client, FLOOR_QUEUE, FLOOR_QUEUE).await?;
+    stream::iter(0..options.types)
+        .map(|index| {
+            let client = &client;
+            async move { make_queue(client, &queue_name(index), &type_name(index)).await }
+        })
+        .buffer_unordered(128)
+        .try_collect::<()>()
+        .await?;
+    let setup = Setup { types: options.types, debounce_ms: 0, sweep_interval_seconds, ..Setup::new(server.url()) };
+    let mut scaler = Scaler::start(&setup).await?;
+
+    let (before, started, cpu) = (scaler.status().await?, Instant::now(), usage::cpu(&scaler.process)?);
+    // Two sweeps, wherever in an interval this begins.
+    tokio::time::sleep(Duration::from_secs(2 * sweep_interval_seconds)).await;
+    let cpu = usage::cpu(&scaler.process)?.saturating_sub(cpu).as_secs_f64() / started.elapsed().as_secs_f64() * 100.0;
+    let resident = usage::resident_mb(&scaler.process)?;
+    let after = scaler.status().await?;
+    let sweep = (after.sweep_seconds - before.sweep_seconds) / (after.sweeps - before.sweeps) * 1e3;
+
+    let (floors, products) = react(&server, &client, &mut scaler, options.types, rounds).await?;
+    let interval = f64::from(u32::try_from(sweep_interval_seconds)?);
+    let reaction = |name: &str, share| {
+        let (product, floor) = (percentile(&products, share), percentile(&floors, share));
+        Finding::new(format!("reaction to one job among them, {name}"), product, "µs", Some(floor), 0.0..=2.0)
+    };
+    let findings = [
+        Finding::new("resident memory, metrics rendered once", resident, "MB", None, 0.0..=64.0),
+        Finding::new("CPU at rest, of one core", cpu * interval / SWEEP_INTERVAL, "%", None, 0.0..=1.0),
+        Finding::new("sweep of all queues", sweep, "ms", None, 0.0..=500.0),
+        reaction("p50", 0.5),
+        reaction("p99", 0.99),
+    ];
+    let title = format!(
+        "many_queues: {} worker types at rest, hints by {}; CPU for a sweep every {SWEEP_INTERVAL} s, \
+         measured with one every {interval} s; {rounds} rounds, debounce_ms = 0",
+        options.types,
+        Signal::Keyspace.name(),
+    );
+    report::print(&title, &findings, options.json)
+}
+
+/// Microseconds of each round, floor and product.
+async fn react(
+    server: &RedisServer,
+    client: &fred::prelude::Client,
+    scaler: &mut Scaler,
+    types: usize,
+    rounds: usize,
+) -> anyhow::Result<(Vec<f64>, Vec<f64>)> {
+    let floor = Floor::start(&server.url(), FLOOR_QUEUE, &Signal::Keyspace).await?;
+    let mut by_turns = Rounds { client, scaler, floor, signal: Signal::Keyspace, channel: String::new() };
+    let (mut floors, mut products) = (Vec::with_capacity(rounds), Vec::with_capacity(rounds));
+    for number in 0..rounds {
+        let round = by_turns.round(number * STRIDE % types).await?;
+        floors.push(round.floor);
+        products.push(round.product);
+    }
+    Ok((floors, products))
+}

@@ -1,0 +1,107 @@
+//! From a job put on a queue until the backend is asked for a worker, against the least it could be: a bare subscriber's
+//! XADD→event plus a bare probe's round trip. `cargo bench --bench reaction [-- --quick --json]`.
+//!
+//! Each round starts from an empty queue with no worker, and floor and product take turns. `debounce_ms` is 0 here: at its
+//! default a round that follows within 50 ms of another would be held up by design.
+
+#[path = "support/floor.rs"]
+mod floor;
+#[path = "support/protocol.rs"]
+mod protocol;
+#[path = "support/recording.rs"]
+mod recording;
+#[path = "support/redis_server.rs"]
+mod redis_server;
+#[path = "support/report.rs"]
+mod report;
+#[path = "support/rounds.rs"]
+mod rounds;
+#[path = "support/scaler.rs"]
+mod scaler;
+#[path = "support/scaler_process.rs"]
+mod scaler_process;
+
+use clap::Parser;
+use swarm::{config::Switch, model::keys::PUBLISHED_CHANNEL};
+
+use crate::{
+    floor::Floor,
+    protocol::{Setup, queue_name, type_name},
+    redis_server::RedisServer,
+    report::Finding,
+    rounds::{FLOOR_QUEUE, Rounds, Signal, make_queue, percentile},
+    scaler::Scaler,
+};
+
+/// Rounds before those that count: connections, caches and the branch predictor warm up.
+const WARM_UP: usize = 50;
+
+#[derive(Debug, Parser)]
+struct Options {
+    /// Rounds for each signal source
+    #[arg(long, default_value_t = 5_000)]
+    rounds: usize,
+    /// 300 rounds: shows that it works, and roughly where it stands
+    #[arg(long)]
+    quick: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// What cargo says to every benchmark
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    if let Some(setup) = scaler_process::requested() {
+        return scaler_process::run(&setup);
+    }
+    let options = Options::parse();
+    if !options.bench {
+        return Ok(()); // A test run: that it compiles is all there is to see.
+    }
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(bench(&options))
+}
+
+async fn bench(options: &Options) -> anyhow::Result<()> {
+    let rounds = if options.quick { 300 } else { options.rounds };
+    let mut findings = Vec::new();
+    for signal in [Signal::Keyspace, Signal::Tracking, Signal::Channel] {
+        findings.extend(measure(&signal, rounds).await?);
+    }
+    let title = format!("reaction: job sent → backend asked, {rounds} rounds each, from rest, debounce_ms = 0");
+    report::print(&title, &findings, options.json)
+}
+
+async fn measure(signal: &Signal, rounds: usize) -> anyhow::Result<[Finding; 2]> {
+    let server = RedisServer::start()?;
+    let client = server.client().await?;
+    make_queue(&client, FLOOR_QUEUE, FLOOR_QUEUE).await?;
+    make_queue(&client, &queue_name(0), &type_name(0)).await?;
+    let only = |wanted: Signal| if *signal == wanted { Switch::On } else { Switch::Off };
+    let channel = if *signal == Signal::Channel { PUBLISHED_CHANNEL } else { "" };
+    let setup = Setup {
+        keyspace: only(Signal::Keyspace),
+        tracking: only(Signal::Tracking),
+        channel: channel.to_owned(),
+        debounce_ms: 0,
+        ..Setup::new(server.url())
+    };
+    let mut scaler = Scaler::start(&setup).await?;
+    let floor = Floor::start(&server.url(), FLOOR_QUEUE, signal).await?;
+    let mut by_turns =
+        Rounds { client: &client, scaler: &mut scaler, floor, signal: signal.clone(), channel: channel.to_owned() };
+    let (mut floors, mut products) = (Vec::with_capacity(rounds), Vec::with_capacity(rounds));
+    for number in 0..WARM_UP + rounds {
+        let round = by_turns.round(0).await?;
+        if number >= WARM_UP {
+            floors.push(round.floor);
+            products.push(round.product);
+        }
+    }
+    let finding = |share: f64, name: &str, aim: f64| {
+        let (product, floor) = (percentile(&products, share), percentile(&floors, share));
+        Finding::new(format!("{} {name}", signal.name()), product, "µs", Some(floor), 0.0..=aim)
+    };
+    Ok([finding(0.5, "p50", 1.3), finding(0.99, "p99", 2.0)])
+}

@@ -1,0 +1,61 @@
+//! A backend in memory: notes when it is asked to scale, and what it was asked for it has at once.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError, mpsc::Sender},
+};
+
+use async_trait::async_trait;
+use swarm::{
+    backend::{BackendError, Instance, Phase, Pool, ScaleReport, ScaleRequest, ScalingBackend},
+    model::{Timestamp, WorkerId, WorkerType},
+};
+
+use crate::protocol::{Event, nanos};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct RecordingBackend {
+    pools: Mutex<HashMap<WorkerType, Vec<Instance>>>,
+    events: Sender<Event>,
+}
+
+impl RecordingBackend {
+    /// No workers yet. Requests are told to `events`.
+    pub(crate) fn new(events: Sender<Event>) -> Self {
+        Self { pools: Mutex::default(), events }
+    }
+
+    /// Takes all workers of a type away.
+    pub(crate) fn clear(&self, worker_type: &WorkerType) {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner).remove(worker_type);
+    }
+}
+
+#[async_trait]
+impl ScalingBackend for RecordingBackend {
+    fn name(&self) -> &'static str {
+        "recording"
+    }
+
+    async fn observe(&self, worker_type: &WorkerType) -> Result<Pool, BackendError> {
+        let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Pool { instances: pools.get(worker_type).cloned().unwrap_or_default(), exits: Vec::new() })
+    }
+
+    async fn scale(&self, request: ScaleRequest) -> Result<ScaleReport, BackendError> {
+        let asked = Event::Scale { nanos: nanos(), target: request.target };
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let pool = pools.entry(request.worker_type).or_default();
+        pool.retain(|instance| !request.retire.contains(&instance.id));
+        let missing = (request.target as usize).saturating_sub(pool.len());
+        let started: Vec<_> = (0..missing).map(|_| WorkerId::new(uuid::Uuid::now_v7().to_string())).collect();
+        let ready = |id: &WorkerId| Instance { id: id.clone(), phase: Phase::Ready, started_at: Timestamp::wall() };
+        pool.extend(started.iter().map(ready));
+        // Told last, so that what the benchmark does next finds the pool as asked for. If it is over, nobody listens.
+        let _ = self.events.send(asked);
+        Ok(ScaleReport { started, retired: request.retire })
+    }
+
+    async fn shutdown(&self, _drain: bool) {}
+}

@@ -1,0 +1,141 @@
+//! Rounds of one job each, by turns for the floor and for the product, so that whatever else the machine does hits both.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use fred::{
+    clients::Pipeline,
+    prelude::{Client, PubsubInterface, StreamsInterface},
+};
+
+use crate::{
+    floor::{Floor, Heard},
+    protocol::{Command, Event, nanos, queue_name, type_name},
+    scaler::Scaler,
+};
+
+/// Before a round nothing happens for so long, so that both kinds start from rest.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// The floor's queue and consumer group.
+pub(crate) const FLOOR_QUEUE: &str = "floor";
+
+/// Who works jobs off.
+const CONSUMER: &str = "bench";
+
+/// By which way a job is heard of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    Keyspace,
+    Tracking,
+    Channel,
+}
+
+impl Signal {
+    /// Its name.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Keyspace => "keyspace",
+            Self::Tracking => "tracking",
+            Self::Channel => "channel",
+        }
+    }
+
+    /// The channel that the floor's jobs are published on: not the product's, so that neither hears the other's.
+    pub(crate) fn floor_channel(&self) -> &'static str {
+        "floor:published"
+    }
+}
+
+/// Microseconds from just before a job is sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Round {
+    /// Until the bare subscriber had heard of it, plus a bare probe.
+    pub(crate) floor: f64,
+    /// Until the backend was asked.
+    pub(crate) product: f64,
+}
+
+/// Everything that rounds need.
+pub(crate) struct Rounds<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) scaler: &'a mut Scaler,
+    pub(crate) floor: Floor,
+    pub(crate) signal: Signal,
+    /// The product's channel.
+    pub(crate) channel: String,
+}
+
+impl Rounds<'_> {
+    /// One round of each. `index` is the worker type that gets a job.
+    pub(crate) async fn round(&mut self, index: usize) -> anyhow::Result<Round> {
+        tokio::time::sleep(PAUSE).await;
+        let sent = self.send(FLOOR_QUEUE, self.signal.floor_channel()).await?;
+        let Heard { at, probe } = self.floor.next().await?;
+        let floor = at.saturating_sub(sent) + probe;
+        self.work_off(FLOOR_QUEUE, FLOOR_QUEUE).await?;
+
+        tokio::time::sleep(PAUSE).await;
+        let queue = queue_name(index);
+        let sent = self.send(&queue, &self.channel).await?;
+        let asked = loop {
+            if let Event::Scale { nanos, .. } = self.scaler.next().await? {
+                break nanos;
+            }
+        };
+        let product = asked.saturating_sub(sent);
+        self.work_off(&queue, &type_name(index)).await?;
+        self.scaler.command(Command::Clear(index))?;
+        while !matches!(self.scaler.next().await?, Event::Settled) {}
+        Ok(Round { floor: micros(floor), product: micros(product) })
+    }
+
+    /// Puts a job on a queue. Returns when it began to.
+    async fn send(&self, queue: &str, channel: &str) -> anyhow::Result<u64> {
+        let job = ("json", r#"{"id":"1","type":"bench"}"#);
+        let sent = nanos();
+        if self.signal == Signal::Channel {
+            let both: Pipeline<Client> = self.client.pipeline();
+            let _: () = both.xadd(queue, false, None, "*", job).await?;
+            let _: () = both.publish(channel, queue).await?;
+            let _: Vec<fred::types::Value> = both.all().await?;
+        } else {
+            let _: String = self.client.xadd(queue, false, None, "*", job).await?;
+        }
+        Ok(sent)
+    }
+
+    /// Takes the job as a worker would. Redis notifies nobody of that.
+    async fn work_off(&self, queue: &str, group: &str) -> anyhow::Result<()> {
+        let taken: fred::types::Value =
+            self.client.xreadgroup(group, CONSUMER, None, None, true, queue, ">").await.context("XREADGROUP")?;
+        drop(taken);
+        Ok(())
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a round takes far less than 2^53 ns")]
+fn micros(nanos: u64) -> f64 {
+    nanos as f64 / 1e3
+}
+
+/// Makes a stream with a consumer group and its consumer: a consumer that comes into being is an event of its own.
+pub(crate) async fn make_queue(client: &Client, queue: &str, group: &str) -> anyhow::Result<()> {
+    let _: () = client.xgroup_create(queue, group, "0", true).await.with_context(|| format!("making {queue}"))?;
+    let _: () = client.xgroup_createconsumer(queue, group, CONSUMER).await?;
+    Ok(())
+}
+
+/// The value that a share of all values is not above.
+pub(crate) fn percentile(values: &[f64], share: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "an index into a few thousand values"
+    )]
+    let rank = (share * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+}

@@ -1,0 +1,23 @@
+//! What a process has used, by `/proc` (Linux).
+
+use std::{fs, process::Child, time::Duration};
+
+use anyhow::Context;
+
+/// CPU time of all threads of a process, to the nanosecond; threads that have ended are not counted.
+pub(crate) fn cpu(process: &Child) -> anyhow::Result<Duration> {
+    let mut nanos = 0;
+    for task in fs::read_dir(format!("/proc/{}/task", process.id())).context("/proc is needed: run this on Linux")? {
+        let text = fs::read_to_string(task?.path().join("schedstat"))?;
+        nanos += text.split(' ').next().and_then(|field| field.parse::<u64>().ok()).context("schedstat")?;
+    }
+    Ok(Duration::from_nanos(nanos))
+}
+
+/// Resident memory in MB (10^6 bytes).
+pub(crate) fn resident_mb(process: &Child) -> anyhow::Result<f64> {
+    let status =
+        fs::read_to_string(format!("/proc/{}/status", process.id())).context("/proc is needed: run this on Linux")?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
+    kib.map(|kib: f64| kib * 1_024.0 / 1e6).context("VmRSS")
+}
