@@ -2,7 +2,9 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Lines},
+    net::TcpStream,
+    path::PathBuf,
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
@@ -19,8 +21,16 @@ const MARK: &str = "SWARM_DEMO_TEST";
 /// A demo under way.
 struct Demo {
     process: Child,
-    lines: std::io::Lines<BufReader<ChildStdout>>,
+    lines: Lines<BufReader<ChildStdout>>,
+    traces: Traces,
+}
+
+/// How to find what a demo started: its processes by their mark, its server by its address, since a server that sets its
+/// own process title wipes its environment.
+#[derive(Clone)]
+struct Traces {
     mark: String,
+    redis: String,
 }
 
 impl Demo {
@@ -37,8 +47,10 @@ impl Demo {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        Self { process, lines, mark }
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let first = lines.next().unwrap().unwrap();
+        let address = first.split_once("redis://").and_then(|(_, rest)| rest.split_once('/')).unwrap().0;
+        Self { process, lines, traces: Traces { mark, redis: address.to_owned() } }
     }
 
     /// Reads on until a line has `text` in it.
@@ -66,31 +78,32 @@ impl Demo {
     }
 }
 
-/// Processes with this mark that are no zombies, by their command lines.
-fn running(mark: &str) -> Vec<String> {
-    let wanted = format!("{MARK}={mark}");
-    let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| Some(entry.ok()?.path()));
-    let marked = processes.filter(|process| {
-        // Unreadable ones are gone or someone else's; a zombie's environment is empty.
-        let environment = fs::read(process.join("environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
-    });
-    marked
-        .map(|process| {
-            String::from_utf8_lossy(&fs::read(process.join("cmdline")).unwrap_or_default()).replace('\0', " ")
-        })
-        .collect()
-}
+impl Traces {
+    /// What runs, by command line; zombies don't.
+    fn running(&self) -> Vec<String> {
+        let wanted = format!("{MARK}={}", self.mark);
+        let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| Some(entry.ok()?.path()));
+        let marked = processes.filter(|process| {
+            // Unreadable ones are gone or someone else's; a zombie's environment is empty.
+            let environment = fs::read(process.join("environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+        });
+        let command = |process: PathBuf| fs::read(process.join("cmdline")).unwrap_or_default();
+        let words = |command: Vec<u8>| String::from_utf8_lossy(&command).replace('\0', " ");
+        let server = TcpStream::connect(&self.redis).is_ok().then(|| format!("redis-server at {}", self.redis));
+        marked.map(command).map(words).chain(server).collect()
+    }
 
-fn until_none_is_left(mark: &str, deadline: Duration) {
-    let started = Instant::now();
-    loop {
-        let left = running(mark);
-        if left.is_empty() {
-            return;
+    fn assert_none_within(&self, deadline: Duration) {
+        let started = Instant::now();
+        loop {
+            let left = self.running();
+            if left.is_empty() {
+                return;
+            }
+            assert!(started.elapsed() < deadline, "left after {deadline:?}: {left:#?}");
+            std::thread::sleep(Duration::from_millis(20));
         }
-        assert!(started.elapsed() < deadline, "left after {deadline:?}: {left:#?}");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -98,9 +111,12 @@ fn until_none_is_left(mark: &str, deadline: Duration) {
 fn the_demo_answers_every_job_and_leaves_no_process() {
     let started = Instant::now();
     let mut demo = Demo::start("complete");
-    let mark = demo.mark.clone();
+    let traces = demo.traces.clone();
     demo.wait_for("act 1 of 4");
-    assert!(running(&mark).iter().any(|command| command.contains("redis-server")), "the mark finds processes");
+    let running = traces.running();
+    for program in ["redis-server", "swarm worker --type browser", "swarm process-guard"] {
+        assert!(running.iter().any(|command| command.contains(program)), "`{program}` is not in {running:#?}");
+    }
     demo.wait_for("tankpit 0 → ");
     demo.wait_for("act 4 of 4");
     let (rest, status) = demo.finish();
@@ -110,30 +126,30 @@ fn the_demo_answers_every_job_and_leaves_no_process() {
     assert!(rest.contains("→ 0  "), "tankpit is back at none: {rest}");
     assert!(rest.contains("swarm autoscaler"), "{rest}");
     assert!(!rest.contains('\u{1b}'), "no colours without a terminal: {rest}");
-    assert_eq!(running(&mark), Vec::<String>::new());
+    assert_eq!(traces.running(), Vec::<String>::new());
     assert!(started.elapsed() < DEADLINE);
 }
 
 #[test]
 fn ctrl_c_stops_the_demo_in_order() {
     let mut demo = Demo::start("interrupted");
-    let mark = demo.mark.clone();
+    let traces = demo.traces.clone();
     demo.wait_for("act 2 of 4");
     demo.signal(Signal::INT);
     let (rest, status) = demo.finish();
     assert_eq!(status.code(), Some(130), "{rest}");
     assert!(rest.contains("Stopped on request"), "{rest}");
     assert!(rest.contains("published"), "{rest}");
-    assert_eq!(running(&mark), Vec::<String>::new());
+    assert_eq!(traces.running(), Vec::<String>::new());
 }
 
 #[test]
 fn a_killed_demo_leaves_no_process_either() {
     let mut demo = Demo::start("killed");
-    let mark = demo.mark.clone();
+    let traces = demo.traces.clone();
     demo.wait_for("act 2 of 4");
     demo.signal(Signal::KILL);
     let status = demo.process.wait().unwrap();
     assert!(!status.success());
-    until_none_is_left(&mark, CLEAN_UP);
+    traces.assert_none_within(CLEAN_UP);
 }

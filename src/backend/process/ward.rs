@@ -48,11 +48,12 @@ impl Ward {
         command.arg("process-start").arg("--").arg(program).args(arguments);
         command.stdin(Stdio::piped()).stdout(output).stderr(Stdio::null()).process_group(0);
         let mut child = command.spawn()?;
-        let group = Group::led_by(&child).expect("a child's process id is above 1");
+        let group = Group::led_by(&child).ok_or_else(|| io::Error::other("a child's process id is not above 1"))?;
         guard.watch(group, time_to_leave).await;
-        let mut starting_line = child.stdin.take().expect("stdin is piped");
-        // Fails if the process is dead already, which its exit status will show.
-        let _ = starting_line.write_all(b"\n");
+        if let Some(mut starting_line) = child.stdin.take() {
+            // Fails if the process is dead already, which its exit status will show.
+            let _ = starting_line.write_all(b"\n");
+        }
         Ok(Self { child, group, guard, keeper, time_to_leave })
     }
 

@@ -45,7 +45,7 @@ impl Scene<'_> {
     pub(super) fn draw(&self, frame: &mut Frame<'_>) {
         let log = if frame.area().height >= LOG_FROM { frame.area().height / 5 } else { 0 };
         let [head, cards, happened, log, foot] = Layout::vertical([
-            Constraint::Length(2),
+            Constraint::Length(3),
             Constraint::Length(CARD),
             Constraint::Min(3),
             Constraint::Length(log),
@@ -65,7 +65,7 @@ impl Scene<'_> {
                 .rev()
                 .take(usize::from(log.height - 2))
                 .rev()
-                .map(|line| Line::from(words::printable(line)).dim())
+                .map(|line| Line::from(words::printable(message_of(line))).dim())
                 .collect();
             frame.render_widget(Paragraph::new(lines).block(block(" log ")), log);
         }
@@ -73,18 +73,17 @@ impl Scene<'_> {
     }
 
     fn heading(&self) -> Vec<Line<'static>> {
-        let clock = format!("{:>4.1} s of about {} s", self.at.as_secs_f64(), self.script.length.as_secs());
-        let acts = self.script.acts.len();
+        let clock = format!(" {:.1} s of about {} s", self.at.as_secs_f64(), self.script.length.as_secs());
         let (title, expect) = match self.begun.checked_sub(1).and_then(|last| self.script.acts.get(last)) {
-            Some(Act { title, expect, .. }) => (format!("act {} of {acts}: {title}", self.begun), *expect),
+            Some(Act { title, expect, .. }) => (title.clone(), *expect),
             None => ("the pools come up".to_owned(), "`browser` keeps one worker at least, `tankpit` none"),
         };
-        let first = Line::from(vec![
-            Span::from(" swarm demo ").bold().reversed(),
-            Span::from(format!(" {clock}  ")).dim(),
-            Span::from(title).bold(),
-        ]);
-        vec![first, Line::from(format!(" → {expect}")).italic().fg(Color::Cyan)]
+        let act = format!("  act {} of {}", self.begun, self.script.acts.len());
+        vec![
+            Line::from(vec![" swarm demo ".bold().reversed(), Span::from(clock).dim(), Span::from(act).bold()]),
+            Line::from(format!(" {title}")).bold(),
+            Line::from(format!(" → {expect}")).italic().fg(Color::Cyan),
+        ]
     }
 
     fn draw_card(&self, frame: &mut Frame<'_>, of: &TypeSnapshot, area: Rect) {
@@ -148,6 +147,11 @@ impl Scene<'_> {
     }
 }
 
+/// A log line without its time. A worker's own line, which is the message of one of ours, stands for itself.
+fn message_of(line: &str) -> &str {
+    line.rsplit_once("Z ").map_or(line, |(_, message)| message.trim_start())
+}
+
 fn block(title: &'static str) -> Block<'static> {
     Block::bordered().title(title).border_style(Style::new().dim())
 }
@@ -194,9 +198,9 @@ fn state_line(of: &TypeSnapshot) -> Line<'static> {
     };
     let idle = ready.saturating_sub(*busy);
     Line::from(vec![
-        Span::from(format!("● busy {busy}  ○ idle {idle}")).fg(Color::Green),
-        Span::from(format!("  ◌ start {starting}")).fg(Color::Cyan),
-        Span::from(format!("  ▽ leave {draining}")).fg(Color::Yellow),
+        Span::from(format!("● {busy} busy  ○ {idle} idle")).fg(Color::Green),
+        Span::from(format!("  ◌ {starting} new")).fg(Color::Cyan),
+        Span::from(format!("  ▽ {draining} off")).fg(Color::Yellow),
     ])
 }
 
@@ -238,7 +242,7 @@ mod tests {
                 "act 2 of 4",
                 "browser:jobs",
                 "queue  37",
-                "● busy 4",
+                "● 4 busy",
                 "0.60 ms → 0.90 ms",
                 "browser 1 → 6",
                 "9 published",

@@ -68,7 +68,7 @@ impl Script {
             Act {
                 at: at(0.1),
                 title: format!("a burst: {first} jobs of 0.8 s for `browser`, {} of 0.3 s for `tankpit`", jobs(16.0)),
-                expect: "one decision for each pool, then quiet: idle workers leave after the cooldown, busy ones never",
+                expect: "one decision for each pool; after the cooldown the idle leave, the busy never",
                 batches: burst(first, 0.8, jobs(16.0)),
             },
             Act {

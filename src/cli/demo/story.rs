@@ -15,10 +15,10 @@ use crate::{
     scaler::ScalingEvent,
 };
 
-/// Looks back in a queue's curve: at one each 100 ms, as wide as a wide terminal.
+/// Points of a queue's curve: as wide as a wide terminal.
 pub(super) const CURVE: usize = 200;
 /// Between two points of the curve.
-const CURVE_STEP: Duration = Duration::from_millis(100);
+const CURVE_STEP: Duration = Duration::from_millis(250);
 /// Lines kept for the screen.
 const LINES: usize = 100;
 
@@ -123,7 +123,7 @@ impl Story {
         let ready_before = before.is_some_and(|before| before.running_ms.is_some());
         if let (Some(running), false) = (reaction.running_ms, ready_before) {
             let text = format!(
-                "{:<7} signal → decided {} → requested {} → first worker ready {}",
+                "{:<7} decided {}, requested {}, worker ready {}",
                 of.worker_type,
                 words::milliseconds(reaction.decided_ms),
                 reaction.requested_ms.map_or_else(|| words::NONE.to_owned(), words::milliseconds),

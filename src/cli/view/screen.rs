@@ -44,6 +44,7 @@ impl Screen {
     }
 
     /// What was wished for since the last time, if anything; does not wait. The last word that ends it all wins.
+    #[expect(clippy::unused_self, reason = "keys come in only while the screen is taken")]
     pub(in crate::cli) fn wish(&self) -> io::Result<Option<Wish>> {
         let mut wish = None;
         while event::poll(Duration::ZERO)? {
