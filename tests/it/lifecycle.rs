@@ -5,8 +5,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::support::{
-    autoscaler::{Autoscaler, FAST_SWEEP, NO_SWEEP, SLEEPER, kill, pool, real_pool},
+    autoscaler::{Autoscaler, FAST_SWEEP, NO_SWEEP, SLEEPER, pool, real_pool},
     command::{add_jobs, add_sleep, answers, records, redis, work_off},
+    processes::{kill, variable_of},
     redis::RedisServer,
 };
 
@@ -28,8 +29,8 @@ async fn sigterm_drains_the_workers_and_exits_with_0() {
     assert_eq!(scaler.exit().await.code(), Some(0));
     assert_eq!(scaler.processes(), [], "it ends after everything that it started");
     assert_eq!(scaler.lines("drained").len(), 3);
-    let log = scaler.log();
-    assert!(log.contains("stopping: workers finish") && log.contains("autoscaler stopped"), "{log}");
+    scaler.until_logged("stopping: workers finish").await;
+    scaler.until_logged("autoscaler stopped").await;
 }
 
 #[tokio::test]
@@ -84,14 +85,17 @@ async fn the_job_of_a_worker_that_is_killed_is_done_by_another() {
     scaler.until("a worker is at work", async || scaler.of("test").await.workers.iter().any(|one| one.busy)).await;
     let victim = holder().await.expect("a busy worker holds the job");
     let processes = scaler.processes();
-    let (id, _) = processes.iter().find(|(id, _)| worker_id(*id) == victim).expect("the worker is a process");
+    let (id, _) = processes
+        .iter()
+        .find(|(id, _)| variable_of(*id, "SWARM_WORKER_ID") == victim)
+        .expect("the worker is a process");
     kill(*id, Signal::KILL);
 
     scaler.until("the job is answered", async || !answers(&client, "job").await.is_empty()).await;
     assert_eq!(answers(&client, "job").await[0]["ok"], true);
     let of_test = scaler.of("test").await;
     assert!(of_test.workers.iter().all(|one| one.id.as_str() != victim), "the dead worker was replaced");
-    assert!(scaler.log().contains(&victim), "its death is told");
+    scaler.until_logged(&victim).await;
 }
 
 #[tokio::test]
@@ -104,19 +108,12 @@ async fn a_worker_that_dies_is_replaced_at_once() {
     scaler.until("the worker runs", async || scaler.lines("starts").len() == 1).await;
     let victim = scaler.lines("starts").remove(0);
     // Its children bear its name as well.
-    for (id, _) in scaler.processes().into_iter().filter(|(id, _)| worker_id(*id) == victim) {
+    for (id, _) in scaler.processes().into_iter().filter(|(id, _)| variable_of(*id, "SWARM_WORKER_ID") == victim) {
         kill(id, Signal::KILL);
     }
     scaler.until("another one runs", async || scaler.lines("starts").len() == 2).await;
     scaler.until("it is recorded", async || records(&client, "test").await.len() == 2).await;
     assert_eq!(records(&client, "test").await[1]["trigger"], "backend");
-}
-
-/// The name that a worker process was given.
-fn worker_id(process: u32) -> String {
-    let environment = std::fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
-    let mut variables = environment.split(|byte| *byte == 0).map(String::from_utf8_lossy);
-    variables.find_map(|one| one.strip_prefix("SWARM_WORKER_ID=").map(str::to_owned)).unwrap_or_default()
 }
 
 #[tokio::test]
@@ -191,7 +188,7 @@ async fn a_dry_run_decides_and_logs_and_changes_nothing() {
     scaler.until_ready().await;
     assert!(scaler.status().await.dry_run);
     add_jobs(&client, "test:jobs", 10).await;
-    scaler.until("the decision is logged", async || scaler.log().contains("scale up 0 → 2")).await;
+    scaler.until_logged("scale up 0 → 2").await;
     scaler.until_quiet().await;
 
     scaler.until_workers("test", 0).await;

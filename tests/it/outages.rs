@@ -5,8 +5,9 @@ use fred::{prelude::Client, types::Value};
 use rustix::process::Signal;
 
 use crate::support::{
-    autoscaler::{Autoscaler, FAST_SWEEP, KEYSPACE, NO_SWEEP, SLEEPER, TRACKING, kill, pool},
+    autoscaler::{Autoscaler, FAST_SWEEP, KEYSPACE, NO_SWEEP, SLEEPER, TRACKING, pool},
     command::{add_jobs, records, redis},
+    processes::kill,
     redis::RedisServer,
 };
 

@@ -114,6 +114,7 @@ async fn flags_of_the_server_are_added_to_and_never_removed() {
     scaler.until_source(Source::Keyspace, "up").await;
     let flags: Vec<String> = redis(&client, "CONFIG GET notify-keyspace-events").await;
     assert!("ExKt".chars().all(|flag| flags[1].contains(flag)), "{flags:?}");
+    scaler.until_logged("extended to").await;
     let told = scaler.log().lines().filter(|line| line.contains("extended to")).count();
     assert_eq!(told, 1, "one log line says so:\n{}", scaler.log());
 }

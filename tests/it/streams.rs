@@ -156,7 +156,7 @@ async fn a_list_where_a_stream_is_expected_is_an_error_of_that_queue_alone() {
             why.contains("`test:jobs`") && why.contains("set `kind`") && of_test.reasons[0].contains("set `kind`")
         })
         .await;
-    assert!(scaler.log().contains("set `kind`"), "{}", scaler.log());
+    scaler.until_logged("set `kind`").await;
     assert!(scaler.readyz().await.0, "one bad queue does not make the scaler unready");
 
     let _: u64 = redis(&client, "LPUSH list:jobs a b c d e f").await;

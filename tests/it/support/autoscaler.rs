@@ -3,18 +3,17 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
     net::SocketAddr,
-    path::{Path, PathBuf},
-    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex},
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use http_body_util::{BodyExt, Empty};
 use hyper::{StatusCode, body::Bytes};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 use swarm::model::{
     Source,
@@ -22,7 +21,11 @@ use swarm::model::{
 };
 use tempfile::TempDir;
 
-use super::wait::eventually;
+use super::{
+    log::Log,
+    processes::{kill, with_variable},
+    wait::eventually,
+};
 
 /// The binary under test.
 pub(crate) const SWARM: &str = env!("CARGO_BIN_EXE_swarm");
@@ -33,8 +36,6 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(40);
 const DIRECTORY: &str = "SWARM_TEST_DIR";
 /// Between two looks that must see the same for the scaler to be at rest.
 const QUIET: Duration = Duration::from_millis(300);
-/// Lines of the log that a failed wait shows.
-const LOG_SHOWN: usize = 60;
 
 /// Settings under which nothing but a signal wakes the scaler.
 pub(crate) const NO_SWEEP: &str = "[scaler]\nsweep_interval_seconds = 86400\n";
@@ -199,6 +200,12 @@ impl Autoscaler {
         .await;
     }
 
+    /// Waits until it has logged something with this text. The log comes through a pipe, a little after the fact.
+    pub(crate) async fn until_logged(&self, text: &str) {
+        let logged = eventually(DEADLINE, async || self.log.text().contains(text)).await;
+        assert!(logged, "nobody logged `{text}`:\n{}", self.log.tail());
+    }
+
     /// Everything logged so far.
     pub(crate) fn log(&self) -> String {
         self.log.text()
@@ -239,7 +246,7 @@ impl Autoscaler {
 
     /// The processes of this test that live: the scaler, its guard, its workers and all their children.
     pub(crate) fn processes(&self) -> Vec<(u32, String)> {
-        processes_in(self.directory())
+        with_variable(DIRECTORY, &self.directory().display().to_string())
     }
 
     async fn get(&self, path: &str) -> (StatusCode, String) {
@@ -277,60 +284,4 @@ pub(crate) fn swarm(directory: &Path) -> Command {
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env(DIRECTORY, directory);
     command.current_dir(directory);
     command
-}
-
-/// Signals a process; it may be gone already.
-pub(crate) fn kill(id: u32, signal: Signal) {
-    if let Some(id) = i32::try_from(id).ok().and_then(Pid::from_raw) {
-        let _ = kill_process(id, signal);
-    }
-}
-
-/// Processes that were started with this directory, by id, with their command lines. A zombie has no environment.
-fn processes_in(directory: &Path) -> Vec<(u32, String)> {
-    let variable = format!("{DIRECTORY}={}", directory.display()).into_bytes();
-    let of_test = |process: &PathBuf| {
-        let environment = fs::read(process.join("environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|one| one == variable)
-    };
-    let processes = fs::read_dir("/proc").expect("Linux has /proc").flatten().map(|entry| entry.path());
-    let found = processes.filter(of_test).filter_map(|process| {
-        let id = process.file_name()?.to_str()?.parse().ok()?;
-        let command = fs::read(process.join("cmdline")).unwrap_or_default();
-        Some((id, String::from_utf8_lossy(&command).replace('\0', " ")))
-    });
-    found.collect()
-}
-
-/// What it logs, read by a thread that ends with it.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
-
-impl Log {
-    fn capture(stderr: ChildStderr) -> Self {
-        let log = Self::default();
-        let lines = log.clone();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                lines.0.lock().expect("nobody panics while holding it").push(line);
-            }
-        });
-        log
-    }
-
-    fn text(&self) -> String {
-        self.0.lock().expect("nobody panics while holding it").join("\n")
-    }
-
-    fn tail(&self) -> String {
-        let lines = self.0.lock().expect("nobody panics while holding it");
-        lines[lines.len().saturating_sub(LOG_SHOWN)..].join("\n")
-    }
-
-    /// Where the HTTP server listens, once it has said so.
-    fn address(&self) -> Option<SocketAddr> {
-        let text = self.text();
-        let line = text.lines().find(|line| line.contains("autoscaler started"))?;
-        line.split_whitespace().find_map(|word| word.strip_prefix("http=")?.parse().ok())
-    }
 }

@@ -2,5 +2,7 @@
 
 pub(crate) mod autoscaler;
 pub(crate) mod command;
+pub(crate) mod log;
+pub(crate) mod processes;
 pub(crate) mod redis;
 pub(crate) mod wait;
