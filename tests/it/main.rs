@@ -4,4 +4,5 @@
 
 mod broker;
 mod process_backend;
+mod signals;
 mod support;

@@ -1,0 +1,315 @@
+//! The real `swarm autoscaler` as a child process: started with a TOML file, watched through its HTTP server and its
+//! log, stopped by signals. When dropped, it is killed, and nothing that it started may be left.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use http_body_util::{BodyExt, Empty};
+use hyper::{StatusCode, body::Bytes};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use swarm::model::{
+    Source,
+    snapshot::{FleetSnapshot, TypeSnapshot},
+};
+use tempfile::TempDir;
+
+use super::wait::eventually;
+
+/// The binary under test.
+pub(crate) const SWARM: &str = env!("CARGO_BIN_EXE_swarm");
+/// Far more than anything here takes, so that a loaded machine fails no test.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(40);
+/// Names the test's directory to everything that the scaler starts: workers may write there, and what is left of them is
+/// found by it.
+const DIRECTORY: &str = "SWARM_TEST_DIR";
+/// Between two looks that must see the same for the scaler to be at rest.
+const QUIET: Duration = Duration::from_millis(300);
+/// Lines of the log that a failed wait shows.
+const LOG_SHOWN: usize = 60;
+
+/// Settings under which nothing but a signal wakes the scaler.
+pub(crate) const NO_SWEEP: &str = "[scaler]\nsweep_interval_seconds = 86400\n";
+/// Settings under which the sweep stands in for everything else.
+pub(crate) const FAST_SWEEP: &str = "[scaler]\nsweep_interval_seconds = 1\n";
+/// A worker that does nothing until it is told to leave.
+pub(crate) const SLEEPER: &str = "exec sleep 1000";
+
+/// The TOML of a worker type: its `scaling` as `key = value, …`, and a shell script as its worker.
+pub(crate) fn pool(name: &str, scaling: &str, script: &str) -> String {
+    let script = Value::from(script);
+    format!("[worker_types.{name}]\nscaling = {{ {scaling} }}\nprocess = {{ command = [\"sh\", \"-c\", {script}] }}\n")
+}
+
+/// A running autoscaler.
+pub(crate) struct Autoscaler {
+    process: Child,
+    http: SocketAddr,
+    log: Log,
+    /// Lives as long as what was started: workers write there.
+    directory: Arc<TempDir>,
+}
+
+impl Autoscaler {
+    /// Starts it with these settings, to which the Redis URL and a free port are added, and waits until it says so.
+    pub(crate) async fn start(redis_url: &str, settings: &str) -> Self {
+        Self::start_with(redis_url, settings, &[]).await
+    }
+
+    /// As [`Autoscaler::start`], with more flags.
+    pub(crate) async fn start_with(redis_url: &str, settings: &str, flags: &[&str]) -> Self {
+        let directory = Arc::new(tempfile::tempdir().expect("a temporary directory can be made"));
+        Self::start_in(directory, redis_url, settings, flags).await
+    }
+
+    async fn start_in(directory: Arc<TempDir>, redis_url: &str, settings: &str, flags: &[&str]) -> Self {
+        let file = directory.path().join("swarm.toml");
+        let settings = format!("redis_url = \"{redis_url}\"\n[http]\nlisten = \"127.0.0.1:0\"\n{settings}");
+        fs::write(&file, settings).expect("the temporary directory is ours");
+        let mut process = swarm(directory.path())
+            .arg("autoscaler")
+            .arg("--config")
+            .arg(&file)
+            .args(flags)
+            .env("SWARM_LOG", "info,swarm=debug")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary was built for this test");
+        let log = Log::capture(process.stderr.take().expect("it is piped"));
+        let mut http = None;
+        let started = eventually(DEADLINE, async || {
+            http = log.address();
+            http.is_some() || !matches!(process.try_wait(), Ok(None))
+        })
+        .await;
+        let Some(http) = http.filter(|_| started) else {
+            let _ = process.kill();
+            let _ = process.wait();
+            panic!("the autoscaler does not start; its log:\n{}", log.tail());
+        };
+        Self { process, http, log, directory }
+    }
+
+    /// Waits for its end after a SIGTERM, and starts another with the same directory.
+    pub(crate) async fn restart(mut self, redis_url: &str, settings: &str) -> Self {
+        self.signal(Signal::TERM);
+        self.exit().await;
+        Self::start_in(self.directory.clone(), redis_url, settings, &[]).await
+    }
+
+    /// What it shows of itself.
+    pub(crate) async fn status(&self) -> FleetSnapshot {
+        let (code, body) = self.get("/status").await;
+        assert_eq!(code, StatusCode::OK, "{body}");
+        serde_json::from_str(&body).expect("/status is a snapshot")
+    }
+
+    /// What it shows of a worker type.
+    pub(crate) async fn of(&self, worker_type: &str) -> Arc<TypeSnapshot> {
+        let status = self.status().await;
+        let found = status.worker_types.iter().find(|one| one.worker_type.as_str() == worker_type);
+        found.expect("the worker type is configured").clone()
+    }
+
+    /// The value of a metric with these labels, as written there; 0 before its first sample.
+    pub(crate) async fn metric(&self, series: &str) -> f64 {
+        let (_, text) = self.get("/metrics").await;
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.trim().parse().expect("a sample is a number"))
+    }
+
+    /// Whether it is ready, and the reasons.
+    pub(crate) async fn readyz(&self) -> (bool, String) {
+        let (code, body) = self.get("/readyz").await;
+        (code == StatusCode::OK, body)
+    }
+
+    /// Waits for a condition; a failure shows the status and the log.
+    pub(crate) async fn until(&self, what: &str, condition: impl AsyncFnMut() -> bool) {
+        if !eventually(DEADLINE, condition).await {
+            let status = serde_json::to_string_pretty(&self.status().await).unwrap_or_default();
+            panic!("not within {DEADLINE:?}: {what}\n{status}\n{}", self.log.tail());
+        }
+    }
+
+    /// Waits until it is ready and has nothing to do: from then on only something new wakes it.
+    pub(crate) async fn until_ready(&self) {
+        self.until("it is ready", async || self.readyz().await.0).await;
+        self.until_quiet().await;
+    }
+
+    /// Waits until every worker type was looked at, and two looks apart see no evaluation between them.
+    pub(crate) async fn until_quiet(&self) {
+        let evaluations = async || {
+            let status = self.status().await;
+            status.worker_types.iter().map(|one| one.evaluations).collect::<Vec<_>>()
+        };
+        self.until("nothing is evaluated any more", async || {
+            let before = evaluations().await;
+            tokio::time::sleep(QUIET).await;
+            before.iter().all(|count| *count > 0) && before == evaluations().await
+        })
+        .await;
+    }
+
+    /// Waits until a worker type has exactly so many workers, leaving ones not counted.
+    pub(crate) async fn until_workers(&self, worker_type: &str, count: u32) {
+        self.until(&format!("{count} workers of {worker_type}"), async || {
+            self.of(worker_type).await.pool.known().is_some_and(|pool| pool.current() == count)
+        })
+        .await;
+    }
+
+    /// Waits until a worker type was evaluated so many times more.
+    pub(crate) async fn until_evaluated(&self, worker_type: &str, times: u64) {
+        let before = self.of(worker_type).await.evaluations;
+        self.until("more evaluations", async || self.of(worker_type).await.evaluations >= before + times).await;
+    }
+
+    /// Waits until a signal source is in a state: `up`, `off`, `down`.
+    pub(crate) async fn until_source(&self, source: Source, state: &str) {
+        self.until(&format!("{source:?} is {state}"), async || {
+            let status = self.status().await;
+            status.sources.iter().any(|one| one.source == source && serde_json::json!(one.state) == state)
+        })
+        .await;
+    }
+
+    /// Everything logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.text()
+    }
+
+    /// Where workers may write: `$SWARM_TEST_DIR`.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The lines of a file that workers wrote in their directory; none before the first.
+    pub(crate) fn lines(&self, file: &str) -> Vec<String> {
+        let text = fs::read_to_string(self.directory().join(file)).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(self.process.id(), signal);
+    }
+
+    /// Waits until it has ended.
+    pub(crate) async fn exit(&mut self) -> ExitStatus {
+        let mut status = None;
+        let ended = eventually(DEADLINE, async || {
+            status = self.process.try_wait().expect("it is our child");
+            status.is_some()
+        })
+        .await;
+        assert!(ended, "it does not end; its log:\n{}", self.log.tail());
+        status.expect("it has ended")
+    }
+
+    /// The processes of this test that live: the scaler, its guard, its workers and all their children.
+    pub(crate) fn processes(&self) -> Vec<(u32, String)> {
+        processes_in(self.directory())
+    }
+
+    async fn get(&self, path: &str) -> (StatusCode, String) {
+        let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+        let uri = format!("http://{}{path}", self.http).parse().expect("an address and a path make a URI");
+        let answer = async {
+            let response = client.get(uri).await.expect("the autoscaler answers");
+            let code = response.status();
+            let body = response.into_body().collect().await.expect("the answer is whole").to_bytes();
+            (code, String::from_utf8(body.into()).expect("the answer is text"))
+        };
+        tokio::time::timeout(DEADLINE, answer).await.expect("the autoscaler answers in time")
+    }
+}
+
+impl Drop for Autoscaler {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let deadline = Instant::now() + DEADLINE;
+        while !self.processes().is_empty() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let left = self.processes();
+        left.iter().for_each(|(id, _)| kill(*id, Signal::KILL));
+        assert!(left.is_empty() || std::thread::panicking(), "left behind: {left:?}");
+    }
+}
+
+/// `swarm` with nothing of this machine's environment that could change what it does.
+pub(crate) fn swarm(directory: &Path) -> Command {
+    let mut command = Command::new(SWARM);
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env(DIRECTORY, directory);
+    command.current_dir(directory);
+    command
+}
+
+/// Signals a process; it may be gone already.
+pub(crate) fn kill(id: u32, signal: Signal) {
+    if let Some(id) = i32::try_from(id).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(id, signal);
+    }
+}
+
+/// Processes that were started with this directory, by id, with their command lines. A zombie has no environment.
+fn processes_in(directory: &Path) -> Vec<(u32, String)> {
+    let marker = format!("{DIRECTORY}={}", directory.display()).into_bytes();
+    let marked = |process: &PathBuf| {
+        let environment = fs::read(process.join("environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable == marker)
+    };
+    let processes = fs::read_dir("/proc").expect("Linux has /proc").flatten().map(|entry| entry.path());
+    let found = processes.filter(marked).filter_map(|process| {
+        let id = process.file_name()?.to_str()?.parse().ok()?;
+        let command = fs::read(process.join("cmdline")).unwrap_or_default();
+        Some((id, String::from_utf8_lossy(&command).replace('\0', " ")))
+    });
+    found.collect()
+}
+
+/// What it logs, read by a thread that ends with it.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    fn capture(stderr: ChildStderr) -> Self {
+        let log = Self::default();
+        let lines = log.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                lines.0.lock().expect("nobody panics while holding it").push(line);
+            }
+        });
+        log
+    }
+
+    fn text(&self) -> String {
+        self.0.lock().expect("nobody panics while holding it").join("\n")
+    }
+
+    fn tail(&self) -> String {
+        let lines = self.0.lock().expect("nobody panics while holding it");
+        lines[lines.len().saturating_sub(LOG_SHOWN)..].join("\n")
+    }
+
+    /// Where the HTTP server listens, once it has said so.
+    fn address(&self) -> Option<SocketAddr> {
+        let text = self.text();
+        let line = text.lines().find(|line| line.contains("autoscaler started"))?;
+        line.split_whitespace().find_map(|word| word.strip_prefix("http=")?.parse().ok())
+    }
+}

@@ -1,0 +1,52 @@
+//! Redis commands written as one would type them into `redis-cli`, sent by `fred`, and the jobs and records that tests
+//! put and read.
+
+use std::collections::HashMap;
+
+use fred::{
+    prelude::{Client, ClientLike, FromValue},
+    types::{ClusterHash, CustomCommand},
+};
+
+/// Sends a command whose words are parted by blanks.
+///
+/// # Panics
+/// If the server refuses it.
+pub(crate) async fn redis<R: FromValue>(client: &Client, command: &str) -> R {
+    let mut words = command.split_whitespace();
+    let name = words.next().expect("a command has a name").to_owned();
+    let arguments: Vec<String> = words.map(str::to_owned).collect();
+    let custom = CustomCommand::new(name, ClusterHash::FirstKey, false);
+    client.custom(custom, arguments).await.unwrap_or_else(|error| panic!("{command}: {error}"))
+}
+
+/// Adds jobs to a stream, in one round trip, and tells nobody.
+pub(crate) async fn add_jobs(client: &Client, stream: &str, count: usize) -> Vec<String> {
+    let pipeline = client.pipeline();
+    for number in 0..count {
+        let job = format!(r#"{{"id":"{stream}-{number}","type":"test.echo","args":[{number}],"kwargs":{{}}}}"#);
+        let add = CustomCommand::new_static("XADD", ClusterHash::FirstKey, false);
+        let () = pipeline.custom(add, vec![stream, "*", "json", &job]).await.expect("a pipeline only notes it");
+    }
+    pipeline.all().await.expect("the server takes jobs")
+}
+
+/// Delivers every waiting job of a group to a consumer and acknowledges it.
+pub(crate) async fn work_off(client: &Client, stream: &str, group: &str) {
+    let read = format!("XREADGROUP GROUP {group} by-hand COUNT 100000 STREAMS {stream} >");
+    let _: fred::types::Value = redis(client, &read).await;
+    let pending: Vec<(String, String, u64, u64)> =
+        redis(client, &format!("XPENDING {stream} {group} - + 100000")).await;
+    let ids: Vec<String> = pending.into_iter().map(|(id, ..)| id).collect();
+    let _: u64 = redis(client, &format!("XACK {stream} {group} {}", ids.join(" "))).await;
+}
+
+/// One entry of `scaling:events`.
+pub(crate) type ScalingRecord = HashMap<String, String>;
+
+/// The records of a worker type, oldest first.
+pub(crate) async fn records(client: &Client, worker_type: &str) -> Vec<ScalingRecord> {
+    let entries: Vec<(String, ScalingRecord)> = redis(client, "XRANGE scaling:events - +").await;
+    let all = entries.into_iter().map(|(_, record)| record);
+    all.filter(|record| record["worker_type"] == worker_type).collect()
+}
