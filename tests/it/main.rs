@@ -4,5 +4,6 @@
 
 mod broker;
 mod process_backend;
+mod servers;
 mod signals;
 mod support;
