@@ -11,7 +11,7 @@ LOCKED  := --locked
 ARGS    ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help packages demo build test check deny doc fmt bench clean
+.PHONY: help packages servers demo build test check deny doc fmt bench clean
 # Each step needs the whole machine, and they share one build directory.
 .NOTPARALLEL:
 
@@ -27,6 +27,9 @@ help: ## Show this list
 packages: ## Install what is missing (redis-server), with apt, dnf or brew
 	@.ci/install-packages
 
+servers: packages ## Fetch more servers for the tests: Valkey 8, Redis 6.2 (unpacked into target/)
+	@.ci/install-test-servers
+
 demo: packages ## Build, then show the autoscaler at work in this terminal
 	$(CARGO) run $(LOCKED) --profile $(PROFILE) -- demo $(ARGS)
 
@@ -35,7 +38,7 @@ build: ## Build the optimized program: target/release/swarm
 
 # The tests come last, so the last lines are the test runner's. `--lib --bins --tests` leaves out the benches, which
 # `--all-targets` would run; `check` has compiled those.
-test: packages check doc deny ## Run every check: format, lints, docs, licences, all tests
+test: servers check doc deny ## Run every check: format, lints, docs, licences, all tests
 	$(CARGO) test $(LOCKED) --doc
 	$(CARGO) test $(LOCKED) --no-fail-fast --lib --bins --tests
 

@@ -147,12 +147,27 @@ impl Consumer {
         if entries.is_empty() {
             return Ok(Vec::new());
         }
-        let mut command = redis::cmd("XCLAIM");
-        command.arg(&self.stream).arg(&self.group).arg(&self.name).arg(min_idle.as_millis().to_string()).arg(entries);
-        let reply: Value = command
-            .query_async(connection)
-            .await
-            .map_err(|cause| BrokerError::new(format!("claim jobs of `{}`", self.stream), cause))?;
-        Ok(deliveries(reply))
+        let failed = |cause| BrokerError::new(format!("claim jobs of `{}`", self.stream), cause);
+        // One command for each, as only then a reply without a job tells which entry it is about.
+        let mut claims = redis::pipe();
+        for entry in entries {
+            let claim = claims.cmd("XCLAIM").arg(&self.stream).arg(&self.group).arg(&self.name);
+            claim.arg(min_idle.as_millis().to_string()).arg(entry);
+        }
+        let replies: Vec<Value> = claims.query_async(connection).await.map_err(failed)?;
+        let deleted: Vec<&String> =
+            entries.iter().zip(&replies).filter(|(_, reply)| is_deleted(reply)).map(|(entry, _)| entry).collect();
+        if !deleted.is_empty() {
+            let mut forget = redis::cmd("XACK");
+            forget.arg(&self.stream).arg(&self.group).arg(deleted);
+            forget.exec_async(connection).await.map_err(failed)?;
+        }
+        Ok(replies.into_iter().flat_map(deliveries).collect())
     }
+}
+
+/// Whether the claimed entry is no longer in the stream. Redis 7 then drops it from what is pending and answers nothing;
+/// before, it stays pending on whoever claimed it, and the answer is nil in the place of the entry.
+fn is_deleted(claimed: &Value) -> bool {
+    matches!(claimed, Value::Array(entries) if entries.first() == Some(&Value::Nil))
 }

@@ -9,6 +9,7 @@ mod lifecycle;
 mod outages;
 mod process_backend;
 mod scale_in;
+mod servers;
 mod signals;
 mod streams;
 mod support;

@@ -2,6 +2,7 @@
 
 use std::{
     net::TcpListener,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -12,11 +13,14 @@ use tempfile::TempDir;
 
 /// How long a server may take to answer for the first time.
 const START: Duration = Duration::from_secs(10);
+/// The machine's own server, looked up in PATH.
+pub(crate) const INSTALLED: &str = "redis-server";
 
 /// A running server with nothing in it, and nothing kept on disk.
 pub(crate) struct RedisServer {
     process: Child,
     port: u16,
+    binary: PathBuf,
     extra: Vec<String>,
     directory: TempDir,
 }
@@ -29,17 +33,22 @@ impl RedisServer {
 
     /// As [`RedisServer::start`], with more command-line options (`["--maxmemory", "10mb"]`).
     pub(crate) fn start_with(extra: &[&str]) -> Self {
+        Self::start_binary(Path::new(INSTALLED), extra)
+    }
+
+    /// As [`RedisServer::start_with`], with this binary, be it Redis or what speaks like it.
+    pub(crate) fn start_binary(binary: &Path, extra: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let extra: Vec<String> = extra.iter().map(|&option| option.to_owned()).collect();
         // Another process may take the free port between our look and the server's start: then take another one.
         for _ in 0..5 {
             let port = free_port();
-            let mut process = spawn(port, &extra, &directory);
+            let mut process = spawn(binary, port, &extra, &directory);
             if answers(&mut process, port) {
-                return Self { process, port, extra, directory };
+                return Self { process, port, binary: binary.to_owned(), extra, directory };
             }
         }
-        panic!("redis-server does not start: is it installed, and are the options {extra:?} right?");
+        panic!("{} does not start: is it installed, and are the options {extra:?} right?", binary.display());
     }
 
     /// The port on 127.0.0.1.
@@ -76,7 +85,7 @@ impl RedisServer {
     /// Kills the server if it runs and starts it again on the same port, empty.
     pub(crate) fn restart(&mut self) {
         self.kill();
-        self.process = spawn(self.port, &self.extra, &self.directory);
+        self.process = spawn(&self.binary, self.port, &self.extra, &self.directory);
         assert!(answers(&mut self.process, self.port), "redis-server does not come back on port {}", self.port);
     }
 
@@ -106,14 +115,14 @@ impl Drop for RedisServer {
     }
 }
 
-fn spawn(port: u16, extra: &[String], directory: &TempDir) -> Child {
-    Command::new("redis-server")
+fn spawn(binary: &Path, port: u16, extra: &[String], directory: &TempDir) -> Child {
+    Command::new(binary)
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
         .args(extra)
         .current_dir(directory.path())
         .stdout(Stdio::null())
         .spawn()
-        .expect("redis-server is installed")
+        .unwrap_or_else(|error| panic!("{} can't be started: {error}", binary.display()))
 }
 
 /// Waits until the server answers; `false` if it ends or takes too long.
