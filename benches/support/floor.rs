@@ -5,7 +5,10 @@ use anyhow::Context;
 use redis::{AsyncConnectionConfig, Client, Pipeline, ProtocolVersion, PushInfo, PushKind, aio::MultiplexedConnection};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::{protocol::nanos, rounds::Signal};
+use crate::{
+    protocol::nanos,
+    rounds::{FLOOR_CHANNEL, Signal},
+};
 
 /// What one floor round took, in two parts.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +73,7 @@ impl Subscriber {
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
         match signal {
             Signal::Keyspace => connection.subscribe(format!("__keyspace@0__:{queue}")).await?,
-            Signal::Channel => connection.subscribe(signal.floor_channel()).await?,
+            Signal::Channel => connection.subscribe(FLOOR_CHANNEL).await?,
             Signal::Tracking => {
                 redis::cmd("CLIENT").arg("TRACKING").arg("ON").arg("OPTIN").exec_async(&mut connection).await?;
             }

@@ -40,12 +40,10 @@ impl Signal {
             Self::Channel => "channel",
         }
     }
-
-    /// The channel that the floor's jobs are published on: not the product's, so that neither hears the other's.
-    pub(crate) fn floor_channel(&self) -> &'static str {
-        "floor:published"
-    }
 }
+
+/// The channel that the floor's jobs are published on: not the product's, so that neither hears the other's.
+pub(crate) const FLOOR_CHANNEL: &str = "floor:published";
 
 /// Microseconds from just before a job is sent.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +68,7 @@ impl Rounds<'_> {
     /// One round of each. `index` is the worker type that gets a job.
     pub(crate) async fn round(&mut self, index: usize) -> anyhow::Result<Round> {
         tokio::time::sleep(PAUSE).await;
-        let sent = self.send(FLOOR_QUEUE, self.signal.floor_channel()).await?;
+        let sent = self.send(FLOOR_QUEUE, FLOOR_CHANNEL).await?;
         let Heard { at, probe } = self.floor.next().await?;
         let floor = at.saturating_sub(sent) + probe;
         self.work_off(FLOOR_QUEUE, FLOOR_QUEUE).await?;

@@ -22,15 +22,15 @@ const PROGRESS: usize = 50_000;
 /// Result keys waited for in one command; the others' results keep until it is their turn.
 const KEYS_AT_ONCE: usize = 100;
 
-/// Put a job on the stream of its worker type.
+/// Put a job on the stream of its worker type
 ///
-/// The part of JOB_TYPE before the dot is the worker type, which decides the stream; types that are not configured go to
-/// `jobs` (or what JOB_STREAM names). An ARG that is JSON is taken as JSON, anything else as a string.
-///
-///     swarm publish browser.echo hello 42 '{"deep": true}' --wait
-///     swarm publish browser.sleep 2 --count 1000
+/// The part of JOB_TYPE before the dot is the worker type, which decides the stream; types that are not configured go
+/// to `jobs` (or what JOB_STREAM names). An ARG that is JSON is taken as JSON, anything else as a string.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = "\
+Examples:
+  swarm publish browser.echo hello 42 '{\"deep\": true}' --wait
+  swarm publish browser.sleep 2 --count 1000")]
 pub struct PublishArgs {
     /// Worker type and method, for example `browser.echo`.
     #[arg(value_name = "JOB_TYPE")]
