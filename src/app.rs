@@ -19,12 +19,15 @@ use crate::{
         OnChange, ScalingBackend,
         process::{ProcessBackend, ProcessSpec, Surroundings},
     },
-    config::{OnShutdown, Orchestrator, QueueKind, Settings},
+    config::{OnShutdown, Orchestrator, QueueKind, ScalerSettings, Settings, WorkerTypeSettings},
     connection::RedisTarget,
     http::{HttpServer, HttpState},
-    model::{Clock, Source, WorkerType, snapshot::StatusSource},
+    model::{
+        Clock, Source, WorkerType,
+        snapshot::{Change, StatusSource, TypeSnapshot},
+    },
     probe::{Prober, QueueSpec},
-    scaler::{Actor, ActorContext, Expected, Fleet, FleetInfo, Recorder, load_changes, run_actor},
+    scaler::{Actor, ActorContext, Expected, Fleet, FleetInfo, Recorder, Shared, load_changes, run_actor},
     signal::{Directory, Listener, ListenerSettings, SourceBoard, SweepMonitor, Watched, run_sweep},
     telemetry::{MetricsHandle, SignalsReceived},
 };
@@ -138,10 +141,7 @@ impl Autoscaler {
 
         let stop = StopOrder::default();
         let sweep = Arc::new(SweepMonitor::default());
-        let context = ActorContext {
-            index: 0,
-            worker_type: WorkerType::new(""),
-            expected: Expected { start_grace: Duration::ZERO, heartbeats: true },
+        let shared = Arc::new(Shared {
             patience: settings.scaler.redis_timeout(),
             directory: directory.clone(),
             listener: listener_handle,
@@ -150,31 +150,9 @@ impl Autoscaler {
             recorder: recorder_handle,
             clock,
             sweep: sweep.clone(),
-        };
+        });
         let remembered = remembered_changes(&target, &types).await;
-        let mut actors = JoinSet::new();
-        let mut snapshots = Vec::with_capacity(types.len());
-        for (index, ((worker_type, type_settings), last_change)) in (0_u32..).zip(types.iter().zip(remembered)) {
-            let scaling = Arc::new(type_settings.scaling.clone());
-            let context = ActorContext {
-                index,
-                worker_type: worker_type.clone(),
-                expected: Expected { start_grace: scaling.start_grace(), heartbeats: type_settings.worker.heartbeats },
-                ..context.clone()
-            };
-            let actor = Actor::new(
-                worker_type.clone(),
-                &directory.watched()[index as usize].queue,
-                scaling,
-                settings.scaler.debounce(),
-                settings.scaler.dry_run,
-                last_change,
-                clock.now(),
-            );
-            let (sender, receiver) = watch::channel(actor.snapshot().clone());
-            snapshots.push(receiver);
-            actors.spawn(run_actor(context, actor, sender, stop.actors.clone()));
-        }
+        let (actors, snapshots) = spawn_actors(&types, remembered, &shared, &settings.scaler, &stop.actors);
         let info = FleetInfo {
             instance,
             orchestrator: settings.orchestrator.as_str(),
@@ -192,12 +170,7 @@ impl Autoscaler {
         let http_addr = http.as_ref().map(HttpServer::local_addr);
         if let Some(server) = http {
             let state = HttpState { status: fleet.clone(), metrics };
-            let cancelled = stop.http.clone();
-            spawn(&mut essential, "http", async move {
-                if let Err(error) = server.serve(state, cancelled).await {
-                    tracing::error!("http server: {error}");
-                }
-            });
+            spawn(&mut essential, "http", serve(server, state, stop.http.clone()));
         }
         let mut recording = JoinSet::new();
         recording.spawn(recorder.run(stop.recorder.clone()));
@@ -258,10 +231,50 @@ fn spawn(tasks: &mut JoinSet<&'static str>, name: &'static str, task: impl Futur
     });
 }
 
-type TypeEntry<'a> = (WorkerType, &'a crate::config::WorkerTypeSettings);
+async fn serve(server: HttpServer, state: HttpState, cancelled: CancellationToken) {
+    if let Err(error) = server.serve(state, cancelled).await {
+        tracing::error!("http server: {error}");
+    }
+}
+
+/// One actor for each worker type, in the order of the directory, with what it shows.
+fn spawn_actors(
+    types: &[TypeEntry<'_>],
+    remembered: Vec<Option<Change>>,
+    shared: &Arc<Shared>,
+    scaler: &ScalerSettings,
+    stop: &CancellationToken,
+) -> (JoinSet<()>, Vec<watch::Receiver<Arc<TypeSnapshot>>>) {
+    let mut actors = JoinSet::new();
+    let mut snapshots = Vec::with_capacity(types.len());
+    for (index, ((worker_type, settings), last_change)) in (0_u32..).zip(types.iter().zip(remembered)) {
+        let scaling = Arc::new(settings.scaling.clone());
+        let context = ActorContext {
+            index,
+            worker_type: worker_type.clone(),
+            expected: Expected { start_grace: scaling.start_grace(), heartbeats: settings.worker.heartbeats },
+            shared: shared.clone(),
+        };
+        let actor = Actor::new(
+            worker_type.clone(),
+            &shared.directory.watched()[index as usize].queue,
+            scaling,
+            scaler.debounce(),
+            scaler.dry_run,
+            last_change,
+            shared.clock.now(),
+        );
+        let (sender, receiver) = watch::channel(actor.snapshot().clone());
+        snapshots.push(receiver);
+        actors.spawn(run_actor(context, actor, sender, stop.clone()));
+    }
+    (actors, snapshots)
+}
+
+type TypeEntry<'a> = (WorkerType, &'a WorkerTypeSettings);
 
 /// The worker types that are not turned off.
-fn enabled(settings: &Settings) -> impl Iterator<Item = (&str, &crate::config::WorkerTypeSettings)> {
+fn enabled(settings: &Settings) -> impl Iterator<Item = (&str, &WorkerTypeSettings)> {
     settings.worker_types.iter().filter(|(_, entry)| entry.enabled).map(|(name, entry)| (name.as_str(), entry))
 }
 
@@ -311,10 +324,7 @@ async fn bind_http(settings: &Settings) -> anyhow::Result<Option<HttpServer>> {
 }
 
 /// Without Redis nothing is remembered: then the start itself counts as the last change, which lowers nothing.
-async fn remembered_changes(
-    target: &RedisTarget,
-    types: &[TypeEntry<'_>],
-) -> Vec<Option<crate::model::snapshot::Change>> {
+async fn remembered_changes(target: &RedisTarget, types: &[TypeEntry<'_>]) -> Vec<Option<Change>> {
     let names: Vec<_> = types.iter().map(|(worker_type, _)| worker_type.clone()).collect();
     match load_changes(target, &names).await {
         Ok(changes) => changes,

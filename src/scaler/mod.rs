@@ -13,4 +13,4 @@ pub use fleet::{Fleet, FleetInfo};
 pub use history::{EventTail, HistoryError, Recent, ScalingEvent, recent_events};
 pub use recorder::{LoadError, Recorder, RecorderHandle, load_changes};
 pub use roster::{Census, Expected, Roster};
-pub use task::{ActorContext, run_actor};
+pub use task::{ActorContext, Shared, run_actor};

@@ -25,8 +25,7 @@ use crate::{
     },
 };
 
-/// What an actor's shell works with.
-#[derive(Clone)]
+/// What the shell of one actor works with.
 pub struct ActorContext {
     /// Its index in the directory.
     pub index: u32,
@@ -34,6 +33,12 @@ pub struct ActorContext {
     pub worker_type: WorkerType,
     /// What its workers are expected to do.
     pub expected: Expected,
+    /// What it shares with the others.
+    pub shared: Arc<Shared>,
+}
+
+/// What the shells of all actors work with.
+pub struct Shared {
     /// How long to wait for a muted subscription before probing all the same.
     pub patience: Duration,
     /// Where its signals come in.
@@ -123,12 +128,12 @@ struct Applied {
 
 impl Shell {
     async fn run(&mut self, cancel: &CancellationToken) {
-        let directory = self.context.directory.clone();
+        let directory = self.context.shared.directory.clone();
         let mailbox = directory.mailbox(self.context.index);
         let mut under_way: Option<BoxFuture<'static, Outcome>> = None;
         let mut finished: Option<Outcome> = None;
         loop {
-            let wake = self.actor.next_wake().map(|at| self.context.clock.instant_of(at));
+            let wake = self.actor.next_wake().map(|at| self.context.shared.clock.instant_of(at));
             let input = tokio::select! {
                 biased;
                 () = cancel.cancelled() => break,
@@ -159,13 +164,13 @@ impl Shell {
         let is_evaluation = matches!(input, Input::Observed(_));
         let signals = self.actor.evaluated_signals();
         let mut applied = Applied { effect: None, evaluated: None };
-        for effect in self.actor.apply(input, self.context.clock.now(), Instant::now()) {
+        for effect in self.actor.apply(input, self.context.shared.clock.now(), Instant::now()) {
             match effect {
                 Effect::Observe => applied.effect = Some(observe(self.context.clone()).boxed()),
                 Effect::Scale(request, signals) => {
-                    applied.effect = Some(scale(self.context.backend.clone(), request, signals).boxed());
+                    applied.effect = Some(scale(self.context.shared.backend.clone(), request, signals).boxed());
                 }
-                Effect::Record(record) => self.context.recorder.record(*record),
+                Effect::Record(record) => self.context.shared.recorder.record(*record),
             }
         }
         if let (true, Some(signals)) = (is_evaluation, signals) {
@@ -197,7 +202,7 @@ impl Shell {
         let told_by_sweep_alone = signals.sources().all(|source| source == Source::Sweep);
         if signals.contains(Source::Sweep) {
             let drift = told_by_sweep_alone && self.actor.snapshot().action == Action::ScaleUp;
-            self.context.sweep.answered(drift);
+            self.context.shared.sweep.answered(drift);
         }
         if signals.contains(Source::Recheck) {
             SignalsReceived { source: Source::Recheck, count: 1 }.emit();
@@ -246,7 +251,7 @@ impl Shell {
 
     /// Takes stock.
     fn observed(&mut self, pool: Result<Pool, BackendError>, answer: Answer) -> Input {
-        let now = self.context.clock.now();
+        let now = self.context.shared.clock.now();
         let census = pool
             .map(|pool| self.roster.take_stock(pool, &answer.heartbeats, &answer.consumers, self.context.expected, now))
             .map_err(|error| error.message);
@@ -280,14 +285,14 @@ impl Shell {
 
 /// One look at the pool and the queue. The subscription comes first, the probe second.
 async fn observe(context: Arc<ActorContext>) -> Outcome {
-    context.listener.unmute(context.index, context.patience).await;
-    let pool = called(&context.backend, BackendCall::Observe, &context.worker_type, || {
-        context.backend.observe(&context.worker_type)
+    context.shared.listener.unmute(context.index, context.shared.patience).await;
+    let pool = called(&context.shared.backend, BackendCall::Observe, &context.worker_type, || {
+        context.shared.backend.observe(&context.worker_type)
     })
     .await;
     let instances = pool.as_ref().map_or(&[][..], |pool| pool.instances.as_slice());
     let heartbeats = instances.iter().map(|instance| keys::heartbeat(&context.worker_type, &instance.id)).collect();
-    let answer = context.prober.ask(Request { index: context.index, heartbeats }).await;
+    let answer = context.shared.prober.ask(Request { index: context.index, heartbeats }).await;
     Outcome::Observed { pool, answer }
 }
 

@@ -92,14 +92,16 @@ impl Rig {
             index: 0,
             worker_type: worker_type.clone(),
             expected: Expected { start_grace: settings.start_grace(), heartbeats: true },
-            patience: Duration::from_secs(1),
-            directory: directory.clone(),
-            listener,
-            prober,
-            backend: workers.clone(),
-            recorder,
-            clock,
-            sweep: Arc::new(SweepMonitor::default()),
+            shared: Arc::new(Shared {
+                patience: Duration::from_secs(1),
+                directory: directory.clone(),
+                listener,
+                prober,
+                backend: workers.clone(),
+                recorder,
+                clock,
+                sweep: Arc::new(SweepMonitor::default()),
+            }),
         };
         let debounce = Duration::from_millis(50);
         let actor = Actor::new(worker_type, "browser:jobs", Arc::new(settings), debounce, false, None, clock.now());
