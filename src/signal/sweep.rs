@@ -13,7 +13,15 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::Directory;
-use crate::{model::Source, telemetry::SweepFinished};
+use crate::{
+    model::Source,
+    telemetry::{SignalsReceived, SweepFinished},
+};
+
+/// Worker types posted to at once, and the pause before the next ones: a job that comes in the middle of a sweep waits behind
+/// the probes of one slice, not of ten thousand queues. The pause is about what a slice takes.
+const SLICE: usize = 64;
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Knows when all worker types have answered a sweep.
 #[derive(Debug, Default)]
@@ -58,6 +66,49 @@ pub async fn run_sweep(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while cancel.run_until_cancelled(ticks.tick()).await.is_some() {
         monitor.begin(directory.watched().len());
-        directory.post_all(Source::Sweep);
+        if cancel.run_until_cancelled(post_in_slices(&directory)).await.is_none() {
+            return;
+        }
+    }
+}
+
+async fn post_in_slices(directory: &Directory) {
+    let indices: Vec<u32> = (0_u32..).take(directory.watched().len()).collect();
+    for (number, slice) in indices.chunks(SLICE).enumerate() {
+        if number > 0 {
+            tokio::time::sleep(PAUSE).await;
+        }
+        for index in slice {
+            directory.post(*index, Source::Sweep);
+        }
+        SignalsReceived { source: Source::Sweep, count: slice.len() as u64 }.emit();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model::WorkerType, signal::Watched};
+
+    #[tokio::test(start_paused = true)]
+    async fn every_worker_type_is_posted_to_once_per_interval() {
+        let watched = |number: usize| Watched {
+            worker_type: WorkerType::new(format!("t{number}")),
+            queue: format!("t{number}:jobs").into(),
+            list: false,
+        };
+        let directory = Arc::new(Directory::new((0..200).map(watched).collect()));
+        let cancel = CancellationToken::new();
+        let sweep = run_sweep(directory.clone(), Arc::default(), Duration::from_secs(30), cancel.clone());
+        let task = tokio::spawn(sweep);
+        let taken = || (0..200).filter(|index| directory.mailbox(*index).take().is_some()).count();
+        tokio::time::sleep(Duration::from_secs(29)).await;
+        assert_eq!(taken(), 0, "the first sweep comes after one interval");
+        for _ in 0..2 {
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            assert_eq!(taken(), 200);
+        }
+        cancel.cancel();
+        task.await.expect("ends when cancelled");
     }
 }
