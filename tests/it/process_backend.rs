@@ -25,6 +25,8 @@ use swarm::{
 use tempfile::TempDir;
 use tokio::sync::watch;
 
+use crate::support::processes;
+
 const SWARM: &str = env!("CARGO_BIN_EXE_swarm");
 /// Far more than anything here takes, so that a loaded machine fails no test.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -134,9 +136,7 @@ async fn noted(file: &Path) -> String {
 
 /// Whether a process runs. A zombie whose new parent is slow to reap it does not.
 fn alive(pid: i32) -> bool {
-    let output = Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output().unwrap();
-    let state = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    !state.is_empty() && !state.starts_with('Z')
+    processes::state_and_parent(pid).is_some_and(|(state, _)| state != 'Z')
 }
 
 async fn dead(pid: i32) {
@@ -149,14 +149,9 @@ fn kill(pid: i32, signal: Signal) {
 
 /// The guard of a backend in this test process, found by its parent and command line.
 fn guards_of(parent: u32) -> HashSet<i32> {
-    let output = Command::new("ps").args(["-A", "-o", "pid=,ppid=,stat=,args="]).output().unwrap();
-    let guard = |line: &str| {
-        let mut words = line.split_whitespace();
-        let pid = words.next()?.parse().ok()?;
-        let ours = words.next()? == parent.to_string() && !words.next()?.starts_with('Z');
-        (ours && words.next()? == SWARM && words.next()? == "process-guard").then_some(pid)
-    };
-    String::from_utf8_lossy(&output.stdout).lines().filter_map(guard).collect()
+    let ours = |pid: &i32| processes::state_and_parent(*pid).is_some_and(|(state, of)| state != 'Z' && of == parent);
+    let guard = |pid: &i32| processes::command_line(*pid).starts_with(&[SWARM.to_owned(), "process-guard".to_owned()]);
+    processes::all().into_iter().filter(ours).filter(guard).collect()
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! Processes of this machine, found by a variable of their environment, which all that they start inherits.
+//! Processes of this machine, as /proc shows them: by id, or by a variable of their environment, which all that they start
+//! inherits.
 
 use std::fs;
 
@@ -19,13 +20,31 @@ pub(crate) fn variable_of(process: u32, name: &str) -> String {
     value.unwrap_or_default()
 }
 
+/// The ids of all processes.
+pub(crate) fn all() -> Vec<i32> {
+    let entries = fs::read_dir("/proc").expect("Linux has /proc").flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// The state (`Z` for a zombie) and the parent of a process; `None` if there is no such process.
+pub(crate) fn state_and_parent(process: i32) -> Option<(char, u32)> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name in front may hold anything, closing parentheses too.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace();
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+}
+
+/// The words that a process was started with.
+pub(crate) fn command_line(process: i32) -> Vec<String> {
+    let words = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+    let words = words.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
+    words.filter(|word| !word.is_empty()).collect()
+}
+
 /// The processes that were started with this variable, by id, with their command lines.
 pub(crate) fn with_variable(name: &str, value: &str) -> Vec<(u32, String)> {
-    let entries = fs::read_dir("/proc").expect("Linux has /proc").flatten();
-    let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let found = ids.filter(|id| variable_of(*id, name) == value).map(|id| {
-        let command = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
-        (id, String::from_utf8_lossy(&command).replace('\0', " "))
-    });
-    found.collect()
+    let ids = all().into_iter().filter_map(|id| u32::try_from(id).ok());
+    let found = ids.filter(|id| variable_of(*id, name) == value);
+    found.map(|id| (id, command_line(id.cast_signed()).join(" "))).collect()
 }
