@@ -20,7 +20,7 @@ use crate::{
 
 /// Worker types posted to at once, and the pause before the next ones: a job that comes in the middle of a sweep waits behind
 /// the probes of one slice, not of ten thousand queues. The pause is about what a slice takes.
-const SLICE: usize = 64;
+const SLICE: usize = 128;
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Knows when all worker types have answered a sweep.
