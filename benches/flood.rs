@@ -71,17 +71,15 @@ struct Options {
 }
 
 fn main() -> anyhow::Result<()> {
-    if let Some(setup) = scaler_process::requested() {
-        return scaler_process::run(&setup);
-    }
-    let mut options = Options::parse();
-    if !options.bench {
-        return Ok(()); // A test run: that it compiles is all there is to see.
-    }
-    if options.quick {
-        (options.jobs, options.floods) = (200_000, 1);
-    }
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(bench(&options))
+    scaler_process::or_bench(
+        |options: &Options| options.bench,
+        async |mut options| {
+            if options.quick {
+                (options.jobs, options.floods) = (200_000, 1);
+            }
+            bench(&options).await
+        },
+    )
 }
 
 /// What one flood with a scaler showed.

@@ -53,14 +53,7 @@ struct Options {
 }
 
 fn main() -> anyhow::Result<()> {
-    if let Some(setup) = scaler_process::requested() {
-        return scaler_process::run(&setup);
-    }
-    let options = Options::parse();
-    if !options.bench {
-        return Ok(()); // A test run: that it compiles is all there is to see.
-    }
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(bench(&options))
+    scaler_process::or_bench(|options: &Options| options.bench, async |options| bench(&options).await)
 }
 
 async fn bench(options: &Options) -> anyhow::Result<()> {

@@ -33,14 +33,29 @@ const REST: Duration = Duration::from_millis(2);
 /// How often to look whether it rests.
 const LOOK: Duration = Duration::from_micros(500);
 
+/// What every benchmark's `main` does: this process is the scaler of another one, or a mere test run, or the benchmark.
+pub(crate) fn or_bench<Options: clap::Parser>(
+    is_bench: impl FnOnce(&Options) -> bool,
+    bench: impl AsyncFnOnce(Options) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    if let Some(setup) = requested() {
+        return run(&setup);
+    }
+    let options = Options::parse();
+    if !is_bench(&options) {
+        return Ok(()); // A test run: that it compiles is all there is to see.
+    }
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(bench(options))
+}
+
 /// What follows the hidden argument, if this process is to be the scaler.
-pub(crate) fn requested() -> Option<String> {
+fn requested() -> Option<String> {
     let mut arguments = std::env::args().skip_while(|argument| argument != SCALER_ARGUMENT);
     arguments.nth(1)
 }
 
 /// Runs until stdin ends.
-pub(crate) fn run(setup: &str) -> anyhow::Result<()> {
+fn run(setup: &str) -> anyhow::Result<()> {
     let setup: Setup = serde_json::from_str(setup).context("the scaler's set-up")?;
     init_logging(LogFormat::Text, "info")?;
     let metrics = install_metrics()?;

@@ -38,13 +38,8 @@ pub struct ProcessSpec {
 impl ProcessSpec {
     /// What the settings of worker type `name` say; with no command, its own worker: `swarm worker --type NAME`.
     pub fn from_settings(name: &str, settings: &WorkerTypeSettings) -> Self {
-        let command = if settings.process.command.is_empty() {
-            [OWN_BINARY, "worker", "--type", name].map(str::to_owned).to_vec()
-        } else {
-            settings.process.command.clone()
-        };
         Self {
-            command,
+            command: settings.command(name),
             environment: settings.process.environment.clone(),
             directory: settings.process.directory.clone(),
             drain_timeout: settings.scaling.drain_timeout(),
