@@ -16,7 +16,7 @@ use rustix::{
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
-use crate::backend::process::protocol::{Group, Message, READY};
+use crate::guard::protocol::{Group, Message, READY};
 
 /// How often it looks whether a worker has left: it is not their parent, so nobody tells it.
 const LOOK_EVERY: Duration = Duration::from_millis(20);

@@ -139,7 +139,11 @@ impl Books {
             phase: if worker.draining() { Phase::Draining } else { Phase::Running },
             started_at: worker.started_at,
         };
-        Pool { instances: inner.workers.iter().map(instance).collect(), exits: inner.exits.iter().cloned().collect() }
+        Pool {
+            instances: inner.workers.iter().map(instance).collect(),
+            exits: inner.exits.iter().cloned().collect(),
+            ..Pool::default()
+        }
     }
 }
 

@@ -6,11 +6,8 @@
 //! itself; when its time is up, SIGKILL to its whole group. What is left of a group whose leader has ended is killed.
 
 mod books;
-mod guard;
 mod output;
-pub mod protocol;
 mod spec;
-mod ward;
 mod worker;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -21,16 +18,15 @@ use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use self::{
     books::{Books, LeaveWithin, Reservation},
-    guard::Guard,
     worker::{Started, Supervisor},
 };
 use super::{BackendError, ErrorKind, OnChange, Pool, ScaleReport, ScaleRequest, ScalingBackend};
-use crate::model::{Clock, WorkerId, WorkerType};
-
-pub use self::{
-    spec::{ProcessSpec, Surroundings},
-    ward::Ward,
+use crate::{
+    guard::Guard,
+    model::{Clock, WorkerId, WorkerType},
 };
+
+pub use self::spec::{ProcessSpec, Surroundings};
 
 /// The backend of `orchestrator = "process"`. See the [module](self).
 pub struct ProcessBackend {
@@ -149,6 +145,14 @@ impl ScalingBackend for ProcessBackend {
             }
             // A start takes about a millisecond: let other tasks of this thread have a turn.
             tokio::task::yield_now().await;
+        }
+    }
+
+    /// The leader starts processes of its own: these here finish their jobs and leave.
+    async fn stand_down(&self) {
+        for pool in self.pools.values() {
+            let all: Vec<WorkerId> = pool.books.pool().instances.into_iter().map(|instance| instance.id).collect();
+            pool.books.retire(&all, pool.spec.drain_timeout);
         }
     }
 

@@ -21,8 +21,11 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{Shared, TypePool, books::LeaveWithin, output, protocol::Group};
-use crate::model::{WorkerId, WorkerType};
+use super::{Shared, TypePool, books::LeaveWithin, output};
+use crate::{
+    guard::protocol::Group,
+    model::{WorkerId, WorkerType},
+};
 
 /// How long the last lines of a worker that ended may take. Only a descendant that left the group can hold its pipes.
 const LAST_LINES: Duration = Duration::from_secs(1);

@@ -1,5 +1,9 @@
-//! The scaler's end of the process guard: keeps one running, and keeps it informed of every worker's process group.
-//! What the guard does when the scaler is gone is not decided here but in `swarm process-guard`.
+//! Child processes that must not outlive us, however we end. [`Guard`] is our end of the process guard: it keeps one
+//! running, and informed of every process group that it has to end. [`Ward`] is one child that is held by it. What the
+//! guard does when we are gone is not decided here but in `swarm process-guard`; see `docs/adr/0003-process-guard.md`.
+
+pub mod protocol;
+mod ward;
 
 use std::{
     collections::HashMap,
@@ -17,7 +21,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::protocol::{Group, Message, READY};
+use self::protocol::{Group, Message, READY};
+pub use self::ward::{Ward, WardSpec};
 
 /// A guard that takes longer to start, to read or to leave is stuck: its work takes microseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -28,7 +33,7 @@ const MAILBOX: usize = 64;
 
 /// Tells the guard about process groups.
 #[derive(Clone, Debug)]
-pub(super) struct Guard {
+pub struct Guard {
     mailbox: mpsc::Sender<Order>,
     done: CancellationToken,
 }
@@ -41,7 +46,7 @@ struct Order {
 
 impl Guard {
     /// Starts a guard, and the task that keeps it running until [`close`](Self::close).
-    pub(super) async fn start(swarm: PathBuf, tasks: &TaskTracker) -> io::Result<Self> {
+    pub async fn start(swarm: PathBuf, tasks: &TaskTracker) -> io::Result<Self> {
         let link = Link::open(&swarm).await?;
         let (mailbox, orders) = mpsc::channel(MAILBOX);
         let done = CancellationToken::new();
@@ -51,17 +56,17 @@ impl Guard {
     }
 
     /// Lets the guard go. It takes that for our death, so every group must have been forgotten.
-    pub(super) fn close(&self) {
+    pub fn close(&self) {
         self.done.cancel();
     }
 
     /// Has `group` ended if the scaler dies. Returns once that is certain, however often guards must be restarted.
-    pub(super) async fn watch(&self, group: Group, drain_timeout: Duration) {
+    pub async fn watch(&self, group: Group, drain_timeout: Duration) {
         self.deliver(Message::Watch { group, drain_timeout }).await;
     }
 
     /// Undoes [`watch`](Self::watch). Must return before the leader is reaped: after that, its number may be reused.
-    pub(super) async fn forget(&self, group: Group) {
+    pub async fn forget(&self, group: Group) {
         self.deliver(Message::Forget(group)).await;
     }
 
@@ -131,7 +136,7 @@ impl Keeper {
         loop {
             match Link::open(&self.swarm).await {
                 Ok(link) => return Some(link),
-                Err(error) => tracing::error!(%error, "no process guard; workers that start have to wait for one"),
+                Err(error) => tracing::error!(%error, "no process guard; processes that start have to wait for one"),
             }
             let again_at = Instant::now() + RESPAWN_PAUSE;
             loop {
