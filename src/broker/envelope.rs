@@ -1,5 +1,7 @@
 //! The job envelope: the JSON in the field `json` of a stream entry. Owns reading and writing it; trusts nothing in it.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -9,11 +11,13 @@ use crate::model::{Timestamp, keys};
 /// All result keys begin so. A worker writes, and sets an expiry on, no other key that a job names: a job could else make
 /// it delete a queue.
 const RESULT_PREFIX: &str = "result:";
+/// Longest name in a job, in bytes: they become parts of keys, lines of logs and columns of tables.
+const MAX_NAME: usize = 512;
 
 /// One job as it travels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Job {
-    /// Unique; chosen by the publisher.
+    /// Unique; chosen by the publisher. At most 512 bytes, as the other names.
     pub id: String,
     /// `{worker type}.{method}`, for example `browser.goto`.
     #[serde(rename = "type")]
@@ -30,6 +34,24 @@ pub struct Job {
     /// When it was published, in seconds since the Unix epoch.
     #[serde(default)]
     pub created_ts: Option<f64>,
+    /// A second job with the same key, published within the window, is this job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+    /// Not begun after this time, in seconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ts: Option<f64>,
+    /// Not begun before this time, in seconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before_ts: Option<f64>,
+    /// Jobs of the same session are for the worker that holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// How often it was begun before it was put on its stream again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub attempt: u32,
+    /// The only consumer group that it is for: set when one of several groups on a stream tries it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// Fields that this version does not know: kept as they are.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
@@ -47,6 +69,22 @@ pub enum EnvelopeError {
     /// A field that must not be empty is.
     #[error("the job's `{0}` is empty")]
     Empty(&'static str),
+    /// A name is too long.
+    #[error("the job's `{field}` has {bytes} bytes; at most {MAX_NAME} are allowed")]
+    TooLong {
+        /// Which.
+        field: &'static str,
+        /// Its length.
+        bytes: usize,
+    },
+    /// More JSON than a job may have.
+    #[error("the job has {bytes} bytes, more than `broker.job_max_bytes` = {limit}: send less, or raise the limit")]
+    TooLarge {
+        /// Its length.
+        bytes: usize,
+        /// The most that is allowed.
+        limit: usize,
+    },
     /// `reply_to` names a key that is not for results.
     #[error("the job's `reply_to` must begin with `result:`, for example `result:{{id}}`")]
     ReplyTo,
@@ -55,15 +93,19 @@ pub enum EnvelopeError {
 impl Job {
     /// A new job with a fresh id, created now, that nobody waits for.
     pub fn new(job_type: impl Into<String>, args: Vec<Value>, kwargs: Map<String, Value>) -> Self {
-        #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit a double for 280,000 years")]
-        let created_ts = Timestamp::wall().0 as f64 / 1_000.0;
         Self {
             id: Uuid::now_v7().to_string(),
             job_type: job_type.into(),
             args,
             kwargs,
             reply_to: None,
-            created_ts: Some(created_ts),
+            created_ts: Some(seconds(Timestamp::wall())),
+            idempotency_key: None,
+            deadline_ts: None,
+            not_before_ts: None,
+            session: None,
+            attempt: 0,
+            group: None,
             extra: Map::new(),
         }
     }
@@ -75,19 +117,62 @@ impl Job {
         self
     }
 
-    /// Reads the content of the field `json`.
-    pub fn parse(json: &[u8]) -> Result<Self, EnvelopeError> {
+    /// The same job under an idempotency key. Its result is asked for too: whoever publishes the second one may wait for it.
+    #[must_use]
+    pub fn with_idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.idempotency_key = Some(key.into());
+        self.with_reply()
+    }
+
+    /// The same job, to be begun within `time` from now or not at all.
+    #[must_use]
+    pub fn with_deadline(mut self, time: Duration) -> Self {
+        self.deadline_ts = Some(seconds(Timestamp::wall().after(time)));
+        self
+    }
+
+    /// The same job, to be begun `delay` from now at the earliest.
+    #[must_use]
+    pub fn with_delay(mut self, delay: Duration) -> Self {
+        self.not_before_ts = Some(seconds(Timestamp::wall().after(delay)));
+        self
+    }
+
+    /// The same job as part of a session.
+    #[must_use]
+    pub fn with_session(mut self, session: impl Into<String>) -> Self {
+        self.session = Some(session.into());
+        self
+    }
+
+    /// When it must have been begun; `None` if any time will do.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.deadline_ts.map(timestamp)
+    }
+
+    /// When it may be begun; `None` if at once.
+    pub fn not_before(&self) -> Option<Timestamp> {
+        self.not_before_ts.map(timestamp)
+    }
+
+    /// Reads the content of the field `json`, which may have up to `limit` bytes.
+    pub fn parse(json: &[u8], limit: usize) -> Result<Self, EnvelopeError> {
+        if json.len() > limit {
+            return Err(EnvelopeError::TooLarge { bytes: json.len(), limit });
+        }
         let job: Self = serde_json::from_slice(json).map_err(|error| EnvelopeError::Shape(error.to_string()))?;
-        if job.id.is_empty() {
-            return Err(EnvelopeError::Empty("id"));
+        job.check()?;
+        Ok(job)
+    }
+
+    /// The content of the field `json`, if the job is one that [`parse`](Self::parse) would take.
+    pub fn encode(&self, limit: usize) -> Result<String, EnvelopeError> {
+        self.check()?;
+        let json = self.to_json();
+        if json.len() > limit {
+            return Err(EnvelopeError::TooLarge { bytes: json.len(), limit });
         }
-        if job.job_type.is_empty() {
-            return Err(EnvelopeError::Empty("type"));
-        }
-        match &job.reply_to {
-            Some(key) if !key.starts_with(RESULT_PREFIX) => Err(EnvelopeError::ReplyTo),
-            _ => Ok(job),
-        }
+        Ok(json)
     }
 
     /// The content of the field `json`.
@@ -95,6 +180,44 @@ impl Job {
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("keys are strings and values are JSON already")
     }
+
+    fn check(&self) -> Result<(), EnvelopeError> {
+        let names = [
+            ("id", Some(&self.id)),
+            ("type", Some(&self.job_type)),
+            ("reply_to", self.reply_to.as_ref()),
+            ("idempotency_key", self.idempotency_key.as_ref()),
+            ("session", self.session.as_ref()),
+            ("group", self.group.as_ref()),
+        ];
+        for (field, name) in names.into_iter().filter_map(|(field, name)| Some((field, name?))) {
+            match name.len() {
+                0 => return Err(EnvelopeError::Empty(field)),
+                bytes if bytes > MAX_NAME => return Err(EnvelopeError::TooLong { field, bytes }),
+                _ => {}
+            }
+        }
+        match &self.reply_to {
+            Some(key) if !key.starts_with(RESULT_PREFIX) => Err(EnvelopeError::ReplyTo),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+#[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit a double for 280,000 years")]
+fn seconds(at: Timestamp) -> f64 {
+    at.0 as f64 / 1_000.0
+}
+
+/// Times before 1970 are 1970, those beyond any calendar the end of time: a cast saturates.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturating is what is wanted")]
+fn timestamp(seconds: f64) -> Timestamp {
+    Timestamp((seconds * 1_000.0).round() as u64)
 }
 
 #[cfg(test)]
@@ -103,6 +226,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    const LIMIT: usize = 1 << 20;
 
     #[test]
     fn the_wire_format_is_fixed() {
@@ -120,10 +245,10 @@ mod tests {
 
     #[test]
     fn optional_fields_may_be_missing_and_unknown_ones_are_kept() {
-        let job = Job::parse(br#"{"id":"a","type":"browser.echo","trace":{"span":7}}"#).unwrap();
+        let job = Job::parse(br#"{"id":"a","type":"browser.echo","trace":{"span":7}}"#, LIMIT).unwrap();
         assert_eq!((job.args.len(), job.kwargs.len(), &job.reply_to, job.created_ts), (0, 0, &None, None));
         assert_eq!(job.extra["trace"], json!({"span": 7}));
-        assert_eq!(Job::parse(job.to_json().as_bytes()).unwrap(), job);
+        assert_eq!(Job::parse(job.to_json().as_bytes(), LIMIT).unwrap(), job);
     }
 
     #[test]
@@ -140,15 +265,90 @@ mod tests {
             (r#"{"id":"a","type":"a.b","reply_to":"browser:jobs"}"#, "must begin with `result:`"),
             (&deep, "recursion limit"),
         ] {
-            let error = Job::parse(json.as_bytes()).unwrap_err().to_string();
+            let error = Job::parse(json.as_bytes(), LIMIT).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
+        }
+    }
+
+    /// Any JSON, four levels deep.
+    fn json_value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".{0,8}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::hash_map(".{0,8}", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn name() -> impl Strategy<Value = Option<String>> {
+        proptest::option::of(".{0,40}")
+    }
+
+    prop_compose! {
+        /// A job with anything in it, also what no worker takes.
+        fn any_job()(
+            id in ".{0,40}", job_type in "[a-z.]{0,20}", args in proptest::collection::vec(json_value(), 0..4),
+            kwargs in proptest::collection::hash_map("[a-z]{1,8}", json_value(), 0..4),
+            extra in proptest::collection::hash_map("x_[a-z]{1,8}", json_value(), 0..4),
+            reply_to in proptest::option::of("(result:)?.{0,20}"), names in [name(), name(), name()],
+            times in [proptest::option::of(-1e18..1e18_f64), proptest::option::of(-1e18..1e18_f64)],
+            created_ts in proptest::option::of(any::<u32>().prop_map(f64::from)), attempt in any::<u32>(),
+        ) -> Job {
+            let ([idempotency_key, session, group], [deadline_ts, not_before_ts]) = (names, times);
+            let (kwargs, extra) = (kwargs.into_iter().collect(), extra.into_iter().collect());
+            Job { id, job_type, args, kwargs, reply_to, created_ts, idempotency_key, deadline_ts, not_before_ts, session,
+                  attempt, group, extra }
         }
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_parsing_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Job::parse(&bytes);
+            let _ = Job::parse(&bytes, LIMIT);
+        }
+
+        #[test]
+        fn no_json_makes_parsing_panic_and_what_is_taken_stays_the_same(json in json_value(), times in 0..4_u8) {
+            // Below a known name anything may stand.
+            let names = ["id", "type", "args", "kwargs", "reply_to", "deadline_ts", "attempt", "group"];
+            let envelope = json!({"id": "a", "type": "b.c", names[usize::from(times)]: json, names[usize::from(times) + 4]: json});
+            if let Ok(job) = Job::parse(envelope.to_string().as_bytes(), LIMIT) {
+                prop_assert_eq!(Job::parse(job.to_json().as_bytes(), LIMIT), Ok(job));
+            }
+        }
+
+        #[test]
+        fn what_may_be_published_is_read_as_it_was(job in any_job()) {
+            if let Ok(json) = job.encode(LIMIT) {
+                let read = Job::parse(json.as_bytes(), LIMIT);
+                prop_assert_eq!(read.as_ref().map(Job::to_json), Ok(json));
+            } else {
+                prop_assert!(Job::parse(job.to_json().as_bytes(), LIMIT).is_err());
+            }
+        }
+
+        #[test]
+        fn no_job_is_taken_beyond_the_limit(job in any_job(), limit in 0..400_usize) {
+            let json = job.to_json();
+            if json.len() > limit {
+                let too_large = EnvelopeError::TooLarge { bytes: json.len(), limit };
+                prop_assert_eq!(Job::parse(json.as_bytes(), limit), Err(too_large));
+                prop_assert!(job.encode(limit).is_err());
+            }
+        }
+
+        #[test]
+        fn times_never_overflow(seconds in any::<f64>()) {
+            let job = Job { deadline_ts: Some(seconds), ..Job::new("a.b", Vec::new(), Map::new()) };
+            prop_assert!(job.deadline().is_some());
         }
     }
 }

@@ -3,10 +3,13 @@
 use redis::{
     RedisResult,
     aio::MultiplexedConnection,
-    streams::{StreamInfoConsumersReply, StreamInfoGroupsReply},
+    streams::{StreamInfoConsumersReply, StreamInfoGroup, StreamInfoGroupsReply},
 };
 
-use super::Routes;
+use super::{
+    Published, Routes,
+    fate::{self, Subject},
+};
 use crate::{
     config::Settings,
     model::{WorkerId, WorkerType, keys},
@@ -17,8 +20,9 @@ use crate::{
 pub struct Place {
     /// `None`: no configured worker type does these jobs.
     worker_type: Option<String>,
-    stream: String,
-    group: String,
+    pub(super) stream: String,
+    pub(super) group: String,
+    pub(super) job_max_bytes: usize,
 }
 
 impl Place {
@@ -27,18 +31,31 @@ impl Place {
         let worker_type = routes.worker_type(job_type).map(str::to_owned);
         let configured = worker_type.as_ref().and_then(|name| Some(settings.worker_types.get(name)?.group(name)));
         let group = configured.unwrap_or_else(|| keys::DEFAULT_STREAM_GROUP.to_owned());
-        Self { worker_type, stream: stream.to_owned(), group }
+        let job_max_bytes = usize::try_from(settings.broker.job_max_bytes).unwrap_or(usize::MAX);
+        Self { worker_type, stream: stream.to_owned(), group, job_max_bytes }
+    }
+
+    /// The heartbeat key of one of its workers.
+    pub(super) fn heartbeat(&self, worker: &str) -> String {
+        // Without a configured type, the name of the group is the best guess.
+        let worker_type = WorkerType::new(self.worker_type.as_deref().unwrap_or(&self.group));
+        keys::heartbeat(&worker_type, &WorkerId::new(worker))
     }
 }
 
-/// What can be seen, a line for each finding.
-pub async fn explain(connection: &mut MultiplexedConnection, place: &Place) -> String {
-    let queue = match look_at_queue(connection, place).await {
-        Ok(found) => found,
-        Err(error) => vec![format!("can't look at `{}`: {error}", place.stream)],
-    };
-    let lines = unconfigured(place).into_iter().chain(queue);
-    lines.map(|line| format!("  - {line}")).collect::<Vec<_>>().join("\n")
+/// What can be seen, a line for each finding: first of the job, then of its queue, the workers and the autoscaler. A finding
+/// that this user has no right to see is left out.
+pub async fn explain(connection: &mut MultiplexedConnection, place: &Place, subject: &Subject) -> String {
+    let mut lines: Vec<String> = unconfigured(place).into_iter().collect();
+    match groups(connection, place).await {
+        Err(error) => lines.push(format!("can't look at `{}`: {error}", place.stream)),
+        Ok(group) => {
+            lines.extend(fate::of(connection, place, subject, group.as_ref()).await);
+            lines.extend(look_at_queue(connection, place, group).await);
+        }
+    }
+    lines.extend(look_at_scaler(connection, place).await);
+    lines.into_iter().map(|line| format!("  - {line}")).collect::<Vec<_>>().join("\n")
 }
 
 fn unconfigured(place: &Place) -> Option<String> {
@@ -46,23 +63,36 @@ fn unconfigured(place: &Place) -> Option<String> {
     none.then(|| format!("no configured worker type does such jobs: they are on `{stream}`; check the spelling, or add the type to the config"))
 }
 
-async fn look_at_queue(connection: &mut MultiplexedConnection, place: &Place) -> RedisResult<Vec<String>> {
-    let Place { worker_type, stream, group } = place;
+async fn groups(connection: &mut MultiplexedConnection, place: &Place) -> RedisResult<Option<StreamInfoGroup>> {
     let mut info = redis::cmd("XINFO");
-    info.arg("GROUPS").arg(stream);
-    let groups: StreamInfoGroupsReply = info.query_async(connection).await?;
-    let Some(found) = groups.groups.into_iter().find(|found| found.name == *group) else {
-        return Ok(vec![format!(
-            "group `{group}` on `{stream}` does not exist: no worker has ever read it; is `swarm autoscaler` running?"
-        )]);
-    };
-    let waiting = found.lag.map_or_else(|| "an unknown number of".to_owned(), |lag| lag.to_string());
-    let mut lines =
-        vec![format!("{waiting} jobs on `{stream}` wait for a worker, {} are being worked on", found.pending)];
-    if let Some(worker_type) = worker_type {
-        lines.push(look_at_workers(connection, place, worker_type).await?);
+    info.arg("GROUPS").arg(&place.stream);
+    match info.query_async::<StreamInfoGroupsReply>(connection).await {
+        Ok(reply) => Ok(reply.groups.into_iter().find(|found| found.name == place.group)),
+        // A job that is delayed can be all there is.
+        Err(error) if error.to_string().contains("no such key") => Ok(None),
+        Err(error) => Err(error),
     }
-    Ok(lines)
+}
+
+async fn look_at_queue(
+    connection: &mut MultiplexedConnection,
+    place: &Place,
+    group: Option<StreamInfoGroup>,
+) -> Vec<String> {
+    let Place { worker_type, stream, group: name, .. } = place;
+    let Some(group) = group else {
+        return vec![format!(
+            "group `{name}` on `{stream}` does not exist: no worker has ever read it; is `swarm autoscaler` running?"
+        )];
+    };
+    let waiting = group.lag.map_or_else(|| "an unknown number of".to_owned(), |lag| lag.to_string());
+    let mut lines =
+        vec![format!("{waiting} jobs on `{stream}` wait for a worker, {} are being worked on", group.pending)];
+    if let Some(worker_type) = worker_type {
+        let found = look_at_workers(connection, place, worker_type).await;
+        lines.push(found.unwrap_or_else(|error| format!("can't look at the workers: {error}")));
+    }
+    lines
 }
 
 /// Which of the group's consumers have a heartbeat: what the group knows is enough, nothing scans the keyspace.
@@ -74,11 +104,10 @@ async fn look_at_workers(
     let mut info = redis::cmd("XINFO");
     info.arg("CONSUMERS").arg(&place.stream).arg(&place.group);
     let consumers: StreamInfoConsumersReply = info.query_async(connection).await?;
-    let worker_type = WorkerType::new(worker_type);
     let (mut states, mut gone) = (Vec::new(), 0);
     for consumer in consumers.consumers {
         let mut state = redis::cmd("HGET");
-        state.arg(keys::heartbeat(&worker_type, &WorkerId::new(consumer.name.as_str()))).arg("state");
+        state.arg(place.heartbeat(&consumer.name)).arg("state");
         match state.query_async::<Option<String>>(connection).await? {
             Some(state) => states.push(format!("{} is {state}", consumer.name)),
             None => gone += usize::from(consumer.pending > 0),
@@ -94,4 +123,41 @@ async fn look_at_workers(
         (states, 0) => format!("workers: {}", states.join(", ")),
         (states, gone) => format!("workers: {}; {gone} died with jobs, which others will do again", states.join(", ")),
     })
+}
+
+/// What the autoscaler reports; nothing if this user may not read it.
+async fn look_at_scaler(connection: &mut MultiplexedConnection, place: &Place) -> Option<String> {
+    let worker_type = WorkerType::new(place.worker_type.as_deref()?);
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("GET").arg(keys::SCALER_ALIVE);
+    let report = ["headline", "desired", "max_workers", "backend_error"];
+    pipeline.cmd("HMGET").arg(keys::scaler_report(&worker_type)).arg(&report);
+    let seen: RedisResult<(Option<String>, [Option<String>; 4])> = pipeline.query_async(connection).await;
+    let (instance, [headline, desired, max, backend_error]) = seen.ok()?;
+    let Some(instance) = instance else {
+        return Some("no autoscaler is running: nobody starts workers; start `swarm autoscaler`".to_owned());
+    };
+    if let Some(error) = backend_error.filter(|error| !error.is_empty()) {
+        return Some(format!("autoscaler {instance} runs, but its backend fails: {error}"));
+    }
+    Some(match (headline, desired, max) {
+        (Some(headline), Some(desired), Some(max)) => {
+            format!("autoscaler {instance} wants {desired} of at most {max} workers: {headline}")
+        }
+        _ => format!(
+            "autoscaler {instance} runs, and reports no unfinished jobs of type `{worker_type}`: is the type configured and enabled there?"
+        ),
+    })
+}
+
+impl Subject {
+    /// A job and what became of it when it was published.
+    pub fn new(id: &str, published: &Published) -> Self {
+        let (entry, due) = match published {
+            Published::Entry { entry } => (Some(entry.clone()), None),
+            Published::Delayed { due } => (None, Some(*due)),
+            Published::Duplicate { .. } => (None, None),
+        };
+        Self { id: id.to_owned(), entry, due }
+    }
 }

@@ -1,24 +1,48 @@
 //! Jobs on Redis streams: what they look like, where they go, how they are taken, answered and set aside. The wire format
 //! and keys are a contract with programs in any language (`docs/protocol.md`). Must not run jobs, and never reconnects:
-//! every call gets the connection to use, so that its owner decides about retries.
+//! every call gets the connection to use, so that its owner decides about retries. The mover of delayed jobs, a task of the
+//! autoscaler, is the exception.
 //!
 //! Delivery is at least once: a job is acknowledged after the work, and a job whose worker is gone is done again.
 
+mod client;
 mod consume;
+mod control;
+mod dead;
+mod delayed;
+mod delivery;
+mod drain;
 mod envelope;
 mod explain;
+mod fate;
+mod mover;
+mod policy;
 mod publish;
 mod recover;
 mod result;
 mod routing;
+mod session;
+mod settle;
+mod trim;
 
-pub use consume::{Consumer, Delivery};
+pub use client::{CallError, Client};
+pub use consume::Consumer;
+pub use control::{DRAIN, cancel_drain, request_drain};
+pub use dead::{DeadFilter, DeadLetter, DeadLetters, Revived};
+pub use delayed::Delayed;
+pub use delivery::{Delivery, Refusal};
+pub use drain::{DrainRequestError, DrainRequests, Progress};
 pub use envelope::{EnvelopeError, Job};
 pub use explain::{Place, explain};
-pub use publish::Publisher;
-pub use recover::Recovered;
-pub use result::{JobResult, RESULT_TTL, wait_for_any};
+pub use fate::Subject;
+pub use mover::DelayedMover;
+pub use policy::JobPolicy;
+pub use publish::{PublishError, Published, Publisher};
+pub use recover::{Begun, Recovered};
+pub use result::{JobResult, wait_for_any, wait_shared};
 pub use routing::{Routes, RoutingError, method_of};
+pub use session::{HANDED_OVER, MAX_SESSION_NAME, Route, SessionClaims, session_of};
+pub use settle::{Failed, Retry};
 
 use redis::RedisError;
 

@@ -1,49 +1,149 @@
 //! Puts jobs on streams and says so on the channel, in one round trip. Never retries: whether a lost reply's job was
-//! written can't be known, and only the caller knows if doing it twice is harmless.
+//! written can't be known, and only the caller knows if doing it twice is harmless. With an idempotency key it is.
 
-use redis::{Pipeline, aio::MultiplexedConnection};
+use redis::{Cmd, FromRedisValue, Pipeline, Value, aio::MultiplexedConnection};
 
-use super::{BrokerError, Job};
+use super::{BrokerError, EnvelopeError, Job};
+use crate::{
+    config::BrokerSettings,
+    model::{Timestamp, keys},
+};
 
+const PUBLISH: &str = include_str!("lua/publish.lua");
 /// Jobs in one pipeline: many enough that the round trip no longer counts, few enough to fit the time-out of one reply.
 const BATCH: usize = 500;
+/// Bytes of an XADD without its key and its JSON, so that it is allocated once.
+const COMMAND: usize = 16;
 
 /// Publishes jobs over one connection.
 #[derive(Clone)]
 pub struct Publisher {
     connection: MultiplexedConnection,
     channel: String,
+    limits: BrokerSettings,
+}
+
+/// What became of a job that was published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// It is on its stream.
+    Entry {
+        /// The stream entry's id.
+        entry: String,
+    },
+    /// It will be on its stream.
+    Delayed {
+        /// When.
+        due: Timestamp,
+    },
+    /// A job was published under the same idempotency key before: that one counts, this one was not written.
+    Duplicate {
+        /// The first job's id, which names its result too.
+        of: String,
+    },
+}
+
+/// Why jobs could not be published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// Nobody would do it; none was published.
+    #[error("job {id} can't be published: {cause}")]
+    Invalid {
+        /// The job.
+        id: String,
+        /// What is wrong with it.
+        cause: EnvelopeError,
+    },
+    /// Redis did not take them, or the connection broke: some may be there.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
 }
 
 impl Publisher {
     /// Publishes over `connection` and names each stream written to on `channel`; on none if it is empty.
-    pub fn new(connection: MultiplexedConnection, channel: impl Into<String>) -> Self {
-        Self { connection, channel: channel.into() }
+    pub fn new(connection: MultiplexedConnection, channel: impl Into<String>, limits: BrokerSettings) -> Self {
+        Self { connection, channel: channel.into(), limits }
     }
 
-    /// Puts `jobs` on `stream` in order and returns their entries' ids. After an error, those of earlier batches of 500
-    /// are there and some of the last one may be.
-    pub async fn publish(&mut self, stream: &str, jobs: &[Job]) -> Result<Vec<String>, BrokerError> {
-        let mut entries = Vec::with_capacity(jobs.len());
-        for batch in jobs.chunks(BATCH) {
-            let ids: Vec<String> = self
+    /// Puts `jobs` on `stream` in order, except those that are delayed; says what became of each. Jobs with an idempotency
+    /// key always have their result kept: the second publisher may want it too.
+    ///
+    /// ```no_run
+    /// # use swarm::{broker::{Job, Published, Publisher}, config::BrokerSettings, connection::RedisTarget};
+    /// # async fn publish(target: RedisTarget) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut publisher = Publisher::new(target.connect().await?, "jobs:published", BrokerSettings::default());
+    /// let job = Job::new("mail.send", vec!["someone@example.org".into()], Default::default());
+    /// let job = job.with_idempotency_key("order-4711").with_delay(std::time::Duration::from_secs(60));
+    /// if let [Published::Duplicate { of }] = &publisher.publish("mail:jobs", &[job]).await?[..] {
+    ///     println!("was published before, as job {of}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If a job is not one that a worker would take: then none was published. If Redis did not take them: then those of
+    /// earlier batches of 500 are there, and some of the last one may be.
+    pub async fn publish(&mut self, stream: &str, jobs: &[Job]) -> Result<Vec<Published>, PublishError> {
+        let limit = usize::try_from(self.limits.job_max_bytes).unwrap_or(usize::MAX);
+        let mut encoded = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let json = match (&job.idempotency_key, &job.reply_to) {
+                (Some(_), None) => job.clone().with_reply().encode(limit),
+                _ => job.encode(limit),
+            };
+            encoded.push((job, json.map_err(|cause| PublishError::Invalid { id: job.id.clone(), cause })?));
+        }
+        let mut published = Vec::with_capacity(jobs.len());
+        for batch in encoded.chunks(BATCH) {
+            let replies: Vec<Value> = self
                 .pipeline(stream, batch)
                 .query_async(&mut self.connection)
                 .await
                 .map_err(|cause| BrokerError::new(format!("publish to `{stream}`"), cause))?;
-            entries.extend(ids);
+            // Behind them comes the reply to PUBLISH.
+            for reply in replies.into_iter().take(batch.len()) {
+                let one = read(reply).map_err(|cause| BrokerError::new(format!("publish to `{stream}`"), cause))?;
+                published.push(one);
+            }
         }
-        Ok(entries)
+        Ok(published)
     }
 
-    fn pipeline(&self, stream: &str, jobs: &[Job]) -> Pipeline {
-        let mut pipeline = redis::pipe();
-        for job in jobs {
-            pipeline.cmd("XADD").arg(stream).arg("*").arg("json").arg(job.to_json());
+    fn pipeline(&self, stream: &str, jobs: &[(&Job, String)]) -> Pipeline {
+        let mut pipeline = Pipeline::with_capacity(jobs.len() + 1);
+        for (job, json) in jobs {
+            if job.idempotency_key.is_none() && job.not_before_ts.is_none() {
+                let mut add = Cmd::with_capacity(5, COMMAND + stream.len() + json.len());
+                add.arg("XADD").arg(stream).arg("*").arg("json").arg(json);
+                pipeline.add_command(add);
+                continue;
+            }
+            let due = job.not_before();
+            let delayed = due.map_or_else(|| stream.to_owned(), |_| keys::delayed(stream));
+            let key = job.idempotency_key.as_ref();
+            let once = key.map_or_else(|| stream.to_owned(), |key| keys::once(stream, key));
+            let window = key.map(|_| self.limits.idempotency_window().as_millis().to_string());
+            let script = pipeline.cmd("EVAL").arg(PUBLISH).arg(3).arg(stream).arg(delayed).arg(once);
+            script.arg(json).arg(&job.id).arg(due.map(|due| due.0.to_string()).unwrap_or_default());
+            script.arg(window.unwrap_or_default()).arg(keys::DELAYED_CHANNEL);
         }
         if !self.channel.is_empty() {
-            pipeline.cmd("PUBLISH").arg(&self.channel).arg(stream).ignore();
+            pipeline.cmd("PUBLISH").arg(&self.channel).arg(stream);
         }
         pipeline
     }
+}
+
+/// The reply to XADD, an id, or that of the script.
+fn read(reply: Value) -> redis::RedisResult<Published> {
+    if !matches!(reply, Value::Array(_)) {
+        return Ok(Published::Entry { entry: String::from_redis_value(reply)? });
+    }
+    let (what, value): (String, String) = redis::from_redis_value(reply)?;
+    Ok(match what.as_str() {
+        "first" => Published::Duplicate { of: value },
+        "due" => Published::Delayed { due: Timestamp(value.parse().unwrap_or(u64::MAX)) },
+        _ => Published::Entry { entry: value },
+    })
 }

@@ -8,9 +8,6 @@ use serde_json::Value;
 
 use super::BrokerError;
 
-/// How long a result waits to be fetched. A waiter that has not come by then has given up.
-pub const RESULT_TTL: Duration = Duration::from_secs(3_600);
-
 /// How a job ended: `{"id","ok":true,"value":…}` or `{"id","ok":false,"error":"…"}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobResult {
@@ -43,26 +40,58 @@ impl JobResult {
     }
 }
 
-/// Waits up to `timeout` for a result in any of the lists `keys`. Answers the key and its result; `None` if none came.
-/// A result that is no JSON of the right shape becomes a failed one that says so. `connection` is held up meanwhile, and
-/// must have no response time-out shorter than `timeout`.
+/// The JSON of a result, or if it is too large that of an error which says so.
+pub(super) fn bounded(result: &JobResult, limit: usize) -> String {
+    let json = result.to_json();
+    if json.len() <= limit {
+        return json;
+    }
+    let bytes = json.len();
+    let error = format!(
+        "the result has {bytes} bytes, more than `broker.result_max_bytes` = {limit}; have the job answer less, for \
+         example where the result was put, or raise the limit"
+    );
+    JobResult::new(&result.id, Err(error)).to_json()
+}
+
+/// Waits up to `timeout` for a result in any of the lists `keys`, and takes it. Answers the key and its result; `None` if none
+/// came. A result that is no JSON of the right shape becomes a failed one that says so. `connection` is held up
+/// meanwhile, and must have no response time-out shorter than `timeout`.
 pub async fn wait_for_any(
     connection: &mut MultiplexedConnection,
     keys: &[String],
     timeout: Duration,
 ) -> Result<Option<(String, JobResult)>, BrokerError> {
-    // 0 means for ever.
-    let seconds = timeout.as_secs_f64().max(0.001);
-    let popped: Option<(String, Vec<u8>)> = redis::cmd("BLPOP")
-        .arg(keys)
-        .arg(seconds)
-        .query_async(connection)
-        .await
-        .map_err(|cause| BrokerError::new("wait for results", cause))?;
+    let mut command = redis::cmd("BLPOP");
+    command.arg(keys).arg(seconds(timeout));
+    let popped: Option<(String, Vec<u8>)> =
+        command.query_async(connection).await.map_err(|cause| BrokerError::new("wait for results", cause))?;
     Ok(popped.map(|(key, json)| {
-        let result = serde_json::from_slice(&json).unwrap_or_else(|error| {
-            JobResult::new(key.clone(), Err(format!("the worker's result can't be read: {error}")))
-        });
+        let result = read(&key, &json);
         (key, result)
     }))
+}
+
+/// As [`wait_for_any`] for one list, and leaves the result there until it expires: for jobs that several may have published
+/// under one idempotency key.
+pub async fn wait_shared(
+    connection: &mut MultiplexedConnection,
+    key: &str,
+    timeout: Duration,
+) -> Result<Option<JobResult>, BrokerError> {
+    let mut command = redis::cmd("BLMOVE");
+    command.arg(key).arg(key).arg("LEFT").arg("LEFT").arg(seconds(timeout));
+    let seen: Option<Vec<u8>> =
+        command.query_async(connection).await.map_err(|cause| BrokerError::new("wait for a result", cause))?;
+    Ok(seen.map(|json| read(key, &json)))
+}
+
+/// 0 means for ever.
+fn seconds(timeout: Duration) -> f64 {
+    timeout.as_secs_f64().max(0.001)
+}
+
+fn read(key: &str, json: &[u8]) -> JobResult {
+    serde_json::from_slice(json)
+        .unwrap_or_else(|error| JobResult::new(key, Err(format!("the worker's result can't be read: {error}"))))
 }

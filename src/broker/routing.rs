@@ -45,6 +45,11 @@ impl Routes {
         Self { queues, default_stream }
     }
 
+    /// The stream of job types that no configured worker type does.
+    pub fn default_stream(&self) -> &str {
+        &self.default_stream
+    }
+
     /// The configured worker type that does `job_type`: the longest name that `job_type` continues with a dot.
     pub fn worker_type(&self, job_type: &str) -> Option<&str> {
         let prefixes = job_type.rmatch_indices('.').map(|(dot, _)| &job_type[..dot]);

@@ -7,7 +7,11 @@ use fred::{prelude::*, types::CustomCommand};
 use secrecy::SecretString;
 use serde_json::{Map, Value as Json, json};
 use swarm::{
-    broker::{Job, JobResult, Publisher, wait_for_any},
+    broker::{
+        Consumer, DeadFilter, DeadLetters, Failed, Job, JobPolicy, JobResult, Place, Published, Publisher, Retry,
+        Revived, Routes, Subject, explain, wait_for_any, wait_shared,
+    },
+    config::{BrokerSettings, Settings, WorkerTypeSettings},
     connection::RedisTarget,
     model::{WorkerId, WorkerType},
     worker::{Handler, JobError, WorkerConfig, WorkerError, WorkerReport, handlers::BuiltIn, run},
@@ -54,6 +58,10 @@ impl Worker {
             concurrency,
             heartbeat_interval: Duration::from_millis(300),
             drain_timeout: Duration::from_secs(10),
+            job_timeout: None,
+            session_idle: Duration::from_secs(60),
+            metrics: None,
+            policy: JobPolicy::default(),
         };
         let stop = CancellationToken::new();
         let task = tokio::spawn(run(config, target, Arc::new(Panicky), stop.clone()));
@@ -128,7 +136,8 @@ async fn publishing_writes_the_wire_format_and_names_the_stream_on_the_channel()
     let (client, listener) = (server.client().await, server.client().await);
     let mut messages = listener.message_rx();
     listener.subscribe("jobs:published").await.unwrap();
-    let mut publisher = Publisher::new(target(&server).connect().await.unwrap(), "jobs:published");
+    let mut publisher =
+        Publisher::new(target(&server).connect().await.unwrap(), "jobs:published", BrokerSettings::default());
     let jobs: Vec<Job> = (0..1_201).map(|n| Job::new("t.echo", vec![json!(n)], Map::new()).with_reply()).collect();
     let entries = publisher.publish(QUEUE, &jobs).await.unwrap();
     assert_eq!(entries.len(), jobs.len());
@@ -137,7 +146,7 @@ async fn publishing_writes_the_wire_format_and_names_the_stream_on_the_channel()
     let stored: Vec<(String, HashMap<String, String>)> = client.xrange_values(QUEUE, "-", "+", None).await.unwrap();
     assert_eq!(stored.len(), jobs.len());
     for ((entry, fields), (job, id)) in stored.iter().zip(jobs.iter().zip(&entries)) {
-        assert_eq!((entry, fields.len()), (id, 1));
+        assert_eq!((&Published::Entry { entry: entry.clone() }, fields.len()), (id, 1));
         let wire: Json = serde_json::from_str(&fields["json"]).unwrap();
         assert_eq!(wire["id"], json!(job.id));
         assert_eq!(wire["reply_to"], json!(format!("result:{}", job.id)));
@@ -213,7 +222,7 @@ async fn entries_that_are_no_jobs_go_to_the_dead_letters_and_stop_nobody() {
     assert_eq!(pending(&client).await, 0);
     let dead: Vec<(String, Fields)> = client.xrange_values("t:jobs:dead", "-", "+", None).await.unwrap();
     let reasons: Vec<_> =
-        dead.iter().map(|(_, fields)| String::from_utf8_lossy(&fields[&b"dead_reason"[..]]).into_owned()).collect();
+        dead.iter().map(|(_, fields)| String::from_utf8_lossy(&fields[&b"dead_error"[..]]).into_owned()).collect();
     assert_eq!(reasons.len(), 4, "{reasons:?}");
     assert_eq!(dead[0].1[&b"json"[..]], b"not json");
     assert!(reasons[1].contains("missing field `id`") && reasons[2].contains("reply_to"), "{reasons:?}");
@@ -331,7 +340,7 @@ async fn each_of_many_jobs_is_done_once_by_several_workers() {
     let server = RedisServer::start();
     let client = server.client().await;
     let workers: Vec<_> = ["w1", "w2", "w3"].map(|id| Worker::start(&server, id, 4)).into();
-    let mut publisher = Publisher::new(target(&server).connect().await.unwrap(), "");
+    let mut publisher = Publisher::new(target(&server).connect().await.unwrap(), "", BrokerSettings::default());
     let jobs: Vec<Job> = (0..600).map(|n| Job::new("t.echo", vec![json!(n)], Map::new()).with_reply()).collect();
     publisher.publish(QUEUE, &jobs).await.unwrap();
     for (n, job) in jobs.iter().enumerate() {
@@ -361,12 +370,48 @@ async fn the_documented_rights_are_enough() {
     };
     let worker = Worker::start_at(as_user("worker"), "w1", 1);
     assert!(is_in_state(&client, "w1", "IDLE").await);
-    let mut publisher = Publisher::new(as_user("producer").connect().await.unwrap(), "jobs:published");
-    let job = Job::new("t.echo", vec![json!(1)], Map::new()).with_reply();
-    publisher.publish(QUEUE, std::slice::from_ref(&job)).await.unwrap();
+    let mut publisher =
+        Publisher::new(as_user("producer").connect().await.unwrap(), "jobs:published", BrokerSettings::default());
+    let job = |number: u32| Job::new("t.echo", vec![json!(number)], Map::new()).with_reply();
+    let (plain, keyed, soon) =
+        (job(1), job(2).with_idempotency_key("k"), job(3).with_delay(Duration::from_millis(500)));
+    let keys: Vec<String> = [&plain, &keyed, &soon].map(|job| job.reply_to.clone().unwrap()).into();
+    publisher.publish(QUEUE, &[plain, keyed, soon]).await.unwrap();
     let mut waiter = as_user("producer").connect_without_timeout().await.unwrap();
-    let (_, result) = wait_for_any(&mut waiter, &[job.reply_to.unwrap()], SOON).await.unwrap().expect("a result");
-    assert_eq!(result.value, Some(json!([1])));
+    assert!(wait_shared(&mut waiter, &keys[1], SOON).await.unwrap().expect("a result").ok);
+    for _ in &keys {
+        assert!(wait_for_any(&mut waiter, &keys, SOON).await.unwrap().expect("a result").1.ok);
+    }
+    // Ends in every other way, each by a script.
+    let failing = Job { deadline_ts: Some(1.0), ..job(4) };
+    publisher.publish(QUEUE, std::slice::from_ref(&failing)).await.unwrap();
+    assert!(!wait_for_any(&mut waiter, &[failing.reply_to.unwrap()], SOON).await.unwrap().expect("a result").1.ok);
+    let mut operator = as_user("operator").connect().await.unwrap();
+    let letters = DeadLetters::of(QUEUE, 1 << 20);
+    let dead = letters.list(&mut operator, &DeadFilter::default(), 10).await.unwrap();
+    assert!(matches!(letters.retry(&mut operator, &dead[0], "jobs:published").await.unwrap(), Revived::As(_)));
+    assert!(!letters.remove(&mut operator, &dead[0]).await.unwrap());
+    let consumer = Consumer {
+        stream: QUEUE.to_owned(),
+        group: GROUP.to_owned(),
+        name: "by-hand".to_owned(),
+        policy: JobPolicy::default(),
+    };
     worker.leave().await;
-    assert!(client.xinfo_consumers::<Vec<Value>, _, _>(QUEUE, GROUP).await.unwrap().is_empty());
+    publisher.publish(QUEUE, &[job(5)]).await.unwrap();
+    let mut by_hand = as_user("worker").connect_without_timeout().await.unwrap();
+    let delivery = consumer.read(&mut by_hand, 1, SOON).await.unwrap().pop().expect("a job");
+    consumer.extend(&mut by_hand, &[&delivery.entry]).await.unwrap();
+    consumer.trim(&mut by_hand).await.unwrap();
+    let failed = consumer.fail(&mut by_hand, &delivery, "again", Retry::After(SOON)).await.unwrap();
+    assert!(matches!(failed, Failed::Retried { .. }));
+    let mut settings = Settings::default();
+    settings.worker_types.insert("t".to_owned(), WorkerTypeSettings::default());
+    let place = Place::of(&settings, &Routes::new(&settings, "jobs".to_owned()), "t.echo", QUEUE);
+    let subject = Subject { id: "x".to_owned(), entry: Some(delivery.entry), due: None };
+    let why = explain(&mut as_user("producer").connect().await.unwrap(), &place, &subject).await;
+    assert!(why.contains("no autoscaler is running") && !why.contains("can't look"), "{why}");
+    let refused: Vec<HashMap<String, Value>> = custom(&client, &["ACL", "LOG"]).await;
+    let refused: Vec<_> = refused.iter().map(|entry| (&entry["username"], &entry["object"])).collect();
+    assert!(refused.is_empty(), "{refused:?}");
 }

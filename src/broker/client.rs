@@ -1,0 +1,199 @@
+//! Jobs as calls: publish one and wait for its answer, from as many tasks as you like. Knows the routes, keeps connections;
+//! a call that fails says so and is not repeated.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use redis::aio::MultiplexedConnection;
+use serde_json::Value;
+
+use super::{
+    BrokerError, Job, Place, PublishError, Published, Publisher, Routes, RoutingError, Subject, explain,
+    result::{wait_for_any, wait_shared},
+};
+use crate::{
+    config::Settings,
+    connection::{ConnectionError, RedisTarget},
+    model::keys,
+};
+
+/// Connections kept for later calls; each call under way holds one more.
+const SPARE: usize = 32;
+
+/// Publishes jobs and calls them. Cheap to clone.
+///
+/// ```no_run
+/// # use swarm::{broker::{Client, Job}, config::Settings, connection::RedisTarget};
+/// # use std::{sync::Arc, time::Duration};
+/// # async fn run(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
+/// let target = RedisTarget::new(&settings.redis_url, settings.scaler.redis_timeout())?;
+/// let client = Client::new(Arc::new(settings), target);
+/// let job = Job::new("browser.goto", vec!["https://example.org".into()], Default::default());
+/// let value = client.call(job, Duration::from_secs(30)).await?;
+/// println!("{value}");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    settings: Arc<Settings>,
+    routes: Routes,
+    target: RedisTarget,
+    /// For commands that answer at once; opened when needed.
+    commands: tokio::sync::Mutex<Option<MultiplexedConnection>>,
+    /// For those that wait for a result, one call each at a time.
+    spare: Mutex<Vec<MultiplexedConnection>>,
+}
+
+/// Why a call has no value.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// Nobody can do such a job.
+    #[error(transparent)]
+    Routing(#[from] RoutingError),
+    /// No connection; nothing was published.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    /// It was not published, or may have been.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// It was published, and the answer can't be had. It will be done all the same.
+    #[error("job {id} was published, and its result can't be waited for: {cause}")]
+    Lost {
+        /// The job.
+        id: String,
+        /// Why.
+        cause: BrokerError,
+    },
+    /// The worker's answer is an error.
+    #[error("job {id} failed: {error}")]
+    Failed {
+        /// The job.
+        id: String,
+        /// In the worker's words.
+        error: String,
+    },
+    /// No answer in time. The job is not withdrawn.
+    #[error("job {id} did not answer within {timeout:?}:\n{why}")]
+    NoAnswer {
+        /// The job.
+        id: String,
+        /// How long was waited.
+        timeout: Duration,
+        /// What can be seen of the reason, a line for each finding.
+        why: String,
+    },
+}
+
+impl Client {
+    /// A client of the Redis at `target`. Connects when it is first used.
+    pub fn new(settings: Arc<Settings>, target: RedisTarget) -> Self {
+        let routes = Routes::from_env(&settings);
+        Self(Arc::new(Inner {
+            settings,
+            routes,
+            target,
+            commands: tokio::sync::Mutex::default(),
+            spare: Mutex::default(),
+        }))
+    }
+
+    /// Publishes a job on the stream that its type goes to.
+    ///
+    /// # Errors
+    /// All but those of waiting.
+    pub async fn publish(&self, job: &Job) -> Result<Published, CallError> {
+        let stream = self.0.routes.stream(&job.job_type)?;
+        let inner = &*self.0;
+        let channel = inner.settings.signals.channel.as_str();
+        let mut publisher = Publisher::new(self.commands().await?, channel, inner.settings.broker.clone());
+        match publisher.publish(stream, std::slice::from_ref(job)).await {
+            Ok(mut outcomes) => Ok(outcomes.remove(0)),
+            Err(error) => {
+                if matches!(&error, PublishError::Broker(error) if error.is_connection_lost()) {
+                    *inner.commands.lock().await = None;
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Publishes a job and waits for its answer, for up to `timeout`.
+    ///
+    /// # Errors
+    /// If it could not be published, if the worker's answer is an error, or if there is none in time.
+    pub async fn call(&self, job: Job, timeout: Duration) -> Result<Value, CallError> {
+        let job = job.with_reply();
+        let mut connection = self.waiting_connection().await?;
+        let published = self.publish(&job).await?;
+        let (id, shared) = match &published {
+            Published::Duplicate { of } => (of.clone(), true),
+            _ => (job.id.clone(), job.idempotency_key.is_some()),
+        };
+        let key = keys::result(&id);
+        let waiting = async {
+            if shared {
+                wait_shared(&mut connection, &key, timeout).await
+            } else {
+                let taken = wait_for_any(&mut connection, std::slice::from_ref(&key), timeout).await?;
+                Ok(taken.map(|(_, result)| result))
+            }
+        };
+        // A Redis that is frozen does not even say that there is nothing.
+        let answer = tokio::time::timeout(timeout + self.0.target.response_timeout(), waiting).await;
+        match answer {
+            Ok(Ok(Some(result))) => {
+                self.keep(connection);
+                let failed = |error| CallError::Failed { id, error };
+                if result.ok {
+                    Ok(result.value.unwrap_or_default())
+                } else {
+                    Err(failed(result.error.unwrap_or_default()))
+                }
+            }
+            Ok(Err(cause)) => Err(CallError::Lost { id, cause }),
+            Ok(Ok(None)) | Err(_) => {
+                let why = self.why(&job, &Subject::new(&id, &published)).await;
+                Err(CallError::NoAnswer { id, timeout, why })
+            }
+        }
+    }
+
+    async fn why(&self, job: &Job, subject: &Subject) -> String {
+        let inner = &*self.0;
+        let Ok(stream) = inner.routes.stream(&job.job_type) else { return String::new() };
+        let place = Place::of(&inner.settings, &inner.routes, &job.job_type, stream);
+        match self.commands().await {
+            Ok(mut connection) => explain(&mut connection, &place, subject).await,
+            Err(error) => format!("  - {error}"),
+        }
+    }
+
+    async fn commands(&self) -> Result<MultiplexedConnection, ConnectionError> {
+        let mut open = self.0.commands.lock().await;
+        if let Some(connection) = &*open {
+            return Ok(connection.clone());
+        }
+        Ok(open.insert(self.0.target.connect().await?).clone())
+    }
+
+    async fn waiting_connection(&self) -> Result<MultiplexedConnection, ConnectionError> {
+        let spare = self.0.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        match spare {
+            Some(connection) => Ok(connection),
+            None => self.0.target.connect_without_timeout().await,
+        }
+    }
+
+    /// Only a connection whose answer has come is used again: another one may still be waited on by the server.
+    fn keep(&self, connection: MultiplexedConnection) {
+        let mut spare = self.0.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARE {
+            spare.push(connection);
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Dead letters: what was given up, why, and how to put it back or drop it. A dead letter is the entry as it was, with
+//! fields of its own behind.
+
+use std::borrow::Cow;
+
+use redis::{Value, aio::MultiplexedConnection};
+use serde::Serialize;
+
+use super::{
+    BrokerError, Delivery, Job,
+    delivery::{Entry, entries},
+};
+use crate::{
+    model::{Timestamp, keys},
+    telemetry::DeadReason,
+};
+
+const REVIVE: &str = include_str!("lua/revive.lua");
+/// Dead letters read at once.
+const PAGE: usize = 100;
+
+/// What a dead letter says about its end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Burial<'a> {
+    pub(super) reason: DeadReason,
+    pub(super) error: &'a str,
+    /// How often the job was begun.
+    pub(super) attempts: u32,
+}
+
+impl Burial<'_> {
+    /// The fields behind those of the entry. `left_out`: fields of the entry that are not copied.
+    pub(super) fn fields(
+        &self,
+        group: &str,
+        delivery: &Delivery,
+        left_out: usize,
+    ) -> Vec<(&'static str, Cow<'_, str>)> {
+        let mut fields: Vec<(_, Cow<'_, str>)> = vec![
+            ("dead_reason", self.reason.as_str().into()),
+            ("dead_error", self.error.into()),
+            ("dead_entry", delivery.entry.clone().into()),
+            ("dead_group", group.to_owned().into()),
+            ("dead_attempts", self.attempts.to_string().into()),
+        ];
+        if left_out > 0 {
+            fields.push(("dead_fields_left_out", left_out.to_string().into()));
+        }
+        fields
+    }
+}
+
+/// One dead letter.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DeadLetter {
+    /// The stream that it was on.
+    pub stream: String,
+    /// Its id among the dead letters.
+    pub entry: String,
+    /// When it was given up: the time in that id.
+    pub at: Timestamp,
+    /// The job's id; `None` if there is no job in it.
+    pub id: Option<String>,
+    /// The job's type; `None` if there is no job in it.
+    #[serde(rename = "type")]
+    pub job_type: Option<String>,
+    /// `malformed`, `failed`, `expired` or `worn_out`.
+    pub reason: String,
+    /// The last error, in words.
+    pub error: String,
+    /// The id that the entry had on the stream.
+    pub source_entry: String,
+    /// The consumer group that gave it up.
+    pub group: String,
+    /// How often the job was begun.
+    pub attempts: u32,
+    /// The job, to put it back.
+    #[serde(skip)]
+    job: Option<Job>,
+}
+
+/// Which dead letters; everything that is given must fit.
+#[derive(Clone, Debug, Default)]
+pub struct DeadFilter {
+    /// A job type (`browser.goto`), or the worker type before the dot.
+    pub job_type: Option<String>,
+    /// Job ids or dead letters' ids; empty for any.
+    pub ids: Vec<String>,
+}
+
+impl DeadFilter {
+    fn fits(&self, letter: &DeadLetter) -> bool {
+        let of_type = |wanted: &String| {
+            let rest = letter.job_type.as_deref().and_then(|name| name.strip_prefix(wanted.as_str()));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let named = |id: &String| *id == letter.entry || Some(id) == letter.id.as_ref();
+        self.job_type.as_ref().is_none_or(of_type) && (self.ids.is_empty() || self.ids.iter().any(named))
+    }
+}
+
+/// The dead letters of one stream.
+#[derive(Clone, Debug)]
+pub struct DeadLetters {
+    stream: String,
+    key: String,
+    job_max_bytes: usize,
+}
+
+/// What became of a dead letter that was to be put back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Revived {
+    /// It is on its stream again, as this entry.
+    As(String),
+    /// Somebody else has put it back or dropped it.
+    Gone,
+    /// There is no job in it, so that it would be dead again at once.
+    NoJob,
+}
+
+impl DeadLetters {
+    /// Those of `stream`, whose jobs may have so many bytes.
+    pub fn of(stream: &str, job_max_bytes: usize) -> Self {
+        Self { stream: stream.to_owned(), key: keys::dead_letters(stream), job_max_bytes }
+    }
+
+    /// The oldest `limit` that fit.
+    ///
+    /// # Errors
+    /// If Redis can't be asked.
+    pub async fn list(
+        &self,
+        connection: &mut MultiplexedConnection,
+        filter: &DeadFilter,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, BrokerError> {
+        let mut found = Vec::new();
+        let mut from = "-".to_owned();
+        while found.len() < limit {
+            let mut command = redis::cmd("XRANGE");
+            command.arg(&self.key).arg(&from).arg("+").arg("COUNT").arg(PAGE);
+            let page: Value = command.query_async(connection).await.map_err(|cause| self.failed("read", cause))?;
+            let page = entries(page);
+            let Some((last, _)) = page.last() else { break };
+            from = format!("({last}");
+            let letters = page.into_iter().map(|entry| self.letter(entry));
+            found.extend(letters.filter(|letter| filter.fits(letter)).take(limit - found.len()));
+        }
+        Ok(found)
+    }
+
+    /// The newest `count`, newest first.
+    ///
+    /// # Errors
+    /// If Redis can't be asked.
+    pub(super) async fn newest(
+        &self,
+        connection: &mut MultiplexedConnection,
+        count: usize,
+    ) -> Result<Vec<DeadLetter>, BrokerError> {
+        let mut command = redis::cmd("XREVRANGE");
+        command.arg(&self.key).arg("+").arg("-").arg("COUNT").arg(count);
+        let page: Value = command.query_async(connection).await.map_err(|cause| self.failed("read", cause))?;
+        Ok(entries(page).into_iter().map(|entry| self.letter(entry)).collect())
+    }
+
+    /// Puts a job back on its stream, as if it were new: without its attempts, its delay and its deadline. However many do
+    /// this at the same time, it is put back once.
+    ///
+    /// # Errors
+    /// If Redis did not do it; after a lost connection it may have.
+    pub async fn retry(
+        &self,
+        connection: &mut MultiplexedConnection,
+        letter: &DeadLetter,
+        channel: &str,
+    ) -> Result<Revived, BrokerError> {
+        let Some(job) = &letter.job else { return Ok(Revived::NoJob) };
+        let job = Job { attempt: 0, deadline_ts: None, not_before_ts: None, group: None, ..job.clone() };
+        let for_all = job.to_json();
+        let for_group = Job { group: Some(letter.group.clone()), ..job }.to_json();
+        let mut command = redis::cmd("EVAL");
+        command.arg(REVIVE).arg(2).arg(&self.key).arg(&self.stream).arg(&letter.entry);
+        command.arg(for_all).arg(for_group).arg(channel);
+        let entry: Option<String> =
+            command.query_async(connection).await.map_err(|cause| self.failed("put back", cause))?;
+        Ok(entry.map_or(Revived::Gone, Revived::As))
+    }
+
+    /// Drops a dead letter for good; says whether it was there.
+    ///
+    /// # Errors
+    /// If Redis did not do it; after a lost connection it may have.
+    pub async fn remove(
+        &self,
+        connection: &mut MultiplexedConnection,
+        letter: &DeadLetter,
+    ) -> Result<bool, BrokerError> {
+        let mut command = redis::cmd("XDEL");
+        command.arg(&self.key).arg(&letter.entry);
+        command.query_async(connection).await.map_err(|cause| self.failed("drop", cause))
+    }
+
+    fn letter(&self, (entry, fields): Entry) -> DeadLetter {
+        // Ours are the last ones: an entry that was no job may have had fields of the same names.
+        let last = |name: &str| fields.iter().rfind(|(field, _)| field == name.as_bytes()).map(|(_, value)| value);
+        let text = |name: &str| last(name).map(|value| String::from_utf8_lossy(value).into_owned()).unwrap_or_default();
+        let json = fields.iter().find(|(field, _)| field == b"json");
+        let job = json.and_then(|(_, json)| Job::parse(json, self.job_max_bytes).ok());
+        let at = entry.split('-').next().and_then(|at| at.parse().ok()).unwrap_or_default();
+        DeadLetter {
+            stream: self.stream.clone(),
+            at: Timestamp(at),
+            id: job.as_ref().map(|job| job.id.clone()),
+            job_type: job.as_ref().map(|job| job.job_type.clone()),
+            reason: text("dead_reason"),
+            error: text("dead_error"),
+            source_entry: text("dead_entry"),
+            group: text("dead_group"),
+            attempts: text("dead_attempts").parse().unwrap_or_default(),
+            job,
+            entry,
+        }
+    }
+
+    fn failed(&self, doing: &str, cause: redis::RedisError) -> BrokerError {
+        BrokerError::new(format!("{doing} dead letters of `{}`", self.stream), cause)
+    }
+}

@@ -1,0 +1,84 @@
+//! Jobs that are not due yet: a sorted set beside each stream, and the step that puts those on the stream that are. The
+//! step is atomic and goes by the server's clock, so anybody may take it at any time.
+
+use std::time::Duration;
+
+use redis::{Value, aio::MultiplexedConnection};
+
+use super::{BrokerError, Consumer};
+use crate::{model::keys, telemetry::DelayedMoved};
+
+const MOVE_DUE: &str = include_str!("lua/move_due.lua");
+/// Jobs moved at once: about a millisecond of the server's time.
+const AT_ONCE: u64 = 500;
+
+/// The delayed jobs of one stream after those that were due have been moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delayed {
+    /// Moved to the stream just now.
+    pub moved: u64,
+    /// Not due yet.
+    pub left: u64,
+    /// Until the first of those is due, at most a day; `None` if there are none.
+    pub next: Option<Duration>,
+}
+
+/// Puts the jobs of `stream` that are due on it, and names it on `channel` if there were any.
+///
+/// # Errors
+/// If Redis did not do it.
+pub(super) async fn move_due(
+    connection: &mut MultiplexedConnection,
+    stream: &str,
+    channel: &str,
+) -> Result<Delayed, BrokerError> {
+    let mut moved = 0;
+    loop {
+        let mut command = redis::cmd("EVAL");
+        command.arg(MOVE_DUE).arg(2).arg(keys::delayed(stream)).arg(stream).arg(AT_ONCE).arg(channel);
+        let (jobs, left, wait): (u64, u64, i64) = command
+            .query_async(connection)
+            .await
+            .map_err(|cause| BrokerError::new(format!("move delayed jobs of `{stream}`"), cause))?;
+        moved += jobs;
+        if jobs < AT_ONCE {
+            if moved > 0 {
+                DelayedMoved { stream, jobs: moved }.emit();
+            }
+            return Ok(Delayed { moved, left, next: u64::try_from(wait).ok().map(Duration::from_millis) });
+        }
+    }
+}
+
+/// How many jobs of each stream are not due yet; of a stream that can't be asked, why.
+///
+/// # Errors
+/// If Redis can't be asked at all.
+pub(super) async fn count_delayed(
+    connection: &mut MultiplexedConnection,
+    streams: &[&str],
+) -> Result<Vec<Result<u64, BrokerError>>, BrokerError> {
+    let mut pipeline = redis::pipe();
+    for stream in streams {
+        pipeline.cmd("ZCARD").arg(keys::delayed(stream));
+    }
+    // The low-level call, since one key of a wrong type must not hide the others.
+    let replies = connection.send_packed_commands(&pipeline, 0, streams.len()).await;
+    let replies = replies.map_err(|cause| BrokerError::new("count delayed jobs", cause))?;
+    let count = |(reply, stream): (Value, &&str)| {
+        let count = reply.extract_error().and_then(|reply| Ok(redis::from_redis_value(reply)?));
+        count.map_err(|cause| BrokerError::new(format!("count delayed jobs of `{stream}`"), cause))
+    };
+    Ok(replies.into_iter().zip(streams).map(count).collect())
+}
+
+impl Consumer {
+    /// Puts jobs that are due on the stream. A worker that does so before each read, and reads for no longer than until the
+    /// next one is due, needs nobody else to.
+    ///
+    /// # Errors
+    /// If Redis did not do it.
+    pub async fn move_due(&self, connection: &mut MultiplexedConnection) -> Result<Delayed, BrokerError> {
+        move_due(connection, &self.stream, &self.policy.channel).await
+    }
+}

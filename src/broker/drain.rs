@@ -1,0 +1,136 @@
+//! Drain requests for whoever lets workers go and can't signal them: keeps a connection for them, and reads from the workers'
+//! heartbeats how far they are. Decides nothing.
+
+use std::{sync::Arc, time::Duration};
+
+use redis::aio::MultiplexedConnection;
+use tokio::sync::Mutex;
+
+use super::{BrokerError, cancel_drain, request_drain};
+use crate::{
+    connection::{ConnectionError, RedisTarget},
+    model::{WorkerId, WorkerState, WorkerType, keys},
+};
+
+/// How far a worker is with its draining, by its heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It takes jobs.
+    Working,
+    /// It takes no more, and has a job or a session left.
+    Draining,
+    /// It takes no more and has none.
+    Drained,
+    /// It has no heartbeat: it is gone, or never was there.
+    Gone,
+}
+
+/// Why a request did not reach the workers.
+#[derive(Debug, thiserror::Error)]
+pub enum DrainRequestError {
+    /// No connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectionError),
+    /// No answer, or a refusal.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+}
+
+/// Asks and looks, over a connection of its own that is made when first needed and after each loss.
+#[derive(Debug)]
+pub struct DrainRequests {
+    target: Arc<RedisTarget>,
+    connection: Mutex<Option<MultiplexedConnection>>,
+}
+
+impl DrainRequests {
+    /// Connects to nothing yet.
+    pub fn new(target: Arc<RedisTarget>) -> Self {
+        Self { target, connection: Mutex::new(None) }
+    }
+
+    /// See [`request_drain`].
+    pub async fn request(
+        &self,
+        worker_type: &WorkerType,
+        ids: &[WorkerId],
+        ttl: Duration,
+    ) -> Result<(), DrainRequestError> {
+        let mut connection = self.connection().await?;
+        let outcome = request_drain(&mut connection, worker_type, ids, ttl).await;
+        self.checked(outcome).await
+    }
+
+    /// See [`cancel_drain`].
+    pub async fn cancel(&self, worker_type: &WorkerType, ids: &[WorkerId]) -> Result<(), DrainRequestError> {
+        let mut connection = self.connection().await?;
+        let outcome = cancel_drain(&mut connection, worker_type, ids).await;
+        self.checked(outcome).await
+    }
+
+    /// How far these workers are, in their order.
+    pub async fn progress(
+        &self,
+        worker_type: &WorkerType,
+        ids: &[WorkerId],
+    ) -> Result<Vec<Progress>, DrainRequestError> {
+        let mut connection = self.connection().await?;
+        let mut pipeline = redis::pipe();
+        for id in ids {
+            let heartbeat = keys::heartbeat(worker_type, id);
+            pipeline.cmd("HMGET").arg(heartbeat).arg(&["state", "jobs_in_progress", "sessions"]);
+        }
+        let read = pipeline.query_async::<Vec<Heartbeat>>(&mut connection).await;
+        let read = read.map_err(|cause| {
+            BrokerError::new(format!("read the heartbeats of draining workers of type `{worker_type}`"), cause)
+        });
+        Ok(self.checked(read).await?.iter().map(progress).collect())
+    }
+
+    /// Clones of a connection share it, so nobody waits for anybody else's answer.
+    async fn connection(&self) -> Result<MultiplexedConnection, ConnectionError> {
+        let mut connection = self.connection.lock().await;
+        match &*connection {
+            Some(connection) => Ok(connection.clone()),
+            None => Ok(connection.insert(self.target.connect().await?).clone()),
+        }
+    }
+
+    async fn checked<T>(&self, outcome: Result<T, BrokerError>) -> Result<T, DrainRequestError> {
+        if outcome.as_ref().is_err_and(BrokerError::is_connection_lost) {
+            *self.connection.lock().await = None;
+        }
+        Ok(outcome?)
+    }
+}
+
+/// `state`, `jobs_in_progress`, `sessions`.
+type Heartbeat = (Option<String>, Option<u64>, Option<u64>);
+
+fn progress((state, jobs, sessions): &Heartbeat) -> Progress {
+    match state.as_deref().map(WorkerState::parse) {
+        None => Progress::Gone,
+        Some(Some(WorkerState::Shutdown)) => Progress::Drained,
+        // A worker that does not count its jobs says by its state alone that it has some: then it is still at it.
+        Some(Some(WorkerState::Draining)) if *jobs == Some(0) && sessions.unwrap_or(0) == 0 => Progress::Drained,
+        Some(Some(WorkerState::Draining)) => Progress::Draining,
+        Some(_) => Progress::Working,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drained_is_who_says_so_and_holds_nothing() {
+        let told = |state: &str, jobs, sessions| progress(&(Some(state.to_owned()), jobs, sessions));
+        assert_eq!(told("DRAINING", Some(0), Some(0)), Progress::Drained);
+        assert_eq!(told("DRAINING", Some(1), Some(0)), Progress::Draining);
+        assert_eq!(told("DRAINING", Some(0), Some(1)), Progress::Draining);
+        assert_eq!(told("DRAINING", None, None), Progress::Draining);
+        assert_eq!(told("IDLE", Some(0), Some(0)), Progress::Working);
+        assert_eq!(told("SHUTDOWN", Some(0), Some(0)), Progress::Drained);
+        assert_eq!(progress(&(None, None, None)), Progress::Gone);
+    }
+}

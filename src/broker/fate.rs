@@ -1,0 +1,108 @@
+//! Where one job is that nobody answered: delayed, waiting behind others, in a worker's hands, or a dead letter. Only looks.
+
+use redis::{
+    RedisResult, Value,
+    aio::MultiplexedConnection,
+    streams::{StreamInfoGroup, StreamPendingCountReply},
+};
+
+use super::{DeadLetters, Place, delivery::entries};
+use crate::model::{Timestamp, keys};
+
+/// Jobs ahead are counted up to so many.
+const MOST_AHEAD: usize = 1_000;
+/// Dead letters looked through, newest first.
+const RECENT_DEAD: usize = 200;
+
+/// The job that is asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// Its id.
+    pub id: String,
+    /// Its stream entry; `None` if it was not put on the stream when it was published.
+    pub entry: Option<String>,
+    /// When it is due, if it was delayed.
+    pub due: Option<Timestamp>,
+}
+
+/// What is known of the job, in words; nothing if nothing is.
+pub(super) async fn of(
+    connection: &mut MultiplexedConnection,
+    place: &Place,
+    subject: &Subject,
+    group: Option<&StreamInfoGroup>,
+) -> Option<String> {
+    let now = Timestamp::wall();
+    if let Some(due) = subject.due.filter(|due| *due > now) {
+        return Some(format!("the job is delayed: it is due in {:.1} s", due.since(now).as_secs_f64()));
+    }
+    if let Some(dead) = dead(connection, place, subject).await {
+        return Some(dead);
+    }
+    let (entry, group) = (subject.entry.as_ref()?, group?);
+    if let Ok(Some(held)) = held(connection, place, entry).await {
+        return Some(held);
+    }
+    if is_after(entry, &group.last_delivered_id) {
+        let ahead = ahead(connection, place, entry, &group.last_delivered_id).await.ok()?;
+        let ahead = if ahead < MOST_AHEAD { ahead.to_string() } else { format!("{MOST_AHEAD} or more") };
+        return Some(format!("the job waits, {ahead} are ahead of it"));
+    }
+    let set_aside = aside(connection, place).await.unwrap_or(0);
+    let aside = if set_aside == 0 { "" } else { ", or failed and is set aside to be tried again" };
+    Some(format!("a worker has finished the job{aside}: its result was taken by somebody else, or not written"))
+}
+
+/// Who works on the entry.
+async fn held(connection: &mut MultiplexedConnection, place: &Place, entry: &str) -> RedisResult<Option<String>> {
+    let mut pending = redis::cmd("XPENDING");
+    pending.arg(&place.stream).arg(&place.group).arg(entry).arg(entry).arg(1);
+    let reply: StreamPendingCountReply = pending.query_async(connection).await?;
+    let Some(held) = reply.ids.into_iter().next() else { return Ok(None) };
+    let mut state = redis::cmd("HGET");
+    state.arg(place.heartbeat(&held.consumer)).arg("state");
+    let state: Option<String> = state.query_async(connection).await?;
+    let (worker, attempt) = (held.consumer, held.times_delivered);
+    Ok(Some(match state {
+        Some(state) => format!("worker {worker} ({state}) works on the job, attempt {attempt}"),
+        None => format!("worker {worker} died with the job in attempt {attempt}; another worker does it again"),
+    }))
+}
+
+async fn ahead(connection: &mut MultiplexedConnection, place: &Place, entry: &str, after: &str) -> RedisResult<usize> {
+    let mut range = redis::cmd("XRANGE");
+    range.arg(&place.stream).arg(format!("({after}")).arg(format!("({entry}")).arg("COUNT").arg(MOST_AHEAD);
+    Ok(entries(range.query_async::<Value>(connection).await?).len())
+}
+
+async fn dead(connection: &mut MultiplexedConnection, place: &Place, subject: &Subject) -> Option<String> {
+    let letters = DeadLetters::of(&place.stream, place.job_max_bytes);
+    let recent = letters.newest(connection, RECENT_DEAD).await.ok()?;
+    let found = recent.into_iter().find(|letter| letter.id.as_ref() == Some(&subject.id))?;
+    let (key, attempts) = (keys::dead_letters(&place.stream), found.attempts);
+    Some(format!("the job is a dead letter in `{key}` after {attempts} attempts: {}", found.error))
+}
+
+async fn aside(connection: &mut MultiplexedConnection, place: &Place) -> RedisResult<u64> {
+    redis::cmd("ZCARD").arg(keys::delayed(&place.stream)).query_async(connection).await
+}
+
+/// Whether the stream id `a` comes after `b`. Both are two numbers with a dash between them; anything else is 0.
+fn is_after(a: &str, b: &str) -> bool {
+    let numbers = |id: &str| {
+        let (time, number) = id.split_once('-').unwrap_or((id, "0"));
+        (time.parse::<u64>().unwrap_or(0), number.parse::<u64>().unwrap_or(0))
+    };
+    numbers(a) > numbers(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_ordered_by_their_numbers() {
+        assert!(is_after("10-0", "9-5") && is_after("9-10", "9-9") && is_after("18446744073709551615-0", "1-1"));
+        assert!(!is_after("9-5", "9-5") && !is_after("0-0", "0-1"));
+    }
+}

@@ -1,0 +1,198 @@
+//! Which worker holds which session, and bringing a session's jobs there. A session is a name (a channel, a user) under
+//! which a worker keeps something alive between jobs. Owns the keys `session:*` and `session-lost:*`.
+//!
+//! A job of a session that is open elsewhere is not copied: its entry is handed over within the consumer group (XCLAIM for
+//! the holder), so at every moment exactly one worker has it, and if that one dies it is recovered like any other job.
+
+use std::time::Duration;
+
+use redis::{Cmd, aio::MultiplexedConnection};
+
+use super::{BrokerError, Consumer, Job};
+use crate::model::{WorkerId, WorkerType, keys};
+
+/// Longest name of a session, in bytes: it becomes part of a key.
+pub const MAX_SESSION_NAME: usize = 256;
+
+/// What a worker is told on its control channel when jobs were handed over to it.
+pub const HANDED_OVER: &str = "jobs";
+
+/// KEYS session, lost mark. ARGV me, TTL in ms, heartbeat prefix. Answers the holder: me, or another that lives.
+const CLAIM: &str = "\
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] and redis.call('EXISTS', ARGV[3] .. holder) == 1 then return holder end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+redis.call('DEL', KEYS[2])
+return ARGV[1]";
+
+/// KEYS session, lost mark. ARGV me, TTL in ms. Answers whether it is still mine.
+const RENEW: &str = "\
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+if not holder and redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1";
+
+/// KEYS session. ARGV me.
+const RELEASE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
+
+/// KEYS session, lost mark, stream. ARGV me, group, entry, heartbeat prefix, control prefix, give up (0 or 1), TTL of the
+/// mark in ms. Answers what to do and whom it concerns. JUSTID: being handed over is no attempt.
+///
+/// The mark holds the time of the loss: jobs published before it, and seen only later, are told of the loss too.
+const ROUTE: &str = "\
+local holder = redis.call('GET', KEYS[1])
+if not holder then
+  local at, who = string.match(redis.call('GET', KEYS[2]) or '', '^(%d+) (.*)$')
+  if at and tonumber(string.match(ARGV[3], '^%d+')) <= tonumber(at) then return {'lost', who} end
+  return {'here', ARGV[1]}
+end
+local heartbeat = ARGV[4] .. holder
+if holder == ARGV[1] or redis.call('EXISTS', heartbeat) == 0 or ARGV[6] == '1' then
+  local now = redis.call('TIME')
+  redis.call('DEL', KEYS[1])
+  redis.call('SET', KEYS[2], now[1] .. string.format('%03d', math.floor(now[2] / 1000)) .. ' ' .. holder, 'PX', ARGV[7])
+  return {'lost', holder}
+end
+local channel = ARGV[5] .. holder
+if redis.call('HGET', heartbeat, 'listens') == '1' and redis.call('PUBSUB', 'NUMSUB', channel)[2] == 0 then
+  return {'silent', holder}
+end
+redis.call('XCLAIM', KEYS[3], ARGV[2], holder, 0, ARGV[3], 'JUSTID')
+redis.call('PUBLISH', channel, 'jobs')
+return {'forwarded', holder}";
+
+/// Where a job of a session belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Nobody holds the session: whoever has the job may do it.
+    Here,
+    /// It was handed over to the holder.
+    Forwarded(WorkerId),
+    /// The holder died with it.
+    Lost(WorkerId),
+    /// The holder has a heartbeat but no connection: it is connecting again, or died just now. Ask again.
+    Silent(WorkerId),
+}
+
+/// The claims of one worker on sessions of its type.
+#[derive(Clone, Debug)]
+pub struct SessionClaims {
+    worker_type: WorkerType,
+    id: WorkerId,
+    ttl: Duration,
+}
+
+impl SessionClaims {
+    /// The claims of worker `id`. A claim expires after `ttl` if nobody renews it; until then, the loss of its holder can be
+    /// told, so `ttl` is longer than a heartbeat's.
+    pub fn new(worker_type: WorkerType, id: WorkerId, ttl: Duration) -> Self {
+        Self { worker_type, id, ttl }
+    }
+
+    /// Whose claims they are.
+    pub fn id(&self) -> &WorkerId {
+        &self.id
+    }
+
+    /// Claims session `name` for this worker. Answers who holds it then: this worker, or another that lives.
+    pub async fn claim(&self, connection: &mut MultiplexedConnection, name: &str) -> Result<WorkerId, BrokerError> {
+        let mut call = script(CLAIM, &[&self.key(name), &self.mark(name)]);
+        call.arg(self.id.as_str()).arg(self.ttl_ms()).arg(self.heartbeats());
+        let holder: Result<String, _> = call.query_async(connection).await;
+        holder.map(WorkerId::new).map_err(|cause| BrokerError::new(format!("claim session `{name}`"), cause))
+    }
+
+    /// Renews the claim on session `name`; `false` if it was lost to others in the meantime.
+    pub async fn renew(&self, connection: &mut MultiplexedConnection, name: &str) -> Result<bool, BrokerError> {
+        let mut call = script(RENEW, &[&self.key(name), &self.mark(name)]);
+        let kept = call.arg(self.id.as_str()).arg(self.ttl_ms()).query_async(connection).await;
+        kept.map_err(|cause| BrokerError::new(format!("renew the claim on session `{name}`"), cause))
+    }
+
+    /// Gives session `name` up, if it is this worker's.
+    pub async fn release(&self, connection: &mut MultiplexedConnection, name: &str) -> Result<(), BrokerError> {
+        let released = script(RELEASE, &[&self.key(name)]).arg(self.id.as_str()).exec_async(connection).await;
+        released.map_err(|cause| BrokerError::new(format!("release session `{name}`"), cause))
+    }
+
+    /// Decides where a job of session `name`, delivered to this worker and not held here, belongs, and hands it over if
+    /// another worker holds the session. `give_up` takes a silent holder for dead.
+    pub async fn route(
+        &self,
+        connection: &mut MultiplexedConnection,
+        consumer: &Consumer,
+        entry: &str,
+        name: &str,
+        give_up: bool,
+    ) -> Result<Route, BrokerError> {
+        let mut call = script(ROUTE, &[&self.key(name), &self.mark(name), &consumer.stream]);
+        call.arg(self.id.as_str()).arg(&consumer.group).arg(entry);
+        call.arg(self.heartbeats()).arg(keys::control(&self.worker_type, &WorkerId::new("")));
+        call.arg(u8::from(give_up)).arg(self.ttl_ms());
+        let (verdict, holder): (String, String) = call
+            .query_async(connection)
+            .await
+            .map_err(|cause| BrokerError::new(format!("find the holder of session `{name}`"), cause))?;
+        let holder = WorkerId::new(holder);
+        Ok(match verdict.as_str() {
+            "forwarded" => Route::Forwarded(holder),
+            "lost" => Route::Lost(holder),
+            "silent" => Route::Silent(holder),
+            _ => Route::Here,
+        })
+    }
+
+    fn key(&self, name: &str) -> String {
+        keys::session(&self.worker_type, name)
+    }
+
+    fn mark(&self, name: &str) -> String {
+        keys::session_lost(&self.worker_type, name)
+    }
+
+    fn heartbeats(&self) -> String {
+        keys::heartbeat(&self.worker_type, &WorkerId::new(""))
+    }
+
+    fn ttl_ms(&self) -> u64 {
+        u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+}
+
+/// A script with its keys; its arguments are still to be added.
+fn script(text: &str, keys: &[&str]) -> Cmd {
+    let mut call = redis::cmd("EVAL");
+    call.arg(text).arg(keys.len()).arg(keys);
+    call
+}
+
+/// The session that a job belongs to: its field `session`, else the named argument `session`, else `channel`. Empty ones and
+/// what is no string count as none.
+pub fn session_of(job: &Job) -> Option<&str> {
+    let argument = |name| job.kwargs.get(name).and_then(serde_json::Value::as_str);
+    let named = [job.session.as_deref(), argument("session"), argument("channel")];
+    named.into_iter().flatten().find(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn session(job: serde_json::Value) -> Option<String> {
+        session_of(&serde_json::from_value(job).unwrap()).map(str::to_owned)
+    }
+
+    #[test]
+    fn the_field_wins_over_the_arguments() {
+        let job = json!({"id": "1", "type": "t.x", "session": "a", "kwargs": {"session": "b", "channel": "c"}});
+        assert_eq!(session(job).as_deref(), Some("a"));
+        let job = json!({"id": "1", "type": "t.x", "kwargs": {"session": "b", "channel": "c"}});
+        assert_eq!(session(job).as_deref(), Some("b"));
+        let job = json!({"id": "1", "type": "t.x", "session": "", "kwargs": {"session": 7, "channel": "c"}});
+        assert_eq!(session(job).as_deref(), Some("c"));
+        assert_eq!(session(json!({"id": "1", "type": "t.x", "session": null})), None);
+    }
+}

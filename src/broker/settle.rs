@@ -1,0 +1,260 @@
+//! How a delivered job ends: done and answered, to be tried again, or a dead letter. Each is one atomic step on Redis, so
+//! that a job is never both or neither; repeating a step whose reply was lost is harmless.
+
+use std::{borrow::Cow, time::Duration};
+
+use redis::{Cmd, Pipeline, aio::MultiplexedConnection};
+
+use super::{BrokerError, Consumer, Delivery, Job, JobResult, Refusal, dead::Burial, result::bounded};
+use crate::{
+    model::{Timestamp, keys},
+    telemetry::{DeadReason, JobBuried, JobRetried},
+};
+
+const RETRY: &str = include_str!("lua/retry.lua");
+const BURY: &str = include_str!("lua/bury.lua");
+/// Results in one transaction: enough that its round trip no longer counts.
+const RESULTS_AT_ONCE: usize = 500;
+/// Bytes of results after which a transaction is sent.
+const BYTES_AT_ONCE: usize = 4 << 20;
+/// Bytes of a command without its key and its JSON, so that it is allocated once.
+const COMMAND: usize = 32;
+/// Fields of an entry that its dead letter keeps: no job has more than a few, and a script takes 8,000 values at most.
+const MAX_FIELDS: usize = 1_000;
+
+/// Whether a failed job is worth another attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// It would fail in the same way.
+    Never,
+    /// After the wait that the settings say, which doubles with each attempt.
+    Backoff,
+    /// After this time.
+    After(Duration),
+}
+
+/// What became of a failed job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// It will be tried again, then.
+    Retried {
+        /// When.
+        due: Timestamp,
+    },
+    /// It won't be tried again; whoever waits got the error.
+    Answered,
+    /// It is a dead letter; if anybody waits, they got the error.
+    Dead,
+    /// Somebody else has taken it over meanwhile, and will settle it.
+    TakenOver,
+}
+
+impl Consumer {
+    /// Acknowledges jobs that were worked on and pushes their results to whoever waits. A result that is too large is
+    /// replaced by an error that says so. Doing it again is harmless but for a second copy of a result.
+    ///
+    /// ```no_run
+    /// # use swarm::broker::{BrokerError, Consumer, JobResult};
+    /// # use std::time::Duration;
+    /// # async fn work(consumer: Consumer, mut connection: redis::aio::MultiplexedConnection) -> Result<(), BrokerError> {
+    /// for delivery in consumer.read(&mut connection, 1, Duration::from_secs(2)).await? {
+    ///     match &delivery.job {
+    ///         Ok(job) => {
+    ///             let result = JobResult::new(&job.id, Ok("done".into()));
+    ///             consumer.complete(&mut connection, &[(&delivery, &result)]).await?;
+    ///         }
+    ///         Err(refusal) => consumer.refuse(&mut connection, &delivery, refusal).await?,
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If Redis did not do it; after a lost connection it may have.
+    pub async fn complete(
+        &self,
+        connection: &mut MultiplexedConnection,
+        done: &[(&Delivery, &JobResult)],
+    ) -> Result<(), BrokerError> {
+        let mut rest = done;
+        while !rest.is_empty() {
+            rest = self.complete_some(connection, rest).await?;
+        }
+        Ok(())
+    }
+
+    /// Completes the first jobs of `done`, as many as fit one transaction; answers the others.
+    async fn complete_some<'a>(
+        &self,
+        connection: &mut MultiplexedConnection,
+        done: &'a [(&'a Delivery, &'a JobResult)],
+    ) -> Result<&'a [(&'a Delivery, &'a JobResult)], BrokerError> {
+        // Two commands for each job and one for all; no reply is looked at.
+        let mut pipeline = Pipeline::with_capacity(2 * done.len().min(RESULTS_AT_ONCE) + 1);
+        let ttl = self.policy.result_ttl().as_secs();
+        let (mut taken, mut bytes) = (0, 0);
+        for (delivery, result) in done.iter().take(RESULTS_AT_ONCE) {
+            if let Some(key) = delivery.job.as_ref().ok().and_then(|job| job.reply_to.as_ref()) {
+                let json = bounded(result, self.policy.result_max_bytes());
+                bytes += json.len();
+                let mut push = Cmd::with_capacity(3, COMMAND + key.len() + json.len());
+                push.arg("LPUSH").arg(key).arg(json);
+                let mut expire = Cmd::with_capacity(3, COMMAND + key.len());
+                expire.arg("EXPIRE").arg(key).arg(ttl);
+                pipeline.add_command(push).add_command(expire);
+            }
+            taken += 1;
+            if bytes >= BYTES_AT_ONCE {
+                break;
+            }
+        }
+        let entries: Vec<&str> = done[..taken].iter().map(|(delivery, _)| delivery.entry.as_str()).collect();
+        if bytes > 0 {
+            pipeline.atomic();
+        }
+        pipeline.cmd("XACK").arg(&self.stream).arg(&self.group).arg(entries);
+        match pipeline.exec_async(connection).await.map_err(|cause| self.failed("acknowledge jobs", cause)) {
+            // Only a result key can hold something else: the stream was read from. The others have been done all the same.
+            Err(error) if error.is_wrong_type() => {
+                tracing::warn!(stream = self.stream, "a result could not be delivered: its key is no list");
+            }
+            outcome => outcome?,
+        }
+        Ok(&done[taken..])
+    }
+
+    /// A job that was tried and failed: tried again if that is worth it and it has attempts left, else answered with `error`.
+    /// It becomes a dead letter if it used up its attempts, or if nobody waits for the answer.
+    ///
+    /// # Errors
+    /// If Redis did not do it; after a lost connection it may have.
+    pub async fn fail(
+        &self,
+        connection: &mut MultiplexedConnection,
+        delivery: &Delivery,
+        error: &str,
+        retry: Retry,
+    ) -> Result<Failed, BrokerError> {
+        let Ok(job) = &delivery.job else { return Ok(Failed::TakenOver) };
+        let wait = match retry {
+            Retry::Never => None,
+            Retry::Backoff => Some(self.policy.jobs.retry_wait(delivery.attempts)),
+            Retry::After(wait) => Some(wait),
+        };
+        match wait.filter(|_| delivery.attempts < self.policy.jobs.max_attempts) {
+            Some(wait) => self.retry(connection, delivery, job, wait).await,
+            None if retry == Retry::Never && job.reply_to.is_some() => {
+                let result = JobResult::new(&job.id, Err(error.to_owned()));
+                self.complete(connection, &[(delivery, &result)]).await.map(|()| Failed::Answered)
+            }
+            None => {
+                let burial = Burial { reason: DeadReason::Failed, error, attempts: delivery.attempts };
+                self.bury(connection, delivery, Some(job), burial).await
+            }
+        }
+    }
+
+    /// An entry that must not be worked on: a dead letter, its waiter answered; one for another group is only acknowledged.
+    ///
+    /// # Errors
+    /// If Redis did not do it; after a lost connection it may have.
+    pub async fn refuse(
+        &self,
+        connection: &mut MultiplexedConnection,
+        delivery: &Delivery,
+        refusal: &Refusal,
+    ) -> Result<(), BrokerError> {
+        let (reason, attempts) = match refusal {
+            Refusal::OtherGroup(_) => return self.acknowledge(connection, &delivery.entry).await,
+            Refusal::Malformed(_) => (DeadReason::Malformed, 0),
+            Refusal::Expired { .. } => (DeadReason::Expired, delivery.attempts.saturating_sub(1)),
+            Refusal::WornOut { attempts } => (DeadReason::WornOut, *attempts),
+        };
+        let job = delivery.envelope(self.policy.job_max_bytes());
+        let burial = Burial { reason, error: &refusal.to_string(), attempts };
+        self.bury(connection, delivery, job.as_ref(), burial).await.map(drop)
+    }
+
+    /// Claims these entries again, so that they don't count as abandoned; answers those that are still ours.
+    ///
+    /// # Errors
+    /// If Redis did not do it.
+    pub async fn extend(
+        &self,
+        connection: &mut MultiplexedConnection,
+        entries: &[&str],
+    ) -> Result<Vec<String>, BrokerError> {
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut command = redis::cmd("EVAL");
+        command.arg(include_str!("lua/extend.lua")).arg(1).arg(&self.stream).arg(&self.group).arg(&self.name);
+        command.arg(entries);
+        command.query_async(connection).await.map_err(|cause| self.failed("renew claims on jobs", cause))
+    }
+
+    async fn retry(
+        &self,
+        connection: &mut MultiplexedConnection,
+        delivery: &Delivery,
+        job: &Job,
+        wait: Duration,
+    ) -> Result<Failed, BrokerError> {
+        let mut again = Job { attempt: delivery.attempts, ..job.clone() };
+        let for_all = again.to_json();
+        again.group = Some(self.group.clone());
+        let mut command = redis::cmd("EVAL");
+        command.arg(RETRY).arg(2).arg(&self.stream).arg(keys::delayed(&self.stream));
+        command.arg(&self.group).arg(&self.name).arg(&delivery.entry).arg(wait.as_millis().to_string());
+        command.arg(for_all).arg(again.to_json()).arg(keys::DELAYED_CHANNEL);
+        let due: Option<u64> =
+            command.query_async(connection).await.map_err(|cause| self.failed("put a job aside", cause))?;
+        let Some(due) = due else { return Ok(Failed::TakenOver) };
+        JobRetried { stream: &self.stream, job: &job.id, attempts: delivery.attempts, wait }.emit();
+        Ok(Failed::Retried { due: Timestamp(due) })
+    }
+
+    async fn bury(
+        &self,
+        connection: &mut MultiplexedConnection,
+        delivery: &Delivery,
+        job: Option<&Job>,
+        burial: Burial<'_>,
+    ) -> Result<Failed, BrokerError> {
+        let waiter = job.and_then(|job| Some((job.reply_to.as_ref()?, &job.id)));
+        let answer = waiter.map(|(_, id)| JobResult::new(id, Err(burial.error.to_owned())).to_json());
+        let dead = keys::dead_letters(&self.stream);
+        let mut command = redis::cmd("EVAL");
+        command.arg(BURY).arg(3).arg(&self.stream).arg(&dead).arg(waiter.map_or(&self.stream, |(key, _)| key));
+        command.arg(&self.group).arg(&self.name).arg(&delivery.entry);
+        command.arg(answer.unwrap_or_default()).arg(self.policy.result_ttl().as_secs());
+        for (field, value) in delivery.fields.iter().take(MAX_FIELDS) {
+            command.arg(&field[..]).arg(&value[..]);
+        }
+        for (field, value) in burial.fields(&self.group, delivery, delivery.fields.len().saturating_sub(MAX_FIELDS)) {
+            command.arg(field).arg(Cow::into_owned(value));
+        }
+        let moved: bool = command
+            .query_async(connection)
+            .await
+            .map_err(|cause| self.failed(&format!("move entry {} to `{dead}`", delivery.entry), cause))?;
+        if !moved {
+            return Ok(Failed::TakenOver);
+        }
+        let job = job.map_or("", |job| &job.id);
+        JobBuried { stream: &self.stream, entry: &delivery.entry, job, reason: burial.reason, error: burial.error }
+            .emit();
+        Ok(Failed::Dead)
+    }
+
+    pub(super) async fn acknowledge(
+        &self,
+        connection: &mut MultiplexedConnection,
+        entry: &str,
+    ) -> Result<(), BrokerError> {
+        let mut command = redis::cmd("XACK");
+        command.arg(&self.stream).arg(&self.group).arg(entry);
+        command.exec_async(connection).await.map_err(|cause| self.failed("acknowledge an entry", cause))
+    }
+}

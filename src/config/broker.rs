@@ -1,0 +1,102 @@
+//! Settings of jobs on their way: how large, how often tried, how long remembered.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// No wait before another attempt is longer, however often a job has failed: an hour.
+const RETRY_MAX: Duration = Duration::from_secs(3_600);
+
+/// `[broker]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct BrokerSettings {
+    /// Largest job in bytes of JSON. A larger one is refused when published, and a dead letter when read.
+    #[schemars(range(min = 1_024, max = 268_435_456))]
+    pub job_max_bytes: u32,
+    /// Largest result in bytes of JSON. Instead of a larger one, the waiter gets an error that says so.
+    #[schemars(range(min = 1_024, max = 268_435_456))]
+    pub result_max_bytes: u32,
+    /// Seconds that a result waits to be fetched.
+    #[schemars(range(min = 1, max = 604_800))]
+    pub result_ttl_seconds: u64,
+    /// Seconds for which a second job with the same idempotency key is the same job.
+    #[schemars(range(min = 1, max = 2_592_000))]
+    pub idempotency_window_seconds: u64,
+    /// Whether workers trim their stream of entries that every consumer group has finished.
+    pub trim: bool,
+}
+
+impl Default for BrokerSettings {
+    fn default() -> Self {
+        Self {
+            job_max_bytes: 1_048_576,
+            result_max_bytes: 8_388_608,
+            result_ttl_seconds: 3_600,
+            idempotency_window_seconds: 3_600,
+            trim: true,
+        }
+    }
+}
+
+impl BrokerSettings {
+    /// `result_ttl_seconds` as a duration.
+    pub fn result_ttl(&self) -> Duration {
+        Duration::from_secs(self.result_ttl_seconds)
+    }
+
+    /// `idempotency_window_seconds` as a duration.
+    pub fn idempotency_window(&self) -> Duration {
+        Duration::from_secs(self.idempotency_window_seconds)
+    }
+}
+
+/// `[worker_types.NAME.jobs]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct JobSettings {
+    /// How often a job is begun before it becomes a dead letter; a worker that dies with it counts.
+    #[schemars(range(min = 1, max = 1_000))]
+    pub max_attempts: u32,
+    /// Milliseconds before a failed job is tried again; doubled with each attempt, at most an hour.
+    #[schemars(range(max = 3_600_000))]
+    pub retry_backoff_ms: u64,
+    /// Seconds after which a job that its worker has neither finished nor claimed again may be taken by another one.
+    /// `swarm worker` claims its jobs again three times in this period.
+    #[schemars(range(min = 1, max = 86_400))]
+    pub claim_seconds: u64,
+}
+
+super::section::defaults!(JobSettings);
+
+impl Default for JobSettings {
+    fn default() -> Self {
+        Self { max_attempts: 3, retry_backoff_ms: 1_000, claim_seconds: 60 }
+    }
+}
+
+impl JobSettings {
+    /// `claim_seconds` as a duration.
+    pub fn claim(&self) -> Duration {
+        Duration::from_secs(self.claim_seconds)
+    }
+
+    /// The wait after the attempt with that number, counted from 1.
+    pub fn retry_wait(&self, attempts: u32) -> Duration {
+        let doubled = 2_u32.saturating_pow(attempts.saturating_sub(1));
+        Duration::from_millis(self.retry_backoff_ms).saturating_mul(doubled).min(RETRY_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_doubles_up_to_an_hour() {
+        let settings = JobSettings::default();
+        let waits = [0, 1, 2, 3, 12, 13, u32::MAX].map(|attempts| settings.retry_wait(attempts).as_secs());
+        assert_eq!(waits, [1, 1, 2, 4, 2_048, 3_600, 3_600]);
+    }
+}

@@ -1,0 +1,90 @@
+//! `swarm dead` and the ways to publish, as people use them.
+
+use std::{path::Path, process::Stdio, time::Duration};
+
+use fred::prelude::Client;
+use serde_json::{Value, json};
+
+use crate::support::{autoscaler::swarm, command::redis as command, redis::RedisServer};
+
+/// What the command writes to its standard output, and whether it succeeded.
+fn run(server: &RedisServer, directory: &Path, words: &[&str]) -> (bool, String) {
+    let mut swarm = swarm(directory);
+    swarm.args(words).env("REDIS_URL", server.url()).env("CUSTOM_WORKER_TYPES", "t").stdin(Stdio::null());
+    let output = swarm.output().unwrap();
+    let both = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(both).unwrap())
+}
+
+fn json_lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))).collect()
+}
+
+/// Two dead jobs and one entry that is none.
+async fn bury_some(client: &Client) {
+    for (id, job_type) in [("a", "t.echo"), ("b", "t.sleep")] {
+        let job = json!({"id": id, "type": job_type, "attempt": 2}).to_string();
+        let fields = "dead_reason failed dead_error no-such-page dead_entry 5-0 dead_group t dead_attempts 3";
+        let _: String = command(client, &format!("XADD t:jobs:dead * json {job} {fields}")).await;
+    }
+    let fields = "dead_reason malformed dead_error no-job dead_entry 6-0 dead_group t dead_attempts 0";
+    let _: String = command(client, &format!("XADD t:jobs:dead * json nonsense {fields}")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_shown_put_back_and_dropped() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let directory = tempfile::tempdir().unwrap();
+    let dead = |words: &[&str]| run(&server, directory.path(), &[&["dead"], words].concat());
+    assert_eq!(dead(&["list"]), (true, "no dead letters\n".to_owned()));
+    bury_some(&client).await;
+
+    let (_, table) = dead(&["list"]);
+    for word in ["LAST ERROR", "t:jobs", "t.echo", "no-such-page", "malformed"] {
+        assert!(table.contains(word), "`{word}` is missing in\n{table}");
+    }
+    let listed = json_lines(&dead(&["list", "--type", "t.echo", "--json"]).1);
+    assert_eq!((listed.len(), &listed[0]["id"], &listed[0]["attempts"]), (1, &json!("a"), &json!(3)));
+    assert_eq!(json_lines(&dead(&["list", "--type", "t", "--json"]).1).len(), 2);
+
+    let (ok, told) = dead(&["retry"]);
+    assert!(!ok && told.contains("--all"), "{told}");
+    let (ok, told) = dead(&["retry", "nobody"]);
+    assert!(!ok && told.contains("no such dead letter"), "{told}");
+    assert_eq!(dead(&["retry", "a"]), (true, "put back: 1\n".to_owned()));
+    let jobs: Vec<(String, Vec<String>)> = command(&client, "XRANGE t:jobs - +").await;
+    let job: Value = serde_json::from_str(&jobs[0].1[1]).unwrap();
+    assert_eq!((jobs.len(), &job["id"], job.get("attempt")), (1, &json!("a"), None));
+
+    let (ok, told) = dead(&["retry", "--all", "--json"]);
+    let outcomes: Vec<Value> = json_lines(&told).into_iter().map(|line| line["outcome"].clone()).collect();
+    assert_eq!((ok, outcomes), (false, vec![json!("retried"), json!("no_job")]));
+    assert_eq!(dead(&["drop", "--stream", "t:jobs", "--all"]), (true, "dropped: 1\n".to_owned()));
+    assert_eq!(command::<u64>(&client, "XLEN t:jobs:dead").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_published_once_or_later() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let directory = tempfile::tempdir().unwrap();
+    let publish =
+        |words: &[&str]| run(&server, directory.path(), &[&["publish", "t.echo", "x", "--json"], words].concat());
+    let first = json_lines(&publish(&["--key", "order-1"]).1).remove(0);
+    let second = json_lines(&publish(&["--key", "order-1"]).1).remove(0);
+    assert!(first["entry"].is_string(), "{first}");
+    assert_eq!(second["duplicate_of"], first["id"]);
+    let delayed = json_lines(&publish(&["--delay", "60", "--deadline", "90", "--session", "s"]).1).remove(0);
+    assert!(delayed["due"].is_u64(), "{delayed}");
+    let aside: Vec<String> = command(&client, "ZRANGE t:jobs:delayed 0 -1").await;
+    let job: Value = serde_json::from_str(&aside[0]).unwrap();
+    let between = job["deadline_ts"].as_f64().unwrap() - job["not_before_ts"].as_f64().unwrap();
+    assert!((between - 30.0).abs() < 1.0 && job["session"] == "s", "{job}");
+    assert_eq!(command::<u64>(&client, "XLEN t:jobs").await, 1);
+
+    let began = std::time::Instant::now();
+    let (ok, told) = publish(&["--delay", "60", "--wait", "--timeout", "0.2"]);
+    assert!(!ok && told.contains("the job is delayed: it is due in") && told.contains("no autoscaler"), "{told}");
+    assert!(began.elapsed() >= Duration::from_millis(200));
+}
