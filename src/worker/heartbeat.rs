@@ -1,5 +1,5 @@
-//! Says on Redis that the worker lives and what it does: a hash that expires, and a stream for history. Reads the worker's
-//! status, never changes it.
+//! Says on Redis that the worker lives and what it does: a hash that expires, and a stream for history. Reads in the same
+//! round trip whether it is asked to drain, which is the one thing it changes in the worker's status.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,10 +11,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{WorkerConfig, connection::Commands};
+use super::{crew::Crew, resources::Resources, status::Status};
 use crate::{
+    broker::DRAIN,
     connection::backoff,
-    model::{Timestamp, WorkerState, keys},
+    model::{Timestamp, keys},
 };
 
 /// At most 20 heartbeats a second for changes of state: short jobs would else cost more in heartbeats than in work.
@@ -22,30 +23,22 @@ const MIN_GAP: Duration = Duration::from_millis(50);
 /// Heartbeats kept in the history stream.
 const HISTORY: usize = 10_000;
 
-/// What the worker does now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Status {
-    pub(super) state: WorkerState,
-    /// Jobs in progress.
-    pub(super) busy: usize,
-    /// Jobs finished, failed ones included.
-    pub(super) processed: u64,
-    pub(super) failed: u64,
-}
-
 /// Writes the heartbeats of one worker.
 pub(super) struct Heartbeat {
-    config: WorkerConfig,
-    commands: Arc<Commands>,
+    crew: Arc<Crew>,
     status: watch::Receiver<Status>,
+    /// Changes when there may be something to read.
+    control: watch::Receiver<()>,
+    resources: Resources,
     started: Instant,
     hostname: String,
 }
 
 impl Heartbeat {
-    pub(super) fn new(config: WorkerConfig, commands: Arc<Commands>, status: watch::Receiver<Status>) -> Self {
+    pub(super) fn new(crew: Arc<Crew>) -> Self {
         let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Self { config, commands, status, started: Instant::now(), hostname }
+        let (status, control) = (crew.status.subscribe(), crew.commands.wakes().control.subscribe());
+        Self { crew, status, control, resources: Resources::new(), started: Instant::now(), hostname }
     }
 
     /// Writes the first heartbeat and tells the scaler of a new worker. Before the first job is taken: a consumer without
@@ -54,23 +47,24 @@ impl Heartbeat {
         self.write(true).await
     }
 
-    /// Writes a heartbeat each interval and at each change of state until `stop`. A failed one is tried again, with backoff.
+    /// Writes a heartbeat each interval, at each change of state, and when woken, until `stop`. A failed one is tried
+    /// again, with backoff.
     pub(super) async fn run(&mut self, stop: &CancellationToken) {
         let mut last = Instant::now();
-        let mut written = self.status.borrow().state;
+        let mut written = self.status.borrow().state();
         let mut retries = backoff();
         let mut retry_at = None;
         while !stop.is_cancelled() {
-            let due = retry_at.unwrap_or(last + self.config.heartbeat_interval);
-            let changed = self.status.wait_for(|status| status.state != written).map(drop);
+            let due = retry_at.unwrap_or(last + self.crew.config.heartbeat_interval);
+            let changed = self.status.wait_for(|status| status.state() != written).map(drop);
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = sleep_until(due) => {}
-                () = changed, if retry_at.is_none() => {
-                    sleep_until(last + MIN_GAP).await;
-                }
+                () = changed, if retry_at.is_none() => sleep_until(last + MIN_GAP).await,
+                _ = self.control.changed(), if retry_at.is_none() => sleep_until(last + MIN_GAP).await,
             }
-            let state = self.status.borrow().state;
+            self.control.mark_unchanged();
+            let state = self.status.borrow().state();
             last = Instant::now();
             match self.write(false).await {
                 Ok(()) => {
@@ -87,79 +81,97 @@ impl Heartbeat {
     }
 
     /// The last words: into the history, the hash removed, the consumer too if nothing is pending on it, and the scaler told.
-    pub(super) async fn leave(&self) -> Result<(), String> {
-        let mut connection = self.commands.get().await.map_err(|error| error.to_string())?;
-        let fields = self.fields();
+    pub(super) async fn leave(&mut self) -> Result<(), String> {
+        let mut connection = self.crew.commands.get().await.map_err(|error| error.to_string())?;
+        let fields = self.fields().await;
         let mut pipeline = redis::pipe();
         pipeline.atomic();
         history(&mut pipeline, &fields);
         pipeline.cmd("DEL").arg(self.key()).ignore();
         pipeline.exec_async(&mut connection).await.map_err(|error| error.to_string())?;
-        let name = self.config.id.as_str();
+        let config = &self.crew.config;
         // Only tidies up: other workers do it later if this one can't.
-        if let Err(error) = self.config.consumer().remove_if_done(&mut connection, &self.config.worker_type, name).await
-        {
+        let removed = self.crew.consumer.remove_if_done(&mut connection, &config.worker_type, config.id.as_str()).await;
+        if let Err(error) = removed {
             tracing::debug!(%error, "consumer stays");
         }
         let mut publish = redis::cmd("PUBLISH");
-        publish.arg(keys::WORKER_EVENTS_CHANNEL).arg(self.config.worker_type.as_str());
+        publish.arg(keys::WORKER_EVENTS_CHANNEL).arg(config.worker_type.as_str());
         publish.exec_async(&mut connection).await.map_err(|error| error.to_string())
     }
 
-    async fn write(&self, announce: bool) -> Result<(), String> {
-        let mut connection = self.commands.get().await.map_err(|error| error.to_string())?;
-        let fields = self.fields();
-        let ttl = self.config.lapse().as_millis().to_string();
+    async fn write(&mut self, announce: bool) -> Result<(), String> {
+        let mut connection = self.crew.commands.get().await.map_err(|error| error.to_string())?;
+        let fields = self.fields().await;
+        let config = &self.crew.config;
+        let ttl = config.lapse().as_millis().to_string();
         let mut pipeline = redis::pipe();
         pipeline.atomic();
+        pipeline.cmd("GET").arg(keys::control(&config.worker_type, &config.id));
         pipeline.cmd("HSET").arg(self.key()).arg(&fields).ignore();
         pipeline.cmd("PEXPIRE").arg(self.key()).arg(ttl).ignore();
         history(&mut pipeline, &fields);
         if announce {
-            pipeline.cmd("PUBLISH").arg(keys::WORKER_EVENTS_CHANNEL).arg(self.config.worker_type.as_str()).ignore();
+            pipeline.cmd("PUBLISH").arg(keys::WORKER_EVENTS_CHANNEL).arg(config.worker_type.as_str()).ignore();
         }
-        let written = pipeline.exec_async(&mut connection).await;
-        if let Err(error) = &written
-            && (error.is_io_error() || error.is_timeout() || error.is_unrecoverable_error())
-        {
-            self.commands.discard().await;
+        match pipeline.query_async::<(Option<Vec<u8>>,)>(&mut connection).await {
+            Ok((asked,)) => {
+                self.heed(asked.as_deref());
+                Ok(())
+            }
+            Err(error) => {
+                if error.is_io_error() || error.is_timeout() || error.is_unrecoverable_error() {
+                    self.crew.commands.discard().await;
+                }
+                Err(error.to_string())
+            }
         }
-        written.map_err(|error| error.to_string())
+    }
+
+    /// Does what the control key says. Its change of state makes the next heartbeat.
+    fn heed(&self, asked: Option<&[u8]>) {
+        let drain = asked == Some(DRAIN.as_bytes());
+        let changed =
+            self.crew.status.send_if_modified(|status| std::mem::replace(&mut status.drain_requested, drain) != drain);
+        if changed && drain {
+            tracing::info!("asked to drain: taking no more jobs");
+        } else if changed {
+            tracing::info!("no longer asked to drain: taking jobs again");
+        }
     }
 
     fn key(&self) -> String {
-        keys::heartbeat(&self.config.worker_type, &self.config.id)
+        keys::heartbeat(&self.crew.config.worker_type, &self.crew.config.id)
     }
 
-    fn fields(&self) -> Vec<(&'static str, String)> {
+    async fn fields(&mut self) -> Vec<(&'static str, String)> {
         let status = *self.status.borrow();
         let now = Timestamp::wall().0;
+        let config = &self.crew.config;
         let mut fields = vec![
-            ("worker_id", self.config.id.to_string()),
-            ("worker_type", self.config.worker_type.to_string()),
-            ("state", status.state.as_str().to_owned()),
+            ("worker_id", config.id.to_string()),
+            ("worker_type", config.worker_type.to_string()),
+            ("state", status.state().as_str().to_owned()),
             ("timestamp", format!("{}.{:03}", now / 1_000, now % 1_000)),
             ("uptime_seconds", self.started.elapsed().as_secs().to_string()),
             ("jobs_in_progress", status.busy.to_string()),
             ("jobs_processed", status.processed.to_string()),
             ("jobs_failed", status.failed.to_string()),
-            ("sessions", "0".to_owned()),
-            ("concurrency", self.config.concurrency.to_string()),
+            ("sessions", status.sessions.to_string()),
+            ("concurrency", config.concurrency.to_string()),
+            (keys::CLAIM_FIELD, config.policy.jobs.claim_seconds.to_string()),
+            (keys::LISTENS_FIELD, u8::from(self.crew.commands.listens().await).to_string()),
             ("hostname", self.hostname.clone()),
             ("pid", std::process::id().to_string()),
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ];
-        fields.extend(resident_bytes().map(|bytes| ("rss_bytes", bytes.to_string())));
+        fields.extend(config.metrics.map(|at| ("metrics", at.to_string())));
+        fields.extend(self.resources.fields());
+        fields.extend(self.crew.handler.resources());
         fields
     }
 }
 
 fn history(pipeline: &mut Pipeline, fields: &[(&'static str, String)]) {
     pipeline.cmd("XADD").arg(keys::WORKER_STATUS).arg("MAXLEN").arg("~").arg(HISTORY).arg("*").arg(fields).ignore();
-}
-
-/// Resident memory of this process; `None` where there is no `/proc`.
-fn resident_bytes() -> Option<u64> {
-    let pages = std::fs::read_to_string("/proc/self/statm").ok()?.split_whitespace().nth(1)?.parse::<u64>().ok()?;
-    Some(pages * u64::try_from(rustix::param::page_size()).ok()?)
 }

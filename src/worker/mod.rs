@@ -2,19 +2,33 @@
 //! broker only for jobs; owns its heartbeat. Must not decide how many workers there are.
 
 mod connection;
+mod crew;
+mod hand;
 pub mod handlers;
 mod heartbeat;
+mod intake;
+mod keeper;
+mod resources;
 mod runtime;
+mod sessions;
+mod settler;
+mod status;
+mod tending;
 
-use std::time::Duration;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 pub use handlers::{Handler, JobError};
-pub use runtime::{WorkerError, WorkerReport, run};
+pub use runtime::{WorkerError, WorkerReport};
+pub use sessions::{SessionError, Sessions};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
+use self::{connection::Commands, handlers::Context, status::Status};
 use crate::{
-    broker::Consumer,
-    config::{WorkerSettings, WorkerTypeSettings},
-    model::{WorkerId, WorkerType},
+    broker::{Consumer, JobPolicy, SessionClaims},
+    config::{JobSettings, WorkerSettings, WorkerTypeSettings},
+    connection::RedisTarget,
+    model::{WorkerId, WorkerType, keys},
 };
 
 /// Heartbeats that may be missed before a worker counts as gone: its key's TTL in intervals.
@@ -37,18 +51,30 @@ pub struct WorkerConfig {
     pub heartbeat_interval: Duration,
     /// How long jobs may take to finish when asked to leave.
     pub drain_timeout: Duration,
+    /// How long one job may take; then it has failed. `None`: as long as it likes.
+    pub job_timeout: Option<Duration>,
+    /// How long a session stays open that nothing is asked of.
+    pub session_idle: Duration,
+    /// Where its metrics can be read, for its heartbeat; `None` if nowhere.
+    pub metrics: Option<SocketAddr>,
+    /// The rules for its jobs.
+    pub policy: JobPolicy,
 }
 
 impl WorkerConfig {
     /// What `settings` say about a worker of this type.
     pub fn new(worker_type: WorkerType, id: WorkerId, settings: &WorkerTypeSettings) -> Self {
-        let WorkerSettings { concurrency, .. } = settings.worker;
+        let worker: &WorkerSettings = &settings.worker;
         Self {
             queue: settings.queue(worker_type.as_str()),
             group: settings.group(worker_type.as_str()),
-            concurrency: usize::try_from(concurrency).unwrap_or(usize::MAX).max(1),
-            heartbeat_interval: settings.worker.heartbeat_interval(),
+            concurrency: usize::try_from(worker.concurrency).unwrap_or(usize::MAX).max(1),
+            heartbeat_interval: worker.heartbeat_interval(),
             drain_timeout: settings.scaling.drain_timeout(),
+            job_timeout: worker.job_timeout(),
+            session_idle: worker.session_idle(),
+            metrics: None,
+            policy: JobPolicy { jobs: JobSettings::clone(&settings.jobs), ..JobPolicy::default() },
             worker_type,
             id,
         }
@@ -60,6 +86,58 @@ impl WorkerConfig {
     }
 
     fn consumer(&self) -> Consumer {
-        Consumer { stream: self.queue.clone(), group: self.group.clone(), name: self.id.to_string() }
+        Consumer {
+            stream: self.queue.clone(),
+            group: self.group.clone(),
+            name: self.id.to_string(),
+            policy: self.policy.clone(),
+        }
     }
+}
+
+/// One worker that has not begun. Made before its handler, which may want its [`Context`].
+pub struct Worker {
+    config: WorkerConfig,
+    target: RedisTarget,
+    commands: Arc<Commands>,
+    status: watch::Sender<Status>,
+    sessions: Sessions,
+}
+
+impl Worker {
+    /// A worker that will take its jobs from the Redis at `target`. Connects to nothing yet.
+    pub fn new(config: WorkerConfig, target: RedisTarget) -> Self {
+        let channel = keys::control(&config.worker_type, &config.id);
+        let commands = Arc::new(Commands::new(target.clone(), channel));
+        let status = watch::Sender::new(Status::default());
+        let claims =
+            SessionClaims::new(config.worker_type.clone(), config.id.clone(), config.session_idle + config.lapse());
+        let sessions = Sessions::new(claims, config.session_idle, Arc::clone(&commands), status.clone());
+        Self { config, target, commands, status, sessions }
+    }
+
+    /// What its handler may use.
+    pub fn context(&self, settings: Arc<WorkerTypeSettings>) -> Context {
+        Context {
+            worker_type: self.config.worker_type.clone(),
+            worker_id: self.config.id.clone(),
+            settings,
+            sessions: self.sessions.clone(),
+        }
+    }
+
+    /// Works until `stop`, then finishes its jobs and leaves.
+    pub async fn run(self, handler: Arc<dyn Handler>, stop: CancellationToken) -> Result<WorkerReport, WorkerError> {
+        Box::pin(runtime::run(self, handler, stop)).await
+    }
+}
+
+/// Runs a worker whose handler needs nothing of it, as [`Worker::run`] does.
+pub async fn run(
+    config: WorkerConfig,
+    target: RedisTarget,
+    handler: Arc<dyn Handler>,
+    stop: CancellationToken,
+) -> Result<WorkerReport, WorkerError> {
+    Worker::new(config, target).run(handler, stop).await
 }

@@ -1,33 +1,37 @@
-//! The run loop: takes no more jobs than there are free slots, runs them, settles them, finds lost ones, and drains when
-//! asked to leave. Redis may go away at any time: jobs go on, and are settled when it is back.
+//! The run loop: takes no more jobs than there are free slots, has them done, and drains when asked to. Redis may go away
+//! at any time: jobs go on, and are settled when it is back.
 
-use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::FutureExt;
-use redis::aio::MultiplexedConnection;
-use serde_json::Value;
 use tokio::{
-    sync::watch,
-    task::{JoinError, JoinSet},
-    time::{Instant, sleep, timeout},
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    WorkerConfig,
-    connection::Commands,
+    Worker, WorkerConfig,
+    crew::Crew,
+    hand::Hand,
     handlers::Handler,
-    heartbeat::{Heartbeat, Status},
+    heartbeat::Heartbeat,
+    intake::{Intake, TakeError},
+    keeper,
+    settler::Settler,
+    status::{Phase, Status},
 };
 use crate::{
-    broker::{BrokerError, Consumer, Delivery, Job, JobResult, method_of},
-    connection::{ConnectionError, RedisTarget, backoff},
-    model::WorkerState,
+    broker::Delivery,
+    connection::{ConnectionError, backoff},
 };
 
-/// How long one read waits for a job. Bounds how late lost jobs are looked for, and how long a drain takes where the user
-/// may not run CLIENT UNBLOCK.
-const BLOCK: Duration = Duration::from_secs(2);
+/// Jobs that have ended and wait to be settled; more than one batch, so that the settler never waits for them.
+const ENDED: usize = 1_024;
+/// The wait after an error if the backoff knows none.
+const PAUSE: Duration = Duration::from_secs(2);
+/// Of the drain time, at most this is left to the handler for letting go of what it holds.
+const MAX_SHUTDOWN: Duration = Duration::from_secs(5);
 
 /// Why a worker can't work.
 #[derive(Debug, thiserror::Error)]
@@ -49,73 +53,64 @@ pub struct WorkerReport {
 }
 
 /// Works until `stop`, then finishes its jobs and leaves.
-pub async fn run(
-    config: WorkerConfig,
-    target: RedisTarget,
+pub(super) async fn run(
+    worker: Worker,
     handler: Arc<dyn Handler>,
     stop: CancellationToken,
 ) -> Result<WorkerReport, WorkerError> {
-    let (status, watching) = watch::channel(Status { state: WorkerState::Idle, busy: 0, processed: 0, failed: 0 });
-    let commands = Arc::new(Commands::new(target.clone()));
-    let mut heartbeat = Heartbeat::new(config.clone(), Arc::clone(&commands), watching);
-    let mut worker = Worker {
-        consumer: config.consumer(),
-        blocking: None,
-        recover_at: Instant::now(),
+    let Worker { config, target, commands, status, sessions } = worker;
+    let (finished, ended) = mpsc::channel(ENDED);
+    let consumer = config.consumer();
+    let hand = Arc::new(Hand::default());
+    let settler = Settler {
+        consumer: consumer.clone(),
         commands: Arc::clone(&commands),
-        in_hand: HashSet::new(),
-        jobs: JoinSet::new(),
-        config,
-        target,
-        handler,
-        status,
-        stop,
+        hand: Arc::clone(&hand),
+        status: status.clone(),
     };
-    if !worker.arrive(&mut heartbeat).await? {
-        return Ok(worker.report());
+    let intake = Intake::new(config.clone(), target, Arc::clone(&commands));
+    let crew = Arc::new(Crew { config, consumer, handler, sessions, commands, hand, status, finished });
+    let mut heartbeat = Heartbeat::new(Arc::clone(&crew));
+    let mut runtime = Runtime::new(Arc::clone(&crew), intake, stop);
+    if !runtime.arrive(&mut heartbeat).await? {
+        return Ok(runtime.report());
     }
-    let drained = CancellationToken::new();
+    let mut settling = JoinSet::new();
+    settling.spawn(settler.run(ended));
+    let left = CancellationToken::new();
     let work = async {
-        worker.work().await;
-        worker.drain().await;
-        drained.cancel();
+        runtime.work().await;
+        runtime.leave().await;
+        left.cancel();
     };
-    tokio::join!(work, heartbeat.run(&drained));
-    worker.set_state(WorkerState::Shutdown);
+    tokio::join!(work, heartbeat.run(&left), keeper::keep(&crew, &left));
+    settling.shutdown().await;
     if let Err(error) = heartbeat.leave().await {
         tracing::warn!(error, "could not say goodbye; the heartbeat expires by itself");
     }
-    Ok(worker.report())
+    Ok(runtime.report())
 }
 
-struct Worker {
-    config: WorkerConfig,
-    target: RedisTarget,
-    consumer: Consumer,
-    handler: Arc<dyn Handler>,
+struct Runtime {
+    crew: Arc<Crew>,
+    intake: Intake,
     stop: CancellationToken,
-    status: watch::Sender<Status>,
-    commands: Arc<Commands>,
-    blocking: Option<Blocking>,
-    recover_at: Instant,
-    /// Entries delivered to us and not yet settled.
-    in_hand: HashSet<String>,
-    /// One task for each of those; answers the entry's id.
-    jobs: JoinSet<String>,
+    /// Changes when jobs were handed over to this worker.
+    handed_over: watch::Receiver<()>,
+    status: watch::Receiver<Status>,
+    jobs: JoinSet<()>,
 }
 
-/// The connection that waits for jobs.
-struct Blocking {
-    connection: MultiplexedConnection,
-    /// For CLIENT UNBLOCK; `None` if this user may not ask.
-    id: Option<u64>,
-}
+impl Runtime {
+    fn new(crew: Arc<Crew>, intake: Intake, stop: CancellationToken) -> Self {
+        let (handed_over, status) = (crew.commands.wakes().jobs.subscribe(), crew.status.subscribe());
+        Self { crew, intake, stop, handed_over, status, jobs: JoinSet::new() }
+    }
 
-impl Worker {
     /// Waits until Redis knows of this worker; `false` if asked to leave before.
     async fn arrive(&mut self, heartbeat: &mut Heartbeat) -> Result<bool, WorkerError> {
         for wait in backoff() {
-            match self.commands.get().await {
+            match self.crew.commands.get().await {
                 Err(error @ (ConnectionError::Refused { .. } | ConnectionError::Url { .. })) => {
                     return Err(error.into());
                 }
@@ -130,7 +125,7 @@ impl Worker {
                 () = sleep(wait) => {}
             }
         }
-        let WorkerConfig { worker_type, id, queue, group, concurrency, .. } = &self.config;
+        let WorkerConfig { worker_type, id, queue, group, concurrency, .. } = &self.crew.config;
         tracing::info!(%worker_type, %id, queue, group, concurrency, "worker ready");
         Ok(true)
     }
@@ -138,304 +133,170 @@ impl Worker {
     async fn work(&mut self) {
         let mut waits = backoff();
         while !self.stop.is_cancelled() {
-            self.reap();
-            if self.free() == 0 {
-                self.wait_for_slot().await;
-                continue;
-            }
+            while self.jobs.try_join_next().is_some() {}
             match self.take().await {
                 Ok(deliveries) => {
                     waits = backoff();
-                    self.leave_error_state();
-                    for delivery in deliveries {
-                        self.start(delivery);
-                    }
+                    self.leave_trouble();
+                    self.start(deliveries);
                 }
-                Err(problem) => {
-                    tracing::warn!(error = problem, queue = self.consumer.stream, "can't take jobs; trying again");
-                    self.blocking = None;
-                    self.recover_at = Instant::now();
-                    if self.in_hand.is_empty() {
-                        self.set_state(WorkerState::Error);
-                    }
+                Err(error) => {
+                    self.trouble(&error);
                     let stop = self.stop.clone();
                     tokio::select! {
                         () = stop.cancelled() => {}
-                        () = sleep(waits.next().unwrap_or(BLOCK)) => {}
+                        () = sleep(waits.next().unwrap_or(PAUSE)) => {}
                     }
                 }
             }
         }
     }
 
-    /// Lost jobs when it is time to look for them, else new ones. A group that is missing is made, and that is no error.
-    async fn take(&mut self) -> Result<Vec<Delivery>, String> {
-        let taken = if Instant::now() >= self.recover_at { self.recover().await } else { self.read().await };
-        match taken {
-            Err(TakeError::Broker(error)) if error.is_missing_group() => {
-                tracing::info!(
-                    queue = self.consumer.stream,
-                    group = self.consumer.group,
-                    "group is missing: making it"
-                );
-                let mut connection = self.commands.get().await.map_err(|error| error.to_string())?;
-                self.consumer.ensure_group(&mut connection).await.map_err(|error| error.to_string())?;
-                Ok(Vec::new())
-            }
-            Err(error) => {
-                if error.is_connection_lost() {
-                    self.commands.discard().await;
-                }
-                Err(error.to_string())
-            }
-            Ok(deliveries) => Ok(deliveries),
+    /// The next jobs to start; often none.
+    async fn take(&mut self) -> Result<Vec<Delivery>, TakeError> {
+        let room = self.room();
+        if self.handed_over.has_changed().unwrap_or(false) {
+            self.handed_over.mark_unchanged();
+            return self.intake.own(&self.crew.hand.entries()).await;
         }
-    }
-
-    async fn recover(&mut self) -> Result<Vec<Delivery>, TakeError> {
-        let mut connection = self.commands.get().await?;
-        let free = self.free();
-        let mut deliveries = self.consumer.recover_own(&mut connection, &self.in_hand, free).await?;
-        if !deliveries.is_empty() {
-            tracing::warn!(jobs = deliveries.len(), "taking up own jobs that got lost on the way");
+        if self.intake.recovery_is_due(room) {
+            return self.intake.recover(&self.crew.hand.entries(), room).await;
         }
-        let (room, lapse) = (free - deliveries.len(), self.config.lapse());
-        let recovered = self.consumer.recover_from_gone(&mut connection, &self.config.worker_type, room, lapse).await?;
-        if !recovered.deliveries.is_empty() {
-            tracing::warn!(jobs = recovered.deliveries.len(), from = ?recovered.from, "taking over jobs of gone workers");
+        if room == 0 {
+            self.wait_for_change().await;
+            return Ok(Vec::new());
         }
-        deliveries.extend(recovered.deliveries);
-        // A full house may have left some behind: look again as soon as there is room.
-        if deliveries.len() < free {
-            self.recover_at = Instant::now() + self.config.heartbeat_interval;
-        }
-        Ok(deliveries)
-    }
-
-    async fn read(&mut self) -> Result<Vec<Delivery>, TakeError> {
-        let free = self.free();
-        if self.blocking.is_none() {
-            self.blocking = Some(connect_blocking(&self.target).await?);
-        }
-        let blocking = self.blocking.as_mut().expect("it was set just above");
-        let id = blocking.id;
-        let limit = BLOCK + self.target.response_timeout();
-        let read = timeout(limit, self.consumer.read(&mut blocking.connection, free, BLOCK));
-        tokio::pin!(read);
-        let answer = tokio::select! {
-            biased;
-            answer = &mut read => answer,
-            () = self.stop.cancelled() => {
-                // The read is ended, not dropped: a job delivered in this moment is ours to do.
-                unblock(&self.commands, id).await;
-                read.await
+        let look_at = self.intake.recover_at();
+        let interrupted = async {
+            tokio::select! {
+                () = sleep_until(look_at) => {}
+                () = self.stop.cancelled() => {}
+                _ = self.handed_over.changed() => self.handed_over.mark_changed(),
+                _ = self.status.wait_for(|status| !status.takes_jobs()) => {}
             }
         };
-        answer.map_err(|_| TakeError::NoAnswer(limit))?.map_err(TakeError::Broker)
+        self.intake.read(room, interrupted).await
     }
 
-    /// Starts a job. Its slot is taken until it is settled.
-    fn start(&mut self, delivery: Delivery) {
-        if !self.in_hand.insert(delivery.entry.clone()) {
-            return;
-        }
-        self.status.send_modify(|status| {
-            status.busy += 1;
-            status.state = WorkerState::Busy;
-        });
-        let (handler, status) = (Arc::clone(&self.handler), self.status.clone());
-        let (consumer, commands) = (self.consumer.clone(), Arc::clone(&self.commands));
-        let worker_type = self.config.worker_type.to_string();
-        self.jobs.spawn(async move {
-            let ok = match &delivery.job {
-                Ok(job) => {
-                    let outcome = perform(&*handler, &worker_type, job).await;
-                    let result = JobResult::new(&job.id, outcome);
-                    let reply_to = job.reply_to.as_deref();
-                    settle(&commands, &delivery, Settlement::Finish { consumer: &consumer, reply_to, result: &result })
-                        .await;
-                    result.ok
-                }
-                Err(reason) => {
-                    let reason = reason.to_string();
-                    tracing::warn!(entry = delivery.entry, reason, "entry is no job: moving it to the dead letters");
-                    settle(&commands, &delivery, Settlement::Bury { consumer: &consumer, reason: &reason }).await;
-                    false
-                }
-            };
-            status.send_modify(|status| count(status, ok));
-            delivery.entry
-        });
-    }
-
-    /// Frees the slots of jobs that are settled.
-    fn reap(&mut self) {
-        while let Some(settled) = self.jobs.try_join_next() {
-            self.book(settled);
-        }
-    }
-
-    async fn wait_for_slot(&mut self) {
-        let stop = self.stop.clone();
+    /// Waits for room, for jobs handed over, or for something else to do.
+    async fn wait_for_change(&mut self) {
+        let takes_jobs = self.crew.status.borrow().takes_jobs();
         tokio::select! {
-            () = stop.cancelled() => {}
-            Some(settled) = self.jobs.join_next() => self.book(settled),
+            () = self.stop.cancelled() => {}
+            () = self.crew.hand.changed() => {}
+            _ = self.handed_over.changed() => self.handed_over.mark_changed(),
+            _ = self.status.wait_for(|status| status.takes_jobs() != takes_jobs) => {}
+            () = sleep_until(self.intake.recover_at()) => {}
         }
     }
 
-    fn book(&mut self, settled: Result<String, JoinError>) {
-        let entry =
-            settled.expect("a handler's panic is caught in its task, and no task is cancelled before the last book");
-        self.in_hand.remove(&entry);
+    /// How many jobs may be taken that are of no session open here.
+    fn room(&self) -> usize {
+        if self.crew.status.borrow().takes_jobs() { self.crew.hand.room(self.crew.config.concurrency) } else { 0 }
     }
 
-    /// Finishes the jobs in hand, for as long as the drain may take.
-    async fn drain(&mut self) {
-        self.blocking = None;
-        self.set_state(WorkerState::Draining);
-        tracing::info!(jobs = self.in_hand.len(), "draining");
-        let limit = self.config.drain_timeout;
-        let finishing = async {
-            while let Some(settled) = self.jobs.join_next().await {
-                self.book(settled);
+    /// Starts jobs. Those for which there is no room stay where they are, and are found again by the next recovery.
+    fn start(&mut self, deliveries: Vec<Delivery>) {
+        let mut room = self.room();
+        let mut begun = Vec::with_capacity(deliveries.len());
+        for delivery in deliveries {
+            let session = self.crew.session(&delivery).map(str::to_owned);
+            if !session.as_ref().is_some_and(|session| self.crew.sessions.is_known(session)) {
+                let Some(left) = room.checked_sub(1) else {
+                    self.intake.left_behind();
+                    continue;
+                };
+                room = left;
             }
-        };
-        if timeout(limit, finishing).await.is_err() {
-            tracing::error!(
-                jobs = self.in_hand.len(),
-                ?limit,
-                "drain time is over: leaving jobs for others to do again"
-            );
-            self.jobs.shutdown().await;
+            if !self.crew.hand.take(&delivery.entry) {
+                continue;
+            }
+            let delivery = Box::new(delivery);
+            let turn = match &session {
+                Some(session) => self.crew.hand.begin_turn(session, delivery),
+                None => Some(delivery),
+            };
+            if let Some(delivery) = turn {
+                begun.push((delivery, self.crew.needs_slot(session.as_deref())));
+            }
+        }
+        self.crew.begin(begun.len(), begun.iter().filter(|(_, needs_slot)| *needs_slot).count());
+        for (delivery, needs_slot) in begun {
+            self.jobs.spawn(Arc::clone(&self.crew).work(delivery, needs_slot));
         }
     }
 
-    fn free(&self) -> usize {
-        self.config.concurrency.saturating_sub(self.in_hand.len())
+    /// Finishes the jobs in hand and serves the open sessions until they are closed, for as long as the drain may take.
+    async fn leave(&mut self) {
+        self.intake.close();
+        self.set_phase(Phase::Leaving);
+        let (jobs, sessions) = (self.crew.hand.count(), self.crew.sessions.count());
+        tracing::info!(jobs, sessions, "draining");
+        let limit = self.crew.config.drain_timeout;
+        let shutdown = (limit / 10).min(MAX_SHUTDOWN);
+        if timeout(limit.saturating_sub(shutdown), self.finish()).await.is_err() {
+            let (jobs, sessions) = (self.crew.hand.count(), self.crew.sessions.count());
+            tracing::error!(
+                jobs,
+                sessions,
+                ?limit,
+                "drain time is over: leaving jobs for others to do again, closing sessions"
+            );
+        }
+        self.jobs.shutdown().await;
+        self.set_phase(Phase::Gone);
+        if timeout(shutdown.max(Duration::from_secs(1)), self.crew.handler.shutdown()).await.is_err() {
+            tracing::warn!("the handler did not let go of everything in time");
+        }
     }
 
-    fn set_state(&self, state: WorkerState) {
-        self.status.send_modify(|status| status.state = state);
+    async fn finish(&mut self) {
+        let mut look_at = Instant::now();
+        while self.crew.hand.count() > 0 || self.crew.sessions.count() > 0 {
+            if self.crew.sessions.count() > 0
+                && (self.handed_over.has_changed().unwrap_or(false) || Instant::now() >= look_at)
+            {
+                self.handed_over.mark_unchanged();
+                look_at = Instant::now() + self.crew.config.heartbeat_interval;
+                match self.intake.own(&self.crew.hand.entries()).await {
+                    Ok(deliveries) => self.start(deliveries),
+                    Err(error) => tracing::warn!(%error, "can't look for jobs of open sessions; trying again"),
+                }
+            }
+            let (jobs, sessions) = (self.crew.hand.count(), self.crew.sessions.count());
+            if jobs > 0 || sessions > 0 {
+                tokio::select! {
+                    () = self.crew.hand.changed() => {}
+                    _ = self.handed_over.changed() => self.handed_over.mark_changed(),
+                    _ = self.status.wait_for(|status| status.sessions != sessions) => {}
+                    () = sleep_until(look_at), if sessions > 0 => {}
+                }
+            }
+        }
     }
 
-    fn leave_error_state(&self) {
-        self.status.send_if_modified(|status| {
-            let was = status.state == WorkerState::Error;
+    fn trouble(&mut self, error: &TakeError) {
+        tracing::warn!(%error, queue = self.crew.consumer.stream, "can't take jobs; trying again");
+        self.intake.start_over();
+        self.set_phase(Phase::Trouble);
+    }
+
+    fn leave_trouble(&self) {
+        self.crew.status.send_if_modified(|status| {
+            let was = status.phase == Phase::Trouble;
             if was {
-                status.state = WorkerState::Idle;
+                status.phase = Phase::Working;
             }
             was
         });
     }
 
+    fn set_phase(&self, phase: Phase) {
+        self.crew.status.send_modify(|status| status.phase = phase);
+    }
+
     fn report(&self) -> WorkerReport {
-        let status = *self.status.borrow();
-        WorkerReport { processed: status.processed, failed: status.failed, abandoned: self.in_hand.len() }
-    }
-}
-
-/// Why no jobs could be taken.
-#[derive(Debug, thiserror::Error)]
-enum TakeError {
-    #[error(transparent)]
-    Connection(#[from] ConnectionError),
-    #[error(transparent)]
-    Broker(#[from] BrokerError),
-    #[error("redis did not answer within {0:?}")]
-    NoAnswer(Duration),
-}
-
-impl TakeError {
-    fn is_connection_lost(&self) -> bool {
-        match self {
-            Self::Connection(_) | Self::NoAnswer(_) => true,
-            Self::Broker(error) => error.is_connection_lost(),
-        }
-    }
-}
-
-async fn connect_blocking(target: &RedisTarget) -> Result<Blocking, TakeError> {
-    let mut connection = target.connect_without_timeout().await?;
-    let mut ask = redis::cmd("CLIENT");
-    ask.arg("ID");
-    let answer = timeout(target.response_timeout(), ask.query_async(&mut connection)).await;
-    let id = answer.map_err(|_| TakeError::NoAnswer(target.response_timeout()))?.ok();
-    Ok(Blocking { connection, id })
-}
-
-/// Ends a blocked read at once. Where that is not allowed it ends by itself.
-async fn unblock(commands: &Commands, id: Option<u64>) {
-    if let (Some(id), Ok(mut connection)) = (id, commands.get().await) {
-        let mut unblock = redis::cmd("CLIENT");
-        unblock.arg("UNBLOCK").arg(id);
-        if let Err(error) = unblock.exec_async(&mut connection).await {
-            tracing::debug!(%error, "can't end the blocked read; waiting for it");
-        }
-    }
-}
-
-/// Counts a job that was settled. In the job's own task, so that a worker that waits for jobs is seen idle at once.
-fn count(status: &mut Status, ok: bool) {
-    status.busy -= 1;
-    status.processed += 1;
-    status.failed += u64::from(!ok);
-    if status.busy == 0 && status.state == WorkerState::Busy {
-        status.state = WorkerState::Idle;
-    }
-}
-
-async fn perform(handler: &dyn Handler, worker_type: &str, job: &Job) -> Result<Value, String> {
-    let handling = async { handler.handle(method_of(&job.job_type, worker_type), job).await };
-    let outcome = match AssertUnwindSafe(handling).catch_unwind().await {
-        Ok(outcome) => outcome.map_err(|error| error.to_string()),
-        Err(panic) => Err(format!("the handler of `{}` panicked: {}", job.job_type, panic_text(&*panic))),
-    };
-    if let Err(error) = &outcome {
-        tracing::warn!(job = job.id, job_type = job.job_type, error, "job failed");
-    }
-    outcome
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
-}
-
-/// How a delivery ends.
-#[derive(Clone, Copy)]
-enum Settlement<'a> {
-    Finish { consumer: &'a Consumer, reply_to: Option<&'a str>, result: &'a JobResult },
-    Bury { consumer: &'a Consumer, reason: &'a str },
-}
-
-/// Settles a delivery, trying until Redis has taken it. The caller bounds the time by dropping the task.
-async fn settle(commands: &Commands, delivery: &Delivery, mut how: Settlement<'_>) {
-    for wait in backoff() {
-        let problem = match commands.get().await {
-            Err(error) => error.to_string(),
-            Ok(mut connection) => {
-                let settled = match how {
-                    Settlement::Finish { consumer, reply_to, result } => {
-                        consumer.finish(&mut connection, &delivery.entry, reply_to, result).await
-                    }
-                    Settlement::Bury { consumer, reason } => consumer.bury(&mut connection, delivery, reason).await,
-                };
-                let Err(error) = settled else { return };
-                if error.is_connection_lost() {
-                    commands.discard().await;
-                }
-                if let (Settlement::Finish { reply_to: key @ Some(_), .. }, true) = (&mut how, error.is_wrong_type()) {
-                    tracing::warn!(
-                        entry = delivery.entry,
-                        reply_to = *key,
-                        "result can't be delivered: its key is no list"
-                    );
-                    *key = None;
-                }
-                error.to_string()
-            }
-        };
-        tracing::warn!(entry = delivery.entry, error = problem, "job is done but not settled; trying again");
-        sleep(wait).await;
+        let status = *self.crew.status.borrow();
+        WorkerReport { processed: status.processed, failed: status.failed, abandoned: self.crew.hand.count() }
     }
 }

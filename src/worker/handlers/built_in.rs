@@ -12,18 +12,23 @@ use crate::broker::Job;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BuiltIn;
 
+impl BuiltIn {
+    /// The methods that every worker knows, whatever its handler.
+    pub const METHODS: &[&str] = &["echo", "sleep"];
+}
+
 #[async_trait]
 impl Handler for BuiltIn {
     async fn handle(&self, method: &str, job: &Job) -> Result<Value, JobError> {
         match method {
             "echo" => Ok(Value::Array(job.args.clone())),
             "sleep" => sleep(job).await,
-            _ => Err(JobError::UnknownMethod {
-                job_type: job.job_type.clone(),
-                method: method.to_owned(),
-                known: "echo, sleep".to_owned(),
-            }),
+            _ => Err(JobError::unknown_method(job, method, &[])),
         }
+    }
+
+    fn methods(&self) -> Option<&'static [&'static str]> {
+        Some(&[])
     }
 }
 
@@ -35,8 +40,7 @@ async fn sleep(job: &Job) -> Result<Value, JobError> {
 }
 
 fn not_seconds(job: &Job) -> JobError {
-    let problem = "expects one argument, the seconds to sleep as a number from 0".to_owned();
-    JobError::Arguments { job_type: job.job_type.clone(), problem }
+    JobError::arguments(job, "expects one argument, the seconds to sleep as a number from 0")
 }
 
 #[cfg(test)]

@@ -1,44 +1,100 @@
-//! What workers do with jobs. A handler knows nothing of Redis: it gets a job and answers a value or an error.
+//! What workers do with jobs. A handler knows nothing of Redis: it gets a job and answers a value or an error. If it keeps
+//! sessions, it says so through [`Sessions`], and follow-up jobs are brought to it.
 
+mod browser;
 mod built_in;
+mod error;
+mod exec;
+mod tankpit;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::Value;
 
+pub use browser::BrowserHandler;
 pub use built_in::BuiltIn;
+pub use error::JobError;
+pub use exec::Exec;
+pub use tankpit::TankpitHandler;
 
-use crate::broker::Job;
+use super::Sessions;
+use crate::{
+    broker::Job,
+    config::{HandlerKind, WorkerTypeSettings},
+    model::{WorkerId, WorkerType},
+};
 
-/// Does jobs of one worker type. Called for several jobs at the same time. A panic fails the job that caused it, no other.
+/// Does jobs of one worker type. Called for several jobs at the same time, but never for two jobs of one session that
+/// is open here. A panic fails the job that caused it, no other.
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
-    /// Does `method` of `job` (`goto` of `browser.goto`; empty if the job names none). May be dropped at any await when
-    /// the worker is stopped hard; the job is then done again elsewhere.
+    /// Does `method` of `job` (`goto` of `browser.goto`; empty if the job names none). May be dropped at any await: when
+    /// the job takes too long, which fails it, or when the worker is stopped hard, and then it is done again elsewhere.
     async fn handle(&self, method: &str, job: &Job) -> Result<Value, JobError>;
+
+    /// The methods that it knows; others are refused without asking it. `None`: it takes any. They are label values of
+    /// metrics, so there must be few. `echo` and `sleep` never come here: every worker answers them itself.
+    fn methods(&self) -> Option<&'static [&'static str]> {
+        None
+    }
+
+    /// Whether it keeps sessions. If so, a job that names a session goes to the worker where that is open.
+    fn keeps_sessions(&self) -> bool {
+        false
+    }
+
+    /// Lets go of what belongs to a session that is over without having been closed by a job: it idled out, or this worker
+    /// was thought dead and lost it. It is no longer open when this is called. Must not take long.
+    async fn session_ended(&self, _name: &str) {}
+
+    /// Lets go of everything: child processes, connections, sessions. Called once, after the last job.
+    async fn shutdown(&self) {}
+
+    /// More fields for the heartbeat, for example how much memory its child processes take. Called at each heartbeat.
+    fn resources(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
 }
 
-/// Why a job was not done, in words for whoever asked for it.
+/// What a handler may use of its worker.
+#[derive(Clone)]
+pub struct Context {
+    /// The type whose jobs it does.
+    pub worker_type: WorkerType,
+    /// The worker's name.
+    pub worker_id: WorkerId,
+    /// Everything configured for the type.
+    pub settings: Arc<WorkerTypeSettings>,
+    /// Which sessions are open here.
+    pub sessions: Sessions,
+}
+
+/// Why there is no handler.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum JobError {
-    /// No such method.
-    #[error("no method `{method}` in job type `{job_type}`; this worker knows {known}")]
-    UnknownMethod {
-        /// What the job asked for.
-        job_type: String,
-        /// The method in it.
-        method: String,
-        /// Those that there are.
-        known: String,
-    },
-    /// The arguments don't fit.
-    #[error("{job_type}: {problem}")]
-    Arguments {
-        /// What the job asked for.
-        job_type: String,
-        /// What is wrong, and what is right.
+pub enum HandlerError {
+    /// `handler = "exec"` without a program.
+    #[error(
+        "worker type `{0}` has `handler = \"exec\"` and no program; set `exec = [\"PROGRAM\", \"ARGUMENT\", …]` in \
+         [worker_types.{0}.worker]"
+    )]
+    NoProgram(WorkerType),
+    /// A setting means nothing. Checking the configuration finds it too.
+    #[error("worker type `{worker_type}`: {problem}")]
+    Settings {
+        /// Whose setting.
+        worker_type: WorkerType,
+        /// What is wrong, and what would be right.
         problem: String,
     },
-    /// It was tried and failed.
-    #[error("{0}")]
-    Failed(String),
+}
+
+/// The handler that the settings ask for.
+pub fn build(context: Context) -> Result<Arc<dyn Handler>, HandlerError> {
+    match context.settings.worker.handler(context.worker_type.as_str()) {
+        HandlerKind::Builtin => Ok(Arc::new(BuiltIn)),
+        HandlerKind::Browser => Ok(Arc::new(BrowserHandler::new(context)?)),
+        HandlerKind::Tankpit => Ok(Arc::new(TankpitHandler::new(context))),
+        HandlerKind::Exec => Ok(Arc::new(Exec::new(context)?)),
+    }
 }

@@ -1,0 +1,207 @@
+//! Jobs a second through publish, worker and result, and the time of one call, each against bare commands with the same
+//! batch and concurrency. `cargo bench --bench throughput [-- --quick --json]`.
+//!
+//! The floor is one producer that sends XADD in pipelines of the product's batch and one consumer that takes as many
+//! entries at once as the product's worker has slots and acknowledges them: no envelope, no result, no claim, no heartbeat.
+//! The same with results, LPUSH and EXPIRE in one transaction with the XACK as the protocol asks, says how much of the distance
+//! the results are that any client would pay for; it is no aim.
+//! Of a call the floor is three round trips, one after another: XADD, XREADGROUP, XACK.
+
+#[path = "support/bare.rs"]
+mod bare;
+#[path = "support/redis_server.rs"]
+mod redis_server;
+#[path = "support/report.rs"]
+mod report;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, ensure};
+use clap::Parser;
+use fred::prelude::{Client as Fred, KeysInterface};
+use secrecy::SecretString;
+use serde_json::{Map, json};
+use swarm::{
+    broker::{Client, Job, JobPolicy, Publisher},
+    config::{BrokerSettings, Settings, WorkerTypeSettings},
+    connection::RedisTarget,
+    model::{WorkerId, WorkerType},
+    worker::{self, WorkerConfig, handlers::BuiltIn},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{bare::Bare, redis_server::RedisServer, report::Finding};
+
+const QUEUE: &str = "bench:jobs";
+const GROUP: &str = "bench";
+/// How long anything may take before the benchmark gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Parser)]
+struct Options {
+    /// Jobs in one round
+    #[arg(long, default_value_t = 20_000)]
+    jobs: usize,
+    /// Rounds of the floor and of the product, by turns
+    #[arg(long, default_value_t = 25)]
+    rounds: usize,
+    /// Calls, by turns with three bare round trips
+    #[arg(long, default_value_t = 5_000)]
+    calls: usize,
+    /// Slots of the worker, and entries that the floor takes at once
+    #[arg(long, default_value_t = 256)]
+    concurrency: usize,
+    /// 5 rounds, 1,000 calls
+    #[arg(long)]
+    quick: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// What cargo says to every benchmark
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let mut options = Options::parse();
+    if options.quick {
+        (options.rounds, options.calls) = (5, 1_000);
+    }
+    let server = RedisServer::start()?;
+    let target = RedisTarget::new(&SecretString::from(server.url()), Duration::from_secs(10))?;
+    let fred = server.client().await?;
+    let mut bare = Bare::connect(&server.url(), options.concurrency).await?;
+
+    let mut worker = start_worker(&target, options.concurrency);
+    let (mut floors, mut answered, mut waited, mut unwaited) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..options.rounds {
+        let json = sample(true).to_json();
+        floors.push(bare.round(options.jobs, &json, false).await?);
+        answered.push(bare.round(options.jobs, &json, true).await?);
+        waited.push(round(&target, &fred, options.jobs, true).await?);
+        unwaited.push(round(&target, &fred, options.jobs, false).await?);
+    }
+    worker.stop().await?;
+    worker = start_worker(&target, 1);
+    let (trips, calls) = call_rounds(&server, &target, &mut bare, options.calls).await?;
+    worker.stop().await?;
+
+    let (floor, least) = (median(&floors), 0.8..=f64::INFINITY);
+    let percentile = |values: &[f64], share: f64| quantile(values, share) * 1e6;
+    let findings = [
+        Finding::new("jobs with a result", median(&waited), "/s", Some(floor), least.clone()),
+        Finding::new("jobs without a waiter", median(&unwaited), "/s", Some(floor), least),
+        Finding::new("bare jobs with a result", median(&answered), "/s", Some(floor), 0.0..=f64::INFINITY),
+        Finding::new(
+            "jobs with a result, of bare ones",
+            median(&waited),
+            "/s",
+            Some(median(&answered)),
+            0.0..=f64::INFINITY,
+        ),
+        Finding::new("call, p50", percentile(&calls, 0.5), "µs", Some(percentile(&trips, 0.5)), 0.0..=2.0),
+        Finding::new("call, p99", percentile(&calls, 0.99), "µs", Some(percentile(&trips, 0.99)), 0.0..=4.0),
+    ];
+    let title = format!(
+        "throughput: medians of {} rounds of {} jobs, {} at a time; {} calls of an idle worker",
+        options.rounds, options.jobs, options.concurrency, options.calls
+    );
+    report::print(&title, &findings, options.json)
+}
+
+fn sample(reply: bool) -> Job {
+    let job = Job::new("bench.echo", vec![json!("hello"), json!(42)], Map::new());
+    if reply { job.with_reply() } else { job }
+}
+
+/// A worker in this process.
+struct Worker {
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<Result<worker::WorkerReport, worker::WorkerError>>,
+}
+
+fn start_worker(target: &RedisTarget, concurrency: usize) -> Worker {
+    let settings = WorkerTypeSettings { job_queue: Some(QUEUE.to_owned()), ..WorkerTypeSettings::default() };
+    let mut config = WorkerConfig::new(WorkerType::new(GROUP), WorkerId::new("w1"), &settings);
+    config.concurrency = concurrency;
+    config.policy = JobPolicy::default();
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(worker::run(config, target.clone(), Arc::new(BuiltIn), stop.clone()));
+    Worker { stop, task }
+}
+
+impl Worker {
+    async fn stop(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        let report = self.task.await??;
+        ensure!(report.failed == 0 && report.abandoned == 0, "jobs failed: {report:?}");
+        Ok(())
+    }
+}
+
+/// Publishes `count` jobs and waits until all are acknowledged; answers jobs a second. Then checks that each result is there.
+async fn round(target: &RedisTarget, fred: &Fred, count: usize, reply: bool) -> anyhow::Result<f64> {
+    let jobs: Vec<Job> = (0..count).map(|_| sample(reply)).collect();
+    let mut publisher = Publisher::new(target.connect().await?, "jobs:published", BrokerSettings::default());
+    let started = Instant::now();
+    publisher.publish(QUEUE, &jobs).await?;
+    bare::until_acknowledged(fred, QUEUE, GROUP, PATIENCE).await?;
+    let rate = rate(count, started.elapsed());
+    for some in jobs.chunks(1_000) {
+        let keys: Vec<String> = some.iter().filter_map(|job| job.reply_to.clone()).collect();
+        if !keys.is_empty() {
+            let there: usize = fred.del(keys).await?;
+            ensure!(there == some.len(), "{there} of {} results are there", some.len());
+        }
+    }
+    Ok(rate)
+}
+
+/// Seconds of each three bare round trips, and of each call.
+async fn call_rounds(
+    server: &RedisServer,
+    target: &RedisTarget,
+    bare: &mut Bare,
+    count: usize,
+) -> anyhow::Result<(Vec<f64>, Vec<f64>)> {
+    let mut settings = Settings { redis_url: SecretString::from(server.url()), ..Settings::default() };
+    settings.worker_types.insert(GROUP.to_owned(), WorkerTypeSettings::default());
+    let client = Client::new(Arc::new(settings), target.clone());
+    client.call(sample(true), PATIENCE).await.context("the first call")?;
+    let (mut trips, mut calls) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    let json = sample(true).to_json();
+    for _ in 0..count {
+        trips.push(bare.three_round_trips(&json).await?.as_secs_f64());
+        let started = Instant::now();
+        client.call(sample(true), PATIENCE).await?;
+        calls.push(started.elapsed().as_secs_f64());
+    }
+    Ok((trips, calls))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "some ten thousand jobs")]
+fn rate(count: usize, time: Duration) -> f64 {
+    count as f64 / time.as_secs_f64()
+}
+
+fn median(values: &[f64]) -> f64 {
+    quantile(values, 0.5)
+}
+
+/// The value that a share of all values is not above.
+fn quantile(values: &[f64], share: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "an index into some thousand values"
+    )]
+    let rank = (share * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+}

@@ -1,0 +1,240 @@
+//! Does one job after it was taken: finds out whether it belongs here, runs its handler within its time, and says how it
+//! ended. Several at the same time; none can harm another. Settles nothing: that is for the settler.
+
+use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use serde_json::Value;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    Sessions, WorkerConfig,
+    connection::Commands,
+    hand::Hand,
+    handlers::{BuiltIn, Handler, JobError},
+    settler::{Ending, Finished},
+    status::Status,
+};
+use crate::{
+    broker::{BrokerError, Consumer, Delivery, Job, JobResult, Retry, Route, method_of, session_of},
+    connection::backoff,
+    telemetry::{JobOutcome, JobWorked},
+};
+
+/// How long the holder of a session may be without connection until it counts as dead. It connects again within a fraction
+/// of that; its heartbeat would tell only after three intervals.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Between two looks for it.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A worker whose own connection is younger than this judges nobody: all of them may be connecting again. Longer than the
+/// longest wait between attempts to connect.
+const STABLE: Duration = Duration::from_secs(7);
+/// The label of methods that the handler does not name.
+const OTHER_METHOD: &str = "other";
+
+/// What every job of a worker needs.
+pub(super) struct Crew {
+    pub(super) config: WorkerConfig,
+    pub(super) consumer: Consumer,
+    pub(super) handler: Arc<dyn Handler>,
+    pub(super) sessions: Sessions,
+    pub(super) commands: Arc<Commands>,
+    pub(super) hand: Arc<Hand>,
+    pub(super) status: watch::Sender<Status>,
+    pub(super) finished: mpsc::Sender<Finished>,
+}
+
+/// How a job ended, before it is told to anybody.
+struct End {
+    outcome: JobOutcome,
+    /// What to do with its entry.
+    ending: Ending,
+    error: Option<String>,
+}
+
+impl Crew {
+    /// The session of a delivered job, if this worker's handler keeps sessions.
+    pub(super) fn session<'a>(&self, delivery: &'a Delivery) -> Option<&'a str> {
+        let job = delivery.job.as_ref().ok().filter(|_| self.handler.keeps_sessions())?;
+        session_of(job)
+    }
+
+    /// Whether a job takes a slot: jobs of sessions that are open here, or were, need none, and get on even if every slot is taken.
+    pub(super) fn needs_slot(&self, session: Option<&str>) -> bool {
+        session.is_none_or(|session| !self.sessions.is_known(session))
+    }
+
+    /// Counts jobs as begun, `slots` of which take one, before their tasks run: the next look at the free slots must see
+    /// them. Once for many jobs, since each change of the status wakes whoever watches it.
+    pub(super) fn begin(&self, jobs: usize, slots: usize) {
+        if jobs > 0 {
+            self.hand.take_slots(slots);
+            self.status.send_modify(|status| status.busy += jobs);
+        }
+    }
+
+    /// Does a job that has begun, and then those of the same session that waited for it.
+    pub(super) async fn work(self: Arc<Self>, delivery: Box<Delivery>, needs_slot: bool) {
+        let session = self.session(&delivery).map(str::to_owned);
+        let mut next = Some((delivery, needs_slot));
+        while let Some((delivery, needs_slot)) = next {
+            let ending = self.one(&delivery, session.as_deref()).await;
+            // The settler outlives every job.
+            let _ = self.finished.send(Finished { delivery, ending, needs_slot }).await;
+            let waiting = session.as_ref().and_then(|session| self.hand.end_turn(session));
+            next = waiting.map(|delivery| {
+                let needs_slot = self.needs_slot(session.as_deref());
+                self.begin(1, usize::from(needs_slot));
+                (delivery, needs_slot)
+            });
+        }
+    }
+
+    async fn one(&self, delivery: &Delivery, session: Option<&str>) -> Ending {
+        let began = Instant::now();
+        let end = match &delivery.job {
+            Ok(job) => self.attempt(delivery, job, session).await,
+            Err(_) => End { outcome: JobOutcome::Refused, ending: Ending::Refuse, error: None },
+        };
+        self.tell(delivery, &end, began.elapsed());
+        end.ending
+    }
+
+    /// Does the job here or hands it over.
+    async fn attempt(&self, delivery: &Delivery, job: &Job, session: Option<&str>) -> End {
+        match session {
+            None => self.perform(job).await,
+            // Apart, since a task is as large as the largest thing that it may wait for, and is moved when it is spawned.
+            Some(session) => Box::pin(self.attempt_of_session(delivery, job, session)).await,
+        }
+    }
+
+    async fn attempt_of_session(&self, delivery: &Delivery, job: &Job, session: &str) -> End {
+        if let Some(end) = self.route(delivery, job, session).await {
+            return end;
+        }
+        self.sessions.begin_use(session);
+        let (end, elsewhere) = self.perform_noting(job).await;
+        self.sessions.end_use(session);
+        // Opened by somebody else since we looked.
+        if elsewhere && let Some(moved) = self.route(delivery, job, session).await {
+            return moved;
+        }
+        end
+    }
+
+    /// Where the job of `session` belongs; `None`: here. Asks until Redis answers.
+    async fn route(&self, delivery: &Delivery, job: &Job, session: &str) -> Option<End> {
+        let mut silent_since = None;
+        let mut waits = backoff();
+        while !self.sessions.held(session) {
+            let give_up = match silent_since {
+                Some(since) => Instant::now() - since >= PATIENCE && self.commands.held_for().await >= STABLE,
+                None => false,
+            };
+            match self.ask(delivery, session, give_up).await {
+                Ok(Route::Here) => return None,
+                Ok(Route::Forwarded(holder)) => {
+                    tracing::debug!(job = job.id, session, %holder, "job handed over to the holder of its session");
+                    return Some(End { outcome: JobOutcome::HandedOver, ending: Ending::Gone, error: None });
+                }
+                Ok(Route::Lost(holder)) => {
+                    let why = self.sessions.take_loss(session);
+                    let why = why.unwrap_or_else(|| format!("worker `{holder}`, which held `{session}`, is gone"));
+                    let error = format!("session lost: {why}; open it again");
+                    return Some(failed(JobOutcome::SessionLost, error, Retry::Never));
+                }
+                Ok(Route::Silent(_)) => {
+                    silent_since.get_or_insert_with(Instant::now);
+                    sleep(LOOK_EVERY).await;
+                }
+                Err(error) => {
+                    tracing::warn!(job = job.id, session, error, "can't find the holder of a session; trying again");
+                    sleep(waits.next().unwrap_or(LOOK_EVERY)).await;
+                }
+            }
+        }
+        None
+    }
+
+    async fn ask(&self, delivery: &Delivery, session: &str, give_up: bool) -> Result<Route, String> {
+        let mut connection = self.commands.get().await.map_err(|error| error.to_string())?;
+        let claims = self.sessions.claims();
+        let route = claims.route(&mut connection, &self.consumer, &delivery.entry, session, give_up).await;
+        if route.as_ref().is_err_and(BrokerError::is_connection_lost) {
+            self.commands.discard().await;
+        }
+        route.map_err(|error| error.to_string())
+    }
+
+    async fn perform(&self, job: &Job) -> End {
+        self.perform_noting(job).await.0
+    }
+
+    /// Runs the handler; also answers whether it could not since another worker holds the job's session.
+    async fn perform_noting(&self, job: &Job) -> (End, bool) {
+        let handling = AssertUnwindSafe(self.handle(job)).catch_unwind();
+        let limit = self.config.job_timeout;
+        let handled = match limit {
+            Some(limit) => timeout(limit, handling).await,
+            None => Ok(handling.await),
+        };
+        match handled {
+            Ok(Ok(Ok(value))) => {
+                let result = JobResult::new(&job.id, Ok(value));
+                (End { outcome: JobOutcome::Done, ending: Ending::Complete(result), error: None }, false)
+            }
+            Ok(Ok(Err(error))) => {
+                let end = failed(JobOutcome::Failed, error.to_string(), error.retry());
+                (end, error.is_elsewhere())
+            }
+            Ok(Err(panic)) => {
+                let error = format!("the handler of `{}` panicked: {}", job.job_type, panic_text(&*panic));
+                (failed(JobOutcome::Panicked, error, Retry::Backoff), false)
+            }
+            Err(_) => {
+                let limit = limit.unwrap_or_default().as_secs_f64();
+                let error = format!("`{}` took longer than the {limit} s that a job may take", job.job_type);
+                (failed(JobOutcome::TimedOut, error, Retry::Backoff), false)
+            }
+        }
+    }
+
+    async fn handle(&self, job: &Job) -> Result<Value, JobError> {
+        let method = method_of(&job.job_type, self.config.worker_type.as_str());
+        if BuiltIn::METHODS.contains(&method) {
+            return BuiltIn.handle(method, job).await;
+        }
+        match self.handler.methods() {
+            Some(known) if !known.contains(&method) => Err(JobError::unknown_method(job, method, known)),
+            _ => self.handler.handle(method, job).await,
+        }
+    }
+
+    fn tell(&self, delivery: &Delivery, end: &End, elapsed: Duration) {
+        let worker_type = &self.config.worker_type;
+        let (id, method) = delivery.job.as_ref().map_or(("", OTHER_METHOD), |job| {
+            (job.id.as_str(), self.label(method_of(&job.job_type, worker_type.as_str())))
+        });
+        let (outcome, error) = (end.outcome, end.error.as_deref());
+        JobWorked { worker_type, method, job: id, outcome, error, elapsed }.emit();
+    }
+
+    fn label(&self, method: &str) -> &'static str {
+        let known = BuiltIn::METHODS.iter().chain(self.handler.methods().unwrap_or_default());
+        known.copied().find(|known| *known == method).unwrap_or(OTHER_METHOD)
+    }
+}
+
+fn failed(outcome: JobOutcome, error: String, retry: Retry) -> End {
+    let ending = Ending::Fail { error: error.clone(), retry };
+    End { outcome, ending, error: Some(error) }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}

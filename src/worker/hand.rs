@@ -1,0 +1,113 @@
+//! What the worker has in hand: every entry that was delivered to it and is not settled, and whose turn it is within a
+//! session. Shared by the loop that takes jobs, the jobs, and the one who settles them; holds no lock across an await.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::Notify;
+
+use crate::broker::Delivery;
+
+/// Jobs that may wait here for others of their session; with so many, no more are taken.
+const MAX_WAITING: usize = 1_000;
+
+/// Entries in hand.
+#[derive(Default)]
+pub(super) struct Hand {
+    book: Mutex<Book>,
+    changed: Notify,
+    aside: Notify,
+}
+
+#[derive(Default)]
+struct Book {
+    entries: HashSet<String>,
+    /// Jobs in progress that take a slot.
+    slots: usize,
+    /// Sessions with a job in progress, and those of its jobs that wait for it.
+    turns: HashMap<String, VecDeque<Box<Delivery>>>,
+    waiting: usize,
+}
+
+impl Hand {
+    /// Takes an entry in hand; `false` if it is already.
+    pub(super) fn take(&self, entry: &str) -> bool {
+        self.lock().entries.insert(entry.to_owned())
+    }
+
+    /// Lets entries go, and the slots of those that took one: they are settled, or another worker's. All at once, so that
+    /// whoever waits for room finds all of it.
+    pub(super) fn put_down<'a>(&self, entries: impl IntoIterator<Item = (&'a str, bool)>) {
+        let mut book = self.lock();
+        for (entry, took_slot) in entries {
+            book.entries.remove(entry);
+            book.slots = book.slots.saturating_sub(usize::from(took_slot));
+        }
+        drop(book);
+        self.changed.notify_one();
+    }
+
+    /// Jobs in progress take a slot each until they are [put down](Hand::put_down).
+    pub(super) fn take_slots(&self, count: usize) {
+        self.lock().slots += count;
+    }
+
+    /// How many jobs may be taken if `concurrency` of them may be in progress.
+    pub(super) fn room(&self, concurrency: usize) -> usize {
+        let book = self.lock();
+        if book.waiting >= MAX_WAITING { 0 } else { concurrency.saturating_sub(book.slots) }
+    }
+
+    /// Asks for the turn of a job in its session. The job comes back if it may begin; else it waits here.
+    pub(super) fn begin_turn(&self, session: &str, delivery: Box<Delivery>) -> Option<Box<Delivery>> {
+        let mut book = self.lock();
+        if let Some(waiting) = book.turns.get_mut(session) {
+            waiting.push_back(delivery);
+            book.waiting += 1;
+            return None;
+        }
+        book.turns.insert(session.to_owned(), VecDeque::new());
+        Some(delivery)
+    }
+
+    /// Ends the turn of a session's job; the next job of the session, if one waits, may begin.
+    pub(super) fn end_turn(&self, session: &str) -> Option<Box<Delivery>> {
+        let mut book = self.lock();
+        let next = book.turns.get_mut(session)?.pop_front();
+        match next {
+            Some(_) => book.waiting -= 1,
+            None => drop(book.turns.remove(session)),
+        }
+        next
+    }
+
+    /// Says that a failed job was put aside, to be tried again.
+    pub(super) fn put_aside(&self) {
+        self.aside.notify_one();
+    }
+
+    /// Waits for a job to be put aside. Meant for one waiter.
+    pub(super) async fn job_put_aside(&self) {
+        self.aside.notified().await;
+    }
+
+    /// Every entry in hand.
+    pub(super) fn entries(&self) -> HashSet<String> {
+        self.lock().entries.clone()
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.lock().entries.len()
+    }
+
+    /// Waits for an entry to be let go or a slot to get free. Meant for one waiter.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,272 @@
+//! The sessions that are open on this worker: opened and closed by its handler, kept claimed in Redis meanwhile. Knows when
+//! each was used last, and of those that the handler has lost whom that is still to be told; must not know what a session is.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    connection::Commands,
+    status::{Phase, Status},
+};
+use crate::{
+    broker::{MAX_SESSION_NAME, SessionClaims},
+    model::WorkerId,
+};
+
+/// Why a session is not open.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// Another worker holds it.
+    #[error("session `{name}` is open on worker `{holder}`")]
+    HeldElsewhere {
+        /// The session.
+        name: String,
+        /// Who holds it.
+        holder: WorkerId,
+    },
+    /// Whether anybody holds it can't be told.
+    #[error("session `{name}` can't be claimed: {cause}")]
+    Unclaimed {
+        /// The session.
+        name: String,
+        /// What went wrong.
+        cause: String,
+    },
+    /// No name for a session.
+    #[error("a session's name has 1 to {MAX_SESSION_NAME} bytes, this one has {0}")]
+    Name(usize),
+    /// The worker is leaving.
+    #[error("session `{0}` can't be opened: this worker is about to leave; publish the job again")]
+    Leaving(String),
+}
+
+/// The sessions open on one worker. Cheap to clone; all clones are the same.
+#[derive(Clone)]
+pub struct Sessions(Arc<Inner>);
+
+struct Inner {
+    book: Mutex<Book>,
+    idle: Duration,
+    claims: SessionClaims,
+    commands: Arc<Commands>,
+    status: watch::Sender<Status>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Book {
+    /// The open sessions, and when each was used last.
+    open: HashMap<String, Instant>,
+    /// Those with a job in progress, open or not: they are not idle.
+    in_use: HashSet<String>,
+    /// Those that the handler has lost, until the next job of each is told: why, and since when.
+    lost: HashMap<String, (String, Instant)>,
+}
+
+impl Sessions {
+    pub(super) fn new(
+        claims: SessionClaims,
+        idle: Duration,
+        commands: Arc<Commands>,
+        status: watch::Sender<Status>,
+    ) -> Self {
+        let book = Mutex::default();
+        Self(Arc::new(Inner { book, idle, claims, commands, status, changed: Notify::new() }))
+    }
+
+    /// Opens session `name` here, or touches it if it is. From then on its jobs come to this worker, and the worker is
+    /// busy to the scaler until the session is closed or idles out. An error if another living worker holds it: give it
+    /// to the caller, and the job is brought there.
+    pub async fn open(&self, name: &str) -> Result<(), SessionError> {
+        if name.is_empty() || name.len() > MAX_SESSION_NAME {
+            return Err(SessionError::Name(name.len()));
+        }
+        if self.held(name) {
+            self.touch(name);
+            return Ok(());
+        }
+        if self.0.status.borrow().is_leaving() {
+            return Err(SessionError::Leaving(name.to_owned()));
+        }
+        // Before the claim, so that nobody finds it claimed by us and not here.
+        self.change(|book| {
+            book.lost.remove(name);
+            book.open.insert(name.to_owned(), Instant::now());
+        });
+        let claimed = self.claim(name).await;
+        if claimed.is_err() {
+            self.forget(name);
+        }
+        claimed
+    }
+
+    /// Says that session `name` was used. Jobs of it count as use without that.
+    pub fn touch(&self, name: &str) {
+        if let Some(used) = self.lock().open.get_mut(name) {
+            *used = Instant::now();
+        }
+    }
+
+    /// Closes session `name`: whoever gets a job of it next may open it anew. Nothing if it is not open here, or lost.
+    pub async fn close(&self, name: &str) {
+        if self.is_known(name) {
+            self.forget(name);
+            self.release(name).await;
+        }
+    }
+
+    /// Says that what session `name` kept alive is gone, and why: the worker is not busy with it any more, and its next
+    /// job, which still is brought here, fails with `session lost: {why}`. Nothing if it is not open here.
+    pub fn lose(&self, name: &str, why: &str) {
+        let now = Instant::now();
+        self.change(|book| {
+            // Older claims have run out.
+            book.lost.retain(|_, (_, since)| now - *since < self.0.idle);
+            if book.open.remove(name).is_some() {
+                book.lost.insert(name.to_owned(), (why.to_owned(), now));
+            }
+        });
+    }
+
+    /// How many are open.
+    pub fn count(&self) -> usize {
+        self.lock().open.len()
+    }
+
+    /// Whether session `name` is open here.
+    pub fn held(&self, name: &str) -> bool {
+        self.lock().open.contains_key(name)
+    }
+
+    /// Whether session `name` is open here, or was lost and nobody has been told.
+    pub(super) fn is_known(&self, name: &str) -> bool {
+        let book = self.lock();
+        book.open.contains_key(name) || book.lost.contains_key(name)
+    }
+
+    /// Why session `name` was lost; tells it once.
+    pub(super) fn take_loss(&self, name: &str) -> Option<String> {
+        self.lock().lost.remove(name).map(|(why, _)| why)
+    }
+
+    /// The names of those that are open.
+    pub fn names(&self) -> Vec<String> {
+        self.lock().open.keys().cloned().collect()
+    }
+
+    /// Says that a job of session `name` begins: until [`Sessions::end_use`] it does not idle out.
+    pub(super) fn begin_use(&self, name: &str) {
+        self.lock().in_use.insert(name.to_owned());
+    }
+
+    pub(super) fn end_use(&self, name: &str) {
+        self.lock().in_use.remove(name);
+        self.touch(name);
+        self.0.changed.notify_one();
+    }
+
+    /// Waits until a session has idled out; it is closed then, and its name is the answer.
+    pub(super) async fn idled_out(&self) -> String {
+        loop {
+            match self.next_idle() {
+                Some((at, name)) if at <= Instant::now() => {
+                    self.close(&name).await;
+                    return name;
+                }
+                Some((at, _)) => tokio::select! {
+                    () = sleep_until(at) => {}
+                    () = self.0.changed.notified() => {}
+                },
+                None => self.0.changed.notified().await,
+            }
+        }
+    }
+
+    /// The session that idles out first if nothing is asked of it, and when.
+    fn next_idle(&self) -> Option<(Instant, String)> {
+        let book = self.lock();
+        let unused = book.open.iter().filter(|(name, _)| !book.in_use.contains(*name));
+        unused.min_by_key(|(_, used)| **used).map(|(name, used)| (*used + self.0.idle, name.clone()))
+    }
+
+    /// Renews every claim; the sessions that were lost to others are no longer open, and are the answer. Those that can't
+    /// be asked about stay.
+    pub(super) async fn renew(&self) -> Vec<String> {
+        let mut lost = Vec::new();
+        for name in self.names() {
+            let Ok(mut connection) = self.0.commands.get().await else { return lost };
+            match self.0.claims.renew(&mut connection, &name).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.forget(&name);
+                    lost.push(name);
+                }
+                Err(error) => tracing::warn!(session = name, %error, "claim not renewed; trying again later"),
+            }
+        }
+        lost
+    }
+
+    /// Whose claims they are.
+    pub(super) fn claims(&self) -> &SessionClaims {
+        &self.0.claims
+    }
+
+    async fn claim(&self, name: &str) -> Result<(), SessionError> {
+        let unclaimed = |cause: String| SessionError::Unclaimed { name: name.to_owned(), cause };
+        let mut connection = self.0.commands.get().await.map_err(|error| unclaimed(error.to_string()))?;
+        let holder = self.0.claims.claim(&mut connection, name).await.map_err(|error| unclaimed(error.to_string()))?;
+        if holder == *self.0.claims.id() {
+            Ok(())
+        } else {
+            Err(SessionError::HeldElsewhere { name: name.to_owned(), holder })
+        }
+    }
+
+    /// Of a worker that is gone the claims stay: by them the next job of each session is told that it is lost.
+    async fn release(&self, name: &str) {
+        if self.0.status.borrow().phase == Phase::Gone {
+            return;
+        }
+        let problem = match self.0.commands.get().await {
+            Ok(mut connection) => self.0.claims.release(&mut connection, name).await.err().map(|e| e.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(error) = problem {
+            tracing::warn!(
+                session = name,
+                error,
+                "session is closed and still claimed; its next job is told it is lost"
+            );
+        }
+    }
+
+    fn forget(&self, name: &str) {
+        self.change(|book| {
+            book.open.remove(name);
+            book.lost.remove(name);
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Book)) {
+        let count = {
+            let mut book = self.lock();
+            change(&mut book);
+            book.open.len()
+        };
+        self.0.status.send_modify(|status| status.sessions = count);
+        self.0.changed.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        self.0.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,83 @@
+//! What the worker does now, and which state that is on the wire. Pure.
+
+use crate::model::WorkerState;
+
+/// How the worker stands to new jobs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Takes them.
+    #[default]
+    Working,
+    /// Would take them, and can't: Redis or its queue are in trouble.
+    Trouble,
+    /// Was told to leave: takes those of its sessions only.
+    Leaving,
+    /// Is done.
+    Gone,
+}
+
+/// What the worker does now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Status {
+    pub(super) phase: Phase,
+    /// Asked over Redis to take no more jobs, for now.
+    pub(super) drain_requested: bool,
+    /// Jobs in progress.
+    pub(super) busy: usize,
+    /// Open sessions.
+    pub(super) sessions: usize,
+    /// Jobs finished, failed ones included.
+    pub(super) processed: u64,
+    pub(super) failed: u64,
+}
+
+impl Status {
+    /// The state that the heartbeat tells. What it does with jobs goes before its trouble: a job in hand goes on.
+    pub(super) fn state(&self) -> WorkerState {
+        match self.phase {
+            Phase::Gone => WorkerState::Shutdown,
+            Phase::Leaving => WorkerState::Draining,
+            _ if self.drain_requested => WorkerState::Draining,
+            _ if self.busy > 0 => WorkerState::Busy,
+            Phase::Trouble => WorkerState::Error,
+            Phase::Working if self.sessions > 0 => WorkerState::Waiting,
+            Phase::Working => WorkerState::Idle,
+        }
+    }
+
+    /// Whether it was told to leave for good.
+    pub(super) fn is_leaving(&self) -> bool {
+        matches!(self.phase, Phase::Leaving | Phase::Gone)
+    }
+
+    /// Whether it takes jobs of any kind.
+    pub(super) fn takes_jobs(&self) -> bool {
+        !self.is_leaving() && !self.drain_requested
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_state_has_its_meaning() {
+        let idle = Status::default();
+        let session = Status { sessions: 1, ..idle };
+        let busy = Status { busy: 2, ..session };
+        let asked = Status { drain_requested: true, ..busy };
+        for (status, state) in [
+            (idle, WorkerState::Idle),
+            (session, WorkerState::Waiting),
+            (busy, WorkerState::Busy),
+            (asked, WorkerState::Draining),
+            (Status { phase: Phase::Trouble, ..session }, WorkerState::Error),
+            (Status { phase: Phase::Trouble, ..busy }, WorkerState::Busy),
+            (Status { phase: Phase::Leaving, ..idle }, WorkerState::Draining),
+            (Status { phase: Phase::Gone, ..asked }, WorkerState::Shutdown),
+        ] {
+            assert_eq!(status.state(), state, "{status:?}");
+        }
+        assert!(idle.takes_jobs() && !asked.takes_jobs());
+    }
+}

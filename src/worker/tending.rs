@@ -1,0 +1,62 @@
+//! What a worker does for its stream besides working: puts delayed jobs on it when they are due, and trims what is finished.
+//! Any worker may do so at any time, and the autoscaler moves delayed jobs too; a failure here costs no job.
+
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::crew::Crew;
+use crate::broker::BrokerError;
+
+/// Moves delayed jobs when they are due, and looks each heartbeat interval whether there are new ones.
+pub(super) async fn move_due(crew: &Crew) {
+    let mut failing = false;
+    loop {
+        let mut next = crew.config.heartbeat_interval;
+        match attempt(crew, async |connection| crew.consumer.move_due(connection).await).await {
+            Ok(delayed) => {
+                next = delayed.next.unwrap_or(next).min(next);
+                failing = false;
+            }
+            Err(error) => tell(&mut failing, &error),
+        }
+        tokio::select! {
+            () = sleep(next.max(Duration::from_millis(1))) => {}
+            // Perhaps due before everything else.
+            () = crew.hand.job_put_aside() => {}
+        }
+    }
+}
+
+/// Trims the stream each heartbeat interval.
+pub(super) async fn trim(crew: &Crew) {
+    let mut ticks = interval(crew.config.heartbeat_interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failing = false;
+    loop {
+        ticks.tick().await;
+        match attempt(crew, async |connection| crew.consumer.trim(connection).await).await {
+            Ok(_) => failing = false,
+            Err(error) => tell(&mut failing, &error),
+        }
+    }
+}
+
+async fn attempt<T>(
+    crew: &Crew,
+    step: impl AsyncFnOnce(&mut redis::aio::MultiplexedConnection) -> Result<T, BrokerError>,
+) -> Result<T, String> {
+    let mut connection = crew.commands.get().await.map_err(|error| error.to_string())?;
+    let outcome = step(&mut connection).await;
+    if outcome.as_ref().is_err_and(BrokerError::is_connection_lost) {
+        crew.commands.discard().await;
+    }
+    outcome.map_err(|error| error.to_string())
+}
+
+/// Once for each time that it begins to fail.
+fn tell(failing: &mut bool, error: &str) {
+    if !std::mem::replace(failing, true) {
+        tracing::warn!(error, "the stream is not tended; jobs are done all the same");
+    }
+}

@@ -1,0 +1,98 @@
+//! The real `swarm worker` as a child process: with settings of its own, watched through its heartbeat and its log, killed
+//! when dropped.
+
+use std::{
+    collections::HashMap,
+    fs,
+    process::{Child, ExitStatus, Stdio},
+};
+
+use fred::{interfaces::HashesInterface, prelude::Client};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::{
+    autoscaler::{DEADLINE, swarm},
+    log::Log,
+    processes::kill,
+    wait::eventually,
+};
+
+/// A running worker of type `t`.
+pub(crate) struct WorkerProcess {
+    process: Child,
+    id: String,
+    log: Log,
+    _directory: TempDir,
+}
+
+impl WorkerProcess {
+    /// Starts worker `id` of type `t` with these lines in `[worker_types.t.worker]`.
+    pub(crate) fn start(redis_url: &str, id: &str, worker: &str) -> Self {
+        Self::start_with(redis_url, id, &format!("[worker_types.t.worker]\n{worker}\n"))
+    }
+
+    /// Starts worker `id` of type `t` with this configuration.
+    pub(crate) fn start_with(redis_url: &str, id: &str, settings: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let file = directory.path().join("swarm.toml");
+        fs::write(&file, format!("redis_url = \"{redis_url}\"\n{settings}")).expect("the directory is ours");
+        let mut process = swarm(directory.path())
+            .args(["worker", "--type", "t", "--id", id, "--config"])
+            .arg(&file)
+            .env("SWARM_LOG", "info,swarm=debug")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary was built for this test");
+        let log = Log::capture(process.stderr.take().expect("it is piped"));
+        Self { process, id: id.to_owned(), log, _directory: directory }
+    }
+
+    /// Everything in its heartbeat; empty if it has none.
+    pub(crate) async fn heartbeat(&self, client: &Client) -> HashMap<String, String> {
+        client.hgetall(format!("worker:heartbeat:t:{}", self.id)).await.expect("the server answers")
+    }
+
+    /// Waits until its heartbeat says this state.
+    pub(crate) async fn until_state(&self, client: &Client, state: &str) {
+        let is = async || self.heartbeat(client).await.get("state").is_some_and(|found| found == state);
+        assert!(eventually(DEADLINE, is).await, "worker {} is not {state}; its log:\n{}", self.id, self.log.tail());
+    }
+
+    /// Everything logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.text()
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(self.process.id(), signal);
+    }
+
+    /// Kills it (SIGKILL) and waits until it is gone.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().expect("it is our child");
+        self.process.wait().expect("it is our child");
+    }
+
+    /// Waits until it has ended.
+    pub(crate) async fn exit(&mut self) -> ExitStatus {
+        let mut status = None;
+        let ended = eventually(DEADLINE, async || {
+            status = self.process.try_wait().expect("it is our child");
+            status.is_some()
+        })
+        .await;
+        assert!(ended, "worker {} does not end; its log:\n{}", self.id, self.log.tail());
+        status.expect("it has ended")
+    }
+}
+
+impl Drop for WorkerProcess {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

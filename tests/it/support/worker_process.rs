@@ -1,0 +1,172 @@
+//! `swarm worker` as a process, with settings of its own, and jobs given to it as any program would.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    process::{Child, Command},
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use fred::{prelude::Client, types::Value as Reply};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{
+    command::{answers, redis},
+    processes::{kill, with_variable},
+    redis::RedisServer,
+    wait::eventually,
+};
+
+/// How long a job may take: a browser on a machine that is busy starts slowly.
+pub(crate) const JOB: Duration = Duration::from_secs(90);
+/// Found in the environment of the worker and of all that it starts.
+const MARK: &str = "SWARM_TEST_MARK";
+
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+
+/// A running worker.
+pub(crate) struct WorkerProcess {
+    pub(crate) directory: TempDir,
+    process: Child,
+    worker_type: &'static str,
+    mark: String,
+    client: Client,
+}
+
+impl WorkerProcess {
+    /// Starts one that takes jobs of `worker_type`; `settings` is TOML.
+    pub(crate) async fn start(server: &RedisServer, worker_type: &'static str, settings: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let config = format!("redis_url = \"{}\"\n{settings}", server.url());
+        fs::write(directory.path().join("swarm.toml"), config).expect("the directory is ours");
+        let mark = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let process = spawn(&directory, worker_type, &mark);
+        Self { directory, process, worker_type, mark, client: server.client().await }
+    }
+
+    /// Starts a worker in the place of one that was killed.
+    pub(crate) fn start_again(&mut self) {
+        self.process = spawn(&self.directory, self.worker_type, &self.mark);
+    }
+
+    /// Talks to a Redis that was started again.
+    pub(crate) async fn reconnect(&mut self, server: &RedisServer) {
+        self.client = server.client().await;
+    }
+
+    /// How many answers a job has.
+    pub(crate) async fn answered(&self, id: &str) -> usize {
+        answers(&self.client, id).await.len()
+    }
+
+    /// Jobs that are published and not settled: waiting, and taken.
+    pub(crate) async fn unsettled(&self) -> u64 {
+        let groups = format!("XINFO GROUPS {}:jobs", self.worker_type);
+        let groups: Vec<HashMap<String, Reply>> = redis(&self.client, &groups).await;
+        let number = |field: &str| groups.first().and_then(|group| group[field].as_u64());
+        number("lag").zip(number("pending")).map_or(u64::MAX, |(lag, pending)| lag + pending)
+    }
+
+    /// Publishes a job and answers its id.
+    pub(crate) async fn publish(&self, method: &str, args: Value, more: Value) -> String {
+        let id = format!("j{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let mut job = json!({
+            "id": id, "type": format!("{}.{method}", self.worker_type), "args": args, "kwargs": {},
+            "reply_to": format!("result:{id}"), "created_ts": 1.5,
+        });
+        if let (Value::Object(job), Value::Object(more)) = (&mut job, more) {
+            job.extend(more);
+        }
+        let stream = format!("{}:jobs", self.worker_type);
+        let client = &self.client;
+        let _: String =
+            fred::interfaces::StreamsInterface::xadd(client, stream, false, None, "*", ("json", job.to_string()))
+                .await
+                .expect("redis takes jobs");
+        id
+    }
+
+    /// Waits for the answer to a job: its value, or its error.
+    pub(crate) async fn answer(&self, id: &str) -> Result<Value, String> {
+        let mut found = Vec::new();
+        let there = eventually(JOB, async || {
+            found = answers(&self.client, id).await;
+            !found.is_empty()
+        });
+        assert!(there.await, "no answer within {JOB:?}; the worker says:\n{}", self.log());
+        let answer = found.remove(0);
+        if answer["ok"] == json!(true) {
+            Ok(answer["value"].clone())
+        } else {
+            Err(answer["error"].as_str().unwrap_or("no error").to_owned())
+        }
+    }
+
+    /// Gives it a job of a session and waits for the answer.
+    pub(crate) async fn ask(&self, session: &str, method: &str, args: Value) -> Result<Value, String> {
+        self.ask_with(method, args, json!({ "session": session })).await
+    }
+
+    /// Gives it a job with more fields and waits for the answer.
+    pub(crate) async fn ask_with(&self, method: &str, args: Value, more: Value) -> Result<Value, String> {
+        let id = self.publish(method, args, more).await;
+        self.answer(&id).await
+    }
+
+    /// A field of its heartbeat.
+    pub(crate) async fn heartbeat(&self, field: &str) -> Option<String> {
+        let keys: Vec<String> = redis(&self.client, "KEYS worker:heartbeat:*").await;
+        redis(&self.client, &format!("HGET {} {field}", keys.first()?)).await
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// It and all that it started and that runs, with their command lines.
+    pub(crate) fn processes(&self) -> Vec<(u32, String)> {
+        with_variable(MARK, &self.mark)
+    }
+
+    /// SIGKILL, for it alone.
+    pub(crate) fn kill(&mut self) {
+        kill(self.process.id(), Signal::KILL);
+        self.process.wait().expect("the worker is our child");
+    }
+
+    /// SIGTERM, and waits until it has left.
+    pub(crate) async fn leave(&mut self) {
+        kill(self.process.id(), Signal::TERM);
+        let left = eventually(JOB, async || matches!(self.process.try_wait(), Ok(Some(_)))).await;
+        assert!(left, "the worker does not leave; it says:\n{}", self.log());
+    }
+}
+
+fn spawn(directory: &TempDir, worker_type: &str, mark: &str) -> Child {
+    let log = File::options().create(true).append(true).open(directory.path().join("log"));
+    Command::new(env!("CARGO_BIN_EXE_swarm"))
+        .args(["worker", "--type", worker_type, "--concurrency", "4"])
+        .current_dir(directory.path())
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("TMPDIR", directory.path())
+        .env("HOME", directory.path())
+        .env(MARK, mark)
+        .stderr(log.expect("the directory is ours"))
+        .spawn()
+        .expect("the binary was built for this test")
+}
+
+impl Drop for WorkerProcess {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
