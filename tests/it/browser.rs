@@ -1,0 +1,269 @@
+//! The browser worker as a process, with a real Chromium, on pages that the test serves.
+
+use std::{
+    fs,
+    sync::{Arc, atomic::Ordering},
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use rustls::{ServerConfig, ServerConnection, crypto::ring::default_provider, pki_types::PrivateKeyDer};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use crate::support::{
+    browser::{SOON, Site, is_here, worker},
+    redis::RedisServer,
+    wait::eventually,
+    worker_process::WorkerProcess,
+};
+
+/// Width and height of a PNG, as its header says.
+fn png_size(base64: &Value) -> (u32, u32) {
+    let png = BASE64_STANDARD.decode(base64.as_str().unwrap()).unwrap();
+    assert!(png.starts_with(b"\x89PNG\r\n\x1a\n") && png.len() > 1_000, "no PNG: {} bytes", png.len());
+    let number = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap());
+    (number(16), number(20))
+}
+
+#[tokio::test]
+async fn each_job_does_what_it_says() {
+    if !is_here() {
+        return;
+    }
+    let (server, site) = (RedisServer::start(), Site::start(1).await);
+    let mut worker = worker(&server, &site, "width = 640\nheight = 480\nuser_agent = \"swarm-test\"").await;
+    let started = worker.ask("a", "start", json!([site.url("/")])).await.unwrap();
+    assert_eq!(started["page"], json!({ "url": site.url("/"), "title": "A page", "status": 200 }));
+    assert_eq!(worker.ask("a", "fill", json!(["#name", "it's \"me\" "])).await, Ok(Value::Null));
+    assert_eq!(worker.ask("a", "fill", json!(["#colour", "green"])).await, Ok(Value::Null));
+    assert_eq!(worker.ask("a", "click", json!(["#go"])).await, Ok(Value::Null));
+    assert_eq!(worker.ask("a", "wait_for", json!(["#late", 20])).await, Ok(Value::Null));
+    let status = worker.ask("a", "status", json!([])).await.unwrap();
+    assert_eq!(status["title"], json!("it's \"me\" g"));
+
+    let window = worker.ask("a", "screenshot", json!([])).await.unwrap();
+    assert_eq!(png_size(&window["png"]), (640, 480));
+    let full = worker.ask("a", "screenshot", json!([true])).await.unwrap();
+    assert!(png_size(&full["png"]).1 > 3_000, "{:?}", png_size(&full["png"]));
+
+    let agent = worker.ask("a", "goto", json!([site.url("/agent")])).await.unwrap();
+    assert_eq!(agent["title"], json!("\"swarm-test\""));
+    for (method, args, says) in [
+        ("click", json!(["#nobody"]), "no element matches `#nobody`"),
+        ("click", json!(["p["]), "`p[` is no CSS selector"),
+        ("fill", json!(["title", "x"]), "is no field of a form"),
+        ("goto", json!([site.url("/lost")]), ""),
+        ("goto", json!(["file:///etc/passwd"]), "`file:` is not opened"),
+        ("goto", json!(["data:text/html,hello"]), "`data:` is not opened"),
+    ] {
+        match worker.ask("a", method, args).await {
+            Ok(page) => assert_eq!((says, &page["status"]), ("", &json!(404))),
+            Err(error) => assert!(!says.is_empty() && error.contains(says), "{error}"),
+        }
+    }
+    assert_eq!(worker.ask("a", "close", json!([])).await, Ok(json!({ "closed": 1 })));
+    let error = worker.ask("a", "status", json!([])).await.unwrap_err();
+    assert!(error.contains("session `a` is not open"), "{error}");
+    worker.leave().await;
+    let nobody = eventually(SOON, async || worker.processes().is_empty()).await;
+    assert!(nobody, "left behind: {:?}", worker.processes());
+}
+
+#[tokio::test]
+async fn sessions_are_isolated_counted_and_bounded() {
+    if !is_here() {
+        return;
+    }
+    let (server, site) = (RedisServer::start(), Site::start(1).await);
+    let worker = worker(&server, &site, "max_pages = 3").await;
+    for (session, title) in [("c", "stranger"), ("c:1", "stranger"), ("d", "stranger"), ("c", "known")] {
+        let page = worker.ask(session, "start", json!([site.url("/cookie")])).await.unwrap();
+        assert_eq!(page["page"]["title"], json!(title), "{session}");
+    }
+    let error = worker.ask("e", "start", json!([])).await.unwrap_err();
+    assert!(error.contains("3 pages open") && error.contains("`max_pages`"), "{error}");
+    let counted = async || {
+        let resident = worker.heartbeat("browser_rss_bytes").await.and_then(|bytes| bytes.parse::<u64>().ok());
+        worker.heartbeat("sessions").await.as_deref() == Some("3") && resident.is_some_and(|bytes| bytes > 50 << 20)
+    };
+    assert!(eventually(SOON, counted).await, "the heartbeat does not tell of 3 sessions and their memory");
+    assert_eq!(worker.ask_with("close_channel", json!(["c"]), json!({})).await, Ok(json!({ "closed": 2 })));
+    assert_eq!(worker.ask_with("close_all", json!([]), json!({})).await, Ok(json!({ "closed": 1 })));
+    let overall = worker.ask_with("status", json!([]), json!({})).await.unwrap();
+    assert_eq!((&overall["pages"], &overall["max_pages"]), (&json!(0), &json!(3)));
+    let page = worker.ask("c", "start", json!([site.url("/cookie")])).await.unwrap();
+    assert_eq!(page["page"]["title"], json!("stranger"), "a closed session is forgotten");
+}
+
+#[tokio::test]
+async fn pages_reach_nothing_private_by_any_way() {
+    if !is_here() {
+        return;
+    }
+    let (server, private) = (RedisServer::start(), Site::start(1).await);
+    let site = Site::start(private.port).await;
+    let worker = worker(&server, &site, "").await;
+    worker.ask("a", "start", json!([])).await.unwrap();
+    for (url, says) in [
+        (private.url("/"), "is a loopback address"),
+        (format!("http://localhost:{}/", private.port), "is a loopback address"),
+        (format!("http://[::ffff:7f00:1]:{}/", private.port), "is a loopback address"),
+        ("http://2130706433:1/".to_owned(), "127.0.0.1 is a loopback address"),
+        ("http://169.254.169.254/latest/meta-data/".to_owned(), "is a link-local address"),
+        ("https://10.0.0.1/".to_owned(), "is a private address"),
+        (site.url("/away"), "is a loopback address"),
+        (site.url("/file"), "net::ERR_ABORTED"),
+    ] {
+        let error = worker.ask("a", "goto", json!([url])).await.expect_err(&url);
+        assert!(error.contains(says), "{url}: {error}");
+    }
+    worker.ask("a", "goto", json!([site.url("/greedy")])).await.unwrap();
+    worker.ask("a", "wait_for", json!(["body[data-n='4']", 20])).await.unwrap();
+    assert_eq!(private.visits.load(Ordering::SeqCst), 0, "a page has reached a private address");
+    // The same ways lead somewhere that is allowed: /away, /file, /greedy, and its picture.
+    assert!(site.visits.load(Ordering::SeqCst) >= 4);
+    let evil = |entry: fs::DirEntry| entry.file_name().to_string_lossy().contains("evil");
+    assert!(!fs::read_dir(worker.directory.path()).unwrap().flatten().any(evil), "something was downloaded");
+}
+
+/// How many pages Chromium has, its own blank one included.
+async fn pages(worker: &WorkerProcess) -> usize {
+    let profile = fs::read_dir(worker.directory.path()).unwrap().flatten().map(|entry| entry.path());
+    let mut ports = profile.filter_map(|path| fs::read_to_string(path.join("DevToolsActivePort")).ok());
+    let port: u16 = ports.next().unwrap().lines().next().unwrap().parse().unwrap();
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    stream.write_all(b"GET /json/list HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut list = Vec::new();
+    // It leaves the connection open; its answer is one list.
+    while !list.ends_with(b"]") {
+        list.push(stream.read_u8().await.unwrap());
+    }
+    String::from_utf8(list).unwrap().matches(r#""type": "page""#).count()
+}
+
+#[tokio::test]
+async fn windows_that_a_page_opens_are_closed() {
+    if !is_here() {
+        return;
+    }
+    let (server, site) = (RedisServer::start(), Site::start(1).await);
+    let worker = worker(&server, &site, "").await;
+    worker.ask("a", "start", json!([site.url("/opener")])).await.unwrap();
+    assert_eq!(pages(&worker).await, 2);
+    // First the window that hides who opened it: they are closed in order.
+    for selector in ["#hidden", "#go"] {
+        worker.ask("a", "click", json!([selector])).await.unwrap();
+    }
+    worker.ask("a", "wait_for", json!(["body[data-closed]", 20])).await.unwrap();
+    assert_eq!(pages(&worker).await, 2, "a window is left");
+    assert_eq!(worker.ask("a", "status", json!([])).await.unwrap()["title"], json!("opener"));
+}
+
+/// A TLS server on a port of its own, with a certificate that nobody has signed.
+fn tls_server() -> u16 {
+    let signed = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(signed.signing_key.serialize_der()).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let config = Arc::new(config.with_single_cert(vec![signed.cert.der().clone()], key).unwrap());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut session = ServerConnection::new(Arc::clone(&config)).unwrap();
+            // Ends with the handshake, or with the client's refusal, which the client tells.
+            let _ = session.complete_io(&mut stream.unwrap());
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn https_is_tunnelled_to_where_it_may_go_and_certificates_are_checked() {
+    if !is_here() {
+        return;
+    }
+    let (server, site) = (RedisServer::start(), Site::start(1).await);
+    let port = tls_server();
+    let url = json!([format!("https://127.0.0.1:{port}/")]);
+    let refused = worker(&server, &site, "").await;
+    let error = refused.ask("a", "start", url.clone()).await.unwrap_err();
+    assert!(error.contains("is a loopback address"), "{error}");
+    drop(refused);
+    let (server, site) = (RedisServer::start(), Site { port, ..site });
+    let allowed = worker(&server, &site, "").await;
+    let error = allowed.ask("a", "start", url).await.unwrap_err();
+    assert!(error.contains("net::ERR_CERT_AUTHORITY_INVALID"), "{error}");
+}
+
+#[tokio::test]
+async fn time_and_memory_are_bounded() {
+    if !is_here() {
+        return;
+    }
+    let (server, site) = (RedisServer::start(), Site::start(1).await);
+    let slow = worker(&server, &site, "action_timeout_seconds = 2").await;
+    slow.ask("a", "start", json!([site.url("/")])).await.unwrap();
+    for (method, args, says) in [
+        ("goto", json!([site.url("/never")]), "took longer than 2s"),
+        ("wait_for", json!(["#nobody", 0.2]), "waiting for `#nobody` took longer than 200ms"),
+    ] {
+        let error = slow.ask("a", method, args).await.unwrap_err();
+        assert!(error.contains(says), "{error}");
+    }
+    let page = slow.ask("a", "goto", json!([site.url("/")])).await.unwrap();
+    assert_eq!(page["title"], json!("A page"), "the session goes on after a time-out");
+    drop(slow);
+
+    let server = RedisServer::start();
+    // The least that may be configured, and less than Chromium takes for itself.
+    let small = worker(&server, &site, "max_memory_mib = 256").await;
+    let mut error = small.ask("a", "start", json!([])).await.err();
+    let told = eventually(SOON, async || {
+        if error.is_none() {
+            error = small.ask("a", "status", json!([])).await.err();
+        }
+        error.is_some()
+    });
+    assert!(told.await, "a browser that is too large goes on");
+    assert!(error.as_ref().is_some_and(|error| error.contains("max_memory_mib = 256")), "{error:?}");
+}
+
+#[tokio::test]
+async fn everything_goes_through_the_configured_proxy() {
+    if !is_here() {
+        return;
+    }
+    let (server, site) = (RedisServer::start(), Site::start(1).await);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let proxy = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(stream.read_u8().await.unwrap());
+        }
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 22\r\n\r\n<title>proxied</title>";
+        stream.write_all(answer).await.unwrap();
+        String::from_utf8(request).unwrap().to_lowercase()
+    });
+    let worker = worker(&server, &site, &format!("proxy = \"http://me:secret@127.0.0.1:{port}\"")).await;
+    let page = worker.ask("a", "start", json!([site.url("/x?y")])).await.unwrap();
+    assert_eq!(page["page"]["title"], json!("proxied"));
+    let request = proxy.await.unwrap();
+    assert!(request.starts_with(&format!("get {} http/1.1\r\n", site.url("/x?y"))), "{request}");
+    let credentials = BASE64_STANDARD.encode("me:secret").to_lowercase();
+    assert!(request.contains(&format!("proxy-authorization: basic {credentials}")), "{request}");
+    assert_eq!(site.visits.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_missing_browser_is_named_with_its_package() {
+    let (server, site) = (RedisServer::start(), Site::start(1).await);
+    let worker = worker(&server, &site, "executable = \"/nowhere/chromium\"").await;
+    let error = worker.ask("a", "start", json!([])).await.unwrap_err();
+    assert!(error.contains("/nowhere/chromium") && error.contains("apt install chromium"), "{error}");
+}

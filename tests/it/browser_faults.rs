@@ -1,0 +1,159 @@
+//! Browser workers when something is killed: the worker, its Chromium, or Redis.
+
+use std::{fs, path::PathBuf, sync::atomic::Ordering};
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::support::{
+    browser::{SOON, Site, chromium, is_here, worker},
+    processes::{kill, state_and_parent},
+    redis::RedisServer,
+    wait::eventually,
+    worker_process::{JOB, WorkerProcess},
+};
+
+#[tokio::test]
+async fn a_killed_chromium_is_told_at_once_and_replaced() {
+    if !is_here() {
+        return;
+    }
+    let (server, site) = (RedisServer::start(), Site::start(1).await);
+    let worker = worker(&server, &site, "").await;
+    for session in ["a", "b"] {
+        worker.ask(session, "start", json!([])).await.unwrap();
+    }
+    let visits = site.visits.load(Ordering::SeqCst);
+    let running = worker.publish("goto", json!([site.url("/never")]), json!({ "session": "a" })).await;
+    assert!(eventually(SOON, async || site.visits.load(Ordering::SeqCst) > visits).await, "the page was not asked for");
+    let first = chromium(&worker).unwrap();
+    kill(first, Signal::KILL);
+    let lost = Err("session lost: the browser crashed; open it again".to_owned());
+    assert_eq!(worker.answer(&running).await, lost);
+    assert_eq!(worker.ask("b", "status", json!([])).await, lost);
+    let page = worker.ask("a", "start", json!([site.url("/")])).await.unwrap();
+    assert_eq!(page["page"]["title"], json!("A page"));
+    assert_ne!(chromium(&worker), Some(first));
+    let reaped = eventually(SOON, async || state_and_parent(first.cast_signed()).is_none()).await;
+    assert!(reaped, "the killed browser is a zombie");
+}
+
+#[tokio::test]
+async fn a_killed_worker_leaves_no_chromium() {
+    if !is_here() {
+        return;
+    }
+    let (server, site) = (RedisServer::start(), Site::start(1).await);
+    let mut worker = worker(&server, &site, "").await;
+    worker.ask("a", "start", json!([site.url("/")])).await.unwrap();
+    assert!(chromium(&worker).is_some_and(|id| id != worker.id()));
+    let [profile] = &profiles(&worker)[..] else { panic!("{:?}", profiles(&worker)) };
+    worker.kill();
+    let gone = eventually(SOON, async || worker.processes().is_empty()).await;
+    assert!(gone, "left behind: {:?}", worker.processes());
+    // The next worker here tidies up, before it takes a job.
+    worker.start_again();
+    let error = worker.ask("a", "status", json!([])).await.unwrap_err();
+    assert!(error.starts_with("session lost: worker `browser-"), "{error}");
+    assert!(!profile.exists(), "the profile of the killed worker is left");
+    worker.ask("a", "start", json!([site.url("/")])).await.unwrap();
+    assert_eq!(profiles(&worker).len(), 1);
+}
+
+/// The directories of browsers that run, or ran.
+fn profiles(worker: &WorkerProcess) -> Vec<PathBuf> {
+    let paths = fs::read_dir(worker.directory.path()).unwrap().map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("swarm-browser-")).collect()
+}
+
+#[tokio::test]
+async fn after_a_crash_the_worker_is_not_busy_with_what_is_lost() {
+    if !is_here() {
+        return;
+    }
+    let (server, site) = (RedisServer::start(), Site::start(1).await);
+    let worker = worker(&server, &site, "").await;
+    for session in ["a", "b"] {
+        worker.ask(session, "start", json!([])).await.unwrap();
+    }
+    let (waiting, idle) = ((Some("WAITING"), Some("2")), (Some("IDLE"), Some("0")));
+    for (wanted, kills) in [(waiting, true), (idle, false)] {
+        let tells = eventually(SOON, async || {
+            let (state, sessions) = (worker.heartbeat("state").await, worker.heartbeat("sessions").await);
+            (state.as_deref(), sessions.as_deref()) == wanted
+        });
+        assert!(tells.await, "the heartbeat never tells {wanted:?}");
+        if kills {
+            kill(chromium(&worker).unwrap(), Signal::KILL);
+        }
+    }
+    // The next job of each is told, whatever it asks for, and no later one.
+    let lost = Err("session lost: the browser crashed; open it again".to_owned());
+    assert_eq!(worker.ask("a", "start", json!([])).await, lost);
+    assert_eq!(worker.ask("b", "status", json!([])).await, lost);
+    let error = worker.ask("b", "status", json!([])).await.unwrap_err();
+    assert!(error.contains("session `b` is not open"), "{error}");
+    let page = worker.ask("a", "start", json!([site.url("/")])).await.unwrap();
+    assert_eq!((&page["already_open"], &page["page"]["title"]), (&json!(false), &json!("A page")));
+}
+
+#[tokio::test]
+async fn whatever_is_killed_no_job_is_lost_and_none_done_that_was_not() {
+    const JOBS: usize = 120;
+    if !is_here() {
+        return;
+    }
+    let mut server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let site = Site::start(1).await;
+    let mut worker = worker(&server, &site, "").await;
+    let sessions = ["a", "b", "c"];
+    for session in sessions {
+        worker.ask(session, "start", json!([])).await.unwrap();
+    }
+    let mut ids = Vec::new();
+    for number in 0..JOBS {
+        let session = json!({ "session": sessions[number % sessions.len()] });
+        // Begun again now and then: no crash makes all that follows fail.
+        let method = if number % 10 < sessions.len() { "start" } else { "goto" };
+        let url = json!([site.url(&format!("/mark/{number}"))]);
+        ids.push(worker.publish(method, url, session).await);
+    }
+    for (done, fault) in [(10, Fault::Chromium), (30, Fault::Redis), (50, Fault::Worker), (70, Fault::Chromium)] {
+        let some_done = eventually(SOON, async || worker.unsettled().await <= (JOBS - done) as u64).await;
+        assert!(some_done, "{} of {JOBS} jobs are not done; {}", worker.unsettled().await, worker.log());
+        match fault {
+            Fault::Chromium => chromium(&worker).into_iter().for_each(|id| kill(id, Signal::KILL)),
+            Fault::Redis => {
+                server.restart();
+                worker.reconnect(&server).await;
+            }
+            Fault::Worker => {
+                worker.kill();
+                worker.start_again();
+            }
+        }
+    }
+    let settled = eventually(JOB, async || worker.unsettled().await == 0).await;
+    assert!(settled, "{} jobs are not settled; {}", worker.unsettled().await, worker.log());
+    let mut done = 0;
+    for (number, id) in ids.iter().enumerate() {
+        assert!(worker.answered(id).await > 0, "job {number} has no answer");
+        match worker.answer(id).await {
+            Ok(page) => {
+                let page = page.get("page").unwrap_or(&page);
+                assert_eq!(page["title"], json!(format!("mark {number}")));
+                assert!(site.marks.lock().unwrap().contains(&number), "job {number} is said to be done");
+                done += 1;
+            }
+            Err(error) => assert!(error.contains("session"), "job {number}: {error}"),
+        }
+    }
+    assert!(done > 0 && done < JOBS, "{done} of {JOBS} jobs were done: nothing was killed in time, or all was");
+}
+
+/// What is killed.
+enum Fault {
+    Chromium,
+    Redis,
+    Worker,
+}

@@ -1,0 +1,137 @@
+//! What tests of browser workers share: pages to visit, and a worker that may.
+//!
+//! Where there is no Chromium these tests are left out, unless `SWARM_TEST_CHROMIUM` is 1: then it must be there.
+
+use std::{
+    collections::BTreeSet,
+    env,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::Path,
+    http::{HeaderMap, StatusCode, header},
+    response::{Html, IntoResponse, Redirect},
+    routing::get,
+    serve::ListenerExt,
+};
+use tokio::net::TcpListener;
+
+use super::{redis::RedisServer, worker_process::WorkerProcess};
+
+const MUST: &str = "SWARM_TEST_CHROMIUM";
+/// How long something may take that no job waits for.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+const PAGE: &str = "<!doctype html><title>A page</title><body style='background:#0a0'>
+<input id=name><select id=colour><option value=r>red<option value=g>green</select>
+<button id=go onclick=\"setTimeout(() => {
+    const p = document.createElement('p'); p.id = 'late';
+    document.title = p.textContent = document.getElementById('name').value + document.getElementById('colour').value;
+    document.body.append(p) }, 100)\">Go</button>
+<div style='height:3000px'></div>";
+
+/// Opens windows when clicked, one that knows who opened it and one that does not, and says when the first is closed.
+const OPENER: &str = "<!doctype html><title>opener</title><button id=go onclick=\"
+    const w = open('/seen-by-child', '', '');
+    setInterval(() => { if (w.closed) document.body.dataset.closed = 1 }, 20)\">Go</button>
+<a id=hidden href=/lost target=_blank rel=noopener>Away</a>";
+
+/// Whether there is a Chromium.
+#[expect(clippy::print_stderr, reason = "shown with --nocapture")]
+pub(crate) fn is_here() -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let here = env::split_paths(&path).any(|directory| directory.join("chromium").is_file());
+    let must = env::var(MUST).is_ok_and(|value| value == "1");
+    assert!(here || !must, "{MUST} is 1, and chromium is not in PATH: run .ci/install-test-servers");
+    if !here {
+        eprintln!("left out: there is no chromium in PATH; to have it, run .ci/install-test-servers");
+    }
+    here
+}
+
+/// A server of pages on a port of its own, which counts who comes.
+pub(crate) struct Site {
+    pub(crate) port: u16,
+    /// Connections to it. Through a worker's proxy each plain request has its own.
+    pub(crate) visits: Arc<AtomicUsize>,
+    /// What was asked for below `/mark/`.
+    pub(crate) marks: Arc<Mutex<BTreeSet<usize>>>,
+}
+
+impl Site {
+    /// `elsewhere` is the port that its pages try to reach.
+    pub(crate) async fn start(elsewhere: u16) -> Self {
+        let (visits, marks) = (Arc::new(AtomicUsize::new(0)), Arc::<Mutex<BTreeSet<usize>>>::default());
+        let (came, marked) = (Arc::clone(&visits), Arc::clone(&marks));
+        let greedy = format!(
+            "<!doctype html><title>greedy</title><img src=http://127.0.0.1:{elsewhere}/img>
+            <iframe src=http://127.0.0.1:{elsewhere}/frame></iframe><img src=/seen>
+            <script>const done = () => {{ document.body.dataset.n = +(document.body.dataset.n || 0) + 1 }};
+            fetch('http://localhost:{elsewhere}/fetch', {{mode: 'no-cors'}}).catch(() => 0).finally(done);
+            const socket = new WebSocket('ws://127.0.0.1:{elsewhere}/socket'); socket.onclose = done;
+            const mapped = new Image(); mapped.onerror = mapped.onload = done;
+            mapped.src = 'http://[::ffff:127.0.0.1]:{elsewhere}/mapped';
+            fetch('https://127.0.0.1:{elsewhere}/tunnel', {{mode: 'no-cors'}}).catch(() => 0).finally(done);</script>"
+        );
+        let pages = Router::new()
+            .route("/", get(async || Html(PAGE)))
+            .route("/greedy", get(async || Html(greedy)))
+            .route("/seen", get(async || StatusCode::NO_CONTENT))
+            .route("/away", get(async move || Redirect::temporary(&format!("http://127.0.0.1:{elsewhere}/"))))
+            .route("/never", get(async || std::future::pending::<()>().await))
+            .route(
+                "/agent",
+                get(async |headers: HeaderMap| Html(format!("<title>{:?}</title>", headers[header::USER_AGENT]))),
+            )
+            .route(
+                "/cookie",
+                get(async |headers: HeaderMap| {
+                    let title = if headers.contains_key(header::COOKIE) { "known" } else { "stranger" };
+                    ([(header::SET_COOKIE, "a=b")], Html(format!("<title>{title}</title>"))).into_response()
+                }),
+            )
+            .route("/file", get(async || ([(header::CONTENT_DISPOSITION, "attachment; filename=evil.bin")], "evil")))
+            .route("/opener", get(async || Html(OPENER)))
+            .route(
+                "/mark/{number}",
+                get(async move |Path(number): Path<usize>| {
+                    marked.lock().expect("nobody panics with it").insert(number);
+                    Html(format!("<title>mark {number}</title>"))
+                }),
+            )
+            .fallback(async || (StatusCode::NOT_FOUND, Html("<title>nothing here</title>")));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("there are free ports");
+        let port = listener.local_addr().expect("it is bound").port();
+        let counting = listener.tap_io(move |_| {
+            came.fetch_add(1, Ordering::SeqCst);
+        });
+        tokio::spawn(async move { axum::serve(counting, pages).await });
+        Self { port, visits, marks }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+}
+
+/// A worker that may reach `site` and nothing else that is private.
+pub(crate) async fn worker(server: &RedisServer, site: &Site, more: &str) -> WorkerProcess {
+    let settings = format!(
+        "[worker_types.browser.worker]\nheartbeat_seconds = 1\n[worker_types.browser.browser]\nallow_private = [\"127.0.0.1:{}\"]\n{more}",
+        site.port
+    );
+    WorkerProcess::start(server, "browser", &settings).await
+}
+
+/// Chromium's own process: the one that all others of it descend from.
+pub(crate) fn chromium(worker: &WorkerProcess) -> Option<u32> {
+    let all = worker.processes();
+    let main = |(_, line): &&(u32, String)| line.contains("--remote-debugging-port") && !line.contains("--type=");
+    all.iter().find(main).map(|(id, _)| *id)
+}
