@@ -1,0 +1,67 @@
+//! The settings of tankpit workers: where the game is, and how its connections are kept.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+/// `[worker_types.NAME.tankpit]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TankpitSettings {
+    /// The game's WebSocket: `ws://` or `wss://` (TLS). `""`: none, and `spawn` says so.
+    pub url: String,
+    /// Sessions that one worker has open at most.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub max_sessions: usize,
+    /// Seconds that connecting, and sending one frame, may take.
+    #[schemars(range(min = 1, max = 600))]
+    pub timeout_seconds: u64,
+    /// Seconds between pings. A connection on which nothing arrives for two of them is given up.
+    #[schemars(range(min = 1, max = 3_600))]
+    pub ping_seconds: u64,
+    /// How often in a row a lost connection is tried to be made again, first after about a second, then after twice the
+    /// time of before, up to a minute. 0: never.
+    #[schemars(range(max = 1_000))]
+    pub max_reconnects: usize,
+    /// Largest frame, in bytes, that is sent or taken.
+    #[schemars(range(min = 1, max = 16_777_216))]
+    pub max_frame_bytes: usize,
+}
+
+super::section::defaults!(TankpitSettings);
+
+impl Default for TankpitSettings {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            max_sessions: 64,
+            timeout_seconds: 10,
+            ping_seconds: 20,
+            max_reconnects: 10,
+            max_frame_bytes: 1 << 16,
+        }
+    }
+}
+
+impl TankpitSettings {
+    /// `timeout_seconds` as a duration.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout_seconds)
+    }
+
+    /// `ping_seconds` as a duration.
+    pub fn ping(&self) -> Duration {
+        Duration::from_secs(self.ping_seconds)
+    }
+
+    /// What no schema can tell, each with its key.
+    pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
+        let fits = |url: Url| matches!(url.scheme(), "ws" | "wss") && url.has_host();
+        if self.url.is_empty() || Url::parse(&self.url).is_ok_and(fits) {
+            return Vec::new();
+        }
+        vec![("url", "not the URL of a WebSocket; write ws://HOST[:PORT]/PATH, or wss:// for TLS".to_owned())]
+    }
+}
