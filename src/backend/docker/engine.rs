@@ -1,0 +1,175 @@
+//! The calls that the backend makes to an engine, each with a time limit and errors in our words. Knows nothing of
+//! worker types; retries nothing.
+
+use std::{collections::HashMap, future::Future, sync::Mutex, sync::PoisonError, time::Duration};
+
+use bollard::{
+    Docker,
+    models::{
+        ContainerCreateBody, ContainerInspectResponse, ContainerSummary, EndpointSettings, EventMessage,
+        NetworkConnectRequest,
+    },
+    query_parameters::{
+        CreateContainerOptions, CreateImageOptions, EventsOptions, KillContainerOptions, ListContainersOptions,
+        RemoveContainerOptions, StopContainerOptions,
+    },
+};
+use futures_util::{Stream, StreamExt, TryStreamExt};
+use tokio::time::timeout;
+
+use super::{endpoint::Endpoint, error::EngineError, labels};
+
+/// How long calls may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Questions and removals: milliseconds on an engine that is well.
+    pub call: Duration,
+    /// Making or starting one container: below a second, and many times that while the engine starts several.
+    pub launch: Duration,
+    /// Fetching an image.
+    pub pull: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { call: Duration::from_secs(10), launch: Duration::from_secs(30), pull: Duration::from_secs(600) }
+    }
+}
+
+/// One engine.
+#[derive(Debug)]
+pub(super) struct Engine {
+    endpoint: Endpoint,
+    limits: Limits,
+    /// Made with the first call: at the start the engine's socket may not be there yet.
+    client: Mutex<Option<Docker>>,
+}
+
+impl Engine {
+    pub(super) fn new(endpoint: Endpoint, limits: Limits) -> Self {
+        Self { endpoint, limits, client: Mutex::default() }
+    }
+
+    fn client(&self) -> Result<Docker, EngineError> {
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = &*client {
+            return Ok(client.clone());
+        }
+        Ok(client.insert(self.endpoint.client()?).clone())
+    }
+
+    async fn call<T, F: Future<Output = Result<T, bollard::errors::Error>>>(
+        &self,
+        call: &'static str,
+        limit: Duration,
+        make: impl FnOnce(Docker) -> F,
+    ) -> Result<T, EngineError> {
+        let answer = timeout(limit, make(self.client()?)).await;
+        let timed_out = |_| EngineError::TimedOut { engine: self.endpoint.to_string(), call, after: limit };
+        answer.map_err(timed_out)?.map_err(|error| EngineError::of(error, call, &self.endpoint))
+    }
+
+    /// Asks for its version and speaks no newer one from then on. Says it for people.
+    pub(super) async fn negotiate(&self) -> Result<String, EngineError> {
+        let limit = self.limits.call;
+        let client = self.call("version", limit, async |client| client.negotiate_version().await).await?;
+        Ok(format!("{} with API {}", self.endpoint, client.client_version()))
+    }
+
+    /// All containers, stopped ones too, that have these labels (`name=value`).
+    pub(super) async fn list(&self, having: &[String]) -> Result<Vec<ContainerSummary>, EngineError> {
+        let filters = Some(HashMap::from([("label".to_owned(), having.to_vec())]));
+        let options = ListContainersOptions { all: true, filters, ..ListContainersOptions::default() };
+        self.call("list", self.limits.call, async |client| client.list_containers(Some(options)).await).await
+    }
+
+    pub(super) async fn inspect(&self, container: &str) -> Result<ContainerInspectResponse, EngineError> {
+        self.call("inspect", self.limits.call, async |client| client.inspect_container(container, None).await).await
+    }
+
+    /// Makes a container; says its id.
+    pub(super) async fn create(&self, name: &str, body: ContainerCreateBody) -> Result<String, EngineError> {
+        let options = CreateContainerOptions { name: Some(name.to_owned()), ..CreateContainerOptions::default() };
+        let make = async |client: Docker| client.create_container(Some(options), body).await;
+        self.call("create", self.limits.launch, make).await.map(|made| made.id)
+    }
+
+    pub(super) async fn join(
+        &self,
+        container: &str,
+        network: &str,
+        settings: EndpointSettings,
+    ) -> Result<(), EngineError> {
+        let request = NetworkConnectRequest { container: container.to_owned(), endpoint_config: Some(settings) };
+        self.call("network connect", self.limits.call, async |client| client.connect_network(network, request).await)
+            .await
+    }
+
+    /// Starts a container; one that runs already is left as it is.
+    pub(super) async fn start(&self, container: &str) -> Result<(), EngineError> {
+        self.call("start", self.limits.launch, async |client| client.start_container(container, None).await).await
+    }
+
+    /// Asks a container to stop, and kills it after `within`. Comes back when it has stopped. The engine sees to it even
+    /// if nobody waits for the answer.
+    pub(super) async fn stop(&self, container: &str, within: Duration) -> Result<(), EngineError> {
+        let seconds = i32::try_from(within.as_millis().div_ceil(1_000)).unwrap_or(i32::MAX);
+        let options = StopContainerOptions { t: Some(seconds), ..StopContainerOptions::default() };
+        let limit = within.saturating_add(self.limits.launch);
+        self.call("stop", limit, async |client| client.stop_container(container, Some(options)).await).await
+    }
+
+    pub(super) async fn kill(&self, container: &str) -> Result<(), EngineError> {
+        let options = KillContainerOptions { signal: "SIGKILL".to_owned() };
+        self.call("kill", self.limits.call, async |client| client.kill_container(container, Some(options)).await).await
+    }
+
+    /// Removes a container with its anonymous volumes. `force`: even if it runs.
+    pub(super) async fn remove(&self, container: &str, force: bool) -> Result<(), EngineError> {
+        let options = RemoveContainerOptions { v: true, force, link: false };
+        let call = async |client: Docker| client.remove_container(container, Some(options)).await;
+        self.call("remove", self.limits.launch, call).await
+    }
+
+    /// Fetches an image without credentials.
+    pub(super) async fn pull(&self, image: &str) -> Result<(), EngineError> {
+        let options = CreateImageOptions { from_image: Some(with_tag(image)), ..CreateImageOptions::default() };
+        let pull =
+            async |client: Docker| client.create_image(Some(options), None, None).try_for_each(async |_| Ok(())).await;
+        self.call("pull", self.limits.pull, pull).await
+    }
+
+    /// What happens to containers, from `since` on (seconds and nanoseconds of the engine's clock).
+    pub(super) fn events(
+        &self,
+        since: &str,
+    ) -> Result<impl Stream<Item = Result<EventMessage, EngineError>> + Send + Unpin + use<>, EngineError> {
+        let filters = HashMap::from([
+            ("type".to_owned(), vec!["container".to_owned()]),
+            ("label".to_owned(), vec![labels::SERVICE.to_owned()]),
+        ]);
+        let options =
+            EventsOptions { since: Some(since.to_owned()), filters: Some(filters), ..EventsOptions::default() };
+        let endpoint = self.endpoint.clone();
+        let events = self.client()?.events(Some(options));
+        Ok(events.map(move |event| event.map_err(|error| EngineError::of(error, "events", &endpoint))).boxed())
+    }
+}
+
+/// Without a tag, the engine would fetch all there are.
+fn with_tag(image: &str) -> String {
+    let last = image.rsplit('/').next().unwrap_or(image);
+    if last.contains([':', '@']) { image.to_owned() } else { format!("{image}:latest") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_without_a_tag_is_the_latest() {
+        assert_eq!(with_tag("registry:5000/browser"), "registry:5000/browser:latest");
+        assert_eq!(with_tag("browser:1.2"), "browser:1.2");
+        assert_eq!(with_tag("browser@sha256:00"), "browser@sha256:00");
+    }
+}

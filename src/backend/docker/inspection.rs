@@ -1,0 +1,88 @@
+//! Asks the engine for what its list does not say: which worker is in a container that somebody else made, since when
+//! it runs, and how a container ended that no event told of.
+
+use bollard::models::ContainerInspectResponse;
+
+use super::{
+    Shared, TypePool,
+    blueprint::variable,
+    error::EngineError,
+    journal::Ending,
+    reconcile::{Facts, Known},
+    view::Seen,
+};
+use crate::model::{Timestamp, WorkerId};
+
+/// Adds to `facts` what the books need to take over the list. A container that has gone meanwhile is left out.
+pub(super) async fn complete(
+    shared: &Shared,
+    pool: &TypePool,
+    list: u64,
+    seen: &[Seen],
+    facts: &mut Facts,
+) -> Result<(), EngineError> {
+    for container in pool.books.strangers(list, seen) {
+        if let Some(found) = inspect(shared, &container).await? {
+            facts.strangers.extend(known(&found).map(|known| (container, known)));
+        }
+    }
+    for container in pool.books.newly_ended(seen) {
+        if !facts.endings.contains_key(&container)
+            && let Some(found) = inspect(shared, &container).await?
+        {
+            facts.endings.extend(ending(&found).map(|ending| (container, ending)));
+        }
+    }
+    Ok(())
+}
+
+async fn inspect(shared: &Shared, container: &str) -> Result<Option<ContainerInspectResponse>, EngineError> {
+    match shared.engine.inspect(container).await {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The worker is the one that its environment names, else it is called after the container's host name, as
+/// `swarm worker` calls itself.
+fn known(found: &ContainerInspectResponse) -> Option<Known> {
+    let config = found.config.as_ref()?;
+    let environment = config.env.iter().flatten();
+    let named =
+        environment.filter(|entry| variable(entry) == "SWARM_WORKER_ID").find_map(|entry| entry.split_once('='));
+    let name = named.map(|(_, id)| id).filter(|id| !id.is_empty()).or(config.hostname.as_deref())?;
+    let started = found.state.as_ref().and_then(|state| state.started_at.as_deref())?;
+    let started: jiff::Timestamp = started.parse().ok()?;
+    let started_at = Timestamp(u64::try_from(started.as_millisecond()).unwrap_or_default());
+    Some(Known { worker: WorkerId::new(name), started_at })
+}
+
+fn ending(found: &ContainerInspectResponse) -> Option<Ending> {
+    let state = found.state.as_ref()?;
+    Some(Ending::of(state.exit_code?, state.oom_killed.unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_worker_is_called_by_its_environment_or_else_by_its_host_name() {
+        let found = |environment: &[&str]| {
+            let answer = json!({
+                "Config": { "Hostname": "0123456789ab", "Env": environment },
+                "State": { "StartedAt": "2026-01-02T03:04:05.678901234Z", "ExitCode": 3 },
+            });
+            serde_json::from_value::<ContainerInspectResponse>(answer).expect("an engine's answer")
+        };
+        let worker = |environment| known(&found(environment)).map(|known| known.worker);
+        assert_eq!(worker(&["PATH=/bin"]), Some(WorkerId::new("0123456789ab")));
+        assert_eq!(worker(&["SWARM_WORKER_ID="]), Some(WorkerId::new("0123456789ab")));
+        assert_eq!(worker(&["SWARM_WORKER_ID=w-1"]), Some(WorkerId::new("w-1")));
+        assert_eq!(known(&found(&[])).map(|known| known.started_at), Some(Timestamp(1_767_323_045_678)));
+        assert_eq!(ending(&found(&[])), Some(Ending::of(3, false)));
+    }
+}

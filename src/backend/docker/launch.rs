@@ -1,0 +1,192 @@
+//! Starts one worker: makes its container, or takes one that lies ready, and starts it. Never makes two for one launch:
+//! where an answer is missing, it looks for the launch's label before anything else.
+
+use std::sync::Arc;
+
+use tracing::info;
+
+use super::{
+    Shared, TypePool,
+    blueprint::{Blueprint, Identity},
+    books::Ticket,
+    error::EngineError,
+    labels,
+    view::{Seen, State},
+};
+use crate::{
+    backend::{BackendError, ErrorKind, ScaleReport},
+    config::PullPolicy,
+    model::WorkerId,
+};
+
+/// Names tried for one worker. Each one taken means that somebody else made a container meanwhile.
+const NAMES: usize = 5;
+
+/// One start.
+pub(super) struct Launch {
+    pub(super) shared: Arc<Shared>,
+    pub(super) pool: Arc<TypePool>,
+    pub(super) blueprint: Arc<Blueprint>,
+}
+
+/// Why a worker could not be started.
+enum Failure {
+    Engine(EngineError),
+    /// No free name.
+    Crowded(EngineError),
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl Launch {
+    /// Starts the worker of a ticket; takes it off the books if that fails.
+    pub(super) async fn run(self, mut ticket: Ticket) -> Result<WorkerId, BackendError> {
+        let outcome = match self.container(&mut ticket).await {
+            Ok(container) => self.start(&ticket, container).await.map_err(Failure::from),
+            Err(failure) => Err(failure),
+        };
+        match outcome {
+            Ok(container) => {
+                if self.pool.books.started(&ticket, &container) {
+                    self.shared.drain(&self.pool, container, self.pool.spec.drain_timeout);
+                }
+                Ok(ticket.identity.worker)
+            }
+            Err(failure) => {
+                self.pool.books.strike(&ticket);
+                Err(self.explain(failure))
+            }
+        }
+    }
+
+    /// Makes a container in advance.
+    pub(super) async fn make_spare(self, mut ticket: Ticket) {
+        let made = self.container(&mut ticket).await;
+        let container = made.as_ref().ok().map(|container| (container.clone(), &*self.blueprint));
+        let wanted = self.pool.books.made(&ticket, container, self.shared.clock.now());
+        match made {
+            Ok(container) if !wanted => self.discard(&container).await,
+            Ok(_) => {}
+            Err(failure) => {
+                let worker_type = &self.pool.worker_type;
+                info!(%worker_type, "no container was made in advance: {}", self.explain(failure).message);
+            }
+        }
+    }
+
+    async fn container(&self, ticket: &mut Ticket) -> Result<String, Failure> {
+        if let Some(container) = &ticket.spare {
+            return Ok(container.clone());
+        }
+        let mut pulled = self.pool.spec.settings.pull == PullPolicy::Never;
+        let mut names = 1;
+        loop {
+            match self.create(&ticket.identity).await {
+                Ok(container) => return Ok(container),
+                Err(error) if is_missing_image(&error) && !pulled => {
+                    pulled = true;
+                    self.shared.engine.pull(self.blueprint.image()).await?;
+                }
+                Err(error) if error.is_conflict() && names < NAMES => {
+                    names += 1;
+                    *ticket = self.pool.books.rename(ticket, &self.blueprint, self.pool.owner());
+                }
+                Err(error) if error.is_conflict() => return Err(Failure::Crowded(error)),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Makes a container and joins its networks.
+    async fn create(&self, identity: &Identity) -> Result<String, EngineError> {
+        let engine = &self.shared.engine;
+        let body = self.blueprint.body(&self.pool.worker_type, identity, &self.shared.redis_url);
+        let container = match engine.create(&identity.name, body).await {
+            Err(error) if error.is_ambiguous() => match self.find(identity).await? {
+                Some((container, _)) => container,
+                None => return Err(error),
+            },
+            outcome => outcome?,
+        };
+        for (network, endpoint) in self.blueprint.further_networks(identity) {
+            if let Err(error) = engine.join(&container, network, endpoint).await {
+                self.discard(&container).await;
+                return Err(error);
+            }
+        }
+        Ok(container)
+    }
+
+    /// Starts a container, or finds that it runs all the same.
+    async fn start(&self, ticket: &Ticket, container: String) -> Result<String, EngineError> {
+        let Err(error) = self.shared.engine.start(&container).await else { return Ok(container) };
+        if !error.is_ambiguous() {
+            // It would refuse again: what lies ready must be good.
+            self.discard(&container).await;
+            return Err(error);
+        }
+        match self.find(&ticket.identity).await? {
+            Some((container, state)) if state.is_alive() => Ok(container),
+            _ => Err(error),
+        }
+    }
+
+    /// The container of a launch, if there is one.
+    async fn find(&self, identity: &Identity) -> Result<Option<(String, State)>, EngineError> {
+        self.pool.unsure();
+        let found = self.shared.engine.list(&[format!("{}={}", labels::LAUNCH, identity.launch)]).await?;
+        Ok(found.iter().find_map(Seen::of).map(|seen| (seen.id, seen.state)))
+    }
+
+    /// Removes what can't be started. What is left of a failed attempt is removed as a container nobody needs.
+    async fn discard(&self, container: &str) {
+        if let Err(error) = self.shared.engine.remove(container, true).await {
+            info!(container, "a container that can't be started is not removed yet: {error}");
+        }
+        self.pool.books.forget(container);
+    }
+
+    /// In words that name the cure.
+    fn explain(&self, failure: Failure) -> BackendError {
+        let Blueprint { origin, .. } = &*self.blueprint;
+        let (worker_type, service) = (&self.pool.worker_type, &self.pool.spec.service);
+        let (kind, message) = match failure {
+            Failure::Crowded(error) => {
+                let cure = "remove containers of these names that don't belong to the project";
+                (ErrorKind::Retryable, format!("no free container name for `{worker_type}`: {error}; {cure}"))
+            }
+            Failure::Engine(error) if is_missing_image(&error) => {
+                let image = self.blueprint.image();
+                let message = format!(
+                    "image `{image}` of worker type `{worker_type}` (from {origin}) is not on the engine; build it \
+                     (`docker compose build {service}`), pull it (`docker pull {image}`), or set \
+                     `worker_types.{worker_type}.docker.pull = \"missing\"`"
+                );
+                (ErrorKind::Permanent, message)
+            }
+            // Whoever made the network may be about to make it again: this is tried again soon.
+            Failure::Engine(error @ EngineError::Refused { status: 404, .. }) => {
+                let cure = format!("make it again (`docker compose up -d`) or change {origin}");
+                (ErrorKind::Retryable, format!("a worker of `{worker_type}` misses something: {error}; {cure}"))
+            }
+            Failure::Engine(error @ EngineError::Refused { status: 403, .. }) => {
+                let cure = "if a socket proxy is between them, let it pass what docs/docker.md lists";
+                (ErrorKind::Permanent, format!("a worker of `{worker_type}` can't be started: {error}; {cure}"))
+            }
+            Failure::Engine(error @ EngineError::Refused { .. }) => {
+                let message = format!("a worker of `{worker_type}` can't be started: {error}; check {origin}");
+                (error.kind(), message)
+            }
+            Failure::Engine(error) => (error.kind(), format!("a worker of `{worker_type}` can't be started: {error}")),
+        };
+        BackendError { kind, message, done: ScaleReport::default() }
+    }
+}
+
+fn is_missing_image(error: &EngineError) -> bool {
+    matches!(error, EngineError::Refused { status: 404, message, .. } if message.to_lowercase().contains("no such image"))
+}

@@ -1,0 +1,270 @@
+//! Workers as containers of a Docker engine, which behave as if Compose had made them: its names, its labels, and where
+//! there is a Compose service, its configuration (`docs/docker.md`).
+//!
+//! One task watches the engine (`watch`): each event is a hint to list, and a list is the truth, which is brought into
+//! the books of each worker type (`books`, `reconcile`). Observing reads the books; an engine that can't be asked makes
+//! them unreadable, not empty. Starts (`launch`) and drains (`drain`) are tasks of their own, which finish whether or
+//! not anybody waits for them.
+
+mod blueprint;
+mod books;
+mod drain;
+mod endpoint;
+mod engine;
+mod error;
+mod home;
+mod inspection;
+mod journal;
+mod labels;
+mod launch;
+mod pool;
+mod reconcile;
+mod resync;
+mod upkeep;
+mod view;
+mod watch;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures_util::{StreamExt, stream};
+use secrecy::SecretString;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{books::Ticket, engine::Engine, launch::Launch, pool::TypePool, resync::Resync, watch::Watcher};
+use super::{BackendError, ErrorKind, OnChange, Pool, ScaleReport, ScaleRequest, ScalingBackend};
+use crate::model::{Clock, WorkerId, WorkerType};
+
+pub use self::{
+    endpoint::{Endpoint, UnknownEndpoint},
+    engine::Limits,
+    pool::DockerSpec,
+};
+
+/// Containers of one worker type that are being started at the same time. An engine starts a few at once no slower than
+/// one; more of them only make each one slower.
+const PARALLEL_STARTS: usize = 8;
+
+/// What the backend is started with.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// Where the engine is.
+    pub endpoint: Endpoint,
+    /// How long its answers may take.
+    pub limits: Limits,
+    /// For `REDIS_URL`, where neither template nor settings say it.
+    pub redis_url: SecretString,
+    /// Compose project; if none is said, that of the scaler's own container.
+    pub project: Option<String>,
+    /// How often to list, whatever events say.
+    pub sweep_interval: Duration,
+}
+
+/// The backend of `orchestrator = "docker"`. See the [module](self).
+pub struct DockerBackend {
+    pools: BTreeMap<WorkerType, Arc<TypePool>>,
+    shared: Arc<Shared>,
+}
+
+/// What all worker types share.
+struct Shared {
+    engine: Engine,
+    redis_url: SecretString,
+    on_change: OnChange,
+    clock: Clock,
+    resync: Resync,
+    /// The watcher, starts, and what is made or removed on the side.
+    tasks: TaskTracker,
+    drains: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Shared {
+    /// Lets a container go, in a task of its own.
+    fn drain(self: &Arc<Self>, pool: &Arc<TypePool>, container: String, within: Duration) {
+        let (shared, pool, stop) = (self.clone(), pool.clone(), self.stop.clone());
+        self.drains.spawn(async move { stop.run_until_cancelled(drain::drain(shared, pool, container, within)).await });
+    }
+}
+
+impl DockerBackend {
+    /// Starts watching the engine, which may be away. Must be called on a runtime with I/O and time enabled.
+    ///
+    /// `on_change` is called from tasks of this backend whenever a pool has changed by itself; it must not block.
+    ///
+    /// # Errors
+    /// If two worker types have the same Compose service: nobody could tell their containers apart.
+    pub fn start(
+        types: &BTreeMap<WorkerType, DockerSpec>,
+        surroundings: Surroundings,
+        on_change: OnChange,
+        clock: Clock,
+    ) -> Result<Self, BackendError> {
+        let Surroundings { endpoint, limits, redis_url, project, sweep_interval } = surroundings;
+        let make = |(worker_type, spec): (&WorkerType, &DockerSpec)| {
+            (worker_type.clone(), Arc::new(TypePool::new(worker_type.clone(), spec.clone())))
+        };
+        let pools: BTreeMap<_, _> = types.iter().map(make).collect();
+        check_services(types)?;
+        let shared = Arc::new(Shared {
+            engine: Engine::new(endpoint, limits),
+            redis_url,
+            on_change,
+            clock,
+            resync: Resync::default(),
+            tasks: TaskTracker::new(),
+            drains: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        });
+        let watched = pools.values().cloned().collect();
+        shared.tasks.spawn(Watcher::new(shared.clone(), watched, project, sweep_interval).run());
+        Ok(Self { pools, shared })
+    }
+
+    fn pool(&self, worker_type: &WorkerType) -> Result<&Arc<TypePool>, BackendError> {
+        self.pools.get(worker_type).ok_or_else(|| {
+            permanent(format!("worker type `{worker_type}` is unknown here; add `[worker_types.{worker_type}]`"))
+        })
+    }
+
+    /// The books as far as they can be trusted: after a failure they are compared with the engine first.
+    async fn certain(&self, pool: &TypePool) -> Result<(), BackendError> {
+        let now = || self.shared.clock.now();
+        if pool.is_unsure() || pool.books.pool(now()).is_err() {
+            self.shared.resync.wait().await;
+            pool.books.pool(now())?;
+            pool.sure();
+        }
+        Ok(())
+    }
+
+    /// Starts the reserved workers, a few at a time. The task goes on if nobody waits for it any more.
+    async fn launch(
+        &self,
+        pool: &Arc<TypePool>,
+        blueprint: Arc<blueprint::Blueprint>,
+        tickets: Vec<Ticket>,
+    ) -> Vec<Result<WorkerId, BackendError>> {
+        let (shared, pool) = (self.shared.clone(), pool.clone());
+        let starts = async move {
+            let start = |ticket| {
+                let launch = Launch { shared: shared.clone(), pool: pool.clone(), blueprint: blueprint.clone() };
+                launch.run(ticket)
+            };
+            stream::iter(tickets).map(start).buffer_unordered(PARALLEL_STARTS).collect::<Vec<_>>().await
+        };
+        let outcome = self.shared.tasks.spawn(starts).await;
+        outcome.unwrap_or_else(|error| {
+            vec![Err(permanent(format!("starting workers ended early: {error}; please report it")))]
+        })
+    }
+}
+
+#[async_trait]
+impl ScalingBackend for DockerBackend {
+    fn name(&self) -> &'static str {
+        "docker"
+    }
+
+    async fn observe(&self, worker_type: &WorkerType) -> Result<Pool, BackendError> {
+        let pool = self.pool(worker_type)?;
+        if pool.books.is_blank() {
+            // The first look comes before the first list: that is no failure worth telling.
+            self.shared.resync.wait().await;
+        }
+        pool.books.pool(self.shared.clock.now())
+    }
+
+    async fn scale(&self, request: ScaleRequest) -> Result<ScaleReport, BackendError> {
+        let pool = self.pool(&request.worker_type)?;
+        self.certain(pool).await?;
+        let mut done = ScaleReport::default();
+        for (id, container) in pool.books.retire(&request.retire) {
+            // One without a container is drained as soon as it has been started.
+            if let Some(container) = container {
+                self.shared.drain(pool, container, request.drain_timeout);
+            }
+            done.retired.push(id);
+        }
+        if pool.books.live() >= request.target {
+            return Ok(done);
+        }
+        let Some(blueprint) = pool.blueprint() else { return Err(BackendError { done, ..pool.no_blueprint() }) };
+        let Some(tickets) = pool.books.reserve(&blueprint, pool.owner(), request.target, self.shared.clock.now())
+        else {
+            let message = format!("the scaler is stopping; no worker of `{}` is started any more", pool.worker_type);
+            return Err(BackendError { done, ..permanent(message) });
+        };
+        let wanted = tickets.len();
+        let mut failures = Vec::new();
+        for outcome in self.launch(pool, blueprint, tickets).await {
+            match outcome {
+                Ok(id) => done.started.push(id),
+                Err(error) => failures.push(error),
+            }
+        }
+        match summary(failures, wanted) {
+            None => Ok(done),
+            Some(error) => Err(BackendError { done, ..error }),
+        }
+    }
+
+    /// With `drain`, all workers finish their jobs and leave first, and what was made in advance is removed; that takes
+    /// as long as the slowest drain timeout at most. Otherwise they stay for the next scaler, and drains that were
+    /// begun are finished by the engine.
+    async fn shutdown(&self, drain: bool) {
+        let spares: Vec<_> = self.pools.values().flat_map(|pool| pool.books.close()).collect();
+        if drain {
+            for pool in self.pools.values() {
+                for (_, container) in pool.books.retire(&pool.books.everybody()) {
+                    if let Some(container) = container {
+                        self.shared.drain(pool, container, pool.spec.drain_timeout);
+                    }
+                }
+            }
+            for spare in spares {
+                if let Err(error) = self.shared.engine.remove(&spare.container, true).await {
+                    tracing::warn!(spare.container, "a container made in advance is left behind: {error}");
+                }
+            }
+            self.shared.drains.close();
+            self.shared.drains.wait().await;
+        }
+        self.shared.stop.cancel();
+        for tasks in [&self.shared.tasks, &self.shared.drains] {
+            tasks.close();
+            tasks.wait().await;
+        }
+    }
+}
+
+/// Failures in one, which says how many they are; permanent only if all are.
+fn summary(failures: Vec<BackendError>, wanted: usize) -> Option<BackendError> {
+    let count = failures.len();
+    let temporary = failures.iter().position(|error| error.kind == ErrorKind::Retryable);
+    let mut error = failures.into_iter().nth(temporary.unwrap_or_default())?;
+    if wanted > 1 {
+        error.message = format!("{count} of {wanted} workers could not be started: {}", error.message);
+    }
+    Some(error)
+}
+
+/// Two worker types must not share a service.
+fn check_services(types: &BTreeMap<WorkerType, DockerSpec>) -> Result<(), BackendError> {
+    let mut owners = BTreeMap::new();
+    for (worker_type, spec) in types {
+        if let Some(other) = owners.insert((&spec.settings.project, &spec.service), worker_type) {
+            return Err(permanent(format!(
+                "worker types `{other}` and `{worker_type}` both have the Compose service `{}`; give one another \
+                 `docker.service`",
+                spec.service
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// An error that someone must cure.
+fn permanent(message: String) -> BackendError {
+    BackendError { kind: ErrorKind::Permanent, message, done: ScaleReport::default() }
+}

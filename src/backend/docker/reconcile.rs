@@ -1,0 +1,254 @@
+//! Brings the books of a worker type in line with what the engine lists, and says what follows from the difference.
+//! Pure: lists and times come in.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{
+    blueprint::Identity,
+    books::{Books, Ended, Inner, Spare, Worker},
+    journal::{ByHand, Ending},
+    view::{Seen, State},
+};
+use crate::model::{Timestamp, WorkerId};
+
+/// What is known of a container beyond the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Known {
+    /// The worker in it.
+    pub(super) worker: WorkerId,
+    /// When it was started.
+    pub(super) started_at: Timestamp,
+}
+
+/// What was learned besides the list, by container.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    /// Of those that are not on the books.
+    pub(super) strangers: HashMap<String, Known>,
+    /// How those ended that did, also those that run again.
+    pub(super) endings: HashMap<String, Ending>,
+    /// Those that were started again after that.
+    pub(super) restarted: HashSet<String>,
+    /// Those that somebody sent a signal to stop.
+    pub(super) signalled: HashSet<String>,
+    /// Whether the engine was away since the last list: what ended meanwhile ended with it.
+    pub(super) was_away: bool,
+}
+
+impl Facts {
+    /// Whether a container that was said to have ended has, by the state that a list gives. Engines tell of an end a
+    /// little before their lists do.
+    pub(super) fn has_ended(&self, container: &str, state: Option<State>) -> bool {
+        self.endings.contains_key(container) && (!state.is_some_and(runs) || self.restarted.contains(container))
+    }
+
+    /// Forgets what has been taken over with a list. `true` if something is left that the list did not know yet.
+    pub(super) fn settle(&mut self, seen: &[Seen]) -> bool {
+        let states: HashMap<&str, State> = seen.iter().map(|seen| (seen.id.as_str(), seen.state)).collect();
+        let Self { mut endings, restarted, .. } = std::mem::take(self);
+        let is_open =
+            |container: &str| !restarted.contains(container) && states.get(container).copied().is_some_and(runs);
+        endings.retain(|container, _| is_open(container));
+        self.endings = endings;
+        !self.endings.is_empty()
+    }
+}
+
+impl Books {
+    /// Numbers a list that is about to be asked for.
+    pub(super) fn begin_list(&self) -> u64 {
+        let mut inner = self.lock();
+        inner.lists_begun += 1;
+        inner.lists_begun
+    }
+
+    /// Running containers that are not on the books and whose worker is not known.
+    pub(super) fn strangers(&self, list: u64, seen: &[Seen]) -> Vec<String> {
+        let inner = self.lock();
+        let strange = seen.iter().filter(|seen| seen.state.is_alive() && inner.is_stranger(list, seen));
+        strange.map(|seen| seen.id.clone()).collect()
+    }
+
+    /// Workers that have ended since the last list, and were not asked to.
+    pub(super) fn newly_ended(&self, seen: &[Seen]) -> Vec<String> {
+        let inner = self.lock();
+        let ended = seen.iter().filter(|seen| seen.state == State::Ended);
+        let worked = |seen: &&Seen| inner.worker_in(&seen.id).is_some_and(|worker| !worker.leaving);
+        ended.filter(worked).map(|seen| seen.id.clone()).collect()
+    }
+
+    /// Takes over a list. `true` if a scaler would see a difference.
+    pub(super) fn reconcile(&self, list: u64, seen: &[Seen], facts: &Facts, now: Timestamp) -> bool {
+        let mut inner = self.lock();
+        let before = (inner.seen && inner.unknown.is_none()).then(|| inner.pool(now));
+        let mut by_hand = ByHand::default();
+        inner.note_signalled(facts, &mut by_hand);
+        inner.check_workers(list, seen, facts, now, &mut by_hand);
+        inner.check_containers(list, seen, facts, now, &mut by_hand);
+        let live = inner.live();
+        inner.journal.note_manual(now, live, &by_hand);
+        inner.gone.retain(|_, last| *last >= list);
+        inner.seen = true;
+        inner.unknown = None;
+        before.is_none_or(|before| before != inner.pool(now))
+    }
+
+    /// Ended containers that have lain around since before `since` and are not needed any more.
+    pub(super) fn to_clean(&self, since: Timestamp, keep_last: bool) -> Vec<String> {
+        let inner = self.lock();
+        let due = inner.ended.iter().filter(|ended| ended.since <= since);
+        due.filter(|ended| !keep_last || !inner.is_last(&ended.container))
+            .map(|ended| ended.container.clone())
+            .collect()
+    }
+
+    /// Whether a container is the last one of its service: the next one has to be made after its example.
+    pub(super) fn is_last(&self, container: &str) -> bool {
+        self.lock().is_last(container)
+    }
+
+    /// Containers that lie ready and that nobody is going to start: made after another example, or too many and older
+    /// than `since`.
+    pub(super) fn useless_spares(&self, fingerprint: &str, wanted: u32, since: Timestamp) -> Vec<String> {
+        let mut inner = self.lock();
+        let mut fitting = 0;
+        let (kept, useless): (Vec<Spare>, Vec<Spare>) =
+            std::mem::take(&mut inner.spares).into_iter().partition(|spare| {
+                let fits = spare.blueprint == fingerprint;
+                fitting += u32::from(fits);
+                fits && (fitting <= wanted || spare.created_at > since)
+            });
+        inner.spares = kept;
+        useless.into_iter().map(|spare| spare.container).collect()
+    }
+}
+
+impl Inner {
+    fn worker_in(&self, container: &str) -> Option<&Worker> {
+        self.workers.iter().find(|worker| worker.container.as_deref() == Some(container))
+    }
+
+    fn is_stranger(&self, list: u64, seen: &Seen) -> bool {
+        let left = self.gone.get(&seen.id).is_some_and(|last| *last >= list);
+        let being_made = self.making.contains(&seen.name)
+            || self.workers.iter().any(|worker| worker.container.is_none() && worker.name == seen.name);
+        !left && !being_made && self.worker_in(&seen.id).is_none()
+    }
+
+    fn is_last(&self, container: &str) -> bool {
+        let Some(this) = self.ended.iter().find(|ended| ended.container == container) else {
+            let others =
+                self.workers.iter().any(|worker| worker.container.as_deref() != Some(container) && !worker.leaving);
+            return !others && self.spares.is_empty() && self.waiting == 0 && self.ended.is_empty();
+        };
+        let others = self.workers.iter().any(|worker| !worker.leaving);
+        let newer = |ended: &Ended| (ended.created_at, &ended.container) > (this.created_at, &this.container);
+        !others && self.spares.is_empty() && self.waiting == 0 && !self.ended.iter().any(newer)
+    }
+
+    /// Somebody else told workers to stop: from then on they are no capacity.
+    fn note_signalled(&mut self, facts: &Facts, by_hand: &mut ByHand) {
+        for worker in self.workers.iter_mut().filter(|worker| !worker.leaving) {
+            if worker.container.as_ref().is_some_and(|container| facts.signalled.contains(container)) {
+                worker.leaving = true;
+                by_hand.ended.push(worker.name.clone());
+            }
+        }
+    }
+
+    /// What became of the workers on the books.
+    fn check_workers(&mut self, list: u64, seen: &[Seen], facts: &Facts, now: Timestamp, by_hand: &mut ByHand) {
+        let listed: HashMap<&str, &Seen> = seen.iter().map(|seen| (seen.id.as_str(), seen)).collect();
+        for mut worker in std::mem::take(&mut self.workers) {
+            let Some(container) = worker.container.clone().filter(|_| worker.since < list) else {
+                self.workers.push(worker);
+                continue;
+            };
+            let state = listed.get(container.as_str()).map(|seen| seen.state);
+            let ending =
+                facts.endings.get(&container).filter(|_| !worker.leaving && facts.has_ended(&container, state));
+            if let Some(ending) = ending.filter(|_| !facts.was_away) {
+                self.journal.note_exit(worker.id.clone(), now, now.since(worker.started_at), ending.clone());
+                worker.died_at = Some(now);
+            }
+            match state {
+                Some(state) if state.is_alive() => {
+                    worker.state = state;
+                    self.workers.push(worker);
+                }
+                None if !worker.leaving && ending.is_none() => by_hand.ended.push(worker.name),
+                _ => {}
+            }
+        }
+    }
+
+    /// What there is besides them.
+    fn check_containers(&mut self, list: u64, seen: &[Seen], facts: &Facts, now: Timestamp, by_hand: &mut ByHand) {
+        let spares: HashSet<String> =
+            std::mem::take(&mut self.spares).into_iter().map(|spare| spare.container).collect();
+        let ended: HashMap<String, Timestamp> =
+            std::mem::take(&mut self.ended).into_iter().map(|ended| (ended.container, ended.since)).collect();
+        self.waiting = 0;
+        for seen in seen {
+            self.highest = self.highest.max(seen.number.unwrap_or_default());
+            if !self.is_stranger(list, seen) {
+                continue;
+            }
+            match seen.state {
+                State::Created => match spare(seen) {
+                    Some(spare) => self.spares.push(spare),
+                    None => self.waiting += 1,
+                },
+                State::Ended => {
+                    let since = ended.get(&seen.id).copied().unwrap_or(now);
+                    self.ended.push(Ended { container: seen.id.clone(), created_at: seen.created_at, since });
+                }
+                State::Removing => {}
+                State::Running(_) | State::Paused | State::Restarting => {
+                    let ours = seen
+                        .launch
+                        .as_ref()
+                        .is_some_and(|launch| self.launches.contains(launch) || !spares.contains(&seen.id));
+                    if self.seen && !ours {
+                        by_hand.made.push(seen.name.clone());
+                    }
+                    self.adopt(list, seen, facts.strangers.get(&seen.id), now);
+                }
+            }
+        }
+    }
+
+    fn adopt(&mut self, list: u64, seen: &Seen, known: Option<&Known>, now: Timestamp) {
+        let Some(id) = seen.worker.clone().or_else(|| known.map(|known| known.worker.clone())) else { return };
+        self.workers.push(Worker {
+            id,
+            name: seen.name.clone(),
+            container: Some(seen.id.clone()),
+            state: seen.state,
+            started_at: known.map_or(now, |known| known.started_at.min(now)),
+            leaving: false,
+            died_at: None,
+            since: list - 1,
+        });
+    }
+}
+
+/// Whether the state is that of a container in which nothing has ended yet.
+fn runs(state: State) -> bool {
+    matches!(state, State::Running(_) | State::Paused)
+}
+
+/// A container of ours that was never started.
+fn spare(seen: &Seen) -> Option<Spare> {
+    let identity = Identity {
+        name: seen.name.clone(),
+        number: seen.number?,
+        worker: seen.worker.clone()?,
+        launch: seen.launch.clone()?,
+    };
+    let (container, blueprint) = (seen.id.clone(), seen.blueprint.clone()?);
+    Some(Spare { container, identity, blueprint, created_at: seen.created_at })
+}
+
+#[cfg(test)]
+mod tests;

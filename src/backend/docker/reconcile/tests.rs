@@ -1,0 +1,247 @@
+use std::{sync::Arc, time::Duration};
+
+use bollard::models::ContainerInspectResponse;
+
+use super::*;
+use crate::{
+    backend::docker::{
+        blueprint::{Blueprint, Owner},
+        view::Health,
+    },
+    backend::{ManualScale, Phase},
+    model::WorkerType,
+};
+
+const RUNNING: State = State::Running(Health::Unchecked);
+
+/// The books, and the engine that they are about.
+struct World {
+    books: Books,
+    worker_type: WorkerType,
+    blueprint: Arc<Blueprint>,
+    containers: Vec<Seen>,
+    now: u64,
+}
+
+impl World {
+    fn new() -> Self {
+        let worker_type = WorkerType::new("browser");
+        let owner = Owner { worker_type: &worker_type, project: "shop", service: "w" };
+        let blueprint = Arc::new(Blueprint::of_container(ContainerInspectResponse::default(), owner));
+        let mut world = Self { books: Books::default(), worker_type, blueprint, containers: Vec::new(), now: 1_000 };
+        world.list(&Facts::default());
+        world
+    }
+
+    fn owner(&self) -> Owner<'_> {
+        Owner { worker_type: &self.worker_type, project: "shop", service: "w" }
+    }
+
+    /// A list, and what it changed.
+    fn list(&mut self, facts: &Facts) -> bool {
+        let list = self.books.begin_list();
+        self.apply(list, &self.containers.clone(), facts)
+    }
+
+    fn apply(&mut self, list: u64, seen: &[Seen], facts: &Facts) -> bool {
+        self.now += 1_000;
+        self.books.reconcile(list, seen, facts, Timestamp(self.now))
+    }
+
+    /// Starts workers as the backend does.
+    fn start(&mut self, target: u32) -> Vec<String> {
+        let tickets = self.books.reserve(&self.blueprint, self.owner(), target, Timestamp(self.now)).unwrap();
+        let start = |ticket: super::super::books::Ticket| {
+            let container = ticket.spare.clone().unwrap_or_else(|| format!("id-{}", ticket.identity.number));
+            let mut seen = ours(&container, ticket.identity.number, RUNNING);
+            seen.launch = Some(ticket.identity.launch.clone());
+            seen.worker = Some(ticket.identity.worker.clone());
+            self.containers.retain(|other| other.id != container);
+            self.containers.push(seen);
+            self.books.started(&ticket, &container);
+            container
+        };
+        tickets.into_iter().map(start).collect()
+    }
+
+    fn set(&mut self, container: &str, state: State) {
+        self.containers.iter_mut().find(|seen| seen.id == container).unwrap().state = state;
+    }
+
+    fn manual(&self) -> Vec<(u32, u32)> {
+        let pool = self.books.pool(Timestamp(self.now)).unwrap();
+        pool.manual.iter().map(|ManualScale { from, to, .. }| (*from, *to)).collect()
+    }
+
+    fn exits(&self) -> Vec<String> {
+        self.books.pool(Timestamp(self.now)).unwrap().exits.into_iter().map(|exit| exit.detail).collect()
+    }
+
+    fn live(&self) -> u32 {
+        self.books.live()
+    }
+}
+
+fn ours(id: &str, number: u32, state: State) -> Seen {
+    Seen {
+        id: id.to_owned(),
+        name: format!("shop-w-{number}"),
+        project: "shop".to_owned(),
+        service: "w".to_owned(),
+        number: Some(number),
+        launch: Some(format!("launch-{id}")),
+        worker: Some(WorkerId::new(format!("worker-{id}"))),
+        blueprint: None,
+        from_settings: false,
+        state,
+        created_at: Timestamp(u64::from(number)),
+    }
+}
+
+/// A container that Compose made, and what an inspection says of it.
+fn composed(facts: &mut Facts, id: &str, number: u32, state: State) -> Seen {
+    let known = Known { worker: WorkerId::new(id), started_at: Timestamp(1) };
+    facts.strangers.insert(id.to_owned(), known);
+    Seen { launch: None, worker: None, ..ours(id, number, state) }
+}
+
+fn ended(container: &str, code: i64) -> Facts {
+    Facts { endings: HashMap::from([(container.to_owned(), Ending::of(code, false))]), ..Facts::default() }
+}
+
+#[test]
+fn what_is_there_at_the_start_and_what_we_start_is_nobody_elses_doing() {
+    let mut world = World::new();
+    world.books = Books::default();
+    let mut facts = Facts::default();
+    world.containers = vec![ours("a", 3, RUNNING), composed(&mut facts, "b", 5, RUNNING)];
+    assert!(world.list(&facts));
+    assert_eq!((world.live(), world.manual()), (2, vec![]));
+    assert_eq!(world.start(4), ["id-6", "id-7"], "no number is used twice");
+    assert!(!world.list(&Facts::default()), "nothing new");
+    assert_eq!((world.live(), world.manual()), (4, vec![]));
+}
+
+#[test]
+fn containers_that_come_and_go_without_us_are_manual_changes() {
+    let mut world = World::new();
+    let mine = world.start(2);
+    let mut facts = Facts::default();
+    world.containers.push(composed(&mut facts, "b", 9, RUNNING));
+    world.list(&facts);
+    world.containers.retain(|seen| seen.id != mine[0]);
+    world.list(&Facts::default());
+    let stop = Facts { signalled: HashSet::from([mine[1].clone()]), ..Facts::default() };
+    world.list(&stop);
+    assert_eq!(world.manual(), [(2, 3), (3, 2), (2, 1)]);
+    world.set(&mine[1], State::Ended);
+    world.list(&ended(&mine[1], 143));
+    assert_eq!((world.exits(), world.manual().len()), (vec![], 3), "it ended because it was told to");
+}
+
+#[test]
+fn an_end_is_an_exit_once_unless_the_engine_was_away() {
+    let mut world = World::new();
+    let ids = world.start(3);
+    world.list(&ended(&ids[0], 3));
+    assert_eq!((world.exits(), world.live()), (vec![], 3), "the list does not know of it yet");
+    world.set(&ids[0], State::Ended);
+    world.list(&ended(&ids[0], 3));
+    world.list(&ended(&ids[0], 3));
+    assert_eq!((world.exits(), world.live()), (vec!["exit code 3".to_owned()], 2));
+
+    world.set(&ids[1], State::Ended);
+    world.list(&Facts { was_away: true, ..ended(&ids[1], 137) });
+    assert_eq!((world.exits().len(), world.live(), world.manual()), (1, 1, vec![]));
+
+    let restarted = HashSet::from([ids[2].clone()]);
+    world.list(&Facts { restarted, ..ended(&ids[2], 1) });
+    let pool = world.books.pool(Timestamp(world.now)).unwrap();
+    assert_eq!((pool.exits.len(), pool.instances[0].phase), (2, Phase::Failing), "it ended, and runs again");
+    let later = Timestamp(world.now + Duration::from_secs(61).as_secs() * 1_000);
+    assert_eq!(world.books.pool(later).unwrap().instances[0].phase, Phase::Running);
+}
+
+#[test]
+fn facts_stay_until_a_list_knows_of_them() {
+    let mut facts = ended("a", 1);
+    facts.endings.insert("b".to_owned(), Ending::of(2, false));
+    facts.signalled.insert("c".to_owned());
+    assert!(facts.settle(&[ours("a", 1, State::Ended), ours("b", 2, RUNNING)]));
+    assert_eq!((facts.endings.keys().map(String::as_str).collect::<Vec<_>>(), facts.signalled.len()), (vec!["b"], 0));
+    assert!(!facts.settle(&[ours("b", 2, State::Ended)]));
+}
+
+#[test]
+fn an_older_list_neither_brings_back_nor_takes_away() {
+    let mut world = World::new();
+    let ids = world.start(1);
+    world.list(&Facts::default());
+    let (list, before) = (world.books.begin_list(), world.containers.clone());
+    let later = world.start(2);
+    world.books.forget(&ids[0]);
+    world.apply(list, &before, &Facts::default());
+    assert_eq!((world.live(), world.manual()), (1, vec![]), "one has left, one is too new for that list");
+    world.containers.retain(|seen| seen.id == later[0]);
+    world.list(&Facts::default());
+    assert_eq!((world.live(), world.manual()), (1, vec![]));
+}
+
+#[test]
+fn what_was_started_in_doubt_is_taken_over_in_silence() {
+    let mut world = World::new();
+    let ticket = world.books.reserve(&world.blueprint, world.owner(), 1, Timestamp(0)).unwrap().remove(0);
+    world.books.strike(&ticket);
+    let mut late = ours("late", ticket.identity.number, RUNNING);
+    late.launch = Some(ticket.identity.launch.clone());
+    world.containers.push(late);
+    world.list(&Facts::default());
+    assert_eq!((world.live(), world.manual()), (1, vec![]));
+}
+
+#[test]
+fn spares_are_no_workers_and_are_started_first_if_they_fit() {
+    let mut world = World::new();
+    let fitting = Seen { blueprint: Some(world.blueprint.fingerprint.clone()), ..ours("fits", 4, State::Created) };
+    let other = Seen { blueprint: Some("other".to_owned()), ..ours("other", 5, State::Created) };
+    world.containers = vec![fitting, other];
+    assert!(!world.list(&Facts::default()), "nobody sees a difference");
+    assert_eq!(world.books.useless_spares(&world.blueprint.fingerprint, 0, Timestamp(3)), ["other"]);
+    world.containers.truncate(1);
+    world.list(&Facts::default());
+    assert_eq!(world.start(2), ["fits", "id-6"]);
+    world.list(&Facts::default());
+    assert_eq!((world.live(), world.manual()), (2, vec![]));
+
+    let spare = Seen { blueprint: Some(world.blueprint.fingerprint.clone()), ..ours("spare", 8, State::Created) };
+    world.containers.push(spare);
+    world.list(&Facts::default());
+    world.set("spare", RUNNING);
+    world.list(&Facts::default());
+    assert_eq!(world.manual(), [(2, 3)], "somebody else started it");
+}
+
+#[test]
+fn of_ended_containers_the_newest_stays_while_nothing_else_can_be_the_example() {
+    let mut world = World::new();
+    world.containers = vec![ours("old", 1, State::Ended), ours("new", 2, State::Ended)];
+    world.list(&Facts::default());
+    let soon = Timestamp(world.now);
+    assert_eq!(world.books.to_clean(Timestamp(0), true), Vec::<String>::new(), "they rest first");
+    assert_eq!(world.books.to_clean(soon, true), ["old"]);
+    assert_eq!(world.books.to_clean(soon, false), ["old", "new"]);
+    world.start(1);
+    assert_eq!(world.books.to_clean(soon, true), ["old", "new"]);
+}
+
+#[test]
+fn an_engine_that_can_not_be_asked_makes_the_pool_unknown() {
+    let mut world = World::new();
+    world.start(2);
+    let why = super::super::permanent("away".to_owned());
+    assert!(world.books.lose_sight(why.clone()));
+    assert!(!world.books.lose_sight(why), "nothing new");
+    assert_eq!(world.books.pool(Timestamp(0)).unwrap_err().message, "away");
+    assert!(world.list(&Facts { was_away: true, ..Facts::default() }), "known again");
+    assert_eq!(world.live(), 2);
+}

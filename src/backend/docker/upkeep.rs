@@ -1,0 +1,49 @@
+//! Keeps order around the workers: makes containers in advance, removes those that ended or that nobody will start. All
+//! of it in tasks on the side, after whatever is urgent; what fails is found again by a later list.
+
+use std::{sync::Arc, time::Duration};
+
+use tracing::debug;
+
+use super::{Shared, TypePool, launch::Launch};
+use crate::model::Timestamp;
+
+/// How long an ended container is left alone. Compose removes what it has stopped itself, and may not find it gone.
+const REST: Duration = Duration::from_secs(10);
+
+/// How long a container that was made and not started is left alone: another scaler may be about to start it.
+const SPARE_REST: Duration = Duration::from_secs(60);
+
+/// One round.
+pub(super) fn run(shared: &Arc<Shared>, pool: &Arc<TypePool>) {
+    let now = shared.clock.now();
+    let Some(blueprint) = pool.blueprint() else { return };
+    let standby = pool.spec.settings.standby;
+    for container in pool.books.to_clean(before(now, REST), pool.keeps_last()) {
+        remove(shared, pool, container);
+    }
+    for container in pool.books.useless_spares(&blueprint.fingerprint, standby, before(now, SPARE_REST)) {
+        remove(shared, pool, container);
+    }
+    for ticket in pool.books.reserve_spares(&blueprint, pool.owner(), standby, pool.spec.max_workers) {
+        let launch = Launch { shared: shared.clone(), pool: pool.clone(), blueprint: blueprint.clone() };
+        shared.tasks.spawn(launch.make_spare(ticket));
+    }
+}
+
+fn before(now: Timestamp, by: Duration) -> Timestamp {
+    Timestamp(now.0.saturating_sub(u64::try_from(by.as_millis()).unwrap_or(u64::MAX)))
+}
+
+/// Takes a container off the books and removes it; if that fails, the next list brings it back.
+fn remove(shared: &Arc<Shared>, pool: &Arc<TypePool>, container: String) {
+    pool.books.forget(&container);
+    let (shared, pool) = (shared.clone(), pool.clone());
+    shared.clone().tasks.spawn(async move {
+        match shared.engine.remove(&container, false).await {
+            Ok(()) => debug!(%pool.worker_type, container, "removed a container that is not needed any more"),
+            Err(error) if error.is_not_found() || error.is_conflict() => {}
+            Err(error) => debug!(%pool.worker_type, container, "not removed yet: {error}"),
+        }
+    });
+}

@@ -1,0 +1,131 @@
+//! What becomes of containers: drained, killed, crashed, paused, adopted, made in advance.
+
+use std::time::{Duration, Instant};
+
+use swarm::backend::{Phase, ScaleReport};
+
+use super::bench::{Bench, LONG, SLEEPER, shell_command};
+use crate::support::{docker::Engine, wait::eventually};
+
+async fn bench(script: &str) -> Option<Bench> {
+    let mut bench = Bench::new(script).await?;
+    bench.until("the engine is seen", |pool| pool.instances.is_empty()).await;
+    Some(bench)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_draining_worker_finishes_and_is_not_waited_for() {
+    let script = "trap 'while [ ! -e /tmp/finish ]; do sleep 0.02; done; exit 0' TERM; sleep 100000 & wait";
+    let Some(mut bench) = bench(script).await else { return };
+    let ids = bench.start(1).await;
+    let name = &bench.containers(&["running"])[0];
+    let report = bench.scale(1, &ids, LONG).await.unwrap();
+    assert_eq!((report.retired, report.started.len()), (ids.clone(), 1), "its place is taken at once");
+    let phases: Vec<_> = bench.observe().await.unwrap().instances.iter().map(|i| i.phase).collect();
+    assert_eq!(phases, [Phase::Draining, Phase::Running]);
+    bench.project.engine.docker(&["exec", name, "sh", "-c", "echo > /tmp/finish"]);
+    let pool = bench.until("it has left", |pool| pool.instances.len() == 1).await;
+    assert_eq!(pool.instances[0].id, report.started[0]);
+    assert_eq!((pool.exits, pool.manual), (vec![], vec![]));
+    bench.until_containers(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_the_drain_timeout_a_worker_is_killed() {
+    let Some(mut bench) = bench("trap '' TERM; while :; do sleep 1; done").await else { return };
+    let ids = bench.start(1).await;
+    let asked_at = Instant::now();
+    bench.scale(0, &ids, Duration::from_secs(1)).await.unwrap();
+    bench.until("it is gone", |pool| pool.instances.is_empty()).await;
+    assert!(asked_at.elapsed() >= Duration::from_secs(1));
+    bench.until_containers(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exit_is_told_with_its_code_and_the_container_is_cleaned_up() {
+    let Some(mut bench) = bench("exit 3").await else { return };
+    let ids = bench.start(1).await;
+    let pool = bench.until("an exit", |pool| !pool.exits.is_empty()).await;
+    assert_eq!((&pool.exits[0].id, pool.exits[0].detail.as_str()), (&ids[0], "exit code 3"));
+    assert!(pool.instances.is_empty() && pool.manual.is_empty());
+    bench.until_containers(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_worker_is_no_capacity_and_counts_again_afterwards() {
+    let Some(mut bench) = bench(SLEEPER).await else { return };
+    let ids = bench.start(1).await;
+    let name = bench.containers(&["running"]).remove(0);
+    bench.project.engine.docker(&["pause", &name]);
+    bench.until("it is suspended", |pool| pool.instances[0].phase == Phase::Suspended).await;
+    let another = bench.start(1).await;
+    assert_eq!(another.len(), 1);
+    bench.project.engine.docker(&["unpause", &name]);
+    let pool = bench.until("both run", |pool| pool.instances.iter().all(|one| one.phase == Phase::Running)).await;
+    assert_eq!((pool.instances.len(), pool.manual), (2, vec![]));
+    let report = bench.scale(1, &ids, LONG).await.unwrap();
+    assert_eq!(report, ScaleReport { started: vec![], retired: ids });
+}
+
+/// Docker restarts it for ever; for the scaler it is an exit each time, and no capacity.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_that_docker_keeps_restarting_is_failing() {
+    let Some(engine) = Engine::any().await else { return };
+    let mut bench = Bench::on(engine, |_| {});
+    bench.until("the engine is seen", |pool| pool.instances.is_empty()).await;
+    bench.start(1).await;
+    let name = bench.containers(&["running"]).remove(0);
+    bench.project.engine.docker(&["update", "--restart", "always", &name]);
+    bench.project.engine.crash(&name);
+    let pool = bench.until("it is failing", |pool| pool.instances.iter().any(|one| one.phase == Phase::Failing)).await;
+    assert_eq!((pool.instances.len(), pool.exits.len()), (1, 1), "{pool:?}");
+    let (id, exit) = (pool.instances[0].id.clone(), &pool.exits[0]);
+    assert_eq!((&exit.id, exit.detail.as_str(), pool.manual.len()), (&id, "exit code 7", 0));
+    bench.scale(0, &[id], LONG).await.unwrap();
+    bench.until("it is gone", |pool| pool.instances.is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_next_scaler_takes_over_what_it_finds() {
+    let Some(mut bench) = bench(SLEEPER).await else { return };
+    let mut ids = bench.start(3).await;
+    let image = crate::support::docker::IMAGE.to_owned();
+    bench
+        .restart(|settings| {
+            settings.image = Some(image);
+            settings.networks = vec!["none".to_owned()];
+            settings.command = shell_command(SLEEPER);
+        })
+        .await;
+    let pool = bench.until("three are found", |pool| pool.instances.len() == 3).await;
+    let mut found: Vec<_> = pool.instances.iter().map(|one| one.id.clone()).collect();
+    found.sort();
+    ids.sort();
+    assert_eq!(found, ids, "under their own names");
+    assert_eq!((pool.manual, pool.exits), (vec![], vec![]), "a restart is nobody's doing");
+    assert_eq!(bench.start(3).await, []);
+    assert_eq!(bench.start(4).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn containers_made_in_advance_are_started_first_and_made_up_for() {
+    let Some(engine) = Engine::any().await else { return };
+    let mut bench = Bench::on(engine, |settings| settings.standby = 2);
+    bench.until("the engine is seen", |pool| pool.instances.is_empty()).await;
+    let created =
+        async |count| eventually(super::bench::DEADLINE, async || bench.containers(&["created"]).len() == count).await;
+    assert!(created(2).await, "two lie ready");
+    let ready = bench.containers(&["created"]);
+    assert_eq!(bench.start(2).await.len(), 2);
+    assert_eq!(bench.containers(&["running"]), ready, "those that lay ready run");
+    assert!(created(2).await, "and others were made");
+    let pool = bench.observe().await.unwrap();
+    assert_eq!((pool.instances.len(), pool.manual.len()), (2, 0), "what lies ready is no worker");
+
+    let by_hand = bench.containers(&["created"]).remove(0);
+    bench.project.engine.docker(&["start", &by_hand]);
+    let pool = bench.until("somebody else started one", |pool| pool.instances.len() == 3).await;
+    assert_eq!((pool.manual[0].from, pool.manual[0].to), (2, 3));
+    bench.backend_shutdown().await;
+    assert_eq!(bench.containers(&[]), Vec::<String>::new());
+}
