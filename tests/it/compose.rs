@@ -1,0 +1,141 @@
+//! The Compose stack as a user meets it, on the real engine and with the real Compose file: nothing, then the autoscaler, a
+//! job, a worker that Compose knows, an answer, and nothing again. And what the files around it promise.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::support::{
+    autoscaler::DEADLINE,
+    compose::{SERVICES, Stack},
+    needs::repository,
+    wait::eventually,
+};
+
+/// Waits for a condition; a failure shows the containers and the log.
+async fn until(stack: &Stack, what: &str, condition: impl AsyncFnMut() -> bool) {
+    let met = eventually(DEADLINE, condition).await;
+    assert!(met, "not within {DEADLINE:?}: {what}\n{}", stack.report());
+}
+
+/// What the autoscaler has logged.
+fn log(stack: &Stack) -> String {
+    stack.compose(&["logs", "--no-color", "autoscaler"])
+}
+
+/// The lines of `docker-compose ps` about workers.
+fn workers(stack: &Stack) -> Vec<String> {
+    let text = stack.compose(&["ps"]);
+    text.lines().filter(|line| line.contains("worker-browser")).map(str::to_owned).collect()
+}
+
+/// Starts the services and waits until they are healthy.
+async fn up(stack: &Stack) {
+    stack.compose(&[&["up", "--detach", "--no-build"], &SERVICES[..]].concat());
+    until(stack, "every service is healthy", async || {
+        let text = stack.compose(&["ps"]);
+        text.lines().filter(|line| line.contains("(healthy)")).count() == SERVICES.len()
+    })
+    .await;
+}
+
+fn publish(stack: &Stack, arguments: &[&str]) -> Value {
+    let answer = stack.swarm(&[&["publish"], arguments, &["--json"]].concat());
+    serde_json::from_str(answer.trim()).unwrap_or_else(|_| panic!("{answer}\n{}", stack.report()))
+}
+
+/// The decisions in `scaling:events`, oldest first.
+fn decisions(stack: &Stack) -> Vec<String> {
+    let text = stack.swarm(&["events", "--json"]);
+    let events = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("one JSON value in a line"));
+    events.map(|event| format!("{} {}", event["decision"], event["outcome"]).replace('"', "")).collect()
+}
+
+#[tokio::test]
+async fn a_job_gets_a_worker_an_answer_and_the_worker_goes() {
+    let Some(stack) = Stack::prepare() else { return };
+    assert!(stack.containers().is_empty());
+    up(&stack).await;
+    assert!(workers(&stack).is_empty(), "a worker without a job");
+
+    let answer = publish(&stack, &["browser.echo", "hello", "42", "--wait"]);
+    assert_eq!(answer["value"], serde_json::json!(["hello", 42]), "{answer}");
+    let shown = workers(&stack);
+    assert!(shown.len() == 1 && shown[0].contains("Up"), "compose shows {shown:?}\n{}", stack.report());
+    let text = log(&stack);
+    assert!(text.contains("starts the first worker") && text.contains("scale_up"), "{text}");
+
+    until(&stack, "compose shows no worker any more", async || workers(&stack).is_empty()).await;
+    until(&stack, "the log tells of it", async || log(&stack).contains("scale_down")).await;
+    assert_eq!(decisions(&stack), ["scale_up done", "scale_down done"]);
+    until(&stack, "prometheus has scraped it", async || {
+        let query = ["exec", "-T", "prometheus", "promtool", "query", "instant", "http://localhost:9090"];
+        stack.compose(&[&query[..], &["swarm_scaling_events_total"]].concat()).contains("scale_down")
+    })
+    .await;
+    assert_only_listed_calls(&stack.calls.seen());
+}
+
+#[tokio::test]
+async fn down_removes_the_workers_too() {
+    let Some(stack) = Stack::prepare() else { return };
+    up(&stack).await;
+    publish(&stack, &["browser.sleep", "600"]);
+    until(&stack, "a worker runs", async || workers(&stack).len() == 1).await;
+    stack.compose(&["down", "--volumes", "--timeout", "1"]);
+    assert_eq!(stack.containers(), Vec::<String>::new());
+}
+
+/// The calls in the table of `docs/security.md`.
+fn listed_calls() -> Vec<String> {
+    let text = read("docs/security.md");
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let calls: Vec<_> = rows.map(|(call, _)| call.to_owned()).collect();
+    assert!(calls.len() > 5, "{calls:?}");
+    calls
+}
+
+/// Every call is one of the table.
+fn assert_only_listed_calls(made: &BTreeSet<String>) {
+    let listed = listed_calls();
+    let is = |row: &str, call: &str| {
+        let (row, call): (Vec<_>, Vec<_>) = (row.split('/').collect(), call.split('/').collect());
+        row.len() == call.len() && row.iter().zip(&call).all(|(row, call)| row.starts_with('{') || row == call)
+    };
+    let unlisted: Vec<_> = made.iter().filter(|call| !listed.iter().any(|row| is(row, call))).collect();
+    assert!(unlisted.is_empty(), "not in the table of docs/security.md: {unlisted:?}");
+    assert!(made.contains("POST /containers/create"), "the calls were not seen: {made:?}");
+}
+
+#[test]
+fn the_proxy_lets_through_what_the_table_lists() {
+    let text = read("config/compose/socket-proxy.yml");
+    let allowed: Vec<_> =
+        text.lines().filter_map(|line| line.trim().strip_prefix("- -allow")?.split_once('=')).collect();
+    let allowed = allowed.iter().filter(|(method, _)| method.chars().all(char::is_uppercase));
+    let allowed: Vec<_> = allowed.map(|(method, path)| format!("{method} {path}")).collect();
+    let expected: Vec<_> =
+        listed_calls().iter().map(|call| call.replace(" /", r" (/v1\.[0-9]+)?/").replace("{id}", "[^/]+")).collect();
+    assert_eq!(allowed, expected);
+}
+
+/// Workers that are made from settings are those that the Compose file describes.
+#[test]
+fn settings_and_compose_file_name_the_same_workers() {
+    let compose = read("docker-compose.yml");
+    let settings = read("config/compose/swarm.toml");
+    for name in ["browser", "tankpit"] {
+        let (_, service) = compose.split_once(&format!("  worker-{name}:\n")).expect("it is a service");
+        let (_, table) = settings.split_once(&format!("[worker_types.{name}.docker]\n")).expect("it has settings");
+        let after = |text: &str, key: &str| {
+            let line = text.lines().find_map(|line| line.trim().strip_prefix(key));
+            line.unwrap_or_else(|| panic!("{name}: no {key}")).to_owned()
+        };
+        assert_eq!(after(service, "image: "), after(table, "image = ").replace('"', ""));
+        assert_eq!(after(service, "command: "), after(table, "command = "));
+    }
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(repository(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}

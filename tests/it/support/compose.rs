@@ -1,0 +1,212 @@
+//! The Compose stack on the real engine: the repository's own `docker-compose.yml`, with an image that holds the binary
+//! under test, in a project of its own that is gone when dropped.
+
+use std::{
+    env, fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use tempfile::TempDir;
+
+use super::{
+    autoscaler::SWARM,
+    engine_calls::EngineCalls,
+    needs::{has, left_out, repository},
+};
+
+/// Set to `1` where Docker must be tested.
+const MUST: &str = "SWARM_TEST_DOCKER";
+/// The words of the command, for machines where `docker-compose` is not the one to test: `docker compose`.
+const COMPOSE: &str = "SWARM_TEST_COMPOSE";
+const CURE: &str = "install Docker and docker-compose, and run .ci/base-images";
+
+/// The services that are tested. Grafana is in no package of Debian's, so it is not there where images can't be pulled.
+pub(crate) const SERVICES: [&str; 3] = ["redis", "autoscaler", "prometheus"];
+
+/// A project that may have containers.
+pub(crate) struct Stack {
+    project: String,
+    image: String,
+    directory: TempDir,
+    /// What the autoscaler asked of the engine.
+    pub(crate) calls: EngineCalls,
+}
+
+impl Stack {
+    /// Makes the image and the files; starts nothing. `None` if this machine can't, and need not.
+    pub(crate) fn prepare() -> Option<Self> {
+        static PROJECTS: AtomicU32 = AtomicU32::new(0);
+        if !is_possible() {
+            return None;
+        }
+        let project = format!("swarmtest{}x{}", std::process::id(), PROJECTS.fetch_add(1, Ordering::Relaxed));
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let image = format!("{project}:test");
+        let calls = EngineCalls::listen(&directory.path().join("docker.sock"));
+        let stack = Self { project, image, directory, calls };
+        stack.build();
+        stack.write_files();
+        Some(stack)
+    }
+
+    /// Runs Compose and gives what it prints.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub(crate) fn compose(&self, arguments: &[&str]) -> String {
+        succeeded(&self.try_compose(arguments), arguments)
+    }
+
+    /// Runs `swarm` in the autoscaler's container.
+    pub(crate) fn swarm(&self, arguments: &[&str]) -> String {
+        self.compose(&[&["exec", "-T", "autoscaler", "swarm"], arguments].concat())
+    }
+
+    /// The names of this project's containers, stopped ones included.
+    pub(crate) fn containers(&self) -> Vec<String> {
+        let filter = format!("label=com.docker.compose.project={}", self.project);
+        let names = docker(&["ps", "--all", "--filter", &filter, "--format", "{{.Names}}"]);
+        names.lines().map(str::to_owned).collect()
+    }
+
+    /// What a failure shows.
+    pub(crate) fn report(&self) -> String {
+        let output = |arguments: &[&str]| String::from_utf8_lossy(&self.try_compose(arguments).stdout).into_owned();
+        format!("{}\n{}", output(&["ps"]), output(&["logs", "--no-color", "--tail", "60", "autoscaler"]))
+    }
+
+    fn try_compose(&self, arguments: &[&str]) -> Output {
+        let command = command_words();
+        let mut compose = Command::new(&command[0]);
+        compose.args(&command[1..]).args(["--project-name", &self.project]);
+        for file in [repository("docker-compose.yml"), self.file("override.yml")] {
+            compose.arg("--file").arg(file);
+        }
+        compose.args(arguments).current_dir(repository(".")).envs([
+            ("DOCKER_SOCKET", self.calls.socket().display().to_string()),
+            ("DOCKER_GID", rustix::process::getgid().as_raw().to_string()),
+            ("SWARM_PORT", "0".to_owned()),
+            ("PROMETHEUS_PORT", "0".to_owned()),
+            ("GRAFANA_PORT", "0".to_owned()),
+            // Or long names are broken into two lines.
+            ("COLUMNS", "250".to_owned()),
+        ]);
+        compose.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The image of the repository's Dockerfile, by the classic builder, with the binary that was built for this test.
+    fn build(&self) {
+        let context = self.file("context");
+        let binary = context.join("prebuilt/swarm");
+        fs::create_dir_all(context.join("prebuilt")).expect("the directory is ours");
+        let stripped = Command::new("strip").arg("-o").arg(&binary).arg(SWARM).status();
+        if !stripped.is_ok_and(|status| status.success()) {
+            fs::copy(SWARM, &binary).expect("the binary was built for this test");
+        }
+        fs::copy(repository("Dockerfile"), context.join("Dockerfile")).expect("the Dockerfile is there");
+        let builder = format!("BUILDER={}", runtime_image());
+        // The stage that would compile has a name, so that it can be removed too.
+        for (target, image) in [("builder", self.builder_image()), ("swarm", self.image.clone())] {
+            let with = ["--build-arg", &builder, "--network", "none"];
+            let arguments = [&["build", "--quiet", "--target", target, "--tag", &image], &with[..]].concat();
+            let mut build = Command::new("docker");
+            build.args(&arguments).arg(&context).env("DOCKER_BUILDKIT", "0");
+            succeeded(&build.output().expect("docker is installed"), &arguments);
+        }
+    }
+
+    fn builder_image(&self) -> String {
+        format!("{}:builder", self.project)
+    }
+
+    /// What differs from the files of the repository: the image, and settings with short times.
+    fn write_files(&self) {
+        let settings = fs::read_to_string(repository("config/compose/swarm.toml")).expect("the settings are there");
+        let settings = settings
+            .replace("swarm-browser:0.1.0", &self.image)
+            .replace("swarm:0.1.0", &self.image)
+            .replace("max_workers = ", "cooldown_seconds = 5\nmax_workers = ");
+        self.write("swarm.toml", &settings);
+        let services = ["autoscaler", "worker-browser", "worker-tankpit"];
+        let images = services.map(|name| format!("  {name}:\n    image: {}\n", self.image)).concat();
+        let mount = format!("    volumes: [\"{}:/etc/swarm/swarm.toml:ro\"]\n", self.file("swarm.toml").display());
+        let images = images.replacen("  worker-browser", &format!("{mount}  worker-browser"), 1);
+        self.write("override.yml", &format!("services:\n{images}"));
+    }
+
+    /// A file that the container's user may read.
+    fn write(&self, name: &str, text: &str) {
+        let readable = |mode| fs::Permissions::from_mode(mode);
+        fs::write(self.file(name), text).expect("the directory is ours");
+        fs::set_permissions(self.file(name), readable(0o644)).expect("the file is ours");
+        fs::set_permissions(self.directory.path(), readable(0o755)).expect("the directory is ours");
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        self.try_compose(&["down", "--volumes", "--timeout", "5"]);
+        let left = self.containers();
+        for name in &left {
+            let _ = Command::new("docker").args(["rm", "--force", name]).output();
+        }
+        let _ = Command::new("docker").args(["image", "rm", "--force", &self.image, &self.builder_image()]).output();
+        assert!(left.is_empty() || std::thread::panicking(), "`down` leaves containers: {left:?}");
+    }
+}
+
+/// Whether engine, Compose and images are there.
+fn is_possible() -> bool {
+    let compose = command_words();
+    let version: Vec<&str> = compose[1..].iter().map(String::as_str).chain(["version"]).collect();
+    if !has("docker", &["info"], MUST, CURE) || !has(&compose[0], &version, MUST, CURE) {
+        return false;
+    }
+    let images: Vec<String> = images_of(&repository("docker-compose.yml")).chain([runtime_image()]).collect();
+    let missing: Vec<_> = images.iter().filter(|image| !is_image(image)).collect();
+    if !missing.is_empty() {
+        left_out(&format!("the engine has no {missing:?}"), MUST, CURE);
+    }
+    missing.is_empty()
+}
+
+fn is_image(name: &str) -> bool {
+    Command::new("docker").args(["image", "inspect", name]).output().is_ok_and(|output| output.status.success())
+}
+
+/// The images that are not built here and are tested.
+fn images_of(file: &Path) -> impl Iterator<Item = String> {
+    let text = fs::read_to_string(file).expect("the Compose file is there");
+    let images: Vec<_> =
+        text.lines().filter_map(|line| line.trim().strip_prefix("image: ").map(str::to_owned)).collect();
+    images.into_iter().filter(|image| image.starts_with("redis:") || image.starts_with("prom/"))
+}
+
+/// The image that the Dockerfile's own is made from.
+fn runtime_image() -> String {
+    let text = fs::read_to_string(repository("Dockerfile")).expect("the Dockerfile is there");
+    let image = text.lines().find_map(|line| line.strip_prefix("ARG RUNTIME="));
+    image.expect("the Dockerfile says what it is made from").to_owned()
+}
+
+fn command_words() -> Vec<String> {
+    let words = env::var(COMPOSE).unwrap_or_else(|_| "docker-compose".to_owned());
+    words.split_whitespace().map(str::to_owned).collect()
+}
+
+fn docker(arguments: &[&str]) -> String {
+    succeeded(&Command::new("docker").args(arguments).output().expect("docker is installed"), arguments)
+}
+
+fn succeeded(output: &Output, arguments: &[&str]) -> String {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
