@@ -1,0 +1,207 @@
+//! The calls to the API server, each with a deadline and with words for its failure. Decides nothing and remembers nothing.
+
+use std::{path::Path, time::Duration};
+
+use k8s_openapi::api::{
+    apps::v1::{Deployment, StatefulSet},
+    autoscaling::v1::Scale,
+    core::v1::Pod,
+};
+use kube::{
+    Api, Client, Config,
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
+    client::ClientBuilder,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::{
+    failure::{Right, explain, permanent, timed_out},
+    spec::TargetSpec,
+    throttle::ThrottleLayer,
+    view::DELETION_COST,
+};
+use crate::{
+    backend::BackendError,
+    config::{KubernetesSettings, TargetKind},
+};
+
+/// How long one call may take. An API server under load takes seconds; one that takes longer does not work.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whom the server names as the author of our changes.
+pub(super) const FIELD_MANAGER: &str = "swarm";
+
+/// The namespace of a pod, mounted into it.
+const OWN_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+
+/// A namespace of a cluster.
+#[derive(Clone)]
+pub(super) struct Cluster {
+    pub(super) client: Client,
+    pub(super) namespace: String,
+}
+
+/// A call that failed.
+#[derive(Debug)]
+pub(super) struct Failed {
+    /// The object has changed since it was read.
+    pub(super) conflict: bool,
+    /// It is not there (any more).
+    pub(super) not_found: bool,
+    pub(super) error: BackendError,
+}
+
+impl From<Failed> for BackendError {
+    fn from(failed: Failed) -> Self {
+        failed.error
+    }
+}
+
+impl Cluster {
+    /// By the kubeconfig (`KUBECONFIG`, else the user's), or as the service account of the pod that this runs in. Connects to
+    /// nothing yet.
+    pub(super) async fn configure(settings: &KubernetesSettings) -> Result<Self, BackendError> {
+        // Tests and other users of this library may have chosen a provider already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut config = infer(settings).await?;
+        config.connect_timeout = Some(PATIENCE);
+        // A repeated request might carry out a target that is no longer wanted.
+        config.default_retry = false;
+        let namespace = settings.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        let builder = ClientBuilder::try_from(config)
+            .map_err(|error| permanent(format!("the cluster's address or certificates can't be used: {error}")))?;
+        Ok(Self { client: builder.with_layer(&ThrottleLayer::default()).build(), namespace })
+    }
+
+    /// Objects of a kind in the namespace.
+    pub(super) fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Awaits a call for at most [`PATIENCE`].
+    pub(super) async fn call<T>(
+        &self,
+        doing: &str,
+        right: Right,
+        call: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, Failed> {
+        let failed = |error| Failed { conflict: false, not_found: false, error };
+        let answer = tokio::time::timeout(PATIENCE, call).await;
+        let answer = answer.map_err(|_| failed(timed_out(doing, PATIENCE)))?;
+        answer.map_err(|error| {
+            let code = if let kube::Error::Api(status) = &error { status.code } else { 0 };
+            Failed {
+                conflict: code == 409,
+                not_found: code == 404,
+                error: explain(doing, right, &self.namespace, &error),
+            }
+        })
+    }
+
+    /// Writes `spec.replicas`, if the target is still as of `resource_version`.
+    pub(super) async fn patch_scale(
+        &self,
+        target: &TargetSpec,
+        resource_version: &str,
+        replicas: u32,
+    ) -> Result<Scale, Failed> {
+        match target.kind {
+            TargetKind::Deployment => self.patch_scale_of::<Deployment>(target, resource_version, replicas).await,
+            TargetKind::StatefulSet => self.patch_scale_of::<StatefulSet>(target, resource_version, replicas).await,
+        }
+    }
+
+    async fn patch_scale_of<K>(&self, target: &TargetSpec, version: &str, replicas: u32) -> Result<Scale, Failed>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned,
+    {
+        let patch =
+            Patch::Merge(json!({ "metadata": { "resourceVersion": version }, "spec": { "replicas": replicas } }));
+        let api = self.api::<K>();
+        let doing = format!("scaling {} to {replicas}", target.shown());
+        self.call(&doing, scale_right(target.kind, "patch"), api.patch_scale(&target.name, &ours(), &patch)).await
+    }
+
+    /// Reads `spec.replicas`.
+    pub(super) async fn get_scale(&self, target: &TargetSpec) -> Result<Scale, Failed> {
+        let doing = format!("reading the scale of {}", target.shown());
+        let right = scale_right(target.kind, "get");
+        match target.kind {
+            TargetKind::Deployment => self.call(&doing, right, self.api::<Deployment>().get_scale(&target.name)).await,
+            TargetKind::StatefulSet => {
+                self.call(&doing, right, self.api::<StatefulSet>().get_scale(&target.name)).await
+            }
+        }
+    }
+
+    /// Sets what it costs to remove a pod, or takes that back. A pod that is gone is no error.
+    pub(super) async fn set_deletion_cost(&self, name: &str, uid: &str, cost: Option<i32>) -> Result<(), BackendError> {
+        let cost = cost.map(|cost| cost.to_string());
+        let patch = Patch::Merge(json!({ "metadata": { "uid": uid, "annotations": { DELETION_COST: cost } } }));
+        let api = self.api::<Pod>();
+        let doing = format!("setting the deletion cost of pod `{name}`");
+        let patched = self.call(&doing, PATCH_POD, api.patch_metadata(name, &ours(), &patch)).await;
+        gone_is_fine(patched.map(drop))
+    }
+
+    /// Deletes one pod, so that its controller makes another. One that is gone is no error.
+    pub(super) async fn delete_pod(&self, name: &str, uid: &str) -> Result<(), BackendError> {
+        let preconditions = Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None });
+        let params = DeleteParams { preconditions, ..DeleteParams::default() };
+        let api = self.api::<Pod>();
+        let deleted = self.call(&format!("replacing pod `{name}`"), DELETE_POD, api.delete(name, &params)).await;
+        gone_is_fine(deleted.map(drop))
+    }
+}
+
+const PATCH_POD: Right = Right::new("", "pods", "patch");
+const DELETE_POD: Right = Right::new("", "pods", "delete");
+
+/// The right to a verb on the scale of a kind.
+pub(super) fn scale_right(kind: TargetKind, verb: &'static str) -> Right {
+    match kind {
+        TargetKind::Deployment => Right::new("apps", "deployments/scale", verb),
+        TargetKind::StatefulSet => Right::new("apps", "statefulsets/scale", verb),
+    }
+}
+
+fn ours() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+/// A pod that is gone, or whose name another pod has by now (409).
+fn gone_is_fine(outcome: Result<(), Failed>) -> Result<(), BackendError> {
+    match outcome {
+        Err(failed) if !(failed.not_found || failed.conflict) => Err(failed.error),
+        _ => Ok(()),
+    }
+}
+
+/// In a pod, its service account, unless a kubeconfig is named; else the kubeconfig.
+async fn infer(settings: &KubernetesSettings) -> Result<Config, BackendError> {
+    let by_file = settings.kubeconfig.is_some() || std::env::var_os("KUBECONFIG").is_some();
+    if !by_file && Path::new(OWN_NAMESPACE).exists() {
+        return Config::incluster()
+            .map_err(|error| permanent(format!("the pod's service account can't be used: {error}")));
+    }
+    let options = KubeConfigOptions { context: settings.context.clone(), ..KubeConfigOptions::default() };
+    let config = match &settings.kubeconfig {
+        Some(file) => match Kubeconfig::read_from(file) {
+            Ok(kubeconfig) => Config::from_custom_kubeconfig(kubeconfig, &options).await,
+            Err(error) => Err(error),
+        },
+        None => Config::from_kubeconfig(&options).await,
+    };
+    config.map_err(|error| {
+        permanent(format!(
+            "no cluster to talk to: not in a pod, and the kubeconfig can't be used ({error}); set KUBECONFIG or \
+             kubernetes.kubeconfig"
+        ))
+    })
+}

@@ -1,0 +1,269 @@
+//! Who leaves, and how far each of them is. Asks workers and marks pods; never changes a count.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{LOOK, MARGIN};
+use crate::{
+    backend::{
+        BackendError, DrainError, DrainState,
+        kubernetes::{
+            Shared,
+            failure::retryable,
+            rank::removal_order,
+            spec::TargetSpec,
+            store::View,
+            view::{DELETION_COST, Pod},
+        },
+    },
+    config::TargetKind,
+    model::{WorkerId, WorkerType},
+};
+
+/// The mark of a pod that is to be removed first: nobody else's cost is lower.
+const MARK: i32 = i32::MIN;
+
+/// How long workers may take to hear that they may go on: a heartbeat says so.
+const HEARING: Duration = Duration::from_secs(1);
+
+/// A worker that was asked to drain.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leaver {
+    asked_at: Instant,
+    /// Waited for no longer.
+    deadline: Instant,
+}
+
+/// See the [module](self).
+pub(super) struct Leaving {
+    worker_type: WorkerType,
+    spec: TargetSpec,
+    shared: Arc<Shared>,
+    /// Still counted by `spec.replicas`.
+    pub(super) draining: BTreeMap<WorkerId, Leaver>,
+    /// Counted no more, and not gone yet, or their requests to drain have not been taken back yet.
+    released: BTreeSet<WorkerId>,
+    /// Pods may carry marks that an earlier scaler left behind.
+    pub(super) may_have_strays: bool,
+}
+
+impl Leaving {
+    pub(super) fn new(worker_type: WorkerType, spec: TargetSpec, shared: Arc<Shared>) -> Self {
+        let (draining, released) = Default::default();
+        Self { worker_type, spec, shared, draining, released, may_have_strays: true }
+    }
+
+    pub(super) fn is_nobody(&self) -> bool {
+        self.draining.is_empty() && self.released.is_empty()
+    }
+
+    /// How many of the replicas drain.
+    pub(super) fn counted(&self, view: &View) -> usize {
+        view.pods.iter().filter(|pod| self.drains(pod)).count()
+    }
+
+    /// Whether this worker counts, and has not been asked to leave yet.
+    pub(super) fn may_leave(&self, view: &View, worker: &WorkerId) -> bool {
+        self.counted_pods(view).any(|pod| id(pod) == *worker && !self.drains(pod))
+    }
+
+    /// The pods that `spec.replicas` counts. Those that were released may be there for a while: they are nobody's choice.
+    pub(super) fn counted_pods<'a>(&self, view: &'a View) -> impl Iterator<Item = &'a Pod> {
+        view.pods.iter().filter(|pod| !self.released.contains(&id(pod)))
+    }
+
+    /// Asks `more` workers to drain: those whom the controller will remove, with the proposed ones preferred. Returns them.
+    pub(super) async fn ask(
+        &mut self,
+        view: &View,
+        more: usize,
+        proposed: &[WorkerId],
+        drain_timeout: Duration,
+    ) -> Result<Vec<WorkerId>, BackendError> {
+        let total = self.counted(view) + more;
+        let order = removal_order(self.spec.kind, self.counted_pods(view), |pod| {
+            self.drains(pod) || proposed.iter().any(|id| id.as_str() == pod.name)
+        });
+        let chosen: Vec<&Pod> = order.into_iter().take(total).collect();
+        self.choose(&chosen, drain_timeout).await
+    }
+
+    /// Keeps to whom the controller will remove: that changes when a pod becomes ready or ceases to be.
+    pub(super) async fn follow_order(&mut self, view: &View) -> Result<(), BackendError> {
+        let order = removal_order(self.spec.kind, self.counted_pods(view), |pod| self.drains(pod));
+        let chosen: Vec<&Pod> = order.into_iter().take(self.counted(view)).collect();
+        let left = self.draining.values().map(|leaver| leaver.deadline.saturating_duration_since(Instant::now()));
+        let left = left.max().unwrap_or_default();
+        self.choose(&chosen, left).await.map(drop)
+    }
+
+    /// Makes these, and no others, the ones that drain. Returns those who are new among them.
+    async fn choose(&mut self, chosen: &[&Pod], drain_timeout: Duration) -> Result<Vec<WorkerId>, BackendError> {
+        let ids: BTreeSet<WorkerId> = chosen.iter().map(|pod| id(pod)).collect();
+        let spared: Vec<WorkerId> = self.draining.keys().filter(|id| !ids.contains(*id)).cloned().collect();
+        let new: Vec<&Pod> = chosen.iter().copied().filter(|pod| !self.drains(pod)).collect();
+        if spared.is_empty() && new.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.cancel(&spared).await?;
+        self.draining.retain(|id, _| ids.contains(id));
+        let asked: Vec<WorkerId> = new.iter().filter(|pod| self.must_finish(pod)).map(|pod| id(pod)).collect();
+        if !asked.is_empty() {
+            let ttl = drain_timeout + MARGIN;
+            let request = self.shared.drain.request(&self.worker_type, &asked, ttl).await;
+            request.map_err(|error| self.no_drain(&error))?;
+        }
+        let asked_at = Instant::now();
+        let new: Vec<WorkerId> = new.into_iter().map(id).collect();
+        let leaver = Leaver { asked_at, deadline: asked_at + drain_timeout };
+        self.draining.extend(new.iter().map(|id| (id.clone(), leaver)));
+        self.publish();
+        Ok(new)
+    }
+
+    /// Lets up to `count` of those that drain go on working, the last asked first. Returns them once they do, or should.
+    pub(super) async fn let_back(&mut self, count: usize) -> Result<Vec<WorkerId>, BackendError> {
+        let mut latest: Vec<_> = self.draining.iter().map(|(id, leaver)| (leaver.asked_at, id.clone())).collect();
+        latest.sort_by(|a, b| b.cmp(a));
+        let back: Vec<WorkerId> = latest.into_iter().take(count).map(|(_, id)| id).collect();
+        if back.is_empty() {
+            return Ok(back);
+        }
+        self.cancel(&back).await?;
+        self.draining.retain(|id, _| !back.contains(id));
+        // Until they say that they work again, they would count as leaving.
+        let _ = timeout(HEARING, self.until_working(&back)).await;
+        self.publish();
+        Ok(back)
+    }
+
+    async fn until_working(&self, ids: &[WorkerId]) {
+        let leaves = |state: &DrainState| *state == DrainState::Draining;
+        while self.shared.drain.states(&self.worker_type, ids).await.is_ok_and(|states| states.iter().any(leaves)) {
+            sleep(LOOK / 8).await;
+        }
+    }
+
+    /// Those who hold nothing any more, or have used up their time, and whom the controller will remove before all others.
+    pub(super) async fn done(&self, view: &View) -> Result<Vec<WorkerId>, BackendError> {
+        let finished = self.finished(view).await?;
+        let order = removal_order(self.spec.kind, self.counted_pods(view), |pod| finished.contains(&id(pod)));
+        Ok(order.into_iter().map(id).take_while(|id| finished.contains(id)).collect())
+    }
+
+    async fn finished(&self, view: &View) -> Result<BTreeSet<WorkerId>, BackendError> {
+        let now = Instant::now();
+        let late = |id: &WorkerId| self.draining.get(id).is_some_and(|leaver| leaver.deadline <= now);
+        let drain = view.pods.iter().filter(|pod| self.drains(pod));
+        let (waited_for, free): (Vec<&Pod>, Vec<&Pod>) =
+            drain.partition(|pod| self.must_finish(pod) && !late(&id(pod)));
+        let mut finished: BTreeSet<WorkerId> = free.into_iter().map(id).collect();
+        if !waited_for.is_empty() {
+            let ids: Vec<WorkerId> = waited_for.into_iter().map(id).collect();
+            let states = self.shared.drain.states(&self.worker_type, &ids).await;
+            let states = states.map_err(|error| self.no_drain(&error))?;
+            let drained = ids.into_iter().zip(states).filter(|(_, state)| *state == DrainState::Drained);
+            finished.extend(drained.map(|(id, _)| id));
+        }
+        Ok(finished)
+    }
+
+    /// Marks the pods of these for removal, where the controller heeds that. All of them or none.
+    pub(super) async fn mark(&self, view: &View, ids: &[WorkerId]) -> Result<(), BackendError> {
+        for pod in self.markable(view, ids) {
+            if let Err(error) = self.shared.cluster.set_deletion_cost(&pod.name, &pod.uid, Some(MARK)).await {
+                self.unmark(view, ids).await;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the marks back. One that can't be is found again as a stray.
+    pub(super) async fn unmark(&self, view: &View, ids: &[WorkerId]) {
+        for pod in self.markable(view, ids) {
+            let _ = self.shared.cluster.set_deletion_cost(&pod.name, &pod.uid, None).await;
+        }
+    }
+
+    fn markable<'a>(&self, view: &'a View, ids: &[WorkerId]) -> impl Iterator<Item = &'a Pod> {
+        let marked = self.spec.kind == TargetKind::Deployment;
+        view.pods.iter().filter(move |pod| marked && pod.started && ids.contains(&id(pod)))
+    }
+
+    /// These are counted no more.
+    pub(super) fn release(&mut self, ids: Vec<WorkerId>) {
+        self.draining.retain(|id, _| !ids.contains(id));
+        self.released.extend(ids);
+        self.publish();
+    }
+
+    /// Forgets those who are gone, and lets those go on working whom the controller has kept.
+    pub(super) async fn tidy(&mut self, view: &View) -> Result<(), BackendError> {
+        let active = |id: &WorkerId| view.pods.iter().any(|pod| pod.name == id.as_str());
+        let gone = self.released.iter().filter(|id| !self.shared.store.exists(&self.worker_type, id)).cloned();
+        let mut over: Vec<WorkerId> = gone.collect();
+        over.extend(self.draining.keys().filter(|id| !active(id)).cloned());
+        if view.pods.len() <= view.target.replicas as usize {
+            over.extend(self.released.iter().filter(|id| active(id)).cloned());
+        }
+        if !over.is_empty() {
+            // A StatefulSet's next pod has the same name, and must not find the request.
+            self.cancel(&over).await?;
+            self.draining.retain(|id, _| !over.contains(id));
+            self.released.retain(|id| !over.contains(id));
+            self.publish();
+            self.may_have_strays = true;
+        }
+        if self.may_have_strays {
+            self.clear_strays(view).await?;
+            self.may_have_strays = false;
+        }
+        Ok(())
+    }
+
+    /// Takes back marks of pods that are not leaving: of an earlier scaler, or of those whom the controller has kept.
+    async fn clear_strays(&self, view: &View) -> Result<(), BackendError> {
+        let leaves = |pod: &Pod| self.drains(pod) || self.released.contains(&id(pod));
+        for pod in view.pods.iter().filter(|pod| pod.deletion_cost == MARK && !leaves(pod)) {
+            tracing::info!(pod = pod.name, "taking back {DELETION_COST}: the pod is not leaving");
+            self.shared.cluster.set_deletion_cost(&pod.name, &pod.uid, None).await?;
+        }
+        Ok(())
+    }
+
+    async fn cancel(&self, ids: &[WorkerId]) -> Result<(), BackendError> {
+        if ids.is_empty() || !self.spec.drains {
+            return Ok(());
+        }
+        self.shared.drain.cancel(&self.worker_type, ids).await.map_err(|error| self.no_drain(&error))
+    }
+
+    /// Whether this pod may hold a job that it could be asked to finish.
+    fn must_finish(&self, pod: &Pod) -> bool {
+        self.spec.drains && pod.started
+    }
+
+    fn drains(&self, pod: &Pod) -> bool {
+        self.draining.contains_key(&id(pod))
+    }
+
+    fn no_drain(&self, error: &DrainError) -> BackendError {
+        retryable(format!("workers of type `{}` can't be asked to drain: {error}", self.worker_type))
+    }
+
+    /// Tells everybody who observes.
+    fn publish(&self) {
+        let draining = self.draining.keys().cloned().collect();
+        self.shared.store.set_leaving(&self.worker_type, draining, self.released.clone());
+    }
+}
+
+fn id(pod: &Pod) -> WorkerId {
+    WorkerId::new(pod.name.as_str())
+}

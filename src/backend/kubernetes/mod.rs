@@ -1,0 +1,195 @@
+//! Workers as pods: scales a Deployment or StatefulSet through its `scale` subresource, and knows the pools from watches, so
+//! that observing costs no request.
+//!
+//! Two watches for all worker types together (targets, pods) fill the `store`; both are also signals. One `keeper` task for
+//! each worker type writes. Owns the count and the deletion costs of pods; must not touch a target in any other way, nor scale
+//! one that another autoscaler scales too. See `docs/kubernetes.md`.
+
+mod cluster;
+mod failure;
+mod keeper;
+mod notices;
+mod pool;
+mod rank;
+mod rights;
+mod rivals;
+mod spec;
+mod store;
+mod throttle;
+mod view;
+mod watch;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{
+    cluster::{Cluster, PATIENCE},
+    keeper::{Keeper, Order},
+    notices::Notices,
+    rivals::Rivals,
+    store::Store,
+};
+pub use self::{
+    failure::Right,
+    rights::needed,
+    spec::{KubernetesSpec, TargetSpec},
+};
+use super::{BackendError, DrainControl, ErrorKind, OnChange, Pool, ScaleReport, ScaleRequest, ScalingBackend};
+use crate::model::{Clock, WorkerType};
+
+/// Orders that wait for a keeper. Its actor gives one at a time, and the shutdown one more.
+const ORDERS: usize = 2;
+
+/// How much longer than the slowest worker's drain timeout a draining shutdown waits.
+const SHUTDOWN_MARGIN: Duration = Duration::from_secs(5);
+
+/// What the tasks of this backend share.
+struct Shared {
+    cluster: Cluster,
+    store: Store,
+    rivals: Rivals,
+    notices: Notices,
+    drain: Arc<dyn DrainControl>,
+}
+
+/// The backend of `orchestrator = "kubernetes"`. See the [module](self).
+pub struct KubernetesBackend {
+    shared: Arc<Shared>,
+    keepers: BTreeMap<WorkerType, mpsc::Sender<Order>>,
+    drain_timeout: Duration,
+    keeping: Crew,
+    watching: Crew,
+}
+
+/// Tasks that end together.
+#[derive(Default)]
+struct Crew {
+    tasks: TaskTracker,
+    cancel: CancellationToken,
+}
+
+impl Crew {
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let cancel = self.cancel.clone();
+        self.tasks.spawn(async move {
+            cancel.run_until_cancelled(task).await;
+        });
+    }
+
+    async fn stop(&self) {
+        self.cancel.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+impl KubernetesBackend {
+    /// Connects, by the kubeconfig or as the pod that this runs in, and waits until the pools are known; but no longer than a
+    /// server that works takes to say so. Must be called on a runtime with I/O and time enabled.
+    ///
+    /// `on_change` is called from tasks of this backend; it must not block.
+    ///
+    /// # Errors
+    /// If the configuration can't be used, or rights are lacking: then all of them are named. An API server that can't be
+    /// reached is no error: it may come back, and until then nothing is known.
+    pub async fn start(
+        spec: &KubernetesSpec,
+        drain: Arc<dyn DrainControl>,
+        on_change: OnChange,
+        clock: Clock,
+    ) -> Result<Self, BackendError> {
+        let cluster = Cluster::configure(&spec.cluster).await?;
+        check_rights(&cluster, spec).await?;
+        let (notices, to_write) = Notices::new();
+        let store = Store::new(spec, on_change, clock);
+        let shared = Arc::new(Shared { cluster, store, rivals: Rivals::new(), notices, drain });
+
+        let (keeping, watching) = (Crew::default(), Crew::default());
+        for watched in shared.store.watched() {
+            let (shared, label) = (shared.clone(), spec.cluster.label.clone());
+            watching.spawn(async move { watch::follow(shared.cluster.clone(), &shared.store, &label, watched).await });
+        }
+        shared.rivals.look(&shared.cluster).await;
+        watching.spawn(look_for_rivals(shared.clone()));
+        watching.spawn(notices::write(shared.cluster.clone(), to_write));
+        let mut keepers = BTreeMap::new();
+        for (worker_type, target) in &spec.types {
+            let (orders, to_obey) = mpsc::channel(ORDERS);
+            let keeper = Keeper::new(worker_type.clone(), target.clone(), shared.clone());
+            // It ends by itself when it is cancelled: there may be something to take back.
+            keeping.tasks.spawn(keeper.run(to_obey, keeping.cancel.clone()));
+            keepers.insert(worker_type.clone(), orders);
+        }
+        if tokio::time::timeout(PATIENCE, shared.store.until_complete()).await.is_err() {
+            tracing::warn!("the pools are not known yet: the API server does not tell; going on without");
+        }
+        let drain_timeout = spec.types.values().map(|target| target.drain_timeout).max().unwrap_or_default();
+        Ok(Self { shared, keepers, drain_timeout, keeping, watching })
+    }
+
+    /// Lets all workers go that can be let go in time.
+    async fn empty(&self) {
+        let mut emptied = Vec::new();
+        for keeper in self.keepers.values() {
+            let (reply, answer) = oneshot::channel();
+            if keeper.send(Order::Empty(reply)).await.is_ok() {
+                emptied.push(answer);
+            }
+        }
+        let all = futures_util::future::join_all(emptied);
+        if tokio::time::timeout(self.drain_timeout + SHUTDOWN_MARGIN, all).await.is_err() {
+            tracing::warn!("some workers have not finished in time; they go on");
+        }
+    }
+}
+
+#[async_trait]
+impl ScalingBackend for KubernetesBackend {
+    fn name(&self) -> &'static str {
+        "kubernetes"
+    }
+
+    async fn observe(&self, worker_type: &WorkerType) -> Result<Pool, BackendError> {
+        self.shared.store.pool(worker_type)
+    }
+
+    async fn scale(&self, request: ScaleRequest) -> Result<ScaleReport, BackendError> {
+        keeper::order(self.keepers.get(&request.worker_type), request).await
+    }
+
+    /// With `drain`, scales everything to zero, as far as workers finish in time; else the pods go on, and requests to drain
+    /// that are under way are taken back.
+    async fn shutdown(&self, drain: bool) {
+        if drain {
+            self.empty().await;
+        }
+        self.keeping.stop().await;
+        self.watching.stop().await;
+    }
+}
+
+/// A lack of rights ends the start; a server that can't be asked does not.
+async fn check_rights(cluster: &Cluster, spec: &KubernetesSpec) -> Result<(), BackendError> {
+    let kinds: BTreeSet<_> = spec.types.values().map(|target| target.kind).collect();
+    match rights::check(cluster, &kinds).await {
+        Err(error) if error.kind == ErrorKind::Retryable => {
+            tracing::warn!("{}; going on without knowing our rights", error.message);
+            Ok(())
+        }
+        outcome => outcome,
+    }
+}
+
+async fn look_for_rivals(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(rivals::LOOK).await;
+        shared.rivals.look(&shared.cluster).await;
+    }
+}

@@ -1,0 +1,82 @@
+//! The rights that the scaler needs, as one list: asked for at the start, named in errors, granted by `config/kubernetes/`.
+
+use std::collections::BTreeSet;
+
+use futures_util::future::join_all;
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
+use kube::{Api, api::PostParams};
+
+use super::{
+    cluster::{Cluster, scale_right},
+    failure::{Right, permanent},
+    notices::CREATE_EVENT,
+    rivals::{LIST_HPAS, LIST_SCALED_OBJECTS},
+};
+use crate::{backend::BackendError, config::TargetKind};
+
+/// Everything that is done with targets of these kinds, and nothing else.
+pub fn needed(kinds: &BTreeSet<TargetKind>) -> Vec<Right> {
+    let mut rights = Vec::new();
+    for kind in kinds {
+        let resource = match kind {
+            TargetKind::Deployment => "deployments",
+            TargetKind::StatefulSet => "statefulsets",
+        };
+        rights.extend(["list", "watch"].map(|verb| Right::new("apps", resource, verb)));
+        rights.extend(["get", "patch"].map(|verb| scale_right(*kind, verb)));
+    }
+    rights.extend(["list", "watch", "patch", "delete"].map(|verb| Right::new("", "pods", verb)));
+    rights.extend([LIST_HPAS, LIST_SCALED_OBJECTS, CREATE_EVENT]);
+    rights
+}
+
+/// Asks the server for each right.
+///
+/// # Errors
+/// If some are lacking: names all of them and the rules that grant them. If the server can't be asked: why.
+pub(super) async fn check(cluster: &Cluster, kinds: &BTreeSet<TargetKind>) -> Result<(), BackendError> {
+    let needed = needed(kinds);
+    let answers = join_all(needed.iter().map(|right| is_granted(cluster, *right))).await;
+    let mut lacking = Vec::new();
+    for (right, granted) in needed.iter().zip(answers) {
+        if !granted? {
+            lacking.push(format!("`{}` `{}`", right.verb, right.resource));
+        }
+    }
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    let rules = needed.iter().filter(|right| lacking.contains(&format!("`{}` `{}`", right.verb, right.resource)));
+    let rules: Vec<String> = rules.map(|right| format!("\n  - {}", right.rule())).collect();
+    Err(permanent(format!(
+        "no right in namespace `{}` to {}; add these rules to the scaler's Role (config/kubernetes has a complete one):{}",
+        cluster.namespace,
+        lacking.join(", "),
+        rules.concat()
+    )))
+}
+
+async fn is_granted(cluster: &Cluster, right: Right) -> Result<bool, BackendError> {
+    let (resource, subresource) = match right.resource.split_once('/') {
+        Some((resource, subresource)) => (resource, Some(subresource.to_owned())),
+        None => (right.resource, None),
+    };
+    let review = SelfSubjectAccessReview {
+        spec: SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(ResourceAttributes {
+                group: Some(right.group.to_owned()),
+                resource: Some(resource.to_owned()),
+                subresource,
+                verb: Some(right.verb.to_owned()),
+                namespace: Some(cluster.namespace.clone()),
+                ..ResourceAttributes::default()
+            }),
+            ..SelfSubjectAccessReviewSpec::default()
+        },
+        ..SelfSubjectAccessReview::default()
+    };
+    let reviews: Api<SelfSubjectAccessReview> = Api::all(cluster.client.clone());
+    let ask = Right::new("authorization.k8s.io", "selfsubjectaccessreviews", "create");
+    let answer = cluster.call("asking for our rights", ask, reviews.create(&PostParams::default(), &review)).await?;
+    Ok(answer.status.is_some_and(|status| status.allowed))
+}

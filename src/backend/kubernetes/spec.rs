@@ -1,0 +1,82 @@
+//! What to scale: the settings as this backend needs them, and what to do first when something of it is missing.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::failure::permanent;
+use crate::{
+    backend::BackendError,
+    config::{KubernetesSettings, Settings, TargetKind, WorkerTypeSettings},
+    model::WorkerType,
+};
+
+/// Everything that this backend is told by the settings.
+#[derive(Clone, Debug)]
+pub struct KubernetesSpec {
+    /// Where, and by which label.
+    pub cluster: KubernetesSettings,
+    /// The targets.
+    pub types: BTreeMap<WorkerType, TargetSpec>,
+}
+
+/// The target of one worker type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetSpec {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: TargetKind,
+    /// Whether its workers can be asked to drain: those without heartbeats can't.
+    pub drains: bool,
+    /// How long its workers may take to finish when the scaler lets all of them go.
+    pub drain_timeout: Duration,
+}
+
+impl KubernetesSpec {
+    /// From the settings, for the worker types that are enabled.
+    pub fn from_settings(settings: &Settings) -> Self {
+        let enabled = settings.worker_types.iter().filter(|(_, entry)| entry.enabled);
+        let types = enabled.map(|(name, entry)| (WorkerType::new(name.as_str()), TargetSpec::new(name, entry)));
+        Self { cluster: settings.kubernetes.clone(), types: types.collect() }
+    }
+}
+
+impl TargetSpec {
+    fn new(worker_type: &str, settings: &WorkerTypeSettings) -> Self {
+        Self {
+            name: settings.kubernetes.name(worker_type),
+            kind: settings.kubernetes.kind,
+            drains: settings.worker.heartbeats,
+            drain_timeout: settings.scaling.drain_timeout(),
+        }
+    }
+
+    /// As messages name it: ``deployment `discord-worker-browser` ``.
+    pub(super) fn shown(&self) -> String {
+        format!("{} `{}`", kind_name(self.kind), self.name)
+    }
+
+    /// It is not among the labelled objects.
+    pub(super) fn missing(&self) -> BackendError {
+        permanent(format!(
+            "no {} carries the worker label; create it, label it, or name another one by `kubernetes.name` and \
+             `kubernetes.kind` of the worker type",
+            self.shown()
+        ))
+    }
+}
+
+/// `deployment`, `statefulset`.
+pub(super) fn kind_name(kind: TargetKind) -> &'static str {
+    match kind {
+        TargetKind::Deployment => "deployment",
+        TargetKind::StatefulSet => "statefulset",
+    }
+}
+
+/// `Deployment`, `StatefulSet`: the API's name.
+pub(super) fn api_kind(kind: TargetKind) -> &'static str {
+    match kind {
+        TargetKind::Deployment => "Deployment",
+        TargetKind::StatefulSet => "StatefulSet",
+    }
+}

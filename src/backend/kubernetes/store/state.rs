@@ -1,0 +1,108 @@
+//! What is known of one worker type, and what an event adds to it. Pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use tokio::sync::Notify;
+
+use crate::{
+    backend::{
+        Exit, ManualScale,
+        kubernetes::{
+            spec::kind_name,
+            view::{Pod, Target},
+        },
+    },
+    config::TargetKind,
+    model::{Timestamp, WorkerId},
+};
+
+/// Exits and manual changes kept for each worker type: more than happen between two looks.
+const KEPT: usize = 32;
+
+/// One worker type.
+#[derive(Debug, Default)]
+pub(in crate::backend::kubernetes) struct State {
+    pub(in crate::backend::kubernetes) target: Option<Target>,
+    pub(in crate::backend::kubernetes) pods: BTreeMap<String, Pod>,
+    /// Asked to drain, and still counted by `spec.replicas`.
+    pub(in crate::backend::kubernetes) draining: BTreeSet<WorkerId>,
+    /// No longer counted by `spec.replicas`, and not gone yet.
+    pub(in crate::backend::kubernetes) released: BTreeSet<WorkerId>,
+    /// Since when there are fewer pods than replicas.
+    pub(in crate::backend::kubernetes) short_since: Option<Timestamp>,
+    /// The count that is being written, or was written without an answer: not a change by somebody else.
+    pub(super) writing: Option<u32>,
+    pub(in crate::backend::kubernetes) exits: Vec<Exit>,
+    pub(in crate::backend::kubernetes) manual: Vec<ManualScale>,
+    /// Of the last exit or manual change.
+    seq: u64,
+    pub(super) changed: Arc<Notify>,
+}
+
+impl State {
+    pub(super) fn see_target(&mut self, kind: TargetKind, name: &str, target: Target, now: Timestamp) -> bool {
+        let Some(known) = &self.target else {
+            self.target = Some(target);
+            return true;
+        };
+        if known.uid == target.uid && is_older(&target.resource_version, &known.resource_version) {
+            return false;
+        }
+        let (from, to) = (known.replicas, target.replicas);
+        if from != to && self.writing != Some(to) {
+            let by = target.scaled_by.as_deref().map(|who| format!(" by `{who}`")).unwrap_or_default();
+            let detail = format!("{} `{name}` was scaled from {from} to {to}{by}", kind_name(kind));
+            self.seq += 1;
+            keep(&mut self.manual, ManualScale { seq: self.seq, from, to, at: now, detail });
+        }
+        if self.writing == Some(to) {
+            self.writing = None;
+        }
+        let news = from != to || known.failure != target.failure || known.uid != target.uid;
+        self.target = Some(target);
+        news
+    }
+
+    pub(super) fn see_pod(&mut self, pod: Pod) -> bool {
+        let before = self.pods.get(&pod.name);
+        let same = before.filter(|before| before.uid == pod.uid);
+        let ended = same.is_some_and(|before| before.last_end != pod.last_end && !pod.terminating);
+        if let (true, Some(end)) = (ended, &pod.last_end) {
+            self.seq += 1;
+            let exit = Exit {
+                seq: self.seq,
+                id: WorkerId::new(pod.name.as_str()),
+                at: end.at,
+                lived: end.at.since(end.started_at),
+                success: end.success,
+                detail: end.detail.clone(),
+            };
+            keep(&mut self.exits, exit);
+        }
+        let news = before != Some(&pod);
+        self.pods.insert(pod.name.clone(), pod);
+        news
+    }
+
+    pub(super) fn note_shortage(&mut self, now: Timestamp) {
+        let active = self.pods.values().filter(|pod| pod.is_active()).count();
+        let short = self.target.as_ref().is_some_and(|target| (target.replicas as usize) > active);
+        self.short_since = short.then(|| self.short_since.unwrap_or(now));
+    }
+}
+
+fn keep<T>(all: &mut Vec<T>, one: T) {
+    if all.len() == KEPT {
+        all.remove(0);
+    }
+    all.push(one);
+}
+
+/// Whether one resourceVersion of an object is from before another. Where they are no numbers, nothing is: they are compared
+/// only to pass over an event that was sent before our own write.
+pub(super) fn is_older(one: &str, other: &str) -> bool {
+    matches!((one.parse::<u128>(), other.parse::<u128>()), (Ok(one), Ok(other)) if one < other)
+}

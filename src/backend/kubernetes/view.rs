@@ -1,0 +1,192 @@
+//! What is kept of a target and of a pod: the few facts that scaling needs, taken out of the API's objects. Pure.
+
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, StatefulSet},
+        core::v1::{ContainerStatus, Pod as ApiPod},
+    },
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+};
+
+use crate::model::Timestamp;
+
+/// Tells the controller which pods to remove first.
+pub(super) const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+/// Labels by which controllers tell pods of one revision from those of another.
+const REVISION_LABELS: [&str; 2] = ["pod-template-hash", "controller-revision-hash"];
+
+/// A Deployment or StatefulSet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) uid: String,
+    pub(super) resource_version: String,
+    /// `spec.replicas`: the desired count.
+    pub(super) replicas: u32,
+    /// Who set `spec.replicas` last, if the server says.
+    pub(super) scaled_by: Option<String>,
+    /// Why its controller can't create pods, if it says so.
+    pub(super) failure: Option<String>,
+}
+
+/// How far a pod is, in the order in which controllers give pods up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum PodPhase {
+    #[default]
+    Pending,
+    Unknown,
+    Running,
+    /// Succeeded or failed: replaced by its controller, worth nothing.
+    Finished,
+}
+
+/// A pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Pod {
+    pub(super) name: String,
+    pub(super) uid: String,
+    pub(super) created_at: Timestamp,
+    pub(super) revision: Option<String>,
+    pub(super) node: Option<String>,
+    pub(super) phase: PodPhase,
+    pub(super) ready: bool,
+    pub(super) ready_since: Option<Timestamp>,
+    /// Of all its containers.
+    pub(super) restarts: u32,
+    pub(super) deletion_cost: i32,
+    /// It is being deleted.
+    pub(super) terminating: bool,
+    /// Whether any of its containers runs or has run: only then may it hold a job.
+    pub(super) started: bool,
+    /// How its worker ended last.
+    pub(super) last_end: Option<End>,
+}
+
+/// How a worker in a pod ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct End {
+    pub(super) started_at: Timestamp,
+    pub(super) at: Timestamp,
+    pub(super) success: bool,
+    pub(super) detail: String,
+}
+
+impl Pod {
+    /// Whether it counts for its controller: neither leaving nor finished.
+    pub(super) fn is_active(&self) -> bool {
+        !self.terminating && self.phase != PodPhase::Finished
+    }
+
+    /// The number at the end of a StatefulSet's pod name.
+    pub(super) fn ordinal(&self) -> Option<u64> {
+        self.name.rsplit_once('-')?.1.parse().ok()
+    }
+}
+
+impl From<&Deployment> for Target {
+    fn from(object: &Deployment) -> Self {
+        let conditions = object.status.iter().filter_map(|status| status.conditions.as_deref()).flatten();
+        let mut failed = conditions.filter(|one| one.type_ == "ReplicaFailure" && one.status == "True");
+        let failure = failed.find_map(|one| one.message.clone());
+        let replicas = object.spec.as_ref().and_then(|spec| spec.replicas);
+        Self { failure, ..target(&object.metadata, replicas) }
+    }
+}
+
+impl From<&StatefulSet> for Target {
+    fn from(object: &StatefulSet) -> Self {
+        target(&object.metadata, object.spec.as_ref().and_then(|spec| spec.replicas))
+    }
+}
+
+fn target(metadata: &ObjectMeta, replicas: Option<i32>) -> Target {
+    Target {
+        uid: metadata.uid.clone().unwrap_or_default(),
+        resource_version: metadata.resource_version.clone().unwrap_or_default(),
+        // The API's default is 1.
+        replicas: count(replicas.unwrap_or(1)),
+        scaled_by: owner_of_replicas(metadata),
+        failure: None,
+    }
+}
+
+/// A count of the API, which is never negative there.
+pub(super) fn count(number: i32) -> u32 {
+    u32::try_from(number).unwrap_or(0)
+}
+
+/// The field manager that owns `spec.replicas`.
+fn owner_of_replicas(metadata: &ObjectMeta) -> Option<String> {
+    let entries = metadata.managed_fields.iter().flatten();
+    let owns = entries.filter(|entry| {
+        entry.fields_v1.as_ref().is_some_and(|fields| fields.0.pointer("/f:spec/f:replicas").is_some())
+    });
+    owns.max_by_key(|entry| entry.time.as_ref().map(|time| time.0)).and_then(|entry| entry.manager.clone())
+}
+
+impl From<&ApiPod> for Pod {
+    fn from(object: &ApiPod) -> Self {
+        let metadata = &object.metadata;
+        let status = object.status.as_ref();
+        let ready = status.and_then(|status| {
+            status.conditions.iter().flatten().find(|one| one.type_ == "Ready" && one.status == "True")
+        });
+        let containers = status.and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
+        let label = |name: &&str| metadata.labels.as_ref()?.get(*name).cloned();
+        let cost = metadata.annotations.as_ref().and_then(|all| all.get(DELETION_COST));
+        Self {
+            name: metadata.name.clone().unwrap_or_default(),
+            uid: metadata.uid.clone().unwrap_or_default(),
+            created_at: metadata.creation_timestamp.as_ref().map(timestamp).unwrap_or_default(),
+            revision: REVISION_LABELS.iter().find_map(label),
+            node: object.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|name| !name.is_empty()),
+            phase: phase(status.and_then(|status| status.phase.as_deref())),
+            ready: ready.is_some(),
+            ready_since: ready.and_then(|ready| ready.last_transition_time.as_ref().map(timestamp)),
+            restarts: containers.iter().map(|one| count(one.restart_count)).sum(),
+            deletion_cost: cost.and_then(|cost| cost.parse().ok()).unwrap_or(0),
+            terminating: metadata.deletion_timestamp.is_some(),
+            started: ready.is_some() || containers.iter().any(has_started),
+            last_end: last_end(object, containers),
+        }
+    }
+}
+
+fn phase(name: Option<&str>) -> PodPhase {
+    match name {
+        None | Some("Pending") => PodPhase::Pending,
+        Some("Running") => PodPhase::Running,
+        Some("Succeeded" | "Failed") => PodPhase::Finished,
+        Some(_) => PodPhase::Unknown,
+    }
+}
+
+fn timestamp(time: &Time) -> Timestamp {
+    Timestamp(u64::try_from(time.0.as_millisecond()).unwrap_or(0))
+}
+
+fn has_started(container: &ContainerStatus) -> bool {
+    container.restart_count > 0
+        || container.state.as_ref().is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+}
+
+/// The last end of any of its containers; or of the whole pod, as when it was evicted.
+fn last_end(object: &ApiPod, containers: &[ContainerStatus]) -> Option<End> {
+    let ends = containers.iter().flat_map(|one| [one.last_state.as_ref(), one.state.as_ref()]).flatten();
+    let ended = ends.filter_map(|state| state.terminated.as_ref()).filter_map(|end| {
+        let at = timestamp(end.finished_at.as_ref()?);
+        let reason = end.reason.as_deref().filter(|reason| !matches!(*reason, "Error" | "Completed"));
+        let detail = match reason {
+            Some(reason) => format!("exit code {} ({reason})", end.exit_code),
+            None => format!("exit code {}", end.exit_code),
+        };
+        let started_at = end.started_at.as_ref().map_or(at, timestamp);
+        Some(End { started_at, at, success: end.exit_code == 0, detail })
+    });
+    ended.max_by_key(|end| end.at).or_else(|| {
+        let status = object.status.as_ref().filter(|status| status.phase.as_deref() == Some("Failed"))?;
+        let started_at = status.start_time.as_ref().map(timestamp).unwrap_or_default();
+        let detail = format!("pod failed: {}", status.reason.as_deref().unwrap_or("no reason given"));
+        Some(End { started_at, at: started_at, success: false, detail })
+    })
+}

@@ -1,0 +1,270 @@
+//! Plays the parts of a cluster that an API server alone lacks: the controllers of Deployments (with the ReplicaSet in between
+//! left out) and StatefulSets, which start and remove pods by the documented ranking, and a kubelet. Over the API, like the
+//! real ones.
+
+use std::{
+    cmp::Reverse,
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use k8s_openapi::api::{
+    apps::v1::{Deployment, StatefulSet},
+    core::v1::Pod,
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use super::{bed::LABEL, kubelet::Processes};
+
+/// Between two rounds.
+const ROUND: Duration = Duration::from_millis(25);
+
+/// Pods of the only revision there is, unless a test says otherwise.
+const REVISION: &str = "6d4cf56db6";
+
+/// How pods do.
+#[derive(Clone, Debug)]
+pub(super) struct Behaviour {
+    /// Whether new pods are assigned to a node, where they start and become ready.
+    pub(super) assign: bool,
+    /// Whether pods are started and removed at all.
+    pub(super) reconcile: bool,
+    /// Real workers stand for pods.
+    pub(super) workers: Option<Processes>,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self { assign: true, reconcile: true, workers: None }
+    }
+}
+
+/// The running players; they end when dropped.
+pub(super) struct Players {
+    behaviour: Arc<Mutex<Behaviour>>,
+    client: Client,
+    namespace: String,
+    task: JoinHandle<()>,
+}
+
+impl Players {
+    pub(super) fn start(client: Client, namespace: &str, behaviour: Behaviour) -> Self {
+        let behaviour = Arc::new(Mutex::new(behaviour));
+        let play = Play { client: client.clone(), namespace: namespace.to_owned(), behaviour: behaviour.clone() };
+        let task = tokio::spawn(async move {
+            loop {
+                // A real controller tries again too: a conflict, or a server that is just being stopped.
+                let _ = play.round().await;
+                tokio::time::sleep(ROUND).await;
+            }
+        });
+        Self { behaviour, client, namespace: namespace.to_owned(), task }
+    }
+
+    /// Changes how pods do from now on.
+    pub(super) fn behave(&self, change: impl FnOnce(&mut Behaviour)) {
+        change(&mut lock(&self.behaviour));
+    }
+
+    /// Makes a pod not ready, whatever it does.
+    pub(super) async fn fail_readiness(&self, name: &str) {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        patch_status(&pods, name, &status(false, 0)).await.expect("the pod is there");
+    }
+
+    /// Ends a pod's worker with an exit code; it is started again.
+    pub(super) async fn crash(&self, name: &str, exit_code: i32) {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let mut status = status(true, 1);
+        let now = k8s_openapi::jiff::Timestamp::now().to_string();
+        let end = json!({ "exitCode": exit_code, "reason": "Error", "startedAt": now, "finishedAt": now });
+        status["containerStatuses"][0]["lastState"] = json!({ "terminated": end });
+        patch_status(&pods, name, &status).await.expect("the pod is there");
+    }
+}
+
+impl Drop for Players {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn lock(behaviour: &Mutex<Behaviour>) -> MutexGuard<'_, Behaviour> {
+    behaviour.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Play {
+    client: Client,
+    namespace: String,
+    behaviour: Arc<Mutex<Behaviour>>,
+}
+
+impl Play {
+    async fn round(&self) -> kube::Result<()> {
+        let behaviour = lock(&self.behaviour).clone();
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), &self.namespace);
+        let deployments = deployments.list(&ListParams::default().labels(LABEL)).await?;
+        let stateful_sets: Api<StatefulSet> = Api::namespaced(self.client.clone(), &self.namespace);
+        let stateful_sets = stateful_sets.list(&ListParams::default().labels(LABEL)).await?;
+        // Pods last: whoever sees a lowered count sees the marks that were set before it.
+        let all = pods.list(&ListParams::default().labels(LABEL)).await?.items;
+        if behaviour.reconcile {
+            for object in deployments {
+                let replicas = object.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+                self.reconcile(&pods, &object.name_any(), &object.labels()[LABEL], replicas, &all, false).await?;
+            }
+            for object in stateful_sets {
+                let replicas = object.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+                self.reconcile(&pods, &object.name_any(), &object.labels()[LABEL], replicas, &all, true).await?;
+            }
+        }
+        for pod in &all {
+            self.attend(&pods, pod, &behaviour).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts what is missing, removes what is too much.
+    async fn reconcile(
+        &self,
+        pods: &Api<Pod>,
+        target: &str,
+        worker_type: &str,
+        replicas: i32,
+        all: &[Pod],
+        ordered: bool,
+    ) -> kube::Result<()> {
+        let replicas = usize::try_from(replicas).unwrap_or(0);
+        let of_type = all.iter().filter(|pod| pod.labels().get(LABEL).is_some_and(|value| value == worker_type));
+        let present: Vec<&Pod> = of_type.collect();
+        let mut active: Vec<&Pod> =
+            present.iter().copied().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
+        if active.len() > replicas {
+            if ordered {
+                active.sort_by_key(|pod| Reverse(ordinal(pod)));
+            } else {
+                let crowds = crowds(&active);
+                active.sort_by_key(|pod| rank(pod, &crowds));
+            }
+            for pod in &active[..active.len() - replicas] {
+                pods.delete(&pod.name_any(), &DeleteParams::default()).await?;
+            }
+        }
+        let names: Vec<String> = if ordered {
+            let taken = |name: &String| present.iter().any(|pod| pod.name_any() == *name);
+            (0..replicas).map(|number| format!("{target}-{number}")).filter(|name| !taken(name)).collect()
+        } else {
+            let missing = active.len()..replicas;
+            missing.map(|_| format!("{target}-{REVISION}-{}", random())).collect()
+        };
+        let assign = lock(&self.behaviour).assign;
+        for name in names {
+            let labels = json!({ LABEL: worker_type, "pod-template-hash": REVISION });
+            let mut spec = json!({ "containers": [{ "name": "worker", "image": "registry.k8s.io/pause:3.10" }] });
+            if assign {
+                spec["nodeName"] = json!(format!("node-{}", random()));
+            }
+            let pod = json!({ "metadata": { "name": name, "labels": labels }, "spec": spec });
+            let pod: Pod = serde_json::from_value(pod).expect("the API's type takes it");
+            pods.create(&PostParams::default(), &pod).await?;
+        }
+        Ok(())
+    }
+
+    /// What a kubelet does with a pod.
+    async fn attend(&self, pods: &Api<Pod>, pod: &Pod, behaviour: &Behaviour) -> kube::Result<()> {
+        let name = pod.name_any();
+        if pod.metadata.deletion_timestamp.is_some() {
+            let ended = behaviour.workers.as_ref().is_none_or(|workers| workers.has_left(&name));
+            if ended {
+                let at_once = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+                pods.delete(&name, &at_once).await?;
+            }
+            return Ok(());
+        }
+        let assigned = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+        let pending =
+            pod.status.as_ref().and_then(|status| status.phase.as_deref()).is_none_or(|phase| phase == "Pending");
+        if assigned && pending {
+            if let Some(workers) = &behaviour.workers {
+                workers.start(&name, &pod.labels()[LABEL]);
+            }
+            patch_status(pods, &name, &status(true, 0)).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn patch_status(pods: &Api<Pod>, name: &str, status: &Value) -> kube::Result<()> {
+    pods.patch_status(name, &PatchParams::default(), &Patch::Merge(json!({ "status": status }))).await.map(drop)
+}
+
+fn status(ready: bool, restarts: u32) -> Value {
+    let now = k8s_openapi::jiff::Timestamp::now().to_string();
+    let word = if ready { "True" } else { "False" };
+    json!({
+        "phase": "Running",
+        "conditions": [{ "type": "Ready", "status": word, "lastTransitionTime": now }],
+        "containerStatuses": [{
+            "name": "worker", "ready": ready, "restartCount": restarts, "image": "pause", "imageID": "pause",
+            "state": { "running": { "startedAt": now } },
+        }],
+    })
+}
+
+/// Pods on each node.
+fn crowds(active: &[&Pod]) -> HashMap<String, usize> {
+    let mut crowds = HashMap::new();
+    for node in active.iter().filter_map(|pod| node(pod)) {
+        *crowds.entry(node).or_default() += 1;
+    }
+    crowds
+}
+
+/// The documented order: unassigned, pending, not ready, deletion cost, crowded node, ready more recently, more restarts,
+/// newer.
+fn rank(pod: &Pod, crowds: &HashMap<String, usize>) -> impl Ord + use<> {
+    let status = pod.status.as_ref();
+    let phase = match status.and_then(|status| status.phase.as_deref()) {
+        None | Some("Pending") => 0,
+        Some("Unknown") => 1,
+        Some(_) => 2,
+    };
+    let ready = status
+        .and_then(|status| status.conditions.iter().flatten().find(|one| one.type_ == "Ready" && one.status == "True"));
+    let cost = pod.annotations().get("controller.kubernetes.io/pod-deletion-cost");
+    let cost: i32 = cost.and_then(|cost| cost.parse().ok()).unwrap_or(0);
+    let crowd = node(pod).map_or(0, |node| crowds[&node]);
+    let ready_since = ready.and_then(|ready| ready.last_transition_time.as_ref().map(|time| time.0));
+    let restarts: i32 =
+        status.iter().flat_map(|status| status.container_statuses.iter().flatten()).map(|one| one.restart_count).sum();
+    let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    (
+        (node(pod).is_some(), phase, ready.is_some()),
+        cost,
+        Reverse(crowd),
+        Reverse(ready_since),
+        Reverse(restarts),
+        Reverse(created),
+    )
+}
+
+fn node(pod: &Pod) -> Option<String> {
+    pod.spec.as_ref()?.node_name.clone()
+}
+
+fn ordinal(pod: &Pod) -> Option<u64> {
+    pod.name_any().rsplit_once('-')?.1.parse().ok()
+}
+
+fn random() -> String {
+    let text = uuid::Uuid::now_v7().simple().to_string();
+    text[text.len() - 5..].to_owned()
+}

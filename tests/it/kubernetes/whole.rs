@@ -1,0 +1,115 @@
+//! The whole way: the real `swarm autoscaler --orchestrator kubernetes` on a real Redis, with `swarm worker` processes that stand
+//! for the pods.
+
+use std::{process::Stdio, time::Duration};
+
+use fred::prelude::Client;
+
+use super::{TYPE, bed::Bed, controller::Behaviour, kubelet::Processes};
+use crate::support::{
+    autoscaler::{Autoscaler, FAST_SWEEP, swarm},
+    command::{add_sleep, answers, records},
+    redis::RedisServer,
+};
+
+/// Settings of the autoscaler and its workers. Three jobs are a worker; with none waiting, all but the busy may go.
+fn settings(bed: &Bed) -> String {
+    format!(
+        "[kubernetes]\nkubeconfig = \"{}\"\n{FAST_SWEEP}[worker_types.{TYPE}]\n\
+         worker = {{ heartbeat_seconds = 1 }}\n\
+         scaling = {{ min_workers = 0, max_workers = 3, scale_up_threshold = 2, scale_down_threshold = 1, \
+         activation_threshold = 2, cooldown_seconds = 1, drain_timeout_seconds = 3 }}\n",
+        bed.kubeconfig().display()
+    )
+}
+
+async fn all_answered(client: &Client, ids: &[String]) -> bool {
+    for id in ids {
+        if answers(client, id).await.len() != 1 {
+            return false;
+        }
+    }
+    true
+}
+
+#[tokio::test]
+async fn jobs_make_pods_and_no_job_is_lost_when_they_leave() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let worker = format!("[worker_types.{TYPE}]\nworker = {{ heartbeat_seconds = 1 }}\n");
+    let workers = Some(Processes::new(&server.url(), &worker));
+    let bed = Bed::start_fake(Behaviour { workers, ..Behaviour::default() }).await;
+    bed.deployment(TYPE, 0).await;
+    let scaler = Autoscaler::start_with(&server.url(), &settings(&bed), &["--orchestrator", "kubernetes"]).await;
+    scaler.until("it is ready", async || scaler.readyz().await.0).await;
+
+    add_sleep(&client, TYPE, "long", 8.0).await;
+    let short: Vec<String> = (0..5).map(|number| format!("short-{number}")).collect();
+    for id in &short {
+        add_sleep(&client, TYPE, id, 0.2).await;
+    }
+    bed.until("there are three pods", async || bed.pods(TYPE).await.len() == 3).await;
+    scaler.until("the short jobs are answered", async || all_answered(&client, &short).await).await;
+    bed.until("the idle ones have left", async || bed.pods(TYPE).await.len() == 1).await;
+    assert_eq!(answers(&client, "long").await.len(), 0, "the busy one works on");
+    scaler.until("the long job is answered", async || answers(&client, "long").await.len() == 1).await;
+    bed.until("nobody is left", async || bed.replicas(TYPE).await == 0 && bed.pods(TYPE).await.is_empty()).await;
+    assert_eq!(answers(&client, "long").await.len(), 1, "it was done once");
+    scaler
+        .until("every change is recorded", async || {
+            let records = records(&client, TYPE).await;
+            let downs = records.iter().filter(|record| record["decision"] == "scale_down").count();
+            downs >= 2 && records.iter().all(|record| record["outcome"] == "done")
+        })
+        .await;
+    bed.until("events tell of it", async || bed.notes("ScaledDown").await.len() >= 2).await;
+}
+
+#[tokio::test]
+async fn a_refusal_counts_and_shows() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let bed = Bed::start_fake(Behaviour::default()).await;
+    bed.deployment(TYPE, 0).await;
+    bed.fake().install_keda();
+    bed.fake().put(
+        "keda.sh",
+        "scaledobjects",
+        &serde_json::json!({
+            "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": { "name": "by-queue" },
+            "spec": { "scaleTargetRef": { "name": super::bed::name_of(TYPE) } },
+        }),
+    );
+    let scaler = Autoscaler::start_with(&server.url(), &settings(&bed), &["--orchestrator", "kubernetes"]).await;
+    for number in 0..4 {
+        add_sleep(&client, TYPE, &number.to_string(), 0.1).await;
+    }
+    let series = format!("swarm_backend_refusals_total{{worker_type=\"{TYPE}\",rival=\"scaled_object\"}}");
+    scaler.until("it is counted", async || scaler.metric(&series).await >= 1.0).await;
+    scaler
+        .until("it is shown", async || {
+            let shown = scaler.of(TYPE).await;
+            shown.backend_error.as_ref().is_some_and(|error| error.contains("KEDA ScaledObject `by-queue`"))
+        })
+        .await;
+    assert_eq!(bed.replicas(TYPE).await, 0);
+}
+
+#[tokio::test]
+async fn a_scaler_without_rights_says_which_and_ends() {
+    let server = RedisServer::start();
+    let bed = Bed::start_fake(Behaviour::default()).await;
+    bed.fake().deny("patch", "deployments/scale");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("swarm.toml");
+    std::fs::write(&file, format!("redis_url = \"{}\"\n{}", server.url(), settings(&bed))).unwrap();
+    let mut command = swarm(directory.path());
+    command.args(["autoscaler", "--orchestrator", "kubernetes", "--config"]).arg(&file).stdin(Stdio::null());
+    let ended = tokio::process::Command::from(command).output();
+    let output = tokio::time::timeout(Duration::from_secs(40), ended).await.expect("it ends").unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success());
+    assert!(said.contains("no right in namespace `jobs` to `patch` `deployments/scale`"), "{said}");
+    let rule = "{apiGroups: [\"apps\"], resources: [\"deployments/scale\"], verbs: [\"patch\"]}";
+    assert!(said.contains(rule), "{said}");
+}
