@@ -1,0 +1,347 @@
+//! The books on the machines of one worker type: what the last list said, laid over by what was asked for since, which no
+//! list may know yet. Asks nobody anything; every method is a short critical section.
+//!
+//! What changed and was not asked for here is accounted for: a worker that ended by itself is an [`Exit`](crate::backend::Exit), everything
+//! else is a [`ManualScale`](crate::backend::ManualScale). A machine under somebody's lease is being changed, as in a deployment: until the lease is
+//! gone it counts as it did before.
+
+mod entry;
+mod news;
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use self::{
+    entry::{Entry, MISSING, Standing, Wish, ended},
+    news::{Changes, News},
+};
+use super::machine::{Condition, Machine};
+use crate::{
+    backend::{Instance, Phase, Pool},
+    model::{Timestamp, WorkerId},
+};
+
+/// A machine that was asked to start counts as starting for so long, whatever lists say. The slowest documented starts,
+/// with an image that must be fetched, are well below.
+pub(super) const SETTLE: Duration = Duration::from_secs(90);
+/// A machine whose worker crashed is not started again for so long: the heartbeat of that worker may still vouch for it,
+/// and another machine tells a broken worker from a broken host.
+const QUARANTINE: Duration = Duration::from_secs(60);
+/// Machines that are gone are remembered for so long, against lists that still have them.
+const TOMBSTONE: Duration = Duration::from_secs(600);
+
+/// The books of one worker type.
+#[derive(Debug, Default)]
+pub(super) struct Books {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Whether a list has been seen: what the first one shows is how things are, not a change.
+    known: bool,
+    entries: BTreeMap<String, Entry>,
+    launches: Vec<Launch>,
+    gone: HashMap<String, Timestamp>,
+    news: News,
+}
+
+/// A machine that is being made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Launch {
+    /// Unique; in the machine's metadata.
+    pub(super) id: String,
+    /// Unique within the app.
+    pub(super) name: String,
+    pub(super) region: Option<String>,
+    pub(super) asked: Timestamp,
+}
+
+/// What a list brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Merged {
+    /// The pool is another one now.
+    pub(super) changed: bool,
+    /// Something is missing that was there: look again soon.
+    pub(super) doubtful: bool,
+}
+
+impl Books {
+    /// Nothing panics halfway through a change, so the books of a poisoned lock are right.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in all machines of the group, as of a list that was asked for at `begun`.
+    pub(super) fn merge(&self, listed: &[Arc<Machine>], begun: Timestamp, now: Timestamp) -> Merged {
+        let mut inner = self.lock();
+        let before = inner.visible();
+        for machine in listed {
+            inner.account(machine, begun, now);
+        }
+        let listed: HashSet<&str> = listed.iter().map(|machine| machine.id.as_str()).collect();
+        let mut doubtful = false;
+        for (id, entry) in &mut inner.entries {
+            let expected_later = entry.wish == Wish::Up && now.since(entry.asked) < SETTLE;
+            let absent = !listed.contains(id.as_str()) && !expected_later && entry.asked < begun;
+            entry.missing = if absent { entry.missing + 1 } else { 0 };
+            doubtful |= absent && entry.missing < MISSING;
+        }
+        inner.launches.retain(|launch| now.since(launch.asked) < SETTLE);
+        inner.gone.retain(|_, at| now.since(*at) < TOMBSTONE);
+        inner.settle(now);
+        inner.known = true;
+        Merged { changed: inner.visible() != before, doubtful }
+    }
+
+    /// Takes in one machine, as it said itself just now.
+    pub(super) fn account(&self, machine: &Arc<Machine>, now: Timestamp) {
+        let mut inner = self.lock();
+        inner.account(machine, now, now);
+        let settled = !matches!(machine.condition(now), Condition::Up);
+        if let Some(entry) = inner.entries.get_mut(&machine.id).filter(|entry| settled && entry.wish == Wish::Up) {
+            (entry.wish, entry.start_failed) = (Wish::None, true);
+        }
+        inner.settle(now);
+    }
+
+    /// A machine that was asked to start says that it does not exist.
+    pub(super) fn vanished(&self, id: &str, now: Timestamp) {
+        let mut inner = self.lock();
+        if let Some(entry) = inner.entries.get_mut(id) {
+            (entry.start_failed, entry.wish, entry.missing) = (entry.wish == Wish::Up, Wish::None, MISSING);
+        }
+        inner.settle(now);
+    }
+
+    /// A machine is gone, which we know from its own answer or have done ourselves.
+    pub(super) fn forget(&self, id: &str, now: Timestamp) {
+        let mut inner = self.lock();
+        inner.entries.remove(id);
+        inner.gone.insert(id.to_owned(), now);
+    }
+
+    /// Workers that are there or asked for, those that leave not counted.
+    pub(super) fn live(&self) -> usize {
+        let inner = self.lock();
+        inner.launches.len() + inner.entries.values().filter(|entry| entry.standing == Standing::Up).count()
+    }
+
+    /// Takes a machine that stands still and that nobody else is changing, to be started now. Suspended ones come last,
+    /// regions with few workers first.
+    pub(super) fn wake(&self, except: &HashSet<String>, now: Timestamp) -> Option<Arc<Machine>> {
+        let mut inner = self.lock();
+        let regions = inner.regions();
+        let startable = inner.entries.values_mut().filter(|entry| {
+            entry.standing == Standing::Down
+                && entry.machine.condition(now) == Condition::Stopped
+                && !entry.machine.leased()
+                && entry.crashed.is_none_or(|at| now.since(at) >= QUARANTINE)
+                && !except.contains(&entry.machine.id)
+        });
+        let crowd = |entry: &Entry| regions.get(&entry.machine.region).copied().unwrap_or(0);
+        let chosen = startable.min_by_key(|entry| (entry.machine.state == "suspended", crowd(entry)))?;
+        chosen.ask(Wish::Up, now);
+        (chosen.standing, chosen.since, chosen.stop_sent) = (Standing::Up, now, false);
+        Some(chosen.machine.clone())
+    }
+
+    /// A machine that was to be started certainly has not been.
+    pub(super) fn sleeps_on(&self, id: &str) {
+        if let Some(entry) = self.lock().entries.get_mut(id) {
+            (entry.wish, entry.standing) = (Wish::None, Standing::Down);
+        }
+    }
+
+    /// Notes a machine that is about to be made.
+    pub(super) fn launching(&self, launch: Launch) {
+        self.lock().launches.push(launch);
+    }
+
+    /// It has been made, and this is it.
+    pub(super) fn launched(&self, launch: &Launch, machine: &Arc<Machine>, now: Timestamp) {
+        let mut inner = self.lock();
+        inner.launches.retain(|other| other.id != launch.id);
+        inner.adopt(machine, launch.asked.max(now));
+    }
+
+    /// It has certainly not been made.
+    pub(super) fn not_launched(&self, launch: &Launch) {
+        self.lock().launches.retain(|other| other.id != launch.id);
+    }
+
+    /// Notes that those of `ids` that are up are being asked to leave; returns them, in the order of `ids`.
+    pub(super) fn retire(&self, ids: &[WorkerId], within: Duration, now: Timestamp) -> Vec<Arc<Machine>> {
+        let mut inner = self.lock();
+        inner.launches.retain(|launch| !ids.iter().any(|id| id.as_str() == launch.name));
+        let mut retired = Vec::new();
+        for id in ids {
+            let up = inner.entries.get_mut(id.as_str()).filter(|entry| entry.standing == Standing::Up);
+            if let Some(entry) = up {
+                entry.ask(Wish::Down(now.after(within + SETTLE)), now);
+                (entry.standing, entry.stop_sent) = (Standing::Leaving, true);
+                retired.push(entry.machine.clone());
+            }
+        }
+        retired
+    }
+
+    /// A machine could not be asked to leave: it stays. If it leaves all the same, that was us.
+    pub(super) fn stays(&self, id: &str) {
+        if let Some(entry) = self.lock().entries.get_mut(id).filter(|entry| entry.standing == Standing::Leaving) {
+            (entry.wish, entry.standing) = (Wish::None, Standing::Up);
+        }
+    }
+
+    /// The machine to copy: the newest whose configuration is known, running ones first.
+    pub(super) fn template(&self) -> Option<Arc<Machine>> {
+        let inner = self.lock();
+        let whole = inner.entries.values().filter(|entry| entry.machine.config.is_some());
+        let whole = whole.filter(|entry| !matches!(entry.standing, Standing::Lost | Standing::Gone));
+        let best = whole.max_by_key(|entry| (entry.standing == Standing::Up, entry.machine.updated()));
+        best.map(|entry| entry.machine.clone())
+    }
+
+    /// Workers in each region, those being made included.
+    pub(super) fn regions(&self) -> HashMap<String, usize> {
+        self.lock().regions()
+    }
+
+    /// Machines that stand still, each with whether it may be destroyed: we stopped or made it, and nobody holds it.
+    pub(super) fn asleep(&self, now: Timestamp) -> Vec<(Arc<Machine>, bool)> {
+        let inner = self.lock();
+        let asleep = inner.entries.values().filter(|entry| {
+            entry.standing == Standing::Down
+                && matches!(entry.machine.condition(now), Condition::Stopped | Condition::Broken)
+        });
+        let may_go = |entry: &Entry| (entry.stop_sent || entry.machine.launch().is_some()) && !entry.machine.leased();
+        asleep.map(|entry| (entry.machine.clone(), may_go(entry))).collect()
+    }
+
+    /// Workers that are up, and how many are leaving.
+    pub(super) fn standing(&self) -> (Vec<WorkerId>, usize) {
+        let inner = self.lock();
+        let of = |standing| inner.entries.iter().filter(move |(_, entry)| entry.standing == standing);
+        (of(Standing::Up).map(|(id, _)| WorkerId::new(id.as_str())).collect(), of(Standing::Leaving).count())
+    }
+
+    /// What a scaler sees.
+    pub(super) fn pool(&self) -> Pool {
+        let inner = self.lock();
+        let machines = inner.entries.iter().filter_map(|(id, entry)| {
+            let phase = match entry.standing {
+                Standing::Up => Phase::Running,
+                Standing::Leaving => Phase::Draining,
+                Standing::Down | Standing::Lost | Standing::Gone => return None,
+            };
+            Some(Instance { id: WorkerId::new(id.as_str()), phase, started_at: entry.since })
+        });
+        let launches = inner.launches.iter().map(|launch| Instance {
+            id: WorkerId::new(launch.name.as_str()),
+            phase: Phase::Running,
+            started_at: launch.asked,
+        });
+        Pool {
+            instances: machines.chain(launches).collect(),
+            exits: inner.news.exits.iter().cloned().collect(),
+            manual: inner.news.manual.iter().cloned().collect(),
+        }
+    }
+}
+
+impl Inner {
+    /// What a scaler would see of the machines.
+    fn visible(&self) -> Vec<(String, Standing)> {
+        let seen = self.entries.iter().filter(|(_, entry)| matches!(entry.standing, Standing::Up | Standing::Leaving));
+        seen.map(|(id, entry)| (id.clone(), entry.standing)).collect()
+    }
+
+    fn regions(&self) -> HashMap<String, usize> {
+        let mut regions = HashMap::new();
+        let up = self.entries.values().filter(|entry| entry.standing == Standing::Up);
+        let launching = self.launches.iter().filter_map(|launch| launch.region.as_ref());
+        for region in up.map(|entry| &entry.machine.region).chain(launching) {
+            *regions.entry(region.clone()).or_default() += 1;
+        }
+        regions
+    }
+
+    /// A machine that we asked for.
+    fn adopt(&mut self, machine: &Arc<Machine>, asked: Timestamp) {
+        let entry = Entry::new(machine, Standing::Up, asked);
+        self.entries.insert(machine.id.clone(), Entry { wish: Wish::Up, asked, ..entry });
+    }
+
+    /// Notes what is said of one machine, by whom was asked at `begun`.
+    fn account(&mut self, machine: &Arc<Machine>, begun: Timestamp, now: Timestamp) {
+        if self.gone.contains_key(&machine.id) {
+            return;
+        }
+        let Some(entry) = self.entries.get_mut(&machine.id) else {
+            let launch = self.launches.iter().position(|launch| launch.name == machine.name);
+            if let Some(launch) = launch.map(|index| self.launches.remove(index)) {
+                self.adopt(machine, launch.asked);
+            } else if machine.condition(now) != Condition::Gone {
+                let since = machine.asked_at().unwrap_or(now).min(now);
+                self.entries.insert(machine.id.clone(), Entry::new(machine, Standing::Gone, since));
+            }
+            return;
+        };
+        if begun < entry.asked || machine.updated() < entry.machine.updated() {
+            return;
+        }
+        let was_seen_up = entry.machine.started();
+        entry.machine = machine.clone();
+        // Up as asked; or it has been up in the meantime and is not any more.
+        let ended_since = machine.exited().is_some_and(|(at, _)| at > entry.asked) && !machine.started();
+        if entry.wish == Wish::Up && (machine.started() || (ended_since && was_seen_up)) {
+            entry.wish = Wish::None;
+        }
+    }
+
+    /// Brings every machine to the standing that it has now, and accounts for each change.
+    fn settle(&mut self, now: Timestamp) {
+        let up_before = self.entries.values().filter(|entry| entry.standing == Standing::Up).count();
+        let mut changes = Changes::default();
+        let mut gone = Vec::new();
+        for (id, entry) in &mut self.entries {
+            let gave_up = entry.wish == Wish::Up;
+            let (was, is) = (entry.standing, entry.judged(now));
+            entry.standing = is;
+            match (was, is) {
+                (Standing::Up, Standing::Leaving | Standing::Down | Standing::Gone) if !entry.stop_sent => {
+                    entry.start_failed |= gave_up && entry.wish == Wish::None;
+                    match ended(entry, is) {
+                        Some((success, detail)) => {
+                            entry.crashed = (!success).then_some(now);
+                            self.news.exit(id, entry.since, now, success, detail);
+                        }
+                        None => changes.fewer += 1,
+                    }
+                }
+                (Standing::Gone | Standing::Down, Standing::Up) => {
+                    let by_itself = entry.machine.exited().is_some_and(|(_, exited)| exited.restarting);
+                    if self.known && !by_itself {
+                        changes.more += 1;
+                    }
+                    (entry.since, entry.stop_sent) = (entry.machine.asked_at().unwrap_or(now).min(now), false);
+                }
+                _ => {}
+            }
+            if is == Standing::Gone {
+                gone.push(id.clone());
+            }
+        }
+        for id in gone {
+            self.entries.remove(&id);
+            self.gone.insert(id, now);
+        }
+        self.news.manual(up_before, changes, now);
+    }
+}
+
+#[cfg(test)]
+mod tests;

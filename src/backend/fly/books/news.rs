@@ -1,0 +1,64 @@
+//! What happened to workers without being asked for here, for the scaler to see once.
+
+use std::collections::VecDeque;
+
+use crate::{
+    backend::{Exit, ManualScale},
+    model::{Timestamp, WorkerId},
+};
+
+/// Exits and manual changes kept: more than happen between two looks of the scaler.
+const NEWS_KEPT: usize = 16;
+/// The last of it.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    pub(super) exits: VecDeque<Exit>,
+    last_exit: u64,
+    pub(super) manual: VecDeque<ManualScale>,
+    last_manual: u64,
+}
+
+/// Changes that were not asked for here.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Changes {
+    /// Machines that run now.
+    pub(super) more: u32,
+    /// Machines that don't any more.
+    pub(super) fewer: u32,
+}
+
+impl News {
+    /// Notes a worker that ended by itself.
+    pub(super) fn exit(&mut self, id: &str, since: Timestamp, now: Timestamp, success: bool, detail: String) {
+        self.last_exit += 1;
+        let (seq, id) = (self.last_exit, WorkerId::new(id));
+        keep(&mut self.exits, Exit { seq, id, at: now, lived: now.since(since), success, detail });
+    }
+
+    /// Notes the changes of one look, before which so many workers were up.
+    pub(super) fn manual(&mut self, before: usize, changes: Changes, now: Timestamp) {
+        let from = u32::try_from(before).unwrap_or(u32::MAX);
+        let to = from.saturating_add(changes.more).saturating_sub(changes.fewer);
+        if from == to {
+            return;
+        }
+        self.last_manual += 1;
+        let detail = match changes {
+            Changes { more, fewer: 0 } => format!("{more} machines of fly.io were started by somebody else"),
+            Changes { more: 0, fewer } => {
+                format!("{fewer} machines of fly.io were stopped or destroyed by somebody else")
+            }
+            Changes { more, fewer } => {
+                format!("{more} machines of fly.io were started and {fewer} stopped or destroyed by somebody else")
+            }
+        };
+        keep(&mut self.manual, ManualScale { seq: self.last_manual, from, to, at: now, detail });
+    }
+}
+
+fn keep<T>(news: &mut VecDeque<T>, one: T) {
+    if news.len() == NEWS_KEPT {
+        news.pop_front();
+    }
+    news.push_back(one);
+}

@@ -1,0 +1,73 @@
+//! Whether the backend could do its work, in words for people. Changes nothing.
+
+use serde_json::json;
+
+use super::{FlyBackend, group::Group};
+
+/// One thing that was tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What was tried: `fly.io app \`shop\`: list machines`.
+    pub what: String,
+    /// What was found, or what is wrong and the cure.
+    pub result: Result<String, String>,
+}
+
+impl FlyBackend {
+    /// Tries for each worker type whether its machines can be listed, scaled, and made from what there is.
+    ///
+    /// Whether they may be scaled is found out with a request to make a machine without an image, which the API refuses
+    /// either for that or for the token.
+    pub async fn check(&self) -> Vec<Check> {
+        let mut checks = Vec::new();
+        let mut last_app = None;
+        for group in self.groups.values() {
+            if last_app.replace(group.app.name.as_str()) != Some(group.app.name.as_str()) {
+                checks.push(self.may_list(group).await);
+                checks.push(self.may_scale(group).await);
+            }
+            checks.push(self.can_start(group).await);
+        }
+        checks
+    }
+
+    async fn may_list(&self, group: &Group) -> Check {
+        let app = group.app.name.as_str();
+        let result = self.shared.api.list(app).await;
+        Check {
+            what: format!("fly.io app `{app}`: list machines"),
+            result: result
+                .map(|machines| format!("{} machines", machines.len()))
+                .map_err(|failure| failure.into_error("listing machines", app).message),
+        }
+    }
+
+    async fn may_scale(&self, group: &Group) -> Check {
+        let app = group.app.name.as_str();
+        let result = match self.shared.api.create(app, json!({ "config": {} })).await {
+            Err(failure) if matches!(failure.status(), Some(400 | 422)) => Ok("allowed".to_owned()),
+            Err(failure) => Err(failure.into_error("asking for the right to make machines", app).message),
+            Ok(machine) => Err(format!(
+                "the API made machine {} out of a request without image, which it should have refused; destroy it",
+                machine.id
+            )),
+        };
+        Check { what: format!("fly.io app `{app}`: start, stop and make machines"), result }
+    }
+
+    async fn can_start(&self, group: &Group) -> Check {
+        let result = match self.known(group).await {
+            Err(error) => Err(error.message),
+            Ok(()) => match (group.books.template(), &group.settings.image) {
+                (Some(machine), _) => Ok(format!("new machines are copies of {}", machine.id)),
+                (None, Some(image)) => Ok(format!("no machine yet; the first one runs {image}")),
+                (None, None) => Err(format!(
+                    "process group `{0}` has no machine to copy; deploy one (`fly scale count {0}=1`), or set \
+                     `worker_types.{1}.fly.image`",
+                    group.name, group.worker_type
+                )),
+            },
+        };
+        Check { what: format!("worker type `{}`: process group `{}`", group.worker_type, group.name), result }
+    }
+}

@@ -1,0 +1,185 @@
+//! Workers as machines of Fly.io, by its Machines API. Owns no machine: it counts and changes those of a process group,
+//! whoever made them, and respects what others do to them. A worker's id is its machine's id, which the worker finds in
+//! `FLY_MACHINE_ID` (`docs/adr/0014-fly-machines.md`, `docs/fly.md`).
+//!
+//! `watch` keeps the `books` in step with one list for each app, so that observing reads what is known already; `launch`
+//! starts and makes machines, `follow` waits for them and tidies up; `api` is the wire, within the limits of `pace`.
+
+mod api;
+mod books;
+mod check;
+mod failure;
+mod follow;
+mod group;
+mod launch;
+mod machine;
+mod pace;
+mod template;
+mod watch;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use tokio::time::Instant;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{
+    api::Api,
+    failure::{permanent, retryable},
+    group::{Group, Shared, groups},
+    watch::watch,
+};
+use super::{BackendError, OnChange, Pool, ScaleReport, ScaleRequest, ScalingBackend};
+use crate::model::{Clock, WorkerId, WorkerType};
+
+pub use self::{api::Access, check::Check, group::FlySpec, pace::Pace};
+
+/// Longest wait for the first list of an app before its machines count as not known.
+const FIRST_LIST: Duration = Duration::from_secs(10);
+/// How often to look whether machines that drain at the end are gone.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The backend of `orchestrator = "fly"`. See the [module](self).
+pub struct FlyBackend {
+    groups: BTreeMap<WorkerType, Arc<Group>>,
+    shared: Arc<Shared>,
+}
+
+impl FlyBackend {
+    /// Begins to watch the apps of `types`, every `poll`. Whether they can be reached shows when they are observed.
+    ///
+    /// `on_change` is called from tasks of this backend when machines changed; it must not block.
+    ///
+    /// # Errors
+    /// No token, an address that is no URL, or two worker types in one process group.
+    pub fn start(
+        types: &BTreeMap<WorkerType, FlySpec>,
+        access: &Access,
+        poll: Duration,
+        on_change: OnChange,
+        clock: Clock,
+    ) -> Result<Self, BackendError> {
+        let made = groups(types)?;
+        let shared = Arc::new(Shared {
+            api: Api::new(access)?,
+            on_change,
+            clock,
+            poll,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        });
+        for (app, groups) in made.by_app {
+            shared.tasks.spawn(watch(shared.clone(), app, groups));
+        }
+        Ok(Self { groups: made.by_type, shared })
+    }
+
+    fn group(&self, worker_type: &WorkerType) -> Result<&Arc<Group>, BackendError> {
+        self.groups.get(worker_type).ok_or_else(|| {
+            permanent(format!("worker type `{worker_type}` is unknown here; add `[worker_types.{worker_type}]`"))
+        })
+    }
+
+    /// Waits for the first list of the group's app; then says at once whether its books can be relied on.
+    async fn known(&self, group: &Group) -> Result<(), BackendError> {
+        let mut listed = group.app.listed.subscribe();
+        let first = listed.wait_for(|listed| listed.last.is_some() || listed.failure.is_some());
+        let listed = match tokio::time::timeout(FIRST_LIST, first).await {
+            Ok(Ok(listed)) => listed.clone(),
+            _ => group.app.listed.borrow().clone(),
+        };
+        listed.verdict(&group.app.name, self.shared.poll, Instant::now())
+    }
+
+    async fn drain(&self, group: &Arc<Group>) {
+        let (up, _) = group.books.standing();
+        let within = group.drain_timeout;
+        let (_, failed) = retire(&self.shared, group, &up, within).await;
+        if let Some(error) = failed {
+            tracing::warn!(worker_type = %group.worker_type, "not all machines could be drained: {error}");
+        }
+        let deadline = Instant::now() + within;
+        while group.books.standing().1 > 0 && Instant::now() < deadline {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+#[async_trait]
+impl ScalingBackend for FlyBackend {
+    fn name(&self) -> &'static str {
+        "fly"
+    }
+
+    async fn observe(&self, worker_type: &WorkerType) -> Result<Pool, BackendError> {
+        let group = self.group(worker_type)?;
+        self.known(group).await?;
+        Ok(group.books.pool())
+    }
+
+    /// The work is done in a task of its own: who loses patience leaves nothing half done.
+    async fn scale(&self, request: ScaleRequest) -> Result<ScaleReport, BackendError> {
+        let group = self.group(&request.worker_type)?;
+        self.known(group).await?;
+        if self.shared.stop.is_cancelled() {
+            return Err(permanent(format!("the scaler is stopping; `{}` is not scaled any more", request.worker_type)));
+        }
+        let work = scale(self.shared.clone(), group.clone(), request);
+        match self.shared.tasks.spawn(work).await {
+            Ok(outcome) => outcome,
+            Err(error) => Err(retryable(format!("the task that scales ended: {error}"))),
+        }
+    }
+
+    /// Machines go on without the scaler, unless they are to be drained.
+    async fn shutdown(&self, drain: bool) {
+        if drain {
+            join_all(self.groups.values().map(|group| self.drain(group))).await;
+        }
+        self.shared.stop.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+}
+
+/// Makes a request true, when those before it are done with.
+async fn scale(shared: Arc<Shared>, group: Arc<Group>, request: ScaleRequest) -> Result<ScaleReport, BackendError> {
+    let _turn = group.turn.lock().await;
+    let (retired, failed) = retire(&shared, &group, &request.retire, request.drain_timeout).await;
+    let mut done = ScaleReport { started: Vec::new(), retired };
+    let target = usize::try_from(request.target).unwrap_or(usize::MAX);
+    let started = launch::start_more(&shared, &group, target, &mut done).await;
+    group.app.look.notify_one();
+    match failed.map_or(started, Err) {
+        Ok(()) => Ok(done),
+        Err(error) => Err(BackendError { done, ..error }),
+    }
+}
+
+/// Asks machines to finish and leave. Returns those that were asked, and what went wrong with others.
+async fn retire(
+    shared: &Arc<Shared>,
+    group: &Arc<Group>,
+    ids: &[WorkerId],
+    within: Duration,
+) -> (Vec<WorkerId>, Option<BackendError>) {
+    let app = group.app.name.as_str();
+    let machines = group.books.retire(ids, within, shared.clock.now());
+    let stops = machines.iter().map(|machine| shared.api.stop(app, &machine.id, within));
+    let (mut retired, mut failed) = (Vec::new(), None);
+    for (machine, outcome) in machines.iter().zip(join_all(stops).await) {
+        match outcome {
+            Ok(()) => {
+                retired.push(WorkerId::new(machine.id.as_str()));
+                follow::follow_stop(shared, group, machine, within);
+            }
+            Err(failure) if failure.is_gone() => group.books.forget(&machine.id, shared.clock.now()),
+            Err(failure) => {
+                group.books.stays(&machine.id);
+                failed = Some(failure.into_error(&format!("stopping machine {}", machine.id), app));
+            }
+        }
+    }
+    (retired, failed)
+}
