@@ -1,0 +1,254 @@
+//! Which of several autoscalers acts: one leads, by a lease in Redis, and the others stand by.
+//!
+//! Owns the lease ([`Candidate`]) and the answer to "may I write now" ([`Leadership::permit`]), which is asked right before
+//! each write to a backend. The answer comes from a clock of this machine, never from Redis: a leader that was stopped
+//! or cut off for longer than its lease finds it over before it can act. Must not know what is written.
+
+mod candidate;
+mod lease;
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+pub use self::candidate::{Candidate, Election};
+use self::lease::{SinceBoot, since_boot};
+use crate::model::{
+    Timestamp,
+    snapshot::{Change, LeadershipSnapshot, Role},
+};
+
+/// The right to write once, now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Permit {
+    /// The fencing token of the term; `None` without an election.
+    pub token: Option<u64>,
+}
+
+/// A time during which one autoscaler leads without interruption.
+#[derive(Clone, Debug)]
+struct Term {
+    token: u64,
+    usable_until: SinceBoot,
+    since: Timestamp,
+    /// The last change of each worker type, by index, as the leader before left it; empty if it can't be read.
+    changes: Arc<[Option<Change>]>,
+}
+
+#[derive(Debug)]
+enum Standing {
+    /// There is no election.
+    Unopposed {
+        since: Timestamp,
+    },
+    Leading(Term),
+    Following {
+        leader: Option<(String, u64)>,
+        problem: Option<String>,
+    },
+    /// Never a candidate.
+    Observing {
+        leader: Option<(String, u64)>,
+        problem: Option<String>,
+    },
+}
+
+/// What this autoscaler is. Written by its [`Candidate`], read by everyone.
+#[derive(Debug)]
+pub struct Leadership {
+    instance: String,
+    standing: Mutex<Standing>,
+    /// Changes with each term; 0 while it does not lead. Lets ten thousand actors look without a lock.
+    term: AtomicU64,
+    terms: AtomicU64,
+}
+
+impl Leadership {
+    fn new(instance: &str, standing: Standing) -> Arc<Self> {
+        let term = u64::from(matches!(standing, Standing::Unopposed { .. }));
+        let (term, terms) = (AtomicU64::new(term), AtomicU64::new(term));
+        Arc::new(Self { instance: instance.to_owned(), standing: Mutex::new(standing), term, terms })
+    }
+
+    /// The only autoscaler there is: leads for ever.
+    pub fn unopposed(instance: &str, since: Timestamp) -> Arc<Self> {
+        Self::new(instance, Standing::Unopposed { since })
+    }
+
+    /// One of several, until a [`Candidate`] finds out more.
+    pub fn standby(instance: &str) -> Arc<Self> {
+        Self::new(instance, Standing::Following { leader: None, problem: None })
+    }
+
+    /// One that never acts.
+    pub fn observer(instance: &str) -> Arc<Self> {
+        Self::new(instance, Standing::Observing { leader: None, problem: None })
+    }
+
+    /// Whether a write may begin now. The time is read here, so ask right before the write.
+    pub fn permit(&self) -> Option<Permit> {
+        self.permit_at(since_boot())
+    }
+
+    fn permit_at(&self, now: SinceBoot) -> Option<Permit> {
+        match &*self.standing() {
+            Standing::Unopposed { .. } => Some(Permit { token: None }),
+            Standing::Leading(term) if now < term.usable_until => Some(Permit { token: Some(term.token) }),
+            _ => None,
+        }
+    }
+
+    /// A number that differs from term to term; `None` while it does not lead.
+    pub fn term(&self) -> Option<u64> {
+        Some(self.term.load(Ordering::Acquire)).filter(|term| *term > 0)
+    }
+
+    /// The last change of the worker type with that index, as the leader before left it.
+    pub fn remembered(&self, index: u32) -> Option<Change> {
+        match &*self.standing() {
+            Standing::Leading(term) => term.changes.get(index as usize).copied().flatten(),
+            _ => None,
+        }
+    }
+
+    /// What it shows of itself.
+    pub fn snapshot(&self) -> LeadershipSnapshot {
+        let leads = self.permit().is_some();
+        let (role, leader, problem) = match &*self.standing() {
+            Standing::Unopposed { since } => return self.leading(None, *since),
+            Standing::Leading(term) if leads => return self.leading(Some(term.token), term.since),
+            Standing::Leading(_) => (Role::Standby, None, Some("its lease ran out".to_owned())),
+            Standing::Following { leader, problem } => (Role::Standby, leader.clone(), problem.clone()),
+            Standing::Observing { leader, problem } => (Role::Observer, leader.clone(), problem.clone()),
+        };
+        let (leader, token) = leader.unzip();
+        LeadershipSnapshot { role, leader, token, since: None, problem }
+    }
+
+    fn leading(&self, token: Option<u64>, since: Timestamp) -> LeadershipSnapshot {
+        let leader = Some(self.instance.clone());
+        LeadershipSnapshot { role: Role::Leader, leader, token, since: Some(since), problem: None }
+    }
+
+    /// Lengthens the term under way: false if there is none, or if another autoscaler may have led in between. The token
+    /// rises by one when Redis lost the lease and it was taken again at once.
+    fn extend(&self, token: u64, usable_until: SinceBoot, now: SinceBoot) -> bool {
+        match &mut *self.standing() {
+            Standing::Leading(term) if now < term.usable_until && token.wrapping_sub(term.token) <= 1 => {
+                term.token = token;
+                term.usable_until = usable_until;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn begin(&self, term: Term) {
+        let mut standing = self.standing();
+        *standing = Standing::Leading(term);
+        self.term.store(self.terms.fetch_add(1, Ordering::AcqRel) + 1, Ordering::Release);
+    }
+
+    /// Somebody else leads, or nobody is known to. Says whether that ended a term.
+    fn follow(&self, leader: Option<(String, u64)>, problem: Option<String>) -> bool {
+        let mut standing = self.standing();
+        let led = matches!(*standing, Standing::Leading(_));
+        self.term.store(0, Ordering::Release);
+        *standing = match *standing {
+            Standing::Observing { .. } => Standing::Observing { leader, problem },
+            _ => Standing::Following { leader, problem },
+        };
+        led
+    }
+
+    /// Redis can't be asked and the lease is over. A leader that was followed may still lead.
+    fn lapse(&self, problem: String) {
+        let leader = match &mut *self.standing() {
+            Standing::Following { leader, .. } | Standing::Observing { leader, .. } => leader.take(),
+            _ => None,
+        };
+        self.follow(leader, Some(problem));
+    }
+
+    /// What is left of the term's time; `None` if it does not lead, even if only because that is over.
+    fn left(&self, now: SinceBoot) -> Option<std::time::Duration> {
+        match &*self.standing() {
+            Standing::Leading(term) => term.usable_until.checked_sub(now).filter(|left| !left.is_zero()),
+            _ => None,
+        }
+    }
+
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(seconds: u64) -> SinceBoot {
+        Duration::from_secs(seconds)
+    }
+
+    fn leading(token: u64, until: u64) -> Arc<Leadership> {
+        let leadership = Leadership::standby("here");
+        let change = Change { at: Timestamp(5), from: 1, to: 2 };
+        let changes = Arc::from([Some(change)]);
+        leadership.begin(Term { token, usable_until: at(until), since: Timestamp(1), changes });
+        leadership
+    }
+
+    #[test]
+    fn a_permit_ends_with_the_lease_whatever_the_wall_clock_says() {
+        let leadership = leading(7, 100);
+        assert_eq!(leadership.permit_at(at(99)), Some(Permit { token: Some(7) }));
+        assert_eq!(leadership.permit_at(at(100)), None, "frozen for long enough, it does not act on waking");
+        assert_eq!(leadership.permit_at(at(100_000)), None);
+    }
+
+    #[test]
+    fn a_renewal_in_time_lengthens_the_term_and_a_late_one_does_not() {
+        let leadership = leading(7, 100);
+        let term = leadership.term();
+        assert!(leadership.extend(7, at(200), at(99)));
+        assert_eq!((leadership.permit_at(at(150)).and_then(|it| it.token), leadership.term()), (Some(7), term));
+        assert!(!leadership.extend(7, at(300), at(200)), "after its end somebody else may have led");
+    }
+
+    #[test]
+    fn a_lease_that_redis_lost_goes_on_unless_somebody_led_in_between() {
+        let leadership = leading(7, 100);
+        assert!(!leadership.extend(9, at(200), at(50)), "token 8 was somebody else's");
+        assert!(leadership.extend(8, at(200), at(50)));
+        assert_eq!(leadership.permit_at(at(50)), Some(Permit { token: Some(8) }));
+    }
+
+    #[test]
+    fn each_term_has_a_number_of_its_own_and_brings_what_the_leader_before_did() {
+        let leadership = leading(7, u64::MAX / 2);
+        let first = leadership.term();
+        assert_eq!(leadership.remembered(0).map(|change| change.to), Some(2));
+        assert_eq!(leadership.remembered(1), None);
+        assert!(leadership.follow(Some(("there".to_owned(), 8)), None));
+        assert_eq!((leadership.term(), leadership.permit_at(at(0)), leadership.remembered(0)), (None, None, None));
+        leadership.begin(Term { token: 9, usable_until: at(300), since: Timestamp(2), changes: Arc::from([]) });
+        assert!(leadership.term().is_some() && leadership.term() != first);
+    }
+
+    #[test]
+    fn what_is_shown_tells_who_leads() {
+        let shown = leading(7, u64::MAX / 2).snapshot();
+        assert_eq!((shown.role, shown.leader.as_deref(), shown.token), (Role::Leader, Some("here"), Some(7)));
+        let over = leading(7, 0).snapshot();
+        assert_eq!((over.role, over.leader, over.token), (Role::Standby, None, None));
+        let observer = Leadership::observer("here");
+        observer.follow(Some(("there".to_owned(), 8)), None);
+        let shown = observer.snapshot();
+        assert_eq!((shown.role, shown.leader.as_deref(), shown.token), (Role::Observer, Some("there"), Some(8)));
+        assert_eq!(Leadership::unopposed("here", Timestamp(3)).snapshot().since, Some(Timestamp(3)));
+    }
+}
