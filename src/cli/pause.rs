@@ -1,0 +1,42 @@
+//! `swarm pause`: leaves a worker type as it is.
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::Args;
+
+use super::control::{OrderArgs, parse_time, settings_of};
+use crate::model::control::Mode;
+
+/// Leave the workers of a type as they are, until `swarm resume`
+///
+/// Nobody is started, let go or replaced. It holds for every autoscaler of this Redis and over restarts.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  swarm pause browser --reason 'the site is down'
+  swarm pause browser --for 30m
+  swarm pause browser --observe     decide and tell what would be done: `swarm why browser`, `swarm status`")]
+pub struct PauseArgs {
+    #[command(flatten)]
+    order: OrderArgs,
+    /// The worker type
+    #[arg(value_name = "TYPE")]
+    worker_type: String,
+    /// End it by itself after a time: 90s, 10m, 2h, 1d
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_time)]
+    lasts: Option<Duration>,
+    /// Go on deciding, and tell what would be done
+    #[arg(long)]
+    observe: bool,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// If there is no such worker type, or Redis can't be asked.
+pub async fn run(args: PauseArgs) -> anyhow::Result<ExitCode> {
+    let settings = args.order.config.load()?.settings;
+    settings_of(&settings, &args.worker_type)?;
+    let (mode, done) = if args.observe { (Mode::Observe, "only observed") } else { (Mode::Paused, "paused") };
+    args.order.give(&settings, &args.worker_type, Some(mode), args.lasts, done).await
+}

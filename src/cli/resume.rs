@@ -1,0 +1,29 @@
+//! `swarm resume`: ends what `swarm pause` or `swarm scale` said.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::control::OrderArgs;
+
+/// Let the rules decide again: ends `swarm pause` and `swarm scale`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  swarm resume browser --reason 'the site is back'")]
+pub struct ResumeArgs {
+    #[command(flatten)]
+    order: OrderArgs,
+    /// The worker type
+    #[arg(value_name = "TYPE")]
+    worker_type: String,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// If Redis can't be asked. A worker type that is not configured any more may be resumed too.
+pub async fn run(args: ResumeArgs) -> anyhow::Result<ExitCode> {
+    let settings = args.order.config.load()?.settings;
+    args.order.give(&settings, &args.worker_type, None, None, "resumed").await
+}

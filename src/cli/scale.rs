@@ -1,0 +1,69 @@
+//! `swarm scale`: a number of workers, once or for a time.
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::bail;
+use clap::Args;
+
+use super::control::{OrderArgs, parse_time, settings_of};
+use crate::model::control::Mode;
+
+/// How long a number that is asked for once is held: far longer than any leader takes to look, far shorter than a cooldown.
+const ONCE: Duration = Duration::from_secs(5);
+
+/// Set the number of workers of a type, once or for a time
+///
+/// Within min_workers and max_workers. With --for it is kept for that time, whatever the queue says. Without it is asked for
+/// once, and the rules go on from there: the cooldown starts, and more jobs start more workers. Workers that are one too many
+/// finish their jobs first.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  swarm scale browser=5
+  swarm scale browser=0 --for 10m --reason 'new image'")]
+pub struct ScaleArgs {
+    #[command(flatten)]
+    order: OrderArgs,
+    /// The worker type and its number of workers
+    #[arg(value_name = "TYPE=N", value_parser = parse_target)]
+    target: (String, u32),
+    /// Keep it for a time: 90s, 10m, 2h, 1d
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_time)]
+    lasts: Option<Duration>,
+}
+
+fn parse_target(text: &str) -> Result<(String, u32), String> {
+    let parsed = text.split_once('=').and_then(|(name, workers)| Some((name.to_owned(), workers.parse().ok()?)));
+    parsed.ok_or_else(|| "expected TYPE=N, such as browser=5".to_owned())
+}
+
+/// Runs it.
+///
+/// # Errors
+/// If there is no such worker type, the number is outside its bounds, or Redis can't be asked.
+pub async fn run(args: ScaleArgs) -> anyhow::Result<ExitCode> {
+    let (name, workers) = &args.target;
+    let settings = args.order.config.load()?.settings;
+    let scaling = &settings_of(&settings, name)?.scaling;
+    let (min, max) = (scaling.min_workers, scaling.max_workers);
+    if !(min..=max).contains(workers) {
+        bail!("{workers} is outside of what `{name}` may have, {min} to {max}; change min_workers or max_workers");
+    }
+    let lasts = Some(args.lasts.unwrap_or(ONCE));
+    let done =
+        if args.lasts.is_some() { format!("pinned at {workers}") } else { format!("scaled once to {workers}, held") };
+    args.order.give(&settings, name, Some(Mode::Pinned(*workers)), lasts, &done).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_names_a_type_and_a_number() {
+        assert_eq!(parse_target("browser=5"), Ok(("browser".to_owned(), 5)));
+        for text in ["browser", "browser=", "browser=-1", "browser=many"] {
+            assert!(parse_target(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Decisions under somebody's word about a worker type ([`Control`]).
+
+use super::{Decision, History, Observation, Reason, decide, plan};
+use crate::{
+    config::ScalingSettings,
+    model::{
+        Timestamp,
+        control::{Control, Mode},
+        snapshot::Action,
+    },
+};
+
+/// As [`decide`], under a control that holds at `now`.
+///
+/// - Paused: [`Action::Hold`], always.
+/// - Observe: the decision as it would be, which the caller must not carry out.
+/// - Pinned: to that number at once, in both directions, but never outside `min_workers` and `max_workers`; backoffs hold
+///   it as anything else.
+///
+/// Looks again when the control ends, at the latest.
+pub fn decide_under(
+    control: Option<&Control>,
+    settings: &ScalingSettings,
+    observation: &Observation,
+    history: &History,
+    now: Timestamp,
+) -> Decision {
+    let Some(control) = control.filter(|control| control.holds_at(now)) else {
+        return decide(settings, observation, history, now);
+    };
+    let remaining = control.until.map(|until| until.since(now));
+    let by = control.by.clone();
+    let mut decision = match control.mode {
+        Mode::Paused => {
+            let free = decide(settings, observation, history, now);
+            let target = plan::bounded(settings, free.current);
+            Decision { target, action: Action::Hold, recheck_at: None, ..free }
+        }
+        Mode::Observe => decide(settings, observation, history, now),
+        Mode::Pinned(workers) => {
+            let workers = plan::bounded(settings, workers);
+            let pinned = ScalingSettings { min_workers: workers, max_workers: workers, ..settings.clone() };
+            let mut decision = decide(&pinned, observation, history, now);
+            decision.reasons.retain(|reason| !matches!(reason, Reason::Minimum { .. } | Reason::Maximum { .. }));
+            decision.wish = None;
+            decision
+        }
+    };
+    let reason = match control.mode {
+        Mode::Paused => Reason::Paused { by, remaining },
+        Mode::Observe => Reason::ObserveOnly { by, remaining },
+        Mode::Pinned(_) => Reason::Pinned { workers: decision.target, by, remaining },
+    };
+    decision.reasons.push(reason);
+    decision.recheck_at = [decision.recheck_at, control.until].into_iter().flatten().min();
+    decision
+}

@@ -1,0 +1,292 @@
+//! What people have said about worker types: kept in Redis, so that it holds for whoever leads and outlives restarts.
+//!
+//! [`give`] says it and adds it to the history in one transaction; [`ControlWatch`] hears of it and keeps [`Controls`], from
+//! which actors read. Decides nothing: what a control does is the policy's.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use redis::{FromRedisValue, PushInfo, PushKind, RedisResult, Value, aio::MultiplexedConnection};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    connection::{ConnectionError, RedisTarget, any_exists, backoff},
+    model::{
+        Clock, Source, Timestamp, WorkerType,
+        control::{Control, Mode},
+        keys,
+    },
+    signal::Directory,
+};
+
+/// Worker types read in one round trip.
+const BATCH: usize = 500;
+
+/// Between two readings when nobody says anything: bounds how long a message that was lost goes unnoticed.
+const READ_EVERY: Duration = Duration::from_secs(30);
+
+/// The controls in force, by worker type. Written by the watch, read by actors.
+#[derive(Debug, Default)]
+pub struct Controls {
+    table: Mutex<HashMap<u32, Arc<Control>>>,
+}
+
+impl Controls {
+    /// What was said about the worker type with that index. May be over: ask [`Control::holds_at`].
+    pub fn of(&self, index: u32) -> Option<Arc<Control>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner).get(&index).cloned()
+    }
+
+    /// Takes over what was read; the worker types for which that is news.
+    fn replace(&self, read: HashMap<u32, Arc<Control>>) -> Vec<u32> {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = |index: &u32| match (table.get(index), read.get(index)) {
+            (Some(before), Some(now)) => !is_same(before, now),
+            (before, now) => before.is_some() != now.is_some(),
+        };
+        let mut news: Vec<u32> = table.keys().chain(read.keys()).copied().filter(changed).collect();
+        news.sort_unstable();
+        news.dedup();
+        *table = read;
+        news
+    }
+}
+
+/// The end is read as a time that is left, so it is never quite the same twice.
+fn is_same(one: &Control, other: &Control) -> bool {
+    let almost = |one: Timestamp, other: Timestamp| one.0.abs_diff(other.0) < 1_000;
+    (one.mode, &one.by, &one.why) == (other.mode, &other.by, &other.why)
+        && match (one.until, other.until) {
+            (Some(one), Some(other)) => almost(one, other),
+            (one, other) => one == other,
+        }
+}
+
+/// Keeps [`Controls`] in step with Redis.
+pub struct ControlWatch {
+    target: Arc<RedisTarget>,
+    directory: Arc<Directory>,
+    controls: Arc<Controls>,
+    clock: Clock,
+    connection: Option<MultiplexedConnection>,
+    told: Arc<Notify>,
+}
+
+/// Why controls can't be read or given.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// No connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectionError),
+    /// Redis refused or went away.
+    #[error("`scaler:override:*` can't be used ({0}); give the redis user the rights listed in docs/redis.md")]
+    Redis(#[from] redis::RedisError),
+}
+
+impl ControlWatch {
+    /// For these worker types.
+    pub fn new(target: Arc<RedisTarget>, directory: Arc<Directory>, controls: Arc<Controls>, clock: Clock) -> Self {
+        Self { target, directory, controls, clock, connection: None, told: Arc::default() }
+    }
+
+    /// Reads everything once and wakes the worker types for which that is news.
+    ///
+    /// # Errors
+    /// If Redis can't be asked. What was read before stays in force.
+    pub async fn read(&mut self) -> Result<(), ControlError> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.connect().await?,
+        };
+        let watched = self.directory.watched();
+        let mut read = HashMap::new();
+        for (first, batch) in (0_u32..).step_by(BATCH).zip(watched.chunks(BATCH)) {
+            // Most worker types are never spoken of.
+            let names = batch.iter().map(|entry| keys::scaler_override(&entry.worker_type));
+            if !any_exists(&mut connection, names).await {
+                continue;
+            }
+            let mut pipeline = redis::pipe();
+            for entry in batch {
+                let key = keys::scaler_override(&entry.worker_type);
+                pipeline.cmd("HMGET").arg(&key).arg(&["mode", "workers", "by", "why"]).cmd("PTTL").arg(&key);
+            }
+            let replies = connection.send_packed_commands(&pipeline, 0, batch.len() * 2).await?;
+            for (index, reply) in (first..).zip(replies.chunks(2)) {
+                if let [fields, left] = reply
+                    && let Some(control) = self.control(fields, left)?
+                {
+                    read.insert(index, Arc::new(control));
+                }
+            }
+        }
+        self.connection = Some(connection);
+        for index in self.controls.replace(read) {
+            self.directory.post(index, Source::Control);
+        }
+        Ok(())
+    }
+
+    fn control(&self, fields: &Value, left: &Value) -> RedisResult<Option<Control>> {
+        type Fields = (Option<String>, Option<String>, Option<String>, Option<String>);
+        let (mode, workers, by, why): Fields = FromRedisValue::from_redis_value_ref(fields)?;
+        let left: i64 = FromRedisValue::from_redis_value_ref(left)?;
+        let workers = workers.and_then(|workers| workers.parse().ok());
+        let Some(mode) = mode.and_then(|mode| Mode::parse(&mode, workers)) else { return Ok(None) };
+        let until = u64::try_from(left).ok().map(|left| self.clock.now().after(Duration::from_millis(left)));
+        Ok(Some(Control { mode, until, by: by.unwrap_or_default(), why: why.unwrap_or_default() }))
+    }
+
+    /// Subscribes first, so that nothing falls between this and the reading that follows.
+    async fn connect(&self) -> Result<MultiplexedConnection, ControlError> {
+        let told = self.told.clone();
+        let push = move |push: PushInfo| {
+            if matches!(push.kind, PushKind::Message | PushKind::Disconnection) {
+                told.notify_one();
+            }
+            Ok::<(), std::convert::Infallible>(())
+        };
+        let mut connection = self.target.connect_with_push(push).await?;
+        connection.subscribe(keys::CONTROL_CHANNEL).await?;
+        Ok(connection)
+    }
+
+    /// Goes on until cancelled.
+    pub async fn run(mut self, cancel: CancellationToken) {
+        let mut pauses = backoff();
+        let mut next = READ_EVERY;
+        let mut failing = false;
+        loop {
+            let told = self.told.clone();
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = told.notified(), if !failing => {}
+                () = tokio::time::sleep(next) => {}
+            }
+            match self.read().await {
+                Ok(()) => (pauses, next, failing) = (backoff(), READ_EVERY, false),
+                Err(error) => {
+                    if !failing {
+                        tracing::warn!(
+                            "what people say about worker types can't be read, the last word holds: {error}"
+                        );
+                    }
+                    (next, failing) = (pauses.next().unwrap_or(READ_EVERY), true);
+                }
+            }
+        }
+    }
+}
+
+/// What somebody wants of a worker type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// Which.
+    pub worker_type: WorkerType,
+    /// The control, or `None` for its end.
+    pub mode: Option<Mode>,
+    /// How long it is to hold; `None`: until somebody ends it.
+    pub lasts: Option<Duration>,
+    /// Who wants it: `user@host`.
+    pub by: String,
+    /// Why; may be empty.
+    pub why: String,
+}
+
+/// Gives an order: it is in force, in the history, and told to whoever runs, all or nothing. Says whether there was a control
+/// before; an end to none is no entry in the history.
+///
+/// # Errors
+/// If Redis can't be asked.
+pub async fn give(target: &RedisTarget, order: &Order, history: u64) -> Result<bool, ControlError> {
+    let mut connection = target.connect().await?;
+    let key = keys::scaler_override(&order.worker_type);
+    let existed: bool = redis::cmd("EXISTS").arg(&key).query_async(&mut connection).await?;
+    if order.mode.is_none() && !existed {
+        return Ok(false);
+    }
+    let mut transaction = redis::pipe();
+    transaction.atomic().cmd("DEL").arg(&key);
+    if let Some(mode) = order.mode {
+        let hash = transaction.cmd("HSET").arg(&key).arg("mode").arg(mode.as_str()).arg("by").arg(&order.by);
+        hash.arg("why").arg(&order.why);
+        if let Mode::Pinned(workers) = mode {
+            hash.arg("workers").arg(workers);
+        }
+        if let Some(lasts) = order.lasts {
+            transaction.cmd("PEXPIRE").arg(&key).arg(u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX));
+        }
+    }
+    let decision = order.mode.map_or("resumed", Mode::as_str);
+    transaction.cmd("XADD").arg(keys::SCALING_EVENTS).arg("MAXLEN").arg("~").arg(history).arg("*");
+    for (field, value) in [
+        ("worker_type", order.worker_type.as_str()),
+        ("decision", decision),
+        ("timestamp", &Timestamp::wall().0.to_string()),
+        ("reason", &in_words(order)),
+        ("trigger", Source::Control.as_str()),
+        ("outcome", "done"),
+        ("by", &order.by),
+        ("why", &order.why),
+    ] {
+        transaction.arg(field).arg(value);
+    }
+    transaction.cmd("PUBLISH").arg(keys::CONTROL_CHANNEL).arg(order.worker_type.as_str());
+    transaction.exec_async(&mut connection).await?;
+    Ok(existed)
+}
+
+/// `pinned at 5 by ann@desk for 600 s: a test of the new image`
+fn in_words(order: &Order) -> String {
+    let what = match order.mode {
+        None => "resumed".to_owned(),
+        Some(Mode::Paused) => "paused".to_owned(),
+        Some(Mode::Observe) => "only observed".to_owned(),
+        Some(Mode::Pinned(workers)) => format!("pinned at {workers}"),
+    };
+    let lasts = order.lasts.map_or_else(String::new, |lasts| format!(" for {} s", lasts.as_secs()));
+    let why = if order.why.is_empty() { String::new() } else { format!(": {}", order.why) };
+    format!("{what} by {}{lasts}{why}", order.by)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn control(mode: Mode, until: Option<u64>) -> Arc<Control> {
+        Arc::new(Control { mode, until: until.map(Timestamp), by: "ann@desk".to_owned(), why: String::new() })
+    }
+
+    #[test]
+    fn only_what_changed_is_news() {
+        let controls = Controls::default();
+        let read = |entries: &[(u32, Arc<Control>)]| entries.iter().cloned().collect();
+        let (paused, pinned) = (control(Mode::Paused, None), control(Mode::Pinned(3), Some(60_000)));
+        assert_eq!(controls.replace(read(&[(1, paused.clone()), (2, pinned)])), [1, 2]);
+        // The same end, as it is read a little later.
+        let pinned = control(Mode::Pinned(3), Some(60_003));
+        assert_eq!(controls.replace(read(&[(1, paused.clone()), (2, pinned)])), [0_u32; 0]);
+        let longer = control(Mode::Pinned(3), Some(120_000));
+        assert_eq!(controls.replace(read(&[(1, paused), (2, longer)])), [2]);
+        assert_eq!(controls.replace(HashMap::new()), [1, 2]);
+        assert_eq!(controls.of(1), None);
+    }
+
+    #[test]
+    fn the_history_says_who_what_how_long_and_why() {
+        let order = Order {
+            worker_type: WorkerType::new("browser"),
+            mode: Some(Mode::Pinned(5)),
+            lasts: Some(Duration::from_secs(600)),
+            by: "ann@desk".to_owned(),
+            why: "the new image".to_owned(),
+        };
+        assert_eq!(in_words(&order), "pinned at 5 by ann@desk for 600 s: the new image");
+        let end = Order { mode: None, lasts: None, why: String::new(), ..order };
+        assert_eq!(in_words(&end), "resumed by ann@desk");
+    }
+}
