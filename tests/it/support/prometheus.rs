@@ -1,0 +1,154 @@
+//! A real Prometheus with the rules of `config/prometheus`, scraping one autoscaler, stopped when dropped.
+//!
+//! The times in the rules are shortened, since a test can't wait for ten minutes; everything else is as it is.
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{
+    autoscaler::DEADLINE,
+    http::get,
+    needs::{has, repository},
+    wait::eventually,
+};
+
+/// Set to `1` where Prometheus must be tested.
+const MUST: &str = "SWARM_TEST_PROMETHEUS";
+/// How to get it.
+const CURE: &str = "run .ci/install-test-servers, or install Prometheus so that both are in PATH";
+/// Where `.ci/install-test-servers` puts its programs if none are installed.
+const UNPACKED: &str = "target/test-servers/prometheus/bin";
+/// For which range the shortened rules and the panels ask.
+pub(crate) const RANGE: &str = "60s";
+/// What is long in the shortened rules, in seconds.
+const LONG_WAIT: &str = "3";
+
+/// Whether the programs of Prometheus are there; see [`has`].
+pub(crate) fn is_installed() -> bool {
+    ["prometheus", "promtool"].iter().all(|name| has(&program(name), &["--version"], MUST, CURE))
+}
+
+/// The path of one of its programs, or the name of one in PATH.
+pub(crate) fn program(name: &str) -> String {
+    let unpacked = repository(UNPACKED).join(name);
+    if unpacked.exists() { unpacked.display().to_string() } else { name.to_owned() }
+}
+
+/// A running server.
+pub(crate) struct Prometheus {
+    process: Child,
+    port: u16,
+    directory: TempDir,
+}
+
+impl Prometheus {
+    /// Starts a server that scrapes `target`, `host:port`, each second.
+    pub(crate) async fn start(target: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        write_configuration(directory.path(), target);
+        let port =
+            TcpListener::bind(("127.0.0.1", 0)).and_then(|free| free.local_addr()).expect("a port is free").port();
+        let log = fs::File::create(directory.path().join("log")).expect("the directory is ours");
+        let process = Command::new(program("prometheus"))
+            .arg(format!("--config.file={}", directory.path().join("prometheus.yml").display()))
+            .arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("prometheus is installed");
+        let server = Self { process, port, directory };
+        let ready = async || get(&server.url("/-/ready"), DEADLINE).await.is_some_and(|(code, _)| code.is_success());
+        assert!(eventually(DEADLINE, ready).await, "prometheus does not start:\n{}", server.log());
+        server
+    }
+
+    /// What an expression gives now: the samples of a vector.
+    ///
+    /// # Panics
+    /// If Prometheus refuses the expression.
+    pub(crate) async fn query(&self, expression: &str) -> Vec<Value> {
+        let query: String = url::form_urlencoded::byte_serialize(expression.as_bytes()).collect();
+        let answer = self.api(&format!("query?query={query}")).await;
+        assert_eq!(answer["status"], "success", "{expression}: {answer}");
+        answer["data"]["result"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// Every rule that it runs.
+    pub(crate) async fn rules(&self) -> Vec<Value> {
+        let answer = self.api("rules").await;
+        let groups = answer["data"]["groups"].as_array().cloned().unwrap_or_default();
+        groups.iter().flat_map(|group| group["rules"].as_array().cloned().unwrap_or_default()).collect()
+    }
+
+    /// The labels of the alerts that fire.
+    pub(crate) async fn firing(&self) -> Vec<Value> {
+        let answer = self.api("alerts").await;
+        let alerts = answer["data"]["alerts"].as_array().cloned().unwrap_or_default();
+        alerts.into_iter().filter(|alert| alert["state"] == "firing").map(|alert| alert["labels"].clone()).collect()
+    }
+
+    /// What it logs.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    async fn api(&self, path: &str) -> Value {
+        let answer = get(&self.url(&format!("/api/v1/{path}")), DEADLINE).await;
+        let (_, body) = answer.unwrap_or_else(|| panic!("prometheus does not answer:\n{}", self.log()));
+        serde_json::from_str(&body).unwrap_or_else(|_| panic!("prometheus answers no JSON: {body}"))
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The repository's own configuration, with this target and short times.
+fn write_configuration(directory: &Path, target: &str) {
+    let read = |path: &str| fs::read_to_string(repository(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let main = read("config/prometheus/prometheus.yml");
+    let main = main.replace("autoscaler:9000", target).replace("_interval: 5s", "_interval: 1s");
+    let main = main.replace("_interval: 15s", "_interval: 1s");
+    assert!(main.contains(target), "config/prometheus/prometheus.yml names no autoscaler:9000");
+    fs::create_dir(directory.join("rules")).expect("the directory is new");
+    fs::write(directory.join("prometheus.yml"), main).expect("the directory is ours");
+    for name in ["rules/recording.yml", "rules/alerts.yml"] {
+        let rules = shortened(&read(&format!("config/prometheus/{name}")));
+        fs::write(directory.join(name), rules).expect("the directory is ours");
+    }
+}
+
+/// Rules with `for` of two seconds, ranges and offsets of [`RANGE`], and [`LONG_WAIT`] in place of a wait of ten minutes.
+fn shortened(rules: &str) -> String {
+    let line = |line: &str| {
+        let line = match line.split_once("for: ") {
+            Some((indent, _)) => format!("{indent}for: 2s"),
+            None => line.replace("offset 1m", &format!("offset {RANGE}")),
+        };
+        let line = ["[1m]", "[2m]", "[5m]", "[15m]", "[30m]"]
+            .iter()
+            .fold(line, |line, range| line.replace(range, &format!("[{RANGE}]")));
+        line.replace("_age_seconds > 600", &format!("_age_seconds > {LONG_WAIT}"))
+    };
+    rules.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Long enough for a few scrapes and evaluations on a busy machine.
+pub(crate) const SCRAPED: Duration = Duration::from_secs(90);
