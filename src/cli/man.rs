@@ -1,0 +1,31 @@
+//! `swarm man`: the manual pages, made from the same texts as `--help`.
+
+use std::{fs, path::PathBuf, process::ExitCode};
+
+use anyhow::Context;
+use clap::{Args, CommandFactory};
+
+use super::{Cli, output};
+
+/// Write the manual pages into a directory, one for each command.
+///
+/// Every page says what `--help` of its command says.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: swarm man ~/.local/share/man/man1, then `man swarm-autoscaler`")]
+pub struct ManArgs {
+    /// Where to; made if it is not there
+    directory: PathBuf,
+}
+
+/// Writes them.
+///
+/// # Errors
+/// The directory can't be made or written to.
+pub fn run(args: &ManArgs) -> anyhow::Result<ExitCode> {
+    let ManArgs { directory } = args;
+    let cannot = || format!("the manual pages can't be written to {}", directory.display());
+    fs::create_dir_all(directory).with_context(cannot)?;
+    clap_mangen::generate_to(Cli::command(), directory).with_context(cannot)?;
+    output::line(&format!("the manual pages are in {}", directory.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
