@@ -11,7 +11,7 @@ LOCKED  := --locked
 ARGS    ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help packages servers demo build test check deny doc fmt bench clean
+.PHONY: help packages servers demo build test check deny doc install fmt bench clean
 # Each step needs the whole machine, and they share one build directory.
 .NOTPARALLEL:
 
@@ -27,7 +27,7 @@ help: ## Show this list
 packages: ## Install what is missing (redis-server), with apt, dnf or brew
 	@.ci/install-packages
 
-servers: packages ## Fetch more servers for the tests: Valkey 8, Redis 6.2 (unpacked into target/)
+servers: packages ## Fetch more servers for the tests: Valkey 8, Redis 8 and 6.2, a Docker engine
 	@.ci/install-test-servers
 
 demo: packages ## Build, then show the autoscaler at work in this terminal
@@ -57,6 +57,21 @@ deny: ## Check licences and sources of dependencies, if cargo-deny is installed
 	else \
 	    echo 'skipped: licences and sources of dependencies (to check them: cargo install --locked cargo-deny)'; \
 	fi
+
+# PREFIX for the program, its manual pages and completions; the unit goes where systemd looks for an administrator's units.
+PREFIX  ?= /usr/local
+DESTDIR ?=
+UNITS   ?= /etc/systemd/system
+
+install: build ## Install program, manual pages, completions and the systemd unit (PREFIX=/usr/local, DESTDIR=)
+	install -D -m 0755 target/release/swarm $(DESTDIR)$(PREFIX)/bin/swarm
+	target/release/swarm man $(DESTDIR)$(PREFIX)/share/man/man1
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
+	    $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d $(DESTDIR)$(UNITS)
+	target/release/swarm completions bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/swarm
+	target/release/swarm completions zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_swarm
+	target/release/swarm completions fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/swarm.fish
+	sed 's|/usr/local/bin/|$(PREFIX)/bin/|' config/systemd/swarm-autoscaler.service >$(DESTDIR)$(UNITS)/swarm-autoscaler.service
 
 fmt: ## Format the code
 	$(CARGO) fmt

@@ -5,6 +5,8 @@
 
 #[path = "support/floor.rs"]
 mod floor;
+#[path = "support/percentile.rs"]
+mod percentile;
 #[path = "support/protocol.rs"]
 mod protocol;
 #[path = "support/recording.rs"]
@@ -29,10 +31,11 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::{
     floor::Floor,
+    percentile::percentile,
     protocol::{Setup, queue_name, type_name},
     redis_server::RedisServer,
     report::Finding,
-    rounds::{FLOOR_QUEUE, Rounds, Signal, make_queue, percentile},
+    rounds::{FLOOR_QUEUE, Rounds, Signal, make_queue},
     scaler::Scaler,
 };
 

@@ -1,12 +1,14 @@
 //! The composition root: the only place that knows all parts and wires them together, starts them in order and stops
 //! them in order.
 
+mod kubernetes;
+
 use std::{
     collections::BTreeMap,
     future::Future,
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -17,23 +19,32 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     backend::{
         OnChange, ScalingBackend,
+        docker::{self, DockerBackend, DockerSpec, Endpoint},
+        fly::{Access, FlyBackend, FlySpec},
         process::{ProcessBackend, ProcessSpec, Surroundings},
     },
-    config::{OnShutdown, Orchestrator, QueueKind, ScalerSettings, Settings, WorkerTypeSettings},
+    broker::DelayedMover,
+    config::{OnShutdown, Orchestrator, QueueKind, ScalerSettings, Settings, WorkerTypeSettings, process_environment},
     connection::RedisTarget,
     http::{HttpServer, HttpState},
     model::{
         Clock, Source, WorkerType,
-        snapshot::{Change, StatusSource, TypeSnapshot},
+        snapshot::{Change, DelayedCounts, StatusSource, TypeSnapshot},
     },
     probe::{Prober, QueueSpec},
-    scaler::{Actor, ActorContext, Expected, Fleet, FleetInfo, Recorder, Shared, load_changes, run_actor},
+    scaler::{
+        Actor, ActorContext, Candidate, ControlWatch, Controls, Election, Expected, Fleet, FleetInfo, Leadership,
+        Recorder, Reporter, Shared, load_changes, run_actor,
+    },
     signal::{Directory, Listener, ListenerSettings, SourceBoard, SweepMonitor, Watched, run_sweep},
     telemetry::{MetricsHandle, SignalsReceived},
 };
 
 /// How long the last records may take to be written when the scaler stops.
 const LAST_RECORDS: Duration = Duration::from_secs(2);
+
+/// The lease of an observer, who takes none, where there is no election: how long it waits for Redis follows from it.
+const WITHOUT_LEASE: Duration = Duration::from_secs(10);
 
 /// The runtime that an autoscaler runs on.
 ///
@@ -71,6 +82,8 @@ pub struct Autoscaler {
     essential: JoinSet<&'static str>,
     actors: JoinSet<()>,
     recording: JoinSet<()>,
+    candidacy: JoinSet<()>,
+    leadership: Arc<Leadership>,
     stop: StopOrder,
 }
 
@@ -81,6 +94,7 @@ struct StopOrder {
     actors: CancellationToken,
     prober: CancellationToken,
     recorder: CancellationToken,
+    candidate: CancellationToken,
     http: CancellationToken,
 }
 
@@ -106,10 +120,24 @@ impl Autoscaler {
                     Ok(Arc::new(backend) as Arc<dyn ScalingBackend>)
                 })
             }),
-            other => bail!(
-                "orchestrator `{}` is not built into this version; use `process` (--orchestrator process)",
-                other.as_str()
-            ),
+            Orchestrator::Kubernetes => kubernetes::make(settings)?,
+            Orchestrator::Docker => {
+                let surroundings = docker_surroundings(&settings)?;
+                Box::new(move |on_change, clock| {
+                    let specs: BTreeMap<WorkerType, DockerSpec> = enabled(&settings)
+                        .map(|(name, worker_type)| {
+                            (WorkerType::new(name), DockerSpec::from_settings(name, worker_type))
+                        })
+                        .collect();
+                    Box::pin(async move {
+                        let backend = DockerBackend::start(&specs, surroundings, on_change, clock)?;
+                        Ok(Arc::new(backend) as Arc<dyn ScalingBackend>)
+                    })
+                })
+            }
+            Orchestrator::Fly => Box::new(move |on_change, clock| {
+                Box::pin(async move { Ok(Arc::new(fly(&settings, on_change, clock)?) as Arc<dyn ScalingBackend>) })
+            }),
         };
         Self::start_with(options, make).await
     }
@@ -139,8 +167,16 @@ impl Autoscaler {
         let (recorder, recorder_handle) =
             Recorder::new(target.clone(), instance.clone(), settings.scaler.events_max_len);
 
+        let (leadership, candidate) =
+            stand_for_election(&settings, &target, &instance, &directory, &backend, clock).await;
+        let controls = Arc::new(Controls::default());
+        let mut watch = ControlWatch::new(target.clone(), directory.clone(), controls.clone(), clock);
+        if let Err(error) = watch.read().await {
+            tracing::warn!("whether worker types are paused or pinned can't be read yet: {error}");
+        }
         let stop = StopOrder::default();
         let sweep = Arc::new(SweepMonitor::default());
+        let trouble = Arc::<AtomicBool>::default();
         let shared = Arc::new(Shared {
             patience: settings.scaler.redis_timeout(),
             directory: directory.clone(),
@@ -150,6 +186,9 @@ impl Autoscaler {
             recorder: recorder_handle,
             clock,
             sweep: sweep.clone(),
+            leadership: leadership.clone(),
+            controls: controls.clone(),
+            trouble: trouble.clone(),
         });
         let remembered = remembered_changes(&target, &types).await;
         let (actors, snapshots) = spawn_actors(&types, remembered, &shared, &settings.scaler, &stop.actors);
@@ -159,13 +198,24 @@ impl Autoscaler {
             started_at: clock.now(),
             dry_run: settings.scaler.dry_run,
         };
-        let fleet = Arc::new(Fleet::new(info, board, prober_handle, snapshots));
+        let (mover, delayed) = delayed_mover(&target, &types, &settings);
+        let fleet = Arc::new(Fleet::new(info, board, prober_handle, leadership.clone(), snapshots, delayed));
 
         let mut essential = JoinSet::new();
         spawn(&mut essential, "prober", prober.run(stop.prober.clone()));
         spawn(&mut essential, "listener", listener.run(stop.sources.clone()));
+        spawn(&mut essential, "control", watch.run(stop.sources.clone()));
         let interval = settings.scaler.sweep_interval();
         spawn(&mut essential, "sweep", run_sweep(directory, sweep, interval, stop.sources.clone()));
+        // A dry run writes nothing: it moves no job, and tells nobody that it is there to start workers.
+        if !settings.scaler.dry_run {
+            spawn(&mut essential, "delayed jobs", mover.run(stop.sources.clone()));
+            spawn(
+                &mut essential,
+                "report",
+                Reporter::new(target.clone(), fleet.clone(), trouble).run(stop.prober.clone()),
+            );
+        }
         spawn(&mut essential, "metrics upkeep", metrics.clone().upkeep(stop.http.clone()));
         let http_addr = http.as_ref().map(HttpServer::local_addr);
         if let Some(server) = http {
@@ -175,8 +225,13 @@ impl Autoscaler {
         let mut recording = JoinSet::new();
         recording.spawn(recorder.run(stop.recorder.clone()));
 
+        let mut candidacy = JoinSet::new();
+        if let Some(candidate) = candidate {
+            candidacy.spawn(candidate.run(stop.candidate.clone()));
+        }
+
         let drain = settings.scaler.on_shutdown == OnShutdown::Drain;
-        Ok(Self { fleet, http: http_addr, backend, drain, essential, actors, recording, stop })
+        Ok(Self { fleet, http: http_addr, backend, drain, essential, actors, recording, candidacy, leadership, stop })
     }
 
     /// What it shows of itself.
@@ -198,6 +253,7 @@ impl Autoscaler {
             () = cancel.cancelled() => None,
             Some(ended) = self.essential.join_next() => Some(ended),
             Some(ended) = self.actors.join_next() => Some(ended.map(|()| "actor")),
+            Some(ended) = self.candidacy.join_next() => Some(ended.map(|()| "election")),
         };
         self.shutdown().await;
         match ended {
@@ -207,21 +263,60 @@ impl Autoscaler {
         }
     }
 
-    /// Unready, sources off, effects in flight finished, workers drained, records written, server closed.
+    /// Unready, sources off, effects in flight finished, records written, lead handed over, workers drained, server closed.
+    ///
+    /// The lead is kept until the workers are gone if all autoscalers share them and they are to be drained: the next
+    /// leader would start them again.
     async fn shutdown(mut self) {
         self.fleet.begin_stop();
         self.stop.sources.cancel();
         self.stop.actors.cancel();
         while self.actors.join_next().await.is_some() {}
-        self.backend.shutdown(self.drain).await;
+        let drain = self.drain && self.leadership.permit().is_some();
+        let backend = self.backend.clone();
+        let hand_over = async {
+            if tokio::time::timeout(LAST_RECORDS, self.recording.join_next()).await.is_err() {
+                self.stop.recorder.cancel();
+                while self.recording.join_next().await.is_some() {}
+            }
+            if !drain {
+                self.resign().await;
+            }
+        };
+        tokio::join!(hand_over, backend.shutdown(drain));
+        self.resign().await;
         self.stop.prober.cancel();
-        if tokio::time::timeout(LAST_RECORDS, self.recording.join_next()).await.is_err() {
-            self.stop.recorder.cancel();
-            while self.recording.join_next().await.is_some() {}
-        }
         self.stop.http.cancel();
         while self.essential.join_next().await.is_some() {}
     }
+
+    async fn resign(&mut self) {
+        self.stop.candidate.cancel();
+        while self.candidacy.join_next().await.is_some() {}
+    }
+}
+
+/// The engine and the project, as Docker's own tools are told.
+fn docker_surroundings(settings: &Settings) -> anyhow::Result<docker::Surroundings> {
+    let variable = |name: &str| std::env::var(name).ok();
+    Ok(docker::Surroundings {
+        endpoint: Endpoint::from_environment(variable)?,
+        limits: docker::Limits::default(),
+        redis_url: settings.redis_url.clone(),
+        project: variable("COMPOSE_PROJECT_NAME").filter(|project| !project.is_empty()),
+        sweep_interval: settings.scaler.sweep_interval(),
+    })
+}
+
+/// The backend of `orchestrator = "fly"`, with the token and the app that the environment names.
+fn fly(settings: &Settings, on_change: OnChange, clock: Clock) -> anyhow::Result<FlyBackend> {
+    let own_app = process_environment("FLY_APP_NAME");
+    let spec = |(name, worker_type)| {
+        Ok((WorkerType::new(name), FlySpec::from_settings(name, worker_type, own_app.as_deref())?))
+    };
+    let types = enabled(settings).map(spec).collect::<anyhow::Result<BTreeMap<_, _>>>()?;
+    let access = Access::from_settings(&settings.fly, process_environment("FLY_API_TOKEN"));
+    Ok(FlyBackend::start(&types, &access, settings.fly.poll(), on_change, clock)?)
 }
 
 fn spawn(tasks: &mut JoinSet<&'static str>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
@@ -235,6 +330,33 @@ async fn serve(server: HttpServer, state: HttpState, cancelled: CancellationToke
     if let Err(error) = server.serve(state, cancelled).await {
         tracing::error!("http server: {error}");
     }
+}
+
+/// Who leads, as far as it can be told at once: the only autoscaler there is leads from the start.
+async fn stand_for_election(
+    settings: &Settings,
+    target: &Arc<RedisTarget>,
+    instance: &str,
+    directory: &Arc<Directory>,
+    backend: &Arc<dyn ScalingBackend>,
+    clock: Clock,
+) -> (Arc<Leadership>, Option<Candidate>) {
+    let leadership = match settings.scaler.leader_lease() {
+        _ if settings.scaler.dry_run => Leadership::observer(instance),
+        Some(_) => Leadership::standby(instance),
+        None => return (Leadership::unopposed(instance, clock.now()), None),
+    };
+    let election = Election {
+        target: target.clone(),
+        instance: instance.to_owned(),
+        lease: settings.scaler.leader_lease().unwrap_or(WITHOUT_LEASE),
+        directory: directory.clone(),
+        backend: backend.clone(),
+        clock,
+    };
+    let mut candidate = Candidate::new(election, leadership.clone());
+    candidate.attempt().await;
+    (leadership, Some(candidate))
 }
 
 /// One actor for each worker type, in the order of the directory, with what it shows.
@@ -292,6 +414,17 @@ fn queue_spec((worker_type, settings): &TypeEntry<'_>) -> QueueSpec {
         group: settings.group(worker_type.as_str()).into(),
         list: settings.kind == QueueKind::List,
     }
+}
+
+/// Looks after the streams of these types.
+fn delayed_mover(
+    target: &Arc<RedisTarget>,
+    types: &[TypeEntry<'_>],
+    settings: &Settings,
+) -> (DelayedMover, watch::Receiver<DelayedCounts>) {
+    let streams = types.iter().filter(|(_, entry)| entry.kind == QueueKind::Stream);
+    let streams = streams.map(|(name, entry)| entry.queue(name.as_str())).collect();
+    DelayedMover::new(target.clone(), streams, settings.signals.channel.clone(), settings.scaler.sweep_interval())
 }
 
 fn listener_settings(settings: &Settings) -> ListenerSettings {

@@ -168,6 +168,16 @@ fn install_crypto_provider() {
     });
 }
 
+/// Whether any of these keys is there: one command and one number for hundreds of keys, most of which never are. `true` if
+/// that can't be told, so that whoever asks looks, and meets the error, himself.
+pub async fn any_exists(connection: &mut MultiplexedConnection, keys: impl IntoIterator<Item = String>) -> bool {
+    let mut command = redis::cmd("EXISTS");
+    for key in keys {
+        command.arg(key);
+    }
+    command.query_async::<u64>(connection).await.map_or(true, |found| found > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

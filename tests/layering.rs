@@ -25,9 +25,11 @@ const MODULES: &[(&str, &[&str])] = &[
     // Sees `signal`, because its own reads arm the invalidations that are signals.
     ("probe", &["model", "config", "telemetry", "connection", "signal"]),
     ("broker", &["model", "config", "telemetry", "connection"]),
-    ("backend", &["model", "config", "telemetry"]),
+    // Child processes that must not outlive this one, whoever starts them.
+    ("guard", &[]),
+    ("backend", &["model", "config", "telemetry", "guard"]),
     ("scaler", &["model", "config", "telemetry", "policy", "connection", "signal", "probe", "backend"]),
-    ("worker", &["model", "config", "telemetry", "connection", "broker"]),
+    ("worker", &["model", "config", "telemetry", "connection", "broker", "guard"]),
     ("http", &["model", "telemetry"]),
     (
         "app",
@@ -55,6 +57,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "connection",
             "probe",
             "broker",
+            "guard",
             "backend",
             "scaler",
             "worker",
@@ -69,9 +72,14 @@ const MODULES: &[(&str, &[&str])] = &[
 /// Outside crate -> the only modules that may name it.
 const CRATES: &[(&str, &[&str])] = &[
     ("redis", &["connection", "signal", "probe", "broker", "worker", "scaler"]),
+    ("bollard", &["backend"]),
     ("metrics", &["telemetry"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
     ("axum", &["http"]),
+    ("kube", &["backend"]),
+    ("k8s_openapi", &["backend"]),
+    ("reqwest", &["backend"]),
+    ("governor", &["backend"]),
 ];
 
 /// Module -> words it must not contain: `policy` decides from its arguments alone, without clock, task or log.

@@ -40,7 +40,7 @@ impl ScalingBackend for RecordingBackend {
 
     async fn observe(&self, worker_type: &WorkerType) -> Result<Pool, BackendError> {
         let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(Pool { instances: pools.get(worker_type).cloned().unwrap_or_default(), exits: Vec::new() })
+        Ok(Pool { instances: pools.get(worker_type).cloned().unwrap_or_default(), ..Pool::default() })
     }
 
     async fn scale(&self, request: ScaleRequest) -> Result<ScaleReport, BackendError> {

@@ -148,7 +148,10 @@ impl Control {
             return Status::default();
         }
         let fleet = self.status.fleet();
-        let metrics = self.metrics.render();
+        // Every piece is made, as for a reader of `/metrics`; only what is asked for below is kept.
+        let pieces = self.metrics.clone().render(fleet.worker_types.clone());
+        let of_sweeps = |piece: &String| piece.contains("swarm_sweep_seconds");
+        let metrics: String = pieces.filter(of_sweeps).collect();
         let metric = |name: &str| {
             let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
             value.unwrap_or_default()

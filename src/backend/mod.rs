@@ -1,6 +1,10 @@
 //! Who runs the workers. A backend answers two questions for a worker type, which instances there are and whether it
 //! can make it exactly N, and says by itself when something changed. It decides nothing.
 
+pub mod docker;
+mod drain;
+pub mod fly;
+pub mod kubernetes;
 pub mod process;
 
 use std::{sync::Arc, time::Duration};
@@ -8,6 +12,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use serde::Serialize;
 
+pub use self::drain::{DrainControl, DrainError, DrainState};
 use crate::model::{Timestamp, WorkerId, WorkerType};
 
 /// How far along an instance is, as its backend sees it.
@@ -18,6 +23,11 @@ pub enum Phase {
     Running,
     /// The backend itself vouches that it is ready.
     Ready,
+    /// The backend sees that it does not work: it keeps restarting, its health check fails. Only its own heartbeat can
+    /// say otherwise; without one it is no capacity when its start grace is over, and is replaced.
+    Failing,
+    /// Somebody suspended it (`docker pause`): no capacity, and left alone until it goes on.
+    Suspended,
     /// Asked to leave.
     Draining,
 }
@@ -50,6 +60,21 @@ pub struct Exit {
     pub detail: String,
 }
 
+/// The number of workers was changed by somebody else: a person, another program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ManualScale {
+    /// Rises by one with every such change of this worker type, as [`Exit::seq`] does.
+    pub seq: u64,
+    /// Workers before.
+    pub from: u32,
+    /// Workers after.
+    pub to: u32,
+    /// When it was noticed.
+    pub at: Timestamp,
+    /// For people: what was seen, and who did it if that can be told.
+    pub detail: String,
+}
+
 /// All workers of a type.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Pool {
@@ -57,11 +82,13 @@ pub struct Pool {
     pub instances: Vec<Instance>,
     /// The last few that ended by themselves, oldest first.
     pub exits: Vec<Exit>,
+    /// The last few changes of their number that were not asked for here, oldest first.
+    pub manual: Vec<ManualScale>,
 }
 
 /// What to make true.
 ///
-/// The target is absolute: with `live` = instances neither draining nor in `retire`, a backend starts
+/// The target is absolute: with `live` = instances neither draining nor suspended nor in `retire`, a backend starts
 /// `target - live` more (none if negative) and lets go exactly those in `retire`. Asking twice changes nothing more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScaleRequest {
@@ -116,6 +143,10 @@ pub trait ScalingBackend: Send + Sync + 'static {
 
     /// Makes the request true, or says how far it got.
     async fn scale(&self, request: ScaleRequest) -> Result<ScaleReport, BackendError>;
+
+    /// Another autoscaler leads now, and this one did before: gives up the workers that only this one can run, since the
+    /// leader neither sees nor counts them. Does nothing where all autoscalers see the same workers. Does not wait.
+    async fn stand_down(&self) {}
 
     /// Ends the backend: drains its workers if `drain`, waits until they are gone, and releases what it holds.
     async fn shutdown(&self, drain: bool);

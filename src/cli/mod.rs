@@ -1,17 +1,25 @@
 //! The command line: one file per subcommand, parsed here and run there. Prints and exits; wires nothing together.
 
 pub mod autoscaler;
+pub mod completions;
 pub mod config;
+mod control;
+pub mod dead;
 pub mod demo;
 pub mod events;
+pub mod man;
 pub mod output;
+pub mod pause;
 pub mod process_guard;
 pub mod process_start;
 pub mod publish;
+pub mod resume;
+pub mod scale;
 pub mod status;
 pub mod status_client;
 mod stop;
 mod view;
+pub mod why;
 pub mod worker;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -26,7 +34,7 @@ use crate::{
 /// Runs job workers where and when they are needed: watches Redis streams, reacts within a millisecond, and keeps
 /// exactly as many workers as each queue needs.
 #[derive(Debug, Parser)]
-#[command(version, about, after_help = "Start with `swarm demo`: it needs nothing running and shows everything.")]
+#[command(version = env!("SWARM_VERSION"), about, after_help = "Start with `swarm demo`: it needs nothing running and shows everything.")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -47,10 +55,22 @@ enum Command {
         #[command(flatten)]
         config: ConfigFlags,
     },
+    Dead {
+        #[command(flatten)]
+        args: dead::DeadArgs,
+        #[command(flatten)]
+        config: ConfigFlags,
+    },
     Status(status::StatusArgs),
+    Why(why::WhyArgs),
+    Pause(pause::PauseArgs),
+    Resume(resume::ResumeArgs),
+    Scale(scale::ScaleArgs),
     Events(events::EventsArgs),
     Config(config::ConfigArgs),
     Demo(demo::DemoArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
     ProcessGuard(process_guard::ProcessGuard),
     ProcessStart(process_start::ProcessStart),
 }
@@ -96,10 +116,16 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::ProcessGuard(guard) => Ok(guard.run()),
         Command::ProcessStart(start) => Ok(start.run()),
         Command::Config(args) => config::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::Autoscaler(args) => block_on(autoscaler::run(args)),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Events(args) => block_on(events::run(args)),
         Command::Status(args) => block_on(status::run(args)),
+        Command::Why(args) => block_on(why::run(args)),
+        Command::Pause(args) => block_on(pause::run(args)),
+        Command::Resume(args) => block_on(resume::run(args)),
+        Command::Scale(args) => block_on(scale::run(args)),
         Command::Worker { args, config } => {
             init_logging(LogFormat::Text, "info")?;
             let loaded = config.load()?;
@@ -109,6 +135,11 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             init_logging(LogFormat::Text, "warn")?;
             let loaded = config.load()?;
             block_on(publish::run(args, &loaded.settings))
+        }
+        Command::Dead { args, config } => {
+            init_logging(LogFormat::Text, "warn")?;
+            let loaded = config.load()?;
+            block_on(dead::run(args, &loaded.settings))
         }
     }
 }

@@ -8,19 +8,23 @@ use std::{
 
 use anyhow::Context;
 use clap::value_parser;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::output;
 use crate::{
-    broker::{Job, JobResult, Place, Publisher, Routes, explain, wait_for_any},
+    broker::{Job, JobResult, Place, Published, Publisher, Routes, Subject, explain, wait_for_any, wait_shared},
     config::Settings,
     connection::RedisTarget,
+    model::keys,
 };
 
 /// Jobs published between two lines of progress.
 const PROGRESS: usize = 50_000;
 /// Result keys waited for in one command; the others' results keep until it is their turn.
 const KEYS_AT_ONCE: usize = 100;
+
+/// Longest wait, delay and deadline: 30 days.
+const MAX_SECONDS: f64 = 2_592_000.0;
 
 /// Put a job on the stream of its worker type
 ///
@@ -30,7 +34,8 @@ const KEYS_AT_ONCE: usize = 100;
 #[command(after_help = "\
 Examples:
   swarm publish browser.echo hello 42 '{\"deep\": true}' --wait
-  swarm publish browser.sleep 2 --count 1000")]
+  swarm publish browser.sleep 2 --count 1000
+  swarm publish mail.send a@example.org --key order-4711 --delay 60 --deadline 600")]
 pub struct PublishArgs {
     /// Worker type and method, for example `browser.echo`.
     #[arg(value_name = "JOB_TYPE")]
@@ -44,6 +49,18 @@ pub struct PublishArgs {
     /// Publish this many such jobs.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..))]
     pub count: u32,
+    /// Idempotency key: a second job with the same key within the window is the same job.
+    #[arg(long, value_name = "KEY", conflicts_with = "count")]
+    pub key: Option<String>,
+    /// Seconds before the job may be begun.
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    pub delay: Option<f64>,
+    /// Seconds within which the job must have been begun; later it becomes a dead letter.
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    pub deadline: Option<f64>,
+    /// Session that the job belongs to.
+    #[arg(long, value_name = "SESSION")]
+    pub session: Option<String>,
     /// Wait for the results and print them. Exit code 1 if a job failed or did not answer in time.
     #[arg(long)]
     pub wait: bool,
@@ -60,8 +77,8 @@ fn parse_kwargs(text: &str) -> Result<Map<String, Value>, String> {
 }
 
 fn parse_seconds(text: &str) -> Result<f64, String> {
-    let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds > 0.0 && *seconds <= 86_400.0);
-    seconds.ok_or_else(|| "write a number of seconds above 0 and at most 86400".to_owned())
+    let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds > 0.0 && *seconds <= MAX_SECONDS);
+    seconds.ok_or_else(|| format!("write a number of seconds above 0 and at most {MAX_SECONDS}"))
 }
 
 /// An argument as its JSON, or as a string if it is none.
@@ -69,60 +86,112 @@ fn parse_arg(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
 }
 
+/// A job whose result is waited for.
+struct Awaited {
+    /// The result's list.
+    key: String,
+    subject: Subject,
+}
+
 /// Publishes, waits, prints.
 pub async fn run(args: PublishArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     let routes = Routes::from_env(settings);
     let stream = routes.stream(&args.job_type)?;
     let target = RedisTarget::new(&settings.redis_url, settings.scaler.redis_timeout())?;
-    let mut publisher = Publisher::new(target.connect().await?, settings.signals.channel.clone());
-    let waiting = publish(&mut publisher, &args, stream).await?;
+    let channel = settings.signals.channel.clone();
+    let mut publisher = Publisher::new(target.connect().await?, channel, settings.broker.clone());
+    let mut waiting = publish(&mut publisher, &args, stream).await?;
     if !args.wait {
         return Ok(ExitCode::SUCCESS);
     }
-    let (failed, missing) = wait(&target, &args, waiting).await?;
-    if missing > 0 {
+    let failed = wait(&target, &args, &mut waiting).await?;
+    if let Some(first) = waiting.first() {
         let place = Place::of(settings, &routes, &args.job_type, stream);
-        let why = explain(&mut target.connect().await?, &place).await;
-        let count = args.count;
+        let why = explain(&mut target.connect().await?, &place, &first.subject).await;
+        let (missing, count) = (waiting.len(), args.count);
         writeln!(io::stderr(), "error: {missing} of {count} jobs did not answer within {} s\n{why}", args.timeout)?;
     }
-    Ok(if failed + missing == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if failed == 0 && waiting.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Publishes all jobs; answers the keys of the results to wait for.
-async fn publish(publisher: &mut Publisher, args: &PublishArgs, stream: &str) -> anyhow::Result<Vec<String>> {
+/// The job that the arguments describe, each time with another id.
+fn job(args: &PublishArgs, values: &[Value]) -> Job {
+    let mut job = Job::new(&args.job_type, values.to_vec(), args.kwargs.clone().unwrap_or_default());
+    if let Some(key) = &args.key {
+        job = job.with_idempotency_key(key);
+    }
+    if let Some(seconds) = args.delay {
+        job = job.with_delay(Duration::from_secs_f64(seconds));
+    }
+    if let Some(seconds) = args.deadline {
+        job = job.with_deadline(Duration::from_secs_f64(seconds));
+    }
+    if let Some(session) = &args.session {
+        job = job.with_session(session);
+    }
+    if args.wait { job.with_reply() } else { job }
+}
+
+/// Publishes all jobs; answers those to wait for.
+async fn publish(publisher: &mut Publisher, args: &PublishArgs, stream: &str) -> anyhow::Result<Vec<Awaited>> {
     let values: Vec<Value> = args.args.iter().map(|arg| parse_arg(arg)).collect();
-    let kwargs = args.kwargs.clone().unwrap_or_default();
     let count = usize::try_from(args.count).context("--count is too large for this machine")?;
     let mut waiting = Vec::new();
     let mut done = 0;
     while done < count {
-        let jobs: Vec<Job> = (done..count.min(done + PROGRESS))
-            .map(|_| Job::new(&args.job_type, values.clone(), kwargs.clone()))
-            .map(|job| if args.wait { job.with_reply() } else { job })
-            .collect();
-        let entries = publisher.publish(stream, &jobs).await.with_context(|| format!("{done} jobs are published"))?;
+        let jobs: Vec<Job> = (done..count.min(done + PROGRESS)).map(|_| job(args, &values)).collect();
+        let outcomes = publisher.publish(stream, &jobs).await.with_context(|| format!("{done} jobs are published"))?;
         done += jobs.len();
-        if args.json && !args.wait {
-            for (job, entry) in jobs.iter().zip(&entries) {
-                output::json_line(
-                    &serde_json::json!({"id": job.id, "type": job.job_type, "stream": stream, "entry": entry}),
-                )?;
+        for (job, outcome) in jobs.iter().zip(&outcomes) {
+            if args.wait {
+                waiting.push(awaited(job, outcome));
+            } else if args.json {
+                output::json_line(&shown(job, stream, outcome))?;
+            } else if count == 1 {
+                output::line(&said(stream, outcome))?;
             }
         }
-        waiting.extend(jobs.into_iter().filter_map(|job| job.reply_to));
         if count > PROGRESS {
             writeln!(io::stderr(), "{done} of {count} jobs published to {stream}")?;
         }
     }
-    if !args.json && !args.wait {
-        output::line(&format!("published {count} {} to {stream}", if count == 1 { "job" } else { "jobs" }))?;
+    if !args.json && !args.wait && count > 1 {
+        output::line(&format!("published {count} jobs to {stream}"))?;
     }
     Ok(waiting)
 }
 
-/// Prints the results as they come; answers how many failed and how many are missing when the time is over.
-async fn wait(target: &RedisTarget, args: &PublishArgs, mut waiting: Vec<String>) -> anyhow::Result<(usize, usize)> {
+fn awaited(job: &Job, published: &Published) -> Awaited {
+    let id = match published {
+        Published::Duplicate { of } => of,
+        _ => &job.id,
+    };
+    Awaited { key: keys::result(id), subject: Subject::new(id, published) }
+}
+
+/// What became of a job, for programs.
+fn shown(job: &Job, stream: &str, published: &Published) -> Value {
+    let mut shown = json!({"id": job.id, "type": job.job_type, "stream": stream});
+    match published {
+        Published::Entry { entry } => shown["entry"] = json!(entry),
+        Published::Delayed { due } => shown["due"] = json!(due),
+        Published::Duplicate { of } => shown["duplicate_of"] = json!(of),
+    }
+    shown
+}
+
+/// What became of a job, for people.
+fn said(stream: &str, published: &Published) -> String {
+    match published {
+        Published::Entry { .. } => format!("published 1 job to {stream}"),
+        Published::Delayed { .. } => format!("published 1 job, which will be on {stream} when it is due"),
+        Published::Duplicate { of } => format!("published before under the same key, as job {of}; nothing to do"),
+    }
+}
+
+/// Prints the results as they come and leaves those that are missing in `waiting` when the time is over; answers how many
+/// failed.
+async fn wait(target: &RedisTarget, args: &PublishArgs, waiting: &mut Vec<Awaited>) -> anyhow::Result<usize> {
     let mut connection = target.connect_without_timeout().await?;
     let deadline = Instant::now() + Duration::from_secs_f64(args.timeout);
     let mut failed = 0;
@@ -132,15 +201,22 @@ async fn wait(target: &RedisTarget, args: &PublishArgs, mut waiting: Vec<String>
             break;
         }
         let first = waiting.len().saturating_sub(KEYS_AT_ONCE);
-        let answer = wait_for_any(&mut connection, &waiting[first..], left);
+        let keys: Vec<String> = waiting[first..].iter().map(|awaited| awaited.key.clone()).collect();
+        let answer = async {
+            if args.key.is_none() {
+                return wait_for_any(&mut connection, &keys, left).await;
+            }
+            let shared = wait_shared(&mut connection, &keys[0], left).await?;
+            Ok(shared.map(|result| (keys[0].clone(), result)))
+        };
         // A frozen Redis does not even say that there is nothing.
         let Ok(answer) = tokio::time::timeout(left + target.response_timeout(), answer).await else { break };
         let Some((key, result)) = answer? else { break };
-        waiting.retain(|waiting| *waiting != key);
+        waiting.retain(|awaited| awaited.key != key);
         failed += usize::from(!result.ok);
         print(args, &result)?;
     }
-    Ok((failed, waiting.len()))
+    Ok(failed)
 }
 
 fn print(args: &PublishArgs, result: &JobResult) -> io::Result<()> {
@@ -155,8 +231,6 @@ fn print(args: &PublishArgs, result: &JobResult) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

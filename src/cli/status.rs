@@ -86,7 +86,7 @@ pub async fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Where to ask a server that listens on `listen`: an address that stands for all interfaces is asked on this machine.
-fn url_of(listen: &str) -> anyhow::Result<String> {
+pub(super) fn url_of(listen: &str) -> anyhow::Result<String> {
     if listen.is_empty() {
         bail!("the configuration turns the HTTP server off; set `listen` in `[http]`, or name one with --url");
     }
@@ -168,7 +168,7 @@ fn draw(frame: &mut Frame<'_>, seen: &Result<FleetSnapshot, StatusError>, last: 
     let Some(fleet) = fleet else { return };
     let types = u16::try_from(fleet.worker_types.len()).unwrap_or(u16::MAX);
     let [head, numbers, decisions, foot] = Layout::vertical([
-        Constraint::Length(3),
+        Constraint::Length(4),
         Constraint::Length(types.saturating_add(2)),
         Constraint::Min(4),
         Constraint::Length(1),
@@ -198,7 +198,8 @@ fn heading<'a>(fleet: &FleetSnapshot, error: Option<&str>, now: Timestamp) -> Ve
         Some(error) => Line::from(format!("no answer, this is old: {error}")).fg(Color::Red),
         None => Line::from(fleet::title(fleet, now)).bold(),
     };
-    vec![title, redis, Line::from(format!("signals  {}", fleet::sources(fleet)))]
+    let leader = Line::from(format!("leader   {}", fleet::leader(fleet, now)));
+    vec![title, leader, redis, Line::from(format!("signals  {}", fleet::sources(fleet)))]
 }
 
 fn numbers_table(fleet: &FleetSnapshot, now: Timestamp) -> Table<'static> {

@@ -1,16 +1,21 @@
 //! `swarm worker`: one worker, until it is asked to leave.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{net::SocketAddr, path::Path, process::ExitCode, sync::Arc};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
+use rustix::process::{Pid, getpid, getppid};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::stop::stop_on_signal;
 use crate::{
-    config::{QueueKind, Settings, WorkerTypeSettings},
+    config::{QueueKind, Settings, WorkerTypeSettings, process_environment},
     connection::RedisTarget,
+    http::HttpServer,
     model::{WorkerId, WorkerType},
-    worker::{self, WorkerConfig, handlers::BuiltIn},
+    telemetry::install_metrics,
+    worker::{Worker, WorkerConfig, handlers},
 };
 
 /// Run one worker: take jobs from the type's queue, do them, answer.
@@ -19,30 +24,85 @@ use crate::{
 /// whose worker dies is done again by another one. SIGTERM or Ctrl-C: finish the jobs in hand, then leave; a second
 /// one: leave at once, and other workers do the jobs again.
 ///
-/// Every type knows two methods: `TYPE.echo ARG…` and `TYPE.sleep SECONDS` (see `swarm publish --help`).
+/// Every type knows two methods: `TYPE.echo ARG…` and `TYPE.sleep SECONDS` (see `swarm publish --help`). What else it does
+/// is the type's `worker.handler`, for example any program: `worker.exec`.
 #[derive(Debug, clap::Args)]
 pub struct WorkerArgs {
     /// Worker type; its queue and group are in the config, or `TYPE:jobs` and `TYPE` if it is not configured.
     #[arg(long = "type", value_name = "TYPE", env = "SWARM_WORKER_TYPE")]
     pub worker_type: String,
-    /// Name of this worker, unique within its type. [default: the type and something random]
+    /// Name of this worker, unique within its type. [default: FLY_MACHINE_ID; as the main process of a container its host
+    /// name; else the type and something random]
     #[arg(long, value_name = "ID", env = "SWARM_WORKER_ID")]
     pub id: Option<String>,
     /// Jobs done at the same time. [default: the type's `worker.concurrency`, else 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub concurrency: Option<u32>,
+    /// Serve this worker's metrics there; port 0 takes a free one. [default: the type's `worker.metrics_listen`, else not]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics_listen: Option<String>,
 }
 
 /// Runs the worker. Success if every job that it took was finished.
 pub async fn run(args: WorkerArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
-    let config = configure(&args, settings)?;
+    let (mut config, of_type) = configure(&args, settings)?;
     let target = RedisTarget::new(&settings.redis_url, settings.scaler.redis_timeout())?;
-    let report = worker::run(config, target, Arc::new(BuiltIn), stop_on_signal("finishing the jobs in hand")?).await?;
+    let served = serve_metrics(&of_type.worker.metrics_listen).await?;
+    config.metrics = served.as_ref().map(|metrics| metrics.at);
+    let worker = Worker::new(config, target);
+    let handler = handlers::build(worker.context(Arc::new(of_type)))?;
+    let report = worker.run(handler, stop_on_signal("finishing the jobs in hand")?).await?;
+    if let Some(metrics) = served {
+        metrics.stop().await;
+    }
     tracing::info!(report.processed, report.failed, report.abandoned, "worker left");
     Ok(if report.abandoned == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn configure(args: &WorkerArgs, settings: &Settings) -> anyhow::Result<WorkerConfig> {
+/// The worker's own metrics, as they are served.
+struct ServedMetrics {
+    at: SocketAddr,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl ServedMetrics {
+    async fn stop(mut self) {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Serves metrics on `listen`. A port that another worker has keeps nobody from working: then there are none, and the log
+/// says so.
+async fn serve_metrics(listen: &str) -> anyhow::Result<Option<ServedMetrics>> {
+    if listen.is_empty() {
+        return Ok(None);
+    }
+    let address: SocketAddr = listen.parse().with_context(|| {
+        format!("`{listen}` is no address for the worker's metrics; write ADDRESS:PORT such as 127.0.0.1:0, or nothing")
+    })?;
+    let Ok(server) = HttpServer::bind(address).await else {
+        tracing::warn!(
+            listen,
+            "no metrics: the address is in use or not ours; set `metrics_listen` to a free one, or port 0"
+        );
+        return Ok(None);
+    };
+    let (at, stop, handle) = (server.local_addr(), CancellationToken::new(), install_metrics()?);
+    tracing::info!(%at, "metrics");
+    let mut tasks = JoinSet::new();
+    tasks.spawn(handle.clone().upkeep(stop.clone()));
+    let serving = server.serve_metrics(handle, stop.clone());
+    tasks.spawn(async move {
+        if let Err(error) = serving.await {
+            tracing::warn!(%error, "metrics are no longer served");
+        }
+    });
+    Ok(Some(ServedMetrics { at, stop, tasks }))
+}
+
+fn configure(args: &WorkerArgs, settings: &Settings) -> anyhow::Result<(WorkerConfig, WorkerTypeSettings)> {
     let name = args.worker_type.as_str();
     ensure!(
         WorkerType::is_valid(name),
@@ -57,10 +117,29 @@ fn configure(args: &WorkerArgs, settings: &Settings) -> anyhow::Result<WorkerCon
     );
     let mut of_type = of_type.clone();
     of_type.worker.concurrency = args.concurrency.unwrap_or(of_type.worker.concurrency);
-    let id = args.id.clone().unwrap_or_else(|| random_id(name));
+    if let Some(listen) = &args.metrics_listen {
+        of_type.worker.metrics_listen.clone_from(listen);
+    }
+    let machine = || process_environment("FLY_MACHINE_ID").filter(|id| !id.is_empty());
+    let id = args.id.clone().or_else(machine).or_else(container_name).unwrap_or_else(|| random_id(name));
     ensure!(!id.is_empty(), "the worker's id is empty: leave `--id` and SWARM_WORKER_ID out, or name it");
-    Ok(WorkerConfig::new(WorkerType::new(name), WorkerId::new(id), &of_type))
+    let mut config = WorkerConfig::new(WorkerType::new(name), WorkerId::new(id), &of_type);
+    config.policy.broker = settings.broker.clone();
+    config.policy.channel.clone_from(&settings.signals.channel);
+    Ok((config, of_type))
 }
+
+/// In a container whose purpose is this worker, its host name: by that the scaler finds the worker in a container that
+/// it did not make itself. Unless it was given another one, it is the container's id.
+fn container_name() -> Option<String> {
+    let is_container = CONTAINER_MARKS.iter().any(|mark| Path::new(mark).exists());
+    // The first process, or what the first one (an init, an entry point) started. Others may be several in a container.
+    let is_purpose = getpid().is_init() || getppid().is_some_and(Pid::is_init);
+    (is_container && is_purpose).then(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
+}
+
+/// What Docker and Podman put into every container.
+const CONTAINER_MARKS: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
 
 /// The type and the random end of a UUID: 48 bits, so that two workers of a type hardly ever share a name.
 fn random_id(worker_type: &str) -> String {

@@ -15,6 +15,7 @@ use super::{
     origin::{Origin, Origins, dotted, join, pointer},
     redact,
     settings::{QueueKind, ScalingSettings, Settings, Strategy, Switch, WorkerTypeSettings},
+    worker::HandlerKind,
 };
 use crate::model::WorkerType;
 
@@ -28,6 +29,7 @@ pub(super) fn check(
     checks.redis_url(settings);
     checks.http(settings);
     checks.signals(settings);
+    checks.problems(&pointer(&["fly"]), settings.fly.problems());
     if settings.worker_types.is_empty() && checks.sound(&["/worker_types".to_owned()]) {
         checks.warnings.push("no worker types: there is nothing to scale; add a [worker_types.NAME]".to_owned());
     }
@@ -127,7 +129,46 @@ impl Checks<'_> {
         }
         self.limits(&join(&at, "scaling"), worker_type);
         self.process(&join(&at, "process"), worker_type);
+        self.problems(&join(&at, "docker"), worker_type.docker.problems());
+        self.problems(&join(&at, "fly"), worker_type.fly.problems());
+        self.of_handlers(&at, worker_type);
+        self.worker(&join(&at, "worker"), worker_type);
         self.without_effect(&at, worker_type);
+    }
+
+    /// Reports what a table at `at` says is wrong with itself, by key.
+    fn problems(&mut self, at: &str, problems: Vec<(&'static str, String)>) {
+        for (key, problem) in problems {
+            let at = join(at, key);
+            let message = format!("{}: {problem}", dotted(&at));
+            self.reject(&[at], message);
+        }
+    }
+
+    fn worker(&mut self, at: &str, worker_type: &WorkerTypeSettings) {
+        let worker = &worker_type.worker;
+        let exec = join(at, "exec");
+        let blank_program = worker.exec.first().is_some_and(|program| program.trim().is_empty());
+        let missing = worker.exec.is_empty() && worker.handler == Some(HandlerKind::Exec);
+        if blank_program || missing || worker.exec.iter().any(|word| word.contains('\0')) {
+            let message = format!(
+                "{}: no program is named or a word holds a NUL; write [\"PROGRAM\", \"ARGUMENT\", …]",
+                dotted(&exec)
+            );
+            self.reject(&[exec, join(at, "handler")], message);
+        }
+        let environment = join(at, "exec_environment");
+        self.environment(&environment, &worker.exec_environment);
+        let listen = &worker.metrics_listen;
+        if !listen.is_empty() && listen.parse::<SocketAddr>().is_err() {
+            let at = join(at, "metrics_listen");
+            let message = format!(
+                "{}: expected ADDRESS:PORT such as \"127.0.0.1:0\" (a numeric address, no host name), or \"\" for no \
+                 metrics, found {listen:?}",
+                dotted(&at)
+            );
+            self.reject(&[at], message);
+        }
     }
 
     fn limits(&mut self, at: &str, worker_type: &WorkerTypeSettings) {
@@ -158,10 +199,13 @@ impl Checks<'_> {
             );
             self.reject(&[command], message);
         }
-        let environment = join(at, "environment");
-        for (variable, value) in &process.environment {
+        self.environment(&join(at, "environment"), &process.environment);
+    }
+
+    fn environment(&mut self, at: &str, variables: &BTreeMap<String, String>) {
+        for (variable, value) in variables {
             if variable.is_empty() || variable.contains(['=', '\0']) || value.contains('\0') {
-                let at = join(&environment, variable);
+                let at = join(at, variable);
                 let message = format!(
                     "{}: no process can be given it; a variable's name is not empty and has no `=`, and neither name nor \
                      value holds a NUL",
@@ -169,6 +213,16 @@ impl Checks<'_> {
                 );
                 self.reject(&[at], message);
             }
+        }
+    }
+
+    fn of_handlers(&mut self, at: &str, worker_type: &WorkerTypeSettings) {
+        let browser = worker_type.browser.problems().into_iter().map(|found| ("browser", found));
+        let tankpit = worker_type.tankpit.problems().into_iter().map(|found| ("tankpit", found));
+        for (table, (key, problem)) in browser.chain(tankpit) {
+            let at = join(&join(at, table), key);
+            let message = format!("{}: {problem}", dotted(&at));
+            self.reject(&[at], message);
         }
     }
 

@@ -37,7 +37,16 @@ fn fill_in(name: &str, worker_type: &mut WorkerTypeSettings) {
     worker_type.job_queue = Some(worker_type.queue(name));
     worker_type.group = Some(worker_type.group(name));
     worker_type.process.command = worker_type.command(name).iter().map(|word| masked_word(word)).collect();
-    for (variable, value) in &mut worker_type.process.environment {
+    worker_type.docker.service = Some(worker_type.docker.service(name));
+    worker_type.docker.command = worker_type.docker.command.iter().map(|word| masked_word(word)).collect();
+    worker_type.fly.shown(name);
+    worker_type.worker.exec = worker_type.worker.exec.iter().map(|word| masked_word(word)).collect();
+    let environments = [
+        &mut worker_type.process.environment,
+        &mut worker_type.docker.environment,
+        &mut worker_type.worker.exec_environment,
+    ];
+    for (variable, value) in environments.into_iter().flatten() {
         *value = masked_variable(variable, value);
     }
 }

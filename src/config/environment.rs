@@ -63,10 +63,11 @@ impl Kind {
 }
 
 /// Variables of the whole program.
-const GLOBAL: [(&str, &[&str], Kind); 3] = [
+const GLOBAL: [(&str, &[&str], Kind); 4] = [
     ("REDIS_URL", &["redis_url"], Kind::Text),
     ("ORCHESTRATOR", &["orchestrator"], Kind::Text),
     ("CHECK_INTERVAL", &["scaler", "sweep_interval_seconds"], Kind::Number),
+    ("K8S_NAMESPACE", &["kubernetes", "namespace"], Kind::Text),
 ];
 
 /// Variables of one worker type: what follows its name in capitals, and the setting under `worker_types.NAME`.

@@ -51,8 +51,12 @@ fn the_example_shows_the_defaults() {
 #[test]
 fn the_example_names_every_key() {
     let text = std::fs::read_to_string(example()).unwrap();
-    let said: Vec<_> =
-        text.lines().filter_map(|line| line.trim_start_matches("# ").split_once(" = ")).map(|(key, _)| key).collect();
+    // Also those within `{ … }`: `guest = { cpus = 1, … }`.
+    let assignments = text.lines().flat_map(|line| line.split(['{', ',']));
+    let said: Vec<_> = assignments
+        .filter_map(|part| part.trim_start_matches(['#', ' ']).split_once(" = "))
+        .map(|(key, _)| key)
+        .collect();
     let schema = schema();
     let tables = schema["$defs"].as_object().unwrap().values().chain([&schema]);
     let settings = tables.filter_map(|table| table["properties"].as_object()).flatten();
@@ -63,7 +67,7 @@ fn the_example_names_every_key() {
             !definition.is_some_and(|table| table["properties"].is_object())
         })
         .map(|(key, _)| key.as_str())
-        .filter(|key| !["worker_types", "environment"].contains(key) && !said.contains(key))
+        .filter(|key| !["worker_types", "environment", "exec_environment"].contains(key) && !said.contains(key))
         .collect();
     assert_eq!(missing, Vec::<&str>::new());
 }
@@ -241,4 +245,25 @@ fn every_error_of_a_bad_file_is_reported_with_its_line() {
         let errors = load_with(&Flags { config: Some(path), ..Flags::default() }, NO_ENV).unwrap_err();
         insta::assert_snapshot!(format!("bad_file_{name}"), errors);
     }
+}
+
+#[test]
+fn a_worker_that_could_not_start_is_found_before_it_is_started() {
+    for (worker, says) in [
+        ("exec = [\" \"]", "a.worker.exec: no program is named"),
+        ("handler = \"exec\"", "a.worker.exec: no program is named"),
+        ("exec_environment = { \"A=B\" = \"c\" }", "no process can be given it"),
+        ("metrics_listen = \"localhost:1\"", "a.worker.metrics_listen: expected ADDRESS:PORT"),
+    ] {
+        let errors = load_text(&format!("[worker_types.a.worker]\n{worker}\n"), NO_ENV).unwrap_err().to_string();
+        assert!(errors.contains(says), "{worker}: {errors}");
+    }
+    load_text("[worker_types.a.worker]\nexec = [\"cat\"]\nmetrics_listen = \"127.0.0.1:0\"\n", NO_ENV).unwrap();
+}
+
+#[test]
+fn what_a_program_is_given_is_shown_without_its_secrets() {
+    let text = "[worker_types.a.worker]\nexec = [\"p\"]\nexec_environment = { API_TOKEN = \"hunter2\" }\n";
+    let shown = to_toml(&load_text(text, NO_ENV).unwrap());
+    assert!(shown.contains("API_TOKEN") && !shown.contains("hunter2"), "{shown}");
 }

@@ -5,22 +5,38 @@
 //! that every error and `swarm config show` can name the line, the variable or the flag. See
 //! `docs/adr/0002-config-validation.md`.
 
+mod broker;
+mod browser;
 mod check;
+mod docker;
 mod effective;
 mod environment;
 mod error;
 mod file;
+mod fly;
+mod kubernetes;
 mod load;
 mod origin;
 mod redact;
 mod schema;
+mod section;
 mod settings;
+mod tankpit;
+mod worker;
 
+pub use broker::{BrokerSettings, JobSettings};
+pub use browser::{Allowed, BrowserSettings, NoProxy, NotAllowed, Place, UpstreamProxy};
+pub use docker::{DockerSettings, PullPolicy};
 pub use effective::{effective, to_toml};
 pub use environment::{Environment, Flags, process_environment};
 pub use error::{ConfigError, ConfigErrors};
 pub use file::SEARCH_PATHS;
+pub use fly::{FlyGuest, FlySettings, FlyWorkerSettings};
+pub use kubernetes::{KubernetesSettings, KubernetesTarget, TargetKind};
 pub use load::{Loaded, load};
 pub use origin::{Origin, Origins};
 pub use schema::schema;
+pub use section::{Defaults, Section};
 pub use settings::*;
+pub use tankpit::TankpitSettings;
+pub use worker::{HandlerKind, WorkerSettings};

@@ -7,6 +7,15 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+use super::{
+    BrowserSettings, TankpitSettings,
+    broker::{BrokerSettings, JobSettings},
+    docker::DockerSettings,
+    fly::{FlySettings, FlyWorkerSettings},
+    kubernetes::{KubernetesSettings, KubernetesTarget},
+    section::Section,
+    worker::WorkerSettings,
+};
 use crate::model::keys;
 
 /// The whole file.
@@ -27,6 +36,12 @@ pub struct Settings {
     pub signals: SignalSettings,
     /// The HTTP server for metrics, health and status.
     pub http: HttpSettings,
+    /// The cluster, with `orchestrator = "kubernetes"`.
+    pub kubernetes: KubernetesSettings,
+    /// How to reach Fly.io with `orchestrator = "fly"`.
+    pub fly: FlySettings,
+    /// Jobs on their way.
+    pub broker: BrokerSettings,
     /// The pools, by name.
     pub worker_types: BTreeMap<String, WorkerTypeSettings>,
 }
@@ -46,6 +61,9 @@ impl Default for Settings {
             scaler: ScalerSettings::default(),
             signals: SignalSettings::default(),
             http: HttpSettings::default(),
+            kubernetes: KubernetesSettings::default(),
+            fly: FlySettings::default(),
+            broker: BrokerSettings::default(),
             worker_types: BTreeMap::new(),
         }
     }
@@ -99,6 +117,10 @@ pub struct ScalerSettings {
     pub on_shutdown: OnShutdown,
     /// Decide, log and show, never act.
     pub dry_run: bool,
+    /// Seconds for which the autoscaler that leads holds its lease in Redis. If it dies, another one takes over when
+    /// they have passed. 0: there is no other one, and no election.
+    #[schemars(range(max = 3_600))]
+    pub leader_lease_seconds: u64,
 }
 
 impl Default for ScalerSettings {
@@ -110,11 +132,17 @@ impl Default for ScalerSettings {
             events_max_len: 1_000,
             on_shutdown: OnShutdown::default(),
             dry_run: false,
+            leader_lease_seconds: 10,
         }
     }
 }
 
 impl ScalerSettings {
+    /// `leader_lease_seconds` as a duration; `None` without an election.
+    pub fn leader_lease(&self) -> Option<Duration> {
+        (self.leader_lease_seconds > 0).then(|| Duration::from_secs(self.leader_lease_seconds))
+    }
+
     /// `debounce_ms` as a duration.
     pub fn debounce(&self) -> Duration {
         Duration::from_millis(self.debounce_ms)
@@ -204,8 +232,20 @@ pub struct WorkerTypeSettings {
     pub scaling: ScalingSettings,
     /// How to run it with `orchestrator = "process"`.
     pub process: ProcessSettings,
+    /// What to scale with `orchestrator = "kubernetes"`.
+    pub kubernetes: Section<KubernetesTarget>,
+    /// How to run it with `orchestrator = "docker"`.
+    pub docker: Section<DockerSettings>,
+    /// How to run it with `orchestrator = "fly"`.
+    pub fly: Section<FlyWorkerSettings>,
+    /// How often its jobs are tried.
+    pub jobs: Section<JobSettings>,
     /// How its own workers behave (`swarm worker`).
-    pub worker: WorkerSettings,
+    pub worker: Section<WorkerSettings>,
+    /// What its own workers do with `handler = "browser"`.
+    pub browser: Section<BrowserSettings>,
+    /// What its own workers do with `handler = "tankpit"`.
+    pub tankpit: Section<TankpitSettings>,
 }
 
 impl Default for WorkerTypeSettings {
@@ -217,7 +257,13 @@ impl Default for WorkerTypeSettings {
             enabled: true,
             scaling: ScalingSettings::default(),
             process: ProcessSettings::default(),
-            worker: WorkerSettings::default(),
+            kubernetes: Section::default(),
+            docker: Section::default(),
+            fly: Section::default(),
+            jobs: Section::default(),
+            worker: Section::default(),
+            browser: Section::default(),
+            tankpit: Section::default(),
         }
     }
 }
@@ -356,32 +402,4 @@ pub struct ProcessSettings {
     pub environment: BTreeMap<String, String>,
     /// Working directory. Default: the scaler's.
     pub directory: Option<PathBuf>,
-}
-
-/// `[worker_types.NAME.worker]`
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct WorkerSettings {
-    /// Jobs one worker does at the same time.
-    #[schemars(range(min = 1, max = 10_000))]
-    pub concurrency: u32,
-    /// Seconds between heartbeats; a worker silent for three of them counts as gone.
-    #[schemars(range(min = 1, max = 3_600))]
-    pub heartbeat_seconds: u64,
-    /// Whether its workers write heartbeats, as `swarm worker` does. `false` for programs that don't: they count as
-    /// ready as soon as they run, and as busy while a consumer of their name holds jobs.
-    pub heartbeats: bool,
-}
-
-impl Default for WorkerSettings {
-    fn default() -> Self {
-        Self { concurrency: 1, heartbeat_seconds: 5, heartbeats: true }
-    }
-}
-
-impl WorkerSettings {
-    /// `heartbeat_seconds` as a duration.
-    pub fn heartbeat_interval(&self) -> Duration {
-        Duration::from_secs(self.heartbeat_seconds)
-    }
 }

@@ -7,6 +7,7 @@ pub(crate) mod tests;
 
 use std::{future::IntoFuture, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use axum::Router;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -81,7 +82,16 @@ impl HttpServer {
 
     /// Answers until `cancelled`, then lets requests under way finish for a short while.
     pub async fn serve(self, state: HttpState, cancelled: CancellationToken) -> io::Result<()> {
-        let serving = axum::serve(self.listener, routes::router(state))
+        self.answer(routes::router(state), cancelled).await
+    }
+
+    /// As [`HttpServer::serve`], with metrics and health only: for programs that have no fleet to show.
+    pub async fn serve_metrics(self, metrics: MetricsHandle, cancelled: CancellationToken) -> io::Result<()> {
+        self.answer(routes::metrics_router(metrics), cancelled).await
+    }
+
+    async fn answer(self, router: Router, cancelled: CancellationToken) -> io::Result<()> {
+        let serving = axum::serve(self.listener, router)
             .with_graceful_shutdown(cancelled.clone().cancelled_owned())
             .into_future();
         let out_of_time = async {

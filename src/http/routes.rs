@@ -1,17 +1,25 @@
 //! What is answered to which path.
 
+use std::convert::Infallible;
+
 use axum::{
     Json, Router,
+    body::Body,
     extract::State,
     http::{Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::get,
 };
+use futures_util::stream;
 use serde::Serialize;
 use serde_json::json;
+use tokio::task::spawn_blocking;
 
 use super::HttpState;
-use crate::model::snapshot::SourceSnapshot;
+use crate::{
+    model::snapshot::{FleetSnapshot, Role, SourceSnapshot},
+    telemetry::MetricsHandle,
+};
 
 /// The index: what there is to read.
 const INDEX: &str = "swarm\n\n\
@@ -36,8 +44,33 @@ pub(super) fn router(state: HttpState) -> Router {
         .with_state(state)
 }
 
+/// The routes of a program that has metrics and nothing else to show.
+pub(super) fn metrics_router(handle: MetricsHandle) -> Router {
+    Router::new()
+        .route("/metrics", get(|State(handle): State<MetricsHandle>| in_pieces(move || handle.render(Vec::new()))))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .fallback(not_found)
+        .method_not_allowed_fallback(not_allowed)
+        .with_state(handle)
+}
+
 async fn metrics(State(state): State<HttpState>) -> Response {
-    apart(move || ([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], state.metrics.render()).into_response()).await
+    in_pieces(move || state.metrics.render(state.status.fleet().worker_types)).await
+}
+
+/// Sent piece by piece, and each is made only when the one before has left: nobody who reads slowly costs memory.
+async fn in_pieces<P>(render: impl FnOnce() -> P + Send + 'static) -> Response
+where
+    P: Iterator<Item = String> + Send + 'static,
+{
+    let Ok(pieces) = spawn_blocking(render).await else {
+        return refusal(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be made; the log says why");
+    };
+    let pieces = stream::unfold(pieces, |mut pieces| async move {
+        let (piece, pieces) = spawn_blocking(move || (pieces.next(), pieces)).await.ok()?;
+        Some((Ok::<_, Infallible>(piece?), pieces))
+    });
+    ([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], Body::from_stream(pieces)).into_response()
 }
 
 async fn status(State(state): State<HttpState>) -> Response {
@@ -48,6 +81,8 @@ async fn status(State(state): State<HttpState>) -> Response {
 #[derive(Serialize)]
 struct Readiness {
     ready: bool,
+    role: Role,
+    leader: Option<String>,
     not_ready: Vec<String>,
     sources: Vec<SourceSnapshot>,
 }
@@ -57,7 +92,9 @@ async fn readyz(State(state): State<HttpState>) -> Response {
         let not_ready = state.status.not_ready();
         let ready = not_ready.is_empty();
         let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        (code, Json(Readiness { ready, not_ready, sources: state.status.fleet().sources })).into_response()
+        let FleetSnapshot { leadership, sources, .. } = state.status.fleet();
+        let (role, leader) = (leadership.role, leadership.leader);
+        (code, Json(Readiness { ready, role, leader, not_ready, sources })).into_response()
     })
     .await
 }
@@ -77,7 +114,7 @@ fn refusal(code: StatusCode, error: &str) -> Response {
 /// Makes an answer away from the threads that react to signals: with thousands of worker types it takes tens of
 /// milliseconds, a reaction one.
 async fn apart(answer: impl FnOnce() -> Response + Send + 'static) -> Response {
-    tokio::task::spawn_blocking(answer).await.unwrap_or_else(|error| {
+    spawn_blocking(answer).await.unwrap_or_else(|error| {
         tracing::error!("an http answer could not be made: {error}");
         refusal(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be made; the log says why")
     })

@@ -13,7 +13,7 @@ use super::{BindError, HttpServer, HttpState, SHUTDOWN_GRACE};
 use crate::{
     model::{
         Source, Timestamp,
-        snapshot::{FleetSnapshot, SourceSnapshot, SourceState, StatusSource},
+        snapshot::{FleetSnapshot, LeadershipSnapshot, Role, SourceSnapshot, SourceState, StatusSource},
     },
     telemetry::MetricsHandle,
 };
@@ -31,9 +31,16 @@ impl StatusSource for MadeUpFleet {
             orchestrator: "process".into(),
             started_at: Timestamp(1),
             dry_run: false,
+            leadership: LeadershipSnapshot {
+                role: Role::Leader,
+                leader: Some("here".into()),
+                token: Some(7),
+                ..LeadershipSnapshot::default()
+            },
             redis_error: None,
             sources: vec![SourceSnapshot { source: Source::Keyspace, state: SourceState::Up, detail: "Kt".into() }],
             worker_types: Vec::new(),
+            delayed: std::sync::Arc::default(),
         }
     }
 
@@ -103,7 +110,8 @@ async fn readyz_is_200_when_nothing_is_missing() {
     let ready = ask(server.addr, Method::GET, "/readyz").await;
     assert_eq!(ready.code, StatusCode::OK);
     let sources = json!([{ "source": "keyspace", "state": "up", "detail": "Kt" }]);
-    assert_eq!(ready.json(), json!({ "ready": true, "not_ready": [], "sources": sources }));
+    let expected = json!({ "ready": true, "role": "leader", "leader": "here", "not_ready": [], "sources": sources });
+    assert_eq!(ready.json(), expected);
 }
 
 #[tokio::test]

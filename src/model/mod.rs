@@ -1,6 +1,7 @@
 //! The vocabulary every other module shares: names, counts, times, what was observed, and the Redis keys
 //! that other programs rely on. Holds no logic beyond small derivations and does no I/O.
 
+pub mod control;
 pub mod snapshot;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -250,12 +251,28 @@ pub enum Source {
     Backend = 5,
     /// A rule asked to look again at this time.
     Recheck = 6,
+    /// A person or another program changed the number of workers. Only in records: what tells of it is `Backend`.
+    Manual = 7,
+    /// This autoscaler has begun to lead: what it would have done as a standby is due.
+    Leadership = 8,
+    /// Somebody paused, resumed or pinned the worker type, or that ended.
+    Control = 9,
 }
 
 impl Source {
     /// All sources, in the order of their discriminants.
-    pub const ALL: [Self; 7] =
-        [Self::Keyspace, Self::Channel, Self::Tracking, Self::Resync, Self::Sweep, Self::Backend, Self::Recheck];
+    pub const ALL: [Self; 10] = [
+        Self::Keyspace,
+        Self::Channel,
+        Self::Tracking,
+        Self::Resync,
+        Self::Sweep,
+        Self::Backend,
+        Self::Recheck,
+        Self::Manual,
+        Self::Leadership,
+        Self::Control,
+    ];
 
     /// The name in metric labels and `scaling:events`.
     pub fn as_str(self) -> &'static str {
@@ -267,6 +284,9 @@ impl Source {
             Self::Sweep => "sweep",
             Self::Backend => "backend",
             Self::Recheck => "recheck",
+            Self::Manual => "manual",
+            Self::Leadership => "leadership",
+            Self::Control => "control",
         }
     }
 }
@@ -288,9 +308,47 @@ pub mod keys {
     /// Channel on which a worker says `{type}` when it becomes ready or leaves: a hint for the scaler.
     pub const WORKER_EVENTS_CHANNEL: &str = "worker:events";
 
+    /// Expires unless an autoscaler runs: its instance's name.
+    pub const SCALER_ALIVE: &str = "scaler:alive";
+    /// Channel on which publishers and workers say that a stream has a new delayed job: payload `{stream}`.
+    pub const DELAYED_CHANNEL: &str = "jobs:delayed";
+    /// Field of a heartbeat: whole seconds after which the worker's claims on jobs run out. Absent: never while it lives.
+    pub const CLAIM_FIELD: &str = "claim_seconds";
+    /// Field of a heartbeat: `1` if the worker listens on its control channel while it is connected.
+    pub const LISTENS_FIELD: &str = "listens";
+
     /// `worker:heartbeat:{type}:{id}`, a hash with a TTL.
     pub fn heartbeat(worker_type: &WorkerType, id: &WorkerId) -> String {
         format!("worker:heartbeat:{worker_type}:{id}")
+    }
+
+    /// Hash with a TTL, the lease of the autoscaler that leads: `holder`, `instance`, `token`. Also the channel on which the
+    /// end of a lease that was given up is told.
+    pub const LEADER: &str = "scaler:leader";
+    /// Counts the terms of all leaders: the fencing token of the present one.
+    pub const LEADER_TOKEN: &str = "scaler:leader:token";
+
+    /// Channel on which whoever changes a `scaler:override:{type}` names the worker type.
+    pub const CONTROL_CHANNEL: &str = "scaler:control";
+
+    /// `scaler:override:{type}`, a hash, with a TTL if it is to end by itself: `mode`, `workers`, `by`, `why`.
+    pub fn scaler_override(worker_type: &WorkerType) -> String {
+        format!("scaler:override:{worker_type}")
+    }
+
+    /// `worker:control:{type}:{id}`: what a worker is asked to do, and the channel that wakes it to look.
+    pub fn control(worker_type: &WorkerType, id: &WorkerId) -> String {
+        format!("worker:control:{worker_type}:{id}")
+    }
+
+    /// `session:{type}:{name}`: the id of the worker that holds the session, with a TTL.
+    pub fn session(worker_type: &WorkerType, name: &str) -> String {
+        format!("session:{worker_type}:{name}")
+    }
+
+    /// `session-lost:{type}:{name}`: when a session was lost and whose it was, with a TTL.
+    pub fn session_lost(worker_type: &WorkerType, name: &str) -> String {
+        format!("session-lost:{worker_type}:{name}")
     }
 
     /// `scaler:state:{type}`, a hash: cooldown state that outlives a restart.
@@ -298,9 +356,24 @@ pub mod keys {
         format!("scaler:state:{worker_type}")
     }
 
+    /// `scaler:report:{type}`, a hash that expires: what the autoscaler thinks of a worker type with unfinished jobs.
+    pub fn scaler_report(worker_type: &WorkerType) -> String {
+        format!("scaler:report:{worker_type}")
+    }
+
     /// `{reply_to}` of a job published with a waiter: `result:{job id}`, a list with a TTL.
     pub fn result(job_id: &str) -> String {
         format!("result:{job_id}")
+    }
+
+    /// `{stream}:delayed`, a sorted set: jobs by the time in milliseconds at which they are due.
+    pub fn delayed(stream: &str) -> String {
+        format!("{stream}:delayed")
+    }
+
+    /// `{stream}:once:{idempotency key}`: the id of the job that was published under that key.
+    pub fn once(stream: &str, idempotency_key: &str) -> String {
+        format!("{stream}:once:{idempotency_key}")
     }
 
     /// `{stream}:dead`.

@@ -1,10 +1,10 @@
 //! What the scaler shows of itself: `/status`, `swarm status`, `swarm demo` and the gauges all read these, nothing else.
 
-use std::sync::Arc;
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Demand, PoolCounts, Reading, Source, Timestamp, WorkerId, WorkerState, WorkerType};
+use super::{Demand, PoolCounts, Reading, Source, Timestamp, WorkerId, WorkerState, WorkerType, control::Control};
 
 /// What a decision does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -66,6 +66,17 @@ pub struct WorkerSnapshot {
     pub started_at: Timestamp,
 }
 
+/// How often one kind of decision was made since the scaler started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecisionCount {
+    /// What it did.
+    pub action: Action,
+    /// The rule that had the last word, from the policy's closed set.
+    pub reason: Cow<'static, str>,
+    /// How often.
+    pub count: u64,
+}
+
 /// One worker type as of its last evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TypeSnapshot {
@@ -99,10 +110,32 @@ pub struct TypeSnapshot {
     pub reaction: Option<Reaction>,
     /// Evaluations so far.
     pub evaluations: u64,
+    /// Decisions so far, by what they did and why.
+    #[serde(default)]
+    pub decisions: Vec<DecisionCount>,
     /// Why the backend could not be asked, if it could not.
     pub backend_error: Option<String>,
+    /// Somebody's word about it, if it is paused, observed or pinned.
+    #[serde(default)]
+    pub control: Option<Arc<Control>>,
     /// The workers, draining ones included.
     pub workers: Vec<WorkerSnapshot>,
+}
+
+impl TypeSnapshot {
+    /// Whether somebody may be waiting: there is unfinished work, or that can't be told.
+    pub fn is_unfinished(&self) -> bool {
+        self.backend_error.is_some() || self.demand.depth().known().is_none_or(|depth| *depth > 0)
+    }
+
+    /// Counts a decision.
+    pub fn count_decision(&mut self, action: Action, reason: &'static str) {
+        self.evaluations += 1;
+        match self.decisions.iter_mut().find(|seen| seen.action == action && seen.reason == reason) {
+            Some(seen) => seen.count += 1,
+            None => self.decisions.push(DecisionCount { action, reason: Cow::Borrowed(reason), count: 1 }),
+        }
+    }
 }
 
 /// How a signal source does.
@@ -130,6 +163,45 @@ pub struct SourceSnapshot {
     pub detail: String,
 }
 
+/// What an autoscaler is among all that watch the same queues.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Decides and acts.
+    Leader,
+    /// Decides, and is ready to act when the leader is gone.
+    #[default]
+    Standby,
+    /// Decides and says so, and never acts (`dry_run`).
+    Observer,
+}
+
+impl Role {
+    /// The name in `/readyz` and for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Leader => "leader",
+            Self::Standby => "standby",
+            Self::Observer => "observer",
+        }
+    }
+}
+
+/// Who leads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeadershipSnapshot {
+    /// What this autoscaler is.
+    pub role: Role,
+    /// The instance that leads; `None` if none is known to.
+    pub leader: Option<String>,
+    /// The fencing token of its term; `None` without an election.
+    pub token: Option<u64>,
+    /// Since when this autoscaler leads.
+    pub since: Option<Timestamp>,
+    /// Why it can't be told who leads.
+    pub problem: Option<String>,
+}
+
 /// The whole autoscaler.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FleetSnapshot {
@@ -143,13 +215,22 @@ pub struct FleetSnapshot {
     pub started_at: Timestamp,
     /// Whether it only decides and never acts.
     pub dry_run: bool,
+    /// Who leads.
+    #[serde(default)]
+    pub leadership: LeadershipSnapshot,
     /// `None` while Redis answers; else why it does not.
     pub redis_error: Option<String>,
     /// The signal sources.
     pub sources: Vec<SourceSnapshot>,
     /// The worker types, by name.
     pub worker_types: Vec<Arc<TypeSnapshot>>,
+    /// Jobs that are not due yet.
+    #[serde(default)]
+    pub delayed: DelayedCounts,
 }
+
+/// How many jobs of each queue are not due yet; queues without any are left out.
+pub type DelayedCounts = Arc<BTreeMap<String, u64>>;
 
 /// Gives out snapshots. The scaler implements it; readers hold it as `Arc<dyn StatusSource>`.
 pub trait StatusSource: Send + Sync + 'static {

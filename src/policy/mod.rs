@@ -17,6 +17,7 @@
 //! work gets its first worker at once.
 
 mod backoff;
+mod control;
 mod history;
 mod observation;
 mod plan;
@@ -27,6 +28,7 @@ use std::cmp::Ordering;
 
 pub use self::{
     backoff::{Backoff, Failures},
+    control::decide_under,
     history::History,
     observation::Observation,
     reason::Reason,

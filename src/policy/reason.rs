@@ -122,6 +122,29 @@ pub enum Reason {
         /// Until the next try.
         remaining: Duration,
     },
+    /// Somebody wants nothing to be changed.
+    Paused {
+        /// Who.
+        by: String,
+        /// Until it ends; `None`: when somebody ends it.
+        remaining: Option<Duration>,
+    },
+    /// Somebody wants to see what would be changed.
+    ObserveOnly {
+        /// Who.
+        by: String,
+        /// Until it ends; `None`: when somebody ends it.
+        remaining: Option<Duration>,
+    },
+    /// Somebody wants so many workers.
+    Pinned {
+        /// How many, within the bounds.
+        workers: u32,
+        /// Who.
+        by: String,
+        /// Until it ends; `None`: when somebody ends it.
+        remaining: Option<Duration>,
+    },
 }
 
 impl Reason {
@@ -143,6 +166,9 @@ impl Reason {
             Self::Cooldown { .. } => "cooldown",
             Self::StartBackoff { .. } => "start_backoff",
             Self::BackendBackoff { .. } => "backend_backoff",
+            Self::Paused { .. } => "paused",
+            Self::ObserveOnly { .. } => "observe_only",
+            Self::Pinned { .. } => "pinned",
         }
     }
 }
@@ -189,7 +215,19 @@ impl fmt::Display for Reason {
             Self::BackendBackoff { count, message, remaining } => {
                 write!(f, "scaling failed {count} times in a row ({message}), next try in {}", Seconds(*remaining))
             }
+            Self::Paused { by, remaining } => write!(f, "paused by {by}{}", Ending(*remaining)),
+            Self::ObserveOnly { by, remaining } => write!(f, "only observed, as {by} wants it{}", Ending(*remaining)),
+            Self::Pinned { workers, by, remaining } => write!(f, "pinned at {workers} by {by}{}", Ending(*remaining)),
         }
+    }
+}
+
+/// When something ends by itself, if it does.
+struct Ending(Option<Duration>);
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |remaining| write!(f, " for {}", Seconds(remaining)))
     }
 }
 

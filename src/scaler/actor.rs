@@ -7,13 +7,14 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    backend::{BackendError, ErrorKind, ScaleReport, ScaleRequest},
+    backend::{BackendError, ErrorKind, ManualScale, ScaleReport, ScaleRequest},
     config::ScalingSettings,
     model::{
         Demand, Reading, Source, Timestamp, WorkerId, WorkerType,
+        control::{Control, Mode},
         snapshot::{Action, Change, Reaction, TypeSnapshot},
     },
-    policy::{Backoff, Decision, History, Observation, Reason, decide},
+    policy::{Backoff, Decision, History, Observation, Reason, decide_under},
     scaler::roster::Census,
     signal::Signals,
 };
@@ -29,6 +30,12 @@ pub enum Input {
     Observed(Box<Observed>),
     /// The outcome of the scaling asked for.
     Scaled(Box<Scaled>),
+    /// The scaling asked for was not begun: this autoscaler no longer leads.
+    NotScaled,
+    /// This autoscaler leads now; with the last change that the leader before it made.
+    Leads(Option<Change>),
+    /// It does not lead any more.
+    Follows,
 }
 
 /// One observation.
@@ -38,6 +45,8 @@ pub struct Observed {
     pub demand: Demand,
     /// The pool, or why it can't be told.
     pub census: Result<Census, String>,
+    /// Somebody's word about the worker type.
+    pub control: Option<Arc<Control>>,
 }
 
 /// How scaling went.
@@ -47,6 +56,8 @@ pub struct Scaled {
     pub outcome: Result<ScaleReport, BackendError>,
     /// From the first signal until the backend answered.
     pub elapsed: Duration,
+    /// The fencing token under which it was asked; `None` without an election.
+    pub token: Option<u64>,
 }
 
 /// What the actor wants done.
@@ -83,10 +94,12 @@ pub struct ScalingRecord {
     pub pending: Option<u64>,
     /// Why it failed, if it did.
     pub error: Option<String>,
-    /// From the first signal to the backend's answer.
-    pub reaction: Duration,
+    /// From the first signal to the backend's answer; none for a change that somebody else made.
+    pub reaction: Option<Duration>,
     /// The change to be remembered over a restart: what was done, also if it failed halfway; none if nothing was.
     pub change: Option<Change>,
+    /// The fencing token of the leader that made it; `None` without an election.
+    pub token: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -113,6 +126,8 @@ pub struct Actor {
     settings: Arc<ScalingSettings>,
     debounce: Duration,
     dry_run: bool,
+    /// Whether it may act; else it observes and decides only.
+    leads: bool,
     history: History,
     phase: Phase,
     waiting: Option<Signals>,
@@ -125,7 +140,7 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// An actor that has seen nothing yet. `last_change` is what is remembered from before a restart.
+    /// An actor that has seen nothing yet and does not lead. `last_change` is what is remembered from before a restart.
     pub fn new(
         worker_type: WorkerType,
         queue: &str,
@@ -153,7 +168,9 @@ impl Actor {
             sources: Vec::new(),
             reaction: None,
             evaluations: 0,
+            decisions: Vec::new(),
             backend_error: None,
+            control: None,
             workers: Vec::new(),
         });
         Self {
@@ -161,6 +178,7 @@ impl Actor {
             settings,
             debounce,
             dry_run,
+            leads: false,
             history,
             phase: Phase::Resting,
             waiting: None,
@@ -199,9 +217,22 @@ impl Actor {
             Input::Tick => {}
             Input::Observed(observed) => effects.extend(self.observed(*observed, now)),
             Input::Scaled(scaled) => effects.extend(self.scaled(*scaled, now)),
+            Input::NotScaled => self.phase = Phase::Resting,
+            Input::Leads(remembered) => self.lead(remembered, now),
+            Input::Follows => self.leads = false,
         }
         effects.extend(self.evaluate_if_due(now, instant));
         effects
+    }
+
+    /// Begins to lead, as after a restart: what was seen as a standby decides at once, and nobody is let go before a cooldown
+    /// has passed.
+    fn lead(&mut self, remembered: Option<Change>, now: Timestamp) {
+        self.leads = true;
+        let last_change = [self.history.last_change, remembered].into_iter().flatten().max_by_key(|change| change.at);
+        self.history = History::resumed(now, last_change);
+        self.next_evaluation = Timestamp(0);
+        Arc::make_mut(&mut self.snapshot).last_change = self.history.last_change;
     }
 
     fn note(&mut self, signals: Signals) {
@@ -225,8 +256,40 @@ impl Actor {
         Some(Effect::Observe)
     }
 
-    fn observed(&mut self, observed: Observed, now: Timestamp) -> Option<Effect> {
-        let Phase::Observing(signals) = std::mem::replace(&mut self.phase, Phase::Resting) else { return None };
+    /// First what somebody else changed, which the decision has to know of, then the decision.
+    fn observed(&mut self, observed: Observed, now: Timestamp) -> Vec<Effect> {
+        let Phase::Observing(signals) = std::mem::replace(&mut self.phase, Phase::Resting) else { return Vec::new() };
+        // What a standby sees change may be the leader's doing.
+        let manual = observed.census.as_ref().ok().filter(|_| self.leads).map_or(&[][..], |census| &census.manual);
+        let mut effects: Vec<Effect> =
+            manual.iter().map(|change| self.changed_by_hand(change, &observed.demand)).collect();
+        effects.extend(self.evaluated(observed, signals, now));
+        effects
+    }
+
+    /// A change of somebody else's starts the cooldown and is remembered, as one of ours.
+    fn changed_by_hand(&mut self, manual: &ManualScale, demand: &Demand) -> Effect {
+        let change = Change { at: manual.at, from: manual.from, to: manual.to };
+        self.history.note_change(change);
+        Arc::make_mut(&mut self.snapshot).last_change = self.history.last_change;
+        Effect::Record(Box::new(ScalingRecord {
+            worker_type: self.worker_type.clone(),
+            action: if manual.to < manual.from { Action::ScaleDown } else { Action::ScaleUp },
+            from: manual.from,
+            to: manual.to,
+            at: manual.at,
+            reason: format!("manual scale {} → {}: {}", manual.from, manual.to, manual.detail),
+            trigger: vec![Source::Manual],
+            lag: demand.lag.known().copied(),
+            pending: demand.pending.known().copied(),
+            error: None,
+            reaction: None,
+            change: Some(change),
+            token: None,
+        }))
+    }
+
+    fn evaluated(&mut self, observed: Observed, signals: Signals, now: Timestamp) -> Option<Effect> {
         let pool = match &observed.census {
             Ok(census) => {
                 self.note_exits(census, now);
@@ -235,7 +298,8 @@ impl Actor {
             Err(why) => Reading::Failed(why.clone()),
         };
         let observation = Observation { demand: observed.demand, pool };
-        let decision = decide(&self.settings, &observation, &self.history, now);
+        let control = observed.control.filter(|control| control.holds_at(now));
+        let decision = decide_under(control.as_deref(), &self.settings, &observation, &self.history, now);
         if let Some(wish) = decision.wish {
             self.history.note_wish(&self.settings, now, wish);
         }
@@ -245,10 +309,12 @@ impl Actor {
             self.look_again_at_grace_end(census, now);
         }
         self.show(&observation, &observed.census, &decision, signals, now);
+        Arc::make_mut(&mut self.snapshot).control.clone_from(&control);
         let census = observed.census.ok()?;
         let stalled = if self.backs_off(now) { &[] } else { census.stalled.as_slice() };
         let request = self.request(&decision, &census, stalled)?;
-        if self.dry_run {
+        let left_alone = control.is_some_and(|control| !matches!(control.mode, Mode::Pinned(_)));
+        if self.dry_run || !self.leads || left_alone {
             return None;
         }
         let reason = match (decision.action, stalled.len()) {
@@ -340,8 +406,9 @@ impl Actor {
             lag: demand.lag.known().copied(),
             pending: demand.pending.known().copied(),
             change,
+            token: scaled.token,
             error,
-            reaction: scaled.elapsed,
+            reaction: Some(scaled.elapsed),
         })))
     }
 
@@ -389,7 +456,7 @@ impl Actor {
             std::iter::once(decision.headline()).chain(decision.reasons.iter().map(ToString::to_string)).collect();
         snapshot.recheck_at = decision.recheck_at;
         snapshot.sources = signals.sources().collect();
-        snapshot.evaluations += 1;
+        snapshot.count_decision(decision.action, self.reason_label);
         match census {
             Ok(census) => snapshot.workers.clone_from(&census.workers),
             Err(why) => snapshot.backend_error = Some(why.clone()),
@@ -405,6 +472,11 @@ impl Actor {
             Phase::Observing(signals) => Some(signals),
             _ => None,
         }
+    }
+
+    /// Whether decisions are carried out, or told as what would be done: not those of a standby, which are the leader's.
+    pub fn speaks(&self) -> bool {
+        self.leads || self.dry_run
     }
 
     /// The rule that had the last word in the last decision, from a closed set.

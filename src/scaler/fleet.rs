@@ -10,9 +10,10 @@ use tokio::sync::watch;
 use crate::{
     model::{
         Timestamp,
-        snapshot::{FleetSnapshot, SourceState, StatusSource, TypeSnapshot},
+        snapshot::{DelayedCounts, FleetSnapshot, SourceState, StatusSource, TypeSnapshot},
     },
     probe::ProberHandle,
+    scaler::Leadership,
     signal::SourceBoard,
 };
 
@@ -35,7 +36,9 @@ pub struct Fleet {
     info: FleetInfo,
     board: Arc<SourceBoard>,
     prober: ProberHandle,
+    leadership: Arc<Leadership>,
     snapshots: Vec<watch::Receiver<Arc<TypeSnapshot>>>,
+    delayed: watch::Receiver<DelayedCounts>,
     stopping: AtomicBool,
 }
 
@@ -45,9 +48,11 @@ impl Fleet {
         info: FleetInfo,
         board: Arc<SourceBoard>,
         prober: ProberHandle,
+        leadership: Arc<Leadership>,
         snapshots: Vec<watch::Receiver<Arc<TypeSnapshot>>>,
+        delayed: watch::Receiver<DelayedCounts>,
     ) -> Self {
-        Self { info, board, prober, snapshots, stopping: AtomicBool::new(false) }
+        Self { info, board, prober, leadership, snapshots, delayed, stopping: AtomicBool::new(false) }
     }
 
     /// From now on it is not ready: it is being stopped.
@@ -64,14 +69,17 @@ impl StatusSource for Fleet {
             orchestrator: self.info.orchestrator.to_owned(),
             started_at: self.info.started_at,
             dry_run: self.info.dry_run,
+            leadership: self.leadership.snapshot(),
             redis_error: self.prober.redis_error(),
             sources: self.board.snapshot(),
             worker_types: self.snapshots.iter().map(|snapshot| snapshot.borrow().clone()).collect(),
+            delayed: self.delayed.borrow().clone(),
         }
     }
 
     fn not_ready(&self) -> Vec<String> {
         let mut missing: Vec<String> = self.prober.redis_error().into_iter().collect();
+        missing.extend(self.leadership.snapshot().problem.map(|why| format!("it is not known who leads: {why}")));
         if self.stopping.load(Ordering::Acquire) {
             missing.push("the autoscaler is being stopped".to_owned());
         }

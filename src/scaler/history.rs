@@ -33,7 +33,7 @@ pub struct ScalingEvent {
     pub at: Timestamp,
     /// Whose pool.
     pub worker_type: String,
-    /// `scale_up` or `scale_down`.
+    /// `scale_up` or `scale_down`; `paused`, `observe`, `pinned` or `resumed` for what somebody said.
     pub decision: String,
     /// Workers before.
     pub from_count: Option<u32>,
@@ -55,6 +55,10 @@ pub struct ScalingEvent {
     pub reaction_ms: Option<f64>,
     /// The scaler that wrote it.
     pub instance: String,
+    /// The fencing token of its term; `None` without an election.
+    pub token: Option<u64>,
+    /// Who said so, if it is somebody's word: `user@host`.
+    pub by: String,
 }
 
 impl ScalingEvent {
@@ -78,6 +82,8 @@ impl ScalingEvent {
             error: Some(text("error")).filter(|error| !error.is_empty()),
             reaction_ms: text("reaction_ms").parse().ok().filter(|ms: &f64| ms.is_finite()),
             instance: text("instance"),
+            token: number("token"),
+            by: text("by"),
         }
     }
 }

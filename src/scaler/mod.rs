@@ -2,15 +2,21 @@
 //! The actor itself ([`Actor`]) is a synchronous state machine without clock or I/O; [`run_actor`] is its shell.
 
 mod actor;
+mod controls;
 mod fleet;
 mod history;
+mod leadership;
 mod recorder;
+mod report;
 mod roster;
 mod task;
 
 pub use actor::{Actor, Effect, Input, Observed, Scaled, ScalingRecord};
+pub use controls::{ControlError, ControlWatch, Controls, Order, give};
 pub use fleet::{Fleet, FleetInfo};
 pub use history::{EventTail, HistoryError, Recent, ScalingEvent, recent_events};
+pub use leadership::{Candidate, Election, Leadership, Permit};
 pub use recorder::{LoadError, Recorder, RecorderHandle, load_changes};
+pub use report::Reporter;
 pub use roster::{Census, Expected, Roster};
 pub use task::{ActorContext, Shared, run_actor};

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use redis::{Pipeline, RedisResult, Value, aio::MultiplexedConnection};
+use redis::{RedisResult, Value, aio::MultiplexedConnection};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -11,8 +11,29 @@ use super::ScalingRecord;
 use crate::{
     connection::{ConnectionError, RedisTarget, backoff},
     model::{Timestamp, WorkerType, keys, snapshot::Change},
-    telemetry::{Outcome, RecordingFailed, ScalingRecorded},
+    telemetry::{LateRecord, Outcome, RecordingFailed, ScalingRecorded},
 };
+
+/// Adds the entry, and keeps the change unless a later leader has begun its term: what a leader remembers is not to be
+/// overwritten by one that came before. The entry is added all the same, since the change was made; it says so. `KEYS`: the
+/// stream, the state, the last token. `ARGV`: the length of the stream, the token or nothing, the number of words for the
+/// entry, those, and those for the state.
+const WRITE: &str = "
+local stale = ARGV[2] ~= '' and tonumber(redis.call('GET', KEYS[3]) or 0) > tonumber(ARGV[2])
+local words = tonumber(ARGV[3])
+local entry, state = {}, {}
+for i = 4, #ARGV do
+  table.insert(i < 4 + words and entry or state, ARGV[i])
+end
+if stale then
+  table.insert(entry, 'fenced')
+  table.insert(entry, '1')
+end
+redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', unpack(entry))
+if #state > 0 and not stale then
+  redis.call('HSET', KEYS[2], unpack(state))
+end
+return stale and 1 or 0";
 
 /// Records that wait for Redis. Far more than are made in an outage: without Redis there is no demand to act on.
 const WAITING: usize = 4_096;
@@ -107,26 +128,28 @@ impl Recorder {
             if unsure && self.is_written(connection, record).await? {
                 return Ok(());
             }
-            self.pipeline(record).exec_async(connection).await
+            if self.add(connection, record).await? {
+                LateRecord { worker_type: &record.worker_type, token: record.token }.emit();
+            }
+            Ok(())
         };
         written.await.map_err(|error: redis::RedisError| error.to_string())
     }
 
-    fn pipeline(&self, record: &ScalingRecord) -> Pipeline {
-        let mut pipeline = redis::pipe();
-        let add = pipeline.cmd("XADD").arg(keys::SCALING_EVENTS).arg("MAXLEN").arg("~").arg(self.max_len).arg("*");
-        for (field, value) in self.fields(record) {
-            add.arg(field).arg(value);
+    /// Whether a later leader has begun its term meanwhile.
+    async fn add(&self, connection: &mut MultiplexedConnection, record: &ScalingRecord) -> RedisResult<bool> {
+        let fields = self.fields(record);
+        let mut script = redis::cmd("EVAL");
+        script.arg(WRITE).arg(3);
+        script.arg(keys::SCALING_EVENTS).arg(keys::scaler_state(&record.worker_type)).arg(keys::LEADER_TOKEN);
+        script.arg(self.max_len).arg(token(record)).arg(fields.len() * 2);
+        for (field, value) in fields {
+            script.arg(field).arg(value);
         }
-        add.ignore();
         if let Some(change) = record.change {
-            pipeline
-                .cmd("HSET")
-                .arg(keys::scaler_state(&record.worker_type))
-                .arg(&[("last_change_at", change.at.0), ("from", change.from.into()), ("to", change.to.into())])
-                .ignore();
+            script.arg(&[("last_change_at", change.at.0), ("from", change.from.into()), ("to", change.to.into())]);
         }
-        pipeline
+        script.query_async(connection).await
     }
 
     /// The entry's fields: `docs/protocol.md` lists them.
@@ -145,8 +168,12 @@ impl Recorder {
             ("pending", number(record.pending)),
             ("outcome", outcome(record).as_str().to_owned()),
             ("error", record.error.clone().unwrap_or_default()),
-            ("reaction_ms", format!("{:.3}", record.reaction.as_secs_f64() * 1e3)),
+            (
+                "reaction_ms",
+                record.reaction.map_or_else(String::new, |took| format!("{:.3}", took.as_secs_f64() * 1e3)),
+            ),
             ("instance", self.instance.clone()),
+            ("token", token(record)),
         ]
     }
 
@@ -196,6 +223,11 @@ pub async fn load_changes(target: &RedisTarget, worker_types: &[WorkerType]) -> 
         changes.extend(replies.into_iter().map(change));
     }
     Ok(changes)
+}
+
+/// Empty without an election.
+fn token(record: &ScalingRecord) -> String {
+    record.token.map_or_else(String::new, |token| token.to_string())
 }
 
 fn outcome(record: &ScalingRecord) -> Outcome {

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use crate::{
-    backend::{Exit, Phase, Pool},
+    backend::{Exit, ManualScale, Phase, Pool},
     model::{PoolCounts, Reading, Timestamp, WorkerId, WorkerState, snapshot::WorkerSnapshot},
     probe::{ConsumerPending, Heartbeat},
 };
@@ -26,6 +26,8 @@ enum Standing {
     Idle,
     Busy,
     Draining,
+    /// No capacity, as `Stalled`, but not to be replaced by us.
+    Suspended,
 }
 
 /// The pool as of one observation.
@@ -43,6 +45,8 @@ pub struct Census {
     pub busy: Vec<WorkerId>,
     /// Workers that ended by themselves since the last observation.
     pub exits: Vec<Exit>,
+    /// Changes made by somebody else since the last observation.
+    pub manual: Vec<ManualScale>,
 }
 
 /// What a worker type's workers are expected to do.
@@ -59,6 +63,7 @@ pub struct Expected {
 pub struct Roster {
     memories: HashMap<WorkerId, Memory>,
     exits_seen: u64,
+    manual_seen: u64,
 }
 
 impl Roster {
@@ -84,9 +89,13 @@ impl Roster {
             let memory = self.memories.remove(&instance.id).unwrap_or(Memory { ready_at: None, idle_since: None });
             let standing = match instance.phase {
                 Phase::Draining => Standing::Draining,
+                Phase::Suspended => Standing::Suspended,
+                Phase::Failing if heartbeat.is_none() => {
+                    without_heartbeat(memory, instance.started_at, start_grace, now)
+                }
                 Phase::Ready if heartbeat.is_none() => with_jobs(holds_jobs),
                 Phase::Running if heartbeat.is_none() && !expected.heartbeats => with_jobs(holds_jobs),
-                Phase::Ready | Phase::Running => match heartbeat.map(|h| (h.state, h.sessions)) {
+                Phase::Ready | Phase::Running | Phase::Failing => match heartbeat.map(|h| (h.state, h.sessions)) {
                     // A heartbeat follows the delivery of a job: in between it still says idle.
                     Some((WorkerState::Idle, 0)) => with_jobs(seen_with_jobs == Some(true)),
                     Some((WorkerState::Idle | WorkerState::Waiting | WorkerState::Busy, _)) => Standing::Busy,
@@ -121,6 +130,7 @@ impl Roster {
                     census.busy.push(instance.id.clone());
                 }
                 Standing::Draining => census.counts.draining += 1,
+                Standing::Suspended => census.counts.stalled += 1,
             }
             census.workers.push(WorkerSnapshot {
                 id: instance.id.clone(),
@@ -135,6 +145,8 @@ impl Roster {
         census.idle.extend(idle.into_iter().map(|(_, id)| id));
         census.exits = pool.exits.into_iter().filter(|exit| exit.seq > self.exits_seen).collect();
         self.exits_seen = census.exits.iter().map(|exit| exit.seq).max().unwrap_or(self.exits_seen);
+        census.manual = pool.manual.into_iter().filter(|change| change.seq > self.manual_seen).collect();
+        self.manual_seen = census.manual.iter().map(|change| change.seq).max().unwrap_or(self.manual_seen);
         self.memories = remembered;
         census
     }
@@ -168,7 +180,7 @@ mod tests {
     fn pool(ids: &[&str], started_at: u64) -> Pool {
         let instance =
             |id: &&str| Instance { id: WorkerId::new(*id), phase: Phase::Running, started_at: Timestamp(started_at) };
-        Pool { instances: ids.iter().map(instance).collect(), exits: Vec::new() }
+        Pool { instances: ids.iter().map(instance).collect(), ..Pool::default() }
     }
 
     fn beats(states: &[Option<WorkerState>]) -> Reading<Vec<Option<Heartbeat>>> {
@@ -286,6 +298,47 @@ mod tests {
             Roster::default().take_stock(ready, &beats(&[None, None]), &consumers, EXPECTED, Timestamp(600_000));
         assert_eq!(census.busy, [WorkerId::new("a")]);
         assert_eq!(census.idle, [WorkerId::new("b")]);
+    }
+
+    #[test]
+    fn a_failing_worker_is_capacity_until_its_grace_is_over_whether_it_writes_heartbeats_or_not() {
+        let consumers = Reading::Known(Vec::new());
+        for heartbeats in [true, false] {
+            let expected = Expected { heartbeats, ..EXPECTED };
+            let standing = |now, beat| {
+                let mut failing = pool(&["a"], 0);
+                failing.instances[0].phase = Phase::Failing;
+                Roster::default().take_stock(failing, &beats(&[beat]), &consumers, expected, Timestamp(now))
+            };
+            assert_eq!(standing(59_999, None).counts.starting, 1);
+            assert_eq!(standing(60_000, None).stalled, [WorkerId::new("a")]);
+            assert_eq!(standing(60_000, Some(WorkerState::Idle)).counts.ready, 1, "its heartbeat vouches for it");
+        }
+    }
+
+    #[test]
+    fn a_suspended_worker_is_no_capacity_and_left_alone() {
+        let mut suspended = pool(&["a"], 0);
+        suspended.instances[0].phase = Phase::Suspended;
+        let (idle, nobody) = (beats(&[Some(WorkerState::Idle)]), Reading::Known(Vec::new()));
+        let census = Roster::default().take_stock(suspended, &idle, &nobody, EXPECTED, Timestamp(1));
+        assert_eq!(census.counts, PoolCounts { stalled: 1, ..PoolCounts::default() });
+        assert!(census.stalled.is_empty() && census.idle.is_empty() && census.busy.is_empty());
+    }
+
+    #[test]
+    fn a_manual_change_is_told_once() {
+        let change = |seq| ManualScale { seq, from: 0, to: 1, at: Timestamp(1), detail: String::new() };
+        let mut roster = Roster::default();
+        let mut seqs = |told: &[u64]| {
+            let pool = Pool { manual: told.iter().map(|seq| change(*seq)).collect(), ..Pool::default() };
+            let nobody = Reading::Known(Vec::new());
+            let census = roster.take_stock(pool, &beats(&[]), &nobody, EXPECTED, Timestamp(1));
+            census.manual.iter().map(|change| change.seq).collect::<Vec<_>>()
+        };
+        assert_eq!(seqs(&[1, 2]), [1, 2]);
+        assert_eq!(seqs(&[1, 2, 3]), [3]);
+        assert_eq!(seqs(&[2, 3]), [0_u64; 0]);
     }
 
     #[test]

@@ -1,6 +1,13 @@
 //! The shell around an [`Actor`]: waits for its inputs, carries out its effects, one at a time, and shows its state.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::{sync::watch, time::Instant};
@@ -8,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     actor::{Actor, Effect, Input, Observed, Scaled},
+    controls::Controls,
+    leadership::Leadership,
     recorder::RecorderHandle,
     roster::{Expected, Roster},
 };
@@ -21,7 +30,7 @@ use crate::{
     signal::{Directory, ListenerHandle, Signals, SweepMonitor},
     telemetry::{
         BackendCall, BackendCalled, BackendFailure, EvaluationFinished, FailureKind, ProbeFailed, ReactionMeasured,
-        SignalsReceived, Stage, TypeGauges, WorkerExited,
+        SignalsReceived, Stage, WorkerExited,
     },
 };
 
@@ -55,12 +64,19 @@ pub struct Shared {
     pub clock: Clock,
     /// Counts the answers to a sweep.
     pub sweep: Arc<SweepMonitor>,
+    /// Says whether it may act.
+    pub leadership: Arc<Leadership>,
+    /// What people have said about worker types.
+    pub controls: Arc<Controls>,
+    /// Set when an evaluation has seen unfinished work, or could not see: there is something to report.
+    pub trouble: Arc<AtomicBool>,
 }
 
 /// What an effect brought.
 enum Outcome {
     Observed { pool: Result<Pool, BackendError>, answer: Answer },
-    Scaled { outcome: Result<ScaleReport, BackendError>, signals: Signals },
+    Scaled { outcome: Result<ScaleReport, BackendError>, signals: Signals, token: Option<u64> },
+    NotScaled,
 }
 
 /// New workers that have not been seen ready yet.
@@ -72,11 +88,12 @@ struct Awaited {
 struct Shell {
     context: Arc<ActorContext>,
     actor: Actor,
+    /// The term of leadership that the actor knows of.
+    term: Option<u64>,
     roster: Roster,
     awaited: Option<Awaited>,
     last_told: Option<(Action, &'static str)>,
     probe_failure: Option<String>,
-    gauges: TypeGauges,
     snapshot: watch::Sender<Arc<TypeSnapshot>>,
 }
 
@@ -91,9 +108,9 @@ pub fn run_actor(
     cancel: CancellationToken,
 ) -> impl Future<Output = ()> + Send {
     let mut shell = Shell {
-        gauges: TypeGauges::register(&context.worker_type),
         context: Arc::new(context),
         actor,
+        term: None,
         roster: Roster::default(),
         awaited: None,
         last_told: None,
@@ -164,19 +181,40 @@ impl Shell {
         let is_evaluation = matches!(input, Input::Observed(_));
         let signals = self.actor.evaluated_signals();
         let mut applied = Applied { effect: None, evaluated: None };
-        for effect in self.actor.apply(input, self.context.shared.clock.now(), Instant::now()) {
+        let mut effects = self.follow_leadership();
+        effects.extend(self.actor.apply(input, self.context.shared.clock.now(), Instant::now()));
+        for effect in effects {
             match effect {
                 Effect::Observe => applied.effect = Some(observe(self.context.clone()).boxed()),
                 Effect::Scale(request, signals) => {
-                    applied.effect = Some(scale(self.context.shared.backend.clone(), request, signals).boxed());
+                    applied.effect = Some(scale(self.context.clone(), request, signals).boxed());
                 }
-                Effect::Record(record) => self.context.shared.recorder.record(*record),
+                Effect::Record(mut record) => {
+                    let token = || self.context.shared.leadership.permit().and_then(|permit| permit.token);
+                    record.token = record.token.or_else(token);
+                    self.context.shared.recorder.record(*record);
+                }
             }
         }
         if let (true, Some(signals)) = (is_evaluation, signals) {
             applied.evaluated = Some((signals, signals.first_at.elapsed()));
         }
         applied
+    }
+
+    /// Tells the actor of a change of leadership since its last input.
+    fn follow_leadership(&mut self) -> Vec<Effect> {
+        let leadership = &self.context.shared.leadership;
+        let term = leadership.term();
+        if term == self.term {
+            return Vec::new();
+        }
+        self.term = term;
+        let input = match term {
+            Some(_) => Input::Leads(leadership.remembered(self.context.index)),
+            None => Input::Follows,
+        };
+        self.actor.apply(input, self.context.shared.clock.now(), Instant::now())
     }
 
     /// Tells log, metrics and everyone who watches.
@@ -191,17 +229,21 @@ impl Shell {
             }
             news
         });
+        // After the snapshot: who sees it set sees that too.
+        if self.actor.snapshot().is_unfinished() {
+            self.context.shared.trouble.store(true, Ordering::Release);
+        }
     }
 
     fn tell_evaluation(&mut self, signals: Signals, elapsed: Duration) {
-        let acts = self.actor.snapshot().action != Action::Hold;
+        let acts = self.actor.snapshot().action != Action::Hold && self.actor.speaks();
         if acts {
             self.actor.note_decided(elapsed);
             self.measure(Stage::Decided, elapsed);
         }
         let told_by_sweep_alone = signals.sources().all(|source| source == Source::Sweep);
         if signals.contains(Source::Sweep) {
-            let drift = told_by_sweep_alone && self.actor.snapshot().action == Action::ScaleUp;
+            let drift = acts && told_by_sweep_alone && self.actor.snapshot().action == Action::ScaleUp;
             self.context.shared.sweep.answered(drift);
         }
         if signals.contains(Source::Recheck) {
@@ -209,7 +251,6 @@ impl Shell {
         }
         self.tell_probe_failure();
         let snapshot = self.actor.snapshot();
-        self.gauges.set(snapshot);
         let told = (snapshot.action, self.actor.reason_label());
         let changed = self.last_told.replace(told) != Some(told);
         EvaluationFinished {
@@ -218,6 +259,7 @@ impl Shell {
             reason: self.actor.reason_label(),
             headline: snapshot.reasons.first().map_or("", String::as_str),
             sources: &snapshot.sources,
+            acts,
             changed,
         }
         .emit();
@@ -235,7 +277,8 @@ impl Shell {
     fn input_of(&mut self, outcome: Outcome) -> Input {
         match outcome {
             Outcome::Observed { pool, answer } => self.observed(pool, answer),
-            Outcome::Scaled { outcome, signals } => {
+            Outcome::NotScaled => Input::NotScaled,
+            Outcome::Scaled { outcome, signals, token } => {
                 let elapsed = signals.first_at.elapsed();
                 self.measure(Stage::Requested, elapsed);
                 if let Ok(report) = &outcome
@@ -244,7 +287,7 @@ impl Shell {
                     let ids = report.started.iter().cloned().collect();
                     self.awaited = Some(Awaited { since: signals.first_at, ids });
                 }
-                Input::Scaled(Box::new(Scaled { outcome, elapsed }))
+                Input::Scaled(Box::new(Scaled { outcome, elapsed, token }))
             }
         }
     }
@@ -275,7 +318,8 @@ impl Shell {
                 self.actor.note_running(elapsed);
             }
         }
-        Input::Observed(Box::new(Observed { demand: answer.demand, census }))
+        let control = self.context.shared.controls.of(self.context.index);
+        Input::Observed(Box::new(Observed { demand: answer.demand, census, control }))
     }
 
     fn measure(&self, stage: Stage, elapsed: Duration) {
@@ -296,10 +340,12 @@ async fn observe(context: Arc<ActorContext>) -> Outcome {
     Outcome::Observed { pool, answer }
 }
 
-async fn scale(backend: Arc<dyn ScalingBackend>, request: ScaleRequest, signals: Signals) -> Outcome {
-    let worker_type = request.worker_type.clone();
-    let outcome = called(&backend, BackendCall::Scale, &worker_type, || backend.scale(request)).await;
-    Outcome::Scaled { outcome, signals }
+/// One write. Whether it is allowed is asked of the clock here, with nothing in between that takes time.
+async fn scale(context: Arc<ActorContext>, request: ScaleRequest, signals: Signals) -> Outcome {
+    let Some(permit) = context.shared.leadership.permit() else { return Outcome::NotScaled };
+    let backend = &context.shared.backend;
+    let outcome = called(backend, BackendCall::Scale, &context.worker_type, || backend.scale(request)).await;
+    Outcome::Scaled { outcome, signals, token: permit.token }
 }
 
 /// Calls the backend and says how it went.

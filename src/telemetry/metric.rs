@@ -41,18 +41,32 @@ metrics_table! {
     REACTION = Histogram "swarm_reaction_seconds" ["stage"] Seconds "Time since the first signal of a reaction.";
     BACKEND_CALL = Histogram "swarm_backend_call_seconds" ["backend", "call"] Seconds "Time of a backend call.";
     BACKEND_ERRORS = Counter "swarm_backend_errors_total" ["backend", "call", "kind"] Count "Failed backend calls.";
+    REFUSALS = Counter "swarm_backend_refusals_total" ["worker_type", "rival"] Count
+        "Scalings refused because another autoscaler has the same target.";
+    WATCH_FAILURES = Counter "swarm_kubernetes_watch_failures_total" ["watched"] Count "Watches on the cluster that broke.";
     SCALING_EVENTS = Counter "swarm_scaling_events_total" ["worker_type", "action", "outcome"] Count
         "Scalings asked of the backend and recorded in scaling:events.";
     RECORDING_FAILURES = Counter "swarm_recording_failures_total" [] Count
         "Scalings that could not be written to scaling:events.";
+    FENCED_RECORDS = Counter "swarm_fenced_records_total" [] Count
+        "Scalings recorded after another autoscaler had begun to lead.";
     PROBE_FAILURES = Counter "swarm_probe_failures_total" [] Count "Probes of a queue that failed.";
     SWEEP = Histogram "swarm_sweep_seconds" [] Seconds "Time of a sweep over all queues.";
     SWEEP_DRIFT = Counter "swarm_sweep_drift_total" [] Count
         "Evaluations by a sweep that changed something no signal had told of.";
     SOURCE_UP = Gauge "swarm_source_up" ["source"] Count "1 if the signal source works, 0 if not, NaN if turned off.";
+    LEADER = Gauge "swarm_leader" [] Count "1 while this autoscaler leads, else 0.";
     REDIS_UP = Gauge "swarm_redis_up" [] Count "1 while Redis answers, else 0.";
     WORKER_EXITS = Counter "swarm_worker_exits_total" ["worker_type", "success"] Count
         "Workers that ended without being asked to.";
+    JOBS_DEAD = Counter "swarm_jobs_dead_total" ["reason"] Count "Jobs that became dead letters.";
+    JOBS_RETRIED = Counter "swarm_jobs_retried_total" [] Count "Failed jobs put aside to be tried again.";
+    DELAYED_MOVED = Counter "swarm_delayed_jobs_moved_total" [] Count "Delayed jobs that became due.";
+    ENTRIES_TRIMMED = Counter "swarm_entries_trimmed_total" [] Count "Finished entries trimmed off their streams.";
+    JOBS = Counter "swarm_jobs_total" ["worker_type", "method", "outcome"] Count "Jobs that ended in this worker.";
+    JOB_SECONDS = Histogram "swarm_job_seconds" ["worker_type", "method"] Seconds "Time of a job, failed ones included.";
+    JOBS_IN_PROGRESS = Gauge "swarm_jobs_in_progress" ["worker_type"] Count "Jobs in progress in this worker.";
+    SESSIONS_OPEN = Gauge "swarm_sessions_open" ["worker_type"] Count "Sessions open on this worker.";
     QUEUE_LAG = Gauge "swarm_queue_lag" ["worker_type"] Count "Jobs not yet delivered; NaN if not known.";
     QUEUE_PENDING = Gauge "swarm_queue_pending" ["worker_type"] Count
         "Jobs delivered and not acknowledged; NaN if not known.";
@@ -70,4 +84,8 @@ metrics_table! {
         "Workers asked to leave and not yet gone; NaN if not known.";
     WORKERS_MIN = Gauge "swarm_workers_min" ["worker_type"] Count "min_workers.";
     WORKERS_MAX = Gauge "swarm_workers_max" ["worker_type"] Count "max_workers.";
+    WORKERS_PAUSED = Gauge "swarm_workers_paused" ["worker_type"] Count
+        "1 while somebody has paused the worker type or has it only observed, else 0.";
+    WORKERS_PINNED = Gauge "swarm_workers_pinned" ["worker_type"] Count
+        "The number that somebody has pinned; NaN if none.";
 }

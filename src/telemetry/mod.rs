@@ -4,18 +4,18 @@
 //! writing the log.
 
 mod events;
-mod gauges;
 mod logging;
 mod metric;
+mod per_type;
 mod recorder;
 #[cfg(test)]
 mod tests;
 
 pub use events::{
-    BackendCall, BackendCalled, BackendFailure, EvaluationFinished, FailureKind, Outcome, ProbeFailed,
-    ReactionMeasured, RecordingFailed, RedisReachable, RedisUnreachable, ScalingRecorded, SignalsReceived,
-    SourceChanged, Stage, SweepFinished, WorkerExited,
+    BackendCall, BackendCalled, BackendFailure, DeadReason, DelayedMoved, EvaluationFinished, FailureKind, JobBuried,
+    JobOutcome, JobRetried, JobWorked, LateRecord, LeadershipChanged, NoticeFailed, Outcome, ProbeFailed,
+    ReactionMeasured, RecordingFailed, RedisReachable, RedisUnreachable, ScalingRecorded, ScalingRefused,
+    SignalsReceived, SourceChanged, Stage, StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
 };
-pub use gauges::TypeGauges;
 pub use logging::{LogFormat, LoggingError, init_logging, init_logging_into};
 pub use recorder::{InstallError, MetricsHandle, install_metrics};

@@ -1,7 +1,7 @@
 //! The recorder that every metric ends up in, and its text form for `/metrics`.
 #![expect(clippy::disallowed_macros, reason = "`telemetry` is where metrics are emitted")]
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use tokio_util::sync::CancellationToken;
@@ -9,7 +9,9 @@ use tokio_util::sync::CancellationToken;
 use super::{
     events::signals,
     metric::{self, Kind},
+    per_type,
 };
+use crate::model::snapshot::TypeSnapshot;
 
 /// Upper bounds in seconds, 50 µs to 60 s: a reaction takes about a millisecond until the backend is asked, a process
 /// some ten until it is ready, a container or machine seconds. Dense where the targets for each of them lie.
@@ -36,9 +38,12 @@ pub enum InstallError {
 pub struct MetricsHandle(PrometheusHandle);
 
 impl MetricsHandle {
-    /// All metrics in the Prometheus text format, version 0.0.4.
-    pub fn render(&self) -> String {
-        self.0.render()
+    /// All metrics in the Prometheus text format, version 0.0.4, in pieces of which each is made when it is asked for:
+    /// first what was recorded, then what the snapshots tell, a metric a piece. With ten thousand worker types the whole
+    /// is megabytes, which then need not be in memory at once.
+    pub fn render(self, worker_types: Vec<Arc<TypeSnapshot>>) -> impl Iterator<Item = String> + Send {
+        std::iter::once_with(move || self.0.render())
+            .chain(per_type::FAMILIES.iter().map(move |family| family.render(&worker_types)))
     }
 
     /// Keeps the recorder small until `cancelled`. Whoever installs the recorder runs this for as long as it lives:

@@ -1,18 +1,19 @@
 //! What the events record, and that `docs/metrics.md` tells the same.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
-    BackendCall, BackendCalled, BackendFailure, EvaluationFinished, FailureKind, Outcome, ProbeFailed,
-    ReactionMeasured, RecordingFailed, RedisReachable, RedisUnreachable, ScalingRecorded, SignalsReceived,
-    SourceChanged, Stage, SweepFinished, TypeGauges, WorkerExited,
+    BackendCall, BackendCalled, BackendFailure, DeadReason, DelayedMoved, EvaluationFinished, FailureKind, JobBuried,
+    JobOutcome, JobRetried, JobWorked, LateRecord, LeadershipChanged, Outcome, ProbeFailed, ReactionMeasured,
+    RecordingFailed, RedisReachable, RedisUnreachable, ScalingRecorded, ScalingRefused, SignalsReceived, SourceChanged,
+    Stage, StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
     events::signals,
     metric::{self, Kind},
-    recorder,
+    per_type, recorder,
 };
 use crate::model::{
     Demand, PoolCounts, Reading, Source, Timestamp, WorkerId, WorkerType,
-    snapshot::{Action, SourceState, TypeSnapshot},
+    snapshot::{Action, DecisionCount, Role, SourceState, TypeSnapshot},
 };
 
 /// What `emit` records, in the Prometheus text format.
@@ -54,7 +55,9 @@ fn snapshot() -> TypeSnapshot {
         sources: Vec::new(),
         reaction: None,
         evaluations: 1,
+        decisions: vec![DecisionCount { action: Action::ScaleUp, reason: "backlog".into(), count: 1 }],
         backend_error: None,
+        control: None,
         workers: Vec::new(),
     }
 }
@@ -65,36 +68,71 @@ fn emit_everything() {
     signals::register()[Source::Tracking as usize].increment(3);
     let worker_type = &browser();
     let (action, outcome) = (Action::ScaleUp, Outcome::Done);
-    EvaluationFinished { worker_type, action, reason: "backlog", headline: "up", sources: &[], changed: true }.emit();
+    EvaluationFinished {
+        worker_type,
+        action,
+        reason: "backlog",
+        headline: "up",
+        sources: &[],
+        acts: true,
+        changed: true,
+    }
+    .emit();
     ReactionMeasured { worker_type, stage: Stage::Decided, elapsed: Duration::from_micros(400) }.emit();
     let failure = Some(BackendFailure { kind: FailureKind::Retryable, error: "engine is away" });
     let (backend, call, elapsed) = ("process", BackendCall::Scale, Duration::from_millis(20));
     BackendCalled { backend, call, worker_type, elapsed, failure }.emit();
     ScalingRecorded { worker_type, action, from: 1, to: 3, outcome }.emit();
     RecordingFailed { worker_type, action, from: 3, to: 4, outcome, error: "timed out" }.emit();
+    LeadershipChanged { role: Role::Leader, leader: Some("here"), token: Some(7), problem: None }.emit();
+    LateRecord { worker_type, token: Some(6) }.emit();
     ProbeFailed { worker_type, error: "timed out", news: true }.emit();
     SweepFinished { queues: 2, elapsed, drift: 1 }.emit();
     SourceChanged { source: Source::Keyspace, state: SourceState::Up, detail: "Kt" }.emit();
     let worker_id = &WorkerId::new("browser-1");
     WorkerExited { worker_type, worker_id, detail: "exit code 1", lived: elapsed, success: false }.emit();
+    ScalingRefused { worker_type, rival: "hpa" }.emit();
+    WatchBroken { watched: "pods", error: "refused" }.emit();
+    JobBuried { stream: "browser:jobs", entry: "1-0", job: "a", reason: DeadReason::WornOut, error: "gone" }.emit();
+    JobRetried { stream: "browser:jobs", job: "a", attempts: 1, wait: elapsed }.emit();
+    DelayedMoved { stream: "browser:jobs", jobs: 2 }.emit();
+    StreamTrimmed { stream: "browser:jobs", entries: 3 }.emit();
+    let (job, error) = ("a", Some("no such page"));
+    JobWorked { worker_type, method: "goto", job, outcome: JobOutcome::Failed, error, elapsed }.emit();
+    WorkerLoad { worker_type, jobs: 2, sessions: 1 }.emit();
     RedisReachable.emit();
-    let mut gauges = TypeGauges::register(worker_type);
-    gauges.set(&TypeSnapshot { min_workers: 1, ..snapshot() });
+}
+
+/// What the snapshots of these worker types show.
+fn shown(worker_types: &[TypeSnapshot]) -> String {
+    let worker_types: Vec<_> = worker_types.iter().cloned().map(Arc::new).collect();
+    per_type::FAMILIES.iter().map(|family| family.render(&worker_types)).collect()
+}
+
+/// Everything that `/metrics` can ever show.
+fn everything() -> String {
+    recorded(emit_everything) + &shown(&[snapshot()])
 }
 
 #[test]
 fn events_count_with_their_labels() {
-    let text = recorded(emit_everything);
+    let text = everything();
     for line in [
         r#"swarm_signals_total{source="tracking"} 3"#,
         r#"swarm_evaluations_total{worker_type="browser"} 1"#,
         r#"swarm_decisions_total{worker_type="browser",action="scale_up",reason="backlog"} 1"#,
         r#"swarm_backend_errors_total{backend="process",call="scale",kind="retryable"} 1"#,
         r#"swarm_scaling_events_total{worker_type="browser",action="scale_up",outcome="done"} 2"#,
+        r#"swarm_backend_refusals_total{worker_type="browser",rival="hpa"} 1"#,
+        r#"swarm_kubernetes_watch_failures_total{watched="pods"} 1"#,
         "swarm_recording_failures_total 1",
         "swarm_probe_failures_total 1",
         "swarm_sweep_drift_total 1",
         r#"swarm_worker_exits_total{worker_type="browser",success="false"} 1"#,
+        r#"swarm_jobs_total{worker_type="browser",method="goto",outcome="failed"} 1"#,
+        r#"swarm_job_seconds_count{worker_type="browser",method="goto"} 1"#,
+        r#"swarm_jobs_in_progress{worker_type="browser"} 2"#,
+        r#"swarm_sessions_open{worker_type="browser"} 1"#,
         "# TYPE swarm_queue_oldest_age_seconds gauge",
     ] {
         assert_line(&text, line);
@@ -144,8 +182,8 @@ fn sources_and_redis_show_as_up_down_and_off() {
 }
 
 #[test]
-fn gauges_show_queue_and_pool() {
-    let text = recorded(|| TypeGauges::register(&browser()).set(&snapshot()));
+fn snapshots_show_queue_and_pool() {
+    let text = shown(&[snapshot()]);
     for (name, value) in [
         ("swarm_queue_lag", "7"),
         ("swarm_queue_pending", "2"),
@@ -166,30 +204,27 @@ fn gauges_show_queue_and_pool() {
 fn what_is_not_known_is_nan_and_never_zero() {
     let unknown =
         TypeSnapshot { demand: Demand::failed("timed out"), pool: Reading::Failed("refused".into()), ..snapshot() };
-    let text = recorded(|| TypeGauges::register(&browser()).set(&unknown));
+    let text = shown(&[unknown]);
     for name in ["queue_lag", "queue_pending", "queue_oldest_age_seconds", "workers_running", "workers_busy"] {
         assert_line(&text, &format!(r#"swarm_{name}{{worker_type="browser"}} NaN"#));
     }
 }
 
 #[test]
-fn a_gauge_exists_from_its_first_value_other_than_zero_on() {
-    let idle = TypeSnapshot {
-        demand: Demand { lag: Reading::Known(0), pending: Reading::Known(0), oldest: Reading::Known(None) },
-        pool: Reading::Known(PoolCounts::default()),
-        desired: 0,
-        ..snapshot()
-    };
-    let text = recorded(|| TypeGauges::register(&browser()).set(&idle));
-    let series: Vec<_> = text.lines().filter(|line| line.contains("browser")).collect();
-    assert_eq!(series, [r#"swarm_workers_max{worker_type="browser"} 10"#]);
-
-    let back = recorded(|| {
-        let mut gauges = TypeGauges::register(&browser());
-        gauges.set(&snapshot());
-        gauges.set(&idle);
-    });
-    assert_line(&back, r#"swarm_queue_lag{worker_type="browser"} 0"#);
+fn a_metric_is_headed_once_and_has_a_line_for_each_worker_type() {
+    let other = TypeSnapshot { worker_type: WorkerType::new("tankpit"), max_workers: 50, ..snapshot() };
+    let text = shown(&[snapshot(), other]);
+    let lines: Vec<_> = text.lines().filter(|line| line.contains("swarm_workers_max")).collect();
+    assert_eq!(
+        lines,
+        [
+            "# HELP swarm_workers_max max_workers.",
+            "# TYPE swarm_workers_max gauge",
+            r#"swarm_workers_max{worker_type="browser"} 10"#,
+            r#"swarm_workers_max{worker_type="tankpit"} 50"#,
+        ]
+    );
+    assert_eq!(shown(&[]), "");
 }
 
 /// Kind and labels by metric name.
@@ -227,7 +262,7 @@ fn quoted(cell: &str) -> Vec<String> {
 
 /// Kind and labels of everything that the events record, read back from the text format.
 fn listed_by_emitting() -> Listing {
-    let text = recorded(emit_everything);
+    let text = everything();
     let kinds = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     let labels_of = |name: &str, kind: &str| {
         let sample = if kind == "histogram" { format!("{name}_count") } else { name.to_owned() };

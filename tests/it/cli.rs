@@ -69,21 +69,34 @@ fn every_error_of_a_file_is_told_at_once_with_its_line() {
 }
 
 #[test]
-fn an_orchestrator_that_is_not_built_says_so() {
-    for name in ["docker", "docker-compose", "kubernetes", "fly"] {
-        let told = refusal("[http]\nlisten = \"\"\n", &["autoscaler", "--orchestrator", name], &[]);
-        assert!(told.contains("is not built into this version") && told.contains("use `process`"), "{name}: {told}");
-    }
+fn kubernetes_asks_for_a_cluster() {
+    let file = "orchestrator = \"kubernetes\"\n[http]\nlisten = \"\"\n[worker_types.a]\n";
+    let told = refusal(file, &["autoscaler"], &[("KUBECONFIG", "/nowhere")]);
+    assert!(told.contains("kubernetes") && told.contains("/nowhere"), "{told}");
+}
+
+#[test]
+fn fly_asks_for_what_it_needs() {
+    let file = |fly| format!("orchestrator = \"fly\"\n[http]\nlisten = \"\"\n[worker_types.a]\nfly = {{ {fly} }}\n");
+    let told = refusal(&file("app = \"shop\""), &["autoscaler"], &[]);
+    assert!(told.contains("set FLY_API_TOKEN"), "{told}");
+    let token = [("FLY_API_TOKEN", "hunter2\u{1}")];
+    let told = refusal(&file("app = \"shop\""), &["autoscaler"], &token);
+    assert!(told.contains("copy it again") && !told.contains("hunter2"), "{told}");
+    let told = refusal(&file(""), &["autoscaler"], &token);
+    assert!(told.contains("worker_types.a.fly.app"), "{told}");
+    let told = refusal(&file("app = \"Shop\""), &["autoscaler"], &token);
+    assert!(told.contains("swarm.toml:5") && told.contains("can't name an app"), "{told}");
 }
 
 #[test]
 fn a_flag_wins_over_the_environment_and_that_over_the_file() {
-    let file = "orchestrator = \"fly\"\n[http]\nlisten = \"\"\n";
-    let environment = [("ORCHESTRATOR", "kubernetes")];
-    assert!(refusal(file, &["autoscaler"], &[]).contains("`fly`"));
-    assert!(refusal(file, &["autoscaler"], &environment).contains("`kubernetes`"));
+    let file = "orchestrator = \"fly\"\n[http]\nlisten = \"\"\n[worker_types.a]\nfly = { app = \"shop\" }\n";
+    let environment = [("ORCHESTRATOR", "kubernetes"), ("KUBECONFIG", "/nowhere"), ("DOCKER_HOST", "nowhere")];
+    assert!(refusal(file, &["autoscaler"], &[]).contains("fly.io"));
+    assert!(refusal(file, &["autoscaler"], &environment).contains("/nowhere"));
     let flag = ["autoscaler", "--orchestrator", "docker"];
-    assert!(refusal(file, &flag, &environment).contains("`docker`"));
+    assert!(refusal(file, &flag, &environment).contains("DOCKER_HOST=\"nowhere\" names no engine"));
 }
 
 #[test]
@@ -92,4 +105,44 @@ fn a_port_in_use_is_named() {
     let address = taken.local_addr().expect("a bound listener has an address").to_string();
     let told = refusal(&format!("[http]\nlisten = \"{address}\"\n"), &["autoscaler"], &[]);
     assert!(told.contains(&address) && told.contains("in use"), "{told}");
+}
+
+#[test]
+fn every_shell_gets_a_script_that_completes_every_command() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = run(directory.path(), "", &["completions", shell], &[]);
+        let script = String::from_utf8(output.stdout).expect("a script is text");
+        assert!(output.status.success(), "{shell}");
+        for command in commands_in(&help_of(&[])) {
+            assert!(script.contains(&command), "{shell} does not complete {command}");
+        }
+        assert!(!script.contains("process-guard"), "{shell} shows what is not for people");
+    }
+}
+
+#[test]
+fn bash_takes_its_completion_script() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let script = directory.path().join("swarm.bash");
+    fs::write(&script, run(directory.path(), "", &["completions", "bash"], &[]).stdout).expect("it is ours");
+    let ask = r#"source "$0"; COMP_WORDS=(swarm auto); COMP_CWORD=1; _swarm swarm auto swarm; echo "${COMPREPLY[@]}""#;
+    let output = std::process::Command::new("bash").args(["-c", ask]).arg(&script).output().expect("there is a bash");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "autoscaler", "{output:?}");
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let output = run(directory.path(), "", &["man", "pages/man1"], &[]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for command in commands_in(&help_of(&[])) {
+        let page = directory.path().join(format!("pages/man1/swarm-{command}.1"));
+        let text = fs::read_to_string(&page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+        assert!(text.contains(".SH SYNOPSIS"), "{command}: {text}");
+    }
+    assert!(!directory.path().join("pages/man1/swarm-process-guard.1").exists());
+
+    let refused = refusal("", &["man", "/proc/nowhere"], &[]);
+    assert!(refused.contains("can't be written to /proc/nowhere"), "{refused}");
 }

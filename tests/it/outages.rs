@@ -5,7 +5,7 @@ use fred::{prelude::Client, types::Value};
 use rustix::process::Signal;
 
 use crate::support::{
-    autoscaler::{Autoscaler, FAST_SWEEP, KEYSPACE, NO_SWEEP, SLEEPER, TRACKING, pool},
+    autoscaler::{ALONE, Autoscaler, FAST_SWEEP, KEYSPACE, NO_SWEEP, SLEEPER, TRACKING, pool},
     command::{add_jobs, records, redis},
     processes::kill,
     redis::RedisServer,
@@ -82,7 +82,7 @@ async fn what_is_done_while_redis_is_frozen_is_recorded_once_afterwards() {
     let server = RedisServer::start();
     let client = server.client().await;
     let noting = "echo $$ >> $SWARM_TEST_DIR/pids; exec sleep 1000";
-    let settings = format!("{NO_SWEEP}{}", pool("test", "min_workers = 1", noting));
+    let settings = format!("{NO_SWEEP}{ALONE}{}", pool("test", "min_workers = 1", noting));
     let scaler = Autoscaler::start(&server.url(), &settings).await;
     scaler.until_ready().await;
     scaler.until("the first start is recorded", async || records(&client, "test").await.len() == 1).await;
@@ -121,11 +121,11 @@ async fn nobody_is_let_go_while_redis_is_gone() {
 }
 
 #[tokio::test]
-async fn a_redis_that_comes_later_is_found_and_min_does_not_wait_for_it() {
+async fn a_redis_that_comes_later_is_found_and_the_min_of_a_lone_scaler_does_not_wait_for_it() {
     let mut server = RedisServer::start();
     server.kill();
     let scaling = "min_workers = 1, scale_up_threshold = 5";
-    let settings = format!("{NO_SWEEP}{}", pool("test", scaling, SLEEPER));
+    let settings = format!("{NO_SWEEP}{ALONE}{}", pool("test", scaling, SLEEPER));
     let scaler = Autoscaler::start(&server.url(), &settings).await;
     until_not_ready(&scaler).await;
     scaler.until_workers("test", 1).await;

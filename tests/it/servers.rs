@@ -25,7 +25,7 @@ const MUST: &str = "SWARM_TEST_SERVERS";
 const SERVERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/test-servers");
 
 /// A server under test.
-struct Tested {
+pub(crate) struct Tested {
     /// Its folder in [`SERVERS`], and its name in [`MUST`].
     name: &'static str,
     /// Its program there.
@@ -37,18 +37,21 @@ struct Tested {
 }
 
 /// Whatever `redis-server` is in PATH; swarm's other tests run on it too.
-const OF_THIS_MACHINE: Tested =
+pub(crate) const OF_THIS_MACHINE: Tested =
     Tested { name: "installed", program: INSTALLED, says: ("redis_version", ""), lag: None };
 /// Debian's package. It answers `redis_version:7.2.4`, for programs that ask for that.
-const VALKEY_8: Tested =
+pub(crate) const VALKEY_8: Tested =
     Tested { name: "valkey-8", program: "valkey-server", says: ("valkey_version", "8."), lag: Some(true) };
+/// Debian 13's package.
+const REDIS_8: Tested =
+    Tested { name: "redis-8", program: "redis-server", says: ("redis_version", "8."), lag: Some(true) };
 /// The oldest that is supported: no lag, no number of entries ever added, other replies to XCLAIM.
-const REDIS_6_2: Tested =
+pub(crate) const REDIS_6_2: Tested =
     Tested { name: "redis-6.2", program: "redis-server", says: ("redis_version", "6.2."), lag: Some(false) };
 
 impl Tested {
     /// Starts one; `None` if there is none here and none is asked for.
-    fn start(&self, options: &[&str]) -> Option<RedisServer> {
+    pub(crate) fn start(&self, options: &[&str]) -> Option<RedisServer> {
         let binary = self.binary()?;
         Some(RedisServer::start_binary(&binary, options))
     }
@@ -102,6 +105,7 @@ macro_rules! ask {
 ask! {
     installed: OF_THIS_MACHINE;
     valkey_8: VALKEY_8;
+    redis_8: REDIS_8;
     redis_6_2: REDIS_6_2;
 }
 

@@ -54,7 +54,8 @@ impl Drop for TlsServer {
     }
 }
 
-fn write_certificates(directory: &Path) {
+/// `ca.pem`, and `server.pem` with `server.key`, which it signed for 127.0.0.1.
+pub(crate) fn write_certificates(directory: &Path) {
     let ca_key = KeyPair::generate().unwrap();
     let mut ca = CertificateParams::new(Vec::new()).unwrap();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -11,7 +11,7 @@ use tokio::{
 use super::script::Batch;
 use crate::{
     broker::{Job, Publisher, Routes, wait_for_any},
-    config::Settings,
+    config::{BrokerSettings, Settings},
     connection::RedisTarget,
 };
 
@@ -43,6 +43,7 @@ impl Tally {
 pub(super) struct Producer {
     target: Arc<RedisTarget>,
     channel: String,
+    limits: BrokerSettings,
     routes: Routes,
     published: usize,
     keys: mpsc::Sender<Vec<String>>,
@@ -59,6 +60,7 @@ impl Producer {
         Self {
             target,
             channel: settings.signals.channel.clone(),
+            limits: settings.broker.clone(),
             // The user's JOB_STREAM is of no concern here: every job type of the demo is configured.
             routes: Routes::new(settings, String::new()),
             published: 0,
@@ -74,7 +76,7 @@ impl Producer {
         let argument = json!(batch.argument);
         let new_job = || Job::new(batch.job_type, vec![argument.clone()], Map::new()).with_reply();
         let jobs: Vec<Job> = std::iter::repeat_with(new_job).take(batch.count).collect();
-        let mut publisher = Publisher::new(self.target.connect().await?, &self.channel);
+        let mut publisher = Publisher::new(self.target.connect().await?, &self.channel, self.limits.clone());
         publisher.publish(stream, &jobs).await?;
         self.published += jobs.len();
         let keys = jobs.into_iter().filter_map(|job| job.reply_to).collect();

@@ -11,7 +11,10 @@ use anyhow::{Context, bail};
 use secrecy::SecretString;
 use tokio::time::{Instant, sleep};
 
-use crate::{backend::process::Ward, connection::RedisTarget};
+use crate::{
+    connection::RedisTarget,
+    guard::{Ward, WardSpec},
+};
 
 /// Programs that will do, the first that is installed.
 const PROGRAMS: [&str; 2] = ["redis-server", "valkey-server"];
@@ -38,10 +41,16 @@ impl PrivateRedis {
         for _ in 0..PORTS_TRIED {
             let port = free_port()?;
             let arguments = arguments(port, directory);
-            let ward = Ward::start(swarm.to_owned(), &program, &arguments, Stdio::null(), TIME_TO_LEAVE)
-                .await
-                .with_context(|| format!("could not start {}", program.display()))?;
-            let mut server = Self { ward, port };
+            let spec = WardSpec {
+                swarm: swarm.to_owned(),
+                program: &program,
+                arguments: &arguments,
+                output: Stdio::null(),
+                errors: Stdio::null(),
+                time_to_leave: TIME_TO_LEAVE,
+            };
+            let ward = Ward::start(spec).await.with_context(|| format!("could not start {}", program.display()))?;
+            let server = Self { ward, port };
             if server.answers().await? {
                 return Ok(server);
             }
@@ -56,13 +65,13 @@ impl PrivateRedis {
     }
 
     /// Waits until it answers; `false` if it ends or takes too long.
-    async fn answers(&mut self) -> anyhow::Result<bool> {
+    async fn answers(&self) -> anyhow::Result<bool> {
         let target = RedisTarget::new(&SecretString::from(self.url()), START)?;
         let deadline = Instant::now() + START;
-        while self.ward.ended()?.is_none() && Instant::now() < deadline {
+        while !self.ward.ended() && Instant::now() < deadline {
             if target.connect().await.is_ok() {
                 // A stranger may have been faster at this port: then ours has ended.
-                return Ok(self.ward.ended()?.is_none());
+                return Ok(!self.ward.ended());
             }
             sleep(TRY_EVERY).await;
         }

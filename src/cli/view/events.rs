@@ -5,8 +5,14 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets::NOTHING};
 use super::words::{NONE, UNKNOWN, date_time, milliseconds, printable, time_of_day};
 use crate::scaler::ScalingEvent;
 
-/// `1 → 6`
+/// `1 → 6`, `paused`
 pub(in crate::cli) fn change(event: &ScalingEvent) -> String {
+    // What people say about a worker type changes no number by itself.
+    if let (None, None, "paused" | "observe" | "pinned" | "resumed") =
+        (event.from_count, event.to_count, event.decision.as_str())
+    {
+        return event.decision.clone();
+    }
     let count = |count: Option<u32>| count.map_or_else(|| UNKNOWN.to_owned(), |count| count.to_string());
     format!("{} → {}", count(event.from_count), count(event.to_count))
 }

@@ -5,7 +5,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets::NOTHING};
 use super::words::{NONE, UNKNOWN, date_time, duration, milliseconds, printable, reading};
 use crate::model::{
     Timestamp,
-    snapshot::{FleetSnapshot, SourceState, TypeSnapshot},
+    snapshot::{FleetSnapshot, Role, SourceState, TypeSnapshot},
 };
 
 /// Headings of [`counts`].
@@ -41,6 +41,10 @@ pub(in crate::cli) fn counts(of: &TypeSnapshot, now: Timestamp) -> [String; 11] 
 pub(in crate::cli) fn decision(of: &TypeSnapshot) -> String {
     let headline = of.reasons.first().map_or(NONE, String::as_str);
     let mut words = printable(headline);
+    // The headline says by whom and for how long; the one who said it may have said why.
+    if let Some(control) = of.control.as_deref().filter(|control| !control.why.is_empty()) {
+        words = format!("{words} (\u{201c}{}\u{201d})", printable(&control.why));
+    }
     for error in of.backend_error.iter().map(String::as_str).chain(of.demand.lag.why_not()) {
         // The headline may say it already.
         if !headline.contains(error) {
@@ -73,6 +77,21 @@ pub(in crate::cli) fn redis(fleet: &FleetSnapshot) -> String {
     fleet.redis_error.as_deref().map_or_else(|| "answers".to_owned(), |why| format!("DOWN: {}", printable(why)))
 }
 
+/// `this autoscaler, term 7, for 12 s`, `there-1, term 8; this one stands by`
+pub(in crate::cli) fn leader(fleet: &FleetSnapshot, now: Timestamp) -> String {
+    let of = &fleet.leadership;
+    let term = of.token.map_or_else(String::new, |token| format!(", term {token}"));
+    let since = of.since.map_or_else(String::new, |since| format!(", for {}", duration(now.since(since))));
+    let this = match of.role {
+        Role::Leader => return format!("this autoscaler{term}{since}"),
+        Role::Standby => "this one stands by",
+        Role::Observer => "this one observes and never acts",
+    };
+    let leader = of.leader.as_deref().map_or_else(|| "NOBODY KNOWN".to_owned(), |name| printable(name) + &term);
+    let problem = of.problem.as_deref().map_or_else(String::new, |why| format!(" ({})", printable(why)));
+    format!("{leader}{problem}; {this}")
+}
+
 /// `keyspace up, channel up, tracking off`
 pub(in crate::cli) fn sources(fleet: &FleetSnapshot) -> String {
     let of = |source: &crate::model::snapshot::SourceSnapshot| {
@@ -86,6 +105,13 @@ pub(in crate::cli) fn sources(fleet: &FleetSnapshot) -> String {
     };
     let all: Vec<_> = fleet.sources.iter().map(of).collect();
     if all.is_empty() { NONE.to_owned() } else { all.join(", ") }
+}
+
+/// `browser:jobs 3`: jobs that are not due yet; `None` if there are none.
+fn delayed(fleet: &FleetSnapshot) -> Option<String> {
+    let of = |(queue, jobs): (&String, &u64)| format!("{} {jobs}", printable(queue));
+    let all: Vec<_> = fleet.delayed.iter().map(of).collect();
+    (!all.is_empty()).then(|| all.join(", "))
 }
 
 /// Everything, as `swarm status` prints it.
@@ -104,10 +130,12 @@ pub(in crate::cli) fn text(fleet: &FleetSnapshot, now: Timestamp) -> String {
         }
     }
     format!(
-        "{}\nredis    {}\nsignals  {}\n\n{}\n\n{}",
+        "{}\nleader   {}\nredis    {}\nsignals  {}{}\n\n{}\n\n{}",
         title(fleet, now),
+        leader(fleet, now),
         redis(fleet),
         sources(fleet),
+        delayed(fleet).map(|delayed| format!("\ndelayed  {delayed}")).unwrap_or_default(),
         trimmed(&numbers),
         trimmed(&decisions)
     )
@@ -131,7 +159,7 @@ pub(in crate::cli) fn made_up() -> FleetSnapshot {
 
     use crate::model::{
         Demand, PoolCounts, Reading, Source, WorkerType,
-        snapshot::{Action, Reaction, SourceSnapshot},
+        snapshot::{Action, LeadershipSnapshot, Reaction, SourceSnapshot},
     };
     let source = |source, state, detail: &str| SourceSnapshot { source, state, detail: detail.to_owned() };
     let browser = TypeSnapshot {
@@ -154,7 +182,9 @@ pub(in crate::cli) fn made_up() -> FleetSnapshot {
         sources: vec![Source::Keyspace],
         reaction: Some(Reaction { decided_ms: 0.6, requested_ms: Some(0.9), running_ms: None }),
         evaluations: 17,
+        decisions: Vec::new(),
         backend_error: None,
+        control: None,
         workers: Vec::new(),
     };
     let lost = TypeSnapshot {
@@ -174,12 +204,20 @@ pub(in crate::cli) fn made_up() -> FleetSnapshot {
         orchestrator: "process".to_owned(),
         started_at: Timestamp(0),
         dry_run: false,
+        leadership: LeadershipSnapshot {
+            role: Role::Leader,
+            leader: Some("here-1".to_owned()),
+            token: Some(7),
+            since: Some(Timestamp(48_000)),
+            problem: None,
+        },
         redis_error: None,
         sources: vec![
             source(Source::Keyspace, SourceState::Up, ""),
             source(Source::Tracking, SourceState::Down, "refused"),
         ],
         worker_types: vec![Arc::new(browser), Arc::new(lost)],
+        delayed: Arc::new([("browser:jobs".to_owned(), 3)].into()),
     }
 }
 
@@ -192,8 +230,10 @@ mod tests {
         let shown = text(&made_up(), Timestamp(60_000));
         for line in [
             "swarm 1.2.3 on here-1, up 60 s since",
+            "leader   this autoscaler, term 7, for 12 s",
             "redis    answers",
             "signals  keyspace up, tracking DOWN (refused)",
+            "delayed  browser:jobs 3",
             "held at 6: max_workers 6",
             "in 4 s",
             "redis does not answer",
@@ -203,6 +243,12 @@ mod tests {
         ] {
             assert!(shown.contains(line), "`{line}` is missing in\n{shown}");
         }
+        let mut standby = made_up();
+        standby.leadership.role = Role::Standby;
+        assert_eq!(leader(&standby, Timestamp(60_000)), "here-1, term 7; this one stands by");
+        standby.leadership.leader = None;
+        standby.leadership.problem = Some("redis is away".to_owned());
+        assert_eq!(leader(&standby, Timestamp(60_000)), "NOBODY KNOWN (redis is away); this one stands by");
         let lost: Vec<_> = counts(&made_up().worker_types[1], Timestamp(60_000)).to_vec();
         assert_eq!(lost[1..4], ["?", "?", "?"], "what failed is not 0");
     }

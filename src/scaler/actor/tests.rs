@@ -23,7 +23,13 @@ fn settings() -> ScalingSettings {
 }
 
 fn actor_with(settings: ScalingSettings, dry_run: bool) -> Actor {
-    Actor::new(WorkerType::new("browser"), "browser:jobs", Arc::new(settings), DEBOUNCE, dry_run, None, Timestamp(0))
+    let browser = WorkerType::new("browser");
+    let mut actor = Actor::new(browser, "browser:jobs", Arc::new(settings), DEBOUNCE, dry_run, None, Timestamp(0));
+    // A dry run never leads.
+    if !dry_run {
+        assert_eq!(at(&mut actor, 0, Input::Leads(None)), []);
+    }
+    actor
 }
 
 fn demand(lag: u64) -> Demand {
@@ -54,15 +60,16 @@ fn census(idle: u32, busy: u32) -> Census {
         idle: idle_ids,
         busy: busy_ids,
         exits: Vec::new(),
+        manual: Vec::new(),
     }
 }
 
 fn observed(lag: u64, census: Census) -> Input {
-    Input::Observed(Box::new(Observed { demand: demand(lag), census: Ok(census) }))
+    Input::Observed(Box::new(Observed { demand: demand(lag), census: Ok(census), control: None }))
 }
 
 fn scaled(outcome: Result<ScaleReport, BackendError>) -> Input {
-    Input::Scaled(Box::new(Scaled { outcome, elapsed: Duration::from_millis(2) }))
+    Input::Scaled(Box::new(Scaled { outcome, elapsed: Duration::from_millis(2), token: Some(7) }))
 }
 
 fn failure(kind: ErrorKind) -> Result<ScaleReport, BackendError> {
@@ -178,8 +185,13 @@ fn a_permanent_failure_is_tried_again_rarely() {
 fn an_unreadable_pool_changes_nothing_and_is_looked_at_again_soon() {
     let mut actor = actor_with(settings(), false);
     at(&mut actor, 1_000, signals());
-    let unseen =
-        || Input::Observed(Box::new(Observed { demand: demand(20), census: Err("engine is away".to_owned()) }));
+    let unseen = || {
+        Input::Observed(Box::new(Observed {
+            demand: demand(20),
+            census: Err("engine is away".to_owned()),
+            control: None,
+        }))
+    };
     assert_eq!(at(&mut actor, 1_001, unseen()), []);
     assert_eq!(actor.next_wake(), Some(Timestamp(2_001)));
     at(&mut actor, 2_001, Input::Tick);
@@ -211,6 +223,143 @@ fn workers_that_keep_dying_are_started_ever_less_often() {
     let headline = &actor.snapshot().reasons[0];
     assert!(headline.contains("exit code 1"), "{headline}");
     assert_eq!(actor.next_wake(), Some(Timestamp(2_100)));
+}
+
+/// A pool of idle workers that somebody else has just brought to that number, at `ms`.
+fn changed_by_hand(ms: u64, from: u32, to: u32) -> Census {
+    let detail = "docker compose made 2".to_owned();
+    Census { manual: vec![ManualScale { seq: 1, from, to, at: Timestamp(ms), detail }], ..census(to, 0) }
+}
+
+/// Jobs, workers before and after by hand; what is asked for at once, and when the cooldown is over.
+type ByHand = (u64, u32, u32, Option<u32>, Option<u32>);
+
+/// What somebody else changed is recorded, starts the cooldown and counts; then the normal rules go on.
+#[test]
+fn a_manual_scale_is_recorded_and_starts_the_cooldown() {
+    const MADE: u64 = 200_000;
+    let table: [ByHand; 5] = [
+        (0, 0, 3, None, Some(0)),
+        (0, 5, 2, None, Some(0)),
+        (20, 0, 4, None, None),
+        (20, 5, 2, Some(4), None),
+        (30, 0, 12, Some(10), None),
+    ];
+    for (lag, from, to, at_once, cooled) in table {
+        let case = format!("{lag} jobs, by hand {from} → {to}");
+        let mut actor = actor_with(settings(), false);
+        at(&mut actor, MADE, signals());
+        let effects = at(&mut actor, MADE + 5, observed(lag, changed_by_hand(MADE, from, to)));
+        let record = record_of(&effects).expect(&case);
+        assert_eq!(
+            (record.from, record.to, record.trigger.as_slice()),
+            (from, to, [Source::Manual].as_slice()),
+            "{case}"
+        );
+        let action = if to > from { Action::ScaleUp } else { Action::ScaleDown };
+        assert_eq!((record.action, record.at, record.error.as_deref()), (action, Timestamp(MADE), None), "{case}");
+        assert_eq!(record.reason, format!("manual scale {from} → {to}: docker compose made 2"));
+        assert_eq!(record.change, Some(Change { at: Timestamp(MADE), from, to }), "remembered over a restart");
+        assert_eq!(target_of(&effects), at_once, "{case}");
+        assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::Record(_))).count(), 1, "{case}");
+        let mut last_change = MADE;
+        let mut workers = to;
+        if let Some(target) = at_once {
+            last_change += 10;
+            workers = target;
+            at(&mut actor, last_change, scaled(Ok(ScaleReport::default())));
+        } else {
+            assert_eq!(actor.snapshot().last_change, record.change, "{case}");
+        }
+        let just_before = last_change + 59_900;
+        for (now, expected) in [(just_before, None), (last_change + 60_000, cooled)] {
+            at(&mut actor, now, signals());
+            let effects = at(&mut actor, now, observed(lag, census(workers, 0)));
+            assert_eq!((target_of(&effects), record_of(&effects)), (expected, None), "{case}, at {now}");
+        }
+    }
+}
+
+#[test]
+fn only_the_leader_records_what_others_change() {
+    let seen_by = |mut actor: Actor| {
+        at(&mut actor, 100_000, signals());
+        at(&mut actor, 100_001, observed(20, changed_by_hand(100_000, 0, 2)))
+    };
+    let records = |effects: &[Effect]| effects.iter().filter(|effect| matches!(effect, Effect::Record(_))).count();
+    assert_eq!(records(&seen_by(actor_with(settings(), false))), 1);
+    assert_eq!(records(&seen_by(actor_with(settings(), true))), 0, "a dry run");
+    let mut standby = actor_with(settings(), false);
+    at(&mut standby, 1, Input::Follows);
+    assert_eq!(records(&seen_by(standby)), 0, "a standby: what it sees may be the leader's doing");
+}
+
+#[test]
+fn invariant_15_a_standby_decides_and_asks_for_nothing() {
+    let mut actor = actor_with(settings(), false);
+    at(&mut actor, 500, Input::Follows);
+    at(&mut actor, 1_000, signals());
+    assert_eq!(at(&mut actor, 1_001, observed(20, census(0, 0))), []);
+    assert_eq!((actor.snapshot().action, actor.snapshot().desired), (Action::ScaleUp, 4));
+
+    // Leading begins with what is due, without the rest of the debounce.
+    assert_eq!(at(&mut actor, 1_002, Input::Leads(None)), []);
+    assert_eq!(at(&mut actor, 1_002, signals()), [Effect::Observe]);
+    assert_eq!(target_of(&at(&mut actor, 1_003, observed(20, census(0, 0)))), Some(4));
+}
+
+#[test]
+fn a_scaling_that_was_not_begun_leaves_no_trace_and_is_made_by_the_next_look() {
+    let mut actor = actor_with(settings(), false);
+    at(&mut actor, 1_000, signals());
+    assert_eq!(target_of(&at(&mut actor, 1_001, observed(20, census(0, 0)))), Some(4));
+    assert_eq!(at(&mut actor, 1_002, Input::NotScaled), []);
+    assert_eq!((actor.snapshot().last_change, actor.next_wake()), (None, None));
+    assert_eq!(at(&mut actor, 2_000, signals()), [Effect::Observe]);
+    assert_eq!(target_of(&at(&mut actor, 2_001, observed(20, census(0, 0)))), Some(4));
+}
+
+#[test]
+fn invariant_10_a_new_leader_lets_nobody_go_before_a_cooldown_has_passed() {
+    let mut actor = actor_with(settings(), false);
+    at(&mut actor, 500, Input::Follows);
+    // The leader before it scaled up just now; this one has watched for far longer than a cooldown.
+    let before = Change { at: Timestamp(990_000), from: 1, to: 5 };
+    at(&mut actor, 1_000_000, Input::Leads(Some(before)));
+    assert_eq!(actor.snapshot().last_change, Some(before));
+    at(&mut actor, 1_000_000, signals());
+    assert_eq!(target_of(&at(&mut actor, 1_000_001, observed(0, census(5, 0)))), None);
+    at(&mut actor, 1_060_000, signals());
+    assert_eq!(target_of(&at(&mut actor, 1_060_001, observed(0, census(5, 0)))), Some(0));
+}
+
+fn controlled(mode: Mode, until: Option<u64>, lag: u64, census: Census) -> Input {
+    let until = until.map(Timestamp);
+    let control = Some(Arc::new(Control { mode, until, by: "ann@desk".to_owned(), why: String::new() }));
+    Input::Observed(Box::new(Observed { demand: demand(lag), census: Ok(census), control }))
+}
+
+#[test]
+fn invariant_12_a_type_that_is_paused_or_observed_is_not_even_repaired() {
+    for mode in [Mode::Paused, Mode::Observe] {
+        let mut actor = actor_with(ScalingSettings { min_workers: 2, ..settings() }, false);
+        at(&mut actor, 100_000, signals());
+        let stalled = Census { stalled: vec![WorkerId::new("lame")], ..census(0, 0) };
+        assert_eq!(at(&mut actor, 100_001, controlled(mode, None, 50, stalled)), []);
+        assert!(actor.snapshot().control.is_some());
+    }
+}
+
+#[test]
+fn a_pin_is_written_at_once_and_looked_at_again_when_it_ends() {
+    let mut actor = actor_with(settings(), false);
+    at(&mut actor, 1_000, signals());
+    let effects = at(&mut actor, 1_001, controlled(Mode::Pinned(3), Some(61_000), 0, census(0, 0)));
+    assert_eq!(target_of(&effects), Some(3));
+    at(&mut actor, 1_002, scaled(Ok(ScaleReport::default())));
+    at(&mut actor, 1_060, Input::Tick);
+    at(&mut actor, 1_061, controlled(Mode::Pinned(3), Some(61_000), 0, census(3, 0)));
+    assert_eq!(actor.next_wake(), Some(Timestamp(61_000)));
 }
 
 /// What may happen to an actor.
@@ -246,7 +395,7 @@ fn play(actor: &mut Actor, happenings: &[Happening]) -> Vec<(u64, Effect)> {
             Happening::Finish { lag, idle, busy, fail } => under_way.take().map(|observing| {
                 if observing {
                     let demand = lag.map_or_else(|| Demand::failed("redis is away"), demand);
-                    Input::Observed(Box::new(Observed { demand, census: Ok(census(*idle, *busy)) }))
+                    Input::Observed(Box::new(Observed { demand, census: Ok(census(*idle, *busy)), control: None }))
                 } else if *fail {
                     scaled(failure(ErrorKind::Retryable))
                 } else {

@@ -34,7 +34,7 @@ impl ScalingBackend for Workers {
 
     async fn observe(&self, _: &WorkerType) -> Result<Pool, BackendError> {
         let instance = |id: &WorkerId| Instance { id: id.clone(), phase: Phase::Ready, started_at: Timestamp(0) };
-        Ok(Pool { instances: self.ids.lock().unwrap().iter().map(instance).collect(), exits: Vec::new() })
+        Ok(Pool { instances: self.ids.lock().unwrap().iter().map(instance).collect(), ..Pool::default() })
     }
 
     async fn scale(&self, request: ScaleRequest) -> Result<ScaleReport, BackendError> {
@@ -93,6 +93,7 @@ impl Rig {
             worker_type: worker_type.clone(),
             expected: Expected { start_grace: settings.start_grace(), heartbeats: true },
             shared: Arc::new(Shared {
+                trouble: Arc::default(),
                 patience: Duration::from_secs(1),
                 directory: directory.clone(),
                 listener,
@@ -101,6 +102,8 @@ impl Rig {
                 recorder,
                 clock,
                 sweep: Arc::new(SweepMonitor::default()),
+                leadership: Leadership::unopposed("test", clock.now()),
+                controls: Arc::default(),
             }),
         };
         let debounce = Duration::from_millis(50);

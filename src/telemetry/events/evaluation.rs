@@ -25,22 +25,18 @@ pub struct EvaluationFinished<'a> {
     pub headline: &'a str,
     /// What led to the evaluation.
     pub sources: &'a [Source],
+    /// Whether this autoscaler carries it out, or would without `dry_run`; not for a standby.
+    pub acts: bool,
     /// Whether it saw or decided something else than the one before.
     pub changed: bool,
 }
 
 impl EvaluationFinished<'_> {
-    /// Counts the evaluation and its decision. The log has one `info` line for a decision that scales, the headline; a
-    /// hold is `debug` if something changed, else `trace`.
+    /// Logs it: one `info` line for a decision that scales, the headline; a hold, or a standby's decision, is `debug` if something changed, else
+    /// `trace`. It is counted in the snapshot.
     pub fn emit(self) {
-        let Self { worker_type, action, reason, headline, sources, changed } = self;
-        counter!(metric::EVALUATIONS, "worker_type" => label(worker_type)).increment(1);
-        counter!(
-            metric::DECISIONS,
-            "worker_type" => label(worker_type), "action" => action.as_str(), "reason" => reason
-        )
-        .increment(1);
-        if action != Action::Hold {
+        let Self { worker_type, action, reason, headline, sources, acts, changed } = self;
+        if acts {
             info!(%worker_type, action = action.as_str(), reason, ?sources, "{headline}");
         } else if changed {
             debug!(%worker_type, action = action.as_str(), reason, ?sources, "{headline}");

@@ -5,13 +5,21 @@
 
 mod backend;
 mod evaluation;
+mod jobs;
+mod kubernetes;
+mod leadership;
 mod redis;
 pub(super) mod signals;
+mod worker;
 
 pub use backend::{BackendCall, BackendCalled, BackendFailure, FailureKind, WorkerExited};
 pub use evaluation::{EvaluationFinished, Outcome, ReactionMeasured, RecordingFailed, ScalingRecorded, Stage};
+pub use jobs::{DeadReason, DelayedMoved, JobBuried, JobRetried, StreamTrimmed};
+pub use kubernetes::{NoticeFailed, ScalingRefused, WatchBroken};
+pub use leadership::{LateRecord, LeadershipChanged};
 pub use redis::{ProbeFailed, RedisReachable, RedisUnreachable};
 pub use signals::{SignalsReceived, SourceChanged, SweepFinished};
+pub use worker::{JobOutcome, JobWorked, WorkerLoad};
 
 use metrics::SharedString;
 

@@ -10,9 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http_body_util::{BodyExt, Empty};
-use hyper::{StatusCode, body::Bytes};
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use hyper::StatusCode;
 use rustix::process::Signal;
 use serde_json::Value;
 use swarm::model::{
@@ -22,6 +20,7 @@ use swarm::model::{
 use tempfile::TempDir;
 
 use super::{
+    http::get,
     log::Log,
     processes::{kill, with_variable},
     wait::eventually,
@@ -39,6 +38,8 @@ const QUIET: Duration = Duration::from_millis(300);
 
 /// Settings under which nothing but a signal wakes the scaler.
 pub(crate) const NO_SWEEP: &str = "[scaler]\nsweep_interval_seconds = 86400\n";
+/// After [`NO_SWEEP`] or [`FAST_SWEEP`]: the only autoscaler there is, which acts without Redis too.
+pub(crate) const ALONE: &str = "leader_lease_seconds = 0\n";
 /// Settings under which the sweep stands in for everything else.
 pub(crate) const FAST_SWEEP: &str = "[scaler]\nsweep_interval_seconds = 1\n";
 /// Settings with keyspace notifications as the only signal.
@@ -250,15 +251,7 @@ impl Autoscaler {
     }
 
     async fn get(&self, path: &str) -> (StatusCode, String) {
-        let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
-        let uri = format!("http://{}{path}", self.http).parse().expect("an address and a path make a URI");
-        let answer = async {
-            let response = client.get(uri).await.expect("the autoscaler answers");
-            let code = response.status();
-            let body = response.into_body().collect().await.expect("the answer is whole").to_bytes();
-            (code, String::from_utf8(body.into()).expect("the answer is text"))
-        };
-        tokio::time::timeout(DEADLINE, answer).await.expect("the autoscaler answers in time")
+        get(&format!("{}{path}", self.url()), DEADLINE).await.expect("the autoscaler answers in time")
     }
 }
 

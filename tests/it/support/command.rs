@@ -64,3 +64,10 @@ pub(crate) async fn answers(client: &Client, id: &str) -> Vec<serde_json::Value>
     let answers: Vec<String> = redis(client, &format!("LRANGE result:{id} 0 -1")).await;
     answers.iter().map(|answer| serde_json::from_str(answer).expect("an answer is JSON")).collect()
 }
+
+/// Who holds which entry of a stream: pairs of consumer and entry.
+pub(crate) async fn pending(client: &Client, stream: &str, group: &str) -> Vec<(String, String)> {
+    let entries: Vec<(String, String, u64, u64)> =
+        redis(client, &format!("XPENDING {stream} {group} - + 100000")).await;
+    entries.into_iter().map(|(entry, consumer, ..)| (consumer, entry)).collect()
+}

@@ -1,8 +1,18 @@
 //! What the integration tests share: real servers, the real binary, and waiting for conditions.
 
 pub(crate) mod autoscaler;
+pub(crate) mod browser;
 pub(crate) mod command;
+pub(crate) mod compose;
+pub(crate) mod docker;
+pub(crate) mod docker_proxy;
+pub(crate) mod engine_calls;
+pub(crate) mod http;
 pub(crate) mod log;
+pub(crate) mod needs;
 pub(crate) mod processes;
+pub(crate) mod prometheus;
 pub(crate) mod redis;
 pub(crate) mod wait;
+pub(crate) mod worker;
+pub(crate) mod worker_process;

@@ -1,0 +1,221 @@
+//! `swarm dead`: jobs that were given up. Lists them, puts them back, drops them.
+
+use std::{collections::BTreeSet, process::ExitCode};
+
+use anyhow::{bail, ensure};
+use clap::{Args, Subcommand};
+use comfy_table::{ContentArrangement, Table, presets::NOTHING};
+use serde::Serialize;
+
+use super::{
+    output,
+    view::{
+        fleet::trimmed,
+        words::{NONE, date_time, printable},
+    },
+};
+use crate::{
+    broker::{DeadFilter, DeadLetter, DeadLetters, Revived, Routes},
+    config::{QueueKind, Settings},
+    connection::RedisTarget,
+};
+
+/// Look after dead letters: jobs that were given up
+///
+/// A job becomes a dead letter when it has used up its attempts, failed while nobody waited for it, or was not begun before its
+/// deadline; so does a stream entry that is no job. They stay in `{stream}:dead` until they are put back or dropped.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  swarm dead list
+  swarm dead list --type browser.goto --json
+  swarm dead retry 0199f1c2-7d3e-7c61-9f7a-0d5f3a1b2c3d
+  swarm dead drop --stream browser:jobs --all")]
+pub struct DeadArgs {
+    #[command(subcommand)]
+    command: DeadCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum DeadCommand {
+    /// Show them, oldest first
+    List {
+        #[command(flatten)]
+        which: Which,
+        /// Show at most this many.
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: usize,
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Put jobs back on their stream, as if they were new
+    Retry(Chosen),
+    /// Drop them for good
+    Drop(Chosen),
+}
+
+#[derive(Debug, Args)]
+struct Which {
+    /// Ids of jobs or of dead letters.
+    #[arg(value_name = "ID")]
+    ids: Vec<String>,
+    /// Only those of this stream. [default: the streams of all configured worker types, and of job types without one]
+    #[arg(long, value_name = "STREAM")]
+    stream: Option<String>,
+    /// Only those of this job type, or of this worker type.
+    #[arg(long = "type", value_name = "TYPE")]
+    job_type: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Chosen {
+    #[command(flatten)]
+    which: Which,
+    /// All that there are, or all that `--stream` and `--type` leave.
+    #[arg(long)]
+    all: bool,
+    /// One JSON object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is done to a dead letter.
+#[derive(Clone, Copy)]
+enum Deed {
+    Retry,
+    Drop,
+}
+
+/// What became of a dead letter, for programs.
+#[derive(Serialize)]
+struct Done<'a> {
+    stream: &'a str,
+    entry: &'a str,
+    id: Option<&'a str>,
+    outcome: &'static str,
+    new_entry: Option<String>,
+}
+
+/// Runs it. Exit code 1 if something that was asked for could not be done.
+pub async fn run(args: DeadArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
+    match args.command {
+        DeadCommand::List { which, limit, json } => list(&which, limit, json, settings).await,
+        DeadCommand::Retry(chosen) => each(&chosen, Deed::Retry, settings).await,
+        DeadCommand::Drop(chosen) => each(&chosen, Deed::Drop, settings).await,
+    }
+}
+
+async fn list(which: &Which, limit: usize, json: bool, settings: &Settings) -> anyhow::Result<ExitCode> {
+    let mut connection = target(settings)?.connect().await?;
+    let mut found = Vec::new();
+    for stream in streams(which, settings) {
+        let letters = DeadLetters::of(&stream, job_max_bytes(settings));
+        found.extend(letters.list(&mut connection, &which.filter(), limit).await?);
+    }
+    found.sort_by(|a, b| (a.at, &a.entry).cmp(&(b.at, &b.entry)));
+    found.truncate(limit);
+    if json {
+        for letter in &found {
+            output::json_line(letter)?;
+        }
+    } else if found.is_empty() {
+        output::line("no dead letters")?;
+    } else {
+        output::line(&trimmed(&table(&found)))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn each(chosen: &Chosen, deed: Deed, settings: &Settings) -> anyhow::Result<ExitCode> {
+    ensure!(
+        chosen.all || !chosen.which.ids.is_empty(),
+        "say which: the ids of jobs or dead letters (`swarm dead list` shows them), or --all"
+    );
+    let mut connection = target(settings)?.connect().await?;
+    let (mut done, mut undone) = (0, 0);
+    for stream in streams(&chosen.which, settings) {
+        let letters = DeadLetters::of(&stream, job_max_bytes(settings));
+        // Those that are there now: one that fails again meanwhile is a new one.
+        for letter in letters.list(&mut connection, &chosen.which.filter(), usize::MAX).await? {
+            let (outcome, new_entry) = match deed {
+                Deed::Drop => (if letters.remove(&mut connection, &letter).await? { "dropped" } else { "gone" }, None),
+                Deed::Retry => match letters.retry(&mut connection, &letter, &settings.signals.channel).await? {
+                    Revived::As(entry) => ("retried", Some(entry)),
+                    Revived::Gone => ("gone", None),
+                    Revived::NoJob => ("no_job", None),
+                },
+            };
+            if outcome == "no_job" {
+                undone += 1;
+            } else {
+                done += usize::from(outcome != "gone");
+            }
+            say(chosen.json, &letter, outcome, new_entry)?;
+        }
+    }
+    if done + undone == 0 && !chosen.all {
+        bail!("no such dead letter; `swarm dead list` shows those that there are");
+    }
+    if !chosen.json {
+        let what = match deed {
+            Deed::Retry => "put back",
+            Deed::Drop => "dropped",
+        };
+        output::line(&format!("{what}: {done}"))?;
+    }
+    Ok(if undone == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn say(json: bool, letter: &DeadLetter, outcome: &'static str, new_entry: Option<String>) -> anyhow::Result<()> {
+    let DeadLetter { stream, entry, id, .. } = letter;
+    if json {
+        output::json_line(&Done { stream, entry, id: id.as_deref(), outcome, new_entry })?;
+    } else if outcome == "no_job" {
+        let error = printable(&letter.error);
+        output::error_line(&format!("error: {entry} of {stream} is no job and can't be put back ({error}); drop it"))?;
+    }
+    Ok(())
+}
+
+impl Which {
+    fn filter(&self) -> DeadFilter {
+        DeadFilter { job_type: self.job_type.clone(), ids: self.ids.clone() }
+    }
+}
+
+fn streams(which: &Which, settings: &Settings) -> BTreeSet<String> {
+    if let Some(stream) = &which.stream {
+        return [stream.clone()].into();
+    }
+    let configured = settings.worker_types.iter().filter(|(_, of)| of.kind == QueueKind::Stream);
+    let mut streams: BTreeSet<String> = configured.map(|(name, of)| of.queue(name)).collect();
+    streams.insert(Routes::from_env(settings).default_stream().to_owned());
+    streams
+}
+
+fn target(settings: &Settings) -> anyhow::Result<RedisTarget> {
+    Ok(RedisTarget::new(&settings.redis_url, settings.scaler.redis_timeout())?)
+}
+
+fn job_max_bytes(settings: &Settings) -> usize {
+    usize::try_from(settings.broker.job_max_bytes).unwrap_or(usize::MAX)
+}
+
+fn table(letters: &[DeadLetter]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(["DIED", "STREAM", "JOB", "TYPE", "REASON", "ATTEMPTS", "LAST ERROR"]);
+    for letter in letters {
+        table.add_row([
+            date_time(letter.at),
+            printable(&letter.stream),
+            printable(letter.id.as_ref().unwrap_or(&letter.entry)),
+            letter.job_type.as_deref().map_or_else(|| NONE.to_owned(), printable),
+            printable(&letter.reason),
+            letter.attempts.to_string(),
+            printable(&letter.error),
+        ]);
+    }
+    table
+}

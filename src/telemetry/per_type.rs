@@ -1,0 +1,126 @@
+//! The metrics of worker types. They are not recorded but written from the snapshots whenever somebody asks, because
+//! ten thousand worker types would be more than a hundred thousand series kept in memory for nobody.
+
+use std::{fmt::Write, sync::Arc};
+
+use metrics_exporter_prometheus::formatting::{sanitize_label_value, write_help_line, write_type_line};
+
+use super::metric::{self, Kind};
+use crate::model::{PoolCounts, Reading, control::Mode, snapshot::TypeSnapshot};
+
+/// A metric that each worker type has.
+pub(super) struct Family {
+    name: &'static str,
+    value: Value,
+}
+
+/// What a snapshot has to say.
+enum Value {
+    /// One number. What is not known is NaN, never 0.
+    One(fn(&TypeSnapshot) -> f64),
+    /// A number for each kind of decision that was made.
+    Decisions,
+}
+
+/// All of them.
+pub(super) const FAMILIES: [Family; 15] = [
+    Family { name: metric::EVALUATIONS, value: Value::One(|seen| float(seen.evaluations)) },
+    Family { name: metric::DECISIONS, value: Value::Decisions },
+    Family { name: metric::QUEUE_LAG, value: Value::One(|seen| jobs(&seen.demand.lag)) },
+    Family { name: metric::QUEUE_PENDING, value: Value::One(|seen| jobs(&seen.demand.pending)) },
+    Family { name: metric::QUEUE_OLDEST_AGE, value: Value::One(oldest_age) },
+    Family { name: metric::WORKERS_DESIRED, value: Value::One(|seen| f64::from(seen.desired)) },
+    Family {
+        name: metric::WORKERS_RUNNING,
+        value: Value::One(|seen| pool(seen, |pool| pool.ready + pool.starting + pool.stalled)),
+    },
+    Family { name: metric::WORKERS_READY, value: Value::One(|seen| pool(seen, |pool| pool.ready)) },
+    Family { name: metric::WORKERS_BUSY, value: Value::One(|seen| pool(seen, |pool| pool.busy)) },
+    Family { name: metric::WORKERS_STARTING, value: Value::One(|seen| pool(seen, |pool| pool.starting)) },
+    Family { name: metric::WORKERS_DRAINING, value: Value::One(|seen| pool(seen, |pool| pool.draining)) },
+    Family { name: metric::WORKERS_MIN, value: Value::One(|seen| f64::from(seen.min_workers)) },
+    Family { name: metric::WORKERS_MAX, value: Value::One(|seen| f64::from(seen.max_workers)) },
+    Family {
+        name: metric::WORKERS_PAUSED,
+        value: Value::One(|seen| match mode(seen) {
+            Some(Mode::Paused | Mode::Observe) => 1.0,
+            Some(Mode::Pinned(_)) | None => 0.0,
+        }),
+    },
+    Family {
+        name: metric::WORKERS_PINNED,
+        value: Value::One(|seen| match mode(seen) {
+            Some(Mode::Pinned(workers)) => f64::from(workers),
+            Some(Mode::Paused | Mode::Observe) | None => f64::NAN,
+        }),
+    },
+];
+
+impl Family {
+    /// Its lines in the Prometheus text format; empty without a worker type.
+    pub(super) fn render(&self, worker_types: &[Arc<TypeSnapshot>]) -> String {
+        let mut text = String::new();
+        if let Some(metric) = metric::ALL.iter().find(|metric| metric.name == self.name)
+            && !worker_types.is_empty()
+        {
+            let kind = if metric.kind == Kind::Counter { "counter" } else { "gauge" };
+            write_help_line(&mut text, metric.name, None, None, metric.help);
+            write_type_line(&mut text, metric.name, None, None, kind);
+            for snapshot in worker_types {
+                self.lines(&mut text, snapshot);
+            }
+            text.push('\n');
+        }
+        text
+    }
+
+    fn lines(&self, text: &mut String, snapshot: &TypeSnapshot) {
+        let worker_type = snapshot.worker_type.as_str();
+        match self.value {
+            Value::One(value) => line(text, self.name, &[("worker_type", worker_type)], value(snapshot)),
+            Value::Decisions => {
+                for seen in &snapshot.decisions {
+                    let (action, reason) = (seen.action.as_str(), seen.reason.as_ref());
+                    let labels = [("worker_type", worker_type), ("action", action), ("reason", reason)];
+                    line(text, self.name, &labels, float(seen.count));
+                }
+            }
+        }
+    }
+}
+
+fn line(text: &mut String, name: &str, labels: &[(&str, &str)], value: f64) {
+    text.push_str(name);
+    for (index, (label, value)) in labels.iter().enumerate() {
+        let before = if index == 0 { '{' } else { ',' };
+        // Writing to a String can't fail.
+        let _ = write!(text, "{before}{label}=\"{}\"", sanitize_label_value(value));
+    }
+    let _ = writeln!(text, "}} {value}");
+}
+
+fn mode(snapshot: &TypeSnapshot) -> Option<Mode> {
+    snapshot.control.as_ref().map(|control| control.mode)
+}
+
+fn pool(snapshot: &TypeSnapshot, count: impl Fn(&PoolCounts) -> u32) -> f64 {
+    snapshot.pool.known().map_or(f64::NAN, |pool| f64::from(count(pool)))
+}
+
+fn jobs(reading: &Reading<u64>) -> f64 {
+    reading.known().map_or(f64::NAN, |jobs| float(*jobs))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "Prometheus knows f64 only; nothing here is counted to 2^53")]
+fn float(count: u64) -> f64 {
+    count as f64
+}
+
+/// Age in seconds of the oldest unfinished job at the evaluation; 0 if there is none.
+fn oldest_age(snapshot: &TypeSnapshot) -> f64 {
+    match (&snapshot.demand.oldest, snapshot.evaluated_at) {
+        (Reading::Known(Some(oldest)), Some(now)) => now.since(*oldest).as_secs_f64(),
+        (Reading::Known(None), _) => 0.0,
+        _ => f64::NAN,
+    }
+}
