@@ -29,7 +29,9 @@ const MODULES: &[(&str, &[&str])] = &[
     ("guard", &[]),
     ("backend", &["model", "config", "telemetry", "guard"]),
     ("scaler", &["model", "config", "telemetry", "policy", "connection", "signal", "probe", "backend"]),
-    ("worker", &["model", "config", "telemetry", "connection", "broker", "guard"]),
+    // Which addresses pages may go to: for those who ask for a page and those who connect.
+    ("egress", &["config"]),
+    ("worker", &["model", "config", "telemetry", "connection", "broker", "guard", "egress"]),
     ("http", &["model", "telemetry"]),
     (
         "app",
