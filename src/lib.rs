@@ -26,6 +26,7 @@ pub mod egress;
 pub mod guard;
 pub mod http;
 pub mod model;
+pub mod operations;
 pub mod policy;
 pub mod probe;
 pub mod scaler;

@@ -33,6 +33,8 @@ const MODULES: &[(&str, &[&str])] = &[
     ("egress", &["config"]),
     ("worker", &["model", "config", "telemetry", "connection", "broker", "guard", "egress"]),
     ("http", &["model", "telemetry"]),
+    // What people are told and may order, whoever they talk through.
+    ("operations", &["model", "config", "connection", "scaler"]),
     (
         "app",
         &[
@@ -64,6 +66,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "scaler",
             "worker",
             "http",
+            "operations",
             "app",
         ],
     ),

@@ -1,64 +1,40 @@
-//! What `swarm pause`, `swarm resume` and `swarm scale` have in common: they give an order in Redis, where whoever leads
-//! finds it.
+//! What `swarm pause`, `swarm resume` and `swarm scale` have in common: they give an order in the name of whoever runs them.
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::bail;
 use clap::Args;
 
 use super::{ConfigFlags, output};
 use crate::{
-    config::{Settings, WorkerTypeSettings},
     connection::RedisTarget,
-    model::{WorkerType, control::Mode},
-    scaler::{Order, give},
+    operations::order::{Directive, Wanted},
 };
 
 /// Options of every command that gives an order.
 #[derive(Args, Debug)]
 pub(super) struct OrderArgs {
     #[command(flatten)]
-    pub(super) config: ConfigFlags,
+    config: ConfigFlags,
     /// Why, for the history
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
-}
-
-/// The settings of a worker type.
-///
-/// # Errors
-/// If there is none of that name.
-pub(super) fn settings_of<'a>(settings: &'a Settings, name: &str) -> anyhow::Result<&'a WorkerTypeSettings> {
-    let Some(found) = settings.worker_types.get(name) else {
-        let known: Vec<_> = settings.worker_types.keys().map(String::as_str).collect();
-        bail!("no worker type `{name}` in the configuration; there are: {}", known.join(", "))
-    };
-    Ok(found)
 }
 
 impl OrderArgs {
     /// Gives the order and says so.
     ///
     /// # Errors
-    /// If Redis can't be asked.
+    /// If it is refused, or Redis can't be asked.
     pub(super) async fn give(
-        &self,
-        settings: &Settings,
-        name: &str,
-        mode: Option<Mode>,
+        self,
+        worker_type: String,
+        wanted: Wanted,
         lasts: Option<Duration>,
-        done: &str,
     ) -> anyhow::Result<ExitCode> {
+        let settings = self.config.load()?.settings;
         let target = RedisTarget::new(&settings.redis_url, settings.scaler.redis_timeout())?;
-        let worker_type = WorkerType::new(name);
-        let order = Order { worker_type, mode, lasts, by: somebody(), why: self.reason.clone() };
-        let existed = give(&target, &order, settings.scaler.events_max_len).await?;
-        if mode.is_none() && !existed {
-            output::line(&format!("{name} is neither paused nor pinned"))?;
-        } else {
-            let lasts = lasts.map_or_else(String::new, |lasts| format!(" for {} s", lasts.as_secs()));
-            output::line(&format!("{name}: {done}{lasts}"))?;
-        }
+        let directive = Directive { worker_type, wanted, lasts, by: somebody(), why: self.reason };
+        output::line(&directive.give(&settings, &target).await?)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -69,36 +45,4 @@ fn somebody() -> String {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let user = user.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
     format!("{user}@{host}")
-}
-
-/// `90s`, `10m`, `2h`, `1d`: a whole number and its unit.
-pub(super) fn parse_time(text: &str) -> Result<Duration, String> {
-    let unit = text.char_indices().last().map_or(0, |(at, _)| at);
-    let (number, unit) = text.split_at(unit);
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3_600,
-        "d" => 86_400,
-        _ => 0,
-    };
-    match number.parse::<u32>() {
-        Ok(number) if number > 0 && seconds > 0 => Ok(Duration::from_secs(u64::from(number) * seconds)),
-        _ => Err("expected a whole number and s, m, h or d, such as 10m".to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_have_a_unit() {
-        for (text, seconds) in [("90s", 90), ("10m", 600), ("2h", 7_200), ("1d", 86_400)] {
-            assert_eq!(parse_time(text), Ok(Duration::from_secs(seconds)));
-        }
-        for text in ["", "10", "m", "0s", "-1m", "1.5h", "10µ", "10 m"] {
-            assert!(parse_time(text).is_err(), "{text}");
-        }
-    }
 }

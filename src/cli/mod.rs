@@ -8,6 +8,7 @@ pub mod dead;
 pub mod demo;
 pub mod events;
 pub mod man;
+mod metrics;
 pub mod output;
 pub mod pause;
 pub mod process_guard;
@@ -16,7 +17,6 @@ pub mod publish;
 pub mod resume;
 pub mod scale;
 pub mod status;
-pub mod status_client;
 mod stop;
 mod view;
 pub mod why;
@@ -26,6 +26,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use crate::operations::status_client;
 use crate::{
     config::{ConfigErrors, Flags, Loaded, load, process_environment},
     telemetry::{LogFormat, init_logging},
