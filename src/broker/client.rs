@@ -10,13 +10,13 @@ use redis::aio::MultiplexedConnection;
 use serde_json::Value;
 
 use super::{
-    BrokerError, Job, Place, PublishError, Published, Publisher, Routes, RoutingError, Subject, explain,
-    result::{wait_for_any, wait_shared},
+    BrokerError, Call, Job, Outlook, Place, PublishError, Published, Publisher, Routes, RoutingError, SessionState,
+    Subject, explain, session,
 };
 use crate::{
     config::Settings,
     connection::{ConnectionError, RedisTarget},
-    model::keys,
+    model::WorkerType,
 };
 
 /// Connections kept for later calls; each call under way holds one more.
@@ -69,6 +69,9 @@ pub enum CallError {
         /// Why.
         cause: BrokerError,
     },
+    /// Redis did not say what it was asked.
+    #[error(transparent)]
+    Asking(BrokerError),
     /// The worker's answer is an error.
     #[error("job {id} failed: {error}")]
     Failed {
@@ -127,43 +130,56 @@ impl Client {
     /// # Errors
     /// If it could not be published, if the worker's answer is an error, or if there is none in time.
     pub async fn call(&self, job: Job, timeout: Duration) -> Result<Value, CallError> {
-        let job = job.with_reply();
-        let mut connection = self.waiting_connection().await?;
-        let published = self.publish(&job).await?;
-        let (id, shared) = match &published {
-            Published::Duplicate { of } => (of.clone(), true),
-            _ => (job.id.clone(), job.idempotency_key.is_some()),
-        };
-        let key = keys::result(&id);
-        let waiting = async {
-            if shared {
-                wait_shared(&mut connection, &key, timeout).await
-            } else {
-                let taken = wait_for_any(&mut connection, std::slice::from_ref(&key), timeout).await?;
-                Ok(taken.map(|(_, result)| result))
-            }
-        };
-        // A Redis that is frozen does not even say that there is nothing.
-        let answer = tokio::time::timeout(timeout + self.0.target.response_timeout(), waiting).await;
-        match answer {
-            Ok(Ok(Some(result))) => {
-                self.keep(connection);
-                let failed = |error| CallError::Failed { id, error };
-                if result.ok {
-                    Ok(result.value.unwrap_or_default())
-                } else {
-                    Err(failed(result.error.unwrap_or_default()))
-                }
-            }
-            Ok(Err(cause)) => Err(CallError::Lost { id, cause }),
-            Ok(Ok(None)) | Err(_) => {
-                let why = self.why(&job, &Subject::new(&id, &published)).await;
-                Err(CallError::NoAnswer { id, timeout, why })
-            }
+        let mut call = self.begin(job).await?;
+        match call.wait(timeout).await? {
+            Some(value) => Ok(value),
+            None => Err(CallError::NoAnswer { id: call.id().to_owned(), timeout, why: call.why().await }),
         }
     }
 
-    async fn why(&self, job: &Job, subject: &Subject) -> String {
+    /// Publishes a job, and leaves it to the caller how long, and in how many pieces, to wait for the answer.
+    ///
+    /// # Errors
+    /// If it could not be published.
+    pub async fn begin(&self, job: Job) -> Result<Call, CallError> {
+        let job = job.with_reply();
+        let connection = self.waiting_connection().await?;
+        let published = self.publish(&job).await?;
+        Ok(Call::new(self.clone(), job, &published, connection))
+    }
+
+    /// Who could do jobs of that type.
+    ///
+    /// # Errors
+    /// If Redis can't be asked.
+    pub async fn outlook(&self, job_type: &str) -> Result<Outlook, CallError> {
+        let stream = self.0.routes.stream(job_type)?;
+        let place = Place::of(&self.0.settings, &self.0.routes, job_type, stream);
+        let mut connection = self.commands().await?;
+        let seen = explain::outlook(&mut connection, &place).await;
+        self.noted(seen.map_err(|cause| BrokerError::new(format!("look at the workers of `{stream}`"), cause))).await
+    }
+
+    /// Who holds session `name` of that worker type.
+    ///
+    /// # Errors
+    /// If Redis can't be asked.
+    pub async fn session(&self, worker_type: &WorkerType, name: &str) -> Result<SessionState, CallError> {
+        let mut connection = self.commands().await?;
+        self.noted(session::state_of(&mut connection, worker_type, name).await).await
+    }
+
+    /// The names of the open sessions of that worker type that begin with `prefix`, in no order. Goes through all keys: for
+    /// people's rare questions.
+    ///
+    /// # Errors
+    /// If Redis can't be asked.
+    pub async fn sessions(&self, worker_type: &WorkerType, prefix: &str) -> Result<Vec<String>, CallError> {
+        let mut connection = self.commands().await?;
+        self.noted(session::open_sessions(&mut connection, worker_type, prefix).await).await
+    }
+
+    pub(super) async fn why(&self, job: &Job, subject: &Subject) -> String {
         let inner = &*self.0;
         let Ok(stream) = inner.routes.stream(&job.job_type) else { return String::new() };
         let place = Place::of(&inner.settings, &inner.routes, &job.job_type, stream);
@@ -171,6 +187,19 @@ impl Client {
             Ok(mut connection) => explain(&mut connection, &place, subject).await,
             Err(error) => format!("  - {error}"),
         }
+    }
+
+    /// How much longer than a result is waited for Redis may take to say that there is none.
+    pub(super) fn slack(&self) -> Duration {
+        self.0.target.response_timeout()
+    }
+
+    /// Lets go of the connection if it is of no more use.
+    async fn noted<T>(&self, answer: Result<T, BrokerError>) -> Result<T, CallError> {
+        if answer.as_ref().is_err_and(BrokerError::is_connection_lost) {
+            *self.0.commands.lock().await = None;
+        }
+        answer.map_err(CallError::Asking)
     }
 
     async fn commands(&self) -> Result<MultiplexedConnection, ConnectionError> {
@@ -181,7 +210,7 @@ impl Client {
         Ok(open.insert(self.0.target.connect().await?).clone())
     }
 
-    async fn waiting_connection(&self) -> Result<MultiplexedConnection, ConnectionError> {
+    pub(super) async fn waiting_connection(&self) -> Result<MultiplexedConnection, ConnectionError> {
         let spare = self.0.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
         match spare {
             Some(connection) => Ok(connection),
@@ -190,7 +219,7 @@ impl Client {
     }
 
     /// Only a connection whose answer has come is used again: another one may still be waited on by the server.
-    fn keep(&self, connection: MultiplexedConnection) {
+    pub(super) fn keep(&self, connection: MultiplexedConnection) {
         let mut spare = self.0.spare.lock().unwrap_or_else(PoisonError::into_inner);
         if spare.len() < SPARE {
             spare.push(connection);

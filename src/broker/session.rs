@@ -4,7 +4,7 @@
 //! A job of a session that is open elsewhere is not copied: its entry is handed over within the consumer group (XCLAIM for
 //! the holder), so at every moment exactly one worker has it, and if that one dies it is recovered like any other job.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use redis::{Cmd, aio::MultiplexedConnection};
 
@@ -73,6 +73,75 @@ pub enum Route {
     Lost(WorkerId),
     /// The holder has a heartbeat but no connection: it is connecting again, or died just now. Ask again.
     Silent(WorkerId),
+}
+
+/// Where a session is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionState {
+    /// Nowhere.
+    Closed,
+    /// On a worker.
+    Open(WorkerId),
+    /// It was lost some time ago, with the worker that held it.
+    Lost(WorkerId),
+}
+
+/// Keys looked at in one step of a scan.
+const SCANNED: usize = 1_000;
+
+/// Where session `name` is.
+pub(super) async fn state_of(
+    connection: &mut MultiplexedConnection,
+    worker_type: &WorkerType,
+    name: &str,
+) -> Result<SessionState, BrokerError> {
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("GET").arg(keys::session(worker_type, name));
+    pipeline.cmd("GET").arg(keys::session_lost(worker_type, name));
+    let (holder, lost): (Option<String>, Option<String>) = pipeline
+        .query_async(connection)
+        .await
+        .map_err(|cause| BrokerError::new(format!("find the holder of session `{name}`"), cause))?;
+    Ok(match (holder, lost.as_deref().and_then(|mark| mark.split_once(' '))) {
+        (Some(holder), _) => SessionState::Open(WorkerId::new(holder)),
+        (None, Some((_, holder))) => SessionState::Lost(WorkerId::new(holder)),
+        (None, None) => SessionState::Closed,
+    })
+}
+
+/// The names of the open sessions that begin with `prefix`, which holds no pattern.
+pub(super) async fn open_sessions(
+    connection: &mut MultiplexedConnection,
+    worker_type: &WorkerType,
+    prefix: &str,
+) -> Result<Vec<String>, BrokerError> {
+    let all = keys::session(worker_type, "");
+    let (mut names, mut cursor) = (BTreeSet::new(), 0_u64);
+    loop {
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(cursor).arg("MATCH").arg(format!("{all}{}*", literal(prefix))).arg("COUNT").arg(SCANNED);
+        let (next, keys): (u64, Vec<String>) = scan
+            .query_async(connection)
+            .await
+            .map_err(|cause| BrokerError::new(format!("look for the sessions of `{worker_type}`"), cause))?;
+        names.extend(keys.iter().filter_map(|key| key.strip_prefix(&all)).map(str::to_owned));
+        cursor = next;
+        if cursor == 0 {
+            return Ok(names.into_iter().collect());
+        }
+    }
+}
+
+/// `text` as a pattern that only it fits.
+fn literal(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len());
+    for c in text.chars() {
+        if matches!(c, '*' | '?' | '[' | ']' | '\\' | '^' | '-') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern
 }
 
 /// The claims of one worker on sessions of its type.
