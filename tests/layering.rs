@@ -35,6 +35,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("http", &["model", "telemetry"]),
     // What people are told and may order, whoever they talk through.
     ("operations", &["model", "config", "connection", "scaler"]),
+    ("discord", &["model", "config", "telemetry", "connection", "broker", "scaler", "egress", "operations"]),
     (
         "app",
         &[
@@ -67,6 +68,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "worker",
             "http",
             "operations",
+            "discord",
             "app",
         ],
     ),
@@ -84,7 +86,11 @@ const CRATES: &[(&str, &[&str])] = &[
     ("kube", &["backend"]),
     ("k8s_openapi", &["backend"]),
     ("reqwest", &["backend"]),
-    ("governor", &["backend"]),
+    ("governor", &["backend", "discord"]),
+    ("twilight_gateway", &["discord"]),
+    ("twilight_http", &["discord"]),
+    ("twilight_model", &["discord"]),
+    ("twilight_util", &["discord"]),
 ];
 
 /// Module -> words it must not contain: `policy` decides from its arguments alone, without clock, task or log.

@@ -6,6 +6,7 @@ pub mod config;
 mod control;
 pub mod dead;
 pub mod demo;
+pub mod discord;
 pub mod events;
 pub mod man;
 mod metrics;
@@ -68,6 +69,7 @@ enum Command {
     Resume(resume::ResumeArgs),
     Scale(scale::ScaleArgs),
     Events(events::EventsArgs),
+    Discord(discord::DiscordArgs),
     Config(config::ConfigArgs),
     Demo(demo::DemoArgs),
     Completions(completions::CompletionsArgs),
@@ -121,6 +123,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Man(args) => man::run(&args),
         Command::Autoscaler(args) => block_on(autoscaler::run(args)),
         Command::Demo(args) => block_on(demo::run(args)),
+        Command::Discord(args) => block_on(discord::run(args)),
         Command::Events(args) => block_on(events::run(args)),
         Command::Status(args) => block_on(status::run(args)),
         Command::Why(args) => block_on(why::run(args)),
