@@ -293,6 +293,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "made where it is needed")]
     fn interaction(kind: u8, data: Value) -> Interaction {
         serde_json::from_value(json!({
             "id": "1", "application_id": "2", "type": kind, "token": "hunter2", "version": 1, "guild_id": "7",
@@ -307,6 +308,7 @@ mod tests {
         .unwrap()
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "made where it is needed")]
     fn asked(command: &str, subcommand: &str, options: Value) -> What {
         let sub = json!([{ "name": subcommand, "type": 1, "options": options }]);
         let data = json!({ "id": "3", "name": command, "type": 1, "options": sub });

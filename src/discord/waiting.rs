@@ -11,7 +11,7 @@ use super::{
     markup::Markup,
     reply::{Reply, Tone},
 };
-use crate::broker::{Call, CallError, Outlook, ScalerWord};
+use crate::broker::{Call, CallError, Job, Outlook, ScalerWord};
 
 /// An answer that comes within this needs no word before it.
 const QUICK: Duration = Duration::from_millis(700);
@@ -29,10 +29,26 @@ pub(super) enum Waited {
     Stopped,
 }
 
-/// Waits for the answer, as long as Discord takes replies.
-pub(super) async fn wait(desk: &Desk, conversation: &Conversation, call: &mut Call, job_type: &str) -> Waited {
-    let begun = tokio::time::Instant::now();
+/// Publishes a job and waits for the answer, as long as Discord takes replies.
+///
+/// # Errors
+/// If it could not be published.
+pub(super) async fn ask(desk: &Desk, conversation: &Conversation, job: Job) -> Result<Waited, CallError> {
+    let job_type = job.job_type.clone();
+    // Before the job can wake anybody: a worker that is started quickly was started all the same.
+    let before = desk.client.outlook(&job_type).await;
+    let mut call = desk.client.begin(job).await?;
     let mut said = Said { shown: None, late: false };
+    if let Ok(outlook) = before
+        && outlook.workers == 0
+    {
+        said.say(conversation, going_on(&outlook, desk.worker_type.as_str())).await;
+    }
+    Ok(wait(desk, conversation, &mut call, &job_type, said).await)
+}
+
+async fn wait(desk: &Desk, conversation: &Conversation, call: &mut Call, job_type: &str, mut said: Said) -> Waited {
+    let begun = tokio::time::Instant::now();
     let mut patience = QUICK;
     loop {
         match call.wait(patience.min(conversation.left()).max(Duration::from_millis(1))).await {

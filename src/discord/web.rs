@@ -12,7 +12,7 @@ use super::{
     markup::Markup,
     reply::{Reply, Tone},
     sessions,
-    waiting::{Waited, wait},
+    waiting::{Waited, ask},
 };
 use crate::{
     broker::{CallError, Job, SessionState},
@@ -121,11 +121,10 @@ impl Errand<'_> {
     }
 
     async fn ask(&self, method: &str, args: Vec<Value>) -> Result<Waited, CallError> {
-        let job_type = format!("{}.{method}", self.desk.worker_type);
-        let job = Job::new(job_type.as_str(), args, Map::new()).with_session(self.session.as_str());
+        let job = Job::new(format!("{}.{method}", self.desk.worker_type), args, Map::new())
+            .with_session(self.session.as_str());
         // Nobody is to act on a page when nobody can be told of it any more.
-        let mut call = self.desk.client.begin(job.with_deadline(self.conversation.left())).await?;
-        Ok(wait(self.desk, self.conversation, &mut call, &job_type).await)
+        ask(self.desk, self.conversation, job.with_deadline(self.conversation.left())).await
     }
 
     /// The reply with what the page looks like; if that can't be had, with the reason.

@@ -123,8 +123,9 @@ impl Hands {
         Self { target, client: redis.client().await }
     }
 
-    /// Says that it lives.
+    /// Says that it lives, and that it reads the stream.
     pub(super) async fn beat(&self) {
+        let _: u64 = command(&self.client, "XGROUP CREATECONSUMER browser:jobs browser w1").await;
         let _: u64 = command(&self.client, "HSET worker:heartbeat:browser:w1 state IDLE").await;
     }
 

@@ -1,7 +1,12 @@
 //! The whole way: a command in Discord, no worker, the real autoscaler, a real page in a real Chromium, and the reply with its
 //! picture.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Stdio};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Child, Stdio},
+};
 
 use serde_json::json;
 
@@ -111,7 +116,7 @@ async fn a_command_makes_a_container_that_shows_a_page() {
     );
     fs::write(&file, scaler_settings).unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let mut scaler = swarm(directory.path())
+    let scaler = swarm(directory.path())
         .args(["autoscaler", "--orchestrator", "docker", "--config"])
         .arg(&file)
         .env("DOCKER_HOST", format!("unix://{}", project.engine.socket().display()))
@@ -120,6 +125,7 @@ async fn a_command_makes_a_container_that_shows_a_page() {
         .stderr(fs::File::create(directory.path().join("log")).unwrap())
         .spawn()
         .unwrap();
+    let scaler = KilledAtLast(scaler);
     let bot = Bot::ready(&fake, &settings(&fake, &redis, "", &of_type)).await;
     assert_eq!(project.containers(&[]), Vec::<String>::new());
 
@@ -130,11 +136,20 @@ async fn a_command_makes_a_container_that_shows_a_page() {
     let asked = fake.command(&Member::user(), "web", "close", json!([]));
     fake.reply(asked, "it is closed", |reply| reply.title() == "Browser closed").await;
     let gone = eventually(DEADLINE, async || project.containers(&["running"]).is_empty()).await;
-    let (killed, ended) = (scaler.kill(), scaler.wait());
-    assert!(killed.is_ok() && ended.is_ok());
+    drop(scaler);
     let log = fs::read_to_string(directory.path().join("log")).unwrap_or_default();
     assert!(gone, "{:?}\n{log}", project.containers(&[]));
     bot.assert_discreet(&fake);
+}
+
+/// A process that goes with its test, however that ends.
+struct KilledAtLast(Child);
+
+impl Drop for KilledAtLast {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// What Chromium needs of this machine beside its program.

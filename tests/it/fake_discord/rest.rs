@@ -65,17 +65,14 @@ fn limit(world: &mut World, method: &Method, path: &str) -> Option<Response> {
         of == method.as_str() && path.ends_with(end.as_str()) && matches!(fault, Fault::TooMany(_))
     };
     let begins = world.faults.iter().position(fits).map(|at| world.faults.remove(at).2);
-    let until = match begins {
-        Some(Fault::TooMany(seconds)) => {
-            let until = Instant::now() + Duration::from_secs(seconds);
-            world.limited.insert(path.to_owned(), until);
-            until
-        }
-        _ => {
-            let until = *world.limited.get(path).filter(|until| **until > Instant::now())?;
-            world.too_early += 1;
-            until
-        }
+    let until = if let Some(Fault::TooMany(seconds)) = begins {
+        let until = Instant::now() + Duration::from_secs(seconds);
+        world.limited.insert(path.to_owned(), until);
+        until
+    } else {
+        let until = *world.limited.get(path).filter(|until| **until > Instant::now())?;
+        world.too_early += 1;
+        until
     };
     let seconds = until.duration_since(Instant::now()).as_secs_f64();
     let body = json!({ "message": "You are being rate limited.", "retry_after": seconds, "global": false });

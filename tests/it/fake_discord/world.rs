@@ -258,6 +258,7 @@ impl World {
     }
 
     /// Somebody gives a command.
+    #[expect(clippy::needless_pass_by_value, reason = "made where it is needed")]
     pub(crate) fn command(&mut self, member: &Member, command: &str, subcommand: &str, options: Value) -> usize {
         let sub = json!([{ "name": subcommand, "type": 1, "options": options }]);
         let data = json!({ "id": "77", "name": command, "type": 1, "options": sub });
@@ -278,6 +279,7 @@ impl World {
     }
 
     /// An interaction that was made at that time, where files have that limit.
+    #[expect(clippy::needless_pass_by_value, reason = "made where it is needed")]
     pub(crate) fn interact(&mut self, member: &Member, kind: u8, data: Value, created: Instant, limit: u64) -> usize {
         let (id, token) = (self.new_id(), format!("aW50ZXJhY3Rpb246{}", self.new_id()));
         let user = json!({
