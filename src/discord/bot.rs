@@ -187,13 +187,14 @@ impl Bot {
         let guilds = self.access.guilds();
         // In named servers they are there at once; registered globally too they would be there twice.
         let global: &[Command] = if guilds.is_empty() { &commands } else { &[] };
-        if let Err(error) = client.set_global_commands(global).await {
+        let set_global = async || client.set_global_commands(global).await.map(drop);
+        if let Err(error) = repeated(set_global).await {
             tracing::warn!("global commands can't be registered: {error}");
         }
         for guild in guilds {
             let Some(id) = Id::new_checked(*guild) else { continue };
-            match client.set_guild_commands(id, &commands).await {
-                Ok(_) => tracing::info!(guild, "commands registered"),
+            match repeated(async || client.set_guild_commands(id, &commands).await.map(drop)).await {
+                Ok(()) => tracing::info!(guild, "commands registered"),
                 Err(error) => tracing::warn!(
                     guild,
                     "commands can't be registered; is the bot in that server, invited with the scope \
@@ -255,6 +256,19 @@ fn http(url: &str, token: &SecretString) -> Http {
             client.proxy(format!("{host}{port}"), parsed.scheme() == "http").build()
         }
         Err(_) => client.build(),
+    }
+}
+
+/// Asks a few times, while Discord does not answer. For what does no harm if it is done twice.
+async fn repeated(ask: impl AsyncFn() -> Result<(), HttpError>) -> Result<(), HttpError> {
+    let mut pauses = ExponentialBuilder::default().with_max_times(4).with_jitter().build();
+    loop {
+        let Err(error) = ask().await else { return Ok(()) };
+        let passing = !matches!(error.kind(), ErrorType::Response { status, .. } if status.is_client_error());
+        match pauses.next().filter(|_| passing) {
+            Some(pause) => tokio::time::sleep(pause).await,
+            None => return Err(error),
+        }
     }
 }
 

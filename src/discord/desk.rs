@@ -12,14 +12,15 @@ use twilight_http::Client as Http;
 use twilight_model::application::interaction::Interaction;
 
 use super::{
-    access::{Access, Caller},
-    ask::{Ask, What},
+    access::{Access, Caller, Rank},
+    ask::Ask,
     conversation::{Audience, Conversation, Undelivered},
     limits::{Limits, TooMany},
     markup::Markup,
     operate,
     reply::{Reply, Tone},
     web,
+    what::What,
 };
 use crate::{
     broker::Client,
@@ -136,6 +137,9 @@ impl Desk {
     async fn see_to(&self, ask: Ask) {
         let conversation = Conversation::new(Arc::clone(&self.http), &ask);
         let Ask { caller, what, .. } = ask;
+        if let What::Suggest(typed) = what {
+            return self.suggest(&conversation, &caller, &typed).await;
+        }
         let command = what.name();
         let outcome = match self.refusal(&caller, &what) {
             Some((reply, outcome)) => self.refuse(&conversation, &reply, outcome).await,
@@ -149,11 +153,7 @@ impl Desk {
             What::Web(web) => web::carry_out(self, conversation, caller, web).await,
             What::Swarm(swarm) => operate::command(self, conversation, caller, swarm).await,
             What::Press(press) => operate::press(self, conversation, caller, press).await,
-            What::Suggest(typed) => {
-                let names = operate::suggestions(&self.settings, &typed);
-                Outcome::of_delivery(conversation.suggest(names).await, CommandOutcome::Done)
-            }
-            What::Unknown => {
+            What::Unknown | What::Suggest(_) => {
                 let reply = Reply::new(Tone::Bad, "Not understood").with_text(Markup::ours(
                     "This bot does not know that. Discord may show commands of another version for a while after an update.",
                 ));
@@ -162,14 +162,23 @@ impl Desk {
         }
     }
 
+    /// Offers names to somebody who is typing; none to who may not know them. Each key is a question, so it is neither counted
+    /// nor told.
+    async fn suggest(&self, conversation: &Conversation, caller: &Caller, typed: &str) {
+        let names = match self.access.check(caller, Rank::Operator) {
+            Ok(()) => operate::suggestions(&self.settings, typed),
+            Err(_) => Vec::new(),
+        };
+        if let Err(error) = conversation.suggest(names).await {
+            tracing::debug!("names could not be offered: {error}");
+        }
+    }
+
     /// Why it is not even begun, if it is not.
     fn refusal(&self, caller: &Caller, what: &What) -> Option<(Reply, CommandOutcome)> {
         if let Err(denied) = self.access.check(caller, what.rank()) {
             let reply = Reply::new(Tone::Bad, "Not allowed").with_text(Markup::text(&denied.to_string()));
             return Some((reply, CommandOutcome::Refused));
-        }
-        if matches!(what, What::Suggest(_)) {
-            return None;
         }
         if let Err(too_many) = self.limits.count(caller) {
             return Some((too_many_words(too_many), CommandOutcome::Limited));

@@ -20,6 +20,7 @@ mod sessions;
 mod token;
 mod waiting;
 mod web;
+mod what;
 
 pub use bot::{Bot, BotError};
 pub use token::{TOKEN_VARIABLE, TokenError, read_token};

@@ -2,11 +2,11 @@
 
 use super::{
     access::Caller,
-    ask::{Press, Swarm},
     conversation::{Audience, Conversation},
     desk::{Desk, Outcome},
     markup::Markup,
     reply::{Reply, Tone},
+    what::{Press, Swarm},
 };
 use crate::{
     config::Settings,

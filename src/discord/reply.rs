@@ -9,7 +9,7 @@ use twilight_model::{
 };
 use twilight_util::builder::embed::{EmbedBuilder, EmbedFieldBuilder, ImageSource};
 
-use super::{ask::Press, markup::Markup};
+use super::{markup::Markup, what::Press};
 
 /// Name of an attached picture.
 const PICTURE: &str = "page.png";

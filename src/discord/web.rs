@@ -6,13 +6,13 @@ use serde_json::{Map, Value, json};
 
 use super::{
     access::Caller,
-    ask::Web,
     conversation::{Audience, Conversation, Undelivered},
     desk::{Desk, Outcome},
     markup::Markup,
     reply::{Reply, Tone},
     sessions,
     waiting::{Waited, ask},
+    what::Web,
 };
 use crate::{
     broker::{CallError, Job, SessionState},

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::telemetry::metric;
 
@@ -152,6 +152,6 @@ pub struct GatewayOddity<'a> {
 impl GatewayOddity<'_> {
     /// Logs it.
     pub fn emit(self) {
-        debug!(shard = self.shard, "an event was not understood: {}", self.problem);
+        warn!(shard = self.shard, "an event of discord was not understood and is left out: {}", self.problem);
     }
 }

@@ -151,7 +151,9 @@ async fn who_may_not_is_told_so_privately_and_nothing_is_done() {
     }
     // Whoever is not shown a command may still be a program that sends it.
     let typing = fake.act(|world| world.typing(&ann, "why", "bro"));
-    fake.until("it is refused", |world| world.interactions[typing].callback.is_some()).await;
+    fake.until("nothing is offered", |world| world.interactions[typing].callback.is_some()).await;
+    let offered = fake.see(|world| world.interactions[typing].callback.clone().unwrap().0);
+    assert_eq!((&offered["type"], &offered["data"]["choices"]), (&json!(8), &json!([])));
     assert_eq!(jobs(&redis).await, 0);
 }
 
@@ -230,4 +232,15 @@ async fn closing_all_reaches_every_channel_of_the_server_and_no_other() {
     assert_eq!(closed, [701, 702, 703].map(|channel| format!("discord:{GUILD}:{channel}")));
     reply(&fake, asked, "Closed 3 of 3 browsers of this server").await;
     assert_eq!(jobs(&redis).await, 3);
+}
+
+#[tokio::test]
+async fn more_commands_than_the_bot_takes_at_a_time_are_refused() {
+    let (fake, _redis, _bot, hands) = bench("max_under_way = 1\nscreenshots = false").await;
+    let first = fake.command(&Member::user(), "web", "start", json!([]));
+    fake.until("it is under way", |world| world.interactions[first].callback.is_some()).await;
+    let second = fake.command(&Member { user: 503, ..Member::user() }, "web", "status", json!([]));
+    assert!(reply(&fake, second, "Busy").await.is_private());
+    hands.work(|_| Ok(json!({ "page": {} }))).await;
+    reply(&fake, first, "Browser opened").await;
 }

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::bench::{Bot, settings};
+use super::bench::{Bot, DEADLINE, settings};
 use crate::{
     fake_discord::{APPLICATION, FakeDiscord, Fault, GUILD, Member, TOKEN, World},
-    support::{command::redis as command, redis::RedisServer},
+    support::{command::redis as command, http::get, redis::RedisServer, wait::eventually},
 };
 
 /// A bot that is connected.
@@ -50,7 +50,9 @@ async fn it_says_who_it_is_registers_its_commands_answers_and_leaves() {
 #[tokio::test]
 async fn without_servers_commands_are_global() {
     let (fake, redis) = (FakeDiscord::start().await, RedisServer::start());
-    let everywhere = settings(&fake, &redis, "", "").replace(&format!("guilds = [\"{GUILD}\"]"), "guilds = []");
+    // Through another gateway than the one that the API names, as with a proxy.
+    let gateway = format!("gateway_url = \"{}\"", fake.act(World::name_no_gateway));
+    let everywhere = settings(&fake, &redis, &gateway, "").replace(&format!("guilds = [\"{GUILD}\"]"), "guilds = []");
     let _bot = Bot::ready(&fake, &everywhere).await;
     fake.until("commands are registered", |world| world.commands.get(&None).is_some_and(|all| all.len() == 2)).await;
     is_answered(&fake).await;
@@ -194,4 +196,40 @@ async fn what_is_too_old_or_taken_is_not_done() {
         "two registrations and one edit: {:?}",
         fake.see(|world| world.requests.clone())
     );
+}
+
+#[tokio::test]
+async fn it_counts_what_it_does() {
+    let (fake, _redis, bot) = connected("metrics_listen = \"127.0.0.1:0\"").await;
+    is_answered(&fake).await;
+    let line = |text: String| {
+        text.lines().find_map(|line| line.split_once("metrics at=")?.1.split_whitespace().next().map(str::to_owned))
+    };
+    let url = format!("http://{}/metrics", line(bot.log.text()).unwrap());
+    let mut shown = String::new();
+    let counted = eventually(DEADLINE, async || {
+        shown = get(&url, DEADLINE).await.unwrap().1;
+        shown.contains("swarm_discord_commands_total{command=\"web status\",outcome=\"failed\"} 1")
+    });
+    assert!(counted.await, "{shown}");
+    assert!(
+        shown.contains("swarm_discord_shards_ready 1") && shown.contains("swarm_discord_acknowledged_seconds_count 1"),
+        "{shown}"
+    );
+    assert!(get(&url.replace("/metrics", "/healthz"), DEADLINE).await.unwrap().0.is_success());
+}
+
+#[tokio::test]
+async fn settings_that_do_not_fit_are_told_with_the_cure() {
+    let (fake, redis) = (FakeDiscord::start().await, RedisServer::start());
+    for (discord, says) in [
+        ("browser_type = \"shop\"", "there are: browser"),
+        ("user_roles = [\"my role\"]", "\"my role\" is no id"),
+        ("answer_seconds = 900", "an integer from 1 to 840"),
+        ("gateway_url = \"discord.gg\"", "such as \"wss://gateway.discord.gg\""),
+    ] {
+        let mut bot = Bot::start(&settings(&fake, &redis, discord, ""));
+        assert_eq!(bot.exit().await.code(), Some(1));
+        bot.until_logged(says).await;
+    }
 }

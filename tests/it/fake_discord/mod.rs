@@ -3,6 +3,7 @@
 //! deadlines, replies and attachments, and rate limits; and it misbehaves on request.
 
 mod gateway;
+mod interaction;
 mod rest;
 mod upload;
 mod world;
@@ -17,7 +18,10 @@ use serde_json::Value;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub(crate) use self::world::{Fault, Member, Message, World, flag, number, text};
+pub(crate) use self::{
+    interaction::{Member, Message, flag, number, text},
+    world::{Fault, World},
+};
 
 /// The token that it knows.
 pub(crate) const TOKEN: &str = "MTA0.Gsecret.of-the-tests-0123456789";

@@ -17,8 +17,9 @@ use tokio::net::TcpListener;
 
 use super::{
     APPLICATION, Shared, TOKEN,
+    interaction::Message,
     upload::message,
-    world::{Fault, Message, World},
+    world::{Fault, World},
 };
 
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
@@ -119,7 +120,7 @@ fn application_of(id: &str) -> Value {
 
 fn connection_info(world: &World) -> Value {
     let start = json!({ "total": 1_000, "remaining": 999, "reset_after": 14_400_000, "max_concurrency": 16 });
-    json!({ "url": world.gateway, "shards": world.shards, "session_start_limit": start })
+    json!({ "url": world.named_gateway, "shards": world.shards, "session_start_limit": start })
 }
 
 fn register(world: &mut World, guild: Option<u64>, body: &[u8]) -> Answer {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::http::{HeaderMap, header};
 use serde_json::Value;
 
-use super::world::Message;
+use super::interaction::Message;
 
 pub(super) fn message(headers: &HeaderMap, body: &[u8]) -> Message {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
