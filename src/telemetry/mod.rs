@@ -12,11 +12,11 @@ mod recorder;
 mod tests;
 
 pub use events::{
-    BackendCall, BackendCalled, BackendFailure, CommandAcknowledged, CommandAnswered, CommandOutcome, DeadReason,
-    DelayedMoved, EvaluationFinished, FailureKind, GatewayOddity, JobBuried, JobOutcome, JobRetried, JobWorked,
-    LateRecord, LeadershipChanged, NoticeFailed, Outcome, ProbeFailed, ReactionMeasured, RecordingFailed,
-    RedisReachable, RedisUnreachable, ScalingRecorded, ScalingRefused, ShardChange, ShardChanged, SignalsReceived,
-    SourceChanged, Stage, StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
+    BackendCall, BackendCalled, BackendFailure, DeadReason, DelayedMoved, EvaluationFinished, FailureKind, JobBuried,
+    JobOutcome, JobRetried, JobWorked, LateRecord, LeadershipChanged, NoticeFailed, Outcome, ProbeFailed,
+    ReactionMeasured, RecordWaits, RecordingFailed, RedisReachable, RedisUnreachable, ScalingRecorded, ScalingRefused,
+    SignalsReceived, SourceChanged, Stage, StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
 };
+pub use events::{CommandAcknowledged, CommandAnswered, CommandOutcome, GatewayOddity, ShardChange, ShardChanged};
 pub use logging::{LogFormat, LoggingError, init_logging, init_logging_into};
 pub use recorder::{InstallError, MetricsHandle, install_metrics};
