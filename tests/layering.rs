@@ -35,7 +35,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("http", &["model", "telemetry"]),
     // What people are told and may order, whoever they talk through.
     ("operations", &["model", "config", "connection", "scaler"]),
-    ("discord", &["model", "config", "telemetry", "connection", "broker", "scaler", "egress", "operations"]),
+    ("discord", &["model", "config", "telemetry", "connection", "broker", "egress", "operations"]),
     (
         "app",
         &[

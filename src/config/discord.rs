@@ -26,10 +26,13 @@ pub struct DiscordSettings {
     pub operator_permission: OperatorPermission,
     /// The worker type that drives browsers.
     pub browser_type: String,
-    /// Seconds after which a reply says why there is no answer yet. The bot goes on waiting for as long as Discord lets it
-    /// reply, 15 minutes.
+    /// Seconds after which a reply says why there is no answer yet. The bot goes on waiting.
     #[schemars(range(min = 1, max = 840))]
     pub answer_seconds: u64,
+    /// Seconds after which the bot no longer waits for an answer, and a job that nobody has begun is not begun any more. Discord
+    /// takes replies for 15 minutes.
+    #[schemars(range(min = 1, max = 870))]
+    pub give_up_seconds: u64,
     /// Show the page after each action.
     pub screenshots: bool,
     /// Commands that one person may give in a minute.
@@ -76,6 +79,7 @@ impl Default for DiscordSettings {
             operator_permission: OperatorPermission::default(),
             browser_type: "browser".to_owned(),
             answer_seconds: 120,
+            give_up_seconds: 870,
             screenshots: true,
             user_per_minute: 20,
             channel_per_minute: 60,
@@ -92,6 +96,11 @@ impl DiscordSettings {
     /// `answer_seconds` as a duration.
     pub fn answer(&self) -> Duration {
         Duration::from_secs(self.answer_seconds)
+    }
+
+    /// `give_up_seconds` as a duration.
+    pub fn give_up(&self) -> Duration {
+        Duration::from_secs(self.give_up_seconds)
     }
 
     /// What is wrong, each with the key it belongs to.

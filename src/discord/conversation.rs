@@ -27,8 +27,8 @@ use super::{ask::Ask, reply::Reply};
 
 /// Discord forgets an interaction that has no reply by then.
 const FIRST_REPLY: Duration = Duration::from_secs(3);
-/// Discord takes replies for 15 minutes; a little is left for the last one to get there.
-const LAST_REPLY: Duration = Duration::from_secs(14 * 60 + 30);
+/// Beyond the time for waiting, for the last reply to get there: `give_up_seconds` leaves 30 of Discord's 15 minutes.
+const LAST_REPLY: Duration = Duration::from_secs(20);
 /// Discord's words for an interaction that it does not know, or no more.
 const UNKNOWN_INTERACTION: u64 = 10_062;
 const UNKNOWN_WEBHOOK: u64 = 10_015;
@@ -78,12 +78,15 @@ pub(super) struct Conversation {
     token: SecretString,
     heard: Instant,
     attachment_limit: u64,
+    /// How long an answer is waited for.
+    patience: Duration,
 }
 
 impl Conversation {
-    pub(super) fn new(http: Arc<Client>, ask: &Ask) -> Self {
+    pub(super) fn new(http: Arc<Client>, ask: &Ask, patience: Duration) -> Self {
         Self {
             http,
+            patience,
             application: ask.application,
             interaction: ask.id,
             token: ask.token.clone(),
@@ -97,9 +100,9 @@ impl Conversation {
         self.heard.elapsed()
     }
 
-    /// How long replies will still be taken.
+    /// How long an answer is still waited for.
     pub(super) fn left(&self) -> Duration {
-        LAST_REPLY.saturating_sub(self.elapsed())
+        self.patience.saturating_sub(self.elapsed())
     }
 
     /// The largest picture that Discord takes here.
@@ -192,9 +195,7 @@ impl Conversation {
     }
 
     async fn in_time(&self, sending: impl Future<Output = Result<(), Undelivered>>) -> Result<(), Undelivered> {
-        // Beyond what is left for waiting, so that the last reply has time to get there.
-        let left = self.left() + Duration::from_secs(20);
-        tokio::time::timeout(left, sending).await.unwrap_or(Err(Undelivered::Gone))
+        tokio::time::timeout(self.left() + LAST_REPLY, sending).await.unwrap_or(Err(Undelivered::Gone))
     }
 }
 

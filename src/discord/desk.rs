@@ -135,7 +135,7 @@ impl Desk {
     }
 
     async fn see_to(&self, ask: Ask) {
-        let conversation = Conversation::new(Arc::clone(&self.http), &ask);
+        let conversation = Conversation::new(Arc::clone(&self.http), &ask, self.settings.discord.give_up());
         let Ask { caller, what, .. } = ask;
         if let What::Suggest(typed) = what {
             return self.suggest(&conversation, &caller, &typed).await;
@@ -195,7 +195,7 @@ impl Desk {
     }
 
     async fn refuse_busy(&self, ask: Ask) {
-        let conversation = Conversation::new(Arc::clone(&self.http), &ask);
+        let conversation = Conversation::new(Arc::clone(&self.http), &ask, self.settings.discord.give_up());
         let text = Markup::ours("As many commands are under way as the bot takes. Try again in a moment.");
         let reply = Reply::new(Tone::Bad, "Busy").with_text(text);
         let outcome = self.refuse(&conversation, &reply, CommandOutcome::Limited).await;

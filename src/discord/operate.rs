@@ -15,11 +15,12 @@ use crate::{
         snapshot::{FleetSnapshot, TypeSnapshot},
     },
     operations::{
+        ScalingEvent,
         order::{Directive, Wanted, parse_time, settings_of},
+        recent_events,
         status_client::fetch_status,
         view::{events, fleet, why},
     },
-    scaler::{ScalingEvent, recent_events},
     telemetry::CommandOutcome,
 };
 

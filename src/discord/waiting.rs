@@ -135,7 +135,8 @@ fn going_on(outlook: &Outlook, worker_type: &str) -> Reply {
 
 fn no_answer_yet(seconds: u64, why: &str) -> Reply {
     let text = Markup::ours("What can be seen of the reason:\n").and_block(why);
-    let text = text.and("\nThe job goes on; if its answer comes within Discord's 15 minutes, it is told here.");
+    let text =
+        text.and("\nThe job goes on; if its answer comes while Discord takes replies, 15 minutes, it is told here.");
     let title = Markup::ours("No answer within ").and_number(seconds).and(" s");
     Reply { title, ..Reply::new(Tone::Bad, "") }.with_text(text)
 }

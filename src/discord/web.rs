@@ -161,9 +161,12 @@ impl Errand<'_> {
 
     /// The last word before Discord takes no more.
     async fn out_of_time(&self) -> Outcome {
-        let text = Markup::ours("The job will not be begun any more. If a worker has it already, ");
+        let text = Markup::ours(
+            "No answer is waited for any more, and the job will not be begun. If a worker has it already, ",
+        );
         let text = text.and_code("/web status").and(" shows what became of it.");
-        let reply = Reply::new(Tone::Bad, "No answer within Discord's 15 minutes").with_text(text);
+        let title = Markup::ours("No answer within ").and_number(self.desk.settings.discord.give_up_seconds).and(" s");
+        let reply = Reply { title, ..Reply::new(Tone::Bad, "") }.with_text(text);
         Outcome::of_delivery(self.conversation.edit(&reply).await, CommandOutcome::Unanswered)
     }
 

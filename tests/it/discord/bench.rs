@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use secrecy::SecretString;
 use serde_json::Value;
 use swarm::{
-    broker::{Consumer, Job, JobPolicy, JobResult},
+    broker::{Consumer, Delivery, Job, JobPolicy, JobResult},
     connection::RedisTarget,
 };
 use tempfile::TempDir;
@@ -134,8 +134,8 @@ impl Hands {
         let _: String = command(&self.client, &format!("SET session:browser:discord:{GUILD}:{channel} w1")).await;
     }
 
-    /// Takes the next job and answers it.
-    pub(super) async fn work(&self, answer: impl FnOnce(&Job) -> Result<Value, String>) -> Job {
+    /// Takes the next job.
+    pub(super) async fn take(&self) -> Delivery {
         let mut connection = self.target.connect_without_timeout().await.unwrap();
         let mut taken = Vec::new();
         let read = eventually(DEADLINE, async || {
@@ -143,7 +143,13 @@ impl Hands {
             !taken.is_empty()
         });
         assert!(read.await, "no job comes");
-        let delivery = taken.remove(0);
+        taken.remove(0)
+    }
+
+    /// Takes the next job and answers it.
+    pub(super) async fn work(&self, answer: impl FnOnce(&Job) -> Result<Value, String>) -> Job {
+        let delivery = self.take().await;
+        let mut connection = self.target.connect().await.unwrap();
         let job = delivery.job.clone().unwrap();
         let result = JobResult::new(&job.id, answer(&job));
         consumer().complete(&mut connection, &[(&delivery, &result)]).await.unwrap();

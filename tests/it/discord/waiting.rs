@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::json;
+use swarm::broker::Refusal;
 
 use super::bench::{Bot, DEADLINE, Hands, settings};
 use crate::{
-    fake_discord::{FakeDiscord, Member},
+    fake_discord::{FakeDiscord, Member, World},
     support::{redis::RedisServer, wait::eventually},
 };
 
@@ -84,4 +85,32 @@ async fn redis_that_is_away_is_told_and_its_return_is_waited_for() {
     redis.restart();
     let asked = fake.command(&Member::user(), "web", "start", json!([]));
     fake.reply(asked, "it waits", |reply| reply.title() == "Nobody starts workers").await;
+}
+
+/// After that nobody could be told, so nothing is to happen either.
+#[tokio::test]
+async fn what_is_given_up_is_told_and_not_begun_any_more() {
+    let (fake, redis) = (FakeDiscord::start().await, RedisServer::start());
+    let discord = "answer_seconds = 1\ngive_up_seconds = 3";
+    let _bot = Bot::ready(&fake, &settings(&fake, &redis, discord, "")).await;
+    let asked = fake.command(&Member::user(), "web", "start", json!([]));
+    let told = fake.reply(asked, "it is given up", |reply| reply.title() == "No answer within 3 s").await;
+    assert!(told.text().contains("the job will not be begun"), "{told:?}");
+    let delivery = Hands::new(&redis).await.take().await;
+    assert!(matches!(delivery.job, Err(Refusal::Expired { .. })), "{delivery:?}");
+}
+
+/// Somebody has deleted the reply: the answer comes in a message of its own.
+#[tokio::test]
+async fn a_reply_that_was_deleted_is_replaced() {
+    let (fake, redis) = (FakeDiscord::start().await, RedisServer::start());
+    let hands = Hands::new(&redis).await;
+    hands.beat().await;
+    let _bot = Bot::ready(&fake, &settings(&fake, &redis, "screenshots = false", "")).await;
+    let asked = fake.command(&Member::user(), "web", "start", json!([]));
+    fake.until("it is under way", |world| world.interactions[asked].callback.is_some()).await;
+    fake.act(World::delete_replies);
+    hands.work(|_| Ok(json!({ "page": {} }))).await;
+    fake.until("the answer is there all the same", |world| world.interactions[asked].follow_ups.len() == 1).await;
+    assert_eq!(fake.see(|world| world.interactions[asked].follow_ups[0].title().to_owned()), "Browser opened");
 }

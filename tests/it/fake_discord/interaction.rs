@@ -102,6 +102,8 @@ pub(crate) struct Interaction {
     /// As it has been, oldest first.
     pub(crate) history: Vec<Message>,
     pub(crate) follow_ups: Vec<Message>,
+    /// Whether somebody has deleted the reply.
+    pub(crate) deleted: bool,
 }
 
 impl Interaction {

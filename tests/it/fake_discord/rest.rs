@@ -153,6 +153,9 @@ fn edit(world: &mut World, token: &str, message: &Message) -> Answer {
     let Some(interaction) = found.filter(|one| one.takes_replies()) else {
         return problem(404, 10_015, "Unknown Webhook");
     };
+    if interaction.deleted {
+        return problem(404, 10_008, "Unknown Message");
+    }
     let mut message = message.clone();
     // Who sees it was decided by the callback.
     if let Some((callback, _)) = &interaction.callback {

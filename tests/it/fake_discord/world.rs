@@ -211,9 +211,15 @@ impl World {
             reply: None,
             history: Vec::new(),
             follow_ups: Vec::new(),
+            deleted: false,
         });
         self.dispatch(member.guild.unwrap_or_default(), "INTERACTION_CREATE", &event);
         self.interactions.len() - 1
+    }
+
+    /// Somebody deletes the replies that there are, also those that are yet to be edited.
+    pub(crate) fn delete_replies(&mut self) {
+        self.interactions.iter_mut().for_each(|one| one.deleted = true);
     }
 
     /// What a failure shows.
