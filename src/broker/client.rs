@@ -154,10 +154,12 @@ impl Client {
     /// If Redis can't be asked.
     pub async fn outlook(&self, job_type: &str) -> Result<Outlook, CallError> {
         let stream = self.0.routes.stream(job_type)?;
-        let place = Place::of(&self.0.settings, &self.0.routes, job_type, stream);
-        let mut connection = self.commands().await?;
-        let seen = explain::outlook(&mut connection, &place).await;
-        self.noted(seen.map_err(|cause| BrokerError::new(format!("look at the workers of `{stream}`"), cause))).await
+        let place = &Place::of(&self.0.settings, &self.0.routes, job_type, stream);
+        self.ask(|mut connection| async move {
+            let seen = explain::outlook(&mut connection, place).await;
+            seen.map_err(|cause| BrokerError::new(format!("look at the workers of `{stream}`"), cause))
+        })
+        .await
     }
 
     /// Who holds session `name` of that worker type.
@@ -165,18 +167,31 @@ impl Client {
     /// # Errors
     /// If Redis can't be asked.
     pub async fn session(&self, worker_type: &WorkerType, name: &str) -> Result<SessionState, CallError> {
-        let mut connection = self.commands().await?;
-        self.noted(session::state_of(&mut connection, worker_type, name).await).await
+        self.ask(|mut connection| async move { session::state_of(&mut connection, worker_type, name).await }).await
     }
 
-    /// The names of the open sessions of that worker type that begin with `prefix`, in no order. Goes through all keys: for
+    /// The names of the open sessions of that worker type that begin with `prefix`, in order. Goes through all keys: for
     /// people's rare questions.
     ///
     /// # Errors
     /// If Redis can't be asked.
     pub async fn sessions(&self, worker_type: &WorkerType, prefix: &str) -> Result<Vec<String>, CallError> {
-        let mut connection = self.commands().await?;
-        self.noted(session::open_sessions(&mut connection, worker_type, prefix).await).await
+        self.ask(|mut connection| async move { session::open_sessions(&mut connection, worker_type, prefix).await })
+            .await
+    }
+
+    /// Asks something that may be asked twice: a connection that was closed while it was idle shows only when it is used.
+    async fn ask<T, Answer>(&self, question: impl Fn(MultiplexedConnection) -> Answer) -> Result<T, CallError>
+    where
+        Answer: Future<Output = Result<T, BrokerError>>,
+    {
+        match question(self.commands().await?).await {
+            Err(error) if error.is_connection_lost() => {
+                *self.0.commands.lock().await = None;
+                question(self.commands().await?).await.map_err(CallError::Asking)
+            }
+            answer => answer.map_err(CallError::Asking),
+        }
     }
 
     pub(super) async fn why(&self, job: &Job, subject: &Subject) -> String {
@@ -192,14 +207,6 @@ impl Client {
     /// How much longer than a result is waited for Redis may take to say that there is none.
     pub(super) fn slack(&self) -> Duration {
         self.0.target.response_timeout()
-    }
-
-    /// Lets go of the connection if it is of no more use.
-    async fn noted<T>(&self, answer: Result<T, BrokerError>) -> Result<T, CallError> {
-        if answer.as_ref().is_err_and(BrokerError::is_connection_lost) {
-            *self.0.commands.lock().await = None;
-        }
-        answer.map_err(CallError::Asking)
     }
 
     async fn commands(&self) -> Result<MultiplexedConnection, ConnectionError> {

@@ -30,6 +30,8 @@ const SHOWN: usize = 24;
 const SUGGESTIONS: usize = 25;
 /// Characters of a reason that are shown in a line.
 const REASON: usize = 120;
+/// What an embed holds, with room for what stands around. Worker types that don't fit are counted.
+const LONGEST_OVERVIEW: usize = 5_800;
 /// What an embed holds. Older events than those that fit are left out.
 const LONGEST_HISTORY: usize = 4_000;
 
@@ -140,15 +142,22 @@ fn overview(fleet: &FleetSnapshot, now: Timestamp) -> Reply {
         format!("signals  {}", fleet::sources(fleet)),
     ];
     let mut text = Markup::block(&head.join("\n"));
-    if fleet.worker_types.len() > SHOWN {
-        let more = u64::try_from(fleet.worker_types.len() - SHOWN).unwrap_or(u64::MAX);
-        text = text.and("\nand ").and_number(more).and(" more: name one to see it");
-    }
-    let mut reply = Reply::new(Tone::Plain, "swarm").with_text(text).with_buttons(vec![Press::Status(None)]);
+    let (mut fields, mut length) = (Vec::new(), text.len());
     for of in fleet.worker_types.iter().take(SHOWN) {
-        reply = reply.with_field(Markup::text(of.worker_type.as_str()), in_a_line(of, now));
+        let (name, value) = (Markup::text(of.worker_type.as_str()), in_a_line(of, now));
+        length += name.len() + value.len();
+        if length > LONGEST_OVERVIEW {
+            break;
+        }
+        fields.push((name, value));
     }
-    reply
+    let left_out = fleet.worker_types.len() - fields.len();
+    if left_out > 0 {
+        let left_out = u64::try_from(left_out).unwrap_or(u64::MAX);
+        text = text.and("\nand ").and_number(left_out).and(" more: name one to see it");
+    }
+    let reply = Reply::new(Tone::Plain, "swarm").with_text(text).with_buttons(vec![Press::Status(None)]);
+    Reply { fields, ..reply }
 }
 
 /// `3 of 1–6 workers (2 busy, 1 starting), 12 waiting, 3 in work` and the last decision.
@@ -230,6 +239,18 @@ mod tests {
         let (browser, tankpit) = (&embed.fields[0], &embed.fields[1]);
         assert!(browser.value.starts_with("4 ready (4 busy) + 2 starting, want 6 of 1–6; jobs: 31 waiting, 6 in work"));
         assert!(tankpit.value.contains(r"\? ready") && tankpit.value.contains("redis does not answer"), "{tankpit:?}");
+    }
+
+    #[test]
+    fn worker_types_that_do_not_fit_are_counted() {
+        let mut fleet = fleet::made_up();
+        let mut of = TypeSnapshot::clone(&fleet.worker_types[0]);
+        of.reasons = vec!["held at 6: depth 37 ≥ 5 wants 8, at most 6 (max_workers) ".repeat(10)];
+        fleet.worker_types = std::iter::repeat_n(std::sync::Arc::new(of), 40).collect();
+        let embed = overview(&fleet, Timestamp(60_000)).embed();
+        let text = embed.description.unwrap();
+        assert!(text.ends_with(&format!("and {} more: name one to see it", 40 - embed.fields.len())), "{text}");
+        assert!(embed.fields.len() > 8);
     }
 
     #[test]
