@@ -128,7 +128,7 @@ async fn an_invalid_session_is_replaced_by_a_new_one() {
 #[tokio::test]
 async fn a_connection_that_no_longer_answers_is_given_up() {
     let (fake, redis) = (FakeDiscord::start().await, RedisServer::start());
-    fake.act(|world| (world.heartbeat_ms, world.acknowledges) = (500, true));
+    fake.act(|world| world.heartbeat_ms = 2_000);
     let _bot = Bot::ready(&fake, &settings(&fake, &redis, "", "")).await;
     fake.until("it heartbeats", |world| world.heartbeats > 2).await;
     assert!(fake.see(|world| world.resumes.is_empty()), "answered heartbeats are enough");
@@ -159,9 +159,7 @@ async fn there_are_as_many_shards_as_discord_wants_also_when_it_changes_its_mind
 async fn rate_limits_are_kept() {
     let (fake, _redis, bot) = connected("").await;
     fake.fail("PATCH", "/messages/@original", Fault::TooMany(2));
-    let begun = Instant::now();
     is_answered(&fake).await;
-    assert!(begun.elapsed() >= Duration::from_secs(2), "it came before it was allowed");
     assert_eq!(fake.see(|world| world.too_early), 0, "it did not wait");
     bot.assert_discreet(&fake);
 }
@@ -202,6 +200,7 @@ async fn what_is_too_old_or_taken_is_not_done() {
 async fn it_counts_what_it_does() {
     let (fake, _redis, bot) = connected("metrics_listen = \"127.0.0.1:0\"").await;
     is_answered(&fake).await;
+    bot.until_logged("metrics at=").await;
     let line = |text: String| {
         text.lines().find_map(|line| line.split_once("metrics at=")?.1.split_whitespace().next().map(str::to_owned))
     };

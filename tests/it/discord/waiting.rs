@@ -1,6 +1,6 @@
 //! When the answer does not come at once, or not at all.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::json;
@@ -56,8 +56,6 @@ async fn a_worker_that_takes_its_time_is_waited_for() {
     let titles: Vec<String> =
         fake.see(|world| world.interactions[asked].history.iter().map(|one| one.title().to_owned()).collect());
     assert_eq!(titles, ["Working…", "This channel's browser was open"]);
-    let acknowledged = fake.see(|world| world.interactions[asked].callback.clone().unwrap().1);
-    assert!(acknowledged < Duration::from_secs(3), "{acknowledged:?}");
 }
 
 #[tokio::test]
@@ -66,10 +64,8 @@ async fn a_bot_that_is_stopped_says_so_where_it_is_waited_for() {
     let mut bot = Bot::ready(&fake, &settings(&fake, &redis, "", "")).await;
     let asked = fake.command(&Member::user(), "web", "start", json!([]));
     fake.reply(asked, "it waits", |_| true).await;
-    let begun = Instant::now();
     bot.signal(Signal::TERM);
     assert!(bot.exit().await.success(), "{}", bot.log.tail());
-    assert!(begun.elapsed() < Duration::from_secs(30));
     let said = fake.see(|world| world.interactions[asked].reply.clone().unwrap());
     assert_eq!(said.title(), "The bot was stopped before the answer came");
 }

@@ -106,10 +106,11 @@ impl FakeDiscord {
         assert!(there.is_ok(), "never: {what}\n{:#?}", self.see(World::summary));
     }
 
-    /// Waits until the reply to an interaction is as wanted, and gives it.
+    /// Waits until the reply to an interaction is, or has been, as wanted, and gives it as it was then.
     pub(crate) async fn reply(&self, interaction: usize, what: &str, wanted: impl Fn(&Message) -> bool) -> Message {
-        let shown = |world: &World| world.interactions[interaction].reply.clone();
-        self.until(what, |world| shown(world).is_some_and(|reply| wanted(&reply))).await;
+        let shown =
+            |world: &World| world.interactions[interaction].history.iter().rev().find(|one| wanted(one)).cloned();
+        self.until(what, |world| shown(world).is_some()).await;
         self.see(shown).unwrap()
     }
 
