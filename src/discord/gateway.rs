@@ -52,15 +52,19 @@ pub(super) struct Ready(Mutex<BTreeSet<u32>>);
 
 impl Ready {
     fn tell(&self, shard: u32, change: ShardChange<'_>) {
-        let ready = {
+        let (had, ready) = {
             let mut ready = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            match change {
-                ShardChange::Ready | ShardChange::Resumed => ready.insert(shard),
+            let had = match change {
+                ShardChange::Ready | ShardChange::Resumed => !ready.insert(shard),
                 ShardChange::Lost { .. } | ShardChange::Unreachable { .. } => ready.remove(&shard),
             };
-            ready.len()
+            (had, ready.len())
         };
-        ShardChanged { shard, change, ready }.emit();
+        match change {
+            // A connection ends once: what follows its end is the end's echo.
+            ShardChange::Lost { reason } if !had => tracing::debug!(shard, reason, "connection ended"),
+            change => ShardChanged { shard, change, ready }.emit(),
+        }
     }
 }
 
@@ -71,7 +75,6 @@ pub(super) async fn run(mut shard: Shard, desk: Arc<Desk>, ready: Arc<Ready>, st
     loop {
         let Some(next) = stop.run_until_cancelled(shard.next_event(wanted())).await else {
             say_goodbye(&mut shard).await;
-            ready.tell(number, ShardChange::Lost { reason: "the bot stops" });
             return Ended::Stopped;
         };
         match next {
