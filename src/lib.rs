@@ -29,5 +29,6 @@ pub mod policy;
 pub mod probe;
 pub mod scaler;
 pub mod signal;
+pub mod simulation;
 pub mod telemetry;
 pub mod worker;
