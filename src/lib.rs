@@ -25,6 +25,7 @@ pub mod connection;
 pub mod guard;
 pub mod http;
 pub mod model;
+pub mod plot;
 pub mod policy;
 pub mod probe;
 pub mod scaler;

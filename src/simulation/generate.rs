@@ -8,6 +8,7 @@ use rand_distr::{Distribution, Exp1};
 use super::{
     Moment,
     random::{Purpose, Random, row},
+    times::spell,
 };
 
 /// Jobs that one simulation may have: about half a gigabyte of memory.
@@ -137,11 +138,16 @@ impl Workload {
 impl fmt::Display for Workload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.pattern {
-            Pattern::Steady => f.write_str("steady")?,
-            Pattern::Burst { jobs, every } => write!(f, "bursts of {jobs} every {every:?}, and steady")?,
-            Pattern::Daily { peak } => write!(f, "daily, peak {peak} times the mean,")?,
+            Pattern::Steady => f.write_str("steady, ")?,
+            Pattern::Burst { jobs, every } => write!(f, "{jobs} at once every {}, and ", spell(every))?,
+            Pattern::Daily { peak } => write!(f, "daily, {peak} times the mean at the peak, ")?,
         }
-        write!(f, " {} jobs/s", self.per_second)
+        let (rate, unit) = match self.per_second {
+            rate if rate >= 1.0 => (rate, "s"),
+            rate if rate * 60.0 >= 1.0 => (rate * 60.0, "min"),
+            rate => (rate * 3_600.0, "h"),
+        };
+        write!(f, "{}/{unit}", (rate * 100.0).round() / 100.0)
     }
 }
 

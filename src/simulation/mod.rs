@@ -24,7 +24,7 @@ pub use generate::{Pattern, Workload, WorkloadError};
 pub use moment::Moment;
 pub use report::{Report, ScaleStep, Waits};
 pub use tally::Bucket;
-pub use times::{Times, TimesError, parse_duration};
+pub use times::{Times, TimesError, parse_duration, spell};
 pub use trace::{Trace, TraceJob, TraceOptions};
 pub use trace_file::{Row, RowWriter, TraceError, read};
 

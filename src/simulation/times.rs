@@ -68,6 +68,18 @@ fn no_time(text: &str) -> String {
     format!("{text:?} is no time; write a number and its unit, such as 500ms, 1.5s, 10m, 2h or 1d")
 }
 
+/// `500ms`, `1s 500ms`, `10m`, `1d 2h`: what [`parse_duration`] reads. Of more than a minute only the seconds are told.
+pub fn spell(time: Duration) -> String {
+    let whole = if time >= Duration::from_secs(60) { Duration::from_secs(time.as_secs()) } else { time };
+    let (days, rest) = (whole.as_secs() / 86_400, whole - Duration::from_secs(whole.as_secs() / 86_400 * 86_400));
+    let rest_told = jiff::fmt::friendly::SpanPrinter::new().unsigned_duration_to_string(&rest);
+    match days {
+        0 => rest_told,
+        _ if rest.is_zero() => format!("{days}d"),
+        _ => format!("{days}d {rest_told}"),
+    }
+}
+
 impl Times {
     /// One of them. Never longer than a week, whatever the tail says.
     pub(super) fn sample(&self, random: &mut Random) -> Duration {
@@ -174,11 +186,13 @@ fn log_normal(points: &[(f64, Duration)]) -> Result<Times, TimesError> {
 impl fmt::Display for Times {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Fixed(time) => write!(f, "{time:?}"),
-            Self::Exponential(mean) => write!(f, "exponential, mean {mean:?}"),
-            Self::LogNormal { median, percent, value } => write!(f, "log-normal, p50 {median:?}, p{percent} {value:?}"),
+            Self::Fixed(time) => f.write_str(&spell(*time)),
+            Self::Exponential(mean) => write!(f, "exponential, mean {}", spell(*mean)),
+            Self::LogNormal { median, percent, value } => {
+                write!(f, "log-normal, p50 {}, p{percent} {}", spell(*median), spell(*value))
+            }
             Self::Percentiles(points) => {
-                let points: Vec<_> = points.iter().map(|(percent, time)| format!("p{percent} {time:?}")).collect();
+                let points: Vec<_> = points.iter().map(|(percent, time)| format!("p{percent} {}", spell(*time))).collect();
                 f.write_str(&points.join(", "))
             }
             Self::Observed(times) => write!(f, "as {} observed ones", times.len()),
@@ -239,5 +253,14 @@ mod tests {
         }
         assert_eq!(parse_duration("1d"), Ok(Duration::from_secs(86_400)));
         assert_eq!(parse_duration("1.5s"), Ok(Duration::from_millis(1_500)));
+    }
+
+    #[test]
+    fn times_are_spelled_as_they_are_read() {
+        for text in ["500ms", "1s 500ms", "10m", "1h", "1d", "2d 3h"] {
+            assert_eq!(spell(parse_duration(text).unwrap()), text);
+        }
+        assert_eq!(spell(Duration::from_millis(61_234)), "1m 1s");
+        assert_eq!(times("lognormal:p50=1s,p95=4s").to_string(), "log-normal, p50 1s, p95 4s");
     }
 }
