@@ -32,7 +32,8 @@ const MODULES: &[(&str, &[&str])] = &[
     // Drives the scaler's state machine without its shell: sees what goes into it and comes out of it.
     ("simulation", &["model", "config", "signal", "probe", "backend", "scaler"]),
     ("worker", &["model", "config", "telemetry", "connection", "broker", "guard"]),
-    ("plot", &["model", "simulation"]),
+    // Pictures; nothing but what was simulated.
+    ("plot", &["simulation"]),
     ("http", &["model", "telemetry"]),
     (
         "app",

@@ -43,10 +43,11 @@ Examples:
   swarm simulate daily --rate 1000000/d --service lognormal:p50=400ms,p95=2s --plot day.png
   swarm simulate trace.csv --set scaling.scale_up_threshold=2 --set scaling.scale_up_threshold=10
   swarm simulate trace.csv --config today.toml --config tomorrow.toml --startup 8s --plot both.svg
-  swarm record --duration 1h --output trace.csv && swarm simulate trace.csv --json | jq '.runs[].wait_seconds.p95'
+  swarm simulate trace.csv --json | jq '.runs[].wait_seconds.p95'
 
-WAIT is the time from publishing a job until a worker begins it. WORKER-HOURS count each worker from the request to start it
-until it is gone. docs/simulation.md works through an example, and says what is left out.")]
+WAIT is the time from publishing a job until a worker begins it. WORKER-HOURS count each worker
+from the request to start it until it is gone. docs/simulation.md works through an example, and
+says what is left out.")]
 pub struct SimulateArgs {
     #[command(flatten)]
     arrivals: ArrivalArgs,

@@ -139,15 +139,13 @@ impl Canvas {
         self.write(area, picture.title, &self.font(19, FontStyle::Bold, INK), (20, 12), HPos::Left)?;
         let small = self.font(13, FontStyle::Normal, FAINT);
         if picture.panels.len() > 1 {
-            let text = "the squares beside the workers are the colours of the depths";
+            let text = "depths have the colours of the squares below";
             self.write(area, text, &small, (WIDTH - RIGHT, 43), HPos::Right)?;
         }
         self.write(area, "workers:", &small, (20, 43), HPos::Left)?;
-        for (x, colour, (y, height), text) in [
-            (92, BUSY, (41, 13), "busy"),
-            (160, READY, (41, 13), "ready, idle"),
-            (270, WANTED, (46, 3), "wanted"),
-        ] {
+        for (x, colour, (y, height), text) in
+            [(92, BUSY, (41, 13), "busy"), (160, READY, (41, 13), "ready, idle"), (270, WANTED, (46, 3), "wanted")]
+        {
             self.swatch(area, colour, (x, y), height)?;
             self.write(area, text, &small, (x + 20, 43), HPos::Left)?;
         }
@@ -189,7 +187,11 @@ impl Canvas {
     /// The steps of a value over the whole time.
     fn steps(&self, buckets: &[Bucket], value: impl Fn(&Bucket) -> f64) -> Vec<(f64, f64)> {
         let ends = buckets.iter().skip(1).map(|bucket| bucket.from_seconds).chain([self.end]);
-        buckets.iter().zip(ends).flat_map(|(bucket, end)| [(bucket.from_seconds, value(bucket)), (end, value(bucket))]).collect()
+        buckets
+            .iter()
+            .zip(ends)
+            .flat_map(|(bucket, end)| [(bucket.from_seconds, value(bucket)), (end, value(bucket))])
+            .collect()
     }
 
     fn fill<DB: DrawingBackend>(
@@ -228,7 +230,7 @@ impl Canvas {
         picture: &Picture<'_>,
     ) -> Result<(), Failure<DB>> {
         let highest = picture.panels.iter().map(|panel| panel.report.depth_max).max().unwrap_or(0).max(1) as f64;
-        let note = if picture.panels.len() > 1 { "at most" } else { "line: at most, area: on average" };
+        let note = if picture.panels.len() > 1 { "peaks" } else { "line: peaks, area: mean" };
         let mut chart = self.chart(area, "Depth (unfinished jobs)", note, highest)?;
         if let [only] = picture.panels {
             Self::fill(&mut chart, self.steps(&only.report.timeline, |bucket| bucket.depth), AVERAGE)?;

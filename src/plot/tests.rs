@@ -69,7 +69,9 @@ fn an_svg_is_xml_and_keeps_its_text() {
     let text = String::from_utf8(drawn(&["as configured", "scaling.strategy=\"backlog\""], Format::Svg)).unwrap();
     let document = roxmltree::Document::parse(&text).expect("it is XML");
     let texts: Vec<_> = document.descendants().filter_map(|node| node.text()).map(str::trim).collect();
-    for expected in ["browser <&> friends", "Workers: as configured", "Workers: scaling.strategy=\"backlog\"", "wait p95 1.0 s"] {
+    for expected in
+        ["browser <&> friends", "Workers: as configured", "Workers: scaling.strategy=\"backlog\"", "wait p95 1.0 s"]
+    {
         assert!(texts.contains(&expected), "{expected} in {texts:?}");
     }
     assert!(!text.contains("NaN") && !text.contains("inf"), "every coordinate is a number");

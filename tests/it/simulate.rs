@@ -46,7 +46,14 @@ fn variants_are_compared_in_one_table() {
     let directory = directory(SETTINGS);
     let sets = ["--set", "scaling.scale_up_threshold=2", "--set", "scaling.strategy=backlog,worker.concurrency=2"];
     let text = printed(directory.path(), &[&BURSTS[..], &sets].concat());
-    insta::assert_snapshot!(text, @"");
+    insta::assert_snapshot!(text, @r"
+    browser: 682 jobs in 20m (40 at once every 10m, and 30/min)
+    service times: exponential, mean 2s; start-up: 500ms; work for 1.2 workers on average; goes on for 2m after the last job
+     CONFIGURATION                                  WAIT P50    P95    P99     MAX  WORKER-HOURS  USED  MOST  STARTED  UP  DOWN  DEPTH  UNFINISHED
+     swarm.toml                                          0 s  7.5 s  9.6 s  10.7 s          1.42  28 %     8       25  16     6     43           0
+     scaling.scale_up_threshold=2                        0 s  5.4 s  8.7 s  10.2 s          1.65  25 %     8       29  22     6     42           0
+     scaling.strategy=backlog,worker.concurrency=2       0 s  3.0 s  4.0 s   6.7 s          0.95  21 %     8       18   7     5     42           0
+    ");
     assert_eq!(text, printed(directory.path(), &[&BURSTS[..], &sets].concat()), "the same seed, the same outcome");
     assert_ne!(text, printed(directory.path(), &[&BURSTS[..], &sets, &["--seed", "2"]].concat()));
 }

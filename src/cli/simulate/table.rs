@@ -47,8 +47,19 @@ pub(super) fn of(runs: &[Run]) -> String {
     let mut table = Table::new();
     table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header([
-        "CONFIGURATION", "WAIT P50", "P95", "P99", "MAX", "WORKER-HOURS", "USED", "MOST", "STARTED", "UP", "DOWN",
-        "DEPTH", "UNFINISHED",
+        "CONFIGURATION",
+        "WAIT P50",
+        "P95",
+        "P99",
+        "MAX",
+        "WORKER-HOURS",
+        "USED",
+        "MOST",
+        "STARTED",
+        "UP",
+        "DOWN",
+        "DEPTH",
+        "UNFINISHED",
     ]);
     for Run { name, report, .. } in runs {
         let waits = report.wait_seconds;
