@@ -94,8 +94,7 @@ impl ArrivalWatch {
     pub async fn server_time(&mut self) -> Result<Timestamp, ArrivalError> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("TIME");
-        let mut replies = self.ask(&pipeline).await?.into_iter();
-        Ok(Timestamp(time(replies.next())?))
+        Ok(Timestamp(time(self.ask(&pipeline).await?.first())?))
     }
 
     /// One look. Adds each job once to `recorded`: when it is done, or when it has come. What was added before an error counts.
@@ -152,7 +151,7 @@ impl ArrivalWatch {
             pipeline.cmd("XPENDING").arg(&*spec.key).arg(&*spec.group).arg("-").arg("+").arg(IN_HAND);
         }
         let mut replies = self.ask(&pipeline).await?.into_iter();
-        let now_ms = time(replies.next())?;
+        let now_ms = time(replies.next().as_ref())?;
         for (queue, watched) in self.queues.iter_mut().enumerate() {
             let mut reply = || replies.next().ok_or_else(command::missing);
             let refused = |error: String| ArrivalError::Refused(explain(&watched.spec.key, &error));
@@ -182,20 +181,15 @@ impl ArrivalWatch {
     }
 }
 
-fn time(reply: Option<Value>) -> Result<u64, ArrivalError> {
-    let parts = match &reply {
-        Some(Value::Array(parts)) => parts.iter().filter_map(command::number).collect(),
-        _ => Vec::new(),
-    };
-    match parts.as_slice() {
-        [seconds, micros] => Ok(seconds * 1_000 + micros / 1_000),
-        _ => {
-            let why = reply.as_ref().and_then(command::refusal).unwrap_or_else(|| format!("{reply:?}"));
-            Err(ArrivalError::Refused(format!(
-                "the command TIME: {why}; give the ACL user the rights in docs/redis.md"
-            )))
-        }
+fn time(reply: Option<&Value>) -> Result<u64, ArrivalError> {
+    if let Some(Value::Array(parts)) = reply
+        && let Some(seconds) = parts.first().and_then(command::number)
+        && let Some(micros) = parts.get(1).and_then(command::number)
+    {
+        return Ok(seconds * 1_000 + micros / 1_000);
     }
+    let why = reply.and_then(command::refusal).unwrap_or_else(|| format!("{reply:?}"));
+    Err(ArrivalError::Refused(format!("the command TIME: {why}; give the ACL user the rights in docs/redis.md")))
 }
 
 /// The ids of the reply to XRANGE.

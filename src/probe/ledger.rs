@@ -146,7 +146,9 @@ mod tests {
 
     fn ledger(arrivals: &[u64]) -> Ledger {
         let mut ledger = Ledger::new(400);
-        arrivals.iter().for_each(|ms| ledger.came(id(*ms)));
+        for ms in arrivals {
+            ledger.came(id(*ms));
+        }
         ledger
     }
 

@@ -53,6 +53,7 @@ enum Event {
 }
 
 /// What comes next.
+#[derive(Clone, Copy)]
 enum Next {
     Event(Event),
     Arrivals,

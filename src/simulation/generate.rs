@@ -76,16 +76,14 @@ impl Workload {
             Pattern::Daily { peak } => self.per_second * peak,
             Pattern::Steady | Pattern::Burst { .. } => self.per_second,
         };
-        let mut at = 0.0;
-        while highest > 0.0 {
-            let gap: f64 = Exp1.sample(&mut random);
-            at += gap / highest;
-            if at >= end {
-                break;
-            }
+        // Without any rate the first gap is endless.
+        let gap = |random: &mut Random| -> f64 { Distribution::<f64>::sample(&Exp1, random) / highest };
+        let mut at = gap(&mut random);
+        while at < end {
             if self.comes(at, &mut random) {
                 arrivals.push(Moment::START.after(Duration::from_secs_f64(at)));
             }
+            at += gap(&mut random);
         }
         self.add_bursts(&mut arrivals);
         Ok(arrivals)
