@@ -1,6 +1,7 @@
 //! The composition root: the only place that knows all parts and wires them together, starts them in order and stops
 //! them in order.
 
+mod checks;
 mod control;
 mod kubernetes;
 
@@ -34,12 +35,14 @@ use crate::{
     },
     probe::{Prober, QueueSpec},
     scaler::{
-        Actor, ActorContext, Candidate, ControlWatch, Controls, Election, EventRing, Expected, Fleet, FleetInfo, Leadership,
-        Recorder, Reporter, Shared, load_changes, run_actor,
+        Actor, ActorContext, Candidate, ControlWatch, Controls, Election, EventRing, Expected, Fleet, FleetInfo,
+        Leadership, Recorder, Reporter, Shared, load_changes, run_actor,
     },
     signal::{Directory, Listener, ListenerSettings, SourceBoard, SweepMonitor, Watched, run_sweep},
     telemetry::{MetricsHandle, SignalsReceived},
 };
+
+pub use checks::check_backend;
 
 /// How long the last records may take to be written when the scaler stops.
 const LAST_RECORDS: Duration = Duration::from_secs(2);

@@ -31,6 +31,8 @@ const MODULES: &[(&str, &[&str])] = &[
     ("scaler", &["model", "config", "telemetry", "policy", "connection", "signal", "probe", "backend"]),
     ("worker", &["model", "config", "telemetry", "connection", "broker", "guard"]),
     ("http", &["model", "telemetry"]),
+    // Looks at what all of them rely on; sees `signal` for what the server has to send.
+    ("doctor", &["model", "config", "connection", "signal", "backend"]),
     (
         "app",
         &[
@@ -62,6 +64,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "scaler",
             "worker",
             "http",
+            "doctor",
             "app",
         ],
     ),
@@ -71,7 +74,7 @@ const MODULES: &[(&str, &[&str])] = &[
 
 /// Outside crate -> the only modules that may name it.
 const CRATES: &[(&str, &[&str])] = &[
-    ("redis", &["connection", "signal", "probe", "broker", "worker", "scaler"]),
+    ("redis", &["connection", "signal", "probe", "broker", "worker", "scaler", "doctor"]),
     ("bollard", &["backend"]),
     ("metrics", &["telemetry"]),
     ("metrics_exporter_prometheus", &["telemetry"]),

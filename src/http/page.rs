@@ -77,14 +77,27 @@ mod tests {
     #[test]
     fn the_page_names_its_parts_and_nothing_else() {
         let named = |attribute: &str| {
-            HTML.split(attribute).skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned).collect::<Vec<_>>()
+            HTML.split(attribute)
+                .skip(1)
+                .filter_map(|rest| rest.split('"').next())
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
         };
         for name in named("src=\"").iter().chain(&named("href=\"")) {
             let known = PARTS.iter().any(|(path, ..)| path.strip_prefix('/') == Some(name));
-            assert!(known || name.starts_with("data:") || name.starts_with('#') || name.starts_with("v1/") || name == "metrics", "{name}");
+            assert!(
+                known
+                    || name.starts_with("data:")
+                    || name.starts_with('#')
+                    || name.starts_with("v1/")
+                    || name == "metrics",
+                "{name}"
+            );
         }
         for (path, _, content) in PARTS {
-            for word in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "http://", "https://"] {
+            for word in
+                ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "http://", "https://"]
+            {
                 let at = content.find(word);
                 let namespace = at.is_some_and(|at| content[at..].starts_with("http://www.w3.org/2000/svg"));
                 assert!(at.is_none() || namespace, "{path} has {word}");

@@ -35,7 +35,9 @@ const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// All routes.
 pub(super) fn router(served: Served) -> Router {
-    let page = |router: Router<Served>, (path, kind, content)| router.route(path, get(async move || page::part(kind, content)));
+    let page = |router: Router<Served>, (path, kind, content)| {
+        router.route(path, get(async move || page::part(kind, content)))
+    };
     page::PARTS
         .into_iter()
         .fold(Router::new(), page)

@@ -65,6 +65,7 @@ pub(crate) fn made_up_type(name: &str) -> TypeSnapshot {
         desired: 0,
         action: Action::Hold,
         reasons: vec!["held at 0: depth 0 ≤ 0 wants 0".to_owned(), "depth 0 ≤ 0 wants 0".to_owned()],
+        rule: Default::default(),
         recheck_at: None,
         last_change: None,
         sources: vec![Source::Sweep],
@@ -135,13 +136,7 @@ async fn ask(addr: SocketAddr, method: Method, path: &str) -> Answer {
 }
 
 /// Sends a request with these headers and this body.
-pub(crate) async fn send(
-    addr: SocketAddr,
-    method: Method,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: &str,
-) -> Answer {
+pub(crate) async fn send(addr: SocketAddr, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     let mut request = Request::builder().method(method).uri(format!("http://{addr}{path}"));
     for (name, value) in headers {
         request = request.header(*name, *value);

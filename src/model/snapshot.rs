@@ -101,6 +101,9 @@ pub struct TypeSnapshot {
     pub action: Action,
     /// Why, in words; the first one is the headline.
     pub reasons: Vec<String>,
+    /// The rule that had the last word, from the policy's closed set; empty before the first decision.
+    #[serde(default)]
+    pub rule: Cow<'static, str>,
     /// When a rule asked to look again.
     pub recheck_at: Option<Timestamp>,
     /// The last change that was carried out.
@@ -132,6 +135,7 @@ impl TypeSnapshot {
     /// Counts a decision.
     pub fn count_decision(&mut self, action: Action, reason: &'static str) {
         self.evaluations += 1;
+        self.rule = Cow::Borrowed(reason);
         match self.decisions.iter_mut().find(|seen| seen.action == action && seen.reason == reason) {
             Some(seen) => seen.count += 1,
             None => self.decisions.push(DecisionCount { action, reason: Cow::Borrowed(reason), count: 1 }),

@@ -66,9 +66,7 @@ impl<R: Roll> Desk<R> {
         let bounds = self.roll.bounds(&order.worker_type);
         match (order.wish, bounds) {
             (Wish::Resume, _) => Ok(()),
-            (_, None) => {
-                Err(OrderError::Unknown { worker_type: order.worker_type.clone(), known: self.roll.names() })
-            }
+            (_, None) => Err(OrderError::Unknown { worker_type: order.worker_type.clone(), known: self.roll.names() }),
             (Wish::Scale(workers), Some((min, max))) if !(min..=max).contains(&workers) => {
                 Err(OrderError::OutOfBounds { worker_type: order.worker_type.clone(), workers, bounds: (min, max) })
             }

@@ -24,6 +24,7 @@ mod lifecycle;
 mod monitoring;
 mod no_loss;
 mod outages;
+mod page;
 mod process_backend;
 mod protocol_page;
 mod scale_in;

@@ -177,6 +177,7 @@ pub(in crate::cli) fn made_up() -> FleetSnapshot {
         desired: 6,
         action: Action::Hold,
         reasons: vec!["held at 6: max_workers 6".to_owned()],
+        rule: Default::default(),
         recheck_at: Some(Timestamp(64_000)),
         last_change: None,
         sources: vec![Source::Keyspace],

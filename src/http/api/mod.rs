@@ -102,7 +102,11 @@ fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 
 const MATCHING: &[Parameter] = &[
     Parameter { name: "match", of_type: "string", what: "Only those whose name or queue contains this text." },
-    Parameter { name: "limit", of_type: "integer", what: "So many at most: 100 unless it is said, and never above 1000." },
+    Parameter {
+        name: "limit",
+        of_type: "integer",
+        what: "So many at most: 100 unless it is said, and never above 1000.",
+    },
 ];
 
 const NEWEST: &[Parameter] = &[
@@ -142,7 +146,12 @@ fn operations() -> Vec<Operation> {
         .gives::<Events>(),
         Operation {
             answer: Answer::Stream,
-            ..Operation::read("/v1/stream", "followFleet", "Follow the fleet, as the status page does", get(live::stream))
+            ..Operation::read(
+                "/v1/stream",
+                "followFleet",
+                "Follow the fleet, as the status page does",
+                get(live::stream),
+            )
         },
         Operation::read("/v1/openapi.json", "getDocument", "This document", get(openapi::document)),
         Operation::order::<HoldRequest>(

@@ -76,7 +76,8 @@ fn described(operation: &Operation, schemas: &mut Schemas) -> Value {
     if let Kind::Order { body, required } = operation.kind {
         described["security"] = json!([{ "token": [] }]);
         let schema = body(&mut schemas.read);
-        described["requestBody"] = json!({ "required": required, "content": { "application/json": { "schema": schema } } });
+        described["requestBody"] =
+            json!({ "required": required, "content": { "application/json": { "schema": schema } } });
     }
     described
 }

@@ -92,7 +92,8 @@ impl<T: DeserializeOwned> FromRequest<Served> for Body<T> {
     type Rejection = Response;
 
     async fn from_request(request: Request, served: &Served) -> Result<Self, Response> {
-        let bytes = Bytes::from_request(request, served).await.map_err(|error| refusal(error.status(), &error.body_text()))?;
+        let bytes =
+            Bytes::from_request(request, served).await.map_err(|error| refusal(error.status(), &error.body_text()))?;
         let json: &[u8] = if bytes.trim_ascii().is_empty() { b"{}" } else { &bytes };
         let body = serde_json::from_slice(json);
         body.map(Self).map_err(|error| {

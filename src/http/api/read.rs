@@ -94,7 +94,8 @@ pub(super) async fn worker_type(State(served): State<Served>, Path(name): Path<S
 }
 
 pub(super) async fn why(State(served): State<Served>, Path(name): Path<String>) -> Response {
-    apart(move || about(&served.status.fleet(), &name, |fleet, of| Json(Explanation::of(of, fleet)).into_response())).await
+    apart(move || about(&served.status.fleet(), &name, |fleet, of| Json(Explanation::of(of, fleet)).into_response()))
+        .await
 }
 
 pub(super) async fn events(State(served): State<Served>, asked: Asked<Newest>) -> Response {
@@ -111,7 +112,11 @@ pub(super) async fn events(State(served): State<Served>, asked: Asked<Newest>) -
 }
 
 /// An answer about one worker type.
-fn about(fleet: &FleetSnapshot, name: &str, answer: impl FnOnce(&FleetSnapshot, &TypeSnapshot) -> Response) -> Response {
+fn about(
+    fleet: &FleetSnapshot,
+    name: &str,
+    answer: impl FnOnce(&FleetSnapshot, &TypeSnapshot) -> Response,
+) -> Response {
     match fleet.worker_types.iter().find(|of| of.worker_type.as_str() == name) {
         Some(of) => answer(fleet, of),
         None => refusal(

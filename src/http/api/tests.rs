@@ -125,7 +125,10 @@ async fn orders_reach_the_desk_with_who_and_why() {
     let full = r#"{"for_seconds":60,"by":"ann@desk","reason":"the site is down"}"#;
     let paused = bench.order("/v1/worker_types/busy/pause", full).await;
     assert_eq!(paused.json()["done"], "busy: paused for 60 s");
-    assert_eq!((&paused.json()["control"]["mode"], &paused.json()["control"]["by"]), (&json!("paused"), &json!("ann@desk")));
+    assert_eq!(
+        (&paused.json()["control"]["mode"], &paused.json()["control"]["by"]),
+        (&json!("paused"), &json!("ann@desk"))
+    );
     assert!(paused.json()["control"]["until"].as_u64().is_some_and(|until| until > Timestamp::wall().0));
     assert_eq!(bench.order("/v1/worker_types/busy/observe", "").await.code, StatusCode::OK);
     let once = bench.order("/v1/worker_types/busy/scale", r#"{"workers":3}"#).await;
@@ -171,7 +174,10 @@ async fn orders_that_are_not_allowed_or_make_no_sense_are_refused_with_the_cure(
     let wrong = send(bench.addr(), Method::POST, path, &[("authorization", "Bearer wrong")], "").await;
     assert_eq!(wrong.code, StatusCode::UNAUTHORIZED);
     let read = bench.get(path).await;
-    assert_eq!((read.code, read.json()["error"].as_str().unwrap().ends_with("use POST")), (StatusCode::METHOD_NOT_ALLOWED, true));
+    assert_eq!(
+        (read.code, read.json()["error"].as_str().unwrap().ends_with("use POST")),
+        (StatusCode::METHOD_NOT_ALLOWED, true)
+    );
     assert!(bench.book.0.lock().unwrap().is_empty());
 
     let closed = Bench::start(None).await;
@@ -216,7 +222,8 @@ fn check_answer(document: &Value, operation: &Value, answer: &Answer) {
     let schema = schema_of(document, operation, answer.code.as_str());
     let validator = jsonschema::validator_for(&schema).unwrap();
     let body = answer.json();
-    let errors: Vec<String> = validator.iter_errors(&body).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    let errors: Vec<String> =
+        validator.iter_errors(&body).map(|error| format!("{}: {error}", error.instance_path())).collect();
     assert!(errors.is_empty(), "{}: {errors:?}\n{}", operation["operationId"], answer.body);
 }
 

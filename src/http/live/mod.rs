@@ -6,6 +6,8 @@
 
 mod frame;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod trace;
 
 use std::{
@@ -99,7 +101,8 @@ impl Live {
                 self.wanted.notified().await;
             }
             let live = Arc::clone(self);
-            match spawn_blocking(move || Frame::after(&live.frames.borrow().clone(), &*live.status, &*live.events)).await
+            match spawn_blocking(move || Frame::after(&live.frames.borrow().clone(), &*live.status, &*live.events))
+                .await
             {
                 Ok(frame) => drop(self.frames.send_replace(Arc::new(frame))),
                 Err(error) => tracing::error!("the status page could not be continued: {error}"),

@@ -49,7 +49,8 @@ impl Trace {
             }
         }
         let at_rest = |curve: &VecDeque<Point>| {
-            curve.len() == 1 && curve.front().is_some_and(|only| only.1 == (Some(0), 0, Some(0)) && now.since(only.0) > KEPT)
+            curve.len() == 1
+                && curve.front().is_some_and(|only| only.1 == (Some(0), 0, Some(0)) && now.since(only.0) > KEPT)
         };
         self.curves.retain(|_, curve| !at_rest(curve));
     }

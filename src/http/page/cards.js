@@ -34,8 +34,10 @@ function stateOf(type, now) {
   const pool = known(type.pool);
   if (type.action === "scale_up") return ["good", "scaling up"];
   if (type.action === "scale_down") return ["good", "scaling down"];
+  const waiting = known(type.demand.lag) > 0;
+  if (waiting && type.desired >= type.max_workers) return ["warn", "at its maximum"];
   if (pool && pool.busy > 0) return ["good", "working"];
-  return ["idle", depthOf(type.demand) > 0 ? "jobs wait" : "at rest"];
+  return waiting ? ["wait", "jobs wait"] : ["idle", "at rest"];
 }
 
 export class Card {
@@ -56,7 +58,8 @@ export class Card {
     this.legend = make("p", { class: "legend quiet" });
     this.depthLegend = make("span", { class: "of-depth" });
     this.workersLegend = make("span", { class: "of-workers" });
-    this.legend.append(this.depthLegend, this.workersLegend);
+    this.spanLegend = make("span", { class: "of-time" });
+    this.legend.append(this.depthLegend, this.workersLegend, make("span", { class: "of-target" }, "wanted"), this.spanLegend);
     this.decision = make("p", { class: "decision" });
     this.rules = make("ol");
     this.timing = make("p", { class: "quiet" });
@@ -129,8 +132,9 @@ export class Card {
     const took = type.reaction?.requested_ms ? `, which took ${milliseconds(type.reaction.requested_ms)}` : "";
     setText(this.timing, `${looked}${again}${change}${change && took}.`);
     for (const since of this.workers.querySelectorAll("[data-since]")) setText(since, duration(now - Number(since.dataset.since)));
-    const { depth, workers } = this.chart.draw(this.curve, now);
-    setText(this.depthLegend, `jobs, at most ${number(depth)}`);
-    setText(this.workersLegend, `workers, at most ${number(workers)}`);
+    const { depth, workers, span } = this.chart.draw(this.curve, now);
+    setText(this.depthLegend, `jobs ≤ ${number(depth)}`);
+    setText(this.workersLegend, `workers ≤ ${number(workers)}`);
+    setText(this.spanLegend, `last ${duration(span)}`);
   }
 }

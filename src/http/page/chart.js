@@ -1,9 +1,11 @@
 // A small chart: unfinished jobs as an area, workers and their target as lines, over the last minutes.
 
-import { number } from "./words.js";
+import { duration, number } from "./words.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-const [WIDTH, HEIGHT, SHOWN] = [300, 64, 600_000];
+const [WIDTH, HEIGHT] = [300, 64];
+// How far back it goes: at most, and at least, so that the first seconds do not fill it.
+const [LONGEST, SHORTEST] = [600_000, 60_000];
 // Room for a line's own width at the edges.
 const PAD = 3;
 
@@ -18,7 +20,7 @@ export class Curve {
     const last = this.points.at(-1);
     const same = last && last[1] === depth && last[2] === desired && last[3] === workers;
     if (!same && (!last || at >= last[0])) this.points.push([at, depth, desired, workers]);
-    while (this.points.length > 1 && at - this.points[1][0] > SHOWN) this.points.shift();
+    while (this.points.length > 1 && at - this.points[1][0] > LONGEST) this.points.shift();
     // Two points a second, should everything change all the time.
     if (this.points.length > 2400) this.points.splice(0, this.points.length - 2400);
   }
@@ -41,68 +43,51 @@ export class Chart {
     this.svg.append(this.area, this.edge, this.target, this.workers);
   }
 
+  /** What the curves reach at most, and over how many milliseconds. */
   draw(curve, now) {
     const points = curve.points;
-    const highest = (index) => Math.max(1, ...points.map((point) => point[index] ?? 0));
-    const [depth, workers] = [highest(1), Math.max(highest(2), highest(3))];
-    this.edge.setAttribute("d", line(points, 1, depth, now));
-    this.area.setAttribute("d", area(points, 1, depth, now));
-    this.target.setAttribute("d", line(points, 2, workers, now));
-    this.workers.setAttribute("d", line(points, 3, workers, now));
+    const span = Math.min(LONGEST, Math.max(SHORTEST, now - (points[0]?.[0] ?? now)));
+    const most = (...columns) => Math.max(0, ...points.flatMap((point) => columns.map((column) => point[column] ?? 0)));
+    const [depth, workers] = [most(1), most(2, 3)];
+    const x = (at) => Math.max(0, WIDTH * (1 - (now - at) / span)).toFixed(1);
+    const y = (highest) => (value) => (HEIGHT - PAD - (HEIGHT - 2 * PAD) * (value / Math.max(1, highest))).toFixed(1);
+    const jobs = pieces(points, 1, x, y(depth), now);
+    this.edge.setAttribute("d", jobs.map(line).join(""));
+    this.area.setAttribute("d", jobs.map(area).join(""));
+    this.target.setAttribute("d", pieces(points, 2, x, y(workers), now).map(line).join(""));
+    this.workers.setAttribute("d", pieces(points, 3, x, y(workers), now).map(line).join(""));
     const last = points.at(-1);
     const told = last
-      ? `Now ${number(last[1])} unfinished jobs and ${number(last[3])} workers. In the last ten minutes at most ` +
-        `${number(depthMost(points))} jobs and ${number(most(points, 3))} workers.`
+      ? `Now ${number(last[1])} unfinished jobs and ${number(last[3])} workers. In the last ${duration(span)} at most ` +
+        `${number(depth)} jobs and ${number(workers)} workers.`
       : "Nothing yet.";
     this.svg.setAttribute("aria-label", told);
-    return { depth: depthMost(points), workers: most(points, 3) };
+    return { depth, workers, span };
   }
 }
 
-function most(points, index) {
-  return Math.max(0, ...points.map((point) => point[index] ?? 0));
-}
-
-function depthMost(points) {
-  return most(points, 1);
-}
-
-function x(at, now) {
-  return Math.max(0, WIDTH * (1 - (now - at) / SHOWN)).toFixed(1);
-}
-
-function y(value, highest) {
-  return (HEIGHT - PAD - (HEIGHT - 2 * PAD) * (value / highest)).toFixed(1);
-}
-
-/** Pieces of steps; where the value is not known there is a gap. */
-function pieces(points, index, highest, now) {
+/** Pieces of steps; where a value is not known there is a gap. */
+function pieces(points, column, x, y, now) {
   const found = [];
   let piece = null;
-  points.forEach((point, at) => {
-    const end = points[at + 1]?.[0] ?? now;
-    if (point[index] === null) {
+  points.forEach((point, index) => {
+    const end = points[index + 1]?.[0] ?? now;
+    if (point[column] === null) {
       piece = null;
       return;
     }
     if (!piece) found.push((piece = []));
-    const height = y(point[index], highest);
-    piece.push([x(point[0], now), height], [x(end, now), height]);
+    const height = y(point[column]);
+    piece.push([x(point[0]), height], [x(end), height]);
   });
   return found;
 }
 
-function line(points, index, highest, now) {
-  return pieces(points, index, highest, now)
-    .map((piece) => `M${piece.map((point) => point.join(" ")).join("L")}`)
-    .join("");
+function line(piece) {
+  return `M${piece.map((point) => point.join(" ")).join("L")}`;
 }
 
-function area(points, index, highest, now) {
-  return pieces(points, index, highest, now)
-    .map((piece) => {
-      const steps = piece.map((point) => point.join(" ")).join("L");
-      return `M${piece[0][0]} ${HEIGHT}L${steps}L${piece.at(-1)[0]} ${HEIGHT}Z`;
-    })
-    .join("");
+function area(piece) {
+  const steps = piece.map((point) => point.join(" ")).join("L");
+  return `M${piece[0][0]} ${HEIGHT}L${steps}L${piece.at(-1)[0]} ${HEIGHT}Z`;
 }

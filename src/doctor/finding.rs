@@ -1,0 +1,133 @@
+//! What was found, and how bad it is.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// Findings of one kind that are told one by one; of the rest, how many there are.
+const TOLD: usize = 20;
+
+/// Where to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Area {
+    /// The configuration file, environment and flags.
+    Configuration,
+    /// The Redis server.
+    Redis,
+    /// How it is noticed that a job has come.
+    Signals,
+    /// What this Redis user may do.
+    Rights,
+    /// The autoscaler itself.
+    Autoscaler,
+    /// Who runs the workers.
+    Backend,
+    /// Queues and what is on them.
+    Queues,
+    /// Workers.
+    Workers,
+    /// What holds the number of workers.
+    Scaling,
+}
+
+impl fmt::Display for Area {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Configuration => "configuration",
+            Self::Redis => "redis",
+            Self::Signals => "signals",
+            Self::Rights => "rights",
+            Self::Autoscaler => "autoscaler",
+            Self::Backend => "backend",
+            Self::Queues => "queues",
+            Self::Workers => "workers",
+            Self::Scaling => "scaling",
+        })
+    }
+}
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// It works, and somebody should know.
+    Warning,
+    /// It does not work.
+    Problem,
+}
+
+impl Level {
+    /// The name in the report.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Problem => "problem",
+        }
+    }
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Where.
+    pub area: Area,
+    /// How bad.
+    pub level: Level,
+    /// What was found.
+    pub found: String,
+    /// What to do about it; `None` if nothing, or if `found` says so already.
+    pub cure: Option<String>,
+}
+
+impl Finding {
+    /// As it should be.
+    pub fn ok(area: Area, found: impl Into<String>) -> Self {
+        Self { area, level: Level::Ok, found: found.into(), cure: None }
+    }
+
+    /// Somebody should know.
+    pub fn warning(area: Area, found: impl Into<String>) -> Self {
+        Self { level: Level::Warning, ..Self::ok(area, found) }
+    }
+
+    /// It does not work.
+    pub fn problem(area: Area, found: impl Into<String>) -> Self {
+        Self { level: Level::Problem, ..Self::ok(area, found) }
+    }
+
+    /// With what to do about it.
+    #[must_use]
+    pub fn cure(self, cure: impl Into<String>) -> Self {
+        Self { cure: Some(cure.into()), ..self }
+    }
+}
+
+/// Of many findings the worst ones, and how many more there are.
+pub(super) fn bounded(mut findings: Vec<Finding>) -> Vec<Finding> {
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
+    if findings.len() > TOLD {
+        let rest = findings.split_off(TOLD);
+        let worst = rest.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
+        let more = Finding { level: worst, ..Finding::ok(rest[0].area, format!("and {} more like these", rest.len())) };
+        findings.push(more);
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_findings_the_worst_are_told() {
+        let many = (0..50).map(|n| Finding::warning(Area::Queues, n.to_string()));
+        let all: Vec<_> = many.chain([Finding::problem(Area::Queues, "worst")]).collect();
+        let told = bounded(all);
+        assert_eq!((told.len(), told[0].found.as_str()), (TOLD + 1, "worst"));
+        assert_eq!(told[TOLD], Finding::warning(Area::Queues, "and 31 more like these"));
+    }
+}
