@@ -65,7 +65,7 @@ pub async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
         output::json(&Report { ok, problems, warnings, findings: &findings })?;
     } else {
         output::line(&text(&findings))?;
-        output::line(&format!("\n{problems} problems, {warnings} warnings, {} as it should be", count(Level::Ok)))?;
+        output::line(&format!("\nproblems: {problems}, warnings: {warnings}, as it should be: {}", count(Level::Ok)))?;
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -91,7 +91,7 @@ fn of_configuration(loaded: &Loaded) -> Vec<Finding> {
         .as_ref()
         .map_or_else(|| "no file, built-in worker types".to_owned(), |file| file.display().to_string());
     let warnings = loaded.warnings.iter().map(|warning| Finding::warning(Area::Configuration, warning));
-    let found = format!("{file}: valid, {enabled} worker types are enabled");
+    let found = format!("{file}: valid; worker types enabled: {enabled}");
     let summary = if enabled > 0 {
         Finding::ok(Area::Configuration, found)
     } else {

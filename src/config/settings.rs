@@ -218,6 +218,7 @@ pub struct HttpSettings {
 }
 
 /// Serializes a secret as asterisks.
+#[expect(clippy::ref_option, reason = "serde hands over the field")]
 fn redacted<S: serde::Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
     match secret {
         Some(_) => serializer.serialize_some(super::redact::MASK),

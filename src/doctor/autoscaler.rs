@@ -41,7 +41,7 @@ async fn signs_of_life(connection: &mut MultiplexedConnection, settings: &Settin
         Ok(None) => findings
             .push(Finding::problem(Area::Autoscaler, "none runs on this redis: nobody starts workers").cure(cure)),
         Err(error) => {
-            findings.push(Finding::warning(Area::Autoscaler, format!("whether one runs can't be read: {error}")))
+            findings.push(Finding::warning(Area::Autoscaler, format!("whether one runs can't be read: {error}")));
         }
     }
     if settings.scaler.leader_lease_seconds > 0 {
@@ -55,7 +55,7 @@ async fn signs_of_life(connection: &mut MultiplexedConnection, settings: &Settin
                     .cure("wait some seconds if one has just ended; one with dry_run never leads"),
             ),
             Err(error) => {
-                findings.push(Finding::warning(Area::Autoscaler, format!("who leads can't be read: {error}")))
+                findings.push(Finding::warning(Area::Autoscaler, format!("who leads can't be read: {error}")));
             }
         }
     }

@@ -106,6 +106,12 @@ impl Finding {
     }
 }
 
+/// `1 job`, `2 jobs`.
+pub(super) fn some(count: impl Into<u64>, thing: &str) -> String {
+    let count = count.into();
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Of many findings the worst ones, and how many more there are.
 pub(super) fn bounded(mut findings: Vec<Finding>) -> Vec<Finding> {
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));

@@ -79,5 +79,5 @@ pub fn of_backend(checks: Vec<Check>) -> Vec<Finding> {
         Outcome::Doubtful(told) => Finding::warning(Area::Backend, format!("{what}: {told}")),
         Outcome::Wrong(told) => Finding::problem(Area::Backend, format!("{what}: {told}")),
     };
-    checks.into_iter().map(finding).collect()
+    finding::bounded(checks.into_iter().map(finding).collect())
 }

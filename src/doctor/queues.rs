@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use redis::{FromRedisValue, Pipeline, Value, aio::MultiplexedConnection};
 
-use super::{Area, Finding, finding::bounded};
+use super::{
+    Area, Finding,
+    finding::{bounded, some},
+};
 use crate::{
     config::{QueueKind, Settings, WorkerTypeSettings},
     model::{Timestamp, WorkerId, WorkerType, keys},
@@ -48,7 +51,7 @@ pub(super) async fn look(connection: &mut MultiplexedConnection, settings: &Sett
     }
     let mut findings = bounded(findings);
     if findings.is_empty() {
-        let found = format!("{} queues can be read, and nothing is stuck", queues.len());
+        let found = format!("{} can be read, and nothing is stuck", some(queues.len() as u64, "queue"));
         findings.push(Finding::ok(Area::Queues, found));
     }
     findings
@@ -112,7 +115,7 @@ fn dead_letters(queue: &Queue<'_>, dead: &Value) -> Option<Finding> {
     let key = &queue.key;
     let cure =
         format!("`swarm dead list --stream {key}` says why; `swarm dead retry` or `drop` when the cause is gone");
-    Some(Finding::warning(Area::Queues, format!("{dead} jobs of `{key}` were given up")).cure(cure))
+    Some(Finding::warning(Area::Queues, format!("{} of `{key}` given up", some(dead, "job"))).cure(cure))
 }
 
 /// A stream with entries that nobody has ever read.
@@ -126,7 +129,7 @@ fn without_group(queue: &Queue<'_>, content: &Value, groups: &Value) -> Option<F
         return None;
     }
     let (key, group) = (&queue.key, &queue.group);
-    let found = format!("`{key}` has {length} entries, and nobody has ever read it as group `{group}`");
+    let found = format!("`{key}` has entries ({length}), and nobody has ever read it as group `{group}`");
     let cure = if names.is_empty() {
         "workers make the group when they begin: if some run, they read another stream".to_owned()
     } else {
@@ -164,10 +167,11 @@ async fn look_at_holders(
     }
     let states: Vec<(Option<String>,)> = pipeline.query_async(connection).await?;
     let gone = held.by.iter().zip(states).filter(|(_, state)| state.0.is_none());
-    let (workers, jobs) = gone.fold((0, 0), |(workers, jobs), ((_, held), _)| (workers + 1, jobs + held));
+    let (workers, jobs) = gone.fold((0_u64, 0), |(workers, jobs), ((_, held), _)| (workers + 1, jobs + held));
     let mut findings = Vec::new();
     if jobs > 0 {
-        let found = format!("{jobs} jobs of `{}` are held by {workers} workers that are gone", queue.key);
+        let found =
+            format!("{} of `{}` held by {}", some(jobs, "job"), queue.key, some(workers, "worker") + " gone since");
         let cure = "another worker does them again within a minute; if none is running, the section on the autoscaler says why";
         findings.push(Finding::warning(Area::Queues, found).cure(cure));
     }

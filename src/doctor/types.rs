@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use redis::{FromRedisValue, RedisResult, aio::MultiplexedConnection};
 
-use super::{Area, Finding, finding::bounded};
+use super::{
+    Area, Finding,
+    finding::{bounded, some},
+};
 use crate::{
     config::Settings,
     model::{
@@ -35,11 +38,14 @@ pub(super) fn from_fleet(fleet: &FleetSnapshot, settings: &Settings) -> Vec<Find
     let (mut scaling, mut workers) = (bounded(scaling), bounded(workers));
     if workers.is_empty() {
         let count: usize = fleet.worker_types.iter().map(|of| of.workers.len()).sum();
-        workers.push(Finding::ok(Area::Workers, format!("{count} workers, and none is in trouble")));
+        workers.push(Finding::ok(Area::Workers, format!("{}, none of them in trouble", some(count as u64, "worker"))));
     }
     if scaling.is_empty() {
         let count = fleet.worker_types.len();
-        scaling.push(Finding::ok(Area::Scaling, format!("{count} worker types, and nobody and nothing holds one")));
+        scaling.push(Finding::ok(
+            Area::Scaling,
+            format!("{}, held by nobody and nothing", some(count as u64, "worker type")),
+        ));
     }
     workers.into_iter().chain(scaling).collect()
 }
@@ -115,7 +121,10 @@ fn health(of: &TypeSnapshot, heartbeats: bool) -> Vec<Finding> {
         .map(|worker| worker.id.as_str())
         .collect();
     if let Some(first) = broken.first() {
-        let found = format!("{} workers of `{name}` say that they can't work, such as `{first}`", broken.len());
+        let found = format!(
+            "{} of `{name}` can't work by their own word, such as `{first}`",
+            some(broken.len() as u64, "worker")
+        );
         findings.push(Finding::problem(Area::Workers, found).cure("their log says why"));
     }
     let stalled = of.pool.known().map_or(0, |pool| pool.stalled);
@@ -125,7 +134,7 @@ fn health(of: &TypeSnapshot, heartbeats: bool) -> Vec<Finding> {
         } else {
             "the backend says that they do not work: look at their log"
         };
-        let found = format!("{stalled} workers of `{name}` run and did not become ready in time");
+        let found = format!("{} of `{name}` not ready in time", some(stalled, "worker"));
         findings.push(Finding::problem(Area::Workers, found).cure(cure));
     }
     findings
@@ -176,7 +185,7 @@ async fn reports(connection: &mut MultiplexedConnection, names: &[WorkerType]) -
                 findings.push(Finding::problem(Area::Scaling, format!("`{name}`: its workers are not known: {error}")));
             }
             (None, Some(headline)) => {
-                findings.push(Finding::ok(Area::Scaling, format!("`{name}` has unfinished jobs: {headline}")))
+                findings.push(Finding::ok(Area::Scaling, format!("`{name}` has unfinished jobs: {headline}")));
             }
             (None, None) => {}
         }

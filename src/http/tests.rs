@@ -65,7 +65,7 @@ pub(crate) fn made_up_type(name: &str) -> TypeSnapshot {
         desired: 0,
         action: Action::Hold,
         reasons: vec!["held at 0: depth 0 ≤ 0 wants 0".to_owned(), "depth 0 ≤ 0 wants 0".to_owned()],
-        rule: Default::default(),
+        rule: std::borrow::Cow::default(),
         recheck_at: None,
         last_change: None,
         sources: vec![Source::Sweep],

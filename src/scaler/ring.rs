@@ -112,7 +112,7 @@ mod tests {
         assert!(ring.problem().is_some());
         let event = |number: usize| ScalingEvent {
             id: number.to_string(),
-            worker_type: if number % 2 == 0 { "even" } else { "odd" }.to_owned(),
+            worker_type: if number.is_multiple_of(2) { "even" } else { "odd" }.to_owned(),
             ..ScalingEvent::default()
         };
         ring.add((0..KEPT + 3).map(event).collect());

@@ -57,13 +57,13 @@ async fn labelled(cluster: &Cluster, kind: TargetKind, label: &str) -> Result<La
         TargetKind::Deployment => {
             let right = Right::new("apps", "deployments", "list");
             let api = cluster.api::<Deployment>();
-            let all = cluster.call(doing, right, api.list_metadata(&params)).await?;
+            let all = cluster.call(doing, right, api.list(&params)).await?;
             all.iter().map(|one| (one.name_any(), value(one.labels()))).collect()
         }
         TargetKind::StatefulSet => {
             let right = Right::new("apps", "statefulsets", "list");
             let api = cluster.api::<StatefulSet>();
-            let all = cluster.call(doing, right, api.list_metadata(&params)).await?;
+            let all = cluster.call(doing, right, api.list(&params)).await?;
             all.iter().map(|one| (one.name_any(), value(one.labels()))).collect()
         }
     })

@@ -146,7 +146,7 @@ async fn of_many_worker_types_those_with_most_to_show_are_sent() {
     let (status, _) = Busy::of(5 * SHOWN);
     let mut lost = Busy { types: status.types.clone(), looks: Arc::default() };
     Arc::make_mut(lost.types.last_mut().unwrap()).backend_error = Some("no backend".to_owned());
-    let last = lost.types.last().unwrap().worker_type.to_string();
+    let troubled = lost.types.last().unwrap().worker_type.to_string();
     let server = serve_state(Arc::new(lost), Vec::new(), None).await;
     let mut follower = Follower::start(server.addr).await;
     follower.message().await.unwrap();
@@ -154,7 +154,7 @@ async fn of_many_worker_types_those_with_most_to_show_are_sent() {
     let server = Follower::start(server.addr).await.message().await.unwrap();
     let sent: Vec<_> = server["types"].as_array().unwrap().iter().map(|of| of["worker_type"].clone()).collect();
     assert_eq!((sent.len(), &server["fleet"]["totals"]["types"]), (SHOWN, &json!(5 * SHOWN)));
-    assert!(sent.contains(&json!(last)) && sent.contains(&json!("t00000")), "{sent:?}");
+    assert!(sent.contains(&json!(troubled)) && sent.contains(&json!("t00000")), "{sent:?}");
 }
 
 #[tokio::test]
