@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request, StatusCode, body::Bytes, header::CONTENT_TYPE};
+use hyper::{HeaderMap, Method, Request, StatusCode, body::Bytes, header::CONTENT_TYPE};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinHandle, time::timeout};
@@ -122,6 +122,7 @@ pub(crate) async fn serve_state(
 pub(crate) struct Answer {
     pub(crate) code: StatusCode,
     pub(crate) content_type: String,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: String,
 }
 
@@ -146,6 +147,7 @@ pub(crate) async fn send(addr: SocketAddr, method: Method, path: &str, headers: 
     Answer {
         code: response.status(),
         content_type: response.headers()[CONTENT_TYPE].to_str().unwrap().to_owned(),
+        headers: response.headers().clone(),
         body: String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap(),
     }
 }
@@ -164,6 +166,25 @@ async fn health_index_and_metrics_are_plain_text() {
     let metrics = ask(server.addr, Method::GET, "/metrics").await;
     assert_eq!(metrics.code, StatusCode::OK);
     assert!(metrics.content_type.starts_with("text/plain; version=0.0.4"), "{}", metrics.content_type);
+}
+
+#[tokio::test]
+async fn browsers_get_the_page_which_may_run_nothing_but_its_own_parts() {
+    let server = serve(&[]).await;
+    let page = send(server.addr, Method::GET, "/", &[("accept", "text/html,*/*;q=0.8")], "").await;
+    assert_eq!((page.code, page.content_type.as_str()), (StatusCode::OK, "text/html; charset=utf-8"));
+    let policy = page.headers["content-security-policy"].to_str().unwrap();
+    assert!(policy.starts_with("default-src 'none'; ") && !policy.contains("unsafe"), "{policy}");
+    assert_eq!(
+        (&page.headers["vary"], &page.headers["x-content-type-options"]),
+        (&"accept".parse().unwrap(), &"nosniff".parse().unwrap())
+    );
+    for (path, content_type, _) in super::page::PARTS {
+        let part = ask(server.addr, Method::GET, path).await;
+        assert_eq!((part.code, part.content_type.as_str()), (StatusCode::OK, content_type), "{path}");
+    }
+    let plain = send(server.addr, Method::GET, "/", &[("accept", "text/plain")], "").await;
+    assert!(plain.content_type.starts_with("text/plain") && plain.body.starts_with("swarm\n"), "{}", plain.body);
 }
 
 #[tokio::test]

@@ -108,6 +108,7 @@ impl Clock {
 /// Something observed: a value, or why there is none. Neither of the latter is ever treated as zero.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "Reading_of_{T}")]
 pub enum Reading<T> {
     /// Read.
     Known(T),
