@@ -143,10 +143,12 @@ mod tests {
         let made = if read_only { StatusCode::FORBIDDEN } else { StatusCode::NOT_FOUND };
         let routes = Router::new()
             .route("/version", get(async || Json(json!({ "ApiVersion": "1.41", "MinAPIVersion": "1.12" }))))
-            .route("/v1.41/containers/json", get(async || Json(json!([]))))
-            .route("/v1.41/containers/create", axum::routing::post(async move || refusal(made)))
-            .route("/v1.41/images/here/json", get(async || Json(json!({ "Id": "sha256:1" }))))
-            .fallback(async move || refusal(StatusCode::NOT_FOUND));
+            .route("/containers/json", get(async || Json(json!([]))))
+            .route("/containers/create", axum::routing::post(async move || refusal(made)))
+            .route("/images/here/json", get(async || Json(json!({ "Id": "sha256:1" }))))
+            .fallback(async move |uri: axum::http::Uri| {
+                (StatusCode::NOT_FOUND, Json(json!({ "message": format!("there is no {uri}") })))
+            });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         tokio::spawn(async move { axum::serve(listener, routes).await });
