@@ -4,8 +4,9 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// Findings of one kind that are told one by one; of the rest, how many there are.
+/// Findings of one kind that are told one by one; of the rest, how many there are. What is as it should be is told of in fewer words.
 const TOLD: usize = 20;
+const TOLD_OK: usize = 5;
 
 /// Where to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -115,8 +116,10 @@ pub(super) fn some(count: impl Into<u64>, thing: &str) -> String {
 /// Of many findings the worst ones, and how many more there are.
 pub(super) fn bounded(mut findings: Vec<Finding>) -> Vec<Finding> {
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
-    if findings.len() > TOLD {
-        let rest = findings.split_off(TOLD);
+    let bad = findings.iter().filter(|finding| finding.level > Level::Ok).count();
+    let told = if bad > TOLD { TOLD } else { bad + TOLD_OK };
+    if findings.len() > told {
+        let rest = findings.split_off(told);
         let worst = rest.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
         let more = Finding { level: worst, ..Finding::ok(rest[0].area, format!("and {} more like these", rest.len())) };
         findings.push(more);
@@ -135,5 +138,7 @@ mod tests {
         let told = bounded(all);
         assert_eq!((told.len(), told[0].found.as_str()), (TOLD + 1, "worst"));
         assert_eq!(told[TOLD], Finding::warning(Area::Queues, "and 31 more like these"));
+        let fine = bounded((0..9).map(|n| Finding::ok(Area::Queues, n.to_string())).collect());
+        assert_eq!((fine.len(), fine[5].found.as_str()), (6, "and 4 more like these"));
     }
 }

@@ -17,6 +17,9 @@ use crate::{
     },
 };
 
+/// Names that a refusal lists.
+const NAMED: usize = 20;
+
 /// Knows which worker types there are, and how many workers each may have.
 pub trait Roll: Send + Sync + 'static {
     /// `min_workers` and `max_workers`; `None` if there is no such worker type.
@@ -61,12 +64,23 @@ impl<R: Roll> Desk<R> {
         Self { target, roll, history }
     }
 
+    /// The names for a refusal, as many as somebody reads.
+    fn known(&self) -> Vec<String> {
+        let mut known = self.roll.names();
+        let more = known.len().saturating_sub(NAMED);
+        if more > 0 {
+            known.truncate(NAMED);
+            known.push(format!("and {more} more"));
+        }
+        known
+    }
+
     /// What is not known may still be resumed: it may have been configured once.
     fn check(&self, order: &Order) -> Result<(), OrderError> {
         let bounds = self.roll.bounds(&order.worker_type);
         match (order.wish, bounds) {
             (Wish::Resume, _) => Ok(()),
-            (_, None) => Err(OrderError::Unknown { worker_type: order.worker_type.clone(), known: self.roll.names() }),
+            (_, None) => Err(OrderError::Unknown { worker_type: order.worker_type.clone(), known: self.known() }),
             (Wish::Scale(workers), Some((min, max))) if !(min..=max).contains(&workers) => {
                 Err(OrderError::OutOfBounds { worker_type: order.worker_type.clone(), workers, bounds: (min, max) })
             }

@@ -60,15 +60,16 @@ impl EventRing {
 
     async fn keep_up(&self, target: &Arc<RedisTarget>) {
         let mut pauses = backoff();
+        let mut told = false;
         let mut tail: Option<EventTail> = None;
         loop {
             match self.step(target, &mut tail).await {
-                Ok(()) => pauses = backoff(),
+                Ok(()) => (pauses, told) = (backoff(), false),
                 Err(error) => {
-                    let error = error.to_string();
-                    if self.state().problem.replace(error.clone()).is_none() {
+                    if !std::mem::replace(&mut told, true) {
                         tracing::warn!("what is shown of the history may be out of date: {error}");
                     }
+                    self.state().problem = Some(error.to_string());
                     tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
                 }
             }

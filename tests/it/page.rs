@@ -57,7 +57,7 @@ async fn the_page_shows_what_happens_while_it_happens() {
     // It is there already, and goes on while somebody looks.
     tab.until(&format!("{}.startsWith('held at 2')", card("full", ".decision"))).await;
     for job in 0..6 {
-        add_sleep(&client, "work", &format!("j{job}"), 3.0).await;
+        add_sleep(&client, "work", &format!("j{job}"), 5.0).await;
     }
     tab.until(&format!("{} === '3'", card("work", ".big b"))).await;
     tab.until("[...document.querySelectorAll('[data-type=work] .tag')].some((tag) => tag.textContent === 'BUSY')")
@@ -84,6 +84,39 @@ async fn the_page_shows_what_happens_while_it_happens() {
     assert_eq!(tab.value(opened).await, 2, "what was opened stays open");
     // The jobs are done and the workers go: the page sees that too.
     tab.until(&format!("{} === '0'", card("work", ".big b"))).await;
+    assert_eq!(tab.faults().await, serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn of_many_worker_types_some_are_shown_and_the_filter_finds_the_others() {
+    if !is_here() {
+        return;
+    }
+    let server = RedisServer::start();
+    let types: String = (0..150).map(|number| pool(&format!("t{number:03}"), "max_workers = 1", SLEEPER)).collect();
+    let scaler = Autoscaler::start(&server.url(), &types).await;
+    let client = server.client().await;
+    scaler.until_ready().await;
+    let tab = Tab::open(&scaler.url(), DESKTOP, true).await;
+    tab.until("document.querySelectorAll('.card').length === 100").await;
+    tab.until("document.getElementById('types-note').textContent.startsWith('The 100 of 150')").await;
+    // One that was not shown has something to show now.
+    assert_eq!(tab.value("document.querySelector('[data-type=t149]')").await, serde_json::Value::Null);
+    add_jobs(&client, "t149:jobs", 3).await;
+    tab.until(&format!("document.querySelector('[data-type=t149]') !== null && {} === '1'", card("t149", ".big b")))
+        .await;
+    tab.until("document.querySelectorAll('.card').length === 100").await;
+    let filter = |text: &str| {
+        format!(
+            "(() => {{ const box = document.getElementById('filter'); box.value = '{text}'; box.dispatchEvent(new Event('input')); }})()"
+        )
+    };
+    tab.value(&filter("t14")).await;
+    tab.until("document.querySelectorAll('.card').length === 10").await;
+    tab.value(&filter("nobody")).await;
+    tab.until("document.querySelectorAll('.card').length === 0 && document.getElementById('types-note').textContent.includes('nobody')").await;
+    tab.value(&filter("")).await;
+    tab.until("document.querySelectorAll('.card').length === 100").await;
     assert_eq!(tab.faults().await, serde_json::json!([]));
 }
 

@@ -19,10 +19,7 @@ use std::{
 use axum::{
     extract::State,
     http::{HeaderName, StatusCode, header},
-    response::{
-        IntoResponse, Response,
-        sse::{KeepAlive, Sse},
-    },
+    response::{IntoResponse, Response, sse::Sse},
 };
 use tokio::{
     sync::{Notify, Semaphore, watch},
@@ -42,9 +39,6 @@ const SAMPLE: Duration = Duration::from_secs(5);
 
 /// Readers at the same time: each holds a connection and some hundred kilobytes.
 const READERS: usize = 64;
-
-/// A comment is sent after so long without a message, so that proxies in between keep the connection.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Makes frames, and keeps the curves of the last minutes.
 pub(super) struct Live {
@@ -123,7 +117,7 @@ pub(super) async fn stream(State(served): State<Served>) -> Response {
         let message = reader.next().await?;
         Some((Ok::<_, Infallible>(message), reader))
     });
-    let sse = Sse::new(messages).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    let sse = Sse::new(messages);
     // Proxies are not to collect messages.
     let unbuffered = (HeaderName::from_static("x-accel-buffering"), "no");
     ([(header::CACHE_CONTROL, "no-store"), unbuffered], sse).into_response()

@@ -135,6 +135,6 @@ export class Card {
     const { depth, workers, span } = this.chart.draw(this.curve, now);
     setText(this.depthLegend, `jobs ≤ ${number(depth)}`);
     setText(this.workersLegend, `workers ≤ ${number(workers)}`);
-    setText(this.spanLegend, `last ${duration(span)}`);
+    setText(this.spanLegend, duration(span));
   }
 }

@@ -11,7 +11,9 @@ const MANY = 7;
 
 const by = (id) => document.getElementById(id);
 const cards = new Map();
-let [fleet, events, found] = [null, [], new Map()];
+// Worker types that the stream tells of, and those that the filter has found beyond.
+const streamed = new Set();
+let [fleet, events, found, searches] = [null, [], new Map(), 0];
 let [skew, heard, source, retry] = [0, performance.now(), null, null];
 
 /** The server's time: clocks differ. */
@@ -44,8 +46,14 @@ function take(message) {
   if (message.first) start();
   if (message.fleet) fleet = message.fleet;
   for (const [name, points] of Object.entries(message.curves ?? {})) cardOf(name).curve.points = points;
-  for (const type of message.types ?? []) cardOf(type.worker_type).update(type, message.now);
-  for (const name of message.gone ?? []) remove(name);
+  for (const type of message.types ?? []) {
+    streamed.add(type.worker_type);
+    cardOf(type.worker_type).update(type, message.now);
+  }
+  for (const name of message.gone ?? []) {
+    streamed.delete(name);
+    if (!found.has(name)) remove(name);
+  }
   if (message.events) events = [...events, ...message.events].slice(-EVENTS);
   if (message.fleet) showFleet();
   if (message.events || message.first || message.fleet) showEvents();
@@ -56,6 +64,7 @@ function take(message) {
 /** After a new connection: what was shown may be gone. What is still there comes again. */
 function start() {
   events = [];
+  streamed.clear();
   for (const name of [...cards.keys()]) if (!found.has(name)) remove(name);
 }
 
@@ -169,20 +178,23 @@ function tick() {
 async function search() {
   const text = by("filter").value.trim().toLowerCase();
   const hidden = fleet !== null && fleet.totals.shown < fleet.totals.types;
-  const before = found;
-  found = new Map();
+  const search = ++searches;
+  let [before, now_found] = [found, new Map()];
   if (text !== "" && hidden) {
     try {
       const answer = await fetch(`v1/worker_types?limit=50&match=${encodeURIComponent(text)}`);
-      for (const type of (await answer.json()).worker_types) found.set(type.worker_type, type);
+      for (const type of (await answer.json()).worker_types) now_found.set(type.worker_type, type);
     } catch {
-      found = before;
+      now_found = before;
     }
-    for (const type of found.values()) {
-      const card = cardOf(type.worker_type);
-      // The stream is newer than what was fetched.
-      if (!card.type || before.has(type.worker_type)) card.update({ more_workers: 0, ...type }, now());
-    }
+    // Somebody went on typing meanwhile.
+    if (search !== searches) return;
+  }
+  found = now_found;
+  for (const name of before.keys()) if (!found.has(name) && !streamed.has(name)) remove(name);
+  for (const [name, type] of found) {
+    // The stream is newer than what was fetched.
+    if (!streamed.has(name)) cardOf(name).update({ more_workers: 0, ...type }, now());
   }
   arrange();
   tick();
