@@ -117,12 +117,14 @@ impl Watch {
         let taken = head.saturating_add(types).saturating_add(3);
         let left = frame.area().height.saturating_sub(taken);
         // A decision takes two lines in a narrow window; what is left beyond that is for the panels.
-        let decisions = types.saturating_mul(2).saturating_add(2).clamp(4, left.saturating_sub(PANEL).max(4));
+        let decisions = types.saturating_mul(2).saturating_add(2).max(4);
+        let panels = left.saturating_sub(decisions.min(left.saturating_sub(PANEL).max(4)));
+        let panels = if panels < PANEL { 0 } else { panels };
         let [head, numbers, decided, panels, foot] = Layout::vertical([
             Constraint::Length(head),
             Constraint::Length(types.saturating_add(2)),
-            Constraint::Length(decisions),
             Constraint::Min(0),
+            Constraint::Length(panels),
             Constraint::Length(1),
         ])
         .areas(frame.area());
@@ -272,7 +274,9 @@ mod tests {
     #[test]
     fn a_small_window_shows_what_it_can() {
         let shown = shown(80, 12);
-        assert!(shown.contains("held at 6") && !shown.contains("changes"), "{shown}");
+        for text in ["held at 6", "q leaves"] {
+            assert!(shown.contains(text) && !shown.contains("changes"), "`{text}` is missing in\n{shown}");
+        }
     }
 
     #[test]
