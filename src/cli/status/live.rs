@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_small_window_shows_what_it_can() {
-        let shown = shown(80, 12);
+        let shown = shown(80, 14);
         for text in ["held at 6", "q leaves"] {
             assert!(shown.contains(text) && !shown.contains("changes"), "`{text}` is missing in\n{shown}");
         }
