@@ -187,6 +187,10 @@ fn problem(name: &str, by: &str, why: &str, for_seconds: Option<u64>) -> Option<
     if too_long(by, LONGEST.0) || too_long(why, LONGEST.1) {
         return Some(format!("`by` has at most {} characters, and `reason` {}; shorten them", LONGEST.0, LONGEST.1));
     }
+    // They end up in log lines and on terminals.
+    if by.chars().chain(why.chars()).any(char::is_control) {
+        return Some("`by` and `reason` are one line each, without control characters".to_owned());
+    }
     let fits = for_seconds.is_none_or(|seconds| (1..=LONGEST_HOLD).contains(&seconds));
     (!fits).then(|| format!("`for_seconds` is 1 to {LONGEST_HOLD}; leave it out for an order without an end"))
 }

@@ -157,6 +157,7 @@ async fn orders_that_are_not_allowed_or_make_no_sense_are_refused_with_the_cure(
         ("busy/pause", r#"{"for_secs":1}"#, 400, "unknown field `for_secs`"),
         ("busy/pause", r#"{"for_seconds":0}"#, 400, "`for_seconds` is 1 to"),
         ("busy/pause", "[", 400, "as /v1/openapi.json says"),
+        ("busy/pause", r#"{"by":"ann\nERROR"}"#, 400, "one line each"),
         ("busy/pause", &long, 400, "`by` has at most 200 characters"),
         ("busy/pause", &huge, 413, "length limit exceeded"),
         ("nobody/pause", "", 404, "no worker type `nobody` in the configuration; there are: busy"),
