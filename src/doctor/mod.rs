@@ -1,6 +1,7 @@
 //! Runs the list of what one looks at when something is wrong: the server, rights, the autoscaler, the backend, queues, workers,
 //! and what people have said. Only looks: everything it tries changes nothing. Wires nothing together and prints nothing.
 
+mod attempts;
 mod autoscaler;
 mod finding;
 mod queues;
@@ -46,19 +47,18 @@ pub async fn examine(settings: &Settings, seen: &Seen) -> Vec<Finding> {
             return findings;
         }
     };
-    let redis = match target.connect().await {
-        Ok(mut connection) => {
-            findings.extend(server::look(&mut connection, &target, settings).await);
-            findings.extend(wake::look(&mut connection, &target, settings).await);
-            findings.extend(rights::look(&mut connection, &target, settings).await);
-            Some(connection)
-        }
+    let mut redis = match target.connect().await {
+        Ok(connection) => Some(connection),
         Err(error) => {
             findings.push(Finding::problem(Area::Redis, error.to_string()));
             None
         }
     };
-    let mut redis = redis;
+    if let Some(connection) = &mut redis {
+        findings.extend(server::look(connection, &target, settings).await);
+        findings.extend(wake::look(connection, &target, settings).await);
+        findings.extend(rights::look(connection, &target, settings).await);
+    }
     findings.extend(autoscaler::look(redis.as_mut(), settings, seen).await);
     if let Some(connection) = &mut redis {
         findings.extend(queues::look(connection, settings).await);
