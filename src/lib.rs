@@ -23,6 +23,7 @@ pub mod cli;
 pub mod config;
 pub mod connection;
 pub mod discord;
+pub mod doctor;
 pub mod egress;
 pub mod guard;
 pub mod http;

@@ -40,6 +40,8 @@ const MODULES: &[(&str, &[&str])] = &[
     // What people are told and may order, whoever they talk through.
     ("operations", &["model", "config", "connection", "scaler"]),
     ("discord", &["model", "config", "telemetry", "connection", "broker", "egress", "operations"]),
+    // Looks at what all of them rely on; sees `signal` for what the server has to send.
+    ("doctor", &["model", "config", "connection", "signal", "backend"]),
     (
         "app",
         &[
@@ -75,6 +77,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "http",
             "operations",
             "discord",
+            "doctor",
             "app",
         ],
     ),
@@ -84,7 +87,7 @@ const MODULES: &[(&str, &[&str])] = &[
 
 /// Outside crate -> the only modules that may name it.
 const CRATES: &[(&str, &[&str])] = &[
-    ("redis", &["connection", "signal", "probe", "broker", "worker", "scaler"]),
+    ("redis", &["connection", "signal", "probe", "broker", "worker", "scaler", "doctor"]),
     ("bollard", &["backend"]),
     ("metrics", &["telemetry"]),
     ("metrics_exporter_prometheus", &["telemetry"]),

@@ -1,20 +1,26 @@
-//! What `swarm pause`, `swarm resume` and `swarm scale` have in common: they give an order in the name of whoever runs them.
+//! What `swarm pause`, `swarm resume` and `swarm scale` have in common: they give an order in Redis, where whoever leads
+//! finds it.
 
-use std::{process::ExitCode, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Args;
 
 use super::{ConfigFlags, output};
+pub(super) use crate::operations::order::parse_time;
 use crate::{
     connection::RedisTarget,
-    operations::order::{Directive, Wanted},
+    model::{
+        WorkerType,
+        control::{Order, OrderDesk, Wish},
+    },
+    scaler::Desk,
 };
 
 /// Options of every command that gives an order.
 #[derive(Args, Debug)]
 pub(super) struct OrderArgs {
     #[command(flatten)]
-    config: ConfigFlags,
+    pub(super) config: ConfigFlags,
     /// Why, for the history
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
@@ -24,17 +30,15 @@ impl OrderArgs {
     /// Gives the order and says so.
     ///
     /// # Errors
-    /// If it is refused, or Redis can't be asked.
-    pub(super) async fn give(
-        self,
-        worker_type: String,
-        wanted: Wanted,
-        lasts: Option<Duration>,
-    ) -> anyhow::Result<ExitCode> {
+    /// If it makes no sense, or Redis can't be asked.
+    pub(super) async fn give(&self, name: &str, wish: Wish, lasts: Option<Duration>) -> anyhow::Result<ExitCode> {
         let settings = self.config.load()?.settings;
-        let target = RedisTarget::new(&settings.redis_url, settings.scaler.redis_timeout())?;
-        let directive = Directive { worker_type, wanted, lasts, by: somebody(), why: self.reason };
-        output::line(&directive.give(&settings, &target).await?)?;
+        let target = Arc::new(RedisTarget::new(&settings.redis_url, settings.scaler.redis_timeout())?);
+        let desk = Desk::new(target, settings.clone(), settings.scaler.events_max_len);
+        let worker_type = WorkerType::new(name);
+        let order = Order { worker_type, wish, lasts, by: somebody(), why: self.reason.clone() };
+        let existed = desk.give(&order).await?;
+        output::line(&order.done(existed))?;
         Ok(ExitCode::SUCCESS)
     }
 }

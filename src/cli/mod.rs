@@ -7,6 +7,7 @@ mod control;
 pub mod dead;
 pub mod demo;
 pub mod discord;
+pub mod doctor;
 pub mod events;
 pub mod man;
 mod metrics;
@@ -67,6 +68,7 @@ enum Command {
     },
     Status(status::StatusArgs),
     Why(why::WhyArgs),
+    Doctor(doctor::DoctorArgs),
     Pause(pause::PauseArgs),
     Resume(resume::ResumeArgs),
     Scale(scale::ScaleArgs),
@@ -132,6 +134,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Events(args) => block_on(events::run(args)),
         Command::Status(args) => block_on(status::run(args)),
         Command::Why(args) => block_on(why::run(args)),
+        Command::Doctor(args) => block_on(doctor::run(args)),
         Command::Record(args) => block_on(record::run(args)),
         Command::Pause(args) => block_on(pause::run(args)),
         Command::Resume(args) => block_on(resume::run(args)),

@@ -4,8 +4,8 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::Args;
 
-use super::control::OrderArgs;
-use crate::operations::order::{Wanted, parse_time};
+use super::control::{OrderArgs, parse_time};
+use crate::model::control::Wish;
 
 /// Leave the workers of a type as they are, until `swarm resume`
 ///
@@ -35,6 +35,6 @@ pub struct PauseArgs {
 /// # Errors
 /// If there is no such worker type, or Redis can't be asked.
 pub async fn run(args: PauseArgs) -> anyhow::Result<ExitCode> {
-    let wanted = if args.observe { Wanted::Observed } else { Wanted::Paused };
-    args.order.give(args.worker_type, wanted, args.lasts).await
+    let wish = if args.observe { Wish::Observe } else { Wish::Pause };
+    args.order.give(&args.worker_type, wish, args.lasts).await
 }

@@ -4,8 +4,8 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::Args;
 
-use super::control::OrderArgs;
-use crate::operations::order::{Wanted, parse_time};
+use super::control::{OrderArgs, parse_time};
+use crate::model::control::Wish;
 
 /// Set the number of workers of a type, once or for a time
 ///
@@ -38,8 +38,8 @@ fn parse_target(text: &str) -> Result<(String, u32), String> {
 /// # Errors
 /// If there is no such worker type, the number is outside its bounds, or Redis can't be asked.
 pub async fn run(args: ScaleArgs) -> anyhow::Result<ExitCode> {
-    let (name, workers) = args.target;
-    args.order.give(name, Wanted::Workers(workers), args.lasts).await
+    let (name, workers) = &args.target;
+    args.order.give(name, Wish::Scale(*workers), args.lasts).await
 }
 
 #[cfg(test)]

@@ -4,17 +4,13 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Args;
-use serde::Serialize;
 
 use super::{
     ConfigFlags, output,
     status_client::{fetch_status, url_of},
-    view::why::{decision_and_rules, text},
+    view::why::text,
 };
-use crate::model::{
-    Timestamp,
-    snapshot::{FleetSnapshot, LeadershipSnapshot, TypeSnapshot},
-};
+use crate::model::{Timestamp, explanation::Explanation};
 
 /// Show why a worker type has as many workers as it has
 ///
@@ -61,25 +57,4 @@ pub async fn run(args: WhyArgs) -> anyhow::Result<ExitCode> {
         output::line(&text(of, &fleet, Timestamp::wall()))?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The last decision for programs. What was seen is in the fields of the snapshot.
-#[derive(Serialize)]
-struct Explanation<'a> {
-    /// `held at 3: …`
-    decision: &'a str,
-    /// The rules that changed the outcome, in order: the last one decided.
-    rules: &'a [String],
-    /// Whether this autoscaler carries out what it decides.
-    leadership: &'a LeadershipSnapshot,
-    dry_run: bool,
-    #[serde(flatten)]
-    seen: &'a TypeSnapshot,
-}
-
-impl<'a> Explanation<'a> {
-    fn of(seen: &'a TypeSnapshot, fleet: &'a FleetSnapshot) -> Self {
-        let (decision, rules) = decision_and_rules(seen);
-        Self { decision, rules, leadership: &fleet.leadership, dry_run: fleet.dry_run, seen }
-    }
 }

@@ -28,7 +28,10 @@ use crate::{
     connection::RedisTarget,
     egress::AddressRule,
     model::WorkerType,
-    operations::status_client::{NoAddress, url_of},
+    operations::{
+        Desk as Orders,
+        status_client::{NoAddress, url_of},
+    },
     telemetry::{CommandAcknowledged, CommandAnswered, CommandOutcome},
 };
 
@@ -46,6 +49,8 @@ pub(super) struct Desk {
     pub(super) worker_type: WorkerType,
     /// Where its pages may go.
     pub(super) rule: AddressRule,
+    /// Takes orders.
+    pub(super) orders: Orders<Settings>,
     /// Where the autoscaler shows its status.
     pub(super) status_url: Result<String, NoAddress>,
     /// Cancelled when the bot is to stop.
@@ -93,6 +98,7 @@ impl Desk {
         };
         Self {
             client: Client::new(Arc::clone(&settings), redis.clone()),
+            orders: Orders::new(Arc::new(redis.clone()), Arc::clone(&settings), settings.scaler.events_max_len),
             redis,
             worker_type: WorkerType::new(discord.browser_type.as_str()),
             rule,

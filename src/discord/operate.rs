@@ -11,12 +11,13 @@ use super::{
 use crate::{
     config::Settings,
     model::{
-        Timestamp,
+        Timestamp, WorkerType,
+        control::{Order, OrderDesk, Wish},
+        history::ScalingEvent,
         snapshot::{FleetSnapshot, TypeSnapshot},
     },
     operations::{
-        ScalingEvent,
-        order::{Directive, Wanted, parse_time, settings_of},
+        order::parse_time,
         recent_events,
         status_client::fetch_status,
         view::{events, fleet, why},
@@ -88,12 +89,12 @@ async fn answer(desk: &Desk, caller: &Caller, swarm: Swarm) -> Result<Reply, Str
             Ok(history(&recent.map_err(|error| error.to_string())?.events))
         }
         Swarm::Pause { worker_type, observe, lasts, reason } => {
-            let wanted = if observe { Wanted::Observed } else { Wanted::Paused };
-            order(desk, caller, worker_type, wanted, lasts, reason).await
+            let wish = if observe { Wish::Observe } else { Wish::Pause };
+            order(desk, caller, worker_type, wish, lasts, reason).await
         }
-        Swarm::Resume { worker_type, reason } => order(desk, caller, worker_type, Wanted::Resumed, None, reason).await,
+        Swarm::Resume { worker_type, reason } => order(desk, caller, worker_type, Wish::Resume, None, reason).await,
         Swarm::Scale { worker_type, workers, lasts, reason } => {
-            order(desk, caller, worker_type, Wanted::Workers(workers), lasts, reason).await
+            order(desk, caller, worker_type, Wish::Scale(workers), lasts, reason).await
         }
     }
 }
@@ -116,19 +117,19 @@ async fn order(
     desk: &Desk,
     caller: &Caller,
     worker_type: String,
-    wanted: Wanted,
+    wish: Wish,
     lasts: Option<String>,
     why: String,
 ) -> Result<Reply, String> {
     let lasts = lasts.map(|text| parse_time(&text).map_err(|problem| format!("for: {problem}"))).transpose()?;
     let by = format!("{}@discord ({})", caller.name, caller.user);
-    let known = settings_of(&desk.settings, &worker_type).is_ok();
-    let directive = Directive { worker_type: worker_type.clone(), wanted, lasts, by, why: why.clone() };
-    let done = directive.give(&desk.settings, &desk.redis).await.map_err(|error| error.to_string())?;
-    let reply = Reply { title: Markup::text(&done), ..Reply::new(Tone::Good, "") }
-        .with_text(Markup::text(&why))
+    let known = desk.settings.worker_types.contains_key(&worker_type);
+    let order = Order { worker_type: WorkerType::new(worker_type.as_str()), wish, lasts, by, why };
+    let existed = desk.orders.give(&order).await.map_err(|error| error.to_string())?;
+    let reply = Reply { title: Markup::text(&order.done(existed)), ..Reply::new(Tone::Good, "") }
+        .with_text(Markup::text(&order.why))
         .with_field(Markup::ours("By"), Markup::text(&caller.name));
-    let next = if wanted == Wanted::Resumed { None } else { Some(Press::Resume(worker_type.clone())) };
+    let next = if wish == Wish::Resume { None } else { Some(Press::Resume(worker_type.clone())) };
     let next = next.into_iter().chain([Press::Why(worker_type)]).filter(|_| known).collect();
     Ok(reply.with_buttons(next))
 }

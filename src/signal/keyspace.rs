@@ -33,6 +33,11 @@ fn merged(flags: &str, needed: &str) -> Option<String> {
     (!missing.is_empty()).then(|| format!("{flags}{missing}"))
 }
 
+/// The flags with which the server would send what we need; `None` if it does with `flags`.
+pub fn wanted_flags(flags: &str, lists: bool) -> Option<String> {
+    merged(flags, needed(lists))
+}
+
 /// Finds out whether the server sends what we need, and extends its setting if it may be changed.
 pub(super) async fn ensure(
     connection: &mut MultiplexedConnection,

@@ -8,17 +8,13 @@ use super::{
 };
 use crate::model::{
     PoolCounts, Reading, Timestamp,
+    explanation::Explanation,
     snapshot::{FleetSnapshot, TypeSnapshot},
 };
 
-/// The first of the reasons is the headline, which holds all of them.
-pub(crate) fn decision_and_rules(of: &TypeSnapshot) -> (&str, &[String]) {
-    of.reasons.split_first().map_or((NONE, &[]), |(headline, rules)| (headline.as_str(), rules))
-}
-
 /// What was seen, the rules in order, and when it looks again: as `swarm why` prints it.
 pub(crate) fn text(of: &TypeSnapshot, fleet: &FleetSnapshot, now: Timestamp) -> String {
-    let (decision, rules) = decision_and_rules(of);
+    let Explanation { decision, rules, .. } = Explanation::of(of, fleet);
     let outcome = decision.split_once(": ").map_or(decision, |(outcome, _)| outcome);
     let ago = |at: Timestamp| format!("{} ago", duration(now.since(at)));
     let sources: Vec<_> = of.sources.iter().map(|source| source.as_str()).collect();
