@@ -1,11 +1,12 @@
 //! Puts jobs on streams and says so on the channel, in one round trip. Never retries: whether a lost reply's job was
 //! written can't be known, and only the caller knows if doing it twice is harmless. With an idempotency key it is.
 
-use redis::{Cmd, FromRedisValue, Pipeline, Value, aio::MultiplexedConnection};
+use redis::{Cmd, FromRedisValue, Pipeline, Value};
 
 use super::{BrokerError, EnvelopeError, Job};
 use crate::{
     config::BrokerSettings,
+    connection::Connection,
     model::{Timestamp, keys},
 };
 
@@ -18,7 +19,7 @@ const COMMAND: usize = 16;
 /// Publishes jobs over one connection.
 #[derive(Clone)]
 pub struct Publisher {
-    connection: MultiplexedConnection,
+    connection: Connection,
     channel: String,
     limits: BrokerSettings,
 }
@@ -61,7 +62,7 @@ pub enum PublishError {
 
 impl Publisher {
     /// Publishes over `connection` and names each stream written to on `channel`; on none if it is empty.
-    pub fn new(connection: MultiplexedConnection, channel: impl Into<String>, limits: BrokerSettings) -> Self {
+    pub fn new(connection: Connection, channel: impl Into<String>, limits: BrokerSettings) -> Self {
         Self { connection, channel: channel.into(), limits }
     }
 
@@ -111,6 +112,7 @@ impl Publisher {
     }
 
     fn pipeline(&self, stream: &str, jobs: &[(&Job, String)]) -> Pipeline {
+        let layout = self.connection.layout();
         let mut pipeline = Pipeline::with_capacity(jobs.len() + 1);
         for (job, json) in jobs {
             if job.idempotency_key.is_none() && job.not_before_ts.is_none() {
@@ -120,9 +122,9 @@ impl Publisher {
                 continue;
             }
             let due = job.not_before();
-            let delayed = due.map_or_else(|| stream.to_owned(), |_| keys::delayed(stream));
+            let delayed = due.map_or_else(|| stream.to_owned(), |_| layout.delayed(stream));
             let key = job.idempotency_key.as_ref();
-            let once = key.map_or_else(|| stream.to_owned(), |key| keys::once(stream, key));
+            let once = key.map_or_else(|| stream.to_owned(), |key| layout.once(stream, key));
             let window = key.map(|_| self.limits.idempotency_window().as_millis().to_string());
             let script = pipeline.cmd("EVAL").arg(PUBLISH).arg(3).arg(stream).arg(delayed).arg(once);
             script.arg(json).arg(&job.id).arg(due.map(|due| due.0.to_string()).unwrap_or_default());
