@@ -33,7 +33,13 @@ async fn until_recorded(scaler: &Autoscaler, client: &Client, worker_type: &str)
 }
 
 fn run(url: &str, arguments: &[&str]) -> Output {
+    run_with(url, "", arguments)
+}
+
+/// With a configuration.
+fn run_with(url: &str, settings: &str, arguments: &[&str]) -> Output {
     let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("swarm.toml"), settings).unwrap();
     swarm(directory.path()).args(arguments).env("REDIS_URL", url).output().unwrap()
 }
 
@@ -43,7 +49,7 @@ fn said(output: &Output) -> String {
 
 #[tokio::test]
 async fn keyspace_notifications_of_each_primary_wake_their_pools() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start();
     let client = cluster.client().await;
     let (scaler, types) = start(&cluster, KEYSPACE).await;
     for name in &types {
@@ -55,7 +61,7 @@ async fn keyspace_notifications_of_each_primary_wake_their_pools() {
 
 #[tokio::test]
 async fn invalidations_of_each_primary_wake_their_pools() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start();
     let client = cluster.client().await;
     let (scaler, types) = start(&cluster, TRACKING).await;
     for name in &types {
@@ -67,7 +73,7 @@ async fn invalidations_of_each_primary_wake_their_pools() {
 
 #[tokio::test]
 async fn a_message_on_the_channel_to_any_node_wakes_a_pool() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start();
     let client = cluster.client().await;
     let (scaler, types) = start(&cluster, CHANNEL).await;
     for (name, node) in types.iter().zip([1, 2, 0]) {
@@ -80,7 +86,7 @@ async fn a_message_on_the_channel_to_any_node_wakes_a_pool() {
 
 #[tokio::test]
 async fn a_flood_on_one_primary_is_muted_and_every_job_counted() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start();
     let client = cluster.client().await;
     let (scaler, types) = start(&cluster, KEYSPACE).await;
     let queue = format!("{}:jobs", types[2]);

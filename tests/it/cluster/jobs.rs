@@ -9,7 +9,7 @@ use swarm::{
     model::{WorkerId, WorkerType},
 };
 
-use super::{run, said};
+use super::{run, run_with, said};
 use crate::support::{
     autoscaler::{Autoscaler, DEADLINE, NO_SWEEP, real_pool},
     cluster::Cluster,
@@ -20,7 +20,7 @@ use crate::support::{
 
 #[tokio::test]
 async fn a_job_goes_through_publisher_scaler_worker_and_back_on_every_primary() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start();
     cluster.until_well().await;
     let types = cluster.types().await;
     let pools: String = types.iter().map(|name| real_pool(name, "min_workers = 0, cooldown_seconds = 0")).collect();
@@ -55,13 +55,13 @@ async fn a_job_goes_through_publisher_scaler_worker_and_back_on_every_primary() 
 
 #[tokio::test]
 async fn a_job_that_fails_becomes_a_dead_letter_and_can_be_put_back() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start();
     cluster.until_well().await;
-    let settings = "[worker_types.t.worker]\nheartbeat_seconds = 1\n[worker_types.t.jobs]\nmax_attempts = 2\nretry_backoff_ms = 50\n";
+    let settings = "[worker_types.t.worker]\nheartbeat_seconds = 1\nhandler = \"exec\"\nexec = [\"false\"]\n[worker_types.t.jobs]\nmax_attempts = 2\nretry_backoff_ms = 50\n";
     let worker = WorkerProcess::start_with(&cluster.url(), "w1", settings);
     let client = cluster.client().await;
     worker.until_state(&client, "IDLE").await;
-    let job = r#"{"id":"bad","type":"t.sleep","args":["no"],"kwargs":{},"reply_to":"result:bad"}"#;
+    let job = r#"{"id":"bad","type":"t.fail","args":[],"kwargs":{},"reply_to":"result:bad"}"#;
     let _: String = redis(&client, &format!("XADD t:jobs * json {job}")).await;
     let _: String = redis(&client, "XADD t:jobs * json nonsense").await;
     let buried = async || {
@@ -69,16 +69,17 @@ async fn a_job_that_fails_becomes_a_dead_letter_and_can_be_put_back() {
         dead >= 1 && answers(&client, "bad").await.len() == 1
     };
     assert!(eventually(DEADLINE, buried).await, "{}", worker.log());
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("swarm.toml");
-    std::fs::write(&file, settings).unwrap();
-    let list = run(&cluster.url(), &["dead", "list", "--config", &file.display().to_string()]);
+    let list = run_with(&cluster.url(), settings, &["dead", "list"]);
     assert!(list.status.success() && said(&list).contains("malformed"), "{}", said(&list));
+    let retried = run_with(&cluster.url(), settings, &["dead", "retry", "bad"]);
+    assert!(retried.status.success(), "{}", said(&retried));
+    let answered_again = async || answers(&client, "bad").await.len() == 2;
+    assert!(eventually(DEADLINE, answered_again).await, "{}", worker.log());
 }
 
 #[tokio::test]
 async fn a_worker_goes_on_after_a_failover_of_its_queue() {
-    let mut cluster = Cluster::start_with(1, &[], &[]).await;
+    let mut cluster = Cluster::start_with(1, &[], &[]);
     cluster.until_well().await;
     let worker = WorkerProcess::start(&cluster.url(), "w1", "heartbeat_seconds = 1");
     let client = cluster.client().await;
@@ -105,7 +106,7 @@ async fn a_worker_goes_on_after_a_failover_of_its_queue() {
 
 #[tokio::test]
 async fn a_job_of_a_session_goes_to_its_holder_and_its_loss_is_told() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start();
     cluster.until_well().await;
     let target = RedisTarget::new(&SecretString::from(cluster.url()), Duration::from_secs(5)).unwrap();
     let mut connection = target.connect().await.unwrap();

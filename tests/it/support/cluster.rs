@@ -27,12 +27,12 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Starts three primaries.
-    pub(crate) async fn start() -> Self {
-        Self::start_with(0, &[], &[]).await
+    pub(crate) fn start() -> Self {
+        Self::start_with(0, &[], &[])
     }
 
     /// Starts three primaries with so many replicas each; with more options for the servers and for `redis-cli`.
-    pub(crate) async fn start_with(replicas: usize, options: &[&str], more: &[&str]) -> Self {
+    pub(crate) fn start_with(replicas: usize, options: &[&str], more: &[&str]) -> Self {
         let nodes: Vec<_> = (0..3 * (1 + replicas)).map(|_| start_node(options)).collect();
         let cluster = Self { nodes, more: more.iter().map(|&word| word.to_owned()).collect() };
         cluster.create(replicas);
@@ -54,9 +54,9 @@ impl Cluster {
         format!("redis+cluster://127.0.0.1:{},127.0.0.1:{}", self.nodes[1].port(), self.nodes[0].port())
     }
 
-    /// Waits until every node says that all is well, and every replica has its copy.
+    /// Waits until every node that lives says that all is well, and every replica has its copy.
     pub(crate) async fn until_well(&self) {
-        for node in &self.nodes {
+        for node in self.nodes.iter().filter(|node| !node.is_dead()) {
             let client = client_at(node.port()).await;
             let well = async || {
                 let info: String = redis(&client, "CLUSTER INFO").await;
@@ -69,11 +69,27 @@ impl Cluster {
 
     /// A client of the whole, which is not the product's.
     pub(crate) async fn client(&self) -> Client {
+        self.until_well().await;
         let url = self.url().replace("redis+cluster", "redis-cluster").split(',').next().map(str::to_owned);
         let config = Config::from_url(&url.expect("there is a first part")).expect("our own URL is well formed");
         let client = Builder::from_config(config).build().expect("the default settings are valid");
         client.init().await.expect("the cluster answers");
         client
+    }
+
+    /// What `redis-cli` says to a command; it follows where nodes send it, key by key.
+    pub(crate) fn cli(&self, command: &[&str]) -> String {
+        let port = self.living().port().to_string();
+        let output = Command::new("redis-cli").args(["-c", "-p", &port]).args(command).output();
+        String::from_utf8_lossy(&output.expect("redis-cli is installed").stdout).trim().to_owned()
+    }
+
+    /// Adds jobs to a stream, one by one, whatever the cluster goes through.
+    pub(crate) fn add_jobs(&self, stream: &str, count: usize) {
+        for _ in 0..count {
+            let entry = self.cli(&["XADD", stream, "*", "json", r#"{"id":"1","type":"t.echo","args":[],"kwargs":{}}"#]);
+            assert!(entry.contains('-'), "{entry}");
+        }
     }
 
     /// The slot of a key.

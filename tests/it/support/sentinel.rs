@@ -24,7 +24,7 @@ const QUORUM: usize = 2;
 /// Servers, one of which is the primary, and their sentinels.
 pub(crate) struct Sentinels {
     pub(crate) servers: Vec<RedisServer>,
-    sentinels: Vec<(Child, u16)>,
+    watchers: Vec<(Child, u16)>,
     _directory: TempDir,
 }
 
@@ -43,9 +43,9 @@ impl Sentinels {
             servers.push(RedisServer::start_with(&[options, &replica].concat()));
         }
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
-        let sentinels = (0..3).map(|_| start_sentinel(directory.path(), &primary, lines)).collect();
-        let started = Self { servers, sentinels, _directory: directory };
-        for (_, port) in &started.sentinels {
+        let watchers = (0..3).map(|_| start_sentinel(directory.path(), &primary, lines)).collect();
+        let started = Self { servers, watchers, _directory: directory };
+        for (_, port) in &started.watchers {
             started.until_knows_all(*port).await;
         }
         started
@@ -53,13 +53,13 @@ impl Sentinels {
 
     /// The URL by which all of this is reached.
     pub(crate) fn url(&self) -> String {
-        let sentinels: Vec<_> = self.sentinels.iter().map(|(_, port)| format!("127.0.0.1:{port}")).collect();
+        let sentinels: Vec<_> = self.watchers.iter().map(|(_, port)| format!("127.0.0.1:{port}")).collect();
         format!("redis+sentinel://{}/{NAME}/0", sentinels.join(","))
     }
 
     /// The server that the sentinels say is the primary.
     pub(crate) async fn primary(&self) -> usize {
-        let client = client_at(self.sentinels[0].1).await;
+        let client = client_at(self.watchers[0].1).await;
         let address: Vec<String> = redis(&client, &format!("SENTINEL GET-MASTER-ADDR-BY-NAME {NAME}")).await;
         let found = self.servers.iter().position(|server| server.port().to_string() == address[1]);
         found.expect("the primary is one of ours")
@@ -103,7 +103,7 @@ impl Sentinels {
 
 impl Drop for Sentinels {
     fn drop(&mut self) {
-        for (sentinel, _) in &mut self.sentinels {
+        for (sentinel, _) in &mut self.watchers {
             let _ = sentinel.kill();
             let _ = sentinel.wait();
         }
