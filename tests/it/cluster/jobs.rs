@@ -57,7 +57,7 @@ async fn a_job_goes_through_publisher_scaler_worker_and_back_on_every_primary() 
 async fn a_job_that_fails_becomes_a_dead_letter_and_can_be_put_back() {
     let cluster = Cluster::start();
     cluster.until_well().await;
-    let settings = "[worker_types.t.worker]\nheartbeat_seconds = 1\nhandler = \"exec\"\nexec = [\"false\"]\n[worker_types.t.jobs]\nmax_attempts = 2\nretry_backoff_ms = 50\n";
+    let settings = "[worker_types.t.worker]\nheartbeat_seconds = 1\nhandler = \"exec\"\nexec = [\"sh\", \"-c\", \"exit 75\"]\n[worker_types.t.jobs]\nmax_attempts = 2\nretry_backoff_ms = 50\n";
     let worker = WorkerProcess::start_with(&cluster.url(), "w1", settings);
     let client = cluster.client().await;
     worker.until_state(&client, "IDLE").await;
