@@ -8,6 +8,7 @@ use crate::{
     config::BrokerSettings,
     connection::Connection,
     model::{Timestamp, keys},
+    telemetry::{Publishing, TRACEPARENT},
 };
 
 const PUBLISH: &str = include_str!("lua/publish.lua");
@@ -88,14 +89,27 @@ impl Publisher {
     pub async fn publish(&mut self, stream: &str, jobs: &[Job]) -> Result<Vec<Published>, PublishError> {
         let limit = usize::try_from(self.limits.job_max_bytes).unwrap_or(usize::MAX);
         let mut encoded = Vec::with_capacity(jobs.len());
+        let mut spans = Vec::new();
         for job in jobs {
-            let json = match (&job.idempotency_key, &job.reply_to) {
-                (Some(_), None) => job.clone().with_reply().encode(limit),
+            let parent = job.extra.get(TRACEPARENT).and_then(serde_json::Value::as_str);
+            let span = Publishing::begin(stream, &job.job_type, &job.id, parent);
+            let json = match (&job.idempotency_key, &job.reply_to, &span) {
+                (Some(_), None, _) | (.., Some(_)) => prepared(job, span.as_ref()).encode(limit),
                 _ => job.encode(limit),
             };
+            spans.extend(span);
             encoded.push((job, json.map_err(|cause| PublishError::Invalid { id: job.id.clone(), cause })?));
         }
-        let mut published = Vec::with_capacity(jobs.len());
+        let published = self.send(stream, &encoded).await;
+        let error = published.as_ref().err().map(ToString::to_string);
+        for span in spans {
+            span.end(error.as_deref());
+        }
+        published
+    }
+
+    async fn send(&mut self, stream: &str, encoded: &[(&Job, String)]) -> Result<Vec<Published>, PublishError> {
+        let mut published = Vec::with_capacity(encoded.len());
         for batch in encoded.chunks(BATCH) {
             let replies: Vec<Value> = self
                 .pipeline(stream, batch)
@@ -135,6 +149,16 @@ impl Publisher {
         }
         pipeline
     }
+}
+
+/// The job as it is sent: its result is kept if a second publisher may want it, and it names the trace that it is part of.
+fn prepared(job: &Job, span: Option<&Publishing>) -> Job {
+    let mut job = job.clone();
+    if job.idempotency_key.is_some() && job.reply_to.is_none() {
+        job = job.with_reply();
+    }
+    job.extra.extend(span.map(|span| (TRACEPARENT.to_owned(), span.traceparent().into())));
+    job
 }
 
 /// The reply to XADD, an id, or that of the script.

@@ -36,7 +36,7 @@ pub use fly::{FlyGuest, FlySettings, FlyWorkerSettings};
 pub use kubernetes::{KubernetesSettings, KubernetesTarget, TargetKind};
 pub use load::{Loaded, load};
 pub use origin::{Origin, Origins};
-pub use redis_url::{RedisUrl, SentinelUrl, check_queue_on_cluster, is_cluster};
+pub use redis_url::{RedisUrl, SentinelUrl};
 pub use schema::schema;
 pub use section::{Defaults, Section};
 pub use settings::*;

@@ -165,11 +165,16 @@ fn cluster(parts: &Parts<'_>) -> Result<Vec<SecretString>, &'static str> {
     parts.hosts.iter().map(|host| parts.single(parts.credentials, host, None, "0")).collect()
 }
 
-/// What may be wrong with the name of a queue on a cluster: keys beside it must be on the same node.
-///
-/// # Errors
-/// If no key can be named so that it is.
-pub fn check_queue_on_cluster(queue: &str) -> Result<(), &'static str> {
+/// What is wrong with the name of a queue there: on a cluster, keys beside it must be on the same node.
+pub(super) fn check_queue(url: &SecretString, queue: &str) -> Result<(), &'static str> {
+    if matches!(RedisUrl::parse(url.expose_secret()), Ok(RedisUrl::Cluster(_))) {
+        check_hash_tag(queue)
+    } else {
+        Ok(())
+    }
+}
+
+fn check_hash_tag(queue: &str) -> Result<(), &'static str> {
     if queue.contains(['{', '}']) && !crate::model::Layout::has_hash_tag(queue) {
         return Err(
             "its braces are no hash tag, so that no other key can be put on the same node; leave them out, or write \
@@ -177,11 +182,6 @@ pub fn check_queue_on_cluster(queue: &str) -> Result<(), &'static str> {
         );
     }
     Ok(())
-}
-
-/// Whether this URL is of a cluster.
-pub fn is_cluster(url: &SecretString) -> bool {
-    matches!(RedisUrl::parse(url.expose_secret()), Ok(RedisUrl::Cluster(_)))
 }
 
 #[cfg(test)]
@@ -246,10 +246,10 @@ mod tests {
     #[test]
     fn a_queue_with_other_braces_than_a_hash_tag_is_refused() {
         for queue in ["browser:jobs", "{browser}:jobs", "a{b}c{d"] {
-            assert_eq!(check_queue_on_cluster(queue), Ok(()), "{queue}");
+            assert_eq!(check_hash_tag(queue), Ok(()), "{queue}");
         }
         for queue in ["a{}b", "a{b", "a}b"] {
-            assert!(check_queue_on_cluster(queue).is_err(), "{queue}");
+            assert!(check_hash_tag(queue).is_err(), "{queue}");
         }
     }
 }

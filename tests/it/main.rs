@@ -22,6 +22,7 @@ mod fly;
 mod kubernetes;
 mod leadership;
 mod lifecycle;
+mod logs;
 mod monitoring;
 mod no_loss;
 mod outages;
@@ -36,6 +37,8 @@ mod streams;
 mod support;
 mod tankpit;
 mod tls;
+#[cfg(feature = "otlp")]
+mod traces;
 mod views;
 mod why;
 mod worker;

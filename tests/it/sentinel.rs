@@ -88,8 +88,7 @@ async fn workers_finish_their_jobs_on_the_new_primary_and_take_more() {
 async fn a_pool_of_real_workers_and_every_command_work_before_and_after() {
     let mut servers = Sentinels::start().await;
     let url = servers.url();
-    let pool = real_pool("browser", "min_workers = 0, cooldown_seconds = 3600")
-        + "[worker_types.browser.browser]\nexecutable = \"/bin/false\"\n";
+    let pool = real_pool("browser", "min_workers = 0, cooldown_seconds = 3600");
     let mut scaler = Autoscaler::start(&url, &format!("{NO_SWEEP}{pool}")).await;
     scaler.until_ready().await;
     for round in ["before", "after"] {
