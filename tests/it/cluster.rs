@@ -85,7 +85,7 @@ async fn a_message_on_the_channel_to_any_node_wakes_a_pool() {
 }
 
 #[tokio::test]
-async fn a_flood_on_one_primary_is_muted_and_every_job_counted() {
+async fn a_flood_on_one_primary_is_counted_to_the_last_job() {
     let cluster = Cluster::start();
     let client = cluster.client().await;
     let (scaler, types) = start(&cluster, KEYSPACE).await;
@@ -93,8 +93,6 @@ async fn a_flood_on_one_primary_is_muted_and_every_job_counted() {
     add_jobs(&client, &queue, 20_000).await;
     scaler.until_workers(&types[2], 10).await;
     scaler.until("all are counted", async || depth(&scaler, &types[2]).await == Some(20_000)).await;
-    let messages = scaler.metric("swarm_signals_total{source=\"keyspace\"}").await;
-    assert!(messages < 10_000.0, "{messages} notifications were heard");
 }
 
 #[tokio::test]

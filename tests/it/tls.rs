@@ -56,7 +56,8 @@ impl TlsServer {
         loop {
             let mut cli = Command::new("redis-cli");
             cli.args(["--tls", "--cacert", &roots, "-p", &port, "--user", "app", "-a", PASSWORD]).args(command);
-            let said = String::from_utf8_lossy(&cli.output().unwrap().stdout).into_owned();
+            let output = cli.output().unwrap();
+            let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
             if said.contains("OK") || Instant::now() > deadline {
                 return said;
             }
@@ -143,7 +144,8 @@ fn sentinels_and_their_primary_are_reached_by_tls() {
 fn nodes_of_a_cluster_are_reached_by_tls() {
     let bus = free_port().to_string();
     let server = TlsServer::start_with(&["--cluster-enabled", "yes", "--tls-cluster", "yes", "--cluster-port", &bus]);
-    assert!(server.cli(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).contains("OK"));
+    let said = server.cli(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    assert!(said.contains("OK"), "{said}");
     let url = server.url(PASSWORD_IN_URL).replace("rediss", "rediss+cluster");
     let published = publish_in_time(&url, &server.roots());
     assert!(published.status.success(), "{published:?}");
