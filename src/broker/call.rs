@@ -3,14 +3,13 @@
 
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use serde_json::Value;
 
 use super::{
     BrokerError, CallError, Client, Job, JobResult, Published, Subject,
     result::{wait_for_any, wait_shared},
 };
-use crate::model::keys;
+use crate::{connection::Connection, model::keys};
 
 /// A call under way. Dropped, it is no longer waited for; the job is done all the same.
 pub struct Call {
@@ -20,11 +19,11 @@ pub struct Call {
     /// Whether others may wait for the same result.
     shared: bool,
     /// None after a failure: then the next wait opens another one.
-    connection: Option<MultiplexedConnection>,
+    connection: Option<Connection>,
 }
 
 impl Call {
-    pub(super) fn new(client: Client, job: Job, published: &Published, connection: MultiplexedConnection) -> Self {
+    pub(super) fn new(client: Client, job: Job, published: &Published, connection: Connection) -> Self {
         let (id, shared) = match published {
             Published::Duplicate { of } => (of.as_str(), true),
             _ => (job.id.as_str(), job.idempotency_key.is_some()),
@@ -69,11 +68,7 @@ impl Call {
         }
     }
 
-    async fn result(
-        &self,
-        connection: &mut MultiplexedConnection,
-        patience: Duration,
-    ) -> Result<Option<JobResult>, BrokerError> {
+    async fn result(&self, connection: &mut Connection, patience: Duration) -> Result<Option<JobResult>, BrokerError> {
         let key = keys::result(&self.subject.id);
         if self.shared {
             return wait_shared(connection, &key, patience).await;

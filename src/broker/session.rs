@@ -4,11 +4,14 @@
 //! A job of a session that is open elsewhere is not copied: its entry is handed over within the consumer group (XCLAIM for
 //! the holder), so at every moment exactly one worker has it, and if that one dies it is recovered like any other job.
 
-use std::{collections::BTreeSet, time::Duration};
+mod steps;
 
-use redis::{Cmd, aio::MultiplexedConnection};
+use std::{collections::BTreeSet, io, time::Duration};
+
+use redis::{Cmd, RedisResult};
 
 use super::{BrokerError, Consumer, Job};
+use crate::connection::{Connection, Primaries};
 use crate::model::{WorkerId, WorkerType, keys};
 
 /// Longest name of a session, in bytes: it becomes part of a key.
@@ -91,13 +94,13 @@ const SCANNED: usize = 1_000;
 
 /// Where session `name` is.
 pub(super) async fn state_of(
-    connection: &mut MultiplexedConnection,
+    connection: &mut Connection,
     worker_type: &WorkerType,
     name: &str,
 ) -> Result<SessionState, BrokerError> {
     let mut pipeline = redis::pipe();
     pipeline.cmd("GET").arg(keys::session(worker_type, name));
-    pipeline.cmd("GET").arg(keys::session_lost(worker_type, name));
+    pipeline.cmd("GET").arg(connection.layout().session_lost(worker_type, name));
     let (holder, lost): (Option<String>, Option<String>) = pipeline
         .query_async(connection)
         .await
@@ -111,25 +114,38 @@ pub(super) async fn state_of(
 
 /// The names of the open sessions that begin with `prefix`, which holds no pattern.
 pub(super) async fn open_sessions(
-    connection: &mut MultiplexedConnection,
+    connection: &mut Connection,
     worker_type: &WorkerType,
     prefix: &str,
 ) -> Result<Vec<String>, BrokerError> {
     let all = keys::session(worker_type, "");
-    let (mut names, mut cursor) = (BTreeSet::new(), 0_u64);
-    loop {
-        let mut scan = redis::cmd("SCAN");
-        scan.arg(cursor).arg("MATCH").arg(format!("{all}{}*", literal(prefix))).arg("COUNT").arg(SCANNED);
-        let (next, keys): (u64, Vec<String>) = scan
-            .query_async(connection)
-            .await
-            .map_err(|cause| BrokerError::new(format!("look for the sessions of `{worker_type}`"), cause))?;
-        names.extend(keys.iter().filter_map(|key| key.strip_prefix(&all)).map(str::to_owned));
-        cursor = next;
-        if cursor == 0 {
-            return Ok(names.into_iter().collect());
+    let pattern = format!("{all}{}*", literal(prefix));
+    let found = scan(connection, &pattern).await;
+    let found = found.map_err(|cause| BrokerError::new(format!("look for the sessions of `{worker_type}`"), cause))?;
+    Ok(found.iter().filter_map(|key| key.strip_prefix(&all)).map(str::to_owned).collect())
+}
+
+/// All keys that fit, of every primary.
+async fn scan(connection: &Connection, pattern: &str) -> RedisResult<BTreeSet<String>> {
+    let Primaries { open, missing } = connection.primaries().await?;
+    if !missing.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotConnected, missing.join(", ")).into());
+    }
+    let mut found = BTreeSet::new();
+    for mut server in open {
+        let mut cursor = 0_u64;
+        loop {
+            let mut step = redis::cmd("SCAN");
+            step.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCANNED);
+            let (next, keys): (u64, Vec<String>) = step.query_async(&mut server).await?;
+            found.extend(keys);
+            cursor = next;
+            if cursor == 0 {
+                break;
+            }
         }
     }
+    Ok(found)
 }
 
 /// `text` as a pattern that only it fits.
@@ -165,22 +181,26 @@ impl SessionClaims {
     }
 
     /// Claims session `name` for this worker. Answers who holds it then: this worker, or another that lives.
-    pub async fn claim(&self, connection: &mut MultiplexedConnection, name: &str) -> Result<WorkerId, BrokerError> {
-        let mut call = script(CLAIM, &[&self.key(name), &self.mark(name)]);
+    pub async fn claim(&self, connection: &mut Connection, name: &str) -> Result<WorkerId, BrokerError> {
+        if connection.is_cluster() {
+            let holder = self.claim_in_steps(connection, name).await;
+            return holder.map_err(|cause| BrokerError::new(format!("claim session `{name}`"), cause));
+        }
+        let mut call = script(CLAIM, &[&self.key(name), &self.mark(connection, name)]);
         call.arg(self.id.as_str()).arg(self.ttl_ms()).arg(self.heartbeats());
         let holder: Result<String, _> = call.query_async(connection).await;
         holder.map(WorkerId::new).map_err(|cause| BrokerError::new(format!("claim session `{name}`"), cause))
     }
 
     /// Renews the claim on session `name`; `false` if it was lost to others in the meantime.
-    pub async fn renew(&self, connection: &mut MultiplexedConnection, name: &str) -> Result<bool, BrokerError> {
-        let mut call = script(RENEW, &[&self.key(name), &self.mark(name)]);
+    pub async fn renew(&self, connection: &mut Connection, name: &str) -> Result<bool, BrokerError> {
+        let mut call = script(RENEW, &[&self.key(name), &self.mark(connection, name)]);
         let kept = call.arg(self.id.as_str()).arg(self.ttl_ms()).query_async(connection).await;
         kept.map_err(|cause| BrokerError::new(format!("renew the claim on session `{name}`"), cause))
     }
 
     /// Gives session `name` up, if it is this worker's.
-    pub async fn release(&self, connection: &mut MultiplexedConnection, name: &str) -> Result<(), BrokerError> {
+    pub async fn release(&self, connection: &mut Connection, name: &str) -> Result<(), BrokerError> {
         let released = script(RELEASE, &[&self.key(name)]).arg(self.id.as_str()).exec_async(connection).await;
         released.map_err(|cause| BrokerError::new(format!("release session `{name}`"), cause))
     }
@@ -189,13 +209,16 @@ impl SessionClaims {
     /// another worker holds the session. `give_up` takes a silent holder for dead.
     pub async fn route(
         &self,
-        connection: &mut MultiplexedConnection,
+        connection: &mut Connection,
         consumer: &Consumer,
         entry: &str,
         name: &str,
         give_up: bool,
     ) -> Result<Route, BrokerError> {
-        let mut call = script(ROUTE, &[&self.key(name), &self.mark(name), &consumer.stream]);
+        if connection.is_cluster() {
+            return self.route_in_steps(connection, consumer, entry, name, give_up).await;
+        }
+        let mut call = script(ROUTE, &[&self.key(name), &self.mark(connection, name), &consumer.stream]);
         call.arg(self.id.as_str()).arg(&consumer.group).arg(entry);
         call.arg(self.heartbeats()).arg(keys::control(&self.worker_type, &WorkerId::new("")));
         call.arg(u8::from(give_up)).arg(self.ttl_ms());
@@ -216,8 +239,8 @@ impl SessionClaims {
         keys::session(&self.worker_type, name)
     }
 
-    fn mark(&self, name: &str) -> String {
-        keys::session_lost(&self.worker_type, name)
+    fn mark(&self, connection: &Connection, name: &str) -> String {
+        connection.layout().session_lost(&self.worker_type, name)
     }
 
     fn heartbeats(&self) -> String {

@@ -140,7 +140,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Resume(args) => block_on(resume::run(args)),
         Command::Scale(args) => block_on(scale::run(args)),
         Command::Worker { args, config } => {
-            init_logging(LogFormat::Text, "info")?;
+            init_logging(args.log_format, "info")?;
             let loaded = config.load()?;
             block_on(worker::run(args, &loaded.settings))
         }

@@ -13,7 +13,7 @@ use super::{
     environment::invalid_name,
     error::ConfigError,
     origin::{Origin, Origins, dotted, join, pointer},
-    redact,
+    redact, redis_url,
     settings::{QueueKind, ScalingSettings, Settings, Strategy, Switch, WorkerTypeSettings},
     worker::HandlerKind,
 };
@@ -39,6 +39,7 @@ pub(super) fn check(
     }
     for (name, worker_type) in &settings.worker_types {
         checks.worker_type(name, worker_type);
+        checks.on_cluster(name, worker_type, settings);
     }
     checks.shared_queues(settings);
     (checks.errors, checks.warnings)
@@ -141,6 +142,15 @@ impl Checks<'_> {
                 "all of [signals] is off: jobs are noticed by the sweep only, every {} s",
                 settings.scaler.sweep_interval_seconds
             ));
+        }
+    }
+
+    /// Keys beside a queue must be on the same node of a cluster, and their names follow from the queue's.
+    fn on_cluster(&mut self, name: &str, worker_type: &WorkerTypeSettings, settings: &Settings) {
+        if let Err(problem) = redis_url::check_queue(&settings.redis_url, &worker_type.queue(name)) {
+            let at = pointer(&["worker_types", name, "job_queue"]);
+            let message = format!("{}: on a Redis Cluster, {problem}", dotted(&at));
+            self.reject(&[at], message);
         }
     }
 

@@ -23,7 +23,8 @@ use crate::model::keys;
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Redis to watch: `redis://` or `rediss://` (TLS), `user:password@`, `/N` for the database number.
+    /// Redis to watch: `redis://` or `rediss://` (TLS), `user:password@`, `/N` for the database number. The primary that
+    /// sentinels watch: `redis+sentinel://host:26379,host2:26379/NAME/0`. A cluster: `redis+cluster://host:7000,host2:7000`.
     #[serde(serialize_with = "redacted_url")]
     #[schemars(with = "String")]
     pub redis_url: SecretString,

@@ -3,7 +3,7 @@
 
 use crate::{
     config::{Orchestrator, QueueKind, Settings, Switch},
-    model::{WorkerId, WorkerType, keys},
+    model::{Layout, WorkerId, WorkerType, keys},
 };
 
 /// What no id, number or option is: whatever is asked to take it refuses.
@@ -44,22 +44,22 @@ fn attempt(part: Part, command: &'static str, key: &str, arguments: &[&str]) -> 
 }
 
 /// Everything that is tried, for every worker type that is enabled.
-pub(super) fn attempts(settings: &Settings) -> Vec<Attempt> {
+pub(super) fn attempts(settings: &Settings, layout: Layout) -> Vec<Attempt> {
     let mut all = Vec::new();
-    all.extend(of_everybody(settings));
+    all.extend(of_everybody(settings, layout));
     for (name, of) in settings.worker_types.iter().filter(|(_, of)| of.enabled) {
         let queue = of.queue(name);
         match of.kind {
             QueueKind::List => all.push(attempt(Part::Core, "llen", &queue, &[])),
-            QueueKind::Stream => all.extend(of_stream(&queue, &of.group(name))),
+            QueueKind::Stream => all.extend(of_stream(&queue, &of.group(name), layout)),
         }
-        all.extend(of_type(&WorkerType::new(name.as_str()), settings.orchestrator));
+        all.extend(of_type(&WorkerType::new(name.as_str()), settings.orchestrator, layout));
     }
     all
 }
 
 /// What does not depend on a worker type. `del` and others are for keys that are not there.
-fn of_everybody(settings: &Settings) -> Vec<Attempt> {
+fn of_everybody(settings: &Settings, layout: Layout) -> Vec<Attempt> {
     let core = |command, key: &str, arguments: &[&str]| attempt(Part::Core, command, key, arguments);
     let nobody = keys::scaler_report(&WorkerType::new(NONSENSE));
     let mut all = vec![
@@ -84,16 +84,16 @@ fn of_everybody(settings: &Settings) -> Vec<Attempt> {
         all.push(core("client|caching", "", &[NONSENSE]));
     }
     if settings.scaler.leader_lease_seconds > 0 {
-        all.push(core("hget", keys::LEADER, &["holder"]));
-        all.push(core("hset", keys::LEADER, &["field", "value", "odd"]));
-        all.push(core("get", keys::LEADER_TOKEN, &[]));
+        all.push(core("hget", &layout.leader(), &["holder"]));
+        all.push(core("hset", &layout.leader(), &["field", "value", "odd"]));
+        all.push(core("get", &layout.leader_token(), &[]));
     }
     all.push(attempt(Part::Delayed, "time", "", &[]));
     all
 }
 
-fn of_stream(queue: &str, group: &str) -> Vec<Attempt> {
-    let delayed = keys::delayed(queue);
+fn of_stream(queue: &str, group: &str, layout: Layout) -> Vec<Attempt> {
+    let delayed = layout.delayed(queue);
     vec![
         attempt(Part::Core, "xinfo|groups", queue, &[]),
         attempt(Part::Core, "xinfo|stream", queue, &[]),
@@ -107,12 +107,12 @@ fn of_stream(queue: &str, group: &str) -> Vec<Attempt> {
     ]
 }
 
-fn of_type(worker_type: &WorkerType, orchestrator: Orchestrator) -> Vec<Attempt> {
+fn of_type(worker_type: &WorkerType, orchestrator: Orchestrator, layout: Layout) -> Vec<Attempt> {
     let nobody = WorkerId::new(NONSENSE);
-    let state = keys::scaler_state(worker_type);
+    let state = layout.scaler_state(worker_type);
     let mut all = vec![
         attempt(Part::Core, "hmget", &keys::heartbeat(worker_type, &nobody), &["state"]),
-        attempt(Part::Core, "hmget", &keys::scaler_override(worker_type), &["mode"]),
+        attempt(Part::Core, "hmget", &layout.scaler_override(worker_type), &["mode"]),
         attempt(Part::Core, "hmget", &state, &["from"]),
         attempt(Part::Core, "hset", &state, &["field", "value", "odd"]),
     ];
@@ -125,7 +125,7 @@ fn of_type(worker_type: &WorkerType, orchestrator: Orchestrator) -> Vec<Attempt>
 }
 
 /// The channels that are listened on.
-pub(super) fn channels(settings: &Settings) -> Vec<(Part, String)> {
+pub(super) fn channels(settings: &Settings, layout: Layout) -> Vec<(Part, String)> {
     let mut channels = vec![
         (Part::Core, keys::WORKER_EVENTS_CHANNEL.to_owned()),
         (Part::Core, keys::CONTROL_CHANNEL.to_owned()),
@@ -135,7 +135,7 @@ pub(super) fn channels(settings: &Settings) -> Vec<(Part, String)> {
         channels.push((Part::Core, settings.signals.channel.clone()));
     }
     if settings.scaler.leader_lease_seconds > 0 {
-        channels.push((Part::Core, keys::LEADER.to_owned()));
+        channels.push((Part::Core, layout.leader()));
     }
     channels
 }
@@ -163,7 +163,7 @@ mod tests {
             ..Settings::default()
         };
         let tried: BTreeSet<&str> =
-            attempts(&settings).iter().map(|attempt| attempt.command).chain(OTHERWISE).collect();
+            attempts(&settings, Layout::Single).iter().map(|attempt| attempt.command).chain(OTHERWISE).collect();
         assert_eq!(tried, documented);
     }
 }

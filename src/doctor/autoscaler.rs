@@ -1,21 +1,18 @@
 //! Whether an autoscaler lives, who leads, and what it says of itself.
 
-use redis::{RedisResult, aio::MultiplexedConnection};
+use redis::RedisResult;
 
 use super::{Area, Finding, Seen};
 use crate::{
     config::Settings,
+    connection::Connection,
     model::{
         keys,
         snapshot::{FleetSnapshot, Role, SourceState},
     },
 };
 
-pub(super) async fn look(
-    connection: Option<&mut MultiplexedConnection>,
-    settings: &Settings,
-    seen: &Seen,
-) -> Vec<Finding> {
+pub(super) async fn look(connection: Option<&mut Connection>, settings: &Settings, seen: &Seen) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(connection) = connection {
         findings.extend(signs_of_life(connection, settings, seen).await);
@@ -30,7 +27,7 @@ pub(super) async fn look(
     findings
 }
 
-async fn signs_of_life(connection: &mut MultiplexedConnection, settings: &Settings, seen: &Seen) -> Vec<Finding> {
+async fn signs_of_life(connection: &mut Connection, settings: &Settings, seen: &Seen) -> Vec<Finding> {
     let mut findings = Vec::new();
     let alive: RedisResult<Option<String>> = redis::cmd("GET").arg(keys::SCALER_ALIVE).query_async(connection).await;
     let cure = "start `swarm autoscaler` with this Redis, or see why it ends: its last log lines name the reason";
@@ -46,8 +43,8 @@ async fn signs_of_life(connection: &mut MultiplexedConnection, settings: &Settin
     }
     if settings.scaler.leader_lease_seconds > 0 {
         let mut holder = redis::cmd("HGET");
-        let holder: RedisResult<Option<String>> =
-            holder.arg(keys::LEADER).arg("instance").query_async(connection).await;
+        holder.arg(connection.layout().leader()).arg("instance");
+        let holder: RedisResult<Option<String>> = holder.query_async(connection).await;
         match holder {
             Ok(Some(instance)) => findings.push(Finding::ok(Area::Autoscaler, format!("{instance} leads"))),
             Ok(None) => findings.push(

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use redis::{FromRedisValue, Pipeline, Value, aio::MultiplexedConnection};
+use redis::{FromRedisValue, Pipeline, Value};
 
 use super::{
     Area, Finding,
@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     config::{QueueKind, Settings, WorkerTypeSettings},
+    connection::Connection,
     model::{Timestamp, WorkerId, WorkerType, keys},
 };
 
@@ -32,7 +33,7 @@ struct Held {
     by: Vec<(String, u64)>,
 }
 
-pub(super) async fn look(connection: &mut MultiplexedConnection, settings: &Settings) -> Vec<Finding> {
+pub(super) async fn look(connection: &mut Connection, settings: &Settings) -> Vec<Finding> {
     let queues: Vec<Queue<'_>> = settings
         .worker_types
         .iter()
@@ -57,7 +58,8 @@ pub(super) async fn look(connection: &mut MultiplexedConnection, settings: &Sett
     findings
 }
 
-async fn look_at(connection: &mut MultiplexedConnection, queues: &[Queue<'_>]) -> redis::RedisResult<Vec<Finding>> {
+async fn look_at(connection: &mut Connection, queues: &[Queue<'_>]) -> redis::RedisResult<Vec<Finding>> {
+    let layout = connection.layout();
     let mut pipeline = Pipeline::new();
     for queue in queues {
         match queue.settings.kind {
@@ -66,9 +68,9 @@ async fn look_at(connection: &mut MultiplexedConnection, queues: &[Queue<'_>]) -
         };
         pipeline.cmd("XINFO").arg("GROUPS").arg(&queue.key);
         pipeline.cmd("XPENDING").arg(&queue.key).arg(&queue.group);
-        pipeline.cmd("XLEN").arg(keys::dead_letters(&queue.key));
+        pipeline.cmd("XLEN").arg(layout.dead_letters(&queue.key));
     }
-    let replies = connection.send_packed_commands(&pipeline, 0, queues.len() * 4).await?;
+    let replies = connection.each(&pipeline).await?;
     let mut findings = Vec::new();
     for (queue, replies) in queues.iter().zip(replies.chunks(4)) {
         let [content, groups, pending, dead] = replies else { continue };
@@ -152,7 +154,7 @@ fn held(pending: &Value) -> Option<Held> {
 
 /// Jobs of workers that are gone, and jobs that take very long.
 async fn look_at_holders(
-    connection: &mut MultiplexedConnection,
+    connection: &mut Connection,
     queue: &Queue<'_>,
     held: Held,
 ) -> redis::RedisResult<Vec<Finding>> {

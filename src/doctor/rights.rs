@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use redis::{Pipeline, RedisResult, Value, aio::MultiplexedConnection};
+use redis::{Pipeline, RedisResult, Value};
 use secrecy::ExposeSecret;
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::Settings,
-    connection::RedisTarget,
+    connection::{Connection, ConnectionError, RedisTarget},
     model::{WorkerType, keys},
 };
 
@@ -33,19 +33,15 @@ impl Part {
     }
 }
 
-pub(super) async fn look(
-    connection: &mut MultiplexedConnection,
-    target: &RedisTarget,
-    settings: &Settings,
-) -> Vec<Finding> {
-    let attempts = attempts(settings);
+pub(super) async fn look(connection: &mut Connection, target: &RedisTarget, settings: &Settings) -> Vec<Finding> {
+    let attempts = attempts(settings, target.layout());
     let mut lacking: BTreeMap<Part, Vec<(&str, String)>> = BTreeMap::new();
     for batch in attempts.chunks(BATCH) {
         let mut pipeline = Pipeline::with_capacity(batch.len());
         for attempt in batch {
             pipeline.cmd(&attempt.words[0]).arg(&attempt.words[1..]);
         }
-        let replies = match connection.send_packed_commands(&pipeline, 0, batch.len()).await {
+        let replies = match connection.each(&pipeline).await {
             Ok(replies) => replies,
             Err(error) => return vec![Finding::problem(Area::Rights, format!("they can't be tried: {error}"))],
         };
@@ -55,7 +51,7 @@ pub(super) async fn look(
             }
         }
     }
-    let channels = channels(settings);
+    let channels = channels(settings, target.layout());
     for (part, channel) in closed_channels(target, &channels).await {
         lacking.entry(part).or_default().push(("subscribe", channel));
     }
@@ -125,8 +121,11 @@ async fn transaction(
     target: &RedisTarget,
     lacking: &mut BTreeMap<Part, Vec<(&'static str, String)>>,
 ) -> Option<Finding> {
-    let mut connection = match target.connect().await {
-        Ok(connection) => connection,
+    let order = target.layout().scaler_override(&WorkerType::new(NONSENSE));
+    let opened = async { Ok::<_, ConnectionError>(target.connect().await?.at(&order).await) };
+    let mut connection = match opened.await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return Some(Finding::problem(Area::Rights, error.to_string())),
         Err(error) => return Some(Finding::problem(Area::Rights, error.to_string())),
     };
     let begun: RedisResult<Value> = redis::cmd("MULTI").query_async(&mut connection).await;
@@ -136,7 +135,6 @@ async fn transaction(
         }
         return None;
     }
-    let order = keys::scaler_override(&WorkerType::new(NONSENSE));
     for (command, on) in [("hset", order.as_str()), ("pexpire", &order), ("publish", keys::CONTROL_CHANNEL)] {
         let mut queued = redis::cmd(command);
         queued.arg(on).arg(if command == "pexpire" { "1" } else { NONSENSE });

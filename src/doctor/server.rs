@@ -2,13 +2,16 @@
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
-use redis::{FromRedisValue, Value, aio::MultiplexedConnection};
+use redis::{FromRedisValue, Value};
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 use url::{Host, Url};
 
 use super::{Area, Finding};
-use crate::{config::Settings, connection::RedisTarget};
+use crate::{
+    config::Settings,
+    connection::{Connection, RedisTarget},
+};
 
 /// Round trips that are measured; the middle one counts.
 const PINGS: usize = 5;
@@ -16,11 +19,7 @@ const PINGS: usize = 5;
 /// The oldest version that is supported (`docs/redis.md`).
 const OLDEST: (u32, u32) = (6, 2);
 
-pub(super) async fn look(
-    connection: &mut MultiplexedConnection,
-    target: &RedisTarget,
-    settings: &Settings,
-) -> Vec<Finding> {
+pub(super) async fn look(connection: &mut Connection, target: &RedisTarget, settings: &Settings) -> Vec<Finding> {
     let mut findings = vec![greeting(connection, target).await];
     findings.extend(distance(connection, settings.scaler.redis_timeout()).await);
     findings.extend(listeners(settings));
@@ -28,7 +27,7 @@ pub(super) async fn look(
 }
 
 /// `HELLO` tells what `INFO` tells, and every user may say it.
-async fn greeting(connection: &mut MultiplexedConnection, target: &RedisTarget) -> Finding {
+async fn greeting(connection: &mut Connection, target: &RedisTarget) -> Finding {
     let at = target.display();
     let told: redis::RedisResult<HashMap<String, Value>> = redis::cmd("HELLO").query_async(connection).await;
     let told = match told {
@@ -58,7 +57,7 @@ fn number(version: &str) -> Option<(u32, u32)> {
 }
 
 /// How long an answer takes.
-async fn distance(connection: &mut MultiplexedConnection, patience: Duration) -> Option<Finding> {
+async fn distance(connection: &mut Connection, patience: Duration) -> Option<Finding> {
     let mut times = Vec::new();
     for _ in 0..PINGS {
         let asked = Instant::now();

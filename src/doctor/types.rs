@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use redis::{FromRedisValue, RedisResult, aio::MultiplexedConnection};
+use redis::{FromRedisValue, RedisResult};
 
 use super::{
     Area, Finding,
@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     config::Settings,
+    connection::Connection,
     model::{
         Timestamp, WorkerState, WorkerType,
         control::Mode,
@@ -141,7 +142,7 @@ fn health(of: &TypeSnapshot, heartbeats: bool) -> Vec<Finding> {
 }
 
 /// By what the autoscaler has left in Redis.
-pub(super) async fn from_redis(connection: &mut MultiplexedConnection, settings: &Settings) -> Vec<Finding> {
+pub(super) async fn from_redis(connection: &mut Connection, settings: &Settings) -> Vec<Finding> {
     let names: Vec<WorkerType> = settings
         .worker_types
         .iter()
@@ -162,15 +163,16 @@ pub(super) async fn from_redis(connection: &mut MultiplexedConnection, settings:
     bounded(findings)
 }
 
-async fn reports(connection: &mut MultiplexedConnection, names: &[WorkerType]) -> RedisResult<Vec<Finding>> {
+async fn reports(connection: &mut Connection, names: &[WorkerType]) -> RedisResult<Vec<Finding>> {
     type Said = (Option<String>, Option<String>, Option<String>);
     type Report = (Option<String>, Option<String>);
+    let layout = connection.layout();
     let mut pipeline = redis::pipe();
     for name in names {
-        pipeline.cmd("HMGET").arg(keys::scaler_override(name)).arg(&["mode", "workers", "by"]);
+        pipeline.cmd("HMGET").arg(layout.scaler_override(name)).arg(&["mode", "workers", "by"]);
         pipeline.cmd("HMGET").arg(keys::scaler_report(name)).arg(&["headline", "backend_error"]);
     }
-    let replies = connection.send_packed_commands(&pipeline, 0, names.len() * 2).await?;
+    let replies = connection.each(&pipeline).await?;
     let mut findings = Vec::new();
     for (name, replies) in names.iter().zip(replies.chunks(2)) {
         let [said, report] = replies else { continue };

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use redis::{Value, aio::MultiplexedConnection};
+use redis::Value;
 
 use super::{Area, Finding};
 use crate::{
     config::{QueueKind, Settings, Switch},
-    connection::RedisTarget,
+    connection::{Connection, RedisTarget},
     signal::wanted_flags,
 };
 
@@ -19,11 +19,7 @@ enum Wakes {
     Off,
 }
 
-pub(super) async fn look(
-    connection: &mut MultiplexedConnection,
-    target: &RedisTarget,
-    settings: &Settings,
-) -> Vec<Finding> {
+pub(super) async fn look(connection: &mut Connection, target: &RedisTarget, settings: &Settings) -> Vec<Finding> {
     let keyspace = keyspace(connection, settings).await;
     let tracking = tracking(target, settings).await;
     let channel = !settings.signals.channel.is_empty();
@@ -68,7 +64,7 @@ fn told(source: &str, wakes: &Wakes, switch: Switch, other: bool) -> Option<Find
     }
 }
 
-async fn keyspace(connection: &mut MultiplexedConnection, settings: &Settings) -> Wakes {
+async fn keyspace(connection: &mut Connection, settings: &Settings) -> Wakes {
     if settings.signals.keyspace == Switch::Off {
         return Wakes::Off;
     }

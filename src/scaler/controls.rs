@@ -9,12 +9,12 @@ use std::{
     time::Duration,
 };
 
-use redis::{FromRedisValue, PushInfo, PushKind, RedisResult, Value, aio::MultiplexedConnection};
+use redis::{FromRedisValue, PushInfo, PushKind, RedisResult, Value};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    connection::{ConnectionError, RedisTarget, any_exists, backoff},
+    connection::{Connection, ConnectionError, RedisTarget, any_exists, backoff},
     model::{
         Clock, Source, Timestamp,
         control::{Control, Mode},
@@ -72,7 +72,7 @@ pub struct ControlWatch {
     directory: Arc<Directory>,
     controls: Arc<Controls>,
     clock: Clock,
-    connection: Option<MultiplexedConnection>,
+    connection: Option<Connection>,
     told: Arc<Notify>,
 }
 
@@ -106,16 +106,17 @@ impl ControlWatch {
         let mut read = HashMap::new();
         for (first, batch) in (0_u32..).step_by(BATCH).zip(watched.chunks(BATCH)) {
             // Most worker types are never spoken of.
-            let names = batch.iter().map(|entry| keys::scaler_override(&entry.worker_type));
+            let layout = connection.layout();
+            let names = batch.iter().map(|entry| layout.scaler_override(&entry.worker_type));
             if !any_exists(&mut connection, names).await {
                 continue;
             }
             let mut pipeline = redis::pipe();
             for entry in batch {
-                let key = keys::scaler_override(&entry.worker_type);
+                let key = layout.scaler_override(&entry.worker_type);
                 pipeline.cmd("HMGET").arg(&key).arg(&["mode", "workers", "by", "why"]).cmd("PTTL").arg(&key);
             }
-            let replies = connection.send_packed_commands(&pipeline, 0, batch.len() * 2).await?;
+            let replies = connection.each(&pipeline).await?;
             for (index, reply) in (first..).zip(replies.chunks(2)) {
                 if let [fields, left] = reply
                     && let Some(control) = self.control(fields, left)?
@@ -142,7 +143,7 @@ impl ControlWatch {
     }
 
     /// Subscribes first, so that nothing falls between this and the reading that follows.
-    async fn connect(&self) -> Result<MultiplexedConnection, ControlError> {
+    async fn connect(&self) -> Result<Connection, ControlError> {
         let told = self.told.clone();
         let push = move |push: PushInfo| {
             if matches!(push.kind, PushKind::Message | PushKind::Disconnection) {

@@ -5,13 +5,12 @@ use std::{sync::Arc, time::Duration};
 
 use redis::{
     FromRedisValue, Value,
-    aio::MultiplexedConnection,
     streams::{StreamId, StreamRangeReply, StreamReadReply},
 };
 
 pub use crate::model::history::ScalingEvent;
 use crate::{
-    connection::{ConnectionError, RedisTarget},
+    connection::{Connection, ConnectionError, RedisTarget},
     model::{Timestamp, keys},
 };
 
@@ -131,7 +130,7 @@ pub async fn recent_events(
 #[derive(Debug)]
 pub struct EventTail {
     target: Arc<RedisTarget>,
-    connection: Option<MultiplexedConnection>,
+    connection: Option<Connection>,
     after: String,
 }
 

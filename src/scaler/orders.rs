@@ -105,7 +105,7 @@ impl<R: Roll> OrderDesk for Desk<R> {
 /// If Redis can't be asked.
 async fn write(target: &RedisTarget, order: &Order, history: u64) -> Result<bool, ControlError> {
     let mut connection = target.connect().await?;
-    let key = keys::scaler_override(&order.worker_type);
+    let key = connection.layout().scaler_override(&order.worker_type);
     let existed: bool = redis::cmd("EXISTS").arg(&key).query_async(&mut connection).await?;
     let mode = order.mode();
     if mode.is_none() && !existed {
