@@ -8,6 +8,7 @@
 mod broker;
 mod browser;
 mod check;
+mod discord;
 mod docker;
 mod effective;
 mod environment;
@@ -27,6 +28,7 @@ mod worker;
 
 pub use broker::{BrokerSettings, JobSettings};
 pub use browser::{Allowed, BrowserSettings, NoProxy, NotAllowed, Place, UpstreamProxy};
+pub use discord::{DiscordSettings, OperatorPermission};
 pub use docker::{DockerSettings, PullPolicy};
 pub use effective::{effective, to_toml};
 pub use environment::{Environment, Flags, process_environment};
