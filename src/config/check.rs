@@ -19,6 +19,9 @@ use super::{
 };
 use crate::model::WorkerType;
 
+/// A token of so many characters can't be found by trying, if it was made by chance.
+const SHORTEST_TOKEN: usize = 16;
+
 /// Runs every check. `refused` holds the JSON pointers of values that have been replaced by their defaults.
 pub(super) fn check(
     settings: &Settings,
@@ -103,6 +106,31 @@ impl Checks<'_> {
                  host name), or \"\" to turn the server off, found {listen:?}"
             );
             self.reject(&[pointer(&["http", "listen"])], message);
+        }
+        self.token(settings);
+    }
+
+    fn token(&mut self, settings: &Settings) {
+        let Some(token) = &settings.http.token else { return };
+        let at = pointer(&["http", "token"]);
+        let token = token.expose_secret();
+        if token.len() < SHORTEST_TOKEN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let message = format!(
+                "http.token: can be guessed, or can't be sent; make one of at least {SHORTEST_TOKEN} letters and digits, \
+                 without spaces, such as `openssl rand -hex 32` gives"
+            );
+            return self.reject(&[at], message);
+        }
+        let listen = settings.http.listen.parse::<SocketAddr>();
+        if settings.http.listen.is_empty() {
+            self.warn_unused(&at, "listen = \"\"");
+        } else if listen.is_ok_and(|listen| !listen.ip().is_loopback()) {
+            let origin = self.origins.of(&at);
+            self.warnings.push(format!(
+                "{origin}: http.token travels in clear text to http.listen = {:?}; put a reverse proxy with TLS in front, or \
+                 listen on 127.0.0.1",
+                settings.http.listen
+            ));
         }
     }
 

@@ -6,7 +6,7 @@ use url::Url;
 use super::redis_url;
 
 /// Stands for what is not shown.
-const MASK: &str = "***";
+pub(super) const MASK: &str = "***";
 
 /// Says what is wrong with a Redis URL, never quoting any part of it.
 pub(super) fn check_redis_url(text: &str) -> Result<(), &'static str> {

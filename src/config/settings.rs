@@ -209,11 +209,27 @@ impl Default for SignalSettings {
 pub struct HttpSettings {
     /// Address and port to listen on; port 0 takes a free one. `""` turns the server off.
     pub listen: String,
+    /// Whoever sends it (`Authorization: Bearer TOKEN`) may pause, resume and scale worker types over HTTP. At least 16
+    /// characters. Default: nobody may.
+    #[serde(serialize_with = "redacted")]
+    #[schemars(with = "Option<String>")]
+    pub token: Option<SecretString>,
+    /// File that holds the token, for secrets mounted as files. Wins over `token`.
+    pub token_file: Option<PathBuf>,
+}
+
+/// Serializes a secret as asterisks.
+#[expect(clippy::ref_option, reason = "serde hands over the field")]
+fn redacted<S: serde::Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
+    match secret {
+        Some(_) => serializer.serialize_some(super::redact::MASK),
+        None => serializer.serialize_none(),
+    }
 }
 
 impl Default for HttpSettings {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:9000".to_owned() }
+        Self { listen: "127.0.0.1:9000".to_owned(), token: None, token_file: None }
     }
 }
 

@@ -2,22 +2,25 @@
 //! that other programs rely on. Holds no logic beyond small derivations and does no I/O.
 
 pub mod control;
+pub mod explanation;
+pub mod history;
 mod layout;
 pub mod snapshot;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-pub use self::layout::Layout;
-
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::layout::Layout;
+
 /// Name of a worker type, for example `browser`. Lower-case letters, digits, `-`, `_` and `.`; 1 to 63 characters.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct WorkerType(Arc<str>);
 
 /// Name of one worker, unique within its type. Also its consumer name in the consumer group.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct WorkerId(Arc<str>);
 
@@ -57,7 +60,7 @@ impl WorkerType {
 /// Milliseconds since the Unix epoch.
 ///
 /// Inside one process it never runs backwards: [`Clock`] derives it from a monotonic clock.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Timestamp(pub u64);
 
@@ -106,8 +109,9 @@ impl Clock {
 }
 
 /// Something observed: a value, or why there is none. Neither of the latter is ever treated as zero.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "Reading_of_{T}")]
 pub enum Reading<T> {
     /// Read.
     Known(T),
@@ -145,7 +149,7 @@ impl<T> Reading<T> {
 }
 
 /// Unfinished work in one queue, as the probe saw it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Demand {
     /// Jobs not yet delivered to any worker.
     pub lag: Reading<u64>,
@@ -175,7 +179,7 @@ impl Demand {
 }
 
 /// How many workers of a type there are, by what they are worth as capacity.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PoolCounts {
     /// Running and seen ready (a heartbeat, or the backend's own readiness).
     pub ready: u32,
@@ -197,7 +201,7 @@ impl PoolCounts {
 }
 
 /// What a worker says of itself in its heartbeat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum WorkerState {
     /// Ready, holds no job.
@@ -236,7 +240,7 @@ impl WorkerState {
 }
 
 /// Where a hint to look at a queue came from. A closed set: metric labels and `scaling:events` use it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum Source {

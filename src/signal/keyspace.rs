@@ -35,6 +35,11 @@ fn merged(flags: &str, needed: &str) -> Option<String> {
     (!missing.is_empty()).then(|| format!("{flags}{missing}"))
 }
 
+/// The flags with which the server would send what we need; `None` if it does with `flags`.
+pub fn wanted_flags(flags: &str, lists: bool) -> Option<String> {
+    merged(flags, needed(lists))
+}
+
 /// Finds out whether the server sends what we need, and extends its setting if it may be changed. Of a cluster every primary is
 /// asked, as each speaks for its own keys; the worst answer counts. Also answers which of them could not be asked.
 pub(super) async fn ensure(

@@ -15,6 +15,7 @@ pub(crate) mod processes;
 pub(crate) mod prometheus;
 pub(crate) mod redis;
 pub(crate) mod sentinel;
+pub(crate) mod tab;
 pub(crate) mod wait;
 pub(crate) mod worker;
 pub(crate) mod worker_process;
