@@ -14,7 +14,8 @@ use super::{
     error::ConfigError,
     origin::{Origin, Origins, dotted, join, pointer},
     redact,
-    settings::{QueueKind, ScalingSettings, Settings, Strategy, Switch, WorkerTypeSettings},
+    scaling::{ScalingSettings, Strategy},
+    settings::{QueueKind, Settings, Switch, WorkerTypeSettings},
     worker::HandlerKind,
 };
 use crate::model::WorkerType;
