@@ -79,6 +79,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("kube", &["backend"]),
     ("k8s_openapi", &["backend"]),
     ("reqwest", &["backend"]),
+    ("croner", &["config", "policy"]),
     ("governor", &["backend"]),
 ];
 

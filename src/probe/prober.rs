@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     connection::{RedisTarget, backoff},
-    model::{Demand, Reading, Source, snapshot::SourceState},
+    model::{Counters, Demand, Reading, Source, snapshot::SourceState},
     signal::{Directory, SourceBoard, Subscriptions},
     telemetry::{RedisReachable, RedisUnreachable, SignalsReceived},
 };
@@ -125,6 +125,7 @@ struct Uncounted {
     reported: Option<u64>,
     length: u64,
     demand: Demand,
+    counters: Counters,
     consumers: Reading<Vec<ConsumerPending>>,
     heartbeats: Reading<Vec<Option<Heartbeat>>>,
 }
@@ -323,7 +324,8 @@ impl Prober {
                     let memory = &mut self.memories[one.asked.request.index as usize];
                     let demand =
                         interpret::complete(backlog, COUNT_LIMIT, one.reported, one.length, one.demand, memory);
-                    let answer = Answer { demand, consumers: one.consumers, heartbeats: one.heartbeats };
+                    let (counters, consumers) = (one.counters, one.consumers);
+                    let answer = Answer { demand, counters, consumers, heartbeats: one.heartbeats };
                     let _ = one.asked.reply.send(answer);
                 }
                 failure.map_or(Ok(()), Err)
@@ -340,12 +342,14 @@ impl Prober {
             let spec = &self.specs[index];
             let (raw, heartbeats) = command::take(&mut replies, spec, asked.request.heartbeats.len(), armed);
             let heartbeats = heartbeats.map_or_else(Reading::Failed, Reading::Known);
+            let counters = raw.counters();
             match interpret::look(raw, &spec.key, &mut self.memories[index]) {
                 Sight::Clear(demand, consumers) => {
-                    let _ = asked.reply.send(Answer { demand, consumers, heartbeats });
+                    let _ = asked.reply.send(Answer { demand, counters, consumers, heartbeats });
                 }
                 Sight::Count { after, reported, length, demand, consumers } => {
-                    uncounted.push(Uncounted { asked, after, reported, length, demand, consumers, heartbeats });
+                    let one = Uncounted { asked, after, reported, length, demand, counters, consumers, heartbeats };
+                    uncounted.push(one);
                 }
             }
         }

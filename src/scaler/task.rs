@@ -319,7 +319,7 @@ impl Shell {
             }
         }
         let control = self.context.shared.controls.of(self.context.index);
-        Input::Observed(Box::new(Observed { demand: answer.demand, census, control }))
+        Input::Observed(Box::new(Observed { demand: answer.demand, counters: answer.counters, census, control }))
     }
 
     fn measure(&self, stage: Stage, elapsed: Duration) {

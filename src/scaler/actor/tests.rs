@@ -65,7 +65,12 @@ fn census(idle: u32, busy: u32) -> Census {
 }
 
 fn observed(lag: u64, census: Census) -> Input {
-    Input::Observed(Box::new(Observed { demand: demand(lag), census: Ok(census), control: None }))
+    Input::Observed(Box::new(Observed {
+        demand: demand(lag),
+        counters: Counters::default(),
+        census: Ok(census),
+        control: None,
+    }))
 }
 
 fn scaled(outcome: Result<ScaleReport, BackendError>) -> Input {
@@ -188,6 +193,7 @@ fn an_unreadable_pool_changes_nothing_and_is_looked_at_again_soon() {
     let unseen = || {
         Input::Observed(Box::new(Observed {
             demand: demand(20),
+            counters: Counters::default(),
             census: Err("engine is away".to_owned()),
             control: None,
         }))
@@ -336,7 +342,12 @@ fn invariant_10_a_new_leader_lets_nobody_go_before_a_cooldown_has_passed() {
 fn controlled(mode: Mode, until: Option<u64>, lag: u64, census: Census) -> Input {
     let until = until.map(Timestamp);
     let control = Some(Arc::new(Control { mode, until, by: "ann@desk".to_owned(), why: String::new() }));
-    Input::Observed(Box::new(Observed { demand: demand(lag), census: Ok(census), control }))
+    Input::Observed(Box::new(Observed {
+        demand: demand(lag),
+        counters: Counters::default(),
+        census: Ok(census),
+        control,
+    }))
 }
 
 #[test]
@@ -395,7 +406,12 @@ fn play(actor: &mut Actor, happenings: &[Happening]) -> Vec<(u64, Effect)> {
             Happening::Finish { lag, idle, busy, fail } => under_way.take().map(|observing| {
                 if observing {
                     let demand = lag.map_or_else(|| Demand::failed("redis is away"), demand);
-                    Input::Observed(Box::new(Observed { demand, census: Ok(census(*idle, *busy)), control: None }))
+                    Input::Observed(Box::new(Observed {
+                        demand,
+                        counters: Counters::default(),
+                        census: Ok(census(*idle, *busy)),
+                        control: None,
+                    }))
                 } else if *fail {
                     scaled(failure(ErrorKind::Retryable))
                 } else {
