@@ -360,7 +360,7 @@ mod tests {
 
     #[test]
     fn figures_have_two_digits() {
-        let shown = [0.0, 0.0004, 0.034, 0.8, 0.996, 1.0, 3.14, 9.96, 41.7, 120.2].map(|of| Figure(of).to_string());
+        let shown = [0.0, 0.0004, 0.034, 0.8, 0.996, 1.0, 3.11, 9.96, 41.7, 120.2].map(|of| Figure(of).to_string());
         assert_eq!(shown, ["0", "0", "0.034", "0.8", "1", "1", "3.1", "10", "42", "120"]);
     }
 
