@@ -27,6 +27,7 @@ mod outages;
 mod process_backend;
 mod protocol_page;
 mod scale_in;
+mod scaling_rules;
 mod servers;
 mod sessions;
 mod signals;

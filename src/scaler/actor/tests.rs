@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::{
     backend::Exit,
+    config::Strategy as Scaling,
     model::{PoolCounts, WorkerState, snapshot::WorkerSnapshot},
 };
 
@@ -184,6 +185,40 @@ fn a_permanent_failure_is_tried_again_rarely() {
     at(&mut actor, 1_001, observed(20, census(0, 0)));
     at(&mut actor, 1_002, scaled(failure(ErrorKind::Permanent)));
     assert_eq!(actor.next_wake(), Some(Timestamp(61_002)));
+}
+
+#[test]
+fn a_queue_that_latency_learns_from_is_looked_at_again_while_jobs_are_done_and_a_new_leader_goes_on() {
+    let latency = ScalingSettings { strategy: Scaling::Latency, target_wait_seconds: 20, ..settings() };
+    let mut actor = actor_with(latency, false);
+    let look = |actor: &mut Actor, ms: u64, added: u64, read: u64| {
+        at(actor, ms, signals());
+        let (lag, pending) = (Reading::Known(added - read), Reading::Known(2));
+        let demand = Demand { lag, pending, oldest: Reading::Known(None) };
+        let counters = Counters { added: Some(added), read: Some(read) };
+        let observed = Observed { demand, counters, census: Ok(census(0, 2)), control: None };
+        let effects = at(actor, ms, Input::Observed(Box::new(observed)));
+        if target_of(&effects).is_some() {
+            at(actor, ms, scaled(failure(ErrorKind::Retryable)));
+        }
+    };
+    look(&mut actor, 1_000, 10, 2);
+    assert!(actor.snapshot().reasons[0].contains("until it is known"), "{:?}", actor.snapshot().reasons);
+    look(&mut actor, 3_000, 10, 6);
+    let known = actor.snapshot().reasons[1].clone();
+    assert!(known.starts_with("depth 6, 1 s a job, "), "{known}");
+    assert_eq!(actor.next_wake(), Some(Timestamp(5_000)), "a tenth of the target");
+    at(&mut actor, 3_500, Input::Follows);
+    at(&mut actor, 4_000, Input::Leads(None));
+    look(&mut actor, 5_000, 10, 10);
+    assert!(actor.snapshot().reasons[1].starts_with("depth 2, 1 s a job, "), "{:?}", actor.snapshot().reasons);
+    // Nothing is being done: nothing to learn.
+    at(&mut actor, 6_000, signals());
+    let none = Demand { lag: Reading::Known(0), pending: Reading::Known(0), oldest: Reading::Known(None) };
+    let counters = Counters { added: Some(10), read: Some(10) };
+    let observed = Observed { demand: none, counters, census: Ok(census(2, 0)), control: None };
+    at(&mut actor, 6_000, Input::Observed(Box::new(observed)));
+    assert!(actor.next_wake().is_none_or(|at| at >= Timestamp(60_000)), "{:?}", actor.next_wake());
 }
 
 #[test]
