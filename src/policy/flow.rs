@@ -86,9 +86,37 @@ pub(super) struct Rates {
     pub(super) arriving: f64,
 }
 
-/// What is known of the flow of jobs through one queue.
+/// What is known of the flow of jobs through one queue. Takes a pointer until something is learned: most worker types go by
+/// other strategies.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Flow {
+pub struct Flow(Option<Box<Learned>>);
+
+impl Flow {
+    /// Learns from one more look. Looks further apart than `gap` tell of the time of jobs only if jobs waited all the time.
+    pub(super) fn note(&mut self, sample: Sample, gap: Duration) {
+        self.0.get_or_insert_default().note(sample, gap);
+    }
+
+    /// There is nothing to learn from: the queue does not count.
+    pub(super) fn note_uncounted(&mut self) {
+        let learned = self.0.get_or_insert_default();
+        learned.uncounted = true;
+        learned.last = None;
+    }
+
+    /// Whether there is something to learn from, as far as that was seen.
+    pub(super) fn counts(&self) -> bool {
+        self.0.as_ref().is_none_or(|learned| !learned.uncounted)
+    }
+
+    /// What was learned so far.
+    pub(super) fn rates(&self) -> Result<Rates, Unlearned> {
+        self.0.as_ref().ok_or(Unlearned::TooFew)?.rates()
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Learned {
     last: Option<Sample>,
     uncounted: bool,
     arrivals: Faded,
@@ -97,9 +125,8 @@ pub struct Flow {
     finished: u64,
 }
 
-impl Flow {
-    /// Learns from one more look. Looks further apart than `gap` tell of the time of jobs only if jobs waited all the time.
-    pub(super) fn note(&mut self, sample: Sample, gap: Duration) {
+impl Learned {
+    fn note(&mut self, sample: Sample, gap: Duration) {
         self.uncounted = false;
         let Some(last) = self.last.filter(|last| last.at < sample.at) else {
             self.last.get_or_insert(sample);
@@ -128,19 +155,7 @@ impl Flow {
         }
     }
 
-    /// There is nothing to learn from: the queue does not count.
-    pub(super) fn note_uncounted(&mut self) {
-        self.uncounted = true;
-        self.last = None;
-    }
-
-    /// Whether there is something to learn from.
-    pub(super) fn counts(&self) -> bool {
-        !self.uncounted
-    }
-
-    /// What was learned so far.
-    pub(super) fn rates(&self) -> Result<Rates, Unlearned> {
+    fn rates(&self) -> Result<Rates, Unlearned> {
         if self.uncounted {
             return Err(Unlearned::Uncounted);
         }
@@ -157,4 +172,84 @@ impl Flow {
 #[expect(clippy::cast_precision_loss, reason = "rates need no exactness beyond that")]
 pub(super) fn float(count: u64) -> f64 {
     count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GAP: Duration = Duration::from_secs(1);
+
+    /// A look at that second: jobs added, read, and unfinished of those that were read; workers at work.
+    fn look(second: u64, added: u64, read: u64, pending: u64, at_work: u32) -> Sample {
+        let at = Timestamp(second * 1_000);
+        Sample { at, added, read: Some(read), lag: added - read, pending, at_work }
+    }
+
+    fn flow(looks: &[Sample]) -> Flow {
+        let mut flow = Flow::default();
+        looks.iter().for_each(|sample| flow.note(*sample, GAP));
+        flow
+    }
+
+    fn job_seconds(looks: &[Sample]) -> Option<f64> {
+        flow(looks).rates().ok().map(|rates| rates.job.as_secs_f64())
+    }
+
+    #[test]
+    fn looks_far_apart_tell_the_time_of_a_job_if_jobs_waited_all_the_time() {
+        // Four workers, a minute, 60 jobs.
+        assert_eq!(job_seconds(&[look(0, 500, 4, 4, 4), look(60, 520, 64, 4, 4)]), Some(4.0));
+        // As many came as wait: perhaps none did for a while.
+        assert_eq!(job_seconds(&[look(0, 60, 4, 4, 4), look(60, 520, 64, 4, 4)]), None);
+        assert_eq!(job_seconds(&[look(0, 4, 4, 4, 4), look(1, 8, 8, 4, 4)]), Some(1.0), "near each other they do");
+    }
+
+    #[test]
+    fn what_came_while_nobody_was_seen_at_work_tells_nothing_of_jobs_and_all_of_arrivals() {
+        let looks = [look(0, 10, 10, 0, 0), look(1, 20, 20, 0, 0), look(100, 824, 820, 0, 4)];
+        assert_eq!(flow(&looks).rates(), Err(Unlearned::TooFew));
+        let told = [looks.as_slice(), &[look(101, 828, 828, 4, 4)]].concat();
+        let rates = flow(&told).rates().expect("four were seen to finish");
+        assert!((rates.arriving - 8.0).abs() < 0.3 && rates.job == Duration::from_secs(1), "{rates:?}");
+    }
+
+    #[test]
+    fn a_burst_at_the_first_looks_is_not_what_comes_all_day() {
+        let rates = flow(&[look(0, 0, 0, 0, 2), look(1, 100, 4, 1, 2)]).rates();
+        assert_eq!(rates.map(|rates| rates.arriving), Ok(10.0));
+    }
+
+    #[test]
+    fn a_stream_made_again_begins_a_new_count_and_nothing_is_forgotten() {
+        let before = [look(0, 500, 4, 4, 4), look(60, 520, 64, 4, 4)];
+        let after = [before.as_slice(), &[look(61, 3, 0, 0, 4), look(62, 400, 2, 2, 4)]].concat();
+        assert_eq!(job_seconds(&after).map(f64::round), Some(4.0));
+    }
+
+    #[test]
+    fn without_a_count_of_what_was_read_the_depth_tells_what_was_finished() {
+        let unread = |sample: Sample| Sample { read: None, ..sample };
+        assert_eq!(job_seconds(&[look(0, 500, 4, 4, 4), unread(look(60, 520, 64, 4, 4))]), Some(4.0));
+        // 300 entries were trimmed before they were read: counted as read they would be finished jobs.
+        let trimmed = Sample { read: Some(364), ..look(60, 520, 64, 4, 4) };
+        assert_eq!(job_seconds(&[unread(look(0, 500, 4, 4, 4)), trimmed]), Some(4.0));
+    }
+
+    #[test]
+    fn jobs_that_take_longer_than_before_are_noticed_before_one_of_them_ends() {
+        let quick = [look(0, 900, 4, 4, 4), look(60, 900, 244, 4, 4)];
+        assert_eq!(job_seconds(&quick), Some(1.0));
+        let slow = [quick.as_slice(), &[look(180, 900, 244, 4, 4)]].concat();
+        assert_eq!(job_seconds(&slow), Some(3.0));
+    }
+
+    #[test]
+    fn a_queue_that_does_not_count_is_told_from_one_that_was_not_watched_for_long() {
+        let mut flow = flow(&[look(0, 500, 4, 4, 4), look(60, 520, 64, 4, 4)]);
+        flow.note_uncounted();
+        assert_eq!((flow.rates(), flow.counts()), (Err(Unlearned::Uncounted), false));
+        flow.note(look(70, 520, 74, 4, 4), GAP);
+        assert!(flow.rates().is_ok() && flow.counts());
+    }
 }

@@ -23,10 +23,8 @@ pub struct History {
     /// What the strategy wished for within the stabilization window, oldest first; of those only the ones that no later
     /// wish reached, so the values fall and the first one is the highest.
     pub wishes: VecDeque<(Timestamp, u32)>,
-    /// Workers added lately.
-    pub added: Steps,
-    /// Workers let go lately.
-    pub removed: Steps,
+    /// Workers added and let go lately.
+    pub steps: Steps,
     /// What `latency` has learned of the queue.
     pub flow: Flow,
     /// Workers that ended early, in a row.
@@ -42,8 +40,7 @@ impl History {
             started_at,
             last_change: None,
             wishes: VecDeque::new(),
-            added: Steps::default(),
-            removed: Steps::default(),
+            steps: Steps::default(),
             flow: Flow::default(),
             start_failures: None,
             backend_failures: None,
@@ -75,14 +72,9 @@ impl History {
     /// Keeps a change that was carried out; of one that was carried out in part, that part, so that `step` does not
     /// step on from there at once. One that changed nothing is none: it starts no cooldown.
     pub fn note_change(&mut self, change: Change) {
-        if change.from == change.to {
-            return;
-        }
-        self.last_change = Some(change);
-        if change.to > change.from {
-            self.added.note(change.at, change.to - change.from);
-        } else {
-            self.removed.note(change.at, change.from - change.to);
+        if change.from != change.to {
+            self.last_change = Some(change);
+            self.steps.note(change);
         }
     }
 

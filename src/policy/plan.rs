@@ -194,7 +194,7 @@ impl<'a> Plan<'a> {
         let room = if watched_at > self.now {
             Room { workers: 0, more_at: watched_at }
         } else {
-            self.history.removed.room(most, period, self.now)
+            self.history.steps.room_to_remove(most, period, self.now)
         };
         if self.raise_to(self.current.saturating_sub(room.workers)) {
             self.cut_short(room, Reason::StepDown { most, period, remaining: room.more_at.since(self.now) });
@@ -204,7 +204,7 @@ impl<'a> Plan<'a> {
     /// At most `max_step_up` workers are added in any `step_period_seconds`, but for repairs.
     pub(super) fn limit_step_up(&mut self) {
         let (Some(most), period) = (self.settings.max_step_up, self.settings.step_period()) else { return };
-        let room = self.history.added.room(most, period, self.now);
+        let room = self.history.steps.room_to_add(most, period, self.now);
         let highest = self.current.saturating_add(room.workers).max(self.base);
         if self.target > highest {
             self.target = highest;

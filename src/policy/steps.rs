@@ -2,14 +2,25 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use crate::{config::ScalingSettings, model::Timestamp};
+use crate::{
+    config::ScalingSettings,
+    model::{Timestamp, snapshot::Change},
+};
 
-/// Changes that are remembered. Who changes more often than that within a period is not held to a limit above it.
+/// Changes in one direction that are remembered. Who changes more often than that within a period is not held to a limit
+/// above it.
 const MOST: usize = 256;
 
-/// Changes in one direction, oldest first, for as long as a period may be.
+/// Changes of late, for as long as a period may be. Takes a pointer until there is one: most worker types rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Steps(VecDeque<(Timestamp, u32)>);
+pub struct Steps(Option<Box<Log>>);
+
+/// Oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Log {
+    added: VecDeque<(Timestamp, u32)>,
+    removed: VecDeque<(Timestamp, u32)>,
+}
 
 /// What is left of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,24 +32,33 @@ pub(super) struct Room {
 }
 
 impl Steps {
-    /// Keeps a change by so many workers.
-    pub(super) fn note(&mut self, at: Timestamp, workers: u32) {
-        while self.0.front().is_some_and(|(then, _)| then.after(ScalingSettings::LONGEST_STEP_PERIOD) <= at) {
-            self.0.pop_front();
+    /// Keeps a change.
+    pub(super) fn note(&mut self, change: Change) {
+        let log = self.0.get_or_insert_default();
+        let steps = if change.to > change.from { &mut log.added } else { &mut log.removed };
+        let reach = ScalingSettings::LONGEST_STEP_PERIOD;
+        while steps.front().is_some_and(|(at, _)| steps.len() == MOST || at.after(reach) <= change.at) {
+            steps.pop_front();
         }
-        if self.0.len() == MOST {
-            self.0.pop_front();
-        }
-        self.0.push_back((at, workers));
+        steps.push_back((change.at, change.to.abs_diff(change.from)));
     }
 
-    /// The room at `now`, with at most `most` workers in any `period`.
-    pub(super) fn room(&self, most: u32, period: Duration, now: Timestamp) -> Room {
-        let within = || self.0.iter().filter(|(at, _)| at.after(period) > now);
-        let taken = within().fold(0_u32, |sum, (_, workers)| sum.saturating_add(*workers));
-        let oldest = within().map(|(at, _)| *at).min().unwrap_or(now);
-        Room { workers: most.saturating_sub(taken), more_at: oldest.after(period) }
+    /// The room for adding workers at `now`, with at most `most` of them in any `period`.
+    pub(super) fn room_to_add(&self, most: u32, period: Duration, now: Timestamp) -> Room {
+        room(self.0.iter().flat_map(|log| &log.added), most, period, now)
     }
+
+    /// As [`Steps::room_to_add`], for letting some go.
+    pub(super) fn room_to_remove(&self, most: u32, period: Duration, now: Timestamp) -> Room {
+        room(self.0.iter().flat_map(|log| &log.removed), most, period, now)
+    }
+}
+
+fn room<'a>(steps: impl Iterator<Item = &'a (Timestamp, u32)>, most: u32, period: Duration, now: Timestamp) -> Room {
+    let within = steps.filter(|(at, _)| at.after(period) > now);
+    let (taken, oldest) =
+        within.fold((0_u32, now), |(taken, oldest), &(at, workers)| (taken.saturating_add(workers), oldest.min(at)));
+    Room { workers: most.saturating_sub(taken), more_at: oldest.after(period) }
 }
 
 #[cfg(test)]
@@ -49,25 +69,39 @@ mod tests {
         Timestamp(seconds * 1_000)
     }
 
+    fn up(seconds: u64, workers: u32) -> Change {
+        Change { at: at(seconds), from: 0, to: workers }
+    }
+
     #[test]
     fn room_comes_back_as_steps_leave_the_period() {
         let mut steps = Steps::default();
-        let room = |steps: &Steps, now| steps.room(5, Duration::from_secs(60), at(now));
+        let room = |steps: &Steps, now| steps.room_to_add(5, Duration::from_secs(60), at(now));
         assert_eq!(room(&steps, 0), Room { workers: 5, more_at: at(60) });
-        steps.note(at(0), 2);
+        steps.note(up(0, 2));
         assert_eq!(room(&steps, 10), Room { workers: 3, more_at: at(60) });
-        steps.note(at(10), 4);
+        steps.note(up(10, 4));
         assert_eq!(room(&steps, 59), Room { workers: 0, more_at: at(60) });
         assert_eq!(room(&steps, 60), Room { workers: 1, more_at: at(70) });
         assert_eq!(room(&steps, 70), Room { workers: 5, more_at: at(130) });
     }
 
     #[test]
+    fn the_directions_are_counted_apart() {
+        let mut steps = Steps::default();
+        steps.note(Change { at: at(0), from: 5, to: 1 });
+        let period = Duration::from_secs(60);
+        assert_eq!(steps.room_to_add(4, period, at(1)).workers, 4);
+        assert_eq!(steps.room_to_remove(4, period, at(1)).workers, 0);
+    }
+
+    #[test]
     fn what_no_period_reaches_is_forgotten() {
         let mut steps = Steps::default();
-        (0..2_000).for_each(|second| steps.note(at(second), 1));
-        assert_eq!(steps.0.len(), MOST);
-        steps.note(at(9_000), 1);
-        assert_eq!(steps.0.len(), 1);
+        let kept = |steps: &Steps| steps.0.as_ref().map_or(0, |log| log.added.len());
+        (0..2_000).for_each(|second| steps.note(up(second, 1)));
+        assert_eq!(kept(&steps), MOST);
+        steps.note(up(9_000, 1));
+        assert_eq!(kept(&steps), 1);
     }
 }
