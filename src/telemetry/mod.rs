@@ -14,7 +14,7 @@ mod tests;
 pub use events::{
     BackendCall, BackendCalled, BackendFailure, DeadReason, DelayedMoved, EvaluationFinished, FailureKind, JobBuried,
     JobOutcome, JobRetried, JobWorked, LateRecord, LeadershipChanged, NoticeFailed, Outcome, ProbeFailed,
-    ReactionMeasured, RecordingFailed, RedisReachable, RedisUnreachable, ScalingRecorded, ScalingRefused,
+    ReactionMeasured, RecordWaits, RecordingFailed, RedisReachable, RedisUnreachable, ScalingRecorded, ScalingRefused,
     SignalsReceived, SourceChanged, Stage, StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
 };
 pub use logging::{LogFormat, LoggingError, init_logging, init_logging_into};
