@@ -188,7 +188,9 @@ mod tests {
 
     fn flow(looks: &[Sample]) -> Flow {
         let mut flow = Flow::default();
-        looks.iter().for_each(|sample| flow.note(*sample, GAP));
+        for sample in looks {
+            flow.note(*sample, GAP);
+        }
         flow
     }
 
