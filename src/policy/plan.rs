@@ -201,11 +201,13 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// At most `max_step_up` workers are added in any `step_period_seconds`, but for repairs.
+    /// At most `max_step_up` workers are added in any `step_period_seconds`, but for repairs, and for those that were there
+    /// and are gone.
     pub(super) fn limit_step_up(&mut self) {
         let (Some(most), period) = (self.settings.max_step_up, self.settings.step_period()) else { return };
         let room = self.history.steps.room_to_add(most, period, self.now);
-        let highest = self.current.saturating_add(room.workers).max(self.base);
+        let had = self.history.last_change.map_or(0, |change| change.to);
+        let highest = self.current.saturating_add(room.workers).max(had).max(self.base);
         if self.target > highest {
             self.target = highest;
             self.cut_short(room, Reason::StepUp { most, period, remaining: room.more_at.since(self.now) });
