@@ -206,12 +206,12 @@ fn a_queue_that_latency_learns_from_is_looked_at_again_while_jobs_are_done_and_a
     assert!(actor.snapshot().reasons[0].contains("until it is known"), "{:?}", actor.snapshot().reasons);
     look(&mut actor, 3_000, 10, 6);
     let known = actor.snapshot().reasons[1].clone();
-    assert!(known.starts_with("depth 6, 1 s a job, "), "{known}");
+    assert!(known.starts_with("depth 6, 0.8 s a job, "), "{known}");
     assert_eq!(actor.next_wake(), Some(Timestamp(5_000)), "a tenth of the target");
     at(&mut actor, 3_500, Input::Follows);
     at(&mut actor, 4_000, Input::Leads(None));
     look(&mut actor, 5_000, 10, 10);
-    assert!(actor.snapshot().reasons[1].starts_with("depth 2, 1 s a job, "), "{:?}", actor.snapshot().reasons);
+    assert!(actor.snapshot().reasons[1].starts_with("depth 2, 0.88 s a job, "), "{:?}", actor.snapshot().reasons);
     // Nothing is being done: nothing to learn.
     at(&mut actor, 6_000, signals());
     let none = Demand { lag: Reading::Known(0), pending: Reading::Known(0), oldest: Reading::Known(None) };
