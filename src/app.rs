@@ -1,6 +1,8 @@
 //! The composition root: the only place that knows all parts and wires them together, starts them in order and stops
 //! them in order.
 
+mod checks;
+mod control;
 mod kubernetes;
 
 use std::{
@@ -33,12 +35,14 @@ use crate::{
     },
     probe::{Prober, QueueSpec},
     scaler::{
-        Actor, ActorContext, Candidate, ControlWatch, Controls, Election, Expected, Fleet, FleetInfo, Leadership,
-        Recorder, Reporter, Shared, load_changes, run_actor,
+        Actor, ActorContext, Candidate, ControlWatch, Controls, Election, EventRing, Expected, Fleet, FleetInfo,
+        Leadership, Recorder, Reporter, Shared, load_changes, run_actor,
     },
     signal::{Directory, Listener, ListenerSettings, SourceBoard, SweepMonitor, Watched, run_sweep},
     telemetry::{MetricsHandle, SignalsReceived},
 };
+
+pub use checks::check_backend;
 
 /// How long the last records may take to be written when the scaler stops.
 const LAST_RECORDS: Duration = Duration::from_secs(2);
@@ -219,7 +223,10 @@ impl Autoscaler {
         spawn(&mut essential, "metrics upkeep", metrics.clone().upkeep(stop.http.clone()));
         let http_addr = http.as_ref().map(HttpServer::local_addr);
         if let Some(server) = http {
-            let state = HttpState { status: fleet.clone(), metrics };
+            let events = Arc::new(EventRing::default());
+            spawn(&mut essential, "history", events.clone().follow(target.clone(), stop.http.clone()));
+            let control = control::http_control(&settings, &target, &fleet);
+            let state = HttpState { status: fleet.clone(), events, metrics, control };
             spawn(&mut essential, "http", serve(server, state, stop.http.clone()));
         }
         let mut recording = JoinSet::new();

@@ -9,6 +9,7 @@ mod mailbox;
 mod sweep;
 
 pub use board::SourceBoard;
+pub use keyspace::wanted_flags;
 pub use listener::{Listener, ListenerHandle, ListenerSettings, Subscriptions};
 pub use mailbox::{Mailbox, Signals};
 pub use sweep::{SweepMonitor, run_sweep};

@@ -8,6 +8,7 @@
 
 mod blueprint;
 mod books;
+mod check;
 mod drain;
 mod endpoint;
 mod engine;
@@ -36,6 +37,7 @@ use super::{BackendError, ErrorKind, OnChange, Pool, ScaleReport, ScaleRequest, 
 use crate::model::{Clock, WorkerId, WorkerType};
 
 pub use self::{
+    check::check,
     endpoint::{Endpoint, UnknownEndpoint},
     engine::Limits,
     pool::DockerSpec,
