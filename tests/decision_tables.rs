@@ -4,11 +4,11 @@ use std::{fs, path::Path, time::Duration};
 
 use swarm::{
     config::ScalingSettings,
-    model::{Demand, PoolCounts, Reading, Timestamp, snapshot::Change},
+    model::{Counters, Demand, PoolCounts, Reading, Timestamp, snapshot::Change},
     policy::{Failures, History, Observation, decide},
 };
 
-/// Two days after the epoch, so that a default past of one day fits before it.
+/// Two days after the epoch, so that a default past of one day fits before it: a Saturday, at midnight UTC.
 const NOW: Timestamp = Timestamp(2 * 86_400_000);
 const COLUMNS: usize = 6;
 
@@ -83,9 +83,10 @@ fn check(settings: &ScalingSettings, case: &str) -> Outcome<()> {
         return Err(format!("  {COLUMNS} columns expected, found {}: {case}", cells.len()));
     };
     let observation = Observation { demand: demand(depth)?, pool: pool(workers)? };
-    let decision = decide(settings, &observation, &history(settings, past)?, NOW);
+    let (now, past_events) = time_of_day(past)?;
+    let decision = decide(settings, &observation, &history(settings, past_events, now)?, now);
     let recheck = match decision.recheck_at {
-        Some(at) => format!("{} s", at.since(NOW).as_secs_f64()),
+        Some(at) => format!("{} s", at.since(now).as_secs_f64()),
         None => "-".to_owned(),
     };
     let found = [depth, workers, past, &decision.target.to_string(), &recheck, &decision.headline()].join(" | ");
@@ -122,14 +123,34 @@ fn pool(cell: &str) -> Outcome<Reading<PoolCounts>> {
     Ok(Reading::Known(counts))
 }
 
-fn history(settings: &ScalingSettings, cell: &str) -> Outcome<History> {
-    let mut history = History::new(Timestamp(NOW.0 - 86_400_000));
+/// A leading `at 08:30:00`, else midnight; and the rest.
+fn time_of_day(cell: &str) -> Outcome<(Timestamp, &str)> {
+    let Some(said) = cell.strip_prefix("at ") else { return Ok((NOW, cell)) };
+    let (time, rest) = said.split_once("; ").unwrap_or((said, "-"));
+    let mut seconds = 0;
+    for part in time.split(':') {
+        seconds = seconds * 60 + number::<u64>(part)?;
+    }
+    Ok((NOW.after(Duration::from_secs(seconds)), rest))
+}
+
+fn history(settings: &ScalingSettings, cell: &str, now: Timestamp) -> Outcome<History> {
+    let mut history = History::new(Timestamp(now.0 - 86_400_000));
     for event in cell.split("; ").filter(|event| *event != "-") {
+        if event == "uncounted" {
+            let nothing = Observation { demand: demand("0")?, pool: pool("1")? };
+            history.note_flow(settings, now, &nothing, Counters::default());
+            continue;
+        }
+        if let Some(rates) = event.strip_prefix("learned ") {
+            learn(settings, &mut history, rates, now)?;
+            continue;
+        }
         let unreadable = || format!("  can't read the past `{event}`");
         let words: Vec<&str> = event.split([' ', ',']).filter(|word| !word.is_empty()).collect();
         let [what @ .., seconds, "s", "ago"] = words.as_slice() else { return Err(unreadable()) };
         let ago = Duration::from_secs(number(seconds)?);
-        let at = Timestamp(NOW.0 - u64::try_from(ago.as_millis()).map_err(|_| unreadable())?);
+        let at = Timestamp(now.0 - u64::try_from(ago.as_millis()).map_err(|_| unreadable())?);
         match what {
             ["started"] => history.started_at = at,
             [from, "to", to] => history.note_change(Change { at, from: number(from)?, to: number(to)? }),
@@ -142,6 +163,32 @@ fn history(settings: &ScalingSettings, cell: &str) -> Outcome<History> {
         }
     }
     Ok(history)
+}
+
+/// `0.8 s a job and 3.1 jobs/s`: one worker was seen at it all day, behind a queue that never emptied.
+fn learn(settings: &ScalingSettings, history: &mut History, rates: &str, now: Timestamp) -> Outcome<()> {
+    const DAY: u32 = 80_000;
+    /// So many jobs have waited all day.
+    const QUEUE: u64 = 1_000_000_000;
+    let unreadable = || format!("  can't read what was learned: `{rates}`");
+    let (job, arriving) = rates.split_once(" s a job and ").ok_or_else(unreadable)?;
+    let (job, arriving) =
+        (number::<f64>(job)?, number::<f64>(arriving.strip_suffix(" jobs/s").ok_or_else(unreadable)?)?);
+    let whole = |count: f64| number::<u64>(&count.round().to_string());
+    let (finished, came) = (whole(f64::from(DAY) / job)?, whole(f64::from(DAY) * arriving)?);
+    let mut look = |at: Timestamp, came: u64, finished: u64| {
+        let counters = Counters { added: Some(QUEUE + came), read: Some(finished + 1) };
+        let demand = Demand {
+            lag: Reading::Known(QUEUE + came - finished - 1),
+            pending: Reading::Known(1),
+            oldest: Reading::Known(None),
+        };
+        let pool = Reading::Known(PoolCounts { ready: 1, busy: 1, ..PoolCounts::default() });
+        history.note_flow(settings, at, &Observation { demand, pool }, counters);
+    };
+    look(Timestamp(now.0 - u64::from(DAY) * 1_000), 0, 0);
+    look(now, came, finished);
+    Ok(())
 }
 
 fn failures(count: &str, last_at: Timestamp, message: &str) -> Outcome<Failures> {

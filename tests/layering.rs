@@ -99,6 +99,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("kube", &["backend"]),
     ("k8s_openapi", &["backend"]),
     ("reqwest", &["backend"]),
+    ("croner", &["config", "policy"]),
     ("governor", &["backend", "discord"]),
     ("twilight_gateway", &["discord"]),
     ("twilight_http", &["discord"]),

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use swarm::{
-    config::ScalingSettings,
+    config::{ScalingSettings, ScheduleWindow},
     model::{
         Demand, PoolCounts, Reading, Timestamp,
         control::{Control, Mode},
@@ -25,14 +25,30 @@ fn case() -> impl Strategy<Value = Case> {
     let reading =
         prop_oneof![4 => (0_u64..120).prop_map(Reading::Known), 1 => Just(Reading::Failed("away".to_owned()))];
     let pool = (0_u32..25, 0_u32..25, 0_u32..6);
-    (bounds, reading, pool, prop::option::of((0_u64..200_000, 0_u32..20, 0_u32..20))).prop_map(
-        |((min_workers, max_workers), lag, (ready, busy, starting), change)| {
+    // What a pin goes before.
+    let rules = (0_u32..4, prop::option::of(1_u32..4), prop::option::of(1_u32..30));
+    (bounds, reading, pool, prop::option::of((0_u64..200_000, 0_u32..20, 0_u32..20)), rules).prop_map(
+        |((min_workers, max_workers), lag, (ready, busy, starting), change, (spare, step, floor))| {
+            let window = floor.map(|floor| ScheduleWindow {
+                start: "* * * * *".into(),
+                duration: Some("1h".into()),
+                min_workers: floor.min(max_workers),
+                ..ScheduleWindow::default()
+            });
             let mut history = History::new(Timestamp(NOW.0 - 300_000));
             history.last_change = change.map(|(ago, from, to)| Change { at: Timestamp(NOW.0 - ago), from, to });
             let counts = PoolCounts { ready, busy: busy.min(ready), starting, ..PoolCounts::default() };
             let demand = Demand { lag, pending: Reading::Known(0), oldest: Reading::Known(None) };
             Case {
-                settings: ScalingSettings { min_workers, max_workers, ..ScalingSettings::default() },
+                settings: ScalingSettings {
+                    min_workers,
+                    max_workers,
+                    spare,
+                    max_step_up: step,
+                    max_step_down: step,
+                    schedule: window.into_iter().collect(),
+                    ..ScalingSettings::default()
+                },
                 observation: Observation { demand, pool: Reading::Known(counts) },
                 history,
             }
@@ -72,6 +88,8 @@ proptest! {
         let decision = under(&case, &control(Mode::Pinned(pin), None));
         let expected = pin.clamp(case.settings.min_workers, case.settings.max_workers);
         prop_assert_eq!(decision.target, expected);
+        let free = decide(&case.settings, &case.observation, &case.history, NOW);
+        prop_assert_eq!(decision.floor, free.floor);
         let action = match expected.cmp(&decision.current) {
             std::cmp::Ordering::Less => Action::ScaleDown,
             std::cmp::Ordering::Equal => Action::Hold,

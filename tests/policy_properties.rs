@@ -1,198 +1,27 @@
 //! The invariants of the scaler that the pure core alone must keep, each test named after its number in
 //! `docs/architecture.md`. The others (5, 7, 11 to 15) are about carrying decisions out, and are tested there.
 
-use std::time::Duration;
+#[path = "policy_properties/cases.rs"]
+mod cases;
+#[path = "policy_properties/learning.rs"]
+mod learning;
+#[path = "policy_properties/world.rs"]
+mod world;
 
+use cases::{
+    Case, Learned, NOW, any_demand, case, config, gappy_demand, jobs, known_demand, learned, past, steady_case, taught,
+    unreadable,
+};
 use proptest::prelude::*;
 use swarm::{
-    config::{ScalingSettings, Strategy as Scaling},
+    config::Strategy as Scaling,
     model::{
-        Demand, PoolCounts, Reading, Timestamp,
+        PoolCounts, Reading, Timestamp,
         snapshot::{Action, Change},
     },
     policy::{Backoff, Decision, Failures, History, Observation, Reason, decide},
 };
-
-/// Late enough that everything in a generated past is after the epoch.
-const NOW: Timestamp = Timestamp(1_000_000_000);
-const SECOND: u64 = 1_000;
-const SWEEP: Duration = Duration::from_secs(30);
-
-/// A case that failed is printed whole and belongs in a decision table, not in a file of seeds.
-fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, failure_persistence: None, max_global_rejects: 50_000, ..ProptestConfig::default() }
-}
-
-/// Everything that `decide` takes.
-#[derive(Clone, Debug)]
-struct Case {
-    settings: ScalingSettings,
-    observation: Observation,
-    history: History,
-}
-
-impl Case {
-    fn decide(&self) -> Decision {
-        decide(&self.settings, &self.observation, &self.history, NOW)
-    }
-
-    fn counts(&self) -> PoolCounts {
-        *self.observation.pool.known().expect("the case was made with a known pool")
-    }
-}
-
-fn settings() -> impl Strategy<Value = ScalingSettings> {
-    let strategy = prop_oneof![Just(Scaling::Threshold), Just(Scaling::Step), Just(Scaling::Backlog)];
-    let bounds = (0_u32..12).prop_flat_map(|min| (Just(min), min..20));
-    let thresholds = (1_u64..12).prop_flat_map(|up| (Just(up), 0..up));
-    let cooldown = prop_oneof![1 => Just(0_u64), 4 => 0_u64..90];
-    let rest = (cooldown, 1_u64..4, 1_u32..5, 1_u64..8, 0_u64..90);
-    (strategy, bounds, thresholds, rest).prop_map(
-        |(strategy, (min_workers, max_workers), (up, down), (cooldown, activation, step, each, window))| {
-            ScalingSettings {
-                strategy,
-                min_workers,
-                max_workers,
-                scale_up_threshold: up,
-                scale_down_threshold: down,
-                cooldown_seconds: cooldown,
-                activation_threshold: activation,
-                step,
-                jobs_per_worker: each,
-                stabilization_window_seconds: window,
-                ..ScalingSettings::default()
-            }
-        },
-    )
-}
-
-/// Mostly small, sometimes none, sometimes absurd.
-fn jobs() -> impl Strategy<Value = u64> {
-    prop_oneof![2 => 0_u64..4, 6 => 0_u64..120, 1 => any::<u64>()]
-}
-
-fn unreadable<T: Clone + std::fmt::Debug + 'static>() -> impl Strategy<Value = Reading<T>> {
-    prop_oneof![Just(Reading::Unknown("lag is nil".to_owned())), Just(Reading::Failed("timed out".to_owned()))]
-}
-
-fn demand(lag: Reading<u64>, pending: Reading<u64>) -> Demand {
-    Demand { lag, pending, oldest: Reading::Unknown("not looked at".to_owned()) }
-}
-
-fn known_demand() -> impl Strategy<Value = Demand> {
-    (jobs(), jobs()).prop_map(|(lag, pending)| demand(Reading::Known(lag), Reading::Known(pending)))
-}
-
-fn gappy_demand() -> impl Strategy<Value = Demand> {
-    prop_oneof![
-        (unreadable(), unreadable()).prop_map(|(lag, pending)| demand(lag, pending)),
-        (jobs(), unreadable()).prop_map(|(lag, pending)| demand(Reading::Known(lag), pending)),
-        (unreadable(), jobs()).prop_map(|(lag, pending)| demand(lag, Reading::Known(pending))),
-    ]
-}
-
-fn counts() -> impl Strategy<Value = PoolCounts> {
-    (0_u32..25, 0_u32..6, 0_u32..3, 0_u32..3).prop_flat_map(|(ready, starting, stalled, draining)| {
-        (0..=ready).prop_map(move |busy| PoolCounts { ready, starting, stalled, busy, draining })
-    })
-}
-
-fn past(within_seconds: u64) -> impl Strategy<Value = Timestamp> {
-    (0..within_seconds * SECOND).prop_map(|ago| Timestamp(NOW.0 - ago))
-}
-
-fn failures() -> impl Strategy<Value = Option<Failures>> {
-    let some = (1_u32..14, past(400)).prop_map(|(count, last_at)| Failures { count, last_at, message: "no".into() });
-    prop_oneof![3 => Just(None), 1 => some.prop_map(Some)]
-}
-
-fn change() -> impl Strategy<Value = Option<Change>> {
-    let some = (past(150), 0_u32..25, 0_u32..25).prop_map(|(at, from, to)| Change { at, from, to });
-    prop_oneof![1 => Just(None), 3 => some.prop_map(Some)]
-}
-
-fn history() -> impl Strategy<Value = History> {
-    let wishes = proptest::collection::vec((past(150), 0_u32..30), 0..6);
-    (past(300), change(), wishes, failures(), failures()).prop_map(
-        |(started_at, last_change, wishes, start_failures, backend_failures)| History {
-            started_at,
-            last_change,
-            wishes: wishes.into(),
-            start_failures,
-            backend_failures,
-        },
-    )
-}
-
-fn case(demand: impl Strategy<Value = Demand>) -> impl Strategy<Value = Case> {
-    (settings(), demand, counts(), history()).prop_map(|(settings, demand, counts, history)| Case {
-        settings,
-        observation: Observation { demand, pool: Reading::Known(counts) },
-        history,
-    })
-}
-
-fn any_demand() -> impl Strategy<Value = Demand> {
-    prop_oneof![3 => known_demand(), 1 => gappy_demand()]
-}
-
-/// A pool that obeys decisions, in a time that jumps from one evaluation to the next.
-struct World {
-    settings: ScalingSettings,
-    history: History,
-    now: Timestamp,
-    counts: PoolCounts,
-    writes: u32,
-}
-
-impl World {
-    fn new(case: &Case) -> Self {
-        Self {
-            settings: case.settings.clone(),
-            history: case.history.clone(),
-            now: NOW,
-            counts: case.counts(),
-            writes: 0,
-        }
-    }
-
-    /// Observes, decides, and carries the decision out at once.
-    fn evaluate(&mut self, demand: &Demand) -> Decision {
-        let decision = self.look(demand);
-        if decision.action != Action::Hold {
-            self.writes += 1;
-            self.history.note_change(Change { at: self.now, from: decision.current, to: decision.target });
-            self.counts.ready = decision.target;
-            self.counts.starting = 0;
-            self.counts.busy = self.counts.busy.min(decision.target);
-        }
-        decision
-    }
-
-    /// Observes and decides, as when nothing could be carried out.
-    fn look(&mut self, demand: &Demand) -> Decision {
-        let observation = Observation { demand: demand.clone(), pool: Reading::Known(self.counts) };
-        let decision = decide(&self.settings, &observation, &self.history, self.now);
-        if let Some(wish) = decision.wish {
-            self.history.note_wish(&self.settings, self.now, wish);
-        }
-        decision
-    }
-
-    /// Evaluates at each recheck, and at sweeps between, until a hold says that only a new observation can change it.
-    fn settle(&mut self, demand: &Demand) -> Decision {
-        // The past reaches 400 s, and a pool of 30 takes at most 30 steps with a cooldown of up to 90 s.
-        for _ in 0..250 {
-            let decision = self.evaluate(demand);
-            let sweep = self.now.after(SWEEP);
-            match decision.recheck_at {
-                None if decision.action == Action::Hold => return decision,
-                recheck_at => self.now = recheck_at.map_or(sweep, |at| at.min(sweep)),
-            }
-        }
-        panic!("still not settled: {:?}", self.look(demand));
-    }
-}
+use world::{SWEEP, World};
 
 proptest! {
     #![proptest_config(config(2_000))]
@@ -200,7 +29,8 @@ proptest! {
     #[test]
     fn invariant_01_target_within_bounds(case in case(any_demand())) {
         let decision = case.decide();
-        prop_assert!((case.settings.min_workers..=case.settings.max_workers).contains(&decision.target), "{decision:?}");
+        prop_assert!((case.settings.min_workers..=case.settings.max_workers).contains(&decision.floor), "{decision:?}");
+        prop_assert!((decision.floor..=case.settings.max_workers).contains(&decision.target), "{decision:?}");
     }
 
     #[test]
@@ -208,7 +38,7 @@ proptest! {
         case in case(any_demand()), pool in unreadable()
     ) {
         let decision = Case { observation: Observation { pool, ..case.observation.clone() }, ..case.clone() }.decide();
-        prop_assert!((case.settings.min_workers..=case.settings.max_workers).contains(&decision.target), "{decision:?}");
+        prop_assert!((decision.floor..=case.settings.max_workers).contains(&decision.target), "{decision:?}");
     }
 
     #[test]
@@ -224,7 +54,7 @@ proptest! {
         case.history.backend_failures = None;
         let decision = case.decide();
         let repaired = decision.action != Action::Hold;
-        let outside = !(case.settings.min_workers..=case.settings.max_workers).contains(&decision.current);
+        let outside = !(decision.floor..=case.settings.max_workers).contains(&decision.current);
         prop_assert!(repaired || !outside, "{decision:?}");
     }
 
@@ -243,7 +73,9 @@ proptest! {
         let mut after_down = quiet.clone();
         after_down.history.last_change = Some(Change { at: ago, from, to: from - 1 });
         if wanted.action == Action::ScaleUp {
-            prop_assert_eq!(after_down.decide(), wanted);
+            let (limited, after_down) = (quiet.settings.max_step_up.is_some(), after_down.decide());
+            // A limit on steps lets what was there come back.
+            prop_assert!(after_down == wanted || (limited && after_down.target > wanted.target), "{after_down:?}");
         }
     }
 
@@ -253,6 +85,7 @@ proptest! {
     ) {
         let mut quiet = case;
         prop_assume!(quiet.settings.strategy != Scaling::Step);
+        quiet.settings.max_step_up = None;
         quiet.history.last_change = None;
         let wanted = quiet.decide();
         let mut after_up = quiet.clone();
@@ -263,11 +96,12 @@ proptest! {
     }
 
     #[test]
-    fn invariant_06_retries_never_ask_for_more(case in case(known_demand()), tries in 1_u32..6) {
+    fn invariant_06_retries_never_ask_for_more(case in steady_case(known_demand()), tries in 1_u32..6) {
         let demand = case.observation.demand.clone();
         let mut world = World::new(&case);
-        // Longer than all the tries: a step that the cooldown allows is no retry.
+        // Longer than all the tries: a step that a wait allows is no retry.
         world.settings.cooldown_seconds = 600;
+        world.settings.step_period_seconds = 600;
         world.history.backend_failures = None;
         let first = world.look(&demand);
         prop_assume!(first.action == Action::ScaleUp);
@@ -295,8 +129,11 @@ proptest! {
         let mut restarted = case.clone();
         restarted.history = History::resumed(NOW, case.history.last_change);
         let restarted = restarted.decide();
-        prop_assert!(restarted.target >= stayed.target, "{stayed:?} {restarted:?}");
-        if case.settings.cooldown_seconds > 0 {
+        // What `latency` learned is learned anew; until then it may want fewer, and nobody is let go for that.
+        if case.settings.strategy != Scaling::Latency {
+            prop_assert!(restarted.target >= stayed.target, "{stayed:?} {restarted:?}");
+        }
+        if case.settings.cooldown_seconds > 0 || !case.settings.stabilization_window().is_zero() {
             prop_assert!(restarted.target >= stayed.current.min(case.settings.max_workers), "{restarted:?}");
         }
     }
@@ -311,6 +148,66 @@ proptest! {
     }
 
     #[test]
+    fn longer_or_more_jobs_never_want_fewer_workers(case in case(known_demand()), learned in learned(), more in 0_u64..9) {
+        let Learned::Rates { job_millis, jobs_an_hour } = learned else { return Ok(()) };
+        let mut calm = case;
+        calm.settings.strategy = Scaling::Latency;
+        let mut hard = calm.clone();
+        calm.history.flow = taught(learned);
+        hard.history.flow = taught(Learned::Rates {
+            job_millis: job_millis * (1 + more % 3),
+            jobs_an_hour: jobs_an_hour * (1 + more / 3),
+        });
+        let (calm, hard) = (calm.decide(), hard.decide());
+        prop_assert!(hard.target >= calm.target, "{calm:?} {hard:?}");
+    }
+
+    #[test]
+    fn spare_workers_are_idle_within_the_maximum(case in case(any_demand())) {
+        let mut case = case;
+        case.settings.strategy = Scaling::Backlog;
+        case.settings.max_step_up = None;
+        case.history.start_failures = None;
+        case.history.backend_failures = None;
+        let decision = case.decide();
+        let wanted = case.counts().busy + case.settings.spare;
+        prop_assert!(decision.target >= wanted.min(case.settings.max_workers), "{decision:?}");
+        // And it asks for no more than those, whatever else is wanted.
+        let mut without = case.clone();
+        without.settings.spare = 0;
+        let without = without.decide();
+        let waiting = case.observation.demand.lag.known().copied().unwrap_or(0);
+        let at_work = u32::try_from(u64::from(case.counts().busy).saturating_add(waiting)).unwrap_or(u32::MAX);
+        let most = at_work.min(case.counts().ready) + case.settings.spare;
+        prop_assert!(decision.target >= without.target, "{without:?} {decision:?}");
+        prop_assert!(decision.target <= without.target.max(most), "{without:?} {decision:?}");
+    }
+
+    #[test]
+    fn the_floor_is_the_same_until_it_looks_again(case in case(any_demand()), part in 1_u64..1_000) {
+        let decision = case.decide();
+        if let Some(at) = decision.recheck_at {
+            let wait = u64::try_from(at.since(NOW).as_millis()).expect("it is not that long");
+            for later in [NOW.0 + (wait - 1) * part / 1_000, at.0 - 1] {
+                let floor = decide(&case.settings, &case.observation, &case.history, Timestamp(later)).floor;
+                prop_assert_eq!(floor, decision.floor, "at {}", later);
+            }
+        }
+    }
+
+    #[test]
+    fn a_schedule_only_raises(case in case(any_demand())) {
+        let mut without = case.clone();
+        without.settings.schedule.clear();
+        let (with, without) = (case.decide(), without.decide());
+        prop_assert!(with.target >= without.target, "{without:?} {with:?}");
+        prop_assert!(with.floor >= without.floor);
+        if with.floor == without.floor {
+            prop_assert_eq!((with.target, with.action, &with.reasons), (without.target, without.action, &without.reasons));
+        }
+    }
+
+    #[test]
     fn busy_workers_are_not_let_go_unless_above_max(case in case(any_demand())) {
         let decision = case.decide();
         let floor = case.counts().busy.min(case.settings.max_workers);
@@ -318,7 +215,7 @@ proptest! {
     }
 
     #[test]
-    fn failed_starts_hold_scale_ups_and_cause_no_scale_down(case in case(any_demand()), count in 2_u32..20) {
+    fn failed_starts_hold_scale_ups_and_cause_no_scale_down(case in steady_case(any_demand()), count in 2_u32..20) {
         let mut healthy = case;
         healthy.history.start_failures = None;
         healthy.history.backend_failures = None;
@@ -359,7 +256,7 @@ proptest! {
 
     #[test]
     fn invariant_04_doubled_and_reordered_evaluations_end_at_the_same_target(
-        case in case(known_demand()), noise in proptest::collection::vec((0_u64..5_000, any::<bool>()), 0..30)
+        case in steady_case(known_demand()), noise in proptest::collection::vec((0_u64..5_000, any::<bool>()), 0..30)
     ) {
         let demand = case.observation.demand.clone();
         let mut calm = World::new(&case);
@@ -375,7 +272,38 @@ proptest! {
     }
 
     #[test]
-    fn invariant_08_work_gets_a_worker(case in case(any_demand())) {
+    fn no_period_sees_more_added_or_let_go_than_allowed(
+        case in steady_case(known_demand()), demands in proptest::collection::vec((known_demand(), 0_u64..40_000), 1..40)
+    ) {
+        let mut world = World::new(&case);
+        let period = world.settings.step_period();
+        let mut changes: Vec<(Timestamp, Decision)> = Vec::new();
+        for (demand, millis) in demands {
+            world.now = Timestamp(world.now.0 + millis);
+            let decision = world.evaluate(&demand);
+            if decision.action != Action::Hold {
+                changes.push((world.now, decision));
+            }
+        }
+        let mut had = case.history.last_change.map_or(0, |change| change.to);
+        for (at, last) in &changes {
+            // A repair goes to the bound, to the first worker, or to as many as there were, and no further.
+            let bound = last.current.clamp(last.floor, world.settings.max_workers);
+            let is_repair = last.target == bound || (bound == 0 && last.target == 1) || last.target <= had;
+            had = last.target;
+            let within = changes.iter().filter(|(then, _)| *then <= *at && then.after(period) > *at);
+            let same_way = within.filter(|(_, change)| change.action == last.action);
+            let moved: u32 = same_way.map(|(_, change)| change.target.abs_diff(change.current)).sum();
+            let most = match last.action {
+                Action::ScaleUp => world.settings.max_step_up,
+                _ => world.settings.max_step_down,
+            };
+            prop_assert!(is_repair || most.is_none_or(|most| moved <= most), "{moved} within {period:?}: {last:?}");
+        }
+    }
+
+    #[test]
+    fn invariant_08_work_gets_a_worker(case in steady_case(any_demand())) {
         let demand = case.observation.demand.clone();
         let seen = demand.lag.known().unwrap_or(&0).saturating_add(*demand.pending.known().unwrap_or(&0));
         prop_assume!(case.settings.max_workers >= 1 && seen >= case.settings.activation_threshold);
@@ -395,7 +323,7 @@ proptest! {
     }
 
     #[test]
-    fn invariant_09_constant_input_ends_in_silence(case in case(any_demand())) {
+    fn invariant_09_constant_input_ends_in_silence(case in steady_case(any_demand())) {
         let demand = case.observation.demand.clone();
         let mut world = World::new(&case);
         let settled = world.settle(&demand);

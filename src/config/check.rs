@@ -1,20 +1,21 @@
 //! What settings mean together: the checks that a schema can't express. Each rejects with its place and the cure; a check
 //! that involves a value already refused stays silent, so that one slip gives one error. Connects to nothing.
 
+mod scaling;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
 };
 
 use secrecy::ExposeSecret;
-use serde_json::json;
 
 use super::{
     environment::invalid_name,
     error::ConfigError,
     origin::{Origin, Origins, dotted, join, pointer},
     redact, redis_url,
-    settings::{QueueKind, ScalingSettings, Settings, Strategy, Switch, WorkerTypeSettings},
+    settings::{QueueKind, Settings, Switch, WorkerTypeSettings},
     worker::HandlerKind,
 };
 use crate::model::WorkerType;
@@ -166,7 +167,7 @@ impl Checks<'_> {
                 self.reject(&[at], message);
             }
         }
-        self.limits(&join(&at, "scaling"), worker_type);
+        self.scaling(&join(&at, "scaling"), &worker_type.scaling);
         self.process(&join(&at, "process"), worker_type);
         self.problems(&join(&at, "docker"), worker_type.docker.problems());
         self.problems(&join(&at, "fly"), worker_type.fly.problems());
@@ -207,22 +208,6 @@ impl Checks<'_> {
                 dotted(&at)
             );
             self.reject(&[at], message);
-        }
-    }
-
-    fn limits(&mut self, at: &str, worker_type: &WorkerTypeSettings) {
-        let scaling = &worker_type.scaling;
-        if scaling.min_workers > scaling.max_workers {
-            let pair = [("max_workers", scaling.max_workers.into()), ("min_workers", scaling.min_workers.into())];
-            self.reject_pair(at, pair, "is less than", "raise max_workers or lower min_workers", &[]);
-        }
-        if scaling.strategy != Strategy::Backlog && scaling.scale_down_threshold >= scaling.scale_up_threshold {
-            let pair = [
-                ("scale_down_threshold", scaling.scale_down_threshold),
-                ("scale_up_threshold", scaling.scale_up_threshold),
-            ];
-            let cure = "lower scale_down_threshold or raise scale_up_threshold";
-            self.reject_pair(at, pair, "is not less than", cure, &[join(at, "strategy")]);
         }
     }
 
@@ -267,21 +252,7 @@ impl Checks<'_> {
 
     /// Warns about what was said in the belief that it does something.
     fn without_effect(&mut self, at: &str, worker_type: &WorkerTypeSettings) {
-        let strategy = worker_type.scaling.strategy;
-        let of_strategies: [(&str, &[Strategy]); 5] = [
-            ("scale_up_threshold", &[Strategy::Threshold, Strategy::Step]),
-            ("scale_down_threshold", &[Strategy::Threshold, Strategy::Step]),
-            ("step", &[Strategy::Step]),
-            ("jobs_per_worker", &[Strategy::Backlog]),
-            ("stabilization_window_seconds", &[Strategy::Backlog]),
-        ];
-        let (said, default) = (json!(worker_type.scaling), json!(ScalingSettings::default()));
-        for (key, strategies) in of_strategies {
-            // What equals the default, as in a file that spells everything out, misleads nobody.
-            if !strategies.contains(&strategy) && said[key] != default[key] {
-                self.warn_unused(&join(&join(at, "scaling"), key), &format!("strategy = {}", said["strategy"]));
-            }
-        }
+        self.scaling_without_effect(&join(at, "scaling"), &worker_type.scaling);
         if worker_type.kind == QueueKind::List {
             self.warn_unused(&join(at, "group"), "kind = \"list\"");
         }

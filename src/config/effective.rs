@@ -6,7 +6,7 @@ use toml_edit::{DocumentMut, Item, Table};
 
 use super::{
     load::Loaded,
-    origin::{Origin, Origins, join},
+    origin::{Origin, Origins, element_of, join},
     redact::{masked_variable, masked_word},
     settings::{Settings, WorkerTypeSettings},
 };
@@ -36,6 +36,7 @@ fn filled_in(settings: &Settings) -> Settings {
 fn fill_in(name: &str, worker_type: &mut WorkerTypeSettings) {
     worker_type.job_queue = Some(worker_type.queue(name));
     worker_type.group = Some(worker_type.group(name));
+    worker_type.scaling.stabilization_window_seconds = Some(worker_type.scaling.stabilization_window().as_secs());
     worker_type.process.command = worker_type.command(name).iter().map(|word| masked_word(word)).collect();
     worker_type.docker.service = Some(worker_type.docker.service(name));
     worker_type.docker.command = worker_type.docker.command.iter().map(|word| masked_word(word)).collect();
@@ -63,7 +64,12 @@ fn annotate(at: &str, table: &mut Table, origins: &Origins) {
                     value.decor_mut().set_suffix(format!("  # {}", one_line(&origin.to_string())));
                 }
             }
-            Item::None | Item::ArrayOfTables(_) => {}
+            Item::ArrayOfTables(tables) => {
+                for (index, table) in tables.iter_mut().enumerate() {
+                    annotate(&element_of(&at, index), table, origins);
+                }
+            }
+            Item::None => {}
         }
     }
 }

@@ -10,7 +10,7 @@ use toml::{
 
 use super::{
     error::{ConfigError, ConfigErrors},
-    origin::{Layers, Origin, join},
+    origin::{Layers, Origin, element_of, join},
 };
 
 /// Where a file is looked for when none is named, in this order.
@@ -92,7 +92,7 @@ impl Reader<'_> {
         match value.get_ref() {
             DeValue::String(text) => Value::from(text.as_ref()),
             DeValue::Boolean(on) => Value::from(*on),
-            DeValue::Array(elements) => elements.iter().map(|element| self.value(at, element)).collect(),
+            DeValue::Array(elements) => elements.iter().enumerate().map(|element| self.element(at, element)).collect(),
             DeValue::Table(table) => self.table(at, table),
             DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
                 Ok(number) => Value::from(number),
@@ -106,6 +106,15 @@ impl Reader<'_> {
                 self.refuse(offset, format!("no setting is a date or time; put quotes around {time}"))
             }
         }
+    }
+
+    /// A table among others has a line of its own, for what is missing in it.
+    fn element(&mut self, array: &str, (index, element): (usize, &Spanned<DeValue<'_>>)) -> Value {
+        let at = element_of(array, index);
+        if element.get_ref().is_table() {
+            self.layers.note(at.clone(), self.origin(element.span().start));
+        }
+        self.value(&at, element)
     }
 
     /// Rejects a value; the tree gets nothing in its place.
@@ -142,9 +151,21 @@ mod tests {
 
     #[test]
     fn every_value_remembers_its_line() {
-        let layers = parsed("a = 1\n\n[b.c]\nd = [\n  \"x\",\n]\ne = { f = true }\n").unwrap();
-        assert_eq!(layers.tree, json!({ "a": 1, "b": { "c": { "d": ["x"], "e": { "f": true } } } }));
-        for (pointer, line) in [("/a", 1), ("/b", 3), ("/b/c", 3), ("/b/c/d", 4), ("/b/c/e/f", 7)] {
+        let text = "a = 1\n\n[b.c]\nd = [\n  \"x\",\n]\ne = { f = true }\n[[g]]\nh = 1\n[[g]]\nh = 2\n";
+        let layers = parsed(text).unwrap();
+        let (b, g) = (json!({ "c": { "d": ["x"], "e": { "f": true } } }), json!([{ "h": 1 }, { "h": 2 }]));
+        assert_eq!(layers.tree, json!({ "a": 1, "b": b, "g": g }));
+        let places = [
+            ("/a", 1),
+            ("/b", 3),
+            ("/b/c", 3),
+            ("/b/c/d", 4),
+            ("/b/c/e/f", 7),
+            ("/g/0/h", 9),
+            ("/g/1", 10),
+            ("/g/1/h", 11),
+        ];
+        for (pointer, line) in places {
             assert_eq!(layers.origins.of(pointer).to_string(), format!("f.toml:{line}"), "{pointer}");
         }
     }

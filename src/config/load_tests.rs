@@ -67,7 +67,9 @@ fn the_example_names_every_key() {
             !definition.is_some_and(|table| table["properties"].is_object())
         })
         .map(|(key, _)| key.as_str())
-        .filter(|key| !["worker_types", "environment", "exec_environment"].contains(key) && !said.contains(key))
+        .filter(|key| {
+            !["worker_types", "environment", "exec_environment", "schedule"].contains(key) && !said.contains(key)
+        })
         .collect();
     assert_eq!(missing, Vec::<&str>::new());
 }
@@ -267,6 +269,45 @@ fn what_a_program_is_given_is_shown_without_its_secrets() {
     let text = "[worker_types.a.worker]\nexec = [\"p\"]\nexec_environment = { API_TOKEN = \"hunter2\" }\n";
     let shown = to_toml(&load_text(text, NO_ENV).unwrap());
     assert!(shown.contains("API_TOKEN") && !shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn a_window_of_a_schedule_is_read_and_shown_with_its_lines() {
+    let text = "[worker_types.a.scaling]\nmax_workers = 9\n\n[[worker_types.a.scaling.schedule]]\n\
+                start = \"0 8 * * MON-FRI\"\nend = \"0 18 * * *\"\ntime_zone = \"Europe/Berlin\"\nmin_workers = 4\n\n\
+                [[worker_types.a.scaling.schedule]]\nstart = \"@daily\"\nduration = \"2h\"\nmin_workers = 2\n";
+    let loaded = load_text(text, NO_ENV).unwrap();
+    assert_eq!(loaded.settings.worker_types["a"].scaling.schedule.len(), 2);
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    let shown = to_toml(&loaded);
+    assert!(shown.contains("min_workers = 4  # ") && shown.contains("swarm.toml:8\n"), "{shown}");
+    assert_eq!(effective(&load_text(&shown, NO_ENV).unwrap().settings), effective(&loaded.settings));
+}
+
+#[test]
+fn a_window_above_the_maximum_is_an_error_wherever_the_maximum_was_said() {
+    let text = "[[worker_types.a.scaling.schedule]]\nstart = \"0 8 * * *\"\nduration = \"1h\"\nmin_workers = 4\n";
+    let errors = load_text(text, [("A_MAX_WORKERS", "3")]).unwrap_err().to_string();
+    assert!(
+        errors.starts_with("A_MAX_WORKERS: worker_types.a.scaling.schedule[0].min_workers = 4 is more"),
+        "{errors}"
+    );
+    let same = "[worker_types.a.scaling]\nmin_workers = 4\n".to_owned() + text;
+    let warnings = load_text(&same, NO_ENV).unwrap().warnings;
+    assert!(
+        warnings[0].contains("min_workers has no effect with min_workers = 4 outside of the window"),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn the_window_of_a_strategy_is_shown() {
+    for (strategy, window) in [("threshold", 0), ("step", 0), ("backlog", 60), ("latency", 60)] {
+        let loaded = load_text(&format!("[worker_types.a.scaling]\nstrategy = \"{strategy}\"\n"), NO_ENV).unwrap();
+        let shown = effective(&loaded.settings);
+        let at = "/worker_types/a/scaling/stabilization_window_seconds";
+        assert_eq!(shown.pointer(at), Some(&json!(window)), "{strategy}");
+    }
 }
 
 #[test]

@@ -171,6 +171,11 @@ pub(super) fn join(parent: &str, key: &str) -> String {
     format!("{parent}/{}", key.replace('~', "~0").replace('/', "~1"))
 }
 
+/// The JSON pointer of an element of the array at `parent`.
+pub(super) fn element_of(parent: &str, index: usize) -> String {
+    format!("{parent}/{index}")
+}
+
 fn unescape(key: &str) -> String {
     key.replace("~1", "/").replace("~0", "~")
 }

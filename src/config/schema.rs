@@ -78,7 +78,7 @@ pub(super) fn validate(tree: &Value) -> Vec<Finding> {
         let node = keyword.rsplit_once('/').and_then(|(node, _)| schema.pointer(node)).unwrap_or(&Value::Null);
         let found = match error.kind() {
             ValidationErrorKind::AdditionalProperties { unexpected } => {
-                unexpected.iter().map(|key| unknown_key(schema, node, at, key)).collect()
+                unexpected.iter().map(|key| unknown_key(tree, schema, node, at, key)).collect()
             }
             _ => vec![unfit_value(node, at, &name_of(tree, at), error.instance())],
         };
@@ -95,17 +95,18 @@ fn unfit_value(node: &Value, at: &str, name: &str, value: &Value) -> Finding {
     Finding::new(at, format!("{name}: expected {}, found {}{hint}", expected(node), found(at, value)))
 }
 
-/// The value at a JSON pointer as a person would name it: `scaler.debounce_ms`, `command[1]`.
+/// The value at a JSON pointer as a person would name it: `scaler.debounce_ms`, `command[1]`, `schedule[0].start`.
 fn name_of(tree: &Value, at: &str) -> String {
-    match at.rsplit_once('/') {
-        Some((array, index)) if tree.pointer(array).is_some_and(Value::is_array) => {
-            format!("{}[{index}]", dotted(array))
-        }
-        _ => dotted(at),
+    let Some((parent, key)) = at.rsplit_once('/') else { return String::new() };
+    let around = name_of(tree, parent);
+    if tree.pointer(parent).is_some_and(Value::is_array) {
+        return format!("{around}[{key}]");
     }
+    let dot = if around.is_empty() { "" } else { "." };
+    format!("{around}{dot}{}", dotted(&at[parent.len()..]))
 }
 
-fn unknown_key(schema: &Value, node: &Value, at: &str, key: &str) -> Finding {
+fn unknown_key(tree: &Value, schema: &Value, node: &Value, at: &str, key: &str) -> Finding {
     let pointer = join(at, key);
     let no_properties = serde_json::Map::new();
     let known = node["properties"].as_object().unwrap_or(&no_properties);
@@ -117,7 +118,7 @@ fn unknown_key(schema: &Value, node: &Value, at: &str, key: &str) -> Finding {
     } else {
         format!("known here: {}", names().collect::<Vec<_>>().join(", "))
     };
-    Finding::new(&pointer, format!("unknown key {}; {cure}", dotted(&pointer)))
+    Finding::new(&pointer, format!("unknown key {}; {cure}", name_of(tree, &pointer)))
 }
 
 /// Which of the tables among `known` has a key of that name: it was written one level too high.

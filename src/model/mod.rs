@@ -178,6 +178,15 @@ impl Demand {
     }
 }
 
+/// What a queue counts by itself, as far as it does: a list counts nothing, and a stream does so from Redis 7 on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Jobs ever added.
+    pub added: Option<u64>,
+    /// Jobs ever delivered to the group's workers. Redis may lose count of it, and find it again.
+    pub read: Option<u64>,
+}
+
 /// How many workers of a type there are, by what they are worth as capacity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PoolCounts {

@@ -85,7 +85,7 @@ pub struct TypeSnapshot {
     pub worker_type: WorkerType,
     /// The key of its queue.
     pub queue: String,
-    /// Lower bound.
+    /// Lower bound in force: `min_workers`, or what the schedule makes of it.
     pub min_workers: u32,
     /// Upper bound.
     pub max_workers: u32,

@@ -1,6 +1,6 @@
 //! Decisions under somebody's word about a worker type ([`Control`]).
 
-use super::{Decision, History, Observation, Reason, decide, plan};
+use super::{Decision, History, Observation, Reason, bounds::Bounds, decide};
 use crate::{
     config::ScalingSettings,
     model::{
@@ -15,7 +15,7 @@ use crate::{
 /// - Paused: [`Action::Hold`], always.
 /// - Observe: the decision as it would be, which the caller must not carry out.
 /// - Pinned: to that number at once, in both directions, but never outside `min_workers` and `max_workers`; backoffs hold
-///   it as anything else.
+///   it as anything else, and neither the schedule nor `spare` changes it.
 ///
 /// Looks again when the control ends, at the latest.
 pub fn decide_under(
@@ -33,17 +33,17 @@ pub fn decide_under(
     let mut decision = match control.mode {
         Mode::Paused => {
             let free = decide(settings, observation, history, now);
-            let target = plan::bounded(settings, free.current);
+            let target = Bounds::at(settings, now).bound(free.current);
             Decision { target, action: Action::Hold, recheck_at: None, ..free }
         }
         Mode::Observe => decide(settings, observation, history, now),
         Mode::Pinned(workers) => {
-            let workers = plan::bounded(settings, workers);
-            let pinned = ScalingSettings { min_workers: workers, max_workers: workers, ..settings.clone() };
+            let workers = workers.max(settings.min_workers).min(settings.max_workers);
+            let bounds = ScalingSettings { min_workers: workers, max_workers: workers, ..settings.clone() };
+            let pinned = ScalingSettings { schedule: Vec::new(), ..bounds };
             let mut decision = decide(&pinned, observation, history, now);
             decision.reasons.retain(|reason| !matches!(reason, Reason::Minimum { .. } | Reason::Maximum { .. }));
-            decision.wish = None;
-            decision
+            Decision { floor: Bounds::at(settings, now).bound(0), wish: None, ..decision }
         }
     };
     let reason = match control.mode {

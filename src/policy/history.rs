@@ -1,15 +1,20 @@
 //! What a decision needs to know of the past. Written by whoever carries decisions out, read by `decide`.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
-use super::backoff::Failures;
+use super::{
+    backoff::Failures,
+    flow::{Flow, Sample},
+    observation::{Observation, at_work},
+    steps::Steps,
+};
 use crate::{
-    config::ScalingSettings,
-    model::{Timestamp, snapshot::Change},
+    config::{ScalingSettings, Strategy},
+    model::{Counters, Timestamp, snapshot::Change},
 };
 
 /// The past of one worker type.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct History {
     /// When this scaler began to watch. Counts as a change for scale-down, so that a restart alone never lowers.
     pub started_at: Timestamp,
@@ -18,6 +23,10 @@ pub struct History {
     /// What the strategy wished for within the stabilization window, oldest first; of those only the ones that no later
     /// wish reached, so the values fall and the first one is the highest.
     pub wishes: VecDeque<(Timestamp, u32)>,
+    /// Workers added and let go lately.
+    pub steps: Steps,
+    /// What `latency` has learned of the queue.
+    pub flow: Flow,
     /// Workers that ended early, in a row.
     pub start_failures: Option<Failures>,
     /// Calls to the backend that failed, in a row.
@@ -27,14 +36,25 @@ pub struct History {
 impl History {
     /// No past at all.
     pub fn new(started_at: Timestamp) -> Self {
-        Self { started_at, last_change: None, wishes: VecDeque::new(), start_failures: None, backend_failures: None }
+        Self {
+            started_at,
+            last_change: None,
+            wishes: VecDeque::new(),
+            steps: Steps::default(),
+            flow: Flow::default(),
+            start_failures: None,
+            backend_failures: None,
+        }
     }
 
     /// The past after a restart. A change that another machine's clock dated after the start counts as of the start:
     /// a clock that ran ahead must not stretch a cooldown.
     pub fn resumed(started_at: Timestamp, last_change: Option<Change>) -> Self {
-        let last_change = last_change.map(|change| Change { at: change.at.min(started_at), ..change });
-        Self { last_change, ..Self::new(started_at) }
+        let mut history = Self::new(started_at);
+        if let Some(change) = last_change {
+            history.note_change(Change { at: change.at.min(started_at), ..change });
+        }
+        history
     }
 
     /// Keeps a [`Decision::wish`](super::Decision::wish) for the stabilization window.
@@ -54,7 +74,40 @@ impl History {
     pub fn note_change(&mut self, change: Change) {
         if change.from != change.to {
             self.last_change = Some(change);
+            self.steps.note(change);
         }
+    }
+
+    /// Learns from a look how long jobs take and how many come, if the strategy goes by that. What could not be seen is left
+    /// out, and nothing is taken for zero.
+    pub fn note_flow(
+        &mut self,
+        settings: &ScalingSettings,
+        now: Timestamp,
+        observation: &Observation,
+        counters: Counters,
+    ) {
+        if settings.strategy != Strategy::Latency {
+            return;
+        }
+        let demand = &observation.demand;
+        let seen = (demand.lag.known(), demand.pending.known(), observation.pool.known());
+        let (Some(&lag), Some(&pending), Some(counts)) = seen else { return };
+        let Some(added) = counters.added else { return self.flow.note_uncounted() };
+        let at_work = at_work(counts, lag);
+        self.flow.note(Sample { at: now, added, read: counters.read, lag, pending, at_work }, gap(settings));
+    }
+
+    /// When to look again to learn how long jobs take, while there are some; `None` if there is nothing to learn.
+    pub fn learns_at(
+        &self,
+        settings: &ScalingSettings,
+        now: Timestamp,
+        observation: &Observation,
+    ) -> Option<Timestamp> {
+        let unfinished = observation.demand.depth().known().is_some_and(|depth| *depth > 0);
+        let learns = settings.strategy == Strategy::Latency && self.flow.counts();
+        (learns && unfinished).then(|| now.after(between_looks(settings)))
     }
 
     /// A worker ended early.
@@ -78,6 +131,16 @@ impl History {
     }
 }
 
+/// Between two looks while jobs are being done: an error of half of it in the time of a job is small beside the target.
+fn between_looks(settings: &ScalingSettings) -> Duration {
+    (settings.target_wait() / 10).clamp(Duration::from_millis(100), Duration::from_secs(5))
+}
+
+/// How far apart two looks may be that are to tell how long jobs took: some more than is aimed at.
+fn gap(settings: &ScalingSettings) -> Duration {
+    (between_looks(settings) * 3).max(Duration::from_secs(1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,7 +151,7 @@ mod tests {
 
     #[test]
     fn wishes_keep_only_what_can_still_be_the_highest_of_the_window() {
-        let settings = ScalingSettings { stabilization_window_seconds: 60, ..ScalingSettings::default() };
+        let settings = ScalingSettings { stabilization_window_seconds: Some(60), ..ScalingSettings::default() };
         let mut history = History::new(at(0));
         for (second, wish) in [(1, 3), (2, 9), (3, 4), (4, 4), (5, 2)] {
             history.note_wish(&settings, at(second), wish);

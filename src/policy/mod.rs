@@ -7,21 +7,26 @@
 //! A decision is made in this order; each rule that changes the outcome adds its [`Reason`]:
 //!
 //! 1. the strategy turns the depth into a wish ([`ScalingSettings::strategy`]);
-//! 2. enough depth for activation wants at least one worker;
-//! 3. `min_workers` and `max_workers` bound it;
-//! 4. what would let workers go must get past the stabilization window, the busy workers and the cooldown; what would
-//!    add some, past the pace of the `step` strategy;
-//! 5. after failures, a backoff holds everything that would fail again.
+//! 2. `spare` workers are wanted beside those at work;
+//! 3. enough depth for activation wants at least one worker;
+//! 4. `min_workers`, or what the schedule makes of it, and `max_workers` bound it;
+//! 5. what would let workers go must get past the stabilization window, the busy workers, the cooldown and
+//!    `max_step_down`; what would add some, past the pace of the `step` strategy and `max_step_up`;
+//! 6. after failures, a backoff holds everything that would fail again.
 //!
-//! Repairs are exempt from 4: a pool outside its bounds is brought to the nearest bound at once, and an empty pool with
+//! Repairs are exempt from 5: a pool outside its bounds is brought to the nearest bound at once, and an empty pool with
 //! work gets its first worker at once.
 
 mod backoff;
+mod bounds;
 mod control;
+mod flow;
 mod history;
 mod observation;
 mod plan;
 mod reason;
+mod schedule;
+mod steps;
 mod strategy;
 
 use std::cmp::Ordering;
@@ -29,11 +34,13 @@ use std::cmp::Ordering;
 pub use self::{
     backoff::{Backoff, Failures},
     control::decide_under,
+    flow::{Flow, Unlearned},
     history::History,
     observation::Observation,
     reason::Reason,
+    steps::Steps,
 };
-use self::{observation::KnownDepth, plan::Plan};
+use self::{bounds::Bounds, observation::KnownDepth, plan::Plan};
 use crate::{
     config::ScalingSettings,
     model::{Reading, Timestamp, snapshot::Action},
@@ -50,15 +57,17 @@ pub struct Decision {
     pub target: u32,
     /// Workers that count as capacity. While the pool is not known: the target of the last change, 0 without one.
     pub current: u32,
+    /// The lower bound in force: `min_workers`, or what an open window of the schedule raises it to.
+    pub floor: u32,
     /// The only part that asks for a write. [`Action::Hold`] never does, whatever `target` says.
     pub action: Action,
     /// The arithmetic, then each rule that changed its outcome, in order: the last one decided. Never empty.
     pub reasons: Vec<Reason>,
-    /// When a rule that holds something back lets go: look again then. Later than now. `None`: nothing but a new
-    /// observation can change the outcome.
+    /// When a rule that holds something back lets go, or the schedule changes: look again then. Later than now. `None`:
+    /// nothing but a new observation can change the outcome.
     pub recheck_at: Option<Timestamp>,
-    /// What the strategy wished for, within the bounds, to be kept with [`History::note_wish`]; `None` if it keeps none,
-    /// or had no depth to go by.
+    /// What was wished for, up to `max_workers`, to be kept with [`History::note_wish`]; `None` without a stabilization
+    /// window, or a depth to go by.
     pub wish: Option<u32>,
 }
 
@@ -82,11 +91,12 @@ impl Decision {
 pub fn decide(settings: &ScalingSettings, observation: &Observation, history: &History, now: Timestamp) -> Decision {
     let counts = match &observation.pool {
         Reading::Known(counts) => counts,
-        Reading::Unknown(why) | Reading::Failed(why) => return hold_blindly(settings, history, why),
+        Reading::Unknown(why) | Reading::Failed(why) => return hold_blindly(settings, history, now, why),
     };
     let depth = KnownDepth::of(&observation.demand);
     let mut plan = Plan::new(settings, history, now, counts);
     plan.follow_strategy(&depth);
+    plan.keep_spare(observation.demand.lag.known().copied().unwrap_or(0));
     plan.activate(depth.jobs.unwrap_or(0));
     plan.keep_bounds();
     match plan.direction() {
@@ -94,8 +104,12 @@ pub fn decide(settings: &ScalingSettings, observation: &Observation, history: &H
             plan.stabilize();
             plan.spare_busy();
             plan.cool_down();
+            plan.limit_step_down();
         }
-        Ordering::Greater => plan.pace_steps(),
+        Ordering::Greater => {
+            plan.pace_steps();
+            plan.limit_step_up();
+        }
         Ordering::Equal => {}
     }
     plan.back_off();
@@ -103,11 +117,13 @@ pub fn decide(settings: &ScalingSettings, observation: &Observation, history: &H
 }
 
 /// The decision about a pool nobody can see.
-fn hold_blindly(settings: &ScalingSettings, history: &History, why: &str) -> Decision {
+fn hold_blindly(settings: &ScalingSettings, history: &History, now: Timestamp, why: &str) -> Decision {
     let current = history.last_change.map_or(0, |change| change.to);
+    let bounds = Bounds::at(settings, now);
     Decision {
-        target: plan::bounded(settings, current),
+        target: bounds.bound(current),
         current,
+        floor: bounds.bound(0),
         action: Action::Hold,
         reasons: vec![Reason::PoolUnknown { why: why.to_owned() }],
         recheck_at: None,

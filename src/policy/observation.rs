@@ -29,3 +29,9 @@ impl KnownDepth {
         Self { jobs, gap: demand.depth().why_not().map(str::to_owned) }
     }
 }
+
+/// Workers at work, and idle ones that waiting jobs are about to occupy.
+pub(super) fn at_work(counts: &PoolCounts, waiting: u64) -> u32 {
+    let idle = counts.ready.saturating_sub(counts.busy);
+    counts.busy.saturating_add(u32::try_from(waiting).unwrap_or(u32::MAX).min(idle))
+}

@@ -6,9 +6,11 @@ use std::{cmp::Ordering, time::Duration};
 use super::{
     Decision,
     backoff::{Backoff, Failures},
+    bounds::Bounds,
     history::History,
-    observation::KnownDepth,
+    observation::{KnownDepth, at_work},
     reason::Reason,
+    steps::Room,
     strategy,
 };
 use crate::{
@@ -19,18 +21,14 @@ use crate::{
 /// The shortest `recheck_at` after a change, for settings without a cooldown: never "now", which would spin.
 const SOON: Duration = Duration::from_millis(1);
 
-/// `workers` within the bounds. Unlike `clamp` it does not panic if they cross; then the upper one wins.
-pub(super) fn bounded(settings: &ScalingSettings, workers: u32) -> u32 {
-    workers.max(settings.min_workers).min(settings.max_workers)
-}
-
 /// A decision in the making.
 pub(super) struct Plan<'a> {
     settings: &'a ScalingSettings,
     history: &'a History,
+    bounds: Bounds,
     now: Timestamp,
+    counts: &'a PoolCounts,
     current: u32,
-    busy: u32,
     /// `current` within the bounds, at least 1 once activated: what the pool is repaired to at once. Holds bring the
     /// target back to it, and never past it.
     base: u32,
@@ -40,6 +38,8 @@ pub(super) struct Plan<'a> {
     wish: Option<u32>,
     reasons: Vec<Reason>,
     recheck_at: Option<Timestamp>,
+    /// After a change that a limit cut short: when the next one may follow.
+    next_step_at: Option<Timestamp>,
     held: bool,
 }
 
@@ -49,27 +49,30 @@ impl<'a> Plan<'a> {
         settings: &'a ScalingSettings,
         history: &'a History,
         now: Timestamp,
-        counts: &PoolCounts,
+        counts: &'a PoolCounts,
     ) -> Self {
+        let bounds = Bounds::at(settings, now);
         let current = counts.current();
-        let base = bounded(settings, current);
+        let base = bounds.bound(current);
         let repair = match base.cmp(&current) {
-            Ordering::Less => Some(Reason::Maximum { max: settings.max_workers }),
-            Ordering::Greater => Some(Reason::Minimum { min: settings.min_workers }),
+            Ordering::Less => Some(Reason::Maximum { max: bounds.max }),
+            Ordering::Greater => Some(bounds.why_min.clone()),
             Ordering::Equal => None,
         };
         Self {
             settings,
             history,
+            bounds,
             now,
+            counts,
             current,
-            busy: counts.busy,
             base,
             repair,
             target: current,
             wish: None,
             reasons: Vec::with_capacity(4),
             recheck_at: None,
+            next_step_at: None,
             held: false,
         }
     }
@@ -77,16 +80,31 @@ impl<'a> Plan<'a> {
     /// The strategy's wish for what is known of the depth. A gap in it can only hide more jobs, so it never lowers.
     pub(super) fn follow_strategy(&mut self, depth: &KnownDepth) {
         if let Some(jobs) = depth.jobs {
-            let (wish, reason) = strategy::wish(self.settings, jobs, self.current);
+            let (wish, reason) = strategy::wish(self.settings, &self.history.flow, jobs, self.current);
             self.target = wish;
             self.reasons.push(reason);
-            if self.settings.strategy == Strategy::Backlog {
-                self.wish = Some(bounded(self.settings, wish));
+            if !self.settings.stabilization_window().is_zero() {
+                self.wish = Some(wish.min(self.bounds.max));
             }
         }
         if let Some(why) = &depth.gap {
             self.target = self.target.max(self.current);
             self.reasons.push(Reason::DepthUnknown { why: why.clone() });
+        }
+    }
+
+    /// `spare` idle workers besides those at work.
+    pub(super) fn keep_spare(&mut self, waiting: u64) {
+        let spare = self.settings.spare;
+        if spare == 0 {
+            return;
+        }
+        let at_work = at_work(self.counts, waiting);
+        let wish = at_work.saturating_add(spare);
+        self.wish = self.wish.map(|of_strategy| of_strategy.max(wish.min(self.bounds.max)));
+        if self.target < wish {
+            self.target = wish;
+            self.reasons.push(Reason::Spare { spare, at_work, wish });
         }
     }
 
@@ -97,7 +115,7 @@ impl<'a> Plan<'a> {
             return;
         }
         let reason = Reason::Activation { depth, threshold, current: self.current };
-        if self.base == 0 && self.settings.max_workers > 0 {
+        if self.base == 0 && self.bounds.max > 0 {
             self.base = 1;
             self.repair = Some(reason.clone());
         }
@@ -107,12 +125,12 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// `min_workers` and `max_workers`.
+    /// `min_workers`, or what the schedule makes of it, and `max_workers`.
     pub(super) fn keep_bounds(&mut self) {
-        let target = bounded(self.settings, self.target);
+        let target = self.bounds.bound(self.target);
         match target.cmp(&self.target) {
-            Ordering::Less => self.reasons.push(Reason::Maximum { max: self.settings.max_workers }),
-            Ordering::Greater => self.reasons.push(Reason::Minimum { min: self.settings.min_workers }),
+            Ordering::Less => self.reasons.push(Reason::Maximum { max: self.bounds.max }),
+            Ordering::Greater => self.reasons.push(self.bounds.why_min.clone()),
             Ordering::Equal => {}
         }
         self.target = target;
@@ -123,12 +141,12 @@ impl<'a> Plan<'a> {
         self.target.cmp(&self.base)
     }
 
-    /// `backlog` goes down no further than to the highest wish of the stabilization window.
+    /// Down no further than to the highest wish of the stabilization window.
     pub(super) fn stabilize(&mut self) {
-        if self.settings.strategy != Strategy::Backlog {
+        let window = self.settings.stabilization_window();
+        if window.is_zero() {
             return;
         }
-        let window = self.settings.stabilization_window();
         // A restart forgets the wishes. Until the window has passed once, the pool as it is stands for them.
         let forgotten = (self.history.started_at, self.current);
         let highest =
@@ -143,8 +161,9 @@ impl<'a> Plan<'a> {
 
     /// Busy workers are not let go, unless there are more than `max_workers`.
     pub(super) fn spare_busy(&mut self) {
-        if self.raise_to(self.busy) {
-            self.hold(Reason::Busy { busy: self.busy, of: self.current });
+        let busy = self.counts.busy;
+        if self.raise_to(busy) {
+            self.hold(Reason::Busy { busy, of: self.current });
         }
     }
 
@@ -167,6 +186,34 @@ impl<'a> Plan<'a> {
         self.wait_until(ends_at);
     }
 
+    /// At most `max_step_down` workers are let go in any `step_period_seconds`. A restart forgets whom was let go before it,
+    /// so that nobody is for that long.
+    pub(super) fn limit_step_down(&mut self) {
+        let (Some(most), period) = (self.settings.max_step_down, self.settings.step_period()) else { return };
+        let watched_at = self.history.started_at.after(period);
+        let room = if watched_at > self.now {
+            Room { workers: 0, more_at: watched_at }
+        } else {
+            self.history.steps.room_to_remove(most, period, self.now)
+        };
+        if self.raise_to(self.current.saturating_sub(room.workers)) {
+            self.cut_short(room, Reason::StepDown { most, period, remaining: room.more_at.since(self.now) });
+        }
+    }
+
+    /// At most `max_step_up` workers are added in any `step_period_seconds`, but for repairs, and for those that were there
+    /// and are gone.
+    pub(super) fn limit_step_up(&mut self) {
+        let (Some(most), period) = (self.settings.max_step_up, self.settings.step_period()) else { return };
+        let room = self.history.steps.room_to_add(most, period, self.now);
+        let had = self.history.last_change.map_or(0, |change| change.to);
+        let highest = self.current.saturating_add(room.workers).max(had).max(self.base);
+        if self.target > highest {
+            self.target = highest;
+            self.cut_short(room, Reason::StepUp { most, period, remaining: room.more_at.since(self.now) });
+        }
+    }
+
     /// After failures nothing is asked for that would fail again, until it is time for another try.
     pub(super) fn back_off(&mut self) {
         if self.target == self.current {
@@ -179,7 +226,7 @@ impl<'a> Plan<'a> {
             return;
         }
         self.held = true;
-        self.target = bounded(self.settings, self.current);
+        self.target = self.bounds.bound(self.current);
         self.recheck_at = starts.map(|(_, at)| at).max(backend.map(|(_, at)| at));
         let now = self.now;
         self.reasons.extend(starts.map(|(failures, at)| Reason::StartBackoff {
@@ -201,8 +248,10 @@ impl<'a> Plan<'a> {
             Ordering::Greater if !self.held => Action::ScaleUp,
             _ => Action::Hold,
         };
+        let recheck_at = if action == Action::Hold { self.recheck_at } else { self.next_move_at() };
         Decision {
-            recheck_at: if action == Action::Hold { self.recheck_at } else { self.next_move_at() },
+            recheck_at: [recheck_at, self.bounds.change_at].into_iter().flatten().min(),
+            floor: self.bounds.bound(0),
             target: self.target,
             current: self.current,
             action,
@@ -214,10 +263,13 @@ impl<'a> Plan<'a> {
     /// After a change: when the next one may follow, for a strategy that gets to its aim in several.
     fn next_move_at(&self) -> Option<Timestamp> {
         let cooled = self.now.after(self.settings.cooldown().max(SOON));
-        match self.settings.strategy {
+        let next_move_at = match self.settings.strategy {
             Strategy::Step => Some(cooled),
-            Strategy::Threshold | Strategy::Backlog => self.recheck_at.map(|at| at.max(cooled)),
-        }
+            Strategy::Threshold | Strategy::Backlog | Strategy::Latency => self.recheck_at.map(|at| at.max(cooled)),
+        };
+        let down = self.target < self.current;
+        let next_step_at = self.next_step_at.map(|at| if down { at.max(cooled) } else { at });
+        [next_move_at, next_step_at].into_iter().flatten().min()
     }
 
     /// The last time that anything changed, for the scale-down cooldown. A start of the scaler counts.
@@ -240,6 +292,15 @@ impl<'a> Plan<'a> {
             self.recheck_at = Some(ends_at);
             self.hold(Reason::Cooldown { remaining: ends_at.since(self.now) });
         }
+    }
+
+    /// A limit left some of the way for later.
+    fn cut_short(&mut self, room: Room, reason: Reason) {
+        if self.target == self.base {
+            self.recheck_at = Some(room.more_at);
+        }
+        self.next_step_at = Some(room.more_at);
+        self.hold(reason);
     }
 
     /// Adds why the target was held; and if all that is left is a repair, why that is made nevertheless.

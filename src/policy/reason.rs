@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use super::flow::{Unlearned, float};
+
 /// One step of a decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -54,6 +56,39 @@ pub enum Reason {
         /// Workers wanted for them.
         wish: u32,
     },
+    /// The `latency` strategy's arithmetic.
+    Latency {
+        /// Unfinished jobs.
+        depth: u64,
+        /// A worker's time for one of them.
+        job: Duration,
+        /// Jobs that come in 1,000 seconds.
+        arriving: u64,
+        /// Workers wanted.
+        wish: u32,
+        /// `target_wait_seconds`.
+        within: Duration,
+    },
+    /// `latency` does not know enough, and shares the jobs out as `backlog` does.
+    LatencyUnlearned {
+        /// Unfinished jobs.
+        depth: u64,
+        /// Jobs for each worker.
+        jobs_per_worker: u64,
+        /// Workers wanted for them.
+        wish: u32,
+        /// What it lacks.
+        why: Unlearned,
+    },
+    /// Raised so that some are idle.
+    Spare {
+        /// `spare`.
+        spare: u32,
+        /// Workers at work, and those that waiting jobs are about to occupy.
+        at_work: u32,
+        /// Workers wanted for both.
+        wish: u32,
+    },
     /// There is work, and without this rule no worker.
     Activation {
         /// Unfinished jobs, or those known of.
@@ -67,6 +102,13 @@ pub enum Reason {
     Minimum {
         /// `min_workers`.
         min: u32,
+    },
+    /// Raised to what an open window of the schedule wants.
+    Schedule {
+        /// Its `min_workers`.
+        min: u32,
+        /// Until it closes.
+        remaining: Duration,
     },
     /// Lowered to the upper bound.
     Maximum {
@@ -102,6 +144,24 @@ pub enum Reason {
     /// The last change is too fresh.
     Cooldown {
         /// Until it is not.
+        remaining: Duration,
+    },
+    /// No more are added at once.
+    StepUp {
+        /// `max_step_up`.
+        most: u32,
+        /// `step_period_seconds`.
+        period: Duration,
+        /// Until more may be added.
+        remaining: Duration,
+    },
+    /// No more are let go at once.
+    StepDown {
+        /// `max_step_down`.
+        most: u32,
+        /// `step_period_seconds`.
+        period: Duration,
+        /// Until more may be let go.
         remaining: Duration,
     },
     /// New workers keep ending early, so none are started for a while.
@@ -156,14 +216,20 @@ impl Reason {
             Self::DepthLow { .. } => "depth_low",
             Self::DepthBetween { .. } => "depth_between",
             Self::Backlog { .. } => "backlog",
+            Self::Latency { .. } => "latency",
+            Self::LatencyUnlearned { .. } => "latency_unlearned",
+            Self::Spare { .. } => "spare",
             Self::Activation { .. } => "activation",
             Self::Minimum { .. } => "min_workers",
+            Self::Schedule { .. } => "schedule",
             Self::Maximum { .. } => "max_workers",
             Self::DepthUnknown { .. } => "depth_unknown",
             Self::PoolUnknown { .. } => "pool_unknown",
             Self::Stabilization { .. } => "stabilization",
             Self::Busy { .. } => "busy",
             Self::Cooldown { .. } => "cooldown",
+            Self::StepUp { .. } => "max_step_up",
+            Self::StepDown { .. } => "max_step_down",
             Self::StartBackoff { .. } => "start_backoff",
             Self::BackendBackoff { .. } => "backend_backoff",
             Self::Paused { .. } => "paused",
@@ -187,6 +253,25 @@ impl fmt::Display for Reason {
             Self::Backlog { depth, jobs_per_worker, wish } => {
                 write!(f, "depth {depth} at {jobs_per_worker} per worker wants {wish}")
             }
+            Self::Latency { depth, job, arriving, wish, within } => {
+                let (job, arriving) = (Figure(job.as_secs_f64()), Figure(float(*arriving) / 1e3));
+                write!(f, "depth {depth}, {job} s a job, {arriving} jobs/s arriving: ")?;
+                // A job that takes longer than that is not finished within it, whoever does it.
+                let does = if job.0 > within.as_secs_f64() { "begin" } else { "clear" };
+                match wish {
+                    0 => f.write_str("nobody is needed"),
+                    1 => write!(f, "1 worker {does}s it within {}", Seconds(*within)),
+                    _ => write!(f, "{wish} workers {does} it within {}", Seconds(*within)),
+                }
+            }
+            Self::LatencyUnlearned { depth, jobs_per_worker, wish, why } => {
+                let why = match why {
+                    Unlearned::TooFew => "until it is known how long a job takes",
+                    Unlearned::Uncounted => "as this queue does not count its jobs",
+                };
+                write!(f, "depth {depth} at {jobs_per_worker} per worker wants {wish}, {why}")
+            }
+            Self::Spare { spare, at_work, wish } => write!(f, "{spare} spare beside {at_work} at work wants {wish}"),
             Self::Activation { depth, threshold, current: 0 } => {
                 write!(f, "depth {depth} ≥ {threshold} starts the first worker")
             }
@@ -194,6 +279,7 @@ impl fmt::Display for Reason {
                 write!(f, "depth {depth} ≥ {threshold} keeps the last worker")
             }
             Self::Minimum { min } => write!(f, "at least {min} (min_workers)"),
+            Self::Schedule { min, remaining } => write!(f, "at least {min} (schedule, for {})", Seconds(*remaining)),
             Self::Maximum { max } => write!(f, "at most {max} (max_workers)"),
             Self::DepthUnknown { why } => write!(f, "not all of the depth is known ({why}), so nobody is let go"),
             Self::PoolUnknown { why } => write!(f, "the workers are not known ({why}), so nothing is changed"),
@@ -206,6 +292,14 @@ impl fmt::Display for Reason {
             Self::Busy { busy: 1, of } => write!(f, "1 of {of} workers is busy"),
             Self::Busy { busy, of } => write!(f, "{busy} of {of} workers are busy"),
             Self::Cooldown { remaining } => write!(f, "cooldown ends in {}", Seconds(*remaining)),
+            Self::StepUp { most, period, remaining } => {
+                let (period, remaining) = (Seconds(*period), Seconds(*remaining));
+                write!(f, "at most {most} more within {period} (max_step_up), the next in {remaining}")
+            }
+            Self::StepDown { most, period, remaining } => {
+                let (period, remaining) = (Seconds(*period), Seconds(*remaining));
+                write!(f, "at most {most} fewer within {period} (max_step_down), the next in {remaining}")
+            }
             Self::StartBackoff { count, message, remaining } => {
                 write!(f, "{count} workers in a row ended early ({message}), next try in {}", Seconds(*remaining))
             }
@@ -240,6 +334,18 @@ impl fmt::Display for Seconds {
     }
 }
 
+/// A measured number in two digits, or all of those before the point: 0.034, 0.8, 3.1, 120.
+struct Figure(f64);
+
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let places = [(9.95, 0), (0.995, 1), (0.0995, 2)];
+        let places = places.into_iter().find(|(from, _)| self.0 >= *from).map_or(3, |(_, places)| places);
+        let text = format!("{:.places$}", self.0);
+        f.write_str(if places > 0 { text.trim_end_matches('0').trim_end_matches('.') } else { &text })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,5 +356,24 @@ mod tests {
         assert_eq!(shown(1), "cooldown ends in 1 s");
         assert_eq!(shown(41_000), "cooldown ends in 41 s");
         assert_eq!(shown(41_001), "cooldown ends in 42 s");
+    }
+
+    #[test]
+    fn figures_have_two_digits() {
+        let shown = [0.0, 0.0004, 0.034, 0.8, 0.996, 1.0, 3.11, 9.96, 41.7, 120.2].map(|of| Figure(of).to_string());
+        assert_eq!(shown, ["0", "0", "0.034", "0.8", "1", "1", "3.1", "10", "42", "120"]);
+    }
+
+    #[test]
+    fn latency_is_told_as_arithmetic() {
+        let told = |wish, job, within| {
+            let (job, within) = (Duration::from_millis(job), Duration::from_secs(within));
+            Reason::Latency { depth: 120, job, arriving: 3_100, wish, within }.to_string()
+        };
+        let start = "depth 120, 0.8 s a job, 3.1 jobs/s arriving: ";
+        assert_eq!(told(13, 800, 10), format!("{start}13 workers clear it within 10 s"));
+        assert_eq!(told(1, 800, 600), format!("{start}1 worker clears it within 600 s"));
+        assert_eq!(told(0, 800, 600), format!("{start}nobody is needed"));
+        assert!(told(151, 20_000, 10).ends_with("20 s a job, 3.1 jobs/s arriving: 151 workers begin it within 10 s"));
     }
 }

@@ -1,10 +1,14 @@
-//! How a depth becomes a wish. Knows no bounds but the floor that `threshold` falls back to, and no past.
+//! How a depth becomes a wish. Knows no bounds but the floor that `threshold` falls back to, and of the past only what
+//! `latency` learned.
 
-use super::reason::Reason;
+use super::{
+    flow::{Flow, Rates, float},
+    reason::Reason,
+};
 use crate::config::{ScalingSettings, Strategy};
 
 /// What the configured strategy wants for `depth` unfinished jobs and `current` workers, and its arithmetic.
-pub(super) fn wish(settings: &ScalingSettings, depth: u64, current: u32) -> (u32, Reason) {
+pub(super) fn wish(settings: &ScalingSettings, flow: &Flow, depth: u64, current: u32) -> (u32, Reason) {
     match settings.strategy {
         Strategy::Threshold => {
             let needed = workers_for(depth, settings.scale_up_threshold);
@@ -16,10 +20,47 @@ pub(super) fn wish(settings: &ScalingSettings, depth: u64, current: u32) -> (u32
             by_threshold(settings, depth, current, up, down)
         }
         Strategy::Backlog => {
-            let wish = workers_for(depth, settings.jobs_per_worker);
-            (wish, Reason::Backlog { depth, jobs_per_worker: settings.jobs_per_worker, wish })
+            let jobs_per_worker = settings.jobs_per_worker;
+            let wish = workers_for(depth, jobs_per_worker);
+            (wish, Reason::Backlog { depth, jobs_per_worker, wish })
+        }
+        Strategy::Latency => by_latency(settings, flow, depth),
+    }
+}
+
+/// As many as deal, within the target, with the depth and with what comes meanwhile.
+fn by_latency(settings: &ScalingSettings, flow: &Flow, depth: u64) -> (u32, Reason) {
+    match flow.rates() {
+        Ok(Rates { job, arriving }) => {
+            let within = settings.target_wait();
+            let jobs = float(depth) + arriving * within.as_secs_f64();
+            let wish = workers_within(jobs, job.as_secs_f64() / within.as_secs_f64());
+            (wish, Reason::Latency { depth, job, arriving: whole(arriving * 1e3), wish, within })
+        }
+        Err(why) => {
+            let jobs_per_worker = settings.jobs_per_worker;
+            let wish = workers_for(depth, jobs_per_worker);
+            (wish, Reason::LatencyUnlearned { depth, jobs_per_worker, wish, why })
         }
     }
+}
+
+/// Workers for `jobs` in a time of which each job takes a worker that `share`. A job that takes all of it has a worker of its
+/// own, and for less than one job nobody is kept.
+fn workers_within(jobs: f64, share: f64) -> u32 {
+    /// Below it, a difference is one of rounding.
+    const NOTHING: f64 = 1e-9;
+    if jobs < 1.0 {
+        return 0;
+    }
+    let workers = (jobs * share.min(1.0) - NOTHING).ceil().max(1.0);
+    u32::try_from(whole(workers)).unwrap_or(u32::MAX)
+}
+
+/// To the nearest whole number, saturating.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast of a float saturates")]
+fn whole(number: f64) -> u64 {
+    number.round() as u64
 }
 
 /// `up` from the upper threshold on, `down` from the lower one down, between them whatever is there.
@@ -53,5 +94,17 @@ mod tests {
     fn a_started_share_needs_a_whole_worker() {
         assert_eq!([0, 1, 5, 6, 10].map(|depth| workers_for(depth, 5)), [0, 1, 1, 2, 2]);
         assert_eq!(workers_for(u64::MAX, 1), u32::MAX);
+    }
+
+    #[test]
+    fn a_worker_does_as_many_jobs_as_fit_and_at_least_one() {
+        // 120 jobs and 31 that come, at 0.8 s each, within 10 s.
+        assert_eq!(workers_within(151.0, 0.08), 13);
+        // 50 jobs of a fifth of the time are exactly ten workers, whatever a float makes of it.
+        assert_eq!(workers_within(50.0, 0.2), 10);
+        assert_eq!(workers_within(7.0, 60.0), 7, "jobs that take longer than that have a worker each");
+        assert_eq!([0.0, 0.99, 1.0, 1.01].map(|jobs| workers_within(jobs, 0.5)), [0, 0, 1, 1]);
+        assert_eq!(workers_within(f64::MAX, 1.0), u32::MAX);
+        assert_eq!(workers_within(1.0, 0.0), 1);
     }
 }

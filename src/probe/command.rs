@@ -103,6 +103,7 @@ pub(super) fn group(value: Value, name: &str) -> Result<Option<Group>, String> {
                 pending: int(&fields, "pending").ok_or("XINFO GROUPS tells no pending")?,
                 last_delivered: id(&fields, "last-delivered-id").ok_or("XINFO GROUPS tells no last-delivered-id")?,
                 lag: int(&fields, "lag"),
+                read: int(&fields, "entries-read"),
             }));
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::model::{Demand, Reading, Timestamp};
+use crate::model::{Counters, Demand, Reading, Timestamp};
 
 /// A stream entry's id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,6 +60,8 @@ pub(super) struct Group {
     pub(super) last_delivered: StreamId,
     /// nil when Redis can't tell; not told before Redis 7.
     pub(super) lag: Option<u64>,
+    /// Entries ever delivered to the group; nil when Redis can't tell, not told before Redis 7.
+    pub(super) read: Option<u64>,
 }
 
 /// Entries after the last delivered one, counted up to a limit.
@@ -78,6 +80,15 @@ pub(super) enum RawQueue {
         group: Result<Option<Group>, String>,
         consumers: Result<(Option<StreamId>, Vec<ConsumerPending>), String>,
     },
+}
+
+impl RawQueue {
+    /// What the queue counts by itself. A stream or group that is not there has counted up to nothing.
+    pub(super) fn counters(&self) -> Counters {
+        let Self::Stream { stream: Ok(stream), group: Ok(group), .. } = self else { return Counters::default() };
+        let added = stream.as_ref().map_or(Some(0), |stream| stream.added);
+        Counters { added, read: group.as_ref().map_or(Some(0), |group| group.read) }
+    }
 }
 
 /// What is remembered of a queue between probes to see through phantom lag.
@@ -284,7 +295,7 @@ mod tests {
     }
 
     fn sight(stream: Stream, delivered: u64, lag: Option<u64>, memory: &mut LagMemory) -> Sight {
-        let group = Group { pending: 0, last_delivered: id(delivered), lag };
+        let group = Group { pending: 0, last_delivered: id(delivered), lag, read: None };
         let raw =
             RawQueue::Stream { stream: Ok(Some(stream)), group: Ok(Some(group)), consumers: Ok((None, Vec::new())) };
         look(raw, "q", memory)
@@ -356,6 +367,22 @@ mod tests {
             consumers: Ok((None, Vec::new())),
         };
         assert_eq!(lag_of(look(raw, "q", &mut LagMemory::default())), Some(7));
+    }
+
+    #[test]
+    fn counters_are_told_as_far_as_redis_counts() {
+        let counters = |stream, group| {
+            let counters = RawQueue::Stream { stream, group, consumers: Ok((None, Vec::new())) }.counters();
+            (counters.added, counters.read)
+        };
+        let group = |read| Ok(Some(Group { pending: 1, last_delivered: id(4), lag: None, read }));
+        let before_7 = Stream { added: None, ..stream(7, Some(1), 7, 0) };
+        assert_eq!(counters(Ok(Some(stream(7, Some(1), 7, 9))), group(Some(6))), (Some(9), Some(6)));
+        assert_eq!(counters(Ok(Some(stream(7, Some(1), 7, 9))), group(None)), (Some(9), None));
+        assert_eq!(counters(Ok(Some(before_7)), group(None)), (None, None));
+        assert_eq!(counters(Ok(None), Ok(None)), (Some(0), Some(0)), "nothing was ever added");
+        assert_eq!(counters(Err("NOPERM".to_owned()), Ok(None)), (None, None));
+        assert_eq!(RawQueue::List(Ok(3)).counters(), Counters::default());
     }
 
     #[test]

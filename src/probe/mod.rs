@@ -14,7 +14,7 @@ pub use arrivals::{ArrivalError, ArrivalWatch, Recorded};
 pub use interpret::{ConsumerPending, LagMemory};
 pub use prober::{Prober, ProberHandle, Request};
 
-use crate::model::{Demand, Reading, WorkerState};
+use crate::model::{Counters, Demand, Reading, WorkerState};
 
 /// How to read one queue.
 #[derive(Clone, Debug)]
@@ -41,6 +41,8 @@ pub struct Heartbeat {
 pub struct Answer {
     /// Unfinished work.
     pub demand: Demand,
+    /// What the queue counts by itself.
+    pub counters: Counters,
     /// Who holds how many delivered jobs.
     pub consumers: Reading<Vec<ConsumerPending>>,
     /// One for each worker asked about; `None` where there is no heartbeat.
@@ -51,6 +53,7 @@ impl Answer {
     /// The answer when Redis could not be asked.
     pub fn failed(why: &str) -> Self {
         let consumers = Reading::Failed(why.to_owned());
-        Self { demand: Demand::failed(why), consumers, heartbeats: Reading::Failed(why.to_owned()) }
+        let heartbeats = Reading::Failed(why.to_owned());
+        Self { demand: Demand::failed(why), counters: Counters::default(), consumers, heartbeats }
     }
 }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     connection::{Connection, RedisTarget, backoff, is_lost},
-    model::{Demand, Reading, Source, snapshot::SourceState},
+    model::{Counters, Demand, Reading, Source, snapshot::SourceState},
     signal::{Directory, SourceBoard, Subscriptions},
     telemetry::{RedisReachable, RedisUnreachable, SignalsReceived},
 };
@@ -122,6 +122,7 @@ struct Uncounted {
     reported: Option<u64>,
     length: u64,
     demand: Demand,
+    counters: Counters,
     consumers: Reading<Vec<ConsumerPending>>,
     heartbeats: Reading<Vec<Option<Heartbeat>>>,
 }
@@ -361,7 +362,8 @@ impl Prober {
                     let memory = &mut self.memories[one.asked.request.index as usize];
                     let demand =
                         interpret::complete(backlog, COUNT_LIMIT, one.reported, one.length, one.demand, memory);
-                    let answer = Answer { demand, consumers: one.consumers, heartbeats: one.heartbeats };
+                    let (counters, consumers) = (one.counters, one.consumers);
+                    let answer = Answer { demand, counters, consumers, heartbeats: one.heartbeats };
                     let _ = one.asked.reply.send(answer);
                 }
                 failure.map_or(Ok(()), Err)
@@ -379,12 +381,14 @@ impl Prober {
             let spec = &self.specs[index];
             let (raw, heartbeats) = command::take(&mut replies, spec, asked.request.heartbeats.len(), armed);
             let heartbeats = heartbeats.map_or_else(Reading::Failed, Reading::Known);
+            let counters = raw.counters();
             match interpret::look(raw, &spec.key, &mut self.memories[index]) {
                 Sight::Clear(demand, consumers) => {
-                    let _ = asked.reply.send(Answer { demand, consumers, heartbeats });
+                    let _ = asked.reply.send(Answer { demand, counters, consumers, heartbeats });
                 }
                 Sight::Count { after, reported, length, demand, consumers } => {
-                    uncounted.push(Uncounted { asked, after, reported, length, demand, consumers, heartbeats });
+                    let one = Uncounted { asked, after, reported, length, demand, counters, consumers, heartbeats };
+                    uncounted.push(one);
                 }
             }
         }

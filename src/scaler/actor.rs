@@ -10,7 +10,7 @@ use crate::{
     backend::{BackendError, ErrorKind, ManualScale, ScaleReport, ScaleRequest},
     config::ScalingSettings,
     model::{
-        Demand, Reading, Source, Timestamp, WorkerId, WorkerType,
+        Counters, Demand, Reading, Source, Timestamp, WorkerId, WorkerType,
         control::{Control, Mode},
         snapshot::{Action, Change, Reaction, TypeSnapshot},
     },
@@ -43,6 +43,8 @@ pub enum Input {
 pub struct Observed {
     /// Unfinished work.
     pub demand: Demand,
+    /// What the queue counts by itself.
+    pub counters: Counters,
     /// The pool, or why it can't be told.
     pub census: Result<Census, String>,
     /// Somebody's word about the worker type.
@@ -227,11 +229,12 @@ impl Actor {
     }
 
     /// Begins to lead, as after a restart: what was seen as a standby decides at once, and nobody is let go before a cooldown
-    /// has passed.
+    /// has passed. What was learned of the queue is as true as before.
     fn lead(&mut self, remembered: Option<Change>, now: Timestamp) {
         self.leads = true;
         let last_change = [self.history.last_change, remembered].into_iter().flatten().max_by_key(|change| change.at);
-        self.history = History::resumed(now, last_change);
+        let flow = std::mem::take(&mut self.history.flow);
+        self.history = History { flow, ..History::resumed(now, last_change) };
         self.next_evaluation = Timestamp(0);
         Arc::make_mut(&mut self.snapshot).last_change = self.history.last_change;
     }
@@ -299,6 +302,7 @@ impl Actor {
             Err(why) => Reading::Failed(why.clone()),
         };
         let observation = Observation { demand: observed.demand, pool };
+        self.history.note_flow(&self.settings, now, &observation, observed.counters);
         let control = observed.control.filter(|control| control.holds_at(now));
         let decision = decide_under(control.as_deref(), &self.settings, &observation, &self.history, now);
         if let Some(wish) = decision.wish {
@@ -309,6 +313,8 @@ impl Actor {
         if let Ok(census) = &observed.census {
             self.look_again_at_grace_end(census, now);
         }
+        let learns_at = self.history.learns_at(&self.settings, now, &observation);
+        self.recheck_at = [self.recheck_at, learns_at].into_iter().flatten().min();
         self.show(&observation, &observed.census, &decision, signals, now);
         Arc::make_mut(&mut self.snapshot).control.clone_from(&control);
         let census = observed.census.ok()?;
@@ -449,6 +455,7 @@ impl Actor {
         snapshot.evaluated_at = Some(now);
         snapshot.demand = observation.demand.clone();
         snapshot.pool = observation.pool.clone();
+        snapshot.min_workers = decision.floor;
         if observation.pool.known().is_some() {
             snapshot.desired = decision.target;
         }

@@ -332,7 +332,7 @@ impl Shell {
             }
         }
         let control = self.context.shared.controls.of(self.context.index);
-        Input::Observed(Box::new(Observed { demand: answer.demand, census, control }))
+        Input::Observed(Box::new(Observed { demand: answer.demand, counters: answer.counters, census, control }))
     }
 
     fn trace(&mut self, signals: Signals, failure: Option<&BackendError>) {

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     backend::ScaleRequest,
     config::{QueueKind, ScalerSettings, WorkerTypeSettings},
-    model::{Demand, Reading, Source, Timestamp, WorkerType},
+    model::{Counters, Demand, Reading, Source, Timestamp, WorkerType},
     scaler::{Actor, Effect, Expected, Input, Observed, Roster, Scaled},
     signal::Signals,
 };
@@ -281,7 +281,13 @@ impl<'a> Engine<'a> {
             heartbeats: self.setup.settings.worker.heartbeats,
         };
         let census = self.roster.take_stock(self.pool.list(), &heartbeats, &consumers, expected, self.clock());
-        Input::Observed(Box::new(Observed { demand, census: Ok(census), control: None }))
+        Input::Observed(Box::new(Observed { demand, counters: self.counters(), census: Ok(census), control: None }))
+    }
+
+    /// What the stream counts. What was read is left out: a job that comes back from a worker is read twice.
+    fn counters(&self) -> Counters {
+        let counts = self.setup.settings.kind == QueueKind::Stream;
+        Counters { added: counts.then_some(self.arrived as u64), read: None }
     }
 
     /// The queue as the probe would tell it. A list tells neither what is being worked on nor since when jobs wait.

@@ -6,7 +6,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    config::{QueueKind, ScalerSettings, ScalingSettings, Strategy as Scaling, WorkerSettings, WorkerTypeSettings},
+    config::{
+        QueueKind, ScalerSettings, ScalingSettings, ScheduleWindow, Strategy as Scaling, WorkerSettings,
+        WorkerTypeSettings,
+    },
     model::{Timestamp, WorkerType},
 };
 
@@ -59,6 +62,41 @@ fn one_worker_serves_in_order() {
     assert!(close(report.seconds, 110.0) && close(report.worker_hours, 110.0 / 3_600.0), "{:?}", report.wait_seconds);
     assert!(close(report.busy_hours, 8.0 / 3_600.0) && close(report.utilisation, 8.0 / 110.0));
     assert_eq!((report.scaled_up, report.scaled_down, report.workers_max), (0, 0, 1));
+}
+
+#[test]
+fn latency_learns_what_the_jobs_of_the_trace_take() {
+    // Ten jobs a second for a minute, of a second each: what one worker does not know of at first, ten must do.
+    let jobs: Vec<(f64, f64)> = (0..600_u32).map(|job| (f64::from(job) / 10.0, 1.0)).collect();
+    let latency = ScalingSettings {
+        strategy: Scaling::Latency,
+        target_wait_seconds: 5,
+        jobs_per_worker: 1_000,
+        max_workers: 100,
+        ..ScalingSettings::default()
+    };
+    let report = run(&setup(latency.clone()), &trace(&jobs));
+    let seen = (report.wait_seconds.max, report.workers_max);
+    assert!(seen.0 < 10.0 && (10..30).contains(&seen.1), "{seen:?} {:?}", report.changes);
+    let mut of_a_list = setup(latency);
+    of_a_list.settings.kind = QueueKind::List;
+    assert_eq!(run(&of_a_list, &trace(&jobs)).workers_max, 1, "nothing counts there");
+}
+
+#[test]
+fn a_schedule_goes_by_the_time_of_the_trace() {
+    // It begins at 22:13:20.
+    let window = ScheduleWindow {
+        start: "15 22 * * *".into(),
+        duration: Some("1m".into()),
+        min_workers: 3,
+        ..ScheduleWindow::default()
+    };
+    let report =
+        run(&setup(ScalingSettings { schedule: vec![window], ..ScalingSettings::default() }), &trace(&[(600.0, 1.0)]));
+    // From 100 s to 160 s.
+    assert_eq!((report.workers_max, report.scaled_up), (3, 2));
+    assert!(close(report.changes[0].at_seconds, 100.0), "{:?}", report.changes);
 }
 
 #[test]
@@ -137,7 +175,7 @@ fn any_setup() -> impl Strategy<Value = Setup> {
             scale_up_threshold,
             jobs_per_worker: scale_up_threshold,
             cooldown_seconds,
-            stabilization_window_seconds: seconds,
+            stabilization_window_seconds: Some(seconds),
             start_grace_seconds: seconds,
             drain_timeout_seconds: seconds,
             ..ScalingSettings::default()

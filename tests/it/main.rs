@@ -35,6 +35,7 @@ mod process_backend;
 mod protocol_page;
 mod record;
 mod scale_in;
+mod scaling_rules;
 mod sentinel;
 mod servers;
 mod sessions;

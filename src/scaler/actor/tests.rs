@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::{
     backend::Exit,
+    config::Strategy as Scaling,
     model::{PoolCounts, WorkerState, snapshot::WorkerSnapshot},
 };
 
@@ -65,7 +66,12 @@ fn census(idle: u32, busy: u32) -> Census {
 }
 
 fn observed(lag: u64, census: Census) -> Input {
-    Input::Observed(Box::new(Observed { demand: demand(lag), census: Ok(census), control: None }))
+    Input::Observed(Box::new(Observed {
+        demand: demand(lag),
+        counters: Counters::default(),
+        census: Ok(census),
+        control: None,
+    }))
 }
 
 fn scaled(outcome: Result<ScaleReport, BackendError>) -> Input {
@@ -182,12 +188,47 @@ fn a_permanent_failure_is_tried_again_rarely() {
 }
 
 #[test]
+fn a_queue_that_latency_learns_from_is_looked_at_again_while_jobs_are_done_and_a_new_leader_goes_on() {
+    let latency = ScalingSettings { strategy: Scaling::Latency, target_wait_seconds: 20, ..settings() };
+    let mut actor = actor_with(latency, false);
+    let look = |actor: &mut Actor, ms: u64, added: u64, read: u64| {
+        at(actor, ms, signals());
+        let (lag, pending) = (Reading::Known(added - read), Reading::Known(2));
+        let demand = Demand { lag, pending, oldest: Reading::Known(None) };
+        let counters = Counters { added: Some(added), read: Some(read) };
+        let observed = Observed { demand, counters, census: Ok(census(0, 2)), control: None };
+        let effects = at(actor, ms, Input::Observed(Box::new(observed)));
+        if target_of(&effects).is_some() {
+            at(actor, ms, scaled(failure(ErrorKind::Retryable)));
+        }
+    };
+    look(&mut actor, 1_000, 10, 2);
+    assert!(actor.snapshot().reasons[0].contains("until it is known"), "{:?}", actor.snapshot().reasons);
+    look(&mut actor, 3_000, 10, 6);
+    let known = actor.snapshot().reasons[1].clone();
+    assert!(known.starts_with("depth 6, 0.8 s a job, "), "{known}");
+    assert_eq!(actor.next_wake(), Some(Timestamp(5_000)), "a tenth of the target");
+    at(&mut actor, 3_500, Input::Follows);
+    at(&mut actor, 4_000, Input::Leads(None));
+    look(&mut actor, 5_000, 10, 10);
+    assert!(actor.snapshot().reasons[1].starts_with("depth 2, 0.88 s a job, "), "{:?}", actor.snapshot().reasons);
+    // Nothing is being done: nothing to learn.
+    at(&mut actor, 6_000, signals());
+    let none = Demand { lag: Reading::Known(0), pending: Reading::Known(0), oldest: Reading::Known(None) };
+    let counters = Counters { added: Some(10), read: Some(10) };
+    let observed = Observed { demand: none, counters, census: Ok(census(2, 0)), control: None };
+    at(&mut actor, 6_000, Input::Observed(Box::new(observed)));
+    assert!(actor.next_wake().is_none_or(|at| at >= Timestamp(60_000)), "{:?}", actor.next_wake());
+}
+
+#[test]
 fn an_unreadable_pool_changes_nothing_and_is_looked_at_again_soon() {
     let mut actor = actor_with(settings(), false);
     at(&mut actor, 1_000, signals());
     let unseen = || {
         Input::Observed(Box::new(Observed {
             demand: demand(20),
+            counters: Counters::default(),
             census: Err("engine is away".to_owned()),
             control: None,
         }))
@@ -336,7 +377,12 @@ fn invariant_10_a_new_leader_lets_nobody_go_before_a_cooldown_has_passed() {
 fn controlled(mode: Mode, until: Option<u64>, lag: u64, census: Census) -> Input {
     let until = until.map(Timestamp);
     let control = Some(Arc::new(Control { mode, until, by: "ann@desk".to_owned(), why: String::new() }));
-    Input::Observed(Box::new(Observed { demand: demand(lag), census: Ok(census), control }))
+    Input::Observed(Box::new(Observed {
+        demand: demand(lag),
+        counters: Counters::default(),
+        census: Ok(census),
+        control,
+    }))
 }
 
 #[test]
@@ -395,7 +441,12 @@ fn play(actor: &mut Actor, happenings: &[Happening]) -> Vec<(u64, Effect)> {
             Happening::Finish { lag, idle, busy, fail } => under_way.take().map(|observing| {
                 if observing {
                     let demand = lag.map_or_else(|| Demand::failed("redis is away"), demand);
-                    Input::Observed(Box::new(Observed { demand, census: Ok(census(*idle, *busy)), control: None }))
+                    Input::Observed(Box::new(Observed {
+                        demand,
+                        counters: Counters::default(),
+                        census: Ok(census(*idle, *busy)),
+                        control: None,
+                    }))
                 } else if *fail {
                     scaled(failure(ErrorKind::Retryable))
                 } else {

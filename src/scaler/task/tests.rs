@@ -13,7 +13,7 @@ use crate::{
     backend::{Instance, Phase},
     config::{ScalingSettings, Switch},
     connection::RedisTarget,
-    model::{Demand, Reading, Timestamp},
+    model::{Counters, Demand, Reading, Timestamp},
     scaler::{Recorder, roster::Expected},
     signal::{Listener, ListenerSettings, SourceBoard, Watched},
 };
@@ -83,7 +83,7 @@ impl Rig {
                 let lag = Reading::Known(lag.load(Ordering::SeqCst));
                 let demand = Demand { lag, pending: Reading::Known(0), oldest: Reading::Known(None) };
                 let heartbeats = Reading::Known(vec![None; request.heartbeats.len()]);
-                Answer { demand, consumers: Reading::Known(Vec::new()), heartbeats }
+                Answer { demand, counters: Counters::default(), consumers: Reading::Known(Vec::new()), heartbeats }
             }
         });
         let workers = Arc::new(Workers::default());

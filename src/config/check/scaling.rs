@@ -1,0 +1,87 @@
+//! What the settings of `[worker_types.NAME.scaling]` mean together.
+
+use serde_json::json;
+
+use super::Checks;
+use crate::config::{
+    origin::{Origin, dotted, element_of, join},
+    scaling::{ScalingSettings, Strategy},
+    schedule::ScheduleWindow,
+};
+
+use Strategy::{Backlog, Latency, Step, Threshold};
+
+/// Which strategies read a setting that not all of them do.
+const OF_STRATEGIES: [(&str, &[Strategy]); 5] = [
+    ("scale_up_threshold", &[Threshold, Step]),
+    ("scale_down_threshold", &[Threshold, Step]),
+    ("step", &[Step]),
+    ("jobs_per_worker", &[Backlog, Latency]),
+    ("target_wait_seconds", &[Latency]),
+];
+
+impl Checks<'_> {
+    pub(super) fn scaling(&mut self, at: &str, scaling: &ScalingSettings) {
+        if scaling.min_workers > scaling.max_workers {
+            let pair = [("max_workers", scaling.max_workers.into()), ("min_workers", scaling.min_workers.into())];
+            self.reject_pair(at, pair, "is less than", "raise max_workers or lower min_workers", &[]);
+        }
+        let by_threshold = matches!(scaling.strategy, Threshold | Step);
+        if by_threshold && scaling.scale_down_threshold >= scaling.scale_up_threshold {
+            let pair = [
+                ("scale_down_threshold", scaling.scale_down_threshold),
+                ("scale_up_threshold", scaling.scale_up_threshold),
+            ];
+            let cure = "lower scale_down_threshold or raise scale_up_threshold";
+            self.reject_pair(at, pair, "is not less than", cure, &[join(at, "strategy")]);
+        }
+        if scaling.spare > scaling.max_workers {
+            let pair = [("spare", scaling.spare.into()), ("max_workers", scaling.max_workers.into())];
+            self.reject_pair(at, pair, "is more than", "raise max_workers or lower spare", &[]);
+        }
+        for (index, window) in scaling.schedule.iter().enumerate() {
+            self.window(at, index, window, scaling);
+        }
+    }
+
+    fn window(&mut self, scaling_at: &str, index: usize, window: &ScheduleWindow, scaling: &ScalingSettings) {
+        let at = element_of(&join(scaling_at, "schedule"), index);
+        let name = format!("{}.schedule[{index}]", dotted(scaling_at));
+        for (key, problem) in window.problems() {
+            self.reject(&[join(&at, key)], format!("{name}.{key}: {problem}"));
+        }
+        if window.min_workers > scaling.max_workers {
+            let pair = [join(&at, "min_workers"), join(scaling_at, "max_workers")];
+            let place = self.origins.strongest(&pair);
+            let max = self.said(&pair[1], scaling.max_workers.into(), &place);
+            let message = format!(
+                "{name}.min_workers = {} is more than {max}; raise max_workers or lower min_workers",
+                window.min_workers
+            );
+            self.reject(&pair, message);
+        }
+    }
+
+    /// Warns about what was said in the belief that it does something.
+    pub(super) fn scaling_without_effect(&mut self, at: &str, scaling: &ScalingSettings) {
+        let (said, default) = (json!(scaling), json!(ScalingSettings::default()));
+        // What equals the default, as in a file that spells everything out, misleads nobody.
+        let is_said = |key: &str| said[key] != default[key];
+        for (key, strategies) in OF_STRATEGIES {
+            if !strategies.contains(&scaling.strategy) && is_said(key) {
+                self.warn_unused(&join(at, key), &format!("strategy = {}", said["strategy"]));
+            }
+        }
+        if is_said("step_period_seconds") && scaling.max_step_up.is_none() && scaling.max_step_down.is_none() {
+            self.warn_unused(&join(at, "step_period_seconds"), "neither max_step_up nor max_step_down");
+        }
+        for (index, window) in scaling.schedule.iter().enumerate() {
+            if (1..=scaling.min_workers).contains(&window.min_workers) {
+                let key = join(&element_of(&join(at, "schedule"), index), "min_workers");
+                if *self.origins.of(&key) != Origin::Default {
+                    self.warn_unused(&key, &format!("min_workers = {} outside of the window", scaling.min_workers));
+                }
+            }
+        }
+    }
+}

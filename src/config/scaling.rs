@@ -1,0 +1,142 @@
+//! `[worker_types.NAME.scaling]`: how many workers there should be. What the rules do with it is for `policy`.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::schedule::ScheduleWindow;
+
+/// `[worker_types.NAME.scaling]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScalingSettings {
+    /// How a backlog becomes a number of workers.
+    pub strategy: Strategy,
+    /// Never fewer workers than this.
+    #[schemars(range(max = 10_000))]
+    pub min_workers: u32,
+    /// Never more workers than this.
+    #[schemars(range(max = 10_000))]
+    pub max_workers: u32,
+    /// `threshold`, `step`: from this depth on, more workers; also the jobs one worker is asked to cover.
+    #[schemars(range(min = 1))]
+    pub scale_up_threshold: u64,
+    /// `threshold`, `step`: at this depth or less, fewer workers. Must be less than `scale_up_threshold`.
+    pub scale_down_threshold: u64,
+    /// Seconds since the last change in either direction before workers are let go; for `step` also between steps up.
+    pub cooldown_seconds: u64,
+    /// With no worker running, this depth starts the first one, whatever `scale_up_threshold` says.
+    #[schemars(range(min = 1))]
+    pub activation_threshold: u64,
+    /// `step`: workers added or removed at once.
+    #[schemars(range(min = 1))]
+    pub step: u32,
+    /// `backlog`: unfinished jobs per worker; for `latency` too, as long as it can't tell how long a job takes.
+    #[schemars(range(min = 1))]
+    pub jobs_per_worker: u64,
+    /// `latency`: seconds within which the workers can clear all unfinished jobs, and those that come meanwhile.
+    #[schemars(range(min = 1, max = 86_400))]
+    pub target_wait_seconds: u64,
+    /// Idle workers kept on top of the busy ones, within `max_workers`.
+    #[schemars(range(max = 10_000))]
+    pub spare: u32,
+    /// Scale-down follows the highest wish of the last so many seconds. Default: 60 for `backlog` and `latency`, else 0.
+    pub stabilization_window_seconds: Option<u64>,
+    /// Workers added at most in any `step_period_seconds`. Default: as many as are wanted.
+    #[schemars(range(min = 1))]
+    pub max_step_up: Option<u32>,
+    /// Workers let go at most in any `step_period_seconds`. Default: as many as are not wanted.
+    #[schemars(range(min = 1))]
+    pub max_step_down: Option<u32>,
+    /// The time over which `max_step_up` and `max_step_down` count.
+    #[schemars(range(min = 1, max = 3_600))]
+    pub step_period_seconds: u64,
+    /// Seconds a starting worker counts as capacity; not ready by then, it is replaced.
+    #[schemars(range(min = 1))]
+    pub start_grace_seconds: u64,
+    /// Seconds a worker may take to finish its jobs when asked to leave; then it is stopped hard.
+    pub drain_timeout_seconds: u64,
+    /// Windows of time with a higher `min_workers`.
+    pub schedule: Vec<ScheduleWindow>,
+}
+
+impl Default for ScalingSettings {
+    fn default() -> Self {
+        Self {
+            strategy: Strategy::default(),
+            min_workers: 0,
+            max_workers: 10,
+            scale_up_threshold: 5,
+            scale_down_threshold: 0,
+            cooldown_seconds: 60,
+            activation_threshold: 1,
+            step: 1,
+            jobs_per_worker: 5,
+            target_wait_seconds: 10,
+            spare: 0,
+            stabilization_window_seconds: None,
+            max_step_up: None,
+            max_step_down: None,
+            step_period_seconds: 60,
+            start_grace_seconds: 60,
+            drain_timeout_seconds: 300,
+            schedule: Vec::new(),
+        }
+    }
+}
+
+impl ScalingSettings {
+    /// The longest `step_period_seconds`, so that nobody has to remember steps for longer.
+    pub const LONGEST_STEP_PERIOD: Duration = Duration::from_secs(3_600);
+
+    /// `cooldown_seconds` as a duration.
+    pub fn cooldown(&self) -> Duration {
+        Duration::from_secs(self.cooldown_seconds)
+    }
+
+    /// `stabilization_window_seconds`, or the strategy's own: those that follow the depth down as it falls need one.
+    pub fn stabilization_window(&self) -> Duration {
+        let of_strategy = match self.strategy {
+            Strategy::Threshold | Strategy::Step => 0,
+            Strategy::Backlog | Strategy::Latency => 60,
+        };
+        Duration::from_secs(self.stabilization_window_seconds.unwrap_or(of_strategy))
+    }
+
+    /// `target_wait_seconds` as a duration.
+    pub fn target_wait(&self) -> Duration {
+        Duration::from_secs(self.target_wait_seconds)
+    }
+
+    /// `step_period_seconds` as a duration.
+    pub fn step_period(&self) -> Duration {
+        Duration::from_secs(self.step_period_seconds)
+    }
+
+    /// `start_grace_seconds` as a duration.
+    pub fn start_grace(&self) -> Duration {
+        Duration::from_secs(self.start_grace_seconds)
+    }
+
+    /// `drain_timeout_seconds` as a duration.
+    pub fn drain_timeout(&self) -> Duration {
+        Duration::from_secs(self.drain_timeout_seconds)
+    }
+}
+
+/// How a backlog becomes a number of workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// `ceil(depth / scale_up_threshold)` from `scale_up_threshold` on; back down at `scale_down_threshold`.
+    #[default]
+    Threshold,
+    /// As `threshold`, by `step` workers at a time.
+    Step,
+    /// `ceil(depth / jobs_per_worker)`, always.
+    Backlog,
+    /// As many as clear the depth, and what comes meanwhile, within `target_wait_seconds`: how long a job takes and how
+    /// many come is learned from the queue.
+    Latency,
+}
