@@ -7,6 +7,7 @@
 
 mod broker;
 mod browser;
+mod change;
 mod check;
 mod docker;
 mod effective;
@@ -21,11 +22,13 @@ mod redact;
 mod schema;
 mod section;
 mod settings;
+mod source;
 mod tankpit;
 mod worker;
 
 pub use broker::{BrokerSettings, JobSettings};
 pub use browser::{Allowed, BrowserSettings, NoProxy, NotAllowed, Place, UpstreamProxy};
+pub use change::{ChangedKey, Changes};
 pub use docker::{DockerSettings, PullPolicy};
 pub use effective::{effective, to_toml};
 pub use environment::{Environment, Flags, process_environment};
@@ -38,5 +41,6 @@ pub use origin::{Origin, Origins};
 pub use schema::schema;
 pub use section::{Defaults, Section};
 pub use settings::*;
+pub use source::{ConfigSource, FileWatch};
 pub use tankpit::TankpitSettings;
 pub use worker::{HandlerKind, WorkerSettings};
