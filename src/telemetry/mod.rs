@@ -12,10 +12,11 @@ mod recorder;
 mod tests;
 
 pub use events::{
-    BackendCall, BackendCalled, BackendFailure, DeadReason, DelayedMoved, EvaluationFinished, FailureKind, JobBuried,
-    JobOutcome, JobRetried, JobWorked, LateRecord, LeadershipChanged, NoticeFailed, Outcome, ProbeFailed,
-    ReactionMeasured, RecordingFailed, RedisReachable, RedisUnreachable, ScalingRecorded, ScalingRefused,
-    SignalsReceived, SourceChanged, Stage, StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
+    BackendCall, BackendCalled, BackendFailure, ConfigLoaded, ConfigReloaded, DeadReason, DelayedMoved,
+    EvaluationFinished, FailureKind, JobBuried, JobOutcome, JobRetried, JobWorked, LateRecord, LeadershipChanged,
+    NoticeFailed, Outcome, ProbeFailed, ReactionMeasured, RecordingFailed, RedisReachable, RedisUnreachable,
+    ScalingRecorded, ScalingRefused, SignalsReceived, SourceChanged, Stage, StreamTrimmed, SweepFinished, WatchBroken,
+    WorkerExited, WorkerLoad,
 };
 pub use logging::{LogFormat, LoggingError, init_logging, init_logging_into};
 pub use recorder::{InstallError, MetricsHandle, install_metrics};

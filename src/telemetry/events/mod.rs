@@ -9,6 +9,7 @@ mod jobs;
 mod kubernetes;
 mod leadership;
 mod redis;
+mod reload;
 pub(super) mod signals;
 mod worker;
 
@@ -18,6 +19,7 @@ pub use jobs::{DeadReason, DelayedMoved, JobBuried, JobRetried, StreamTrimmed};
 pub use kubernetes::{NoticeFailed, ScalingRefused, WatchBroken};
 pub use leadership::{LateRecord, LeadershipChanged};
 pub use redis::{ProbeFailed, RedisReachable, RedisUnreachable};
+pub use reload::{ConfigLoaded, ConfigReloaded};
 pub use signals::{SignalsReceived, SourceChanged, SweepFinished};
 pub use worker::{JobOutcome, JobWorked, WorkerLoad};
 
