@@ -26,6 +26,7 @@ mod no_loss;
 mod outages;
 mod process_backend;
 mod protocol_page;
+mod reload;
 mod scale_in;
 mod servers;
 mod sessions;

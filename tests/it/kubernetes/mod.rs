@@ -7,6 +7,7 @@ mod envtest;
 mod faults;
 mod kubelet;
 mod manifests;
+mod reload;
 mod scaling;
 mod whole;
 
