@@ -18,7 +18,7 @@ use super::ScalingRecord;
 use crate::{
     connection::{ConnectionError, RedisTarget, backoff},
     model::{Timestamp, WorkerType, keys, snapshot::Change},
-    telemetry::{LateRecord, Outcome, RecordingFailed, ScalingRecorded},
+    telemetry::{LateRecord, Outcome, RecordWaits, RecordingFailed, ScalingRecorded},
 };
 
 /// Adds the entry, and keeps the change unless a later leader has begun its term: what a leader remembers is not to be
@@ -102,6 +102,7 @@ impl Recorder {
                     from: record.from,
                     to: record.to,
                     outcome: outcome(&record),
+                    waiting: self.records.len(),
                 }
                 .emit(),
                 Err(error) => tell_lost(&record, &error),
@@ -120,6 +121,8 @@ impl Recorder {
         let mut unsure = false;
         loop {
             let Err(error) = self.write(connection, record, unsure).await else { return Ok(()) };
+            let waiting = self.records.len() + 1;
+            RecordWaits { worker_type: &record.worker_type, waiting, error: &error, news: !unsure }.emit();
             *connection = None;
             unsure = true;
             let pause = pauses.next().unwrap_or(LONGEST_PAUSE);

@@ -48,6 +48,8 @@ metrics_table! {
         "Scalings asked of the backend and recorded in scaling:events.";
     RECORDING_FAILURES = Counter "swarm_recording_failures_total" [] Count
         "Scalings that could not be written to scaling:events.";
+    RECORDS_WAITING = Gauge "swarm_records_waiting" [] Count
+        "Scalings made and not yet written to scaling:events, since Redis does not take them.";
     FENCED_RECORDS = Counter "swarm_fenced_records_total" [] Count
         "Scalings recorded after another autoscaler had begun to lead.";
     PROBE_FAILURES = Counter "swarm_probe_failures_total" [] Count "Probes of a queue that failed.";

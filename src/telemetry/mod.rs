@@ -14,9 +14,9 @@ mod tests;
 pub use events::{
     BackendCall, BackendCalled, BackendFailure, ConfigLoaded, ConfigReloaded, DeadReason, DelayedMoved,
     EvaluationFinished, FailureKind, JobBuried, JobOutcome, JobRetried, JobWorked, LateRecord, LeadershipChanged,
-    NoticeFailed, Outcome, ProbeFailed, ReactionMeasured, RecordingFailed, RedisReachable, RedisUnreachable,
-    ScalingRecorded, ScalingRefused, SignalsReceived, SourceChanged, Stage, StreamTrimmed, SweepFinished, WatchBroken,
-    WorkerExited, WorkerLoad,
+    NoticeFailed, Outcome, ProbeFailed, ReactionMeasured, RecordWaits, RecordingFailed, RedisReachable,
+    RedisUnreachable, ScalingRecorded, ScalingRefused, SignalsReceived, SourceChanged, Stage, StreamTrimmed,
+    SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
 };
 pub use logging::{LogFormat, LoggingError, init_logging, init_logging_into};
 pub use recorder::{InstallError, MetricsHandle, install_metrics};

@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use super::{
     BackendCall, BackendCalled, BackendFailure, ConfigLoaded, ConfigReloaded, DeadReason, DelayedMoved,
     EvaluationFinished, FailureKind, JobBuried, JobOutcome, JobRetried, JobWorked, LateRecord, LeadershipChanged,
-    Outcome, ProbeFailed, ReactionMeasured, RecordingFailed, RedisReachable, RedisUnreachable, ScalingRecorded,
-    ScalingRefused, SignalsReceived, SourceChanged, Stage, StreamTrimmed, SweepFinished, WatchBroken, WorkerExited,
-    WorkerLoad,
+    Outcome, ProbeFailed, ReactionMeasured, RecordWaits, RecordingFailed, RedisReachable, RedisUnreachable,
+    ScalingRecorded, ScalingRefused, SignalsReceived, SourceChanged, Stage, StreamTrimmed, SweepFinished, WatchBroken,
+    WorkerExited, WorkerLoad,
     events::signals,
     metric::{self, Kind},
     per_type, recorder,
@@ -83,7 +83,8 @@ fn emit_everything() {
     let failure = Some(BackendFailure { kind: FailureKind::Retryable, error: "engine is away" });
     let (backend, call, elapsed) = ("process", BackendCall::Scale, Duration::from_millis(20));
     BackendCalled { backend, call, worker_type, elapsed, failure }.emit();
-    ScalingRecorded { worker_type, action, from: 1, to: 3, outcome }.emit();
+    RecordWaits { worker_type, waiting: 2, error: "WRONGTYPE", news: true }.emit();
+    ScalingRecorded { worker_type, action, from: 1, to: 3, outcome, waiting: 1 }.emit();
     RecordingFailed { worker_type, action, from: 3, to: 4, outcome, error: "timed out" }.emit();
     LeadershipChanged { role: Role::Leader, leader: Some("here"), token: Some(7), problem: None }.emit();
     LateRecord { worker_type, token: Some(6) }.emit();
@@ -138,6 +139,7 @@ fn events_count_with_their_labels() {
         r#"swarm_config_reloads_total{outcome="refused"} 1"#,
         "swarm_config_last_reload_success 0",
         "swarm_recording_failures_total 1",
+        "swarm_records_waiting 1",
         "swarm_probe_failures_total 1",
         "swarm_sweep_drift_total 1",
         r#"swarm_worker_exits_total{worker_type="browser",success="false"} 1"#,

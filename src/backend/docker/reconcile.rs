@@ -31,6 +31,8 @@ pub(super) struct Facts {
     pub(super) restarted: HashSet<String>,
     /// Those that somebody sent a signal to stop.
     pub(super) signalled: HashSet<String>,
+    /// Those that were told to stop, or ended, while the engine was away: it does that itself when it starts again.
+    pub(super) in_outage: HashSet<String>,
     /// Whether the engine was away since the last list: what ended meanwhile ended with it.
     pub(super) was_away: bool,
 }
@@ -149,7 +151,10 @@ impl Inner {
     /// Somebody else told workers to stop: from then on they are no capacity.
     fn note_signalled(&mut self, facts: &Facts, by_hand: &mut ByHand) {
         for worker in self.workers.iter_mut().filter(|worker| !worker.leaving) {
-            if worker.container.as_ref().is_some_and(|container| facts.signalled.contains(container)) {
+            let Some(container) = &worker.container else { continue };
+            if facts.in_outage.contains(container) {
+                worker.leaving = true;
+            } else if facts.signalled.contains(container) {
                 worker.leaving = true;
                 by_hand.ended.push(worker.name.clone());
             }
@@ -176,7 +181,7 @@ impl Inner {
                     worker.state = state;
                     self.workers.push(worker);
                 }
-                None if !worker.leaving && ending.is_none() => by_hand.ended.push(worker.name),
+                None if !worker.leaving && ending.is_none() && !facts.was_away => by_hand.ended.push(worker.name),
                 _ => {}
             }
         }

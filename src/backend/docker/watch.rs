@@ -13,6 +13,7 @@ use super::{
     Shared, TypePool, blueprint::Blueprint, error::EngineError, home::Home, inspection, journal::Ending, labels,
     reconcile::Facts, upkeep, view::Seen,
 };
+use crate::model::Timestamp;
 
 /// Between two lists: a burst of events, such as many starts, costs one list in so many milliseconds.
 const LIST_GAP: Duration = Duration::from_millis(20);
@@ -38,15 +39,17 @@ pub(super) struct Watcher {
     project: Option<String>,
     /// Of the engine's clock, in nanoseconds.
     last_event: i64,
+    /// The end of the last outage, likewise. What an engine does to containers before it answers again is nobody's wish.
+    back_since: i64,
     facts: Facts,
     out_of_memory: BTreeSet<String>,
 }
 
 impl Watcher {
     pub(super) fn new(shared: Arc<Shared>, project: Option<String>) -> Self {
-        let now = i64::try_from(shared.clock.now().0).unwrap_or_default().saturating_mul(1_000_000);
         let (facts, out_of_memory) = Default::default();
-        Self { shared, project, last_event: now, facts, out_of_memory }
+        let (last_event, back_since) = (nanoseconds(shared.clock.now()), 0);
+        Self { shared, project, last_event, back_since, facts, out_of_memory }
     }
 
     /// Until the backend stops.
@@ -72,6 +75,9 @@ impl Watcher {
     /// Follows the engine. `Ok` when only its event stream has ended.
     async fn follow(&mut self) -> Result<(), EngineError> {
         let version = self.shared.engine.negotiate().await?;
+        if self.facts.was_away {
+            self.back_since = nanoseconds(self.shared.clock.now());
+        }
         self.find_home().await?;
         let since = self.last_event.saturating_sub(i64::try_from(OVERLAP.as_nanos()).unwrap_or_default()).max(0);
         let mut events =
@@ -196,6 +202,10 @@ impl Watcher {
         let told_before = at <= self.last_event;
         self.last_event = self.last_event.max(at);
         let container = actor.id.clone().unwrap_or_default();
+        let is_fatal = action == "kill" && FATAL_SIGNALS.contains(&attribute("signal"));
+        if !told_before && at <= self.back_since && (is_fatal || matches!(action, "stop" | "die")) {
+            self.facts.in_outage.insert(container.clone());
+        }
         match action {
             _ if told_before => {}
             "die" => {
@@ -205,13 +215,18 @@ impl Watcher {
             }
             "start" if self.facts.endings.contains_key(&container) => drop(self.facts.restarted.insert(container)),
             "oom" => drop(self.out_of_memory.insert(container)),
-            "kill" if FATAL_SIGNALS.contains(&attribute("signal")) => drop(self.facts.signalled.insert(container)),
             "stop" => drop(self.facts.signalled.insert(container)),
+            _ if is_fatal => drop(self.facts.signalled.insert(container)),
             _ => {}
         }
         // What happens inside a container, such as the commands of its health check, changes nothing.
         !action.starts_with("exec_") && !matches!(action, "attach" | "detach" | "top" | "resize")
     }
+}
+
+/// As the engine's events tell time.
+fn nanoseconds(at: Timestamp) -> i64 {
+    i64::try_from(at.0).unwrap_or_default().saturating_mul(1_000_000)
 }
 
 /// Reads the container that the next ones are to be made after, if it is another one than before: the newest that

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use metrics::{counter, histogram};
+use metrics::{counter, gauge, histogram};
 use tracing::{debug, info, warn};
 
 use super::label;
@@ -124,13 +124,16 @@ pub struct ScalingRecorded<'a> {
     pub to: u32,
     /// How it ended.
     pub outcome: Outcome,
+    /// Records that still wait.
+    pub waiting: usize,
 }
 
 impl ScalingRecorded<'_> {
     /// Counts it.
     pub fn emit(self) {
-        let Self { worker_type, action, from, to, outcome } = self;
+        let Self { worker_type, action, from, to, outcome, waiting } = self;
         count_scaling(worker_type, action, outcome);
+        show_waiting(waiting);
         debug!(%worker_type, action = action.as_str(), from, to, outcome = outcome.as_str(), "scaling recorded");
     }
 }
@@ -161,6 +164,35 @@ impl RecordingFailed<'_> {
         let (action, outcome) = (action.as_str(), outcome.as_str());
         warn!(%worker_type, action, from, to, outcome, error, "scaling could not be written to scaling:events");
     }
+}
+
+/// A scaling can't be written to `scaling:events` yet; its record waits and is tried again.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordWaits<'a> {
+    /// Whose.
+    pub worker_type: &'a WorkerType,
+    /// Records that wait, this one included.
+    pub waiting: usize,
+    /// Why it can't be written.
+    pub error: &'a str,
+    /// Whether this is the first failure since the last record was written.
+    pub news: bool,
+}
+
+impl RecordWaits<'_> {
+    /// Shows how many wait, and warns of the first failure.
+    pub fn emit(self) {
+        let Self { worker_type, waiting, error, news } = self;
+        show_waiting(waiting);
+        if news {
+            warn!(%worker_type, waiting, error, "scaling can't be written to scaling:events yet; its record is kept and tried again");
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a few thousand at most")]
+fn show_waiting(waiting: usize) {
+    gauge!(metric::RECORDS_WAITING).set(waiting as f64);
 }
 
 fn count_scaling(worker_type: &WorkerType, action: Action, outcome: Outcome) {

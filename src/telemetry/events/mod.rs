@@ -14,7 +14,9 @@ pub(super) mod signals;
 mod worker;
 
 pub use backend::{BackendCall, BackendCalled, BackendFailure, FailureKind, WorkerExited};
-pub use evaluation::{EvaluationFinished, Outcome, ReactionMeasured, RecordingFailed, ScalingRecorded, Stage};
+pub use evaluation::{
+    EvaluationFinished, Outcome, ReactionMeasured, RecordWaits, RecordingFailed, ScalingRecorded, Stage,
+};
 pub use jobs::{DeadReason, DelayedMoved, JobBuried, JobRetried, StreamTrimmed};
 pub use kubernetes::{NoticeFailed, ScalingRefused, WatchBroken};
 pub use leadership::{LateRecord, LeadershipChanged};

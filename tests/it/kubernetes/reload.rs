@@ -56,7 +56,7 @@ async fn targets_are_taken_on_and_left_alone() {
     assert_eq!(reload.changes, "added mail");
     bed.until_pods("mail", 4).await;
     assert_eq!(bed.fake().count("list", "deployments"), lists);
-    assert_eq!(scaler.metric("swarm_config_last_reload_success").await, 1.0);
+    assert!(scaler.metric("swarm_config_last_reload_success").await > 0.5);
 
     let reload = scaler.reload(&server.url(), &settings(&bed, &[mail])).await;
     assert_eq!(reload.changes, format!("removed {TYPE}"));

@@ -8,16 +8,15 @@ use super::{crashing, files::alerts, unstartable};
 use crate::support::{
     autoscaler::{Autoscaler, FAST_SWEEP, SLEEPER, pool},
     command::{add_jobs, redis},
-    prometheus::{Prometheus, SCRAPED, is_installed},
+    prometheus::{Prometheus, SCRAPED, free_address, is_installed},
     redis::RedisServer,
     wait::eventually,
 };
 
-/// Only their unit tests make them fire. No fault from outside leads to lost history within a test: records wait until
-/// Redis takes them. The others are about several autoscalers, and about workers, which this Prometheus does not scrape.
-const ONLY_UNIT_TESTED: [&str; 3] = ["SwarmHistoryLost", "SwarmNoLeader", "SwarmDeadLetters"];
-/// Its fault shuts out the others: it has a test of its own.
+// Their faults shut out the others, or need a worker that is scraped: they have tests of their own.
 const SIGNALS_MISSED: &str = "SwarmSignalsMissed";
+const NO_LEADER: &str = "SwarmNoLeader";
+const DEAD_LETTERS: &str = "SwarmDeadLetters";
 /// Worker types whose jobs no signal tells of.
 const DRIFTING: [&str; 5] = ["drift1", "drift2", "drift3", "drift4", "drift5"];
 
@@ -57,13 +56,14 @@ async fn every_alert_fires_on_its_fault() {
     let client = server.client().await;
     let (scaler, prometheus) = start(&server, &format!("{INSISTING}{}", pools())).await;
     let _: String = redis(&client, "SET unreadable:jobs text").await;
+    let _: String = redis(&client, "SET scaling:events text").await;
     add_jobs(&client, "full:jobs", 20).await;
     add_jobs(&client, "absent:jobs", 1).await;
     let failed = async || !prometheus.query("swarm_backend_errors_total").await.is_empty();
     assert!(eventually(SCRAPED, failed).await, "no error of the backend is scraped:\n{}", prometheus.log());
     // An error that stays is tried again after a minute: this is one more.
     add_jobs(&client, "gone:jobs", 1).await;
-    let mut fired = BTreeSet::from(ONLY_UNIT_TESTED.map(str::to_owned));
+    let mut fired = BTreeSet::from([SIGNALS_MISSED, NO_LEADER, DEAD_LETTERS].map(str::to_owned));
     for (alert, labels) in [
         ("SwarmQueueStuck", &[("worker_type", "absent")][..]),
         ("SwarmPoolAtMax", &[("worker_type", "full")]),
@@ -72,6 +72,7 @@ async fn every_alert_fires_on_its_fault() {
         ("SwarmSourceDown", &[("source", "keyspace")]),
         ("SwarmUnreadable", &[("worker_type", "unreadable")]),
         ("SwarmCrashLoop", &[("worker_type", "crashing")]),
+        ("SwarmHistoryFailing", &[]),
     ] {
         fires(&prometheus, alert, labels).await;
         fired.insert(alert.to_owned());
@@ -83,7 +84,7 @@ async fn every_alert_fires_on_its_fault() {
     fires(&prometheus, "SwarmRedisDown", &[]).await;
     drop(scaler);
     fires(&prometheus, "SwarmDown", &[]).await;
-    fired.extend(["SwarmRedisDown", "SwarmDown", SIGNALS_MISSED].map(str::to_owned));
+    fired.extend(["SwarmRedisDown", "SwarmDown"].map(str::to_owned));
     assert_eq!(fired, alerts(), "an alert has no fault here");
 }
 
@@ -100,4 +101,33 @@ async fn an_alert_fires_when_only_the_sweep_finds_jobs() {
         add_jobs(&client, &format!("{worker_type}:jobs"), 1).await;
     }
     fires(&prometheus, SIGNALS_MISSED, &[]).await;
+}
+
+#[tokio::test]
+async fn an_alert_fires_when_nobody_leads() {
+    if !is_installed() {
+        return;
+    }
+    let server = RedisServer::start();
+    let observer = "dry_run = true\n";
+    let (_scaler, prometheus) =
+        start(&server, &format!("{observer}{}", pool("watched", "max_workers = 1", SLEEPER))).await;
+    fires(&prometheus, NO_LEADER, &[]).await;
+}
+
+#[tokio::test]
+async fn an_alert_fires_when_jobs_become_dead_letters() {
+    if !is_installed() {
+        return;
+    }
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let metrics = free_address();
+    let worker = format!("heartbeat_seconds = 1, metrics_listen = \"{metrics}\"");
+    let settings =
+        format!("{FAST_SWEEP}[worker_types.graves]\nscaling = {{ max_workers = 1 }}\nworker = {{ {worker} }}\n");
+    let scaler = Autoscaler::start(&server.url(), &settings).await;
+    let prometheus = Prometheus::start_with(scaler.url().trim_start_matches("http://"), &metrics).await;
+    let _: String = redis(&client, "XADD graves:jobs * json nonsense").await;
+    fires(&prometheus, DEAD_LETTERS, &[("reason", "malformed")]).await;
 }

@@ -6,13 +6,13 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output},
-    sync::atomic::{AtomicU32, Ordering},
 };
 
 use tempfile::TempDir;
 
 use super::{
     autoscaler::SWARM,
+    docker::project_name,
     engine_calls::EngineCalls,
     needs::{has, left_out, repository},
 };
@@ -38,11 +38,10 @@ pub(crate) struct Stack {
 impl Stack {
     /// Makes the image and the files; starts nothing. `None` if this machine can't, and need not.
     pub(crate) fn prepare() -> Option<Self> {
-        static PROJECTS: AtomicU32 = AtomicU32::new(0);
         if !is_possible() {
             return None;
         }
-        let project = format!("swarmtest{}x{}", std::process::id(), PROJECTS.fetch_add(1, Ordering::Relaxed));
+        let project = project_name();
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let image = format!("{project}:test");
         let calls = EngineCalls::listen(&directory.path().join("docker.sock"));

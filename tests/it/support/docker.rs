@@ -171,6 +171,12 @@ impl Drop for Engine {
     }
 }
 
+/// A name for a Compose project that no other test of this machine has.
+pub(crate) fn project_name() -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    format!("swarmtest{}x{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
+}
+
 /// A Compose project of one test.
 pub(crate) struct Project {
     pub(crate) engine: Arc<Engine>,
@@ -179,9 +185,7 @@ pub(crate) struct Project {
 
 impl Project {
     pub(crate) fn new(engine: Arc<Engine>) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        Self { engine, name: format!("swarmtest{}x{number}", std::process::id()) }
+        Self { engine, name: project_name() }
     }
 
     /// Names of its containers in these states (`running`, `created`, …; any if there are none), sorted.

@@ -42,31 +42,41 @@ pub(crate) fn program(name: &str) -> String {
     if unpacked.exists() { unpacked.display().to_string() } else { name.to_owned() }
 }
 
+/// An address of this machine that nobody listens on now.
+pub(crate) fn free_address() -> String {
+    let free = TcpListener::bind(("127.0.0.1", 0)).and_then(|free| free.local_addr());
+    free.expect("a port is free").to_string()
+}
+
 /// A running server.
 pub(crate) struct Prometheus {
     process: Child,
-    port: u16,
+    address: String,
     directory: TempDir,
 }
 
 impl Prometheus {
     /// Starts a server that scrapes `target`, `host:port`, each second.
     pub(crate) async fn start(target: &str) -> Self {
+        Self::start_with(target, "").await
+    }
+
+    /// As [`Prometheus::start`], with a worker to scrape too.
+    pub(crate) async fn start_with(target: &str, worker: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
-        write_configuration(directory.path(), target);
-        let port =
-            TcpListener::bind(("127.0.0.1", 0)).and_then(|free| free.local_addr()).expect("a port is free").port();
+        write_configuration(directory.path(), target, worker);
+        let address = free_address();
         let log = fs::File::create(directory.path().join("log")).expect("the directory is ours");
         let process = Command::new(program("prometheus"))
             .arg(format!("--config.file={}", directory.path().join("prometheus.yml").display()))
             .arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .arg(format!("--web.listen-address={address}"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .expect("prometheus is installed");
-        let server = Self { process, port, directory };
+        let server = Self { process, address, directory };
         let ready = async || get(&server.url("/-/ready"), DEADLINE).await.is_some_and(|(code, _)| code.is_success());
         assert!(eventually(DEADLINE, ready).await, "prometheus does not start:\n{}", server.log());
         server
@@ -109,7 +119,7 @@ impl Prometheus {
     }
 
     fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
+        format!("http://{}{path}", self.address)
     }
 }
 
@@ -120,12 +130,17 @@ impl Drop for Prometheus {
     }
 }
 
-/// The repository's own configuration, with this target and short times.
-fn write_configuration(directory: &Path, target: &str) {
+/// The repository's own configuration, with these targets and short times. Workers are found by name there; here is no
+/// server of names, so the one to scrape takes the place of the names.
+fn write_configuration(directory: &Path, target: &str, worker: &str) {
     let read = |path: &str| fs::read_to_string(repository(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
     let main = read("config/prometheus/prometheus.yml");
     let main = main.replace("autoscaler:9000", target).replace("_interval: 5s", "_interval: 1s");
     let main = main.replace("_interval: 15s", "_interval: 1s");
+    let (main, found_by_name) = main.split_once("    dns_sd_configs:").expect("workers are found by name");
+    assert!(!found_by_name.contains("job_name"), "the workers' is not the last job");
+    let targets = if worker.is_empty() { "[]".to_owned() } else { format!("[\"{worker}\"]") };
+    let main = format!("{main}    static_configs:\n      - targets: {targets}\n");
     assert!(main.contains(target), "config/prometheus/prometheus.yml names no autoscaler:9000");
     fs::create_dir(directory.join("rules")).expect("the directory is new");
     fs::write(directory.join("prometheus.yml"), main).expect("the directory is ours");

@@ -140,6 +140,23 @@ fn containers_that_come_and_go_without_us_are_manual_changes() {
 }
 
 #[test]
+fn what_ends_with_the_engine_is_nobodys_wish_and_no_crash() {
+    let mut world = World::new();
+    let ids = world.start(3);
+    world.list(&Facts::default());
+    // The engine is back and lists for a moment what it is just about to stop.
+    world.list(&Facts { was_away: true, ..Facts::default() });
+    let stop = |signalled: HashSet<String>| Facts { in_outage: signalled.clone(), signalled, ..Facts::default() };
+    world.list(&stop(HashSet::from([ids[0].clone()])));
+    assert_eq!((world.live(), world.manual()), (2, vec![]));
+    world.set(&ids[0], State::Ended);
+    world.list(&ended(&ids[0], 137));
+    world.containers.retain(|seen| seen.id != ids[1]);
+    world.list(&Facts { was_away: true, ..Facts::default() });
+    assert_eq!((world.live(), world.exits(), world.manual()), (1, vec![], vec![]));
+}
+
+#[test]
 fn an_end_is_an_exit_once_unless_the_engine_was_away() {
     let mut world = World::new();
     let ids = world.start(3);
