@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::bail;
-use futures_util::future::join_all;
+use futures_util::{FutureExt, future::join_all};
 use tokio::{
     sync::watch,
     task::{JoinError, JoinSet},
@@ -79,7 +79,7 @@ impl Crew {
     fn resume(&mut self, parked: Parked, context: ActorContext, tuning: Tuning) {
         self.snapshots.push(parked.shown());
         let run = parked.resume(context, tuning, self.rest.clone());
-        self.tasks.spawn(async move { Some(run.await) });
+        self.tasks.spawn(run.map(Some));
     }
 
     fn hire(&mut self, context: ActorContext, tuning: Tuning, dry_run: bool, last_change: Option<Change>) {
@@ -92,7 +92,7 @@ impl Crew {
         let (sender, receiver) = watch::channel(actor.snapshot().clone());
         self.snapshots.push(receiver);
         let run = run_actor(context, actor, sender, self.rest.clone());
-        self.tasks.spawn(async move { Some(run.await) });
+        self.tasks.spawn(run.map(Some));
     }
 
     /// What they show, in the order of the worker types.
