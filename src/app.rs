@@ -81,6 +81,8 @@ pub struct Autoscaler {
     lasting: Lasting,
     wiring: Wiring,
     crew: Crew,
+    /// Wirings that were replaced and have not quite ended.
+    leaving: JoinSet<()>,
     fleet: Arc<Fleet>,
     requests: Requests,
     http: Option<SocketAddr>,
@@ -179,6 +181,7 @@ impl Autoscaler {
             lasting,
             wiring,
             crew,
+            leaving: JoinSet::new(),
             fleet,
             requests,
             http: http_addr,
@@ -236,7 +239,9 @@ impl Autoscaler {
         self.stop.notice.cancel();
         self.wiring.stop_sources();
         self.crew.finish().await;
-        let Self { settings, lasting, mut wiring, crew, fleet, mut essential, recording, candidacy, stop, .. } = self;
+        let Self {
+            settings, lasting, mut wiring, crew, mut leaving, mut essential, recording, candidacy, stop, ..
+        } = self;
         // The recorder ends when nobody is left who could give it a record.
         drop(crew);
         let Lasting { backend, leadership, recorder, .. } = lasting;
@@ -252,10 +257,10 @@ impl Autoscaler {
         tokio::join!(hand_over, backend.shutdown(drain));
         parting.resign().await;
         wiring.stop().await;
+        while leaving.join_next().await.is_some() {}
         stop.report.cancel();
         stop.http.cancel();
         while essential.join_next().await.is_some() {}
-        drop(fleet);
     }
 }
 

@@ -217,8 +217,10 @@ impl Autoscaler {
         self.lasting.recorder.keep(settings.scaler.events_max_len);
         self.settings = Arc::new(settings);
         if let Some(mut before) = before {
-            before.stop().await;
+            // It may wait for a Redis that does not answer, and nobody waits for it.
+            self.leaving.spawn(async move { before.stop().await });
         }
+        while self.leaving.try_join_next().is_some() {}
         Ok(())
     }
 }

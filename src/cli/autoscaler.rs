@@ -15,7 +15,7 @@ use crate::{
 /// Watch the queues and keep as many workers as they need
 ///
 /// Reacts to every job put on a queue, starts workers, lets idle ones go after the cooldown, never busy ones. Runs until
-/// SIGTERM or Ctrl-C; a second one ends it at once.
+/// SIGTERM or Ctrl-C; a second one ends it at once. Loads its configuration again when the file changes, or on SIGHUP.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

@@ -4,8 +4,11 @@
 //! evaluation the next one comes no sooner than the debounce; that deadline is set by the evaluation and never moved by
 //! signals, so a busy queue can't starve itself.
 
+mod moving;
+
 use std::{sync::Arc, time::Duration};
 
+pub use self::moving::Tuning;
 use crate::{
     backend::{BackendError, ErrorKind, ManualScale, ScaleReport, ScaleRequest},
     config::ScalingSettings,
@@ -119,19 +122,6 @@ struct UnderWay {
     signals: Signals,
 }
 
-/// What an actor is told when settings were loaded anew.
-#[derive(Clone, Debug)]
-pub struct Tuning {
-    /// The key of its queue.
-    pub queue: String,
-    /// How many workers there should be.
-    pub settings: Arc<ScalingSettings>,
-    /// Between two evaluations.
-    pub debounce: Duration,
-    /// Whether anything about the worker type is different from before.
-    pub changed: bool,
-}
-
 /// The actor of one worker type.
 #[derive(Debug)]
 pub struct Actor {
@@ -201,41 +191,6 @@ impl Actor {
             reason_label: "none",
             snapshot,
         }
-    }
-
-    /// Goes on under these settings, with its past and what is under way. `changed` says whether they are others than before:
-    /// then it looks at once, and what failed under the old ones is no reason to wait.
-    pub fn retune(&mut self, tuning: Tuning, now: tokio::time::Instant) {
-        let Tuning { queue, settings, debounce, changed } = tuning;
-        let snapshot = Arc::make_mut(&mut self.snapshot);
-        (snapshot.min_workers, snapshot.max_workers) = (settings.min_workers, settings.max_workers);
-        snapshot.queue = queue;
-        (self.settings, self.debounce) = (settings, debounce);
-        if changed {
-            self.history.note_start_success();
-            self.history.note_backend_success();
-            self.next_evaluation = Timestamp(0);
-            self.note(Signals::one(Source::Reload, now));
-        }
-    }
-
-    /// Whether an observation is under way.
-    pub fn is_observing(&self) -> bool {
-        matches!(self.phase, Phase::Observing(_))
-    }
-
-    /// The observation under way, if any, is not going to end: what led to it waits again.
-    pub fn abandon_observation(&mut self) {
-        if let Phase::Observing(signals) = self.phase {
-            self.phase = Phase::Resting;
-            self.note(signals);
-            self.next_evaluation = Timestamp(0);
-        }
-    }
-
-    /// Takes signals without looking.
-    pub fn note(&mut self, signals: Signals) {
-        self.waiting = Some(self.waiting.map_or(signals, |waiting| waiting.merge(signals)));
     }
 
     /// What the actor shows of itself.

@@ -5,7 +5,7 @@ mod signals;
 
 use std::collections::BTreeSet;
 
-use swarm::model::snapshot::ReloadOutcome;
+use swarm::model::snapshot::{ReloadOutcome, Role};
 
 use crate::support::{
     autoscaler::{ALONE, Autoscaler, NO_SWEEP, SLEEPER, pool, real_pool},
@@ -187,6 +187,37 @@ async fn what_needs_a_restart_is_named_once_and_the_rest_is_taken() {
     assert_eq!(scaler.log().matches("after a restart").count(), 1, "in one line");
     scaler.until_workers("test", 3).await;
     assert!(!scaler.status().await.dry_run);
+}
+
+#[tokio::test]
+async fn the_lead_is_kept_and_a_standby_takes_the_settings_too() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let settings = |max: u32| {
+        let test = pool("test", &format!("max_workers = {max}, scale_up_threshold = 1"), SLEEPER);
+        format!("{NO_SWEEP}leader_lease_seconds = 3600\n{test}")
+    };
+    let leader = Autoscaler::start(&server.url(), &settings(1)).await;
+    leader.until("it leads", async || leader.status().await.leadership.role == Role::Leader).await;
+    let standby = Autoscaler::start(&server.url(), &settings(1)).await;
+    standby.until_ready().await;
+    let before = leader.status().await.leadership;
+
+    add_jobs(&client, "test:jobs", 3).await;
+    leader.until_workers("test", 1).await;
+    for scaler in [&standby, &leader] {
+        assert_eq!(scaler.reload(&server.url(), &settings(2)).await.outcome, ReloadOutcome::Applied);
+    }
+    leader.until_workers("test", 2).await;
+    assert_eq!(leader.status().await.leadership, before);
+    assert_eq!(standby.of("test").await.max_workers, 2);
+    assert_eq!(standby.status().await.leadership.role, Role::Standby);
+    assert!(workers(&standby, "test").await.is_empty(), "it still does not act");
+
+    leader.signal(rustix::process::Signal::TERM);
+    standby.until_workers("test", 2).await;
+    let tokens: BTreeSet<String> = records(&client, "test").await.iter().map(|one| one["token"].clone()).collect();
+    assert!(tokens.len() >= 2, "{tokens:?}");
 }
 
 #[tokio::test]

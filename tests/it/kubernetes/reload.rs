@@ -1,6 +1,8 @@
 //! Worker types that come and go while the autoscaler runs: their targets are found at once, with the rights for them, and
 //! those that are left are left as they are.
 
+use std::time::Duration;
+
 use k8s_openapi::api::apps::v1::StatefulSet;
 use swarm::model::snapshot::ReloadOutcome;
 
@@ -9,10 +11,13 @@ use super::{
     bed::{Bed, name_of},
     controller::Behaviour,
 };
-use crate::support::{
-    autoscaler::{Autoscaler, NO_SWEEP},
-    command::add_jobs,
-    redis::RedisServer,
+use crate::{
+    fake_kubernetes::Fault,
+    support::{
+        autoscaler::{Autoscaler, NO_SWEEP},
+        command::{add_jobs, records},
+        redis::RedisServer,
+    },
 };
 
 fn settings(bed: &Bed, types: &[(&str, &str, &str)]) -> String {
@@ -115,5 +120,38 @@ async fn a_type_follows_its_settings_to_another_target() {
     assert_eq!(reload.changes, format!("{TYPE}: kubernetes.name"));
     bed.until("the other one is scaled", async || bed.replicas("spare").await == 1).await;
     assert_eq!(bed.replicas(TYPE).await, 1, "the one before is left as it is");
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn a_slow_scaling_holds_up_nobody_and_is_finished_once_over_two_changes() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let bed = Bed::start_fake(Behaviour::default()).await;
+    bed.deployment(TYPE, 0).await;
+    bed.deployment("mail", 0).await;
+    let browser = |max: &'static str| (TYPE, max, DEPLOYED);
+    let scaler = Autoscaler::start_with(&server.url(), &settings(&bed, &[browser("max_workers = 1")]), &FLAGS).await;
+    scaler.until_ready().await;
+    let patches = async || bed.fake().count("patch", "deployments/scale");
+    bed.fake().disturb("patch", "deployments/scale", Fault::Slow(Duration::from_secs(6)));
+    add_jobs(&client, &format!("{TYPE}:jobs"), 2).await;
+    bed.until("it is being scaled", async || patches().await == 1).await;
+
+    // One change with the scaling under way, and one that takes its worker type away.
+    let mail = ("mail", "min_workers = 1", DEPLOYED);
+    scaler.reload(&server.url(), &settings(&bed, &[browser("max_workers = 2"), mail])).await;
+    bed.until_pods("mail", 1).await;
+    let reload = scaler.reload(&server.url(), &settings(&bed, &[mail])).await;
+    assert_eq!(reload.changes, format!("removed {TYPE}"));
+    scaler.until("it is recorded", async || records(&client, TYPE).await.len() == 1).await;
+    let (slow, quick) = (records(&client, TYPE).await.remove(0), records(&client, "mail").await.remove(0));
+    assert_eq!((&*slow["outcome"], bed.replicas(TYPE).await), ("done", 1));
+    assert!(quick["timestamp"] < slow["timestamp"], "nobody waited for it: {quick:?} {slow:?}");
+
+    // It comes back with its past, and nothing was written by the settings that were overtaken.
+    scaler.reload(&server.url(), &settings(&bed, &[browser("max_workers = 2"), mail])).await;
+    bed.until_pods(TYPE, 2).await;
+    scaler.until("it is recorded", async || records(&client, TYPE).await.len() == 2).await;
     bed.end().await;
 }
