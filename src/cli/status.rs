@@ -24,7 +24,10 @@ use super::{
         words,
     },
 };
-use crate::model::{Reading, Timestamp, snapshot::FleetSnapshot};
+use crate::model::{
+    Reading, Timestamp,
+    snapshot::{FleetSnapshot, ReloadOutcome},
+};
 
 /// How often a live view asks.
 const REFRESH: Duration = Duration::from_millis(500);
@@ -167,15 +170,16 @@ fn draw(frame: &mut Frame<'_>, seen: &Result<FleetSnapshot, StatusError>, last: 
     };
     let Some(fleet) = fleet else { return };
     let types = u16::try_from(fleet.worker_types.len()).unwrap_or(u16::MAX);
+    let heading = heading(fleet, error.as_deref(), now);
     let [head, numbers, decisions, foot] = Layout::vertical([
-        Constraint::Length(4),
+        Constraint::Length(u16::try_from(heading.len()).unwrap_or(4)),
         Constraint::Length(types.saturating_add(2)),
         Constraint::Min(4),
         Constraint::Length(1),
     ])
     .areas(frame.area());
 
-    frame.render_widget(Paragraph::new(heading(fleet, error.as_deref(), now)), head);
+    frame.render_widget(Paragraph::new(heading), head);
     frame.render_widget(numbers_table(fleet, now), numbers);
     let reasons: Vec<Line<'_>> = fleet
         .worker_types
@@ -199,7 +203,13 @@ fn heading<'a>(fleet: &FleetSnapshot, error: Option<&str>, now: Timestamp) -> Ve
         None => Line::from(fleet::title(fleet, now)).bold(),
     };
     let leader = Line::from(format!("leader   {}", fleet::leader(fleet, now)));
-    vec![title, leader, redis, Line::from(format!("signals  {}", fleet::sources(fleet)))]
+    let mut lines = vec![title, leader, redis, Line::from(format!("signals  {}", fleet::sources(fleet)))];
+    if let Some(config) = fleet::config(fleet, now) {
+        let refused = fleet.reload.as_ref().is_some_and(|reload| reload.outcome == ReloadOutcome::Refused);
+        let line = Line::from(format!("config   {config}"));
+        lines.push(if refused { line.fg(Color::Red) } else { line });
+    }
+    lines
 }
 
 fn numbers_table(fleet: &FleetSnapshot, now: Timestamp) -> Table<'static> {
@@ -256,7 +266,16 @@ mod tests {
         let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
         terminal.draw(|frame| draw(frame, &Ok(fleet::made_up()), None, "http://127.0.0.1:9000")).unwrap();
         let shown = terminal.backend().to_string();
-        for text in ["swarm 1.2.3", "REACTION", "0.90 ms", "1–6", "tankpit", "held at 6: max_workers 6", "q leaves"] {
+        for text in [
+            "swarm 1.2.3",
+            "REACTION",
+            "0.90 ms",
+            "1–6",
+            "tankpit",
+            "held at 6: max_workers 6",
+            "config   REFUSED",
+            "q leaves",
+        ] {
             assert!(shown.contains(text), "`{text}` is missing in\n{shown}");
         }
     }

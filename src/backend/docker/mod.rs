@@ -240,8 +240,8 @@ impl ScalingBackend for DockerBackend {
     async fn reconfigure(&self, settings: &Settings) -> Result<(), BackendError> {
         let specs = DockerSpec::all(settings);
         check_services(&specs)?;
-        let mut pools = Pools::clone(&self.shared.pools());
         let mut released = self.released.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pools = Pools::clone(&self.shared.pools());
         for (worker_type, spec) in specs {
             let known = pools.get(&worker_type).cloned().or_else(|| released.remove(&worker_type));
             let pool = match known.filter(|pool| pool.is_of(&spec)) {
@@ -261,13 +261,15 @@ impl ScalingBackend for DockerBackend {
 
     /// Its containers are left alone.
     async fn release(&self, worker_type: &WorkerType) {
+        // Held from the first look to the last change: several may be released at the same time.
+        let mut released = self.released.lock().unwrap_or_else(PoisonError::into_inner);
         let mut pools = Pools::clone(&self.shared.pools());
         let Some(pool) = pools.remove(worker_type) else { return };
         self.shared.set_pools(pools);
         let why = format!("worker type `{worker_type}` was not looked after; its containers are not listed yet");
         let why = BackendError { kind: ErrorKind::Retryable, message: why, done: ScaleReport::default() };
         pool.books.lose_sight(why);
-        self.released.lock().unwrap_or_else(PoisonError::into_inner).insert(worker_type.clone(), pool);
+        released.insert(worker_type.clone(), pool);
     }
 
     /// With `drain`, all workers finish their jobs and leave first, and what was made in advance is removed; that takes

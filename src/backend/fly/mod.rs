@@ -197,11 +197,13 @@ impl ScalingBackend for FlyBackend {
 
     /// Its machines are left alone.
     async fn release(&self, worker_type: &WorkerType) {
+        // Held from the first look to the last change: several may be released at the same time.
+        let mut released = self.released.lock().unwrap_or_else(PoisonError::into_inner);
         let mut groups = Groups::clone(&self.groups());
         let Some(group) = groups.remove(worker_type) else { return };
         self.look_after(groups);
         group.books.lose_sight();
-        self.released.lock().unwrap_or_else(PoisonError::into_inner).insert(worker_type.clone(), group);
+        released.insert(worker_type.clone(), group);
     }
 
     /// Machines go on without the scaler, unless they are to be drained.
