@@ -13,8 +13,10 @@ pub mod pause;
 pub mod process_guard;
 pub mod process_start;
 pub mod publish;
+pub mod record;
 pub mod resume;
 pub mod scale;
+pub mod simulate;
 pub mod status;
 pub mod status_client;
 mod stop;
@@ -68,6 +70,8 @@ enum Command {
     Scale(scale::ScaleArgs),
     Events(events::EventsArgs),
     Config(config::ConfigArgs),
+    Record(record::RecordArgs),
+    Simulate(simulate::SimulateArgs),
     Demo(demo::DemoArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -120,6 +124,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::ProcessGuard(guard) => Ok(guard.run()),
         Command::ProcessStart(start) => Ok(start.run()),
         Command::Config(args) => config::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
         Command::Autoscaler(args) => block_on(autoscaler::run(args)),
@@ -127,6 +132,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Events(args) => block_on(events::run(args)),
         Command::Status(args) => block_on(status::run(args)),
         Command::Why(args) => block_on(why::run(args)),
+        Command::Record(args) => block_on(record::run(args)),
         Command::Pause(args) => block_on(pause::run(args)),
         Command::Resume(args) => block_on(resume::run(args)),
         Command::Scale(args) => block_on(scale::run(args)),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     error::ConfigError,
-    origin::{Layers, Origin},
+    origin::{Layers, Origin, dotted, pointer},
     settings::HttpSettings,
 };
 use crate::model::WorkerType;
@@ -37,6 +37,8 @@ pub struct Flags {
     pub check_interval: Option<u64>,
     /// `--dry-run`
     pub dry_run: bool,
+    /// `--set KEY=VALUE`: any other setting, as its path in the file and its value.
+    pub settings: Vec<(Vec<String>, Value)>,
 }
 
 /// How a variable's text becomes a value.
@@ -113,6 +115,10 @@ pub(super) fn overlay_flags(layers: &mut Layers, flags: &Flags) {
     }
     if flags.dry_run {
         layers.set(&["scaler", "dry_run"], json!(true), Origin::Flag("--dry-run"));
+    }
+    for (path, value) in &flags.settings {
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        layers.set(&path, value.clone(), Origin::Set(dotted(&pointer(&path))));
     }
 }
 

@@ -130,6 +130,7 @@ fn flag_beats_environment_beats_file_beats_default() {
         orchestrator: Some("docker-api".to_owned()),
         check_interval: Some(13),
         dry_run: true,
+        ..Flags::default()
     };
     let seen = |loaded: &Loaded| {
         let settings = &loaded.settings;

@@ -24,6 +24,8 @@ pub enum Origin {
     Environment(String),
     /// In this command-line flag.
     Flag(&'static str),
+    /// In a flag `--set` of this setting.
+    Set(String),
 }
 
 impl Origin {
@@ -34,7 +36,7 @@ impl Origin {
             Self::File { .. } => 1,
             Self::SecretFile(_) => 2,
             Self::Environment(_) => 3,
-            Self::Flag(_) => 4,
+            Self::Flag(_) | Self::Set(_) => 4,
         }
     }
 
@@ -53,6 +55,7 @@ impl fmt::Display for Origin {
             Self::File { path, line: None } | Self::SecretFile(path) => write!(f, "{}", path.display()),
             Self::Environment(variable) => f.write_str(variable),
             Self::Flag(flag) => f.write_str(flag),
+            Self::Set(setting) => write!(f, "--set {setting}"),
         }
     }
 }

@@ -55,11 +55,11 @@ pub(super) fn take(
     (queue, heartbeats)
 }
 
-fn missing() -> String {
+pub(super) fn missing() -> String {
     "redis sent fewer replies than commands".to_owned()
 }
 
-fn refusal(value: &Value) -> Option<String> {
+pub(super) fn refusal(value: &Value) -> Option<String> {
     match value {
         Value::ServerError(error) => Some(match error.details() {
             Some(details) => format!("{} {details}", error.code()),
@@ -91,7 +91,7 @@ fn stream(value: Value) -> Result<Option<Stream>, String> {
 }
 
 /// `None`: there is no such group.
-fn group(value: Value, name: &str) -> Result<Option<Group>, String> {
+pub(super) fn group(value: Value, name: &str) -> Result<Option<Group>, String> {
     if let Some(error) = refusal(&value) {
         return if error.contains("no such key") { Ok(None) } else { Err(error) };
     }
@@ -176,14 +176,14 @@ fn id(fields: &[(Value, Value)], name: &str) -> Option<StreamId> {
 }
 
 /// The id of a stream entry `[id, [field, value, …]]`.
-fn entry_id(entry: &Value) -> Option<StreamId> {
+pub(super) fn entry_id(entry: &Value) -> Option<StreamId> {
     match entry {
         Value::Array(parts) => parts.first().and_then(text).and_then(StreamId::parse),
         _ => None,
     }
 }
 
-fn text(value: &Value) -> Option<&str> {
+pub(super) fn text(value: &Value) -> Option<&str> {
     match value {
         Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
         Value::SimpleString(text) => Some(text),
@@ -191,7 +191,7 @@ fn text(value: &Value) -> Option<&str> {
     }
 }
 
-fn number(value: &Value) -> Option<u64> {
+pub(super) fn number(value: &Value) -> Option<u64> {
     match value {
         Value::Int(number) => u64::try_from(*number).ok(),
         other => text(other)?.parse().ok(),

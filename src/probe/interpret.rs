@@ -12,6 +12,16 @@ pub(super) struct StreamId {
 }
 
 impl StreamId {
+    /// The first one of a millisecond.
+    pub(super) fn at(ms: u64) -> Self {
+        Self { ms, seq: 0 }
+    }
+
+    /// When it was made.
+    pub(super) fn ms(self) -> u64 {
+        self.ms
+    }
+
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (ms, seq) = text.split_once('-')?;
         Some(Self { ms: ms.parse().ok()?, seq: seq.parse().ok()? })
@@ -249,7 +259,7 @@ fn untouched(stream: &Stream) -> Demand {
 }
 
 /// Names the thing and the cure.
-fn explain(key: &str, error: &str) -> String {
+pub(super) fn explain(key: &str, error: &str) -> String {
     if error.contains("WRONGTYPE") {
         format!(
             "key `{key}` holds another type than configured; set `kind` of the worker type to what it holds, \"stream\" or \"list\""

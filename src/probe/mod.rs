@@ -4,10 +4,13 @@
 //! written goes out as one pipeline, so a sweep of ten thousand queues is some hundred round trips, and a single
 //! signal is one. With invalidations in use, the first command of each probe also arms the next wake-up.
 
+mod arrivals;
 mod command;
 mod interpret;
+mod ledger;
 mod prober;
 
+pub use arrivals::{ArrivalError, ArrivalWatch, Recorded};
 pub use interpret::{ConsumerPending, LagMemory};
 pub use prober::{Prober, ProberHandle, Request};
 

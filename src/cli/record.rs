@@ -1,0 +1,248 @@
+//! `swarm record`: when jobs come and how long they take, from real queues, as a trace for `swarm simulate`.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use super::{ConfigFlags, control::settings_of, output, stop::stop_on_signal};
+use crate::{
+    config::{QueueKind, Settings},
+    connection::{RedisTarget, backoff},
+    model::Timestamp,
+    probe::{ArrivalError, ArrivalWatch, QueueSpec, Recorded},
+    simulation::{RowWriter, parse_duration, spell},
+    telemetry::{LogFormat, init_logging},
+};
+
+/// Looking more often than this costs Redis more than it tells.
+const SHORTEST_SAMPLE: Duration = Duration::from_millis(5);
+/// Pause between attempts when the backoff has ended.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Record when jobs come and how long they take, for `swarm simulate`
+///
+/// Reads the streams of worker types and changes nothing: no group, no consumer, no job. Without --duration or --follow it writes what
+/// is still on the streams, whose ids say when it came, and stops. With one of them it stays, and also finds out how long each job
+/// took, from its delivery to its acknowledgement, to about --sample. Ctrl-C ends it; what was recorded is kept.
+///
+/// The output is CSV with the columns arrival_ms (since 1970), worker_type and service_ms (empty where it could not be seen), a line
+/// for each job, in the order in which they are done.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  swarm record --output trace.csv
+  swarm record --type browser --duration 1h --output trace.csv
+  swarm record --follow --since 10m | tee trace.csv
+
+Lists (kind = \"list\") keep no times, so they can't be recorded. Workers trim what is done from streams: what came before is only there
+as far as it has not been trimmed.")]
+pub struct RecordArgs {
+    #[command(flatten)]
+    config: ConfigFlags,
+    /// Record this worker type; several may be named [default: all with a stream]
+    #[arg(long = "type", value_name = "TYPE")]
+    worker_types: Vec<String>,
+    /// Begin with what came so long ago, as far as it is still there [default: all that is there; from now on with --duration or
+    /// --follow]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    since: Option<Duration>,
+    /// Stay for so long
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "follow")]
+    duration: Option<Duration>,
+    /// Stay until Ctrl-C
+    #[arg(long, short)]
+    follow: bool,
+    /// While it stays: look so often at what workers have in hand. Shorter is more exact and costs Redis more
+    #[arg(long, value_name = "TIME", value_parser = parse_sample, default_value = "100ms")]
+    sample: Duration,
+    /// Write to this file [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+fn parse_sample(text: &str) -> Result<Duration, String> {
+    let sample = parse_duration(text)?;
+    if sample < SHORTEST_SAMPLE {
+        return Err(format!("{text:?} is too short; {} is the least", spell(SHORTEST_SAMPLE)));
+    }
+    Ok(sample)
+}
+
+/// Runs it.
+///
+/// # Errors
+/// If there is no such worker type, Redis can't be read, or the file can't be written.
+pub async fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
+    init_logging(LogFormat::Text, "warn")?;
+    let settings = args.config.load()?.settings;
+    let (names, specs) = args.streams(&settings)?;
+    let target = Arc::new(RedisTarget::new(&settings.redis_url, settings.scaler.redis_timeout())?);
+    let stays = args.follow || args.duration.is_some();
+    let mut watch = args.watch(target, specs, stays).await?;
+    let mut journal = Journal::new(&names, args.output.as_ref())?;
+    let ended = if stays {
+        let stop = stop_on_signal("what was recorded is kept")?;
+        tell_start(&names, &args)?;
+        follow(&mut watch, &mut journal, &args, &stop).await
+    } else {
+        look(&mut watch, &mut journal).await.and_then(|looked| Ok(looked?))
+    };
+    let ended = ended.and_then(|()| journal.write(&watch.rest()));
+    match ended {
+        // Whoever read along has seen enough.
+        Err(error) if is_closed(&error) => {}
+        ended => {
+            ended?;
+            journal.summarize(args.output.as_ref())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn is_closed(error: &anyhow::Error) -> bool {
+    let io = |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref::<io::Error>().map(io::Error::kind);
+    error.chain().filter_map(io).any(|kind| kind == io::ErrorKind::BrokenPipe)
+}
+
+/// One look, written down as far as it got. The outer error is the file's, the inner one Redis'.
+async fn look(watch: &mut ArrivalWatch, journal: &mut Journal<'_>) -> anyhow::Result<Result<(), ArrivalError>> {
+    let mut jobs = Vec::new();
+    let looked = watch.look(&mut jobs).await;
+    journal.write(&jobs)?;
+    Ok(looked)
+}
+
+fn tell_start(names: &[String], args: &RecordArgs) -> io::Result<()> {
+    let how_long = args.duration.map_or_else(|| "until Ctrl-C".to_owned(), |time| format!("for {}", spell(time)));
+    output::error_line(&format!("recording {} {how_long}", names.join(", ")))
+}
+
+impl RecordArgs {
+    /// The worker types to record, and their streams.
+    fn streams(&self, settings: &Settings) -> anyhow::Result<(Vec<String>, Vec<QueueSpec>)> {
+        let is_stream = |name: &&String| settings.worker_types[*name].kind == QueueKind::Stream;
+        let names: Vec<String> = if self.worker_types.is_empty() {
+            settings.worker_types.keys().filter(is_stream).cloned().collect()
+        } else {
+            self.worker_types.clone()
+        };
+        let mut specs = Vec::with_capacity(names.len());
+        for name in &names {
+            let of = settings_of(settings, name)?;
+            if of.kind == QueueKind::List {
+                bail!("the queue of `{name}` is a list, which keeps no times; only streams can be recorded")
+            }
+            specs.push(QueueSpec { key: of.queue(name).into(), group: of.group(name).into(), list: false });
+        }
+        if names.is_empty() {
+            bail!("the configuration has no worker type with a stream; add a [worker_types.NAME]")
+        }
+        Ok((names, specs))
+    }
+
+    async fn watch(
+        &self,
+        target: Arc<RedisTarget>,
+        specs: Vec<QueueSpec>,
+        stays: bool,
+    ) -> anyhow::Result<ArrivalWatch> {
+        let since = match (self.since, stays) {
+            (None, false) => Timestamp(0),
+            (since, _) => {
+                let now = ArrivalWatch::new(target.clone(), Vec::new(), Timestamp(0), None).server_time().await?;
+                let ago = since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+                Timestamp(now.0.saturating_sub(ago))
+            }
+        };
+        Ok(ArrivalWatch::new(target, specs, since, stays.then_some(self.sample)))
+    }
+}
+
+/// Looks each interval until the time is over or somebody stops it. An outage is told once and waited for.
+async fn follow(
+    watch: &mut ArrivalWatch,
+    journal: &mut Journal<'_>,
+    args: &RecordArgs,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let end = args.duration.map(|duration| Instant::now() + duration);
+    let mut ticks = tokio::time::interval(args.sample);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut pauses = backoff();
+    let mut told = false;
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        match look(watch, journal).await? {
+            Ok(()) if told => {
+                output::error_line("redis answers again")?;
+                (pauses, told) = (backoff(), false);
+            }
+            Ok(()) => {}
+            Err(error) if error.is_passing() => {
+                if !told {
+                    output::error_line(&format!("waiting for redis: {error}"))?;
+                    told = true;
+                }
+                let pause = tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE));
+                if stop.run_until_cancelled(pause).await.is_none() {
+                    return Ok(());
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if end.is_some_and(|end| Instant::now() >= end) {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Where the jobs are written, and how many there were.
+struct Journal<'a> {
+    names: &'a [String],
+    rows: RowWriter<Box<dyn Write>>,
+    /// By worker type: all jobs, and those of which it is known how long they took.
+    counts: Vec<(u64, u64)>,
+}
+
+impl<'a> Journal<'a> {
+    fn new(names: &'a [String], file: Option<&PathBuf>) -> anyhow::Result<Self> {
+        let writer: Box<dyn Write> = match file {
+            Some(file) => {
+                Box::new(BufWriter::new(File::create(file).with_context(|| format!("can't write {}", file.display()))?))
+            }
+            None => Box::new(io::stdout().lock()),
+        };
+        Ok(Self { names, rows: RowWriter::new(writer)?, counts: vec![(0, 0); names.len()] })
+    }
+
+    fn write(&mut self, jobs: &[Recorded]) -> anyhow::Result<()> {
+        for job in jobs {
+            self.rows.write(job.arrival.0, &self.names[job.queue], job.service_ms)?;
+            let counts = &mut self.counts[job.queue];
+            *counts = (counts.0 + 1, counts.1 + u64::from(job.service_ms.is_some()));
+        }
+        self.rows.flush().context("can't write what was recorded")
+    }
+
+    /// What there is now, on standard error: standard output may be the trace.
+    fn summarize(&self, file: Option<&PathBuf>) -> io::Result<()> {
+        for (name, (jobs, timed)) in self.names.iter().zip(&self.counts) {
+            output::error_line(&format!("{name}: {jobs} jobs, {timed} of them with the time that they took"))?;
+        }
+        if let Some(file) = file {
+            let named = if let [only] = self.names { format!(" --type {only}") } else { String::new() };
+            output::error_line(&format!("try them: swarm simulate {}{named}", file.display()))?;
+        }
+        Ok(())
+    }
+}

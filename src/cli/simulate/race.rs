@@ -1,0 +1,88 @@
+//! Runs simulations side by side, and says how far they are if it takes a while.
+
+use std::{
+    io::{IsTerminal, Write, stderr},
+    sync::atomic::{AtomicU32, AtomicUsize, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use serde::Serialize;
+
+use super::variants::Variant;
+use crate::simulation::{Report, Setup, Trace, simulate};
+
+/// What takes no longer than this needs no word.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Between two looks at how far it is.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// One of them, done.
+#[derive(Debug, Serialize)]
+pub(super) struct Run {
+    /// Of the variant.
+    pub(super) name: String,
+    /// How long a start took, in words.
+    startup: String,
+    #[serde(flatten)]
+    pub(super) report: Report,
+}
+
+/// Runs one simulation for each variant, as many at a time as there are processors; answers in their order.
+///
+/// # Errors
+/// If standard error can't be written.
+pub(super) fn run(variants: &[Variant], setups: &[Setup], trace: &Trace) -> anyhow::Result<Vec<Run>> {
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(setups.len());
+    let next = AtomicUsize::new(0);
+    let done: Vec<AtomicU32> = setups.iter().map(|_| AtomicU32::new(0)).collect();
+    let take_turns = || {
+        let mut reports = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(setup) = setups.get(number) else { return reports };
+            let mut progress = |part: f64| done[number].store(percent(part), Ordering::Relaxed);
+            reports.push((number, simulate(setup, trace, &mut progress)));
+            done[number].store(100, Ordering::Relaxed);
+        }
+    };
+    let mut reports = thread::scope(|scope| {
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(take_turns)).collect();
+        watch(&done, || running.iter().all(thread::ScopedJoinHandle::is_finished))?;
+        let joined = running.into_iter().map(|thread| thread.join().expect("a simulation does not panic"));
+        anyhow::Ok(joined.flatten().collect::<Vec<_>>())
+    })?;
+    reports.sort_by_key(|(number, _)| *number);
+    let named = reports.into_iter().zip(variants).zip(setups);
+    let named = named.map(|(((_, report), variant), setup)| Run {
+        name: variant.label.clone(),
+        startup: setup.startup.to_string(),
+        report,
+    });
+    Ok(named.collect())
+}
+
+/// Waits until all is done; on a terminal it says how far it is.
+fn watch(done: &[AtomicU32], finished: impl Fn() -> bool) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let mut told = false;
+    while !finished() {
+        thread::sleep(if started.elapsed() < PATIENCE { Duration::from_millis(2) } else { LOOK });
+        if started.elapsed() >= PATIENCE && stderr().is_terminal() {
+            let sum: u32 = done.iter().map(|part| part.load(Ordering::Relaxed)).sum();
+            let percent = sum as usize / done.len();
+            write!(stderr(), "\rsimulating: {percent} %").context("can't write to standard error")?;
+            told = true;
+        }
+    }
+    if told {
+        write!(stderr(), "\r\u{1b}[K").context("can't write to standard error")?;
+    }
+    Ok(())
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1")]
+fn percent(part: f64) -> u32 {
+    (part.clamp(0.0, 1.0) * 100.0) as u32
+}

@@ -1,0 +1,218 @@
+//! Reads what comes onto streams, and how long it takes, without taking part: with XRANGE, XINFO GROUPS, XPENDING and TIME, none of
+//! which changes anything or holds anyone up. `docs/redis.md` lists the rights.
+
+use std::{sync::Arc, time::Duration};
+
+use redis::{Pipeline, Value, aio::MultiplexedConnection};
+
+use super::{
+    QueueSpec, command,
+    interpret::{StreamId, explain},
+    ledger::{InHand, Ledger, Look},
+};
+use crate::{
+    connection::{ConnectionError, RedisTarget},
+    model::Timestamp,
+};
+
+/// Entries read at once. XRANGE brings the jobs themselves along, which may be large.
+const PAGE: usize = 500;
+
+/// Jobs in hand asked for at once: more than a pool works on.
+const IN_HAND: usize = 10_000;
+
+/// A look that comes so many intervals late tells nothing of what happened in between.
+const LATE: u32 = 4;
+
+/// Why nothing can be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ArrivalError {
+    /// No connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectionError),
+    /// Redis went away, or does not answer.
+    #[error("can't read the streams: {0}")]
+    Redis(#[from] redis::RedisError),
+    /// Redis refuses, or answers what nobody understands.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl ArrivalError {
+    /// Whether trying again may help, without anyone mending anything first.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Connect(error) => matches!(error, ConnectionError::Unreachable { .. }),
+            Self::Redis(error) => error.is_io_error() || error.is_timeout() || error.is_unrecoverable_error(),
+            Self::Refused(_) => false,
+        }
+    }
+}
+
+/// One job that came.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Recorded {
+    /// On which stream, by its place among those watched.
+    pub queue: usize,
+    /// When: the time in its entry's id.
+    pub arrival: Timestamp,
+    /// How long a worker took, in milliseconds, if that could be seen.
+    pub service_ms: Option<f64>,
+}
+
+/// One stream.
+#[derive(Debug)]
+struct Watched {
+    spec: QueueSpec,
+    /// The last entry that was read.
+    after: StreamId,
+    /// What is not done; `None` if it does not matter how long jobs take.
+    ledger: Option<Ledger>,
+}
+
+/// Watches streams. After an error the next look connects anew and misses no arrival.
+#[derive(Debug)]
+pub struct ArrivalWatch {
+    target: Arc<RedisTarget>,
+    connection: Option<MultiplexedConnection>,
+    queues: Vec<Watched>,
+}
+
+impl ArrivalWatch {
+    /// Everything that came from `since` on. With an `interval` it is also found out how long jobs take, by looking so often;
+    /// without one, a job is told as soon as it has come.
+    pub fn new(target: Arc<RedisTarget>, specs: Vec<QueueSpec>, since: Timestamp, interval: Option<Duration>) -> Self {
+        let gap = interval.map(|interval| u64::try_from((interval * LATE).as_millis()).unwrap_or(u64::MAX));
+        let watched = |spec| Watched { spec, after: StreamId::at(since.0), ledger: gap.map(Ledger::new) };
+        Self { target, connection: None, queues: specs.into_iter().map(watched).collect() }
+    }
+
+    /// The server's clock, which is also that of entries' ids.
+    ///
+    /// # Errors
+    /// If Redis can't be asked.
+    pub async fn server_time(&mut self) -> Result<Timestamp, ArrivalError> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("TIME");
+        Ok(Timestamp(time(self.ask(&pipeline).await?.first())?))
+    }
+
+    /// One look. Adds each job once to `recorded`: when it is done, or when it has come. What was added before an error counts.
+    ///
+    /// # Errors
+    /// If Redis can't be asked, or refuses.
+    pub async fn look(&mut self, recorded: &mut Vec<Recorded>) -> Result<(), ArrivalError> {
+        while self.read_page(recorded).await? {}
+        if self.queues.iter().any(|queue| queue.ledger.is_some()) {
+            self.follow_jobs(recorded).await?;
+        }
+        Ok(())
+    }
+
+    /// Jobs that came and are not known to be done.
+    pub fn rest(self) -> Vec<Recorded> {
+        let rest = |(queue, watched): (usize, Watched)| {
+            let open = watched.ledger.into_iter().flat_map(Ledger::rest);
+            open.map(move |id| Recorded { queue, arrival: Timestamp(id.ms()), service_ms: None })
+        };
+        let mut rest: Vec<_> = self.queues.into_iter().enumerate().flat_map(rest).collect();
+        rest.sort_by_key(|job| job.arrival);
+        rest
+    }
+
+    /// The next entries of each stream. `true` if there may be more.
+    async fn read_page(&mut self, recorded: &mut Vec<Recorded>) -> Result<bool, ArrivalError> {
+        let mut pipeline = redis::pipe();
+        for Watched { spec, after, .. } in &self.queues {
+            pipeline.cmd("XRANGE").arg(&*spec.key).arg(format!("({after}")).arg("+").arg("COUNT").arg(PAGE);
+        }
+        let replies = self.ask(&pipeline).await?;
+        let mut more = false;
+        for (queue, (watched, reply)) in self.queues.iter_mut().zip(replies).enumerate() {
+            let ids = entry_ids(reply).map_err(|error| ArrivalError::Refused(explain(&watched.spec.key, &error)))?;
+            more |= ids.len() == PAGE;
+            for id in ids {
+                watched.after = id;
+                match &mut watched.ledger {
+                    Some(ledger) => ledger.came(id),
+                    None => recorded.push(Recorded { queue, arrival: Timestamp(id.ms()), service_ms: None }),
+                }
+            }
+        }
+        Ok(more)
+    }
+
+    /// How far each group has read, and then what is in hand: in this order, so that what was read and is not in hand is done.
+    async fn follow_jobs(&mut self, recorded: &mut Vec<Recorded>) -> Result<(), ArrivalError> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("TIME");
+        for Watched { spec, .. } in &self.queues {
+            pipeline.cmd("XINFO").arg("GROUPS").arg(&*spec.key);
+            pipeline.cmd("XPENDING").arg(&*spec.key).arg(&*spec.group).arg("-").arg("+").arg(IN_HAND);
+        }
+        let mut replies = self.ask(&pipeline).await?.into_iter();
+        let now_ms = time(replies.next().as_ref())?;
+        for (queue, watched) in self.queues.iter_mut().enumerate() {
+            let mut reply = || replies.next().ok_or_else(command::missing);
+            let refused = |error: String| ArrivalError::Refused(explain(&watched.spec.key, &error));
+            let group = reply().and_then(|reply| command::group(reply, &watched.spec.group)).map_err(refused)?;
+            let in_hand = reply().and_then(in_hand).map_err(refused)?;
+            let Some(ledger) = &mut watched.ledger else { continue };
+            let mut read_to = group.map(|group| group.last_delivered);
+            if in_hand.len() >= IN_HAND {
+                // There may be more: only up to here it is known that what is not in hand is done.
+                read_to = read_to.min(in_hand.last().map(|job| job.id));
+            }
+            for job in ledger.looked(&Look { now_ms, read_to, in_hand }) {
+                recorded.push(Recorded { queue, arrival: Timestamp(job.id.ms()), service_ms: job.service_ms });
+            }
+        }
+        Ok(())
+    }
+
+    async fn ask(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, ArrivalError> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.target.connect().await?,
+        };
+        let replies = connection.send_packed_commands(pipeline, 0, pipeline.len()).await?;
+        self.connection = Some(connection);
+        Ok(replies)
+    }
+}
+
+fn time(reply: Option<&Value>) -> Result<u64, ArrivalError> {
+    if let Some(Value::Array(parts)) = reply
+        && let Some(seconds) = parts.first().and_then(command::number)
+        && let Some(micros) = parts.get(1).and_then(command::number)
+    {
+        return Ok(seconds * 1_000 + micros / 1_000);
+    }
+    let why = reply.and_then(command::refusal).unwrap_or_else(|| format!("{reply:?}"));
+    Err(ArrivalError::Refused(format!("the command TIME: {why}; give the ACL user the rights in docs/redis.md")))
+}
+
+/// The ids of the reply to XRANGE.
+fn entry_ids(reply: Value) -> Result<Vec<StreamId>, String> {
+    match reply {
+        Value::Array(entries) => Ok(entries.iter().filter_map(command::entry_id).collect()),
+        other => Err(command::refusal(&other).unwrap_or_else(|| format!("unexpected reply to XRANGE: {other:?}"))),
+    }
+}
+
+/// The reply to XPENDING with a range. A missing stream or group has none.
+fn in_hand(reply: Value) -> Result<Vec<InHand>, String> {
+    if let Some(error) = command::refusal(&reply) {
+        return if error.starts_with("NOGROUP") { Ok(Vec::new()) } else { Err(error) };
+    }
+    let Value::Array(jobs) = reply else { return Err(format!("unexpected reply to XPENDING: {reply:?}")) };
+    let job = |job: &Value| match job {
+        Value::Array(parts) => Some(InHand {
+            id: parts.first().and_then(command::text).and_then(StreamId::parse)?,
+            idle_ms: parts.get(2).and_then(command::number)?,
+            deliveries: parts.get(3).and_then(command::number)?,
+        }),
+        _ => None,
+    };
+    Ok(jobs.iter().filter_map(job).collect())
+}

@@ -1,0 +1,334 @@
+//! The event loop: from each event to the next, through the real actor.
+
+use std::{cmp::Reverse, collections::BinaryHeap, collections::VecDeque, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    Moment, Report, ScaleStep, Times, Trace,
+    pool::{JobIndex, Number, SimPool},
+    random::{Purpose, Random, row},
+    report::Counted,
+    tally::{Levels, Tally},
+};
+use crate::{
+    backend::ScaleRequest,
+    config::{QueueKind, ScalerSettings, WorkerTypeSettings},
+    model::{Demand, Reading, Source, Timestamp, WorkerType},
+    scaler::{Actor, Effect, Expected, Input, Observed, Roster, Scaled},
+    signal::Signals,
+};
+
+/// Events between two reports of progress.
+const PROGRESS: u64 = 1 << 14;
+
+/// What is simulated.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Whose workers.
+    pub worker_type: WorkerType,
+    /// Its settings.
+    pub settings: WorkerTypeSettings,
+    /// How often is looked.
+    pub scaler: ScalerSettings,
+    /// From asking for a worker until it takes its first job.
+    pub startup: Times,
+    /// Workers that are there and ready at the beginning.
+    pub initial: u32,
+    /// For how long it goes on after the trace has ended.
+    pub tail: Duration,
+    /// For start-up times.
+    pub seed: u64,
+}
+
+/// What happens by itself once its time has come. At the same time, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    /// A worker has done a job.
+    Done(Number, JobIndex),
+    /// A worker is ready.
+    Ready(Number),
+    /// A worker that was asked to leave has had its time.
+    DrainEnds(Number),
+}
+
+/// What comes next.
+#[derive(Clone, Copy)]
+enum Next {
+    Event(Event),
+    Arrivals,
+    Sweep,
+    Tick,
+}
+
+struct Engine<'a> {
+    setup: &'a Setup,
+    trace: &'a Trace,
+    /// Signals want one; only differences count, so the outcome does not depend on it.
+    instant: Instant,
+    now: Moment,
+    /// Before `now`, for what was done before the beginning.
+    before: Duration,
+    actor: Actor,
+    roster: Roster,
+    pool: SimPool,
+    events: BinaryHeap<Reverse<(Moment, u64, Event)>>,
+    scheduled: u64,
+    next_sweep: Moment,
+    starts: Random,
+    /// Jobs that have come: those before it.
+    arrived: JobIndex,
+    /// Jobs that were begun for the first time: those before it.
+    begun: JobIndex,
+    /// Jobs of workers that were stopped: first in the queue.
+    returned: VecDeque<JobIndex>,
+    counted: Counted,
+    tally: Tally,
+}
+
+/// Runs a simulation. `progress` is told now and then which part of it is done, 0 to 1.
+pub fn simulate(setup: &Setup, trace: &Trace, progress: &mut dyn FnMut(f64)) -> Report {
+    let horizon = Moment::START.after(trace.lasts).after(setup.tail);
+    let mut engine = Engine::new(setup, trace, horizon.since(Moment::START));
+    engine.begin();
+    let mut steps = 0_u64;
+    while let Some((at, next)) = engine.next().filter(|(at, _)| *at <= horizon) {
+        engine.step(at, next);
+        steps += 1;
+        if steps.is_multiple_of(PROGRESS) {
+            progress(at.seconds() / horizon.seconds());
+        }
+    }
+    engine.finish(horizon)
+}
+
+impl<'a> Engine<'a> {
+    fn new(setup: &'a Setup, trace: &'a Trace, horizon: Duration) -> Self {
+        let worker = &setup.settings.worker;
+        let actor = Actor::new(
+            setup.worker_type.clone(),
+            &setup.settings.queue(setup.worker_type.as_str()),
+            Arc::new(setup.settings.scaling.clone()),
+            setup.scaler.debounce(),
+            false,
+            None,
+            trace.begins,
+        );
+        Self {
+            setup,
+            trace,
+            instant: Instant::now(),
+            now: Moment::START,
+            before: Duration::ZERO,
+            actor,
+            roster: Roster::default(),
+            pool: SimPool::new(worker.concurrency, worker.heartbeats),
+            events: BinaryHeap::new(),
+            scheduled: 0,
+            next_sweep: Moment::START.after(setup.scaler.sweep_interval()),
+            starts: row(setup.seed, Purpose::Starts),
+            arrived: 0,
+            begun: 0,
+            returned: VecDeque::new(),
+            counted: Counted { jobs: trace.jobs.len(), ..Counted::default() },
+            tally: Tally::new(horizon),
+        }
+    }
+
+    fn clock(&self) -> Timestamp {
+        let now = self.now.on_clock(self.trace.begins);
+        Timestamp(now.0.saturating_sub(u64::try_from(self.before.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// The pool as it was left, and the first look, as after the start of an autoscaler. That was a moment ago: it holds up
+    /// no job that comes at once.
+    fn begin(&mut self) {
+        for _ in 0..self.setup.initial {
+            let number = self.pool.start(self.clock());
+            self.pool.become_ready(number);
+        }
+        self.before = self.setup.scaler.debounce();
+        self.tell(Input::Leads(None));
+        self.signal(Source::Resync);
+        self.before = Duration::ZERO;
+        self.settle();
+    }
+
+    fn schedule(&mut self, after: Duration, event: Event) {
+        self.scheduled += 1;
+        self.events.push(Reverse((self.now.after(after), self.scheduled, event)));
+    }
+
+    /// What comes next, and when. At the same time: events, then arrivals, then what makes the actor look.
+    fn next(&self) -> Option<(Moment, Next)> {
+        let event = self.events.peek().map(|Reverse((at, _, event))| (*at, Next::Event(*event)));
+        let arrival = self.trace.jobs.get(self.arrived).map(|job| (job.arrives, Next::Arrivals));
+        let wake = self.actor.next_wake().map(|at| (Moment::of_clock(at, self.trace.begins).max(self.now), Next::Tick));
+        [event, arrival, Some((self.next_sweep, Next::Sweep)), wake].into_iter().flatten().min_by_key(|next| next.0)
+    }
+
+    fn step(&mut self, at: Moment, next: Next) {
+        self.tally.advance(at);
+        self.now = at;
+        match next {
+            Next::Event(event) => {
+                self.events.pop();
+                self.happen(event);
+            }
+            Next::Arrivals => self.arrive(),
+            Next::Sweep => {
+                self.next_sweep = self.now.after(self.setup.scaler.sweep_interval());
+                self.signal(Source::Sweep);
+            }
+            Next::Tick => self.tell(Input::Tick),
+        }
+        self.settle();
+    }
+
+    /// Notes how things are now.
+    fn settle(&mut self) {
+        let desired = self.actor.snapshot().desired;
+        self.tally.set(Levels { waiting: self.waiting() as u64, desired, workers: self.pool.counts() });
+    }
+
+    fn waiting(&self) -> usize {
+        self.returned.len() + self.arrived - self.begun
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Done(worker, job) => {
+                let Some(leaves) = self.pool.finish(worker, job) else { return };
+                self.counted.finished += 1;
+                self.hand_out();
+                if leaves {
+                    self.signal(Source::Backend);
+                }
+            }
+            Event::Ready(worker) => {
+                if self.pool.become_ready(worker) {
+                    self.hand_out();
+                    self.signal(Source::Backend);
+                }
+            }
+            Event::DrainEnds(worker) => {
+                let jobs = self.pool.stop_hard(worker);
+                if !jobs.is_empty() {
+                    self.counted.redone += jobs.len();
+                    self.returned.extend(jobs);
+                    self.hand_out();
+                    self.signal(Source::Backend);
+                }
+            }
+        }
+    }
+
+    /// All jobs that come now: what is put on a queue together is seen together.
+    fn arrive(&mut self) {
+        while self.trace.jobs.get(self.arrived).is_some_and(|job| job.arrives <= self.now) {
+            self.arrived += 1;
+            self.tally.arrival();
+        }
+        self.hand_out();
+        self.signal(Source::Keyspace);
+    }
+
+    /// Workers take what they can.
+    fn hand_out(&mut self) {
+        while self.waiting() > 0 && self.pool.has_room() {
+            let job = self.returned.pop_front().unwrap_or_else(|| {
+                self.begun += 1;
+                let job = self.begun - 1;
+                self.counted.waits.push(self.now.0 - self.trace.jobs[job].arrives.0);
+                job
+            });
+            let worker = self.pool.give(job);
+            self.schedule(self.trace.jobs[job].service, Event::Done(worker, job));
+        }
+    }
+
+    fn signal(&mut self, source: Source) {
+        let at = self.instant + self.now.since(Moment::START);
+        self.tell(Input::Signals(Signals::one(source, at)));
+    }
+
+    /// Tells the actor, and does what it wants until it wants nothing more.
+    fn tell(&mut self, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let instant = self.instant + self.now.since(Moment::START);
+            for effect in self.actor.apply(input, self.clock(), instant) {
+                match effect {
+                    Effect::Observe => inputs.push_back(self.observe()),
+                    Effect::Scale(request, _) => inputs.extend(self.scale(&request)),
+                    Effect::Record(record) => self.counted.changes.push(ScaleStep {
+                        at_seconds: self.now.seconds(),
+                        from: record.from,
+                        to: record.to,
+                        reason: record.reason,
+                    }),
+                }
+            }
+        }
+    }
+
+    /// One look. All that a decision is made from goes in here.
+    fn observe(&mut self) -> Input {
+        let demand = self.demand();
+        let (heartbeats, consumers) = (self.pool.heartbeats(), self.pool.consumers());
+        let expected = Expected {
+            start_grace: self.setup.settings.scaling.start_grace(),
+            heartbeats: self.setup.settings.worker.heartbeats,
+        };
+        let census = self.roster.take_stock(self.pool.list(), &heartbeats, &consumers, expected, self.clock());
+        Input::Observed(Box::new(Observed { demand, census: Ok(census), control: None }))
+    }
+
+    /// The queue as the probe would tell it. A list tells neither what is being worked on nor since when jobs wait.
+    fn demand(&self) -> Demand {
+        let lag = Reading::Known(self.waiting() as u64);
+        if self.setup.settings.kind == QueueKind::List {
+            let oldest = Reading::Unknown("a list does not tell how old its entries are".to_owned());
+            return Demand { lag, pending: Reading::Known(0), oldest };
+        }
+        let next = (self.begun < self.arrived).then_some(self.begun);
+        let unfinished = [next, self.returned.front().copied(), self.pool.oldest_job()];
+        let oldest = unfinished.into_iter().flatten().min();
+        let published = |job: JobIndex| self.trace.jobs[job].arrives.on_clock(self.trace.begins);
+        let pending = Reading::Known(u64::from(self.pool.counts().held));
+        Demand { lag, pending, oldest: Reading::Known(oldest.map(published)) }
+    }
+
+    /// Makes a request true. Workers that leave at once say so, as they would.
+    fn scale(&mut self, request: &ScaleRequest) -> Vec<Input> {
+        let scaling = self.pool.scale(request, self.clock());
+        for worker in scaling.started {
+            let takes = self.setup.startup.sample(&mut self.starts);
+            self.schedule(takes, Event::Ready(worker));
+        }
+        for worker in scaling.draining {
+            self.schedule(request.drain_timeout, Event::DrainEnds(worker));
+        }
+        let done = Scaled { outcome: Ok(scaling.report), elapsed: Duration::ZERO, token: None };
+        let mut inputs = vec![Input::Scaled(Box::new(done))];
+        if scaling.left {
+            let at = self.instant + self.now.since(Moment::START);
+            inputs.push(Input::Signals(Signals::one(Source::Backend, at)));
+        }
+        inputs
+    }
+
+    fn finish(mut self, horizon: Moment) -> Report {
+        self.tally.advance(horizon);
+        self.now = horizon;
+        for job in &self.trace.jobs[self.begun..self.arrived] {
+            self.counted.waits.push(horizon.0 - job.arrives.0);
+        }
+        self.counted.started = self.pool.started() - self.setup.initial as usize;
+        self.counted.evaluations = self.actor.snapshot().evaluations;
+        Report::new(horizon.since(Moment::START), self.setup.settings.worker.concurrency, self.tally, self.counted)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,257 @@
+//! The made-up workers: what the backend lists, what their heartbeats say, and who takes the next job.
+
+use std::collections::VecDeque;
+
+use crate::{
+    backend::{Instance, Phase, Pool, ScaleReport, ScaleRequest},
+    model::{Reading, Timestamp, WorkerId, WorkerState},
+    probe::{ConsumerPending, Heartbeat},
+};
+
+/// A worker, by the order of its start.
+pub(super) type Number = usize;
+
+/// A job, by its place in the trace.
+pub(super) type JobIndex = usize;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Starting,
+    Ready,
+    Draining,
+    Gone,
+}
+
+#[derive(Debug)]
+struct Worker {
+    id: WorkerId,
+    started_at: Timestamp,
+    standing: Standing,
+    jobs: Vec<JobIndex>,
+    /// Whether it is in [`SimPool::free`].
+    waits: bool,
+}
+
+/// How many workers there are, by what they do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) starting: u32,
+    pub(super) ready: u32,
+    pub(super) draining: u32,
+    /// Of the ready and draining ones those that hold a job.
+    pub(super) busy: u32,
+    /// Jobs in hand.
+    pub(super) held: u32,
+}
+
+impl Counts {
+    /// Workers that exist, and cost something.
+    pub(super) fn existing(self) -> u32 {
+        self.starting + self.ready + self.draining
+    }
+}
+
+/// What came of a request to scale.
+#[derive(Debug, Default)]
+pub(super) struct Scaling {
+    pub(super) report: ScaleReport,
+    /// Workers that start now.
+    pub(super) started: Vec<Number>,
+    /// Workers that finish their jobs first.
+    pub(super) draining: Vec<Number>,
+    /// Whether some left at once.
+    pub(super) left: bool,
+}
+
+/// The workers of one type.
+#[derive(Debug)]
+pub(super) struct SimPool {
+    concurrency: u32,
+    /// Whether its workers write heartbeats.
+    heartbeats: bool,
+    /// All that were ever started.
+    workers: Vec<Worker>,
+    /// Those that exist, by the order of their start.
+    live: Vec<Number>,
+    /// Ready ones with room for a job, longest free first: whom Redis gives the next entry to.
+    free: VecDeque<Number>,
+    counts: Counts,
+}
+
+impl SimPool {
+    pub(super) fn new(concurrency: u32, heartbeats: bool) -> Self {
+        let counts = Counts::default();
+        Self { concurrency, heartbeats, workers: Vec::new(), live: Vec::new(), free: VecDeque::new(), counts }
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Workers ever started.
+    pub(super) fn started(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// One more, not ready yet.
+    pub(super) fn start(&mut self, now: Timestamp) -> Number {
+        let number = self.workers.len();
+        let id = WorkerId::new(format!("sim-{number}"));
+        let jobs = Vec::new();
+        self.workers.push(Worker { id, started_at: now, standing: Standing::Starting, jobs, waits: false });
+        self.live.push(number);
+        self.counts.starting += 1;
+        number
+    }
+
+    /// Its start is over. `false` if it was let go in the meantime.
+    pub(super) fn become_ready(&mut self, number: Number) -> bool {
+        let worker = &mut self.workers[number];
+        if worker.standing != Standing::Starting {
+            return false;
+        }
+        worker.standing = Standing::Ready;
+        self.counts.starting -= 1;
+        self.counts.ready += 1;
+        self.wait_for_jobs(number);
+        true
+    }
+
+    fn wait_for_jobs(&mut self, number: Number) {
+        let worker = &mut self.workers[number];
+        let room = worker.jobs.len() < self.concurrency as usize;
+        if worker.standing == Standing::Ready && room && !worker.waits {
+            worker.waits = true;
+            self.free.push_back(number);
+        }
+    }
+
+    /// Whether somebody could take a job.
+    pub(super) fn has_room(&mut self) -> bool {
+        while let Some(&first) = self.free.front() {
+            if self.workers[first].standing == Standing::Ready {
+                return true;
+            }
+            self.free.pop_front();
+        }
+        false
+    }
+
+    /// Gives a job to whoever has waited longest. Only if there [is room](Self::has_room).
+    pub(super) fn give(&mut self, job: JobIndex) -> Number {
+        let number = self.free.pop_front().expect("the caller has asked whether there is room");
+        let worker = &mut self.workers[number];
+        worker.waits = false;
+        self.counts.held += 1;
+        if worker.jobs.is_empty() {
+            self.counts.busy += 1;
+        }
+        worker.jobs.push(job);
+        self.wait_for_jobs(number);
+        number
+    }
+
+    /// A job's time is over. `None` if its worker was stopped before; else whether the worker leaves now.
+    pub(super) fn finish(&mut self, number: Number, job: JobIndex) -> Option<bool> {
+        let worker = &mut self.workers[number];
+        let place = worker.jobs.iter().position(|held| *held == job)?;
+        worker.jobs.swap_remove(place);
+        self.counts.held -= 1;
+        let idle = worker.jobs.is_empty();
+        if idle {
+            self.counts.busy -= 1;
+        }
+        let leaves = idle && worker.standing == Standing::Draining;
+        if leaves {
+            self.remove(number);
+        } else {
+            self.wait_for_jobs(number);
+        }
+        Some(leaves)
+    }
+
+    /// Makes a request true, as [`ScaleRequest`] says.
+    pub(super) fn scale(&mut self, request: &ScaleRequest, now: Timestamp) -> Scaling {
+        let mut scaling = Scaling::default();
+        for id in &request.retire {
+            let Some(&number) = self.live.iter().find(|number| self.workers[**number].id == *id) else { continue };
+            scaling.report.retired.push(id.clone());
+            match self.workers[number].standing {
+                Standing::Ready if !self.workers[number].jobs.is_empty() => {
+                    self.workers[number].standing = Standing::Draining;
+                    self.counts.ready -= 1;
+                    self.counts.draining += 1;
+                    scaling.draining.push(number);
+                }
+                Standing::Starting | Standing::Ready => {
+                    self.remove(number);
+                    scaling.left = true;
+                }
+                Standing::Draining | Standing::Gone => {}
+            }
+        }
+        while self.counts.starting + self.counts.ready < request.target {
+            let number = self.start(now);
+            scaling.report.started.push(self.workers[number].id.clone());
+            scaling.started.push(number);
+        }
+        scaling
+    }
+
+    /// Stops one that has not finished in time; answers the jobs that it had. None if it is gone.
+    pub(super) fn stop_hard(&mut self, number: Number) -> Vec<JobIndex> {
+        let jobs = std::mem::take(&mut self.workers[number].jobs);
+        if !jobs.is_empty() {
+            self.counts.busy -= 1;
+            self.counts.held -= u32::try_from(jobs.len()).unwrap_or(u32::MAX);
+            self.remove(number);
+        }
+        jobs
+    }
+
+    fn remove(&mut self, number: Number) {
+        let worker = &mut self.workers[number];
+        match worker.standing {
+            Standing::Starting => self.counts.starting -= 1,
+            Standing::Ready => self.counts.ready -= 1,
+            Standing::Draining => self.counts.draining -= 1,
+            Standing::Gone => return,
+        }
+        worker.standing = Standing::Gone;
+        self.live.retain(|live| *live != number);
+    }
+
+    /// What the backend lists.
+    pub(super) fn list(&self) -> Pool {
+        let instance = |number: &Number| {
+            let worker = &self.workers[*number];
+            let phase = if worker.standing == Standing::Draining { Phase::Draining } else { Phase::Running };
+            Instance { id: worker.id.clone(), phase, started_at: worker.started_at }
+        };
+        Pool { instances: self.live.iter().map(instance).collect(), ..Pool::default() }
+    }
+
+    /// What they say of themselves, in the order of the list: nothing until they are ready.
+    pub(super) fn heartbeats(&self) -> Reading<Vec<Option<Heartbeat>>> {
+        let heartbeat = |number: &Number| {
+            let worker = &self.workers[*number];
+            let state = if worker.jobs.is_empty() { WorkerState::Idle } else { WorkerState::Busy };
+            let speaks = self.heartbeats && worker.standing != Standing::Starting;
+            speaks.then_some(Heartbeat { state, sessions: 0 })
+        };
+        Reading::Known(self.live.iter().map(heartbeat).collect())
+    }
+
+    /// Who holds jobs. Told only of workers without heartbeats: the heartbeats say the same, and it costs time.
+    pub(super) fn consumers(&self) -> Reading<Vec<ConsumerPending>> {
+        let holding = self.live.iter().map(|number| &self.workers[*number]).filter(|worker| !worker.jobs.is_empty());
+        let consumer =
+            |worker: &Worker| ConsumerPending { name: worker.id.as_str().to_owned(), jobs: worker.jobs.len() as u64 };
+        Reading::Known(holding.filter(|_| !self.heartbeats).map(consumer).collect())
+    }
+
+    /// The job in hand that came first.
+    pub(super) fn oldest_job(&self) -> Option<JobIndex> {
+        self.live.iter().flat_map(|number| &self.workers[*number].jobs).min().copied()
+    }
+}

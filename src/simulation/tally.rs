@@ -1,0 +1,169 @@
+//! What is counted while a simulation runs: how much of everything there was, for how long.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{Moment, pool::Counts};
+
+/// Parts of the whole time that are told apart: about as many as a picture has pixels to show them.
+const BUCKETS: usize = 600;
+
+/// How much of everything there is at some time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Levels {
+    /// Jobs that nobody has begun.
+    pub(super) waiting: u64,
+    /// Workers wanted.
+    pub(super) desired: u32,
+    /// Workers there are.
+    pub(super) workers: Counts,
+}
+
+impl Levels {
+    /// Unfinished jobs.
+    fn depth(self) -> u64 {
+        self.waiting + u64::from(self.workers.held)
+    }
+}
+
+/// One part of the whole time. Means are over its time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Bucket {
+    /// When it begins, in seconds since the beginning.
+    pub from_seconds: f64,
+    /// Jobs that came.
+    pub arrivals: u64,
+    /// Unfinished jobs, mean.
+    pub depth: f64,
+    /// Unfinished jobs, at most.
+    pub depth_max: u64,
+    /// Workers wanted, mean.
+    pub desired: f64,
+    /// Workers that exist, mean.
+    pub workers: f64,
+    /// Of those, that are ready to work or work, mean.
+    pub ready: f64,
+    /// Of those, that work, mean.
+    pub busy: f64,
+}
+
+/// Counts.
+#[derive(Debug)]
+pub(super) struct Tally {
+    now: Moment,
+    levels: Levels,
+    width: u64,
+    buckets: Vec<Bucket>,
+    pub(super) worker_seconds: f64,
+    pub(super) busy_seconds: f64,
+    pub(super) job_seconds: f64,
+    pub(super) peak_workers: u32,
+    pub(super) peak_depth: u64,
+}
+
+impl Tally {
+    /// For so long a time.
+    pub(super) fn new(horizon: Duration) -> Self {
+        let micros = u64::try_from(horizon.as_micros()).unwrap_or(u64::MAX).max(1);
+        let width = micros.div_ceil(BUCKETS as u64);
+        let bucket = |n: u64| Bucket { from_seconds: Moment(n * width).seconds(), ..Bucket::default() };
+        Self {
+            now: Moment::START,
+            levels: Levels::default(),
+            width,
+            buckets: (0..micros.div_ceil(width)).map(bucket).collect(),
+            worker_seconds: 0.0,
+            busy_seconds: 0.0,
+            job_seconds: 0.0,
+            peak_workers: 0,
+            peak_depth: 0,
+        }
+    }
+
+    /// Everything has been as it was until `to`.
+    pub(super) fn advance(&mut self, to: Moment) {
+        let Counts { busy, held, .. } = self.levels.workers;
+        let existing = self.levels.workers.existing();
+        let seconds = to.since(self.now).as_secs_f64();
+        self.worker_seconds += f64::from(existing) * seconds;
+        self.busy_seconds += f64::from(busy) * seconds;
+        self.job_seconds += f64::from(held) * seconds;
+        while self.now < to {
+            let place = self.place(self.now);
+            let end = Moment((place as u64 + 1) * self.width).min(to);
+            self.fill(place, end.since(self.now).as_secs_f64());
+            self.now = end;
+        }
+    }
+
+    fn place(&self, at: Moment) -> usize {
+        usize::try_from(at.0 / self.width).unwrap_or(usize::MAX).min(self.buckets.len() - 1)
+    }
+
+    /// Adds the levels for so long a time. Sums until [`Tally::buckets`] divides them.
+    #[expect(clippy::cast_precision_loss, reason = "a depth beyond 2^52 is none")]
+    fn fill(&mut self, place: usize, seconds: f64) {
+        let (levels, bucket) = (self.levels, &mut self.buckets[place]);
+        bucket.depth += levels.depth() as f64 * seconds;
+        bucket.depth_max = bucket.depth_max.max(levels.depth());
+        bucket.desired += f64::from(levels.desired) * seconds;
+        bucket.workers += f64::from(levels.workers.existing()) * seconds;
+        bucket.ready += f64::from(levels.workers.ready + levels.workers.draining) * seconds;
+        bucket.busy += f64::from(levels.workers.busy) * seconds;
+    }
+
+    /// From now on it is so.
+    pub(super) fn set(&mut self, levels: Levels) {
+        self.levels = levels;
+        self.peak_workers = self.peak_workers.max(levels.workers.existing());
+        self.peak_depth = self.peak_depth.max(levels.depth());
+        let place = self.place(self.now);
+        self.buckets[place].depth_max = self.buckets[place].depth_max.max(levels.depth());
+    }
+
+    /// A job has come.
+    pub(super) fn arrival(&mut self) {
+        let place = self.place(self.now);
+        self.buckets[place].arrivals += 1;
+    }
+
+    /// The whole time up to the present, in parts.
+    pub(super) fn buckets(mut self) -> Vec<Bucket> {
+        let (end, width) = (self.now, self.width);
+        for (number, bucket) in (0_u64..).zip(&mut self.buckets) {
+            let seconds = end.min(Moment((number + 1) * width)).since(Moment(number * width)).as_secs_f64();
+            if seconds > 0.0 {
+                for sum in
+                    [&mut bucket.depth, &mut bucket.desired, &mut bucket.workers, &mut bucket.ready, &mut bucket.busy]
+                {
+                    *sum /= seconds;
+                }
+            }
+        }
+        self.buckets
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn means_are_over_time_and_reach_across_buckets() {
+        let mut tally = Tally::new(Duration::from_secs(600));
+        let working = Counts { ready: 2, busy: 1, held: 1, ..Counts::default() };
+        tally.set(Levels { waiting: 3, desired: 2, workers: working });
+        tally.arrival();
+        tally.advance(Moment(1_500_000));
+        tally.set(Levels::default());
+        tally.advance(Moment(600_000_000));
+        assert!((tally.worker_seconds - 3.0).abs() < 1e-9 && (tally.busy_seconds - 1.5).abs() < 1e-9);
+        let buckets = tally.buckets();
+        assert_eq!(buckets.len(), 600);
+        let depths: Vec<f64> = buckets.iter().take(3).map(|bucket| bucket.depth).collect();
+        assert_eq!(depths, [4.0, 2.0, 0.0]);
+        assert_eq!((buckets[1].depth_max, buckets[1].busy, buckets[2].ready), (4, 0.5, 0.0));
+        assert_eq!((buckets[0].arrivals, buckets[599].from_seconds), (1, 599.0));
+    }
+}
