@@ -40,11 +40,13 @@ build: ## Build the optimized program: target/release/swarm
 # `--all-targets` would run; `check` has compiled those.
 test: servers check doc deny ## Run every check: format, lints, docs, licences, all tests
 	$(CARGO) test $(LOCKED) --doc
+	$(CARGO) test $(LOCKED) --features otlp --lib --test it -- traces:: logs::
 	$(CARGO) test $(LOCKED) --no-fail-fast --lib --bins --tests
 
 check: ## Check format and lints, warnings as errors; compiles tests and benches too
 	$(CARGO) fmt --check
 	$(CARGO) clippy $(LOCKED) --all-targets -- -D warnings
+	$(CARGO) clippy $(LOCKED) --features otlp --lib --bins --test it -- -D warnings
 
 doc: ## Build the API documentation, warnings as errors
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(LOCKED) --no-deps --document-private-items

@@ -2,6 +2,8 @@
 //! them in order.
 
 mod backends;
+mod checks;
+mod control;
 mod crew;
 mod kubernetes;
 mod reload;
@@ -35,10 +37,12 @@ use crate::{
         Clock, Source, WorkerType,
         snapshot::{Change, StatusSource},
     },
-    scaler::{Candidate, Election, Fleet, FleetInfo, Leadership, Recorder, Reporter, load_changes},
+    scaler::{Candidate, Election, EventRing, Fleet, FleetInfo, Leadership, Recorder, Reporter, load_changes},
     signal::CurrentDirectory,
     telemetry::{ConfigLoaded, MetricsHandle, SignalsReceived},
 };
+
+pub use checks::check_backend;
 
 /// How long the last records may take to be written when the scaler stops.
 const LAST_RECORDS: Duration = Duration::from_secs(2);
@@ -159,13 +163,16 @@ impl Autoscaler {
         let mut essential = JoinSet::new();
         // A dry run writes nothing: it tells nobody that it is there to start workers.
         if !settings.scaler.dry_run {
-            let reporter = Reporter::new(target, fleet.clone(), lasting.trouble.clone());
+            let reporter = Reporter::new(target.clone(), fleet.clone(), lasting.trouble.clone());
             spawn(&mut essential, "report", reporter.run(stop.report.clone()));
         }
         spawn(&mut essential, "metrics upkeep", metrics.clone().upkeep(stop.http.clone()));
         let http_addr = http.as_ref().map(HttpServer::local_addr);
         if let Some(server) = http {
-            let state = HttpState { status: fleet.clone(), metrics };
+            let events = Arc::new(EventRing::default());
+            spawn(&mut essential, "history", events.clone().follow(target.clone(), stop.http.clone()));
+            let control = control::http_control(&settings, &target, &fleet);
+            let state = HttpState { status: fleet.clone(), events, metrics, control };
             spawn(&mut essential, "http", serve(server, state, stop.http.clone()));
         }
         let requests = notice_changes(reload, &mut essential, &stop.notice);

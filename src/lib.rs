@@ -22,6 +22,7 @@ pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod connection;
+pub mod doctor;
 pub mod guard;
 pub mod http;
 pub mod model;

@@ -35,6 +35,8 @@ const MODULES: &[(&str, &[&str])] = &[
     // Pictures; nothing but what was simulated.
     ("plot", &["simulation"]),
     ("http", &["model", "telemetry"]),
+    // Looks at what all of them rely on; sees `signal` for what the server has to send.
+    ("doctor", &["model", "config", "connection", "signal", "backend"]),
     (
         "app",
         &[
@@ -68,6 +70,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "plot",
             "worker",
             "http",
+            "doctor",
             "app",
         ],
     ),
@@ -77,10 +80,14 @@ const MODULES: &[(&str, &[&str])] = &[
 
 /// Outside crate -> the only modules that may name it.
 const CRATES: &[(&str, &[&str])] = &[
-    ("redis", &["connection", "signal", "probe", "broker", "worker", "scaler"]),
+    ("redis", &["connection", "signal", "probe", "broker", "worker", "scaler", "doctor"]),
     ("bollard", &["backend"]),
     ("metrics", &["telemetry"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
+    ("crc16", &["connection"]),
+    ("opentelemetry", &["telemetry"]),
+    ("opentelemetry_otlp", &["telemetry"]),
+    ("opentelemetry_sdk", &["telemetry"]),
     ("axum", &["http"]),
     ("kube", &["backend"]),
     ("k8s_openapi", &["backend"]),

@@ -54,7 +54,7 @@ pub(super) fn make(options: &Options) -> anyhow::Result<Box<MakeBackend<'static>
 }
 
 /// The engine and the project, as Docker's own tools are told.
-fn docker_surroundings(settings: &Settings) -> anyhow::Result<docker::Surroundings> {
+pub(super) fn docker_surroundings(settings: &Settings) -> anyhow::Result<docker::Surroundings> {
     let variable = |name: &str| std::env::var(name).ok();
     Ok(docker::Surroundings {
         endpoint: Endpoint::from_environment(variable)?,
@@ -66,7 +66,7 @@ fn docker_surroundings(settings: &Settings) -> anyhow::Result<docker::Surroundin
 }
 
 /// The backend of `orchestrator = "fly"`, with the token and the app that the environment names.
-fn fly(settings: &Settings, on_change: OnChange, clock: Clock) -> anyhow::Result<FlyBackend> {
+pub(super) fn fly(settings: &Settings, on_change: OnChange, clock: Clock) -> anyhow::Result<FlyBackend> {
     let own_app = process_environment("FLY_APP_NAME");
     let types = FlySpec::all(settings, own_app.as_deref())?;
     let access = Access::from_settings(&settings.fly, process_environment("FLY_API_TOKEN"));

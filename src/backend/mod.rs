@@ -1,6 +1,7 @@
 //! Who runs the workers. A backend answers two questions for a worker type, which instances there are and whether it
 //! can make it exactly N, and says by itself when something changed. It decides nothing.
 
+mod check;
 pub mod docker;
 mod drain;
 pub mod fly;
@@ -12,7 +13,10 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use serde::Serialize;
 
-pub use self::drain::{DrainControl, DrainError, DrainState};
+pub use self::{
+    check::{Check, Outcome},
+    drain::{DrainControl, DrainError, DrainState},
+};
 use crate::{
     config::Settings,
     model::{Timestamp, WorkerId, WorkerType},

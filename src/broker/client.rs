@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use redis::aio::MultiplexedConnection;
 use serde_json::Value;
 
 use super::{
@@ -15,7 +14,7 @@ use super::{
 };
 use crate::{
     config::Settings,
-    connection::{ConnectionError, RedisTarget},
+    connection::{Connection, ConnectionError, RedisTarget},
     model::keys,
 };
 
@@ -44,9 +43,9 @@ struct Inner {
     routes: Routes,
     target: RedisTarget,
     /// For commands that answer at once; opened when needed.
-    commands: tokio::sync::Mutex<Option<MultiplexedConnection>>,
+    commands: tokio::sync::Mutex<Option<Connection>>,
     /// For those that wait for a result, one call each at a time.
-    spare: Mutex<Vec<MultiplexedConnection>>,
+    spare: Mutex<Vec<Connection>>,
 }
 
 /// Why a call has no value.
@@ -173,7 +172,7 @@ impl Client {
         }
     }
 
-    async fn commands(&self) -> Result<MultiplexedConnection, ConnectionError> {
+    async fn commands(&self) -> Result<Connection, ConnectionError> {
         let mut open = self.0.commands.lock().await;
         if let Some(connection) = &*open {
             return Ok(connection.clone());
@@ -181,7 +180,7 @@ impl Client {
         Ok(open.insert(self.0.target.connect().await?).clone())
     }
 
-    async fn waiting_connection(&self) -> Result<MultiplexedConnection, ConnectionError> {
+    async fn waiting_connection(&self) -> Result<Connection, ConnectionError> {
         let spare = self.0.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
         match spare {
             Some(connection) => Ok(connection),
@@ -190,7 +189,7 @@ impl Client {
     }
 
     /// Only a connection whose answer has come is used again: another one may still be waited on by the server.
-    fn keep(&self, connection: MultiplexedConnection) {
+    fn keep(&self, connection: Connection) {
         let mut spare = self.0.spare.lock().unwrap_or_else(PoisonError::into_inner);
         if spare.len() < SPARE {
             spare.push(connection);

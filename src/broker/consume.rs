@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use redis::{RedisError, Value, aio::MultiplexedConnection};
+use redis::{RedisError, Value};
 
 use super::{
     BrokerError, JobPolicy,
     delivery::{self, Admission, Delivery},
 };
+use crate::connection::Connection;
 use crate::model::Timestamp;
 
 /// One member of a consumer group.
@@ -25,7 +26,7 @@ pub struct Consumer {
 
 impl Consumer {
     /// Makes the stream and the group if they are missing, at 0: jobs published before count.
-    pub async fn ensure_group(&self, connection: &mut MultiplexedConnection) -> Result<(), BrokerError> {
+    pub async fn ensure_group(&self, connection: &mut Connection) -> Result<(), BrokerError> {
         let mut command = redis::cmd("XGROUP");
         command.arg("CREATE").arg(&self.stream).arg(&self.group).arg(0).arg("MKSTREAM");
         match command.exec_async(connection).await {
@@ -42,7 +43,7 @@ impl Consumer {
     /// After an error, jobs may have been delivered all the same: [`Consumer::recover_own`] finds them.
     pub async fn read(
         &self,
-        connection: &mut MultiplexedConnection,
+        connection: &mut Connection,
         count: usize,
         block: Duration,
     ) -> Result<Vec<Delivery>, BrokerError> {

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use redis::{Pipeline, aio::MultiplexedConnection};
+use redis::Pipeline;
 
 use super::BrokerError;
+use crate::connection::Connection;
 use crate::model::{WorkerId, WorkerType, keys};
 
 /// What the key holds while a worker shall take no more jobs.
@@ -15,7 +16,7 @@ pub const DRAIN: &str = "drain";
 /// `DRAINING` in their heartbeats, and stay: drained is whose heartbeat says `DRAINING` with no job in progress and no
 /// session.
 pub async fn request_drain(
-    connection: &mut MultiplexedConnection,
+    connection: &mut Connection,
     worker_type: &WorkerType,
     ids: &[WorkerId],
     ttl: Duration,
@@ -29,7 +30,7 @@ pub async fn request_drain(
 
 /// Lets workers that were asked to drain take jobs again.
 pub async fn cancel_drain(
-    connection: &mut MultiplexedConnection,
+    connection: &mut Connection,
     worker_type: &WorkerType,
     ids: &[WorkerId],
 ) -> Result<(), BrokerError> {
@@ -41,7 +42,7 @@ pub async fn cancel_drain(
 
 /// Writes each worker's key, and wakes it: without the message it would see that with its next heartbeat.
 async fn tell(
-    connection: &mut MultiplexedConnection,
+    connection: &mut Connection,
     worker_type: &WorkerType,
     ids: &[WorkerId],
     write: impl Fn(&mut Pipeline, &str),

@@ -3,17 +3,14 @@
 
 use std::borrow::Cow;
 
-use redis::{Value, aio::MultiplexedConnection};
+use redis::Value;
 use serde::Serialize;
 
 use super::{
     BrokerError, Delivery, Job,
     delivery::{Entry, entries},
 };
-use crate::{
-    model::{Timestamp, keys},
-    telemetry::DeadReason,
-};
+use crate::{connection::Connection, model::Timestamp, telemetry::DeadReason};
 
 const REVIVE: &str = include_str!("lua/revive.lua");
 /// Dead letters read at once.
@@ -103,7 +100,6 @@ impl DeadFilter {
 #[derive(Clone, Debug)]
 pub struct DeadLetters {
     stream: String,
-    key: String,
     job_max_bytes: usize,
 }
 
@@ -121,7 +117,7 @@ pub enum Revived {
 impl DeadLetters {
     /// Those of `stream`, whose jobs may have so many bytes.
     pub fn of(stream: &str, job_max_bytes: usize) -> Self {
-        Self { stream: stream.to_owned(), key: keys::dead_letters(stream), job_max_bytes }
+        Self { stream: stream.to_owned(), job_max_bytes }
     }
 
     /// The oldest `limit` that fit.
@@ -130,7 +126,7 @@ impl DeadLetters {
     /// If Redis can't be asked.
     pub async fn list(
         &self,
-        connection: &mut MultiplexedConnection,
+        connection: &mut Connection,
         filter: &DeadFilter,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, BrokerError> {
@@ -138,7 +134,7 @@ impl DeadLetters {
         let mut from = "-".to_owned();
         while found.len() < limit {
             let mut command = redis::cmd("XRANGE");
-            command.arg(&self.key).arg(&from).arg("+").arg("COUNT").arg(PAGE);
+            command.arg(connection.layout().dead_letters(&self.stream)).arg(&from).arg("+").arg("COUNT").arg(PAGE);
             let page: Value = command.query_async(connection).await.map_err(|cause| self.failed("read", cause))?;
             let page = entries(page);
             let Some((last, _)) = page.last() else { break };
@@ -155,11 +151,11 @@ impl DeadLetters {
     /// If Redis can't be asked.
     pub(super) async fn newest(
         &self,
-        connection: &mut MultiplexedConnection,
+        connection: &mut Connection,
         count: usize,
     ) -> Result<Vec<DeadLetter>, BrokerError> {
         let mut command = redis::cmd("XREVRANGE");
-        command.arg(&self.key).arg("+").arg("-").arg("COUNT").arg(count);
+        command.arg(connection.layout().dead_letters(&self.stream)).arg("+").arg("-").arg("COUNT").arg(count);
         let page: Value = command.query_async(connection).await.map_err(|cause| self.failed("read", cause))?;
         Ok(entries(page).into_iter().map(|entry| self.letter(entry)).collect())
     }
@@ -171,7 +167,7 @@ impl DeadLetters {
     /// If Redis did not do it; after a lost connection it may have.
     pub async fn retry(
         &self,
-        connection: &mut MultiplexedConnection,
+        connection: &mut Connection,
         letter: &DeadLetter,
         channel: &str,
     ) -> Result<Revived, BrokerError> {
@@ -180,7 +176,12 @@ impl DeadLetters {
         let for_all = job.to_json();
         let for_group = Job { group: Some(letter.group.clone()), ..job }.to_json();
         let mut command = redis::cmd("EVAL");
-        command.arg(REVIVE).arg(2).arg(&self.key).arg(&self.stream).arg(&letter.entry);
+        command
+            .arg(REVIVE)
+            .arg(2)
+            .arg(connection.layout().dead_letters(&self.stream))
+            .arg(&self.stream)
+            .arg(&letter.entry);
         command.arg(for_all).arg(for_group).arg(channel);
         let entry: Option<String> =
             command.query_async(connection).await.map_err(|cause| self.failed("put back", cause))?;
@@ -191,13 +192,9 @@ impl DeadLetters {
     ///
     /// # Errors
     /// If Redis did not do it; after a lost connection it may have.
-    pub async fn remove(
-        &self,
-        connection: &mut MultiplexedConnection,
-        letter: &DeadLetter,
-    ) -> Result<bool, BrokerError> {
+    pub async fn remove(&self, connection: &mut Connection, letter: &DeadLetter) -> Result<bool, BrokerError> {
         let mut command = redis::cmd("XDEL");
-        command.arg(&self.key).arg(&letter.entry);
+        command.arg(connection.layout().dead_letters(&self.stream)).arg(&letter.entry);
         command.query_async(connection).await.map_err(|cause| self.failed("drop", cause))
     }
 

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use redis::{Value, aio::MultiplexedConnection};
+use redis::Value;
 
 use super::{BrokerError, Consumer};
-use crate::{model::keys, telemetry::DelayedMoved};
+use crate::connection::Connection;
+use crate::telemetry::DelayedMoved;
 
 const MOVE_DUE: &str = include_str!("lua/move_due.lua");
 /// Jobs moved at once: about a millisecond of the server's time.
@@ -27,15 +28,11 @@ pub struct Delayed {
 ///
 /// # Errors
 /// If Redis did not do it.
-pub(super) async fn move_due(
-    connection: &mut MultiplexedConnection,
-    stream: &str,
-    channel: &str,
-) -> Result<Delayed, BrokerError> {
+pub(super) async fn move_due(connection: &mut Connection, stream: &str, channel: &str) -> Result<Delayed, BrokerError> {
     let mut moved = 0;
     loop {
         let mut command = redis::cmd("EVAL");
-        command.arg(MOVE_DUE).arg(2).arg(keys::delayed(stream)).arg(stream).arg(AT_ONCE).arg(channel);
+        command.arg(MOVE_DUE).arg(2).arg(connection.layout().delayed(stream)).arg(stream).arg(AT_ONCE).arg(channel);
         let (jobs, left, wait): (u64, u64, i64) = command
             .query_async(connection)
             .await
@@ -55,15 +52,16 @@ pub(super) async fn move_due(
 /// # Errors
 /// If Redis can't be asked at all.
 pub(super) async fn count_delayed(
-    connection: &mut MultiplexedConnection,
+    connection: &mut Connection,
     streams: &[&str],
 ) -> Result<Vec<Result<u64, BrokerError>>, BrokerError> {
+    let layout = connection.layout();
     let mut pipeline = redis::pipe();
     for stream in streams {
-        pipeline.cmd("ZCARD").arg(keys::delayed(stream));
+        pipeline.cmd("ZCARD").arg(layout.delayed(stream));
     }
     // The low-level call, since one key of a wrong type must not hide the others.
-    let replies = connection.send_packed_commands(&pipeline, 0, streams.len()).await;
+    let replies = connection.each(&pipeline).await;
     let replies = replies.map_err(|cause| BrokerError::new("count delayed jobs", cause))?;
     let count = |(reply, stream): (Value, &&str)| {
         let count = reply.extract_error().and_then(|reply| Ok(redis::from_redis_value(reply)?));
@@ -78,7 +76,7 @@ impl Consumer {
     ///
     /// # Errors
     /// If Redis did not do it.
-    pub async fn move_due(&self, connection: &mut MultiplexedConnection) -> Result<Delayed, BrokerError> {
+    pub async fn move_due(&self, connection: &mut Connection) -> Result<Delayed, BrokerError> {
         move_due(connection, &self.stream, &self.policy.channel).await
     }
 }

@@ -3,12 +3,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use redis::aio::MultiplexedConnection;
 use tokio::sync::Mutex;
 
 use super::{BrokerError, cancel_drain, request_drain};
 use crate::{
-    connection::{ConnectionError, RedisTarget},
+    connection::{Connection, ConnectionError, RedisTarget},
     model::{WorkerId, WorkerState, WorkerType, keys},
 };
 
@@ -40,7 +39,7 @@ pub enum DrainRequestError {
 #[derive(Debug)]
 pub struct DrainRequests {
     target: Arc<RedisTarget>,
-    connection: Mutex<Option<MultiplexedConnection>>,
+    connection: Mutex<Option<Connection>>,
 }
 
 impl DrainRequests {
@@ -88,7 +87,7 @@ impl DrainRequests {
     }
 
     /// Clones of a connection share it, so nobody waits for anybody else's answer.
-    async fn connection(&self) -> Result<MultiplexedConnection, ConnectionError> {
+    async fn connection(&self) -> Result<Connection, ConnectionError> {
         let mut connection = self.connection.lock().await;
         match &*connection {
             Some(connection) => Ok(connection.clone()),

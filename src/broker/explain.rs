@@ -2,7 +2,6 @@
 
 use redis::{
     RedisResult,
-    aio::MultiplexedConnection,
     streams::{StreamInfoConsumersReply, StreamInfoGroup, StreamInfoGroupsReply},
 };
 
@@ -12,6 +11,7 @@ use super::{
 };
 use crate::{
     config::Settings,
+    connection::Connection,
     model::{WorkerId, WorkerType, keys},
 };
 
@@ -45,7 +45,7 @@ impl Place {
 
 /// What can be seen, a line for each finding: first of the job, then of its queue, the workers and the autoscaler. A finding
 /// that this user has no right to see is left out.
-pub async fn explain(connection: &mut MultiplexedConnection, place: &Place, subject: &Subject) -> String {
+pub async fn explain(connection: &mut Connection, place: &Place, subject: &Subject) -> String {
     let mut lines: Vec<String> = unconfigured(place).into_iter().collect();
     match groups(connection, place).await {
         Err(error) => lines.push(format!("can't look at `{}`: {error}", place.stream)),
@@ -63,7 +63,7 @@ fn unconfigured(place: &Place) -> Option<String> {
     none.then(|| format!("no configured worker type does such jobs: they are on `{stream}`; check the spelling, or add the type to the config"))
 }
 
-async fn groups(connection: &mut MultiplexedConnection, place: &Place) -> RedisResult<Option<StreamInfoGroup>> {
+async fn groups(connection: &mut Connection, place: &Place) -> RedisResult<Option<StreamInfoGroup>> {
     let mut info = redis::cmd("XINFO");
     info.arg("GROUPS").arg(&place.stream);
     match info.query_async::<StreamInfoGroupsReply>(connection).await {
@@ -74,11 +74,7 @@ async fn groups(connection: &mut MultiplexedConnection, place: &Place) -> RedisR
     }
 }
 
-async fn look_at_queue(
-    connection: &mut MultiplexedConnection,
-    place: &Place,
-    group: Option<StreamInfoGroup>,
-) -> Vec<String> {
+async fn look_at_queue(connection: &mut Connection, place: &Place, group: Option<StreamInfoGroup>) -> Vec<String> {
     let Place { worker_type, stream, group: name, .. } = place;
     let Some(group) = group else {
         return vec![format!(
@@ -96,11 +92,7 @@ async fn look_at_queue(
 }
 
 /// Which of the group's consumers have a heartbeat: what the group knows is enough, nothing scans the keyspace.
-async fn look_at_workers(
-    connection: &mut MultiplexedConnection,
-    place: &Place,
-    worker_type: &str,
-) -> RedisResult<String> {
+async fn look_at_workers(connection: &mut Connection, place: &Place, worker_type: &str) -> RedisResult<String> {
     let mut info = redis::cmd("XINFO");
     info.arg("CONSUMERS").arg(&place.stream).arg(&place.group);
     let consumers: StreamInfoConsumersReply = info.query_async(connection).await?;
@@ -126,7 +118,7 @@ async fn look_at_workers(
 }
 
 /// What the autoscaler reports; nothing if this user may not read it.
-async fn look_at_scaler(connection: &mut MultiplexedConnection, place: &Place) -> Option<String> {
+async fn look_at_scaler(connection: &mut Connection, place: &Place) -> Option<String> {
     let worker_type = WorkerType::new(place.worker_type.as_deref()?);
     let mut pipeline = redis::pipe();
     pipeline.cmd("GET").arg(keys::SCALER_ALIVE);

@@ -2,12 +2,12 @@
 
 use redis::{
     RedisResult, Value,
-    aio::MultiplexedConnection,
     streams::{StreamInfoGroup, StreamPendingCountReply},
 };
 
 use super::{DeadLetters, Place, delivery::entries};
-use crate::model::{Timestamp, keys};
+use crate::connection::Connection;
+use crate::model::Timestamp;
 
 /// Jobs ahead are counted up to so many.
 const MOST_AHEAD: usize = 1_000;
@@ -27,7 +27,7 @@ pub struct Subject {
 
 /// What is known of the job, in words; nothing if nothing is.
 pub(super) async fn of(
-    connection: &mut MultiplexedConnection,
+    connection: &mut Connection,
     place: &Place,
     subject: &Subject,
     group: Option<&StreamInfoGroup>,
@@ -54,7 +54,7 @@ pub(super) async fn of(
 }
 
 /// Who works on the entry.
-async fn held(connection: &mut MultiplexedConnection, place: &Place, entry: &str) -> RedisResult<Option<String>> {
+async fn held(connection: &mut Connection, place: &Place, entry: &str) -> RedisResult<Option<String>> {
     let mut pending = redis::cmd("XPENDING");
     pending.arg(&place.stream).arg(&place.group).arg(entry).arg(entry).arg(1);
     let reply: StreamPendingCountReply = pending.query_async(connection).await?;
@@ -69,22 +69,23 @@ async fn held(connection: &mut MultiplexedConnection, place: &Place, entry: &str
     }))
 }
 
-async fn ahead(connection: &mut MultiplexedConnection, place: &Place, entry: &str, after: &str) -> RedisResult<usize> {
+async fn ahead(connection: &mut Connection, place: &Place, entry: &str, after: &str) -> RedisResult<usize> {
     let mut range = redis::cmd("XRANGE");
     range.arg(&place.stream).arg(format!("({after}")).arg(format!("({entry}")).arg("COUNT").arg(MOST_AHEAD);
     Ok(entries(range.query_async::<Value>(connection).await?).len())
 }
 
-async fn dead(connection: &mut MultiplexedConnection, place: &Place, subject: &Subject) -> Option<String> {
+async fn dead(connection: &mut Connection, place: &Place, subject: &Subject) -> Option<String> {
     let letters = DeadLetters::of(&place.stream, place.job_max_bytes);
     let recent = letters.newest(connection, RECENT_DEAD).await.ok()?;
     let found = recent.into_iter().find(|letter| letter.id.as_ref() == Some(&subject.id))?;
-    let (key, attempts) = (keys::dead_letters(&place.stream), found.attempts);
+    let (key, attempts) = (connection.layout().dead_letters(&place.stream), found.attempts);
     Some(format!("the job is a dead letter in `{key}` after {attempts} attempts: {}", found.error))
 }
 
-async fn aside(connection: &mut MultiplexedConnection, place: &Place) -> RedisResult<u64> {
-    redis::cmd("ZCARD").arg(keys::delayed(&place.stream)).query_async(connection).await
+async fn aside(connection: &mut Connection, place: &Place) -> RedisResult<u64> {
+    let delayed = connection.layout().delayed(&place.stream);
+    redis::cmd("ZCARD").arg(delayed).query_async(connection).await
 }
 
 /// Whether the stream id `a` comes after `b`. Both are two numbers with a dash between them; anything else is 0.

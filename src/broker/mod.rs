@@ -46,6 +46,8 @@ pub use settle::{Failed, Retry};
 
 use redis::RedisError;
 
+use crate::connection::is_lost;
+
 /// Redis did not do what the broker asked.
 #[derive(Debug, thiserror::Error)]
 #[error("can't {doing} ({cause}){}", cure(.cause))]
@@ -72,7 +74,7 @@ impl BrokerError {
 
     /// Whether the connection is of no more use, or may be: connect again.
     pub fn is_connection_lost(&self) -> bool {
-        self.cause.is_io_error() || self.cause.is_timeout() || self.cause.is_unrecoverable_error()
+        is_lost(&self.cause)
     }
 }
 

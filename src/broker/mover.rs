@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{PushInfo, PushKind, Value, aio::MultiplexedConnection};
+use redis::{PushInfo, PushKind, Value};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, MissedTickBehavior},
@@ -21,7 +21,7 @@ use super::{
     delayed::{count_delayed, move_due},
 };
 use crate::{
-    connection::{ConnectionError, RedisTarget, any_exists, backoff},
+    connection::{Connection, ConnectionError, RedisTarget, any_exists, backoff},
     model::{keys, snapshot::DelayedCounts},
 };
 
@@ -186,11 +186,12 @@ impl DelayedMover {
         }
     }
 
-    async fn look_at_all(&mut self, connection: &mut MultiplexedConnection) -> Result<(), SessionError> {
+    async fn look_at_all(&mut self, connection: &mut Connection) -> Result<(), SessionError> {
         for start in (0..self.streams.len()).step_by(SLICE) {
             let slice: Vec<&str> = self.streams[start..].iter().take(SLICE).map(String::as_str).collect();
             // Few streams ever have delayed jobs.
-            if !any_exists(connection, slice.iter().map(|stream| keys::delayed(stream))).await {
+            let layout = connection.layout();
+            if !any_exists(connection, slice.iter().map(|stream| layout.delayed(stream))).await {
                 for index in start..start + slice.len() {
                     self.timers.set(index, None);
                     self.count(index, 0);
@@ -213,7 +214,7 @@ impl DelayedMover {
     }
 
     /// Moves what is due of one stream, and sets the time of the next look. A stream that can't be moved holds up no other.
-    async fn look_at(&mut self, connection: &mut MultiplexedConnection, index: usize) -> Result<(), SessionError> {
+    async fn look_at(&mut self, connection: &mut Connection, index: usize) -> Result<(), SessionError> {
         let stream = &self.streams[index];
         match move_due(connection, stream, &self.channel).await {
             Ok(delayed) => {

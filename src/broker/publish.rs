@@ -1,12 +1,14 @@
 //! Puts jobs on streams and says so on the channel, in one round trip. Never retries: whether a lost reply's job was
 //! written can't be known, and only the caller knows if doing it twice is harmless. With an idempotency key it is.
 
-use redis::{Cmd, FromRedisValue, Pipeline, Value, aio::MultiplexedConnection};
+use redis::{Cmd, FromRedisValue, Pipeline, Value};
 
 use super::{BrokerError, EnvelopeError, Job};
 use crate::{
     config::BrokerSettings,
+    connection::Connection,
     model::{Timestamp, keys},
+    telemetry::{Publishing, TRACEPARENT},
 };
 
 const PUBLISH: &str = include_str!("lua/publish.lua");
@@ -18,7 +20,7 @@ const COMMAND: usize = 16;
 /// Publishes jobs over one connection.
 #[derive(Clone)]
 pub struct Publisher {
-    connection: MultiplexedConnection,
+    connection: Connection,
     channel: String,
     limits: BrokerSettings,
 }
@@ -61,7 +63,7 @@ pub enum PublishError {
 
 impl Publisher {
     /// Publishes over `connection` and names each stream written to on `channel`; on none if it is empty.
-    pub fn new(connection: MultiplexedConnection, channel: impl Into<String>, limits: BrokerSettings) -> Self {
+    pub fn new(connection: Connection, channel: impl Into<String>, limits: BrokerSettings) -> Self {
         Self { connection, channel: channel.into(), limits }
     }
 
@@ -87,14 +89,27 @@ impl Publisher {
     pub async fn publish(&mut self, stream: &str, jobs: &[Job]) -> Result<Vec<Published>, PublishError> {
         let limit = usize::try_from(self.limits.job_max_bytes).unwrap_or(usize::MAX);
         let mut encoded = Vec::with_capacity(jobs.len());
+        let mut spans = Vec::new();
         for job in jobs {
-            let json = match (&job.idempotency_key, &job.reply_to) {
-                (Some(_), None) => job.clone().with_reply().encode(limit),
+            let parent = job.extra.get(TRACEPARENT).and_then(serde_json::Value::as_str);
+            let span = Publishing::begin(stream, &job.job_type, &job.id, parent);
+            let json = match (&job.idempotency_key, &job.reply_to, &span) {
+                (Some(_), None, _) | (.., Some(_)) => prepared(job, span.as_ref()).encode(limit),
                 _ => job.encode(limit),
             };
+            spans.extend(span);
             encoded.push((job, json.map_err(|cause| PublishError::Invalid { id: job.id.clone(), cause })?));
         }
-        let mut published = Vec::with_capacity(jobs.len());
+        let published = self.send(stream, &encoded).await;
+        let error = published.as_ref().err().map(ToString::to_string);
+        for span in spans {
+            span.end(error.as_deref());
+        }
+        published
+    }
+
+    async fn send(&mut self, stream: &str, encoded: &[(&Job, String)]) -> Result<Vec<Published>, PublishError> {
+        let mut published = Vec::with_capacity(encoded.len());
         for batch in encoded.chunks(BATCH) {
             let replies: Vec<Value> = self
                 .pipeline(stream, batch)
@@ -111,6 +126,7 @@ impl Publisher {
     }
 
     fn pipeline(&self, stream: &str, jobs: &[(&Job, String)]) -> Pipeline {
+        let layout = self.connection.layout();
         let mut pipeline = Pipeline::with_capacity(jobs.len() + 1);
         for (job, json) in jobs {
             if job.idempotency_key.is_none() && job.not_before_ts.is_none() {
@@ -120,9 +136,9 @@ impl Publisher {
                 continue;
             }
             let due = job.not_before();
-            let delayed = due.map_or_else(|| stream.to_owned(), |_| keys::delayed(stream));
+            let delayed = due.map_or_else(|| stream.to_owned(), |_| layout.delayed(stream));
             let key = job.idempotency_key.as_ref();
-            let once = key.map_or_else(|| stream.to_owned(), |key| keys::once(stream, key));
+            let once = key.map_or_else(|| stream.to_owned(), |key| layout.once(stream, key));
             let window = key.map(|_| self.limits.idempotency_window().as_millis().to_string());
             let script = pipeline.cmd("EVAL").arg(PUBLISH).arg(3).arg(stream).arg(delayed).arg(once);
             script.arg(json).arg(&job.id).arg(due.map(|due| due.0.to_string()).unwrap_or_default());
@@ -133,6 +149,16 @@ impl Publisher {
         }
         pipeline
     }
+}
+
+/// The job as it is sent: its result is kept if a second publisher may want it, and it names the trace that it is part of.
+fn prepared(job: &Job, span: Option<&Publishing>) -> Job {
+    let mut job = job.clone();
+    if job.idempotency_key.is_some() && job.reply_to.is_none() {
+        job = job.with_reply();
+    }
+    job.extra.extend(span.map(|span| (TRACEPARENT.to_owned(), span.traceparent().into())));
+    job
 }
 
 /// The reply to XADD, an id, or that of the script.

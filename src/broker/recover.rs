@@ -6,17 +6,17 @@ use std::{collections::HashSet, time::Duration};
 
 use redis::{
     FromRedisValue, Value,
-    aio::MultiplexedConnection,
     streams::{StreamInfoConsumersReply, StreamPendingCountReply, StreamPendingId},
 };
 
 use super::{BrokerError, Consumer, Delivery, delivery::claimed};
+use crate::connection::Connection;
 use crate::model::{WorkerId, WorkerType, keys};
 
-/// Removes a consumer if, in this very moment, it has no heartbeat and nothing pending. One atomic step: removing a
-/// consumer throws away what is pending on it, and its worker may have come back since we looked.
+/// Removes a consumer if, in this very moment, it has nothing pending. One atomic step: removing a consumer throws away what
+/// is pending on it, and its worker may have come back since we looked for its heartbeat. If it has, and waits for jobs,
+/// its next read makes the consumer again.
 const REMOVE_IF_DONE: &str = "\
-if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
 if #redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2]) > 0 then return 0 end
 redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
 return 1";
@@ -63,7 +63,7 @@ impl Consumer {
     /// name, or delivered into a connection that broke.
     pub async fn recover_own(
         &self,
-        connection: &mut MultiplexedConnection,
+        connection: &mut Connection,
         in_hand: &HashSet<String>,
         limit: usize,
         begun: Begun,
@@ -84,7 +84,7 @@ impl Consumer {
     /// gone; a job must have been idle for that long. That also keeps two workers from claiming the same job.
     pub async fn recover_from_gone(
         &self,
-        connection: &mut MultiplexedConnection,
+        connection: &mut Connection,
         worker_type: &WorkerType,
         limit: usize,
         lapse: Duration,
@@ -113,28 +113,28 @@ impl Consumer {
     /// Removes the consumer `name` if it has no heartbeat and nothing pending; says whether it did.
     pub async fn remove_if_done(
         &self,
-        connection: &mut MultiplexedConnection,
+        connection: &mut Connection,
         worker_type: &WorkerType,
         name: &str,
     ) -> Result<bool, BrokerError> {
+        let heartbeat = keys::heartbeat(worker_type, &WorkerId::new(name));
+        let failed = |cause| self.failed(&format!("remove consumer `{name}`"), cause);
+        if redis::cmd("EXISTS").arg(heartbeat).query_async(connection).await.map_err(failed)? {
+            return Ok(false);
+        }
         redis::cmd("EVAL")
             .arg(REMOVE_IF_DONE)
-            .arg(2)
+            .arg(1)
             .arg(&self.stream)
-            .arg(keys::heartbeat(worker_type, &WorkerId::new(name)))
             .arg(&self.group)
             .arg(name)
             .query_async(connection)
             .await
-            .map_err(|cause| self.failed(&format!("remove consumer `{name}`"), cause))
+            .map_err(failed)
     }
 
     /// The group's other consumers and what their heartbeats say.
-    async fn others(
-        &self,
-        connection: &mut MultiplexedConnection,
-        worker_type: &WorkerType,
-    ) -> Result<Vec<Other>, BrokerError> {
+    async fn others(&self, connection: &mut Connection, worker_type: &WorkerType) -> Result<Vec<Other>, BrokerError> {
         let failed = |cause| self.failed("list the workers", cause);
         let mut command = redis::cmd("XINFO");
         command.arg("CONSUMERS").arg(&self.stream).arg(&self.group);
@@ -164,7 +164,7 @@ impl Consumer {
     /// The oldest `count` entries pending on the consumer `name` that have been idle for `min_idle`.
     async fn pending_of(
         &self,
-        connection: &mut MultiplexedConnection,
+        connection: &mut Connection,
         name: &str,
         min_idle: Duration,
         count: usize,
@@ -185,7 +185,7 @@ impl Consumer {
 
     async fn claim(
         &self,
-        connection: &mut MultiplexedConnection,
+        connection: &mut Connection,
         candidates: &[Candidate],
         min_idle: Duration,
     ) -> Result<Vec<Delivery>, BrokerError> {

@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
+use redis::RedisResult;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::BrokerError;
+use crate::connection::Connection;
+
+/// Between two looks for results that are on several nodes of a cluster.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// How a job ended: `{"id","ok":true,"value":…}` or `{"id","ok":false,"error":"…"}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,24 +63,50 @@ pub(super) fn bounded(result: &JobResult, limit: usize) -> String {
 /// came. A result that is no JSON of the right shape becomes a failed one that says so. `connection` is held up
 /// meanwhile, and must have no response time-out shorter than `timeout`.
 pub async fn wait_for_any(
-    connection: &mut MultiplexedConnection,
+    connection: &mut Connection,
     keys: &[String],
     timeout: Duration,
 ) -> Result<Option<(String, JobResult)>, BrokerError> {
-    let mut command = redis::cmd("BLPOP");
-    command.arg(keys).arg(seconds(timeout));
-    let popped: Option<(String, Vec<u8>)> =
-        command.query_async(connection).await.map_err(|cause| BrokerError::new("wait for results", cause))?;
+    let popped = if connection.is_cluster() && keys.len() > 1 {
+        look_for_any(connection, keys, Instant::now() + timeout).await
+    } else {
+        redis::cmd("BLPOP").arg(keys).arg(seconds(timeout)).query_async(connection).await
+    };
+    let popped: Option<(String, Vec<u8>)> = popped.map_err(|cause| BrokerError::new("wait for results", cause))?;
     Ok(popped.map(|(key, json)| {
         let result = read(&key, &json);
         (key, result)
     }))
 }
 
+/// Lists on several nodes of a cluster can't be waited for in one command: looks at all of them again and again.
+async fn look_for_any(
+    connection: &mut Connection,
+    keys: &[String],
+    deadline: Instant,
+) -> RedisResult<Option<(String, Vec<u8>)>> {
+    loop {
+        let mut lengths = redis::pipe();
+        for key in keys {
+            lengths.cmd("LLEN").arg(key);
+        }
+        let lengths: Vec<u64> = lengths.query_async(connection).await?;
+        for (key, _) in keys.iter().zip(lengths).filter(|(_, length)| *length > 0) {
+            if let Some(json) = redis::cmd("LPOP").arg(key).query_async(connection).await? {
+                return Ok(Some((key.clone(), json)));
+            }
+        }
+        if Instant::now() >= deadline {
+            return Ok(None);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
 /// As [`wait_for_any`] for one list, and leaves the result there until it expires: for jobs that several may have published
 /// under one idempotency key.
 pub async fn wait_shared(
-    connection: &mut MultiplexedConnection,
+    connection: &mut Connection,
     key: &str,
     timeout: Duration,
 ) -> Result<Option<JobResult>, BrokerError> {

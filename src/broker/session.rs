@@ -4,11 +4,14 @@
 //! A job of a session that is open elsewhere is not copied: its entry is handed over within the consumer group (XCLAIM for
 //! the holder), so at every moment exactly one worker has it, and if that one dies it is recovered like any other job.
 
+mod steps;
+
 use std::time::Duration;
 
-use redis::{Cmd, aio::MultiplexedConnection};
+use redis::Cmd;
 
 use super::{BrokerError, Consumer, Job};
+use crate::connection::Connection;
 use crate::model::{WorkerId, WorkerType, keys};
 
 /// Longest name of a session, in bytes: it becomes part of a key.
@@ -96,22 +99,26 @@ impl SessionClaims {
     }
 
     /// Claims session `name` for this worker. Answers who holds it then: this worker, or another that lives.
-    pub async fn claim(&self, connection: &mut MultiplexedConnection, name: &str) -> Result<WorkerId, BrokerError> {
-        let mut call = script(CLAIM, &[&self.key(name), &self.mark(name)]);
+    pub async fn claim(&self, connection: &mut Connection, name: &str) -> Result<WorkerId, BrokerError> {
+        if connection.is_cluster() {
+            let holder = self.claim_in_steps(connection, name).await;
+            return holder.map_err(|cause| BrokerError::new(format!("claim session `{name}`"), cause));
+        }
+        let mut call = script(CLAIM, &[&self.key(name), &self.mark(connection, name)]);
         call.arg(self.id.as_str()).arg(self.ttl_ms()).arg(self.heartbeats());
         let holder: Result<String, _> = call.query_async(connection).await;
         holder.map(WorkerId::new).map_err(|cause| BrokerError::new(format!("claim session `{name}`"), cause))
     }
 
     /// Renews the claim on session `name`; `false` if it was lost to others in the meantime.
-    pub async fn renew(&self, connection: &mut MultiplexedConnection, name: &str) -> Result<bool, BrokerError> {
-        let mut call = script(RENEW, &[&self.key(name), &self.mark(name)]);
+    pub async fn renew(&self, connection: &mut Connection, name: &str) -> Result<bool, BrokerError> {
+        let mut call = script(RENEW, &[&self.key(name), &self.mark(connection, name)]);
         let kept = call.arg(self.id.as_str()).arg(self.ttl_ms()).query_async(connection).await;
         kept.map_err(|cause| BrokerError::new(format!("renew the claim on session `{name}`"), cause))
     }
 
     /// Gives session `name` up, if it is this worker's.
-    pub async fn release(&self, connection: &mut MultiplexedConnection, name: &str) -> Result<(), BrokerError> {
+    pub async fn release(&self, connection: &mut Connection, name: &str) -> Result<(), BrokerError> {
         let released = script(RELEASE, &[&self.key(name)]).arg(self.id.as_str()).exec_async(connection).await;
         released.map_err(|cause| BrokerError::new(format!("release session `{name}`"), cause))
     }
@@ -120,13 +127,16 @@ impl SessionClaims {
     /// another worker holds the session. `give_up` takes a silent holder for dead.
     pub async fn route(
         &self,
-        connection: &mut MultiplexedConnection,
+        connection: &mut Connection,
         consumer: &Consumer,
         entry: &str,
         name: &str,
         give_up: bool,
     ) -> Result<Route, BrokerError> {
-        let mut call = script(ROUTE, &[&self.key(name), &self.mark(name), &consumer.stream]);
+        if connection.is_cluster() {
+            return self.route_in_steps(connection, consumer, entry, name, give_up).await;
+        }
+        let mut call = script(ROUTE, &[&self.key(name), &self.mark(connection, name), &consumer.stream]);
         call.arg(self.id.as_str()).arg(&consumer.group).arg(entry);
         call.arg(self.heartbeats()).arg(keys::control(&self.worker_type, &WorkerId::new("")));
         call.arg(u8::from(give_up)).arg(self.ttl_ms());
@@ -147,8 +157,8 @@ impl SessionClaims {
         keys::session(&self.worker_type, name)
     }
 
-    fn mark(&self, name: &str) -> String {
-        keys::session_lost(&self.worker_type, name)
+    fn mark(&self, connection: &Connection, name: &str) -> String {
+        connection.layout().session_lost(&self.worker_type, name)
     }
 
     fn heartbeats(&self) -> String {

@@ -3,10 +3,11 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use redis::{Cmd, Pipeline, aio::MultiplexedConnection};
+use redis::{Cmd, Pipeline};
 
 use super::{BrokerError, Consumer, Delivery, Job, JobResult, Refusal, dead::Burial, result::bounded};
 use crate::{
+    connection::Connection,
     model::{Timestamp, keys},
     telemetry::{DeadReason, JobBuried, JobRetried},
 };
@@ -56,7 +57,7 @@ impl Consumer {
     /// ```no_run
     /// # use swarm::broker::{BrokerError, Consumer, JobResult};
     /// # use std::time::Duration;
-    /// # async fn work(consumer: Consumer, mut connection: redis::aio::MultiplexedConnection) -> Result<(), BrokerError> {
+    /// # async fn work(consumer: Consumer, mut connection: swarm::connection::Connection) -> Result<(), BrokerError> {
     /// for delivery in consumer.read(&mut connection, 1, Duration::from_secs(2)).await? {
     ///     match &delivery.job {
     ///         Ok(job) => {
@@ -74,7 +75,7 @@ impl Consumer {
     /// If Redis did not do it; after a lost connection it may have.
     pub async fn complete(
         &self,
-        connection: &mut MultiplexedConnection,
+        connection: &mut Connection,
         done: &[(&Delivery, &JobResult)],
     ) -> Result<(), BrokerError> {
         let mut rest = done;
@@ -87,7 +88,7 @@ impl Consumer {
     /// Completes the first jobs of `done`, as many as fit one transaction; answers the others.
     async fn complete_some<'a>(
         &self,
-        connection: &mut MultiplexedConnection,
+        connection: &mut Connection,
         done: &'a [(&'a Delivery, &'a JobResult)],
     ) -> Result<&'a [(&'a Delivery, &'a JobResult)], BrokerError> {
         // Two commands for each job and one for all; no reply is looked at.
@@ -131,7 +132,7 @@ impl Consumer {
     /// If Redis did not do it; after a lost connection it may have.
     pub async fn fail(
         &self,
-        connection: &mut MultiplexedConnection,
+        connection: &mut Connection,
         delivery: &Delivery,
         error: &str,
         retry: Retry,
@@ -161,7 +162,7 @@ impl Consumer {
     /// If Redis did not do it; after a lost connection it may have.
     pub async fn refuse(
         &self,
-        connection: &mut MultiplexedConnection,
+        connection: &mut Connection,
         delivery: &Delivery,
         refusal: &Refusal,
     ) -> Result<(), BrokerError> {
@@ -180,11 +181,7 @@ impl Consumer {
     ///
     /// # Errors
     /// If Redis did not do it.
-    pub async fn extend(
-        &self,
-        connection: &mut MultiplexedConnection,
-        entries: &[&str],
-    ) -> Result<Vec<String>, BrokerError> {
+    pub async fn extend(&self, connection: &mut Connection, entries: &[&str]) -> Result<Vec<String>, BrokerError> {
         if entries.is_empty() {
             return Ok(Vec::new());
         }
@@ -196,7 +193,7 @@ impl Consumer {
 
     async fn retry(
         &self,
-        connection: &mut MultiplexedConnection,
+        connection: &mut Connection,
         delivery: &Delivery,
         job: &Job,
         wait: Duration,
@@ -205,7 +202,7 @@ impl Consumer {
         let for_all = again.to_json();
         again.group = Some(self.group.clone());
         let mut command = redis::cmd("EVAL");
-        command.arg(RETRY).arg(2).arg(&self.stream).arg(keys::delayed(&self.stream));
+        command.arg(RETRY).arg(2).arg(&self.stream).arg(connection.layout().delayed(&self.stream));
         command.arg(&self.group).arg(&self.name).arg(&delivery.entry).arg(wait.as_millis().to_string());
         command.arg(for_all).arg(again.to_json()).arg(keys::DELAYED_CHANNEL);
         let due: Option<u64> =
@@ -217,18 +214,26 @@ impl Consumer {
 
     async fn bury(
         &self,
-        connection: &mut MultiplexedConnection,
+        connection: &mut Connection,
         delivery: &Delivery,
         job: Option<&Job>,
         burial: Burial<'_>,
     ) -> Result<Failed, BrokerError> {
         let waiter = job.and_then(|job| Some((job.reply_to.as_ref()?, &job.id)));
         let answer = waiter.map(|(_, id)| JobResult::new(id, Err(burial.error.to_owned())).to_json());
-        let dead = keys::dead_letters(&self.stream);
+        let dead = connection.layout().dead_letters(&self.stream);
+        // On a cluster the waiter's list may be on another node than the stream: then it is answered in a step of its own.
+        let apart = connection.is_cluster();
         let mut command = redis::cmd("EVAL");
-        command.arg(BURY).arg(3).arg(&self.stream).arg(&dead).arg(waiter.map_or(&self.stream, |(key, _)| key));
+        command
+            .arg(BURY)
+            .arg(3)
+            .arg(&self.stream)
+            .arg(&dead)
+            .arg(waiter.filter(|_| !apart).map_or(&self.stream, |(key, _)| key));
         command.arg(&self.group).arg(&self.name).arg(&delivery.entry);
-        command.arg(answer.unwrap_or_default()).arg(self.policy.result_ttl().as_secs());
+        let ttl = self.policy.result_ttl().as_secs();
+        command.arg(answer.as_deref().filter(|_| !apart).unwrap_or_default()).arg(ttl);
         for (field, value) in delivery.fields.iter().take(MAX_FIELDS) {
             command.arg(&field[..]).arg(&value[..]);
         }
@@ -242,17 +247,20 @@ impl Consumer {
         if !moved {
             return Ok(Failed::TakenOver);
         }
+        if let (true, Some((key, _)), Some(answer)) = (apart, waiter, answer) {
+            let mut push = redis::pipe();
+            push.atomic().cmd("LPUSH").arg(key).arg(answer).ignore().cmd("EXPIRE").arg(key).arg(ttl).ignore();
+            if let Err(error) = push.exec_async(connection).await {
+                tracing::warn!(key, %error, "whoever waits for a job that was given up could not be told");
+            }
+        }
         let job = job.map_or("", |job| &job.id);
         JobBuried { stream: &self.stream, entry: &delivery.entry, job, reason: burial.reason, error: burial.error }
             .emit();
         Ok(Failed::Dead)
     }
 
-    pub(super) async fn acknowledge(
-        &self,
-        connection: &mut MultiplexedConnection,
-        entry: &str,
-    ) -> Result<(), BrokerError> {
+    pub(super) async fn acknowledge(&self, connection: &mut Connection, entry: &str) -> Result<(), BrokerError> {
         let mut command = redis::cmd("XACK");
         command.arg(&self.stream).arg(&self.group).arg(entry);
         command.exec_async(connection).await.map_err(|cause| self.failed("acknowledge an entry", cause))

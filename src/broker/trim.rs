@@ -1,8 +1,7 @@
 //! Keeps streams short without losing anything: only what every consumer group has finished goes.
 
-use redis::aio::MultiplexedConnection;
-
 use super::{BrokerError, Consumer};
+use crate::connection::Connection;
 use crate::telemetry::StreamTrimmed;
 
 const TRIM: &str = include_str!("lua/trim.lua");
@@ -15,7 +14,7 @@ impl Consumer {
     ///
     /// # Errors
     /// If Redis did not do it.
-    pub async fn trim(&self, connection: &mut MultiplexedConnection) -> Result<u64, BrokerError> {
+    pub async fn trim(&self, connection: &mut Connection) -> Result<u64, BrokerError> {
         if !self.policy.broker.trim {
             return Ok(0);
         }

@@ -9,7 +9,7 @@ use super::{ConfigFlags, stop::stop_on_signal};
 use crate::{
     app::{Autoscaler, Options, Reload},
     config::{ConfigSource, Flags},
-    telemetry::{LogFormat, init_logging, install_metrics},
+    telemetry::{LogFormat, Traces, init_logging, install_metrics},
 };
 
 /// Watch the queues and keep as many workers as they need
@@ -48,6 +48,7 @@ pub struct AutoscalerArgs {
 /// If it can't start or one of its parts fails.
 pub async fn run(args: AutoscalerArgs) -> anyhow::Result<ExitCode> {
     init_logging(args.log_format, "info")?;
+    let traces = Traces::start();
     let flags = Flags {
         orchestrator: args.orchestrator,
         check_interval: args.check_interval,
@@ -83,7 +84,9 @@ pub async fn run(args: AutoscalerArgs) -> anyhow::Result<ExitCode> {
     // The autoscaler has what it needs of it.
     drop(loaded);
     let stopped = stop_on_signal("workers finish their jobs first")?;
-    autoscaler.run(stopped).await?;
+    let ended = autoscaler.run(stopped).await;
+    traces.stop().await;
+    ended?;
     tracing::info!("autoscaler stopped");
     Ok(ExitCode::SUCCESS)
 }

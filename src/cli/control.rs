@@ -1,17 +1,18 @@
 //! What `swarm pause`, `swarm resume` and `swarm scale` have in common: they give an order in Redis, where whoever leads
 //! finds it.
 
-use std::{process::ExitCode, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use anyhow::bail;
 use clap::Args;
 
 use super::{ConfigFlags, output};
 use crate::{
-    config::{Settings, WorkerTypeSettings},
     connection::RedisTarget,
-    model::{WorkerType, control::Mode},
-    scaler::{Order, give},
+    model::{
+        WorkerType,
+        control::{Order, OrderDesk, Wish},
+    },
+    scaler::Desk,
 };
 
 /// Options of every command that gives an order.
@@ -24,41 +25,19 @@ pub(super) struct OrderArgs {
     reason: String,
 }
 
-/// The settings of a worker type.
-///
-/// # Errors
-/// If there is none of that name.
-pub(super) fn settings_of<'a>(settings: &'a Settings, name: &str) -> anyhow::Result<&'a WorkerTypeSettings> {
-    let Some(found) = settings.worker_types.get(name) else {
-        let known: Vec<_> = settings.worker_types.keys().map(String::as_str).collect();
-        bail!("no worker type `{name}` in the configuration; there are: {}", known.join(", "))
-    };
-    Ok(found)
-}
-
 impl OrderArgs {
     /// Gives the order and says so.
     ///
     /// # Errors
-    /// If Redis can't be asked.
-    pub(super) async fn give(
-        &self,
-        settings: &Settings,
-        name: &str,
-        mode: Option<Mode>,
-        lasts: Option<Duration>,
-        done: &str,
-    ) -> anyhow::Result<ExitCode> {
-        let target = RedisTarget::new(&settings.redis_url, settings.scaler.redis_timeout())?;
+    /// If it makes no sense, or Redis can't be asked.
+    pub(super) async fn give(&self, name: &str, wish: Wish, lasts: Option<Duration>) -> anyhow::Result<ExitCode> {
+        let settings = self.config.load()?.settings;
+        let target = Arc::new(RedisTarget::new(&settings.redis_url, settings.scaler.redis_timeout())?);
+        let desk = Desk::new(target, settings.clone(), settings.scaler.events_max_len);
         let worker_type = WorkerType::new(name);
-        let order = Order { worker_type, mode, lasts, by: somebody(), why: self.reason.clone() };
-        let existed = give(&target, &order, settings.scaler.events_max_len).await?;
-        if mode.is_none() && !existed {
-            output::line(&format!("{name} is neither paused nor pinned"))?;
-        } else {
-            let lasts = lasts.map_or_else(String::new, |lasts| format!(" for {} s", lasts.as_secs()));
-            output::line(&format!("{name}: {done}{lasts}"))?;
-        }
+        let order = Order { worker_type, wish, lasts, by: somebody(), why: self.reason.clone() };
+        let existed = desk.give(&order).await?;
+        output::line(&order.done(existed))?;
         Ok(ExitCode::SUCCESS)
     }
 }

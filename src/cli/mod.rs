@@ -6,6 +6,7 @@ pub mod config;
 mod control;
 pub mod dead;
 pub mod demo;
+pub mod doctor;
 pub mod events;
 pub mod man;
 pub mod output;
@@ -65,6 +66,7 @@ enum Command {
     },
     Status(status::StatusArgs),
     Why(why::WhyArgs),
+    Doctor(doctor::DoctorArgs),
     Pause(pause::PauseArgs),
     Resume(resume::ResumeArgs),
     Scale(scale::ScaleArgs),
@@ -132,12 +134,13 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Events(args) => block_on(events::run(args)),
         Command::Status(args) => block_on(status::run(args)),
         Command::Why(args) => block_on(why::run(args)),
+        Command::Doctor(args) => block_on(doctor::run(args)),
         Command::Record(args) => block_on(record::run(args)),
         Command::Pause(args) => block_on(pause::run(args)),
         Command::Resume(args) => block_on(resume::run(args)),
         Command::Scale(args) => block_on(scale::run(args)),
         Command::Worker { args, config } => {
-            init_logging(LogFormat::Text, "info")?;
+            init_logging(args.log_format, "info")?;
             let loaded = config.load()?;
             block_on(worker::run(args, &loaded.settings))
         }

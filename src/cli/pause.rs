@@ -4,8 +4,8 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::Args;
 
-use super::control::{OrderArgs, parse_time, settings_of};
-use crate::model::control::Mode;
+use super::control::{OrderArgs, parse_time};
+use crate::model::control::Wish;
 
 /// Leave the workers of a type as they are, until `swarm resume`
 ///
@@ -35,8 +35,6 @@ pub struct PauseArgs {
 /// # Errors
 /// If there is no such worker type, or Redis can't be asked.
 pub async fn run(args: PauseArgs) -> anyhow::Result<ExitCode> {
-    let settings = args.order.config.load()?.settings;
-    settings_of(&settings, &args.worker_type)?;
-    let (mode, done) = if args.observe { (Mode::Observe, "only observed") } else { (Mode::Paused, "paused") };
-    args.order.give(&settings, &args.worker_type, Some(mode), args.lasts, done).await
+    let wish = if args.observe { Wish::Observe } else { Wish::Pause };
+    args.order.give(&args.worker_type, wish, args.lasts).await
 }

@@ -16,6 +16,7 @@ use crate::{
     config::Settings,
     connection::RedisTarget,
     model::keys,
+    telemetry::Traces,
 };
 
 /// Jobs published between two lines of progress.
@@ -95,6 +96,13 @@ struct Awaited {
 
 /// Publishes, waits, prints.
 pub async fn run(args: PublishArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
+    let traces = Traces::start();
+    let outcome = publish_and_wait(args, settings).await;
+    traces.stop().await;
+    outcome
+}
+
+async fn publish_and_wait(args: PublishArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     let routes = Routes::from_env(settings);
     let stream = routes.stream(&args.job_type)?;
     let target = RedisTarget::new(&settings.redis_url, settings.scaler.redis_timeout())?;

@@ -14,9 +14,9 @@ use clap::Args;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::{ConfigFlags, control::settings_of, output, stop::stop_on_signal};
+use super::{ConfigFlags, output, stop::stop_on_signal};
 use crate::{
-    config::{QueueKind, Settings},
+    config::{QueueKind, Settings, WorkerTypeSettings},
     connection::{RedisTarget, backoff},
     model::Timestamp,
     probe::{ArrivalError, ArrivalWatch, QueueSpec, Recorded},
@@ -125,6 +125,15 @@ async fn look(watch: &mut ArrivalWatch, journal: &mut Journal<'_>) -> anyhow::Re
 fn tell_start(names: &[String], args: &RecordArgs) -> io::Result<()> {
     let how_long = args.duration.map_or_else(|| "until Ctrl-C".to_owned(), |time| format!("for {}", spell(time)));
     output::error_line(&format!("recording {} {how_long}", names.join(", ")))
+}
+
+/// The settings of a worker type.
+fn settings_of<'a>(settings: &'a Settings, name: &str) -> anyhow::Result<&'a WorkerTypeSettings> {
+    let Some(found) = settings.worker_types.get(name) else {
+        let known: Vec<_> = settings.worker_types.keys().map(String::as_str).collect();
+        bail!("no worker type `{name}` in the configuration; there are: {}", known.join(", "))
+    };
+    Ok(found)
 }
 
 impl RecordArgs {

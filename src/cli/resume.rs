@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::control::OrderArgs;
+use crate::model::control::Wish;
 
 /// Let the rules decide again: ends `swarm pause` and `swarm scale`
 #[derive(Args, Debug)]
@@ -24,6 +25,5 @@ pub struct ResumeArgs {
 /// # Errors
 /// If Redis can't be asked. A worker type that is not configured any more may be resumed too.
 pub async fn run(args: ResumeArgs) -> anyhow::Result<ExitCode> {
-    let settings = args.order.config.load()?.settings;
-    args.order.give(&settings, &args.worker_type, None, None, "resumed").await
+    args.order.give(&args.worker_type, Wish::Resume, None).await
 }

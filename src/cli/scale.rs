@@ -2,14 +2,10 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::bail;
 use clap::Args;
 
-use super::control::{OrderArgs, parse_time, settings_of};
-use crate::model::control::Mode;
-
-/// How long a number that is asked for once is held: far longer than any leader takes to look, far shorter than a cooldown.
-const ONCE: Duration = Duration::from_secs(5);
+use super::control::{OrderArgs, parse_time};
+use crate::model::control::Wish;
 
 /// Set the number of workers of a type, once or for a time
 ///
@@ -43,16 +39,7 @@ fn parse_target(text: &str) -> Result<(String, u32), String> {
 /// If there is no such worker type, the number is outside its bounds, or Redis can't be asked.
 pub async fn run(args: ScaleArgs) -> anyhow::Result<ExitCode> {
     let (name, workers) = &args.target;
-    let settings = args.order.config.load()?.settings;
-    let scaling = &settings_of(&settings, name)?.scaling;
-    let (min, max) = (scaling.min_workers, scaling.max_workers);
-    if !(min..=max).contains(workers) {
-        bail!("{workers} is outside of what `{name}` may have, {min} to {max}; change min_workers or max_workers");
-    }
-    let lasts = Some(args.lasts.unwrap_or(ONCE));
-    let done =
-        if args.lasts.is_some() { format!("pinned at {workers}") } else { format!("scaled once to {workers}, held") };
-    args.order.give(&settings, name, Some(Mode::Pinned(*workers)), lasts, &done).await
+    args.order.give(name, Wish::Scale(*workers), args.lasts).await
 }
 
 #[cfg(test)]

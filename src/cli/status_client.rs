@@ -5,8 +5,9 @@ use std::{error::Error, io, time::Duration};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Uri, body::Bytes};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::model::snapshot::FleetSnapshot;
+use crate::model::{history::ScalingEvent, snapshot::FleetSnapshot};
 
 /// The server answers from memory: one that takes longer hangs.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -58,18 +59,34 @@ pub enum StatusError {
     },
 }
 
+/// Entries of the history that a live view asks for.
+const EVENTS: usize = 20;
+
 /// The status of the autoscaler at `base_url`, for example `http://127.0.0.1:9000`.
 pub async fn fetch_status(base_url: &str) -> Result<FleetSnapshot, StatusError> {
-    let uri = status_uri(base_url)?;
-    let answer = tokio::time::timeout(TIMEOUT, get(base_url, uri)).await;
-    let body = answer.map_err(|_| StatusError::Timeout { url: base_url.to_owned() })??;
-    serde_json::from_slice(&body)
-        .map_err(|error| not_swarm(base_url, format!("/status is no status of this version: {error}")))
+    fetch(base_url, "/status").await
 }
 
-fn status_uri(base_url: &str) -> Result<Uri, StatusError> {
+/// The newest entries of the history there, oldest first.
+pub async fn fetch_events(base_url: &str) -> Result<Vec<ScalingEvent>, StatusError> {
+    #[derive(Deserialize)]
+    struct Events {
+        events: Vec<ScalingEvent>,
+    }
+    fetch::<Events>(base_url, &format!("/v1/events?count={EVENTS}")).await.map(|answer| answer.events)
+}
+
+async fn fetch<T: DeserializeOwned>(base_url: &str, path: &str) -> Result<T, StatusError> {
+    let uri = uri(base_url, path)?;
+    let answer = tokio::time::timeout(TIMEOUT, get(base_url, path, uri)).await;
+    let body = answer.map_err(|_| StatusError::Timeout { url: base_url.to_owned() })??;
+    serde_json::from_slice(&body)
+        .map_err(|error| not_swarm(base_url, format!("{path} is not as in this version: {error}")))
+}
+
+fn uri(base_url: &str, path: &str) -> Result<Uri, StatusError> {
     let invalid = |reason: String| StatusError::Address { url: base_url.to_owned(), reason };
-    let uri: Uri = format!("{}/status", base_url.trim_end_matches('/'))
+    let uri: Uri = format!("{}{path}", base_url.trim_end_matches('/'))
         .parse()
         .map_err(|error: hyper::http::uri::InvalidUri| invalid(error.to_string()))?;
     match (uri.scheme_str(), uri.host()) {
@@ -78,11 +95,11 @@ fn status_uri(base_url: &str) -> Result<Uri, StatusError> {
     }
 }
 
-async fn get(base_url: &str, uri: Uri) -> Result<Bytes, StatusError> {
+async fn get(base_url: &str, path: &str, uri: Uri) -> Result<Bytes, StatusError> {
     let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
     let response = client.get(uri).await.map_err(|error| classify(base_url, &error))?;
     if !response.status().is_success() {
-        return Err(not_swarm(base_url, format!("/status gives {}", response.status())));
+        return Err(not_swarm(base_url, format!("{path} gives {}", response.status())));
     }
     let body = Limited::new(response.into_body(), MAX_BODY).collect().await;
     body.map(http_body_util::Collected::to_bytes).map_err(|error| not_swarm(base_url, error.to_string()))

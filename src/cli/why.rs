@@ -4,7 +4,6 @@ use std::{fmt::Write, process::ExitCode};
 
 use anyhow::bail;
 use clap::Args;
-use serde::Serialize;
 
 use super::{
     ConfigFlags, output,
@@ -17,7 +16,8 @@ use super::{
 };
 use crate::model::{
     PoolCounts, Reading, Timestamp,
-    snapshot::{FleetSnapshot, LeadershipSnapshot, TypeSnapshot},
+    explanation::Explanation,
+    snapshot::{FleetSnapshot, TypeSnapshot},
 };
 
 /// Show why a worker type has as many workers as it has
@@ -67,35 +67,9 @@ pub async fn run(args: WhyArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The last decision for programs. What was seen is in the fields of the snapshot.
-#[derive(Serialize)]
-struct Explanation<'a> {
-    /// `held at 3: …`
-    decision: &'a str,
-    /// The rules that changed the outcome, in order: the last one decided.
-    rules: &'a [String],
-    /// Whether this autoscaler carries out what it decides.
-    leadership: &'a LeadershipSnapshot,
-    dry_run: bool,
-    #[serde(flatten)]
-    seen: &'a TypeSnapshot,
-}
-
-impl<'a> Explanation<'a> {
-    fn of(seen: &'a TypeSnapshot, fleet: &'a FleetSnapshot) -> Self {
-        let (decision, rules) = decision_and_rules(seen);
-        Self { decision, rules, leadership: &fleet.leadership, dry_run: fleet.dry_run, seen }
-    }
-}
-
-/// The first of the reasons is the headline, which holds all of them.
-fn decision_and_rules(of: &TypeSnapshot) -> (&str, &[String]) {
-    of.reasons.split_first().map_or((NONE, &[]), |(headline, rules)| (headline.as_str(), rules))
-}
-
 /// For people.
 fn text(of: &TypeSnapshot, fleet: &FleetSnapshot, now: Timestamp) -> String {
-    let (decision, rules) = decision_and_rules(of);
+    let Explanation { decision, rules, .. } = Explanation::of(of, fleet);
     let outcome = decision.split_once(": ").map_or(decision, |(outcome, _)| outcome);
     let ago = |at: Timestamp| format!("{} ago", duration(now.since(at)));
     let sources: Vec<_> = of.sources.iter().map(|source| source.as_str()).collect();

@@ -14,7 +14,7 @@ use crate::{
     connection::RedisTarget,
     http::HttpServer,
     model::{WorkerId, WorkerType},
-    telemetry::install_metrics,
+    telemetry::{LogFormat, Traces, install_metrics},
     worker::{Worker, WorkerConfig, handlers},
 };
 
@@ -41,6 +41,9 @@ pub struct WorkerArgs {
     /// Serve this worker's metrics there; port 0 takes a free one. [default: the type's `worker.metrics_listen`, else not]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics_listen: Option<String>,
+    /// How log lines look.
+    #[arg(long, value_enum, default_value_t, env = "SWARM_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: LogFormat,
 }
 
 /// Runs the worker. Success if every job that it took was finished.
@@ -49,9 +52,12 @@ pub async fn run(args: WorkerArgs, settings: &Settings) -> anyhow::Result<ExitCo
     let target = RedisTarget::new(&settings.redis_url, settings.scaler.redis_timeout())?;
     let served = serve_metrics(&of_type.worker.metrics_listen).await?;
     config.metrics = served.as_ref().map(|metrics| metrics.at);
+    let traces = Traces::start();
     let worker = Worker::new(config, target);
     let handler = handlers::build(worker.context(Arc::new(of_type)))?;
-    let report = worker.run(handler, stop_on_signal("finishing the jobs in hand")?).await?;
+    let report = worker.run(handler, stop_on_signal("finishing the jobs in hand")?).await;
+    traces.stop().await;
+    let report = report?;
     if let Some(metrics) = served {
         metrics.stop().await;
     }

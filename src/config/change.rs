@@ -73,6 +73,10 @@ impl Changes {
         if running.redis_url.expose_secret() != holds.redis_url.expose_secret() {
             differ.push("redis_url".to_owned());
         }
+        let token = |of: &Settings| of.http.token.as_ref().map(|token| token.expose_secret().to_owned());
+        if token(running) != token(holds) {
+            differ.push("http.token".to_owned());
+        }
         if running.orchestrator != holds.orchestrator {
             differ.push("orchestrator".to_owned());
         }
@@ -84,7 +88,8 @@ impl Changes {
         for key in SCALER_NEEDS_RESTART {
             differences(&format!("/scaler/{key}"), &before[key], &now[key], &mut keys);
         }
-        differ.extend(keys.into_iter().map(|changed| changed.key));
+        // Written masked: a token that comes or goes was found above.
+        differ.extend(keys.into_iter().map(|changed| changed.key).filter(|key| key != "http.token"));
         self.need_restart = differ;
 
         holds.redis_url = running.redis_url.clone();
@@ -202,7 +207,7 @@ mod tests {
         assert_eq!(changes.to_string(), "scaler.debounce_ms 50 → 70");
         assert_eq!(holds.redis_url.expose_secret(), Settings::default().redis_url.expose_secret());
         assert_eq!((holds.scaler.dry_run, holds.scaler.debounce_ms), (false, 70));
-        assert_eq!(holds.http, Settings::default().http);
+        assert_eq!(holds.http.listen, Settings::default().http.listen);
     }
 
     #[test]

@@ -13,11 +13,14 @@ use super::{
     environment::invalid_name,
     error::ConfigError,
     origin::{Origin, Origins, dotted, join, pointer},
-    redact,
+    redact, redis_url,
     settings::{QueueKind, ScalingSettings, Settings, Strategy, Switch, WorkerTypeSettings},
     worker::HandlerKind,
 };
 use crate::model::WorkerType;
+
+/// A token of so many characters can't be found by trying, if it was made by chance.
+const SHORTEST_TOKEN: usize = 16;
 
 /// Runs every check. `refused` holds the JSON pointers of values that have been replaced by their defaults.
 pub(super) fn check(
@@ -35,6 +38,7 @@ pub(super) fn check(
     }
     for (name, worker_type) in &settings.worker_types {
         checks.worker_type(name, worker_type);
+        checks.on_cluster(name, worker_type, settings);
     }
     checks.shared_queues(settings);
     (checks.errors, checks.warnings)
@@ -103,6 +107,31 @@ impl Checks<'_> {
             );
             self.reject(&[pointer(&["http", "listen"])], message);
         }
+        self.token(settings);
+    }
+
+    fn token(&mut self, settings: &Settings) {
+        let Some(token) = &settings.http.token else { return };
+        let at = pointer(&["http", "token"]);
+        let token = token.expose_secret();
+        if token.len() < SHORTEST_TOKEN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let message = format!(
+                "http.token: can be guessed, or can't be sent; make one of at least {SHORTEST_TOKEN} letters and digits, \
+                 without spaces, such as `openssl rand -hex 32` gives"
+            );
+            return self.reject(&[at], message);
+        }
+        let listen = settings.http.listen.parse::<SocketAddr>();
+        if settings.http.listen.is_empty() {
+            self.warn_unused(&at, "listen = \"\"");
+        } else if listen.is_ok_and(|listen| !listen.ip().is_loopback()) {
+            let origin = self.origins.of(&at);
+            self.warnings.push(format!(
+                "{origin}: http.token travels in clear text to http.listen = {:?}; put a reverse proxy with TLS in front, or \
+                 listen on 127.0.0.1",
+                settings.http.listen
+            ));
+        }
     }
 
     fn signals(&mut self, settings: &Settings) {
@@ -112,6 +141,15 @@ impl Checks<'_> {
                 "all of [signals] is off: jobs are noticed by the sweep only, every {} s",
                 settings.scaler.sweep_interval_seconds
             ));
+        }
+    }
+
+    /// Keys beside a queue must be on the same node of a cluster, and their names follow from the queue's.
+    fn on_cluster(&mut self, name: &str, worker_type: &WorkerTypeSettings, settings: &Settings) {
+        if let Err(problem) = redis_url::check_queue(&settings.redis_url, &worker_type.queue(name)) {
+            let at = pointer(&["worker_types", name, "job_queue"]);
+            let message = format!("{}: on a Redis Cluster, {problem}", dotted(&at));
+            self.reject(&[at], message);
         }
     }
 

@@ -15,7 +15,7 @@ use super::{
     environment::{Environment, Flags, Remarks, overlay_environment, overlay_flags, set},
     error::{ConfigError, ConfigErrors},
     file::{self, SEARCH_PATHS},
-    origin::{Layers, Origin, Origins},
+    origin::{Layers, Origin, Origins, dotted, pointer},
     schema::validate,
     settings::Settings,
 };
@@ -51,7 +51,9 @@ pub(super) fn load_from(flags: &Flags, env: &Environment<'_>, search: &[PathBuf]
     let mut remarks = Remarks::default();
     overlay_environment(&mut layers, env, &mut remarks);
     overlay_flags(&mut layers, flags);
-    resolve_url_file(&mut layers, &mut remarks);
+    for secret in [REDIS_URL, HTTP_TOKEN] {
+        resolve_file(&mut layers, &mut remarks, &secret);
+    }
     let settings = validated(&mut layers, &mut remarks);
     match settings {
         Some(settings) if remarks.errors.is_empty() => {
@@ -92,22 +94,35 @@ fn validated(layers: &mut Layers, remarks: &mut Remarks) -> Option<Settings> {
     }
 }
 
-/// Replaces `redis_url` by the content of `redis_url_file`, unless a stronger layer gave a URL.
-fn resolve_url_file(layers: &mut Layers, remarks: &mut Remarks) {
-    let Some(path) = layers.get(&["redis_url_file"]).and_then(Value::as_str).map(PathBuf::from) else { return };
-    let url = layers.origins.of("/redis_url").clone();
-    if url.layer() > Origin::SecretFile(path.clone()).layer() {
-        return layers.remove("/redis_url_file");
+/// A setting that may stand in a file of its own instead.
+struct InFile {
+    /// The secret.
+    key: &'static [&'static str],
+    /// The file that holds it.
+    file: &'static [&'static str],
+}
+
+const REDIS_URL: InFile = InFile { key: &["redis_url"], file: &["redis_url_file"] };
+const HTTP_TOKEN: InFile = InFile { key: &["http", "token"], file: &["http", "token_file"] };
+
+/// Replaces a setting by the content of its file, unless a stronger layer gave it.
+fn resolve_file(layers: &mut Layers, remarks: &mut Remarks, secret: &InFile) {
+    let Some(path) = layers.get(secret.file).and_then(Value::as_str).map(PathBuf::from) else { return };
+    let (at, file_at) = (pointer(secret.key), pointer(secret.file));
+    let said = layers.origins.of(&at).clone();
+    if said.layer() > Origin::SecretFile(path.clone()).layer() {
+        return layers.remove(&file_at);
     }
-    if url != Origin::Default {
-        remarks.warnings.push(format!("{url}: redis_url has no effect: redis_url_file wins"));
+    let (key, file) = (dotted(&at), dotted(&file_at));
+    if said != Origin::Default {
+        remarks.warnings.push(format!("{said}: {key} has no effect: {file} wins"));
     }
     match read_secret(&path) {
-        Ok(text) => layers.set(&["redis_url"], json!(text), Origin::SecretFile(path)),
+        Ok(text) => layers.set(secret.key, json!(text), Origin::SecretFile(path)),
         Err(error) => {
-            let at = layers.origins.of("/redis_url_file").clone();
+            let at = layers.origins.of(&file_at).clone();
             let message = format!(
-                "redis_url_file: {} can't be read ({error}); create it, readable for this user, or use redis_url",
+                "{file}: {} can't be read ({error}); create it, readable for this user, or use {key}",
                 path.display()
             );
             remarks.errors.push(ConfigError::new(at, message));
@@ -115,9 +130,9 @@ fn resolve_url_file(layers: &mut Layers, remarks: &mut Remarks) {
     }
 }
 
-/// The content of a file that holds one URL, trimmed.
+/// The content of a file that holds one secret, trimmed.
 fn read_secret(path: &Path) -> std::io::Result<String> {
-    /// Far above any URL: a wrong path such as a device must not fill the memory.
+    /// Far above any URL or token: a wrong path such as a device must not fill the memory.
     const LIMIT: u64 = 64 * 1024;
     let mut text = String::new();
     File::open(path)?.take(LIMIT).read_to_string(&mut text)?;

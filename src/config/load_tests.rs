@@ -268,3 +268,27 @@ fn what_a_program_is_given_is_shown_without_its_secrets() {
     let shown = to_toml(&load_text(text, NO_ENV).unwrap());
     assert!(shown.contains("API_TOKEN") && !shown.contains("hunter2"), "{shown}");
 }
+
+#[test]
+fn the_token_comes_from_its_file_is_checked_and_is_never_shown() {
+    const TOKEN: &str = "hunter2hunter2hunter2";
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), format!("{TOKEN}\n")).unwrap();
+    let text = format!(
+        "[http]\ntoken = \"sixteen-letters-\"\ntoken_file = {:?}\nlisten = \"0.0.0.0:1\"\n[worker_types.a]\n",
+        secret.path()
+    );
+    let loaded = load_text(&text, NO_ENV).unwrap();
+    assert_eq!(loaded.settings.http.token.as_ref().unwrap().expose_secret(), TOKEN);
+    assert!(loaded.warnings.iter().any(|w| w.ends_with("http.token has no effect: http.token_file wins")));
+    assert!(loaded.warnings.iter().any(|w| w.contains("in clear text")), "{:?}", loaded.warnings);
+    let shown = format!("{:?} {} {}", loaded, json!(loaded.settings), crate::config::to_toml(&loaded));
+    assert!(!shown.contains("hunter2"), "{shown}");
+
+    for short in ["short", "with a space in it", ""] {
+        let errors = load_text(&format!("[http]\ntoken = {short:?}\n"), NO_ENV).unwrap_err().to_string();
+        assert!(errors.contains("http.token: can be guessed"), "{errors}");
+    }
+    let errors = load_text("[http]\ntoken_file = \"/not/there\"\n", NO_ENV).unwrap_err().to_string();
+    assert!(errors.contains("http.token_file: /not/there can't be read") && errors.contains("or use http.token"));
+}

@@ -18,7 +18,7 @@ pub enum Origin {
         /// Counted from 1; `None` if the file as a whole is meant.
         line: Option<usize>,
     },
-    /// In the file that `redis_url_file` names.
+    /// In the file that `redis_url_file` or `http.token_file` names.
     SecretFile(PathBuf),
     /// In this environment variable.
     Environment(String),

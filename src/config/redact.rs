@@ -3,14 +3,19 @@
 
 use url::Url;
 
+use super::redis_url;
+
 /// Stands for what is not shown.
-const MASK: &str = "***";
+pub(super) const MASK: &str = "***";
 
 /// Says what is wrong with a Redis URL, never quoting any part of it.
 pub(super) fn check_redis_url(text: &str) -> Result<(), &'static str> {
-    const SCHEME: &str = "the URL's scheme is none of redis, rediss and unix; write redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], rediss:// for TLS, or unix:///PATH";
+    const SCHEME: &str = "the URL's scheme is none of redis, rediss and unix; write redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], rediss:// for TLS, unix:///PATH, or redis+sentinel:// or redis+cluster:// with several hosts";
     if text.contains(char::is_whitespace) {
         return Err("there is white space in the URL; remove it, or write it as %20 where a password needs it");
+    }
+    if redis_url::has_several_hosts(text) {
+        return redis_url::RedisUrl::parse(text).map(drop);
     }
     let url = Url::parse(text).map_err(|_| {
         "not a URL (not shown, it may hold a password); write redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE] and \
@@ -30,7 +35,7 @@ pub(super) fn check_redis_url(text: &str) -> Result<(), &'static str> {
     }
 }
 
-fn check_database(number: &str) -> Result<(), &'static str> {
+pub(super) fn check_database(number: &str) -> Result<(), &'static str> {
     if number.is_empty() || number.parse::<u32>().is_ok() {
         return Ok(());
     }
@@ -39,6 +44,9 @@ fn check_database(number: &str) -> Result<(), &'static str> {
 
 /// The URL with its password masked; of what is no URL, nothing.
 pub(super) fn masked_url(text: &str) -> String {
+    if let Some(masked) = redis_url::masked(text, MASK) {
+        return masked;
+    }
     let Ok(mut url) = Url::parse(text) else { return MASK.to_owned() };
     if url.cannot_be_a_base() {
         return MASK.to_owned();
@@ -58,7 +66,8 @@ pub(super) fn masked_url(text: &str) -> String {
 
 /// A word that is free text: masked only if it is a URL with a password in it.
 pub(super) fn masked_word(text: &str) -> String {
-    let has_password = Url::parse(text).is_ok_and(|url| url.password().is_some() || has_password_parameter(&url));
+    let has_password = redis_url::has_several_hosts(text)
+        || Url::parse(text).is_ok_and(|url| url.password().is_some() || has_password_parameter(&url));
     if has_password { masked_url(text) } else { text.to_owned() }
 }
 
@@ -86,6 +95,8 @@ mod tests {
             "redis://:secret@[::1]:6379",
             "unix:///run/redis.sock?db=2&pass=x",
             "redis+unix:///run/redis.sock",
+            "redis+sentinel://u:p@h:26379,i/mymaster/0",
+            "rediss+cluster://:p@h:7000,i:7001",
         ] {
             assert_eq!(check_redis_url(url), Ok(()), "{url}");
         }
@@ -93,9 +104,18 @@ mod tests {
 
     #[test]
     fn unusable_urls_are_refused() {
-        for url in
-            ["", "localhost:6379", "http://h", "redis://", "redis://h/db", "unix://", "redis://h:99999", "redis://h /1"]
-        {
+        for url in [
+            "",
+            "localhost:6379",
+            "http://h",
+            "redis://",
+            "redis://h/db",
+            "unix://",
+            "redis://h:99999",
+            "redis://h /1",
+            "redis+sentinel://h",
+            "redis+cluster://",
+        ] {
             assert!(check_redis_url(url).is_err(), "{url}");
         }
     }
@@ -109,6 +129,8 @@ mod tests {
         assert_eq!(masked_url("hunter2"), "***");
         assert_eq!(masked_variable("API_TOKEN", "x"), "***");
         assert_eq!(masked_variable("BACKEND", "amqp://u:hunter2@h/"), "amqp://u:***@h/");
+        assert_eq!(masked_url("redis+cluster://u:hunter2@a,b"), "redis+cluster://u:***@a,b");
+        assert_eq!(masked_word("redis+sentinel://u:hunter2@a,b/m"), "redis+sentinel://u:***@a,b/m");
         assert_eq!(masked_word("--type"), "--type");
     }
 }

@@ -22,7 +22,8 @@ use crate::model::keys;
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Redis to watch: `redis://` or `rediss://` (TLS), `user:password@`, `/N` for the database number.
+    /// Redis to watch: `redis://` or `rediss://` (TLS), `user:password@`, `/N` for the database number. The primary that
+    /// sentinels watch: `redis+sentinel://host:26379,host2:26379/NAME/0`. A cluster: `redis+cluster://host:7000,host2:7000`.
     #[serde(serialize_with = "redacted_url")]
     #[schemars(with = "String")]
     pub redis_url: SecretString,
@@ -210,16 +211,32 @@ impl Default for SignalSettings {
 }
 
 /// `[http]`
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpSettings {
     /// Address and port to listen on; port 0 takes a free one. `""` turns the server off.
     pub listen: String,
+    /// Whoever sends it (`Authorization: Bearer TOKEN`) may pause, resume and scale worker types over HTTP. At least 16
+    /// characters. Default: nobody may.
+    #[serde(serialize_with = "redacted")]
+    #[schemars(with = "Option<String>")]
+    pub token: Option<SecretString>,
+    /// File that holds the token, for secrets mounted as files. Wins over `token`.
+    pub token_file: Option<PathBuf>,
+}
+
+/// Serializes a secret as asterisks.
+#[expect(clippy::ref_option, reason = "serde hands over the field")]
+fn redacted<S: serde::Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
+    match secret {
+        Some(_) => serializer.serialize_some(super::redact::MASK),
+        None => serializer.serialize_none(),
+    }
 }
 
 impl Default for HttpSettings {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:9000".to_owned() }
+        Self { listen: "127.0.0.1:9000".to_owned(), token: None, token_file: None }
     }
 }
 

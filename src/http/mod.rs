@@ -1,6 +1,10 @@
-//! The HTTP server: metrics, health, readiness and status for people and programs. Reads snapshots, changes nothing, and
-//! knows neither Redis nor a backend.
+//! The HTTP server: metrics, health, readiness and status for people and programs, the status page, and orders about worker
+//! types. Reads snapshots, hands orders on to a desk, and knows neither Redis nor a backend.
 
+mod access;
+mod api;
+mod live;
+mod page;
 mod routes;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -8,10 +12,15 @@ pub(crate) mod tests;
 use std::{future::IntoFuture, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
+use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{model::snapshot::StatusSource, telemetry::MetricsHandle};
+use self::live::Live;
+use crate::{
+    model::{control::OrderDesk, history::EventSource, snapshot::StatusSource},
+    telemetry::MetricsHandle,
+};
 
 /// How long requests under way may take to finish once the server is told to stop. Every answer comes from memory, so
 /// this is for slow readers; they must not hold up the program's end.
@@ -45,13 +54,37 @@ pub enum BindError {
     },
 }
 
-/// What the server shows. Cheap to clone.
+/// What the server shows, and to whom it hands orders. Cheap to clone.
 #[derive(Clone)]
 pub struct HttpState {
     /// For `/status` and `/readyz`.
     pub status: Arc<dyn StatusSource>,
+    /// For the history.
+    pub events: Arc<dyn EventSource>,
     /// For `/metrics`.
     pub metrics: MetricsHandle,
+    /// Takes orders; `None`: nobody does, over HTTP.
+    pub control: Option<HttpControl>,
+}
+
+/// Who may give orders over HTTP, and who takes them.
+#[derive(Clone)]
+pub struct HttpControl {
+    /// What a client has to send.
+    pub token: SecretString,
+    /// Where orders go.
+    pub desk: Arc<dyn OrderDesk>,
+}
+
+/// What handlers work with.
+#[derive(Clone)]
+struct Served {
+    status: Arc<dyn StatusSource>,
+    events: Arc<dyn EventSource>,
+    metrics: MetricsHandle,
+    control: Option<HttpControl>,
+    live: Arc<Live>,
+    ending: CancellationToken,
 }
 
 /// A server that listens and does not answer yet. Bound apart from serving, so that a port in use is found before
@@ -82,7 +115,14 @@ impl HttpServer {
 
     /// Answers until `cancelled`, then lets requests under way finish for a short while.
     pub async fn serve(self, state: HttpState, cancelled: CancellationToken) -> io::Result<()> {
-        self.answer(routes::router(state), cancelled).await
+        let HttpState { status, events, metrics, control } = state;
+        let live = Live::new(status.clone(), events.clone());
+        let publishing = live.clone().publish();
+        let served = Served { status, events, metrics, control, live, ending: cancelled.clone() };
+        tokio::select! {
+            ended = self.answer(routes::router(served), cancelled) => ended,
+            () = publishing => Ok(()),
+        }
     }
 
     /// As [`HttpServer::serve`], with metrics and health only: for programs that have no fleet to show.
@@ -91,6 +131,7 @@ impl HttpServer {
     }
 
     async fn answer(self, router: Router, cancelled: CancellationToken) -> io::Result<()> {
+        let router = router.into_make_service_with_connect_info::<SocketAddr>();
         let serving = axum::serve(self.listener, router)
             .with_graceful_shutdown(cancelled.clone().cancelled_owned())
             .into_future();

@@ -6,7 +6,7 @@ use axum::{
     Json, Router,
     body::Body,
     extract::State,
-    http::{Method, StatusCode, Uri, header},
+    http::{HeaderMap, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::task::spawn_blocking;
 
-use super::HttpState;
+use super::{Served, api, page};
 use crate::{
     model::snapshot::{FleetSnapshot, ReloadSnapshot, Role, SourceSnapshot},
     telemetry::MetricsHandle,
@@ -23,25 +23,33 @@ use crate::{
 
 /// The index: what there is to read.
 const INDEX: &str = "swarm\n\n\
-    /metrics  metrics in the Prometheus text format\n\
-    /healthz  200 while the process runs\n\
-    /readyz   200 if it can react, else 503; JSON with the reasons\n\
-    /status   everything the scaler knows, as JSON\n";
+    /                 for browsers: the status page\n\
+    /metrics          metrics in the Prometheus text format\n\
+    /healthz          200 while the process runs\n\
+    /readyz           200 if it can react, else 503; JSON with the reasons\n\
+    /status           everything the scaler knows, as JSON\n\
+    /v1/openapi.json  what programs can read and order below /v1\n";
 
 /// Content type of the Prometheus text format.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// All routes.
-pub(super) fn router(state: HttpState) -> Router {
-    Router::new()
-        .route("/", get(|| async { INDEX }))
+pub(super) fn router(served: Served) -> Router {
+    let page = |router: Router<Served>, (path, kind, content)| {
+        router.route(path, get(async move || page::part(kind, content)))
+    };
+    page::PARTS
+        .into_iter()
+        .fold(Router::new(), page)
+        .merge(api::router())
+        .route("/", get(async |headers: HeaderMap| page::start(&headers, INDEX)))
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/status", get(status))
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
-        .with_state(state)
+        .with_state(served)
 }
 
 /// The routes of a program that has metrics and nothing else to show.
@@ -54,7 +62,7 @@ pub(super) fn metrics_router(handle: MetricsHandle) -> Router {
         .with_state(handle)
 }
 
-async fn metrics(State(state): State<HttpState>) -> Response {
+async fn metrics(State(state): State<Served>) -> Response {
     in_pieces(move || state.metrics.render(state.status.fleet().worker_types)).await
 }
 
@@ -73,7 +81,7 @@ where
     ([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], Body::from_stream(pieces)).into_response()
 }
 
-async fn status(State(state): State<HttpState>) -> Response {
+async fn status(State(state): State<Served>) -> Response {
     apart(move || Json(state.status.fleet()).into_response()).await
 }
 
@@ -90,7 +98,7 @@ struct Readiness {
     reload: Option<ReloadSnapshot>,
 }
 
-async fn readyz(State(state): State<HttpState>) -> Response {
+async fn readyz(State(state): State<Served>) -> Response {
     apart(move || {
         let not_ready = state.status.not_ready();
         let ready = not_ready.is_empty();
@@ -110,13 +118,14 @@ async fn not_allowed(method: Method, uri: Uri) -> Response {
     refusal(StatusCode::METHOD_NOT_ALLOWED, &format!("{} can't be asked to {method}; use GET", uri.path()))
 }
 
-fn refusal(code: StatusCode, error: &str) -> Response {
+/// An answer that says what is wrong.
+pub(super) fn refusal(code: StatusCode, error: &str) -> Response {
     (code, Json(json!({ "error": error }))).into_response()
 }
 
 /// Makes an answer away from the threads that react to signals: with thousands of worker types it takes tens of
 /// milliseconds, a reaction one.
-async fn apart(answer: impl FnOnce() -> Response + Send + 'static) -> Response {
+pub(super) async fn apart(answer: impl FnOnce() -> Response + Send + 'static) -> Response {
     spawn_blocking(answer).await.unwrap_or_else(|error| {
         tracing::error!("an http answer could not be made: {error}");
         refusal(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be made; the log says why")

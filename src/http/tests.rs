@@ -2,18 +2,21 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use http_body_util::{BodyExt, Empty};
-use hyper::{Method, Request, StatusCode, body::Bytes, header::CONTENT_TYPE};
+use http_body_util::{BodyExt, Full};
+use hyper::{HeaderMap, Method, Request, StatusCode, body::Bytes, header::CONTENT_TYPE};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{BindError, HttpServer, HttpState, SHUTDOWN_GRACE};
+use super::{BindError, HttpControl, HttpServer, HttpState, SHUTDOWN_GRACE};
 use crate::{
     model::{
-        Source, Timestamp,
-        snapshot::{FleetSnapshot, LeadershipSnapshot, Role, SourceSnapshot, SourceState, StatusSource},
+        Demand, PoolCounts, Reading, Source, Timestamp, WorkerType,
+        history::{EventSource, ScalingEvent},
+        snapshot::{
+            Action, FleetSnapshot, LeadershipSnapshot, Role, SourceSnapshot, SourceState, StatusSource, TypeSnapshot,
+        },
     },
     telemetry::MetricsHandle,
 };
@@ -50,6 +53,46 @@ impl StatusSource for MadeUpFleet {
     }
 }
 
+/// A worker type at rest, with this name.
+pub(crate) fn made_up_type(name: &str) -> TypeSnapshot {
+    TypeSnapshot {
+        worker_type: WorkerType::new(name),
+        queue: format!("{name}:jobs"),
+        min_workers: 0,
+        max_workers: 5,
+        evaluated_at: Some(Timestamp(2)),
+        demand: Demand { lag: Reading::Known(0), pending: Reading::Known(0), oldest: Reading::Known(None) },
+        pool: Reading::Known(PoolCounts::default()),
+        desired: 0,
+        action: Action::Hold,
+        reasons: vec!["held at 0: depth 0 ≤ 0 wants 0".to_owned(), "depth 0 ≤ 0 wants 0".to_owned()],
+        rule: std::borrow::Cow::default(),
+        recheck_at: None,
+        last_change: None,
+        sources: vec![Source::Sweep],
+        reaction: None,
+        evaluations: 1,
+        decisions: Vec::new(),
+        backend_error: None,
+        control: None,
+        workers: Vec::new(),
+    }
+}
+
+/// A history with these entries.
+pub(crate) struct MadeUpHistory(pub(crate) Vec<Arc<ScalingEvent>>);
+
+impl EventSource for MadeUpHistory {
+    fn newest(&self, count: usize, worker_type: Option<&str>) -> Vec<Arc<ScalingEvent>> {
+        let wanted = self.0.iter().filter(|event| worker_type.is_none_or(|name| event.worker_type == name));
+        wanted.take(count).cloned().collect()
+    }
+
+    fn problem(&self) -> Option<String> {
+        None
+    }
+}
+
 /// A server under test.
 pub(crate) struct Running {
     pub(crate) addr: SocketAddr,
@@ -59,32 +102,53 @@ pub(crate) struct Running {
 
 /// Serves a made-up fleet on a free port.
 pub(crate) async fn serve(not_ready: &[&str]) -> Running {
-    let server = HttpServer::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let status = Arc::new(MadeUpFleet { not_ready: not_ready.iter().map(ToString::to_string).collect() });
-    let state = HttpState { status, metrics: MetricsHandle::detached() };
+    serve_state(status, Vec::new(), None).await
+}
+
+/// Serves all of that on a free port.
+pub(crate) async fn serve_state(
+    status: Arc<dyn StatusSource>,
+    history: Vec<Arc<ScalingEvent>>,
+    control: Option<HttpControl>,
+) -> Running {
+    let server = HttpServer::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let events = Arc::new(MadeUpHistory(history));
+    let state = HttpState { status, events, metrics: MetricsHandle::detached(), control };
     let (addr, cancel) = (server.local_addr(), CancellationToken::new());
     Running { addr, task: tokio::spawn(server.serve(state, cancel.clone())), cancel }
 }
 
-struct Answer {
-    code: StatusCode,
-    content_type: String,
-    body: String,
+/// What came back.
+pub(crate) struct Answer {
+    pub(crate) code: StatusCode,
+    pub(crate) content_type: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
 }
 
 async fn ask(addr: SocketAddr, method: Method, path: &str) -> Answer {
-    let request = Request::builder().method(method).uri(format!("http://{addr}{path}"));
-    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
-    let response = client.request(request.body(Empty::new()).unwrap()).await.unwrap();
+    send(addr, method, path, &[], "").await
+}
+
+/// Sends a request with these headers and this body.
+pub(crate) async fn send(addr: SocketAddr, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    let mut request = Request::builder().method(method).uri(format!("http://{addr}{path}"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+    let response = client.request(request.body(Full::from(body.to_owned())).unwrap()).await.unwrap();
     Answer {
         code: response.status(),
         content_type: response.headers()[CONTENT_TYPE].to_str().unwrap().to_owned(),
+        headers: response.headers().clone(),
         body: String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap(),
     }
 }
@@ -96,13 +160,32 @@ async fn health_index_and_metrics_are_plain_text() {
     assert_eq!((health.code, health.body.trim()), (StatusCode::OK, "ok"));
 
     let index = ask(server.addr, Method::GET, "/").await;
-    for path in ["/metrics", "/healthz", "/readyz", "/status"] {
+    for path in ["/metrics", "/healthz", "/readyz", "/status", "/v1/openapi.json"] {
         assert!(index.body.contains(path), "{}", index.body);
     }
 
     let metrics = ask(server.addr, Method::GET, "/metrics").await;
     assert_eq!(metrics.code, StatusCode::OK);
     assert!(metrics.content_type.starts_with("text/plain; version=0.0.4"), "{}", metrics.content_type);
+}
+
+#[tokio::test]
+async fn browsers_get_the_page_which_may_run_nothing_but_its_own_parts() {
+    let server = serve(&[]).await;
+    let page = send(server.addr, Method::GET, "/", &[("accept", "text/html,*/*;q=0.8")], "").await;
+    assert_eq!((page.code, page.content_type.as_str()), (StatusCode::OK, "text/html; charset=utf-8"));
+    let policy = page.headers["content-security-policy"].to_str().unwrap();
+    assert!(policy.starts_with("default-src 'none'; ") && !policy.contains("unsafe"), "{policy}");
+    assert_eq!(
+        (&page.headers["vary"], &page.headers["x-content-type-options"]),
+        (&"accept".parse().unwrap(), &"nosniff".parse().unwrap())
+    );
+    for (path, content_type, _) in super::page::PARTS {
+        let part = ask(server.addr, Method::GET, path).await;
+        assert_eq!((part.code, part.content_type.as_str()), (StatusCode::OK, content_type), "{path}");
+    }
+    let plain = send(server.addr, Method::GET, "/", &[("accept", "text/plain")], "").await;
+    assert!(plain.content_type.starts_with("text/plain") && plain.body.starts_with("swarm\n"), "{}", plain.body);
 }
 
 #[tokio::test]

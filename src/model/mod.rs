@@ -2,19 +2,25 @@
 //! that other programs rely on. Holds no logic beyond small derivations and does no I/O.
 
 pub mod control;
+pub mod explanation;
+pub mod history;
+mod layout;
 pub mod snapshot;
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::layout::Layout;
+
 /// Name of a worker type, for example `browser`. Lower-case letters, digits, `-`, `_` and `.`; 1 to 63 characters.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct WorkerType(Arc<str>);
 
 /// Name of one worker, unique within its type. Also its consumer name in the consumer group.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct WorkerId(Arc<str>);
 
@@ -54,7 +60,7 @@ impl WorkerType {
 /// Milliseconds since the Unix epoch.
 ///
 /// Inside one process it never runs backwards: [`Clock`] derives it from a monotonic clock.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Timestamp(pub u64);
 
@@ -103,8 +109,9 @@ impl Clock {
 }
 
 /// Something observed: a value, or why there is none. Neither of the latter is ever treated as zero.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "Reading_of_{T}")]
 pub enum Reading<T> {
     /// Read.
     Known(T),
@@ -142,7 +149,7 @@ impl<T> Reading<T> {
 }
 
 /// Unfinished work in one queue, as the probe saw it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Demand {
     /// Jobs not yet delivered to any worker.
     pub lag: Reading<u64>,
@@ -172,7 +179,7 @@ impl Demand {
 }
 
 /// How many workers of a type there are, by what they are worth as capacity.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PoolCounts {
     /// Running and seen ready (a heartbeat, or the backend's own readiness).
     pub ready: u32,
@@ -194,7 +201,7 @@ impl PoolCounts {
 }
 
 /// What a worker says of itself in its heartbeat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum WorkerState {
     /// Ready, holds no job.
@@ -233,7 +240,7 @@ impl WorkerState {
 }
 
 /// Where a hint to look at a queue came from. A closed set: metric labels and `scaling:events` use it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum Source {
@@ -326,19 +333,8 @@ pub mod keys {
         format!("worker:heartbeat:{worker_type}:{id}")
     }
 
-    /// Hash with a TTL, the lease of the autoscaler that leads: `holder`, `instance`, `token`. Also the channel on which the
-    /// end of a lease that was given up is told.
-    pub const LEADER: &str = "scaler:leader";
-    /// Counts the terms of all leaders: the fencing token of the present one.
-    pub const LEADER_TOKEN: &str = "scaler:leader:token";
-
     /// Channel on which whoever changes a `scaler:override:{type}` names the worker type.
     pub const CONTROL_CHANNEL: &str = "scaler:control";
-
-    /// `scaler:override:{type}`, a hash, with a TTL if it is to end by itself: `mode`, `workers`, `by`, `why`.
-    pub fn scaler_override(worker_type: &WorkerType) -> String {
-        format!("scaler:override:{worker_type}")
-    }
 
     /// `worker:control:{type}:{id}`: what a worker is asked to do, and the channel that wakes it to look.
     pub fn control(worker_type: &WorkerType, id: &WorkerId) -> String {
@@ -350,16 +346,6 @@ pub mod keys {
         format!("session:{worker_type}:{name}")
     }
 
-    /// `session-lost:{type}:{name}`: when a session was lost and whose it was, with a TTL.
-    pub fn session_lost(worker_type: &WorkerType, name: &str) -> String {
-        format!("session-lost:{worker_type}:{name}")
-    }
-
-    /// `scaler:state:{type}`, a hash: cooldown state that outlives a restart.
-    pub fn scaler_state(worker_type: &WorkerType) -> String {
-        format!("scaler:state:{worker_type}")
-    }
-
     /// `scaler:report:{type}`, a hash that expires: what the autoscaler thinks of a worker type with unfinished jobs.
     pub fn scaler_report(worker_type: &WorkerType) -> String {
         format!("scaler:report:{worker_type}")
@@ -368,20 +354,5 @@ pub mod keys {
     /// `{reply_to}` of a job published with a waiter: `result:{job id}`, a list with a TTL.
     pub fn result(job_id: &str) -> String {
         format!("result:{job_id}")
-    }
-
-    /// `{stream}:delayed`, a sorted set: jobs by the time in milliseconds at which they are due.
-    pub fn delayed(stream: &str) -> String {
-        format!("{stream}:delayed")
-    }
-
-    /// `{stream}:once:{idempotency key}`: the id of the job that was published under that key.
-    pub fn once(stream: &str, idempotency_key: &str) -> String {
-        format!("{stream}:once:{idempotency_key}")
-    }
-
-    /// `{stream}:dead`.
-    pub fn dead_letters(stream: &str) -> String {
-        format!("{stream}:dead")
     }
 }

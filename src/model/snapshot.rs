@@ -2,12 +2,13 @@
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Demand, PoolCounts, Reading, Source, Timestamp, WorkerId, WorkerState, WorkerType, control::Control};
 
 /// What a decision does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// Nothing.
@@ -30,7 +31,7 @@ impl Action {
 }
 
 /// A change of the target that was carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
     /// When.
     pub at: Timestamp,
@@ -41,7 +42,7 @@ pub struct Change {
 }
 
 /// How long a reaction took, from the first signal that led to it. Milliseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Reaction {
     /// Until the decision was made.
     pub decided_ms: f64,
@@ -52,7 +53,7 @@ pub struct Reaction {
 }
 
 /// One worker.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkerSnapshot {
     /// Its name.
     pub id: WorkerId,
@@ -67,7 +68,7 @@ pub struct WorkerSnapshot {
 }
 
 /// How often one kind of decision was made since the scaler started.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DecisionCount {
     /// What it did.
     pub action: Action,
@@ -78,7 +79,7 @@ pub struct DecisionCount {
 }
 
 /// One worker type as of its last evaluation.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TypeSnapshot {
     /// Its name.
     pub worker_type: WorkerType,
@@ -100,6 +101,9 @@ pub struct TypeSnapshot {
     pub action: Action,
     /// Why, in words; the first one is the headline.
     pub reasons: Vec<String>,
+    /// The rule that had the last word, from the policy's closed set; empty before the first decision.
+    #[serde(default)]
+    pub rule: Cow<'static, str>,
     /// When a rule asked to look again.
     pub recheck_at: Option<Timestamp>,
     /// The last change that was carried out.
@@ -131,6 +135,7 @@ impl TypeSnapshot {
     /// Counts a decision.
     pub fn count_decision(&mut self, action: Action, reason: &'static str) {
         self.evaluations += 1;
+        self.rule = Cow::Borrowed(reason);
         match self.decisions.iter_mut().find(|seen| seen.action == action && seen.reason == reason) {
             Some(seen) => seen.count += 1,
             None => self.decisions.push(DecisionCount { action, reason: Cow::Borrowed(reason), count: 1 }),
@@ -139,7 +144,7 @@ impl TypeSnapshot {
 }
 
 /// How a signal source does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceState {
     /// Turned off, or not needed.
@@ -153,7 +158,7 @@ pub enum SourceState {
 }
 
 /// One signal source.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SourceSnapshot {
     /// Which.
     pub source: Source,
@@ -164,7 +169,7 @@ pub struct SourceSnapshot {
 }
 
 /// What an autoscaler is among all that watch the same queues.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Decides and acts.
@@ -188,7 +193,7 @@ impl Role {
 }
 
 /// Who leads.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LeadershipSnapshot {
     /// What this autoscaler is.
     pub role: Role,
@@ -203,7 +208,7 @@ pub struct LeadershipSnapshot {
 }
 
 /// The whole autoscaler.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FleetSnapshot {
     /// Version of `swarm`.
     pub version: String,
@@ -233,7 +238,7 @@ pub struct FleetSnapshot {
 }
 
 /// What became of a configuration that was loaded while running.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReloadOutcome {
     /// It holds.
@@ -256,7 +261,7 @@ impl ReloadOutcome {
 }
 
 /// How loading the configuration again went.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReloadSnapshot {
     /// When.
     pub at: Timestamp,

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use redis::{Pipeline, Value, aio::MultiplexedConnection};
+use redis::{Pipeline, Value};
 
 use super::{
     QueueSpec, command,
@@ -11,7 +11,7 @@ use super::{
     ledger::{InHand, Ledger, Look},
 };
 use crate::{
-    connection::{ConnectionError, RedisTarget},
+    connection::{Connection, ConnectionError, RedisTarget},
     model::Timestamp,
 };
 
@@ -74,7 +74,7 @@ struct Watched {
 #[derive(Debug)]
 pub struct ArrivalWatch {
     target: Arc<RedisTarget>,
-    connection: Option<MultiplexedConnection>,
+    connection: Option<Connection>,
     queues: Vec<Watched>,
 }
 
@@ -175,7 +175,7 @@ impl ArrivalWatch {
             Some(connection) => connection,
             None => self.target.connect().await?,
         };
-        let replies = connection.send_packed_commands(pipeline, 0, pipeline.len()).await?;
+        let replies = connection.each(pipeline).await?;
         self.connection = Some(connection);
         Ok(replies)
     }

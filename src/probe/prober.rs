@@ -1,10 +1,10 @@
 //! The task that owns the probe connection: batches requests into pipelines, keeps a bounded number of them under way,
 //! hears the invalidations that its own reads armed, and reconnects.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use redis::{Pipeline, PushInfo, PushKind, RedisError, Value, aio::MultiplexedConnection};
+use redis::{Pipeline, PushInfo, PushKind, RedisError, Value};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
     time::Instant,
@@ -16,7 +16,7 @@ use super::{
     interpret::{self, ConsumerPending, LagMemory, Sight, StreamId},
 };
 use crate::{
-    connection::{RedisTarget, backoff},
+    connection::{Connection, RedisTarget, backoff, is_lost},
     model::{Demand, Reading, Source, snapshot::SourceState},
     signal::{Directory, SourceBoard, Subscriptions},
     telemetry::{RedisReachable, RedisUnreachable, SignalsReceived},
@@ -38,9 +38,6 @@ const COUNT_LIMIT: u64 = 1_000;
 
 /// The longest pause between attempts to connect, and how long a connection must have lasted for the pauses to start small again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// How often an idle connection is checked: bounds how long a dead server goes unnoticed between sweeps.
-const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// One question.
 #[derive(Debug)]
@@ -144,6 +141,8 @@ struct Counts {
 enum Done {
     Batch(Batch),
     Counts(Counts),
+    /// What [`Connection::check`] says.
+    Checked(Result<u64, RedisError>),
 }
 
 type Running = FuturesUnordered<futures_util::future::BoxFuture<'static, Done>>;
@@ -219,34 +218,57 @@ impl Prober {
         let handler = push_handler(self.directory.clone(), disconnected.clone());
         let mut connection = self.target.connect_with_push(handler).await.map_err(|error| error.to_string())?;
         self.plan.mark_unchanged();
-        let mut armed = self.arm(&mut connection).await?;
+        let mut seen = connection.check().await.map_err(|error| describe(&error, &self.target))?;
+        let mut armed = self.arm(&connection).await?;
         self.redis_error.send_replace(None);
         RedisReachable.emit();
         self.directory.post_all(Source::Resync);
 
         let mut running = Running::new();
-        let mut check = tokio::time::interval_at(Instant::now() + CHECK_INTERVAL, CHECK_INTERVAL);
+        // Bounds how long a dead server goes unnoticed between sweeps.
+        let interval = self.target.check_interval();
+        let mut check = tokio::time::interval_at(Instant::now() + interval, interval);
+        let mut checking = false;
         let mut waiting = Vec::with_capacity(BATCH);
         loop {
             tokio::select! {
-                () = disconnected.notified() => return Err("redis closed the connection".to_owned()),
-                Some(done) = running.next() => self.finish(done, &connection, &mut running)?,
+                () = disconnected.notified() => {
+                    if !connection.is_cluster() {
+                        return Err("redis closed the connection".to_owned());
+                    }
+                    check.reset_immediately();
+                }
+                Some(done) = running.next() => match done {
+                    Done::Checked(now) => {
+                        checking = false;
+                        let now = now.map_err(|error| describe(&error, &self.target))?;
+                        if std::mem::replace(&mut seen, now) != now {
+                            armed = self.arm(&connection).await?;
+                            self.directory.post_all(Source::Resync);
+                        }
+                    }
+                    done => self.finish(done, &connection, &mut running)?,
+                },
                 _ = self.requests.recv_many(&mut waiting, BATCH), if running.len() < IN_FLIGHT => {
-                    running.push(Box::pin(self.send(std::mem::take(&mut waiting), connection.clone(), armed)));
+                    for (_, asked) in self.by_place(std::mem::take(&mut waiting), &connection) {
+                        running.push(Box::pin(self.send(asked, connection.clone(), armed)));
+                    }
                 }
                 Ok(()) = self.plan.changed() => {
-                    armed = self.arm(&mut connection).await?;
+                    armed = self.arm(&connection).await?;
                     self.directory.post_all(Source::Resync);
                 }
-                _ = check.tick() => {
-                    redis::cmd("PING").exec_async(&mut connection).await.map_err(|error| error.to_string())?;
+                _ = check.tick(), if !checking => {
+                    checking = true;
+                    let mut connection = connection.clone();
+                    running.push(Box::pin(async move { Done::Checked(connection.check().await) }));
                 }
             }
         }
     }
 
     /// Turns invalidations on or off as planned. Returns whether probes are to arm them.
-    async fn arm(&self, connection: &mut MultiplexedConnection) -> Result<bool, String> {
+    async fn arm(&self, connection: &Connection) -> Result<bool, String> {
         let planned = *self.plan.borrow();
         let mut tracking = redis::cmd("CLIENT");
         tracking.arg("TRACKING");
@@ -254,15 +276,22 @@ impl Prober {
             Some(Subscriptions { tracking: true, .. }) => tracking.arg("ON").arg("OPTIN"),
             _ => tracking.arg("OFF"),
         };
-        let outcome = tracking.exec_async(connection).await;
+        let mut outcome = Ok(());
+        for mut server in connection.primaries().await.map_err(|error| describe(&error, &self.target))?.open {
+            match tracking.exec_async(&mut server).await {
+                // One of a cluster that went away is armed when it is back.
+                Err(error) if is_lost(&error) && connection.is_cluster() => {}
+                answer => outcome = outcome.and(answer),
+            }
+        }
         match (planned, outcome) {
-            (Some(plan), Err(error)) if plan.tracking && !is_broken(&error) => {
+            (Some(plan), Err(error)) if plan.tracking && !is_lost(&error) => {
                 let why =
                     format!("CLIENT TRACKING is refused: {error}; give the ACL user +client|tracking +client|caching");
                 self.board.set(Source::Tracking, SourceState::Down, why);
                 Ok(false)
             }
-            (_, Err(error)) if is_broken(&error) => Err(error.to_string()),
+            (_, Err(error)) if is_lost(&error) => Err(error.to_string()),
             (Some(plan), Ok(())) if plan.tracking => {
                 self.board.set(Source::Tracking, SourceState::Up, "armed by each probe");
                 Ok(true)
@@ -280,11 +309,20 @@ impl Prober {
         }
     }
 
+    /// What depends on the same server goes together: one that does not answer holds up no queue of another.
+    fn by_place(&self, asked: Vec<Asked>, connection: &Connection) -> BTreeMap<Option<String>, Vec<Asked>> {
+        let mut places: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for one in asked {
+            places.entry(connection.place(&self.spec(&one).key)).or_default().push(one);
+        }
+        places
+    }
+
     /// Sends one pipeline for all of `asked`.
     fn send(
         &self,
         asked: Vec<Asked>,
-        mut connection: MultiplexedConnection,
+        mut connection: Connection,
         armed: bool,
     ) -> impl Future<Output = Done> + Send + use<> {
         let mut pipeline = Pipeline::with_capacity(asked.len() * 4);
@@ -292,7 +330,7 @@ impl Prober {
             command::add(&mut pipeline, self.spec(asked), &asked.request.heartbeats, armed);
         }
         async move {
-            let replies = connection.send_packed_commands(&pipeline, 0, pipeline.len()).await;
+            let replies = connection.each(&pipeline).await;
             Done::Batch(Batch { asked, armed, replies })
         }
     }
@@ -302,7 +340,7 @@ impl Prober {
     }
 
     /// Answers what can be answered; an error means that the connection is of no more use.
-    fn finish(&mut self, done: Done, connection: &MultiplexedConnection, running: &mut Running) -> Result<(), String> {
+    fn finish(&mut self, done: Done, connection: &Connection, running: &mut Running) -> Result<(), String> {
         match done {
             Done::Batch(Batch { asked, replies: Err(error), .. }) => {
                 let error = describe(&error, &self.target);
@@ -334,6 +372,7 @@ impl Prober {
                 }
                 failure.map_or(Ok(()), Err)
             }
+            Done::Checked(outcome) => outcome.map(drop).map_err(|error| describe(&error, &self.target)),
         }
     }
 
@@ -361,14 +400,14 @@ impl Prober {
     fn count(
         &self,
         uncounted: Vec<Uncounted>,
-        mut connection: MultiplexedConnection,
+        mut connection: Connection,
     ) -> impl Future<Output = Done> + Send + use<> {
         let mut pipeline = Pipeline::with_capacity(uncounted.len());
         for one in &uncounted {
             command::add_count(&mut pipeline, self.spec(&one.asked), one.after, COUNT_LIMIT);
         }
         async move {
-            let replies = connection.send_packed_commands(&pipeline, 0, pipeline.len()).await;
+            let replies = connection.each(&pipeline).await;
             Done::Counts(Counts { uncounted, replies })
         }
     }
@@ -397,10 +436,6 @@ fn push_handler(
         }
         Ok(())
     }
-}
-
-fn is_broken(error: &RedisError) -> bool {
-    error.is_io_error() || error.is_unrecoverable_error() || error.is_timeout()
 }
 
 fn describe(error: &RedisError, target: &RedisTarget) -> String {

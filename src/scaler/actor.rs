@@ -166,6 +166,7 @@ impl Actor {
             desired: last_change.map_or(settings.min_workers, |change| change.to),
             action: Action::Hold,
             reasons: vec![unseen.to_owned()],
+            rule: std::borrow::Cow::default(),
             recheck_at: None,
             last_change,
             sources: Vec::new(),

@@ -1,6 +1,6 @@
 //! What people have said about worker types: kept in Redis, so that it holds for whoever leads and outlives restarts.
 //!
-//! [`give`] says it and adds it to the history in one transaction; [`ControlWatch`] hears of it and keeps [`Controls`], from
+//! `orders` writes it down; [`ControlWatch`] hears of it and keeps [`Controls`], from
 //! which actors read. Decides nothing: what a control does is the policy's.
 
 use std::{
@@ -9,12 +9,12 @@ use std::{
     time::Duration,
 };
 
-use redis::{FromRedisValue, PushInfo, PushKind, RedisResult, Value, aio::MultiplexedConnection};
+use redis::{FromRedisValue, PushInfo, PushKind, RedisResult, Value};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    connection::{ConnectionError, RedisTarget, any_exists, backoff},
+    connection::{Connection, ConnectionError, RedisTarget, any_exists, backoff},
     model::{
         Clock, Source, Timestamp, WorkerType,
         control::{Control, Mode},
@@ -73,7 +73,7 @@ pub struct ControlWatch {
     directory: Arc<Directory>,
     controls: Arc<Controls>,
     clock: Clock,
-    connection: Option<MultiplexedConnection>,
+    connection: Option<Connection>,
     told: Arc<Notify>,
 }
 
@@ -107,16 +107,17 @@ impl ControlWatch {
         let mut read = HashMap::new();
         for batch in watched.chunks(BATCH) {
             // Most worker types are never spoken of.
-            let names = batch.iter().map(|entry| keys::scaler_override(&entry.worker_type));
+            let layout = connection.layout();
+            let names = batch.iter().map(|entry| layout.scaler_override(&entry.worker_type));
             if !any_exists(&mut connection, names).await {
                 continue;
             }
             let mut pipeline = redis::pipe();
             for entry in batch {
-                let key = keys::scaler_override(&entry.worker_type);
+                let key = layout.scaler_override(&entry.worker_type);
                 pipeline.cmd("HMGET").arg(&key).arg(&["mode", "workers", "by", "why"]).cmd("PTTL").arg(&key);
             }
-            let replies = connection.send_packed_commands(&pipeline, 0, batch.len() * 2).await?;
+            let replies = connection.each(&pipeline).await?;
             for (entry, reply) in batch.iter().zip(replies.chunks(2)) {
                 if let [fields, left] = reply
                     && let Some(control) = self.control(fields, left)?
@@ -145,7 +146,7 @@ impl ControlWatch {
     }
 
     /// Subscribes first, so that nothing falls between this and the reading that follows.
-    async fn connect(&self) -> Result<MultiplexedConnection, ControlError> {
+    async fn connect(&self) -> Result<Connection, ControlError> {
         let told = self.told.clone();
         let push = move |push: PushInfo| {
             if matches!(push.kind, PushKind::Message | PushKind::Disconnection) {
@@ -185,81 +186,9 @@ impl ControlWatch {
     }
 }
 
-/// What somebody wants of a worker type.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Order {
-    /// Which.
-    pub worker_type: WorkerType,
-    /// The control, or `None` for its end.
-    pub mode: Option<Mode>,
-    /// How long it is to hold; `None`: until somebody ends it.
-    pub lasts: Option<Duration>,
-    /// Who wants it: `user@host`.
-    pub by: String,
-    /// Why; may be empty.
-    pub why: String,
-}
-
-/// Gives an order: it is in force, in the history, and told to whoever runs, all or nothing. Says whether there was a control
-/// before; an end to none is no entry in the history.
-///
-/// # Errors
-/// If Redis can't be asked.
-pub async fn give(target: &RedisTarget, order: &Order, history: u64) -> Result<bool, ControlError> {
-    let mut connection = target.connect().await?;
-    let key = keys::scaler_override(&order.worker_type);
-    let existed: bool = redis::cmd("EXISTS").arg(&key).query_async(&mut connection).await?;
-    if order.mode.is_none() && !existed {
-        return Ok(false);
-    }
-    let mut transaction = redis::pipe();
-    transaction.atomic().cmd("DEL").arg(&key);
-    if let Some(mode) = order.mode {
-        let hash = transaction.cmd("HSET").arg(&key).arg("mode").arg(mode.as_str()).arg("by").arg(&order.by);
-        hash.arg("why").arg(&order.why);
-        if let Mode::Pinned(workers) = mode {
-            hash.arg("workers").arg(workers);
-        }
-        if let Some(lasts) = order.lasts {
-            transaction.cmd("PEXPIRE").arg(&key).arg(u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX));
-        }
-    }
-    let decision = order.mode.map_or("resumed", Mode::as_str);
-    transaction.cmd("XADD").arg(keys::SCALING_EVENTS).arg("MAXLEN").arg("~").arg(history).arg("*");
-    for (field, value) in [
-        ("worker_type", order.worker_type.as_str()),
-        ("decision", decision),
-        ("timestamp", &Timestamp::wall().0.to_string()),
-        ("reason", &in_words(order)),
-        ("trigger", Source::Control.as_str()),
-        ("outcome", "done"),
-        ("by", &order.by),
-        ("why", &order.why),
-    ] {
-        transaction.arg(field).arg(value);
-    }
-    transaction.cmd("PUBLISH").arg(keys::CONTROL_CHANNEL).arg(order.worker_type.as_str());
-    transaction.exec_async(&mut connection).await?;
-    Ok(existed)
-}
-
-/// `pinned at 5 by ann@desk for 600 s: a test of the new image`
-fn in_words(order: &Order) -> String {
-    let what = match order.mode {
-        None => "resumed".to_owned(),
-        Some(Mode::Paused) => "paused".to_owned(),
-        Some(Mode::Observe) => "only observed".to_owned(),
-        Some(Mode::Pinned(workers)) => format!("pinned at {workers}"),
-    };
-    let lasts = order.lasts.map_or_else(String::new, |lasts| format!(" for {} s", lasts.as_secs()));
-    let why = if order.why.is_empty() { String::new() } else { format!(": {}", order.why) };
-    format!("{what} by {}{lasts}{why}", order.by)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
     fn control(mode: Mode, until: Option<u64>) -> Arc<Control> {
         Arc::new(Control { mode, until: until.map(Timestamp), by: "ann@desk".to_owned(), why: String::new() })
     }
@@ -280,19 +209,5 @@ mod tests {
         assert_eq!(controls.replace(read(&[(&one, paused), (&two, longer)])), std::slice::from_ref(&two));
         assert_eq!(controls.replace(HashMap::new()), [one.clone(), two]);
         assert_eq!(controls.of(&one), None);
-    }
-
-    #[test]
-    fn the_history_says_who_what_how_long_and_why() {
-        let order = Order {
-            worker_type: WorkerType::new("browser"),
-            mode: Some(Mode::Pinned(5)),
-            lasts: Some(Duration::from_secs(600)),
-            by: "ann@desk".to_owned(),
-            why: "the new image".to_owned(),
-        };
-        assert_eq!(in_words(&order), "pinned at 5 by ann@desk for 600 s: the new image");
-        let end = Order { mode: None, lasts: None, why: String::new(), ..order };
-        assert_eq!(in_words(&end), "resumed by ann@desk");
     }
 }

@@ -5,13 +5,12 @@ use std::{sync::Arc, time::Duration};
 
 use redis::{
     FromRedisValue, Value,
-    aio::MultiplexedConnection,
     streams::{StreamId, StreamRangeReply, StreamReadReply},
 };
-use serde::Serialize;
 
+pub use crate::model::history::ScalingEvent;
 use crate::{
-    connection::{ConnectionError, RedisTarget},
+    connection::{Connection, ConnectionError, RedisTarget},
     model::{Timestamp, keys},
 };
 
@@ -24,67 +23,29 @@ const BLOCK: Duration = Duration::from_secs(5);
 /// What a blocking read may take beyond its wait.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// One entry of `scaling:events`. `docs/protocol.md` lists the fields.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct ScalingEvent {
-    /// The entry's id.
-    pub id: String,
-    /// When it was decided: the field `timestamp`, else the time in the id.
-    pub at: Timestamp,
-    /// Whose pool.
-    pub worker_type: String,
-    /// `scale_up` or `scale_down`; `paused`, `observe`, `pinned` or `resumed` for what somebody said.
-    pub decision: String,
-    /// Workers before.
-    pub from_count: Option<u32>,
-    /// Workers wanted.
-    pub to_count: Option<u32>,
-    /// Why, in words.
-    pub reason: String,
-    /// The signals that led to it.
-    pub trigger: Vec<String>,
-    /// Jobs not delivered then.
-    pub lag: Option<u64>,
-    /// Jobs delivered and unfinished then.
-    pub pending: Option<u64>,
-    /// `done` or `failed`.
-    pub outcome: String,
-    /// Why it failed, if it did.
-    pub error: Option<String>,
-    /// From the first signal to the backend's answer, in milliseconds.
-    pub reaction_ms: Option<f64>,
-    /// The scaler that wrote it.
-    pub instance: String,
-    /// The fencing token of its term; `None` without an election.
-    pub token: Option<u64>,
-    /// Who said so, if it is somebody's word: `user@host`.
-    pub by: String,
-}
-
-impl ScalingEvent {
-    fn from_entry(entry: &StreamId) -> Self {
-        let text = |field: &str| entry.map.get(field).and_then(text).unwrap_or_default();
-        let number = |field: &str| text(field).trim().parse::<u64>().ok();
-        let count = |field: &str| number(field).and_then(|count| u32::try_from(count).ok());
-        let time_in_id = entry.id.split('-').next().and_then(|time| time.parse().ok()).unwrap_or_default();
-        Self {
-            id: entry.id.clone(),
-            at: Timestamp(number("timestamp").unwrap_or(time_in_id)),
-            worker_type: text("worker_type"),
-            decision: text("decision"),
-            from_count: count("from_count"),
-            to_count: count("to_count"),
-            reason: text("reason"),
-            trigger: text("trigger").split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned).collect(),
-            lag: number("lag"),
-            pending: number("pending"),
-            outcome: text("outcome"),
-            error: Some(text("error")).filter(|error| !error.is_empty()),
-            reaction_ms: text("reaction_ms").parse().ok().filter(|ms: &f64| ms.is_finite()),
-            instance: text("instance"),
-            token: number("token"),
-            by: text("by"),
-        }
+/// Reads an entry, whoever wrote it.
+fn event_of(entry: &StreamId) -> ScalingEvent {
+    let text = |field: &str| entry.map.get(field).and_then(text).unwrap_or_default();
+    let number = |field: &str| text(field).trim().parse::<u64>().ok();
+    let count = |field: &str| number(field).and_then(|count| u32::try_from(count).ok());
+    let time_in_id = entry.id.split('-').next().and_then(|time| time.parse().ok()).unwrap_or_default();
+    ScalingEvent {
+        id: entry.id.clone(),
+        at: Timestamp(number("timestamp").unwrap_or(time_in_id)),
+        worker_type: text("worker_type"),
+        decision: text("decision"),
+        from_count: count("from_count"),
+        to_count: count("to_count"),
+        reason: text("reason"),
+        trigger: text("trigger").split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned).collect(),
+        lag: number("lag"),
+        pending: number("pending"),
+        outcome: text("outcome"),
+        error: Some(text("error")).filter(|error| !error.is_empty()),
+        reaction_ms: text("reaction_ms").parse().ok().filter(|ms: &f64| ms.is_finite()),
+        instance: text("instance"),
+        token: number("token"),
+        by: text("by"),
     }
 }
 
@@ -151,7 +112,7 @@ pub async fn recent_events(
             recent.end = page.ids.first().map_or_else(|| "0-0".to_owned(), |entry| entry.id.clone());
         }
         let wanted = |event: &ScalingEvent| worker_type.is_none_or(|name| event.worker_type == name);
-        recent.events.extend(page.ids.iter().map(ScalingEvent::from_entry).filter(wanted));
+        recent.events.extend(page.ids.iter().map(event_of).filter(wanted));
         match page.ids.last() {
             Some(oldest) if page.ids.len() == PAGE && recent.events.len() < count => {
                 // `(` excludes it: Redis 6.2 and later.
@@ -169,7 +130,7 @@ pub async fn recent_events(
 #[derive(Debug)]
 pub struct EventTail {
     target: Arc<RedisTarget>,
-    connection: Option<MultiplexedConnection>,
+    connection: Option<Connection>,
     after: String,
 }
 
@@ -199,7 +160,7 @@ impl EventTail {
                 .map_err(|_| HistoryError::Timeout)??;
         self.connection = Some(connection);
         let entries = reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids);
-        let events: Vec<_> = entries.map(|entry| ScalingEvent::from_entry(&entry)).collect();
+        let events: Vec<_> = entries.map(|entry| event_of(&entry)).collect();
         if let Some(last) = events.last() {
             self.after.clone_from(&last.id);
         }
@@ -216,7 +177,7 @@ mod tests {
             .iter()
             .map(|(field, value)| ((*field).to_owned(), Value::BulkString(value.as_bytes().to_vec())))
             .collect();
-        ScalingEvent::from_entry(&StreamId { id: id.to_owned(), map, ..StreamId::default() })
+        event_of(&StreamId { id: id.to_owned(), map, ..StreamId::default() })
     }
 
     #[test]

@@ -10,13 +10,13 @@ use std::{
     time::Duration,
 };
 
-use redis::{RedisResult, Value, aio::MultiplexedConnection};
+use redis::{RedisResult, Value};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::ScalingRecord;
 use crate::{
-    connection::{ConnectionError, RedisTarget, backoff},
+    connection::{Connection, ConnectionError, RedisTarget, backoff},
     model::{Timestamp, WorkerType, keys, snapshot::Change},
     telemetry::{LateRecord, Outcome, RecordWaits, RecordingFailed, ScalingRecorded},
 };
@@ -113,7 +113,7 @@ impl Recorder {
     /// Tries until it is written or cancelled; then the last error.
     async fn write_until(
         &self,
-        connection: &mut Option<MultiplexedConnection>,
+        connection: &mut Option<Connection>,
         record: &ScalingRecord,
         cancel: &CancellationToken,
     ) -> Result<(), String> {
@@ -134,7 +134,7 @@ impl Recorder {
 
     async fn write(
         &self,
-        connection: &mut Option<MultiplexedConnection>,
+        connection: &mut Option<Connection>,
         record: &ScalingRecord,
         unsure: bool,
     ) -> Result<(), String> {
@@ -155,11 +155,12 @@ impl Recorder {
     }
 
     /// Whether a later leader has begun its term meanwhile.
-    async fn add(&self, connection: &mut MultiplexedConnection, record: &ScalingRecord) -> RedisResult<bool> {
+    async fn add(&self, connection: &mut Connection, record: &ScalingRecord) -> RedisResult<bool> {
         let fields = self.fields(record);
+        let layout = connection.layout();
         let mut script = redis::cmd("EVAL");
         script.arg(WRITE).arg(3);
-        script.arg(keys::SCALING_EVENTS).arg(keys::scaler_state(&record.worker_type)).arg(keys::LEADER_TOKEN);
+        script.arg(keys::SCALING_EVENTS).arg(layout.scaler_state(&record.worker_type)).arg(layout.leader_token());
         script.arg(self.max_len.load(Ordering::Relaxed)).arg(token(record)).arg(fields.len() * 2);
         for (field, value) in fields {
             script.arg(field).arg(value);
@@ -196,7 +197,7 @@ impl Recorder {
     }
 
     /// Whether the record is among the newest entries: its write may have come through unconfirmed.
-    async fn is_written(&self, connection: &mut MultiplexedConnection, record: &ScalingRecord) -> RedisResult<bool> {
+    async fn is_written(&self, connection: &mut Connection, record: &ScalingRecord) -> RedisResult<bool> {
         let entries: Vec<(String, HashMap<String, String>)> = redis::cmd("XREVRANGE")
             .arg(keys::SCALING_EVENTS)
             .arg("+")
@@ -231,13 +232,14 @@ pub enum LoadError {
 /// If Redis can't be asked.
 pub async fn load_changes(target: &RedisTarget, worker_types: &[WorkerType]) -> Result<Vec<Option<Change>>, LoadError> {
     let mut connection = target.connect().await?;
+    let layout = connection.layout();
     let mut changes = Vec::with_capacity(worker_types.len());
     for batch in worker_types.chunks(500) {
         let mut pipeline = redis::pipe();
         for worker_type in batch {
-            pipeline.cmd("HMGET").arg(keys::scaler_state(worker_type)).arg(&["last_change_at", "from", "to"]);
+            pipeline.cmd("HMGET").arg(layout.scaler_state(worker_type)).arg(&["last_change_at", "from", "to"]);
         }
-        let replies = connection.send_packed_commands(&pipeline, 0, batch.len()).await?;
+        let replies = connection.each(&pipeline).await?;
         changes.extend(replies.into_iter().map(change));
     }
     Ok(changes)

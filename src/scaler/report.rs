@@ -9,12 +9,12 @@ use std::{
     time::Duration,
 };
 
-use redis::{Pipeline, aio::MultiplexedConnection};
+use redis::Pipeline;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    connection::RedisTarget,
+    connection::{Connection, RedisTarget},
     model::{
         keys,
         snapshot::{StatusSource, TypeSnapshot},
@@ -72,7 +72,7 @@ impl Reporter {
         }
     }
 
-    async fn send(&self, connection: &mut Option<MultiplexedConnection>, report: &Pipeline) -> Result<(), String> {
+    async fn send(&self, connection: &mut Option<Connection>, report: &Pipeline) -> Result<(), String> {
         let connection = match connection {
             Some(connection) => connection,
             None => connection.insert(self.target.connect().await.map_err(|error| error.to_string())?),

@@ -26,14 +26,14 @@ use super::{
 use crate::{
     backend::{BackendError, ErrorKind, Pool, ScaleReport, ScaleRequest, ScalingBackend},
     model::{
-        Clock, Source, WorkerId, WorkerType, keys,
+        Clock, PoolCounts, Source, WorkerId, WorkerType, keys,
         snapshot::{Action, TypeSnapshot},
     },
     probe::{Answer, ProberHandle, Request},
     signal::{Directory, ListenerHandle, Signals, SweepMonitor},
     telemetry::{
-        BackendCall, BackendCalled, BackendFailure, EvaluationFinished, FailureKind, ProbeFailed, ReactionMeasured,
-        SignalsReceived, Stage, WorkerExited,
+        Acted, BackendCall, BackendCalled, BackendFailure, Course, EvaluationFinished, FailureKind, ProbeFailed,
+        ReactionMeasured, SignalsReceived, Stage, WorkerExited,
     },
 };
 
@@ -99,6 +99,8 @@ struct Shell {
     probe_failure: Option<String>,
     under_way: Option<BoxFuture<'static, Outcome>>,
     finished: Option<Outcome>,
+    /// Of the evaluation under way: for its trace.
+    course: Course,
     snapshot: watch::Sender<Arc<TypeSnapshot>>,
 }
 
@@ -122,6 +124,7 @@ pub fn run_actor(
         probe_failure: None,
         under_way: None,
         finished: None,
+        course: Course::default(),
         snapshot,
     };
     shell.until(cancel)
@@ -189,13 +192,22 @@ impl Shell {
 
     fn apply(&mut self, input: Input) -> Applied {
         let is_evaluation = matches!(input, Input::Observed(_));
+        if is_evaluation {
+            self.course.observed();
+        }
         let signals = self.actor.evaluated_signals();
         let mut applied = Applied { effect: None, evaluated: None };
         let mut effects = self.follow_leadership();
         effects.extend(self.actor.apply(input, self.context.shared.clock.now(), Instant::now()));
+        if is_evaluation {
+            self.course.decided();
+        }
         for effect in effects {
             match effect {
-                Effect::Observe => applied.effect = Some(observe(self.context.clone()).boxed()),
+                Effect::Observe => {
+                    self.course.observing();
+                    applied.effect = Some(observe(self.context.clone()).boxed());
+                }
                 Effect::Scale(request, signals) => {
                     applied.effect = Some(scale(self.context.clone(), request, signals).boxed());
                 }
@@ -291,6 +303,7 @@ impl Shell {
             Outcome::Scaled { outcome, signals, token } => {
                 let elapsed = signals.first_at.elapsed();
                 self.measure(Stage::Requested, elapsed);
+                self.trace(signals, outcome.as_ref().err());
                 if let Ok(report) = &outcome
                     && !report.started.is_empty()
                 {
@@ -330,6 +343,21 @@ impl Shell {
         }
         let control = self.context.shared.controls.of(&self.context.worker_type);
         Input::Observed(Box::new(Observed { demand: answer.demand, census, control }))
+    }
+
+    fn trace(&mut self, signals: Signals, failure: Option<&BackendError>) {
+        let snapshot = self.actor.snapshot();
+        let sources: Vec<Source> = signals.sources().collect();
+        self.course.acted(Acted {
+            worker_type: &self.context.worker_type,
+            first_signal: signals.first_at,
+            sources: &sources,
+            action: snapshot.action.as_str(),
+            from: snapshot.pool.known().map_or(0, PoolCounts::current),
+            to: snapshot.desired,
+            reason: snapshot.reasons.first().map_or("", String::as_str),
+            error: failure.map(|failure| failure.message.as_str()),
+        });
     }
 
     fn measure(&self, stage: Stage, elapsed: Duration) {

@@ -3,10 +3,12 @@
 
 use std::collections::HashMap;
 
-use redis::{Value, aio::MultiplexedConnection};
+use redis::Value;
+
+use crate::connection::{Connection, Primaries, is_lost};
 
 /// Whether keyspace notifications of our queues can be had.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Availability {
     /// The server sends them already.
     Enabled(String),
@@ -33,11 +35,32 @@ fn merged(flags: &str, needed: &str) -> Option<String> {
     (!missing.is_empty()).then(|| format!("{flags}{missing}"))
 }
 
+/// The flags with which the server would send what we need; `None` if it does with `flags`.
+pub fn wanted_flags(flags: &str, lists: bool) -> Option<String> {
+    merged(flags, needed(lists))
+}
+
 /// Finds out whether the server sends what we need, and extends its setting if it may be changed.
+/// Finds out whether the server sends what we need, and extends its setting if it may be changed. Of a cluster every primary is
+/// asked, as each speaks for its own keys; the worst answer counts. Also answers which of them could not be asked.
 pub(super) async fn ensure(
-    connection: &mut MultiplexedConnection,
+    connection: &Connection,
     lists: bool,
-) -> Result<Availability, redis::RedisError> {
+) -> Result<(Availability, Vec<String>), redis::RedisError> {
+    let Primaries { open, mut missing } = connection.primaries().await?;
+    let mut worst = None;
+    for mut server in open {
+        match ensure_one(&mut server, lists).await {
+            Ok(found) => worst = worst.max(Some(found)),
+            Err(error) if connection.is_cluster() => missing.push(error.to_string()),
+            Err(error) => return Err(error),
+        }
+    }
+    let worst = worst.unwrap_or_else(|| Availability::Refused("no primary can be reached".to_owned()));
+    Ok((worst, missing))
+}
+
+async fn ensure_one(connection: &mut Connection, lists: bool) -> Result<Availability, redis::RedisError> {
     let mut get = redis::cmd("CONFIG");
     get.arg("GET").arg("notify-keyspace-events");
     let flags = match refusal(get.query_async::<HashMap<String, String>>(connection).await)? {
@@ -59,7 +82,7 @@ pub(super) async fn ensure(
 fn refusal<T>(result: redis::RedisResult<T>) -> Result<Result<T, String>, redis::RedisError> {
     match result {
         Ok(value) => Ok(Ok(value)),
-        Err(error) if error.is_io_error() || error.is_unrecoverable_error() || error.is_timeout() => Err(error),
+        Err(error) if is_lost(&error) => Err(error),
         Err(error) => Ok(Err(error.to_string())),
     }
 }

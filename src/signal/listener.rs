@@ -5,10 +5,14 @@
 //! Pushes are handled inside the connection's driver, without a queue in between. A queue whose notifications come in
 //! a flood is muted: unsubscribed until just before its next probe. Subscribing again comes first and the probe second, so
 //! nothing can fall between.
+//!
+//! Of a Redis Cluster, each primary tells of its own keys only. Their notifications are subscribed to on every primary, so
+//! that a slot which moves is heard of all the time; channels are passed on by the cluster, so one primary is enough.
 
 use std::{sync::Arc, time::Duration};
 
-use redis::{PushInfo, PushKind, Value, aio::MultiplexedConnection};
+use futures_util::future::BoxFuture;
+use redis::{PushInfo, PushKind, Value};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
     time::Instant,
@@ -18,17 +22,13 @@ use tokio_util::sync::CancellationToken;
 use super::{Directory, Mailbox, SourceBoard, keyspace};
 use crate::{
     config::Switch,
-    connection::{RedisTarget, backoff},
+    connection::{Connection, RedisTarget, backoff, is_lost},
     model::{Source, WorkerType, keys, snapshot::SourceState},
     telemetry::SignalsReceived,
 };
 
-/// Channels named in one SUBSCRIBE: bounds the size of a command with many worker types.
-const SUBSCRIBE_BATCH: usize = 1_000;
-
-/// How often the connection and the server's setting are checked. Bounds how long a silent failure of a source (a
-/// frozen server, a setting taken away) goes unnoticed; the sweep covers that time.
-const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// The longest pause between attempts to connect, and how long a connection must have lasted for the pauses to start small again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Waiting flood reports and unmute requests. A worker type has at most one of each.
 const COMMANDS: usize = 1_024;
@@ -51,6 +51,17 @@ pub struct Subscriptions {
     pub keyspace: bool,
     /// The prober is to arm invalidations.
     pub tracking: bool,
+}
+
+/// A check under way.
+type Checking = Option<BoxFuture<'static, redis::RedisResult<u64>>>;
+
+/// Of the check under way; never without one.
+async fn outcome(checking: &mut Checking) -> redis::RedisResult<u64> {
+    match checking {
+        Some(check) => check.await,
+        None => std::future::pending().await,
+    }
 }
 
 enum Command {
@@ -131,10 +142,10 @@ impl Listener {
                 Some(Ok(never)) => match never {},
                 Some(Err(error)) => self.report_down(&error.to_string()),
             }
-            if connected_at.elapsed() > CHECK_INTERVAL {
+            if connected_at.elapsed() > LONGEST_PAUSE {
                 pauses = backoff();
             }
-            let pause = pauses.next().unwrap_or(CHECK_INTERVAL);
+            let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
             if cancel.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                 return;
             }
@@ -154,22 +165,43 @@ impl Listener {
     async fn session(&mut self) -> Result<std::convert::Infallible, SessionError> {
         let disconnected = Arc::new(Notify::new());
         let mut connection = self.target.connect_with_push(self.push_handler(disconnected.clone())).await?;
-        let subscriptions = self.subscribe_all(&mut connection).await?;
-        self.plan.send_replace(Some(subscriptions));
-        self.directory.post_all(Source::Resync);
+        let mut seen = connection.check().await?;
+        let mut subscriptions = self.subscribe_all(&mut connection).await?;
 
-        let mut check = tokio::time::interval_at(Instant::now() + CHECK_INTERVAL, CHECK_INTERVAL);
+        // A silent failure of a source (a frozen server, a setting taken away) goes unnoticed for no longer than this; the
+        // sweep covers that time.
+        let interval = self.target.check_interval();
+        let mut check = tokio::time::interval_at(Instant::now() + interval, interval);
+        let mut checking = Checking::default();
         loop {
             tokio::select! {
-                () = disconnected.notified() => return Err(SessionError::Disconnected),
+                () = disconnected.notified() => {
+                    if !connection.is_cluster() {
+                        return Err(SessionError::Disconnected);
+                    }
+                    check.reset_immediately();
+                }
                 Some(command) = self.commands.recv() => self.obey(&mut connection, command).await?,
-                _ = check.tick() => self.check(&mut connection, subscriptions).await?,
+                _ = check.tick(), if checking.is_none() => {
+                    let mut connection = connection.clone();
+                    checking = Some(Box::pin(async move { connection.check().await }));
+                }
+                now = outcome(&mut checking) => {
+                    checking = None;
+                    if seen == now? {
+                        self.check(&connection, subscriptions).await?;
+                    } else {
+                        // Asked again, so that a change meanwhile is not passed over.
+                        seen = connection.check().await?;
+                        subscriptions = self.subscribe_all(&mut connection).await?;
+                    }
+                }
             }
         }
     }
 
-    /// Subscribes to everything that the settings and the server allow.
-    async fn subscribe_all(&self, connection: &mut MultiplexedConnection) -> Result<Subscriptions, SessionError> {
+    /// Subscribes to everything that the settings and the server allow, and then has all queues looked at.
+    async fn subscribe_all(&self, connection: &mut Connection) -> Result<Subscriptions, SessionError> {
         let keyspace = self.subscribe_keyspace(connection).await?;
         let tracking = match self.settings.tracking {
             Switch::On => true,
@@ -177,16 +209,20 @@ impl Listener {
             Switch::Auto => !keyspace,
         };
         self.subscribe_channels(connection).await?;
-        Ok(Subscriptions { keyspace, tracking })
+        let subscriptions = Subscriptions { keyspace, tracking };
+        self.plan.send_replace(Some(subscriptions));
+        self.directory.post_all(Source::Resync);
+        Ok(subscriptions)
     }
 
-    async fn subscribe_keyspace(&self, connection: &mut MultiplexedConnection) -> Result<bool, SessionError> {
+    async fn subscribe_keyspace(&self, connection: &mut Connection) -> Result<bool, SessionError> {
         if self.settings.keyspace == Switch::Off {
             self.board.set(Source::Keyspace, SourceState::Off, "turned off by signals.keyspace");
             return Ok(false);
         }
         let lists = self.directory.watched().iter().any(|watched| watched.list);
-        let detail = match keyspace::ensure(connection, lists).await? {
+        let (available, missing) = keyspace::ensure(connection, lists).await?;
+        let detail = match available {
             keyspace::Availability::Enabled(flags) => format!("notify-keyspace-events is \"{flags}\""),
             keyspace::Availability::Extended { from, to } => {
                 format!("notify-keyspace-events was \"{from}\", extended to \"{to}\"")
@@ -202,22 +238,25 @@ impl Listener {
         };
         let channels: Vec<String> =
             self.directory.watched().iter().map(|watched| self.keyspace_channel(&watched.queue)).collect();
-        for (index, batch) in (0_u32..).zip(channels.chunks(SUBSCRIBE_BATCH)) {
-            if let Err(error) = connection.subscribe(batch).await {
-                refused(&error)?;
-                let why = format!("SUBSCRIBE refused for batch {index}: {error}; allow the channels to the ACL user");
-                self.board.set(Source::Keyspace, SourceState::Down, why);
-                return Ok(false);
-            }
+        if let Err(error) = connection.subscribe_everywhere(&channels).await {
+            refused(&error)?;
+            let why = format!("SUBSCRIBE refused: {error}; allow the channels to the ACL user");
+            self.board.set(Source::Keyspace, SourceState::Down, why);
+            return Ok(false);
         }
         for index in 0..self.directory.watched().len() {
             self.directory.mailbox(u32::try_from(index).unwrap_or(u32::MAX)).unmute();
         }
-        self.board.set(Source::Keyspace, SourceState::Up, detail);
+        if missing.is_empty() {
+            self.board.set(Source::Keyspace, SourceState::Up, detail);
+        } else {
+            let why = format!("no notifications from primaries that can't be reached: {}", missing.join(", "));
+            self.board.set(Source::Keyspace, SourceState::Down, why);
+        }
         Ok(true)
     }
 
-    async fn subscribe_channels(&self, connection: &mut MultiplexedConnection) -> Result<(), SessionError> {
+    async fn subscribe_channels(&self, connection: &mut Connection) -> Result<(), SessionError> {
         if self.settings.channel.is_empty() {
             self.board.set(Source::Channel, SourceState::Off, "turned off by signals.channel");
         } else {
@@ -246,15 +285,15 @@ impl Listener {
         format!("__keyspace@{}__:{queue}", self.target.database())
     }
 
-    async fn obey(&self, connection: &mut MultiplexedConnection, command: Command) -> Result<(), SessionError> {
+    async fn obey(&self, connection: &mut Connection, command: Command) -> Result<(), SessionError> {
         match command {
             Command::Mute(index) if self.directory.mailbox(index).is_muted() => {
                 self.sharing_queue_of(index).for_each(Mailbox::mute);
-                connection.unsubscribe(self.channel_of(index)).await?;
+                connection.unsubscribe_everywhere(&self.channel_of(index)).await?;
             }
             Command::Mute(_) => {}
             Command::Unmute(index, done) => {
-                connection.subscribe(self.channel_of(index)).await?;
+                connection.subscribe_everywhere(&[self.channel_of(index)]).await?;
                 // Worker types that share the queue were deaf as well, and this probe is not theirs.
                 for mailbox in self.sharing_queue_of(index) {
                     mailbox.unmute();
@@ -278,18 +317,14 @@ impl Listener {
         self.keyspace_channel(&self.directory.watched()[index as usize].queue)
     }
 
-    /// Checks that the server answers and still sends what was settled on; extends its setting again if it was taken
+    /// Checks that the server still sends what was settled on; extends its setting again if it was taken
     /// away, and falls back (by a new session) if that is refused.
-    async fn check(
-        &self,
-        connection: &mut MultiplexedConnection,
-        subscriptions: Subscriptions,
-    ) -> Result<(), SessionError> {
+    async fn check(&self, connection: &Connection, subscriptions: Subscriptions) -> Result<(), SessionError> {
         if !subscriptions.keyspace {
-            return Ok(redis::cmd("PING").exec_async(connection).await?);
+            return Ok(());
         }
         let lists = self.directory.watched().iter().any(|watched| watched.list);
-        match keyspace::ensure(connection, lists).await? {
+        match keyspace::ensure(connection, lists).await?.0 {
             keyspace::Availability::Enabled(_) => Ok(()),
             keyspace::Availability::Extended { from, to } => {
                 let detail = format!("notify-keyspace-events had become \"{from}\", extended to \"{to}\" again");
@@ -372,9 +407,5 @@ enum SessionError {
 
 /// An error that is the server's "no" to one command is passed over; one of the connection is returned.
 fn refused(error: &redis::RedisError) -> Result<(), SessionError> {
-    if error.is_io_error() || error.is_unrecoverable_error() || error.is_timeout() {
-        Err(SessionError::Redis(error.clone()))
-    } else {
-        Ok(())
-    }
+    if is_lost(error) { Err(SessionError::Redis(error.clone())) } else { Ok(()) }
 }

@@ -11,6 +11,7 @@ mod sweep;
 
 pub use board::SourceBoard;
 pub use current::CurrentDirectory;
+pub use keyspace::wanted_flags;
 pub use listener::{Listener, ListenerHandle, ListenerSettings, Subscriptions};
 pub use mailbox::{Mailbox, Signals};
 pub use sweep::{SweepMonitor, run_sweep};

@@ -154,6 +154,8 @@ fn any_setup() -> impl Strategy<Value = Setup> {
         },
         scaler: ScalerSettings { debounce_ms, ..ScalerSettings::default() },
         startup: Times::Exponential(Duration::from_millis(startup * 1_000 + 1)),
+        // One worker may have to do all of the longest trace: nine minutes' worth.
+        tail: Duration::from_secs(3_600),
         seed,
         ..setup(ScalingSettings::default())
     })

@@ -10,6 +10,7 @@ mod per_type;
 mod recorder;
 #[cfg(test)]
 mod tests;
+mod traces;
 
 pub use events::{
     BackendCall, BackendCalled, BackendFailure, ConfigLoaded, ConfigReloaded, DeadReason, DelayedMoved,
@@ -20,3 +21,4 @@ pub use events::{
 };
 pub use logging::{LogFormat, LoggingError, init_logging, init_logging_into};
 pub use recorder::{InstallError, MetricsHandle, install_metrics};
+pub use traces::{Acted, Course, JobTraced, Publishing, TRACEPARENT, Traces};

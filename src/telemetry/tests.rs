@@ -51,6 +51,7 @@ fn snapshot() -> TypeSnapshot {
         desired: 3,
         action: Action::Hold,
         reasons: Vec::new(),
+        rule: std::borrow::Cow::default(),
         recheck_at: None,
         last_change: None,
         sources: Vec::new(),

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{PushInfo, PushKind, Value, aio::MultiplexedConnection};
+use redis::{PushInfo, PushKind, Value};
 use tokio::{
     sync::{Mutex, watch},
     time::Instant,
@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     broker::HANDED_OVER,
-    connection::{ConnectionError, RedisTarget},
+    connection::{Connection, ConnectionError, RedisTarget},
 };
 
 /// Told when something has come for the worker. A change of the value is the message.
@@ -40,7 +40,7 @@ pub(super) struct Commands {
 }
 
 struct Open {
-    connection: MultiplexedConnection,
+    connection: Connection,
     since: Instant,
     listens: bool,
     lost: Arc<AtomicBool>,
@@ -58,7 +58,7 @@ impl Commands {
     }
 
     /// The open connection, or a new one. Whoever comes while one is being opened waits for it.
-    pub(super) async fn get(&self) -> Result<MultiplexedConnection, ConnectionError> {
+    pub(super) async fn get(&self) -> Result<Connection, ConnectionError> {
         let mut open = self.open.lock().await;
         if let Some(found) = open.as_ref().filter(|found| !found.lost.load(Ordering::Relaxed)) {
             return Ok(found.connection.clone());

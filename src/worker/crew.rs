@@ -21,7 +21,7 @@ use super::{
 use crate::{
     broker::{BrokerError, Consumer, Delivery, Job, JobResult, Retry, Route, method_of, session_of},
     connection::backoff,
-    telemetry::{JobOutcome, JobWorked},
+    telemetry::{JobOutcome, JobTraced, JobWorked, TRACEPARENT},
 };
 
 /// How long the holder of a session may be without connection until it counts as dead. It connects again within a fraction
@@ -221,6 +221,12 @@ impl Crew {
         });
         let (outcome, error) = (end.outcome, end.error.as_deref());
         JobWorked { worker_type, method, job: id, outcome, error, elapsed }.emit();
+        if let Ok(job) = &delivery.job {
+            let parent = job.extra.get(TRACEPARENT).and_then(Value::as_str);
+            let (job_type, entry, outcome) = (job.job_type.as_str(), delivery.entry.as_str(), outcome.as_str());
+            let attempt = delivery.attempts;
+            JobTraced { worker_type, job_type, id, entry, attempt, parent, outcome, error, elapsed }.emit();
+        }
     }
 
     fn label(&self, method: &str) -> &'static str {

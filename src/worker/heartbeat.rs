@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{crew::Crew, resources::Resources, status::Status};
 use crate::{
     broker::DRAIN,
-    connection::backoff,
+    connection::{backoff, is_lost},
     model::{Timestamp, keys},
 };
 
@@ -120,7 +120,7 @@ impl Heartbeat {
                 Ok(())
             }
             Err(error) => {
-                if error.is_io_error() || error.is_timeout() || error.is_unrecoverable_error() {
+                if is_lost(&error) {
                     self.crew.commands.discard().await;
                 }
                 Err(error.to_string())

@@ -3,13 +3,12 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use redis::aio::MultiplexedConnection;
 use tokio::time::{Instant, timeout};
 
 use super::{WorkerConfig, connection::Commands};
 use crate::{
     broker::{Begun, BrokerError, Consumer, Delivery},
-    connection::{ConnectionError, RedisTarget},
+    connection::{Connection, ConnectionError, RedisTarget},
 };
 
 /// How long one read waits for a job. Bounds how late lost jobs are looked for, and how long a drain takes where the user
@@ -54,7 +53,7 @@ pub(super) struct Intake {
 
 /// The connection that waits for jobs.
 struct Blocking {
-    connection: MultiplexedConnection,
+    connection: Connection,
     /// For CLIENT UNBLOCK; `None` if this user may not ask.
     id: Option<u64>,
 }
@@ -138,7 +137,7 @@ impl Intake {
         interrupted: impl Future<Output = ()>,
     ) -> Result<Vec<Delivery>, TakeError> {
         if self.blocking.is_none() {
-            self.blocking = Some(connect(&self.target).await?);
+            self.blocking = Some(connect(&self.target, &self.consumer.stream).await?);
         }
         let blocking = self.blocking.as_mut().expect("it was set just above");
         let id = blocking.id;
@@ -150,7 +149,7 @@ impl Intake {
             answer = &mut read => answer,
             () = interrupted => {
                 // The read is ended, not dropped: a job delivered in this moment is ours to do.
-                unblock(&self.commands, id).await;
+                unblock(&self.commands, &self.consumer.stream, id).await;
                 read.await
             }
         };
@@ -177,8 +176,10 @@ impl Intake {
     }
 }
 
-async fn connect(target: &RedisTarget) -> Result<Blocking, TakeError> {
-    let mut connection = target.connect_without_timeout().await?;
+/// The connection is to the one server that has the stream, which is the one that has to be asked to end a read.
+async fn connect(target: &RedisTarget, stream: &str) -> Result<Blocking, TakeError> {
+    let unreachable = |cause| ConnectionError::Unreachable { target: target.display(), cause };
+    let mut connection = target.connect_without_timeout().await?.at(stream).await.map_err(unreachable)?;
     let mut ask = redis::cmd("CLIENT");
     ask.arg("ID");
     let answer = timeout(target.response_timeout(), ask.query_async(&mut connection)).await;
@@ -187,8 +188,10 @@ async fn connect(target: &RedisTarget) -> Result<Blocking, TakeError> {
 }
 
 /// Ends a blocked read at once. Where that is not allowed it ends by itself.
-async fn unblock(commands: &Commands, id: Option<u64>) {
-    if let (Some(id), Ok(mut connection)) = (id, commands.get().await) {
+async fn unblock(commands: &Commands, stream: &str, id: Option<u64>) {
+    if let (Some(id), Ok(connection)) = (id, commands.get().await)
+        && let Ok(mut connection) = connection.at(stream).await
+    {
         let mut unblock = redis::cmd("CLIENT");
         unblock.arg("UNBLOCK").arg(id);
         if let Err(error) = unblock.exec_async(&mut connection).await {

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use redis::aio::MultiplexedConnection;
 use tokio::{
     sync::{mpsc, watch},
     task::{JoinSet, yield_now},
@@ -13,6 +12,7 @@ use tokio::{
 use super::{connection::Commands, hand::Hand, status::Status};
 use crate::{
     broker::{BrokerError, Consumer, Delivery, Failed, JobResult, Retry},
+    connection::Connection,
     connection::backoff,
 };
 
@@ -118,7 +118,7 @@ impl Settler {
         }
     }
 
-    async fn try_settle(&self, connection: &mut MultiplexedConnection, one: &Finished) -> Result<Settled, BrokerError> {
+    async fn try_settle(&self, connection: &mut Connection, one: &Finished) -> Result<Settled, BrokerError> {
         let Finished { delivery, ending, .. } = one;
         match (ending, &delivery.job) {
             (Ending::Complete(result), _) => {

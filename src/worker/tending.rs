@@ -44,7 +44,7 @@ pub(super) async fn trim(crew: &Crew) {
 
 async fn attempt<T>(
     crew: &Crew,
-    step: impl AsyncFnOnce(&mut redis::aio::MultiplexedConnection) -> Result<T, BrokerError>,
+    step: impl AsyncFnOnce(&mut crate::connection::Connection) -> Result<T, BrokerError>,
 ) -> Result<T, String> {
     let mut connection = crew.commands.get().await.map_err(|error| error.to_string())?;
     let outcome = step(&mut connection).await;

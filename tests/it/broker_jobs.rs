@@ -4,9 +4,9 @@
 use std::{collections::HashSet, time::Duration};
 
 use fred::prelude::*;
-use redis::aio::MultiplexedConnection;
 use secrecy::SecretString;
 use serde_json::{Map, json};
+use swarm::connection::Connection;
 use swarm::{
     broker::{
         Begun, Consumer, DeadFilter, DeadLetter, DeadLetters, Delivery, Failed, Job, JobPolicy, JobResult, Publisher,
@@ -53,7 +53,7 @@ on_every_server! {
 /// One consumer with connections of its own.
 struct Member {
     consumer: Consumer,
-    connection: MultiplexedConnection,
+    connection: Connection,
 }
 
 fn target(server: &RedisServer) -> RedisTarget {

@@ -1,4 +1,4 @@
-//! `rediss://` with a user and password, against a real server with a certificate that only we trust.
+//! `rediss://`, `rediss+sentinel://` and `rediss+cluster://` with a user and password, against a real server with a certificate that only we trust.
 
 use std::{
     net::TcpListener,
@@ -9,6 +9,8 @@ use std::{
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
+
+use crate::support::redis::free_port;
 
 /// A password that has to be escaped in a URL.
 const PASSWORD: &str = "p@ss:w/rd";
@@ -22,6 +24,10 @@ struct TlsServer {
 
 impl TlsServer {
     fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    fn start_with(more: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         write_certificates(directory.path());
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -31,6 +37,7 @@ impl TlsServer {
             .args(["--tls-cert-file", &file("server.pem"), "--tls-key-file", &file("server.key")])
             .args(["--tls-ca-cert-file", &file("ca.pem")])
             .args(["--user", "app", "on", &format!(">{PASSWORD}"), "~*", "&*", "+@all", "--user", "default", "off"])
+            .args(more)
             .current_dir(directory.path())
             .stdout(Stdio::null())
             .spawn()
@@ -40,6 +47,22 @@ impl TlsServer {
 
     fn url(&self, password: &str) -> String {
         format!("rediss://app:{password}@127.0.0.1:{}/0", self.port)
+    }
+
+    /// What `redis-cli` says to a command, as soon as the server answers.
+    fn cli(&self, command: &[&str]) -> String {
+        let port = self.port.to_string();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let mut cli = Command::new("redis-cli");
+            // OpenSSL takes a leaf with its issuer's name for one that signed itself; who is asked here is known anyway.
+            cli.args(["--tls", "--insecure", "-p", &port, "--user", "app", "-a", PASSWORD]).args(command);
+            let output = cli.output().unwrap();
+            let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+            if said.contains("OK") || Instant::now() > deadline {
+                return said;
+            }
+        }
     }
 
     fn roots(&self) -> PathBuf {
@@ -75,6 +98,61 @@ fn publish(url: &str, roots: Option<&Path>) -> Output {
         command.env("SSL_CERT_FILE", roots);
     }
     command.output().unwrap()
+}
+
+/// Publishes until it works or the time is over.
+fn publish_in_time(url: &str, roots: &Path) -> Output {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let output = publish(url, Some(roots));
+        if output.status.success() || Instant::now() > deadline {
+            return output;
+        }
+    }
+}
+
+#[test]
+fn sentinels_and_their_primary_are_reached_by_tls() {
+    let server = TlsServer::start();
+    let file = |name: &str| server.directory.path().join(name).display().to_string();
+    let (port, config) = (free_port(), file("sentinel.conf"));
+    let lines = format!(
+        "port 0\ntls-port {port}\ntls-auth-clients no\ntls-replication yes\ntls-cert-file {}\ntls-key-file {}\n\
+         tls-ca-cert-file {}\nsentinel monitor main 127.0.0.1 {} 1\nsentinel auth-user main app\n\
+         sentinel auth-pass main {PASSWORD}\nrequirepass watch\n",
+        file("server.pem"),
+        file("server.key"),
+        file("ca.pem"),
+        server.port,
+    );
+    std::fs::write(&config, lines).unwrap();
+    let mut sentinel =
+        Command::new("redis-server").args([&config, "--sentinel"]).stdout(Stdio::null()).spawn().unwrap();
+    let credentials = format!("app:{PASSWORD_IN_URL}@127.0.0.1:{port}/main");
+    let published =
+        publish_in_time(&format!("rediss+sentinel://{credentials}?sentinel_password=watch"), &server.roots());
+    let wrong = publish(&format!("rediss+sentinel://{credentials}?sentinel_password=wrong"), Some(&server.roots()));
+    let untrusted = publish(&format!("rediss+sentinel://{credentials}?sentinel_password=watch"), None);
+    sentinel.kill().unwrap();
+    sentinel.wait().unwrap();
+    assert!(published.status.success(), "{published:?}");
+    assert!(!wrong.status.success() && !untrusted.status.success(), "{wrong:?} {untrusted:?}");
+    let error = String::from_utf8_lossy(&untrusted.stderr).to_lowercase();
+    assert!(error.contains("certificate"), "{error}");
+}
+
+#[test]
+fn nodes_of_a_cluster_are_reached_by_tls() {
+    let bus = free_port().to_string();
+    let server = TlsServer::start_with(&["--cluster-enabled", "yes", "--tls-cluster", "yes", "--cluster-port", &bus]);
+    let said = server.cli(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    assert!(said.contains("OK"), "{said}");
+    let url = server.url(PASSWORD_IN_URL).replace("rediss", "rediss+cluster");
+    let published = publish_in_time(&url, &server.roots());
+    assert!(published.status.success(), "{published:?}");
+    let untrusted = publish(&url, None);
+    let error = String::from_utf8_lossy(&untrusted.stderr).to_lowercase();
+    assert!(!untrusted.status.success() && error.contains("certificate"), "{error}");
 }
 
 #[test]

@@ -131,6 +131,18 @@ impl Engine {
         self.call("remove", self.limits.launch, call).await
     }
 
+    /// Whether it has an image.
+    pub(super) async fn has_image(&self, image: &str) -> Result<bool, EngineError> {
+        let look = async |client: Docker| client.inspect_image(image).await;
+        found(self.call("image inspect", self.limits.call, look).await.map(drop))
+    }
+
+    /// Whether it has a network.
+    pub(super) async fn has_network(&self, network: &str) -> Result<bool, EngineError> {
+        let look = async |client: Docker| client.inspect_network(network, None).await;
+        found(self.call("network inspect", self.limits.call, look).await.map(drop))
+    }
+
     /// Fetches an image without credentials.
     pub(super) async fn pull(&self, image: &str) -> Result<(), EngineError> {
         let options = CreateImageOptions { from_image: Some(with_tag(image)), ..CreateImageOptions::default() };
@@ -153,6 +165,15 @@ impl Engine {
         let endpoint = self.endpoint.clone();
         let events = self.client()?.events(Some(options));
         Ok(events.map(move |event| event.map_err(|error| EngineError::of(error, "events", &endpoint))).boxed())
+    }
+}
+
+/// What is not there is no error.
+fn found(looked: Result<(), EngineError>) -> Result<bool, EngineError> {
+    match looked {
+        Ok(()) => Ok(true),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod blueprint;
 mod books;
+mod check;
 mod drain;
 mod endpoint;
 mod engine;
@@ -43,6 +44,7 @@ use crate::{
 };
 
 pub use self::{
+    check::check,
     endpoint::{Endpoint, UnknownEndpoint},
     engine::Limits,
     pool::DockerSpec,

@@ -2,16 +2,8 @@
 
 use serde_json::json;
 
-use super::{FlyBackend, group::Group};
-
-/// One thing that was tried.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
-    /// What was tried: `fly.io app \`shop\`: list machines`.
-    pub what: String,
-    /// What was found, or what is wrong and the cure.
-    pub result: Result<String, String>,
-}
+use super::{FlyBackend, failure::permanent, group::Group};
+use crate::backend::Check;
 
 impl FlyBackend {
     /// Tries for each worker type whether its machines can be listed, scaled, and made from what there is.
@@ -33,41 +25,40 @@ impl FlyBackend {
 
     async fn may_list(&self, group: &Group) -> Check {
         let app = group.app.name.as_str();
-        let result = self.shared.api.list(app).await;
-        Check {
-            what: format!("fly.io app `{app}`: list machines"),
-            result: result
-                .map(|machines| format!("{} machines", machines.len()))
-                .map_err(|failure| failure.into_error("listing machines", app).message),
-        }
+        let listed = self.shared.api.list(app).await;
+        let result = listed.map(|machines| format!("{} machines", machines.len()));
+        Check::new(
+            format!("fly.io app `{app}`: list machines"),
+            result.map_err(|failure| failure.into_error("listing machines", app)),
+        )
     }
 
     async fn may_scale(&self, group: &Group) -> Check {
         let app = group.app.name.as_str();
         let result = match self.shared.api.create(app, json!({ "config": {} })).await {
             Err(failure) if matches!(failure.status(), Some(400 | 422)) => Ok("allowed".to_owned()),
-            Err(failure) => Err(failure.into_error("asking for the right to make machines", app).message),
-            Ok(machine) => Err(format!(
+            Err(failure) => Err(failure.into_error("asking for the right to make machines", app)),
+            Ok(machine) => Err(permanent(format!(
                 "the API made machine {} out of a request without image, which it should have refused; destroy it",
                 machine.id
-            )),
+            ))),
         };
-        Check { what: format!("fly.io app `{app}`: start, stop and make machines"), result }
+        Check::new(format!("fly.io app `{app}`: start, stop and make machines"), result)
     }
 
     async fn can_start(&self, group: &Group) -> Check {
         let result = match self.known(group).await {
-            Err(error) => Err(error.message),
+            Err(error) => Err(error),
             Ok(()) => match (group.books.template(), &group.spec().settings.image) {
                 (Some(machine), _) => Ok(format!("new machines are copies of {}", machine.id)),
                 (None, Some(image)) => Ok(format!("no machine yet; the first one runs {image}")),
-                (None, None) => Err(format!(
+                (None, None) => Err(permanent(format!(
                     "process group `{0}` has no machine to copy; deploy one (`fly scale count {0}=1`), or set \
                      `worker_types.{1}.fly.image`",
                     group.name, group.worker_type
-                )),
+                ))),
             },
         };
-        Check { what: format!("worker type `{}`: process group `{}`", group.worker_type, group.name), result }
+        Check::new(format!("worker type `{}`: process group `{}`", group.worker_type, group.name), result)
     }
 }

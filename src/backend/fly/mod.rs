@@ -40,7 +40,7 @@ use crate::{
     model::{Clock, WorkerId, WorkerType},
 };
 
-pub use self::{api::Access, check::Check, group::FlySpec, pace::Pace};
+pub use self::{api::Access, group::FlySpec, pace::Pace};
 
 /// Longest wait for the first list of an app before its machines count as not known.
 const FIRST_LIST: Duration = Duration::from_secs(10);

@@ -5,6 +5,7 @@
 //! each worker type writes. Owns the count and the deletion costs of pods; must not touch a target in any other way, nor scale
 //! one that another autoscaler scales too. See `docs/kubernetes.md`.
 
+mod check;
 mod cluster;
 mod failure;
 mod keeper;
@@ -32,17 +33,18 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::{
+    check::check,
+    failure::Right,
+    rights::needed,
+    spec::{KubernetesSpec, TargetSpec},
+};
 use self::{
     cluster::{Cluster, PATIENCE},
     keeper::{Keeper, Order},
     notices::Notices,
     rivals::Rivals,
     store::{Store, Watched},
-};
-pub use self::{
-    failure::Right,
-    rights::needed,
-    spec::{KubernetesSpec, TargetSpec},
 };
 use super::{BackendError, DrainControl, ErrorKind, OnChange, Pool, ScaleReport, ScaleRequest, ScalingBackend};
 use crate::{

@@ -6,6 +6,7 @@
 //! itself; when its time is up, SIGKILL to its whole group. What is left of a group whose leader has ended is killed.
 
 mod books;
+mod check;
 mod output;
 mod spec;
 mod worker;
@@ -30,7 +31,10 @@ use crate::{
     model::{Clock, WorkerId, WorkerType},
 };
 
-pub use self::spec::{ProcessSpec, Surroundings};
+pub use self::{
+    check::check,
+    spec::{ProcessSpec, Surroundings},
+};
 
 /// The backend of `orchestrator = "process"`. See the [module](self).
 pub struct ProcessBackend {

@@ -5,7 +5,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets::NOTHING};
 use super::words::{NONE, UNKNOWN, date_time, duration, milliseconds, printable, reading};
 use crate::model::{
     Timestamp,
-    snapshot::{FleetSnapshot, ReloadOutcome, Role, SourceState, TypeSnapshot},
+    snapshot::{FleetSnapshot, ReloadOutcome, Role, SourceState, TypeSnapshot, WorkerSnapshot},
 };
 
 /// Headings of [`counts`].
@@ -108,7 +108,7 @@ pub(in crate::cli) fn sources(fleet: &FleetSnapshot) -> String {
 }
 
 /// `browser:jobs 3`: jobs that are not due yet; `None` if there are none.
-fn delayed(fleet: &FleetSnapshot) -> Option<String> {
+pub(in crate::cli) fn delayed(fleet: &FleetSnapshot) -> Option<String> {
     let of = |(queue, jobs): (&String, &u64)| format!("{} {jobs}", printable(queue));
     let all: Vec<_> = fleet.delayed.iter().map(of).collect();
     (!all.is_empty()).then(|| all.join(", "))
@@ -129,6 +129,20 @@ pub(in crate::cli) fn config(fleet: &FleetSnapshot, now: Timestamp) -> Option<St
         return Some(what);
     }
     Some(format!("{what}; NEEDS A RESTART for {}", printable(&reload.need_restart.join(", "))))
+}
+
+/// `w1 BUSY 12 s, w2 starting 400 ms`: the workers of a type, and for how long each has been there.
+pub(in crate::cli) fn workers(of: &TypeSnapshot, now: Timestamp) -> String {
+    let one = |worker: &WorkerSnapshot| {
+        let state = match worker.state {
+            _ if worker.draining => "DRAINING",
+            Some(state) => state.as_str(),
+            None if worker.busy => "BUSY",
+            None => "no heartbeat",
+        };
+        format!("{} {state} {}", printable(worker.id.as_str()), duration(now.since(worker.started_at)))
+    };
+    of.workers.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 /// Everything, as `swarm status` prints it.
@@ -195,6 +209,7 @@ pub(in crate::cli) fn made_up() -> FleetSnapshot {
         desired: 6,
         action: Action::Hold,
         reasons: vec!["held at 6: max_workers 6".to_owned()],
+        rule: std::borrow::Cow::default(),
         recheck_at: Some(Timestamp(64_000)),
         last_change: None,
         sources: vec![Source::Keyspace],

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{PushInfo, PushKind, aio::MultiplexedConnection};
+use redis::{PushInfo, PushKind};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -22,8 +22,8 @@ use super::{
 };
 use crate::{
     backend::ScalingBackend,
-    connection::{ConnectionError, RedisTarget, backoff},
-    model::{Clock, Source, keys, snapshot::Role},
+    connection::{Connection, ConnectionError, RedisTarget, backoff},
+    model::{Clock, Source, snapshot::Role},
     scaler::load_changes,
     signal::CurrentDirectory,
     telemetry::LeadershipChanged,
@@ -85,7 +85,7 @@ pub struct Candidate {
     lease: Lease,
     /// Names this process and no other: an instance's name may come back after a crash.
     holder: String,
-    connection: Option<MultiplexedConnection>,
+    connection: Option<Connection>,
     given_up: Arc<GivenUp>,
     /// Since boot: when the lease that was last seen ends. If it is not there before then, Redis has lost it, and its
     /// holder may still act.
@@ -188,11 +188,12 @@ impl Candidate {
         if self.given_up.told.swap(false, Ordering::AcqRel) {
             self.not_before = Duration::ZERO;
         }
+        let layout = connection.layout();
         let wait = self.not_before.saturating_sub(since_boot());
         let (mine, token, instance, ends_in): (u8, u64, String, i64) = redis::cmd("EVAL")
             .arg(TAKE)
             .arg(2)
-            .arg(&[keys::LEADER, keys::LEADER_TOKEN])
+            .arg(&[layout.leader(), layout.leader_token()])
             .arg(&[self.holder.as_str(), self.election.instance.as_str()])
             .arg(whole_milliseconds(self.lease.length()))
             .arg(self.last_token)
@@ -263,7 +264,11 @@ impl Candidate {
         let led = self.leadership.follow(None, None);
         let Some(connection) = self.connection.as_mut().filter(|_| led) else { return };
         let mut script = redis::cmd("EVAL");
-        script.arg(RESIGN).arg(1).arg(keys::LEADER).arg(&[self.holder.as_str(), self.election.instance.as_str()]);
+        script
+            .arg(RESIGN)
+            .arg(1)
+            .arg(connection.layout().leader())
+            .arg(&[self.holder.as_str(), self.election.instance.as_str()]);
         match tokio::time::timeout(self.lease.patience(), script.exec_async(connection)).await {
             Ok(Ok(())) => self.tell(),
             Ok(Err(error)) => tracing::warn!("the lease could not be given up, it ends by itself: {error}"),
@@ -273,7 +278,7 @@ impl Candidate {
 }
 
 /// A connection that is told when a lease is given up. Without the right to hear of it, one waits for its end.
-async fn connect(target: &RedisTarget, given_up: Arc<GivenUp>) -> Result<MultiplexedConnection, ElectionError> {
+async fn connect(target: &RedisTarget, given_up: Arc<GivenUp>) -> Result<Connection, ElectionError> {
     let push = move |push: PushInfo| {
         if push.kind == PushKind::Message {
             given_up.told.store(true, Ordering::Release);
@@ -282,16 +287,20 @@ async fn connect(target: &RedisTarget, given_up: Arc<GivenUp>) -> Result<Multipl
         Ok::<(), std::convert::Infallible>(())
     };
     let mut connection = target.connect_with_push(push).await?;
-    if let Err(error) = connection.subscribe(keys::LEADER).await {
-        tracing::warn!("a leader's end is noticed late: SUBSCRIBE {}: {error}; allow the channel", keys::LEADER);
+    let channel = target.layout().leader();
+    if let Err(error) = connection.subscribe(&channel).await {
+        tracing::warn!("a leader's end is noticed late: SUBSCRIBE {channel}: {error}; allow the channel");
     }
     Ok(connection)
 }
 
 /// Who leads, for one that is no candidate.
-async fn look(connection: &mut MultiplexedConnection) -> Result<Held, ElectionError> {
-    let (token, instance): (Option<u64>, Option<String>) =
-        redis::cmd("HMGET").arg(keys::LEADER).arg(&["token", "instance"]).query_async(connection).await?;
+async fn look(connection: &mut Connection) -> Result<Held, ElectionError> {
+    let (token, instance): (Option<u64>, Option<String>) = redis::cmd("HMGET")
+        .arg(connection.layout().leader())
+        .arg(&["token", "instance"])
+        .query_async(connection)
+        .await?;
     let (token, instance) = (token.unwrap_or(0), instance.unwrap_or_default());
     Ok(Held { mine: false, token, instance, ends_in: LONGEST_PAUSE })
 }

@@ -1,6 +1,7 @@
 //! The Kubernetes backend: against the fake API server, and what makes sense without one against a real one (see [`bed`]).
 
 mod bed;
+mod checks;
 mod controller;
 mod draining;
 mod envtest;

@@ -81,10 +81,23 @@ impl Autoscaler {
     /// As [`Autoscaler::start`], with more flags.
     pub(crate) async fn start_with(redis_url: &str, settings: &str, flags: &[&str]) -> Self {
         let directory = Arc::new(tempfile::tempdir().expect("a temporary directory can be made"));
-        Self::start_in(directory, redis_url, settings, flags).await
+        Self::start_in(directory, redis_url, settings, flags, &[]).await
     }
 
-    async fn start_in(directory: Arc<TempDir>, redis_url: &str, settings: &str, flags: &[&str]) -> Self {
+    /// As [`Autoscaler::start`], with more variables in its environment.
+    #[cfg(feature = "otlp")]
+    pub(crate) async fn start_in_environment(redis_url: &str, settings: &str, more: &[(&str, &str)]) -> Self {
+        let directory = Arc::new(tempfile::tempdir().expect("a temporary directory can be made"));
+        Self::start_in(directory, redis_url, settings, &[], more).await
+    }
+
+    async fn start_in(
+        directory: Arc<TempDir>,
+        redis_url: &str,
+        settings: &str,
+        flags: &[&str],
+        more: &[(&str, &str)],
+    ) -> Self {
         let file = directory.path().join("swarm.toml");
         fs::write(&file, whole(redis_url, settings)).expect("the temporary directory is ours");
         let mut process = swarm(directory.path())
@@ -93,6 +106,7 @@ impl Autoscaler {
             .arg(&file)
             .args(flags)
             .env("SWARM_LOG", "info,swarm=debug")
+            .envs(more.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -143,7 +157,7 @@ impl Autoscaler {
         self.exit().await;
         let directory = self.directory.clone();
         drop(self);
-        Self::start_in(directory, redis_url, settings, &[]).await
+        Self::start_in(directory, redis_url, settings, &[], &[]).await
     }
 
     /// What it shows of itself.

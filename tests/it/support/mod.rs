@@ -2,6 +2,7 @@
 
 pub(crate) mod autoscaler;
 pub(crate) mod browser;
+pub(crate) mod cluster;
 pub(crate) mod command;
 pub(crate) mod compose;
 pub(crate) mod docker;
@@ -13,6 +14,8 @@ pub(crate) mod needs;
 pub(crate) mod processes;
 pub(crate) mod prometheus;
 pub(crate) mod redis;
+pub(crate) mod sentinel;
+pub(crate) mod tab;
 pub(crate) mod wait;
 pub(crate) mod worker;
 pub(crate) mod worker_process;

@@ -19,6 +19,7 @@ pub(crate) const INSTALLED: &str = "redis-server";
 /// A running server with nothing in it, and nothing kept on disk.
 pub(crate) struct RedisServer {
     process: Child,
+    dead: bool,
     port: u16,
     binary: PathBuf,
     extra: Vec<String>,
@@ -45,7 +46,7 @@ impl RedisServer {
             let port = free_port();
             let mut process = spawn(binary, port, &extra, &directory);
             if answers(&mut process, port) {
-                return Self { process, port, binary: binary.to_owned(), extra, directory };
+                return Self { process, dead: false, port, binary: binary.to_owned(), extra, directory };
             }
         }
         panic!("{} does not start: is it installed, and are the options {extra:?} right?", binary.display());
@@ -80,12 +81,19 @@ impl RedisServer {
     pub(crate) fn kill(&mut self) {
         self.process.kill().expect("the server is our child");
         self.process.wait().expect("the server is our child");
+        self.dead = true;
+    }
+
+    /// Whether it was killed and not started again.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead
     }
 
     /// Kills the server if it runs and starts it again on the same port, empty.
     pub(crate) fn restart(&mut self) {
         self.kill();
         self.process = spawn(&self.binary, self.port, &self.extra, &self.directory);
+        self.dead = false;
         assert!(answers(&mut self.process, self.port), "redis-server does not come back on port {}", self.port);
     }
 
@@ -153,7 +161,22 @@ fn pong(port: u16) -> std::io::Result<bool> {
     Ok(&reply == b"+PONG" || (reply[0] == b'-' && &reply != b"-LOAD"))
 }
 
-fn free_port() -> u16 {
+/// A connected `fred` client of whatever listens there, as soon as it does.
+pub(crate) async fn client_at(port: u16) -> Client {
+    let config = Config::from_url(&format!("redis://127.0.0.1:{port}")).expect("our own URL is well formed");
+    let deadline = Instant::now() + START;
+    loop {
+        let client = Builder::from_config(config.clone()).build().expect("the default settings are valid");
+        match client.init().await {
+            Ok(_) => return client,
+            Err(error) if Instant::now() > deadline => panic!("nobody answers on port {port}: {error}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+/// A port that nobody listens on.
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port can be had");
     listener.local_addr().expect("a bound listener has an address").port()
 }

@@ -1,0 +1,95 @@
+//! Whether the backend could do its work in the cluster: reach it, with which rights, and on which targets. Changes nothing,
+//! and watches nothing: the backend itself is not started.
+
+use std::{collections::BTreeMap, collections::BTreeSet};
+
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use kube::{ResourceExt, api::ListParams};
+
+use super::{
+    cluster::Cluster,
+    failure::{Right, permanent},
+    rights,
+    rivals::Rivals,
+    spec::{KubernetesSpec, TargetSpec},
+};
+use crate::{
+    backend::{BackendError, Check},
+    config::TargetKind,
+    model::WorkerType,
+};
+
+/// The labelled objects of one kind: what their label says, by name.
+type Labelled = BTreeMap<String, String>;
+
+/// Tries what the backend does with each of its targets.
+pub async fn check(spec: &KubernetesSpec) -> Vec<Check> {
+    let cluster = match Cluster::configure(&spec.cluster).await {
+        Ok(cluster) => cluster,
+        Err(error) => return vec![Check::new("kubernetes", Err(error))],
+    };
+    let kinds: BTreeSet<_> = spec.types.values().map(|target| target.kind).collect();
+    let granted = rights::check(&cluster, &kinds).await;
+    let all = rights::needed(&kinds).len();
+    let granted = granted.map(|()| format!("all {all} are granted"));
+    let mut checks = vec![Check::new(format!("kubernetes: rights in namespace `{}`", cluster.namespace), granted)];
+    if !checks[0].is_fine() {
+        return checks;
+    }
+    let rivals = Rivals::new();
+    rivals.look(&cluster).await;
+    let mut listed = BTreeMap::new();
+    for kind in kinds {
+        listed.insert(kind, labelled(&cluster, kind, &spec.cluster.label).await);
+    }
+    for (worker_type, target) in &spec.types {
+        let found = target_is_ready(&cluster, &rivals, worker_type, target, &listed[&target.kind]).await;
+        checks.push(Check::new(format!("worker type `{worker_type}`: {}", target.shown()), found));
+    }
+    checks
+}
+
+async fn labelled(cluster: &Cluster, kind: TargetKind, label: &str) -> Result<Labelled, BackendError> {
+    let params = ListParams::default().labels(label);
+    let doing = "listing the labelled targets";
+    let value = |labels: &BTreeMap<String, String>| labels.get(label).cloned().unwrap_or_default();
+    Ok(match kind {
+        TargetKind::Deployment => {
+            let right = Right::new("apps", "deployments", "list");
+            let api = cluster.api::<Deployment>();
+            let all = cluster.call(doing, right, api.list(&params)).await?;
+            all.iter().map(|one| (one.name_any(), value(one.labels()))).collect()
+        }
+        TargetKind::StatefulSet => {
+            let right = Right::new("apps", "statefulsets", "list");
+            let api = cluster.api::<StatefulSet>();
+            let all = cluster.call(doing, right, api.list(&params)).await?;
+            all.iter().map(|one| (one.name_any(), value(one.labels()))).collect()
+        }
+    })
+}
+
+async fn target_is_ready(
+    cluster: &Cluster,
+    rivals: &Rivals,
+    worker_type: &WorkerType,
+    target: &TargetSpec,
+    listed: &Result<Labelled, BackendError>,
+) -> Result<String, BackendError> {
+    match listed.as_ref().map_err(Clone::clone)?.get(&target.name) {
+        None => return Err(target.missing()),
+        Some(value) if value != worker_type.as_str() => {
+            return Err(permanent(format!(
+                "{} is labelled as one of `{value}`; set its label to `{worker_type}`, and that of its pods",
+                target.shown()
+            )));
+        }
+        Some(_) => {}
+    }
+    if let Some(rival) = rivals.of(target)? {
+        return Err(rival.refusal(target));
+    }
+    let scale = cluster.get_scale(target).await?;
+    let replicas = scale.spec.and_then(|spec| spec.replicas).unwrap_or_default();
+    Ok(format!("has {replicas} replicas, and nobody else scales it"))
+}

@@ -1,0 +1,113 @@
+//! Claims and routes on a Redis Cluster, where a session, the heartbeat of its holder and the stream are on different nodes:
+//! in steps, each of which is atomic for its own keys. Between two of them the holder may change or die. Then the entry is
+//! handed to a worker that does not hold the session any more, which routes it again; or it stays with a dead one, from
+//! which it is recovered like any other job. It is never lost, and never with two workers at once.
+
+use redis::RedisResult;
+
+use super::{HANDED_OVER, Route, SessionClaims, script};
+use crate::{
+    broker::{BrokerError, Consumer},
+    connection::Connection,
+    model::{WorkerId, keys},
+};
+
+/// How often a claim begins anew because the holder has changed meanwhile.
+const ATTEMPTS: usize = 5;
+
+/// KEYS session, lost mark. ARGV me, TTL in ms, the holder that may be replaced ('' for none). Answers the holder.
+const REPLACE: &str = "\
+local holder = redis.call('GET', KEYS[1]) or ''
+if holder ~= ARGV[3] and holder ~= ARGV[1] then return holder end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+redis.call('DEL', KEYS[2])
+return ARGV[1]";
+
+/// KEYS session, lost mark. ARGV the holder that lost it, TTL of the mark in ms. Answers whether it still held it.
+const LOSE: &str = "\
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+local now = redis.call('TIME')
+redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[2], now[1] .. string.format('%03d', math.floor(now[2] / 1000)) .. ' ' .. ARGV[1], 'PX', ARGV[2])
+return 1";
+
+impl SessionClaims {
+    /// See [`SessionClaims::claim`].
+    pub(super) async fn claim_in_steps(&self, connection: &mut Connection, name: &str) -> RedisResult<WorkerId> {
+        let (session, mark) = (self.key(name), self.mark(connection, name));
+        let mut holder = self.holder(connection, &session).await?;
+        for _ in 0..ATTEMPTS {
+            if let Some(other) = holder.as_deref().filter(|holder| *holder != self.id.as_str())
+                && self.heartbeat(connection, other).await?.is_some()
+            {
+                return Ok(WorkerId::new(other));
+            }
+            let mut call = script(REPLACE, &[&session, &mark]);
+            call.arg(self.id.as_str()).arg(self.ttl_ms()).arg(holder.as_deref().unwrap_or_default());
+            let now: String = call.query_async(connection).await?;
+            if now == self.id.as_str() {
+                return Ok(self.id.clone());
+            }
+            holder = Some(now);
+        }
+        Ok(WorkerId::new(holder.unwrap_or_default()))
+    }
+
+    /// See [`SessionClaims::route`].
+    pub(super) async fn route_in_steps(
+        &self,
+        connection: &mut Connection,
+        consumer: &Consumer,
+        entry: &str,
+        name: &str,
+        give_up: bool,
+    ) -> Result<Route, BrokerError> {
+        let failed = |cause| BrokerError::new(format!("find the holder of session `{name}`"), cause);
+        let (session, mark) = (self.key(name), self.mark(connection, name));
+        let Some(holder) = self.holder(connection, &session).await.map_err(failed)? else {
+            return self.lost_before(connection, &mark, entry).await.map_err(failed);
+        };
+        let heartbeat = self.heartbeat(connection, &holder).await.map_err(failed)?;
+        let Some(listens) = heartbeat.filter(|_| !give_up && holder != self.id.as_str()) else {
+            let mut call = script(LOSE, &[&session, &mark]);
+            let was: bool = call.arg(&holder).arg(self.ttl_ms()).query_async(connection).await.map_err(failed)?;
+            let holder = WorkerId::new(holder);
+            return Ok(if was { Route::Lost(holder) } else { Route::Silent(holder) });
+        };
+        let holder = WorkerId::new(holder);
+        let channel = keys::control(&self.worker_type, &holder);
+        if listens && connection.listeners(&channel).await.map_err(failed)? == 0 {
+            return Ok(Route::Silent(holder));
+        }
+        let mut hand_over = redis::pipe();
+        hand_over.cmd("XCLAIM").arg(&consumer.stream).arg(&consumer.group).arg(holder.as_str()).arg(0).arg(entry);
+        hand_over.arg("JUSTID").ignore();
+        // Behind the claim in the same group of commands, so that it is told after it.
+        hand_over.cmd("PUBLISH").arg(&channel).arg(HANDED_OVER).ignore();
+        hand_over.exec_async(connection).await.map_err(failed)?;
+        Ok(Route::Forwarded(holder))
+    }
+
+    async fn holder(&self, connection: &mut Connection, session: &str) -> RedisResult<Option<String>> {
+        redis::cmd("GET").arg(session).query_async(connection).await
+    }
+
+    /// Whether the worker listens on its control channel; `None` if it is gone.
+    async fn heartbeat(&self, connection: &mut Connection, worker: &str) -> RedisResult<Option<bool>> {
+        let key = keys::heartbeat(&self.worker_type, &WorkerId::new(worker));
+        let mut ask = redis::pipe();
+        ask.cmd("EXISTS").arg(&key).cmd("HGET").arg(&key).arg(keys::LISTENS_FIELD);
+        let (alive, listens): (bool, Option<String>) = ask.query_async(connection).await?;
+        Ok(alive.then(|| listens.as_deref() == Some("1")))
+    }
+
+    /// Nobody holds the session: whether the entry is from before it was lost.
+    async fn lost_before(&self, connection: &mut Connection, mark: &str, entry: &str) -> RedisResult<Route> {
+        let lost: Option<String> = redis::cmd("GET").arg(mark).query_async(connection).await?;
+        let time = |text: &str| text.split('-').next().and_then(|text| text.parse::<u64>().ok());
+        Ok(match lost.as_deref().and_then(|lost| lost.split_once(' ')) {
+            Some((at, who)) if time(entry) <= time(at) && time(at).is_some() => Route::Lost(WorkerId::new(who)),
+            _ => Route::Here,
+        })
+    }
+}

@@ -1,0 +1,143 @@
+//! `swarm doctor`: runs the list of what one looks at when something is wrong, and says what to do.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{ConfigFlags, output, status::url_of, status_client::fetch_status, view::words::printable};
+use crate::{
+    app::check_backend,
+    config::{Loaded, Settings},
+    doctor::{Area, Finding, Level, Seen, examine, of_backend},
+};
+
+/// Look for what is wrong, and say what to do about it
+///
+/// The configuration, the Redis server and what this user may do there, the autoscaler, the backend, queues, workers, and what
+/// people have said. It only looks: whatever it tries changes nothing. Run it where the autoscaler runs, as the user that it
+/// runs as: rights, programs and sockets are looked at from here.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  swarm doctor
+  swarm doctor --strict && echo all is well
+  swarm doctor --json | jq -r '.findings[] | select(.level == \"problem\") | .found'
+
+Exits with 1 if there is a problem, or with --strict a warning.")]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    config: ConfigFlags,
+    /// Where the autoscaler's HTTP server is [default: from http.listen of the configuration]
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// Exit with 1 for a warning too
+    #[arg(long)]
+    strict: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The report for programs.
+#[derive(Serialize)]
+struct Report<'a> {
+    /// Whether there is no problem; with `--strict`, no warning either.
+    ok: bool,
+    problems: usize,
+    warnings: usize,
+    findings: &'a [Finding],
+}
+
+/// Runs it.
+///
+/// # Errors
+/// If the report can't be printed.
+pub async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
+    let findings = match args.config.load() {
+        Ok(loaded) => look(&args, &loaded).await?,
+        Err(errors) => errors.iter().map(|error| Finding::problem(Area::Configuration, error.to_string())).collect(),
+    };
+    let count = |level| findings.iter().filter(|finding| finding.level == level).count();
+    let (problems, warnings) = (count(Level::Problem), count(Level::Warning));
+    let ok = problems == 0 && (warnings == 0 || !args.strict);
+    if args.json {
+        output::json(&Report { ok, problems, warnings, findings: &findings })?;
+    } else {
+        output::line(&text(&findings))?;
+        output::line(&format!("\nproblems: {problems}, warnings: {warnings}, as it should be: {}", count(Level::Ok)))?;
+    }
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn look(args: &DoctorArgs, loaded: &Loaded) -> anyhow::Result<Vec<Finding>> {
+    let settings = &loaded.settings;
+    let mut findings = of_configuration(loaded);
+    let seen = ask(args.url.as_deref(), settings).await;
+    findings.extend(examine(settings, &seen).await);
+    findings.extend(match check_backend(settings, loaded.file.clone(), std::env::current_exe()?).await {
+        Ok(checks) => of_backend(checks),
+        Err(error) => vec![Finding::problem(Area::Backend, format!("{error:#}"))],
+    });
+    // In the order of the list; what was found first about an area stays first.
+    findings.sort_by_key(|finding| finding.area);
+    Ok(findings)
+}
+
+fn of_configuration(loaded: &Loaded) -> Vec<Finding> {
+    let enabled = loaded.settings.worker_types.values().filter(|of| of.enabled).count();
+    let file = loaded
+        .file
+        .as_ref()
+        .map_or_else(|| "no file, built-in worker types".to_owned(), |file| file.display().to_string());
+    let warnings = loaded.warnings.iter().map(|warning| Finding::warning(Area::Configuration, warning));
+    let found = format!("{file}: valid; worker types enabled: {enabled}");
+    let summary = if enabled > 0 {
+        Finding::ok(Area::Configuration, found)
+    } else {
+        Finding::problem(Area::Configuration, found).cure("add a [worker_types.NAME], or enable one")
+    };
+    std::iter::once(summary).chain(warnings).collect()
+}
+
+async fn ask(url: Option<&str>, settings: &Settings) -> Seen {
+    let url = match url.map_or_else(|| url_of(&settings.http.listen), |url| Ok(url.to_owned())) {
+        Ok(url) => url,
+        Err(error) => return Seen::Not(error.to_string()),
+    };
+    match fetch_status(&url).await {
+        Ok(fleet) => Seen::Fleet(Box::new(fleet)),
+        Err(error) => Seen::Not(error.to_string()),
+    }
+}
+
+/// For people: by area, the cure below what was found.
+fn text(findings: &[Finding]) -> String {
+    let mut lines = Vec::new();
+    let mut area = None;
+    for finding in findings {
+        if area.replace(finding.area) != Some(finding.area) {
+            lines.push(format!("{}{}", if lines.is_empty() { "" } else { "\n" }, finding.area));
+        }
+        lines.push(format!("  {:<9}{}", finding.level.as_str(), printable(&finding.found)));
+        lines.extend(finding.cure.iter().map(|cure| format!("           → {}", printable(cure))));
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_is_in_sections_with_cures_below() {
+        let findings = [
+            Finding::ok(Area::Redis, "it answers"),
+            Finding::warning(Area::Redis, "in clear text\u{7}").cure("use rediss://"),
+            Finding::problem(Area::Queues, "`a` holds a list"),
+        ];
+        let expected = "redis\n  ok       it answers\n  warning  in clear text\u{fffd}\n           → use rediss://\n\nqueues\n  \
+                        problem  `a` holds a list";
+        assert_eq!(text(&findings), expected);
+    }
+}

@@ -1,0 +1,255 @@
+//! Where Redis is, as the URL says: one server, a primary that sentinels know, or a cluster. Reads the two forms with several
+//! hosts, which no URL library reads, and leaves the rest to the client. Must never quote a URL: it may hold a password.
+
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+/// Between the scheme and the rest.
+const SEPARATOR: &str = "://";
+/// Where sentinels listen unless the URL says otherwise.
+const SENTINEL_PORT: u16 = 26_379;
+
+const NOT_A_HOST: &str = "one of the hosts is not HOST or HOST:PORT; separate them by commas, write IPv6 addresses in \
+     brackets, and percent-encode special characters of the password";
+const NO_HOST: &str = "the URL has no host; write redis+sentinel://[USER:PASSWORD@]HOST[:PORT],HOST[:PORT]/NAME[/DATABASE] or \
+     redis+cluster://[USER:PASSWORD@]HOST[:PORT],HOST[:PORT]";
+const NO_NAME: &str = "the URL does not say which primary the sentinels are to be asked for; write \
+     redis+sentinel://HOST[:PORT],HOST[:PORT]/NAME[/DATABASE]";
+const CLUSTER_DATABASE: &str = "a Redis Cluster has database 0 and no other; leave the number out";
+const PARAMETER: &str = "the URL has a parameter that is not known here; sentinel_username and sentinel_password are, for \
+     redis+sentinel://";
+
+/// What a Redis URL names.
+#[derive(Clone, Debug)]
+pub enum RedisUrl {
+    /// One server, in the form that the client reads.
+    Single(SecretString),
+    /// The primary that these sentinels name.
+    Sentinel(SentinelUrl),
+    /// A cluster, of which these nodes are known: each in the form that the client reads.
+    Cluster(Vec<SecretString>),
+}
+
+/// Sentinels, and what to ask them for.
+#[derive(Clone, Debug)]
+pub struct SentinelUrl {
+    /// Each sentinel, in the form that the client reads.
+    pub sentinels: Vec<SecretString>,
+    /// The name under which they watch the primary.
+    pub name: String,
+    /// How to reach the primary once its address is known: a URL with a host that stands for it.
+    pub primary: SecretString,
+}
+
+/// The parts of a URL with several hosts.
+struct Parts<'a> {
+    tls: bool,
+    /// `USER:PASSWORD@`, or empty.
+    credentials: &'a str,
+    hosts: Vec<&'a str>,
+    path: &'a str,
+    query: &'a str,
+}
+
+impl RedisUrl {
+    /// Takes a URL apart; one that is of a single server is not looked at any closer.
+    ///
+    /// # Errors
+    /// What is wrong with a URL of several hosts, in words that hold nothing of it.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let Some((scheme, rest)) = text.split_once(SEPARATOR) else { return Ok(Self::Single(text.into())) };
+        match scheme {
+            "redis+sentinel" | "rediss+sentinel" => {
+                sentinel(&Parts::of(scheme.starts_with("rediss"), rest)?).map(Self::Sentinel)
+            }
+            "redis+cluster" | "rediss+cluster" => {
+                cluster(&Parts::of(scheme.starts_with("rediss"), rest)?).map(Self::Cluster)
+            }
+            _ => Ok(Self::Single(text.into())),
+        }
+    }
+}
+
+/// The same with a mask in the place of each secret; `None` for a URL of a single server.
+pub(super) fn masked(text: &str, mask: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once(SEPARATOR)?;
+    if !matches!(scheme, "redis+sentinel" | "rediss+sentinel" | "redis+cluster" | "rediss+cluster") {
+        return None;
+    }
+    let (authority, behind) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (credentials, hosts) = authority.rsplit_once('@').map_or((None, authority), |(who, hosts)| (Some(who), hosts));
+    let who = credentials.map_or_else(String::new, |who| match who.split_once(':') {
+        Some((user, _)) => format!("{user}:{mask}@"),
+        None => format!("{who}@"),
+    });
+    let (path, query) = behind.split_once('?').map_or((behind, None), |(path, query)| (path, Some(query)));
+    let pairs = query.map_or_else(String::new, |query| {
+        let shown = query.split('&').map(|pair| match pair.split_once('=') {
+            Some((name, _)) if name.contains("pass") => format!("{name}={mask}"),
+            _ => pair.to_owned(),
+        });
+        format!("?{}", shown.collect::<Vec<_>>().join("&"))
+    });
+    Some(format!("{scheme}{SEPARATOR}{who}{hosts}{path}{pairs}"))
+}
+
+/// Whether the URL holds a password where only [`masked`] looks.
+pub(super) fn has_several_hosts(text: &str) -> bool {
+    masked(text, "").is_some()
+}
+
+impl<'a> Parts<'a> {
+    fn of(tls: bool, rest: &'a str) -> Result<Self, &'static str> {
+        let (authority, behind) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        let at = authority.rfind('@').map_or(0, |at| at + 1);
+        let (credentials, hosts) = authority.split_at(at);
+        let (path, query) = behind.split_once('?').unwrap_or((behind, ""));
+        let hosts: Vec<_> = hosts.split(',').collect();
+        if hosts.iter().all(|host| host.is_empty()) {
+            return Err(NO_HOST);
+        }
+        Ok(Self { tls, credentials, hosts, path: path.trim_matches('/'), query })
+    }
+
+    /// The URL of one server.
+    fn single(
+        &self,
+        credentials: &str,
+        host: &str,
+        port: Option<u16>,
+        database: &str,
+    ) -> Result<SecretString, &'static str> {
+        let scheme = if self.tls { "rediss" } else { "redis" };
+        let mut url =
+            Url::parse(&format!("{scheme}{SEPARATOR}{credentials}{host}/{database}")).map_err(|_| NOT_A_HOST)?;
+        if url.host_str().is_none_or(str::is_empty) {
+            return Err(NOT_A_HOST);
+        }
+        if let (None, Some(port)) = (url.port(), port) {
+            url.set_port(Some(port)).map_err(|()| NOT_A_HOST)?;
+        }
+        Ok(SecretString::from(String::from(url)))
+    }
+}
+
+fn sentinel(parts: &Parts<'_>) -> Result<SentinelUrl, &'static str> {
+    let (name, database) = parts.path.split_once('/').unwrap_or((parts.path, "0"));
+    if name.is_empty() {
+        return Err(NO_NAME);
+    }
+    super::redact::check_database(database)?;
+    let name = percent_encoding::percent_decode_str(name).decode_utf8().map_err(|_| NO_NAME)?.into_owned();
+    let (mut user, mut password) = (None, None);
+    for (key, value) in parts.query.split('&').filter(|pair| !pair.is_empty()).filter_map(|pair| pair.split_once('=')) {
+        match key {
+            "sentinel_username" => user = Some(value),
+            "sentinel_password" => password = Some(value),
+            _ => return Err(PARAMETER),
+        }
+    }
+    // As they stand in the URL: percent-encoded.
+    let credentials = password.map_or_else(String::new, |password| format!("{}:{password}@", user.unwrap_or_default()));
+    let each = parts.hosts.iter().map(|host| parts.single(&credentials, host, Some(SENTINEL_PORT), "0"));
+    let sentinels = each.collect::<Result<_, _>>()?;
+    let primary = parts.single(parts.credentials, "primary", None, database)?;
+    Ok(SentinelUrl { sentinels, name, primary })
+}
+
+fn cluster(parts: &Parts<'_>) -> Result<Vec<SecretString>, &'static str> {
+    if !matches!(parts.path, "" | "0") {
+        return Err(CLUSTER_DATABASE);
+    }
+    if !parts.query.is_empty() {
+        return Err(PARAMETER);
+    }
+    parts.hosts.iter().map(|host| parts.single(parts.credentials, host, None, "0")).collect()
+}
+
+/// What is wrong with the name of a queue there: on a cluster, keys beside it must be on the same node.
+pub(super) fn check_queue(url: &SecretString, queue: &str) -> Result<(), &'static str> {
+    if matches!(RedisUrl::parse(url.expose_secret()), Ok(RedisUrl::Cluster(_))) {
+        check_hash_tag(queue)
+    } else {
+        Ok(())
+    }
+}
+
+fn check_hash_tag(queue: &str) -> Result<(), &'static str> {
+    if queue.contains(['{', '}']) && !crate::model::Layout::has_hash_tag(queue) {
+        return Err(
+            "its braces are no hash tag, so that no other key can be put on the same node; leave them out, or write \
+             for example {browser}:jobs",
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exposed(urls: &[SecretString]) -> Vec<&str> {
+        urls.iter().map(ExposeSecret::expose_secret).collect()
+    }
+
+    #[test]
+    fn sentinels_have_their_own_port_and_credentials() {
+        let text = "rediss+sentinel://bot:p%40ss@s1:5000,s2,[::1]/main/3?sentinel_username=w&sentinel_password=x%3Ay";
+        let Ok(RedisUrl::Sentinel(url)) = RedisUrl::parse(text) else { panic!("it is one of sentinels") };
+        let sentinels = ["rediss://w:x%3Ay@s1:5000/0", "rediss://w:x%3Ay@s2:26379/0", "rediss://w:x%3Ay@[::1]:26379/0"];
+        assert_eq!(exposed(&url.sentinels), sentinels);
+        assert_eq!((url.name.as_str(), url.primary.expose_secret()), ("main", "rediss://bot:p%40ss@primary/3"));
+        let Ok(RedisUrl::Sentinel(url)) = RedisUrl::parse("redis+sentinel://:pw@h/mymaster") else { panic!() };
+        assert_eq!(exposed(&url.sentinels), ["redis://h:26379/0"], "the primary's password is not shown to sentinels");
+        assert_eq!(url.primary.expose_secret(), "redis://:pw@primary/0");
+    }
+
+    #[test]
+    fn nodes_of_a_cluster_share_the_credentials() {
+        let Ok(RedisUrl::Cluster(nodes)) = RedisUrl::parse("redis+cluster://u:p@h1:7000,h2/0") else { panic!() };
+        assert_eq!(exposed(&nodes), ["redis://u:p@h1:7000/0", "redis://u:p@h2/0"]);
+        assert!(matches!(RedisUrl::parse("redis://h/0"), Ok(RedisUrl::Single(_))));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_without_a_secret() {
+        for (url, part) in [
+            ("redis+sentinel://u:hunter2@", "no host"),
+            ("redis+sentinel://u:hunter2@h", "which primary"),
+            ("redis+sentinel://u:hunter2@h/main/x", "database"),
+            ("redis+sentinel://u:hunter2@h/main?x=hunter2", "parameter"),
+            ("redis+sentinel://u:hunter2@h:x/main", "HOST:PORT"),
+            ("redis+cluster://u:hunter2@h,/0", "HOST:PORT"),
+            ("redis+cluster://u:hunter2@h/2", "database 0"),
+            ("rediss+cluster://u:hunter2@h?pass=hunter2", "parameter"),
+        ] {
+            let problem = RedisUrl::parse(url).unwrap_err();
+            assert!(problem.contains(part) && !problem.contains("hunter2"), "{url}: {problem}");
+        }
+    }
+
+    #[test]
+    fn no_password_of_any_of_them_is_shown() {
+        for (url, shown) in [
+            ("redis+cluster://u:hunter2@a:1,b", "redis+cluster://u:***@a:1,b"),
+            (
+                "redis+sentinel://:hunter2@a/m/1?sentinel_password=hunter2",
+                "redis+sentinel://:***@a/m/1?sentinel_password=***",
+            ),
+            ("redis+sentinel://a:1,b:2/m", "redis+sentinel://a:1,b:2/m"),
+        ] {
+            assert_eq!(masked(url, "***").as_deref(), Some(shown));
+        }
+        assert_eq!(masked("redis://u:hunter2@h", "***"), None);
+    }
+
+    #[test]
+    fn a_queue_with_other_braces_than_a_hash_tag_is_refused() {
+        for queue in ["browser:jobs", "{browser}:jobs", "a{b}c{d"] {
+            assert_eq!(check_hash_tag(queue), Ok(()), "{queue}");
+        }
+        for queue in ["a{}b", "a{b", "a}b"] {
+            assert!(check_hash_tag(queue).is_err(), "{queue}");
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Why there is no connection, in words that name the server and the cure and hold no secret.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+/// What the server's refusals of a user begin with. In RESP3 the user is named in HELLO, whose refusal the client passes on
+/// as it is.
+const REFUSALS: [&str; 2] = ["WRONGPASS", "NOAUTH"];
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    /// The URL can't be used. The URL itself is left out: it may hold a password.
+    #[error(
+        "the redis url can't be used: {reason}; write redis://[user:password@]host[:port][/database], or rediss:// for tls"
+    )]
+    Url {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The server refused the user or password.
+    #[error("redis at {target} refused the user or password ({cause}); check them in the redis url")]
+    Refused {
+        /// `host:port/database`.
+        target: String,
+        /// What the server said.
+        cause: RedisError,
+    },
+    /// No connection.
+    #[error("can't connect to redis at {target} ({cause}); check that it runs there and can be reached")]
+    Unreachable {
+        /// `host:port/database`.
+        target: String,
+        /// What went wrong.
+        cause: RedisError,
+    },
+    /// Sentinels name no server that is the primary.
+    #[error("no primary for {target}: {reason}")]
+    NoPrimary {
+        /// The name and the sentinels.
+        target: String,
+        /// What each said, and the cure.
+        reason: String,
+    },
+    /// No node tells which one has which slots.
+    #[error(
+        "none of the nodes of the redis {target} tells its slots ({cause}); check that they run there in cluster mode, can be \
+         reached, and grant +cluster|slots"
+    )]
+    NoTopology {
+        /// The nodes that were asked.
+        target: String,
+        /// What one of them said.
+        cause: RedisError,
+    },
+}
+
+impl ConnectionError {
+    pub(super) fn url(error: &RedisError) -> Self {
+        Self::Url { reason: error.to_string() }
+    }
+
+    pub(super) fn of_server(target: String, cause: RedisError) -> Self {
+        if is_refusal(&cause) { Self::Refused { target, cause } } else { Self::Unreachable { target, cause } }
+    }
+}
+
+/// Whether the server does not let this user in.
+pub(super) fn is_refusal(cause: &RedisError) -> bool {
+    cause.kind() == ErrorKind::AuthenticationFailed || cause.code().is_some_and(|code| REFUSALS.contains(&code))
+}
+
+/// Whether a connection on which this happened is of no more use, or may be: open another one. That goes for a primary that
+/// has become a replica and for a node that has given its slot away, too: another connection leads to the new one.
+pub fn is_lost(error: &RedisError) -> bool {
+    let moved_on = [ServerErrorKind::ReadOnly, ServerErrorKind::Moved].map(ErrorKind::Server);
+    error.is_io_error() || error.is_timeout() || error.is_unrecoverable_error() || moved_on.contains(&error.kind())
+}

@@ -1,0 +1,169 @@
+//! The commands that an autoscaler needs, those of the list in `docs/redis.md`, each in a form that changes nothing. The server
+//! looks at rights before it looks at arguments, so a command that writes is given an argument that it must refuse.
+
+use crate::{
+    config::{Orchestrator, QueueKind, Settings, Switch},
+    model::{Layout, WorkerId, WorkerType, keys},
+};
+
+/// What no id, number or option is: whatever is asked to take it refuses.
+pub(super) const NONSENSE: &str = "swarm-doctor";
+
+/// What a right is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    /// Nothing works without.
+    Core,
+    /// Delayed jobs are moved by the autoscaler.
+    Delayed,
+    /// The newest entries of the history are shown, and looked for after a failure.
+    History,
+    /// Orders are given over HTTP.
+    Orders,
+    /// Pods are asked to drain.
+    Draining,
+}
+
+/// One command that is tried.
+pub(super) struct Attempt {
+    pub(super) part: Part,
+    /// As ACLs name it.
+    pub(super) command: &'static str,
+    pub(super) words: Vec<String>,
+    /// What it is about, for people.
+    pub(super) on: String,
+}
+
+fn attempt(part: Part, command: &'static str, key: &str, arguments: &[&str]) -> Attempt {
+    let mut words: Vec<String> = command.split('|').map(str::to_owned).collect();
+    if !key.is_empty() {
+        words.push(key.to_owned());
+    }
+    words.extend(arguments.iter().map(|&argument| argument.to_owned()));
+    Attempt { part, command, words, on: key.to_owned() }
+}
+
+/// Everything that is tried, for every worker type that is enabled.
+pub(super) fn attempts(settings: &Settings, layout: Layout) -> Vec<Attempt> {
+    let mut all = Vec::new();
+    all.extend(of_everybody(settings, layout));
+    for (name, of) in settings.worker_types.iter().filter(|(_, of)| of.enabled) {
+        let queue = of.queue(name);
+        match of.kind {
+            QueueKind::List => all.push(attempt(Part::Core, "llen", &queue, &[])),
+            QueueKind::Stream => all.extend(of_stream(&queue, &of.group(name), layout)),
+        }
+        all.extend(of_type(&WorkerType::new(name.as_str()), settings.orchestrator, layout));
+    }
+    all
+}
+
+/// What does not depend on a worker type. `del` and others are for keys that are not there.
+fn of_everybody(settings: &Settings, layout: Layout) -> Vec<Attempt> {
+    let core = |command, key: &str, arguments: &[&str]| attempt(Part::Core, command, key, arguments);
+    let nobody = keys::scaler_report(&WorkerType::new(NONSENSE));
+    let mut all = vec![
+        core("ping", "", &[]),
+        core("client|id", "", &[]),
+        core("client|setname", "", &[NONSENSE]),
+        core("get", keys::SCALER_ALIVE, &[]),
+        core("set", keys::SCALER_ALIVE, &[NONSENSE, NONSENSE]),
+        core("exists", &nobody, &[]),
+        core("del", &nobody, &[]),
+        core("pexpire", &nobody, &[NONSENSE]),
+        core("pttl", &nobody, &[]),
+        core("eval", "", &["return 1", "0"]),
+        core("xadd", keys::SCALING_EVENTS, &[NONSENSE, "field", "value"]),
+        attempt(Part::History, "xrevrange", keys::SCALING_EVENTS, &["+", "-", "COUNT", "1"]),
+    ];
+    let mut read = attempt(Part::History, "xread", "", &["COUNT", "1", "STREAMS", keys::SCALING_EVENTS, "0-0"]);
+    keys::SCALING_EVENTS.clone_into(&mut read.on);
+    all.push(read);
+    if settings.signals.tracking != Switch::Off {
+        all.push(core("client|tracking", "", &["OFF"]));
+        all.push(core("client|caching", "", &[NONSENSE]));
+    }
+    if settings.scaler.leader_lease_seconds > 0 {
+        all.push(core("hget", &layout.leader(), &["holder"]));
+        all.push(core("hset", &layout.leader(), &["field", "value", "odd"]));
+        all.push(core("get", &layout.leader_token(), &[]));
+    }
+    all.push(attempt(Part::Delayed, "time", "", &[]));
+    all
+}
+
+fn of_stream(queue: &str, group: &str, layout: Layout) -> Vec<Attempt> {
+    let delayed = layout.delayed(queue);
+    vec![
+        attempt(Part::Core, "xinfo|groups", queue, &[]),
+        attempt(Part::Core, "xinfo|stream", queue, &[]),
+        attempt(Part::Core, "xpending", queue, &[group]),
+        attempt(Part::Core, "xrange", queue, &["-", "+", "COUNT", "1"]),
+        attempt(Part::Delayed, "xadd", queue, &[NONSENSE, "field", "value"]),
+        attempt(Part::Delayed, "zcard", &delayed, &[]),
+        attempt(Part::Delayed, "zrange", &delayed, &["0", "0"]),
+        attempt(Part::Delayed, "zrangebyscore", &delayed, &["-inf", "-inf"]),
+        attempt(Part::Delayed, "zrem", &delayed, &[NONSENSE]),
+    ]
+}
+
+fn of_type(worker_type: &WorkerType, orchestrator: Orchestrator, layout: Layout) -> Vec<Attempt> {
+    let nobody = WorkerId::new(NONSENSE);
+    let state = layout.scaler_state(worker_type);
+    let mut all = vec![
+        attempt(Part::Core, "hmget", &keys::heartbeat(worker_type, &nobody), &["state"]),
+        attempt(Part::Core, "hmget", &layout.scaler_override(worker_type), &["mode"]),
+        attempt(Part::Core, "hmget", &state, &["from"]),
+        attempt(Part::Core, "hset", &state, &["field", "value", "odd"]),
+    ];
+    if orchestrator == Orchestrator::Kubernetes {
+        let control = keys::control(worker_type, &nobody);
+        all.push(attempt(Part::Draining, "set", &control, &[NONSENSE, NONSENSE]));
+        all.push(attempt(Part::Draining, "del", &control, &[]));
+    }
+    all
+}
+
+/// The channels that are listened on.
+pub(super) fn channels(settings: &Settings, layout: Layout) -> Vec<(Part, String)> {
+    let mut channels = vec![
+        (Part::Core, keys::WORKER_EVENTS_CHANNEL.to_owned()),
+        (Part::Core, keys::CONTROL_CHANNEL.to_owned()),
+        (Part::Delayed, keys::DELAYED_CHANNEL.to_owned()),
+    ];
+    if !settings.signals.channel.is_empty() {
+        channels.push((Part::Core, settings.signals.channel.clone()));
+    }
+    if settings.scaler.leader_lease_seconds > 0 {
+        channels.push((Part::Core, layout.leader()));
+    }
+    channels
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::config::WorkerTypeSettings;
+
+    /// Said by connecting, by listening, or in ways that would be heard by others: `docs/redis.md` names them, and no attempt
+    /// is made of its own.
+    const OTHERWISE: [&str; 6] = ["hello", "auth", "select", "subscribe", "unsubscribe", "publish"];
+
+    #[test]
+    fn every_command_of_the_documents_list_is_tried_and_no_other() {
+        let text = include_str!("../../docs/redis.md");
+        let list = text.split("ACL SETUSER scaler").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let documented: BTreeSet<&str> = list.split_whitespace().filter_map(|word| word.strip_prefix('+')).collect();
+        let worker_type = |kind| WorkerTypeSettings { kind, ..WorkerTypeSettings::default() };
+        let types = [("a", QueueKind::Stream), ("b", QueueKind::List)];
+        let settings = Settings {
+            worker_types: types.map(|(name, kind)| (name.to_owned(), worker_type(kind))).into(),
+            ..Settings::default()
+        };
+        let tried: BTreeSet<&str> =
+            attempts(&settings, Layout::Single).iter().map(|attempt| attempt.command).chain(OTHERWISE).collect();
+        assert_eq!(tried, documented);
+    }
+}

@@ -1,0 +1,83 @@
+//! Runs the list of what one looks at when something is wrong: the server, rights, the autoscaler, the backend, queues, workers,
+//! and what people have said. Only looks: everything it tries changes nothing. Wires nothing together and prints nothing.
+
+mod attempts;
+mod autoscaler;
+mod finding;
+mod queues;
+mod rights;
+mod server;
+mod types;
+mod wake;
+
+pub use finding::{Area, Finding, Level};
+
+use crate::{
+    backend::{Check, Outcome},
+    config::Settings,
+    connection::RedisTarget,
+    model::snapshot::FleetSnapshot,
+};
+
+/// What the autoscaler says of itself over HTTP.
+#[derive(Debug)]
+pub enum Seen {
+    /// This.
+    Fleet(Box<FleetSnapshot>),
+    /// It could not be asked, and why.
+    Not(String),
+}
+
+impl Seen {
+    fn fleet(&self) -> Option<&FleetSnapshot> {
+        match self {
+            Self::Fleet(fleet) => Some(fleet),
+            Self::Not(_) => None,
+        }
+    }
+}
+
+/// Looks at everything that Redis and the autoscaler tell.
+pub async fn examine(settings: &Settings, seen: &Seen) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let target = match RedisTarget::new(&settings.redis_url, settings.scaler.redis_timeout()) {
+        Ok(target) => target,
+        Err(error) => {
+            findings.push(Finding::problem(Area::Redis, error.to_string()));
+            return findings;
+        }
+    };
+    let mut redis = match target.connect().await {
+        Ok(connection) => Some(connection),
+        Err(error) => {
+            findings.push(Finding::problem(Area::Redis, error.to_string()));
+            None
+        }
+    };
+    if let Some(connection) = &mut redis {
+        findings.extend(server::look(connection, &target, settings).await);
+        findings.extend(wake::look(connection, &target, settings).await);
+        findings.extend(rights::look(connection, &target, settings).await);
+    }
+    findings.extend(autoscaler::look(redis.as_mut(), settings, seen).await);
+    if let Some(connection) = &mut redis {
+        findings.extend(queues::look(connection, settings).await);
+        if seen.fleet().is_none() {
+            findings.extend(types::from_redis(connection, settings).await);
+        }
+    }
+    if let Some(fleet) = seen.fleet() {
+        findings.extend(types::from_fleet(fleet, settings));
+    }
+    findings
+}
+
+/// What a backend has tried.
+pub fn of_backend(checks: Vec<Check>) -> Vec<Finding> {
+    let finding = |Check { what, outcome }| match outcome {
+        Outcome::Fine(told) => Finding::ok(Area::Backend, format!("{what}: {told}")),
+        Outcome::Doubtful(told) => Finding::warning(Area::Backend, format!("{what}: {told}")),
+        Outcome::Wrong(told) => Finding::problem(Area::Backend, format!("{what}: {told}")),
+    };
+    finding::bounded(checks.into_iter().map(finding).collect())
+}

@@ -1,0 +1,192 @@
+//! Each queue: what its key holds, whether its group is there, who holds jobs, and what was given up.
+
+use std::collections::HashMap;
+
+use redis::{FromRedisValue, Pipeline, Value};
+
+use super::{
+    Area, Finding,
+    finding::{bounded, some},
+};
+use crate::{
+    config::{QueueKind, Settings, WorkerTypeSettings},
+    connection::Connection,
+    model::{Timestamp, WorkerId, WorkerType, keys},
+};
+
+/// Worker types in one round trip.
+const BATCH: usize = 100;
+
+/// One queue.
+struct Queue<'a> {
+    name: &'a str,
+    settings: &'a WorkerTypeSettings,
+    key: String,
+    group: String,
+}
+
+/// Who holds jobs of a group.
+struct Held {
+    /// When the oldest of them was published.
+    oldest: Timestamp,
+    /// How many, by consumer.
+    by: Vec<(String, u64)>,
+}
+
+pub(super) async fn look(connection: &mut Connection, settings: &Settings) -> Vec<Finding> {
+    let queues: Vec<Queue<'_>> = settings
+        .worker_types
+        .iter()
+        .filter(|(_, of)| of.enabled)
+        .map(|(name, of)| Queue { name, settings: of, key: of.queue(name), group: of.group(name) })
+        .collect();
+    let mut findings = Vec::new();
+    for batch in queues.chunks(BATCH) {
+        match look_at(connection, batch).await {
+            Ok(found) => findings.extend(found),
+            Err(error) => {
+                findings.push(Finding::problem(Area::Queues, format!("they can't be read: {error}")));
+                break;
+            }
+        }
+    }
+    let mut findings = bounded(findings);
+    if findings.is_empty() {
+        let found = format!("{} can be read, and nothing is stuck", some(queues.len() as u64, "queue"));
+        findings.push(Finding::ok(Area::Queues, found));
+    }
+    findings
+}
+
+async fn look_at(connection: &mut Connection, queues: &[Queue<'_>]) -> redis::RedisResult<Vec<Finding>> {
+    let layout = connection.layout();
+    let mut pipeline = Pipeline::new();
+    for queue in queues {
+        match queue.settings.kind {
+            QueueKind::List => pipeline.cmd("LLEN").arg(&queue.key),
+            QueueKind::Stream => pipeline.cmd("XINFO").arg("STREAM").arg(&queue.key),
+        };
+        pipeline.cmd("XINFO").arg("GROUPS").arg(&queue.key);
+        pipeline.cmd("XPENDING").arg(&queue.key).arg(&queue.group);
+        pipeline.cmd("XLEN").arg(layout.dead_letters(&queue.key));
+    }
+    let replies = connection.each(&pipeline).await?;
+    let mut findings = Vec::new();
+    for (queue, replies) in queues.iter().zip(replies.chunks(4)) {
+        let [content, groups, pending, dead] = replies else { continue };
+        if let Some(finding) = unreadable(queue, content) {
+            findings.push(finding);
+            continue;
+        }
+        findings.extend(dead_letters(queue, dead));
+        if queue.settings.kind == QueueKind::Stream {
+            findings.extend(without_group(queue, content, groups));
+            if let Some(held) = held(pending) {
+                findings.extend(look_at_holders(connection, queue, held).await?);
+            }
+        }
+    }
+    Ok(findings)
+}
+
+fn refusal(reply: &Value) -> Option<String> {
+    match reply {
+        Value::ServerError(error) => Some(format!("{} {}", error.code(), error.details().unwrap_or_default())),
+        _ => None,
+    }
+}
+
+fn unreadable(queue: &Queue<'_>, content: &Value) -> Option<Finding> {
+    let error = refusal(content).filter(|error| !error.contains("no such key"))?;
+    let key = &queue.key;
+    let kind = if queue.settings.kind == QueueKind::Stream { "stream" } else { "list" };
+    Some(if error.contains("WRONGTYPE") {
+        Finding::problem(Area::Queues, format!("`{key}` of `{}` holds something else than a {kind}", queue.name))
+            .cure("set `kind` of the worker type to what it holds, or name another key in `job_queue`")
+    } else if error.starts_with("NOPERM") {
+        Finding::problem(Area::Queues, format!("`{key}` of `{}` may not be read", queue.name))
+            .cure(format!("grant it: ACL SETUSER … %R~{key}"))
+    } else {
+        Finding::problem(Area::Queues, format!("`{key}` of `{}`: {error}", queue.name))
+    })
+}
+
+/// The autoscaler's own user may not see them, which is no fault.
+fn dead_letters(queue: &Queue<'_>, dead: &Value) -> Option<Finding> {
+    let dead = u64::from_redis_value_ref(dead).ok().filter(|dead| *dead > 0)?;
+    let key = &queue.key;
+    let cure =
+        format!("`swarm dead list --stream {key}` says why; `swarm dead retry` or `drop` when the cause is gone");
+    Some(Finding::warning(Area::Queues, format!("{} of `{key}` given up", some(dead, "job"))).cure(cure))
+}
+
+/// A stream with entries that nobody has ever read.
+fn without_group(queue: &Queue<'_>, content: &Value, groups: &Value) -> Option<Finding> {
+    let content: HashMap<String, Value> = FromRedisValue::from_redis_value_ref(content).ok()?;
+    let length = content.get("length").and_then(|length| u64::from_redis_value_ref(length).ok())?;
+    let groups: Vec<HashMap<String, Value>> = FromRedisValue::from_redis_value_ref(groups).ok()?;
+    let name = |group: &HashMap<String, Value>| String::from_redis_value_ref(group.get("name")?).ok();
+    let names: Vec<String> = groups.iter().filter_map(name).collect();
+    if length == 0 || names.contains(&queue.group) {
+        return None;
+    }
+    let (key, group) = (&queue.key, &queue.group);
+    let found = format!("`{key}` has entries ({length}), and nobody has ever read it as group `{group}`");
+    let cure = if names.is_empty() {
+        "workers make the group when they begin: if some run, they read another stream".to_owned()
+    } else {
+        format!("it is read as {}: set `group` of `{}` to the one its workers use", names.join(", "), queue.name)
+    };
+    Some(Finding::warning(Area::Queues, found).cure(cure))
+}
+
+/// `XPENDING` without a range: how many, the ids of the first and the last, and how many by consumer.
+fn held(pending: &Value) -> Option<Held> {
+    type Summary = (u64, Option<String>, Option<String>, Option<Vec<(String, String)>>);
+    let (count, oldest, _, by): Summary = FromRedisValue::from_redis_value_ref(pending).ok()?;
+    if count == 0 {
+        return None;
+    }
+    let oldest = oldest?.split('-').next().and_then(|at| at.parse().ok())?;
+    let by = by.unwrap_or_default().into_iter().filter_map(|(name, count)| Some((name, count.parse().ok()?))).collect();
+    Some(Held { oldest: Timestamp(oldest), by })
+}
+
+/// Jobs of workers that are gone, and jobs that take very long.
+async fn look_at_holders(
+    connection: &mut Connection,
+    queue: &Queue<'_>,
+    held: Held,
+) -> redis::RedisResult<Vec<Finding>> {
+    let worker = &queue.settings.worker;
+    if !worker.heartbeats || held.by.is_empty() {
+        return Ok(Vec::new());
+    }
+    let worker_type = WorkerType::new(queue.name);
+    let mut pipeline = Pipeline::new();
+    for (consumer, _) in &held.by {
+        pipeline.cmd("HMGET").arg(keys::heartbeat(&worker_type, &WorkerId::new(consumer.as_str()))).arg("state");
+    }
+    let states: Vec<(Option<String>,)> = pipeline.query_async(connection).await?;
+    let gone = held.by.iter().zip(states).filter(|(_, state)| state.0.is_none());
+    let (workers, jobs) = gone.fold((0_u64, 0), |(workers, jobs), ((_, held), _)| (workers + 1, jobs + held));
+    let mut findings = Vec::new();
+    if jobs > 0 {
+        let found =
+            format!("{} of `{}` held by {}", some(jobs, "job"), queue.key, some(workers, "worker") + " gone since");
+        let cure = "another worker does them again within a minute; if none is running, the section on the autoscaler says why";
+        findings.push(Finding::warning(Area::Queues, found).cure(cure));
+    }
+    let age = Timestamp::wall().since(held.oldest);
+    let limit = worker.job_timeout_seconds;
+    if limit > 0 && age.as_secs() > 2 * limit {
+        let found = format!(
+            "the oldest unfinished job of `{}` is {} s old, and a job may take {limit}",
+            queue.key,
+            age.as_secs()
+        );
+        let cure = format!("look at it: XPENDING {} {} - + 1", queue.key, queue.group);
+        findings.push(Finding::warning(Area::Queues, found).cure(cure));
+    }
+    Ok(findings)
+}

@@ -1,0 +1,167 @@
+//! What this Redis user may do, found out by trying what `attempts` lists, and told with the rule that is missing.
+
+use std::collections::BTreeMap;
+
+use redis::{Pipeline, RedisResult, Value};
+use secrecy::ExposeSecret;
+
+use super::{
+    Area, Finding,
+    attempts::{NONSENSE, Part, attempts, channels},
+};
+use crate::{
+    config::Settings,
+    connection::{Connection, ConnectionError, RedisTarget},
+    model::{WorkerType, keys},
+};
+
+/// Commands in one round trip.
+const BATCH: usize = 500;
+
+/// Keys, commands and channels that a message names.
+const NAMED: usize = 6;
+
+impl Part {
+    fn finding(self, found: String) -> Finding {
+        match self {
+            Self::Core => Finding::problem(Area::Rights, found),
+            Self::Orders => Finding::problem(Area::Rights, format!("orders over http fail: {found}")),
+            Self::Draining => Finding::problem(Area::Rights, format!("pods can't be asked to drain: {found}")),
+            Self::Delayed => Finding::warning(Area::Rights, format!("delayed jobs are left to the workers: {found}")),
+            Self::History => Finding::warning(Area::Rights, format!("the history is not shown: {found}")),
+        }
+    }
+}
+
+pub(super) async fn look(connection: &mut Connection, target: &RedisTarget, settings: &Settings) -> Vec<Finding> {
+    let attempts = attempts(settings, target.layout());
+    let mut lacking: BTreeMap<Part, Vec<(&str, String)>> = BTreeMap::new();
+    for batch in attempts.chunks(BATCH) {
+        let mut pipeline = Pipeline::with_capacity(batch.len());
+        for attempt in batch {
+            pipeline.cmd(&attempt.words[0]).arg(&attempt.words[1..]);
+        }
+        let replies = match connection.each(&pipeline).await {
+            Ok(replies) => replies,
+            Err(error) => return vec![Finding::problem(Area::Rights, format!("they can't be tried: {error}"))],
+        };
+        for (attempt, reply) in batch.iter().zip(&replies) {
+            if is_forbidden(reply) {
+                lacking.entry(attempt.part).or_default().push((attempt.command, attempt.on.clone()));
+            }
+        }
+    }
+    let channels = channels(settings, target.layout());
+    for (part, channel) in closed_channels(target, &channels).await {
+        lacking.entry(part).or_default().push(("subscribe", channel));
+    }
+    let publishing = if settings.http.token.is_some() { transaction(target, &mut lacking).await } else { None };
+    let tried = attempts.len() + channels.len();
+    if lacking.is_empty() {
+        let found = format!("user `{}` has all that were tried, {tried} in number", user(settings));
+        return std::iter::once(Finding::ok(Area::Rights, found)).chain(publishing).collect();
+    }
+    let told = |(part, of): (Part, Vec<(&str, String)>)| part.finding(lack(&of)).cure(grant(settings, &of));
+    lacking.into_iter().map(told).chain(publishing).collect()
+}
+
+fn is_forbidden(reply: &Value) -> bool {
+    matches!(reply, Value::ServerError(error) if error.code() == "NOPERM")
+}
+
+/// `no right to `xadd` on `scaling:events`, …`
+fn lack(of: &[(&str, String)]) -> String {
+    let named = of.iter().take(NAMED).map(|(command, on)| match on.as_str() {
+        "" => format!("`{command}`"),
+        on => format!("`{command}` on `{on}`"),
+    });
+    let more = of.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+    format!("no right to {}{more}", named.collect::<Vec<_>>().join(", "))
+}
+
+fn grant(settings: &Settings, of: &[(&str, String)]) -> String {
+    let mut rules: Vec<String> = Vec::new();
+    for (command, on) in of {
+        let rule = if *command == "subscribe" { format!("&{on}") } else { format!("~{on}") };
+        for rule in [format!("+{command}"), rule] {
+            if rule.len() > 1 && !rules.contains(&rule) {
+                rules.push(rule);
+            }
+        }
+    }
+    rules.truncate(2 * NAMED);
+    format!("ACL SETUSER {} {}; docs/redis.md has the whole list", user(settings), rules.join(" "))
+}
+
+fn user(settings: &Settings) -> String {
+    let url = url::Url::parse(settings.redis_url.expose_secret());
+    let name = url.map(|url| url.username().to_owned()).unwrap_or_default();
+    if name.is_empty() { "default".to_owned() } else { name }
+}
+
+/// Those that this user may not listen on.
+async fn closed_channels(target: &RedisTarget, channels: &[(Part, String)]) -> Vec<(Part, String)> {
+    let Ok(mut connection) = target.connect_with_push(|_| Ok::<(), std::convert::Infallible>(())).await else {
+        return Vec::new();
+    };
+    let mut closed = Vec::new();
+    for (part, channel) in channels {
+        if let Err(error) = connection.subscribe(channel).await
+            && error.code() == Some("NOPERM")
+        {
+            closed.push((*part, channel.clone()));
+        }
+    }
+    closed
+}
+
+/// Whether orders can be written: what is queued in a transaction has its rights looked at, and is dropped with the connection.
+async fn transaction(
+    target: &RedisTarget,
+    lacking: &mut BTreeMap<Part, Vec<(&'static str, String)>>,
+) -> Option<Finding> {
+    let order = target.layout().scaler_override(&WorkerType::new(NONSENSE));
+    let opened = async { Ok::<_, ConnectionError>(target.connect().await?.at(&order).await) };
+    let mut connection = match opened.await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return Some(Finding::problem(Area::Rights, error.to_string())),
+        Err(error) => return Some(Finding::problem(Area::Rights, error.to_string())),
+    };
+    let begun: RedisResult<Value> = redis::cmd("MULTI").query_async(&mut connection).await;
+    if let Err(error) = begun {
+        if error.code() == Some("NOPERM") {
+            lacking.entry(Part::Orders).or_default().push(("multi", String::new()));
+        }
+        return None;
+    }
+    for (command, on) in [("hset", order.as_str()), ("pexpire", &order), ("publish", keys::CONTROL_CHANNEL)] {
+        let mut queued = redis::cmd(command);
+        queued.arg(on).arg(if command == "pexpire" { "1" } else { NONSENSE });
+        if command == "hset" {
+            queued.arg(NONSENSE);
+        }
+        let queued: RedisResult<Value> = queued.query_async(&mut connection).await;
+        if queued.is_err_and(|error| error.code() == Some("NOPERM")) {
+            lacking.entry(Part::Orders).or_default().push((command, on.to_owned()));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cure_names_what_is_missing_once() {
+        let lacking =
+            [("xadd", "a:jobs".to_owned()), ("xadd", "b:jobs".to_owned()), ("subscribe", "scaler:control".to_owned())];
+        let settings = Settings { redis_url: "redis://bot:x@h".into(), ..Settings::default() };
+        assert_eq!(
+            grant(&settings, &lacking),
+            "ACL SETUSER bot +xadd ~a:jobs ~b:jobs +subscribe &scaler:control; docs/redis.md has the whole list"
+        );
+        assert_eq!(lack(&lacking[..1]), "no right to `xadd` on `a:jobs`");
+    }
+}

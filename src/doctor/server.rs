@@ -1,0 +1,136 @@
+//! The Redis server: which it is, how far away, and who can listen in.
+
+use std::{collections::HashMap, net::IpAddr, time::Duration};
+
+use redis::{FromRedisValue, Value};
+use secrecy::ExposeSecret;
+use tokio::time::Instant;
+use url::{Host, Url};
+
+use super::{Area, Finding};
+use crate::{
+    config::Settings,
+    connection::{Connection, RedisTarget},
+};
+
+/// Round trips that are measured; the middle one counts.
+const PINGS: usize = 5;
+
+/// The oldest version that is supported (`docs/redis.md`).
+const OLDEST: (u32, u32) = (6, 2);
+
+pub(super) async fn look(connection: &mut Connection, target: &RedisTarget, settings: &Settings) -> Vec<Finding> {
+    let mut findings = vec![greeting(connection, target).await];
+    findings.extend(distance(connection, settings.scaler.redis_timeout()).await);
+    findings.extend(listeners(settings));
+    findings
+}
+
+/// `HELLO` tells what `INFO` tells, and every user may say it.
+async fn greeting(connection: &mut Connection, target: &RedisTarget) -> Finding {
+    let at = target.display();
+    let told: redis::RedisResult<HashMap<String, Value>> = redis::cmd("HELLO").query_async(connection).await;
+    let told = match told {
+        Ok(told) => told,
+        Err(error) => {
+            return Finding::warning(Area::Redis, format!("{at} answers, and does not say what it is: {error}"));
+        }
+    };
+    let text =
+        |field: &str| told.get(field).and_then(|value| String::from_redis_value_ref(value).ok()).unwrap_or_default();
+    let (server, version, role, mode) = (text("server"), text("version"), text("role"), text("mode"));
+    let found = format!("{server} {version} at {at} answers, {role}, {mode}");
+    if role != "master" {
+        return Finding::problem(Area::Redis, found).cure("a replica takes no writes: name the primary in redis_url");
+    }
+    match number(&version) {
+        Some(version) if version < OLDEST => {
+            Finding::problem(Area::Redis, found).cure("use Redis 6.2 or later, or Valkey")
+        }
+        _ => Finding::ok(Area::Redis, found),
+    }
+}
+
+fn number(version: &str) -> Option<(u32, u32)> {
+    let mut parts = version.split('.').map(|part| part.parse().ok());
+    Some((parts.next()??, parts.next()??))
+}
+
+/// How long an answer takes.
+async fn distance(connection: &mut Connection, patience: Duration) -> Option<Finding> {
+    let mut times = Vec::new();
+    for _ in 0..PINGS {
+        let asked = Instant::now();
+        let ping: redis::RedisResult<Value> = redis::cmd("PING").query_async(connection).await;
+        if let Err(error) = ping {
+            return Some(Finding::problem(Area::Redis, format!("PING: {error}")));
+        }
+        times.push(asked.elapsed());
+    }
+    times.sort();
+    let usual = times[PINGS / 2];
+    let found = format!("an answer takes {:.2} ms", usual.as_secs_f64() * 1e3);
+    Some(if usual * 4 > patience {
+        let cure =
+            format!("it fails at redis_timeout_ms = {}; raise that, or find out what is slow", patience.as_millis());
+        Finding::warning(Area::Redis, found).cure(cure)
+    } else {
+        Finding::ok(Area::Redis, found)
+    })
+}
+
+/// Who could listen in, or come in.
+fn listeners(settings: &Settings) -> Vec<Finding> {
+    let Ok(url) = Url::parse(settings.redis_url.expose_secret()) else { return Vec::new() };
+    if !matches!(url.scheme(), "redis" | "rediss") || is_here(&url) {
+        return Vec::new();
+    }
+    let mut findings = Vec::new();
+    findings.push(if url.scheme() == "rediss" {
+        Finding::ok(Area::Redis, "the connection is encrypted")
+    } else {
+        Finding::warning(Area::Redis, "the connection is not encrypted, and the server is not on this machine")
+            .cure("use rediss:// where others could listen in (docs/redis.md)")
+    });
+    if url.password().is_none() {
+        let found = "no password is needed, and the server is not on this machine";
+        let cure = "give each program a user of its own (docs/redis.md), unless only they reach the server";
+        findings.push(Finding::warning(Area::Redis, found).cure(cure));
+    }
+    findings
+}
+
+fn is_here(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()),
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Level;
+
+    #[test]
+    fn others_can_listen_in_only_where_there_are_others() {
+        let levels = |url: &str| {
+            let settings = Settings { redis_url: url.into(), ..Settings::default() };
+            listeners(&settings).into_iter().map(|finding| finding.level).collect::<Vec<_>>()
+        };
+        assert_eq!(levels("redis://localhost:1"), []);
+        assert_eq!(levels("redis://127.0.0.1/0"), []);
+        assert_eq!(levels("unix:///run/redis.sock"), []);
+        assert_eq!(levels("redis://cache/0"), [Level::Warning, Level::Warning]);
+        assert_eq!(levels("rediss://u:p@10.0.0.7/0"), [Level::Ok]);
+    }
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert_eq!(number("7.0.15"), Some((7, 0)));
+        assert!(number("6.0.16").unwrap() < OLDEST && number("10.1.0").unwrap() > OLDEST);
+        assert_eq!(number("odd"), None);
+    }
+}

@@ -1,0 +1,196 @@
+//! What holds the number of workers of each type, and whether its workers are well: as the autoscaler sees it, or, if it can't
+//! be asked, as far as Redis tells.
+
+use std::time::Duration;
+
+use redis::{FromRedisValue, RedisResult};
+
+use super::{
+    Area, Finding,
+    finding::{bounded, some},
+};
+use crate::{
+    config::Settings,
+    connection::Connection,
+    model::{
+        Timestamp, WorkerState, WorkerType,
+        control::Mode,
+        keys,
+        snapshot::{FleetSnapshot, TypeSnapshot},
+    },
+};
+
+/// Jobs that wait for so long although their pool is as large as it may be are worth a word.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Worker types in one round trip.
+const BATCH: usize = 200;
+
+/// By what the autoscaler shows.
+pub(super) fn from_fleet(fleet: &FleetSnapshot, settings: &Settings) -> Vec<Finding> {
+    let now = Timestamp::wall();
+    let (mut scaling, mut workers) = (Vec::new(), Vec::new());
+    for of in &fleet.worker_types {
+        scaling.extend(held(of, now));
+        let heartbeats =
+            settings.worker_types.get(of.worker_type.as_str()).is_none_or(|settings| settings.worker.heartbeats);
+        workers.extend(health(of, heartbeats));
+    }
+    let (mut scaling, mut workers) = (bounded(scaling), bounded(workers));
+    if workers.is_empty() {
+        let count: usize = fleet.worker_types.iter().map(|of| of.workers.len()).sum();
+        workers.push(Finding::ok(Area::Workers, format!("{}, none of them in trouble", some(count as u64, "worker"))));
+    }
+    if scaling.is_empty() {
+        let count = fleet.worker_types.len();
+        scaling.push(Finding::ok(
+            Area::Scaling,
+            format!("{}, held by nobody and nothing", some(count as u64, "worker type")),
+        ));
+    }
+    workers.into_iter().chain(scaling).collect()
+}
+
+/// What keeps a worker type from what its queue needs.
+fn held(of: &TypeSnapshot, now: Timestamp) -> Vec<Finding> {
+    let name = &of.worker_type;
+    let headline = of.reasons.first().map_or("", String::as_str);
+    let mut findings = Vec::new();
+    if let Some(control) = of.control.as_deref().filter(|control| control.holds_at(now)) {
+        let until =
+            control.until.map_or_else(String::new, |until| format!(" for {} s more", until.since(now).as_secs()));
+        findings.push(controlled(name, control.mode, &control.by, &until));
+    }
+    if let Some(error) = &of.backend_error {
+        findings.push(Finding::problem(Area::Scaling, format!("`{name}`: its workers are not known: {error}")));
+    }
+    if let Some(error) = of.demand.lag.why_not() {
+        findings.push(Finding::problem(Area::Scaling, format!("`{name}`: its queue is not known: {error}")));
+    }
+    let waiting = of.demand.lag.known().copied().unwrap_or_default();
+    let age = of.demand.oldest.known().copied().flatten().map(|oldest| now.since(oldest)).unwrap_or_default();
+    match &*of.rule {
+        "backend_backoff" => findings.push(
+            Finding::problem(Area::Scaling, format!("`{name}`: {headline}"))
+                .cure("mend what the message names; it is tried again by itself"),
+        ),
+        "start_backoff" => findings.push(
+            Finding::problem(Area::Workers, format!("`{name}`: {headline}"))
+                .cure("look at the workers' last words: in the autoscaler's log, or in that of their container"),
+        ),
+        _ if of.max_workers == 0 => findings.push(
+            Finding::warning(Area::Scaling, format!("`{name}` never gets a worker"))
+                .cure("raise its max_workers above 0"),
+        ),
+        _ if waiting > 0 && of.desired >= of.max_workers && age > LONG => findings.push(
+            Finding::warning(
+                Area::Scaling,
+                format!(
+                    "`{name}` has {} workers, which is its maximum; {waiting} jobs wait, the oldest for {} s",
+                    of.desired,
+                    age.as_secs()
+                ),
+            )
+            .cure("raise max_workers if what they use can bear it, or wait until the burst is over"),
+        ),
+        "cooldown" => {
+            findings.push(Finding::ok(Area::Scaling, format!("`{name}` lets nobody go yet: {headline}")));
+        }
+        _ => {}
+    }
+    findings
+}
+
+fn controlled(name: &WorkerType, mode: Mode, by: &str, until: &str) -> Finding {
+    let what = match mode {
+        Mode::Paused => "is paused".to_owned(),
+        Mode::Observe => "is only observed".to_owned(),
+        Mode::Pinned(workers) => format!("is pinned at {workers}"),
+    };
+    Finding::warning(Area::Scaling, format!("`{name}` {what} by {by}{until}"))
+        .cure(format!("`swarm resume {name}` ends it"))
+}
+
+/// Whether its workers are well.
+fn health(of: &TypeSnapshot, heartbeats: bool) -> Vec<Finding> {
+    let name = &of.worker_type;
+    let mut findings = Vec::new();
+    let broken: Vec<&str> = of
+        .workers
+        .iter()
+        .filter(|worker| worker.state == Some(WorkerState::Error))
+        .map(|worker| worker.id.as_str())
+        .collect();
+    if let Some(first) = broken.first() {
+        let found = format!(
+            "{} of `{name}` can't work by their own word, such as `{first}`",
+            some(broken.len() as u64, "worker")
+        );
+        findings.push(Finding::problem(Area::Workers, found).cure("their log says why"));
+    }
+    let stalled = of.pool.known().map_or(0, |pool| pool.stalled);
+    if stalled > 0 {
+        let cure = if heartbeats {
+            "their log says why; a program that writes no heartbeat needs `worker.heartbeats = false`"
+        } else {
+            "the backend says that they do not work: look at their log"
+        };
+        let found = format!("{} of `{name}` not ready in time", some(stalled, "worker"));
+        findings.push(Finding::problem(Area::Workers, found).cure(cure));
+    }
+    findings
+}
+
+/// By what the autoscaler has left in Redis.
+pub(super) async fn from_redis(connection: &mut Connection, settings: &Settings) -> Vec<Finding> {
+    let names: Vec<WorkerType> = settings
+        .worker_types
+        .iter()
+        .filter(|(_, of)| of.enabled)
+        .map(|(name, _)| WorkerType::new(name.as_str()))
+        .collect();
+    let mut findings = Vec::new();
+    for batch in names.chunks(BATCH) {
+        match reports(connection, batch).await {
+            Ok(found) => findings.extend(found),
+            Err(error) => {
+                findings
+                    .push(Finding::warning(Area::Scaling, format!("what holds worker types can't be read: {error}")));
+                break;
+            }
+        }
+    }
+    bounded(findings)
+}
+
+async fn reports(connection: &mut Connection, names: &[WorkerType]) -> RedisResult<Vec<Finding>> {
+    type Said = (Option<String>, Option<String>, Option<String>);
+    type Report = (Option<String>, Option<String>);
+    let layout = connection.layout();
+    let mut pipeline = redis::pipe();
+    for name in names {
+        pipeline.cmd("HMGET").arg(layout.scaler_override(name)).arg(&["mode", "workers", "by"]);
+        pipeline.cmd("HMGET").arg(keys::scaler_report(name)).arg(&["headline", "backend_error"]);
+    }
+    let replies = connection.each(&pipeline).await?;
+    let mut findings = Vec::new();
+    for (name, replies) in names.iter().zip(replies.chunks(2)) {
+        let [said, report] = replies else { continue };
+        let (mode, workers, by): Said = FromRedisValue::from_redis_value_ref(said)?;
+        let (headline, backend_error): Report = FromRedisValue::from_redis_value_ref(report)?;
+        let workers = workers.and_then(|workers| workers.parse().ok());
+        if let Some(mode) = mode.and_then(|mode| Mode::parse(&mode, workers)) {
+            findings.push(controlled(name, mode, &by.unwrap_or_default(), ""));
+        }
+        match (backend_error.filter(|error| !error.is_empty()), headline) {
+            (Some(error), _) => {
+                findings.push(Finding::problem(Area::Scaling, format!("`{name}`: its workers are not known: {error}")));
+            }
+            (None, Some(headline)) => {
+                findings.push(Finding::ok(Area::Scaling, format!("`{name}` has unfinished jobs: {headline}")));
+            }
+            (None, None) => {}
+        }
+    }
+    Ok(findings)
+}

@@ -1,0 +1,108 @@
+//! What would wake an autoscaler: keyspace notifications, client-side caching, the channel. Turns nothing on that was off.
+
+use std::collections::HashMap;
+
+use redis::Value;
+
+use super::{Area, Finding};
+use crate::{
+    config::{QueueKind, Settings, Switch},
+    connection::{Connection, RedisTarget},
+    signal::wanted_flags,
+};
+
+/// Whether a source works.
+enum Wakes {
+    Yes(String),
+    No(String),
+    /// It is turned off.
+    Off,
+}
+
+pub(super) async fn look(connection: &mut Connection, target: &RedisTarget, settings: &Settings) -> Vec<Finding> {
+    let keyspace = keyspace(connection, settings).await;
+    let tracking = tracking(target, settings).await;
+    let channel = !settings.signals.channel.is_empty();
+    let other = matches!(tracking, Wakes::Yes(_)) || channel;
+    let mut findings: Vec<Finding> = [
+        told("keyspace", &keyspace, settings.signals.keyspace, other),
+        told("tracking", &tracking, settings.signals.tracking, true),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let any = matches!(keyspace, Wakes::Yes(_)) || matches!(tracking, Wakes::Yes(_));
+    let sweep = settings.scaler.sweep_interval_seconds;
+    findings.push(match (any, channel) {
+        (false, true) => {
+            let found = format!("only publishers that say so on `{}` wake the autoscaler", settings.signals.channel);
+            let cure = format!("others are noticed by the sweep, within {sweep} s: turn keyspace or tracking on");
+            Finding::warning(Area::Signals, found).cure(cure)
+        }
+        (false, false) => {
+            let found = format!("nothing wakes the autoscaler but the sweep, every {sweep} s");
+            Finding::problem(Area::Signals, found)
+                .cure("turn a source of [signals] on; docs/redis.md says what each needs")
+        }
+        (true, _) => Finding::ok(Area::Signals, "a job is noticed when it comes"),
+    });
+    findings
+}
+
+fn told(source: &str, wakes: &Wakes, switch: Switch, other: bool) -> Option<Finding> {
+    match wakes {
+        Wakes::Off => None,
+        Wakes::Yes(how) => Some(Finding::ok(Area::Signals, format!("{source}: {how}"))),
+        Wakes::No(why) if switch == Switch::On => {
+            let cure = format!("`signals.{source} = \"on\"` insists; allow it (docs/redis.md), or say \"auto\"");
+            Some(Finding::problem(Area::Signals, format!("{source}: {why}")).cure(cure))
+        }
+        Wakes::No(why) if other => {
+            Some(Finding::ok(Area::Signals, format!("{source} can't be had, others can: {why}")))
+        }
+        Wakes::No(why) => Some(Finding::warning(Area::Signals, format!("{source}: {why}"))),
+    }
+}
+
+async fn keyspace(connection: &mut Connection, settings: &Settings) -> Wakes {
+    if settings.signals.keyspace == Switch::Off {
+        return Wakes::Off;
+    }
+    let lists = settings.worker_types.values().any(|of| of.enabled && of.kind == QueueKind::List);
+    let mut get = redis::cmd("CONFIG");
+    let get: redis::RedisResult<HashMap<String, String>> =
+        get.arg("GET").arg("notify-keyspace-events").query_async(connection).await;
+    let flags = match get {
+        Ok(settings) => settings.into_values().next().unwrap_or_default(),
+        Err(error) => return Wakes::No(format!("CONFIG GET notify-keyspace-events: {error}")),
+    };
+    let Some(wanted) = wanted_flags(&flags, lists) else {
+        return Wakes::Yes(format!("notify-keyspace-events is \"{flags}\""));
+    };
+    // What is there already is set again: it shows whether setting is allowed, and changes nothing.
+    let mut set = redis::cmd("CONFIG");
+    let set: redis::RedisResult<Value> =
+        set.arg("SET").arg("notify-keyspace-events").arg(&flags).query_async(connection).await;
+    match set {
+        Ok(_) => Wakes::Yes(format!("notify-keyspace-events is \"{flags}\"; an autoscaler makes it \"{wanted}\"")),
+        Err(error) => Wakes::No(format!("notify-keyspace-events is \"{flags}\", and CONFIG SET is refused: {error}")),
+    }
+}
+
+/// Turned on for a connection of its own, which is closed again.
+async fn tracking(target: &RedisTarget, settings: &Settings) -> Wakes {
+    if settings.signals.tracking == Switch::Off {
+        return Wakes::Off;
+    }
+    let mut connection = match target.connect_with_push(|_| Ok::<(), std::convert::Infallible>(())).await {
+        Ok(connection) => connection,
+        Err(error) => return Wakes::No(format!("no connection with RESP3: {error}")),
+    };
+    let mut tracking = redis::cmd("CLIENT");
+    let on: redis::RedisResult<Value> =
+        tracking.arg("TRACKING").arg("ON").arg("OPTIN").query_async(&mut connection).await;
+    match on {
+        Ok(_) => Wakes::Yes("the server tells when what was read changes".to_owned()),
+        Err(error) => Wakes::No(format!("CLIENT TRACKING is refused: {error}")),
+    }
+}

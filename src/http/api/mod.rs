@@ -1,0 +1,188 @@
+//! `/v1`: what an autoscaler shows, and orders about worker types, for programs. Reading is open as `/status` is; an order
+//! needs the token. Every operation is in one table, from which the router and the OpenAPI document are both made.
+
+mod openapi;
+mod orders;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::{Method, StatusCode, Uri},
+    response::Response,
+    routing::{MethodRouter, get, post},
+};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+
+use self::{
+    orders::{HoldRequest, OrderAnswer, ResumeRequest, ScaleRequest},
+    read::{Events, Types},
+};
+use super::{Served, live, routes::refusal};
+use crate::model::{
+    explanation::Explanation,
+    snapshot::{FleetSnapshot, TypeSnapshot},
+};
+
+/// Bytes of a request's body: far more than any order has.
+const BODY_LIMIT: usize = 16 * 1024;
+
+/// Makes a schema, and those that it refers to.
+type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+
+/// One operation.
+struct Operation {
+    path: &'static str,
+    handler: MethodRouter<Served>,
+    /// Its name in the document, and in clients made from it.
+    id: &'static str,
+    summary: &'static str,
+    query: &'static [Parameter],
+    kind: Kind,
+    answer: Answer,
+}
+
+/// A parameter of a query.
+struct Parameter {
+    name: &'static str,
+    of_type: &'static str,
+    what: &'static str,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Read,
+    /// Needs the token.
+    Order {
+        body: SchemaOf,
+        required: bool,
+    },
+}
+
+#[derive(Clone, Copy)]
+enum Answer {
+    Json(SchemaOf),
+    /// Server-sent events.
+    Stream,
+    /// The document itself: nobody describes it.
+    Document,
+}
+
+impl Operation {
+    fn read(path: &'static str, id: &'static str, summary: &'static str, handler: MethodRouter<Served>) -> Self {
+        Self { path, handler, id, summary, query: &[], kind: Kind::Read, answer: Answer::Document }
+    }
+
+    /// Something is done about a worker type. Other methods than POST are refused with a hint.
+    fn order<B: JsonSchema>(
+        path: &'static str,
+        id: &'static str,
+        summary: &'static str,
+        handler: MethodRouter<Served>,
+    ) -> Self {
+        let kind = Kind::Order { body: schema::<B>, required: false };
+        let handler = handler.fallback(only_post);
+        Self { path, handler, id, summary, query: &[], kind, answer: Answer::Json(schema::<OrderAnswer>) }
+    }
+
+    fn gives<T: JsonSchema>(self) -> Self {
+        Self { answer: Answer::Json(schema::<T>), ..self }
+    }
+
+    fn is_read(&self) -> bool {
+        matches!(self.kind, Kind::Read)
+    }
+}
+
+fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+const MATCHING: &[Parameter] = &[
+    Parameter { name: "match", of_type: "string", what: "Only those whose name or queue contains this text." },
+    Parameter {
+        name: "limit",
+        of_type: "integer",
+        what: "So many at most: 100 unless it is said, and never above 1000.",
+    },
+];
+
+const NEWEST: &[Parameter] = &[
+    Parameter { name: "type", of_type: "string", what: "Only those of this worker type." },
+    Parameter { name: "count", of_type: "integer", what: "So many of the newest: 50 unless it is said, 500 at most." },
+];
+
+/// The table.
+fn operations() -> Vec<Operation> {
+    let scale = Operation::order::<ScaleRequest>(
+        "/v1/worker_types/{name}/scale",
+        "scaleWorkerType",
+        "Set the number of workers, once or for a time",
+        post(orders::scale),
+    );
+    vec![
+        Operation::read("/v1/status", "getStatus", "Everything that the autoscaler knows", get(read::status))
+            .gives::<FleetSnapshot>(),
+        Operation {
+            query: MATCHING,
+            ..Operation::read("/v1/worker_types", "listWorkerTypes", "Worker types, by name", get(read::types))
+        }
+        .gives::<Types>(),
+        Operation::read("/v1/worker_types/{name}", "getWorkerType", "One worker type", get(read::worker_type))
+            .gives::<TypeSnapshot>(),
+        Operation::read(
+            "/v1/worker_types/{name}/why",
+            "explainWorkerType",
+            "The last decision about a worker type as arithmetic",
+            get(read::why),
+        )
+        .gives::<Explanation<'static>>(),
+        Operation {
+            query: NEWEST,
+            ..Operation::read("/v1/events", "listEvents", "What was changed and what people said", get(read::events))
+        }
+        .gives::<Events>(),
+        Operation {
+            answer: Answer::Stream,
+            ..Operation::read(
+                "/v1/stream",
+                "followFleet",
+                "Follow the fleet, as the status page does",
+                get(live::stream),
+            )
+        },
+        Operation::read("/v1/openapi.json", "getDocument", "This document", get(openapi::document)),
+        Operation::order::<HoldRequest>(
+            "/v1/worker_types/{name}/pause",
+            "pauseWorkerType",
+            "Leave the workers as they are, until the end or until resumed",
+            post(orders::pause),
+        ),
+        Operation::order::<HoldRequest>(
+            "/v1/worker_types/{name}/observe",
+            "observeWorkerType",
+            "As pause, and go on deciding and telling what would be done",
+            post(orders::observe),
+        ),
+        Operation::order::<ResumeRequest>(
+            "/v1/worker_types/{name}/resume",
+            "resumeWorkerType",
+            "Let the rules decide again",
+            post(orders::resume),
+        ),
+        Operation { kind: Kind::Order { body: schema::<ScaleRequest>, required: true }, ..scale },
+    ]
+}
+
+/// All routes below `/v1`.
+pub(super) fn router() -> Router<Served> {
+    let add = |router: Router<Served>, operation: Operation| router.route(operation.path, operation.handler);
+    operations().into_iter().fold(Router::new(), add).layer(DefaultBodyLimit::max(BODY_LIMIT))
+}
+
+async fn only_post(method: Method, uri: Uri) -> Response {
+    let error = format!("{} can't be asked to {method}; use POST", uri.path());
+    refusal(StatusCode::METHOD_NOT_ALLOWED, &error)
+}

@@ -1,0 +1,187 @@
+//! One state of the fleet as readers get it: its JSON is made once, and only for what has changed.
+
+use std::{collections::HashMap, sync::Arc};
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::model::{
+    PoolCounts, Timestamp, WorkerType,
+    history::{EventSource, ScalingEvent},
+    snapshot::{DelayedCounts, LeadershipSnapshot, SourceSnapshot, StatusSource, TypeSnapshot},
+};
+
+/// Worker types in a frame. With more of them, those that have most to show.
+pub(super) const SHOWN: usize = 100;
+
+/// Workers of one type that are named one by one.
+const WORKERS: usize = 50;
+
+/// Entries of the history in a frame.
+const EVENTS: usize = 50;
+
+/// One worker type.
+pub(super) struct Row {
+    snapshot: Arc<TypeSnapshot>,
+    pub(super) json: String,
+}
+
+impl Row {
+    pub(super) fn worker_type(&self) -> &WorkerType {
+        &self.snapshot.worker_type
+    }
+}
+
+/// One entry of the history.
+pub(super) struct Entry {
+    pub(super) event: Arc<ScalingEvent>,
+    pub(super) json: String,
+}
+
+/// One state of the fleet.
+pub(super) struct Frame {
+    /// When it was made; `None` for the one before the first.
+    pub(super) made: Option<Instant>,
+    /// All but the worker types and the history.
+    pub(super) fleet: Arc<str>,
+    pub(super) rows: Vec<Arc<Row>>,
+    /// Oldest first.
+    pub(super) entries: Vec<Arc<Entry>>,
+}
+
+impl Default for Frame {
+    fn default() -> Self {
+        Self { made: None, fleet: "{}".into(), rows: Vec::new(), entries: Vec::new() }
+    }
+}
+
+/// What is shown of the fleet as a whole.
+#[derive(Serialize)]
+struct FleetBody<'a> {
+    version: &'a str,
+    instance: &'a str,
+    orchestrator: &'a str,
+    started_at: Timestamp,
+    dry_run: bool,
+    leadership: &'a LeadershipSnapshot,
+    redis_error: Option<&'a str>,
+    not_ready: Vec<String>,
+    sources: &'a [SourceSnapshot],
+    delayed: &'a DelayedCounts,
+    events_problem: Option<String>,
+    totals: Totals,
+}
+
+/// Sums over all worker types, shown or not.
+#[derive(Debug, Default, PartialEq, Serialize)]
+struct Totals {
+    types: usize,
+    shown: usize,
+    /// Unfinished jobs, as far as they are known.
+    depth: u64,
+    desired: u64,
+    ready: u64,
+    starting: u64,
+    busy: u64,
+    draining: u64,
+    /// Worker types of which something can't be read.
+    troubled: usize,
+}
+
+impl Totals {
+    fn of(types: &[Arc<TypeSnapshot>]) -> Self {
+        let mut totals = Self { types: types.len(), shown: types.len().min(SHOWN), ..Self::default() };
+        for of in types {
+            totals.depth += of.demand.depth().known().copied().unwrap_or_default();
+            totals.desired += u64::from(of.desired);
+            let pool = of.pool.known().copied().unwrap_or_default();
+            let PoolCounts { ready, starting, busy, draining, .. } = pool;
+            totals.ready += u64::from(ready);
+            totals.starting += u64::from(starting);
+            totals.busy += u64::from(busy);
+            totals.draining += u64::from(draining);
+            totals.troubled += usize::from(is_troubled(of));
+        }
+        totals
+    }
+}
+
+/// Something of it can't be read.
+fn is_troubled(of: &TypeSnapshot) -> bool {
+    of.backend_error.is_some() || of.demand.lag.why_not().is_some() || of.pool.why_not().is_some()
+}
+
+/// Of many worker types those that have most to show; all of few. In the order of their names.
+fn shown(mut types: Vec<Arc<TypeSnapshot>>) -> Vec<Arc<TypeSnapshot>> {
+    if types.len() > SHOWN {
+        let importance = |of: &Arc<TypeSnapshot>| {
+            let depth = of.demand.depth().known().copied().unwrap_or_default();
+            std::cmp::Reverse((is_troubled(of), of.control.is_some(), depth, of.desired))
+        };
+        types.sort_by_cached_key(importance);
+        types.truncate(SHOWN);
+        types.sort_by(|one, other| one.worker_type.cmp(&other.worker_type));
+    }
+    types
+}
+
+/// A worker type with the workers that are named.
+#[derive(Serialize)]
+struct RowBody<'a> {
+    #[serde(flatten)]
+    of: &'a TypeSnapshot,
+    /// Workers that are not named.
+    more_workers: usize,
+}
+
+fn row_json(of: &TypeSnapshot) -> String {
+    let more_workers = of.workers.len().saturating_sub(WORKERS);
+    if more_workers == 0 {
+        return json(&RowBody { of, more_workers });
+    }
+    let mut fewer = of.clone();
+    fewer.workers.truncate(WORKERS);
+    json(&RowBody { of: &fewer, more_workers })
+}
+
+fn json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("names, numbers and texts can be written as JSON")
+}
+
+impl Frame {
+    /// The state now. What has not changed since `before` is taken over.
+    pub(super) fn after(before: &Self, status: &dyn StatusSource, events: &dyn EventSource) -> Self {
+        let now = status.fleet();
+        let body = FleetBody {
+            version: &now.version,
+            instance: &now.instance,
+            orchestrator: &now.orchestrator,
+            started_at: now.started_at,
+            dry_run: now.dry_run,
+            leadership: &now.leadership,
+            redis_error: now.redis_error.as_deref(),
+            not_ready: status.not_ready(),
+            sources: &now.sources,
+            delayed: &now.delayed,
+            events_problem: events.problem(),
+            totals: Totals::of(&now.worker_types),
+        };
+        let fleet = json(&body);
+        let fleet = if *fleet == *before.fleet { before.fleet.clone() } else { fleet.into() };
+        let known: HashMap<_, _> = before.rows.iter().map(|row| (row.worker_type(), row)).collect();
+        let row = |snapshot: Arc<TypeSnapshot>| match known.get(&snapshot.worker_type) {
+            Some(row) if Arc::ptr_eq(&row.snapshot, &snapshot) => Arc::clone(row),
+            _ => Arc::new(Row { json: row_json(&snapshot), snapshot }),
+        };
+        let entry = |event: Arc<ScalingEvent>| {
+            let same = before.entries.iter().find(|entry| Arc::ptr_eq(&entry.event, &event));
+            same.cloned().unwrap_or_else(|| Arc::new(Entry { json: json(&*event), event }))
+        };
+        Self {
+            made: Some(Instant::now()),
+            fleet,
+            rows: shown(now.worker_types).into_iter().map(row).collect(),
+            entries: events.newest(EVENTS, None).into_iter().map(entry).collect(),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What the status page follows: the fleet, at most twice a second, to any number of readers up to a limit.
+//!
+//! One task makes a frame and all readers share it, so a reader more costs what it is sent and nothing else. Each reader is
+//! sent what has changed since its last message; one that reads slowly skips frames and catches up with the newest. While
+//! nobody reads, no frame is made.
+
+mod frame;
+mod reader;
+#[cfg(test)]
+mod tests;
+mod trace;
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    extract::State,
+    http::{HeaderName, StatusCode, header},
+    response::{IntoResponse, Response, sse::Sse},
+};
+use tokio::{
+    sync::{Notify, Semaphore, watch},
+    task::spawn_blocking,
+    time::MissedTickBehavior,
+};
+
+use self::{frame::Frame, reader::Reader, trace::Trace};
+use super::{Served, routes::refusal};
+use crate::model::{Timestamp, history::EventSource, snapshot::StatusSource};
+
+/// Between two frames: as fast as an eye follows numbers.
+const GAP: Duration = Duration::from_millis(500);
+
+/// Between two points of a curve.
+const SAMPLE: Duration = Duration::from_secs(5);
+
+/// Readers at the same time: each holds a connection and some hundred kilobytes.
+const READERS: usize = 64;
+
+/// Makes frames, and keeps the curves of the last minutes.
+pub(super) struct Live {
+    status: Arc<dyn StatusSource>,
+    events: Arc<dyn EventSource>,
+    trace: Mutex<Trace>,
+    frames: watch::Sender<Arc<Frame>>,
+    wanted: Notify,
+    seats: Arc<Semaphore>,
+}
+
+impl Live {
+    /// Of what these show.
+    pub(super) fn new(status: Arc<dyn StatusSource>, events: Arc<dyn EventSource>) -> Arc<Self> {
+        Arc::new(Self {
+            status,
+            events,
+            trace: Mutex::default(),
+            frames: watch::Sender::new(Arc::new(Frame::default())),
+            wanted: Notify::new(),
+            seats: Arc::new(Semaphore::new(READERS)),
+        })
+    }
+
+    fn trace(&self) -> MutexGuard<'_, Trace> {
+        self.trace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Goes on for ever.
+    pub(super) async fn publish(self: Arc<Self>) {
+        tokio::join!(self.sample(), self.make_frames());
+    }
+
+    async fn sample(self: &Arc<Self>) {
+        let mut ticks = tokio::time::interval(SAMPLE);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let live = Arc::clone(self);
+            // Away from the threads that react: with ten thousand worker types this takes a millisecond.
+            let sampled = spawn_blocking(move || {
+                let fleet = live.status.fleet();
+                live.trace().add(&fleet.worker_types, Timestamp::wall());
+            });
+            if let Err(error) = sampled.await {
+                tracing::error!("the curves of the status page could not be continued: {error}");
+            }
+        }
+    }
+
+    async fn make_frames(self: &Arc<Self>) {
+        loop {
+            if self.frames.receiver_count() == 0 {
+                self.wanted.notified().await;
+            }
+            let live = Arc::clone(self);
+            match spawn_blocking(move || Frame::after(&live.frames.borrow().clone(), &*live.status, &*live.events))
+                .await
+            {
+                Ok(frame) => drop(self.frames.send_replace(Arc::new(frame))),
+                Err(error) => tracing::error!("the status page could not be continued: {error}"),
+            }
+            tokio::time::sleep(GAP).await;
+        }
+    }
+}
+
+/// `GET /v1/stream`
+pub(super) async fn stream(State(served): State<Served>) -> Response {
+    let Ok(seat) = Arc::clone(&served.live.seats).try_acquire_owned() else {
+        let error = format!("{READERS} readers follow already; close some, or read /v1/status from time to time");
+        return ([(header::RETRY_AFTER, "10")], refusal(StatusCode::SERVICE_UNAVAILABLE, &error)).into_response();
+    };
+    let reader = Reader::new(&served.live, seat, served.ending);
+    let messages = futures_util::stream::unfold(reader, async |mut reader| {
+        let message = reader.next().await?;
+        Some((Ok::<_, Infallible>(message), reader))
+    });
+    let sse = Sse::new(messages);
+    // Proxies are not to collect messages.
+    let unbuffered = (HeaderName::from_static("x-accel-buffering"), "no");
+    ([(header::CACHE_CONTROL, "no-store"), unbuffered], sse).into_response()
+}

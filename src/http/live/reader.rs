@@ -1,0 +1,113 @@
+//! One reader of the stream: what it was sent, and what it has to be sent next.
+
+use std::{collections::HashMap, fmt::Write, sync::Arc, time::Duration};
+
+use axum::response::sse::Event;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    GAP, Live,
+    frame::{Frame, Row},
+};
+use crate::model::{Timestamp, WorkerType};
+
+/// A reader hears something after so long, so that it can tell a quiet fleet from a dead connection.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// How soon a browser tries again after the connection was lost.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What one reader knows.
+pub(super) struct Reader {
+    live: Arc<Live>,
+    frames: watch::Receiver<Arc<Frame>>,
+    ending: CancellationToken,
+    greeted: bool,
+    fleet: Option<Arc<str>>,
+    rows: HashMap<WorkerType, Arc<Row>>,
+    last_entry: Option<String>,
+    /// Gives the seat back when the reader leaves.
+    _seat: OwnedSemaphorePermit,
+}
+
+impl Reader {
+    pub(super) fn new(live: &Arc<Live>, seat: OwnedSemaphorePermit, ending: CancellationToken) -> Self {
+        let mut frames = live.frames.subscribe();
+        if frames.borrow().made.is_some_and(|made| made.elapsed() < GAP * 2) {
+            frames.mark_changed();
+        } else {
+            live.wanted.notify_one();
+        }
+        let (greeted, fleet, rows, last_entry) = Default::default();
+        Self { live: Arc::clone(live), frames, ending, greeted, fleet, rows, last_entry, _seat: seat }
+    }
+
+    /// The next message; `None` when the server ends.
+    pub(super) async fn next(&mut self) -> Option<Event> {
+        tokio::select! {
+            () = self.ending.cancelled() => return None,
+            changed = self.frames.changed() => changed.ok()?,
+            () = tokio::time::sleep(SILENCE) => {}
+        }
+        let frame = self.frames.borrow_and_update().clone();
+        let event = Event::default().data(self.message(&frame));
+        Some(if std::mem::replace(&mut self.greeted, true) { event } else { event.retry(RETRY) })
+    }
+
+    /// What is new in `frame`. `now` is always there, and the rest only if there is something to tell.
+    fn message(&mut self, frame: &Frame) -> String {
+        let mut message = format!("{{\"now\":{}", Timestamp::wall().0);
+        if !self.greeted {
+            message.push_str(",\"first\":true");
+        }
+        if !self.fleet.as_ref().is_some_and(|fleet| Arc::ptr_eq(fleet, &frame.fleet)) {
+            self.fleet = Some(frame.fleet.clone());
+            append(&mut message, "fleet", &frame.fleet);
+        }
+        self.append_rows(&mut message, frame);
+        let known = |last: &String| frame.entries.iter().position(|entry| entry.event.id == *last);
+        let from = self.last_entry.as_ref().and_then(known).map_or(0, |at| at + 1);
+        let entries: Vec<_> = frame.entries[from..].iter().map(|entry| entry.json.as_str()).collect();
+        if let Some(last) = frame.entries.last() {
+            self.last_entry = Some(last.event.id.clone());
+        }
+        if !entries.is_empty() {
+            append(&mut message, "events", &format!("[{}]", entries.join(",")));
+        }
+        message.push('}');
+        message
+    }
+
+    fn append_rows(&mut self, message: &mut String, frame: &Frame) {
+        let (mut changed, mut curves) = (Vec::new(), Vec::new());
+        for row in &frame.rows {
+            match self.rows.insert(row.worker_type().clone(), Arc::clone(row)) {
+                Some(before) if Arc::ptr_eq(&before, row) => {}
+                Some(_) => changed.push(row.json.as_str()),
+                None => {
+                    changed.push(row.json.as_str());
+                    curves.push(row.worker_type());
+                }
+            }
+        }
+        if !changed.is_empty() {
+            append(message, "types", &format!("[{}]", changed.join(",")));
+        }
+        if !curves.is_empty() {
+            let curves = self.live.trace().json(&curves);
+            append(message, "curves", &curves);
+        }
+        if self.rows.len() > frame.rows.len() {
+            let shown: std::collections::HashSet<_> = frame.rows.iter().map(|row| row.worker_type()).collect();
+            let gone: Vec<_> = self.rows.keys().filter(|name| !shown.contains(name)).cloned().collect();
+            self.rows.retain(|name, _| !gone.contains(name));
+            append(message, "gone", &serde_json::json!(gone).to_string());
+        }
+    }
+}
+
+fn append(message: &mut String, key: &str, json: &str) {
+    // Writing to a String can't fail.
+    let _ = write!(message, ",\"{key}\":{json}");
+}

@@ -1,0 +1,107 @@
+//! The status page: three files that are part of the program, and nothing from anywhere else.
+
+use axum::{
+    http::{HeaderMap, HeaderName, HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+
+const HTML: &str = include_str!("page/index.html");
+
+/// The page's parts: path, content type, content.
+pub(super) const PARTS: [(&str, &str, &str); 5] = [
+    ("/page/status.css", "text/css; charset=utf-8", include_str!("page/status.css")),
+    ("/page/main.js", SCRIPT, include_str!("page/main.js")),
+    ("/page/cards.js", SCRIPT, include_str!("page/cards.js")),
+    ("/page/chart.js", SCRIPT, include_str!("page/chart.js")),
+    ("/page/words.js", SCRIPT, include_str!("page/words.js")),
+];
+
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// Nothing from elsewhere, nothing inline, no frames around it.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// For every part: it is what it says it is, and an update of the program is seen at once.
+const HEADERS: [(HeaderName, HeaderValue); 4] = [
+    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+];
+
+/// One of [`PARTS`].
+pub(super) fn part(content_type: &'static str, content: &'static str) -> Response {
+    (HEADERS, [(header::CONTENT_TYPE, content_type)], content).into_response()
+}
+
+/// The page for browsers, `index` for everybody else.
+pub(super) fn start(headers: &HeaderMap, index: &'static str) -> Response {
+    let vary = [(header::VARY, "accept")];
+    if wants_html(headers) {
+        return (vary, part("text/html; charset=utf-8", HTML)).into_response();
+    }
+    (vary, index).into_response()
+}
+
+/// Browsers name HTML; `curl` takes anything.
+fn wants_html(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut ranges = accepted.flat_map(|value| value.split(','));
+    ranges.any(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let html = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("text/html"));
+        html && !parts.any(|parameter| matches!(parameter, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn browsers_get_the_page_and_others_the_index() {
+        for (accept, html) in [
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", true),
+            ("TEXT/HTML;q=0.5", true),
+            ("text/plain", false),
+            ("*/*", false),
+            ("text/plain, text/html;q=0", false),
+        ] {
+            let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]);
+            assert_eq!(wants_html(&headers), html, "{accept}");
+        }
+        assert!(!wants_html(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn the_page_names_its_parts_and_nothing_else() {
+        let named = |attribute: &str| {
+            HTML.split(attribute)
+                .skip(1)
+                .filter_map(|rest| rest.split('"').next())
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        for name in named("src=\"").iter().chain(&named("href=\"")) {
+            let known = PARTS.iter().any(|(path, ..)| path.strip_prefix('/') == Some(name));
+            assert!(
+                known
+                    || name.starts_with("data:")
+                    || name.starts_with('#')
+                    || name.starts_with("v1/")
+                    || name == "metrics",
+                "{name}"
+            );
+        }
+        for (path, _, content) in PARTS {
+            for word in
+                ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "http://", "https://"]
+            {
+                let at = content.find(word);
+                let namespace = at.is_some_and(|at| content[at..].starts_with("http://www.w3.org/2000/svg"));
+                assert!(at.is_none() || namespace, "{path} has {word}");
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! A cluster that changes while it is used: a primary dies and its replica takes over, a slot moves.
+
+use super::{KEYSPACE, SCALING, depth, start, until_recorded};
+use crate::support::{
+    autoscaler::{Autoscaler, FAST_SWEEP, SLEEPER, TRACKING, pool},
+    cluster::Cluster,
+    command::{add_jobs, redis},
+};
+
+/// The other primaries go on while one has no successor yet.
+const PARTIAL: [&str; 2] = ["--cluster-require-full-coverage", "no"];
+
+#[tokio::test]
+async fn a_primary_that_dies_holds_its_own_pools_until_its_replica_takes_over() {
+    let mut cluster = Cluster::start_with(1, &PARTIAL, &[]);
+    let client = cluster.client().await;
+    let (scaler, [_, steady, failing]) = start(&cluster, "").await;
+    let failing_slot = cluster.slot(&format!("{failing}:jobs")).await;
+    add_jobs(&client, &format!("{failing}:jobs"), 10).await;
+    scaler.until_workers(&failing, 2).await;
+    scaler.until_quiet().await;
+    let before = cluster.owner(failing_slot).await;
+    let _: u64 = redis(&cluster.nodes[before].client().await, "WAIT 1 5000").await;
+    cluster.nodes[before].kill();
+    scaler.until("its depth is unknown", async || depth(&scaler, &failing).await.is_none()).await;
+    let other = cluster.slot(&format!("{steady}:jobs")).await;
+    assert_ne!(cluster.owner(other).await, before);
+    cluster.add_jobs(&format!("{steady}:jobs"), 1);
+    scaler.until_workers(&steady, 1).await;
+    scaler.until_workers(&failing, 2).await;
+    assert!(!scaler.log().contains("scale down"), "{}", scaler.log());
+
+    cluster.until_owner_is_not(failing_slot, before).await;
+    scaler.until("its depth is known again", async || depth(&scaler, &failing).await == Some(10)).await;
+    cluster.add_jobs(&format!("{failing}:jobs"), 10);
+    scaler.until_workers(&failing, 4).await;
+}
+
+async fn a_slot_that_moves_is_followed(signals: &str, source: &str) {
+    let cluster = Cluster::start();
+    let client = cluster.client().await;
+    let (scaler, [first, ..]) = start(&cluster, signals).await;
+    let queue = format!("{first}:jobs");
+    let slot = cluster.slot(&queue).await;
+    add_jobs(&client, &queue, 1).await;
+    scaler.until_workers(&first, 1).await;
+    assert_eq!(until_recorded(&scaler, &client, &first).await, source);
+    scaler.until_quiet().await;
+
+    cluster.begin_move(slot, 2, &[&queue]).await;
+    scaler.until("it reads the queue where it is", async || depth(&scaler, &first).await == Some(1)).await;
+    cluster.end_move(slot, 2).await;
+    // Without a job, nothing tells of the move but the slots themselves, which are looked at every second.
+    scaler.until_evaluated(&first, 1).await;
+    scaler.until_quiet().await;
+    cluster.add_jobs(&queue, 9);
+    scaler.until_workers(&first, 2).await;
+}
+
+#[tokio::test]
+async fn a_slot_that_moves_is_followed_by_notifications() {
+    a_slot_that_moves_is_followed(KEYSPACE, "keyspace").await;
+}
+
+#[tokio::test]
+async fn a_slot_that_moves_is_followed_by_invalidations() {
+    a_slot_that_moves_is_followed(TRACKING, "tracking").await;
+}
+
+#[tokio::test]
+async fn a_queue_is_read_and_scaled_while_its_slot_is_on_the_way() {
+    let cluster = Cluster::start();
+    let client = cluster.client().await;
+    let [first, ..] = cluster.types().await;
+    let queue = format!("{first}:jobs");
+    let slot = cluster.slot(&queue).await;
+    add_jobs(&client, &queue, 1).await;
+    cluster.begin_move(slot, 1, &[&queue]).await;
+    let scaler = Autoscaler::start(&cluster.url(), &format!("{FAST_SWEEP}{}", pool(&first, SCALING, SLEEPER))).await;
+    scaler.until_workers(&first, 1).await;
+    cluster.add_jobs(&queue, 9);
+    scaler.until_workers(&first, 2).await;
+    cluster.end_move(slot, 1).await;
+}
+
+#[tokio::test]
+async fn a_primary_without_replica_that_comes_back_is_found_again() {
+    let cluster = Cluster::start_with(0, &PARTIAL, &[]);
+    let (scaler, [_, _, failing]) = start(&cluster, KEYSPACE).await;
+    let slot = cluster.slot(&format!("{failing}:jobs")).await;
+    let owner = cluster.owner(slot).await;
+    cluster.nodes[owner].stop();
+    scaler.until("its depth is unknown", async || depth(&scaler, &failing).await.is_none()).await;
+    cluster.nodes[owner].cont();
+    cluster.until_well().await;
+    scaler.until("its depth is known again", async || depth(&scaler, &failing).await.is_some()).await;
+    scaler.until_ready().await;
+    cluster.add_jobs(&format!("{failing}:jobs"), 1);
+    scaler.until_workers(&failing, 1).await;
+}

@@ -1,0 +1,149 @@
+//! The status page in a real Chromium, served by the real autoscaler under load, and its stream.
+
+use std::net::SocketAddr;
+
+use crate::support::{
+    autoscaler::{Autoscaler, FAST_SWEEP, SLEEPER, pool, real_pool, swarm},
+    browser::is_here,
+    command::{add_jobs, add_sleep, redis},
+    redis::RedisServer,
+    tab::{Relay, Tab},
+};
+
+const DESKTOP: (u32, u32) = (1280, 900);
+const PHONE: (u32, u32) = (390, 844);
+
+/// Real workers, one type that is held by its maximum, one that can't be read, and one at rest.
+fn settings() -> String {
+    let work = real_pool("work", "max_workers = 4, scale_up_threshold = 2, cooldown_seconds = 2");
+    let full = pool("full", "max_workers = 2, scale_up_threshold = 1", SLEEPER);
+    let odd = pool("odd", "max_workers = 3", SLEEPER);
+    let rest = pool("rest", "max_workers = 3", SLEEPER);
+    format!("{FAST_SWEEP}{work}{full}{odd}{rest}")
+}
+
+fn address(scaler: &Autoscaler) -> SocketAddr {
+    scaler.url().trim_start_matches("http://").parse().unwrap()
+}
+
+/// `swarm`, told where the autoscaler's configuration is.
+fn order(scaler: &Autoscaler, words: &[&str]) {
+    let file = scaler.directory().join("swarm.toml");
+    let output = swarm(scaler.directory()).env("USER", "ann").args(words).arg("--config").arg(file).output().unwrap();
+    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The text of a part of a worker type's card.
+fn card(name: &str, part: &str) -> String {
+    format!("document.querySelector('[data-type={name}] {part}').textContent")
+}
+
+#[tokio::test]
+async fn the_page_shows_what_happens_while_it_happens() {
+    if !is_here() {
+        return;
+    }
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let _: u64 = redis(&client, "LPUSH odd:jobs x").await;
+    let scaler = Autoscaler::start(&server.url(), &settings()).await;
+    add_jobs(&client, "full:jobs", 40).await;
+    let reason = "the <b>site</b> & its \"friends\" are down";
+    order(&scaler, &["pause", "rest", "--for", "30m", "--reason", reason]);
+    let tab = Tab::open(&scaler.url(), DESKTOP, false).await;
+    tab.until("document.getElementById('link').textContent === 'live'").await;
+    tab.until("document.querySelectorAll('.card').length === 4").await;
+
+    // It is there already, and goes on while somebody looks.
+    tab.until(&format!("{}.startsWith('held at 2')", card("full", ".decision"))).await;
+    for job in 0..6 {
+        add_sleep(&client, "work", &format!("j{job}"), 5.0).await;
+    }
+    tab.until(&format!("{} === '3'", card("work", ".big b"))).await;
+    tab.until("[...document.querySelectorAll('[data-type=work] .tag')].some((tag) => tag.textContent === 'BUSY')")
+        .await;
+    tab.until("[...document.querySelectorAll('.events .change')].some((change) => change.textContent.endsWith('→ 3'))")
+        .await;
+    tab.until(&format!("{}.includes('another type than configured')", card("odd", ".note.bad"))).await;
+    let note = tab.value(&card("rest", ".note.warn")).await;
+    let note = note.as_str().unwrap_or_default();
+    assert!(note.starts_with("Paused by ann@") && note.ends_with(reason), "{note}");
+    assert_eq!(tab.value("document.querySelectorAll('.card b b, .events b b').length").await, 0, "markup came in");
+    let drawn = "['.edge', '.workers'].every((part) => document.querySelector(`[data-type=work] ${part}`).getAttribute('d').length > 20)";
+    tab.until(drawn).await;
+    tab.value("document.querySelectorAll('[data-type=work] details, [data-type=full] details').forEach((part) => part.open = true)").await;
+    for (dark, shade) in [(false, "light"), (true, "dark")] {
+        tab.darken(dark).await;
+        for (size, device) in [(DESKTOP, "desktop"), (PHONE, "phone")] {
+            tab.resize(size).await;
+            tab.until("document.documentElement.scrollWidth <= innerWidth").await;
+            tab.picture(&format!("page-{device}-{shade}")).await;
+        }
+    }
+    let opened = "document.querySelectorAll('[data-type=work] details[open]').length";
+    assert_eq!(tab.value(opened).await, 2, "what was opened stays open");
+    // The jobs are done and the workers go: the page sees that too.
+    tab.until(&format!("{} === '0'", card("work", ".big b"))).await;
+    assert_eq!(tab.faults().await, serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn of_many_worker_types_some_are_shown_and_the_filter_finds_the_others() {
+    if !is_here() {
+        return;
+    }
+    let server = RedisServer::start();
+    let types: String = (0..150).map(|number| pool(&format!("t{number:03}"), "max_workers = 1", SLEEPER)).collect();
+    let scaler = Autoscaler::start(&server.url(), &types).await;
+    let client = server.client().await;
+    scaler.until_ready().await;
+    let tab = Tab::open(&scaler.url(), DESKTOP, true).await;
+    tab.until("document.querySelectorAll('.card').length === 100").await;
+    tab.until("document.getElementById('types-note').textContent.startsWith('The 100 of 150')").await;
+    // One that was not shown has something to show now.
+    assert_eq!(tab.value("document.querySelector('[data-type=t149]')").await, serde_json::Value::Null);
+    add_jobs(&client, "t149:jobs", 3).await;
+    tab.until(&format!("document.querySelector('[data-type=t149]') !== null && {} === '1'", card("t149", ".big b")))
+        .await;
+    tab.until("document.querySelectorAll('.card').length === 100").await;
+    let filter = |text: &str| {
+        format!(
+            "(() => {{ const box = document.getElementById('filter'); box.value = '{text}'; box.dispatchEvent(new Event('input')); }})()"
+        )
+    };
+    tab.value(&filter("t14")).await;
+    tab.until("document.querySelectorAll('.card').length === 10").await;
+    tab.value(&filter("nobody")).await;
+    tab.until("document.querySelectorAll('.card').length === 0 && document.getElementById('types-note').textContent.includes('nobody')").await;
+    tab.value(&filter("")).await;
+    tab.until("document.querySelectorAll('.card').length === 100").await;
+    assert_eq!(tab.faults().await, serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn a_page_that_was_cut_off_says_so_and_catches_up() {
+    if !is_here() {
+        return;
+    }
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let scaler = Autoscaler::start(&server.url(), &settings()).await;
+    let relay = Relay::to(address(&scaler)).await;
+    let tab = Tab::open(&relay.url(), PHONE, true).await;
+    tab.until("document.querySelectorAll('.card').length === 4").await;
+    let before = tab.value("document.title").await;
+    relay.cut().await;
+    tab.until("document.getElementById('link').textContent === 'connection lost'").await;
+
+    // Another autoscaler, with one worker type less and work for another.
+    let fewer = settings().split("[worker_types.rest]").next().unwrap().to_owned();
+    let scaler = scaler.restart(&server.url(), &fewer).await;
+    add_jobs(&client, "full:jobs", 9).await;
+    scaler.until_workers("full", 2).await;
+    relay.mend(address(&scaler));
+    tab.until("document.getElementById('link').textContent === 'live'").await;
+    tab.until("document.querySelectorAll('.card').length === 3").await;
+    tab.until(&format!("{} === '2'", card("full", ".big b"))).await;
+    tab.until(&format!("document.title !== {before}")).await;
+    assert_eq!(tab.faults().await, serde_json::json!([]));
+}
