@@ -65,7 +65,7 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 UNITS   ?= /etc/systemd/system
 
-install: build ## Install program, manual pages, completions and the systemd unit (PREFIX=/usr/local, DESTDIR=)
+install: build ## Install program, manual pages, completions and systemd units (PREFIX=/usr/local, DESTDIR=)
 	install -D -m 0755 target/release/swarm $(DESTDIR)$(PREFIX)/bin/swarm
 	target/release/swarm man $(DESTDIR)$(PREFIX)/share/man/man1
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
@@ -73,7 +73,9 @@ install: build ## Install program, manual pages, completions and the systemd uni
 	target/release/swarm completions bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/swarm
 	target/release/swarm completions zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_swarm
 	target/release/swarm completions fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/swarm.fish
-	sed 's|/usr/local/bin/|$(PREFIX)/bin/|' config/systemd/swarm-autoscaler.service >$(DESTDIR)$(UNITS)/swarm-autoscaler.service
+	for unit in swarm-autoscaler swarm-discord; do \
+	    sed 's|/usr/local/bin/|$(PREFIX)/bin/|' config/systemd/$$unit.service >$(DESTDIR)$(UNITS)/$$unit.service; \
+	done
 
 fmt: ## Format the code
 	$(CARGO) fmt

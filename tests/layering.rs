@@ -31,10 +31,15 @@ const MODULES: &[(&str, &[&str])] = &[
     ("scaler", &["model", "config", "telemetry", "policy", "connection", "signal", "probe", "backend"]),
     // Drives the scaler's state machine without its shell: sees what goes into it and comes out of it.
     ("simulation", &["model", "config", "signal", "probe", "backend", "scaler"]),
-    ("worker", &["model", "config", "telemetry", "connection", "broker", "guard"]),
+    // Which addresses pages may go to: for those who ask for a page and those who connect.
+    ("egress", &["config"]),
+    ("worker", &["model", "config", "telemetry", "connection", "broker", "guard", "egress"]),
     // Pictures; nothing but what was simulated.
     ("plot", &["simulation"]),
     ("http", &["model", "telemetry"]),
+    // What people are told and may order, whoever they talk through.
+    ("operations", &["model", "config", "connection", "scaler"]),
+    ("discord", &["model", "config", "telemetry", "connection", "broker", "egress", "operations"]),
     // Looks at what all of them rely on; sees `signal` for what the server has to send.
     ("doctor", &["model", "config", "connection", "signal", "backend"]),
     (
@@ -70,6 +75,8 @@ const MODULES: &[(&str, &[&str])] = &[
             "plot",
             "worker",
             "http",
+            "operations",
+            "discord",
             "doctor",
             "app",
         ],
@@ -92,7 +99,11 @@ const CRATES: &[(&str, &[&str])] = &[
     ("kube", &["backend"]),
     ("k8s_openapi", &["backend"]),
     ("reqwest", &["backend"]),
-    ("governor", &["backend"]),
+    ("governor", &["backend", "discord"]),
+    ("twilight_gateway", &["discord"]),
+    ("twilight_http", &["discord"]),
+    ("twilight_model", &["discord"]),
+    ("twilight_util", &["discord"]),
     ("csv", &["simulation"]),
     ("rand", &["simulation"]),
     ("rand_distr", &["simulation"]),

@@ -9,13 +9,13 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    BrokerError, Job, Place, PublishError, Published, Publisher, Routes, RoutingError, Subject, explain,
-    result::{wait_for_any, wait_shared},
+    BrokerError, Call, Job, Outlook, Place, PublishError, Published, Publisher, Routes, RoutingError, SessionState,
+    Subject, explain, session,
 };
 use crate::{
     config::Settings,
     connection::{Connection, ConnectionError, RedisTarget},
-    model::keys,
+    model::WorkerType,
 };
 
 /// Connections kept for later calls; each call under way holds one more.
@@ -68,6 +68,9 @@ pub enum CallError {
         /// Why.
         cause: BrokerError,
     },
+    /// Redis did not say what it was asked.
+    #[error(transparent)]
+    Asking(BrokerError),
     /// The worker's answer is an error.
     #[error("job {id} failed: {error}")]
     Failed {
@@ -126,43 +129,71 @@ impl Client {
     /// # Errors
     /// If it could not be published, if the worker's answer is an error, or if there is none in time.
     pub async fn call(&self, job: Job, timeout: Duration) -> Result<Value, CallError> {
-        let job = job.with_reply();
-        let mut connection = self.waiting_connection().await?;
-        let published = self.publish(&job).await?;
-        let (id, shared) = match &published {
-            Published::Duplicate { of } => (of.clone(), true),
-            _ => (job.id.clone(), job.idempotency_key.is_some()),
-        };
-        let key = keys::result(&id);
-        let waiting = async {
-            if shared {
-                wait_shared(&mut connection, &key, timeout).await
-            } else {
-                let taken = wait_for_any(&mut connection, std::slice::from_ref(&key), timeout).await?;
-                Ok(taken.map(|(_, result)| result))
-            }
-        };
-        // A Redis that is frozen does not even say that there is nothing.
-        let answer = tokio::time::timeout(timeout + self.0.target.response_timeout(), waiting).await;
-        match answer {
-            Ok(Ok(Some(result))) => {
-                self.keep(connection);
-                let failed = |error| CallError::Failed { id, error };
-                if result.ok {
-                    Ok(result.value.unwrap_or_default())
-                } else {
-                    Err(failed(result.error.unwrap_or_default()))
-                }
-            }
-            Ok(Err(cause)) => Err(CallError::Lost { id, cause }),
-            Ok(Ok(None)) | Err(_) => {
-                let why = self.why(&job, &Subject::new(&id, &published)).await;
-                Err(CallError::NoAnswer { id, timeout, why })
-            }
+        let mut call = self.begin(job).await?;
+        match call.wait(timeout).await? {
+            Some(value) => Ok(value),
+            None => Err(CallError::NoAnswer { id: call.id().to_owned(), timeout, why: call.why().await }),
         }
     }
 
-    async fn why(&self, job: &Job, subject: &Subject) -> String {
+    /// Publishes a job, and leaves it to the caller how long, and in how many pieces, to wait for the answer.
+    ///
+    /// # Errors
+    /// If it could not be published.
+    pub async fn begin(&self, job: Job) -> Result<Call, CallError> {
+        let job = job.with_reply();
+        let connection = self.waiting_connection().await?;
+        let published = self.publish(&job).await?;
+        Ok(Call::new(self.clone(), job, &published, connection))
+    }
+
+    /// Who could do jobs of that type.
+    ///
+    /// # Errors
+    /// If Redis can't be asked.
+    pub async fn outlook(&self, job_type: &str) -> Result<Outlook, CallError> {
+        let stream = self.0.routes.stream(job_type)?;
+        let place = &Place::of(&self.0.settings, &self.0.routes, job_type, stream);
+        self.ask(|mut connection| async move {
+            let seen = explain::outlook(&mut connection, place).await;
+            seen.map_err(|cause| BrokerError::new(format!("look at the workers of `{stream}`"), cause))
+        })
+        .await
+    }
+
+    /// Who holds session `name` of that worker type.
+    ///
+    /// # Errors
+    /// If Redis can't be asked.
+    pub async fn session(&self, worker_type: &WorkerType, name: &str) -> Result<SessionState, CallError> {
+        self.ask(|mut connection| async move { session::state_of(&mut connection, worker_type, name).await }).await
+    }
+
+    /// The names of the open sessions of that worker type that begin with `prefix`, in order. Goes through all keys: for
+    /// people's rare questions.
+    ///
+    /// # Errors
+    /// If Redis can't be asked.
+    pub async fn sessions(&self, worker_type: &WorkerType, prefix: &str) -> Result<Vec<String>, CallError> {
+        self.ask(|mut connection| async move { session::open_sessions(&mut connection, worker_type, prefix).await })
+            .await
+    }
+
+    /// Asks something that may be asked twice: a connection that was closed while it was idle shows only when it is used.
+    async fn ask<T, Answer>(&self, question: impl Fn(Connection) -> Answer) -> Result<T, CallError>
+    where
+        Answer: Future<Output = Result<T, BrokerError>>,
+    {
+        match question(self.commands().await?).await {
+            Err(error) if error.is_connection_lost() => {
+                *self.0.commands.lock().await = None;
+                question(self.commands().await?).await.map_err(CallError::Asking)
+            }
+            answer => answer.map_err(CallError::Asking),
+        }
+    }
+
+    pub(super) async fn why(&self, job: &Job, subject: &Subject) -> String {
         let inner = &*self.0;
         let Ok(stream) = inner.routes.stream(&job.job_type) else { return String::new() };
         let place = Place::of(&inner.settings, &inner.routes, &job.job_type, stream);
@@ -170,6 +201,11 @@ impl Client {
             Ok(mut connection) => explain(&mut connection, &place, subject).await,
             Err(error) => format!("  - {error}"),
         }
+    }
+
+    /// How much longer than a result is waited for Redis may take to say that there is none.
+    pub(super) fn slack(&self) -> Duration {
+        self.0.target.response_timeout()
     }
 
     async fn commands(&self) -> Result<Connection, ConnectionError> {
@@ -180,7 +216,7 @@ impl Client {
         Ok(open.insert(self.0.target.connect().await?).clone())
     }
 
-    async fn waiting_connection(&self) -> Result<Connection, ConnectionError> {
+    pub(super) async fn waiting_connection(&self) -> Result<Connection, ConnectionError> {
         let spare = self.0.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
         match spare {
             Some(connection) => Ok(connection),
@@ -189,7 +225,7 @@ impl Client {
     }
 
     /// Only a connection whose answer has come is used again: another one may still be waited on by the server.
-    fn keep(&self, connection: Connection) {
+    pub(super) fn keep(&self, connection: Connection) {
         let mut spare = self.0.spare.lock().unwrap_or_else(PoisonError::into_inner);
         if spare.len() < SPARE {
             spare.push(connection);

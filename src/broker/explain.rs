@@ -91,8 +91,69 @@ async fn look_at_queue(connection: &mut Connection, place: &Place, group: Option
     lines
 }
 
+/// Who could do jobs of one type, as far as Redis shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outlook {
+    /// Workers that live and have read the stream.
+    pub workers: usize,
+    /// What the autoscaler makes of it.
+    pub scaler: ScalerWord,
+}
+
+/// What an autoscaler says of a worker type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScalerWord {
+    /// This user may not read it, or no worker type does such jobs.
+    Unknown,
+    /// No autoscaler runs.
+    Nobody,
+    /// It runs and can't do what it wants.
+    Failing {
+        /// Which.
+        instance: String,
+        /// Why, in the backend's words.
+        error: String,
+    },
+    /// It knows of unfinished jobs.
+    Wants {
+        /// Which.
+        instance: String,
+        /// The workers that it wants.
+        desired: String,
+        /// The most that it may have.
+        max: String,
+        /// Why so many.
+        headline: String,
+    },
+    /// It runs and knows of none.
+    Quiet {
+        /// Which.
+        instance: String,
+    },
+}
+
+/// Looks at workers and autoscaler.
+///
+/// # Errors
+/// If the stream or the workers can't be looked at.
+pub(super) async fn outlook(connection: &mut Connection, place: &Place) -> RedisResult<Outlook> {
+    let workers = match groups(connection, place).await? {
+        Some(_) => workers(connection, place).await?.states.len(),
+        None => 0,
+    };
+    Ok(Outlook { workers, scaler: scaler_word(connection, place).await })
+}
+
+/// The consumers of a group.
+struct Workers {
+    /// Those with a heartbeat: name and state.
+    states: Vec<(String, String)>,
+    /// How many have none, and hold jobs.
+    gone: usize,
+}
+
 /// Which of the group's consumers have a heartbeat: what the group knows is enough, nothing scans the keyspace.
-async fn look_at_workers(connection: &mut Connection, place: &Place, worker_type: &str) -> RedisResult<String> {
+async fn workers(connection: &mut Connection, place: &Place) -> RedisResult<Workers> {
     let mut info = redis::cmd("XINFO");
     info.arg("CONSUMERS").arg(&place.stream).arg(&place.group);
     let consumers: StreamInfoConsumersReply = info.query_async(connection).await?;
@@ -101,10 +162,16 @@ async fn look_at_workers(connection: &mut Connection, place: &Place, worker_type
         let mut state = redis::cmd("HGET");
         state.arg(place.heartbeat(&consumer.name)).arg("state");
         match state.query_async::<Option<String>>(connection).await? {
-            Some(state) => states.push(format!("{} is {state}", consumer.name)),
+            Some(state) => states.push((consumer.name, state)),
             None => gone += usize::from(consumer.pending > 0),
         }
     }
+    Ok(Workers { states, gone })
+}
+
+async fn look_at_workers(connection: &mut Connection, place: &Place, worker_type: &str) -> RedisResult<String> {
+    let Workers { states, gone } = workers(connection, place).await?;
+    let states: Vec<_> = states.iter().map(|(name, state)| format!("{name} is {state}")).collect();
     Ok(match (states.as_slice(), gone) {
         ([], 0) => format!(
             "no worker of type `{worker_type}` is running; start `swarm autoscaler`, or `swarm worker --type {worker_type}`"
@@ -117,26 +184,35 @@ async fn look_at_workers(connection: &mut Connection, place: &Place, worker_type
     })
 }
 
-/// What the autoscaler reports; nothing if this user may not read it.
-async fn look_at_scaler(connection: &mut Connection, place: &Place) -> Option<String> {
-    let worker_type = WorkerType::new(place.worker_type.as_deref()?);
+async fn scaler_word(connection: &mut Connection, place: &Place) -> ScalerWord {
+    let Some(worker_type) = place.worker_type.as_deref().map(WorkerType::new) else { return ScalerWord::Unknown };
     let mut pipeline = redis::pipe();
     pipeline.cmd("GET").arg(keys::SCALER_ALIVE);
     let report = ["headline", "desired", "max_workers", "backend_error"];
     pipeline.cmd("HMGET").arg(keys::scaler_report(&worker_type)).arg(&report);
     let seen: RedisResult<(Option<String>, [Option<String>; 4])> = pipeline.query_async(connection).await;
-    let (instance, [headline, desired, max, backend_error]) = seen.ok()?;
-    let Some(instance) = instance else {
-        return Some("no autoscaler is running: nobody starts workers; start `swarm autoscaler`".to_owned());
-    };
-    if let Some(error) = backend_error.filter(|error| !error.is_empty()) {
-        return Some(format!("autoscaler {instance} runs, but its backend fails: {error}"));
+    let Ok((instance, [headline, desired, max, backend_error])) = seen else { return ScalerWord::Unknown };
+    let Some(instance) = instance else { return ScalerWord::Nobody };
+    match (backend_error.filter(|error| !error.is_empty()), headline, desired, max) {
+        (Some(error), ..) => ScalerWord::Failing { instance, error },
+        (None, Some(headline), Some(desired), Some(max)) => ScalerWord::Wants { instance, desired, max, headline },
+        _ => ScalerWord::Quiet { instance },
     }
-    Some(match (headline, desired, max) {
-        (Some(headline), Some(desired), Some(max)) => {
+}
+
+/// What the autoscaler reports; nothing if this user may not read it.
+async fn look_at_scaler(connection: &mut Connection, place: &Place) -> Option<String> {
+    let worker_type = place.worker_type.as_deref()?;
+    Some(match scaler_word(connection, place).await {
+        ScalerWord::Unknown => return None,
+        ScalerWord::Nobody => "no autoscaler is running: nobody starts workers; start `swarm autoscaler`".to_owned(),
+        ScalerWord::Failing { instance, error } => {
+            format!("autoscaler {instance} runs, but its backend fails: {error}")
+        }
+        ScalerWord::Wants { instance, desired, max, headline } => {
             format!("autoscaler {instance} wants {desired} of at most {max} workers: {headline}")
         }
-        _ => format!(
+        ScalerWord::Quiet { instance } => format!(
             "autoscaler {instance} runs, and reports no unfinished jobs of type `{worker_type}`: is the type configured and enabled there?"
         ),
     })

@@ -5,6 +5,7 @@
 //!
 //! Delivery is at least once: a job is acknowledged after the work, and a job whose worker is gone is done again.
 
+mod call;
 mod client;
 mod consume;
 mod control;
@@ -25,6 +26,7 @@ mod session;
 mod settle;
 mod trim;
 
+pub use call::Call;
 pub use client::{CallError, Client};
 pub use consume::Consumer;
 pub use control::{DRAIN, cancel_drain, request_drain};
@@ -33,7 +35,7 @@ pub use delayed::Delayed;
 pub use delivery::{Delivery, Refusal};
 pub use drain::{DrainRequestError, DrainRequests, Progress};
 pub use envelope::{EnvelopeError, Job};
-pub use explain::{Place, explain};
+pub use explain::{Outlook, Place, ScalerWord, explain};
 pub use fate::Subject;
 pub use mover::DelayedMover;
 pub use policy::JobPolicy;
@@ -41,7 +43,7 @@ pub use publish::{PublishError, Published, Publisher};
 pub use recover::{Begun, Recovered};
 pub use result::{JobResult, wait_for_any, wait_shared};
 pub use routing::{Routes, RoutingError, method_of};
-pub use session::{HANDED_OVER, MAX_SESSION_NAME, Route, SessionClaims, session_of};
+pub use session::{HANDED_OVER, MAX_SESSION_NAME, Route, SessionClaims, SessionState, session_of};
 pub use settle::{Failed, Retry};
 
 use redis::RedisError;

@@ -6,12 +6,12 @@
 
 mod steps;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, io, time::Duration};
 
-use redis::Cmd;
+use redis::{Cmd, RedisResult};
 
 use super::{BrokerError, Consumer, Job};
-use crate::connection::Connection;
+use crate::connection::{Connection, Primaries};
 use crate::model::{WorkerId, WorkerType, keys};
 
 /// Longest name of a session, in bytes: it becomes part of a key.
@@ -76,6 +76,88 @@ pub enum Route {
     Lost(WorkerId),
     /// The holder has a heartbeat but no connection: it is connecting again, or died just now. Ask again.
     Silent(WorkerId),
+}
+
+/// Where a session is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionState {
+    /// Nowhere.
+    Closed,
+    /// On a worker.
+    Open(WorkerId),
+    /// It was lost some time ago, with the worker that held it.
+    Lost(WorkerId),
+}
+
+/// Keys looked at in one step of a scan.
+const SCANNED: usize = 1_000;
+
+/// Where session `name` is.
+pub(super) async fn state_of(
+    connection: &mut Connection,
+    worker_type: &WorkerType,
+    name: &str,
+) -> Result<SessionState, BrokerError> {
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("GET").arg(keys::session(worker_type, name));
+    pipeline.cmd("GET").arg(connection.layout().session_lost(worker_type, name));
+    let (holder, lost): (Option<String>, Option<String>) = pipeline
+        .query_async(connection)
+        .await
+        .map_err(|cause| BrokerError::new(format!("find the holder of session `{name}`"), cause))?;
+    Ok(match (holder, lost.as_deref().and_then(|mark| mark.split_once(' '))) {
+        (Some(holder), _) => SessionState::Open(WorkerId::new(holder)),
+        (None, Some((_, holder))) => SessionState::Lost(WorkerId::new(holder)),
+        (None, None) => SessionState::Closed,
+    })
+}
+
+/// The names of the open sessions that begin with `prefix`, which holds no pattern.
+pub(super) async fn open_sessions(
+    connection: &mut Connection,
+    worker_type: &WorkerType,
+    prefix: &str,
+) -> Result<Vec<String>, BrokerError> {
+    let all = keys::session(worker_type, "");
+    let pattern = format!("{all}{}*", literal(prefix));
+    let found = scan(connection, &pattern).await;
+    let found = found.map_err(|cause| BrokerError::new(format!("look for the sessions of `{worker_type}`"), cause))?;
+    Ok(found.iter().filter_map(|key| key.strip_prefix(&all)).map(str::to_owned).collect())
+}
+
+/// All keys that fit, of every primary.
+async fn scan(connection: &Connection, pattern: &str) -> RedisResult<BTreeSet<String>> {
+    let Primaries { open, missing } = connection.primaries().await?;
+    if !missing.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotConnected, missing.join(", ")).into());
+    }
+    let mut found = BTreeSet::new();
+    for mut server in open {
+        let mut cursor = 0_u64;
+        loop {
+            let mut step = redis::cmd("SCAN");
+            step.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCANNED);
+            let (next, keys): (u64, Vec<String>) = step.query_async(&mut server).await?;
+            found.extend(keys);
+            cursor = next;
+            if cursor == 0 {
+                break;
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// `text` as a pattern that only it fits.
+fn literal(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len());
+    for c in text.chars() {
+        if matches!(c, '*' | '?' | '[' | ']' | '\\' | '^' | '-') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern
 }
 
 /// The claims of one worker on sessions of its type.

@@ -5,7 +5,11 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::{ConfigFlags, output, status::url_of, status_client::fetch_status, view::words::printable};
+use super::{
+    ConfigFlags, output,
+    status_client::{fetch_status, url_of},
+    view::words::printable,
+};
 use crate::{
     app::check_backend,
     config::{Loaded, Settings},

@@ -6,9 +6,11 @@ pub mod config;
 mod control;
 pub mod dead;
 pub mod demo;
+pub mod discord;
 pub mod doctor;
 pub mod events;
 pub mod man;
+mod metrics;
 pub mod output;
 pub mod pause;
 pub mod process_guard;
@@ -19,7 +21,6 @@ pub mod resume;
 pub mod scale;
 pub mod simulate;
 pub mod status;
-pub mod status_client;
 mod stop;
 mod view;
 pub mod why;
@@ -29,6 +30,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use crate::operations::status_client;
 use crate::{
     config::{ConfigErrors, Flags, Loaded, load, process_environment},
     telemetry::{LogFormat, init_logging},
@@ -71,6 +73,7 @@ enum Command {
     Resume(resume::ResumeArgs),
     Scale(scale::ScaleArgs),
     Events(events::EventsArgs),
+    Discord(discord::DiscordArgs),
     Config(config::ConfigArgs),
     Record(record::RecordArgs),
     Simulate(simulate::SimulateArgs),
@@ -131,6 +134,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Man(args) => man::run(&args),
         Command::Autoscaler(args) => block_on(autoscaler::run(args)),
         Command::Demo(args) => block_on(demo::run(args)),
+        Command::Discord(args) => block_on(discord::run(args)),
         Command::Events(args) => block_on(events::run(args)),
         Command::Status(args) => block_on(status::run(args)),
         Command::Why(args) => block_on(why::run(args)),

@@ -6,11 +6,10 @@ use std::{process::ExitCode, time::Duration};
 
 use super::{
     ConfigFlags, output,
-    status_client::fetch_status,
+    status_client::{fetch_status, url_of},
     view::{fleet, screen::Screen, words},
 };
 use crate::model::{Reading, Timestamp, snapshot::FleetSnapshot};
-use anyhow::bail;
 use clap::Args;
 
 /// How often a live view asks.
@@ -69,24 +68,6 @@ pub async fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where to ask a server that listens on `listen`: an address that stands for all interfaces is asked on this machine.
-pub(super) fn url_of(listen: &str) -> anyhow::Result<String> {
-    if listen.is_empty() {
-        bail!("the configuration turns the HTTP server off; set `listen` in `[http]`, or name one with --url");
-    }
-    let mut address: std::net::SocketAddr = listen.parse()?;
-    if address.port() == 0 {
-        bail!("`listen` in `[http]` takes any free port; give the one in the autoscaler's log with --url");
-    }
-    if address.ip().is_unspecified() {
-        address.set_ip(match address {
-            std::net::SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-            std::net::SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    Ok(format!("http://{address}"))
-}
-
 /// One table for each change of state, until Ctrl-C or until the autoscaler is gone.
 async fn watch_in_lines(url: &str, mut fleet: FleetSnapshot, json: bool) -> anyhow::Result<()> {
     let mut shown = None;
@@ -124,15 +105,6 @@ fn state_of(fleet: &FleetSnapshot) -> FleetSnapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_url_is_where_a_server_that_listens_there_can_be_asked() {
-        assert_eq!(url_of("127.0.0.1:9000").unwrap(), "http://127.0.0.1:9000");
-        assert_eq!(url_of("0.0.0.0:80").unwrap(), "http://127.0.0.1:80");
-        assert_eq!(url_of("[::]:80").unwrap(), "http://[::1]:80");
-        assert!(url_of("").unwrap_err().to_string().contains("--url"));
-        assert!(url_of("127.0.0.1:0").unwrap_err().to_string().contains("--url"));
-    }
 
     #[test]
     fn clocks_and_counters_are_no_change_of_state_and_numbers_are() {

@@ -1,24 +1,16 @@
 //! `swarm why TYPE`: the last decision about a worker type as arithmetic.
 
-use std::{fmt::Write, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Args;
 
 use super::{
     ConfigFlags, output,
-    status::url_of,
-    status_client::fetch_status,
-    view::{
-        fleet,
-        words::{NONE, UNKNOWN, duration, printable, reading},
-    },
+    status_client::{fetch_status, url_of},
+    view::why::text,
 };
-use crate::model::{
-    PoolCounts, Reading, Timestamp,
-    explanation::Explanation,
-    snapshot::{FleetSnapshot, TypeSnapshot},
-};
+use crate::model::{Timestamp, explanation::Explanation};
 
 /// Show why a worker type has as many workers as it has
 ///
@@ -65,114 +57,4 @@ pub async fn run(args: WhyArgs) -> anyhow::Result<ExitCode> {
         output::line(&text(of, &fleet, Timestamp::wall()))?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// For people.
-fn text(of: &TypeSnapshot, fleet: &FleetSnapshot, now: Timestamp) -> String {
-    let Explanation { decision, rules, .. } = Explanation::of(of, fleet);
-    let outcome = decision.split_once(": ").map_or(decision, |(outcome, _)| outcome);
-    let ago = |at: Timestamp| format!("{} ago", duration(now.since(at)));
-    let sources: Vec<_> = of.sources.iter().map(|source| source.as_str()).collect();
-    let looked = of.evaluated_at.map_or_else(|| "not yet".to_owned(), ago);
-    let depth = of.demand.depth();
-    let oldest = match &of.demand.oldest {
-        Reading::Known(Some(at)) => ago(*at),
-        Reading::Known(None) => NONE.to_owned(),
-        _ => UNKNOWN.to_owned(),
-    };
-    let mut lines = vec![
-        format!("{}: {}", of.worker_type, printable(outcome)),
-        String::new(),
-        format!(
-            "looked       {looked}, because of: {}",
-            if sources.is_empty() { NONE.to_owned() } else { sources.join(", ") }
-        ),
-        format!("queue        {}", printable(&of.queue)),
-        format!(
-            "depth        {} = {} waiting + {} delivered and unfinished",
-            reading(&depth),
-            reading(&of.demand.lag),
-            reading(&of.demand.pending)
-        ),
-        format!("oldest job   {oldest}"),
-        format!("workers      {}", workers(&of.pool)),
-        format!("bounds       {} to {}", of.min_workers, of.max_workers),
-        String::new(),
-    ];
-    lines.extend(rules.iter().enumerate().map(|(index, rule)| format!("{:>3}. {}", index + 1, printable(rule))));
-    lines.push(format!("  => {}", printable(outcome)));
-    lines.push(String::new());
-    let again = of.recheck_at.map_or_else(|| "at the next signal or sweep".to_owned(), |_| fleet::looks_again(of, now));
-    lines.push(format!("looks again  {again}"));
-    let change = of
-        .last_change
-        .map_or_else(|| NONE.to_owned(), |change| format!("{} → {}, {}", change.from, change.to, ago(change.at)));
-    lines.push(format!("last change  {change}"));
-    lines.push(format!("leader       {}", fleet::leader(fleet, now)));
-    for (what, error) in [("queue", depth.why_not()), ("backend", of.backend_error.as_deref())] {
-        if let Some(error) = error {
-            lines.push(format!("{:<12} {}", format!("{what}:"), printable(error)));
-        }
-    }
-    lines.join("\n")
-}
-
-fn workers(pool: &Reading<PoolCounts>) -> String {
-    let Some(pool) = pool.known() else { return UNKNOWN.to_owned() };
-    let mut text =
-        format!("{} = {} ready ({} busy) + {} starting", pool.current(), pool.ready, pool.busy, pool.starting);
-    for (count, what) in [(pool.stalled, "stalled"), (pool.draining, "draining")] {
-        if count > 0 {
-            // Writing to a String can't fail.
-            let _ = write!(text, "; not counted: {count} {what}");
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_decision_reads_as_arithmetic() {
-        let mut fleet = fleet::made_up();
-        let browser = std::sync::Arc::make_mut(&mut fleet.worker_types[0]);
-        browser.reasons = [
-            "held at 6: depth 37 ≥ 5 wants 8, at most 6 (max_workers)",
-            "depth 37 ≥ 5 wants 8",
-            "at most 6 (max_workers)",
-        ]
-        .map(str::to_owned)
-        .to_vec();
-        let shown = text(&fleet.worker_types[0], &fleet, Timestamp(60_000));
-        let expected = "browser: held at 6\n\n\
-            looked       1 s ago, because of: keyspace\n\
-            queue        browser:jobs\n\
-            depth        37 = 31 waiting + 6 delivered and unfinished\n\
-            oldest job   12 s ago\n\
-            workers      6 = 4 ready (4 busy) + 2 starting\n\
-            bounds       1 to 6\n\n  \
-              1. depth 37 ≥ 5 wants 8\n  \
-              2. at most 6 (max_workers)\n  \
-              => held at 6\n\n\
-            looks again  in 4 s\n\
-            last change  -\n\
-            leader       this autoscaler, term 7, for 12 s";
-        assert_eq!(shown, expected);
-    }
-
-    #[test]
-    fn what_failed_is_said_and_not_counted_as_nothing() {
-        let fleet = fleet::made_up();
-        let shown = text(&fleet.worker_types[1], &fleet, Timestamp(60_000));
-        for line in [
-            "depth        ? = ? waiting",
-            "workers      ?",
-            "queue:       redis does not answer",
-            "backend:     no backend",
-        ] {
-            assert!(shown.contains(line), "`{line}` is missing in\n{shown}");
-        }
-    }
 }

@@ -1,20 +1,17 @@
 //! `swarm worker`: one worker, until it is asked to leave.
 
-use std::{net::SocketAddr, path::Path, process::ExitCode, sync::Arc};
+use std::{path::Path, process::ExitCode, sync::Arc};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use rustix::process::{Pid, getpid, getppid};
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::stop::stop_on_signal;
+use super::{metrics::serve_metrics, stop::stop_on_signal};
 use crate::{
     config::{QueueKind, Settings, WorkerTypeSettings, process_environment},
     connection::RedisTarget,
-    http::HttpServer,
     model::{WorkerId, WorkerType},
-    telemetry::{LogFormat, Traces, install_metrics},
+    telemetry::{LogFormat, Traces},
     worker::{Worker, WorkerConfig, handlers},
 };
 
@@ -63,49 +60,6 @@ pub async fn run(args: WorkerArgs, settings: &Settings) -> anyhow::Result<ExitCo
     }
     tracing::info!(report.processed, report.failed, report.abandoned, "worker left");
     Ok(if report.abandoned == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// The worker's own metrics, as they are served.
-struct ServedMetrics {
-    at: SocketAddr,
-    stop: CancellationToken,
-    tasks: JoinSet<()>,
-}
-
-impl ServedMetrics {
-    async fn stop(mut self) {
-        self.stop.cancel();
-        while self.tasks.join_next().await.is_some() {}
-    }
-}
-
-/// Serves metrics on `listen`. A port that another worker has keeps nobody from working: then there are none, and the log
-/// says so.
-async fn serve_metrics(listen: &str) -> anyhow::Result<Option<ServedMetrics>> {
-    if listen.is_empty() {
-        return Ok(None);
-    }
-    let address: SocketAddr = listen.parse().with_context(|| {
-        format!("`{listen}` is no address for the worker's metrics; write ADDRESS:PORT such as 127.0.0.1:0, or nothing")
-    })?;
-    let Ok(server) = HttpServer::bind(address).await else {
-        tracing::warn!(
-            listen,
-            "no metrics: the address is in use or not ours; set `metrics_listen` to a free one, or port 0"
-        );
-        return Ok(None);
-    };
-    let (at, stop, handle) = (server.local_addr(), CancellationToken::new(), install_metrics()?);
-    tracing::info!(%at, "metrics");
-    let mut tasks = JoinSet::new();
-    tasks.spawn(handle.clone().upkeep(stop.clone()));
-    let serving = server.serve_metrics(handle, stop.clone());
-    tasks.spawn(async move {
-        if let Err(error) = serving.await {
-            tracing::warn!(%error, "metrics are no longer served");
-        }
-    });
-    Ok(Some(ServedMetrics { at, stop, tasks }))
 }
 
 fn configure(args: &WorkerArgs, settings: &Settings) -> anyhow::Result<(WorkerConfig, WorkerTypeSettings)> {

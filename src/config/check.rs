@@ -33,6 +33,7 @@ pub(super) fn check(
     checks.http(settings);
     checks.signals(settings);
     checks.problems(&pointer(&["fly"]), settings.fly.problems());
+    checks.problems(&pointer(&["discord"]), settings.discord.problems());
     if settings.worker_types.is_empty() && checks.sound(&["/worker_types".to_owned()]) {
         checks.warnings.push("no worker types: there is nothing to scale; add a [worker_types.NAME]".to_owned());
     }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     BrowserSettings, TankpitSettings,
     broker::{BrokerSettings, JobSettings},
+    discord::DiscordSettings,
     docker::DockerSettings,
     fly::{FlySettings, FlyWorkerSettings},
     kubernetes::{KubernetesSettings, KubernetesTarget},
@@ -43,6 +44,8 @@ pub struct Settings {
     pub fly: FlySettings,
     /// Jobs on their way.
     pub broker: BrokerSettings,
+    /// The Discord bot.
+    pub discord: DiscordSettings,
     /// The pools, by name.
     pub worker_types: BTreeMap<String, WorkerTypeSettings>,
 }
@@ -65,6 +68,7 @@ impl Default for Settings {
             kubernetes: KubernetesSettings::default(),
             fly: FlySettings::default(),
             broker: BrokerSettings::default(),
+            discord: DiscordSettings::default(),
             worker_types: BTreeMap::new(),
         }
     }

@@ -72,6 +72,34 @@ pub(super) fn is_refusal(cause: &RedisError) -> bool {
 /// Whether a connection on which this happened is of no more use, or may be: open another one. That goes for a primary that
 /// has become a replica and for a node that has given its slot away, too: another connection leads to the new one.
 pub fn is_lost(error: &RedisError) -> bool {
-    let moved_on = [ServerErrorKind::ReadOnly, ServerErrorKind::Moved].map(ErrorKind::Server);
-    error.is_io_error() || error.is_timeout() || error.is_unrecoverable_error() || moved_on.contains(&error.kind())
+    error.is_io_error() || error.is_timeout() || error.is_unrecoverable_error() || has_moved_on(error)
+}
+
+fn has_moved_on(error: &RedisError) -> bool {
+    const KINDS: [ServerErrorKind; 2] = [ServerErrorKind::ReadOnly, ServerErrorKind::Moved];
+    // Before Redis 7 the refusal of a script's write is quoted in an error of the script.
+    KINDS.map(ErrorKind::Server).contains(&error.kind())
+        || error.detail().is_some_and(|detail| detail.contains("-READONLY "))
+        || error.clone().into_server_errors().is_some_and(|errors| {
+            errors.iter().any(|(_, error)| error.kind().is_some_and(|kind| KINDS.contains(&kind)))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_no_longer_the_one_to_ask_counts_as_a_lost_connection() {
+        let lost = |reply: &str| {
+            let value = redis::parse_redis_value(format!("-{reply}\r\n").as_bytes());
+            is_lost(&value.and_then(redis::Value::extract_error).unwrap_err())
+        };
+        assert!(lost("READONLY You can't write against a read only replica."));
+        assert!(lost("MOVED 3999 127.0.0.1:6381"));
+        assert!(lost("ERR Error running script (call to f_1): @user_script:1: -READONLY You can't write"));
+        for reply in ["WRONGTYPE it is a list", "ASK 3999 127.0.0.1:6381", "NOPERM no", "ERR no such key"] {
+            assert!(!lost(reply), "{reply}");
+        }
+    }
 }

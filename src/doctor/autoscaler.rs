@@ -43,8 +43,8 @@ async fn signs_of_life(connection: &mut Connection, settings: &Settings, seen: &
     }
     if settings.scaler.leader_lease_seconds > 0 {
         let mut holder = redis::cmd("HGET");
-        holder.arg(connection.layout().leader()).arg("instance");
-        let holder: RedisResult<Option<String>> = holder.query_async(connection).await;
+        let holder: RedisResult<Option<String>> =
+            holder.arg(connection.layout().leader()).arg("instance").query_async(connection).await;
         match holder {
             Ok(Some(instance)) => findings.push(Finding::ok(Area::Autoscaler, format!("{instance} leads"))),
             Ok(None) => findings.push(

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::Settings,
-    connection::{Connection, ConnectionError, RedisTarget},
+    connection::{Connection, RedisTarget},
     model::{WorkerType, keys},
 };
 
@@ -122,10 +122,12 @@ async fn transaction(
     lacking: &mut BTreeMap<Part, Vec<(&'static str, String)>>,
 ) -> Option<Finding> {
     let order = target.layout().scaler_override(&WorkerType::new(NONSENSE));
-    let opened = async { Ok::<_, ConnectionError>(target.connect().await?.at(&order).await) };
-    let mut connection = match opened.await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return Some(Finding::problem(Area::Rights, error.to_string())),
+    let connection = match target.connect().await {
+        Ok(connection) => connection,
+        Err(error) => return Some(Finding::problem(Area::Rights, error.to_string())),
+    };
+    let mut connection = match connection.at(&order).await {
+        Ok(connection) => connection,
         Err(error) => return Some(Finding::problem(Area::Rights, error.to_string())),
     };
     let begun: RedisResult<Value> = redis::cmd("MULTI").query_async(&mut connection).await;

@@ -40,7 +40,6 @@ pub fn wanted_flags(flags: &str, lists: bool) -> Option<String> {
     merged(flags, needed(lists))
 }
 
-/// Finds out whether the server sends what we need, and extends its setting if it may be changed.
 /// Finds out whether the server sends what we need, and extends its setting if it may be changed. Of a cluster every primary is
 /// asked, as each speaks for its own keys; the worst answer counts. Also answers which of them could not be asked.
 pub(super) async fn ensure(

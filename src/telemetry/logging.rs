@@ -1,9 +1,20 @@
 //! The log: where it goes, in which form, and what is filtered out.
 
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter, util::SubscriberInitExt};
+use tracing::{Level, Metadata};
+use tracing_subscriber::{
+    EnvFilter,
+    filter::{FilterFn, filter_fn},
+    fmt::MakeWriter,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 /// Environment variables that hold a filter, the first that is set wins.
 const FILTER_VARIABLES: [&str; 2] = ["SWARM_LOG", "RUST_LOG"];
+
+/// What names whom it talks to by address, and the address holds a secret: the tokens of interactions stand in the paths of
+/// Discord's API. Their warnings are told, and nothing more, whatever the filter says.
+const CONFIDENTIAL: [&str; 2] = ["twilight_http", "twilight_http_ratelimiting"];
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -43,9 +54,9 @@ pub fn init_logging(format: LogFormat, default_filter: &str) -> Result<(), Loggi
     let installed = match format {
         LogFormat::Text => {
             let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            lines.with_ansi(colour).finish().try_init()
+            lines.with_ansi(colour).finish().with(confidential()).try_init()
         }
-        LogFormat::Json => lines.json().flatten_event(true).finish().try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).finish().with(confidential()).try_init(),
     };
     installed.map_err(|_| LoggingError::AlreadySet)
 }
@@ -58,7 +69,17 @@ where
 {
     let filter = filter(default_filter)?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false);
-    lines.finish().try_init().map_err(|_| LoggingError::AlreadySet)
+    lines.finish().with(confidential()).try_init().map_err(|_| LoggingError::AlreadySet)
+}
+
+/// Holds back what [`CONFIDENTIAL`] says, spans too.
+fn confidential() -> FilterFn {
+    filter_fn(may_be_told)
+}
+
+fn may_be_told(metadata: &Metadata<'_>) -> bool {
+    let module = metadata.target().split("::").next().unwrap_or_default();
+    metadata.is_event() && *metadata.level() <= Level::WARN || !CONFIDENTIAL.contains(&module)
 }
 
 fn filter(default_filter: &str) -> Result<EnvFilter, LoggingError> {

@@ -72,6 +72,13 @@ metrics_table! {
     JOB_SECONDS = Histogram "swarm_job_seconds" ["worker_type", "method"] Seconds "Time of a job, failed ones included.";
     JOBS_IN_PROGRESS = Gauge "swarm_jobs_in_progress" ["worker_type"] Count "Jobs in progress in this worker.";
     SESSIONS_OPEN = Gauge "swarm_sessions_open" ["worker_type"] Count "Sessions open on this worker.";
+    DISCORD_COMMANDS = Counter "swarm_discord_commands_total" ["command", "outcome"] Count "Commands dealt with.";
+    DISCORD_COMMAND_SECONDS = Histogram "swarm_discord_command_seconds" ["command"] Seconds
+        "Time from hearing of a command to its last reply.";
+    DISCORD_ACKNOWLEDGED = Histogram "swarm_discord_acknowledged_seconds" [] Seconds
+        "Time from hearing of a command until Discord has taken the first reply.";
+    DISCORD_SHARDS_READY = Gauge "swarm_discord_shards_ready" [] Count "Shards that have a session.";
+    DISCORD_DISCONNECTS = Counter "swarm_discord_disconnects_total" [] Count "Connections to the gateway that were lost.";
     QUEUE_LAG = Gauge "swarm_queue_lag" ["worker_type"] Count "Jobs not yet delivered; NaN if not known.";
     QUEUE_PENDING = Gauge "swarm_queue_pending" ["worker_type"] Count
         "Jobs delivered and not acknowledged; NaN if not known.";

@@ -19,6 +19,7 @@ pub use events::{
     RedisUnreachable, ScalingRecorded, ScalingRefused, SignalsReceived, SourceChanged, Stage, StreamTrimmed,
     SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
 };
+pub use events::{CommandAcknowledged, CommandAnswered, CommandOutcome, GatewayOddity, ShardChange, ShardChanged};
 pub use logging::{LogFormat, LoggingError, init_logging, init_logging_into};
 pub use recorder::{InstallError, MetricsHandle, install_metrics};
 pub use traces::{Acted, Course, JobTraced, Publishing, TRACEPARENT, Traces};

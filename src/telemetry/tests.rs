@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
-    BackendCall, BackendCalled, BackendFailure, ConfigLoaded, ConfigReloaded, DeadReason, DelayedMoved,
-    EvaluationFinished, FailureKind, JobBuried, JobOutcome, JobRetried, JobWorked, LateRecord, LeadershipChanged,
-    Outcome, ProbeFailed, ReactionMeasured, RecordWaits, RecordingFailed, RedisReachable, RedisUnreachable,
-    ScalingRecorded, ScalingRefused, SignalsReceived, SourceChanged, Stage, StreamTrimmed, SweepFinished, WatchBroken,
-    WorkerExited, WorkerLoad,
+    BackendCall, BackendCalled, BackendFailure, CommandAcknowledged, CommandAnswered, CommandOutcome, ConfigLoaded,
+    ConfigReloaded, DeadReason, DelayedMoved, EvaluationFinished, FailureKind, JobBuried, JobOutcome, JobRetried,
+    JobWorked, LateRecord, LeadershipChanged, Outcome, ProbeFailed, ReactionMeasured, RecordWaits, RecordingFailed,
+    RedisReachable, RedisUnreachable, ScalingRecorded, ScalingRefused, ShardChange, ShardChanged, SignalsReceived,
+    SourceChanged, Stage, StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
     events::signals,
     metric::{self, Kind},
     per_type, recorder,
@@ -112,6 +112,10 @@ fn emit_everything() {
     };
     ConfigLoaded.emit();
     ConfigReloaded { trigger: "signal", reload: &reload }.emit();
+    let (outcome, detail) = (CommandOutcome::Done, "");
+    CommandAnswered { command: "web start", outcome, elapsed, user: "ann", channel: "7", detail }.emit();
+    CommandAcknowledged { elapsed }.emit();
+    ShardChanged { shard: 0, change: ShardChange::Lost { reason: "4009" }, ready: 1 }.emit();
     RedisReachable.emit();
 }
 
@@ -148,6 +152,9 @@ fn events_count_with_their_labels() {
         r#"swarm_job_seconds_count{worker_type="browser",method="goto"} 1"#,
         r#"swarm_jobs_in_progress{worker_type="browser"} 2"#,
         r#"swarm_sessions_open{worker_type="browser"} 1"#,
+        r#"swarm_discord_commands_total{command="web start",outcome="done"} 1"#,
+        "swarm_discord_shards_ready 1",
+        "swarm_discord_disconnects_total 1",
         "# TYPE swarm_queue_oldest_age_seconds gauge",
     ] {
         assert_line(&text, line);

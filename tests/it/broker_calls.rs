@@ -8,11 +8,12 @@ use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 use swarm::{
     broker::{
-        CallError, Client, Consumer, Delivery, EnvelopeError, Job, JobPolicy, JobResult, PublishError, Published,
-        Publisher, Retry,
+        CallError, Client, Consumer, Delivery, EnvelopeError, Job, JobPolicy, JobResult, Outlook, PublishError,
+        Published, Publisher, Retry, ScalerWord, SessionState,
     },
     config::{BrokerSettings, Settings, WorkerTypeSettings},
     connection::RedisTarget,
+    model::{WorkerId, WorkerType},
 };
 
 use crate::support::{
@@ -220,4 +221,24 @@ async fn nobody_answers_because_the_autoscaler_is_held_back() {
     scaler.exit().await;
     let gone = why(&client, job("d")).await;
     assert!(gone.contains("no autoscaler is running"), "{gone}");
+}
+
+/// Servers close connections that are idle for long. Whoever asks something then is not to hear of it.
+#[tokio::test]
+async fn a_connection_that_was_closed_while_idle_is_replaced() {
+    let server = RedisServer::start();
+    let (client, fred) = (client(&server), server.client().await);
+    let worker_type = WorkerType::new("test");
+    let state = async || client.session(&worker_type, "a").await.unwrap();
+    assert_eq!(state().await, SessionState::Closed);
+    let _: String = command(&fred, "SET session:test:a w1").await;
+    let _: u64 = command(&fred, "CLIENT KILL TYPE normal SKIPME yes").await;
+    assert_eq!(state().await, SessionState::Open(WorkerId::new("w1")));
+    for odd in ["session:test:a*b", "session:test:a[x", "session:other:a"] {
+        let _: String = command(&fred, &format!("SET {odd} w1")).await;
+    }
+    assert_eq!(client.sessions(&worker_type, "a").await.unwrap(), ["a", "a*b", "a[x"]);
+    assert_eq!(client.sessions(&worker_type, "a*").await.unwrap(), ["a*b"]);
+    let outlook = client.outlook("test.echo").await.unwrap();
+    assert_eq!(outlook, Outlook { workers: 0, scaler: ScalerWord::Nobody });
 }

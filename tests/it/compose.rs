@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::support::{
-    autoscaler::DEADLINE,
+    autoscaler::{DEADLINE, swarm},
     compose::{SERVICES, Stack},
     needs::repository,
     wait::eventually,
@@ -134,6 +134,27 @@ fn settings_and_compose_file_name_the_same_workers() {
         assert_eq!(after(service, "image: "), after(table, "image = ").replace('"', ""));
         assert_eq!(after(service, "command: "), after(table, "command = "));
     }
+}
+
+/// The bot beside the stack: its settings are valid, and what they name the files have.
+#[test]
+fn the_bot_of_the_compose_files_finds_what_it_needs() {
+    let settings = repository("config/compose/discord.toml");
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let checked = swarm(directory.path()).args(["config", "check"]).arg(&settings).output();
+    let checked = checked.expect("the binary was built for this test");
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+    let (compose, settings) = (read("config/compose/discord.yml"), read("config/compose/discord.toml"));
+    let file: Value = serde_saphyr::from_str(&compose).expect("it is YAML");
+    let volumes = file["services"]["discord"]["volumes"].to_string();
+    assert!(volumes.contains("config/compose/discord.toml:/etc/swarm/swarm.toml"), "{volumes}");
+    let token =
+        settings.lines().find_map(|line| line.strip_prefix("token_file = ")).expect("it names the token's file");
+    assert!(volumes.contains(token.trim_matches('"')), "{volumes}");
+    let stack = read("docker-compose.yml");
+    assert!(settings.contains("http://autoscaler:9000") && stack.contains("  autoscaler:\n"));
+    let image = |text: &str| text.lines().filter(|line| line.trim() == "image: swarm:0.1.0").count();
+    assert!(image(&compose) == 1 && image(&stack) > 0, "the bot is of the stack's image");
 }
 
 fn read(path: &str) -> String {

@@ -1,7 +1,5 @@
-//! What the commands that show things have in common: how snapshots, times and events are put for people. Reads snapshots,
-//! asks nobody.
+//! What the commands that show things have in common: the words of `operations`, and the screen.
 
-pub(super) mod events;
-pub(super) mod fleet;
 pub(super) mod screen;
-pub(super) mod words;
+
+pub(super) use crate::operations::view::{events, fleet, why, words};

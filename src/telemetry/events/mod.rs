@@ -4,6 +4,7 @@
 //! that anyone can make up is memory that anyone can take.
 
 mod backend;
+mod discord;
 mod evaluation;
 mod jobs;
 mod kubernetes;
@@ -14,6 +15,7 @@ pub(super) mod signals;
 mod worker;
 
 pub use backend::{BackendCall, BackendCalled, BackendFailure, FailureKind, WorkerExited};
+pub use discord::{CommandAcknowledged, CommandAnswered, CommandOutcome, GatewayOddity, ShardChange, ShardChanged};
 pub use evaluation::{
     EvaluationFinished, Outcome, ReactionMeasured, RecordWaits, RecordingFailed, ScalingRecorded, Stage,
 };

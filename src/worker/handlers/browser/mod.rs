@@ -20,7 +20,7 @@ use tokio::sync::{Mutex, Semaphore};
 use self::{
     chromium::{Chromium, ChromiumError},
     open::OpenSessions,
-    proxy::{AddressRule, Dialer, Proxy, SystemResolver},
+    proxy::{Dialer, Proxy, SystemResolver},
     request::{METHODS, Request},
     session::{ActionError, Session},
 };
@@ -28,6 +28,7 @@ use super::{Context, Handler, HandlerError, JobError};
 use crate::{
     broker::{Job, session_of},
     config::BrowserSettings,
+    egress::AddressRule,
 };
 
 /// Does browser jobs.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use url::Url;
 
-use crate::{broker::Job, worker::JobError};
+use crate::{broker::Job, egress::page_url, worker::JobError};
 
 /// All methods.
 pub(super) const METHODS: &[&str] =
@@ -127,12 +127,7 @@ impl<'a> Arguments<'a> {
     /// The argument `url`, if there is one.
     fn url(&self) -> Result<Option<Url>, JobError> {
         let Some(text) = self.optional_text("url")? else { return Ok(None) };
-        let url =
-            Url::parse(&text).map_err(|error| self.wrong("url", &format!("{URL}; `{text}` is none ({error})")))?;
-        match url.scheme() {
-            "http" | "https" => Ok(Some(url)),
-            scheme => Err(self.wrong("url", &format!("{URL}; `{scheme}:` is not opened"))),
-        }
+        page_url(&text).map(Some).map_err(|error| self.wrong("url", &error.to_string()))
     }
 
     fn seconds(&self, name: &str) -> Result<Option<Duration>, JobError> {

@@ -25,8 +25,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::address::AddressRule;
-use crate::config::UpstreamProxy;
+use crate::{config::UpstreamProxy, egress::AddressRule};
 
 /// How long resolving a name may take, and connecting to one address. Chromium gives a page's connection minutes.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -2,7 +2,6 @@
 //! itself. So one rule covers what is typed, redirects, subresources, frames and WebSockets, and names can't be
 //! rebound between check and connection. See `docs/adr/0007-browser-egress.md`. One proxy for each session.
 
-mod address;
 mod dial;
 mod exchange;
 #[cfg(test)]
@@ -24,10 +23,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub(super) use self::{
-    address::AddressRule,
-    dial::{Dialer, Place, SystemResolver},
-};
+pub(super) use self::dial::{Dialer, Place, SystemResolver};
 
 /// Header of an answer that the proxy gave itself, with the reason. Taken out of every other answer.
 pub(super) const PROBLEM_HEADER: &str = "x-swarm-problem";

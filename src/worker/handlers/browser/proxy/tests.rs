@@ -16,9 +16,10 @@ use tokio::{
 };
 
 use super::{
-    AddressRule, Dialer, Place, Proxy,
+    Dialer, Place, Proxy,
     dial::{DialError, Resolve},
 };
+use crate::egress::AddressRule;
 
 /// Answers each look-up with the next of its addresses, and the last one for ever: a name that is rebound.
 struct Rebinding {

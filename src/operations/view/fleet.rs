@@ -9,11 +9,11 @@ use crate::model::{
 };
 
 /// Headings of [`counts`].
-pub(in crate::cli) const COUNTS: [&str; 11] =
+pub(crate) const COUNTS: [&str; 11] =
     ["TYPE", "LAG", "PENDING", "OLDEST", "DESIRED", "READY", "STARTING", "BUSY", "DRAINING", "MIN–MAX", "REACTION"];
 
 /// Queue and pool of one worker type.
-pub(in crate::cli) fn counts(of: &TypeSnapshot, now: Timestamp) -> [String; 11] {
+pub(crate) fn counts(of: &TypeSnapshot, now: Timestamp) -> [String; 11] {
     let oldest = match of.demand.oldest.known() {
         Some(Some(at)) => duration(now.since(*at)),
         Some(None) => NONE.to_owned(),
@@ -38,7 +38,7 @@ pub(in crate::cli) fn counts(of: &TypeSnapshot, now: Timestamp) -> [String; 11] 
 }
 
 /// The last decision's headline, and what is wrong.
-pub(in crate::cli) fn decision(of: &TypeSnapshot) -> String {
+pub(crate) fn decision(of: &TypeSnapshot) -> String {
     let headline = of.reasons.first().map_or(NONE, String::as_str);
     let mut words = printable(headline);
     // The headline says by whom and for how long; the one who said it may have said why.
@@ -55,12 +55,12 @@ pub(in crate::cli) fn decision(of: &TypeSnapshot) -> String {
 }
 
 /// When it looks again by itself: `in 4 s`.
-pub(in crate::cli) fn looks_again(of: &TypeSnapshot, now: Timestamp) -> String {
+pub(crate) fn looks_again(of: &TypeSnapshot, now: Timestamp) -> String {
     of.recheck_at.map_or_else(|| NONE.to_owned(), |at| format!("in {}", duration(at.since(now))))
 }
 
 /// Name and version, uptime, orchestrator.
-pub(in crate::cli) fn title(fleet: &FleetSnapshot, now: Timestamp) -> String {
+pub(crate) fn title(fleet: &FleetSnapshot, now: Timestamp) -> String {
     let dry_run = if fleet.dry_run { ", dry run: changes nothing" } else { "" };
     format!(
         "swarm {} on {}, up {} since {}, orchestrator {}{dry_run}",
@@ -73,12 +73,12 @@ pub(in crate::cli) fn title(fleet: &FleetSnapshot, now: Timestamp) -> String {
 }
 
 /// Whether Redis answers.
-pub(in crate::cli) fn redis(fleet: &FleetSnapshot) -> String {
+pub(crate) fn redis(fleet: &FleetSnapshot) -> String {
     fleet.redis_error.as_deref().map_or_else(|| "answers".to_owned(), |why| format!("DOWN: {}", printable(why)))
 }
 
 /// `this autoscaler, term 7, for 12 s`, `there-1, term 8; this one stands by`
-pub(in crate::cli) fn leader(fleet: &FleetSnapshot, now: Timestamp) -> String {
+pub(crate) fn leader(fleet: &FleetSnapshot, now: Timestamp) -> String {
     let of = &fleet.leadership;
     let term = of.token.map_or_else(String::new, |token| format!(", term {token}"));
     let since = of.since.map_or_else(String::new, |since| format!(", for {}", duration(now.since(since))));
@@ -93,7 +93,7 @@ pub(in crate::cli) fn leader(fleet: &FleetSnapshot, now: Timestamp) -> String {
 }
 
 /// `keyspace up, channel up, tracking off`
-pub(in crate::cli) fn sources(fleet: &FleetSnapshot) -> String {
+pub(crate) fn sources(fleet: &FleetSnapshot) -> String {
     let of = |source: &crate::model::snapshot::SourceSnapshot| {
         let name = source.source.as_str();
         match source.state {
@@ -108,14 +108,14 @@ pub(in crate::cli) fn sources(fleet: &FleetSnapshot) -> String {
 }
 
 /// `browser:jobs 3`: jobs that are not due yet; `None` if there are none.
-pub(in crate::cli) fn delayed(fleet: &FleetSnapshot) -> Option<String> {
+pub(crate) fn delayed(fleet: &FleetSnapshot) -> Option<String> {
     let of = |(queue, jobs): (&String, &u64)| format!("{} {jobs}", printable(queue));
     let all: Vec<_> = fleet.delayed.iter().map(of).collect();
     (!all.is_empty()).then(|| all.join(", "))
 }
 
 /// `REFUSED 12 s ago, the one before goes on: swarm.toml:3: …`; `None` if it was never loaded again.
-pub(in crate::cli) fn config(fleet: &FleetSnapshot, now: Timestamp) -> Option<String> {
+pub(crate) fn config(fleet: &FleetSnapshot, now: Timestamp) -> Option<String> {
     let reload = fleet.reload.as_ref()?;
     let ago = duration(now.since(reload.at));
     let what = match reload.outcome {
@@ -132,7 +132,7 @@ pub(in crate::cli) fn config(fleet: &FleetSnapshot, now: Timestamp) -> Option<St
 }
 
 /// `w1 BUSY 12 s, w2 starting 400 ms`: the workers of a type, and for how long each has been there.
-pub(in crate::cli) fn workers(of: &TypeSnapshot, now: Timestamp) -> String {
+pub(crate) fn workers(of: &TypeSnapshot, now: Timestamp) -> String {
     let one = |worker: &WorkerSnapshot| {
         let state = match worker.state {
             _ if worker.draining => "DRAINING",
@@ -146,7 +146,7 @@ pub(in crate::cli) fn workers(of: &TypeSnapshot, now: Timestamp) -> String {
 }
 
 /// Everything, as `swarm status` prints it.
-pub(in crate::cli) fn text(fleet: &FleetSnapshot, now: Timestamp) -> String {
+pub(crate) fn text(fleet: &FleetSnapshot, now: Timestamp) -> String {
     let mut numbers = table();
     numbers.set_header(COUNTS);
     let mut decisions = table();
@@ -180,13 +180,13 @@ fn table() -> Table {
 }
 
 /// Without the blanks that fill each line.
-pub(in crate::cli) fn trimmed(table: &Table) -> String {
+pub(crate) fn trimmed(table: &Table) -> String {
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
 /// A snapshot for tests of views.
 #[cfg(test)]
-pub(in crate::cli) fn made_up() -> FleetSnapshot {
+pub(crate) fn made_up() -> FleetSnapshot {
     use std::sync::Arc;
 
     use crate::model::{

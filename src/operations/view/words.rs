@@ -5,17 +5,17 @@ use std::time::Duration;
 use crate::model::{Reading, Timestamp};
 
 /// For what is not known.
-pub(in crate::cli) const UNKNOWN: &str = "?";
+pub(crate) const UNKNOWN: &str = "?";
 /// For what there is none of.
-pub(in crate::cli) const NONE: &str = "-";
+pub(crate) const NONE: &str = "-";
 
 /// A number, or `?` if it is not known.
-pub(in crate::cli) fn reading(value: &Reading<u64>) -> String {
+pub(crate) fn reading(value: &Reading<u64>) -> String {
     value.known().map_or_else(|| UNKNOWN.to_owned(), u64::to_string)
 }
 
 /// `430 ms`, `12 s`, `3 min`, `5 h`: one unit, for a glance.
-pub(in crate::cli) fn duration(duration: Duration) -> String {
+pub(crate) fn duration(duration: Duration) -> String {
     match duration.as_secs() {
         0 => format!("{} ms", duration.as_millis()),
         seconds @ 1..120 => format!("{seconds} s"),
@@ -25,7 +25,7 @@ pub(in crate::cli) fn duration(duration: Duration) -> String {
 }
 
 /// `0.84 ms`, `12.3 ms`, `1.20 s`.
-pub(in crate::cli) fn milliseconds(ms: f64) -> String {
+pub(crate) fn milliseconds(ms: f64) -> String {
     match ms {
         ms if ms < 10.0 => format!("{ms:.2} ms"),
         ms if ms < 100.0 => format!("{ms:.1} ms"),
@@ -35,12 +35,12 @@ pub(in crate::cli) fn milliseconds(ms: f64) -> String {
 }
 
 /// The time of day here, `14:03:59.123`.
-pub(in crate::cli) fn time_of_day(at: Timestamp) -> String {
+pub(crate) fn time_of_day(at: Timestamp) -> String {
     local(at, "%H:%M:%S%.3f")
 }
 
 /// Date and time here, `2026-01-31 14:03:59`.
-pub(in crate::cli) fn date_time(at: Timestamp) -> String {
+pub(crate) fn date_time(at: Timestamp) -> String {
     local(at, "%Y-%m-%d %H:%M:%S")
 }
 
@@ -54,7 +54,7 @@ fn local(at: Timestamp, format: &str) -> String {
 }
 
 /// `text`, cut to `width` characters with an ellipsis.
-pub(in crate::cli) fn cut(text: &str, width: usize) -> String {
+pub(crate) fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }
@@ -62,7 +62,7 @@ pub(in crate::cli) fn cut(text: &str, width: usize) -> String {
 }
 
 /// Without control characters, which could do things to a terminal: what comes out of Redis may hold any.
-pub(in crate::cli) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 

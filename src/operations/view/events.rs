@@ -6,7 +6,7 @@ use super::words::{NONE, UNKNOWN, date_time, milliseconds, printable, time_of_da
 use crate::scaler::ScalingEvent;
 
 /// `1 → 6`, `paused`
-pub(in crate::cli) fn change(event: &ScalingEvent) -> String {
+pub(crate) fn change(event: &ScalingEvent) -> String {
     // What people say about a worker type changes no number by itself.
     if let (None, None, "paused" | "observe" | "pinned" | "resumed") =
         (event.from_count, event.to_count, event.decision.as_str())
@@ -18,7 +18,7 @@ pub(in crate::cli) fn change(event: &ScalingEvent) -> String {
 }
 
 /// The reason, and the error if it failed. A headline that begins with the change itself is shown without it.
-pub(in crate::cli) fn reason(event: &ScalingEvent) -> String {
+pub(crate) fn reason(event: &ScalingEvent) -> String {
     let headline = format!("{} {}: ", event.decision.replace('_', " "), change(event));
     let reason = printable(event.reason.strip_prefix(&headline).unwrap_or(&event.reason));
     match &event.error {
@@ -36,7 +36,7 @@ fn or_none(text: &str) -> String {
 }
 
 /// All of them, oldest first.
-pub(in crate::cli) fn table(events: &[ScalingEvent]) -> Table {
+pub(crate) fn table(events: &[ScalingEvent]) -> Table {
     let mut table = Table::new();
     table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["TIME", "TYPE", "CHANGE", "REASON", "TRIGGER", "REACTION", "OUTCOME"]);
@@ -58,7 +58,7 @@ pub(in crate::cli) fn table(events: &[ScalingEvent]) -> Table {
 }
 
 /// One of them, for following.
-pub(in crate::cli) fn line(event: &ScalingEvent) -> String {
+pub(crate) fn line(event: &ScalingEvent) -> String {
     format!(
         "{}  {:<12} {:>9}  {} ({}, {}, {})",
         time_of_day(event.at),

@@ -1,6 +1,11 @@
 //! Asks a running autoscaler for its status over HTTP.
 
-use std::{error::Error, io, time::Duration};
+use std::{
+    error::Error,
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Uri, body::Bytes};
@@ -61,6 +66,40 @@ pub enum StatusError {
 
 /// Entries of the history that a live view asks for.
 const EVENTS: usize = 20;
+/// Why it can't be told from the settings where an autoscaler's HTTP server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoAddress {
+    /// It is turned off.
+    #[error("the configuration turns the HTTP server off; set `listen` in `[http]`, or name one with --url")]
+    Off,
+    /// It takes any port.
+    #[error("`listen` in `[http]` takes any free port; give the one in the autoscaler's log with --url")]
+    AnyPort,
+    /// No address at all.
+    #[error("`listen` in `[http]` is no ADDRESS:PORT")]
+    Invalid,
+}
+
+/// Where to ask a server that listens on `listen`: an address that stands for all interfaces is asked on this machine.
+///
+/// # Errors
+/// If nobody can be asked there.
+pub fn url_of(listen: &str) -> Result<String, NoAddress> {
+    if listen.is_empty() {
+        return Err(NoAddress::Off);
+    }
+    let mut address: SocketAddr = listen.parse().map_err(|_| NoAddress::Invalid)?;
+    if address.port() == 0 {
+        return Err(NoAddress::AnyPort);
+    }
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    Ok(format!("http://{address}"))
+}
 
 /// The status of the autoscaler at `base_url`, for example `http://127.0.0.1:9000`.
 pub async fn fetch_status(base_url: &str) -> Result<FleetSnapshot, StatusError> {
@@ -141,6 +180,15 @@ mod tests {
         http::tests::{MadeUpFleet, serve},
         model::snapshot::StatusSource,
     };
+
+    #[test]
+    fn the_url_is_where_a_server_that_listens_there_can_be_asked() {
+        assert_eq!(url_of("127.0.0.1:9000").unwrap(), "http://127.0.0.1:9000");
+        assert_eq!(url_of("0.0.0.0:80").unwrap(), "http://127.0.0.1:80");
+        assert_eq!(url_of("[::]:80").unwrap(), "http://[::1]:80");
+        assert!(url_of("").unwrap_err().to_string().contains("--url"));
+        assert!(url_of("127.0.0.1:0").unwrap_err().to_string().contains("--url"));
+    }
 
     #[tokio::test]
     async fn a_running_autoscaler_gives_its_snapshot() {

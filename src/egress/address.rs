@@ -1,4 +1,4 @@
-//! Which addresses pages may reach: public ones, and what the settings allow besides. Pure; resolves nothing.
+//! Which addresses pages may reach: public ones, and what the settings allow besides.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -51,18 +51,18 @@ static REFUSED: LazyLock<Vec<(IpNet, &str)>> = LazyLock::new(|| {
 
 /// What pages may reach.
 #[derive(Clone, Debug, Default)]
-pub(in super::super) struct AddressRule {
+pub struct AddressRule {
     allowed: Vec<Allowed>,
 }
 
 impl AddressRule {
     /// Public addresses and `allowed`.
-    pub(in super::super) fn new(allowed: Vec<Allowed>) -> Self {
+    pub fn new(allowed: Vec<Allowed>) -> Self {
         Self { allowed }
     }
 
     /// `Err` with the kind of address if `address`, to which `host` was resolved, may not be connected to at `port`.
-    pub(super) fn check(&self, host: &str, address: IpAddr, port: u16) -> Result<(), &'static str> {
+    pub fn check(&self, host: &str, address: IpAddr, port: u16) -> Result<(), &'static str> {
         let real = embedded(address);
         let Some((_, kind)) = REFUSED.iter().find(|(network, _)| network.contains(&real)) else { return Ok(()) };
         let allowed =

@@ -1,0 +1,84 @@
+//! A job that was published and whose answer is waited for, in as many pieces as its caller likes. Owns the connection that
+//! waits.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{
+    BrokerError, CallError, Client, Job, JobResult, Published, Subject,
+    result::{wait_for_any, wait_shared},
+};
+use crate::{connection::Connection, model::keys};
+
+/// A call under way. Dropped, it is no longer waited for; the job is done all the same.
+pub struct Call {
+    client: Client,
+    job: Job,
+    subject: Subject,
+    /// Whether others may wait for the same result.
+    shared: bool,
+    /// None after a failure: then the next wait opens another one.
+    connection: Option<Connection>,
+}
+
+impl Call {
+    pub(super) fn new(client: Client, job: Job, published: &Published, connection: Connection) -> Self {
+        let (id, shared) = match published {
+            Published::Duplicate { of } => (of.as_str(), true),
+            _ => (job.id.as_str(), job.idempotency_key.is_some()),
+        };
+        let subject = Subject::new(id, published);
+        Self { client, subject, shared, job, connection: Some(connection) }
+    }
+
+    /// The job that counts: the published one, or the earlier one under the same idempotency key.
+    pub fn id(&self) -> &str {
+        &self.subject.id
+    }
+
+    /// Waits up to `patience` for the answer; `None` if it has not come yet. Not to be cancelled by whoever wants to wait
+    /// again: the answer may come to the wait that was given up.
+    ///
+    /// # Errors
+    /// If the worker's answer is an error, or Redis can't be asked; then it may be waited for again.
+    pub async fn wait(&mut self, patience: Duration) -> Result<Option<Value>, CallError> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.client.waiting_connection().await?,
+        };
+        // A Redis that is frozen does not even say that there is nothing.
+        let waiting = tokio::time::timeout(patience + self.client.slack(), self.result(&mut connection, patience));
+        match waiting.await {
+            Ok(Ok(Some(result))) => {
+                self.client.keep(connection);
+                let failed = |error| CallError::Failed { id: self.subject.id.clone(), error };
+                if result.ok {
+                    Ok(Some(result.value.unwrap_or_default()))
+                } else {
+                    Err(failed(result.error.unwrap_or_default()))
+                }
+            }
+            Ok(Ok(None)) => {
+                self.connection = Some(connection);
+                Ok(None)
+            }
+            Ok(Err(cause)) => Err(CallError::Lost { id: self.subject.id.clone(), cause }),
+            Err(_) => Ok(None),
+        }
+    }
+
+    async fn result(&self, connection: &mut Connection, patience: Duration) -> Result<Option<JobResult>, BrokerError> {
+        let key = keys::result(&self.subject.id);
+        if self.shared {
+            return wait_shared(connection, &key, patience).await;
+        }
+        let taken = wait_for_any(connection, std::slice::from_ref(&key), patience).await?;
+        Ok(taken.map(|(_, result)| result))
+    }
+
+    /// What can be seen of the reason why there is no answer, a line for each finding.
+    pub async fn why(&self) -> String {
+        self.client.why(&self.job, &self.subject).await
+    }
+}

@@ -1,0 +1,174 @@
+//! `[discord]`: who may use the bot, what it does for them, and where Discord is. The token is no setting: it comes from
+//! `DISCORD_TOKEN` or from `token_file`.
+
+use std::{net::SocketAddr, num::NonZeroU64, path::PathBuf, time::Duration};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::model::WorkerType;
+
+/// `[discord]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DiscordSettings {
+    /// File that holds the bot's token, for secrets mounted as files. Wins over `DISCORD_TOKEN`.
+    pub token_file: Option<PathBuf>,
+    /// Ids of the servers ("guilds") where the bot may be used. They have its commands at once. Empty: every server that
+    /// the bot is in, and nobody is an operator by permission.
+    pub guilds: Vec<String>,
+    /// Ids of the roles that may use `/web`. Empty: every member.
+    pub user_roles: Vec<String>,
+    /// Ids of the roles that may use `/swarm` and `/web closeall`.
+    pub operator_roles: Vec<String>,
+    /// Who else may, by a permission that Discord gives in one of `guilds`.
+    pub operator_permission: OperatorPermission,
+    /// The worker type that drives browsers.
+    pub browser_type: String,
+    /// Seconds after which a reply says why there is no answer yet. The bot goes on waiting.
+    #[schemars(range(min = 1, max = 840))]
+    pub answer_seconds: u64,
+    /// Seconds after which the bot no longer waits for an answer, and a job that nobody has begun is not begun any more. Discord
+    /// takes replies for 15 minutes.
+    #[schemars(range(min = 1, max = 870))]
+    pub give_up_seconds: u64,
+    /// Show the page after each action.
+    pub screenshots: bool,
+    /// Commands that one person may give in a minute.
+    #[schemars(range(min = 1, max = 6_000))]
+    pub user_per_minute: u32,
+    /// Commands that may be given in one channel in a minute.
+    #[schemars(range(min = 1, max = 6_000))]
+    pub channel_per_minute: u32,
+    /// Commands under way at the same time; more are refused.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub max_under_way: usize,
+    /// Where the autoscaler's HTTP server is, for `/swarm status` and `/swarm why`: `http://HOST:PORT`. Default: where
+    /// `http.listen` says, on this machine.
+    pub status_url: Option<String>,
+    /// Address and port of the bot's own `/metrics` and `/healthz`; port 0 takes a free one. `""`: none.
+    pub metrics_listen: String,
+    /// Where Discord's REST API is, for those who have a proxy in front of it: `https://HOST` or, without TLS,
+    /// `http://HOST:PORT`. The token is sent there.
+    pub api_url: String,
+    /// Where its gateway is, for those who have a proxy: `wss://HOST` or `ws://HOST:PORT`. Default: where the API says.
+    pub gateway_url: Option<String>,
+}
+
+/// A permission of Discord that makes an operator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OperatorPermission {
+    /// "Administrator".
+    #[default]
+    Administrator,
+    /// "Manage Server", which administrators have too.
+    ManageServer,
+    /// None: by role only.
+    None,
+}
+
+impl Default for DiscordSettings {
+    fn default() -> Self {
+        Self {
+            token_file: None,
+            guilds: Vec::new(),
+            user_roles: Vec::new(),
+            operator_roles: Vec::new(),
+            operator_permission: OperatorPermission::default(),
+            browser_type: "browser".to_owned(),
+            answer_seconds: 120,
+            give_up_seconds: 870,
+            screenshots: true,
+            user_per_minute: 20,
+            channel_per_minute: 60,
+            max_under_way: 200,
+            status_url: None,
+            metrics_listen: String::new(),
+            api_url: "https://discord.com".to_owned(),
+            gateway_url: None,
+        }
+    }
+}
+
+impl DiscordSettings {
+    /// `answer_seconds` as a duration.
+    pub fn answer(&self) -> Duration {
+        Duration::from_secs(self.answer_seconds)
+    }
+
+    /// `give_up_seconds` as a duration.
+    pub fn give_up(&self) -> Duration {
+        Duration::from_secs(self.give_up_seconds)
+    }
+
+    /// What is wrong, each with the key it belongs to.
+    pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
+        let ids =
+            [("guilds", &self.guilds), ("user_roles", &self.user_roles), ("operator_roles", &self.operator_roles)];
+        for (key, ids) in ids {
+            if let Some(id) = ids.iter().find(|id| id.parse::<NonZeroU64>().is_err()) {
+                problems.push((key, format!("{id:?} is no id; with Discord's developer mode on, \"Copy ID\" gives one such as \"81384788765712384\"")));
+            }
+        }
+        if !WorkerType::is_valid(&self.browser_type) {
+            problems.push(("browser_type", format!("{:?} can't name a worker type", self.browser_type)));
+        }
+        let urls = [
+            ("status_url", self.status_url.as_deref(), ["http", "http"], "http://127.0.0.1:9000"),
+            ("api_url", Some(self.api_url.as_str()), ["https", "http"], "https://discord.com"),
+            ("gateway_url", self.gateway_url.as_deref(), ["wss", "ws"], "wss://gateway.discord.gg"),
+        ];
+        for (key, url, schemes, example) in urls {
+            if url.is_some_and(|url| !is_origin(url, &schemes)) {
+                let cure = "expected a scheme, a host, perhaps a port, and nothing more";
+                problems.push((key, format!("{cure}, such as {example:?}")));
+            }
+        }
+        if !self.metrics_listen.is_empty() && self.metrics_listen.parse::<SocketAddr>().is_err() {
+            problems.push((
+                "metrics_listen",
+                "expected ADDRESS:PORT such as \"127.0.0.1:9001\" (a numeric address, no host name), or \"\" for none"
+                    .to_owned(),
+            ));
+        }
+        problems
+    }
+}
+
+/// Whether it names a server and nothing on it.
+fn is_origin(text: &str, schemes: &[&str]) -> bool {
+    Url::parse(text).is_ok_and(|url| {
+        let bare = url.username().is_empty() && url.password().is_none() && url.query().is_none();
+        schemes.contains(&url.scheme()) && url.has_host() && bare && matches!(url.path(), "" | "/")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn problems_name_the_key() {
+        let settings = DiscordSettings {
+            guilds: vec!["81384788765712384".to_owned(), "my server".to_owned()],
+            user_roles: vec!["0".to_owned()],
+            browser_type: "Browser".to_owned(),
+            status_url: Some("127.0.0.1:9000".to_owned()),
+            api_url: "https://user:secret@host".to_owned(),
+            gateway_url: Some("wss://host/path".to_owned()),
+            metrics_listen: "localhost:1".to_owned(),
+            ..DiscordSettings::default()
+        };
+        let problems = settings.problems();
+        let keys: Vec<&str> = problems.iter().map(|(key, _)| *key).collect();
+        assert_eq!(
+            keys,
+            ["guilds", "user_roles", "browser_type", "status_url", "api_url", "gateway_url", "metrics_listen"]
+        );
+        assert!(problems.iter().all(|(_, problem)| !problem.contains("secret")));
+        assert_eq!(DiscordSettings::default().problems(), []);
+    }
+}

@@ -1,0 +1,300 @@
+//! The bot as a whole: asks Discord who it is, registers its commands, runs as many shards as Discord recommends, and ends in
+//! order. An essential part that ends is fatal.
+
+use std::{error::Error, sync::Arc, time::Duration};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use twilight_gateway::{ConfigBuilder, Intents, Shard, queue::InMemoryQueue};
+use twilight_http::{
+    Client as Http,
+    error::{Error as HttpError, ErrorType},
+    response::DeserializeBodyError,
+};
+use twilight_model::{
+    application::command::Command,
+    gateway::connection_info::BotConnectionInfo,
+    id::{Id, marker::ApplicationMarker},
+};
+use url::Url;
+
+use super::{
+    access::Access,
+    commands::commands,
+    desk::Desk,
+    gateway::{self, Ended, Ready},
+};
+use crate::{
+    config::{NotAllowed, Settings},
+    connection::{ConnectionError, RedisTarget},
+    egress::AddressRule,
+};
+
+/// How long one request may take: a picture of some megabytes on a slow line is done by then.
+const REQUEST: Duration = Duration::from_secs(30);
+/// Between one set of shards and the next: Discord lets a session begin each 5 seconds.
+const BETWEEN_SETS: Duration = Duration::from_secs(5);
+/// Between two attempts to reach Discord at the start.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Why the bot can't run, or no longer.
+#[derive(Debug, thiserror::Error)]
+pub enum BotError {
+    /// The Redis URL can't be used.
+    #[error(transparent)]
+    Redis(#[from] ConnectionError),
+    /// The worker type that is to drive browsers is none.
+    #[error(
+        "discord.browser_type = \"{name}\", and the configuration has no such worker type; there are: {known}; set it to one \
+         whose workers drive browsers"
+    )]
+    WorkerType {
+        /// Its name.
+        name: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// Its pages may go to what can't be understood.
+    #[error("worker_types.{name}.browser.allow_private: {cause}")]
+    AllowPrivate {
+        /// The worker type.
+        name: String,
+        /// What is wrong.
+        cause: NotAllowed,
+    },
+    /// Discord does not know the token.
+    #[error(
+        "discord refuses the token; copy it again from the application's page in the developer portal, or reset it there"
+    )]
+    Token,
+    /// Discord does not let the bot begin.
+    #[error("discord refuses to say how to connect: {0}")]
+    Refused(String),
+    /// Discord ended a connection for good.
+    #[error("discord closed the connection for good (code {code}): {meaning}")]
+    Gateway {
+        /// The close code.
+        code: u16,
+        /// What it means, and the cure.
+        meaning: &'static str,
+    },
+    /// A shard's task ended by itself.
+    #[error("a connection to discord ended by itself: {0}")]
+    Shard(String),
+}
+
+/// A bot that is not yet connected.
+pub struct Bot {
+    settings: Arc<Settings>,
+    token: SecretString,
+    http: Arc<Http>,
+    access: Access,
+    desk: Arc<Desk>,
+}
+
+impl Bot {
+    /// Puts it together; asks nobody yet. Must be called within the runtime.
+    ///
+    /// # Errors
+    /// If the settings don't fit together.
+    pub fn new(settings: Arc<Settings>, token: SecretString) -> Result<Self, BotError> {
+        // The library makes its own connections, by the provider of the whole process.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let redis = RedisTarget::new(&settings.redis_url, settings.scaler.redis_timeout())?;
+        let name = settings.discord.browser_type.clone();
+        let Some(worker_type) = settings.worker_types.get(&name) else {
+            let known = settings.worker_types.keys().cloned().collect::<Vec<_>>().join(", ");
+            return Err(BotError::WorkerType { name, known });
+        };
+        let allowed = worker_type.browser.allowed().map_err(|cause| BotError::AllowPrivate { name, cause })?;
+        let http = Arc::new(http(&settings.discord.api_url, &token));
+        let access = Access::new(&settings.discord);
+        let rule = AddressRule::new(allowed);
+        let desk = Desk::new(Arc::clone(&settings), redis, Arc::clone(&http), access.clone(), rule);
+        Ok(Self { settings, token, http, access, desk: Arc::new(desk) })
+    }
+
+    /// Runs until `stop`. Reaching Discord for the first time is tried until it works.
+    ///
+    /// # Errors
+    /// If Discord refuses the bot.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), BotError> {
+        let ended = self.run_until(&stop).await;
+        self.desk.close().await;
+        ended
+    }
+
+    async fn run_until(&self, stop: &CancellationToken) -> Result<(), BotError> {
+        let Some(application) = self.until_answered(stop, async || self.application().await).await? else {
+            return Ok(());
+        };
+        self.register(application).await;
+        loop {
+            let Some(info) = self.until_answered(stop, async || self.connection_info().await).await? else {
+                return Ok(());
+            };
+            match self.run_shards(&info, stop).await? {
+                Ended::Reshard => tracing::info!("discord wants another number of shards"),
+                Ended::Stopped | Ended::Refused { .. } => return Ok(()),
+            }
+            if stop.run_until_cancelled(tokio::time::sleep(BETWEEN_SETS)).await.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn application(&self) -> Result<Id<ApplicationMarker>, Trouble> {
+        Ok(self.http.current_user_application().await?.model().await?.id)
+    }
+
+    async fn connection_info(&self) -> Result<BotConnectionInfo, Trouble> {
+        Ok(self.http.gateway().authed().await?.model().await?)
+    }
+
+    /// Asks until there is an answer; `None` if the bot is to stop before. A refusal is final.
+    async fn until_answered<T>(
+        &self,
+        stop: &CancellationToken,
+        ask: impl AsyncFn() -> Result<T, Trouble>,
+    ) -> Result<Option<T>, BotError> {
+        let mut pauses = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(500))
+            .with_max_delay(LONGEST_PAUSE)
+            .without_max_times()
+            .with_jitter()
+            .build();
+        loop {
+            let reason = match stop.run_until_cancelled(ask()).await {
+                None => return Ok(None),
+                Some(Ok(answer)) => return Ok(Some(answer)),
+                Some(Err(Trouble::Final(error))) => return Err(error),
+                Some(Err(Trouble::Passing(reason))) => reason,
+            };
+            let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
+            tracing::warn!("discord can't be reached, trying again in {} s: {reason}", pause.as_secs() + 1);
+            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Tells Discord of the commands. Where that fails, those from before are still there: no reason to end.
+    async fn register(&self, application: Id<ApplicationMarker>) {
+        let commands = commands(self.access.default_permission());
+        let client = self.http.interaction(application);
+        let guilds = self.access.guilds();
+        // In named servers they are there at once; registered globally too they would be there twice.
+        let global: &[Command] = if guilds.is_empty() { &commands } else { &[] };
+        let set_global = async || client.set_global_commands(global).await.map(drop);
+        if let Err(error) = repeated(set_global).await {
+            tracing::warn!("global commands can't be registered: {error}");
+        }
+        for guild in guilds {
+            let Some(id) = Id::new_checked(*guild) else { continue };
+            match repeated(async || client.set_guild_commands(id, &commands).await.map(drop)).await {
+                Ok(()) => tracing::info!(guild, "commands registered"),
+                Err(error) => tracing::warn!(
+                    guild,
+                    "commands can't be registered; is the bot in that server, invited with the scope \
+                     `applications.commands`? {error}"
+                ),
+            }
+        }
+    }
+
+    /// Runs all shards until the bot is to stop or one of them ends.
+    async fn run_shards(&self, info: &BotConnectionInfo, stop: &CancellationToken) -> Result<Ended, BotError> {
+        let start = &info.session_start_limit;
+        if start.remaining == 0 {
+            tracing::warn!(
+                "discord lets the bot begin no session for {} s: it was started too often",
+                start.reset_after / 1_000
+            );
+        }
+        let remaining = start.remaining.min(start.total);
+        let reset = Duration::from_millis(start.reset_after);
+        let queue = InMemoryQueue::new(start.max_concurrency.max(1), remaining, reset, start.total);
+        let gateway = self.settings.discord.gateway_url.clone().unwrap_or_else(|| info.url.clone());
+        let config = ConfigBuilder::new(self.token.expose_secret().to_owned(), Intents::empty())
+            .proxy_url(gateway.trim_end_matches('/').to_owned())
+            .queue(queue)
+            .build();
+        let (ready, stop_shards) = (Arc::new(Ready::default()), stop.child_token());
+        let mut shards = JoinSet::new();
+        for id in twilight_gateway::bucket(0, 1, info.shards.max(1)) {
+            let shard = Shard::with_config(id, config.clone());
+            shards.spawn(gateway::run(shard, Arc::clone(&self.desk), Arc::clone(&ready), stop_shards.clone()));
+        }
+        tracing::info!(shards = shards.len(), "connecting to discord");
+        let mut first = None;
+        while let Some(ended) = shards.join_next().await {
+            let ended = match ended {
+                Ok(Ended::Refused { code, meaning }) if code == 4_004 => {
+                    tracing::error!(code, "{meaning}");
+                    Err(BotError::Token)
+                }
+                Ok(Ended::Refused { code, meaning }) => Err(BotError::Gateway { code, meaning }),
+                Ok(ended) => Ok(ended),
+                Err(panicked) => Err(BotError::Shard(panicked.to_string())),
+            };
+            stop_shards.cancel();
+            first.get_or_insert(ended);
+        }
+        first.unwrap_or(Ok(Ended::Stopped))
+    }
+}
+
+/// A client of the REST API at `url`, which validation has found to be an origin. It keeps to Discord's rate limits.
+fn http(url: &str, token: &SecretString) -> Http {
+    let client = Http::builder().token(token.expose_secret().to_owned()).timeout(REQUEST);
+    match Url::parse(url) {
+        Ok(parsed) => {
+            let host = parsed.host_str().unwrap_or_default();
+            let port = parsed.port().map_or_else(String::new, |port| format!(":{port}"));
+            client.proxy(format!("{host}{port}"), parsed.scheme() == "http").build()
+        }
+        Err(_) => client.build(),
+    }
+}
+
+/// Asks a few times, while Discord does not answer. For what does no harm if it is done twice.
+async fn repeated(ask: impl AsyncFn() -> Result<(), HttpError>) -> Result<(), HttpError> {
+    let mut pauses = ExponentialBuilder::default().with_max_times(4).with_jitter().build();
+    loop {
+        let Err(error) = ask().await else { return Ok(()) };
+        let passing = !matches!(error.kind(), ErrorType::Response { status, .. } if status.is_client_error());
+        match pauses.next().filter(|_| passing) {
+            Some(pause) => tokio::time::sleep(pause).await,
+            None => return Err(error),
+        }
+    }
+}
+
+/// Why Discord has not answered.
+enum Trouble {
+    /// It says no, and trying again changes nothing.
+    Final(BotError),
+    /// It may another time.
+    Passing(String),
+}
+
+impl From<HttpError> for Trouble {
+    fn from(error: HttpError) -> Self {
+        match error.kind() {
+            ErrorType::Unauthorized => Self::Final(BotError::Token),
+            ErrorType::Response { status, .. } if status.get() == 401 => Self::Final(BotError::Token),
+            ErrorType::Response { status, .. } if status.is_client_error() => {
+                Self::Final(BotError::Refused(error.to_string()))
+            }
+            _ => Self::Passing(error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))),
+        }
+    }
+}
+
+impl From<DeserializeBodyError> for Trouble {
+    fn from(error: DeserializeBodyError) -> Self {
+        Self::Passing(format!("its answer is not understood: {error}"))
+    }
+}

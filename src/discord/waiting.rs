@@ -1,0 +1,170 @@
+//! Waiting for a worker's answer, while the reply tells what is going on: that a worker is being started, that nobody starts
+//! one, that it takes longer than it should and why.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{
+    conversation::{Conversation, Undelivered},
+    desk::Desk,
+    markup::Markup,
+    reply::{Reply, Tone},
+};
+use crate::broker::{Call, CallError, Job, Outlook, ScalerWord};
+
+/// An answer that comes within this needs no word before it.
+const QUICK: Duration = Duration::from_millis(700);
+/// Between two looks at what is going on.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How waiting ended.
+#[derive(Debug)]
+pub(super) enum Waited {
+    /// With an answer; `late`: after the reply has said that there is none.
+    Answer { outcome: Result<Value, String>, late: bool },
+    /// Discord takes no more replies.
+    OutOfTime,
+    /// The bot is being stopped.
+    Stopped,
+}
+
+/// Publishes a job and waits for the answer, as long as Discord takes replies.
+///
+/// # Errors
+/// If it could not be published.
+pub(super) async fn ask(desk: &Desk, conversation: &Conversation, job: Job) -> Result<Waited, CallError> {
+    let job_type = job.job_type.clone();
+    // Before the job can wake anybody: a worker that is started quickly was started all the same.
+    let before = desk.client.outlook(&job_type).await;
+    let mut call = desk.client.begin(job).await?;
+    let mut said = Said { shown: None, late: false };
+    if let Ok(outlook) = before
+        && outlook.workers == 0
+    {
+        said.say(conversation, going_on(&outlook, desk.worker_type.as_str())).await;
+    }
+    Ok(wait(desk, conversation, &mut call, &job_type, said).await)
+}
+
+async fn wait(desk: &Desk, conversation: &Conversation, call: &mut Call, job_type: &str, mut said: Said) -> Waited {
+    let begun = tokio::time::Instant::now();
+    let mut patience = QUICK;
+    loop {
+        match call.wait(patience.min(conversation.left()).max(Duration::from_millis(1))).await {
+            Ok(Some(value)) => return Waited::Answer { outcome: Ok(value), late: said.late },
+            Err(CallError::Failed { error, .. }) => return Waited::Answer { outcome: Err(error), late: said.late },
+            Ok(None) => {}
+            // Redis is away. The answer waits there, and so do we.
+            Err(_) => {
+                let _ = desk.stop.run_until_cancelled(tokio::time::sleep(LOOK)).await;
+            }
+        }
+        patience = LOOK;
+        if desk.stop.is_cancelled() {
+            return Waited::Stopped;
+        }
+        if conversation.left().is_zero() {
+            return Waited::OutOfTime;
+        }
+        if begun.elapsed() >= desk.settings.discord.answer() {
+            said.no_answer(desk, conversation, call).await;
+        } else {
+            said.what_goes_on(desk, conversation, job_type).await;
+        }
+    }
+}
+
+/// What the reply says now.
+struct Said {
+    shown: Option<Reply>,
+    late: bool,
+}
+
+impl Said {
+    async fn what_goes_on(&mut self, desk: &Desk, conversation: &Conversation, job_type: &str) {
+        let reply = match desk.client.outlook(job_type).await {
+            Ok(outlook) => going_on(&outlook, desk.worker_type.as_str()),
+            Err(error) => Reply::new(Tone::Waiting, "Waiting…").with_text(Markup::block(&error.to_string())),
+        };
+        self.say(conversation, reply).await;
+    }
+
+    /// Once: what can be seen of the reason.
+    async fn no_answer(&mut self, desk: &Desk, conversation: &Conversation, call: &Call) {
+        if self.late {
+            return;
+        }
+        let reply = no_answer_yet(desk.settings.discord.answer_seconds, &call.why().await);
+        self.say(conversation, reply).await;
+        self.late = true;
+    }
+
+    /// Says it, unless it is said already. What goes wrong with a word in between is no reason to give up: the answer is yet
+    /// to come.
+    async fn say(&mut self, conversation: &Conversation, reply: Reply) {
+        if self.shown.as_ref() != Some(&reply) && conversation.edit(&reply).await != Err(Undelivered::Gone) {
+            self.shown = Some(reply);
+        }
+    }
+}
+
+/// Who could do the job, and who sees to it that there is somebody.
+fn going_on(outlook: &Outlook, worker_type: &str) -> Reply {
+    if outlook.workers > 0 {
+        let text = Markup::ours("A ").and_code(worker_type).and(" worker is there. Waiting for its answer.");
+        return Reply::new(Tone::Waiting, "Working…").with_text(text);
+    }
+    let starting = Markup::ours("starting a ").and_text(worker_type).and(" worker…");
+    match &outlook.scaler {
+        ScalerWord::Nobody => {
+            let text = Markup::ours("No autoscaler is running, and no ").and_code(worker_type);
+            let text = text.and(" worker either. Somebody has to start ").and_code("swarm autoscaler");
+            Reply::new(Tone::Bad, "Nobody starts workers").with_text(text.and(". Waiting, in case somebody does."))
+        }
+        ScalerWord::Failing { error, .. } => {
+            let text = Markup::ours("The autoscaler can't start one, and tries again:\n").and_block(error);
+            Reply { title: starting, ..Reply::new(Tone::Bad, "") }.with_text(text)
+        }
+        ScalerWord::Wants { headline, .. } => {
+            Reply { title: starting, ..Reply::new(Tone::Waiting, "") }.with_text(Markup::block(headline))
+        }
+        ScalerWord::Quiet { .. } | ScalerWord::Unknown => Reply { title: starting, ..Reply::new(Tone::Waiting, "") },
+    }
+}
+
+fn no_answer_yet(seconds: u64, why: &str) -> Reply {
+    let text = Markup::ours("What can be seen of the reason:\n").and_block(why);
+    let text =
+        text.and("\nThe job goes on; if its answer comes while Discord takes replies, 15 minutes, it is told here.");
+    let title = Markup::ours("No answer within ").and_number(seconds).and(" s");
+    Reply { title, ..Reply::new(Tone::Bad, "") }.with_text(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(workers: usize, scaler: ScalerWord) -> String {
+        let reply = going_on(&Outlook { workers, scaler }, "browser");
+        let embed = reply.embed();
+        format!("{}: {}", embed.title.unwrap_or_default(), embed.description.unwrap_or_default())
+    }
+
+    #[test]
+    fn the_words_fit_what_goes_on() {
+        let instance = || "here-1".to_owned();
+        let wants = ScalerWord::Wants {
+            instance: instance(),
+            desired: "1".to_owned(),
+            max: "10".to_owned(),
+            headline: "scale up 0 → 1: depth 1 starts the first worker".to_owned(),
+        };
+        assert!(told(0, wants.clone()).starts_with("starting a browser worker…: ```\nscale up 0 → 1"));
+        assert!(told(1, wants).starts_with("Working…"));
+        assert!(told(0, ScalerWord::Nobody).contains("No autoscaler is running"));
+        let failing = ScalerWord::Failing { instance: instance(), error: "no engine at @everyone".to_owned() };
+        assert!(told(0, failing).contains("can't start one, and tries again:\n```\nno engine"));
+        assert_eq!(told(0, ScalerWord::Quiet { instance: instance() }), "starting a browser worker…: ");
+    }
+}

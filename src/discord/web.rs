@@ -1,0 +1,265 @@
+//! `/web …`: this channel's browser, through the jobs of the workers that drive browsers (`docs/browser.md`).
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use futures_util::{StreamExt, stream};
+use serde_json::{Map, Value, json};
+
+use super::{
+    access::Caller,
+    conversation::{Audience, Conversation, Undelivered},
+    desk::{Desk, Outcome},
+    markup::Markup,
+    reply::{Reply, Tone},
+    sessions,
+    waiting::{Waited, ask},
+    what::Web,
+};
+use crate::{
+    broker::{CallError, Job, SessionState},
+    egress::{check_written, page_url},
+    telemetry::CommandOutcome,
+};
+
+/// Sessions that are closed at the same time.
+const CLOSED_AT_ONCE: usize = 16;
+
+impl Web {
+    /// The method of the worker that does it, and its arguments.
+    fn job(&self) -> (&'static str, Vec<Value>) {
+        match self {
+            Self::Start { url } => ("start", url.iter().map(|url| json!(url)).collect()),
+            Self::Open { url } => ("goto", vec![json!(url)]),
+            Self::Click { selector } => ("click", vec![json!(selector)]),
+            Self::Fill { selector, text } => ("fill", vec![json!(selector), json!(text)]),
+            Self::Screenshot { full_page } => ("screenshot", vec![json!(full_page)]),
+            Self::Status => ("status", Vec::new()),
+            Self::Close | Self::CloseAll => ("close", Vec::new()),
+        }
+    }
+
+    /// Whether the page is another one afterwards.
+    fn shows_a_page(&self) -> bool {
+        matches!(self, Self::Start { url: Some(_) } | Self::Open { .. } | Self::Click { .. } | Self::Fill { .. })
+    }
+}
+
+/// Why it is not even begun, as far as that can be told without asking anybody.
+pub(super) fn refusal(desk: &Desk, web: &Web) -> Option<Reply> {
+    let (Web::Start { url: Some(text) } | Web::Open { url: text }) = web else { return None };
+    let checked = page_url(text).and_then(|url| check_written(&url, &desk.rule));
+    let problem = checked.err()?;
+    let text = Markup::ours("The address must be ").and_text(&problem.to_string());
+    Some(Reply::new(Tone::Bad, "No such page").with_text(text))
+}
+
+/// Does it.
+pub(super) async fn carry_out(desk: &Desk, conversation: &Conversation, caller: &Caller, web: Web) -> Outcome {
+    if let Err(missed) = desk.first(conversation, conversation.defer(Audience::Everyone)).await {
+        return missed;
+    }
+    if web == Web::CloseAll {
+        return close_all(desk, conversation, caller).await;
+    }
+    let session = sessions::of_channel(caller);
+    if let Some(reply) = without_session(desk, &session, &web).await {
+        return Outcome::of_delivery(conversation.edit(&reply).await, CommandOutcome::Failed);
+    }
+    Errand { desk, conversation, session }.run(&web).await
+}
+
+/// What is said instead of asking a worker, if this channel has no browser: nobody is to be started to say so.
+async fn without_session(desk: &Desk, session: &str, web: &Web) -> Option<Reply> {
+    if matches!(web, Web::Start { .. }) {
+        return None;
+    }
+    let begin = Markup::code("/web start").and(" opens one.");
+    match desk.client.session(&desk.worker_type, session).await {
+        Ok(SessionState::Open(_)) => None,
+        Ok(SessionState::Closed) => Some(Reply::new(Tone::Plain, "This channel has no browser open").with_text(begin)),
+        Ok(SessionState::Lost(worker)) => {
+            let text = Markup::ours("Its worker ").and_code(worker.as_str()).and(" died. ").and_all(&begin);
+            Some(Reply::new(Tone::Bad, "This channel's browser was lost").with_text(text))
+        }
+        Err(error) => Some(not_now(&error)),
+    }
+}
+
+/// One command for one session.
+struct Errand<'a> {
+    desk: &'a Desk,
+    conversation: &'a Conversation,
+    session: String,
+}
+
+impl Errand<'_> {
+    async fn run(&self, web: &Web) -> Outcome {
+        let (method, args) = web.job();
+        let (value, late) = match self.ask(method, args).await {
+            Ok(Waited::Answer { outcome, late }) => (outcome, late),
+            Ok(Waited::OutOfTime) => return self.out_of_time().await,
+            Ok(Waited::Stopped) => return self.stopped().await,
+            Err(error) => {
+                let delivered = self.conversation.edit(&not_now(&error)).await;
+                return Outcome::of_delivery(delivered, CommandOutcome::Failed);
+            }
+        };
+        let (reply, outcome) = match value {
+            Ok(value) => (answer(web, &value), CommandOutcome::Done),
+            Err(error) => (failure(&error), CommandOutcome::Failed),
+        };
+        let pictured = outcome == CommandOutcome::Done && web.shows_a_page() && self.desk.settings.discord.screenshots;
+        if late {
+            let reply = if pictured { self.with_picture(reply).await } else { reply };
+            return Outcome::of_delivery(self.deliver(&reply, true).await, CommandOutcome::Late);
+        }
+        let delivered = self.deliver(&reply, false).await;
+        if !pictured || delivered.is_err() {
+            return Outcome::of_delivery(delivered, outcome);
+        }
+        let reply = self.with_picture(reply).await;
+        Outcome::of_delivery(self.deliver(&reply, false).await, outcome)
+    }
+
+    async fn ask(&self, method: &str, args: Vec<Value>) -> Result<Waited, CallError> {
+        let job = Job::new(format!("{}.{method}", self.desk.worker_type), args, Map::new())
+            .with_session(self.session.as_str());
+        // Nobody is to act on a page when nobody can be told of it any more.
+        ask(self.desk, self.conversation, job.with_deadline(self.conversation.left())).await
+    }
+
+    /// The reply with what the page looks like; if that can't be had, with the reason.
+    async fn with_picture(&self, reply: Reply) -> Reply {
+        let job = Job::new(format!("{}.screenshot", self.desk.worker_type), vec![json!(false)], Map::new());
+        let job = job.with_session(self.session.as_str()).with_deadline(self.conversation.left());
+        let patience = self.desk.settings.discord.answer().min(self.conversation.left());
+        let taken = self.desk.client.call(job, patience).await.map_err(|error| error.to_string());
+        match taken.and_then(|value| picture(&value)) {
+            Ok(png) => reply.with_picture(png),
+            Err(problem) => reply.with_field(Markup::ours("No picture"), Markup::text(&problem)),
+        }
+    }
+
+    /// Brings a reply there: as an edit, or behind what was said in between. A picture that Discord does not take gives way
+    /// to a word about it, and a reply that somebody has deleted to a new one.
+    async fn deliver(&self, reply: &Reply, late: bool) -> Result<(), Undelivered> {
+        let mut reply = reply.clone();
+        let size = reply.picture.as_ref().map_or(0, Vec::len);
+        if u64::try_from(size).is_ok_and(|size| size > self.conversation.attachment_limit()) {
+            reply = without_picture(reply);
+        }
+        let delivered = self.send(&reply, late).await;
+        match delivered {
+            Err(Undelivered::TooLarge) if reply.picture.is_some() => self.send(&without_picture(reply), late).await,
+            Err(Undelivered::Deleted) if !late => self.send(&reply, true).await,
+            delivered => delivered,
+        }
+    }
+
+    async fn send(&self, reply: &Reply, late: bool) -> Result<(), Undelivered> {
+        if late { self.conversation.follow_up(reply).await } else { self.conversation.edit(reply).await }
+    }
+
+    /// The last word before Discord takes no more.
+    async fn out_of_time(&self) -> Outcome {
+        let text = Markup::ours(
+            "No answer is waited for any more, and the job will not be begun. If a worker has it already, ",
+        );
+        let text = text.and_code("/web status").and(" shows what became of it.");
+        let title = Markup::ours("No answer within ").and_number(self.desk.settings.discord.give_up_seconds).and(" s");
+        let reply = Reply { title, ..Reply::new(Tone::Bad, "") }.with_text(text);
+        Outcome::of_delivery(self.conversation.edit(&reply).await, CommandOutcome::Unanswered)
+    }
+
+    async fn stopped(&self) -> Outcome {
+        let text = Markup::ours("The job goes on; ").and_code("/web status").and(" shows what became of it.");
+        let reply = Reply::new(Tone::Bad, "The bot was stopped before the answer came").with_text(text);
+        Outcome::of_delivery(self.conversation.edit(&reply).await, CommandOutcome::Stopped)
+    }
+}
+
+/// Closes the browsers of all channels of the caller's server, whichever workers hold them.
+async fn close_all(desk: &Desk, conversation: &Conversation, caller: &Caller) -> Outcome {
+    let names = match desk.client.sessions(&desk.worker_type, &sessions::of_guild(caller)).await {
+        Ok(names) => names,
+        Err(error) => {
+            return Outcome::of_delivery(conversation.edit(&not_now(&error)).await, CommandOutcome::Failed);
+        }
+    };
+    let patience = desk.settings.discord.answer().min(conversation.left());
+    let close = |name: String| async move {
+        let job = Job::new(format!("{}.close", desk.worker_type), Vec::new(), Map::new());
+        desk.client
+            .call(job.with_session(name).with_deadline(patience), patience)
+            .await
+            .map_err(|error| error.to_string())
+    };
+    let all = names.len();
+    let done: Vec<Result<Value, String>> =
+        stream::iter(names).map(close).buffer_unordered(CLOSED_AT_ONCE).collect().await;
+    let failed: Vec<&String> = done.iter().filter_map(|closed| closed.as_ref().err()).collect();
+    let counted = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    let title = Markup::ours("Closed ").and_number(counted(all - failed.len())).and(" of ").and_number(counted(all));
+    let title = title.and(" browsers of this server");
+    let (tone, outcome) = match failed.first() {
+        None => (Tone::Good, CommandOutcome::Done),
+        Some(_) => (Tone::Bad, CommandOutcome::Failed),
+    };
+    let text = failed.first().map(|why| Markup::block(why)).unwrap_or_default();
+    let reply = Reply { title, ..Reply::new(tone, "") }.with_text(text);
+    Outcome::of_delivery(conversation.edit(&reply).await, outcome)
+}
+
+/// The reply to a job that was done.
+fn answer(web: &Web, value: &Value) -> Reply {
+    let page = |reply: Reply, page: &Value| {
+        let text = |key: &str| page[key].as_str().map(Markup::text).unwrap_or_default();
+        let status = page["status"].as_u64().map(|status| Markup::default().and_number(status)).unwrap_or_default();
+        let reply = reply.with_field(Markup::ours("Page"), text("title"));
+        let reply = reply.with_field(Markup::ours("Address"), text("url"));
+        reply.with_field(Markup::ours("Status"), status)
+    };
+    match web {
+        Web::Start { .. } => {
+            let title =
+                if value["already_open"] == true { "This channel's browser was open" } else { "Browser opened" };
+            page(Reply::new(Tone::Good, title), &value["page"])
+        }
+        Web::Open { .. } => page(Reply::new(Tone::Good, "Page loaded"), value),
+        Web::Click { selector } => Reply::new(Tone::Good, "Clicked").with_text(Markup::code(selector)),
+        Web::Fill { selector, .. } => Reply::new(Tone::Good, "Filled in").with_text(Markup::code(selector)),
+        Web::Screenshot { .. } => match picture(value) {
+            Ok(png) => Reply::new(Tone::Good, "The page").with_picture(png),
+            Err(problem) => failure(&problem),
+        },
+        Web::Status => {
+            let open = value["open_seconds"].as_u64().unwrap_or_default();
+            let open = Markup::default().and_number(open).and(" s");
+            page(Reply::new(Tone::Good, "This channel's browser"), value).with_field(Markup::ours("Open for"), open)
+        }
+        Web::Close | Web::CloseAll => {
+            let closed = value["closed"].as_u64().unwrap_or_default() > 0;
+            Reply::new(Tone::Good, if closed { "Browser closed" } else { "This channel had no browser open" })
+        }
+    }
+}
+
+/// The picture in the answer to `screenshot`.
+fn picture(value: &Value) -> Result<Vec<u8>, String> {
+    let text = value["png"].as_str().ok_or("the worker's answer holds no picture")?;
+    BASE64_STANDARD.decode(text).map_err(|error| format!("the worker's picture can't be read: {error}"))
+}
+
+fn without_picture(reply: Reply) -> Reply {
+    let size = reply.picture.as_ref().map_or(0, Vec::len) / 1_024;
+    let why = Markup::ours("With ").and_number(u64::try_from(size).unwrap_or(u64::MAX));
+    let why = why.and(" KiB it is larger than Discord takes here.");
+    Reply { picture: None, ..reply }.with_field(Markup::ours("No picture"), why)
+}
+
+fn failure(error: &str) -> Reply {
+    Reply::new(Tone::Bad, "Not done").with_text(Markup::block(error))
+}
+
+fn not_now(error: &CallError) -> Reply {
+    Reply::new(Tone::Bad, "Not possible now").with_text(Markup::block(&error.to_string()))
+}

@@ -1,0 +1,100 @@
+//! Addresses of pages as people write them.
+
+use std::net::IpAddr;
+
+use url::{Host, Url};
+
+use super::AddressRule;
+
+/// Why a text leads to no page.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAPage {
+    /// It does not parse.
+    #[error("an http:// or https:// address; `{text}` is none ({reason})")]
+    NoUrl {
+        /// What was given.
+        text: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Of a kind that pages are not loaded from.
+    #[error("an http:// or https:// address; `{scheme}:` is not opened")]
+    Scheme {
+        /// Which.
+        scheme: String,
+    },
+    /// It is written with an address that is not public.
+    #[error("a public address; {address} is a {kind} address, and pages may not go there")]
+    Private {
+        /// Which.
+        address: IpAddr,
+        /// What it is instead of public.
+        kind: &'static str,
+    },
+}
+
+/// The page that `text` names.
+///
+/// # Errors
+/// If it is no URL, or neither `http` nor `https`. The words continue "it must be …".
+pub fn page_url(text: &str) -> Result<Url, NotAPage> {
+    let url = Url::parse(text).map_err(|error| NotAPage::NoUrl { text: text.to_owned(), reason: error.to_string() })?;
+    match url.scheme() {
+        "http" | "https" => Ok(url),
+        scheme => Err(NotAPage::Scheme { scheme: scheme.to_owned() }),
+    }
+}
+
+/// Refuses a page whose host is written as an address that `rule` refuses, in whatever spelling. A name is not looked up: what
+/// it resolves to is checked by whoever connects.
+///
+/// # Errors
+/// If it is refused.
+pub fn check_written(url: &Url, rule: &AddressRule) -> Result<(), NotAPage> {
+    let (address, host) = match url.host() {
+        Some(Host::Ipv4(address)) => (IpAddr::from(address), address.to_string()),
+        Some(Host::Ipv6(address)) => (IpAddr::from(address), address.to_string()),
+        _ => return Ok(()),
+    };
+    let port = url.port_or_known_default().unwrap_or_default();
+    rule.check(&host, address, port).map_err(|kind| NotAPage::Private { address, kind })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pages_of_the_web_are_pages() {
+        assert!(page_url("https://example.org/a?b#c").is_ok());
+        for (text, says) in [
+            ("example.org", "`example.org` is none"),
+            ("file:///etc/passwd", "`file:` is not opened"),
+            ("javascript:alert(1)", "`javascript:` is not opened"),
+            ("chrome://settings", "`chrome:` is not opened"),
+            ("", "is none"),
+        ] {
+            let error = page_url(text).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_private_address_is_seen_in_every_spelling_and_names_are_left_to_the_worker() {
+        let rule = AddressRule::new(vec!["127.0.0.1:8080".parse().unwrap()]);
+        for (text, fine) in [
+            ("http://127.0.0.1/", false),
+            ("http://127.0.0.1:8080/", true),
+            ("http://2130706433/", false),
+            ("http://0x7f.1/", false),
+            ("http://[::1]/", false),
+            ("http://[::ffff:10.0.0.1]/", false),
+            ("https://169.254.169.254/latest/meta-data", false),
+            ("https://1.1.1.1/", true),
+            ("http://localhost/", true),
+            ("https://example.org/", true),
+        ] {
+            assert_eq!(check_written(&page_url(text).unwrap(), &rule).is_ok(), fine, "{text}");
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! How snapshots, times and events are put for people. Reads them, asks nobody.
+
+pub(crate) mod events;
+pub(crate) mod fleet;
+pub(crate) mod why;
+pub(crate) mod words;

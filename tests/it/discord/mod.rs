@@ -1,0 +1,8 @@
+//! The Discord bot: the real binary and the real library against a fake of Discord.
+
+mod bench;
+mod commands;
+mod connection;
+mod operating;
+mod waiting;
+mod whole;
