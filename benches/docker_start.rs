@@ -82,7 +82,8 @@ async fn measure(docker: &Docker, metrics: MetricsHandle, standby: u32, rounds: 
     let client = server.client().await?;
     let mut events = events(docker);
     let settings = settings(&server.url(), standby);
-    let options = AppOptions { settings: Arc::new(settings), config_file: None, program: PathBuf::new(), metrics };
+    let options =
+        AppOptions { settings: Arc::new(settings), config_file: None, program: PathBuf::new(), metrics, reload: None };
     let autoscaler = Autoscaler::start(options).await?;
     let status = autoscaler.status();
     let cancel = CancellationToken::new();

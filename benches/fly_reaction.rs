@@ -129,6 +129,7 @@ fn run_scaler(redis: &str, api: String) -> anyhow::Result<()> {
         config_file: None,
         program: PathBuf::new(),
         metrics: install_metrics()?,
+        reload: None,
     };
     runtime()?.block_on(async {
         let types = BTreeMap::from([(WorkerType::new(type_name(0)), spec)]);

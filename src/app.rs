@@ -1,45 +1,45 @@
 //! The composition root: the only place that knows all parts and wires them together, starts them in order and stops
 //! them in order.
 
+mod backends;
 mod checks;
 mod control;
+mod crew;
 mod kubernetes;
+mod reload;
+mod wiring;
 
 use std::{
-    collections::BTreeMap,
+    collections::HashMap,
     future::Future,
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, OnceLock, atomic::AtomicBool},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use anyhow::{Context, bail};
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
+pub use self::reload::Reload;
+use self::{
+    crew::{Crew, Past},
+    reload::Requests,
+    wiring::{Lasting, Wiring},
+};
 use crate::{
-    backend::{
-        OnChange, ScalingBackend,
-        docker::{self, DockerBackend, DockerSpec, Endpoint},
-        fly::{Access, FlyBackend, FlySpec},
-        process::{ProcessBackend, ProcessSpec, Surroundings},
-    },
-    broker::DelayedMover,
-    config::{OnShutdown, Orchestrator, QueueKind, ScalerSettings, Settings, WorkerTypeSettings, process_environment},
+    backend::{OnChange, ScalingBackend},
+    config::{OnShutdown, Settings},
     connection::RedisTarget,
     http::{HttpServer, HttpState},
     model::{
         Clock, Source, WorkerType,
-        snapshot::{Change, DelayedCounts, StatusSource, TypeSnapshot},
+        snapshot::{Change, StatusSource},
     },
-    probe::{Prober, QueueSpec},
-    scaler::{
-        Actor, ActorContext, Candidate, ControlWatch, Controls, Election, EventRing, Expected, Fleet, FleetInfo,
-        Leadership, Recorder, Reporter, Shared, load_changes, run_actor,
-    },
-    signal::{Directory, Listener, ListenerSettings, SourceBoard, SweepMonitor, Watched, run_sweep},
-    telemetry::{MetricsHandle, SignalsReceived},
+    scaler::{Candidate, Election, EventRing, Fleet, FleetInfo, Leadership, Recorder, Reporter, load_changes},
+    signal::CurrentDirectory,
+    telemetry::{ConfigLoaded, MetricsHandle, SignalsReceived},
 };
 
 pub use checks::check_backend;
@@ -69,6 +69,8 @@ pub struct Options {
     pub program: PathBuf,
     /// Renders `/metrics`.
     pub metrics: MetricsHandle,
+    /// Loads the settings again while it runs; `None`: they stay as they are.
+    pub reload: Option<Reload>,
 }
 
 /// Makes the backend; given what to call when a pool changes by itself.
@@ -79,24 +81,26 @@ pub type MadeBackend = futures_util::future::BoxFuture<'static, anyhow::Result<A
 
 /// A running autoscaler.
 pub struct Autoscaler {
+    settings: Arc<Settings>,
+    lasting: Lasting,
+    wiring: Wiring,
+    crew: Crew,
+    /// Wirings that were replaced and have not quite ended.
+    leaving: JoinSet<()>,
     fleet: Arc<Fleet>,
+    requests: Requests,
     http: Option<SocketAddr>,
-    backend: Arc<dyn ScalingBackend>,
-    drain: bool,
     essential: JoinSet<&'static str>,
-    actors: JoinSet<()>,
     recording: JoinSet<()>,
     candidacy: JoinSet<()>,
-    leadership: Arc<Leadership>,
     stop: StopOrder,
 }
 
-/// One token for each stage of the shutdown.
+/// One token for each stage of the shutdown, but for those of the wiring and the actors.
 #[derive(Debug, Default)]
 struct StopOrder {
-    sources: CancellationToken,
-    actors: CancellationToken,
-    prober: CancellationToken,
+    notice: CancellationToken,
+    report: CancellationToken,
     recorder: CancellationToken,
     candidate: CancellationToken,
     http: CancellationToken,
@@ -108,41 +112,7 @@ impl Autoscaler {
     /// # Errors
     /// If something is wrong that waiting won't mend: a port in use, an orchestrator that can't be had.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
-        let settings = options.settings.clone();
-        let surroundings = Surroundings {
-            swarm: options.program.clone(),
-            redis_url: settings.redis_url.clone(),
-            config_file: options.config_file.clone(),
-        };
-        let make: Box<MakeBackend<'_>> = match settings.orchestrator {
-            Orchestrator::Process => Box::new(move |on_change, clock| {
-                let specs: BTreeMap<WorkerType, ProcessSpec> = enabled(&settings)
-                    .map(|(name, worker_type)| (WorkerType::new(name), ProcessSpec::from_settings(name, worker_type)))
-                    .collect();
-                Box::pin(async move {
-                    let backend = ProcessBackend::start(&specs, surroundings, on_change, clock).await?;
-                    Ok(Arc::new(backend) as Arc<dyn ScalingBackend>)
-                })
-            }),
-            Orchestrator::Kubernetes => kubernetes::make(settings)?,
-            Orchestrator::Docker => {
-                let surroundings = docker_surroundings(&settings)?;
-                Box::new(move |on_change, clock| {
-                    let specs: BTreeMap<WorkerType, DockerSpec> = enabled(&settings)
-                        .map(|(name, worker_type)| {
-                            (WorkerType::new(name), DockerSpec::from_settings(name, worker_type))
-                        })
-                        .collect();
-                    Box::pin(async move {
-                        let backend = DockerBackend::start(&specs, surroundings, on_change, clock)?;
-                        Ok(Arc::new(backend) as Arc<dyn ScalingBackend>)
-                    })
-                })
-            }
-            Orchestrator::Fly => Box::new(move |on_change, clock| {
-                Box::pin(async move { Ok(Arc::new(fly(&settings, on_change, clock)?) as Arc<dyn ScalingBackend>) })
-            }),
-        };
+        let make = backends::make(&options)?;
         Self::start_with(options, make).await
     }
 
@@ -151,74 +121,50 @@ impl Autoscaler {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_with(options: Options, make_backend: Box<MakeBackend<'_>>) -> anyhow::Result<Self> {
-        let Options { settings, metrics, .. } = options;
+        let Options { settings, metrics, reload, .. } = options;
         let http = bind_http(&settings).await?;
         let clock = Clock::start();
         let target = Arc::new(RedisTarget::new(&settings.redis_url, settings.scaler.redis_timeout())?);
-        let types: Vec<_> = enabled(&settings).map(|(name, settings)| (WorkerType::new(name), settings)).collect();
-        if types.is_empty() {
-            bail!("no worker type is enabled; add a [worker_types.NAME] table to the configuration");
-        }
+        check_types(&settings)?;
 
-        let directory = Arc::new(Directory::new(types.iter().map(watched).collect()));
-        let board = Arc::new(SourceBoard::default());
-        let backend = make_backend(post_changes(&directory), clock).await?;
-        let (listener, listener_handle, plan) =
-            Listener::new(target.clone(), listener_settings(&settings), directory.clone(), board.clone());
-        let specs = types.iter().map(queue_spec).collect();
-        let (prober, prober_handle) = Prober::new(target.clone(), specs, directory.clone(), board.clone(), plan);
+        let directory = wiring::directory(&settings);
+        let current = CurrentDirectory::new(directory.clone());
+        let backend = make_backend(post_changes(&current), clock).await?;
         let instance = instance_name();
         let (recorder, recorder_handle) =
             Recorder::new(target.clone(), instance.clone(), settings.scaler.events_max_len);
-
         let (leadership, candidate) =
-            stand_for_election(&settings, &target, &instance, &directory, &backend, clock).await;
-        let controls = Arc::new(Controls::default());
-        let mut watch = ControlWatch::new(target.clone(), directory.clone(), controls.clone(), clock);
-        if let Err(error) = watch.read().await {
-            tracing::warn!("whether worker types are paused or pinned can't be read yet: {error}");
-        }
-        let stop = StopOrder::default();
-        let sweep = Arc::new(SweepMonitor::default());
-        let trouble = Arc::<AtomicBool>::default();
-        let shared = Arc::new(Shared {
-            patience: settings.scaler.redis_timeout(),
-            directory: directory.clone(),
-            listener: listener_handle,
-            prober: prober_handle.clone(),
-            backend: backend.clone(),
-            recorder: recorder_handle,
+            stand_for_election(&settings, &target, &instance, &current, &backend, clock).await;
+        let lasting = Lasting {
+            target: target.clone(),
             clock,
-            sweep: sweep.clone(),
+            board: Arc::default(),
+            directory: current,
+            controls: Arc::default(),
+            backend,
+            recorder: recorder_handle,
             leadership: leadership.clone(),
-            controls: controls.clone(),
-            trouble: trouble.clone(),
-        });
-        let remembered = remembered_changes(&target, &types).await;
-        let (actors, snapshots) = spawn_actors(&types, remembered, &shared, &settings.scaler, &stop.actors);
+            trouble: Arc::default(),
+        };
+        let types = settings.enabled().map(|(name, _)| WorkerType::new(name)).collect();
+        let remembered = remembered_changes(&target, types).await;
+        let wiring = Wiring::start(&lasting, &settings, directory).await;
+        let past = Past { remembered, ..Past::default() };
+        let crew = Crew::start(&settings, &wiring.shared(&lasting, &settings), past);
         let info = FleetInfo {
             instance,
             orchestrator: settings.orchestrator.as_str(),
             started_at: clock.now(),
             dry_run: settings.scaler.dry_run,
         };
-        let (mover, delayed) = delayed_mover(&target, &types, &settings);
-        let fleet = Arc::new(Fleet::new(info, board, prober_handle, leadership.clone(), snapshots, delayed));
+        let fleet = Arc::new(Fleet::new(info, lasting.board.clone(), leadership, wiring.parts(crew.snapshots())));
 
+        let stop = StopOrder::default();
         let mut essential = JoinSet::new();
-        spawn(&mut essential, "prober", prober.run(stop.prober.clone()));
-        spawn(&mut essential, "listener", listener.run(stop.sources.clone()));
-        spawn(&mut essential, "control", watch.run(stop.sources.clone()));
-        let interval = settings.scaler.sweep_interval();
-        spawn(&mut essential, "sweep", run_sweep(directory, sweep, interval, stop.sources.clone()));
-        // A dry run writes nothing: it moves no job, and tells nobody that it is there to start workers.
+        // A dry run writes nothing: it tells nobody that it is there to start workers.
         if !settings.scaler.dry_run {
-            spawn(&mut essential, "delayed jobs", mover.run(stop.sources.clone()));
-            spawn(
-                &mut essential,
-                "report",
-                Reporter::new(target.clone(), fleet.clone(), trouble).run(stop.prober.clone()),
-            );
+            let reporter = Reporter::new(target.clone(), fleet.clone(), lasting.trouble.clone());
+            spawn(&mut essential, "report", reporter.run(stop.report.clone()));
         }
         spawn(&mut essential, "metrics upkeep", metrics.clone().upkeep(stop.http.clone()));
         let http_addr = http.as_ref().map(HttpServer::local_addr);
@@ -229,16 +175,28 @@ impl Autoscaler {
             let state = HttpState { status: fleet.clone(), events, metrics, control };
             spawn(&mut essential, "http", serve(server, state, stop.http.clone()));
         }
+        let requests = notice_changes(reload, &mut essential, &stop.notice);
         let mut recording = JoinSet::new();
         recording.spawn(recorder.run(stop.recorder.clone()));
-
         let mut candidacy = JoinSet::new();
         if let Some(candidate) = candidate {
             candidacy.spawn(candidate.run(stop.candidate.clone()));
         }
-
-        let drain = settings.scaler.on_shutdown == OnShutdown::Drain;
-        Ok(Self { fleet, http: http_addr, backend, drain, essential, actors, recording, candidacy, leadership, stop })
+        ConfigLoaded.emit();
+        Ok(Self {
+            settings,
+            lasting,
+            wiring,
+            crew,
+            leaving: JoinSet::new(),
+            fleet,
+            requests,
+            http: http_addr,
+            essential,
+            recording,
+            candidacy,
+            stop,
+        })
     }
 
     /// What it shows of itself.
@@ -251,16 +209,25 @@ impl Autoscaler {
         self.http
     }
 
-    /// Runs until `cancel`, then stops in order.
+    /// Runs until `cancel`, then stops in order. The settings are loaded again whenever that is asked for.
     ///
     /// # Errors
     /// If a part without which it can't work has ended by itself.
     pub async fn run(mut self, cancel: CancellationToken) -> anyhow::Result<()> {
-        let ended = tokio::select! {
-            () = cancel.cancelled() => None,
-            Some(ended) = self.essential.join_next() => Some(ended),
-            Some(ended) = self.actors.join_next() => Some(ended.map(|()| "actor")),
-            Some(ended) = self.candidacy.join_next() => Some(ended.map(|()| "election")),
+        let failed = |error: anyhow::Error| Err(error.context("loading the configuration again"));
+        let ended = loop {
+            let trigger = tokio::select! {
+                () = cancel.cancelled() => break None,
+                Some(ended) = self.essential.join_next() => break Some(ended),
+                Some(ended) = self.wiring.tasks.join_next() => break Some(ended),
+                Some(ended) = self.crew.next_ended() => break Some(ended.map(|()| "actor")),
+                Some(ended) = self.candidacy.join_next() => break Some(ended.map(|()| "election")),
+                Some(trigger) = self.requests.next() => trigger,
+            };
+            if let Err(error) = self.reload(trigger, &cancel).await {
+                self.shutdown().await;
+                return failed(error);
+            }
         };
         self.shutdown().await;
         match ended {
@@ -276,54 +243,75 @@ impl Autoscaler {
     /// leader would start them again.
     async fn shutdown(mut self) {
         self.fleet.begin_stop();
-        self.stop.sources.cancel();
-        self.stop.actors.cancel();
-        while self.actors.join_next().await.is_some() {}
-        let drain = self.drain && self.leadership.permit().is_some();
-        let backend = self.backend.clone();
+        self.stop.notice.cancel();
+        self.wiring.stop_sources();
+        self.crew.finish().await;
+        let Self {
+            settings, lasting, mut wiring, crew, mut leaving, mut essential, recording, candidacy, stop, ..
+        } = self;
+        // The recorder ends when nobody is left who could give it a record.
+        drop(crew);
+        let Lasting { backend, leadership, recorder, .. } = lasting;
+        drop(recorder);
+        let drain = settings.scaler.on_shutdown == OnShutdown::Drain && leadership.permit().is_some();
+        let mut parting = Parting { candidacy, stop: stop.candidate };
         let hand_over = async {
-            if tokio::time::timeout(LAST_RECORDS, self.recording.join_next()).await.is_err() {
-                self.stop.recorder.cancel();
-                while self.recording.join_next().await.is_some() {}
-            }
+            finish_records(recording, &stop.recorder).await;
             if !drain {
-                self.resign().await;
+                parting.resign().await;
             }
         };
         tokio::join!(hand_over, backend.shutdown(drain));
-        self.resign().await;
-        self.stop.prober.cancel();
-        self.stop.http.cancel();
-        while self.essential.join_next().await.is_some() {}
+        parting.resign().await;
+        wiring.stop().await;
+        while leaving.join_next().await.is_some() {}
+        stop.report.cancel();
+        stop.http.cancel();
+        while essential.join_next().await.is_some() {}
     }
+}
 
+/// Gives up the lead.
+struct Parting {
+    candidacy: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+impl Parting {
     async fn resign(&mut self) {
-        self.stop.candidate.cancel();
+        self.stop.cancel();
         while self.candidacy.join_next().await.is_some() {}
     }
 }
 
-/// The engine and the project, as Docker's own tools are told.
-fn docker_surroundings(settings: &Settings) -> anyhow::Result<docker::Surroundings> {
-    let variable = |name: &str| std::env::var(name).ok();
-    Ok(docker::Surroundings {
-        endpoint: Endpoint::from_environment(variable)?,
-        limits: docker::Limits::default(),
-        redis_url: settings.redis_url.clone(),
-        project: variable("COMPOSE_PROJECT_NAME").filter(|project| !project.is_empty()),
-        sweep_interval: settings.scaler.sweep_interval(),
-    })
+/// Lets the last records be written, if that takes no longer than it may.
+async fn finish_records(mut recording: JoinSet<()>, give_up: &CancellationToken) {
+    if tokio::time::timeout(LAST_RECORDS, recording.join_next()).await.is_err() {
+        give_up.cancel();
+        while recording.join_next().await.is_some() {}
+    }
 }
 
-/// The backend of `orchestrator = "fly"`, with the token and the app that the environment names.
-fn fly(settings: &Settings, on_change: OnChange, clock: Clock) -> anyhow::Result<FlyBackend> {
-    let own_app = process_environment("FLY_APP_NAME");
-    let spec = |(name, worker_type)| {
-        Ok((WorkerType::new(name), FlySpec::from_settings(name, worker_type, own_app.as_deref())?))
+/// Watches for what asks to load the settings again.
+fn notice_changes(reload: Option<Reload>, essential: &mut JoinSet<&'static str>, stop: &CancellationToken) -> Requests {
+    let Some(reload) = reload else {
+        let (_, nobody) = mpsc::channel(1);
+        return Requests::new(None, nobody);
     };
-    let types = enabled(settings).map(spec).collect::<anyhow::Result<BTreeMap<_, _>>>()?;
-    let access = Access::from_settings(&settings.fly, process_environment("FLY_API_TOKEN"));
-    Ok(FlyBackend::start(&types, &access, settings.fly.poll(), on_change, clock)?)
+    let (notice, source, asked) = reload.split();
+    let stop = stop.clone();
+    spawn(essential, "configuration watch", async move {
+        stop.run_until_cancelled(notice).await;
+    });
+    Requests::new(Some(source), asked)
+}
+
+/// Without a worker type there is nothing to do.
+fn check_types(settings: &Settings) -> anyhow::Result<()> {
+    if settings.enabled().next().is_none() {
+        bail!("no worker type is enabled; add a [worker_types.NAME] table to the configuration");
+    }
+    Ok(())
 }
 
 fn spawn(tasks: &mut JoinSet<&'static str>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
@@ -344,7 +332,7 @@ async fn stand_for_election(
     settings: &Settings,
     target: &Arc<RedisTarget>,
     instance: &str,
-    directory: &Arc<Directory>,
+    directory: &Arc<CurrentDirectory>,
     backend: &Arc<dyn ScalingBackend>,
     clock: Clock,
 ) -> (Arc<Leadership>, Option<Candidate>) {
@@ -366,86 +354,11 @@ async fn stand_for_election(
     (leadership, Some(candidate))
 }
 
-/// One actor for each worker type, in the order of the directory, with what it shows.
-fn spawn_actors(
-    types: &[TypeEntry<'_>],
-    remembered: Vec<Option<Change>>,
-    shared: &Arc<Shared>,
-    scaler: &ScalerSettings,
-    stop: &CancellationToken,
-) -> (JoinSet<()>, Vec<watch::Receiver<Arc<TypeSnapshot>>>) {
-    let mut actors = JoinSet::new();
-    let mut snapshots = Vec::with_capacity(types.len());
-    for (index, ((worker_type, settings), last_change)) in (0_u32..).zip(types.iter().zip(remembered)) {
-        let scaling = Arc::new(settings.scaling.clone());
-        let context = ActorContext {
-            index,
-            worker_type: worker_type.clone(),
-            expected: Expected { start_grace: scaling.start_grace(), heartbeats: settings.worker.heartbeats },
-            shared: shared.clone(),
-        };
-        let actor = Actor::new(
-            worker_type.clone(),
-            &shared.directory.watched()[index as usize].queue,
-            scaling,
-            scaler.debounce(),
-            scaler.dry_run,
-            last_change,
-            shared.clock.now(),
-        );
-        let (sender, receiver) = watch::channel(actor.snapshot().clone());
-        snapshots.push(receiver);
-        actors.spawn(run_actor(context, actor, sender, stop.clone()));
-    }
-    (actors, snapshots)
-}
-
-type TypeEntry<'a> = (WorkerType, &'a WorkerTypeSettings);
-
-/// The worker types that are not turned off.
-fn enabled(settings: &Settings) -> impl Iterator<Item = (&str, &WorkerTypeSettings)> {
-    settings.worker_types.iter().filter(|(_, entry)| entry.enabled).map(|(name, entry)| (name.as_str(), entry))
-}
-
-fn watched((worker_type, settings): &TypeEntry<'_>) -> Watched {
-    Watched {
-        worker_type: worker_type.clone(),
-        queue: settings.queue(worker_type.as_str()).into(),
-        list: settings.kind == QueueKind::List,
-    }
-}
-
-fn queue_spec((worker_type, settings): &TypeEntry<'_>) -> QueueSpec {
-    QueueSpec {
-        key: settings.queue(worker_type.as_str()).into(),
-        group: settings.group(worker_type.as_str()).into(),
-        list: settings.kind == QueueKind::List,
-    }
-}
-
-/// Looks after the streams of these types.
-fn delayed_mover(
-    target: &Arc<RedisTarget>,
-    types: &[TypeEntry<'_>],
-    settings: &Settings,
-) -> (DelayedMover, watch::Receiver<DelayedCounts>) {
-    let streams = types.iter().filter(|(_, entry)| entry.kind == QueueKind::Stream);
-    let streams = streams.map(|(name, entry)| entry.queue(name.as_str())).collect();
-    DelayedMover::new(target.clone(), streams, settings.signals.channel.clone(), settings.scaler.sweep_interval())
-}
-
-fn listener_settings(settings: &Settings) -> ListenerSettings {
-    ListenerSettings {
-        keyspace: settings.signals.keyspace,
-        channel: settings.signals.channel.clone(),
-        tracking: settings.signals.tracking,
-    }
-}
-
 /// A change in a pool is a signal like any other.
-fn post_changes(directory: &Arc<Directory>) -> OnChange {
-    let directory = directory.clone();
+fn post_changes(current: &Arc<CurrentDirectory>) -> OnChange {
+    let current = current.clone();
     Arc::new(move |worker_type| {
+        let directory = current.get();
         if let Some(index) = directory.index_of(worker_type) {
             directory.post(index, Source::Backend);
             SignalsReceived { source: Source::Backend, count: 1 }.emit();
@@ -463,14 +376,17 @@ async fn bind_http(settings: &Settings) -> anyhow::Result<Option<HttpServer>> {
     Ok(Some(HttpServer::bind(listen).await?))
 }
 
-/// Without Redis nothing is remembered: then the start itself counts as the last change, which lowers nothing.
-async fn remembered_changes(target: &RedisTarget, types: &[TypeEntry<'_>]) -> Vec<Option<Change>> {
-    let names: Vec<_> = types.iter().map(|(worker_type, _)| worker_type.clone()).collect();
-    match load_changes(target, &names).await {
-        Ok(changes) => changes,
+/// The last changes of these worker types. Without Redis nothing is remembered: then the start itself counts as the last
+/// change, which lowers nothing.
+async fn remembered_changes(target: &RedisTarget, types: Vec<WorkerType>) -> HashMap<WorkerType, Change> {
+    if types.is_empty() {
+        return HashMap::new();
+    }
+    match load_changes(target, &types).await {
+        Ok(changes) => types.into_iter().zip(changes).filter_map(|(name, change)| Some((name, change?))).collect(),
         Err(error) => {
             tracing::warn!("cooldowns from before can't be read, they start anew: {error}");
-            vec![None; names.len()]
+            HashMap::new()
         }
     }
 }

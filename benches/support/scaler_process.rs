@@ -67,6 +67,7 @@ fn run(setup: &str) -> anyhow::Result<()> {
         config_file: None,
         program: PathBuf::new(),
         metrics: metrics.clone(),
+        reload: None,
     };
     runtime()?.block_on(async {
         let (made, noted) = (backend.clone(), on_change.clone());

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use super::{docker_surroundings, enabled, fly};
+use super::backends::{docker_surroundings, fly};
 use crate::{
     backend::{
         Check, ScalingBackend,
@@ -25,14 +25,16 @@ pub async fn check_backend(
 ) -> anyhow::Result<Vec<Check>> {
     match settings.orchestrator {
         Orchestrator::Process => {
-            let specs: BTreeMap<WorkerType, ProcessSpec> = enabled(settings)
+            let specs: BTreeMap<WorkerType, ProcessSpec> = settings
+                .enabled()
                 .map(|(name, worker_type)| (WorkerType::new(name), ProcessSpec::from_settings(name, worker_type)))
                 .collect();
             let surroundings = Surroundings { swarm: program, redis_url: settings.redis_url.clone(), config_file };
             Ok(process::check(&specs, &surroundings))
         }
         Orchestrator::Docker => {
-            let specs: BTreeMap<WorkerType, DockerSpec> = enabled(settings)
+            let specs: BTreeMap<WorkerType, DockerSpec> = settings
+                .enabled()
                 .map(|(name, worker_type)| (WorkerType::new(name), DockerSpec::from_settings(name, worker_type)))
                 .collect();
             Ok(docker::check(&specs, &docker_surroundings(settings)?).await)

@@ -17,7 +17,10 @@ pub use self::{
     check::{Check, Outcome},
     drain::{DrainControl, DrainError, DrainState},
 };
-use crate::model::{Timestamp, WorkerId, WorkerType};
+use crate::{
+    config::Settings,
+    model::{Timestamp, WorkerId, WorkerType},
+};
 
 /// How far along an instance is, as its backend sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -151,6 +154,17 @@ pub trait ScalingBackend: Send + Sync + 'static {
     /// Another autoscaler leads now, and this one did before: gives up the workers that only this one can run, since the
     /// leader neither sees nor counts them. Does nothing where all autoscalers see the same workers. Does not wait.
     async fn stand_down(&self) {}
+
+    /// From now on these settings hold: worker types that are new in them can be asked for, those that were there go on with
+    /// their workers and by what is said of them now. Those that are not in them any more stay until each is
+    /// [released](Self::release). All of it or, with an error, nothing. What is settled at the start is not looked at.
+    async fn reconfigure(&self, _settings: &Settings) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    /// A worker type is not looked after any more, and nothing of it is under way: gives up its workers if nobody else can
+    /// run them, and leaves them alone otherwise. Does not wait.
+    async fn release(&self, _worker_type: &WorkerType) {}
 
     /// Ends the backend: drains its workers if `drain`, waits until they are gone, and releases what it holds.
     async fn shutdown(&self, drain: bool);

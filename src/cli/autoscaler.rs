@@ -2,19 +2,20 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Args;
 
 use super::{ConfigFlags, stop::stop_on_signal};
 use crate::{
-    app::{Autoscaler, Options},
-    config::Flags,
+    app::{Autoscaler, Options, Reload},
+    config::{ConfigSource, Flags},
     telemetry::{LogFormat, Traces, init_logging, install_metrics},
 };
 
 /// Watch the queues and keep as many workers as they need
 ///
 /// Reacts to every job put on a queue, starts workers, lets idle ones go after the cooldown, never busy ones. Runs until
-/// SIGTERM or Ctrl-C; a second one ends it at once.
+/// SIGTERM or Ctrl-C; a second one ends it at once. Loads its configuration again when the file changes, or on SIGHUP.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -54,7 +55,10 @@ pub async fn run(args: AutoscalerArgs) -> anyhow::Result<ExitCode> {
         dry_run: args.dry_run,
         ..Flags::default()
     };
-    let loaded = args.config.load_with(flags)?;
+    // Before anything is read: a SIGHUP must not end the process, and no change of the file be missed.
+    let (source, watch) = ConfigSource::new(args.config.flags(flags));
+    let reload = Reload::listen(source.clone(), watch).context("can't listen for SIGHUP")?;
+    let loaded = source.load()?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -63,6 +67,7 @@ pub async fn run(args: AutoscalerArgs) -> anyhow::Result<ExitCode> {
         config_file: loaded.file.clone(),
         program: std::env::current_exe()?,
         metrics: install_metrics()?,
+        reload: Some(reload),
     };
     let autoscaler = Autoscaler::start(options).await?;
     let file =
@@ -76,6 +81,8 @@ pub async fn run(args: AutoscalerArgs) -> anyhow::Result<ExitCode> {
         dry_run = loaded.settings.scaler.dry_run,
         "autoscaler started"
     );
+    // The autoscaler has what it needs of it.
+    drop(loaded);
     let stopped = stop_on_signal("workers finish their jobs first")?;
     let ended = autoscaler.run(stopped).await;
     traces.stop().await;

@@ -110,8 +110,12 @@ impl ConfigFlags {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn load_with(&self, flags: Flags) -> Result<Loaded, ConfigErrors> {
-        let flags = Flags { config: self.config.clone(), redis_url: self.redis_url.clone(), ..flags };
-        load(&flags, &process_environment)
+        load(&self.flags(flags), &process_environment)
+    }
+
+    /// These options among `flags`.
+    pub fn flags(&self, flags: Flags) -> Flags {
+        Flags { config: self.config.clone(), redis_url: self.redis_url.clone(), ..flags }
     }
 }
 

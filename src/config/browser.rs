@@ -47,6 +47,14 @@ pub struct BrowserSettings {
 
 super::section::defaults!(BrowserSettings);
 
+/// By everything that is written, and the password that is not.
+impl PartialEq for BrowserSettings {
+    fn eq(&self, other: &Self) -> bool {
+        let proxy = |of: &Self| of.proxy.as_ref().map(|proxy| proxy.expose_secret().to_owned());
+        proxy(self) == proxy(other) && serde_json::json!(self) == serde_json::json!(other)
+    }
+}
+
 impl Default for BrowserSettings {
     fn default() -> Self {
         Self {

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `[kubernetes]`
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct KubernetesSettings {
     /// Namespace of all targets and pods. Default: the scaler's own in a cluster, else that of the kubeconfig's context.
@@ -26,7 +26,7 @@ impl Default for KubernetesSettings {
 }
 
 /// `[worker_types.NAME.kubernetes]`
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct KubernetesTarget {
     /// Name of the object to scale. Default: `discord-worker-{type}`.

@@ -7,6 +7,7 @@
 
 mod broker;
 mod browser;
+mod change;
 mod check;
 mod discord;
 mod docker;
@@ -25,11 +26,13 @@ mod schedule;
 mod schema;
 mod section;
 mod settings;
+mod source;
 mod tankpit;
 mod worker;
 
 pub use broker::{BrokerSettings, JobSettings};
 pub use browser::{Allowed, BrowserSettings, NoProxy, NotAllowed, Place, UpstreamProxy};
+pub use change::{ChangedKey, Changes};
 pub use discord::{DiscordSettings, OperatorPermission};
 pub use docker::{DockerSettings, PullPolicy};
 pub use effective::{effective, to_toml};
@@ -46,5 +49,6 @@ pub use schedule::{Meaning, Said, ScheduleWindow};
 pub use schema::schema;
 pub use section::{Defaults, Section};
 pub use settings::*;
+pub use source::{ConfigSource, FileWatch};
 pub use tankpit::TankpitSettings;
 pub use worker::{HandlerKind, WorkerSettings};

@@ -55,6 +55,13 @@ impl<T: Defaults> DerefMut for Section<T> {
     }
 }
 
+/// By what holds, said or not.
+impl<T: Defaults + PartialEq> PartialEq for Section<T> {
+    fn eq(&self, other: &Self) -> bool {
+        matches!((&self.0, &other.0), (None, None)) || **self == **other
+    }
+}
+
 impl<T: Defaults + Serialize> Serialize for Section<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         T::serialize(self, serializer)

@@ -75,6 +75,13 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// The worker types that are not turned off, by name.
+    pub fn enabled(&self) -> impl Iterator<Item = (&str, &WorkerTypeSettings)> {
+        self.worker_types.iter().filter(|(_, of)| of.enabled).map(|(name, of)| (name.as_str(), of))
+    }
+}
+
 /// Who runs the workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -104,7 +111,7 @@ impl Orchestrator {
 }
 
 /// `[scaler]`
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScalerSettings {
     /// After an evaluation, the shortest time to the next one of the same worker type, in milliseconds.
@@ -190,7 +197,7 @@ pub enum Switch {
 }
 
 /// `[signals]`
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SignalSettings {
     /// Keyspace notifications of the configured keys. `auto`: if the server's `notify-keyspace-events` allows it or may
@@ -239,7 +246,7 @@ impl Default for HttpSettings {
 }
 
 /// `[worker_types.NAME]`
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct WorkerTypeSettings {
     /// Redis key of its queue. Default: `{type}:jobs`.
@@ -248,7 +255,7 @@ pub struct WorkerTypeSettings {
     pub group: Option<String>,
     /// What the key holds.
     pub kind: QueueKind,
-    /// `false`: left alone entirely.
+    /// `false`: left alone entirely. Turned off while the scaler runs, workers that only it can run (`process`) are let go.
     pub enabled: bool,
     /// How many workers there should be.
     pub scaling: ScalingSettings,
@@ -323,7 +330,7 @@ pub enum QueueKind {
 }
 
 /// `[worker_types.NAME.process]`
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProcessSettings {
     /// Program and arguments of one worker. A first word `swarm` that names no path is this very binary. Gets

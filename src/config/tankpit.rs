@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 /// `[worker_types.NAME.tankpit]`
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TankpitSettings {
     /// The game's WebSocket: `ws://` or `wss://` (TLS). `""`: none, and `spawn` says so.

@@ -17,7 +17,7 @@ use tokio::task::spawn_blocking;
 
 use super::{Served, api, page};
 use crate::{
-    model::snapshot::{FleetSnapshot, Role, SourceSnapshot},
+    model::snapshot::{FleetSnapshot, ReloadSnapshot, Role, SourceSnapshot},
     telemetry::MetricsHandle,
 };
 
@@ -93,6 +93,9 @@ struct Readiness {
     leader: Option<String>,
     not_ready: Vec<String>,
     sources: Vec<SourceSnapshot>,
+    /// A configuration that was refused makes nothing unready: the one before goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reload: Option<ReloadSnapshot>,
 }
 
 async fn readyz(State(state): State<Served>) -> Response {
@@ -100,9 +103,9 @@ async fn readyz(State(state): State<Served>) -> Response {
         let not_ready = state.status.not_ready();
         let ready = not_ready.is_empty();
         let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        let FleetSnapshot { leadership, sources, .. } = state.status.fleet();
+        let FleetSnapshot { leadership, sources, reload, .. } = state.status.fleet();
         let (role, leader) = (leadership.role, leadership.leader);
-        (code, Json(Readiness { ready, role, leader, not_ready, sources })).into_response()
+        (code, Json(Readiness { ready, role, leader, not_ready, sources, reload })).into_response()
     })
     .await
 }

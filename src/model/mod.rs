@@ -273,11 +273,13 @@ pub enum Source {
     Leadership = 8,
     /// Somebody paused, resumed or pinned the worker type, or that ended.
     Control = 9,
+    /// The settings of the worker type have changed, or it is new.
+    Reload = 10,
 }
 
 impl Source {
     /// All sources, in the order of their discriminants.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Keyspace,
         Self::Channel,
         Self::Tracking,
@@ -288,6 +290,7 @@ impl Source {
         Self::Manual,
         Self::Leadership,
         Self::Control,
+        Self::Reload,
     ];
 
     /// The name in metric labels and `scaling:events`.
@@ -303,6 +306,7 @@ impl Source {
             Self::Manual => "manual",
             Self::Leadership => "leadership",
             Self::Control => "control",
+            Self::Reload => "reload",
         }
     }
 }

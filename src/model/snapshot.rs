@@ -232,6 +232,47 @@ pub struct FleetSnapshot {
     /// Jobs that are not due yet.
     #[serde(default)]
     pub delayed: DelayedCounts,
+    /// How loading the configuration again went the last time; `None` before the first time.
+    #[serde(default)]
+    pub reload: Option<ReloadSnapshot>,
+}
+
+/// What became of a configuration that was loaded while running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReloadOutcome {
+    /// It holds.
+    Applied,
+    /// It says what held already.
+    Unchanged,
+    /// It can't be used; the one before goes on.
+    Refused,
+}
+
+impl ReloadOutcome {
+    /// The name in metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Unchanged => "unchanged",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// How loading the configuration again went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReloadSnapshot {
+    /// When.
+    pub at: Timestamp,
+    /// What became of it.
+    pub outcome: ReloadOutcome,
+    /// What was taken over, in words.
+    pub changes: String,
+    /// Why it was refused: everything that is wrong with it.
+    pub errors: Vec<String>,
+    /// Settings that differ from those in force, and hold only after a restart.
+    pub need_restart: Vec<String>,
 }
 
 /// How many jobs of each queue are not due yet; queues without any are left out.

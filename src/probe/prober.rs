@@ -89,6 +89,12 @@ impl ProberHandle {
         Self { requests, redis_error }
     }
 
+    /// Waits until its first attempt to connect has ended, one way or the other, but no longer than `patience`.
+    pub async fn until_tried(&self, patience: Duration) {
+        let mut redis_error = self.redis_error.clone();
+        let _ = tokio::time::timeout(patience, redis_error.changed()).await;
+    }
+
     /// Why Redis can't be asked; `None` while it can.
     pub fn redis_error(&self) -> Option<String> {
         self.redis_error.borrow().clone()

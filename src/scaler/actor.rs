@@ -4,8 +4,11 @@
 //! evaluation the next one comes no sooner than the debounce; that deadline is set by the evaluation and never moved by
 //! signals, so a busy queue can't starve itself.
 
+mod moving;
+
 use std::{sync::Arc, time::Duration};
 
+pub use self::moving::Tuning;
 use crate::{
     backend::{BackendError, ErrorKind, ManualScale, ScaleReport, ScaleRequest},
     config::ScalingSettings,
@@ -237,10 +240,6 @@ impl Actor {
         self.history = History { flow, ..History::resumed(now, last_change) };
         self.next_evaluation = Timestamp(0);
         Arc::make_mut(&mut self.snapshot).last_change = self.history.last_change;
-    }
-
-    fn note(&mut self, signals: Signals) {
-        self.waiting = Some(self.waiting.map_or(signals, |waiting| waiting.merge(signals)));
     }
 
     fn evaluate_if_due(&mut self, now: Timestamp, instant: tokio::time::Instant) -> Option<Effect> {

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     connection::{Connection, ConnectionError, RedisTarget, any_exists, backoff},
     model::{
-        Clock, Source, Timestamp,
+        Clock, Source, Timestamp, WorkerType,
         control::{Control, Mode},
         keys,
     },
@@ -32,23 +32,24 @@ const READ_EVERY: Duration = Duration::from_secs(30);
 /// The controls in force, by worker type. Written by the watch, read by actors.
 #[derive(Debug, Default)]
 pub struct Controls {
-    table: Mutex<HashMap<u32, Arc<Control>>>,
+    table: Mutex<HashMap<WorkerType, Arc<Control>>>,
 }
 
 impl Controls {
-    /// What was said about the worker type with that index. May be over: ask [`Control::holds_at`].
-    pub fn of(&self, index: u32) -> Option<Arc<Control>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner).get(&index).cloned()
+    /// What was said about a worker type. May be over: ask [`Control::holds_at`].
+    pub fn of(&self, worker_type: &WorkerType) -> Option<Arc<Control>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner).get(worker_type).cloned()
     }
 
     /// Takes over what was read; the worker types for which that is news.
-    fn replace(&self, read: HashMap<u32, Arc<Control>>) -> Vec<u32> {
+    fn replace(&self, read: HashMap<WorkerType, Arc<Control>>) -> Vec<WorkerType> {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed = |index: &u32| match (table.get(index), read.get(index)) {
+        let changed = |name: &WorkerType| match (table.get(name), read.get(name)) {
             (Some(before), Some(now)) => !is_same(before, now),
             (before, now) => before.is_some() != now.is_some(),
         };
-        let mut news: Vec<u32> = table.keys().chain(read.keys()).copied().filter(changed).collect();
+        let keys = table.keys().chain(read.keys()).filter(|name| changed(name));
+        let mut news: Vec<WorkerType> = keys.cloned().collect();
         news.sort_unstable();
         news.dedup();
         *table = read;
@@ -104,7 +105,7 @@ impl ControlWatch {
         };
         let watched = self.directory.watched();
         let mut read = HashMap::new();
-        for (first, batch) in (0_u32..).step_by(BATCH).zip(watched.chunks(BATCH)) {
+        for batch in watched.chunks(BATCH) {
             // Most worker types are never spoken of.
             let layout = connection.layout();
             let names = batch.iter().map(|entry| layout.scaler_override(&entry.worker_type));
@@ -117,17 +118,19 @@ impl ControlWatch {
                 pipeline.cmd("HMGET").arg(&key).arg(&["mode", "workers", "by", "why"]).cmd("PTTL").arg(&key);
             }
             let replies = connection.each(&pipeline).await?;
-            for (index, reply) in (first..).zip(replies.chunks(2)) {
+            for (entry, reply) in batch.iter().zip(replies.chunks(2)) {
                 if let [fields, left] = reply
                     && let Some(control) = self.control(fields, left)?
                 {
-                    read.insert(index, Arc::new(control));
+                    read.insert(entry.worker_type.clone(), Arc::new(control));
                 }
             }
         }
         self.connection = Some(connection);
-        for index in self.controls.replace(read) {
-            self.directory.post(index, Source::Control);
+        for worker_type in self.controls.replace(read) {
+            if let Some(index) = self.directory.index_of(&worker_type) {
+                self.directory.post(index, Source::Control);
+            }
         }
         Ok(())
     }
@@ -193,15 +196,18 @@ mod tests {
     #[test]
     fn only_what_changed_is_news() {
         let controls = Controls::default();
-        let read = |entries: &[(u32, Arc<Control>)]| entries.iter().cloned().collect();
+        let [one, two] = ["one", "two"].map(WorkerType::new);
+        let read = |entries: &[(&WorkerType, Arc<Control>)]| {
+            entries.iter().map(|(name, control)| ((*name).clone(), control.clone())).collect()
+        };
         let (paused, pinned) = (control(Mode::Paused, None), control(Mode::Pinned(3), Some(60_000)));
-        assert_eq!(controls.replace(read(&[(1, paused.clone()), (2, pinned)])), [1, 2]);
+        assert_eq!(controls.replace(read(&[(&one, paused.clone()), (&two, pinned)])), [one.clone(), two.clone()]);
         // The same end, as it is read a little later.
         let pinned = control(Mode::Pinned(3), Some(60_003));
-        assert_eq!(controls.replace(read(&[(1, paused.clone()), (2, pinned)])), [0_u32; 0]);
+        assert_eq!(controls.replace(read(&[(&one, paused.clone()), (&two, pinned)])), []);
         let longer = control(Mode::Pinned(3), Some(120_000));
-        assert_eq!(controls.replace(read(&[(1, paused), (2, longer)])), [2]);
-        assert_eq!(controls.replace(HashMap::new()), [1, 2]);
-        assert_eq!(controls.of(1), None);
+        assert_eq!(controls.replace(read(&[(&one, paused), (&two, longer)])), std::slice::from_ref(&two));
+        assert_eq!(controls.replace(HashMap::new()), [one.clone(), two]);
+        assert_eq!(controls.of(&one), None);
     }
 }

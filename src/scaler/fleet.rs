@@ -1,7 +1,7 @@
 //! All actors seen from outside: the snapshots, put together on request.
 
 use std::sync::{
-    Arc,
+    Arc, PoisonError, RwLock,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::{
     model::{
         Timestamp,
-        snapshot::{DelayedCounts, FleetSnapshot, SourceState, StatusSource, TypeSnapshot},
+        snapshot::{DelayedCounts, FleetSnapshot, ReloadSnapshot, SourceState, StatusSource, TypeSnapshot},
     },
     probe::ProberHandle,
     scaler::Leadership,
@@ -30,29 +30,47 @@ pub struct FleetInfo {
     pub dry_run: bool,
 }
 
+/// What a change of the worker types replaces.
+#[derive(Debug)]
+pub struct FleetParts {
+    /// Reads Redis.
+    pub prober: ProberHandle,
+    /// What the actors show, in the order in which it is shown.
+    pub snapshots: Vec<watch::Receiver<Arc<TypeSnapshot>>>,
+    /// Jobs that are not due yet.
+    pub delayed: watch::Receiver<DelayedCounts>,
+}
+
 /// Gives out snapshots.
 #[derive(Debug)]
 pub struct Fleet {
     info: FleetInfo,
     board: Arc<SourceBoard>,
-    prober: ProberHandle,
     leadership: Arc<Leadership>,
-    snapshots: Vec<watch::Receiver<Arc<TypeSnapshot>>>,
-    delayed: watch::Receiver<DelayedCounts>,
+    parts: RwLock<Arc<FleetParts>>,
+    reload: RwLock<Option<ReloadSnapshot>>,
     stopping: AtomicBool,
 }
 
 impl Fleet {
     /// Of these actors.
-    pub fn new(
-        info: FleetInfo,
-        board: Arc<SourceBoard>,
-        prober: ProberHandle,
-        leadership: Arc<Leadership>,
-        snapshots: Vec<watch::Receiver<Arc<TypeSnapshot>>>,
-        delayed: watch::Receiver<DelayedCounts>,
-    ) -> Self {
-        Self { info, board, prober, leadership, snapshots, delayed, stopping: AtomicBool::new(false) }
+    pub fn new(info: FleetInfo, board: Arc<SourceBoard>, leadership: Arc<Leadership>, parts: FleetParts) -> Self {
+        let (parts, reload) = (RwLock::new(Arc::new(parts)), RwLock::default());
+        Self { info, board, leadership, parts, reload, stopping: AtomicBool::new(false) }
+    }
+
+    /// From now on it is of these.
+    pub fn replace(&self, parts: FleetParts) {
+        *self.parts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(parts);
+    }
+
+    /// How loading the configuration again went the last time.
+    pub fn note_reload(&self, reload: ReloadSnapshot) {
+        *self.reload.write().unwrap_or_else(PoisonError::into_inner) = Some(reload);
+    }
+
+    fn parts(&self) -> Arc<FleetParts> {
+        self.parts.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// From now on it is not ready: it is being stopped.
@@ -63,6 +81,7 @@ impl Fleet {
 
 impl StatusSource for Fleet {
     fn fleet(&self) -> FleetSnapshot {
+        let parts = self.parts();
         FleetSnapshot {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             instance: self.info.instance.clone(),
@@ -70,15 +89,17 @@ impl StatusSource for Fleet {
             started_at: self.info.started_at,
             dry_run: self.info.dry_run,
             leadership: self.leadership.snapshot(),
-            redis_error: self.prober.redis_error(),
+            redis_error: parts.prober.redis_error(),
             sources: self.board.snapshot(),
-            worker_types: self.snapshots.iter().map(|snapshot| snapshot.borrow().clone()).collect(),
-            delayed: self.delayed.borrow().clone(),
+            worker_types: parts.snapshots.iter().map(|snapshot| snapshot.borrow().clone()).collect(),
+            delayed: parts.delayed.borrow().clone(),
+            reload: self.reload.read().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 
     fn not_ready(&self) -> Vec<String> {
-        let mut missing: Vec<String> = self.prober.redis_error().into_iter().collect();
+        let parts = self.parts();
+        let mut missing: Vec<String> = parts.prober.redis_error().into_iter().collect();
         missing.extend(self.leadership.snapshot().problem.map(|why| format!("it is not known who leads: {why}")));
         if self.stopping.load(Ordering::Acquire) {
             missing.push("the autoscaler is being stopped".to_owned());
@@ -87,7 +108,7 @@ impl StatusSource for Fleet {
         if !sources.iter().any(|source| source.state == SourceState::Up) {
             missing.push("no signal source is up: reactions wait for the sweep".to_owned());
         }
-        let unseen = self.snapshots.iter().filter(|snapshot| snapshot.borrow().evaluated_at.is_none()).count();
+        let unseen = parts.snapshots.iter().filter(|snapshot| snapshot.borrow().evaluated_at.is_none()).count();
         if unseen > 0 {
             missing.push(format!("{unseen} worker types have not been evaluated yet"));
         }

@@ -13,9 +13,9 @@ mod ring;
 mod roster;
 mod task;
 
-pub use actor::{Actor, Effect, Input, Observed, Scaled, ScalingRecord};
+pub use actor::{Actor, Effect, Input, Observed, Scaled, ScalingRecord, Tuning};
 pub use controls::{ControlError, ControlWatch, Controls};
-pub use fleet::{Fleet, FleetInfo};
+pub use fleet::{Fleet, FleetInfo, FleetParts};
 pub use history::{EventTail, HistoryError, Recent, ScalingEvent, recent_events};
 pub use leadership::{Candidate, Election, Leadership, Permit};
 pub use orders::{Desk, Roll};
@@ -23,4 +23,4 @@ pub use recorder::{LoadError, Recorder, RecorderHandle, load_changes};
 pub use report::Reporter;
 pub use ring::EventRing;
 pub use roster::{Census, Expected, Roster};
-pub use task::{ActorContext, Shared, run_actor};
+pub use task::{ActorContext, Parked, Shared, run_actor};

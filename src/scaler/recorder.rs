@@ -1,7 +1,14 @@
 //! The scaler's memory in Redis: one entry in `scaling:events` for every change that was carried out or failed, and the
 //! last change of each worker type, so that cooldowns survive a restart.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use redis::{RedisResult, Value};
 use tokio::sync::mpsc;
@@ -48,9 +55,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct RecorderHandle {
     records: mpsc::Sender<ScalingRecord>,
+    max_len: Arc<AtomicU64>,
 }
 
 impl RecorderHandle {
+    /// From now on the history keeps so many entries.
+    pub fn keep(&self, max_len: u64) {
+        self.max_len.store(max_len, Ordering::Relaxed);
+    }
+
     /// Queues a record. Never waits: an actor is not to be held up by its history.
     pub fn record(&self, record: ScalingRecord) {
         if let Err(error) = self.records.try_send(record) {
@@ -65,7 +78,7 @@ impl RecorderHandle {
 pub struct Recorder {
     target: Arc<RedisTarget>,
     instance: String,
-    max_len: u64,
+    max_len: Arc<AtomicU64>,
     records: mpsc::Receiver<ScalingRecord>,
 }
 
@@ -73,7 +86,9 @@ impl Recorder {
     /// A recorder and its handle. `instance` names this scaler in the records.
     pub fn new(target: Arc<RedisTarget>, instance: String, max_len: u64) -> (Self, RecorderHandle) {
         let (sender, records) = mpsc::channel(WAITING);
-        (Self { target, instance, max_len, records }, RecorderHandle { records: sender })
+        let max_len = Arc::new(AtomicU64::new(max_len));
+        let handle = RecorderHandle { records: sender, max_len: max_len.clone() };
+        (Self { target, instance, max_len, records }, handle)
     }
 
     /// Writes until the last handle is gone. After `cancel`, a record that can't be written is given up on.
@@ -146,7 +161,7 @@ impl Recorder {
         let mut script = redis::cmd("EVAL");
         script.arg(WRITE).arg(3);
         script.arg(keys::SCALING_EVENTS).arg(layout.scaler_state(&record.worker_type)).arg(layout.leader_token());
-        script.arg(self.max_len).arg(token(record)).arg(fields.len() * 2);
+        script.arg(self.max_len.load(Ordering::Relaxed)).arg(token(record)).arg(fields.len() * 2);
         for (field, value) in fields {
             script.arg(field).arg(value);
         }

@@ -1,5 +1,7 @@
 //! The shell around an [`Actor`]: waits for its inputs, carries out its effects, one at a time, and shows its state.
 
+mod parked;
+
 use std::{
     collections::HashSet,
     sync::{
@@ -13,6 +15,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+pub use self::parked::Parked;
 use super::{
     actor::{Actor, Effect, Input, Observed, Scaled},
     controls::Controls,
@@ -94,12 +97,14 @@ struct Shell {
     awaited: Option<Awaited>,
     last_told: Option<(Action, &'static str)>,
     probe_failure: Option<String>,
+    under_way: Option<BoxFuture<'static, Outcome>>,
+    finished: Option<Outcome>,
     /// Of the evaluation under way: for its trace.
     course: Course,
     snapshot: watch::Sender<Arc<TypeSnapshot>>,
 }
 
-/// Runs until cancelled, and then until the effect under way has ended.
+/// Runs until cancelled. What it then is, with the effect under way, is given back.
 ///
 /// The state is made before the future, which captures it: an async function would keep room for its arguments as well,
 /// and there is one of these for each of perhaps ten thousand worker types.
@@ -108,8 +113,8 @@ pub fn run_actor(
     actor: Actor,
     snapshot: watch::Sender<Arc<TypeSnapshot>>,
     cancel: CancellationToken,
-) -> impl Future<Output = ()> + Send {
-    let mut shell = Shell {
+) -> impl Future<Output = Parked> + Send {
+    let shell = Shell {
         context: Arc::new(context),
         actor,
         term: None,
@@ -117,10 +122,12 @@ pub fn run_actor(
         awaited: None,
         last_told: None,
         probe_failure: None,
+        under_way: None,
+        finished: None,
         course: Course::default(),
         snapshot,
     };
-    async move { shell.run(&cancel).await }
+    shell.until(cancel)
 }
 
 /// The outcome of the effect under way; never, if there is none. Cancel safe.
@@ -147,17 +154,24 @@ struct Applied {
 }
 
 impl Shell {
+    /// The future captures the state; see [`run_actor`].
+    fn until(self, cancel: CancellationToken) -> impl Future<Output = Parked> + Send {
+        let mut shell = self;
+        async move {
+            shell.run(&cancel).await;
+            Parked::new(shell)
+        }
+    }
+
     async fn run(&mut self, cancel: &CancellationToken) {
         let directory = self.context.shared.directory.clone();
         let mailbox = directory.mailbox(self.context.index);
-        let mut under_way: Option<BoxFuture<'static, Outcome>> = None;
-        let mut finished: Option<Outcome> = None;
         loop {
             let wake = self.actor.next_wake().map(|at| self.context.shared.clock.instant_of(at));
             let input = tokio::select! {
                 biased;
                 () = cancel.cancelled() => break,
-                outcome = next_outcome(&mut under_way, &mut finished) => self.input_of(outcome),
+                outcome = next_outcome(&mut self.under_way, &mut self.finished) => self.input_of(outcome),
                 signals = mailbox.next() => Input::Signals(signals),
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => Input::Tick,
             };
@@ -165,18 +179,14 @@ impl Shell {
             if let Some(mut effect) = effect {
                 // Off with it before anything is logged or counted: what is shown must not delay what is done.
                 match (&mut effect).now_or_never() {
-                    Some(outcome) => finished = Some(outcome),
-                    None => under_way = Some(effect),
+                    Some(outcome) => self.finished = Some(outcome),
+                    None => self.under_way = Some(effect),
                 }
             }
             self.show(evaluated);
         }
-        if under_way.is_some() || finished.is_some() {
-            let outcome = next_outcome(&mut under_way, &mut finished).await;
-            let input = self.input_of(outcome);
-            // An effect that would start something new is left: only the record of what was done is still written.
-            self.apply(input);
-            self.show(None);
+        if let Some(signals) = mailbox.take() {
+            self.actor.note(signals);
         }
     }
 
@@ -223,7 +233,7 @@ impl Shell {
         }
         self.term = term;
         let input = match term {
-            Some(_) => Input::Leads(leadership.remembered(self.context.index)),
+            Some(_) => Input::Leads(leadership.remembered(&self.context.worker_type)),
             None => Input::Follows,
         };
         self.actor.apply(input, self.context.shared.clock.now(), Instant::now())
@@ -331,7 +341,7 @@ impl Shell {
                 self.actor.note_running(elapsed);
             }
         }
-        let control = self.context.shared.controls.of(self.context.index);
+        let control = self.context.shared.controls.of(&self.context.worker_type);
         Input::Observed(Box::new(Observed { demand: answer.demand, counters: answer.counters, census, control }))
     }
 

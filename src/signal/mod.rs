@@ -3,12 +3,14 @@
 //! doubled and reordered hints are harmless. Must not read depths, and must not decide anything.
 
 mod board;
+mod current;
 mod keyspace;
 mod listener;
 mod mailbox;
 mod sweep;
 
 pub use board::SourceBoard;
+pub use current::CurrentDirectory;
 pub use keyspace::wanted_flags;
 pub use listener::{Listener, ListenerHandle, ListenerSettings, Subscriptions};
 pub use mailbox::{Mailbox, Signals};

@@ -58,6 +58,9 @@ metrics_table! {
         "Evaluations by a sweep that changed something no signal had told of.";
     SOURCE_UP = Gauge "swarm_source_up" ["source"] Count "1 if the signal source works, 0 if not, NaN if turned off.";
     LEADER = Gauge "swarm_leader" [] Count "1 while this autoscaler leads, else 0.";
+    RELOADS = Counter "swarm_config_reloads_total" ["outcome"] Count "Times the configuration was loaded again.";
+    LAST_RELOAD_SUCCESS = Gauge "swarm_config_last_reload_success" [] Count
+        "1 if the configuration could be used the last time it was loaded, else 0.";
     REDIS_UP = Gauge "swarm_redis_up" [] Count "1 while Redis answers, else 0.";
     WORKER_EXITS = Counter "swarm_worker_exits_total" ["worker_type", "success"] Count
         "Workers that ended without being asked to.";

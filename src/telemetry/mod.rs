@@ -13,10 +13,11 @@ mod tests;
 mod traces;
 
 pub use events::{
-    BackendCall, BackendCalled, BackendFailure, DeadReason, DelayedMoved, EvaluationFinished, FailureKind, JobBuried,
-    JobOutcome, JobRetried, JobWorked, LateRecord, LeadershipChanged, NoticeFailed, Outcome, ProbeFailed,
-    ReactionMeasured, RecordWaits, RecordingFailed, RedisReachable, RedisUnreachable, ScalingRecorded, ScalingRefused,
-    SignalsReceived, SourceChanged, Stage, StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
+    BackendCall, BackendCalled, BackendFailure, ConfigLoaded, ConfigReloaded, DeadReason, DelayedMoved,
+    EvaluationFinished, FailureKind, JobBuried, JobOutcome, JobRetried, JobWorked, LateRecord, LeadershipChanged,
+    NoticeFailed, Outcome, ProbeFailed, ReactionMeasured, RecordWaits, RecordingFailed, RedisReachable,
+    RedisUnreachable, ScalingRecorded, ScalingRefused, SignalsReceived, SourceChanged, Stage, StreamTrimmed,
+    SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
 };
 pub use events::{CommandAcknowledged, CommandAnswered, CommandOutcome, GatewayOddity, ShardChange, ShardChanged};
 pub use logging::{LogFormat, LoggingError, init_logging, init_logging_into};

@@ -3,18 +3,18 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
-    BackendCall, BackendCalled, BackendFailure, CommandAcknowledged, CommandAnswered, CommandOutcome, DeadReason,
-    DelayedMoved, EvaluationFinished, FailureKind, JobBuried, JobOutcome, JobRetried, JobWorked, LateRecord,
-    LeadershipChanged, Outcome, ProbeFailed, ReactionMeasured, RecordWaits, RecordingFailed, RedisReachable,
-    RedisUnreachable, ScalingRecorded, ScalingRefused, ShardChange, ShardChanged, SignalsReceived, SourceChanged,
-    Stage, StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
+    BackendCall, BackendCalled, BackendFailure, CommandAcknowledged, CommandAnswered, CommandOutcome, ConfigLoaded,
+    ConfigReloaded, DeadReason, DelayedMoved, EvaluationFinished, FailureKind, JobBuried, JobOutcome, JobRetried,
+    JobWorked, LateRecord, LeadershipChanged, Outcome, ProbeFailed, ReactionMeasured, RecordWaits, RecordingFailed,
+    RedisReachable, RedisUnreachable, ScalingRecorded, ScalingRefused, ShardChange, ShardChanged, SignalsReceived,
+    SourceChanged, Stage, StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
     events::signals,
     metric::{self, Kind},
     per_type, recorder,
 };
 use crate::model::{
     Demand, PoolCounts, Reading, Source, Timestamp, WorkerId, WorkerType,
-    snapshot::{Action, DecisionCount, Role, SourceState, TypeSnapshot},
+    snapshot::{Action, DecisionCount, ReloadOutcome, ReloadSnapshot, Role, SourceState, TypeSnapshot},
 };
 
 /// What `emit` records, in the Prometheus text format.
@@ -103,6 +103,15 @@ fn emit_everything() {
     let (job, error) = ("a", Some("no such page"));
     JobWorked { worker_type, method: "goto", job, outcome: JobOutcome::Failed, error, elapsed }.emit();
     WorkerLoad { worker_type, jobs: 2, sessions: 1 }.emit();
+    let reload = ReloadSnapshot {
+        at: Timestamp(1),
+        outcome: ReloadOutcome::Refused,
+        changes: String::new(),
+        errors: vec!["swarm.toml:1: wrong".into()],
+        need_restart: vec!["redis_url".into()],
+    };
+    ConfigLoaded.emit();
+    ConfigReloaded { trigger: "signal", reload: &reload }.emit();
     let (outcome, detail) = (CommandOutcome::Done, "");
     CommandAnswered { command: "web start", outcome, elapsed, user: "ann", channel: "7", detail }.emit();
     CommandAcknowledged { elapsed }.emit();
@@ -132,6 +141,8 @@ fn events_count_with_their_labels() {
         r#"swarm_scaling_events_total{worker_type="browser",action="scale_up",outcome="done"} 2"#,
         r#"swarm_backend_refusals_total{worker_type="browser",rival="hpa"} 1"#,
         r#"swarm_kubernetes_watch_failures_total{watched="pods"} 1"#,
+        r#"swarm_config_reloads_total{outcome="refused"} 1"#,
+        "swarm_config_last_reload_success 0",
         "swarm_recording_failures_total 1",
         "swarm_records_waiting 1",
         "swarm_probe_failures_total 1",

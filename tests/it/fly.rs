@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 mod examples;
 mod failures;
+mod reload;
 mod whole;
 
 use serde_json::{Value, json};

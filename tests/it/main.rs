@@ -34,6 +34,7 @@ mod page;
 mod process_backend;
 mod protocol_page;
 mod record;
+mod reload;
 mod scale_in;
 mod scaling_rules;
 mod sentinel;

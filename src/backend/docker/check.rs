@@ -74,7 +74,8 @@ async fn can_start(engine: &Engine, pool: &TypePool, listed: &[ContainerSummary]
     if example > 0 {
         return vec![Check::new(what, Ok("new workers are copies of the container that it has".to_owned()))];
     }
-    let settings = &pool.spec.settings;
+    let spec = pool.spec();
+    let settings = &spec.settings;
     let Some(image) = &settings.image else { return vec![Check::new(what, Err(pool.no_blueprint()))] };
     let mut checks = vec![has_image(engine, what, image, settings.pull).await];
     for network in &settings.networks {

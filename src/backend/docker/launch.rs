@@ -52,7 +52,7 @@ impl Launch {
         match outcome {
             Ok(container) => {
                 if self.pool.books.started(&ticket, &container) {
-                    self.shared.drain(&self.pool, container, self.pool.spec.drain_timeout);
+                    self.shared.drain(&self.pool, container, self.pool.spec().drain_timeout);
                 }
                 Ok(ticket.identity.worker)
             }
@@ -82,7 +82,7 @@ impl Launch {
         if let Some(container) = &ticket.spare {
             return Ok(container.clone());
         }
-        let mut pulled = self.pool.spec.settings.pull == PullPolicy::Never;
+        let mut pulled = self.pool.spec().settings.pull == PullPolicy::Never;
         let mut names = 1;
         loop {
             match self.create(&ticket.identity).await {
@@ -153,7 +153,7 @@ impl Launch {
     /// In words that name the cure.
     fn explain(&self, failure: Failure) -> BackendError {
         let Blueprint { origin, .. } = &*self.blueprint;
-        let (worker_type, service) = (&self.pool.worker_type, &self.pool.spec.service);
+        let (worker_type, service) = (&self.pool.worker_type, &self.pool.service);
         let (kind, message) = match failure {
             Failure::Crowded(error) => {
                 let cure = "remove containers of these names that don't belong to the project";

@@ -25,16 +25,23 @@ mod upkeep;
 mod view;
 mod watch;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use secrecy::SecretString;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{books::Ticket, engine::Engine, launch::Launch, pool::TypePool, resync::Resync, watch::Watcher};
+use self::{books::Ticket, engine::Engine, home::Home, launch::Launch, pool::TypePool, resync::Resync, watch::Watcher};
 use super::{BackendError, ErrorKind, OnChange, Pool, ScaleReport, ScaleRequest, ScalingBackend};
-use crate::model::{Clock, WorkerId, WorkerType};
+use crate::{
+    config::Settings,
+    model::{Clock, WorkerId, WorkerType},
+};
 
 pub use self::{
     check::check,
@@ -64,9 +71,12 @@ pub struct Surroundings {
 
 /// The backend of `orchestrator = "docker"`. See the [module](self).
 pub struct DockerBackend {
-    pools: BTreeMap<WorkerType, Arc<TypePool>>,
     shared: Arc<Shared>,
+    /// Worker types that were released: if one comes back, it is remembered who was asked to leave.
+    released: Mutex<Pools>,
 }
+
+type Pools = BTreeMap<WorkerType, Arc<TypePool>>;
 
 /// What all worker types share.
 struct Shared {
@@ -74,6 +84,10 @@ struct Shared {
     redis_url: SecretString,
     on_change: OnChange,
     clock: Clock,
+    pools: RwLock<Arc<Pools>>,
+    /// Found out once, by the watcher.
+    home: OnceLock<Home>,
+    sweep_interval: Mutex<Duration>,
     resync: Resync,
     /// The watcher, starts, and what is made or removed on the side.
     tasks: TaskTracker,
@@ -82,6 +96,18 @@ struct Shared {
 }
 
 impl Shared {
+    fn pools(&self) -> Arc<Pools> {
+        self.pools.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_pools(&self, pools: Pools) {
+        *self.pools.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pools);
+    }
+
+    fn sweep_interval(&self) -> Duration {
+        *self.sweep_interval.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Lets a container go, in a task of its own.
     fn drain(self: &Arc<Self>, pool: &Arc<TypePool>, container: String, within: Duration) {
         let (shared, pool, stop) = (self.clone(), pool.clone(), self.stop.clone());
@@ -106,25 +132,27 @@ impl DockerBackend {
         let make = |(worker_type, spec): (&WorkerType, &DockerSpec)| {
             (worker_type.clone(), Arc::new(TypePool::new(worker_type.clone(), spec.clone())))
         };
-        let pools: BTreeMap<_, _> = types.iter().map(make).collect();
+        let pools: Pools = types.iter().map(make).collect();
         check_services(types)?;
         let shared = Arc::new(Shared {
             engine: Engine::new(endpoint, limits),
             redis_url,
             on_change,
             clock,
+            pools: RwLock::new(Arc::new(pools)),
+            home: OnceLock::new(),
+            sweep_interval: Mutex::new(sweep_interval),
             resync: Resync::default(),
             tasks: TaskTracker::new(),
             drains: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
-        let watched = pools.values().cloned().collect();
-        shared.tasks.spawn(Watcher::new(shared.clone(), watched, project, sweep_interval).run());
-        Ok(Self { pools, shared })
+        shared.tasks.spawn(Watcher::new(shared.clone(), project).run());
+        Ok(Self { shared, released: Mutex::default() })
     }
 
-    fn pool(&self, worker_type: &WorkerType) -> Result<&Arc<TypePool>, BackendError> {
-        self.pools.get(worker_type).ok_or_else(|| {
+    fn pool(&self, worker_type: &WorkerType) -> Result<Arc<TypePool>, BackendError> {
+        self.shared.pools().get(worker_type).cloned().ok_or_else(|| {
             permanent(format!("worker type `{worker_type}` is unknown here; add `[worker_types.{worker_type}]`"))
         })
     }
@@ -179,12 +207,12 @@ impl ScalingBackend for DockerBackend {
 
     async fn scale(&self, request: ScaleRequest) -> Result<ScaleReport, BackendError> {
         let pool = self.pool(&request.worker_type)?;
-        self.certain(pool).await?;
+        self.certain(&pool).await?;
         let mut done = ScaleReport::default();
         for (id, container) in pool.books.retire(&request.retire) {
             // One without a container is drained as soon as it has been started.
             if let Some(container) = container {
-                self.shared.drain(pool, container, request.drain_timeout);
+                self.shared.drain(&pool, container, request.drain_timeout);
             }
             done.retired.push(id);
         }
@@ -199,7 +227,7 @@ impl ScalingBackend for DockerBackend {
         };
         let wanted = tickets.len();
         let mut failures = Vec::new();
-        for outcome in self.launch(pool, blueprint, tickets).await {
+        for outcome in self.launch(&pool, blueprint, tickets).await {
             match outcome {
                 Ok(id) => done.started.push(id),
                 Err(error) => failures.push(error),
@@ -211,16 +239,52 @@ impl ScalingBackend for DockerBackend {
         }
     }
 
+    async fn reconfigure(&self, settings: &Settings) -> Result<(), BackendError> {
+        let specs = DockerSpec::all(settings);
+        check_services(&specs)?;
+        let mut released = self.released.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pools = Pools::clone(&self.shared.pools());
+        for (worker_type, spec) in specs {
+            let known = pools.get(&worker_type).cloned().or_else(|| released.remove(&worker_type));
+            let pool = match known.filter(|pool| pool.is_of(&spec)) {
+                Some(pool) => {
+                    pool.respec(spec, self.shared.home.get());
+                    pool
+                }
+                None => Arc::new(TypePool::new(worker_type.clone(), spec)),
+            };
+            pools.insert(worker_type, pool);
+        }
+        self.shared.set_pools(pools);
+        *self.shared.sweep_interval.lock().unwrap_or_else(PoisonError::into_inner) = settings.scaler.sweep_interval();
+        self.shared.resync.ask();
+        Ok(())
+    }
+
+    /// Its containers are left alone.
+    async fn release(&self, worker_type: &WorkerType) {
+        // Held from the first look to the last change: several may be released at the same time.
+        let mut released = self.released.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pools = Pools::clone(&self.shared.pools());
+        let Some(pool) = pools.remove(worker_type) else { return };
+        self.shared.set_pools(pools);
+        let why = format!("worker type `{worker_type}` was not looked after; its containers are not listed yet");
+        let why = BackendError { kind: ErrorKind::Retryable, message: why, done: ScaleReport::default() };
+        pool.books.lose_sight(why);
+        released.insert(worker_type.clone(), pool);
+    }
+
     /// With `drain`, all workers finish their jobs and leave first, and what was made in advance is removed; that takes
     /// as long as the slowest drain timeout at most. Otherwise they stay for the next scaler, and drains that were
     /// begun are finished by the engine.
     async fn shutdown(&self, drain: bool) {
-        let spares: Vec<_> = self.pools.values().flat_map(|pool| pool.books.close()).collect();
+        let pools = self.shared.pools();
+        let spares: Vec<_> = pools.values().flat_map(|pool| pool.books.close()).collect();
         if drain {
-            for pool in self.pools.values() {
+            for pool in pools.values() {
                 for (_, container) in pool.books.retire(&pool.books.everybody()) {
                     if let Some(container) = container {
-                        self.shared.drain(pool, container, pool.spec.drain_timeout);
+                        self.shared.drain(pool, container, pool.spec().drain_timeout);
                     }
                 }
             }

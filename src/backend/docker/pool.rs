@@ -1,8 +1,9 @@
 //! One worker type: what was said about it, its books, and what its containers are made after.
 
 use std::{
+    collections::BTreeMap,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::{
     backend::BackendError,
-    config::{DockerSettings, WorkerTypeSettings},
+    config::{DockerSettings, Settings, WorkerTypeSettings},
     model::WorkerType,
 };
 
@@ -43,12 +44,19 @@ impl DockerSpec {
             max_workers: settings.scaling.max_workers,
         }
     }
+
+    /// Those of all worker types that are enabled.
+    pub fn all(settings: &Settings) -> BTreeMap<WorkerType, Self> {
+        settings.enabled().map(|(name, of)| (WorkerType::new(name), Self::from_settings(name, of))).collect()
+    }
 }
 
 /// One worker type.
 pub(super) struct TypePool {
     pub(super) worker_type: WorkerType,
-    pub(super) spec: DockerSpec,
+    /// With the project it says which containers are its own, for as long as it lives.
+    pub(super) service: String,
+    spec: RwLock<Arc<DockerSpec>>,
     pub(super) books: Books,
     project: OnceLock<String>,
     example: Mutex<Example>,
@@ -66,22 +74,48 @@ struct Example {
 impl TypePool {
     pub(super) fn new(worker_type: WorkerType, spec: DockerSpec) -> Self {
         let (books, project, example, unsure) = Default::default();
-        Self { worker_type, spec, books, project, example, unsure }
+        let (service, spec) = (spec.service.clone(), RwLock::new(Arc::new(spec)));
+        Self { worker_type, service, spec, books, project, example, unsure }
+    }
+
+    /// How to run its workers from now on.
+    pub(super) fn spec(&self) -> Arc<DockerSpec> {
+        self.spec.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the containers of `spec` are its own.
+    pub(super) fn is_of(&self, spec: &DockerSpec) -> bool {
+        self.service == spec.service && self.spec().settings.project == spec.settings.project
+    }
+
+    /// From now on its workers are run by other words. Those that a container of Compose says it all for are not concerned.
+    pub(super) fn respec(&self, spec: DockerSpec, home: Option<&Home>) {
+        *self.spec.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(spec);
+        if let Some(home) = home.filter(|_| self.project.get().is_some() && !self.keeps_last()) {
+            self.build(home);
+        }
+    }
+
+    fn build(&self, home: &Home) {
+        let built = Blueprint::of_settings(&self.spec().settings, self.owner(), &home.networks);
+        self.example().blueprint = built.map(Arc::new);
     }
 
     /// Settles what depends on where the scaler lives. Only the first time counts.
     pub(super) fn settle(&self, home: &Home) {
-        let project = self.spec.settings.project.as_ref().unwrap_or(&home.project);
-        if self.project.set(project.clone()).is_ok() {
-            let built = Blueprint::of_settings(&self.spec.settings, self.owner(), &home.networks);
-            self.example().blueprint = built.map(Arc::new);
+        if self.project.get().is_some() {
+            return;
+        }
+        let project = self.spec().settings.project.clone().unwrap_or_else(|| home.project.clone());
+        if self.project.set(project).is_ok() {
+            self.build(home);
         }
     }
 
     /// Whose its containers are. The project is empty before it has been settled, and then nothing is started either.
     pub(super) fn owner(&self) -> Owner<'_> {
         let project = self.project.get().map_or("", String::as_str);
-        Owner { worker_type: &self.worker_type, project, service: &self.spec.service }
+        Owner { worker_type: &self.worker_type, project, service: &self.service }
     }
 
     fn example(&self) -> std::sync::MutexGuard<'_, Example> {
@@ -132,5 +166,48 @@ impl TypePool {
     /// The books have been compared with the engine.
     pub(super) fn sure(&self) {
         self.unsure.store(false, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(image: &str) -> DockerSpec {
+        let settings = DockerSettings { image: Some(image.to_owned()), ..DockerSettings::default() };
+        DockerSpec { settings, service: "web".to_owned(), drain_timeout: Duration::ZERO, max_workers: 1 }
+    }
+
+    fn image(pool: &TypePool) -> Option<String> {
+        pool.blueprint().map(|blueprint| blueprint.image().to_owned())
+    }
+
+    #[test]
+    fn other_words_hold_for_containers_made_from_then_on_unless_compose_says_it_all() {
+        let home = Home { project: "shop".to_owned(), networks: Vec::new() };
+        let pool = TypePool::new(WorkerType::new("browser"), spec("one"));
+        pool.respec(spec("two"), None);
+        assert_eq!(image(&pool), None, "it is not known yet where the scaler lives");
+        pool.settle(&home);
+        assert_eq!(image(&pool).as_deref(), Some("two"));
+        pool.respec(spec("three"), Some(&home));
+        assert_eq!((image(&pool).as_deref(), pool.owner().project), (Some("three"), "shop"));
+
+        let found = bollard::models::ContainerInspectResponse::default();
+        pool.follow("c", Blueprint::of_container(found, pool.owner()));
+        let copied = pool.blueprint().map(|blueprint| blueprint.fingerprint.clone());
+        pool.respec(DockerSpec { max_workers: 7, ..spec("four") }, Some(&home));
+        assert_eq!(pool.blueprint().map(|blueprint| blueprint.fingerprint.clone()), copied);
+        assert_eq!(pool.spec().max_workers, 7);
+    }
+
+    #[test]
+    fn another_service_or_project_is_another_pool() {
+        let pool = TypePool::new(WorkerType::new("browser"), spec("one"));
+        assert!(pool.is_of(&spec("two")));
+        assert!(!pool.is_of(&DockerSpec { service: "other".to_owned(), ..spec("one") }));
+        let mut elsewhere = spec("one");
+        elsewhere.settings.project = Some("elsewhere".to_owned());
+        assert!(!pool.is_of(&elsewhere));
     }
 }

@@ -27,6 +27,11 @@ impl Resync {
         let _ = self.answered.subscribe().wait_for(|answered| *answered >= mine).await;
     }
 
+    /// Asks for a list and does not wait for it.
+    pub(super) fn ask(&self) {
+        self.nudge.notify_one();
+    }
+
     /// Waits until somebody asks.
     pub(super) async fn asked_for(&self) {
         self.nudge.notified().await;

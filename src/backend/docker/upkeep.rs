@@ -18,14 +18,15 @@ const SPARE_REST: Duration = Duration::from_secs(60);
 pub(super) fn run(shared: &Arc<Shared>, pool: &Arc<TypePool>) {
     let now = shared.clock.now();
     let Some(blueprint) = pool.blueprint() else { return };
-    let standby = pool.spec.settings.standby;
+    let spec = pool.spec();
+    let standby = spec.settings.standby;
     for container in pool.books.to_clean(before(now, REST), pool.keeps_last()) {
         remove(shared, pool, container);
     }
     for container in pool.books.useless_spares(&blueprint.fingerprint, standby, before(now, SPARE_REST)) {
         remove(shared, pool, container);
     }
-    for ticket in pool.books.reserve_spares(&blueprint, pool.owner(), standby, pool.spec.max_workers) {
+    for ticket in pool.books.reserve_spares(&blueprint, pool.owner(), standby, spec.max_workers) {
         let launch = Launch { shared: shared.clone(), pool: pool.clone(), blueprint: blueprint.clone() };
         shared.tasks.spawn(launch.make_spare(ticket));
     }

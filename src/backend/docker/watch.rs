@@ -36,10 +36,7 @@ const FATAL_SIGNALS: [&str; 4] = ["2", "3", "9", "15"];
 /// The task that watches.
 pub(super) struct Watcher {
     shared: Arc<Shared>,
-    pools: Vec<Arc<TypePool>>,
     project: Option<String>,
-    sweep_interval: Duration,
-    settled: bool,
     /// Of the engine's clock, in nanoseconds.
     last_event: i64,
     /// The end of the last outage, likewise. What an engine does to containers before it answers again is nobody's wish.
@@ -49,15 +46,10 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        pools: Vec<Arc<TypePool>>,
-        project: Option<String>,
-        sweep_interval: Duration,
-    ) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, project: Option<String>) -> Self {
         let (facts, out_of_memory) = Default::default();
         let (last_event, back_since) = (nanoseconds(shared.clock.now()), 0);
-        Self { shared, pools, project, sweep_interval, settled: false, last_event, back_since, facts, out_of_memory }
+        Self { shared, project, last_event, back_since, facts, out_of_memory }
     }
 
     /// Until the backend stops.
@@ -86,19 +78,19 @@ impl Watcher {
         if self.facts.was_away {
             self.back_since = nanoseconds(self.shared.clock.now());
         }
-        self.settle().await?;
+        self.find_home().await?;
         let since = self.last_event.saturating_sub(i64::try_from(OVERLAP.as_nanos()).unwrap_or_default()).max(0);
         let mut events =
             self.shared.engine.events(&format!("{}.{:09}", since / 1_000_000_000, since % 1_000_000_000))?;
         if self.facts.was_away || !self.seen_before() {
             info!("docker engine at {version} answers");
         }
-        let (mut sweep, mut upkeep) = (interval(self.sweep_interval), interval(UPKEEP));
-        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut upkeep = interval(UPKEEP);
         upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut wanted = true;
         let mut repeats = 0;
         let mut next_list = Instant::now();
+        let mut next_sweep = Instant::now() + self.shared.sweep_interval();
         loop {
             tokio::select! {
                 biased;
@@ -113,24 +105,38 @@ impl Watcher {
                     None => return Ok(()),
                 },
                 () = self.shared.resync.asked_for() => wanted = true,
-                _ = sweep.tick() => wanted = true,
-                _ = upkeep.tick() => self.pools.iter().for_each(|pool| upkeep::run(&self.shared, pool)),
+                () = sleep_until(next_sweep) => {
+                    wanted = true;
+                    next_sweep = Instant::now() + self.shared.sweep_interval();
+                }
+                _ = upkeep.tick() => self.shared.pools().values().for_each(|pool| upkeep::run(&self.shared, pool)),
             }
         }
     }
 
     fn seen_before(&self) -> bool {
-        self.pools.iter().any(|pool| pool.books.has_seen())
+        self.shared.pools().values().any(|pool| pool.books.has_seen())
     }
 
     /// Where the scaler lives decides about projects and networks; the engine has to be asked for it once.
-    async fn settle(&mut self) -> Result<(), EngineError> {
-        if !self.settled {
+    async fn find_home(&mut self) -> Result<(), EngineError> {
+        if self.shared.home.get().is_none() {
             let home = Home::find(&self.shared.engine, self.project.as_deref()).await?;
-            self.pools.iter().for_each(|pool| pool.settle(&home));
-            self.settled = true;
+            // This task alone sets it.
+            let _ = self.shared.home.set(home);
         }
         Ok(())
+    }
+
+    /// The worker types, each with its place settled.
+    fn pools(&self) -> Vec<Arc<TypePool>> {
+        let pools: Vec<_> = self.shared.pools().values().cloned().collect();
+        if let Some(home) = self.shared.home.get() {
+            for pool in &pools {
+                pool.settle(home);
+            }
+        }
+        pools
     }
 
     /// The engine can't be asked: nothing is known of any worker until it can.
@@ -141,7 +147,7 @@ impl Watcher {
         self.facts.was_away = true;
         let begun = self.shared.resync.begin();
         let error = error.into_backend();
-        for pool in &self.pools {
+        for pool in self.shared.pools().values() {
             let news = pool.books.lose_sight(error.clone());
             if news {
                 (self.shared.on_change)(&pool.worker_type);
@@ -153,15 +159,17 @@ impl Watcher {
     /// Lists what there is and brings the books in line. What the events told is kept if that fails. `true` if the list
     /// lags behind the events.
     async fn list(&mut self) -> Result<bool, EngineError> {
+        // In this order: whoever asks after a worker type was added gets a list with it.
         let begun = self.shared.resync.begin();
-        let lists: Vec<u64> = self.pools.iter().map(|pool| pool.books.begin_list()).collect();
-        let projects: BTreeSet<&str> = self.pools.iter().map(|pool| pool.owner().project).collect();
+        let pools = self.pools();
+        let lists: Vec<u64> = pools.iter().map(|pool| pool.books.begin_list()).collect();
+        let projects: BTreeSet<&str> = pools.iter().map(|pool| pool.owner().project).collect();
         let mut seen = Vec::new();
         for project in projects {
             let listed = self.shared.engine.list(&[format!("{}={project}", labels::PROJECT)]).await?;
             seen.extend(listed.iter().filter_map(Seen::of));
         }
-        for (pool, list) in self.pools.iter().zip(lists) {
+        for (pool, list) in pools.iter().zip(lists) {
             let owner = pool.owner();
             let of_pool = |seen: &&Seen| seen.project == owner.project && seen.service == owner.service;
             let of_pool: Vec<Seen> = seen.iter().filter(of_pool).cloned().collect();
@@ -187,7 +195,7 @@ impl Watcher {
             let owner = pool.owner();
             owner.project == attribute(labels::PROJECT) && owner.service == attribute(labels::SERVICE)
         };
-        if !self.pools.iter().any(ours) {
+        if !self.shared.pools().values().any(ours) {
             return false;
         }
         let at = event.time_nano.unwrap_or_default();

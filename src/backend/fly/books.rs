@@ -97,6 +97,16 @@ impl Books {
         Merged { changed: inner.visible() != before, doubtful }
     }
 
+    /// Whether a list has been seen, so that what it does not show is not there.
+    pub(super) fn is_known(&self) -> bool {
+        self.lock().known
+    }
+
+    /// Nobody looks at the lists any more: what changes until somebody does again is nobody's doing.
+    pub(super) fn lose_sight(&self) {
+        self.lock().known = false;
+    }
+
     /// Takes in one machine, as it said itself just now.
     pub(super) fn account(&self, machine: &Arc<Machine>, now: Timestamp) {
         let mut inner = self.lock();

@@ -13,8 +13,8 @@ impl FlyBackend {
     pub async fn check(&self) -> Vec<Check> {
         let mut checks = Vec::new();
         let mut last_app = None;
-        for group in self.groups.values() {
-            if last_app.replace(group.app.name.as_str()) != Some(group.app.name.as_str()) {
+        for group in self.groups().values() {
+            if last_app.replace(group.app.name.clone()).as_ref() != Some(&group.app.name) {
                 checks.push(self.may_list(group).await);
                 checks.push(self.may_scale(group).await);
             }
@@ -49,7 +49,7 @@ impl FlyBackend {
     async fn can_start(&self, group: &Group) -> Check {
         let result = match self.known(group).await {
             Err(error) => Err(error),
-            Ok(()) => match (group.books.template(), &group.settings.image) {
+            Ok(()) => match (group.books.template(), &group.spec().settings.image) {
                 (Some(machine), _) => Ok(format!("new machines are copies of {}", machine.id)),
                 (None, Some(image)) => Ok(format!("no machine yet; the first one runs {image}")),
                 (None, None) => Err(permanent(format!(

@@ -78,8 +78,8 @@ async fn until(
 pub(super) async fn trim(shared: &Shared, group: &Group) {
     let _turn = group.turn.lock().await;
     let (up, leaving) = group.books.standing();
-    let alone = up.is_empty() && leaving == 0 && group.settings.image.is_none();
-    let keep = usize::try_from(group.settings.keep_stopped).unwrap_or(usize::MAX).max(usize::from(alone));
+    let alone = up.is_empty() && leaving == 0 && group.spec().settings.image.is_none();
+    let keep = usize::try_from(group.spec().settings.keep_stopped).unwrap_or(usize::MAX).max(usize::from(alone));
     let mut asleep = group.books.asleep(shared.clock.now());
     asleep.sort_by_key(|(machine, _)| machine.updated());
     let surplus = asleep.len().saturating_sub(keep);

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     backend::{BackendError, ErrorKind, OnChange},
-    config::{FlyWorkerSettings, WorkerTypeSettings},
+    config::{FlyWorkerSettings, Settings, WorkerTypeSettings},
     model::{Clock, WorkerType},
 };
 
@@ -52,6 +52,15 @@ impl FlySpec {
         let drain_timeout = settings.scaling.drain_timeout();
         Ok(Self { app, group: fly.process_group(name), settings: FlyWorkerSettings::clone(fly), drain_timeout })
     }
+
+    /// Those of all worker types that are enabled.
+    ///
+    /// # Errors
+    /// If one has no app.
+    pub fn all(settings: &Settings, own_app: Option<&str>) -> Result<BTreeMap<WorkerType, Self>, BackendError> {
+        let spec = |(name, of)| Ok((WorkerType::new(name), Self::from_settings(name, of, own_app)?));
+        settings.enabled().map(spec).collect()
+    }
 }
 
 /// What all groups share.
@@ -71,16 +80,46 @@ pub(super) struct Group {
     pub(super) worker_type: WorkerType,
     pub(super) app: Arc<App>,
     pub(super) name: String,
-    pub(super) settings: FlyWorkerSettings,
-    pub(super) drain_timeout: Duration,
+    spec: RwLock<Arc<FlySpec>>,
     pub(super) books: Books,
     /// Who changes the number of machines: one at a time.
     pub(super) turn: tokio::sync::Mutex<()>,
 }
 
+impl Group {
+    fn new(worker_type: &WorkerType, app: &Arc<App>, spec: FlySpec) -> Self {
+        Self {
+            worker_type: worker_type.clone(),
+            app: app.clone(),
+            name: spec.group.clone(),
+            spec: RwLock::new(Arc::new(spec)),
+            books: Books::default(),
+            turn: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// What its machines are like from now on.
+    pub(super) fn spec(&self) -> Arc<FlySpec> {
+        self.spec.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the machines of `spec` are its own.
+    fn is_of(&self, spec: &FlySpec) -> bool {
+        self.app.name == spec.app && self.name == spec.group
+    }
+
+    fn respec(&self, spec: FlySpec) {
+        *self.spec.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(spec);
+    }
+}
+
 /// An app, and how the lists of its machines come along.
 pub(super) struct App {
     pub(super) name: String,
+    /// Those that are looked after.
+    groups: RwLock<Arc<ByName>>,
+    /// No group of it is looked after any more.
+    pub(super) left: CancellationToken,
     pub(super) listed: watch::Sender<Listed>,
     /// Asks for a list before it is time.
     pub(super) look: Notify,
@@ -130,47 +169,64 @@ fn stale_after(poll: Duration) -> Duration {
 /// An app's groups by name.
 pub(super) type ByName = HashMap<String, Arc<Group>>;
 
-/// The groups by worker type, and those of each app by name.
-pub(super) struct Groups {
-    pub(super) by_type: BTreeMap<WorkerType, Arc<Group>>,
-    pub(super) by_app: Vec<(Arc<App>, ByName)>,
+/// The groups by worker type.
+pub(super) type Groups = BTreeMap<WorkerType, Arc<Group>>;
+
+/// The groups of `types`: those of `known` where they are the same, with what is known of them, and new ones, of which
+/// nothing is. Two worker types that share a group are an error: neither would know which machines are its own.
+pub(super) fn groups(types: BTreeMap<WorkerType, FlySpec>, known: &Groups) -> Result<Groups, BackendError> {
+    check_groups(&types)?;
+    let mut apps: BTreeMap<String, Arc<App>> =
+        known.values().map(|group| (group.app.name.clone(), group.app.clone())).collect();
+    apps.retain(|_, app| !app.left.is_cancelled());
+    let group_of = |(worker_type, spec): (WorkerType, FlySpec)| {
+        let same = known.get(&worker_type).filter(|group| group.is_of(&spec) && !group.app.left.is_cancelled());
+        let group = if let Some(group) = same {
+            group.respec(spec);
+            group.clone()
+        } else {
+            let app = apps.entry(spec.app.clone()).or_insert_with(|| Arc::new(App::new(&spec.app)));
+            Arc::new(Group::new(&worker_type, app, spec))
+        };
+        (worker_type, group)
+    };
+    Ok(types.into_iter().map(group_of).collect())
 }
 
-/// Makes them, with nothing known of them. Two worker types that share a group are an error: neither would know which
-/// machines are its own.
-pub(super) fn groups(types: &BTreeMap<WorkerType, FlySpec>) -> Result<Groups, BackendError> {
-    let mut by_app: BTreeMap<&str, (Arc<App>, ByName)> = BTreeMap::new();
-    let mut by_type = BTreeMap::new();
+fn check_groups(types: &BTreeMap<WorkerType, FlySpec>) -> Result<(), BackendError> {
+    let mut owners = BTreeMap::new();
     for (worker_type, spec) in types {
-        let (app, groups) = by_app.entry(&spec.app).or_insert_with(|| (Arc::new(App::new(&spec.app)), HashMap::new()));
-        let group = Arc::new(Group {
-            worker_type: worker_type.clone(),
-            app: app.clone(),
-            name: spec.group.clone(),
-            settings: spec.settings.clone(),
-            drain_timeout: spec.drain_timeout,
-            books: Books::default(),
-            turn: tokio::sync::Mutex::default(),
-        });
-        if let Some(other) = groups.insert(spec.group.clone(), group.clone()) {
+        if let Some(other) = owners.insert((&spec.app, &spec.group), worker_type) {
             return Err(permanent(format!(
-                "worker types `{}` and `{worker_type}` both have process group `{}` of fly.io app `{}`; give one another \
+                "worker types `{other}` and `{worker_type}` both have process group `{}` of fly.io app `{}`; give one another \
                  `fly.process_group`",
-                other.worker_type, spec.group, spec.app
+                spec.group, spec.app
             )));
         }
-        by_type.insert(worker_type.clone(), group);
     }
-    Ok(Groups { by_type, by_app: by_app.into_values().collect() })
+    Ok(())
 }
 
 impl App {
     fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
+            groups: RwLock::default(),
+            left: CancellationToken::new(),
             listed: watch::Sender::default(),
             look: Notify::default(),
             claimed: Mutex::default(),
         }
+    }
+
+    /// Its groups that are looked after, by name.
+    pub(super) fn groups(&self) -> Arc<ByName> {
+        self.groups.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on these are looked after.
+    pub(super) fn look_after(&self, groups: ByName) {
+        *self.groups.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(groups);
+        self.look.notify_one();
     }
 }

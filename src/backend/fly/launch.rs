@@ -105,7 +105,7 @@ async fn wake(
 async fn make(shared: &Arc<Shared>, group: &Arc<Group>) -> Result<WorkerId, BackendError> {
     let original = group.books.template();
     let id = Uuid::now_v7().simple().to_string();
-    let config = template::config(original.as_deref(), &group.settings, &group.name, &id)
+    let config = template::config(original.as_deref(), &group.spec().settings, &group.name, &id)
         .map_err(|problem| permanent(format!("fly.io app `{}`: {problem}", group.app.name)))?;
     let regions = regions(group, original.as_deref());
     let launch = Launch {
@@ -135,7 +135,7 @@ async fn make(shared: &Arc<Shared>, group: &Arc<Group>) -> Result<WorkerId, Back
 /// Where to put a machine, best first: the region with the fewest workers, as configured or where the original is.
 fn regions(group: &Group, original: Option<&Machine>) -> Vec<Option<String>> {
     let crowd = group.books.regions();
-    let mut regions = group.settings.regions.clone();
+    let mut regions = group.spec().settings.regions.clone();
     regions.sort_by_key(|region| crowd.get(region).copied().unwrap_or(0));
     if regions.is_empty() {
         return vec![original.map(|machine| machine.region.clone()).filter(|region| !region.is_empty())];

@@ -17,7 +17,11 @@ mod pace;
 mod template;
 mod watch;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
@@ -27,11 +31,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{
     api::Api,
     failure::{permanent, retryable},
-    group::{Group, Shared, groups},
+    group::{App, ByName, Group, Groups, Shared, groups},
     watch::watch,
 };
 use super::{BackendError, OnChange, Pool, ScaleReport, ScaleRequest, ScalingBackend};
-use crate::model::{Clock, WorkerId, WorkerType};
+use crate::{
+    config::Settings,
+    model::{Clock, WorkerId, WorkerType},
+};
 
 pub use self::{api::Access, group::FlySpec, pace::Pace};
 
@@ -42,7 +49,11 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// The backend of `orchestrator = "fly"`. See the [module](self).
 pub struct FlyBackend {
-    groups: BTreeMap<WorkerType, Arc<Group>>,
+    groups: RwLock<Arc<Groups>>,
+    /// Worker types that were released: if one comes back, it is remembered who was asked to leave.
+    released: Mutex<Groups>,
+    /// The app that the scaler itself runs in, if any: where nothing else is said, also that of the workers.
+    own_app: Option<String>,
     shared: Arc<Shared>,
 }
 
@@ -60,7 +71,7 @@ impl FlyBackend {
         on_change: OnChange,
         clock: Clock,
     ) -> Result<Self, BackendError> {
-        let made = groups(types)?;
+        let made = groups(types.clone(), &Groups::new())?;
         let shared = Arc::new(Shared {
             api: Api::new(access)?,
             on_change,
@@ -69,14 +80,46 @@ impl FlyBackend {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
-        for (app, groups) in made.by_app {
-            shared.tasks.spawn(watch(shared.clone(), app, groups));
-        }
-        Ok(Self { groups: made.by_type, shared })
+        let backend = Self { groups: RwLock::default(), released: Mutex::default(), own_app: None, shared };
+        backend.look_after(made);
+        Ok(backend)
     }
 
-    fn group(&self, worker_type: &WorkerType) -> Result<&Arc<Group>, BackendError> {
-        self.groups.get(worker_type).ok_or_else(|| {
+    /// For worker types that come later and name no app.
+    #[must_use]
+    pub fn in_app(self, own_app: Option<String>) -> Self {
+        Self { own_app, ..self }
+    }
+
+    /// From now on these are looked after, and no others. Each app is watched by one task.
+    fn look_after(&self, groups: Groups) {
+        let groups = Arc::new(groups);
+        let before =
+            std::mem::replace(&mut *self.groups.write().unwrap_or_else(PoisonError::into_inner), groups.clone());
+        let mut apps: BTreeMap<String, (Arc<App>, ByName)> = BTreeMap::new();
+        for group in groups.values() {
+            let (_, of_app) =
+                apps.entry(group.app.name.clone()).or_insert_with(|| (group.app.clone(), ByName::default()));
+            of_app.insert(group.name.clone(), group.clone());
+        }
+        for group in before.values().filter(|group| !apps.contains_key(&group.app.name)) {
+            group.app.left.cancel();
+        }
+        let is_watched = |app: &Arc<App>| before.values().any(|group| Arc::ptr_eq(&group.app, app));
+        for (app, of_app) in apps.into_values() {
+            app.look_after(of_app);
+            if !is_watched(&app) {
+                self.shared.tasks.spawn(watch(self.shared.clone(), app));
+            }
+        }
+    }
+
+    fn groups(&self) -> Arc<Groups> {
+        self.groups.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn group(&self, worker_type: &WorkerType) -> Result<Arc<Group>, BackendError> {
+        self.groups().get(worker_type).cloned().ok_or_else(|| {
             permanent(format!("worker type `{worker_type}` is unknown here; add `[worker_types.{worker_type}]`"))
         })
     }
@@ -84,17 +127,21 @@ impl FlyBackend {
     /// Waits for the first list of the group's app; then says at once whether its books can be relied on.
     async fn known(&self, group: &Group) -> Result<(), BackendError> {
         let mut listed = group.app.listed.subscribe();
-        let first = listed.wait_for(|listed| listed.last.is_some() || listed.failure.is_some());
+        let first = listed.wait_for(|listed| group.books.is_known() || listed.failure.is_some());
         let listed = match tokio::time::timeout(FIRST_LIST, first).await {
             Ok(Ok(listed)) => listed.clone(),
             _ => group.app.listed.borrow().clone(),
         };
-        listed.verdict(&group.app.name, self.shared.poll, Instant::now())
+        listed.verdict(&group.app.name, self.shared.poll, Instant::now())?;
+        if group.books.is_known() {
+            return Ok(());
+        }
+        Err(retryable(format!("the machines of process group `{}` are not listed yet", group.name)))
     }
 
     async fn drain(&self, group: &Arc<Group>) {
         let (up, _) = group.books.standing();
-        let within = group.drain_timeout;
+        let within = group.spec().drain_timeout;
         let (_, failed) = retire(&self.shared, group, &up, within).await;
         if let Some(error) = failed {
             tracing::warn!(worker_type = %group.worker_type, "not all machines could be drained: {error}");
@@ -114,28 +161,55 @@ impl ScalingBackend for FlyBackend {
 
     async fn observe(&self, worker_type: &WorkerType) -> Result<Pool, BackendError> {
         let group = self.group(worker_type)?;
-        self.known(group).await?;
+        self.known(&group).await?;
         Ok(group.books.pool())
     }
 
     /// The work is done in a task of its own: who loses patience leaves nothing half done.
     async fn scale(&self, request: ScaleRequest) -> Result<ScaleReport, BackendError> {
         let group = self.group(&request.worker_type)?;
-        self.known(group).await?;
+        self.known(&group).await?;
         if self.shared.stop.is_cancelled() {
             return Err(permanent(format!("the scaler is stopping; `{}` is not scaled any more", request.worker_type)));
         }
-        let work = scale(self.shared.clone(), group.clone(), request);
+        let work = scale(self.shared.clone(), group, request);
         match self.shared.tasks.spawn(work).await {
             Ok(outcome) => outcome,
             Err(error) => Err(retryable(format!("the task that scales ended: {error}"))),
         }
     }
 
+    async fn reconfigure(&self, settings: &Settings) -> Result<(), BackendError> {
+        let specs = FlySpec::all(settings, self.own_app.as_deref())?;
+        let mut released = self.released.lock().unwrap_or_else(PoisonError::into_inner);
+        let present = self.groups();
+        let mut known = released.clone();
+        known.extend(present.iter().map(|(worker_type, group)| (worker_type.clone(), group.clone())));
+        let mut groups = groups(specs, &known)?;
+        released.retain(|worker_type, _| !groups.contains_key(worker_type));
+        for (worker_type, group) in &*present {
+            // Until it is released.
+            groups.entry(worker_type.clone()).or_insert_with(|| group.clone());
+        }
+        self.look_after(groups);
+        Ok(())
+    }
+
+    /// Its machines are left alone.
+    async fn release(&self, worker_type: &WorkerType) {
+        // Held from the first look to the last change: several may be released at the same time.
+        let mut released = self.released.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut groups = Groups::clone(&self.groups());
+        let Some(group) = groups.remove(worker_type) else { return };
+        self.look_after(groups);
+        group.books.lose_sight();
+        released.insert(worker_type.clone(), group);
+    }
+
     /// Machines go on without the scaler, unless they are to be drained.
     async fn shutdown(&self, drain: bool) {
         if drain {
-            join_all(self.groups.values().map(|group| self.drain(group))).await;
+            join_all(self.groups().values().map(|group| self.drain(group))).await;
         }
         self.shared.stop.cancel();
         self.shared.tasks.close();

@@ -13,17 +13,20 @@ use super::{
 /// A list that leaves doubts is followed by another one after this time.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
 
-/// Runs until the backend stops.
-pub(super) async fn watch(shared: Arc<Shared>, app: Arc<App>, groups: ByName) {
+/// Runs until the backend stops or the app has no group left to be looked after.
+pub(super) async fn watch(shared: Arc<Shared>, app: Arc<App>) {
     loop {
+        let groups = app.groups();
         let pause = tokio::select! {
             pause = look(&shared, &app, &groups) => pause,
             () = shared.stop.cancelled() => return,
+            () = app.left.cancelled() => return,
         };
         tokio::select! {
             () = sleep(pause) => {}
             () = app.look.notified() => {}
             () = shared.stop.cancelled() => return,
+            () = app.left.cancelled() => return,
         }
     }
 }

@@ -44,8 +44,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 pub(super) enum Order {
     /// Make it so many.
     Scale(ScaleRequest, oneshot::Sender<Result<ScaleReport, BackendError>>),
-    /// Let all of them go; answered when they have been.
-    Empty(oneshot::Sender<()>),
+    /// Let all of them go, each within this time; answered when they have been.
+    Empty(Duration, oneshot::Sender<()>),
 }
 
 /// See the [module](self).
@@ -104,13 +104,13 @@ impl Keeper {
                 // Who asked may have given up.
                 let _ = reply.send(outcome);
             }
-            Order::Empty(reply) => {
+            Order::Empty(within, reply) => {
                 let pool = self.shared.store.pool(&self.worker_type).unwrap_or_default();
                 let all = ScaleRequest {
                     worker_type: self.worker_type.clone(),
                     target: 0,
                     retire: pool.instances.into_iter().map(|instance| instance.id).collect(),
-                    drain_timeout: self.spec.drain_timeout,
+                    drain_timeout: within,
                 };
                 if self.scale(&all).await.is_ok() {
                     self.emptied = Some(reply);
@@ -284,13 +284,17 @@ impl Keeper {
 
 /// Hands orders to keepers.
 pub(super) async fn order(
-    keeper: Option<&mpsc::Sender<Order>>,
+    keeper: Option<mpsc::Sender<Order>>,
     request: ScaleRequest,
 ) -> Result<ScaleReport, BackendError> {
     let worker_type = request.worker_type.clone();
     let keeper = keeper.ok_or_else(|| unknown_type(&worker_type))?;
     let (reply, answer) = oneshot::channel();
-    let stopping = || retryable(format!("the scaler is stopping; worker type `{worker_type}` is not scaled any more"));
+    let stopping = || {
+        retryable(format!(
+            "worker type `{worker_type}` is not scaled by these settings any more, or the scaler is stopping"
+        ))
+    };
     keeper.send(Order::Scale(request, reply)).await.map_err(|_| stopping())?;
     answer.await.map_err(|_| stopping())?
 }

@@ -22,12 +22,15 @@ mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
@@ -41,10 +44,13 @@ use self::{
     keeper::{Keeper, Order},
     notices::Notices,
     rivals::Rivals,
-    store::Store,
+    store::{Store, Watched},
 };
 use super::{BackendError, DrainControl, ErrorKind, OnChange, Pool, ScaleReport, ScaleRequest, ScalingBackend};
-use crate::model::{Clock, WorkerType};
+use crate::{
+    config::Settings,
+    model::{Clock, WorkerType},
+};
 
 /// Orders that wait for a keeper. Its actor gives one at a time, and the shutdown one more.
 const ORDERS: usize = 2;
@@ -64,10 +70,18 @@ struct Shared {
 /// The backend of `orchestrator = "kubernetes"`. See the [module](self).
 pub struct KubernetesBackend {
     shared: Arc<Shared>,
-    keepers: BTreeMap<WorkerType, mpsc::Sender<Order>>,
-    drain_timeout: Duration,
+    keepers: Mutex<BTreeMap<WorkerType, Kept>>,
     keeping: Crew,
     watching: Crew,
+    label: String,
+}
+
+/// A keeper at work.
+struct Kept {
+    target: TargetSpec,
+    orders: mpsc::Sender<Order>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
 }
 
 /// Tasks that end together.
@@ -114,39 +128,66 @@ impl KubernetesBackend {
         let shared = Arc::new(Shared { cluster, store, rivals: Rivals::new(), notices, drain });
 
         let (keeping, watching) = (Crew::default(), Crew::default());
-        for watched in shared.store.watched() {
-            let (shared, label) = (shared.clone(), spec.cluster.label.clone());
-            watching.spawn(async move { watch::follow(shared.cluster.clone(), &shared.store, &label, watched).await });
-        }
         shared.rivals.look(&shared.cluster).await;
         watching.spawn(look_for_rivals(shared.clone()));
         watching.spawn(notices::write(shared.cluster.clone(), to_write));
-        let mut keepers = BTreeMap::new();
-        for (worker_type, target) in &spec.types {
-            let (orders, to_obey) = mpsc::channel(ORDERS);
-            let keeper = Keeper::new(worker_type.clone(), target.clone(), shared.clone());
-            // It ends by itself when it is cancelled: there may be something to take back.
-            keeping.tasks.spawn(keeper.run(to_obey, keeping.cancel.clone()));
-            keepers.insert(worker_type.clone(), orders);
-        }
+        let (keepers, label) = (Mutex::default(), spec.cluster.label.clone());
+        let backend = Self { shared: shared.clone(), keepers, keeping, watching, label };
+        shared.store.watched().into_iter().for_each(|watched| backend.watch(watched));
+        spec.types.iter().for_each(|(worker_type, target)| backend.keep(worker_type, target));
         if tokio::time::timeout(PATIENCE, shared.store.until_complete()).await.is_err() {
             tracing::warn!("the pools are not known yet: the API server does not tell; going on without");
         }
-        let drain_timeout = spec.types.values().map(|target| target.drain_timeout).max().unwrap_or_default();
-        Ok(Self { shared, keepers, drain_timeout, keeping, watching })
+        Ok(backend)
+    }
+
+    fn watch(&self, watched: Watched) {
+        let (shared, label) = (self.shared.clone(), self.label.clone());
+        self.watching.spawn(async move { watch::follow(shared.cluster.clone(), &shared.store, &label, watched).await });
+    }
+
+    /// Has a keeper look after a target. One that keeps another target of the same type ends first.
+    fn keep(&self, worker_type: &WorkerType, target: &TargetSpec) {
+        let mut keepers = self.keepers();
+        let before = keepers.remove(worker_type);
+        if let Some(kept) = before.as_ref().filter(|kept| kept.target.is_kept_like(target)) {
+            let (orders, stop) = (kept.orders.clone(), kept.stop.clone());
+            let task = before.expect("it was found just above").task;
+            keepers.insert(worker_type.clone(), Kept { target: target.clone(), orders, stop, task });
+            return;
+        }
+        let (orders, to_obey) = mpsc::channel(ORDERS);
+        let stop = self.keeping.cancel.child_token();
+        let (shared, cancel) = (self.shared.clone(), stop.clone());
+        let (name, spec) = (worker_type.clone(), target.clone());
+        // It ends by itself when it is cancelled: there may be something to take back.
+        let task = self.keeping.tasks.spawn(async move {
+            if let Some(before) = before {
+                before.end().await;
+            }
+            Keeper::new(name, spec, shared).run(to_obey, cancel).await;
+        });
+        keepers.insert(worker_type.clone(), Kept { target: target.clone(), orders, stop, task });
+    }
+
+    fn keepers(&self) -> MutexGuard<'_, BTreeMap<WorkerType, Kept>> {
+        self.keepers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets all workers go that can be let go in time.
     async fn empty(&self) {
+        let keepers: Vec<_> =
+            self.keepers().values().map(|kept| (kept.orders.clone(), kept.target.drain_timeout)).collect();
+        let slowest = keepers.iter().map(|(_, within)| *within).max().unwrap_or_default();
         let mut emptied = Vec::new();
-        for keeper in self.keepers.values() {
+        for (keeper, within) in keepers {
             let (reply, answer) = oneshot::channel();
-            if keeper.send(Order::Empty(reply)).await.is_ok() {
+            if keeper.send(Order::Empty(within, reply)).await.is_ok() {
                 emptied.push(answer);
             }
         }
         let all = futures_util::future::join_all(emptied);
-        if tokio::time::timeout(self.drain_timeout + SHUTDOWN_MARGIN, all).await.is_err() {
+        if tokio::time::timeout(slowest + SHUTDOWN_MARGIN, all).await.is_err() {
             tracing::warn!("some workers have not finished in time; they go on");
         }
     }
@@ -163,7 +204,30 @@ impl ScalingBackend for KubernetesBackend {
     }
 
     async fn scale(&self, request: ScaleRequest) -> Result<ScaleReport, BackendError> {
-        keeper::order(self.keepers.get(&request.worker_type), request).await
+        let keeper = self.keepers().get(&request.worker_type).map(|kept| kept.orders.clone());
+        keeper::order(keeper, request).await
+    }
+
+    async fn reconfigure(&self, settings: &Settings) -> Result<(), BackendError> {
+        let spec = KubernetesSpec::from_settings(settings);
+        let watched = self.shared.store.watched();
+        if spec.types.values().any(|target| !watched.contains(&Watched::Targets(target.kind))) {
+            check_rights(&self.shared.cluster, &spec).await?;
+        }
+        for watched in self.shared.store.look_after(&spec.types) {
+            self.watch(watched);
+        }
+        spec.types.iter().for_each(|(worker_type, target)| self.keep(worker_type, target));
+        Ok(())
+    }
+
+    /// Its pods are left alone; those that drain are let back to work.
+    async fn release(&self, worker_type: &WorkerType) {
+        let kept = self.keepers().remove(worker_type);
+        if let Some(kept) = kept {
+            kept.end().await;
+            self.shared.store.release(worker_type);
+        }
     }
 
     /// With `drain`, scales everything to zero, as far as workers finish in time; else the pods go on, and requests to drain
@@ -174,6 +238,16 @@ impl ScalingBackend for KubernetesBackend {
         }
         self.keeping.stop().await;
         self.watching.stop().await;
+    }
+}
+
+impl Kept {
+    /// Ends the keeper.
+    async fn end(self) {
+        self.stop.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!("the keeper of {} failed: {error}", self.target.shown());
+        }
     }
 }
 

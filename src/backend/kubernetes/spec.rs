@@ -34,8 +34,7 @@ pub struct TargetSpec {
 impl KubernetesSpec {
     /// From the settings, for the worker types that are enabled.
     pub fn from_settings(settings: &Settings) -> Self {
-        let enabled = settings.worker_types.iter().filter(|(_, entry)| entry.enabled);
-        let types = enabled.map(|(name, entry)| (WorkerType::new(name.as_str()), TargetSpec::new(name, entry)));
+        let types = settings.enabled().map(|(name, entry)| (WorkerType::new(name), TargetSpec::new(name, entry)));
         Self { cluster: settings.kubernetes.clone(), types: types.collect() }
     }
 }
@@ -48,6 +47,11 @@ impl TargetSpec {
             drains: settings.worker.heartbeats,
             drain_timeout: settings.scaling.drain_timeout(),
         }
+    }
+
+    /// Whether a keeper of this one does for the other one too: how long workers may take at the end is told it then.
+    pub(super) fn is_kept_like(&self, other: &Self) -> bool {
+        (self.kind, &self.name, self.drains) == (other.kind, &other.name, other.drains)
     }
 
     /// As messages name it: ``deployment `discord-worker-browser` ``.

@@ -4,7 +4,7 @@
 mod state;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -23,6 +23,9 @@ use crate::{
     config::TargetKind,
     model::{Clock, Timestamp, WorkerId, WorkerType},
 };
+
+/// What is known of a watch that has not told anything.
+const NOT_LISTED: &str = "not listed yet";
 
 /// What is watched. Each of them is one watch for all worker types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,13 +49,19 @@ impl Watched {
 struct Inner {
     /// `None`: works. Else why nothing can be told.
     trouble: BTreeMap<Watched, Option<String>>,
+    /// Also those that are not looked after: their labelled pods are told all the same, and they may come to be.
     types: HashMap<WorkerType, State>,
+    /// The targets of those that are looked after.
+    specs: BTreeMap<WorkerType, TargetSpec>,
+    by_target: HashMap<TargetKey, WorkerType>,
+    /// Labelled targets that belong to none of them.
+    unclaimed: HashMap<TargetKey, Target>,
 }
+
+type TargetKey = (TargetKind, String);
 
 /// See the [module](self).
 pub(super) struct Store {
-    by_target: HashMap<(TargetKind, String), WorkerType>,
-    specs: BTreeMap<WorkerType, TargetSpec>,
     inner: Mutex<Inner>,
     /// Whether every watch has listed and works.
     complete: watch::Sender<bool>,
@@ -70,13 +79,36 @@ pub(super) struct View {
 
 impl Store {
     pub(super) fn new(spec: &KubernetesSpec, on_change: OnChange, clock: Clock) -> Self {
-        let specs = spec.types.clone();
-        let by_target = specs.iter().map(|(name, one)| ((one.kind, one.name.clone()), name.clone())).collect();
-        let types = specs.keys().map(|name| (name.clone(), State::default())).collect();
-        let watched = specs.values().map(|one| Watched::Targets(one.kind)).chain([Watched::Pods]);
-        let trouble = watched.map(|one| (one, Some("not listed yet".to_owned()))).collect();
-        let inner = Mutex::new(Inner { trouble, types });
-        Self { by_target, specs, inner, complete: watch::Sender::new(false), on_change, clock }
+        let trouble = BTreeMap::from([(Watched::Pods, Some(NOT_LISTED.to_owned()))]);
+        let inner = Mutex::new(Inner { trouble, ..Inner::default() });
+        let store = Self { inner, complete: watch::Sender::new(false), on_change, clock };
+        store.look_after(&spec.types);
+        store
+    }
+
+    /// From now on these are looked after too, or by other targets. Returns the watches that this takes besides those there
+    /// are.
+    pub(super) fn look_after(&self, types: &BTreeMap<WorkerType, TargetSpec>) -> Vec<Watched> {
+        let now = self.clock.now();
+        let mut inner = self.lock();
+        let mut new = Vec::new();
+        for (worker_type, spec) in types {
+            if let Entry::Vacant(watched) = inner.trouble.entry(Watched::Targets(spec.kind)) {
+                new.push(*watched.key());
+                watched.insert(Some(NOT_LISTED.to_owned()));
+            }
+            inner.claim(worker_type, spec, now);
+        }
+        drop(inner);
+        if !new.is_empty() {
+            self.complete.send_replace(false);
+        }
+        new
+    }
+
+    /// It is not looked after any more.
+    pub(super) fn release(&self, worker_type: &WorkerType) {
+        self.lock().disclaim(worker_type);
     }
 
     /// What there is to watch.
@@ -105,9 +137,14 @@ impl Store {
     /// A complete list of targets.
     pub(super) fn replace_targets(&self, kind: TargetKind, all: Vec<(String, Target)>) {
         let listed: BTreeSet<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
-        let gone = self.by_target.iter().filter(|((of, name), _)| *of == kind && !listed.contains(name.as_str()));
-        for (_, worker_type) in gone {
-            self.update(worker_type, |state, _| state.target.take().is_some());
+        let is_gone = |(of, name): &TargetKey| *of == kind && !listed.contains(name.as_str());
+        let gone: Vec<WorkerType> = {
+            let mut inner = self.lock();
+            inner.unclaimed.retain(|key, _| !is_gone(key));
+            inner.by_target.iter().filter(|(key, _)| is_gone(key)).map(|(_, name)| name.clone()).collect()
+        };
+        for worker_type in gone {
+            self.update(&worker_type, |state, _| state.target.take().is_some());
         }
         for (name, target) in all {
             self.apply_target(kind, &name, Some(target));
@@ -117,8 +154,16 @@ impl Store {
 
     /// A target changed, or is gone.
     pub(super) fn apply_target(&self, kind: TargetKind, name: &str, target: Option<Target>) {
-        let Some(worker_type) = self.by_target.get(&(kind, name.to_owned())) else { return };
-        self.update(worker_type, |state, now| match target {
+        let key = (kind, name.to_owned());
+        let mut inner = self.lock();
+        let Some(worker_type) = inner.by_target.get(&key).cloned() else {
+            match target {
+                None => drop(inner.unclaimed.remove(&key)),
+                Some(target) => drop(inner.unclaimed.insert(key, target)),
+            }
+            return;
+        };
+        self.update_locked(inner, &worker_type, |state, now| match target {
             None => state.target.take().is_some(),
             Some(target) => state.see_target(kind, name, target, now),
         });
@@ -127,7 +172,8 @@ impl Store {
     /// A complete list of pods, with the worker types that their labels say.
     pub(super) fn replace_pods(&self, all: Vec<(WorkerType, Pod)>) {
         let listed: BTreeSet<String> = all.iter().map(|(_, pod)| pod.name.clone()).collect();
-        for worker_type in self.specs.keys() {
+        let types: Vec<WorkerType> = self.lock().types.keys().cloned().collect();
+        for worker_type in &types {
             self.update(worker_type, |state, _| {
                 let before = state.pods.len();
                 state.pods.retain(|name, _| listed.contains(name));
@@ -142,6 +188,7 @@ impl Store {
 
     /// A pod changed.
     pub(super) fn apply_pod(&self, worker_type: &WorkerType, pod: Pod) {
+        self.lock().types.entry(worker_type.clone()).or_default();
         self.update(worker_type, |state, _| state.see_pod(pod));
     }
 
@@ -152,9 +199,8 @@ impl Store {
 
     /// The pool of a type; an error if that is not known for certain.
     pub(super) fn pool(&self, worker_type: &WorkerType) -> Result<Pool, BackendError> {
-        let spec = self.spec(worker_type)?;
         let inner = self.lock();
-        inner.trusted(spec)?;
+        let spec = inner.trusted(worker_type)?;
         let state = &inner.types[worker_type];
         let target = state.target.as_ref().ok_or_else(|| spec.missing())?;
         Ok(pool::pool(spec, target, state, self.clock.now()))
@@ -162,9 +208,8 @@ impl Store {
 
     /// What the keeper works from; an error if that is not known for certain.
     pub(super) fn view(&self, worker_type: &WorkerType) -> Result<View, BackendError> {
-        let spec = self.spec(worker_type)?;
         let inner = self.lock();
-        inner.trusted(spec)?;
+        let spec = inner.trusted(worker_type)?;
         let state = &inner.types[worker_type];
         let target = state.target.clone().ok_or_else(|| spec.missing())?;
         Ok(View { target, pods: state.pods.values().filter(|pod| pod.is_active()).cloned().collect() })
@@ -212,16 +257,12 @@ impl Store {
 
     /// This count was read, with what it was read from.
     pub(super) fn read(&self, worker_type: &WorkerType, resource_version: &str, replicas: u32) {
-        let Some(spec) = self.specs.get(worker_type) else { return };
+        let Some(spec) = self.lock().specs.get(worker_type).cloned() else { return };
         self.update(worker_type, |state, now| {
             let Some(known) = state.target.clone() else { return false };
             let target = Target { resource_version: resource_version.to_owned(), replicas, scaled_by: None, ..known };
             state.see_target(spec.kind, &spec.name, target, now)
         });
-    }
-
-    fn spec(&self, worker_type: &WorkerType) -> Result<&TargetSpec, BackendError> {
-        self.specs.get(worker_type).ok_or_else(|| super::failure::unknown_type(worker_type))
     }
 
     fn works(&self, watched: Watched) {
@@ -237,25 +278,33 @@ impl Store {
     }
 
     fn tell_all(&self) {
-        for worker_type in self.specs.keys() {
+        let types: Vec<WorkerType> = self.lock().specs.keys().cloned().collect();
+        for worker_type in &types {
             (self.on_change)(worker_type);
         }
     }
 
     /// Changes a type's state and tells of it if `change` says that it is news. Nobody is told while the lock is held.
     fn update(&self, worker_type: &WorkerType, change: impl FnOnce(&mut State, Timestamp) -> bool) {
-        let news = {
-            let mut inner = self.lock();
-            let Some(state) = inner.types.get_mut(worker_type) else { return };
-            let now = self.clock.now();
-            let news = change(state, now);
-            state.note_shortage(now);
-            if news {
-                state.changed.notify_one();
-            }
-            news
-        };
+        self.update_locked(self.lock(), worker_type, change);
+    }
+
+    fn update_locked(
+        &self,
+        mut inner: MutexGuard<'_, Inner>,
+        worker_type: &WorkerType,
+        change: impl FnOnce(&mut State, Timestamp) -> bool,
+    ) {
+        let looked_after = inner.specs.contains_key(worker_type);
+        let Some(state) = inner.types.get_mut(worker_type) else { return };
+        let now = self.clock.now();
+        let news = change(state, now);
+        state.note_shortage(now);
         if news {
+            state.changed.notify_one();
+        }
+        drop(inner);
+        if news && looked_after {
             (self.on_change)(worker_type);
         }
     }
@@ -266,14 +315,43 @@ impl Store {
 }
 
 impl Inner {
-    /// Nothing that a broken watch once told counts: it may be long past.
-    fn trusted(&self, spec: &TargetSpec) -> Result<(), BackendError> {
+    /// The target of a type that is looked after, if what is known of it counts: nothing that a broken watch once told does,
+    /// as it may be long past.
+    fn trusted(&self, worker_type: &WorkerType) -> Result<&TargetSpec, BackendError> {
+        let spec = self.specs.get(worker_type).ok_or_else(|| super::failure::unknown_type(worker_type))?;
         for watched in [Watched::Targets(spec.kind), Watched::Pods] {
             if let Some(Some(why)) = self.trouble.get(&watched) {
                 return Err(retryable(why.clone()));
             }
         }
-        Ok(())
+        Ok(spec)
+    }
+
+    /// A type has this target now. What is known of its pods, and of the target if it was the same, stays.
+    fn claim(&mut self, worker_type: &WorkerType, spec: &TargetSpec, now: Timestamp) {
+        let key = (spec.kind, spec.name.clone());
+        let before = self.specs.get(worker_type).map(|before| (before.kind, before.name.clone()));
+        if before.as_ref() != Some(&key) {
+            self.disclaim(worker_type);
+            // A type that goes may still have it: that one writes no more.
+            let others = self.by_target.get(&key).and_then(|other| self.types.get(other)?.target.clone());
+            let target = self.unclaimed.remove(&key).or(others);
+            let state = self.types.entry(worker_type.clone()).or_default();
+            state.target = target;
+            state.note_shortage(now);
+            self.by_target.insert(key, worker_type.clone());
+        }
+        self.specs.insert(worker_type.clone(), spec.clone());
+    }
+
+    fn disclaim(&mut self, worker_type: &WorkerType) {
+        let Some(spec) = self.specs.remove(worker_type) else { return };
+        let key = (spec.kind, spec.name);
+        let target = self.types.get_mut(worker_type).and_then(State::leave_alone);
+        if self.by_target.get(&key) == Some(worker_type) {
+            self.by_target.remove(&key);
+            self.unclaimed.extend(target.map(|target| (key, target)));
+        }
     }
 }
 

@@ -11,7 +11,10 @@ mod output;
 mod spec;
 mod worker;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -23,6 +26,7 @@ use self::{
 };
 use super::{BackendError, ErrorKind, OnChange, Pool, ScaleReport, ScaleRequest, ScalingBackend};
 use crate::{
+    config::Settings,
     guard::Guard,
     model::{Clock, WorkerId, WorkerType},
 };
@@ -34,7 +38,8 @@ pub use self::{
 
 /// The backend of `orchestrator = "process"`. See the [module](self).
 pub struct ProcessBackend {
-    pools: BTreeMap<WorkerType, Arc<TypePool>>,
+    /// Those that were released stay: their workers may be leaving, and they may come back.
+    pools: RwLock<BTreeMap<WorkerType, Arc<TypePool>>>,
     shared: Arc<Shared>,
     /// The task that keeps the guard running.
     keeper: TaskTracker,
@@ -42,8 +47,25 @@ pub struct ProcessBackend {
 
 /// One worker type.
 struct TypePool {
-    spec: ProcessSpec,
+    /// For workers that are started from now on.
+    spec: RwLock<Arc<ProcessSpec>>,
     books: Books,
+}
+
+impl TypePool {
+    fn new(spec: ProcessSpec) -> Arc<Self> {
+        Arc::new(Self { spec: RwLock::new(Arc::new(spec)), books: Books::default() })
+    }
+
+    fn spec(&self) -> Arc<ProcessSpec> {
+        self.spec.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Asks everybody to finish and leave.
+    fn empty(&self) {
+        let all: Vec<WorkerId> = self.books.pool().instances.into_iter().map(|instance| instance.id).collect();
+        self.books.retire(&all, self.spec().drain_timeout);
+    }
 }
 
 /// What all worker types share.
@@ -74,16 +96,22 @@ impl ProcessBackend {
             message: format!("no process guard, without which workers could outlive the scaler: {error}"),
             done: ScaleReport::default(),
         })?;
-        let pool = |spec: &ProcessSpec| Arc::new(TypePool { spec: spec.clone(), books: Books::default() });
+        let pool =
+            |(worker_type, spec): (&WorkerType, &ProcessSpec)| (worker_type.clone(), TypePool::new(spec.clone()));
         Ok(Self {
-            pools: types.iter().map(|(worker_type, spec)| (worker_type.clone(), pool(spec))).collect(),
+            pools: RwLock::new(types.iter().map(pool).collect()),
             shared: Arc::new(Shared { surroundings, guard, on_change, clock, workers: TaskTracker::new() }),
             keeper,
         })
     }
 
-    fn pool(&self, worker_type: &WorkerType) -> Result<&Arc<TypePool>, BackendError> {
-        self.pools.get(worker_type).ok_or_else(|| {
+    fn pools(&self) -> Vec<Arc<TypePool>> {
+        self.pools.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    fn pool(&self, worker_type: &WorkerType) -> Result<Arc<TypePool>, BackendError> {
+        let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
+        pools.get(worker_type).cloned().ok_or_else(|| {
             spec::permanent(format!("worker type `{worker_type}` is unknown here; add `[worker_types.{worker_type}]`"))
         })
     }
@@ -98,7 +126,8 @@ impl ProcessBackend {
         _token: TaskTrackerToken,
     ) -> Result<(), BackendError> {
         let surroundings = &self.shared.surroundings;
-        let command = surroundings.command(&pool.spec, worker_type, id)?;
+        let spec = pool.spec();
+        let command = surroundings.command(&spec, worker_type, id)?;
         let started =
             Started::spawn(command).map_err(|error| spec::spawn_error(&surroundings.swarm, worker_type, &error))?;
         let supervisor = Supervisor {
@@ -106,6 +135,7 @@ impl ProcessBackend {
             pool: Arc::clone(pool),
             worker_type: worker_type.clone(),
             id: id.clone(),
+            drain_timeout: spec.drain_timeout,
             orders,
         };
         self.shared.workers.spawn(supervisor.run(started));
@@ -135,7 +165,7 @@ impl ScalingBackend for ProcessBackend {
                 Reservation::Closed => Err(spec::permanent(format!(
                     "the scaler is stopping; no worker of `{worker_type}` is started any more"
                 ))),
-                Reservation::Start(id, orders) => match self.launch(worker_type, pool, &id, orders, token) {
+                Reservation::Start(id, orders) => match self.launch(worker_type, &pool, &id, orders, token) {
                     Ok(()) => Ok(id),
                     Err(error) => {
                         pool.books.strike(&id);
@@ -154,16 +184,32 @@ impl ScalingBackend for ProcessBackend {
 
     /// The leader starts processes of its own: these here finish their jobs and leave.
     async fn stand_down(&self) {
-        for pool in self.pools.values() {
-            let all: Vec<WorkerId> = pool.books.pool().instances.into_iter().map(|instance| instance.id).collect();
-            pool.books.retire(&all, pool.spec.drain_timeout);
+        self.pools().iter().for_each(|pool| pool.empty());
+    }
+
+    async fn reconfigure(&self, settings: &Settings) -> Result<(), BackendError> {
+        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        for (name, of) in settings.enabled() {
+            let spec = ProcessSpec::from_settings(name, of);
+            match pools.get(&WorkerType::new(name)) {
+                Some(pool) => *pool.spec.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(spec),
+                None => drop(pools.insert(WorkerType::new(name), TypePool::new(spec))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody else could run these: they finish their jobs and leave.
+    async fn release(&self, worker_type: &WorkerType) {
+        if let Ok(pool) = self.pool(worker_type) {
+            pool.empty();
         }
     }
 
     /// Always drains: no process may outlive the scaler. Takes as long as the slowest drain timeout at most.
     async fn shutdown(&self, _drain: bool) {
-        for pool in self.pools.values() {
-            pool.books.close(pool.spec.drain_timeout);
+        for pool in self.pools() {
+            pool.books.close(pool.spec().drain_timeout);
         }
         self.shared.workers.close();
         self.shared.workers.wait().await;

@@ -64,6 +64,8 @@ pub(super) struct Supervisor {
     pub(super) pool: Arc<TypePool>,
     pub(super) worker_type: WorkerType,
     pub(super) id: WorkerId,
+    /// How long it may take when the scaler ends.
+    pub(super) drain_timeout: Duration,
     pub(super) orders: watch::Receiver<LeaveWithin>,
 }
 
@@ -93,7 +95,7 @@ impl Supervisor {
 
     /// Waits for the end of the process, and leaves it unreaped.
     async fn accompany(&mut self, child: &mut Child, group: Group, child_ended: &mut SignalStream) -> End {
-        let guarded = self.shared.guard.watch(group, self.pool.spec.drain_timeout);
+        let guarded = self.shared.guard.watch(group, self.drain_timeout);
         tokio::pin!(guarded);
         let mut starting_line = child.stdin.take();
         let mut kill_at = None;

@@ -76,7 +76,7 @@ impl Stage {
         let target =
             Arc::new(RedisTarget::new(&SecretString::clone(&settings.redis_url), settings.scaler.redis_timeout())?);
         let metrics = install_metrics()?;
-        let options = Options { settings: settings.clone(), config_file: Some(file), program, metrics };
+        let options = Options { settings: settings.clone(), config_file: Some(file), program, metrics, reload: None };
         Ok((Autoscaler::start(options).await?, settings, target))
     }
 

@@ -26,7 +26,7 @@ use crate::{
     model::{
         Timestamp, WorkerType,
         history::ScalingEvent,
-        snapshot::{FleetSnapshot, TypeSnapshot},
+        snapshot::{FleetSnapshot, ReloadOutcome, TypeSnapshot},
     },
 };
 
@@ -213,6 +213,11 @@ fn heading<'a>(fleet: &FleetSnapshot, error: Option<&str>, now: Timestamp) -> Ve
     let leader = Line::from(format!("leader   {}", fleet::leader(fleet, now)));
     let mut lines = vec![title, leader, redis, Line::from(format!("signals  {}", fleet::sources(fleet)))];
     lines.extend(fleet::delayed(fleet).map(|delayed| Line::from(format!("delayed  {delayed}"))));
+    let refused = fleet.reload.as_ref().is_some_and(|reload| reload.outcome == ReloadOutcome::Refused);
+    lines.extend(fleet::config(fleet, now).map(|config| {
+        let line = Line::from(format!("config   {config}"));
+        if refused { line.fg(Color::Red) } else { line }
+    }));
     lines
 }
 

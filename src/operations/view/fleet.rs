@@ -5,7 +5,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets::NOTHING};
 use super::words::{NONE, UNKNOWN, date_time, duration, milliseconds, printable, reading};
 use crate::model::{
     Timestamp,
-    snapshot::{FleetSnapshot, Role, SourceState, TypeSnapshot, WorkerSnapshot},
+    snapshot::{FleetSnapshot, ReloadOutcome, Role, SourceState, TypeSnapshot, WorkerSnapshot},
 };
 
 /// Headings of [`counts`].
@@ -114,6 +114,23 @@ pub(crate) fn delayed(fleet: &FleetSnapshot) -> Option<String> {
     (!all.is_empty()).then(|| all.join(", "))
 }
 
+/// `REFUSED 12 s ago, the one before goes on: swarm.toml:3: …`; `None` if it was never loaded again.
+pub(crate) fn config(fleet: &FleetSnapshot, now: Timestamp) -> Option<String> {
+    let reload = fleet.reload.as_ref()?;
+    let ago = duration(now.since(reload.at));
+    let what = match reload.outcome {
+        ReloadOutcome::Applied => format!("loaded again {ago} ago: {}", printable(&reload.changes)),
+        ReloadOutcome::Unchanged => format!("loaded again {ago} ago: nothing changed"),
+        ReloadOutcome::Refused => {
+            format!("REFUSED {ago} ago, the one before goes on: {}", printable(&reload.errors.join("; ")))
+        }
+    };
+    if reload.need_restart.is_empty() {
+        return Some(what);
+    }
+    Some(format!("{what}; NEEDS A RESTART for {}", printable(&reload.need_restart.join(", "))))
+}
+
 /// `w1 BUSY 12 s, w2 starting 400 ms`: the workers of a type, and for how long each has been there.
 pub(crate) fn workers(of: &TypeSnapshot, now: Timestamp) -> String {
     let one = |worker: &WorkerSnapshot| {
@@ -144,12 +161,13 @@ pub(crate) fn text(fleet: &FleetSnapshot, now: Timestamp) -> String {
         }
     }
     format!(
-        "{}\nleader   {}\nredis    {}\nsignals  {}{}\n\n{}\n\n{}",
+        "{}\nleader   {}\nredis    {}\nsignals  {}{}{}\n\n{}\n\n{}",
         title(fleet, now),
         leader(fleet, now),
         redis(fleet),
         sources(fleet),
         delayed(fleet).map(|delayed| format!("\ndelayed  {delayed}")).unwrap_or_default(),
+        config(fleet, now).map(|config| format!("\nconfig   {config}")).unwrap_or_default(),
         trimmed(&numbers),
         trimmed(&decisions)
     )
@@ -173,7 +191,7 @@ pub(crate) fn made_up() -> FleetSnapshot {
 
     use crate::model::{
         Demand, PoolCounts, Reading, Source, WorkerType,
-        snapshot::{Action, LeadershipSnapshot, Reaction, SourceSnapshot},
+        snapshot::{Action, LeadershipSnapshot, Reaction, ReloadSnapshot, SourceSnapshot},
     };
     let source = |source, state, detail: &str| SourceSnapshot { source, state, detail: detail.to_owned() };
     let browser = TypeSnapshot {
@@ -232,6 +250,13 @@ pub(crate) fn made_up() -> FleetSnapshot {
             source(Source::Tracking, SourceState::Down, "refused"),
         ],
         worker_types: vec![Arc::new(browser), Arc::new(lost)],
+        reload: Some(ReloadSnapshot {
+            at: Timestamp(48_000),
+            outcome: ReloadOutcome::Refused,
+            changes: String::new(),
+            errors: vec!["swarm.toml:3: wrong".to_owned(), "swarm.toml:4: worse".to_owned()],
+            need_restart: Vec::new(),
+        }),
         delayed: Arc::new([("browser:jobs".to_owned(), 3)].into()),
     }
 }
@@ -249,6 +274,7 @@ mod tests {
             "redis    answers",
             "signals  keyspace up, tracking DOWN (refused)",
             "delayed  browser:jobs 3",
+            "config   REFUSED 12 s ago, the one before goes on: swarm.toml:3: wrong; swarm.toml:4: worse",
             "held at 6: max_workers 6",
             "in 4 s",
             "redis does not answer",

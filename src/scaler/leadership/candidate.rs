@@ -25,7 +25,7 @@ use crate::{
     connection::{Connection, ConnectionError, RedisTarget, backoff},
     model::{Clock, Source, snapshot::Role},
     scaler::load_changes,
-    signal::Directory,
+    signal::CurrentDirectory,
     telemetry::LeadershipChanged,
 };
 
@@ -71,7 +71,7 @@ pub struct Election {
     /// How long a lease lasts.
     pub lease: Duration,
     /// Whose last changes a new leader reads, and who is woken then.
-    pub directory: Arc<Directory>,
+    pub directory: Arc<CurrentDirectory>,
     /// What has to give up its own workers when somebody else leads.
     pub backend: Arc<dyn ScalingBackend>,
     /// Tells the time.
@@ -209,16 +209,17 @@ impl Candidate {
             return;
         }
         let Election { target, directory, clock, instance, .. } = &self.election;
-        let names: Vec<_> = directory.watched().iter().map(|watched| watched.worker_type.clone()).collect();
+        let names: Vec<_> = directory.get().watched().iter().map(|watched| watched.worker_type.clone()).collect();
         let changes = match tokio::time::timeout(self.lease.patience(), load_changes(target, &names)).await {
             Ok(Ok(changes)) => changes,
             Ok(Err(error)) => self.forget(&error.to_string()),
             Err(_) => self.forget("redis does not answer in time"),
         };
+        let changes = names.into_iter().zip(changes).filter_map(|(name, change)| Some((name, change?))).collect();
         let since = clock.now();
-        self.leadership.begin(Term { token, usable_until, since, changes: changes.into() });
+        self.leadership.begin(Term { token, usable_until, since, changes });
         LeadershipChanged { role: Role::Leader, leader: Some(instance), token: Some(token), problem: None }.emit();
-        directory.post_all(Source::Leadership);
+        directory.get().post_all(Source::Leadership);
     }
 
     #[expect(clippy::unused_self, reason = "says what this candidate does without")]

@@ -7,15 +7,18 @@
 mod candidate;
 mod lease;
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 pub use self::candidate::{Candidate, Election};
 use self::lease::{SinceBoot, since_boot};
 use crate::model::{
-    Timestamp,
+    Timestamp, WorkerType,
     snapshot::{Change, LeadershipSnapshot, Role},
 };
 
@@ -32,8 +35,8 @@ struct Term {
     token: u64,
     usable_until: SinceBoot,
     since: Timestamp,
-    /// The last change of each worker type, by index, as the leader before left it; empty if it can't be read.
-    changes: Arc<[Option<Change>]>,
+    /// The last changes of worker types, as the leader before left them; empty if they can't be read.
+    changes: HashMap<WorkerType, Change>,
 }
 
 #[derive(Debug)]
@@ -104,10 +107,10 @@ impl Leadership {
         Some(self.term.load(Ordering::Acquire)).filter(|term| *term > 0)
     }
 
-    /// The last change of the worker type with that index, as the leader before left it.
-    pub fn remembered(&self, index: u32) -> Option<Change> {
+    /// The last change of a worker type, as the leader before left it.
+    pub fn remembered(&self, worker_type: &WorkerType) -> Option<Change> {
         match &*self.standing() {
-            Standing::Leading(term) => term.changes.get(index as usize).copied().flatten(),
+            Standing::Leading(term) => term.changes.get(worker_type).copied(),
             _ => None,
         }
     }
@@ -197,7 +200,7 @@ mod tests {
     fn leading(token: u64, until: u64) -> Arc<Leadership> {
         let leadership = Leadership::standby("here");
         let change = Change { at: Timestamp(5), from: 1, to: 2 };
-        let changes = Arc::from([Some(change)]);
+        let changes = HashMap::from([(WorkerType::new("browser"), change)]);
         leadership.begin(Term { token, usable_until: at(until), since: Timestamp(1), changes });
         leadership
     }
@@ -230,12 +233,15 @@ mod tests {
     #[test]
     fn each_term_has_a_number_of_its_own_and_brings_what_the_leader_before_did() {
         let leadership = leading(7, u64::MAX / 2);
-        let first = leadership.term();
-        assert_eq!(leadership.remembered(0).map(|change| change.to), Some(2));
-        assert_eq!(leadership.remembered(1), None);
+        let (first, browser) = (leadership.term(), WorkerType::new("browser"));
+        assert_eq!(leadership.remembered(&browser).map(|change| change.to), Some(2));
+        assert_eq!(leadership.remembered(&WorkerType::new("other")), None);
         assert!(leadership.follow(Some(("there".to_owned(), 8)), None));
-        assert_eq!((leadership.term(), leadership.permit_at(at(0)), leadership.remembered(0)), (None, None, None));
-        leadership.begin(Term { token: 9, usable_until: at(300), since: Timestamp(2), changes: Arc::from([]) });
+        assert_eq!(
+            (leadership.term(), leadership.permit_at(at(0)), leadership.remembered(&browser)),
+            (None, None, None)
+        );
+        leadership.begin(Term { token: 9, usable_until: at(300), since: Timestamp(2), changes: HashMap::new() });
         assert!(leadership.term().is_some() && leadership.term() != first);
     }
 

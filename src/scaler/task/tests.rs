@@ -14,7 +14,7 @@ use crate::{
     config::{ScalingSettings, Switch},
     connection::RedisTarget,
     model::{Counters, Demand, Reading, Timestamp},
-    scaler::{Recorder, roster::Expected},
+    scaler::{Recorder, actor::Tuning, roster::Expected},
     signal::{Listener, ListenerSettings, SourceBoard, Watched},
 };
 
@@ -60,8 +60,10 @@ struct Rig {
     directory: Arc<Directory>,
     lag: Arc<AtomicU64>,
     looks: Arc<AtomicU64>,
+    shared: Arc<Shared>,
+    snapshot: watch::Receiver<Arc<TypeSnapshot>>,
     stop: CancellationToken,
-    task: tokio::task::JoinHandle<()>,
+    task: tokio::task::JoinHandle<Parked>,
 }
 
 impl Rig {
@@ -88,30 +90,39 @@ impl Rig {
         });
         let workers = Arc::new(Workers::default());
         let clock = Clock::start();
-        let context = ActorContext {
-            index: 0,
-            worker_type: worker_type.clone(),
-            expected: Expected { start_grace: settings.start_grace(), heartbeats: true },
-            shared: Arc::new(Shared {
-                trouble: Arc::default(),
-                patience: Duration::from_secs(1),
-                directory: directory.clone(),
-                listener,
-                prober,
-                backend: workers.clone(),
-                recorder,
-                clock,
-                sweep: Arc::new(SweepMonitor::default()),
-                leadership: Leadership::unopposed("test", clock.now()),
-                controls: Arc::default(),
-            }),
-        };
+        let shared = Arc::new(Shared {
+            trouble: Arc::default(),
+            patience: Duration::from_secs(1),
+            directory: directory.clone(),
+            listener,
+            prober,
+            backend: workers.clone(),
+            recorder,
+            clock,
+            sweep: Arc::new(SweepMonitor::default()),
+            leadership: Leadership::unopposed("test", clock.now()),
+            controls: Arc::default(),
+        });
+        let context = context(&shared, &settings);
         let debounce = Duration::from_millis(50);
         let actor = Actor::new(worker_type, "browser:jobs", Arc::new(settings), debounce, false, None, clock.now());
-        let (snapshot, _) = watch::channel(actor.snapshot().clone());
+        let (sender, snapshot) = watch::channel(actor.snapshot().clone());
         let stop = CancellationToken::new();
-        let task = tokio::spawn(run_actor(context, actor, snapshot, stop.clone()));
-        Self { workers, directory, lag, looks, stop, task }
+        let task = tokio::spawn(run_actor(context, actor, sender, stop.clone()));
+        Self { workers, directory, lag, looks, shared, snapshot, stop, task }
+    }
+
+    /// Lets the actor rest and go on by these settings. `meanwhile` happens in between.
+    async fn retuned(mut self, settings: ScalingSettings, changed: bool, meanwhile: impl FnOnce(&Self)) -> Self {
+        self.stop.cancel();
+        let parked = (&mut self.task).await.expect("it does not panic");
+        meanwhile(&self);
+        self.stop = CancellationToken::new();
+        let context = context(&self.shared, &settings);
+        let (queue, debounce) = ("browser:jobs".to_owned(), Duration::from_millis(50));
+        let tuning = Tuning { queue, settings: Arc::new(settings), debounce, changed };
+        self.task = tokio::spawn(parked.resume(context, tuning, self.stop.clone()));
+        self
     }
 
     fn publish(&self, jobs: u64) {
@@ -126,6 +137,15 @@ impl Rig {
     /// Lets all that is due happen, and that much time pass.
     async fn pass(&self, time: Duration) {
         tokio::time::sleep(time).await;
+    }
+}
+
+fn context(shared: &Arc<Shared>, settings: &ScalingSettings) -> ActorContext {
+    ActorContext {
+        index: 0,
+        worker_type: WorkerType::new("browser"),
+        expected: Expected { start_grace: settings.start_grace(), heartbeats: true },
+        shared: shared.clone(),
     }
 }
 
@@ -186,15 +206,61 @@ async fn signals_during_a_slow_backend_lead_to_one_more_write_of_the_newest_targ
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stopped_actor_finishes_what_is_under_way() {
+async fn a_stopped_actor_keeps_what_is_under_way_and_finishes_it() {
     let rig = Rig::start(settings());
     let hang = rig.workers.hang.lock().await;
     rig.publish(5);
     rig.pass(Duration::from_secs(1)).await;
     rig.stop.cancel();
-    rig.pass(Duration::from_secs(1)).await;
-    assert!(!rig.task.is_finished(), "waits for the backend");
+    let parked = rig.task.await.expect("ends without a panic");
+    let never = CancellationToken::new();
+    let finished = tokio::spawn(async move { parked.finish(&never).await });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!finished.is_finished(), "waits for the backend");
     drop(hang);
-    rig.task.await.expect("ends without a panic");
+    assert!(finished.await.expect("ends without a panic").is_none());
     assert_eq!(rig.workers.ids.lock().unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_settings_hold_at_once_and_what_is_under_way_goes_on() {
+    let rig = Rig::start(settings());
+    let workers = rig.workers.clone();
+    let hang = workers.hang.lock().await;
+    rig.publish(20);
+    rig.pass(Duration::from_secs(1)).await;
+    assert_eq!(rig.writes(), [4]);
+    let rig = rig.retuned(ScalingSettings { scale_up_threshold: 2, ..settings() }, true, |_| {}).await;
+    rig.pass(Duration::from_secs(1)).await;
+    assert_eq!(rig.writes(), [4], "one write at a time, over the change too");
+    drop(hang);
+    rig.pass(Duration::from_secs(1)).await;
+    assert_eq!((rig.writes(), workers.ids.lock().unwrap().len()), (vec![4, 10], 10));
+    assert_eq!(rig.snapshot.borrow().desired, 10, "who watched before sees it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cooldown_goes_on_over_new_settings() {
+    let rig = Rig::start(settings());
+    rig.publish(20);
+    rig.pass(Duration::from_secs(30)).await;
+    rig.lag.store(0, Ordering::SeqCst);
+    let rig = rig.retuned(ScalingSettings { max_workers: 9, ..settings() }, true, |_| {}).await;
+    rig.pass(Duration::from_secs(28)).await;
+    assert_eq!(rig.writes(), [4], "neither over nor begun anew");
+    rig.pass(Duration::from_secs(4)).await;
+    assert_eq!(rig.writes(), [4, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signal_in_the_moment_of_the_change_is_not_lost() {
+    let rig = Rig::start(settings());
+    rig.pass(Duration::from_secs(1)).await;
+    let rig = rig.retuned(settings(), false, |rig| rig.publish(1)).await;
+    rig.pass(Duration::from_millis(100)).await;
+    assert_eq!(rig.writes(), [1]);
+    let looks = rig.looks.load(Ordering::SeqCst);
+    let rig = rig.retuned(settings(), false, |_| {}).await;
+    rig.pass(Duration::from_secs(1)).await;
+    assert_eq!(rig.looks.load(Ordering::SeqCst), looks, "what has not changed is no reason to look");
 }

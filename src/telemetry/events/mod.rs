@@ -10,6 +10,7 @@ mod jobs;
 mod kubernetes;
 mod leadership;
 mod redis;
+mod reload;
 pub(super) mod signals;
 mod worker;
 
@@ -22,6 +23,7 @@ pub use jobs::{DeadReason, DelayedMoved, JobBuried, JobRetried, StreamTrimmed};
 pub use kubernetes::{NoticeFailed, ScalingRefused, WatchBroken};
 pub use leadership::{LateRecord, LeadershipChanged};
 pub use redis::{ProbeFailed, RedisReachable, RedisUnreachable};
+pub use reload::{ConfigLoaded, ConfigReloaded};
 pub use signals::{SignalsReceived, SourceChanged, SweepFinished};
 pub use worker::{JobOutcome, JobWorked, WorkerLoad};
 

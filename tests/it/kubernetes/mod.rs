@@ -8,6 +8,7 @@ mod envtest;
 mod faults;
 mod kubelet;
 mod manifests;
+mod reload;
 mod scaling;
 mod whole;
 

@@ -77,6 +77,9 @@ async fn every_alert_fires_on_its_fault() {
         fires(&prometheus, alert, labels).await;
         fired.insert(alert.to_owned());
     }
+    scaler.reload(&server.url(), "worker_types = 7").await;
+    fires(&prometheus, "SwarmConfigRefused", &[]).await;
+    fired.insert("SwarmConfigRefused".to_owned());
     server.kill();
     fires(&prometheus, "SwarmRedisDown", &[]).await;
     drop(scaler);

@@ -14,8 +14,8 @@ use hyper::StatusCode;
 use rustix::process::Signal;
 use serde_json::Value;
 use swarm::model::{
-    Source,
-    snapshot::{FleetSnapshot, TypeSnapshot},
+    Source, Timestamp,
+    snapshot::{FleetSnapshot, ReloadSnapshot, TypeSnapshot},
 };
 use tempfile::TempDir;
 
@@ -99,8 +99,7 @@ impl Autoscaler {
         more: &[(&str, &str)],
     ) -> Self {
         let file = directory.path().join("swarm.toml");
-        let settings = format!("redis_url = \"{redis_url}\"\n[http]\nlisten = \"127.0.0.1:0\"\n{settings}");
-        fs::write(&file, settings).expect("the temporary directory is ours");
+        fs::write(&file, whole(redis_url, settings)).expect("the temporary directory is ours");
         let mut process = swarm(directory.path())
             .arg("autoscaler")
             .arg("--config")
@@ -126,6 +125,30 @@ impl Autoscaler {
             panic!("the autoscaler does not start; its log:\n{}", log.tail());
         };
         Self { process, http, log, directory }
+    }
+
+    /// Writes other settings into its file, and tells nobody.
+    pub(crate) fn rewrite(&self, redis_url: &str, settings: &str) {
+        fs::write(self.directory().join("swarm.toml"), whole(redis_url, settings)).expect("the directory is ours");
+    }
+
+    /// Has it load other settings by SIGHUP, and waits for what comes of it.
+    pub(crate) async fn reload(&self, redis_url: &str, settings: &str) -> ReloadSnapshot {
+        let before = self.status().await.reload.map(|reload| reload.at);
+        self.rewrite(redis_url, settings);
+        self.signal(Signal::HUP);
+        self.reloaded_since(before).await
+    }
+
+    /// Waits until settings have been loaded after that.
+    pub(crate) async fn reloaded_since(&self, before: Option<Timestamp>) -> ReloadSnapshot {
+        let mut reload = None;
+        self.until("it has loaded its settings again", async || {
+            reload = self.status().await.reload.filter(|reload| Some(reload.at) != before);
+            reload.is_some()
+        })
+        .await;
+        reload.expect("it was there just now")
     }
 
     /// Waits for its end after a SIGTERM, and starts another with the same directory.
@@ -283,6 +306,11 @@ impl Drop for Autoscaler {
         }
         assert!(left.is_empty() || std::thread::panicking(), "left behind: {left:?}");
     }
+}
+
+/// The text of a configuration file: where Redis is, a free port, and these settings.
+pub(crate) fn whole(redis_url: &str, settings: &str) -> String {
+    format!("redis_url = \"{redis_url}\"\n[http]\nlisten = \"127.0.0.1:0\"\n{settings}")
 }
 
 /// `swarm` with nothing of this machine's environment that could change what it does.

@@ -87,6 +87,14 @@ impl State {
         news
     }
 
+    /// Nobody looks after it any more: gives its target back, and forgets what was being done about it.
+    pub(super) fn leave_alone(&mut self) -> Option<Target> {
+        (self.writing, self.short_since) = (None, None);
+        self.draining.clear();
+        self.released.clear();
+        self.target.take()
+    }
+
     pub(super) fn note_shortage(&mut self, now: Timestamp) {
         let active = self.pods.values().filter(|pod| pod.is_active()).count();
         let short = self.target.as_ref().is_some_and(|target| (target.replicas as usize) > active);

@@ -41,7 +41,7 @@ fn manual(store: &Store) -> Vec<(u32, u32)> {
 
 #[test]
 fn until_everything_is_listed_nothing_is_known() {
-    let spec = KubernetesSpec { cluster: KubernetesSettings::default(), types: listed(0).specs.clone() };
+    let spec = KubernetesSpec { cluster: KubernetesSettings::default(), types: listed(0).lock().specs.clone() };
     let store = Store::new(&spec, Arc::new(|_| {}), Clock::start());
     assert_eq!(store.pool(&browser()).unwrap_err().message, "not listed yet");
     store.replace_pods(Vec::new());

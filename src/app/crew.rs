@@ -1,0 +1,160 @@
+//! The actors, one for each worker type, and what becomes of them when the settings change: they go on under the new ones
+//! with what they remember and what they have under way. Those of worker types that are gone finish first, and then their
+//! workers are released.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use anyhow::bail;
+use futures_util::{FutureExt, future::join_all};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinSet},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    backend::ScalingBackend,
+    config::{Settings, WorkerTypeSettings},
+    model::{
+        Source, WorkerType,
+        snapshot::{Change, TypeSnapshot},
+    },
+    scaler::{Actor, ActorContext, Expected, Parked, Shared, Tuning, run_actor},
+    signal::Signals,
+};
+
+/// Those of a crew before, at rest.
+pub(super) type Resting = BTreeMap<WorkerType, Parked>;
+
+/// See the [module](self).
+pub(super) struct Crew {
+    /// An actor gives itself back when it is told to rest; one that had finished gives nothing.
+    tasks: JoinSet<Option<Parked>>,
+    rest: CancellationToken,
+    snapshots: Vec<watch::Receiver<Arc<TypeSnapshot>>>,
+}
+
+/// What a crew is made of besides the settings.
+#[derive(Default)]
+pub(super) struct Past<'a> {
+    /// Those who worked before.
+    pub(super) resting: Resting,
+    /// The last changes of those who did not, as far as they are remembered.
+    pub(super) remembered: HashMap<WorkerType, Change>,
+    /// Whether a worker type is new, or its settings are others than before. `None`: there was no before.
+    pub(super) changed: Option<&'a (dyn Fn(&str) -> bool + Sync)>,
+}
+
+impl Crew {
+    /// One actor for each worker type that is enabled, in that order.
+    pub(super) fn start(settings: &Settings, shared: &Arc<Shared>, past: Past<'_>) -> Self {
+        let Past { mut resting, remembered, changed } = past;
+        let mut crew = Self { tasks: JoinSet::new(), rest: CancellationToken::new(), snapshots: Vec::new() };
+        for (index, (name, of)) in (0_u32..).zip(settings.enabled()) {
+            let worker_type = WorkerType::new(name);
+            let parked = resting.remove(&worker_type);
+            let context = context(index, &worker_type, of, shared);
+            let tuning = Tuning {
+                queue: of.queue(name),
+                settings: Arc::new(of.scaling.clone()),
+                debounce: settings.scaler.debounce(),
+                changed: changed.is_some_and(|changed| changed(name)),
+            };
+            match parked {
+                Some(parked) => crew.resume(parked, context, tuning),
+                None => crew.hire(context, tuning, settings.scaler.dry_run, remembered.get(&worker_type).copied()),
+            }
+        }
+        for parked in resting.into_values() {
+            let (backend, rest) = (shared.backend.clone(), crew.rest.clone());
+            crew.tasks.spawn(leave(parked, backend, rest));
+        }
+        crew
+    }
+
+    fn resume(&mut self, parked: Parked, context: ActorContext, tuning: Tuning) {
+        self.snapshots.push(parked.shown());
+        let run = parked.resume(context, tuning, self.rest.clone());
+        self.tasks.spawn(run.map(Some));
+    }
+
+    fn hire(&mut self, context: ActorContext, tuning: Tuning, dry_run: bool, last_change: Option<Change>) {
+        let (worker_type, now) = (context.worker_type.clone(), context.shared.clock.now());
+        let Tuning { queue, settings, debounce, changed } = tuning;
+        let mut actor = Actor::new(worker_type, &queue, settings, debounce, dry_run, last_change, now);
+        if changed {
+            actor.note(Signals::one(Source::Reload, Instant::now()));
+        }
+        let (sender, receiver) = watch::channel(actor.snapshot().clone());
+        self.snapshots.push(receiver);
+        let run = run_actor(context, actor, sender, self.rest.clone());
+        self.tasks.spawn(run.map(Some));
+    }
+
+    /// What they show, in the order of the worker types.
+    pub(super) fn snapshots(&self) -> Vec<watch::Receiver<Arc<TypeSnapshot>>> {
+        self.snapshots.clone()
+    }
+
+    /// Waits until one has ended that was not told to; `None` if there is none. Cancel safe.
+    pub(super) async fn next_ended(&mut self) -> Option<Result<(), JoinError>> {
+        loop {
+            match self.tasks.join_next().await? {
+                // It was one of a worker type that is gone.
+                Ok(None) => {}
+                ended => return Some(ended.map(drop)),
+            }
+        }
+    }
+
+    /// Lets all of them rest. What they have under way is kept, and goes on when they do.
+    ///
+    /// # Errors
+    /// If one of them has failed.
+    pub(super) async fn rest(&mut self) -> anyhow::Result<Resting> {
+        self.rest.cancel();
+        let mut resting = Resting::new();
+        while let Some(ended) = self.tasks.join_next().await {
+            match ended {
+                Ok(Some(parked)) => drop(resting.insert(parked.worker_type().clone(), parked)),
+                Ok(None) => {}
+                Err(error) => bail!("an actor failed: {error}"),
+            }
+        }
+        Ok(resting)
+    }
+
+    /// Ends all of them; what they have under way is finished first.
+    pub(super) async fn finish(&mut self) {
+        self.rest.cancel();
+        let never = CancellationToken::new();
+        let mut resting = Vec::with_capacity(self.tasks.len());
+        while let Some(ended) = self.tasks.join_next().await {
+            resting.extend(ended.ok().flatten());
+        }
+        join_all(resting.into_iter().map(|parked| parked.finish(&never))).await;
+    }
+}
+
+fn context(index: u32, worker_type: &WorkerType, of: &WorkerTypeSettings, shared: &Arc<Shared>) -> ActorContext {
+    ActorContext {
+        index,
+        worker_type: worker_type.clone(),
+        expected: Expected { start_grace: of.scaling.start_grace(), heartbeats: of.worker.heartbeats },
+        shared: shared.clone(),
+    }
+}
+
+/// The last of an actor whose worker type is gone. If it is told to rest before it has finished, the worker type may be back.
+async fn leave(parked: Parked, backend: Arc<dyn ScalingBackend>, rest: CancellationToken) -> Option<Parked> {
+    let worker_type = parked.worker_type().clone();
+    let left = parked.finish(&rest).await;
+    if left.is_none() {
+        backend.release(&worker_type).await;
+    }
+    left
+}

@@ -1,0 +1,230 @@
+//! Loads the configuration again while the autoscaler runs: when a SIGHUP asks for it, and when the file has changed
+//! (`docs/adr/0021-reload.md`). All or nothing: what can't be used is refused, with everything that is wrong with it, and
+//! what held before goes on.
+
+use std::{collections::HashMap, io, sync::Arc, time::Duration};
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+    task::spawn_blocking,
+    time::MissedTickBehavior,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Autoscaler,
+    crew::{Crew, Past},
+    remembered_changes,
+    wiring::{self, Wiring},
+};
+use crate::{
+    config::{Changes, ConfigSource, FileWatch, Settings},
+    model::{
+        WorkerType,
+        snapshot::{Change, ReloadOutcome, ReloadSnapshot},
+    },
+    telemetry::ConfigReloaded,
+};
+
+/// Between two looks at the file. A look is one `stat`; a change is taken with the second look that sees it.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Where the configuration comes from, and what asks to load it again.
+#[derive(Debug)]
+pub struct Reload {
+    source: ConfigSource,
+    watch: FileWatch,
+    hangups: Signal,
+}
+
+/// What asked for it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Trigger {
+    Signal,
+    File,
+}
+
+impl Trigger {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Signal => "signal",
+            Self::File => "file",
+        }
+    }
+}
+
+/// What is asked for, and where from to load.
+pub(super) struct Requests {
+    source: Option<ConfigSource>,
+    asked: mpsc::Receiver<Trigger>,
+}
+
+impl Reload {
+    /// From now on SIGHUP asks to load `source` again and does not end the process. `watch` was made before it was loaded.
+    ///
+    /// # Errors
+    /// If the signal can't be listened for.
+    pub fn listen(source: ConfigSource, watch: FileWatch) -> io::Result<Self> {
+        Ok(Self { source, watch, hangups: signal(SignalKind::hangup())? })
+    }
+
+    /// The task that notices, and where to hear of it.
+    pub(super) fn split(self) -> (impl Future<Output = ()> + Send, ConfigSource, mpsc::Receiver<Trigger>) {
+        let Self { source, watch, hangups } = self;
+        // One that waits stands for all: what is loaded is what is there then.
+        let (ask, asked) = mpsc::channel(1);
+        (notice(watch, hangups, ask), source, asked)
+    }
+}
+
+impl Requests {
+    pub(super) fn new(source: Option<ConfigSource>, asked: mpsc::Receiver<Trigger>) -> Self {
+        Self { source, asked }
+    }
+
+    /// Waits for the next one; `None` if there will be none.
+    pub(super) async fn next(&mut self) -> Option<Trigger> {
+        self.asked.recv().await
+    }
+}
+
+async fn notice(mut watch: FileWatch, mut hangups: Signal, ask: mpsc::Sender<Trigger>) {
+    let mut looks = tokio::time::interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let is_asked = tokio::select! {
+            _ = hangups.recv() => true,
+            _ = looks.tick() => false,
+        };
+        // A file system that hangs must not hold up a thread that reacts to signals.
+        let looked = spawn_blocking(move || {
+            if is_asked {
+                watch.take();
+            }
+            let changed = watch.has_changed();
+            (watch, changed)
+        });
+        let Ok((same, changed)) = looked.await else { return };
+        watch = same;
+        if is_asked || changed {
+            let _ = ask.try_send(if is_asked { Trigger::Signal } else { Trigger::File });
+        }
+    }
+}
+
+/// A configuration that can be used, with what it needs already at work.
+struct Prepared {
+    settings: Settings,
+    changes: Changes,
+    /// If the one at work does not do.
+    wiring: Option<Wiring>,
+    remembered: HashMap<WorkerType, Change>,
+}
+
+/// What came of loading.
+enum Loaded {
+    Usable(Box<Prepared>),
+    Same { need_restart: Vec<String> },
+    Wrong { errors: Vec<String> },
+}
+
+impl Autoscaler {
+    /// Loads the configuration again and lets it hold. Given up if it is cancelled while it is not certain yet.
+    ///
+    /// # Errors
+    /// If an actor has failed.
+    pub(super) async fn reload(&mut self, trigger: Trigger, cancel: &CancellationToken) -> anyhow::Result<()> {
+        let Some(loaded) = cancel.run_until_cancelled(self.prepare()).await else { return Ok(()) };
+        let at = self.lasting.clock.now();
+        let told = |outcome| ReloadSnapshot {
+            at,
+            outcome,
+            changes: String::new(),
+            errors: Vec::new(),
+            need_restart: Vec::new(),
+        };
+        let reload = match loaded {
+            Loaded::Wrong { errors } => ReloadSnapshot { errors, ..told(ReloadOutcome::Refused) },
+            Loaded::Same { need_restart } => ReloadSnapshot { need_restart, ..told(ReloadOutcome::Unchanged) },
+            Loaded::Usable(prepared) => {
+                let changes = prepared.changes.to_string();
+                let need_restart = prepared.changes.need_restart.clone();
+                self.take_over(*prepared).await?;
+                ReloadSnapshot { changes, need_restart, ..told(ReloadOutcome::Applied) }
+            }
+        };
+        ConfigReloaded { trigger: trigger.as_str(), reload: &reload }.emit();
+        self.fleet.note_reload(reload);
+        Ok(())
+    }
+
+    /// Everything that may fail or take time, while the old configuration is at work. A new wiring hears and sees before the
+    /// old one is let go, so that nothing falls between.
+    async fn prepare(&self) -> Loaded {
+        let wrong = |error: String| Loaded::Wrong { errors: vec![error] };
+        let Some(source) = self.requests.source.clone() else { return Loaded::Same { need_restart: Vec::new() } };
+        let running = self.settings.clone();
+        let load = move || {
+            let loaded = source.load()?;
+            let (changes, settings) = Changes::between(&running, &loaded.settings);
+            Ok((changes, settings, loaded.warnings))
+        };
+        let (changes, settings, warnings) = match spawn_blocking(load).await {
+            Ok(Ok(loaded)) => loaded,
+            Ok(Err(errors)) => return all_of(&errors),
+            Err(error) => return wrong(format!("loading it failed: {error}")),
+        };
+        if let Err(error) = super::check_types(&settings) {
+            return wrong(error.to_string());
+        }
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        if changes.is_nothing() {
+            return Loaded::Same { need_restart: changes.need_restart };
+        }
+        if let Err(error) = self.lasting.backend.reconfigure(&settings).await {
+            return wrong(error.message);
+        }
+        let mut wiring = None;
+        if !wiring::is_same(&self.settings, &settings) {
+            let new = Wiring::start(&self.lasting, &settings, wiring::directory(&settings)).await;
+            new.until_connected().await;
+            wiring = Some(new);
+        }
+        let added = changes.added.iter().map(|name| WorkerType::new(name.as_str())).collect();
+        let remembered = remembered_changes(&self.lasting.target, added).await;
+        Loaded::Usable(Box::new(Prepared { settings, changes, wiring, remembered }))
+    }
+
+    /// The change-over: the actors rest for a moment and go on in their new surroundings.
+    async fn take_over(&mut self, prepared: Prepared) -> anyhow::Result<()> {
+        let Prepared { settings, changes, wiring, remembered } = prepared;
+        let before = wiring.map(|new| {
+            self.lasting.directory.replace(new.directory().clone());
+            std::mem::replace(&mut self.wiring, new)
+        });
+        let resting = self.crew.rest().await?;
+        let shared = self.wiring.shared(&self.lasting, &settings);
+        let changed = |name: &str| {
+            changes.changed.contains_key(name)
+                || changes.added.binary_search_by(|added| added.as_str().cmp(name)).is_ok()
+        };
+        let past = Past { resting, remembered, changed: Some(&changed) };
+        self.crew = Crew::start(&settings, &shared, past);
+        self.fleet.replace(self.wiring.parts(self.crew.snapshots()));
+        self.lasting.recorder.keep(settings.scaler.events_max_len);
+        self.settings = Arc::new(settings);
+        if let Some(mut before) = before {
+            // It may wait for a Redis that does not answer, and nobody waits for it.
+            self.leaving.spawn(async move { before.stop().await });
+        }
+        while self.leaving.try_join_next().is_some() {}
+        Ok(())
+    }
+}
+
+fn all_of(errors: &crate::config::ConfigErrors) -> Loaded {
+    Loaded::Wrong { errors: errors.iter().map(ToString::to_string).collect() }
+}

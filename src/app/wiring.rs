@@ -1,0 +1,193 @@
+//! What depends on which worker types there are, on their queues and on the signals: the sources of signals, the prober, the
+//! watch over people's orders, the mover of delayed jobs. Made as a whole, and made anew as a whole when any of that
+//! changes; what it stands on lasts.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::spawn;
+use crate::{
+    backend::ScalingBackend,
+    broker::DelayedMover,
+    config::{QueueKind, Settings, WorkerTypeSettings},
+    connection::RedisTarget,
+    model::{
+        Clock, WorkerType,
+        snapshot::{DelayedCounts, TypeSnapshot},
+    },
+    probe::{Prober, ProberHandle, QueueSpec},
+    scaler::{ControlWatch, Controls, FleetParts, Leadership, RecorderHandle, Shared},
+    signal::{
+        CurrentDirectory, Directory, Listener, ListenerHandle, ListenerSettings, SourceBoard, Subscriptions,
+        SweepMonitor, Watched, run_sweep,
+    },
+};
+
+/// How long a new wiring may take to connect before it takes over all the same. Redis is away then, for the old one too.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What lasts as long as the autoscaler.
+#[derive(Clone)]
+pub(super) struct Lasting {
+    pub(super) target: Arc<RedisTarget>,
+    pub(super) clock: Clock,
+    pub(super) board: Arc<SourceBoard>,
+    pub(super) directory: Arc<CurrentDirectory>,
+    pub(super) controls: Arc<Controls>,
+    pub(super) backend: Arc<dyn ScalingBackend>,
+    pub(super) recorder: RecorderHandle,
+    pub(super) leadership: Arc<Leadership>,
+    pub(super) trouble: Arc<AtomicBool>,
+}
+
+/// See the [module](self).
+pub(super) struct Wiring {
+    directory: Arc<Directory>,
+    listener: ListenerHandle,
+    prober: ProberHandle,
+    planned: watch::Receiver<Option<Subscriptions>>,
+    sweep: Arc<SweepMonitor>,
+    delayed: watch::Receiver<DelayedCounts>,
+    /// They end only when they are told to.
+    pub(super) tasks: JoinSet<&'static str>,
+    sources: CancellationToken,
+    probing: CancellationToken,
+}
+
+impl Wiring {
+    /// For the worker types of the directory, which are those of the settings.
+    pub(super) async fn start(lasting: &Lasting, settings: &Settings, directory: Arc<Directory>) -> Self {
+        let Lasting { target, board, clock, controls, .. } = lasting;
+        let (listener, listener_handle, plan) =
+            Listener::new(target.clone(), listener_settings(settings), directory.clone(), board.clone());
+        let planned = plan.clone();
+        let specs = settings.enabled().map(|(name, of)| queue_spec(name, of)).collect();
+        let (prober, prober_handle) = Prober::new(target.clone(), specs, directory.clone(), board.clone(), plan);
+        let mut orders = ControlWatch::new(target.clone(), directory.clone(), controls.clone(), *clock);
+        if let Err(error) = orders.read().await {
+            tracing::warn!("whether worker types are paused or pinned can't be read yet: {error}");
+        }
+        let (mover, delayed) = delayed_mover(target, settings);
+        let (sweep, interval) = (Arc::new(SweepMonitor::default()), settings.scaler.sweep_interval());
+
+        let (mut tasks, sources, probing) = (JoinSet::new(), CancellationToken::new(), CancellationToken::new());
+        spawn(&mut tasks, "prober", prober.run(probing.clone()));
+        spawn(&mut tasks, "listener", listener.run(sources.clone()));
+        spawn(&mut tasks, "control", orders.run(sources.clone()));
+        spawn(&mut tasks, "sweep", run_sweep(directory.clone(), sweep.clone(), interval, sources.clone()));
+        // A dry run writes nothing: it moves no job.
+        if !settings.scaler.dry_run {
+            spawn(&mut tasks, "delayed jobs", mover.run(sources.clone()));
+        }
+        Self {
+            directory,
+            listener: listener_handle,
+            prober: prober_handle,
+            planned,
+            sweep,
+            delayed,
+            tasks,
+            sources,
+            probing,
+        }
+    }
+
+    /// Waits until it hears and sees as much as can be heard and seen now.
+    pub(super) async fn until_connected(&self) {
+        let connected = async {
+            self.prober.until_tried(PATIENCE).await;
+            if self.prober.redis_error().is_none() {
+                let _ = self.planned.clone().wait_for(Option::is_some).await;
+            }
+        };
+        let _ = tokio::time::timeout(PATIENCE, connected).await;
+    }
+
+    /// What actors need of it.
+    pub(super) fn shared(&self, lasting: &Lasting, settings: &Settings) -> Arc<Shared> {
+        Arc::new(Shared {
+            patience: settings.scaler.redis_timeout(),
+            directory: self.directory.clone(),
+            listener: self.listener.clone(),
+            prober: self.prober.clone(),
+            backend: lasting.backend.clone(),
+            recorder: lasting.recorder.clone(),
+            clock: lasting.clock,
+            sweep: self.sweep.clone(),
+            leadership: lasting.leadership.clone(),
+            controls: lasting.controls.clone(),
+            trouble: lasting.trouble.clone(),
+        })
+    }
+
+    /// What there is to show with these actors.
+    pub(super) fn parts(&self, snapshots: Vec<watch::Receiver<Arc<TypeSnapshot>>>) -> FleetParts {
+        FleetParts { prober: self.prober.clone(), snapshots, delayed: self.delayed.clone() }
+    }
+
+    /// The directory that its sources post to.
+    pub(super) fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    /// Hears nothing any more; it can still be asked.
+    pub(super) fn stop_sources(&self) {
+        self.sources.cancel();
+    }
+
+    /// Ends it.
+    pub(super) async fn stop(&mut self) {
+        self.sources.cancel();
+        self.probing.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Whether a wiring made for `one` does for `other` too.
+pub(super) fn is_same(one: &Settings, other: &Settings) -> bool {
+    let queues = |settings: &Settings| -> Vec<_> {
+        settings.enabled().map(|(name, of)| (name.to_owned(), of.queue(name), of.group(name), of.kind)).collect()
+    };
+    one.signals == other.signals
+        && one.scaler.sweep_interval_seconds == other.scaler.sweep_interval_seconds
+        && queues(one) == queues(other)
+}
+
+/// The worker types of the settings.
+pub(super) fn directory(settings: &Settings) -> Arc<Directory> {
+    let watched = |(name, of): (&str, &WorkerTypeSettings)| Watched {
+        worker_type: WorkerType::new(name),
+        queue: of.queue(name).into(),
+        list: of.kind == QueueKind::List,
+    };
+    Arc::new(Directory::new(settings.enabled().map(watched).collect()))
+}
+
+fn queue_spec(name: &str, settings: &WorkerTypeSettings) -> QueueSpec {
+    QueueSpec {
+        key: settings.queue(name).into(),
+        group: settings.group(name).into(),
+        list: settings.kind == QueueKind::List,
+    }
+}
+
+/// Looks after all streams.
+fn delayed_mover(target: &Arc<RedisTarget>, settings: &Settings) -> (DelayedMover, watch::Receiver<DelayedCounts>) {
+    let streams = settings.enabled().filter(|(_, of)| of.kind == QueueKind::Stream);
+    let streams: BTreeSet<String> = streams.map(|(name, of)| of.queue(name)).collect();
+    DelayedMover::new(target.clone(), streams, settings.signals.channel.clone(), settings.scaler.sweep_interval())
+}
+
+fn listener_settings(settings: &Settings) -> ListenerSettings {
+    ListenerSettings {
+        keyspace: settings.signals.keyspace,
+        channel: settings.signals.channel.clone(),
+        tracking: settings.signals.tracking,
+    }
+}

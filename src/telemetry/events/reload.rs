@@ -1,0 +1,51 @@
+//! The configuration, loaded again while running.
+#![expect(clippy::disallowed_macros, reason = "`telemetry` is where metrics are emitted")]
+
+use metrics::{counter, gauge};
+use tracing::{error, info, warn};
+
+use crate::{
+    model::snapshot::{ReloadOutcome, ReloadSnapshot},
+    telemetry::metric,
+};
+
+/// The configuration holds that the program started with.
+#[derive(Clone, Copy, Debug)]
+pub struct ConfigLoaded;
+
+impl ConfigLoaded {
+    /// Sets `swarm_config_last_reload_success`.
+    pub fn emit(self) {
+        gauge!(metric::LAST_RELOAD_SUCCESS).set(1.0);
+    }
+}
+
+/// The configuration was loaded again, whatever came of it.
+#[derive(Clone, Copy, Debug)]
+pub struct ConfigReloaded<'a> {
+    /// What led to it: `signal`, `file`.
+    pub trigger: &'static str,
+    /// What came of it.
+    pub reload: &'a ReloadSnapshot,
+}
+
+impl ConfigReloaded<'_> {
+    /// Counts it and logs it: one line for what came of it, one more for what needs a restart.
+    pub fn emit(self) {
+        let Self { trigger, reload } = self;
+        counter!(metric::RELOADS, "outcome" => reload.outcome.as_str()).increment(1);
+        gauge!(metric::LAST_RELOAD_SUCCESS).set(if reload.outcome == ReloadOutcome::Refused { 0.0 } else { 1.0 });
+        match reload.outcome {
+            ReloadOutcome::Applied => info!(trigger, "configuration loaded again: {}", reload.changes),
+            ReloadOutcome::Unchanged => info!(trigger, "configuration loaded again: nothing that it changes"),
+            ReloadOutcome::Refused => {
+                let errors = reload.errors.join("; ");
+                error!(trigger, "the new configuration is refused, the one before goes on: {errors}");
+            }
+        }
+        if !reload.need_restart.is_empty() {
+            let settings = reload.need_restart.join(", ");
+            warn!(trigger, "settings that take effect only after a restart have changed: {settings}");
+        }
+    }
+}
