@@ -9,6 +9,8 @@
 
 #[path = "support/bare.rs"]
 mod bare;
+#[path = "support/percentile.rs"]
+mod percentile;
 #[path = "support/redis_server.rs"]
 mod redis_server;
 #[path = "support/report.rs"]
@@ -33,7 +35,7 @@ use swarm::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{bare::Bare, redis_server::RedisServer, report::Finding};
+use crate::{bare::Bare, percentile::percentile, redis_server::RedisServer, report::Finding};
 
 const QUEUE: &str = "bench:jobs";
 const GROUP: &str = "bench";
@@ -91,7 +93,7 @@ async fn main() -> anyhow::Result<()> {
     worker.stop().await?;
 
     let (floor, least) = (median(&floors), 0.8..=f64::INFINITY);
-    let percentile = |values: &[f64], share: f64| quantile(values, share) * 1e6;
+    let microseconds = |values: &[f64], share: f64| percentile(values, share) * 1e6;
     let findings = [
         Finding::new("jobs with a result", median(&waited), "/s", Some(floor), least.clone()),
         Finding::new("jobs without a waiter", median(&unwaited), "/s", Some(floor), least),
@@ -103,8 +105,8 @@ async fn main() -> anyhow::Result<()> {
             Some(median(&answered)),
             0.0..=f64::INFINITY,
         ),
-        Finding::new("call, p50", percentile(&calls, 0.5), "µs", Some(percentile(&trips, 0.5)), 0.0..=2.0),
-        Finding::new("call, p99", percentile(&calls, 0.99), "µs", Some(percentile(&trips, 0.99)), 0.0..=4.0),
+        Finding::new("call, p50", microseconds(&calls, 0.5), "µs", Some(microseconds(&trips, 0.5)), 0.0..=2.0),
+        Finding::new("call, p99", microseconds(&calls, 0.99), "µs", Some(microseconds(&trips, 0.99)), 0.0..=4.0),
     ];
     let title = format!(
         "throughput: medians of {} rounds of {} jobs, {} at a time; {} calls of an idle worker",
@@ -189,19 +191,5 @@ fn rate(count: usize, time: Duration) -> f64 {
 }
 
 fn median(values: &[f64]) -> f64 {
-    quantile(values, 0.5)
-}
-
-/// The value that a share of all values is not above.
-fn quantile(values: &[f64], share: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "an index into some thousand values"
-    )]
-    let rank = (share * sorted.len() as f64).ceil() as usize;
-    sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+    percentile(values, 0.5)
 }

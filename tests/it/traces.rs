@@ -45,9 +45,9 @@ async fn a_job_and_the_change_that_it_led_to_are_traced_from_end_to_end() {
     assert!(worked.has("swarm.outcome", "done") && worked.has("service.name", "swarm"), "{worked:?}");
     assert!(published.begin <= worked.begin && worked.begin <= worked.end);
 
-    let scaled = until_got(&collector, "scale browser").await;
-    assert!(scaled.has("swarm.action", "scale_up") && scaled.has("swarm.worker_type", "browser"), "{scaled:?}");
-    let parts: Vec<_> = collector.spans().into_iter().filter(|span| span.parent == scaled.id).collect();
+    let whole = until_got(&collector, "scale browser").await;
+    assert!(whole.has("swarm.action", "scale_up") && whole.has("swarm.worker_type", "browser"), "{whole:?}");
+    let parts: Vec<_> = collector.spans().into_iter().filter(|span| span.parent == whole.id).collect();
     let names: Vec<_> = parts.iter().map(|span| span.name.as_str()).collect();
     assert_eq!(names, ["wait", "observe", "decide", "act"]);
     for (before, after) in parts.iter().zip(&parts[1..]) {
@@ -70,10 +70,10 @@ async fn a_job_of_another_program_keeps_its_trace() {
         r#"{{"id":"j","type":"t.echo","args":[],"kwargs":{{}},"reply_to":"result:j","traceparent":"00-{trace}-b7ad6b7169203331-01"}}"#
     );
     let _: String = redis(&client, &format!("XADD t:jobs * json {job}")).await;
-    let worked = until_got(&collector, "work t.echo").await;
+    let span = until_got(&collector, "work t.echo").await;
     worker.kill().unwrap();
     worker.wait().unwrap();
-    assert_eq!((worked.trace.as_str(), worked.parent.as_str()), (trace, "b7ad6b7169203331"));
+    assert_eq!((span.trace.as_str(), span.parent.as_str()), (trace, "b7ad6b7169203331"));
     assert_eq!(answers(&client, "j").await[0]["ok"], Value::from(true));
 }
 

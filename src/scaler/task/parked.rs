@@ -12,7 +12,7 @@ use crate::{
     scaler::actor::Tuning,
 };
 
-/// See the [module](self).
+/// An actor that does not run: its state, and the scaling under way if there is one.
 pub struct Parked {
     shell: Shell,
 }
