@@ -83,8 +83,8 @@ async fn a_worker_type_that_is_new_gets_its_worker_and_one_that_goes_is_drained_
     let [kept, gone, new] = ["kept", "gone", "new"].map(|name| real_pool(name, "cooldown_seconds = 1000"));
     let scaler = Autoscaler::start(&server.url(), &with(&[kept.clone(), gone])).await;
     scaler.until_ready().await;
-    add_sleep(&client, "kept", "long", 6.0).await;
-    add_sleep(&client, "gone", "last", 4.0).await;
+    add_sleep(&client, "kept", "long", 15.0).await;
+    add_sleep(&client, "gone", "last", 12.0).await;
     add_sleep(&client, "new", "first", 0.1).await;
     for busy in ["kept", "gone"] {
         scaler.until("it is busy", async || scaler.of(busy).await.workers.iter().any(|one| one.busy)).await;
@@ -119,8 +119,10 @@ async fn a_type_that_comes_back_knows_its_cooldown() {
     scaler.until_ready().await;
     add_jobs(&client, "test:jobs", 2).await;
     scaler.until_workers("test", 2).await;
+    // The first job alone may have started a worker before the second one came.
+    let all_recorded = async || records(&client, "test").await.last().is_some_and(|record| record["to_count"] == "2");
+    scaler.until("it is recorded", all_recorded).await;
     let before = scaler.of("test").await.last_change;
-    scaler.until("it is recorded", async || records(&client, "test").await.len() == 1).await;
 
     let reload = scaler.reload(&server.url(), &with(&[off, other.clone()])).await;
     assert_eq!(reload.changes, "removed test");
