@@ -96,6 +96,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("opentelemetry_otlp", &["telemetry"]),
     ("opentelemetry_sdk", &["telemetry"]),
     ("axum", &["http"]),
+    ("wildmatch", &["model"]),
     ("kube", &["backend"]),
     ("k8s_openapi", &["backend"]),
     ("reqwest", &["backend"]),

@@ -1,6 +1,7 @@
 //! What settings mean together: the checks that a schema can't express. Each rejects with its place and the cure; a check
 //! that involves a value already refused stays silent, so that one slip gives one error. Connects to nothing.
 
+mod queues;
 mod scaling;
 
 use std::{
@@ -10,6 +11,7 @@ use std::{
 
 use secrecy::ExposeSecret;
 
+use self::queues::extra_queue;
 use super::{
     environment::invalid_name,
     error::ConfigError,
@@ -148,10 +150,14 @@ impl Checks<'_> {
 
     /// Keys beside a queue must be on the same node of a cluster, and their names follow from the queue's.
     fn on_cluster(&mut self, name: &str, worker_type: &WorkerTypeSettings, settings: &Settings) {
-        if let Err(problem) = redis_url::check_queue(&settings.redis_url, &worker_type.queue(name)) {
-            let at = pointer(&["worker_types", name, "job_queue"]);
-            let message = format!("{}: on a Redis Cluster, {problem}", dotted(&at));
-            self.reject(&[at], message);
+        let own = (pointer(&["worker_types", name, "job_queue"]), worker_type.queue(name));
+        let extra =
+            (0..).zip(&worker_type.extra_queues).map(|(index, queue)| (extra_queue(name, index), queue.clone()));
+        for (at, queue) in std::iter::once(own).chain(extra) {
+            if let Err(problem) = redis_url::check_queue(&settings.redis_url, &queue) {
+                let message = format!("{}: on a Redis Cluster, {problem}", dotted(&at));
+                self.reject(&[at], message);
+            }
         }
     }
 
@@ -167,6 +173,7 @@ impl Checks<'_> {
                 self.reject(&[at], message);
             }
         }
+        self.extra_queues(name, worker_type);
         self.scaling(&join(&at, "scaling"), &worker_type.scaling);
         self.process(&join(&at, "process"), worker_type);
         self.problems(&join(&at, "docker"), worker_type.docker.problems());
@@ -263,40 +270,5 @@ impl Checks<'_> {
         if *origin != Origin::Default {
             self.warnings.push(format!("{origin}: {} has no effect with {because}", dotted(at)));
         }
-    }
-
-    /// Two worker types that take the same jobs would each be scaled for all of them.
-    fn shared_queues(&mut self, settings: &Settings) {
-        let mut by_queue = BTreeMap::<String, Vec<(&str, &WorkerTypeSettings)>>::new();
-        for (name, worker_type) in &settings.worker_types {
-            let others = by_queue.entry(worker_type.queue(name)).or_default();
-            for (other_name, other) in others.iter() {
-                if let Some(problem) = conflict((name, worker_type), (other_name, other)) {
-                    let at = |key| pointer(&["worker_types", name, key]);
-                    let there = |key| pointer(&["worker_types", other_name, key]);
-                    let involved =
-                        [at("job_queue"), at("group"), at("kind"), there("job_queue"), there("group"), there("kind")];
-                    self.reject(&involved, problem);
-                }
-            }
-            others.push((name, worker_type));
-        }
-    }
-}
-
-/// Why two worker types can't share a queue, if they can't.
-fn conflict(one: (&str, &WorkerTypeSettings), other: (&str, &WorkerTypeSettings)) -> Option<String> {
-    let ((name, settings), (other_name, other_settings)) = (one, other);
-    let queue = settings.queue(name);
-    let both = format!("worker_types.{name} and worker_types.{other_name} both have job_queue = {queue:?}");
-    if settings.kind != other_settings.kind {
-        Some(format!("{both}, one as a stream and one as a list; give both the same kind, or one another job_queue"))
-    } else if settings.kind == QueueKind::List {
-        Some(format!("{both}, and a list has no groups to tell them apart; give one another job_queue"))
-    } else if settings.group(name) == other_settings.group(other_name) {
-        let group = settings.group(name);
-        Some(format!("{both} and group = {group:?}; give one another job_queue or group"))
-    } else {
-        None
     }
 }

@@ -18,7 +18,7 @@ use super::{
     section::Section,
     worker::WorkerSettings,
 };
-use crate::model::keys;
+use crate::model::{QueuePattern, Queues, keys};
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -251,7 +251,12 @@ impl Default for HttpSettings {
 pub struct WorkerTypeSettings {
     /// Redis key of its queue. Default: `{type}:jobs`.
     pub job_queue: Option<String>,
-    /// Consumer group on the queue. Default: the type's name.
+    /// Further queues that the same workers serve, besides `job_queue`: keys, or patterns of keys in which `*` stands for
+    /// anything (`"tenant-*:jobs"`).
+    pub extra_queues: Vec<String>,
+    /// With several queues: what the depth is that workers are scaled by.
+    pub combine: Combine,
+    /// Consumer group on its queues. Default: the type's name.
     pub group: Option<String>,
     /// What the key holds.
     pub kind: QueueKind,
@@ -281,6 +286,8 @@ impl Default for WorkerTypeSettings {
     fn default() -> Self {
         Self {
             job_queue: None,
+            extra_queues: Vec::new(),
+            combine: Combine::default(),
             group: None,
             kind: QueueKind::default(),
             enabled: true,
@@ -298,7 +305,18 @@ impl Default for WorkerTypeSettings {
 }
 
 impl WorkerTypeSettings {
-    /// The key of its queue.
+    /// All of its queues. An extra one that is neither a name nor a pattern was refused when it was loaded.
+    pub fn queues(&self, name: &str) -> Queues {
+        let (patterns, others): (Vec<_>, Vec<_>) =
+            self.extra_queues.iter().partition(|text| QueuePattern::is_pattern(text));
+        Queues {
+            own: self.queue(name),
+            others: others.into_iter().cloned().collect(),
+            patterns: patterns.into_iter().filter_map(|text| QueuePattern::parse(text).ok()).collect(),
+        }
+    }
+
+    /// The key of its own queue.
     pub fn queue(&self, name: &str) -> String {
         self.job_queue.clone().unwrap_or_else(|| format!("{name}:jobs"))
     }
@@ -316,6 +334,17 @@ impl WorkerTypeSettings {
             self.process.command.clone()
         }
     }
+}
+
+/// How the depths of several queues become the one that workers are scaled by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Combine {
+    /// All jobs of all queues.
+    #[default]
+    Sum,
+    /// The jobs of the queue that has most: as many workers as that one needs, whatever waits in the others.
+    Max,
 }
 
 /// What a queue's key holds.

@@ -5,6 +5,7 @@ pub mod control;
 pub mod explanation;
 pub mod history;
 mod layout;
+mod queues;
 pub mod snapshot;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -12,7 +13,10 @@ use std::{fmt, sync::Arc, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::layout::Layout;
+pub use self::{
+    layout::Layout,
+    queues::{QueuePattern, Queues},
+};
 
 /// Name of a worker type, for example `browser`. Lower-case letters, digits, `-`, `_` and `.`; 1 to 63 characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
