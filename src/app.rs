@@ -157,7 +157,7 @@ impl Autoscaler {
             started_at: clock.now(),
             dry_run: settings.scaler.dry_run,
         };
-        let fleet = Arc::new(Fleet::new(info, lasting.board.clone(), leadership, wiring.parts(crew.snapshots())));
+        let fleet = Arc::new(Fleet::new(info, lasting.board.clone(), leadership, wiring.parts(crew.shown())));
 
         let stop = StopOrder::default();
         let mut essential = JoinSet::new();

@@ -10,7 +10,6 @@ use std::{
 use anyhow::bail;
 use futures_util::{FutureExt, future::join_all};
 use tokio::{
-    sync::watch,
     task::{JoinError, JoinSet},
     time::Instant,
 };
@@ -18,12 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     backend::ScalingBackend,
-    config::{Settings, WorkerTypeSettings},
-    model::{
-        Source, WorkerType,
-        snapshot::{Change, TypeSnapshot},
-    },
-    scaler::{Actor, ActorContext, Expected, Parked, Shared, Tuning, run_actor},
+    config::{ScalingSettings, Settings, WorkerTypeSettings},
+    model::{Source, WorkerType, snapshot::Change},
+    scaler::{Actor, ActorContext, Expected, Parked, Shared, Shown, Tuning, run_actor},
     signal::Signals,
 };
 
@@ -35,7 +31,7 @@ pub(super) struct Crew {
     /// An actor gives itself back when it is told to rest; one that had finished gives nothing.
     tasks: JoinSet<Option<Parked>>,
     rest: CancellationToken,
-    snapshots: Vec<watch::Receiver<Arc<TypeSnapshot>>>,
+    shown: Vec<Shown>,
 }
 
 /// What a crew is made of besides the settings.
@@ -53,14 +49,15 @@ impl Crew {
     /// One actor for each worker type that is enabled, in that order.
     pub(super) fn start(settings: &Settings, shared: &Arc<Shared>, past: Past<'_>) -> Self {
         let Past { mut resting, remembered, changed } = past;
-        let mut crew = Self { tasks: JoinSet::new(), rest: CancellationToken::new(), snapshots: Vec::new() };
+        let mut crew = Self { tasks: JoinSet::new(), rest: CancellationToken::new(), shown: Vec::new() };
+        let mut scaling = SharedScaling::default();
         for (index, (name, of)) in (0_u32..).zip(settings.enabled()) {
             let worker_type = WorkerType::new(name);
             let parked = resting.remove(&worker_type);
             let context = context(index, &worker_type, of, shared);
             let tuning = Tuning {
                 queue: of.queue(name),
-                settings: Arc::new(of.scaling.clone()),
+                settings: scaling.of(&of.scaling),
                 debounce: settings.scaler.debounce(),
                 changed: changed.is_some_and(|changed| changed(name)),
             };
@@ -77,7 +74,7 @@ impl Crew {
     }
 
     fn resume(&mut self, parked: Parked, context: ActorContext, tuning: Tuning) {
-        self.snapshots.push(parked.shown());
+        self.shown.push(parked.shown());
         let run = parked.resume(context, tuning, self.rest.clone());
         self.tasks.spawn(run.map(Some));
     }
@@ -89,15 +86,15 @@ impl Crew {
         if changed {
             actor.note(Signals::one(Source::Reload, Instant::now()));
         }
-        let (sender, receiver) = watch::channel(actor.snapshot().clone());
-        self.snapshots.push(receiver);
-        let run = run_actor(context, actor, sender, self.rest.clone());
+        let shown = Shown::new(actor.snapshot().clone());
+        self.shown.push(shown.clone());
+        let run = run_actor(context, actor, shown, self.rest.clone());
         self.tasks.spawn(run.map(Some));
     }
 
     /// What they show, in the order of the worker types.
-    pub(super) fn snapshots(&self) -> Vec<watch::Receiver<Arc<TypeSnapshot>>> {
-        self.snapshots.clone()
+    pub(super) fn shown(&self) -> Vec<Shown> {
+        self.shown.clone()
     }
 
     /// Waits until one has ended that was not told to; `None` if there is none. Cancel safe.
@@ -132,11 +129,22 @@ impl Crew {
     pub(super) async fn finish(&mut self) {
         self.rest.cancel();
         let never = CancellationToken::new();
-        let mut resting = Vec::with_capacity(self.tasks.len());
+        let mut unfinished = Vec::new();
         while let Some(ended) = self.tasks.join_next().await {
-            resting.extend(ended.ok().flatten());
+            unfinished.extend(ended.ok().flatten().filter(Parked::is_unfinished));
         }
-        join_all(resting.into_iter().map(|parked| parked.finish(&never))).await;
+        join_all(unfinished.into_iter().map(|parked| parked.finish(&never))).await;
+    }
+}
+
+/// One copy for neighbours that are scaled alike, as most of ten thousand worker types are.
+#[derive(Default)]
+struct SharedScaling(Option<Arc<ScalingSettings>>);
+
+impl SharedScaling {
+    fn of(&mut self, scaling: &ScalingSettings) -> Arc<ScalingSettings> {
+        let last = self.0.take().filter(|last| **last == *scaling);
+        self.0.insert(last.unwrap_or_else(|| Arc::new(scaling.clone()))).clone()
     }
 }
 

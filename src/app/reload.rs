@@ -213,7 +213,7 @@ impl Autoscaler {
         };
         let past = Past { resting, remembered, changed: Some(&changed) };
         self.crew = Crew::start(&settings, &shared, past);
-        self.fleet.replace(self.wiring.parts(self.crew.snapshots()));
+        self.fleet.replace(self.wiring.parts(self.crew.shown()));
         self.lasting.recorder.keep(settings.scaler.events_max_len);
         self.settings = Arc::new(settings);
         if let Some(mut before) = before {

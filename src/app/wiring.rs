@@ -17,12 +17,9 @@ use crate::{
     broker::DelayedMover,
     config::{QueueKind, Settings, WorkerTypeSettings},
     connection::RedisTarget,
-    model::{
-        Clock, WorkerType,
-        snapshot::{DelayedCounts, TypeSnapshot},
-    },
+    model::{Clock, WorkerType, snapshot::DelayedCounts},
     probe::{Prober, ProberHandle, QueueSpec},
-    scaler::{ControlWatch, Controls, FleetParts, Leadership, RecorderHandle, Shared},
+    scaler::{ControlWatch, Controls, FleetParts, Leadership, RecorderHandle, Shared, Shown},
     signal::{
         CurrentDirectory, Directory, Listener, ListenerHandle, ListenerSettings, SourceBoard, Subscriptions,
         SweepMonitor, Watched, run_sweep,
@@ -127,7 +124,7 @@ impl Wiring {
     }
 
     /// What there is to show with these actors.
-    pub(super) fn parts(&self, snapshots: Vec<watch::Receiver<Arc<TypeSnapshot>>>) -> FleetParts {
+    pub(super) fn parts(&self, snapshots: Vec<Shown>) -> FleetParts {
         FleetParts { prober: self.prober.clone(), snapshots, delayed: self.delayed.clone() }
     }
 

@@ -138,7 +138,11 @@ impl TypeSnapshot {
         self.rule = Cow::Borrowed(reason);
         match self.decisions.iter_mut().find(|seen| seen.action == action && seen.reason == reason) {
             Some(seen) => seen.count += 1,
-            None => self.decisions.push(DecisionCount { action, reason: Cow::Borrowed(reason), count: 1 }),
+            None => {
+                // Few ever come: room for just one more, as there may be ten thousand of these.
+                self.decisions.reserve_exact(1);
+                self.decisions.push(DecisionCount { action, reason: Cow::Borrowed(reason), count: 1 });
+            }
         }
     }
 }

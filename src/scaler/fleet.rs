@@ -10,10 +10,10 @@ use tokio::sync::watch;
 use crate::{
     model::{
         Timestamp,
-        snapshot::{DelayedCounts, FleetSnapshot, ReloadSnapshot, SourceState, StatusSource, TypeSnapshot},
+        snapshot::{DelayedCounts, FleetSnapshot, ReloadSnapshot, SourceState, StatusSource},
     },
     probe::ProberHandle,
-    scaler::Leadership,
+    scaler::{Leadership, Shown},
     signal::SourceBoard,
 };
 
@@ -36,7 +36,7 @@ pub struct FleetParts {
     /// Reads Redis.
     pub prober: ProberHandle,
     /// What the actors show, in the order in which it is shown.
-    pub snapshots: Vec<watch::Receiver<Arc<TypeSnapshot>>>,
+    pub snapshots: Vec<Shown>,
     /// Jobs that are not due yet.
     pub delayed: watch::Receiver<DelayedCounts>,
 }
@@ -91,7 +91,7 @@ impl StatusSource for Fleet {
             leadership: self.leadership.snapshot(),
             redis_error: parts.prober.redis_error(),
             sources: self.board.snapshot(),
-            worker_types: parts.snapshots.iter().map(|snapshot| snapshot.borrow().clone()).collect(),
+            worker_types: parts.snapshots.iter().map(Shown::get).collect(),
             delayed: parts.delayed.borrow().clone(),
             reload: self.reload.read().unwrap_or_else(PoisonError::into_inner).clone(),
         }
@@ -108,7 +108,7 @@ impl StatusSource for Fleet {
         if !sources.iter().any(|source| source.state == SourceState::Up) {
             missing.push("no signal source is up: reactions wait for the sweep".to_owned());
         }
-        let unseen = parts.snapshots.iter().filter(|snapshot| snapshot.borrow().evaluated_at.is_none()).count();
+        let unseen = parts.snapshots.iter().filter(|snapshot| snapshot.get().evaluated_at.is_none()).count();
         if unseen > 0 {
             missing.push(format!("{unseen} worker types have not been evaluated yet"));
         }

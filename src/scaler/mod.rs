@@ -11,6 +11,7 @@ mod recorder;
 mod report;
 mod ring;
 mod roster;
+mod shown;
 mod task;
 
 pub use actor::{Actor, Effect, Input, Observed, Scaled, ScalingRecord, Tuning};
@@ -23,4 +24,5 @@ pub use recorder::{LoadError, Recorder, RecorderHandle, load_changes};
 pub use report::Reporter;
 pub use ring::EventRing;
 pub use roster::{Census, Expected, Roster};
+pub use shown::Shown;
 pub use task::{ActorContext, Parked, Shared, run_actor};

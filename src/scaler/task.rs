@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::parked::Parked;
@@ -22,13 +22,11 @@ use super::{
     leadership::Leadership,
     recorder::RecorderHandle,
     roster::{Expected, Roster},
+    shown::Shown,
 };
 use crate::{
     backend::{BackendError, ErrorKind, Pool, ScaleReport, ScaleRequest, ScalingBackend},
-    model::{
-        Clock, PoolCounts, Source, WorkerId, WorkerType, keys,
-        snapshot::{Action, TypeSnapshot},
-    },
+    model::{Clock, PoolCounts, Source, WorkerId, WorkerType, keys, snapshot::Action},
     probe::{Answer, ProberHandle, Request},
     signal::{Directory, ListenerHandle, Signals, SweepMonitor},
     telemetry::{
@@ -94,14 +92,13 @@ struct Shell {
     /// The term of leadership that the actor knows of.
     term: Option<u64>,
     roster: Roster,
-    awaited: Option<Awaited>,
+    awaited: Option<Box<Awaited>>,
     last_told: Option<(Action, &'static str)>,
     probe_failure: Option<String>,
     under_way: Option<BoxFuture<'static, Outcome>>,
-    finished: Option<Outcome>,
     /// Of the evaluation under way: for its trace.
     course: Course,
-    snapshot: watch::Sender<Arc<TypeSnapshot>>,
+    shown: Shown,
 }
 
 /// Runs until cancelled. What it then is, with the effect under way, is given back.
@@ -111,7 +108,7 @@ struct Shell {
 pub fn run_actor(
     context: ActorContext,
     actor: Actor,
-    snapshot: watch::Sender<Arc<TypeSnapshot>>,
+    shown: Shown,
     cancel: CancellationToken,
 ) -> impl Future<Output = Parked> + Send {
     let shell = Shell {
@@ -123,18 +120,14 @@ pub fn run_actor(
         last_told: None,
         probe_failure: None,
         under_way: None,
-        finished: None,
         course: Course::default(),
-        snapshot,
+        shown,
     };
     shell.until(cancel)
 }
 
 /// The outcome of the effect under way; never, if there is none. Cancel safe.
-async fn next_outcome(under_way: &mut Option<BoxFuture<'static, Outcome>>, finished: &mut Option<Outcome>) -> Outcome {
-    if let Some(outcome) = finished.take() {
-        return outcome;
-    }
+async fn next_outcome(under_way: &mut Option<BoxFuture<'static, Outcome>>) -> Outcome {
     match under_way {
         Some(effect) => {
             let outcome = effect.await;
@@ -171,17 +164,15 @@ impl Shell {
             let input = tokio::select! {
                 biased;
                 () = cancel.cancelled() => break,
-                outcome = next_outcome(&mut self.under_way, &mut self.finished) => self.input_of(outcome),
+                outcome = next_outcome(&mut self.under_way) => self.input_of(outcome),
                 signals = mailbox.next() => Input::Signals(signals),
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => Input::Tick,
             };
             let Applied { effect, evaluated } = self.apply(input);
             if let Some(mut effect) = effect {
                 // Off with it before anything is logged or counted: what is shown must not delay what is done.
-                match (&mut effect).now_or_never() {
-                    Some(outcome) => self.finished = Some(outcome),
-                    None => self.under_way = Some(effect),
-                }
+                let finished = (&mut effect).now_or_never();
+                self.under_way = Some(finished.map_or(effect, |outcome| std::future::ready(outcome).boxed()));
             }
             self.show(evaluated);
         }
@@ -244,13 +235,7 @@ impl Shell {
         if let Some((signals, elapsed)) = evaluated {
             self.tell_evaluation(signals, elapsed);
         }
-        self.snapshot.send_if_modified(|shown| {
-            let news = !Arc::ptr_eq(shown, self.actor.snapshot());
-            if news {
-                *shown = self.actor.snapshot().clone();
-            }
-            news
-        });
+        self.shown.set(self.actor.snapshot());
         // After the snapshot: who sees it set sees that too.
         if self.actor.snapshot().is_unfinished() {
             self.context.shared.trouble.store(true, Ordering::Release);
@@ -308,7 +293,7 @@ impl Shell {
                     && !report.started.is_empty()
                 {
                     let ids = report.started.iter().cloned().collect();
-                    self.awaited = Some(Awaited { since: signals.first_at, ids });
+                    self.awaited = Some(Box::new(Awaited { since: signals.first_at, ids }));
                 }
                 Input::Scaled(Box::new(Scaled { outcome, elapsed, token }))
             }

@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ActorContext, Shell, next_outcome};
 use crate::{
-    model::{WorkerType, snapshot::TypeSnapshot},
-    scaler::actor::Tuning,
+    model::WorkerType,
+    scaler::{actor::Tuning, shown::Shown},
 };
 
 /// An actor that does not run: its state, and the scaling under way if there is one.
@@ -27,7 +27,7 @@ impl Parked {
     /// An observation changes nothing, so it is given up and made again; a scaling is kept.
     pub(super) fn new(mut shell: Shell) -> Self {
         if shell.actor.is_observing() {
-            (shell.under_way, shell.finished) = (None, None);
+            shell.under_way = None;
             shell.actor.abandon_observation();
         }
         Self { shell }
@@ -39,8 +39,13 @@ impl Parked {
     }
 
     /// What it shows, now and when it runs again.
-    pub fn shown(&self) -> tokio::sync::watch::Receiver<Arc<TypeSnapshot>> {
-        self.shell.snapshot.subscribe()
+    pub fn shown(&self) -> Shown {
+        self.shell.shown.clone()
+    }
+
+    /// Whether a scaling is under way.
+    pub fn is_unfinished(&self) -> bool {
+        self.shell.under_way.is_some()
     }
 
     /// Runs on in other surroundings and by other settings, until cancelled.
@@ -59,14 +64,14 @@ impl Parked {
     /// Waits for the scaling under way, if there is one, and records it. `None` when that is done; what is left if it was
     /// cancelled before.
     pub async fn finish(mut self, cancel: &CancellationToken) -> Option<Self> {
-        let shell = &mut self.shell;
-        if shell.under_way.is_none() && shell.finished.is_none() {
+        if !self.is_unfinished() {
             return None;
         }
+        let shell = &mut self.shell;
         let outcome = tokio::select! {
             biased;
             () = cancel.cancelled() => return Some(self),
-            outcome = next_outcome(&mut shell.under_way, &mut shell.finished) => outcome,
+            outcome = next_outcome(&mut shell.under_way) => outcome,
         };
         let input = self.shell.input_of(outcome);
         // An effect that would start something new is left: only the record of what was done is still written.

@@ -61,7 +61,7 @@ struct Rig {
     lag: Arc<AtomicU64>,
     looks: Arc<AtomicU64>,
     shared: Arc<Shared>,
-    snapshot: watch::Receiver<Arc<TypeSnapshot>>,
+    shown: Shown,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<Parked>,
 }
@@ -106,10 +106,10 @@ impl Rig {
         let context = context(&shared, &settings);
         let debounce = Duration::from_millis(50);
         let actor = Actor::new(worker_type, "browser:jobs", Arc::new(settings), debounce, false, None, clock.now());
-        let (sender, snapshot) = watch::channel(actor.snapshot().clone());
+        let shown = Shown::new(actor.snapshot().clone());
         let stop = CancellationToken::new();
-        let task = tokio::spawn(run_actor(context, actor, sender, stop.clone()));
-        Self { workers, directory, lag, looks, shared, snapshot, stop, task }
+        let task = tokio::spawn(run_actor(context, actor, shown.clone(), stop.clone()));
+        Self { workers, directory, lag, looks, shared, shown, stop, task }
     }
 
     /// Lets the actor rest and go on by these settings. `meanwhile` happens in between.
@@ -236,7 +236,7 @@ async fn new_settings_hold_at_once_and_what_is_under_way_goes_on() {
     drop(hang);
     rig.pass(Duration::from_secs(1)).await;
     assert_eq!((rig.writes(), workers.ids.lock().unwrap().len()), (vec![4, 10], 10));
-    assert_eq!(rig.snapshot.borrow().desired, 10, "who watched before sees it");
+    assert_eq!(rig.shown.get().desired, 10, "who watched before sees it");
 }
 
 #[tokio::test(start_paused = true)]
