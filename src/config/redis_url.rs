@@ -68,6 +68,24 @@ impl RedisUrl {
             _ => Ok(Self::Single(text.into())),
         }
     }
+
+    /// What it names that can be connected to at once: the server, the sentinels, or nodes of the cluster.
+    pub fn seeds(&self) -> &[SecretString] {
+        match self {
+            Self::Single(url) => std::slice::from_ref(url),
+            Self::Sentinel(url) => &url.sentinels,
+            Self::Cluster(nodes) => nodes,
+        }
+    }
+
+    /// A URL with the user and the password for the servers that hold the data.
+    pub fn credentials(&self) -> &SecretString {
+        match self {
+            Self::Single(url) => url,
+            Self::Sentinel(url) => &url.primary,
+            Self::Cluster(nodes) => nodes.first().expect("a URL of a cluster names a node, or is refused"),
+        }
+    }
 }
 
 /// The same with a mask in the place of each secret; `None` for a URL of a single server.

@@ -10,7 +10,7 @@ use super::{
     attempts::{NONSENSE, Part, attempts, channels},
 };
 use crate::{
-    config::Settings,
+    config::{RedisUrl, Settings},
     connection::{Connection, RedisTarget},
     model::{WorkerType, keys},
 };
@@ -95,7 +95,8 @@ fn grant(settings: &Settings, of: &[(&str, String)]) -> String {
 }
 
 fn user(settings: &Settings) -> String {
-    let url = url::Url::parse(settings.redis_url.expose_secret());
+    let url = RedisUrl::parse(settings.redis_url.expose_secret()).ok();
+    let url = url.and_then(|url| url::Url::parse(url.credentials().expose_secret()).ok());
     let name = url.map(|url| url.username().to_owned()).unwrap_or_default();
     if name.is_empty() { "default".to_owned() } else { name }
 }
@@ -159,11 +160,13 @@ mod tests {
     fn the_cure_names_what_is_missing_once() {
         let lacking =
             [("xadd", "a:jobs".to_owned()), ("xadd", "b:jobs".to_owned()), ("subscribe", "scaler:control".to_owned())];
-        let settings = Settings { redis_url: "redis://bot:x@h".into(), ..Settings::default() };
-        assert_eq!(
-            grant(&settings, &lacking),
-            "ACL SETUSER bot +xadd ~a:jobs ~b:jobs +subscribe &scaler:control; docs/redis.md has the whole list"
-        );
+        for url in ["redis://bot:x@h", "redis+sentinel://bot:x@h/main", "redis+cluster://bot:x@h:1,h:2"] {
+            let settings = Settings { redis_url: url.into(), ..Settings::default() };
+            assert_eq!(
+                grant(&settings, &lacking),
+                "ACL SETUSER bot +xadd ~a:jobs ~b:jobs +subscribe &scaler:control; docs/redis.md has the whole list"
+            );
+        }
         assert_eq!(lack(&lacking[..1]), "no right to `xadd` on `a:jobs`");
     }
 }

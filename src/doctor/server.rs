@@ -3,14 +3,14 @@
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use redis::{FromRedisValue, Value};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 use url::{Host, Url};
 
 use super::{Area, Finding};
 use crate::{
-    config::Settings,
-    connection::{Connection, RedisTarget},
+    config::{RedisUrl, Settings},
+    connection::{Connection, Primaries, RedisTarget},
 };
 
 /// Round trips that are measured; the middle one counts.
@@ -20,10 +20,37 @@ const PINGS: usize = 5;
 const OLDEST: (u32, u32) = (6, 2);
 
 pub(super) async fn look(connection: &mut Connection, target: &RedisTarget, settings: &Settings) -> Vec<Finding> {
-    let mut findings = vec![greeting(connection, target).await];
+    let mut findings = greetings(connection, target).await;
     findings.extend(distance(connection, settings.scaler.redis_timeout()).await);
     findings.extend(listeners(settings));
     findings
+}
+
+/// Of each primary; those of a cluster that say the same say it once.
+async fn greetings(connection: &Connection, target: &RedisTarget) -> Vec<Finding> {
+    let Primaries { open, missing } = match connection.primaries().await {
+        Ok(primaries) => primaries,
+        Err(error) => return vec![Finding::problem(Area::Redis, error.to_string())],
+    };
+    let mut findings: Vec<Finding> = Vec::new();
+    if connection.is_cluster() {
+        findings.push(Finding::ok(Area::Redis, format!("the cluster has {}, which answer", primaries(open.len()))));
+    }
+    for mut server in open {
+        let found = greeting(&mut server, target).await;
+        if !findings.contains(&found) {
+            findings.push(found);
+        }
+    }
+    findings.extend(missing.into_iter().map(|why| {
+        Finding::problem(Area::Redis, format!("a primary can't be reached: {why}"))
+            .cure("the pools whose queues it has are held; bring it back, or let a replica take its place")
+    }));
+    findings
+}
+
+fn primaries(count: usize) -> String {
+    format!("{count} {}", if count == 1 { "primary" } else { "primaries" })
 }
 
 /// `HELLO` tells what `INFO` tells, and every user may say it.
@@ -81,8 +108,11 @@ async fn distance(connection: &mut Connection, patience: Duration) -> Option<Fin
 
 /// Who could listen in, or come in.
 fn listeners(settings: &Settings) -> Vec<Finding> {
-    let Ok(url) = Url::parse(settings.redis_url.expose_secret()) else { return Vec::new() };
-    if !matches!(url.scheme(), "redis" | "rediss") || is_here(&url) {
+    let Ok(named) = RedisUrl::parse(settings.redis_url.expose_secret()) else { return Vec::new() };
+    let read = |url: &SecretString| Url::parse(url.expose_secret());
+    let Ok(url) = read(named.credentials()) else { return Vec::new() };
+    let are_here = named.seeds().iter().all(|seed| read(seed).is_ok_and(|seed| is_here(&seed)));
+    if !matches!(url.scheme(), "redis" | "rediss") || are_here {
         return Vec::new();
     }
     let mut findings = Vec::new();
@@ -125,6 +155,9 @@ mod tests {
         assert_eq!(levels("unix:///run/redis.sock"), []);
         assert_eq!(levels("redis://cache/0"), [Level::Warning, Level::Warning]);
         assert_eq!(levels("rediss://u:p@10.0.0.7/0"), [Level::Ok]);
+        assert_eq!(levels("redis+sentinel://127.0.0.1,localhost/main"), []);
+        assert_eq!(levels("redis+sentinel://127.0.0.1,cache/main"), [Level::Warning, Level::Warning]);
+        assert_eq!(levels("rediss+cluster://u:p@10.0.0.7,10.0.0.8"), [Level::Ok]);
     }
 
     #[test]

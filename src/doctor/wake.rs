@@ -64,11 +64,27 @@ fn told(source: &str, wakes: &Wakes, switch: Switch, other: bool) -> Option<Find
     }
 }
 
-async fn keyspace(connection: &mut Connection, settings: &Settings) -> Wakes {
+/// Of a cluster each primary speaks for its own keys: the worst answer counts.
+async fn keyspace(connection: &Connection, settings: &Settings) -> Wakes {
     if settings.signals.keyspace == Switch::Off {
         return Wakes::Off;
     }
     let lists = settings.worker_types.values().any(|of| of.enabled && of.kind == QueueKind::List);
+    let servers = match connection.primaries().await {
+        Ok(primaries) => primaries.open,
+        Err(error) => return Wakes::No(error.to_string()),
+    };
+    let mut worst = Wakes::No("no primary can be reached".to_owned());
+    for mut server in servers {
+        worst = keyspace_of(&mut server, lists).await;
+        if matches!(worst, Wakes::No(_)) {
+            break;
+        }
+    }
+    worst
+}
+
+async fn keyspace_of(connection: &mut Connection, lists: bool) -> Wakes {
     let mut get = redis::cmd("CONFIG");
     let get: redis::RedisResult<HashMap<String, String>> =
         get.arg("GET").arg("notify-keyspace-events").query_async(connection).await;

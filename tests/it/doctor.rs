@@ -1,5 +1,7 @@
 //! `swarm doctor` on real servers and with the real autoscaler: each kind of finding that can be brought about.
 
+mod places;
+
 use std::{fs, path::Path, process::Output};
 
 use fred::prelude::Client;
