@@ -5,6 +5,7 @@ mod compose;
 
 mod failures;
 mod outages;
+mod reload;
 mod tls;
 mod whole;
 mod workers;

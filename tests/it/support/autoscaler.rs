@@ -85,7 +85,6 @@ impl Autoscaler {
     }
 
     /// As [`Autoscaler::start`], with more variables in its environment.
-    #[cfg(feature = "otlp")]
     pub(crate) async fn start_in_environment(redis_url: &str, settings: &str, more: &[(&str, &str)]) -> Self {
         let directory = Arc::new(tempfile::tempdir().expect("a temporary directory can be made"));
         Self::start_in(directory, redis_url, settings, &[], more).await
