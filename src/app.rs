@@ -134,7 +134,7 @@ impl Autoscaler {
         let (recorder, recorder_handle) =
             Recorder::new(target.clone(), instance.clone(), settings.scaler.events_max_len);
         let (leadership, candidate) =
-            stand_for_election(&settings, &target, &instance, &current, &backend, clock).await;
+            stand_for_election(&settings, &target, &instance, &current, &backend, clock).await?;
         let lasting = Lasting {
             target: target.clone(),
             clock,
@@ -335,14 +335,15 @@ async fn stand_for_election(
     directory: &Arc<CurrentDirectory>,
     backend: &Arc<dyn ScalingBackend>,
     clock: Clock,
-) -> (Arc<Leadership>, Option<Candidate>) {
+) -> anyhow::Result<(Arc<Leadership>, Option<Candidate>)> {
     let leadership = match settings.scaler.leader_lease() {
         _ if settings.scaler.dry_run => Leadership::observer(instance),
         Some(_) => Leadership::standby(instance),
-        None => return (Leadership::unopposed(instance, clock.now()), None),
+        None => return Ok((Leadership::unopposed(instance, clock.now()), None)),
     };
     let election = Election {
         target: target.clone(),
+        object: kubernetes::lease(settings).await?,
         instance: instance.to_owned(),
         lease: settings.scaler.leader_lease().unwrap_or(WITHOUT_LEASE),
         directory: directory.clone(),
@@ -351,7 +352,7 @@ async fn stand_for_election(
     };
     let mut candidate = Candidate::new(election, leadership.clone());
     candidate.attempt().await;
-    (leadership, Some(candidate))
+    Ok((leadership, Some(candidate)))
 }
 
 /// A change in a pool is a signal like any other.

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use super::MakeBackend;
 use crate::{
     backend::{
-        DrainControl, DrainError, DrainState, ScalingBackend,
-        kubernetes::{KubernetesBackend, KubernetesSpec},
+        DrainControl, DrainError, DrainState, LeaseObject, ScalingBackend,
+        kubernetes::{KubernetesBackend, KubernetesLease, KubernetesSpec},
     },
     broker::{DrainRequestError, DrainRequests, Progress},
     config::Settings,
@@ -27,6 +27,15 @@ pub(super) fn make(settings: Arc<Settings>) -> anyhow::Result<Box<MakeBackend<'s
             Ok(Arc::new(backend) as Arc<dyn ScalingBackend>)
         })
     }))
+}
+
+/// The Lease by which autoscalers elect who leads, if the settings name one.
+pub(super) async fn lease(settings: &Settings) -> anyhow::Result<Option<Arc<dyn LeaseObject>>> {
+    if settings.lease_object().is_none() {
+        return Ok(None);
+    }
+    let lease = KubernetesLease::configure(&settings.kubernetes).await?;
+    Ok(lease.map(|lease| Arc::new(lease) as Arc<dyn LeaseObject>))
 }
 
 struct OverRedis(DrainRequests);

@@ -6,6 +6,7 @@ pub mod docker;
 mod drain;
 pub mod fly;
 pub mod kubernetes;
+mod lease;
 pub mod process;
 
 use std::{sync::Arc, time::Duration};
@@ -16,6 +17,7 @@ use serde::Serialize;
 pub use self::{
     check::{Check, Outcome},
     drain::{DrainControl, DrainError, DrainState},
+    lease::{LeaseObject, LeaseRecord},
 };
 use crate::{
     config::Settings,

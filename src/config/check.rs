@@ -17,7 +17,7 @@ use super::{
     error::ConfigError,
     origin::{Origin, Origins, dotted, join, pointer},
     redact, redis_url,
-    settings::{QueueKind, Settings, Switch, WorkerTypeSettings},
+    settings::{Orchestrator, QueueKind, Settings, Switch, WorkerTypeSettings},
     worker::HandlerKind,
 };
 use crate::model::WorkerType;
@@ -35,6 +35,7 @@ pub(super) fn check(
     checks.redis_url(settings);
     checks.http(settings);
     checks.signals(settings);
+    checks.kubernetes(settings);
     checks.problems(&pointer(&["fly"]), settings.fly.problems());
     checks.problems(&pointer(&["discord"]), settings.discord.problems());
     if settings.worker_types.is_empty() && checks.sound(&["/worker_types".to_owned()]) {
@@ -135,6 +136,17 @@ impl Checks<'_> {
                  listen on 127.0.0.1",
                 settings.http.listen
             ));
+        }
+    }
+
+    fn kubernetes(&mut self, settings: &Settings) {
+        self.problems(&pointer(&["kubernetes"]), settings.kubernetes.problems());
+        if settings.kubernetes.lease.is_some() && settings.lease_object().is_none() {
+            let because = match settings.orchestrator {
+                Orchestrator::Kubernetes => "scaler.leader_lease_seconds = 0".to_owned(),
+                other => format!("orchestrator = \"{}\"", other.as_str()),
+            };
+            self.warn_unused(&pointer(&["kubernetes", "lease"]), &because);
         }
     }
 

@@ -15,14 +15,39 @@ pub struct KubernetesSettings {
     pub kubeconfig: Option<PathBuf>,
     /// Context of the kubeconfig. Default: its current one. Not used in a cluster.
     pub context: Option<String>,
+    /// Name of a Lease (`coordination.k8s.io/v1`) in that namespace by which several autoscalers settle who leads. Default: they
+    /// settle it in Redis.
+    pub lease: Option<String>,
     /// Label whose value is the worker type, on targets and on their pods.
     pub label: String,
 }
 
 impl Default for KubernetesSettings {
     fn default() -> Self {
-        Self { namespace: None, kubeconfig: None, context: None, label: "swarm/worker-type".to_owned() }
+        Self { namespace: None, kubeconfig: None, context: None, lease: None, label: "swarm/worker-type".to_owned() }
     }
+}
+
+impl KubernetesSettings {
+    /// What is wrong with it, by key.
+    pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
+        let lease = self.lease.iter().filter(|name| !is_object_name(name));
+        let problem = |name: &String| {
+            format!(
+                "{name:?} can't name an object; use 1 to 253 lower-case letters, digits, `-` and `.`, beginning and ending \
+                 with a letter or digit"
+            )
+        };
+        lease.map(|name| ("lease", problem(name))).collect()
+    }
+}
+
+/// A DNS subdomain name (RFC 1123), as the API wants it.
+fn is_object_name(name: &str) -> bool {
+    let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    (1..=253).contains(&name.len())
+        && name.split('.').all(|part| part.starts_with(alphanumeric) && part.ends_with(alphanumeric))
+        && name.chars().all(|c| alphanumeric(c) || "-.".contains(c))
 }
 
 /// `[worker_types.NAME.kubernetes]`

@@ -80,6 +80,12 @@ impl Settings {
     pub fn enabled(&self) -> impl Iterator<Item = (&str, &WorkerTypeSettings)> {
         self.worker_types.iter().filter(|(_, of)| of.enabled).map(|(name, of)| (name.as_str(), of))
     }
+
+    /// The object of the cluster by which autoscalers settle who leads; `None`: they settle it in Redis, or not at all.
+    pub fn lease_object(&self) -> Option<&str> {
+        let lease = self.kubernetes.lease.as_deref();
+        lease.filter(|_| self.orchestrator == Orchestrator::Kubernetes && self.scaler.leader_lease_seconds > 0)
+    }
 }
 
 /// Who runs the workers.

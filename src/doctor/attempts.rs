@@ -84,8 +84,10 @@ fn of_everybody(settings: &Settings, layout: Layout) -> Vec<Attempt> {
         all.push(core("client|caching", "", &[NONSENSE]));
     }
     if settings.scaler.leader_lease_seconds > 0 {
-        all.push(core("hget", &layout.leader(), &["holder"]));
-        all.push(core("hset", &layout.leader(), &["field", "value", "odd"]));
+        if settings.lease_object().is_none() {
+            all.push(core("hget", &layout.leader(), &["holder"]));
+            all.push(core("hset", &layout.leader(), &["field", "value", "odd"]));
+        }
         all.push(core("get", &layout.leader_token(), &[]));
     }
     all.push(attempt(Part::Delayed, "time", "", &[]));

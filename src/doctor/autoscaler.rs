@@ -41,7 +41,7 @@ async fn signs_of_life(connection: &mut Connection, settings: &Settings, seen: &
             findings.push(Finding::warning(Area::Autoscaler, format!("whether one runs can't be read: {error}")));
         }
     }
-    if settings.scaler.leader_lease_seconds > 0 {
+    if settings.scaler.leader_lease_seconds > 0 && settings.lease_object().is_none() {
         let mut holder = redis::cmd("HGET");
         let holder: RedisResult<Option<String>> =
             holder.arg(connection.layout().leader()).arg("instance").query_async(connection).await;

@@ -9,13 +9,14 @@ use kube::{ResourceExt, api::ListParams};
 use super::{
     cluster::Cluster,
     failure::{Right, permanent},
+    lease::KubernetesLease,
     rights,
     rivals::Rivals,
     spec::{KubernetesSpec, TargetSpec},
 };
 use crate::{
-    backend::{BackendError, Check},
-    config::TargetKind,
+    backend::{BackendError, Check, LeaseObject, Outcome},
+    config::{KubernetesSettings, TargetKind},
     model::WorkerType,
 };
 
@@ -29,12 +30,16 @@ pub async fn check(spec: &KubernetesSpec) -> Vec<Check> {
         Err(error) => return vec![Check::new("kubernetes", Err(error))],
     };
     let kinds: BTreeSet<_> = spec.types.values().map(|target| target.kind).collect();
-    let granted = rights::check(&cluster, &kinds).await;
-    let all = rights::needed(&kinds).len();
+    let lease = spec.cluster.lease.as_deref();
+    let granted = rights::check(&cluster, &kinds, lease).await;
+    let all = rights::needed(&kinds, lease.is_some()).len();
     let granted = granted.map(|()| format!("all {all} are granted"));
     let mut checks = vec![Check::new(format!("kubernetes: rights in namespace `{}`", cluster.namespace), granted)];
     if !checks[0].is_fine() {
         return checks;
+    }
+    if let Some(name) = lease {
+        checks.push(Check { what: format!("lease `{name}`"), outcome: leader(&spec.cluster).await });
     }
     let rivals = Rivals::new();
     rivals.look(&cluster).await;
@@ -47,6 +52,21 @@ pub async fn check(spec: &KubernetesSpec) -> Vec<Check> {
         checks.push(Check::new(format!("worker type `{worker_type}`: {}", target.shown()), found));
     }
     checks
+}
+
+/// Whom the Lease names. Whether that one still lives can't be told by one look.
+async fn leader(settings: &KubernetesSettings) -> Outcome {
+    let read = async {
+        match KubernetesLease::configure(settings).await? {
+            Some(lease) => lease.read().await,
+            None => Ok(None),
+        }
+    };
+    match read.await {
+        Ok(Some(lease)) if !lease.holder.is_empty() => Outcome::Fine(format!("names {} as the leader", lease.holder)),
+        Ok(_) => Outcome::Doubtful("nobody leads: nobody starts workers or lets them go".to_owned()),
+        Err(error) => Outcome::Wrong(error.message),
+    }
 }
 
 async fn labelled(cluster: &Cluster, kind: TargetKind, label: &str) -> Result<Labelled, BackendError> {

@@ -171,7 +171,8 @@ pub(super) fn scale_right(kind: TargetKind, verb: &'static str) -> Right {
     }
 }
 
-fn ours() -> PatchParams {
+/// Patches are ours.
+pub(super) fn ours() -> PatchParams {
     PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
 }
 

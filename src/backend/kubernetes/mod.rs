@@ -9,6 +9,7 @@ mod check;
 mod cluster;
 mod failure;
 mod keeper;
+mod lease;
 mod notices;
 mod pool;
 mod rank;
@@ -36,6 +37,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use self::{
     check::check,
     failure::Right,
+    lease::KubernetesLease,
     rights::needed,
     spec::{KubernetesSpec, TargetSpec},
 };
@@ -254,7 +256,7 @@ impl Kept {
 /// A lack of rights ends the start; a server that can't be asked does not.
 async fn check_rights(cluster: &Cluster, spec: &KubernetesSpec) -> Result<(), BackendError> {
     let kinds: BTreeSet<_> = spec.types.values().map(|target| target.kind).collect();
-    match rights::check(cluster, &kinds).await {
+    match rights::check(cluster, &kinds, spec.cluster.lease.as_deref()).await {
         Err(error) if error.kind == ErrorKind::Retryable => {
             tracing::warn!("{}; going on without knowing our rights", error.message);
             Ok(())

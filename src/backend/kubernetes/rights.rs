@@ -9,13 +9,14 @@ use kube::{Api, api::PostParams};
 use super::{
     cluster::{Cluster, scale_right},
     failure::{Right, permanent},
+    lease,
     notices::CREATE_EVENT,
     rivals::{LIST_HPAS, LIST_SCALED_OBJECTS},
 };
 use crate::{backend::BackendError, config::TargetKind};
 
-/// Everything that is done with targets of these kinds, and nothing else.
-pub fn needed(kinds: &BTreeSet<TargetKind>) -> Vec<Right> {
+/// Everything that is done with targets of these kinds, and with a Lease if there is one, and nothing else.
+pub fn needed(kinds: &BTreeSet<TargetKind>, with_lease: bool) -> Vec<Right> {
     let mut rights = Vec::new();
     for kind in kinds {
         let resource = match kind {
@@ -27,6 +28,9 @@ pub fn needed(kinds: &BTreeSet<TargetKind>) -> Vec<Right> {
     }
     rights.extend(["list", "watch", "patch", "delete"].map(|verb| Right::new("", "pods", verb)));
     rights.extend([LIST_HPAS, LIST_SCALED_OBJECTS, CREATE_EVENT]);
+    if with_lease {
+        rights.extend(lease::RIGHTS);
+    }
     rights
 }
 
@@ -34,9 +38,13 @@ pub fn needed(kinds: &BTreeSet<TargetKind>) -> Vec<Right> {
 ///
 /// # Errors
 /// If some are lacking: names all of them and the rules that grant them. If the server can't be asked: why.
-pub(super) async fn check(cluster: &Cluster, kinds: &BTreeSet<TargetKind>) -> Result<(), BackendError> {
-    let needed = needed(kinds);
-    let answers = join_all(needed.iter().map(|right| is_granted(cluster, *right))).await;
+pub(super) async fn check(
+    cluster: &Cluster,
+    kinds: &BTreeSet<TargetKind>,
+    lease: Option<&str>,
+) -> Result<(), BackendError> {
+    let needed = needed(kinds, lease.is_some());
+    let answers = join_all(needed.iter().map(|right| is_granted(cluster, *right, object(*right, lease)))).await;
     let mut lacking = Vec::new();
     for (right, granted) in needed.iter().zip(answers) {
         if !granted? {
@@ -56,7 +64,12 @@ pub(super) async fn check(cluster: &Cluster, kinds: &BTreeSet<TargetKind>) -> Re
     )))
 }
 
-async fn is_granted(cluster: &Cluster, right: Right) -> Result<bool, BackendError> {
+/// The one object that a right is needed for, if it is one: a Role may grant it by name.
+fn object(right: Right, lease: Option<&str>) -> Option<String> {
+    lease.filter(|_| lease::OF_ONE.contains(&right)).map(str::to_owned)
+}
+
+async fn is_granted(cluster: &Cluster, right: Right, name: Option<String>) -> Result<bool, BackendError> {
     let (resource, subresource) = match right.resource.split_once('/') {
         Some((resource, subresource)) => (resource, Some(subresource.to_owned())),
         None => (right.resource, None),
@@ -67,6 +80,7 @@ async fn is_granted(cluster: &Cluster, right: Right) -> Result<bool, BackendErro
                 group: Some(right.group.to_owned()),
                 resource: Some(resource.to_owned()),
                 subresource,
+                name,
                 verb: Some(right.verb.to_owned()),
                 namespace: Some(cluster.namespace.clone()),
                 ..ResourceAttributes::default()

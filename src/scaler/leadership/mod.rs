@@ -1,11 +1,14 @@
-//! Which of several autoscalers acts: one leads, by a lease in Redis, and the others stand by.
+//! Which of several autoscalers acts: one leads, by a lease in Redis or in the cluster, and the others stand by.
 //!
 //! Owns the lease ([`Candidate`]) and the answer to "may I write now" ([`Leadership::permit`]), which is asked right before
 //! each write to a backend. The answer comes from a clock of this machine, never from Redis: a leader that was stopped
 //! or cut off for longer than its lease finds it over before it can act. Must not know what is written.
 
 mod candidate;
+mod in_object;
+mod in_redis;
 mod lease;
+mod seat;
 
 use std::{
     collections::HashMap,

@@ -58,6 +58,15 @@ struct Faults {
     waiting: VecDeque<(String, String, Fault)>,
     /// Verb and resource.
     denied: BTreeSet<(String, String)>,
+    /// Verb, resource and the only name for which it is granted.
+    by_name: BTreeSet<(String, String, String)>,
+}
+
+impl Faults {
+    fn deny(&self, verb: &str, resource: &str, name: &str) -> bool {
+        let is_meant = |(of, what, only): &&(String, String, String)| of == verb && what == resource && only != name;
+        self.denied.contains(&(verb.to_owned(), resource.to_owned())) || self.by_name.iter().any(|only| is_meant(&only))
+    }
 }
 
 /// What all requests share.
@@ -124,9 +133,16 @@ impl FakeKubernetes {
         self.server.faults().denied.insert((verb.to_owned(), resource.to_owned()));
     }
 
+    /// Grants a right for one name only, as a Role with `resourceNames` does.
+    pub(crate) fn allow_only(&self, verb: &str, resource: &str, name: &str) {
+        self.server.faults().by_name.insert((verb.to_owned(), resource.to_owned(), name.to_owned()));
+    }
+
     /// Gives all rights back.
     pub(crate) fn allow_all(&self) {
-        self.server.faults().denied.clear();
+        let mut faults = self.server.faults();
+        faults.denied.clear();
+        faults.by_name.clear();
     }
 
     /// KEDA's resources are known from now on.
@@ -221,7 +237,7 @@ impl Server {
     }
 
     fn denies(&self, request: &Request) -> bool {
-        self.faults().denied.contains(&(request.verb.clone(), request.resource.clone()))
+        self.faults().deny(&request.verb, &request.resource, &request.name)
     }
 
     /// A SelfSubjectAccessReview with its answer.
@@ -232,7 +248,7 @@ impl Server {
             "" => text("resource").to_owned(),
             subresource => format!("{}/{subresource}", text("resource")),
         };
-        let denied = self.faults().denied.contains(&(text("verb").to_owned(), resource));
+        let denied = self.faults().deny(text("verb"), &resource, text("name"));
         let mut review = review.clone();
         review["status"] = json!({ "allowed": !denied });
         review

@@ -18,7 +18,10 @@ use k8s_openapi::api::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use swarm::{
-    backend::{Phase, kubernetes::needed},
+    backend::{
+        Phase,
+        kubernetes::{Right, needed},
+    },
     config::{KubernetesSettings, TargetKind},
 };
 
@@ -137,7 +140,8 @@ fn every_file_belongs_to_the_base() {
         .iter()
         .chain(generated)
         .map(|file| file.as_str().unwrap().to_owned())
-        .chain(["kustomization.yaml".to_owned()])
+        // Named in a comment: who wants it takes the mark away.
+        .chain(["kustomization.yaml".to_owned(), "lease.yaml".to_owned()])
         .collect();
     let present: BTreeSet<String> =
         fs::read_dir(directory()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -175,13 +179,13 @@ fn the_settings_and_the_objects_name_the_same_things() {
 
 type Rights = BTreeSet<(String, String, String)>;
 
-/// What the Role grants, one right for each group, resource and verb.
-fn granted() -> Rights {
+/// What a Role grants, one right for each group, resource and verb.
+fn granted(role: &Value) -> Rights {
     let texts = |value: &Value| -> Vec<String> {
         value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
     };
     let mut granted = Rights::new();
-    for rule in object("Role", "swarm-autoscaler")["rules"].as_array().unwrap() {
+    for rule in role["rules"].as_array().unwrap() {
         for group in texts(&rule["apiGroups"]) {
             for resource in texts(&rule["resources"]) {
                 granted.extend(texts(&rule["verbs"]).into_iter().map(|verb| (group.clone(), resource.clone(), verb)));
@@ -194,10 +198,29 @@ fn granted() -> Rights {
 #[test]
 fn the_rights_granted_are_those_asked_for() {
     let kinds = BTreeSet::from([TargetKind::Deployment, TargetKind::StatefulSet]);
-    let needed = needed(&kinds);
-    let needed: Rights =
-        needed.iter().map(|right| (right.group.to_owned(), right.resource.to_owned(), right.verb.to_owned())).collect();
-    assert_eq!(granted(), needed);
+    let rights = |with_lease| -> Rights {
+        let named = |right: &Right| (right.group.to_owned(), right.resource.to_owned(), right.verb.to_owned());
+        needed(&kinds, with_lease).iter().map(named).collect()
+    };
+    let of_base = granted(&object("Role", "swarm-autoscaler"));
+    assert_eq!(of_base, rights(false));
+    let of_lease = granted(&documents("lease.yaml")[0]);
+    assert_eq!(of_base.union(&of_lease).cloned().collect::<Rights>(), rights(true));
+    assert!(of_base.is_disjoint(&of_lease));
+}
+
+#[test]
+fn the_rights_for_a_lease_are_a_role_of_their_own() {
+    let [role, binding] = &documents("lease.yaml")[..] else { panic!("a role and its binding") };
+    assert_eq!((dropped::<Role>(role), dropped::<RoleBinding>(binding)), (Vec::new(), Vec::new()));
+    assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
+    assert_eq!(binding["subjects"], object("RoleBinding", "swarm-autoscaler")["subjects"]);
+    let named = "lease = \"swarm-autoscaler\"";
+    assert_eq!(role["rules"][1]["resourceNames"], json!(["swarm-autoscaler"]), "the name that the examples give it");
+    for file in ["config/swarm.toml", "config/kubernetes/swarm.toml", "docs/kubernetes.md"] {
+        let text = fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+        assert!(text.contains(named), "{file} names it otherwise");
+    }
 }
 
 /// Does everything that the backend ever does with targets of a kind, and returns the rights that it took.
@@ -238,5 +261,5 @@ async fn used(kind: TargetKind) -> Rights {
 async fn the_rights_granted_are_those_used() {
     let mut used_by_both = used(TargetKind::Deployment).await;
     used_by_both.extend(used(TargetKind::StatefulSet).await);
-    assert_eq!(granted(), used_by_both);
+    assert_eq!(granted(&object("Role", "swarm-autoscaler")), used_by_both);
 }

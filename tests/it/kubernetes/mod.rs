@@ -7,6 +7,7 @@ mod draining;
 mod envtest;
 mod faults;
 mod kubelet;
+mod lease;
 mod manifests;
 mod reload;
 mod scaling;

@@ -1,0 +1,144 @@
+//! The lease in Redis: the hash `scaler:leader`, which expires. Each step is one script, so that nobody comes in between.
+//!
+//! Whoever finds none makes one, with a token that is greater than every token before: the counter in Redis, or what was seen of
+//! it if Redis has lost it. A leader that stops gives its lease up and says so on a channel, so the next one need not wait
+//! for the end of it.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use redis::{PushInfo, PushKind};
+
+use super::{
+    lease::{SinceBoot, since_boot},
+    seat::{ElectionError, GivenUp, Held, Identity, LONGEST_PAUSE, Seat},
+};
+use crate::connection::{Connection, RedisTarget};
+
+/// Renews the caller's lease, or takes it if there is none: `{1, token, instance, ms}`. Else who holds it: `{0, …}`, with
+/// token 0 for nobody. `ARGV`: holder, instance, length in ms, the greatest token seen, ms to wait before it takes one.
+const TAKE: &str = "
+local held = redis.call('HMGET', KEYS[1], 'holder', 'token', 'instance')
+if held[1] and held[1] ~= ARGV[1] then
+  return {0, held[2], held[3], redis.call('PTTL', KEYS[1])}
+end
+local token = held[2]
+if not held[1] then
+  if tonumber(ARGV[5]) > 0 then
+    return {0, '0', '', tonumber(ARGV[5])}
+  end
+  local last = tonumber(redis.call('GET', KEYS[2]) or 0)
+  token = string.format('%.0f', math.max(last, tonumber(ARGV[4])) + 1)
+  redis.call('SET', KEYS[2], token)
+  redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'token', token, 'instance', ARGV[2])
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return {1, token, ARGV[2], tonumber(ARGV[3])}";
+
+/// Ends the lease if it is the caller's, and says so.
+const RESIGN: &str = "
+if redis.call('HGET', KEYS[1], 'holder') == ARGV[1] then
+  redis.call('DEL', KEYS[1])
+  redis.call('PUBLISH', KEYS[1], ARGV[2])
+end";
+
+/// See the [module](self).
+pub(super) struct InRedis {
+    target: Arc<RedisTarget>,
+    identity: Identity,
+    given_up: Arc<GivenUp>,
+    connection: Option<Connection>,
+    /// When the lease that was last seen ends. If it is not there before then, Redis has lost it, and its holder may still act.
+    not_before: SinceBoot,
+}
+
+impl InRedis {
+    pub(super) fn new(target: Arc<RedisTarget>, identity: Identity, given_up: Arc<GivenUp>) -> Self {
+        Self { target, identity, given_up, connection: None, not_before: Duration::ZERO }
+    }
+
+    async fn connected(&mut self) -> Result<&mut Connection, ElectionError> {
+        match &mut self.connection {
+            Some(connection) => Ok(connection),
+            none => Ok(none.insert(connect(&self.target, self.given_up.clone()).await?)),
+        }
+    }
+}
+
+#[async_trait]
+impl Seat for InRedis {
+    fn name(&self) -> &'static str {
+        "redis"
+    }
+
+    async fn take(&mut self, last_token: u64) -> Result<Held, ElectionError> {
+        if self.given_up.take() {
+            self.not_before = Duration::ZERO;
+        }
+        let wait = self.not_before.saturating_sub(since_boot());
+        let mut script = redis::cmd("EVAL");
+        script
+            .arg(TAKE)
+            .arg(2)
+            .arg(&[self.target.layout().leader(), self.target.layout().leader_token()])
+            .arg(&[self.identity.holder.as_str(), self.identity.instance.as_str()])
+            .arg(whole_milliseconds(self.identity.lease.length()))
+            .arg(last_token)
+            .arg(whole_milliseconds(wait));
+        let (mine, token, instance, ends_in): (u8, u64, String, i64) =
+            script.query_async(self.connected().await?).await?;
+        let ends_in = milliseconds(ends_in);
+        if mine == 0 {
+            self.not_before = since_boot() + ends_in;
+        }
+        Ok(Held { mine: mine == 1, token, instance, ends_in })
+    }
+
+    async fn look(&mut self) -> Result<Held, ElectionError> {
+        let mut look = redis::cmd("HMGET");
+        look.arg(self.target.layout().leader()).arg(&["token", "instance"]);
+        let (token, instance): (Option<u64>, Option<String>) = look.query_async(self.connected().await?).await?;
+        let (token, instance) = (token.unwrap_or(0), instance.unwrap_or_default());
+        Ok(Held { mine: false, token, instance, ends_in: LONGEST_PAUSE })
+    }
+
+    async fn give_up(&mut self) -> Result<bool, ElectionError> {
+        let Some(connection) = &mut self.connection else { return Ok(false) };
+        let mut script = redis::cmd("EVAL");
+        script
+            .arg(RESIGN)
+            .arg(1)
+            .arg(self.target.layout().leader())
+            .arg(&[self.identity.holder.as_str(), self.identity.instance.as_str()]);
+        script.exec_async(connection).await?;
+        Ok(true)
+    }
+
+    fn lost(&mut self) {
+        self.connection = None;
+    }
+}
+
+/// A connection that is told when a lease is given up. Without the right to hear of it, one waits for its end.
+pub(super) async fn connect(target: &RedisTarget, given_up: Arc<GivenUp>) -> Result<Connection, ElectionError> {
+    let push = move |push: PushInfo| {
+        if push.kind == PushKind::Message {
+            given_up.tell();
+        }
+        Ok::<(), std::convert::Infallible>(())
+    };
+    let mut connection = target.connect_with_push(push).await?;
+    let channel = target.layout().leader();
+    if let Err(error) = connection.subscribe(&channel).await {
+        tracing::warn!("a leader's end is noticed late: SUBSCRIBE {channel}: {error}; allow the channel");
+    }
+    Ok(connection)
+}
+
+fn whole_milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn milliseconds(count: i64) -> Duration {
+    Duration::from_millis(u64::try_from(count).unwrap_or(0))
+}
