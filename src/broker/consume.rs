@@ -6,7 +6,7 @@ use redis::{RedisError, Value};
 
 use super::{
     BrokerError, JobPolicy,
-    delivery::{self, Admission, Delivery},
+    delivery::{self, Admission, Delivery, Parcel},
 };
 use crate::connection::Connection;
 use crate::model::Timestamp;
@@ -47,12 +47,29 @@ impl Consumer {
         count: usize,
         block: Duration,
     ) -> Result<Vec<Delivery>, BrokerError> {
+        let parcels = self.read_parcels(connection, count, block).await?;
+        Ok(self.open(parcels).collect())
+    }
+
+    /// As [`Consumer::read`], without a look into what came: that may be done elsewhere.
+    pub async fn read_parcels(
+        &self,
+        connection: &mut Connection,
+        count: usize,
+        block: Duration,
+    ) -> Result<Vec<Parcel>, BrokerError> {
         let mut command = redis::cmd("XREADGROUP");
         command.arg("GROUP").arg(&self.group).arg(&self.name).arg("COUNT").arg(count);
         // BLOCK 0 means for ever.
         command.arg("BLOCK").arg(block.as_millis().max(1).to_string()).arg("STREAMS").arg(&self.stream).arg(">");
         let reply: Value = command.query_async(connection).await.map_err(|cause| self.failed("read jobs", cause))?;
-        Ok(delivery::read(reply, self.admission()))
+        Ok(delivery::read(reply))
+    }
+
+    /// Looks for the jobs in what was delivered; each may be begun now.
+    pub fn open(&self, parcels: impl IntoIterator<Item = Parcel>) -> impl Iterator<Item = Delivery> {
+        let admission = self.admission();
+        parcels.into_iter().map(move |parcel| Delivery::new(parcel, admission))
     }
 
     /// By what an entry delivered now is judged.

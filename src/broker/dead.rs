@@ -200,10 +200,8 @@ impl DeadLetters {
 
     fn letter(&self, (entry, fields): Entry) -> DeadLetter {
         // Ours are the last ones: an entry that was no job may have had fields of the same names.
-        let last = |name: &str| fields.iter().rfind(|(field, _)| field == name.as_bytes()).map(|(_, value)| value);
-        let text = |name: &str| last(name).map(|value| String::from_utf8_lossy(value).into_owned()).unwrap_or_default();
-        let json = fields.iter().find(|(field, _)| field == b"json");
-        let job = json.and_then(|(_, json)| Job::parse(json, self.job_max_bytes).ok());
+        let text = |name: &str| String::from_utf8_lossy(fields.last(name).unwrap_or_default()).into_owned();
+        let job = fields.get("json").and_then(|json| Job::parse(json, self.job_max_bytes).ok());
         let at = entry.split('-').next().and_then(|at| at.parse().ok()).unwrap_or_default();
         DeadLetter {
             stream: self.stream.clone(),

@@ -14,9 +14,19 @@ pub struct Delivery {
     /// How often it has been begun, this time included: 1 for the first time.
     pub attempts: u32,
     /// The job in it, or why there is none to be done: then [`Consumer::refuse`](super::Consumer::refuse) it.
-    pub job: Result<Job, Refusal>,
+    pub job: Result<Box<Job>, Refusal>,
     /// The entry as it was, for the dead letters.
-    pub(super) fields: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) fields: Fields,
+}
+
+/// A stream entry that was delivered and not yet looked into: [`Consumer::open`](super::Consumer::open) does so.
+#[derive(Clone, Debug)]
+pub struct Parcel {
+    /// The stream entry's id.
+    pub entry: String,
+    /// How often Redis has handed it out, this time included.
+    delivered: u32,
+    fields: Fields,
 }
 
 /// Why a delivered entry must not be worked on.
@@ -51,14 +61,40 @@ pub(super) struct Admission<'a> {
     pub(super) now: Timestamp,
 }
 
-/// An entry's id, and its fields with their values.
-pub(super) type Entry = (String, Vec<(Vec<u8>, Vec<u8>)>);
+/// An entry's id and its fields.
+pub(super) type Entry = (String, Fields);
+
+/// The fields of an entry and their values, by turns, as Redis sent them: most entries are never looked into again.
+#[derive(Clone, Debug)]
+pub(super) struct Fields(Vec<Value>);
+
+impl Fields {
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (&[u8], &[u8])> + ExactSizeIterator {
+        self.0.chunks_exact(2).map(|pair| (bytes(&pair[0]), bytes(&pair[1])))
+    }
+
+    /// The value of the first field of that name.
+    pub(super) fn get(&self, name: &str) -> Option<&[u8]> {
+        self.iter().find(|(field, _)| *field == name.as_bytes()).map(|(_, value)| value)
+    }
+
+    /// The value of the last field of that name.
+    pub(super) fn last(&self, name: &str) -> Option<&[u8]> {
+        self.iter().rfind(|(field, _)| *field == name.as_bytes()).map(|(_, value)| value)
+    }
+}
+
+fn bytes(value: &Value) -> &[u8] {
+    match value {
+        Value::BulkString(bytes) => bytes,
+        _ => &[],
+    }
+}
 
 impl Delivery {
-    /// `delivered`: how often Redis has handed out the entry, this time included.
-    fn new((entry, fields): Entry, delivered: u32, admission: Admission<'_>) -> Self {
-        let json = fields.iter().find(|(field, _)| field == b"json").ok_or(EnvelopeError::NoJson);
-        let parsed = json.and_then(|(_, json)| Job::parse(json, admission.job_max_bytes));
+    pub(super) fn new(Parcel { entry, delivered, fields }: Parcel, admission: Admission<'_>) -> Self {
+        let json = fields.get("json").ok_or(EnvelopeError::NoJson);
+        let parsed = json.and_then(|json| Job::parse(json, admission.job_max_bytes)).map(Box::new);
         let carried = parsed.as_ref().map_or(0, |job| job.attempt);
         let attempts = delivered.saturating_add(carried);
         let job = parsed.map_err(Refusal::from).and_then(|job| match admission.refuses(&job, attempts) {
@@ -70,8 +106,7 @@ impl Delivery {
 
     /// The job in the entry, be it refused or not; `None` if there is none.
     pub(super) fn envelope(&self, job_max_bytes: usize) -> Option<Job> {
-        let json = self.fields.iter().find(|(field, _)| field == b"json");
-        json.and_then(|(_, json)| Job::parse(json, job_max_bytes).ok())
+        self.fields.get("json").and_then(|json| Job::parse(json, job_max_bytes).ok())
     }
 }
 
@@ -87,15 +122,17 @@ impl Admission<'_> {
     }
 }
 
-/// The deliveries in the reply to XREADGROUP, all for the first time.
-pub(super) fn read(reply: Value, admission: Admission<'_>) -> Vec<Delivery> {
+/// What is in the reply to XREADGROUP, all of it delivered for the first time.
+pub(super) fn read(reply: Value) -> Vec<Parcel> {
     let entries = only_stream(reply).map(entries).unwrap_or_default();
-    entries.into_iter().map(|entry| Delivery::new(entry, 1, admission)).collect()
+    entries.into_iter().map(|(entry, fields)| Parcel { entry, delivered: 1, fields }).collect()
 }
 
 /// The deliveries in the reply to XCLAIM of entries that had been delivered `before` times.
 pub(super) fn claimed(reply: Value, before: u32, admission: Admission<'_>) -> Vec<Delivery> {
-    entries(reply).into_iter().map(|entry| Delivery::new(entry, before.saturating_add(1), admission)).collect()
+    let delivered = before.saturating_add(1);
+    let parcels = entries(reply).into_iter().map(|(entry, fields)| Parcel { entry, delivered, fields });
+    parcels.map(|parcel| Delivery::new(parcel, admission)).collect()
 }
 
 /// The entries of the one stream that was asked for: RESP2 answers an array of pairs, RESP3 a map, nothing is nil.
@@ -120,14 +157,6 @@ pub(super) fn entries(entries: Value) -> Vec<Entry> {
 fn entry(entry: Value) -> Option<Entry> {
     let Value::Array(pair) = entry else { return None };
     let mut pair = pair.into_iter();
-    let (Some(Value::BulkString(id)), Some(Value::Array(flat))) = (pair.next(), pair.next()) else { return None };
-    let mut flat = flat.into_iter().map(|value| match value {
-        Value::BulkString(bytes) => bytes,
-        _ => Vec::new(),
-    });
-    let mut fields = Vec::new();
-    while let (Some(field), Some(value)) = (flat.next(), flat.next()) {
-        fields.push((field, value));
-    }
-    Some((String::from_utf8_lossy(&id).into_owned(), fields))
+    let (Some(Value::BulkString(id)), Some(Value::Array(fields))) = (pair.next(), pair.next()) else { return None };
+    Some((String::from_utf8(id).ok()?, Fields(fields)))
 }

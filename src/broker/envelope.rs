@@ -175,13 +175,18 @@ impl Job {
         Ok(json)
     }
 
+    /// Writes the content of the field `json` to where writing never fails.
+    pub(super) fn write_json(&self, to: impl std::io::Write) {
+        serde_json::to_writer(to, self).expect("keys are strings and values are JSON already, and memory takes them");
+    }
+
     /// The content of the field `json`.
     #[expect(clippy::missing_panics_doc, reason = "it never does")]
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("keys are strings and values are JSON already")
     }
 
-    fn check(&self) -> Result<(), EnvelopeError> {
+    pub(super) fn check(&self) -> Result<(), EnvelopeError> {
         let names = [
             ("id", Some(&self.id)),
             ("type", Some(&self.job_type)),
@@ -338,6 +343,7 @@ mod tests {
         #[test]
         fn no_job_is_taken_beyond_the_limit(job in any_job(), limit in 0..400_usize) {
             let json = job.to_json();
+            prop_assert!(job.most_bytes() >= json.len());
             if json.len() > limit {
                 let too_large = EnvelopeError::TooLarge { bytes: json.len(), limit };
                 prop_assert_eq!(Job::parse(json.as_bytes(), limit), Err(too_large));

@@ -25,6 +25,7 @@ mod routing;
 mod session;
 mod settle;
 mod trim;
+mod vet;
 
 pub use call::Call;
 pub use client::{CallError, Client};
@@ -32,7 +33,7 @@ pub use consume::Consumer;
 pub use control::{DRAIN, cancel_drain, request_drain};
 pub use dead::{DeadFilter, DeadLetter, DeadLetters, Revived};
 pub use delayed::Delayed;
-pub use delivery::{Delivery, Refusal};
+pub use delivery::{Delivery, Parcel, Refusal};
 pub use drain::{DrainRequestError, DrainRequests, Progress};
 pub use envelope::{EnvelopeError, Job};
 pub use explain::{Outlook, Place, ScalerWord, explain};
@@ -44,7 +45,7 @@ pub use recover::{Begun, Recovered};
 pub use result::{JobResult, wait_for_any, wait_shared};
 pub use routing::{Routes, RoutingError, method_of};
 pub use session::{HANDED_OVER, MAX_SESSION_NAME, Route, SessionClaims, SessionState, session_of};
-pub use settle::{Failed, Retry};
+pub use settle::{Done, Failed, Retry};
 
 use redis::RedisError;
 

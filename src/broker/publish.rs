@@ -1,7 +1,7 @@
 //! Puts jobs on streams and says so on the channel, in one round trip. Never retries: whether a lost reply's job was
 //! written can't be known, and only the caller knows if doing it twice is harmless. With an idempotency key it is.
 
-use redis::{Cmd, FromRedisValue, Pipeline, Value};
+use redis::{Cmd, FromRedisValue, Pipeline, RedisWrite, Value};
 
 use super::{BrokerError, EnvelopeError, Job};
 use crate::{
@@ -14,6 +14,8 @@ use crate::{
 const PUBLISH: &str = include_str!("lua/publish.lua");
 /// Jobs in one pipeline: many enough that the round trip no longer counts, few enough to fit the time-out of one reply.
 const BATCH: usize = 500;
+/// Bytes of most jobs' JSON; of others the command is allocated twice.
+const USUAL_JSON: usize = 400;
 /// Bytes of an XADD without its key and its JSON, so that it is allocated once.
 const COMMAND: usize = 16;
 
@@ -88,19 +90,19 @@ impl Publisher {
     /// earlier batches of 500 are there, and some of the last one may be.
     pub async fn publish(&mut self, stream: &str, jobs: &[Job]) -> Result<Vec<Published>, PublishError> {
         let limit = usize::try_from(self.limits.job_max_bytes).unwrap_or(usize::MAX);
-        let mut encoded = Vec::with_capacity(jobs.len());
+        let mut written = Vec::with_capacity(jobs.len());
         let mut spans = Vec::new();
         for job in jobs {
             let parent = job.extra.get(TRACEPARENT).and_then(serde_json::Value::as_str);
             let span = Publishing::begin(stream, &job.job_type, &job.id, parent);
             let json = match (&job.idempotency_key, &job.reply_to, &span) {
-                (Some(_), None, _) | (.., Some(_)) => prepared(job, span.as_ref()).encode(limit),
-                _ => job.encode(limit),
+                (Some(_), None, _) | (.., Some(_)) => prepared(job, span.as_ref()).encode(limit).map(Some),
+                _ => job.vet(limit),
             };
             spans.extend(span);
-            encoded.push((job, json.map_err(|cause| PublishError::Invalid { id: job.id.clone(), cause })?));
+            written.push(json.map_err(|cause| PublishError::Invalid { id: job.id.clone(), cause })?);
         }
-        let published = self.send(stream, &encoded).await;
+        let published = self.send(stream, jobs, written).await;
         let error = published.as_ref().err().map(ToString::to_string);
         for span in spans {
             span.end(error.as_deref());
@@ -108,33 +110,47 @@ impl Publisher {
         published
     }
 
-    async fn send(&mut self, stream: &str, encoded: &[(&Job, String)]) -> Result<Vec<Published>, PublishError> {
-        let mut published = Vec::with_capacity(encoded.len());
-        for batch in encoded.chunks(BATCH) {
-            let replies: Vec<Value> = self
-                .pipeline(stream, batch)
-                .query_async(&mut self.connection)
-                .await
-                .map_err(|cause| BrokerError::new(format!("publish to `{stream}`"), cause))?;
+    /// Sends jobs, of which some are `written` already, in batches. While Redis is at one, the next is made.
+    async fn send(
+        &mut self,
+        stream: &str,
+        jobs: &[Job],
+        mut written: Vec<Option<String>>,
+    ) -> Result<Vec<Published>, PublishError> {
+        let failed = |cause| BrokerError::new(format!("publish to `{stream}`"), cause);
+        let mut published = Vec::with_capacity(jobs.len());
+        let mut connection = self.connection.clone();
+        let mut batches = jobs.chunks(BATCH).zip(written.chunks_mut(BATCH));
+        let mut make = || batches.next().map(|(jobs, written)| (jobs.len(), self.pipeline(stream, jobs, written)));
+        let mut next = make();
+        while let Some((count, pipeline)) = next {
+            let sent = pipeline.query_async::<Vec<Value>>(&mut connection);
+            let (replies, following) = tokio::join!(sent, async { make() });
             // Behind them comes the reply to PUBLISH.
-            for reply in replies.into_iter().take(batch.len()) {
-                let one = read(reply).map_err(|cause| BrokerError::new(format!("publish to `{stream}`"), cause))?;
-                published.push(one);
+            for reply in replies.map_err(failed)?.into_iter().take(count) {
+                published.push(read(reply).map_err(failed)?);
             }
+            next = following;
         }
         Ok(published)
     }
 
-    fn pipeline(&self, stream: &str, jobs: &[(&Job, String)]) -> Pipeline {
+    fn pipeline(&self, stream: &str, jobs: &[Job], written: &mut [Option<String>]) -> Pipeline {
         let layout = self.connection.layout();
         let mut pipeline = Pipeline::with_capacity(jobs.len() + 1);
-        for (job, json) in jobs {
+        for (job, written) in jobs.iter().zip(written) {
             if job.idempotency_key.is_none() && job.not_before_ts.is_none() {
-                let mut add = Cmd::with_capacity(5, COMMAND + stream.len() + json.len());
-                add.arg("XADD").arg(stream).arg("*").arg("json").arg(json);
+                let json = written.as_ref().map_or(USUAL_JSON, String::len);
+                let mut add = Cmd::with_capacity(5, COMMAND + stream.len() + json);
+                add.arg("XADD").arg(stream).arg("*").arg("json");
+                match written {
+                    Some(json) => drop(add.arg(json.as_str())),
+                    None => job.write_json(add.writer_for_next_arg()),
+                }
                 pipeline.add_command(add);
                 continue;
             }
+            let json = written.take().unwrap_or_else(|| job.to_json());
             let due = job.not_before();
             let delayed = due.map_or_else(|| stream.to_owned(), |_| layout.delayed(stream));
             let key = job.idempotency_key.as_ref();

@@ -1,9 +1,14 @@
 //! How a delivered job ends: done and answered, to be tried again, or a dead letter. Each is one atomic step on Redis, so
 //! that a job is never both or neither; repeating a step whose reply was lost is harmless.
 
-use std::{borrow::Cow, time::Duration};
+use std::{
+    borrow::{Borrow, Cow},
+    time::Duration,
+};
 
 use redis::{Cmd, Pipeline};
+
+use serde_json::Value;
 
 use super::{BrokerError, Consumer, Delivery, Job, JobResult, Refusal, dead::Burial, result::bounded};
 use crate::{
@@ -50,7 +55,33 @@ pub enum Failed {
     TakenOver,
 }
 
+/// A job that was worked on, as Redis is to be told of it.
+#[derive(Clone, Debug)]
+pub struct Done {
+    entry: String,
+    /// Whoever waits: the list, and what is pushed to it.
+    answer: Option<(String, String)>,
+}
+
+impl Done {
+    /// The stream entry's id.
+    pub fn entry(&self) -> &str {
+        &self.entry
+    }
+}
+
 impl Consumer {
+    /// A job that was done, with `value` for whoever waits. If that is too large, they get an error that says so.
+    pub fn done(&self, delivery: Delivery, value: Value) -> Done {
+        let Delivery { entry, job, .. } = delivery;
+        let waiter = job.ok().and_then(|job| Some((job.reply_to?, job.id)));
+        let answer = waiter.map(|(key, id)| {
+            let result = JobResult::new(id, Ok(value));
+            (key, bounded(&result, self.policy.result_max_bytes()))
+        });
+        Done { entry, answer }
+    }
+
     /// Acknowledges jobs that were worked on and pushes their results to whoever waits. A result that is too large is
     /// replaced by an error that says so. Doing it again is harmless but for a second copy of a result.
     ///
@@ -78,6 +109,23 @@ impl Consumer {
         connection: &mut Connection,
         done: &[(&Delivery, &JobResult)],
     ) -> Result<(), BrokerError> {
+        let done = done.iter().map(|(delivery, result)| {
+            let waiter = delivery.job.as_ref().ok().and_then(|job| job.reply_to.clone());
+            let answer = waiter.map(|key| (key, bounded(result, self.policy.result_max_bytes())));
+            Done { entry: delivery.entry.clone(), answer }
+        });
+        self.complete_all(connection, &done.collect::<Vec<_>>()).await
+    }
+
+    /// As [`Consumer::complete`], for jobs whose results are written out.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn complete_all<D: Borrow<Done>>(
+        &self,
+        connection: &mut Connection,
+        done: &[D],
+    ) -> Result<(), BrokerError> {
         let mut rest = done;
         while !rest.is_empty() {
             rest = self.complete_some(connection, rest).await?;
@@ -86,18 +134,17 @@ impl Consumer {
     }
 
     /// Completes the first jobs of `done`, as many as fit one transaction; answers the others.
-    async fn complete_some<'a>(
+    async fn complete_some<'a, D: Borrow<Done>>(
         &self,
         connection: &mut Connection,
-        done: &'a [(&'a Delivery, &'a JobResult)],
-    ) -> Result<&'a [(&'a Delivery, &'a JobResult)], BrokerError> {
+        done: &'a [D],
+    ) -> Result<&'a [D], BrokerError> {
         // Two commands for each job and one for all; no reply is looked at.
         let mut pipeline = Pipeline::with_capacity(2 * done.len().min(RESULTS_AT_ONCE) + 1);
         let ttl = self.policy.result_ttl().as_secs();
         let (mut taken, mut bytes) = (0, 0);
-        for (delivery, result) in done.iter().take(RESULTS_AT_ONCE) {
-            if let Some(key) = delivery.job.as_ref().ok().and_then(|job| job.reply_to.as_ref()) {
-                let json = bounded(result, self.policy.result_max_bytes());
+        for one in done.iter().take(RESULTS_AT_ONCE) {
+            if let Some((key, json)) = &one.borrow().answer {
                 bytes += json.len();
                 let mut push = Cmd::with_capacity(3, COMMAND + key.len() + json.len());
                 push.arg("LPUSH").arg(key).arg(json);
@@ -110,7 +157,7 @@ impl Consumer {
                 break;
             }
         }
-        let entries: Vec<&str> = done[..taken].iter().map(|(delivery, _)| delivery.entry.as_str()).collect();
+        let entries: Vec<&str> = done[..taken].iter().map(|one| one.borrow().entry()).collect();
         if bytes > 0 {
             pipeline.atomic();
         }
@@ -235,9 +282,11 @@ impl Consumer {
         let ttl = self.policy.result_ttl().as_secs();
         command.arg(answer.as_deref().filter(|_| !apart).unwrap_or_default()).arg(ttl);
         for (field, value) in delivery.fields.iter().take(MAX_FIELDS) {
-            command.arg(&field[..]).arg(&value[..]);
+            command.arg(field).arg(value);
         }
-        for (field, value) in burial.fields(&self.group, delivery, delivery.fields.len().saturating_sub(MAX_FIELDS)) {
+        for (field, value) in
+            burial.fields(&self.group, delivery, delivery.fields.iter().len().saturating_sub(MAX_FIELDS))
+        {
             command.arg(field).arg(Cow::into_owned(value));
         }
         let moved: bool = command

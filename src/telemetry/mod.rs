@@ -1,7 +1,7 @@
 //! What the program tells about itself: the log's set-up, the metrics recorder, and one struct for each event that is
 //! worth a log line or a metric. An event's `emit` does both, so that neither is forgotten and a metric's name and
-//! labels are written down once. Sees only `model`; decides nothing, keeps no state but the recorder's, does no I/O but
-//! writing the log.
+//! labels are written down once. Sees only `model`; decides nothing, keeps no state but the recorder's and handles to it,
+//! does no I/O but writing the log.
 
 mod events;
 mod logging;
@@ -14,10 +14,10 @@ mod traces;
 
 pub use events::{
     BackendCall, BackendCalled, BackendFailure, ConfigLoaded, ConfigReloaded, DeadReason, DelayedMoved,
-    EvaluationFinished, FailureKind, JobBuried, JobOutcome, JobRetried, JobWorked, LateRecord, LeadershipChanged,
-    NoticeFailed, Outcome, ProbeFailed, ReactionMeasured, RecordWaits, RecordingFailed, RedisReachable,
-    RedisUnreachable, ScalingRecorded, ScalingRefused, SignalsReceived, SourceChanged, Stage, StreamTrimmed,
-    SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
+    EvaluationFinished, FailureKind, JobBuried, JobMetrics, JobOutcome, JobRetried, JobWorked, LateRecord,
+    LeadershipChanged, NoticeFailed, Outcome, ProbeFailed, ReactionMeasured, RecordWaits, RecordingFailed,
+    RedisReachable, RedisUnreachable, ScalingRecorded, ScalingRefused, SignalsReceived, SourceChanged, Stage,
+    StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
 };
 pub use events::{CommandAcknowledged, CommandAnswered, CommandOutcome, GatewayOddity, ShardChange, ShardChanged};
 pub use logging::{LogFormat, LoggingError, init_logging, init_logging_into};

@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     BackendCall, BackendCalled, BackendFailure, CommandAcknowledged, CommandAnswered, CommandOutcome, ConfigLoaded,
-    ConfigReloaded, DeadReason, DelayedMoved, EvaluationFinished, FailureKind, JobBuried, JobOutcome, JobRetried,
-    JobWorked, LateRecord, LeadershipChanged, Outcome, ProbeFailed, ReactionMeasured, RecordWaits, RecordingFailed,
-    RedisReachable, RedisUnreachable, ScalingRecorded, ScalingRefused, ShardChange, ShardChanged, SignalsReceived,
-    SourceChanged, Stage, StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
+    ConfigReloaded, DeadReason, DelayedMoved, EvaluationFinished, FailureKind, JobBuried, JobMetrics, JobOutcome,
+    JobRetried, JobWorked, LateRecord, LeadershipChanged, Outcome, ProbeFailed, ReactionMeasured, RecordWaits,
+    RecordingFailed, RedisReachable, RedisUnreachable, ScalingRecorded, ScalingRefused, ShardChange, ShardChanged,
+    SignalsReceived, SourceChanged, Stage, StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
     events::signals,
     metric::{self, Kind},
     per_type, recorder,
@@ -101,7 +101,8 @@ fn emit_everything() {
     DelayedMoved { stream: "browser:jobs", jobs: 2 }.emit();
     StreamTrimmed { stream: "browser:jobs", entries: 3 }.emit();
     let (job, error) = ("a", Some("no such page"));
-    JobWorked { worker_type, method: "goto", job, outcome: JobOutcome::Failed, error, elapsed }.emit();
+    let metrics = &JobMetrics::new(worker_type.clone());
+    JobWorked { metrics, method: "goto", job, outcome: JobOutcome::Failed, error, elapsed }.emit();
     WorkerLoad { worker_type, jobs: 2, sessions: 1 }.emit();
     let reload = ReloadSnapshot {
         at: Timestamp(1),

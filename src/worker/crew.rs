@@ -1,7 +1,12 @@
 //! Does one job after it was taken: finds out whether it belongs here, runs its handler within its time, and says how it
 //! ended. Several at the same time; none can harm another. Settles nothing: that is for the settler.
 
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use futures_util::FutureExt;
 use serde_json::Value;
@@ -17,11 +22,12 @@ use super::{
     handlers::{BuiltIn, Handler, JobError},
     settler::{Ending, Finished},
     status::Status,
+    tasks::Tasks,
 };
 use crate::{
-    broker::{BrokerError, Consumer, Delivery, Job, JobResult, Retry, Route, method_of, session_of},
+    broker::{BrokerError, Consumer, Delivery, Job, Retry, Route, method_of, session_of},
     connection::backoff,
-    telemetry::{JobOutcome, JobTraced, JobWorked, TRACEPARENT},
+    telemetry::{JobMetrics, JobOutcome, JobTraced, JobWorked, TRACEPARENT},
 };
 
 /// How long the holder of a session may be without connection until it counts as dead. It connects again within a fraction
@@ -44,15 +50,35 @@ pub(super) struct Crew {
     pub(super) commands: Arc<Commands>,
     pub(super) hand: Arc<Hand>,
     pub(super) status: watch::Sender<Status>,
-    pub(super) finished: mpsc::Sender<Finished>,
+    pub(super) finished: mpsc::Sender<Vec<Finished>>,
+    pub(super) tasks: Weak<Tasks>,
+    pub(super) metrics: JobMetrics,
+}
+
+/// A job that was taken and may begin.
+pub(super) struct Taken {
+    pub(super) delivery: Delivery,
+    /// Whether it takes a slot.
+    pub(super) needs_slot: bool,
 }
 
 /// How a job ended, before it is told to anybody.
 struct End {
     outcome: JobOutcome,
-    /// What to do with its entry.
-    ending: Ending,
+    verdict: Verdict,
     error: Option<String>,
+}
+
+/// What is to become of its entry.
+enum Verdict {
+    /// It is acknowledged, and this the answer.
+    Done(Value),
+    /// The job is tried again, or the error is the answer.
+    Failed { error: String, retry: Retry },
+    /// It must not be worked on.
+    Refused,
+    /// Nothing: it is another worker's now.
+    Gone,
 }
 
 impl Crew {
@@ -76,31 +102,67 @@ impl Crew {
         }
     }
 
-    /// Does a job that has begun, and then those of the same session that waited for it.
-    pub(super) async fn work(self: Arc<Self>, delivery: Box<Delivery>, needs_slot: bool) {
-        let session = self.session(&delivery).map(str::to_owned);
-        let mut next = Some((delivery, needs_slot));
-        while let Some((delivery, needs_slot)) = next {
-            let ending = self.one(&delivery, session.as_deref()).await;
-            // The settler outlives every job.
-            let _ = self.finished.send(Finished { delivery, ending, needs_slot }).await;
-            let waiting = session.as_ref().and_then(|session| self.hand.end_turn(session));
-            next = waiting.map(|delivery| {
-                let needs_slot = self.needs_slot(session.as_deref());
+    /// Has a job done by a task of its own. It is not, if the worker is gone.
+    pub(super) fn spawn(&self, job: impl Future<Output = ()> + Send + 'static) {
+        if let Some(tasks) = self.tasks.upgrade() {
+            tasks.spawn(job);
+        }
+    }
+
+    /// Does a job of no session that has begun.
+    pub(super) async fn alone(self: Arc<Self>, Taken { delivery, needs_slot }: Taken) -> Finished {
+        let verdict = self.one(&delivery, None).await;
+        Finished { ending: self.ending(delivery, verdict), needs_slot }
+    }
+
+    /// The same, and gives it to the settler.
+    pub(super) async fn work_alone(self: Arc<Self>, taken: Taken) {
+        let finished = Arc::clone(&self).alone(taken).await;
+        self.end(vec![finished]).await;
+    }
+
+    /// What is to be done with the entry. A job that was done is written out and let go here, where others do so at the same time.
+    fn ending(&self, delivery: Delivery, verdict: Verdict) -> Ending {
+        match verdict {
+            Verdict::Done(value) => Ending::Complete(self.consumer.done(delivery, value)),
+            Verdict::Failed { error, retry } => Ending::Fail { delivery, error, retry },
+            Verdict::Refused => Ending::Refuse(delivery),
+            Verdict::Gone => Ending::Gone(delivery),
+        }
+    }
+
+    /// Does a job of a session that has begun, and then those of the same session that waited for it.
+    pub(super) async fn work(self: Arc<Self>, session: String, first: Taken) {
+        let mut next = Some(first);
+        while let Some(Taken { delivery, needs_slot }) = next {
+            let verdict = self.one(&delivery, Some(&session)).await;
+            self.end(vec![Finished { ending: self.ending(delivery, verdict), needs_slot }]).await;
+            next = self.hand.end_turn(&session).map(|delivery| {
+                let needs_slot = self.needs_slot(Some(&session));
                 self.begin(1, usize::from(needs_slot));
-                (delivery, needs_slot)
+                Taken { delivery, needs_slot }
             });
         }
     }
 
-    async fn one(&self, delivery: &Delivery, session: Option<&str>) -> Ending {
-        let began = Instant::now();
+    /// Gives the slots of jobs that have ended to others, and the jobs to the settler.
+    pub(super) async fn end(&self, jobs: Vec<Finished>) {
+        if jobs.is_empty() {
+            return;
+        }
+        self.hand.end_work(jobs.iter().filter(|job| job.needs_slot).count());
+        // The settler outlives every job.
+        let _ = self.finished.send(jobs).await;
+    }
+
+    async fn one(&self, delivery: &Delivery, session: Option<&str>) -> Verdict {
+        let began = std::time::Instant::now();
         let end = match &delivery.job {
             Ok(job) => self.attempt(delivery, job, session).await,
-            Err(_) => End { outcome: JobOutcome::Refused, ending: Ending::Refuse, error: None },
+            Err(_) => End { outcome: JobOutcome::Refused, verdict: Verdict::Refused, error: None },
         };
         self.tell(delivery, &end, began.elapsed());
-        end.ending
+        end.verdict
     }
 
     /// Does the job here or hands it over.
@@ -139,7 +201,7 @@ impl Crew {
                 Ok(Route::Here) => return None,
                 Ok(Route::Forwarded(holder)) => {
                     tracing::debug!(job = job.id, session, %holder, "job handed over to the holder of its session");
-                    return Some(End { outcome: JobOutcome::HandedOver, ending: Ending::Gone, error: None });
+                    return Some(End { outcome: JobOutcome::HandedOver, verdict: Verdict::Gone, error: None });
                 }
                 Ok(Route::Lost(holder)) => {
                     let why = self.sessions.take_loss(session);
@@ -183,10 +245,7 @@ impl Crew {
             None => Ok(handling.await),
         };
         match handled {
-            Ok(Ok(Ok(value))) => {
-                let result = JobResult::new(&job.id, Ok(value));
-                (End { outcome: JobOutcome::Done, ending: Ending::Complete(result), error: None }, false)
-            }
+            Ok(Ok(Ok(value))) => (End { outcome: JobOutcome::Done, verdict: Verdict::Done(value), error: None }, false),
             Ok(Ok(Err(error))) => {
                 let end = failed(JobOutcome::Failed, error.to_string(), error.retry());
                 (end, error.is_elsewhere())
@@ -220,7 +279,7 @@ impl Crew {
             (job.id.as_str(), self.label(method_of(&job.job_type, worker_type.as_str())))
         });
         let (outcome, error) = (end.outcome, end.error.as_deref());
-        JobWorked { worker_type, method, job: id, outcome, error, elapsed }.emit();
+        JobWorked { metrics: &self.metrics, method, job: id, outcome, error, elapsed }.emit();
         if let Ok(job) = &delivery.job {
             let parent = job.extra.get(TRACEPARENT).and_then(Value::as_str);
             let (job_type, entry, outcome) = (job.job_type.as_str(), delivery.entry.as_str(), outcome.as_str());
@@ -236,8 +295,8 @@ impl Crew {
 }
 
 fn failed(outcome: JobOutcome, error: String, retry: Retry) -> End {
-    let ending = Ending::Fail { error: error.clone(), retry };
-    End { outcome, ending, error: Some(error) }
+    let verdict = Verdict::Failed { error: error.clone(), retry };
+    End { outcome, verdict, error: Some(error) }
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {

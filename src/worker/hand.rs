@@ -26,8 +26,10 @@ struct Book {
     entries: HashSet<String>,
     /// Jobs in progress that take a slot.
     slots: usize,
+    /// Those that took one and have ended, and are not settled.
+    ended: usize,
     /// Sessions with a job in progress, and those of its jobs that wait for it.
-    turns: HashMap<String, VecDeque<Box<Delivery>>>,
+    turns: HashMap<String, VecDeque<Delivery>>,
     waiting: usize,
 }
 
@@ -37,31 +39,47 @@ impl Hand {
         self.lock().entries.insert(entry.to_owned())
     }
 
-    /// Lets entries go, and the slots of those that took one: they are settled, or another worker's. All at once, so that
-    /// whoever waits for room finds all of it.
+    /// Lets entries go, and says which had taken a slot: they are settled, or another worker's. All at once, so that whoever
+    /// waits for room finds all of it.
     pub(super) fn put_down<'a>(&self, entries: impl IntoIterator<Item = (&'a str, bool)>) {
         let mut book = self.lock();
         for (entry, took_slot) in entries {
             book.entries.remove(entry);
-            book.slots = book.slots.saturating_sub(usize::from(took_slot));
+            book.ended = book.ended.saturating_sub(usize::from(took_slot));
         }
         drop(book);
         self.changed.notify_one();
     }
 
-    /// Jobs in progress take a slot each until they are [put down](Hand::put_down).
+    /// Jobs in progress take a slot each until [their work ends](Hand::end_work).
     pub(super) fn take_slots(&self, count: usize) {
         self.lock().slots += count;
     }
 
-    /// How many jobs may be taken if `concurrency` of them may be in progress.
+    /// Frees the slots of jobs that have ended: others may begin while these are settled.
+    pub(super) fn end_work(&self, slots: usize) {
+        if slots == 0 {
+            return;
+        }
+        let mut book = self.lock();
+        book.slots = book.slots.saturating_sub(slots);
+        book.ended += slots;
+        drop(book);
+        self.changed.notify_one();
+    }
+
+    /// How many jobs may be taken if `concurrency` of them may be in progress, and as many may have ended and wait to be
+    /// settled. With more of these none are taken: Redis does not take what is done.
     pub(super) fn room(&self, concurrency: usize) -> usize {
         let book = self.lock();
-        if book.waiting >= MAX_WAITING { 0 } else { concurrency.saturating_sub(book.slots) }
+        if book.waiting >= MAX_WAITING {
+            return 0;
+        }
+        concurrency.saturating_sub(book.slots + book.ended.saturating_sub(concurrency))
     }
 
     /// Asks for the turn of a job in its session. The job comes back if it may begin; else it waits here.
-    pub(super) fn begin_turn(&self, session: &str, delivery: Box<Delivery>) -> Option<Box<Delivery>> {
+    pub(super) fn begin_turn(&self, session: &str, delivery: Delivery) -> Option<Delivery> {
         let mut book = self.lock();
         if let Some(waiting) = book.turns.get_mut(session) {
             waiting.push_back(delivery);
@@ -73,7 +91,7 @@ impl Hand {
     }
 
     /// Ends the turn of a session's job; the next job of the session, if one waits, may begin.
-    pub(super) fn end_turn(&self, session: &str) -> Option<Box<Delivery>> {
+    pub(super) fn end_turn(&self, session: &str) -> Option<Delivery> {
         let mut book = self.lock();
         let next = book.turns.get_mut(session)?.pop_front();
         match next {
@@ -109,5 +127,29 @@ impl Hand {
 
     fn lock(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_free_when_its_job_has_ended_unless_too_many_are_not_settled() {
+        let hand = Hand::default();
+        for entry in ["1-0", "2-0", "3-0", "4-0"] {
+            assert!(hand.take(entry) && !hand.take(entry));
+        }
+        hand.take_slots(2);
+        assert_eq!(hand.room(2), 0);
+        hand.end_work(2);
+        assert_eq!(hand.room(2), 2);
+        hand.take_slots(2);
+        hand.end_work(2);
+        assert_eq!((hand.room(2), hand.count()), (0, 4));
+        hand.put_down([("1-0", true), ("2-0", false)]);
+        assert_eq!((hand.room(2), hand.count()), (1, 2));
+        hand.put_down([("3-0", true)]);
+        assert_eq!(hand.room(2), 2);
     }
 }

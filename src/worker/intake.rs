@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{WorkerConfig, connection::Commands};
 use crate::{
-    broker::{Begun, BrokerError, Consumer, Delivery},
+    broker::{Begun, BrokerError, Consumer, Delivery, Parcel},
     connection::{Connection, ConnectionError, RedisTarget},
 };
 
@@ -126,7 +126,7 @@ impl Intake {
         &mut self,
         room: usize,
         interrupted: impl Future<Output = ()>,
-    ) -> Result<Vec<Delivery>, TakeError> {
+    ) -> Result<Vec<Parcel>, TakeError> {
         let read = self.read_unchecked(room, interrupted).await;
         self.checked(read).await
     }
@@ -135,14 +135,14 @@ impl Intake {
         &mut self,
         room: usize,
         interrupted: impl Future<Output = ()>,
-    ) -> Result<Vec<Delivery>, TakeError> {
+    ) -> Result<Vec<Parcel>, TakeError> {
         if self.blocking.is_none() {
             self.blocking = Some(connect(&self.target, &self.consumer.stream).await?);
         }
         let blocking = self.blocking.as_mut().expect("it was set just above");
         let id = blocking.id;
         let limit = BLOCK + self.target.response_timeout();
-        let read = timeout(limit, self.consumer.read(&mut blocking.connection, room, BLOCK));
+        let read = timeout(limit, self.consumer.read_parcels(&mut blocking.connection, room, BLOCK));
         tokio::pin!(read);
         let answer = tokio::select! {
             biased;

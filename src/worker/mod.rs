@@ -3,6 +3,7 @@
 
 mod connection;
 mod crew;
+mod gang;
 mod hand;
 pub mod handlers;
 mod heartbeat;
@@ -13,6 +14,7 @@ mod runtime;
 mod sessions;
 mod settler;
 mod status;
+mod tasks;
 mod tending;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};

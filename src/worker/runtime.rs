@@ -5,14 +5,15 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinSet,
+    task::{JoinSet, yield_now},
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Worker, WorkerConfig,
-    crew::Crew,
+    crew::{Crew, Taken},
+    gang,
     hand::Hand,
     handlers::Handler,
     heartbeat::Heartbeat,
@@ -20,13 +21,15 @@ use super::{
     keeper,
     settler::Settler,
     status::{Phase, Status},
+    tasks::Tasks,
 };
 use crate::{
-    broker::Delivery,
+    broker::{Delivery, Parcel},
     connection::{ConnectionError, backoff},
+    telemetry::JobMetrics,
 };
 
-/// Jobs that have ended and wait to be settled; more than one batch, so that the settler never waits for them.
+/// Groups of jobs that have ended and wait to be settled; more than one batch, so that the settler never waits for them.
 const ENDED: usize = 1_024;
 /// The wait after an error if the backoff knows none.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -69,9 +72,13 @@ pub(super) async fn run(
         status: status.clone(),
     };
     let intake = Intake::new(config.clone(), target, Arc::clone(&commands));
-    let crew = Arc::new(Crew { config, consumer, handler, sessions, commands, hand, status, finished });
+    let tasks = Arc::new(Tasks::default());
+    let weak = Arc::downgrade(&tasks);
+    let metrics = JobMetrics::new(config.worker_type.clone());
+    let crew = Crew { config, consumer, handler, sessions, commands, hand, status, finished, tasks: weak, metrics };
+    let crew = Arc::new(crew);
     let mut heartbeat = Heartbeat::new(Arc::clone(&crew));
-    let mut runtime = Runtime::new(Arc::clone(&crew), intake, stop);
+    let mut runtime = Runtime::new(Arc::clone(&crew), intake, stop, tasks);
     if !runtime.arrive(&mut heartbeat).await? {
         return Ok(runtime.report());
     }
@@ -91,6 +98,13 @@ pub(super) async fn run(
     Ok(runtime.report())
 }
 
+/// Jobs that were taken.
+enum Batch {
+    New(Vec<Parcel>),
+    /// They were lost, or handed over.
+    Found(Vec<Delivery>),
+}
+
 struct Runtime {
     crew: Arc<Crew>,
     intake: Intake,
@@ -98,13 +112,13 @@ struct Runtime {
     /// Changes when jobs were handed over to this worker.
     handed_over: watch::Receiver<()>,
     status: watch::Receiver<Status>,
-    jobs: JoinSet<()>,
+    jobs: Arc<Tasks>,
 }
 
 impl Runtime {
-    fn new(crew: Arc<Crew>, intake: Intake, stop: CancellationToken) -> Self {
+    fn new(crew: Arc<Crew>, intake: Intake, stop: CancellationToken, jobs: Arc<Tasks>) -> Self {
         let (handed_over, status) = (crew.commands.wakes().jobs.subscribe(), crew.status.subscribe());
-        Self { crew, intake, stop, handed_over, status, jobs: JoinSet::new() }
+        Self { crew, intake, stop, handed_over, status, jobs }
     }
 
     /// Waits until Redis knows of this worker; `false` if asked to leave before.
@@ -133,12 +147,16 @@ impl Runtime {
     async fn work(&mut self) {
         let mut waits = backoff();
         while !self.stop.is_cancelled() {
-            while self.jobs.try_join_next().is_some() {}
+            self.jobs.reap();
             match self.take().await {
-                Ok(deliveries) => {
+                Ok(batch) => {
                     waits = backoff();
                     self.leave_trouble();
-                    self.start(deliveries);
+                    match batch {
+                        Batch::New(parcels) if !self.crew.handler.keeps_sessions() => self.start_unopened(parcels),
+                        Batch::New(parcels) => self.start(self.crew.consumer.open(parcels).collect()),
+                        Batch::Found(deliveries) => self.start(deliveries),
+                    }
                 }
                 Err(error) => {
                     self.trouble(&error);
@@ -153,18 +171,18 @@ impl Runtime {
     }
 
     /// The next jobs to start; often none.
-    async fn take(&mut self) -> Result<Vec<Delivery>, TakeError> {
-        let room = self.room();
+    async fn take(&mut self) -> Result<Batch, TakeError> {
+        let room = self.gathered_room().await;
         if self.handed_over.has_changed().unwrap_or(false) {
             self.handed_over.mark_unchanged();
-            return self.intake.own(&self.crew.hand.entries()).await;
+            return self.intake.own(&self.crew.hand.entries()).await.map(Batch::Found);
         }
         if self.intake.recovery_is_due(room) {
-            return self.intake.recover(&self.crew.hand.entries(), room).await;
+            return self.intake.recover(&self.crew.hand.entries(), room).await.map(Batch::Found);
         }
         if room == 0 {
             self.wait_for_change().await;
-            return Ok(Vec::new());
+            return Ok(Batch::Found(Vec::new()));
         }
         let look_at = self.intake.recover_at();
         let interrupted = async {
@@ -175,7 +193,7 @@ impl Runtime {
                 _ = self.status.wait_for(|status| !status.takes_jobs()) => {}
             }
         };
-        self.intake.read(room, interrupted).await
+        self.intake.read(room, interrupted).await.map(Batch::New)
     }
 
     /// Waits for room, for jobs handed over, or for something else to do.
@@ -195,10 +213,30 @@ impl Runtime {
         if self.crew.status.borrow().takes_jobs() { self.crew.hand.room(self.crew.config.concurrency) } else { 0 }
     }
 
+    /// As much room as jobs make that end in this moment, up to half of the slots: a read costs more than many jobs, and the
+    /// other half is at work meanwhile.
+    async fn gathered_room(&self) -> usize {
+        let enough = self.crew.config.concurrency.div_ceil(2);
+        let (mut before, mut room) = (0, self.room());
+        while (before + 1..enough).contains(&room) {
+            before = room;
+            yield_now().await;
+            room = self.room();
+        }
+        room
+    }
+
+    /// Starts new jobs of a handler without sessions, for all of which there is room; whoever does them opens them.
+    fn start_unopened(&mut self, mut parcels: Vec<Parcel>) {
+        parcels.retain(|parcel| self.crew.hand.take(&parcel.entry));
+        self.crew.begin(parcels.len(), parcels.len());
+        gang::spawn(&self.crew, parcels);
+    }
+
     /// Starts jobs. Those for which there is no room stay where they are, and are found again by the next recovery.
     fn start(&mut self, deliveries: Vec<Delivery>) {
         let mut room = self.room();
-        let mut begun = Vec::with_capacity(deliveries.len());
+        let (mut alone, mut of_sessions) = (Vec::with_capacity(deliveries.len()), Vec::new());
         for delivery in deliveries {
             let session = self.crew.session(&delivery).map(str::to_owned);
             if !session.as_ref().is_some_and(|session| self.crew.sessions.is_known(session)) {
@@ -211,18 +249,23 @@ impl Runtime {
             if !self.crew.hand.take(&delivery.entry) {
                 continue;
             }
-            let delivery = Box::new(delivery);
-            let turn = match &session {
-                Some(session) => self.crew.hand.begin_turn(session, delivery),
-                None => Some(delivery),
-            };
-            if let Some(delivery) = turn {
-                begun.push((delivery, self.crew.needs_slot(session.as_deref())));
+            let needs_slot = self.crew.needs_slot(session.as_deref());
+            match session {
+                None => alone.push(Taken { delivery, needs_slot }),
+                Some(session) => {
+                    if let Some(delivery) = self.crew.hand.begin_turn(&session, delivery) {
+                        of_sessions.push((session, Taken { delivery, needs_slot }));
+                    }
+                }
             }
         }
-        self.crew.begin(begun.len(), begun.iter().filter(|(_, needs_slot)| *needs_slot).count());
-        for (delivery, needs_slot) in begun {
-            self.jobs.spawn(Arc::clone(&self.crew).work(delivery, needs_slot));
+        let slots = alone.len() + of_sessions.iter().filter(|(_, taken)| taken.needs_slot).count();
+        self.crew.begin(alone.len() + of_sessions.len(), slots);
+        for (session, taken) in of_sessions {
+            self.jobs.spawn(Arc::clone(&self.crew).work(session, taken));
+        }
+        for taken in alone {
+            self.jobs.spawn(Arc::clone(&self.crew).work_alone(taken));
         }
     }
 

@@ -11,34 +11,46 @@ use tokio::{
 
 use super::{connection::Commands, hand::Hand, status::Status};
 use crate::{
-    broker::{BrokerError, Consumer, Delivery, Failed, JobResult, Retry},
+    broker::{BrokerError, Consumer, Delivery, Done, Failed, Retry},
     connection::Connection,
     connection::backoff,
 };
 
-/// Jobs settled in one round trip.
+/// With so many jobs to settle, no more are waited for.
 const BATCH: usize = 500;
+/// So many jobs that have ended at once are a flood.
+const FLOOD: usize = 8;
+/// How often to look in vain for more of a flood, some microseconds each.
+const LOOKS: usize = 8;
 
 /// What to do with the entry of a job that ended.
 #[derive(Debug)]
 pub(super) enum Ending {
-    /// Acknowledge it and answer this.
-    Complete(JobResult),
+    /// Acknowledge it and answer.
+    Complete(Done),
     /// It failed: try it again or answer the error.
-    Fail { error: String, retry: Retry },
+    Fail { delivery: Delivery, error: String, retry: Retry },
     /// It must not be worked on.
-    Refuse,
+    Refuse(Delivery),
     /// Nothing: it is another worker's now.
-    Gone,
+    Gone(Delivery),
 }
 
 /// A job that ended in this worker.
 #[derive(Debug)]
 pub(super) struct Finished {
-    pub(super) delivery: Box<Delivery>,
     pub(super) ending: Ending,
     /// Whether it took a slot.
     pub(super) needs_slot: bool,
+}
+
+impl Finished {
+    fn entry(&self) -> &str {
+        match &self.ending {
+            Ending::Complete(done) => done.entry(),
+            Ending::Fail { delivery, .. } | Ending::Refuse(delivery) | Ending::Gone(delivery) => &delivery.entry,
+        }
+    }
 }
 
 /// Settles the jobs of one worker.
@@ -52,13 +64,12 @@ pub(super) struct Settler {
 
 impl Settler {
     /// Settles what comes until nothing more can come. Dropped, it leaves the rest unsettled: others do those jobs again.
-    pub(super) async fn run(self, mut finished: mpsc::Receiver<Finished>) {
+    pub(super) async fn run(self, mut finished: mpsc::Receiver<Vec<Finished>>) {
         let mut singles = JoinSet::new();
-        let mut batch = Vec::with_capacity(BATCH);
-        while finished.recv_many(&mut batch, BATCH).await > 0 {
+        while let Some(mut batch) = finished.recv().await {
             gather(&mut finished, &mut batch).await;
             let (done, others): (Vec<_>, Vec<_>) =
-                batch.drain(..).partition(|one: &Finished| matches!(one.ending, Ending::Complete(_)));
+                batch.into_iter().partition(|one| matches!(one.ending, Ending::Complete(_)));
             for other in others {
                 singles.spawn(self.clone().settle(other));
             }
@@ -72,26 +83,26 @@ impl Settler {
 
     /// Completes jobs together. Answers those that Redis refuses for a reason that may not be that of each.
     async fn complete(&self, done: Vec<Finished>) -> Vec<Finished> {
-        let pairs: Vec<_> = done.iter().filter_map(|one| Some((&*one.delivery, result(&one.ending)?))).collect();
-        if pairs.is_empty() {
+        let all: Vec<_> = done.iter().filter_map(|one| completed(&one.ending)).collect();
+        if all.is_empty() {
             return done;
         }
         for wait in backoff() {
             let problem = match self.commands.get().await {
                 Err(error) => error.to_string(),
-                Ok(mut connection) => match self.consumer.complete(&mut connection, &pairs).await {
+                Ok(mut connection) => match self.consumer.complete_all(&mut connection, &all).await {
                     Ok(()) => break,
                     Err(error) if error.is_connection_lost() => {
                         self.commands.discard().await;
                         error.to_string()
                     }
                     Err(error) => {
-                        tracing::warn!(%error, jobs = pairs.len(), "done jobs can't be settled together; trying one by one");
+                        tracing::warn!(%error, jobs = all.len(), "done jobs can't be settled together; trying one by one");
                         return done;
                     }
                 },
             };
-            tracing::warn!(error = problem, jobs = pairs.len(), "jobs are done and not settled; trying again");
+            tracing::warn!(error = problem, jobs = all.len(), "jobs are done and not settled; trying again");
             sleep(wait).await;
         }
         self.close(&done, Settled::Done);
@@ -112,19 +123,16 @@ impl Settler {
                     }
                 },
             };
-            let entry = &one.delivery.entry;
+            let entry = one.entry();
             tracing::warn!(entry, error = problem, "job has ended and is not settled; trying again");
             sleep(wait).await;
         }
     }
 
     async fn try_settle(&self, connection: &mut Connection, one: &Finished) -> Result<Settled, BrokerError> {
-        let Finished { delivery, ending, .. } = one;
-        match (ending, &delivery.job) {
-            (Ending::Complete(result), _) => {
-                self.consumer.complete(connection, &[(&**delivery, result)]).await.map(|()| Settled::Done)
-            }
-            (Ending::Fail { error, retry }, _) => {
+        match &one.ending {
+            Ending::Complete(done) => self.consumer.complete_all(connection, &[done]).await.map(|()| Settled::Done),
+            Ending::Fail { delivery, error, retry } => {
                 Ok(match self.consumer.fail(connection, delivery, error, *retry).await? {
                     Failed::Retried { .. } => {
                         self.hand.put_aside();
@@ -134,16 +142,17 @@ impl Settler {
                     Failed::Answered | Failed::Dead => Settled::Failed,
                 })
             }
-            (Ending::Refuse, Err(refusal)) => {
-                self.consumer.refuse(connection, delivery, refusal).await.map(|()| Settled::Failed)
-            }
-            (Ending::Refuse, Ok(_)) | (Ending::Gone, _) => Ok(Settled::Elsewhere),
+            Ending::Refuse(delivery) => match &delivery.job {
+                Err(refusal) => self.consumer.refuse(connection, delivery, refusal).await.map(|()| Settled::Failed),
+                Ok(_) => Ok(Settled::Elsewhere),
+            },
+            Ending::Gone(_) => Ok(Settled::Elsewhere),
         }
     }
 
     /// Lets settled jobs go and counts them.
     fn close(&self, jobs: &[Finished], settled: Settled) {
-        self.hand.put_down(jobs.iter().map(|job| (job.delivery.entry.as_str(), job.needs_slot)));
+        self.hand.put_down(jobs.iter().map(|job| (job.entry(), job.needs_slot)));
         let count = |counts: bool| if counts { jobs.len() as u64 } else { 0 };
         self.status.send_modify(|status| {
             status.busy = status.busy.saturating_sub(jobs.len());
@@ -154,17 +163,18 @@ impl Settler {
 }
 
 /// Adds what ends in this moment, since a round trip costs more than many jobs: as long as letting others run brings more,
-/// up to one batch.
-async fn gather(finished: &mut mpsc::Receiver<Finished>, batch: &mut Vec<Finished>) {
-    let mut before = 0;
-    while (before + 1..BATCH).contains(&batch.len()) {
-        before = batch.len();
+/// up to a batch. In a flood others end on other threads: then it looks again a few times where nothing came.
+async fn gather(finished: &mut mpsc::Receiver<Vec<Finished>>, batch: &mut Vec<Finished>) {
+    let mut in_vain = 0;
+    while batch.len() < BATCH && in_vain <= if batch.len() < FLOOD { 0 } else { LOOKS } {
         yield_now().await;
+        let before = batch.len();
         while batch.len() < BATCH
-            && let Ok(one) = finished.try_recv()
+            && let Ok(more) = finished.try_recv()
         {
-            batch.push(one);
+            batch.extend(more);
         }
+        in_vain = if batch.len() > before { 0 } else { in_vain + 1 };
     }
 }
 
@@ -177,9 +187,9 @@ enum Settled {
     Elsewhere,
 }
 
-fn result(ending: &Ending) -> Option<&JobResult> {
+fn completed(ending: &Ending) -> Option<&Done> {
     match ending {
-        Ending::Complete(result) => Some(result),
+        Ending::Complete(done) => Some(done),
         _ => None,
     }
 }

@@ -40,6 +40,7 @@ mod scaling_rules;
 mod sentinel;
 mod servers;
 mod sessions;
+mod settling;
 mod signals;
 mod simulate;
 mod streams;

@@ -25,7 +25,7 @@ pub use leadership::{LateRecord, LeadershipChanged};
 pub use redis::{ProbeFailed, RedisReachable, RedisUnreachable};
 pub use reload::{ConfigLoaded, ConfigReloaded};
 pub use signals::{SignalsReceived, SourceChanged, SweepFinished};
-pub use worker::{JobOutcome, JobWorked, WorkerLoad};
+pub use worker::{JobMetrics, JobOutcome, JobWorked, WorkerLoad};
 
 use metrics::SharedString;
 

@@ -1,9 +1,12 @@
 //! Events inside a worker.
 #![expect(clippy::disallowed_macros, reason = "`telemetry` is where metrics are emitted")]
 
-use std::time::Duration;
+use std::{
+    sync::{PoisonError, RwLock},
+    time::Duration,
+};
 
-use metrics::{counter, gauge, histogram};
+use metrics::{Counter, Histogram, counter, gauge, histogram};
 use tracing::{debug, warn};
 
 use super::label;
@@ -43,11 +46,59 @@ impl JobOutcome {
     }
 }
 
+/// The metrics of one worker's jobs, each looked up once: a look-up costs more than the counting.
+pub struct JobMetrics {
+    worker_type: WorkerType,
+    known: RwLock<Vec<JobMetric>>,
+}
+
+struct JobMetric {
+    method: &'static str,
+    outcome: JobOutcome,
+    count: Counter,
+    /// `None` for jobs that were done elsewhere.
+    seconds: Option<Histogram>,
+}
+
+impl JobMetrics {
+    /// Those of a worker of that type.
+    pub fn new(worker_type: WorkerType) -> Self {
+        Self { worker_type, known: RwLock::default() }
+    }
+
+    fn record(&self, method: &'static str, outcome: JobOutcome, elapsed: Duration) {
+        let of_these = |metric: &&JobMetric| metric.outcome == outcome && metric.method == method;
+        if let Some(metric) = self.known.read().unwrap_or_else(PoisonError::into_inner).iter().find(of_these) {
+            return metric.record(elapsed);
+        }
+        let metric = self.look_up(method, outcome);
+        metric.record(elapsed);
+        self.known.write().unwrap_or_else(PoisonError::into_inner).push(metric);
+    }
+
+    fn look_up(&self, method: &'static str, outcome: JobOutcome) -> JobMetric {
+        let worker_type = label(&self.worker_type);
+        let count = counter!(metric::JOBS, "worker_type" => worker_type.clone(), "method" => method, "outcome" => outcome.as_str());
+        let timed = outcome != JobOutcome::HandedOver;
+        let seconds = timed.then(|| histogram!(metric::JOB_SECONDS, "worker_type" => worker_type, "method" => method));
+        JobMetric { method, outcome, count, seconds }
+    }
+}
+
+impl JobMetric {
+    fn record(&self, elapsed: Duration) {
+        self.count.increment(1);
+        if let Some(seconds) = &self.seconds {
+            seconds.record(elapsed);
+        }
+    }
+}
+
 /// A job was worked on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct JobWorked<'a> {
-    /// The worker's type.
-    pub worker_type: &'a WorkerType,
+    /// Where it is counted.
+    pub metrics: &'a JobMetrics,
     /// The method; one that the handler names, else `other`: anyone can publish a job with any name.
     pub method: &'static str,
     /// The job's id: in the log only.
@@ -63,13 +114,9 @@ pub struct JobWorked<'a> {
 impl JobWorked<'_> {
     /// Counts, times and logs it.
     pub fn emit(self) {
-        let Self { worker_type, method, job, outcome, error, elapsed } = self;
-        let (worker_type_label, outcome_name) = (label(worker_type), outcome.as_str());
-        counter!(metric::JOBS, "worker_type" => worker_type_label.clone(), "method" => method, "outcome" => outcome_name)
-            .increment(1);
-        if outcome != JobOutcome::HandedOver {
-            histogram!(metric::JOB_SECONDS, "worker_type" => worker_type_label, "method" => method).record(elapsed);
-        }
+        let Self { metrics, method, job, outcome, error, elapsed } = self;
+        metrics.record(method, outcome, elapsed);
+        let outcome_name = outcome.as_str();
         if let Some(error) = error {
             warn!(job, method, outcome = outcome_name, ?elapsed, "job not done: {error}");
         } else {

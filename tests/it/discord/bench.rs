@@ -153,7 +153,7 @@ impl Hands {
         let job = delivery.job.clone().unwrap();
         let result = JobResult::new(&job.id, answer(&job));
         consumer().complete(&mut connection, &[(&delivery, &result)]).await.unwrap();
-        job
+        *job
     }
 }
 
