@@ -135,6 +135,8 @@ impl Autoscaler {
             Recorder::new(target.clone(), instance.clone(), settings.scaler.events_max_len);
         let (leadership, candidate) =
             stand_for_election(&settings, &target, &instance, &current, &backend, clock).await?;
+        let leads = leadership.clone();
+        backend.act_only_while(Box::new(move || leads.permit().is_some()));
         let lasting = Lasting {
             target: target.clone(),
             clock,

@@ -7,6 +7,7 @@ mod drain;
 pub mod fly;
 pub mod kubernetes;
 mod lease;
+mod mandate;
 pub mod process;
 
 use std::{sync::Arc, time::Duration};
@@ -18,6 +19,7 @@ pub use self::{
     check::{Check, Outcome},
     drain::{DrainControl, DrainError, DrainState},
     lease::{LeaseObject, LeaseRecord},
+    mandate::MayAct,
 };
 use crate::{
     config::Settings,
@@ -152,6 +154,10 @@ pub trait ScalingBackend: Send + Sync + 'static {
 
     /// Makes the request true, or says how far it got.
     async fn scale(&self, request: ScaleRequest) -> Result<ScaleReport, BackendError>;
+
+    /// From now on `may_act` is asked right before each change that may come long after it was ordered. Until then everything is
+    /// allowed.
+    fn act_only_while(&self, _may_act: MayAct) {}
 
     /// Another autoscaler leads now, and this one did before: gives up the workers that only this one can run, since the
     /// leader neither sees nor counts them. Does nothing where all autoscalers see the same workers. Does not wait.

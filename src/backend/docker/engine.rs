@@ -18,6 +18,7 @@ use futures_util::{Stream, StreamExt, TryStreamExt};
 use tokio::time::timeout;
 
 use super::{endpoint::Endpoint, error::EngineError, labels};
+use crate::backend::mandate::Mandate;
 
 /// How long calls may take.
 #[derive(Clone, Copy, Debug)]
@@ -43,11 +44,12 @@ pub(super) struct Engine {
     limits: Limits,
     /// Made with the first call: at the start the engine's socket may not be there yet.
     client: Mutex<Option<Docker>>,
+    pub(super) mandate: Mandate,
 }
 
 impl Engine {
     pub(super) fn new(endpoint: Endpoint, limits: Limits) -> Self {
-        Self { endpoint, limits, client: Mutex::default() }
+        Self { endpoint, limits, client: Mutex::default(), mandate: Mandate::default() }
     }
 
     fn client(&self) -> Result<Docker, EngineError> {
@@ -56,6 +58,20 @@ impl Engine {
             return Ok(client.clone());
         }
         Ok(client.insert(self.endpoint.client()?).clone())
+    }
+
+    /// As [`call`](Self::call), for what makes workers: of many that were asked for, the last are made much later. Whom to let go
+    /// the engine is told at once.
+    async fn make<T, F: Future<Output = Result<T, bollard::errors::Error>>>(
+        &self,
+        call: &'static str,
+        limit: Duration,
+        make: impl FnOnce(Docker) -> F,
+    ) -> Result<T, EngineError> {
+        if !self.mandate.holds() {
+            return Err(EngineError::NotLeading);
+        }
+        self.call(call, limit, make).await
     }
 
     async fn call<T, F: Future<Output = Result<T, bollard::errors::Error>>>(
@@ -91,7 +107,7 @@ impl Engine {
     pub(super) async fn create(&self, name: &str, body: ContainerCreateBody) -> Result<String, EngineError> {
         let options = CreateContainerOptions { name: Some(name.to_owned()), ..CreateContainerOptions::default() };
         let make = async |client: Docker| client.create_container(Some(options), body).await;
-        self.call("create", self.limits.launch, make).await.map(|made| made.id)
+        self.make("create", self.limits.launch, make).await.map(|made| made.id)
     }
 
     pub(super) async fn join(
@@ -107,7 +123,7 @@ impl Engine {
 
     /// Starts a container; one that runs already is left as it is.
     pub(super) async fn start(&self, container: &str) -> Result<(), EngineError> {
-        self.call("start", self.limits.launch, async |client| client.start_container(container, None).await).await
+        self.make("start", self.limits.launch, async |client| client.start_container(container, None).await).await
     }
 
     /// Asks a container to stop, and kills it after `within`. Comes back when it has stopped. The engine sees to it even

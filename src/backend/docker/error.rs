@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 use bollard::errors::Error;
 
 use super::endpoint::Endpoint;
-use crate::backend::{BackendError, ErrorKind, ScaleReport};
+use crate::backend::{BackendError, ErrorKind, ScaleReport, mandate::NOT_LEADING};
 
 /// A call to the engine failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -22,6 +22,9 @@ pub(super) enum EngineError {
         /// Whether the engine may have got the request.
         sent: bool,
     },
+    /// It was not asked.
+    #[error("{NOT_LEADING}")]
+    NotLeading,
     /// No answer in time. What was asked for may still happen.
     #[error(
         "the docker engine at {engine} did not answer `{call}` within {} s; if that lasts, look at its log and restart it",
@@ -119,7 +122,7 @@ impl EngineError {
 
     /// Whether it may have been done all the same.
     pub(super) fn is_ambiguous(&self) -> bool {
-        !self.was_never_asked() && !matches!(self, Self::Refused { .. })
+        !self.was_never_asked() && !matches!(self, Self::Refused { .. } | Self::NotLeading)
     }
 
     /// Whether the engine can't have got the request.

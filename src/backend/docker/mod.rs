@@ -37,7 +37,7 @@ use secrecy::SecretString;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{books::Ticket, engine::Engine, home::Home, launch::Launch, pool::TypePool, resync::Resync, watch::Watcher};
-use super::{BackendError, ErrorKind, OnChange, Pool, ScaleReport, ScaleRequest, ScalingBackend};
+use super::{BackendError, ErrorKind, MayAct, OnChange, Pool, ScaleReport, ScaleRequest, ScalingBackend};
 use crate::{
     config::Settings,
     model::{Clock, WorkerId, WorkerType},
@@ -194,6 +194,10 @@ impl DockerBackend {
 impl ScalingBackend for DockerBackend {
     fn name(&self) -> &'static str {
         "docker"
+    }
+
+    fn act_only_while(&self, may_act: MayAct) {
+        self.shared.engine.mandate.ask(may_act);
     }
 
     async fn observe(&self, worker_type: &WorkerType) -> Result<Pool, BackendError> {

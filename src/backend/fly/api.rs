@@ -17,7 +17,10 @@ use super::{
     machine::Machine,
     pace::{Action, Pace, Throttle},
 };
-use crate::{backend::BackendError, config::FlySettings};
+use crate::{
+    backend::{BackendError, mandate::Mandate},
+    config::FlySettings,
+};
 
 /// How long a `/wait` may wait; the API allows no more.
 pub(super) const WAIT: Duration = Duration::from_secs(60);
@@ -70,6 +73,7 @@ pub(super) struct Api {
     token_file: Option<PathBuf>,
     timeout: Duration,
     throttle: Throttle,
+    pub(super) mandate: Mandate,
 }
 
 /// A volume, as far as it matters here.
@@ -129,6 +133,7 @@ impl Api {
             token_file: access.token_file.clone(),
             timeout: access.timeout,
             throttle: Throttle::new(access.pace),
+            mandate: Mandate::default(),
         })
     }
 
@@ -245,6 +250,10 @@ impl Api {
 
     async fn once<T: DeserializeOwned + Default>(&self, call: &Call<'_>) -> Result<T, Failure> {
         self.throttle.turn(call.action, call.app, call.machine.unwrap_or(call.app)).await;
+        // Its turn may have come late.
+        if call.action.changes_workers() && !self.mandate.holds() {
+            return Err(Failure::NotLeading);
+        }
         let response = self.request(call).send().await?;
         let status = response.status();
         if !status.is_success() {

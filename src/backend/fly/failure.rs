@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::backend::{BackendError, ErrorKind, ScaleReport};
+use crate::backend::{BackendError, ErrorKind, ScaleReport, mandate::NOT_LEADING};
 
 /// Why a request brought nothing.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -13,6 +13,9 @@ pub(super) enum Failure {
     /// No answer, or one that was cut off: whether it was carried out is not known.
     #[error("no answer: {0}")]
     NoAnswer(String),
+    /// Not asked.
+    #[error("{NOT_LEADING}")]
+    NotLeading,
     /// An answer that can't be understood.
     #[error("an answer that can't be read: {0}")]
     Garbled(String),
@@ -60,7 +63,7 @@ impl Failure {
 
     /// Whether it may have been carried out all the same.
     pub(super) fn is_ambiguous(&self) -> bool {
-        self.status().is_none_or(|status| status == 408 || status >= 500)
+        !matches!(self, Self::NotLeading) && self.status().is_none_or(|status| status == 408 || status >= 500)
     }
 
     /// Whether the thing does not exist.
@@ -114,6 +117,9 @@ impl Failure {
 
     fn verdict(&self, app: &str) -> (ErrorKind, String) {
         use ErrorKind::{Permanent, Retryable};
+        if matches!(self, Self::NotLeading) {
+            return (Retryable, "its own decisions follow".into());
+        }
         if self.is_capacity() {
             return (
                 Retryable,
@@ -202,6 +208,6 @@ mod tests {
         assert!(refused(409, taken).is_name_taken() && !refused(409, "{}").is_name_taken());
         assert!(refused(408, "").is_ambiguous() && refused(502, "<html>").is_ambiguous());
         assert!(!refused(422, "").is_ambiguous() && !refused(429, "").is_ambiguous());
-        assert!(Failure::NoAnswer(String::new()).is_ambiguous());
+        assert!(Failure::NoAnswer(String::new()).is_ambiguous() && !Failure::NotLeading.is_ambiguous());
     }
 }

@@ -34,7 +34,7 @@ use self::{
     group::{App, ByName, Group, Groups, Shared, groups},
     watch::watch,
 };
-use super::{BackendError, OnChange, Pool, ScaleReport, ScaleRequest, ScalingBackend};
+use super::{BackendError, MayAct, OnChange, Pool, ScaleReport, ScaleRequest, ScalingBackend};
 use crate::{
     config::Settings,
     model::{Clock, WorkerId, WorkerType},
@@ -157,6 +157,10 @@ impl FlyBackend {
 impl ScalingBackend for FlyBackend {
     fn name(&self) -> &'static str {
         "fly"
+    }
+
+    fn act_only_while(&self, may_act: MayAct) {
+        self.shared.api.mandate.ask(may_act);
     }
 
     async fn observe(&self, worker_type: &WorkerType) -> Result<Pool, BackendError> {

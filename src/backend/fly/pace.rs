@@ -33,6 +33,11 @@ impl Action {
     pub(super) fn is_idempotent(self) -> bool {
         !matches!(self, Self::Create | Self::CreateVolume)
     }
+
+    /// Whether it starts a worker or ends one.
+    pub(super) fn changes_workers(self) -> bool {
+        matches!(self, Self::Create | Self::CreateVolume | Self::Start | Self::Stop)
+    }
 }
 
 /// How often an action may be asked for.

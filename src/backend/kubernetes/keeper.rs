@@ -90,7 +90,10 @@ impl Keeper {
             }
             self.upkeep().await;
         }
-        // What can't be taken back lapses by itself.
+        // What can't be taken back lapses by itself; where another one leads, it is that one's business.
+        if !self.shared.mandate.holds() {
+            return;
+        }
         let _ = self.leaving.let_back(usize::MAX).await;
     }
 
@@ -145,6 +148,12 @@ impl Keeper {
 
     async fn go_on(&mut self) -> Result<(), BackendError> {
         if self.leaving.is_nobody() && !self.leaving.may_have_strays {
+            return Ok(());
+        }
+        if !self.shared.mandate.holds() {
+            if !self.leaving.is_nobody() {
+                self.leaving.forget();
+            }
             return Ok(());
         }
         let Ok(view) = self.shared.store.view(&self.worker_type) else { return Ok(()) };
@@ -247,6 +256,7 @@ impl Keeper {
         let leaves = |id: &WorkerId| self.leaving.draining.contains_key(id);
         let ids: BTreeSet<&str> = ids.iter().filter(|id| !leaves(id)).map(WorkerId::as_str).collect();
         for pod in view.pods.iter().filter(|pod| ids.contains(pod.name.as_str())) {
+            self.shared.mandate.check()?;
             self.shared.cluster.delete_pod(&pod.name, &pod.uid).await?;
             replaced += 1;
         }

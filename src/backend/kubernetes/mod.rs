@@ -48,7 +48,10 @@ use self::{
     rivals::Rivals,
     store::{Store, Watched},
 };
-use super::{BackendError, DrainControl, ErrorKind, OnChange, Pool, ScaleReport, ScaleRequest, ScalingBackend};
+use super::{
+    BackendError, DrainControl, ErrorKind, MayAct, OnChange, Pool, ScaleReport, ScaleRequest, ScalingBackend,
+    mandate::Mandate,
+};
 use crate::{
     config::Settings,
     model::{Clock, WorkerType},
@@ -67,6 +70,7 @@ struct Shared {
     rivals: Rivals,
     notices: Notices,
     drain: Arc<dyn DrainControl>,
+    mandate: Mandate,
 }
 
 /// The backend of `orchestrator = "kubernetes"`. See the [module](self).
@@ -127,7 +131,8 @@ impl KubernetesBackend {
         check_rights(&cluster, spec).await?;
         let (notices, to_write) = Notices::new();
         let store = Store::new(spec, on_change, clock);
-        let shared = Arc::new(Shared { cluster, store, rivals: Rivals::new(), notices, drain });
+        let shared =
+            Arc::new(Shared { cluster, store, rivals: Rivals::new(), notices, drain, mandate: Mandate::default() });
 
         let (keeping, watching) = (Crew::default(), Crew::default());
         shared.rivals.look(&shared.cluster).await;
@@ -199,6 +204,10 @@ impl KubernetesBackend {
 impl ScalingBackend for KubernetesBackend {
     fn name(&self) -> &'static str {
         "kubernetes"
+    }
+
+    fn act_only_while(&self, may_act: MayAct) {
+        self.shared.mandate.ask(may_act);
     }
 
     async fn observe(&self, worker_type: &WorkerType) -> Result<Pool, BackendError> {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use swarm::backend::{Phase, ScaleReport};
+use swarm::backend::{Phase, ScaleReport, ScalingBackend};
 
 use super::bench::{Bench, LONG, SLEEPER, shell_command};
 use crate::support::{docker::Engine, wait::eventually};
@@ -28,6 +28,17 @@ async fn a_draining_worker_finishes_and_is_not_waited_for() {
     assert_eq!(pool.instances[0].id, report.started[0]);
     assert_eq!((pool.exits, pool.manual), (vec![], vec![]));
     bench.until_containers(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invariant_15_whoever_leads_no_more_makes_no_container() {
+    let Some(bench) = bench(SLEEPER).await else { return };
+    bench.start(1).await;
+    let before = bench.containers(&[]);
+    bench.backend.act_only_while(Box::new(|| false));
+    let refused = bench.scale(3, &[], LONG).await.unwrap_err();
+    assert!(refused.message.contains("does not lead"), "{refused}");
+    assert_eq!(bench.containers(&[]), before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -28,6 +28,19 @@ async fn impatient() -> Bench {
 }
 
 #[tokio::test]
+async fn invariant_15_whoever_leads_no_more_makes_and_stops_no_machine() {
+    let mut bench = impatient().await;
+    let there = up(&bench.pool().await.unwrap());
+    bench.backend.act_only_while(Box::new(|| false));
+    for (target, retire) in [(3, &[][..]), (0, &there)] {
+        let refused = bench.scale(target, retire).await.unwrap_err();
+        assert!(refused.kind == ErrorKind::Retryable && refused.message.contains("does not lead"), "{refused}");
+    }
+    assert_eq!(bench.fake.see(|world| world.requests("POST", "")), 0);
+    bench.until_up(1).await;
+}
+
+#[tokio::test]
 async fn a_create_whose_answer_is_lost_makes_one_machine() {
     for fault in [Fault::Lost, Fault::Cut, Fault::Slow(Duration::from_secs(2))] {
         let mut bench = impatient().await;

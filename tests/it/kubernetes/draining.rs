@@ -1,6 +1,12 @@
 //! Letting workers go: first they finish, then just they are removed.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -8,7 +14,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::json;
-use swarm::backend::{Phase, ScalingBackend};
+use swarm::backend::{ErrorKind, Phase, ScalingBackend};
 
 use super::{Started, TYPE, bed::Bed, controller::Behaviour};
 
@@ -46,6 +52,39 @@ async fn a_worker_leaves_when_it_has_finished_and_just_that_one() {
     })
     .await;
     assert!(started.pool().await.unwrap().manual.is_empty(), "it was us");
+    started.end(bed).await;
+}
+
+/// The leader is frozen during a drain, and another one leads when it goes on.
+#[tokio::test]
+async fn invariant_15_what_was_under_way_is_left_to_the_next_leader() {
+    let bed = Bed::start().await;
+    bed.deployment(TYPE, 0).await;
+    let started = Started::on(&bed).await;
+    let pods = started.grow(&bed, 2).await;
+    let leads = Arc::new(AtomicBool::new(true));
+    let asked = leads.clone();
+    started.backend.act_only_while(Box::new(move || asked.load(Ordering::Relaxed)));
+    started.scale(1, &[&pods[1]]).await.unwrap();
+    assert_eq!(started.in_phase(Phase::Draining).await, [pods[1].clone()]);
+
+    leads.store(false, Ordering::Relaxed);
+    started.drains.finish(&pods[1]);
+    let forgotten = async || started.in_phase(Phase::Draining).await.is_empty();
+    bed.until("nobody is waited for any more", forgotten).await;
+    for target in [0, 3] {
+        let refused = started.scale(target, &[&pods[0], &pods[1]]).await.unwrap_err();
+        assert!(refused.kind == ErrorKind::Retryable && refused.message.contains("does not lead"), "{refused}");
+    }
+    assert_eq!(
+        (bed.replicas(TYPE).await, started.drains.cancelled()),
+        (2, vec![]),
+        "nothing is changed, nor taken back"
+    );
+
+    leads.store(true, Ordering::Relaxed);
+    started.scale(1, &[&pods[1]]).await.unwrap();
+    assert_eq!(bed.until_pods(TYPE, 1).await, [pods[0].clone()]);
     started.end(bed).await;
 }
 

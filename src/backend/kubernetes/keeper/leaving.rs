@@ -110,6 +110,7 @@ impl Leaving {
         if spared.is_empty() && new.is_empty() {
             return Ok(Vec::new());
         }
+        self.shared.mandate.check()?;
         self.cancel(&spared).await?;
         self.draining.retain(|id, _| ids.contains(id));
         let asked: Vec<WorkerId> = new.iter().filter(|pod| self.must_finish(pod)).map(|pod| id(pod)).collect();
@@ -175,6 +176,7 @@ impl Leaving {
 
     /// Marks the pods of these for removal, where the controller heeds that. All of them or none.
     pub(super) async fn mark(&self, view: &View, ids: &[WorkerId]) -> Result<(), BackendError> {
+        self.shared.mandate.check()?;
         for pod in self.markable(view, ids) {
             if let Err(error) = self.shared.cluster.set_deletion_cost(&pod.name, &pod.uid, Some(MARK)).await {
                 self.unmark(view, ids).await;
@@ -194,6 +196,14 @@ impl Leaving {
     fn markable<'a>(&self, view: &'a View, ids: &[WorkerId]) -> impl Iterator<Item = &'a Pod> {
         let marked = self.spec.kind == TargetKind::Deployment;
         view.pods.iter().filter(move |pod| marked && pod.started && ids.contains(&id(pod)))
+    }
+
+    /// Another autoscaler leads: whoever leaves now does so by its decisions. Requests to drain lapse by themselves.
+    pub(super) fn forget(&mut self) {
+        self.draining.clear();
+        self.released.clear();
+        self.may_have_strays = true;
+        self.publish();
     }
 
     /// These are counted no more.

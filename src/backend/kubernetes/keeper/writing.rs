@@ -18,6 +18,10 @@ impl Keeper {
         let mut version = view.target.resource_version.clone();
         self.shared.store.will_write(&self.worker_type, Some(to));
         for _ in 0..ATTEMPTS {
+            if let Err(error) = self.shared.mandate.check() {
+                self.shared.store.will_write(&self.worker_type, None);
+                return Err(error);
+            }
             let failed = match self.shared.cluster.patch_scale(&self.spec, &version, to).await {
                 Ok(scale) => {
                     self.shared.store.wrote(&self.worker_type, &version_of(&scale), replicas_of(&scale));

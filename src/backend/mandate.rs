@@ -1,0 +1,62 @@
+//! Whether changes may be made still. An order is given by an autoscaler that leads; carried out step by step, behind a slow
+//! server or after a drain, its last step may come when another one leads.
+
+use std::sync::{Arc, OnceLock};
+
+use super::{BackendError, ErrorKind, ScaleReport};
+
+/// Says whether changes may be made now; asked right before each.
+pub type MayAct = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// What an order that came too late is answered.
+pub(super) const NOT_LEADING: &str =
+    "this autoscaler does not lead any more: what was under way is left to the one that does";
+
+/// What a backend asks before it changes anything. Until it is told whom to ask, everything is allowed.
+#[derive(Clone, Default)]
+pub(super) struct Mandate(Arc<OnceLock<MayAct>>);
+
+impl Mandate {
+    /// From now on this one is asked; the first one stays.
+    pub(super) fn ask(&self, may_act: MayAct) {
+        let _ = self.0.set(may_act);
+    }
+
+    pub(super) fn holds(&self) -> bool {
+        self.0.get().is_none_or(|may_act| may_act())
+    }
+
+    /// Right before a change.
+    pub(super) fn check(&self) -> Result<(), BackendError> {
+        if self.holds() {
+            return Ok(());
+        }
+        let (message, done) = (NOT_LEADING.to_owned(), ScaleReport::default());
+        Err(BackendError { kind: ErrorKind::Retryable, message, done })
+    }
+}
+
+impl std::fmt::Debug for Mandate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Mandate").field(&self.holds()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn it_is_asked_each_time_by_every_copy() {
+        let (mandate, leads) = (Mandate::default(), Arc::new(AtomicBool::new(true)));
+        let copy = mandate.clone();
+        assert!(copy.check().is_ok(), "nobody has said otherwise");
+        let asked = leads.clone();
+        mandate.ask(Box::new(move || asked.load(Ordering::Relaxed)));
+        assert!(copy.holds());
+        leads.store(false, Ordering::Relaxed);
+        assert_eq!(copy.check().map_err(|error| error.kind), Err(ErrorKind::Retryable));
+    }
+}
