@@ -1,6 +1,8 @@
 //! What Redis hands out: stream entries, and whether there is a job in them that may be begun now. Pure; the reply's bytes
 //! are not trusted.
 
+use std::sync::Arc;
+
 use redis::Value;
 
 use super::{EnvelopeError, Job};
@@ -9,6 +11,8 @@ use crate::model::Timestamp;
 /// A stream entry that was delivered and not yet acknowledged.
 #[derive(Clone, Debug)]
 pub struct Delivery {
+    /// The stream that it is on.
+    pub stream: Arc<str>,
     /// The stream entry's id.
     pub entry: String,
     /// How often it has been begun, this time included: 1 for the first time.
@@ -45,6 +49,7 @@ pub enum Refusal {
 /// What decides whether an entry's job may be begun.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Admission<'a> {
+    pub(super) stream: &'a Arc<str>,
     pub(super) group: &'a str,
     pub(super) max_attempts: u32,
     pub(super) job_max_bytes: usize,
@@ -65,7 +70,7 @@ impl Delivery {
             Some(refusal) => Err(refusal),
             None => Ok(job),
         });
-        Self { entry, attempts, job, fields }
+        Self { stream: admission.stream.clone(), entry, attempts, job, fields }
     }
 
     /// The job in the entry, be it refused or not; `None` if there is none.
@@ -87,10 +92,15 @@ impl Admission<'_> {
     }
 }
 
-/// The deliveries in the reply to XREADGROUP, all for the first time.
+/// The deliveries in the reply to XREADGROUP for one stream, all for the first time.
 pub(super) fn read(reply: Value, admission: Admission<'_>) -> Vec<Delivery> {
-    let entries = only_stream(reply).map(entries).unwrap_or_default();
-    entries.into_iter().map(|entry| Delivery::new(entry, 1, admission)).collect()
+    let entries = streams(reply).next().map(|(_, entries)| entries);
+    entries.map(|entries| first(entries, admission)).unwrap_or_default()
+}
+
+/// The deliveries in a list of entries, all for the first time.
+pub(super) fn first(list: Value, admission: Admission<'_>) -> Vec<Delivery> {
+    entries(list).into_iter().map(|entry| Delivery::new(entry, 1, admission)).collect()
 }
 
 /// The deliveries in the reply to XCLAIM of entries that had been delivered `before` times.
@@ -98,16 +108,18 @@ pub(super) fn claimed(reply: Value, before: u32, admission: Admission<'_>) -> Ve
     entries(reply).into_iter().map(|entry| Delivery::new(entry, before.saturating_add(1), admission)).collect()
 }
 
-/// The entries of the one stream that was asked for: RESP2 answers an array of pairs, RESP3 a map, nothing is nil.
-fn only_stream(reply: Value) -> Option<Value> {
-    match reply {
-        Value::Array(streams) => match streams.into_iter().next()? {
-            Value::Array(pair) => pair.into_iter().nth(1),
-            _ => None,
-        },
-        Value::Map(streams) => streams.into_iter().next().map(|(_, entries)| entries),
+/// The streams in the reply to XREADGROUP, each with its entries: RESP2 answers an array of pairs, RESP3 a map, nothing is nil.
+pub(super) fn streams(reply: Value) -> impl Iterator<Item = (Value, Value)> {
+    let (pairs, map) = match reply {
+        Value::Array(pairs) => (pairs, Vec::new()),
+        Value::Map(map) => (Vec::new(), map),
+        _ => Default::default(),
+    };
+    let pairs = pairs.into_iter().filter_map(|pair| match pair {
+        Value::Array(pair) => <[Value; 2]>::try_from(pair).ok().map(|[stream, entries]| (stream, entries)),
         _ => None,
-    }
+    });
+    pairs.chain(map)
 }
 
 /// Reads `[[id, [field, value, …]], …]`. By hand, since a field's name need not be UTF-8 and one bad entry must not hide the

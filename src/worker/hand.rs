@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::Notify;
@@ -23,7 +23,8 @@ pub(super) struct Hand {
 
 #[derive(Default)]
 struct Book {
-    entries: HashSet<String>,
+    /// By stream: an entry's id is unique within one only.
+    entries: HashMap<Arc<str>, HashSet<String>>,
     /// Jobs in progress that take a slot.
     slots: usize,
     /// Sessions with a job in progress, and those of its jobs that wait for it.
@@ -33,16 +34,22 @@ struct Book {
 
 impl Hand {
     /// Takes an entry in hand; `false` if it is already.
-    pub(super) fn take(&self, entry: &str) -> bool {
-        self.lock().entries.insert(entry.to_owned())
+    pub(super) fn take(&self, stream: &Arc<str>, entry: &str) -> bool {
+        let mut book = self.lock();
+        match book.entries.get_mut(stream) {
+            Some(entries) => entries.insert(entry.to_owned()),
+            None => book.entries.entry(stream.clone()).or_default().insert(entry.to_owned()),
+        }
     }
 
-    /// Lets entries go, and the slots of those that took one: they are settled, or another worker's. All at once, so that
+    /// Lets entries go, each with its stream, and the slots of those that took one: they are settled, or another worker's. All at once, so that
     /// whoever waits for room finds all of it.
-    pub(super) fn put_down<'a>(&self, entries: impl IntoIterator<Item = (&'a str, bool)>) {
+    pub(super) fn put_down<'a>(&self, entries: impl IntoIterator<Item = (&'a str, &'a str, bool)>) {
         let mut book = self.lock();
-        for (entry, took_slot) in entries {
-            book.entries.remove(entry);
+        for (stream, entry, took_slot) in entries {
+            if let Some(entries) = book.entries.get_mut(stream) {
+                entries.remove(entry);
+            }
             book.slots = book.slots.saturating_sub(usize::from(took_slot));
         }
         drop(book);
@@ -93,13 +100,28 @@ impl Hand {
         self.aside.notified().await;
     }
 
-    /// Every entry in hand.
-    pub(super) fn entries(&self) -> HashSet<String> {
-        self.lock().entries.clone()
+    /// Every entry of a stream that is in hand.
+    pub(super) fn entries_of(&self, stream: &str) -> HashSet<String> {
+        self.lock().entries.get(stream).cloned().unwrap_or_default()
+    }
+
+    /// Every entry in hand, by stream.
+    pub(super) fn entries(&self) -> Vec<(Arc<str>, Vec<String>)> {
+        let book = self.lock();
+        let some = book.entries.iter().filter(|(_, entries)| !entries.is_empty());
+        some.map(|(stream, entries)| (stream.clone(), entries.iter().cloned().collect())).collect()
+    }
+
+    /// Forgets a stream that is no more, unless something of it is in hand.
+    pub(super) fn forget(&self, stream: &str) {
+        let mut book = self.lock();
+        if book.entries.get(stream).is_some_and(HashSet::is_empty) {
+            book.entries.remove(stream);
+        }
     }
 
     pub(super) fn count(&self) -> usize {
-        self.lock().entries.len()
+        self.lock().entries.values().map(HashSet::len).sum()
     }
 
     /// Waits for an entry to be let go or a slot to get free. Meant for one waiter.

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     broker::Delivery,
     connection::{ConnectionError, backoff},
+    model::QueuePattern,
 };
 
 /// Jobs that have ended and wait to be settled; more than one batch, so that the settler never waits for them.
@@ -58,7 +59,7 @@ pub(super) async fn run(
     handler: Arc<dyn Handler>,
     stop: CancellationToken,
 ) -> Result<WorkerReport, WorkerError> {
-    let Worker { config, target, commands, status, sessions } = worker;
+    let Worker { config, target, commands, queues, status, sessions } = worker;
     let (finished, ended) = mpsc::channel(ENDED);
     let consumer = config.consumer();
     let hand = Arc::new(Hand::default());
@@ -68,8 +69,8 @@ pub(super) async fn run(
         hand: Arc::clone(&hand),
         status: status.clone(),
     };
-    let intake = Intake::new(config.clone(), target, Arc::clone(&commands));
-    let crew = Arc::new(Crew { config, consumer, handler, sessions, commands, hand, status, finished });
+    let crew = Arc::new(Crew { config, consumer, queues, handler, sessions, commands, hand, status, finished });
+    let intake = Intake::new(&crew, target);
     let mut heartbeat = Heartbeat::new(Arc::clone(&crew));
     let mut runtime = Runtime::new(Arc::clone(&crew), intake, stop);
     if !runtime.arrive(&mut heartbeat).await? {
@@ -125,7 +126,9 @@ impl Runtime {
                 () = sleep(wait) => {}
             }
         }
-        let WorkerConfig { worker_type, id, queue, group, concurrency, .. } = &self.crew.config;
+        let WorkerConfig { worker_type, id, queues, group, concurrency, .. } = &self.crew.config;
+        let all = queues.named().chain(queues.patterns.iter().map(QueuePattern::as_str));
+        let queue = all.collect::<Vec<_>>().join(" ");
         tracing::info!(%worker_type, %id, queue, group, concurrency, "worker ready");
         Ok(true)
     }
@@ -154,13 +157,14 @@ impl Runtime {
 
     /// The next jobs to start; often none.
     async fn take(&mut self) -> Result<Vec<Delivery>, TakeError> {
+        self.intake.give_back().await;
         let room = self.room();
         if self.handed_over.has_changed().unwrap_or(false) {
             self.handed_over.mark_unchanged();
-            return self.intake.own(&self.crew.hand.entries()).await;
+            return self.intake.own().await;
         }
         if self.intake.recovery_is_due(room) {
-            return self.intake.recover(&self.crew.hand.entries(), room).await;
+            return self.intake.recover(room).await;
         }
         if room == 0 {
             self.wait_for_change().await;
@@ -195,7 +199,7 @@ impl Runtime {
         if self.crew.status.borrow().takes_jobs() { self.crew.hand.room(self.crew.config.concurrency) } else { 0 }
     }
 
-    /// Starts jobs. Those for which there is no room stay where they are, and are found again by the next recovery.
+    /// Starts jobs. Those for which there is no room are left: new ones for other workers, the rest for the next recovery.
     fn start(&mut self, deliveries: Vec<Delivery>) {
         let mut room = self.room();
         let mut begun = Vec::with_capacity(deliveries.len());
@@ -203,12 +207,12 @@ impl Runtime {
             let session = self.crew.session(&delivery).map(str::to_owned);
             if !session.as_ref().is_some_and(|session| self.crew.sessions.is_known(session)) {
                 let Some(left) = room.checked_sub(1) else {
-                    self.intake.left_behind();
+                    self.intake.left_behind(delivery);
                     continue;
                 };
                 room = left;
             }
-            if !self.crew.hand.take(&delivery.entry) {
+            if !self.crew.hand.take(&delivery.stream, &delivery.entry) {
                 continue;
             }
             let delivery = Box::new(delivery);
@@ -228,6 +232,7 @@ impl Runtime {
 
     /// Finishes the jobs in hand and serves the open sessions until they are closed, for as long as the drain may take.
     async fn leave(&mut self) {
+        self.intake.give_back().await;
         self.intake.close();
         self.set_phase(Phase::Leaving);
         let (jobs, sessions) = (self.crew.hand.count(), self.crew.sessions.count());
@@ -258,7 +263,7 @@ impl Runtime {
             {
                 self.handed_over.mark_unchanged();
                 look_at = Instant::now() + self.crew.config.heartbeat_interval;
-                match self.intake.own(&self.crew.hand.entries()).await {
+                match self.intake.own().await {
                     Ok(deliveries) => self.start(deliveries),
                     Err(error) => tracing::warn!(%error, "can't look for jobs of open sessions; trying again"),
                 }
@@ -276,7 +281,7 @@ impl Runtime {
     }
 
     fn trouble(&mut self, error: &TakeError) {
-        tracing::warn!(%error, queue = self.crew.consumer.stream, "can't take jobs; trying again");
+        tracing::warn!(%error, "can't take jobs; trying again");
         self.intake.start_over();
         self.set_phase(Phase::Trouble);
     }

@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use tokio::{
     sync::{mpsc, watch},
     task::{JoinSet, yield_now},
     time::sleep,
 };
 
-use super::{connection::Commands, hand::Hand, status::Status};
+use super::{by_stream::by_stream, connection::Commands, hand::Hand, status::Status};
 use crate::{
     broker::{BrokerError, Consumer, Delivery, Failed, JobResult, Retry},
     connection::Connection,
@@ -62,7 +63,7 @@ impl Settler {
             for other in others {
                 singles.spawn(self.clone().settle(other));
             }
-            for left in self.complete(done).await {
+            for left in self.complete_all(done).await {
                 singles.spawn(self.clone().settle(left));
             }
             while singles.try_join_next().is_some() {}
@@ -70,16 +71,21 @@ impl Settler {
         while singles.join_next().await.is_some() {}
     }
 
-    /// Completes jobs together. Answers those that Redis refuses for a reason that may not be that of each.
+    /// Completes jobs, those of each stream together. Answers those that are left.
+    async fn complete_all(&self, done: Vec<Finished>) -> Vec<Finished> {
+        let each = by_stream(done, |one| &*one.delivery.stream).into_iter().map(|done| self.complete(done));
+        join_all(each).await.into_iter().flatten().collect()
+    }
+
+    /// Completes jobs of one stream together. Answers those that Redis refuses for a reason that may not be that of each.
     async fn complete(&self, done: Vec<Finished>) -> Vec<Finished> {
         let pairs: Vec<_> = done.iter().filter_map(|one| Some((&*one.delivery, result(&one.ending)?))).collect();
-        if pairs.is_empty() {
-            return done;
-        }
+        let Some((first, _)) = pairs.first() else { return done };
+        let consumer = self.consumer.on(&first.stream);
         for wait in backoff() {
             let problem = match self.commands.get().await {
                 Err(error) => error.to_string(),
-                Ok(mut connection) => match self.consumer.complete(&mut connection, &pairs).await {
+                Ok(mut connection) => match consumer.complete(&mut connection, &pairs).await {
                     Ok(()) => break,
                     Err(error) if error.is_connection_lost() => {
                         self.commands.discard().await;
@@ -104,6 +110,11 @@ impl Settler {
                 Err(error) => error.to_string(),
                 Ok(mut connection) => match self.try_settle(&mut connection, &one).await {
                     Ok(settled) => return self.close(std::slice::from_ref(&one), settled),
+                    // With the stream, or the group, the entry is gone: there is nothing left to settle.
+                    Err(error) if error.is_missing_group() => {
+                        tracing::warn!(entry = one.delivery.entry, %error, "the queue of a failed job is gone, and the job with it");
+                        return self.close(std::slice::from_ref(&one), Settled::Elsewhere);
+                    }
                     Err(error) => {
                         if error.is_connection_lost() {
                             self.commands.discard().await;
@@ -120,12 +131,13 @@ impl Settler {
 
     async fn try_settle(&self, connection: &mut Connection, one: &Finished) -> Result<Settled, BrokerError> {
         let Finished { delivery, ending, .. } = one;
+        let consumer = self.consumer.on(&delivery.stream);
         match (ending, &delivery.job) {
             (Ending::Complete(result), _) => {
-                self.consumer.complete(connection, &[(&**delivery, result)]).await.map(|()| Settled::Done)
+                consumer.complete(connection, &[(&**delivery, result)]).await.map(|()| Settled::Done)
             }
             (Ending::Fail { error, retry }, _) => {
-                Ok(match self.consumer.fail(connection, delivery, error, *retry).await? {
+                Ok(match consumer.fail(connection, delivery, error, *retry).await? {
                     Failed::Retried { .. } => {
                         self.hand.put_aside();
                         Settled::Elsewhere
@@ -135,7 +147,7 @@ impl Settler {
                 })
             }
             (Ending::Refuse, Err(refusal)) => {
-                self.consumer.refuse(connection, delivery, refusal).await.map(|()| Settled::Failed)
+                consumer.refuse(connection, delivery, refusal).await.map(|()| Settled::Failed)
             }
             (Ending::Refuse, Ok(_)) | (Ending::Gone, _) => Ok(Settled::Elsewhere),
         }
@@ -143,7 +155,8 @@ impl Settler {
 
     /// Lets settled jobs go and counts them.
     fn close(&self, jobs: &[Finished], settled: Settled) {
-        self.hand.put_down(jobs.iter().map(|job| (job.delivery.entry.as_str(), job.needs_slot)));
+        let delivered = jobs.iter().map(|job| (&*job.delivery, job.needs_slot));
+        self.hand.put_down(delivered.map(|(of, took_slot)| (&*of.stream, of.entry.as_str(), took_slot)));
         let count = |counts: bool| if counts { jobs.len() as u64 } else { 0 };
         self.status.send_modify(|status| {
             status.busy = status.busy.saturating_sub(jobs.len());

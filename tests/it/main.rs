@@ -51,3 +51,4 @@ mod traces;
 mod views;
 mod why;
 mod worker;
+mod worker_queues;
