@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use fred::{interfaces::ClientLike, types::CustomCommand};
 use serde_json::{Map, json};
 use swarm::{
     broker::{DelayedMover, Job, Published, Publisher},
@@ -89,6 +90,22 @@ async fn a_queue_that_nobody_tells_of_is_found_by_looking() {
     let worker = WorkerProcess::start_with(&server.url(), "w1", &settings);
     worker.until_state(&client, "IDLE").await;
     put(&client, "tenant-1:jobs", "a", "t.echo", json!([])).await;
+    until_answered(&client, &worker, "a", 1).await;
+}
+
+#[tokio::test]
+async fn a_job_is_handed_over_on_a_queue_that_the_worker_has_not_found() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let worker = WorkerProcess::start_with(&server.url(), "w1", SETTINGS);
+    worker.until_state(&client, "IDLE").await;
+    put(&client, "tenant-1:jobs", "a", "t.echo", json!([])).await;
+    let _: String = redis(&client, "XGROUP CREATE tenant-1:jobs t 0").await;
+    let entries: Vec<(String, Vec<String>)> = redis(&client, "XRANGE tenant-1:jobs - +").await;
+    let _: fred::types::Value = redis(&client, "XREADGROUP GROUP t w2 STREAMS tenant-1:jobs >").await;
+    let _: Vec<String> = redis(&client, &format!("XCLAIM tenant-1:jobs t w1 0 {} JUSTID", entries[0].0)).await;
+    let told = CustomCommand::new_static("PUBLISH", None, false);
+    let _: u64 = client.custom(told, vec!["worker:control:t:w1", "jobs tenant-1:jobs"]).await.unwrap();
     until_answered(&client, &worker, "a", 1).await;
 }
 
