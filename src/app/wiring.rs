@@ -17,7 +17,7 @@ use crate::{
     broker::DelayedMover,
     config::{QueueKind, Settings, WorkerTypeSettings},
     connection::RedisTarget,
-    model::{Clock, WorkerType, snapshot::DelayedCounts},
+    model::{Clock, Queues, WorkerType, snapshot::DelayedCounts},
     probe::{Prober, ProberHandle, QueueSpec},
     scaler::{ControlWatch, Controls, FleetParts, Leadership, RecorderHandle, Shared, Shown},
     signal::{
@@ -177,8 +177,16 @@ fn queue_spec(name: &str, settings: &WorkerTypeSettings) -> QueueSpec {
 /// Looks after all streams.
 fn delayed_mover(target: &Arc<RedisTarget>, settings: &Settings) -> (DelayedMover, watch::Receiver<DelayedCounts>) {
     let streams = settings.enabled().filter(|(_, of)| of.kind == QueueKind::Stream);
-    let streams: BTreeSet<String> = streams.map(|(name, of)| of.queue(name)).collect();
-    DelayedMover::new(target.clone(), streams, settings.signals.channel.clone(), settings.scaler.sweep_interval())
+    let queues: Vec<Queues> = streams.map(|(name, of)| of.queues(name)).collect();
+    let named: BTreeSet<String> = queues.iter().flat_map(Queues::named).map(str::to_owned).collect();
+    let patterns = queues.into_iter().flat_map(|queues| queues.patterns).collect();
+    DelayedMover::new(
+        target.clone(),
+        named,
+        patterns,
+        settings.signals.channel.clone(),
+        settings.scaler.sweep_interval(),
+    )
 }
 
 fn listener_settings(settings: &Settings) -> ListenerSettings {

@@ -1,6 +1,6 @@
 //! Takes jobs from a stream through its consumer group.
 
-use std::time::Duration;
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use redis::{RedisError, Value};
 
@@ -25,6 +25,14 @@ pub struct Consumer {
 }
 
 impl Consumer {
+    /// The same member of the group of the same name on another stream.
+    pub fn on(&self, stream: &str) -> Cow<'_, Self> {
+        if stream == self.stream {
+            return Cow::Borrowed(self);
+        }
+        Cow::Owned(Self { stream: stream.to_owned(), ..self.clone() })
+    }
+
     /// Makes the stream and the group if they are missing, at 0: jobs published before count.
     pub async fn ensure_group(&self, connection: &mut Connection) -> Result<(), BrokerError> {
         let mut command = redis::cmd("XGROUP");
@@ -66,15 +74,16 @@ impl Consumer {
         Ok(delivery::read(reply))
     }
 
-    /// Looks for the jobs in what was delivered; each may be begun now.
+    /// Looks for the jobs in what was delivered of this stream; each may be begun now.
     pub fn open(&self, parcels: impl IntoIterator<Item = Parcel>) -> impl Iterator<Item = Delivery> {
-        let admission = self.admission();
-        parcels.into_iter().map(move |parcel| Delivery::new(parcel, admission))
+        let own: Arc<str> = self.stream.as_str().into();
+        parcels.into_iter().map(move |parcel| Delivery::new(parcel, self.admission(&own)))
     }
 
-    /// By what an entry delivered now is judged.
-    pub(super) fn admission(&self) -> Admission<'_> {
+    /// By what an entry of `stream` that is delivered now is judged.
+    pub(super) fn admission<'a>(&'a self, stream: &'a Arc<str>) -> Admission<'a> {
         Admission {
+            stream,
             group: &self.group,
             max_attempts: self.policy.jobs.max_attempts,
             job_max_bytes: self.policy.job_max_bytes(),

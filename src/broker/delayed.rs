@@ -1,12 +1,12 @@
 //! Jobs that are not due yet: a sorted set beside each stream, and the step that puts those on the stream that are. The
 //! step is atomic and goes by the server's clock, so anybody may take it at any time.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use redis::Value;
 
 use super::{BrokerError, Consumer};
-use crate::connection::Connection;
+use crate::connection::{Connection, any_exists};
 use crate::telemetry::DelayedMoved;
 
 const MOVE_DUE: &str = include_str!("lua/move_due.lua");
@@ -47,11 +47,37 @@ pub(super) async fn move_due(connection: &mut Connection, stream: &str, channel:
     }
 }
 
+/// Streams asked about in one pipeline.
+const SLICE: usize = 500;
+
+/// Those of `streams` that have delayed jobs, due or not, and those of which that can't be told. Few ever have any.
+///
+/// # Errors
+/// If Redis can't be asked at all.
+pub(super) async fn with_delayed<'a, S: AsRef<str>>(
+    connection: &mut Connection,
+    streams: &'a [S],
+) -> Result<Vec<&'a S>, BrokerError> {
+    let layout = connection.layout();
+    let mut found = Vec::new();
+    for slice in streams.chunks(SLICE) {
+        let keys = slice.iter().map(|stream| layout.delayed(stream.as_ref()));
+        if any_exists(connection, keys).await {
+            let names: Vec<&str> = slice.iter().map(AsRef::as_ref).collect();
+            let counts = count_delayed(connection, &names).await?;
+            found.extend(
+                slice.iter().zip(counts).filter(|(_, count)| !matches!(count, Ok(0))).map(|(stream, _)| stream),
+            );
+        }
+    }
+    Ok(found)
+}
+
 /// How many jobs of each stream are not due yet; of a stream that can't be asked, why.
 ///
 /// # Errors
 /// If Redis can't be asked at all.
-pub(super) async fn count_delayed(
+async fn count_delayed(
     connection: &mut Connection,
     streams: &[&str],
 ) -> Result<Vec<Result<u64, BrokerError>>, BrokerError> {
@@ -78,5 +104,28 @@ impl Consumer {
     /// If Redis did not do it.
     pub async fn move_due(&self, connection: &mut Connection) -> Result<Delayed, BrokerError> {
         move_due(connection, &self.stream, &self.policy.channel).await
+    }
+
+    /// [Does that](Self::move_due) for all of `streams`. One that can't be moved holds up no other.
+    ///
+    /// # Errors
+    /// If Redis did not do it for one of them.
+    pub async fn move_due_of(&self, connection: &mut Connection, streams: &[Arc<str>]) -> Result<Delayed, BrokerError> {
+        if let [only] = streams {
+            return self.on(only).move_due(connection).await;
+        }
+        let (mut all, mut problem) = (Delayed::default(), None);
+        for stream in with_delayed(connection, streams).await? {
+            match self.on(stream).move_due(connection).await {
+                Ok(one) => {
+                    all.moved += one.moved;
+                    all.left += one.left;
+                    all.next = all.next.into_iter().chain(one.next).min();
+                }
+                Err(error) if error.is_connection_lost() => return Err(error),
+                Err(error) => problem = problem.or(Some(error)),
+            }
+        }
+        problem.map_or(Ok(all), Err)
     }
 }

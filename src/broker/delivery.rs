@@ -1,6 +1,8 @@
 //! What Redis hands out: stream entries, and whether there is a job in them that may be begun now. Pure; the reply's bytes
 //! are not trusted.
 
+use std::sync::Arc;
+
 use redis::Value;
 
 use super::{EnvelopeError, Job};
@@ -9,6 +11,8 @@ use crate::model::Timestamp;
 /// A stream entry that was delivered and not yet acknowledged.
 #[derive(Clone, Debug)]
 pub struct Delivery {
+    /// The stream that it is on.
+    pub stream: Arc<str>,
     /// The stream entry's id.
     pub entry: String,
     /// How often it has been begun, this time included: 1 for the first time.
@@ -55,6 +59,7 @@ pub enum Refusal {
 /// What decides whether an entry's job may be begun.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Admission<'a> {
+    pub(super) stream: &'a Arc<str>,
     pub(super) group: &'a str,
     pub(super) max_attempts: u32,
     pub(super) job_max_bytes: usize,
@@ -101,7 +106,7 @@ impl Delivery {
             Some(refusal) => Err(refusal),
             None => Ok(job),
         });
-        Self { entry, attempts, job, fields }
+        Self { stream: admission.stream.clone(), entry, attempts, job, fields }
     }
 
     /// The job in the entry, be it refused or not; `None` if there is none.
@@ -122,29 +127,38 @@ impl Admission<'_> {
     }
 }
 
-/// What is in the reply to XREADGROUP, all of it delivered for the first time.
+/// What is in the reply to XREADGROUP for one stream, all of it delivered for the first time.
 pub(super) fn read(reply: Value) -> Vec<Parcel> {
-    let entries = only_stream(reply).map(entries).unwrap_or_default();
-    entries.into_iter().map(|(entry, fields)| Parcel { entry, delivered: 1, fields }).collect()
+    streams(reply).next().map(|(_, entries)| parcels(entries, 1)).unwrap_or_default()
+}
+
+/// The deliveries in a list of entries, all for the first time.
+pub(super) fn first(list: Value, admission: Admission<'_>) -> Vec<Delivery> {
+    parcels(list, 1).into_iter().map(|parcel| Delivery::new(parcel, admission)).collect()
 }
 
 /// The deliveries in the reply to XCLAIM of entries that had been delivered `before` times.
 pub(super) fn claimed(reply: Value, before: u32, admission: Admission<'_>) -> Vec<Delivery> {
-    let delivered = before.saturating_add(1);
-    let parcels = entries(reply).into_iter().map(|(entry, fields)| Parcel { entry, delivered, fields });
-    parcels.map(|parcel| Delivery::new(parcel, admission)).collect()
+    let parcels = parcels(reply, before.saturating_add(1));
+    parcels.into_iter().map(|parcel| Delivery::new(parcel, admission)).collect()
 }
 
-/// The entries of the one stream that was asked for: RESP2 answers an array of pairs, RESP3 a map, nothing is nil.
-fn only_stream(reply: Value) -> Option<Value> {
-    match reply {
-        Value::Array(streams) => match streams.into_iter().next()? {
-            Value::Array(pair) => pair.into_iter().nth(1),
-            _ => None,
-        },
-        Value::Map(streams) => streams.into_iter().next().map(|(_, entries)| entries),
+fn parcels(list: Value, delivered: u32) -> Vec<Parcel> {
+    entries(list).into_iter().map(|(entry, fields)| Parcel { entry, delivered, fields }).collect()
+}
+
+/// The streams in the reply to XREADGROUP, each with its entries: RESP2 answers an array of pairs, RESP3 a map, nothing is nil.
+pub(super) fn streams(reply: Value) -> impl Iterator<Item = (Value, Value)> {
+    let (pairs, map) = match reply {
+        Value::Array(pairs) => (pairs, Vec::new()),
+        Value::Map(map) => (Vec::new(), map),
+        _ => Default::default(),
+    };
+    let pairs = pairs.into_iter().filter_map(|pair| match pair {
+        Value::Array(pair) => <[Value; 2]>::try_from(pair).ok().map(|[stream, entries]| (stream, entries)),
         _ => None,
-    }
+    });
+    pairs.chain(map)
 }
 
 /// Reads `[[id, [field, value, …]], …]`. By hand, since a field's name need not be UTF-8 and one bad entry must not hide the

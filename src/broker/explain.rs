@@ -18,21 +18,24 @@ use crate::{
 /// Where the unanswered jobs are.
 #[derive(Debug)]
 pub struct Place {
-    /// `None`: no configured worker type does these jobs.
+    /// `None`: no configured worker type reads the stream.
     worker_type: Option<String>,
+    /// The jobs are not where such jobs go by themselves.
+    is_elsewhere: bool,
     pub(super) stream: String,
     pub(super) group: String,
     pub(super) job_max_bytes: usize,
 }
 
 impl Place {
-    /// The place of jobs of that type.
+    /// The place of jobs of that type which are on `stream`.
     pub fn of(settings: &Settings, routes: &Routes, job_type: &str, stream: &str) -> Self {
-        let worker_type = routes.worker_type(job_type).map(str::to_owned);
+        let worker_type = routes.reader(job_type, stream).map(str::to_owned);
+        let is_elsewhere = routes.stream(job_type).ok() != Some(stream);
         let configured = worker_type.as_ref().and_then(|name| Some(settings.worker_types.get(name)?.group(name)));
         let group = configured.unwrap_or_else(|| keys::DEFAULT_STREAM_GROUP.to_owned());
         let job_max_bytes = usize::try_from(settings.broker.job_max_bytes).unwrap_or(usize::MAX);
-        Self { worker_type, stream: stream.to_owned(), group, job_max_bytes }
+        Self { worker_type, is_elsewhere, stream: stream.to_owned(), group, job_max_bytes }
     }
 
     /// The heartbeat key of one of its workers.
@@ -60,7 +63,15 @@ pub async fn explain(connection: &mut Connection, place: &Place, subject: &Subje
 
 fn unconfigured(place: &Place) -> Option<String> {
     let (stream, none) = (&place.stream, place.worker_type.is_none());
+    if none && place.is_elsewhere {
+        return Some(unread(stream));
+    }
     none.then(|| format!("no configured worker type does such jobs: they are on `{stream}`; check the spelling, or add the type to the config"))
+}
+
+/// That nobody will do the jobs on a stream, and what would help.
+pub fn unread(stream: &str) -> String {
+    format!("no configured worker type reads `{stream}`; check the spelling, or add it to the `extra_queues` of one")
 }
 
 async fn groups(connection: &mut Connection, place: &Place) -> RedisResult<Option<StreamInfoGroup>> {

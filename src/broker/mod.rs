@@ -16,6 +16,7 @@ mod drain;
 mod envelope;
 mod explain;
 mod fate;
+mod find;
 mod mover;
 mod policy;
 mod publish;
@@ -24,6 +25,7 @@ mod result;
 mod routing;
 mod session;
 mod settle;
+mod several;
 mod trim;
 mod vet;
 
@@ -36,8 +38,9 @@ pub use delayed::Delayed;
 pub use delivery::{Delivery, Parcel, Refusal};
 pub use drain::{DrainRequestError, DrainRequests, Progress};
 pub use envelope::{EnvelopeError, Job};
-pub use explain::{Outlook, Place, ScalerWord, explain};
+pub use explain::{Outlook, Place, ScalerWord, explain, unread};
 pub use fate::Subject;
+pub use find::{Beside, find_beside, find_queues, found_lately, tell_found};
 pub use mover::DelayedMover;
 pub use policy::JobPolicy;
 pub use publish::{PublishError, Published, Publisher};
@@ -46,6 +49,7 @@ pub use result::{JobResult, wait_for_any, wait_shared};
 pub use routing::{Routes, RoutingError, method_of};
 pub use session::{HANDED_OVER, MAX_SESSION_NAME, Route, SessionClaims, SessionState, session_of};
 pub use settle::{Done, Failed, Retry};
+pub use several::Take;
 
 use redis::RedisError;
 
@@ -67,7 +71,9 @@ impl BrokerError {
     /// Whether the stream or its group went away: [`Consumer::ensure_group`] mends it.
     pub fn is_missing_group(&self) -> bool {
         // A reader that is blocked while the key is deleted gets UNBLOCKED from Redis before 7.2, NOGROUP from then on.
+        // Out of a script, Redis before 7 tells the code in the text only.
         matches!(code(&self.cause).as_deref(), Some("NOGROUP" | "UNBLOCKED"))
+            || self.cause.detail().is_some_and(|text| text.contains(": NOGROUP "))
     }
 
     /// Whether the key holds something else than this command is for.

@@ -17,37 +17,56 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    BrokerError,
-    delayed::{count_delayed, move_due},
+    Beside, BrokerError,
+    delayed::{move_due, with_delayed},
+    find_beside,
 };
 use crate::{
-    connection::{Connection, ConnectionError, RedisTarget, any_exists, backoff},
-    model::{keys, snapshot::DelayedCounts},
+    connection::{Connection, ConnectionError, RedisTarget, backoff},
+    model::{QueuePattern, keys, snapshot::DelayedCounts},
 };
 
-/// Streams asked about in one pipeline.
-const SLICE: usize = 500;
+/// Streams found by patterns that are looked after at most.
+const MOST_FOUND: usize = 10_000;
 
 /// The task that moves delayed jobs.
 #[derive(Debug)]
 pub struct DelayedMover {
     target: Arc<RedisTarget>,
-    streams: Arc<[String]>,
+    watched: Arc<Watched>,
     channel: String,
     interval: Duration,
     counts: watch::Sender<DelayedCounts>,
     told: Arc<Told>,
     timers: Timers,
     /// Streams whose delayed jobs could not be moved the last time.
-    broken: BTreeSet<usize>,
+    broken: BTreeSet<Arc<str>>,
+    /// Whether patterns could not be looked for the last time.
+    blind: bool,
+}
+
+/// The streams that are looked after.
+#[derive(Debug, Default)]
+struct Watched {
+    named: BTreeSet<Arc<str>>,
+    /// Of others, those that match and have delayed jobs.
+    patterns: Vec<QueuePattern>,
+}
+
+impl Watched {
+    /// The stream of that name, if it is one of these.
+    fn stream(&self, name: &str) -> Option<Arc<str>> {
+        let found = || self.patterns.iter().any(|pattern| pattern.takes(name)).then(|| name.into());
+        self.named.get(name).cloned().or_else(found)
+    }
 }
 
 /// What the connection's driver has heard and the task has not yet looked at.
 #[derive(Debug, Default)]
 struct Told {
-    /// The streams that we look after, in order.
-    ours: Arc<[String]>,
-    named: Mutex<BTreeSet<usize>>,
+    /// The streams that we look after.
+    ours: Arc<Watched>,
+    named: Mutex<BTreeSet<Arc<str>>>,
     lost: Mutex<bool>,
     news: Notify,
 }
@@ -56,9 +75,8 @@ impl Told {
     fn hear(&self, push: PushInfo) {
         match (push.kind, push.data.into_iter().nth(1)) {
             (PushKind::Message, Some(Value::BulkString(stream))) => {
-                let place = self.ours.binary_search_by(|ours| ours.as_bytes().cmp(&stream));
-                let Ok(index) = place else { return };
-                self.named.lock().unwrap_or_else(PoisonError::into_inner).insert(index);
+                let Some(stream) = str::from_utf8(&stream).ok().and_then(|name| self.ours.stream(name)) else { return };
+                self.named.lock().unwrap_or_else(PoisonError::into_inner).insert(stream);
             }
             (PushKind::Disconnection, _) => *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = true,
             _ => return,
@@ -66,7 +84,7 @@ impl Told {
         self.news.notify_one();
     }
 
-    fn take(&self) -> (BTreeSet<usize>, bool) {
+    fn take(&self) -> (BTreeSet<Arc<str>>, bool) {
         let named = std::mem::take(&mut *self.named.lock().unwrap_or_else(PoisonError::into_inner));
         (named, std::mem::take(&mut *self.lost.lock().unwrap_or_else(PoisonError::into_inner)))
     }
@@ -75,18 +93,18 @@ impl Told {
 /// When to look at which stream again: one time for each.
 #[derive(Debug, Default)]
 struct Timers {
-    queue: BTreeSet<(Instant, usize)>,
-    at: BTreeMap<usize, Instant>,
+    queue: BTreeSet<(Instant, Arc<str>)>,
+    at: BTreeMap<Arc<str>, Instant>,
 }
 
 impl Timers {
-    fn set(&mut self, index: usize, at: Option<Instant>) {
-        if let Some(before) = self.at.remove(&index) {
-            self.queue.remove(&(before, index));
+    fn set(&mut self, stream: &Arc<str>, at: Option<Instant>) {
+        if let Some(before) = self.at.remove(stream) {
+            self.queue.remove(&(before, stream.clone()));
         }
         if let Some(at) = at {
-            self.at.insert(index, at);
-            self.queue.insert((at, index));
+            self.at.insert(stream.clone(), at);
+            self.queue.insert((at, stream.clone()));
         }
     }
 
@@ -95,10 +113,11 @@ impl Timers {
     }
 
     /// The streams whose time has come.
-    fn due(&mut self, now: Instant) -> Vec<usize> {
-        let due: Vec<usize> = self.queue.iter().take_while(|(at, _)| *at <= now).map(|(_, index)| *index).collect();
-        for index in &due {
-            self.set(*index, None);
+    fn due(&mut self, now: Instant) -> Vec<Arc<str>> {
+        let due = self.queue.iter().take_while(|(at, _)| *at <= now).map(|(_, stream)| stream.clone());
+        let due: Vec<Arc<str>> = due.collect();
+        for stream in &due {
+            self.set(stream, None);
         }
         due
     }
@@ -115,18 +134,20 @@ enum SessionError {
 }
 
 impl DelayedMover {
-    /// For `streams`, which are named on `channel` when jobs were moved. All of them are looked at each `interval`.
+    /// For `streams`, and for those that match `patterns`; they are named on `channel` when jobs were moved. All of them are
+    /// looked at each `interval`.
     pub fn new(
         target: Arc<RedisTarget>,
         streams: BTreeSet<String>,
+        patterns: Vec<QueuePattern>,
         channel: String,
         interval: Duration,
     ) -> (Self, watch::Receiver<DelayedCounts>) {
         let (counts, watched) = watch::channel(DelayedCounts::default());
-        let streams: Arc<[String]> = streams.into_iter().collect();
-        let told = Arc::new(Told { ours: streams.clone(), ..Told::default() });
-        let (timers, broken) = Default::default();
-        (Self { target, streams, channel, interval, counts, told, timers, broken }, watched)
+        let ours = Arc::new(Watched { named: streams.into_iter().map(Arc::from).collect(), patterns });
+        let told = Arc::new(Told { ours: ours.clone(), ..Told::default() });
+        let (timers, broken, blind) = Default::default();
+        (Self { target, watched: ours, channel, interval, counts, told, timers, broken, blind }, watched)
     }
 
     /// Runs until cancelled.
@@ -169,8 +190,8 @@ impl DelayedMover {
             tokio::select! {
                 _ = ticks.tick() => self.look_at_all(&mut connection).await?,
                 () = sleep_until(next), if next.is_some() => {
-                    for index in self.timers.due(Instant::now()) {
-                        self.look_at(&mut connection, index).await?;
+                    for stream in self.timers.due(Instant::now()) {
+                        self.look_at(&mut connection, &stream).await?;
                     }
                 }
                 () = self.told.news.notified() => {
@@ -178,8 +199,8 @@ impl DelayedMover {
                     if lost {
                         return Err(SessionError::Closed);
                     }
-                    for index in named {
-                        self.look_at(&mut connection, index).await?;
+                    for stream in named {
+                        self.look_at(&mut connection, &stream).await?;
                     }
                 }
             }
@@ -187,66 +208,69 @@ impl DelayedMover {
     }
 
     async fn look_at_all(&mut self, connection: &mut Connection) -> Result<(), SessionError> {
-        for start in (0..self.streams.len()).step_by(SLICE) {
-            let slice: Vec<&str> = self.streams[start..].iter().take(SLICE).map(String::as_str).collect();
-            // Few streams ever have delayed jobs.
-            let layout = connection.layout();
-            if !any_exists(connection, slice.iter().map(|stream| layout.delayed(stream))).await {
-                for index in start..start + slice.len() {
-                    self.timers.set(index, None);
-                    self.count(index, 0);
-                }
-                continue;
-            }
-            let counts = count_delayed(connection, &slice).await?;
-            for (offset, count) in counts.into_iter().enumerate() {
-                match count {
-                    Ok(0) => {
-                        self.timers.set(start + offset, None);
-                        self.count(start + offset, 0);
-                    }
-                    Ok(_) => self.look_at(connection, start + offset).await?,
-                    Err(error) => self.tell_broken(start + offset, &error),
-                }
-            }
+        let streams = self.streams(connection).await?;
+        let found: BTreeSet<Arc<str>> = with_delayed(connection, &streams).await?.into_iter().cloned().collect();
+        for stream in streams.iter().filter(|stream| !found.contains(*stream)) {
+            self.timers.set(stream, None);
+            self.count(stream, 0);
+        }
+        for stream in &found {
+            self.look_at(connection, stream).await?;
         }
         Ok(())
     }
 
+    /// Those that are named, those that are found now, and those of which something was known.
+    async fn streams(&mut self, connection: &Connection) -> Result<Vec<Arc<str>>, SessionError> {
+        let counted: Vec<Arc<str>> = self.counts.borrow().keys().map(|stream| stream.as_str().into()).collect();
+        let known = self.watched.named.iter().chain(self.timers.at.keys()).cloned().chain(counted);
+        let mut streams: BTreeSet<Arc<str>> = known.collect();
+        if !self.watched.patterns.is_empty() {
+            match find_beside(connection, &self.watched.patterns, Beside::Delayed, MOST_FOUND).await {
+                Ok(found) => {
+                    self.blind = false;
+                    streams.extend(found.into_iter().map(Arc::from));
+                }
+                Err(error) if error.is_connection_lost() && !connection.is_cluster() => return Err(error.into()),
+                // What belongs to the queues that are named goes on, and what is told on the channel.
+                Err(error) => {
+                    if !std::mem::replace(&mut self.blind, true) {
+                        tracing::warn!(%error, "delayed jobs of queues that are not named may wait until they are found");
+                    }
+                }
+            }
+        }
+        Ok(streams.into_iter().collect())
+    }
+
     /// Moves what is due of one stream, and sets the time of the next look. A stream that can't be moved holds up no other.
-    async fn look_at(&mut self, connection: &mut Connection, index: usize) -> Result<(), SessionError> {
-        let stream = &self.streams[index];
+    async fn look_at(&mut self, connection: &mut Connection, stream: &Arc<str>) -> Result<(), SessionError> {
         match move_due(connection, stream, &self.channel).await {
             Ok(delayed) => {
-                self.broken.remove(&index);
-                self.timers.set(index, delayed.next.map(|wait| Instant::now() + wait));
-                self.count(index, delayed.left);
+                self.broken.remove(stream);
+                self.timers.set(stream, delayed.next.map(|wait| Instant::now() + wait));
+                self.count(stream, delayed.left);
                 Ok(())
             }
             Err(error) if error.is_connection_lost() => Err(error.into()),
             Err(error) => {
-                self.tell_broken(index, &error);
+                // Once for each time that it breaks. It is looked at again with the next message or interval.
+                if self.broken.insert(stream.clone()) {
+                    tracing::warn!(%error, "delayed jobs stay where they are");
+                }
+                self.timers.set(stream, None);
                 Ok(())
             }
         }
     }
 
-    /// Once for each time that it breaks. It is looked at again with the next message or interval.
-    fn tell_broken(&mut self, index: usize, error: &BrokerError) {
-        if self.broken.insert(index) {
-            tracing::warn!(%error, "delayed jobs stay where they are");
-        }
-        self.timers.set(index, None);
-    }
-
-    fn count(&self, index: usize, left: u64) {
-        let stream = &self.streams[index];
+    fn count(&self, stream: &str, left: u64) {
         self.counts.send_if_modified(|counts| {
             let before = counts.get(stream).copied().unwrap_or(0);
             if before != left {
                 let counts = Arc::make_mut(counts);
                 counts.remove(stream);
-                counts.extend((left > 0).then(|| (stream.clone(), left)));
+                counts.extend((left > 0).then(|| (stream.to_owned(), left)));
             }
             before != left
         });
@@ -268,29 +292,32 @@ mod tests {
         let mut timers = Timers::default();
         let now = Instant::now();
         let after = |seconds| now + Duration::from_secs(seconds);
-        timers.set(0, Some(after(5)));
-        timers.set(1, Some(after(3)));
-        timers.set(0, Some(after(1)));
+        let [a, b] = ["a", "b"].map(Arc::<str>::from);
+        timers.set(&a, Some(after(5)));
+        timers.set(&b, Some(after(3)));
+        timers.set(&a, Some(after(1)));
         assert_eq!((timers.next(), timers.due(after(0))), (Some(after(1)), vec![]));
-        assert_eq!(timers.due(after(3)), [0, 1]);
+        assert_eq!(timers.due(after(3)), [a, b.clone()]);
         assert_eq!(timers.next(), None);
-        timers.set(1, Some(after(9)));
-        timers.set(1, None);
+        timers.set(&b, Some(after(9)));
+        timers.set(&b, None);
         assert_eq!(timers.next(), None);
     }
 
     #[test]
     fn our_streams_and_losses_are_heard_once() {
-        let told = Told { ours: ["0".to_owned(), "a".to_owned()].into(), ..Told::default() };
+        let patterns = vec![QueuePattern::parse("t-*").unwrap()];
+        let ours = Watched { named: ["0", "a"].map(Arc::from).into(), patterns };
+        let told = Told { ours: ours.into(), ..Told::default() };
         let message = |stream: &str| PushInfo {
             kind: PushKind::Message,
             data: ["jobs:delayed", stream].map(|text| Value::BulkString(text.into())).into(),
         };
-        for stream in ["a", "a", "somebody else's"] {
+        for stream in ["a", "a", "t-1", "somebody else's", "t-1:dead"] {
             told.hear(message(stream));
         }
         told.hear(PushInfo { kind: PushKind::Disconnection, data: Vec::new() });
-        assert_eq!(told.take(), ([1].into(), true));
+        assert_eq!(told.take(), (["a", "t-1"].map(Arc::from).into(), true));
         assert_eq!(told.take(), (BTreeSet::new(), false));
     }
 }

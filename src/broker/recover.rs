@@ -212,7 +212,8 @@ impl Consumer {
             forget.arg(&self.stream).arg(&self.group).arg(deleted);
             forget.exec_async(connection).await.map_err(failed)?;
         }
-        let admission = self.admission();
+        let stream = self.stream.as_str().into();
+        let admission = self.admission(&stream);
         let of = |(reply, candidate): (Value, &Candidate)| claimed(reply, candidate.delivered, admission);
         Ok(replies.into_iter().zip(candidates).flat_map(of).collect())
     }

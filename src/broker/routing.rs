@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     config::{QueueKind, Settings},
-    model::keys,
+    model::{Queues, keys},
 };
 
 /// Names another stream for job types with no worker type of their own.
@@ -28,7 +28,7 @@ pub enum RoutingError {
 /// The table of worker types and their queues.
 #[derive(Clone, Debug)]
 pub struct Routes {
-    queues: BTreeMap<String, (String, QueueKind)>,
+    queues: BTreeMap<String, (Queues, QueueKind)>,
     default_stream: String,
 }
 
@@ -41,7 +41,8 @@ impl Routes {
 
     /// The routes of `settings`; other job types go to `default_stream`.
     pub fn new(settings: &Settings, default_stream: String) -> Self {
-        let queues = settings.worker_types.iter().map(|(name, of)| (name.clone(), (of.queue(name), of.kind))).collect();
+        let queues =
+            settings.worker_types.iter().map(|(name, of)| (name.clone(), (of.queues(name), of.kind))).collect();
         Self { queues, default_stream }
     }
 
@@ -56,13 +57,23 @@ impl Routes {
         prefixes.filter_map(|prefix| self.queues.get_key_value(prefix)).map(|(name, _)| name.as_str()).next()
     }
 
-    /// The stream that `job_type` goes to.
+    /// The configured worker type that would do `job_type` if it were on the stream `queue`: the type that does such jobs, if it
+    /// reads that stream, else any that does.
+    pub fn reader(&self, job_type: &str, queue: &str) -> Option<&str> {
+        let reads = |name: &&str| {
+            let (queues, kind) = &self.queues[*name];
+            *kind == QueueKind::Stream && (queues.named().any(|named| named == queue) || queues.finds(queue))
+        };
+        self.worker_type(job_type).filter(reads).or_else(|| self.queues.keys().map(String::as_str).find(reads))
+    }
+
+    /// The stream that `job_type` goes to unless somebody names another.
     pub fn stream(&self, job_type: &str) -> Result<&str, RoutingError> {
         let Some(worker_type) = self.worker_type(job_type) else { return Ok(&self.default_stream) };
         match &self.queues[worker_type] {
-            (queue, QueueKind::Stream) => Ok(queue),
-            (queue, QueueKind::List) => {
-                Err(RoutingError::List { worker_type: worker_type.to_owned(), queue: queue.clone() })
+            (queues, QueueKind::Stream) => Ok(&queues.own),
+            (queues, QueueKind::List) => {
+                Err(RoutingError::List { worker_type: worker_type.to_owned(), queue: queues.own.clone() })
             }
         }
     }
@@ -106,6 +117,32 @@ mod tests {
             assert_eq!(routes.stream(job_type).unwrap(), stream, "{job_type}");
         }
         assert!(routes.stream("old.run").unwrap_err().to_string().contains("oldlist"));
+    }
+
+    #[test]
+    fn who_reads_a_queue_is_who_does_its_jobs() {
+        let mut settings = Settings::default();
+        let also = |queues: &[&str]| WorkerTypeSettings {
+            extra_queues: queues.iter().map(|queue| (*queue).to_owned()).collect(),
+            group: Some("everyone".to_owned()),
+            ..Default::default()
+        };
+        settings.worker_types.insert("browser".to_owned(), also(&["urgent", "tenant-*:jobs"]));
+        settings.worker_types.insert("all".to_owned(), also(&["urgent"]));
+        settings.worker_types.insert("old".to_owned(), WorkerTypeSettings { kind: QueueKind::List, ..also(&["list"]) });
+        let routes = Routes::new(&settings, "jobs".to_owned());
+        for (job_type, queue, reader) in [
+            ("browser.goto", "browser:jobs", Some("browser")),
+            ("browser.goto", "urgent", Some("browser")),
+            ("mail.send", "urgent", Some("all")),
+            ("mail.send", "tenant-a:jobs", Some("browser")),
+            ("browser.goto", "tenant-a:jobs:dead", None),
+            ("browser.goto", "all:jobs", Some("all")),
+            ("old.run", "list", None),
+        ] {
+            assert_eq!(routes.reader(job_type, queue), reader, "{job_type} on {queue}");
+        }
+        assert_eq!(routes.stream("browser.goto").unwrap(), "browser:jobs");
     }
 
     #[test]

@@ -6,18 +6,19 @@
 
 mod steps;
 
-use std::{collections::BTreeSet, io, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
-use redis::{Cmd, RedisResult};
+use redis::Cmd;
 
-use super::{BrokerError, Consumer, Job};
-use crate::connection::{Connection, Primaries};
+use super::{BrokerError, Consumer, Job, find::scan};
+use crate::connection::Connection;
 use crate::model::{WorkerId, WorkerType, keys};
 
 /// Longest name of a session, in bytes: it becomes part of a key.
 pub const MAX_SESSION_NAME: usize = 256;
 
-/// What a worker is told on its control channel when jobs were handed over to it.
+/// What a worker is told on its control channel when jobs were handed over to it. With a blank and a key behind: on that
+/// stream, which is not its type's own.
 pub const HANDED_OVER: &str = "jobs";
 
 /// KEYS session, lost mark. ARGV me, TTL in ms, heartbeat prefix. Answers the holder: me, or another that lives.
@@ -40,7 +41,7 @@ return 1";
 const RELEASE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
 
 /// KEYS session, lost mark, stream. ARGV me, group, entry, heartbeat prefix, control prefix, give up (0 or 1), TTL of the
-/// mark in ms. Answers what to do and whom it concerns. JUSTID: being handed over is no attempt.
+/// mark in ms, what the holder is told. Answers what to do and whom it concerns. JUSTID: being handed over is no attempt.
 ///
 /// The mark holds the time of the loss: jobs published before it, and seen only later, are told of the loss too.
 const ROUTE: &str = "\
@@ -62,7 +63,7 @@ if redis.call('HGET', heartbeat, 'listens') == '1' and redis.call('PUBSUB', 'NUM
   return {'silent', holder}
 end
 redis.call('XCLAIM', KEYS[3], ARGV[2], holder, 0, ARGV[3], 'JUSTID')
-redis.call('PUBLISH', channel, 'jobs')
+redis.call('PUBLISH', channel, ARGV[8])
 return {'forwarded', holder}";
 
 /// Where a job of a session belongs.
@@ -88,9 +89,6 @@ pub enum SessionState {
     /// It was lost some time ago, with the worker that held it.
     Lost(WorkerId),
 }
-
-/// Keys looked at in one step of a scan.
-const SCANNED: usize = 1_000;
 
 /// Where session `name` is.
 pub(super) async fn state_of(
@@ -120,32 +118,14 @@ pub(super) async fn open_sessions(
 ) -> Result<Vec<String>, BrokerError> {
     let all = keys::session(worker_type, "");
     let pattern = format!("{all}{}*", literal(prefix));
-    let found = scan(connection, &pattern).await;
-    let found = found.map_err(|cause| BrokerError::new(format!("look for the sessions of `{worker_type}`"), cause))?;
-    Ok(found.iter().filter_map(|key| key.strip_prefix(&all)).map(str::to_owned).collect())
-}
-
-/// All keys that fit, of every primary.
-async fn scan(connection: &Connection, pattern: &str) -> RedisResult<BTreeSet<String>> {
-    let Primaries { open, missing } = connection.primaries().await?;
-    if !missing.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::NotConnected, missing.join(", ")).into());
-    }
     let mut found = BTreeSet::new();
-    for mut server in open {
-        let mut cursor = 0_u64;
-        loop {
-            let mut step = redis::cmd("SCAN");
-            step.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCANNED);
-            let (next, keys): (u64, Vec<String>) = step.query_async(&mut server).await?;
-            found.extend(keys);
-            cursor = next;
-            if cursor == 0 {
-                break;
-            }
-        }
-    }
-    Ok(found)
+    let keep = |key: String| {
+        found.extend(key.strip_prefix(&all).map(str::to_owned));
+        true
+    };
+    let scanned = scan(connection, &pattern, None, keep).await;
+    scanned.map_err(|cause| BrokerError::new(format!("look for the sessions of `{worker_type}`"), cause))?;
+    Ok(found.into_iter().collect())
 }
 
 /// `text` as a pattern that only it fits.
@@ -166,13 +146,21 @@ pub struct SessionClaims {
     worker_type: WorkerType,
     id: WorkerId,
     ttl: Duration,
+    /// The queue whose name a holder need not be told.
+    own_queue: Option<String>,
 }
 
 impl SessionClaims {
     /// The claims of worker `id`. A claim expires after `ttl` if nobody renews it; until then, the loss of its holder can be
     /// told, so `ttl` is longer than a heartbeat's.
     pub fn new(worker_type: WorkerType, id: WorkerId, ttl: Duration) -> Self {
-        Self { worker_type, id, ttl }
+        Self { worker_type, id, ttl, own_queue: None }
+    }
+
+    /// The same for workers that serve other queues too: who is handed a job of one of those is told which.
+    #[must_use]
+    pub fn with_own_queue(self, own_queue: impl Into<String>) -> Self {
+        Self { own_queue: Some(own_queue.into()), ..self }
     }
 
     /// Whose claims they are.
@@ -221,7 +209,7 @@ impl SessionClaims {
         let mut call = script(ROUTE, &[&self.key(name), &self.mark(connection, name), &consumer.stream]);
         call.arg(self.id.as_str()).arg(&consumer.group).arg(entry);
         call.arg(self.heartbeats()).arg(keys::control(&self.worker_type, &WorkerId::new("")));
-        call.arg(u8::from(give_up)).arg(self.ttl_ms());
+        call.arg(u8::from(give_up)).arg(self.ttl_ms()).arg(self.handed_over(consumer));
         let (verdict, holder): (String, String) = call
             .query_async(connection)
             .await
@@ -233,6 +221,14 @@ impl SessionClaims {
             "silent" => Route::Silent(holder),
             _ => Route::Here,
         })
+    }
+
+    /// What the holder is told.
+    fn handed_over(&self, consumer: &Consumer) -> String {
+        match &self.own_queue {
+            Some(own) if *own != consumer.stream => format!("{HANDED_OVER} {}", consumer.stream),
+            _ => HANDED_OVER.to_owned(),
+        }
     }
 
     fn key(&self, name: &str) -> String {

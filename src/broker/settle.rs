@@ -3,6 +3,7 @@
 
 use std::{
     borrow::{Borrow, Cow},
+    sync::Arc,
     time::Duration,
 };
 
@@ -58,12 +59,18 @@ pub enum Failed {
 /// A job that was worked on, as Redis is to be told of it.
 #[derive(Clone, Debug)]
 pub struct Done {
+    stream: Arc<str>,
     entry: String,
     /// Whoever waits: the list, and what is pushed to it.
     answer: Option<(String, String)>,
 }
 
 impl Done {
+    /// The stream that the entry is on.
+    pub fn stream(&self) -> &str {
+        &self.stream
+    }
+
     /// The stream entry's id.
     pub fn entry(&self) -> &str {
         &self.entry
@@ -73,13 +80,13 @@ impl Done {
 impl Consumer {
     /// A job that was done, with `value` for whoever waits. If that is too large, they get an error that says so.
     pub fn done(&self, delivery: Delivery, value: Value) -> Done {
-        let Delivery { entry, job, .. } = delivery;
+        let Delivery { stream, entry, job, .. } = delivery;
         let waiter = job.ok().and_then(|job| Some((job.reply_to?, job.id)));
         let answer = waiter.map(|(key, id)| {
             let result = JobResult::new(id, Ok(value));
             (key, bounded(&result, self.policy.result_max_bytes()))
         });
-        Done { entry, answer }
+        Done { stream, entry, answer }
     }
 
     /// Acknowledges jobs that were worked on and pushes their results to whoever waits. A result that is too large is
@@ -112,7 +119,7 @@ impl Consumer {
         let done = done.iter().map(|(delivery, result)| {
             let waiter = delivery.job.as_ref().ok().and_then(|job| job.reply_to.clone());
             let answer = waiter.map(|key| (key, bounded(result, self.policy.result_max_bytes())));
-            Done { entry: delivery.entry.clone(), answer }
+            Done { stream: delivery.stream.clone(), entry: delivery.entry.clone(), answer }
         });
         self.complete_all(connection, &done.collect::<Vec<_>>()).await
     }

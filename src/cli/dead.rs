@@ -15,10 +15,14 @@ use super::{
     },
 };
 use crate::{
-    broker::{DeadFilter, DeadLetter, DeadLetters, Revived, Routes},
+    broker::{Beside, DeadFilter, DeadLetter, DeadLetters, Revived, Routes, find_beside},
     config::{QueueKind, Settings},
-    connection::RedisTarget,
+    connection::{Connection, RedisTarget},
+    model::Queues,
 };
+
+/// Queues by patterns whose dead letters are looked at.
+const MOST_FOUND: usize = 100_000;
 
 /// Look after dead letters: jobs that were given up
 ///
@@ -60,7 +64,8 @@ struct Which {
     /// Ids of jobs or of dead letters.
     #[arg(value_name = "ID")]
     ids: Vec<String>,
-    /// Only those of this stream. [default: the streams of all configured worker types, and of job types without one]
+    /// Only those of this stream. [default: the queues of all configured worker types, also those that patterns
+    /// find, and the stream of job types without one]
     #[arg(long, value_name = "STREAM")]
     stream: Option<String>,
     /// Only those of this job type, or of this worker type.
@@ -109,7 +114,7 @@ pub async fn run(args: DeadArgs, settings: &Settings) -> anyhow::Result<ExitCode
 async fn list(which: &Which, limit: usize, json: bool, settings: &Settings) -> anyhow::Result<ExitCode> {
     let mut connection = target(settings)?.connect().await?;
     let mut found = Vec::new();
-    for stream in streams(which, settings) {
+    for stream in streams(which, settings, &connection).await? {
         let letters = DeadLetters::of(&stream, job_max_bytes(settings));
         found.extend(letters.list(&mut connection, &which.filter(), limit).await?);
     }
@@ -134,7 +139,7 @@ async fn each(chosen: &Chosen, deed: Deed, settings: &Settings) -> anyhow::Resul
     );
     let mut connection = target(settings)?.connect().await?;
     let (mut done, mut undone) = (0, 0);
-    for stream in streams(&chosen.which, settings) {
+    for stream in streams(&chosen.which, settings, &connection).await? {
         let letters = DeadLetters::of(&stream, job_max_bytes(settings));
         // Those that are there now: one that fails again meanwhile is a new one.
         for letter in letters.list(&mut connection, &chosen.which.filter(), usize::MAX).await? {
@@ -184,14 +189,17 @@ impl Which {
     }
 }
 
-fn streams(which: &Which, settings: &Settings) -> BTreeSet<String> {
+async fn streams(which: &Which, settings: &Settings, connection: &Connection) -> anyhow::Result<BTreeSet<String>> {
     if let Some(stream) = &which.stream {
-        return [stream.clone()].into();
+        return Ok([stream.clone()].into());
     }
     let configured = settings.worker_types.iter().filter(|(_, of)| of.kind == QueueKind::Stream);
-    let mut streams: BTreeSet<String> = configured.map(|(name, of)| of.queue(name)).collect();
+    let queues: Vec<Queues> = configured.map(|(name, of)| of.queues(name)).collect();
+    let mut streams: BTreeSet<String> = queues.iter().flat_map(Queues::named).map(str::to_owned).collect();
     streams.insert(Routes::from_env(settings).default_stream().to_owned());
-    streams
+    let patterns: Vec<_> = queues.into_iter().flat_map(|queues| queues.patterns).collect();
+    streams.extend(find_beside(connection, &patterns, Beside::Dead, MOST_FOUND).await?);
+    Ok(streams)
 }
 
 fn target(settings: &Settings) -> anyhow::Result<RedisTarget> {

@@ -12,7 +12,9 @@ use serde_json::{Map, Value, json};
 
 use super::output;
 use crate::{
-    broker::{Job, JobResult, Place, Published, Publisher, Routes, Subject, explain, wait_for_any, wait_shared},
+    broker::{
+        Job, JobResult, Place, Published, Publisher, Routes, Subject, explain, unread, wait_for_any, wait_shared,
+    },
     config::Settings,
     connection::RedisTarget,
     model::keys,
@@ -30,12 +32,13 @@ const MAX_SECONDS: f64 = 2_592_000.0;
 /// Put a job on the stream of its worker type
 ///
 /// The part of JOB_TYPE before the dot is the worker type, which decides the stream; types that are not configured go
-/// to `jobs` (or what JOB_STREAM names). An ARG that is JSON is taken as JSON, anything else as a string.
+/// to `jobs` (or what JOB_STREAM names). --queue names another stream. An ARG that is JSON is taken as JSON, anything else as a string.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   swarm publish browser.echo hello 42 '{\"deep\": true}' --wait
   swarm publish browser.sleep 2 --count 1000
+  swarm publish browser.goto https://example.org --queue urgent:jobs
   swarm publish mail.send a@example.org --key order-4711 --delay 60 --deadline 600")]
 pub struct PublishArgs {
     /// Worker type and method, for example `browser.echo`.
@@ -44,6 +47,9 @@ pub struct PublishArgs {
     /// Positional arguments: JSON, else strings.
     #[arg(value_name = "ARG", allow_negative_numbers = true)]
     pub args: Vec<String>,
+    /// Put it on this stream, whatever its type [default: the `job_queue` of its worker type]
+    #[arg(long, value_name = "KEY", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub queue: Option<String>,
     /// Named arguments, as one JSON object.
     #[arg(long, value_name = "JSON", value_parser = parse_kwargs)]
     pub kwargs: Option<Map<String, Value>>,
@@ -104,7 +110,13 @@ pub async fn run(args: PublishArgs, settings: &Settings) -> anyhow::Result<ExitC
 
 async fn publish_and_wait(args: PublishArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     let routes = Routes::from_env(settings);
-    let stream = routes.stream(&args.job_type)?;
+    let stream = match &args.queue {
+        Some(queue) => queue,
+        None => routes.stream(&args.job_type)?,
+    };
+    if args.queue.is_some() && routes.reader(&args.job_type, stream).is_none() {
+        output::error_line(&format!("warning: {}", unread(stream)))?;
+    }
     let target = RedisTarget::new(&settings.redis_url, settings.scaler.redis_timeout())?;
     let channel = settings.signals.channel.clone();
     let mut publisher = Publisher::new(target.connect().await?, channel, settings.broker.clone());

@@ -1,6 +1,7 @@
 //! `swarm record`: when jobs come and how long they take, from real queues, as a trace for `swarm simulate`.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{self, BufWriter, Write},
     path::PathBuf,
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ConfigFlags, output, stop::stop_on_signal};
 use crate::{
+    broker::find_queues,
     config::{QueueKind, Settings, WorkerTypeSettings},
     connection::{RedisTarget, backoff},
     model::Timestamp,
@@ -28,6 +30,8 @@ use crate::{
 const SHORTEST_SAMPLE: Duration = Duration::from_millis(5);
 /// Pause between attempts when the backoff has ended.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Queues by patterns that are recorded at most.
+const MOST_FOUND: usize = 1_000;
 
 /// Record when jobs come and how long they take, for `swarm simulate`
 ///
@@ -43,6 +47,8 @@ Examples:
   swarm record --output trace.csv
   swarm record --type browser --duration 1h --output trace.csv
   swarm record --follow --since 10m | tee trace.csv
+
+Of a worker type with several queues all are recorded; of those that patterns stand for, the ones that are there at the start.
 
 Lists (kind = \"list\") keep no times, so they can't be recorded. Workers trim what is done from streams: what came before is only there
 as far as it has not been trimmed.")]
@@ -85,8 +91,8 @@ fn parse_sample(text: &str) -> Result<Duration, String> {
 pub async fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     init_logging(LogFormat::Text, "warn")?;
     let settings = args.config.load()?.settings;
-    let (names, specs) = args.streams(&settings)?;
     let target = Arc::new(RedisTarget::new(&settings.redis_url, settings.scaler.redis_timeout())?);
+    let (names, specs) = args.streams(&settings, &target).await?;
     let stays = args.follow || args.duration.is_some();
     let mut watch = args.watch(target, specs, stays).await?;
     let mut journal = Journal::new(&names, args.output.as_ref())?;
@@ -124,6 +130,8 @@ async fn look(watch: &mut ArrivalWatch, journal: &mut Journal<'_>) -> anyhow::Re
 
 fn tell_start(names: &[String], args: &RecordArgs) -> io::Result<()> {
     let how_long = args.duration.map_or_else(|| "until Ctrl-C".to_owned(), |time| format!("for {}", spell(time)));
+    let mut names = names.to_vec();
+    names.dedup();
     output::error_line(&format!("recording {} {how_long}", names.join(", ")))
 }
 
@@ -137,26 +145,38 @@ fn settings_of<'a>(settings: &'a Settings, name: &str) -> anyhow::Result<&'a Wor
 }
 
 impl RecordArgs {
-    /// The worker types to record, and their streams.
-    fn streams(&self, settings: &Settings) -> anyhow::Result<(Vec<String>, Vec<QueueSpec>)> {
+    /// The streams to record, and the worker type of each.
+    async fn streams(
+        &self,
+        settings: &Settings,
+        target: &RedisTarget,
+    ) -> anyhow::Result<(Vec<String>, Vec<QueueSpec>)> {
         let is_stream = |name: &&String| settings.worker_types[*name].kind == QueueKind::Stream;
         let names: Vec<String> = if self.worker_types.is_empty() {
             settings.worker_types.keys().filter(is_stream).cloned().collect()
         } else {
             self.worker_types.clone()
         };
-        let mut specs = Vec::with_capacity(names.len());
+        let (mut types, mut specs) = (Vec::with_capacity(names.len()), Vec::with_capacity(names.len()));
         for name in &names {
             let of = settings_of(settings, name)?;
             if of.kind == QueueKind::List {
                 bail!("the queue of `{name}` is a list, which keeps no times; only streams can be recorded")
             }
-            specs.push(QueueSpec { key: of.queue(name).into(), group: of.group(name).into(), list: false });
+            let queues = of.queues(name);
+            let mut keys: Vec<String> = queues.named().map(str::to_owned).collect();
+            if !queues.patterns.is_empty() {
+                keys.extend(find_queues(&target.connect().await?, &queues, MOST_FOUND).await?);
+            }
+            for key in keys {
+                types.push(name.clone());
+                specs.push(QueueSpec { key: key.into(), group: of.group(name).into(), list: false });
+            }
         }
         if names.is_empty() {
             bail!("the configuration has no worker type with a stream; add a [worker_types.NAME]")
         }
-        Ok((names, specs))
+        Ok((types, specs))
     }
 
     async fn watch(
@@ -217,10 +237,11 @@ async fn follow(
 
 /// Where the jobs are written, and how many there were.
 struct Journal<'a> {
+    /// The worker type of each queue.
     names: &'a [String],
     rows: RowWriter<Box<dyn Write>>,
     /// By worker type: all jobs, and those of which it is known how long they took.
-    counts: Vec<(u64, u64)>,
+    counts: BTreeMap<&'a str, (u64, u64)>,
 }
 
 impl<'a> Journal<'a> {
@@ -231,13 +252,18 @@ impl<'a> Journal<'a> {
             }
             None => Box::new(io::stdout().lock()),
         };
-        Ok(Self { names, rows: RowWriter::new(writer)?, counts: vec![(0, 0); names.len()] })
+        Ok(Self {
+            names,
+            rows: RowWriter::new(writer)?,
+            counts: names.iter().map(|name| (name.as_str(), (0, 0))).collect(),
+        })
     }
 
     fn write(&mut self, jobs: &[Recorded]) -> anyhow::Result<()> {
         for job in jobs {
-            self.rows.write(job.arrival.0, &self.names[job.queue], job.service_ms)?;
-            let counts = &mut self.counts[job.queue];
+            let name = self.names[job.queue].as_str();
+            self.rows.write(job.arrival.0, name, job.service_ms)?;
+            let counts = self.counts.entry(name).or_default();
             *counts = (counts.0 + 1, counts.1 + u64::from(job.service_ms.is_some()));
         }
         self.rows.flush().context("can't write what was recorded")
@@ -245,11 +271,12 @@ impl<'a> Journal<'a> {
 
     /// What there is now, on standard error: standard output may be the trace.
     fn summarize(&self, file: Option<&PathBuf>) -> io::Result<()> {
-        for (name, (jobs, timed)) in self.names.iter().zip(&self.counts) {
+        for (name, (jobs, timed)) in &self.counts {
             output::error_line(&format!("{name}: {jobs} jobs, {timed} of them with the time that they took"))?;
         }
         if let Some(file) = file {
-            let named = if let [only] = self.names { format!(" --type {only}") } else { String::new() };
+            let only = self.counts.keys().next().filter(|_| self.counts.len() == 1);
+            let named = only.map(|only| format!(" --type {only}")).unwrap_or_default();
             output::error_line(&format!("try them: swarm simulate {}{named}", file.display()))?;
         }
         Ok(())

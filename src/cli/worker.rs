@@ -15,17 +15,20 @@ use crate::{
     worker::{Worker, WorkerConfig, handlers},
 };
 
-/// Run one worker: take jobs from the type's queue, do them, answer.
+/// Run one worker: take jobs from the type's queues, do them, answer.
 ///
 /// Usually the autoscaler starts workers; run one by hand to try things out. It acknowledges a job after the work, so a job
 /// whose worker dies is done again by another one. SIGTERM or Ctrl-C: finish the jobs in hand, then leave; a second
 /// one: leave at once, and other workers do the jobs again.
 ///
+/// A type may have several queues (`job_queue` and `extra_queues`, which may be patterns); the worker serves all of them in turn, so
+/// that none starves another.
+///
 /// Every type knows two methods: `TYPE.echo ARG…` and `TYPE.sleep SECONDS` (see `swarm publish --help`). What else it does
 /// is the type's `worker.handler`, for example any program: `worker.exec`.
 #[derive(Debug, clap::Args)]
 pub struct WorkerArgs {
-    /// Worker type; its queue and group are in the config, or `TYPE:jobs` and `TYPE` if it is not configured.
+    /// Worker type; its queues and group are in the config, or `TYPE:jobs` and `TYPE` if it is not configured.
     #[arg(long = "type", value_name = "TYPE", env = "SWARM_WORKER_TYPE")]
     pub worker_type: String,
     /// Name of this worker, unique within its type. [default: FLY_MACHINE_ID; as the main process of a container its host
@@ -84,6 +87,7 @@ fn configure(args: &WorkerArgs, settings: &Settings) -> anyhow::Result<(WorkerCo
     let id = args.id.clone().or_else(machine).or_else(container_name).unwrap_or_else(|| random_id(name));
     ensure!(!id.is_empty(), "the worker's id is empty: leave `--id` and SWARM_WORKER_ID out, or name it");
     let mut config = WorkerConfig::new(WorkerType::new(name), WorkerId::new(id), &of_type);
+    config.sweep_interval = settings.scaler.sweep_interval();
     config.policy.broker = settings.broker.clone();
     config.policy.channel.clone_from(&settings.signals.channel);
     Ok((config, of_type))

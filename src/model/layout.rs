@@ -66,6 +66,16 @@ impl Layout {
         behind.and_then(|behind| behind.split_once('}')).is_some_and(|(tag, _)| !tag.is_empty())
     }
 
+    /// Of a key's name the part that decides about its slot: keys that have it in common may be used in one command. Nothing
+    /// on a single server, where all may be.
+    pub fn part(self, name: &str) -> &str {
+        let tag = || name.split_once('{').and_then(|(_, behind)| behind.split_once('}')).map(|(tag, _)| tag);
+        match self {
+            Self::Single => "",
+            Self::Cluster => tag().filter(|tag| !tag.is_empty()).unwrap_or(name),
+        }
+    }
+
     fn of_stream(self, stream: &str) -> String {
         match self {
             Self::Cluster if !Self::has_hash_tag(stream) => format!("{{{stream}}}"),
@@ -96,6 +106,7 @@ mod tests {
         assert_eq!(layout.scaler_state(&browser), "scaler:state:browser");
         assert_eq!(layout.scaler_override(&browser), "scaler:override:browser");
         assert_eq!(layout.session_lost(&browser, "a"), "session-lost:browser:a");
+        assert_eq!((layout.part("{b}:jobs"), layout.part("b:jobs")), ("", ""));
     }
 
     #[test]
@@ -103,6 +114,7 @@ mod tests {
         let (layout, browser) = (Layout::Cluster, WorkerType::new("browser"));
         assert_eq!(layout.delayed("browser:jobs"), "{browser:jobs}:delayed");
         assert_eq!(layout.once("{browser}:jobs", "a{b}"), "{browser}:jobs:once:a{b}");
+        assert_eq!((layout.part("{b}:jobs"), layout.part("b:jobs"), layout.part("{}b")), ("b", "b:jobs", "{}b"));
         assert_eq!(layout.leader(), "scaler:leader{scaling:events}");
         assert_eq!(layout.scaler_override(&browser), "scaler:override:browser{scaling:events}");
         assert_eq!(layout.session_lost(&browser, "a"), "session-lost:{session:browser:a}");

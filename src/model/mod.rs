@@ -346,6 +346,11 @@ pub mod keys {
         format!("worker:heartbeat:{worker_type}:{id}")
     }
 
+    /// `worker:queues:{type}`, a string with a TTL: the queues that a worker of the type has found by its patterns, as JSON.
+    pub fn found_queues(worker_type: &WorkerType) -> String {
+        format!("worker:queues:{worker_type}")
+    }
+
     /// Channel on which whoever changes a `scaler:override:{type}` names the worker type.
     pub const CONTROL_CHANNEL: &str = "scaler:control";
 

@@ -1,6 +1,7 @@
 //! The worker's connection for commands that answer at once: shared by its jobs, heartbeat and recovery, opened again after
 //! a failure by whoever needs it next. Through it Redis also wakes the worker: it listens on the worker's control channel,
-//! and others see by that that the worker is connected.
+//! and others see by that that the worker is connected; where queues come and go, also on the channel that names those that
+//! were written to.
 
 use std::{
     convert::Infallible,
@@ -17,9 +18,15 @@ use tokio::{
     time::Instant,
 };
 
+use super::{
+    by_stream::by_stream,
+    finder::offer,
+    queue_set::{Offered, QueueSet},
+};
 use crate::{
     broker::HANDED_OVER,
     connection::{Connection, ConnectionError, RedisTarget},
+    model::{Layout, QueuePattern},
 };
 
 /// Told when something has come for the worker. A change of the value is the message.
@@ -29,12 +36,35 @@ pub(super) struct Wakes {
     pub(super) control: watch::Sender<()>,
     /// Jobs were handed over to it.
     pub(super) jobs: watch::Sender<()>,
+    /// There is a new connection: something may have been missed.
+    pub(super) connected: watch::Sender<()>,
+}
+
+/// Where it is told which queues are written to.
+#[derive(Clone, Debug)]
+pub(super) struct Hints {
+    channel: String,
+    /// Whether queues that it knows are of interest too, since it can't wait for all of them at once.
+    of_known: bool,
+}
+
+impl Hints {
+    /// What a worker of these queues needs; `None` if it knows all of them and can wait for them.
+    pub(super) fn of(queues: &QueueSet, channel: &str, layout: Layout) -> Option<Self> {
+        let configured = queues.configured();
+        let names = configured.named().chain(configured.patterns.iter().map(QueuePattern::as_str));
+        let of_known = by_stream(names.collect(), |name| layout.part(name)).len() > 1;
+        let wanted = of_known || !configured.patterns.is_empty();
+        (wanted && !channel.is_empty()).then(|| Self { channel: channel.to_owned(), of_known })
+    }
 }
 
 /// A connection that is opened when needed.
 pub(super) struct Commands {
     target: RedisTarget,
     channel: String,
+    queues: Arc<QueueSet>,
+    hints: Option<Hints>,
     wakes: Wakes,
     open: Mutex<Option<Open>>,
 }
@@ -47,9 +77,9 @@ struct Open {
 }
 
 impl Commands {
-    /// A connection to `target` that listens on `channel`.
-    pub(super) fn new(target: RedisTarget, channel: String) -> Self {
-        Self { target, channel, wakes: Wakes::default(), open: Mutex::new(None) }
+    /// A connection to `target` that listens on `channel`, and to hints.
+    pub(super) fn new(target: RedisTarget, channel: String, queues: Arc<QueueSet>, hints: Option<Hints>) -> Self {
+        Self { target, channel, queues, hints, wakes: Wakes::default(), open: Mutex::new(None) }
     }
 
     /// Who is told when the worker is woken.
@@ -84,9 +114,14 @@ impl Commands {
 
     async fn connect(&self) -> Result<Open, ConnectionError> {
         let lost = Arc::new(AtomicBool::new(false));
-        let (wakes, flag) = (self.wakes.clone(), Arc::clone(&lost));
+        let listener = Listener {
+            wakes: self.wakes.clone(),
+            lost: Arc::clone(&lost),
+            queues: self.queues.clone(),
+            hints: self.hints.clone(),
+        };
         let push = move |push: PushInfo| {
-            heed(&push, &wakes, &flag);
+            listener.heed(&push);
             Ok::<(), Infallible>(())
         };
         let mut connection = self.target.connect_with_push(push).await?;
@@ -94,23 +129,61 @@ impl Commands {
         if let Err(error) = &subscribed {
             tracing::warn!(channel = self.channel, %error, "can't listen for what is asked of this worker; it looks at each heartbeat");
         }
+        if let Some(Hints { channel, .. }) = &self.hints
+            && let Err(error) = connection.subscribe(channel).await
+        {
+            tracing::warn!(channel, %error, "can't listen for what is published; new queues are looked for now and then");
+        }
         // What came before this is seen now.
         self.wakes.jobs.send_replace(());
+        self.wakes.connected.send_replace(());
         Ok(Open { connection, since: Instant::now(), listens: subscribed.is_ok(), lost })
     }
 }
 
-/// Called by the connection's driver: must not block.
-fn heed(push: &PushInfo, wakes: &Wakes, lost: &AtomicBool) {
-    let handed_over = || matches!(push.data.get(1), Some(Value::BulkString(text)) if text == HANDED_OVER.as_bytes());
-    let wake = match push.kind {
-        PushKind::Message if handed_over() => &wakes.jobs,
-        PushKind::Message => &wakes.control,
-        PushKind::Disconnection => {
-            lost.store(true, Ordering::Relaxed);
-            &wakes.control
+/// Who hears what the server sends by itself.
+struct Listener {
+    wakes: Wakes,
+    lost: Arc<AtomicBool>,
+    queues: Arc<QueueSet>,
+    hints: Option<Hints>,
+}
+
+impl Listener {
+    /// Called by the connection's driver: must not block.
+    fn heed(&self, push: &PushInfo) {
+        match (&push.kind, push.data.as_slice()) {
+            (PushKind::Message, [Value::BulkString(channel), Value::BulkString(text)]) => {
+                match self.hints.as_ref().filter(|hints| hints.channel.as_bytes() == channel) {
+                    Some(hints) => self.written(hints, text),
+                    None => self.told(text),
+                }
+            }
+            (PushKind::Disconnection, _) => {
+                self.lost.store(true, Ordering::Relaxed);
+                self.wakes.control.send_replace(());
+            }
+            _ => {}
         }
-        _ => return,
-    };
-    wake.send_replace(());
+    }
+
+    /// Somebody wrote to a stream.
+    fn written(&self, hints: &Hints, stream: &[u8]) {
+        let Ok(stream) = str::from_utf8(stream) else { return };
+        if offer(&self.queues, stream) == Offered::Known && hints.of_known {
+            self.queues.written();
+        }
+    }
+
+    /// Something is for this worker.
+    fn told(&self, text: &[u8]) {
+        let Some(behind) = text.strip_prefix(HANDED_OVER.as_bytes()) else {
+            self.wakes.control.send_replace(());
+            return;
+        };
+        if let Some(Ok(stream)) = behind.strip_prefix(b" ").map(str::from_utf8) {
+            offer(&self.queues, stream);
+        }
+        self.wakes.jobs.send_replace(());
+    }
 }

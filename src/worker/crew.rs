@@ -20,6 +20,7 @@ use super::{
     connection::Commands,
     hand::Hand,
     handlers::{BuiltIn, Handler, JobError},
+    queue_set::QueueSet,
     settler::{Ending, Finished},
     status::Status,
     tasks::Tasks,
@@ -44,7 +45,9 @@ const OTHER_METHOD: &str = "other";
 /// What every job of a worker needs.
 pub(super) struct Crew {
     pub(super) config: WorkerConfig,
+    /// On the type's own queue.
     pub(super) consumer: Consumer,
+    pub(super) queues: Arc<QueueSet>,
     pub(super) handler: Arc<dyn Handler>,
     pub(super) sessions: Sessions,
     pub(super) commands: Arc<Commands>,
@@ -225,7 +228,8 @@ impl Crew {
     async fn ask(&self, delivery: &Delivery, session: &str, give_up: bool) -> Result<Route, String> {
         let mut connection = self.commands.get().await.map_err(|error| error.to_string())?;
         let claims = self.sessions.claims();
-        let route = claims.route(&mut connection, &self.consumer, &delivery.entry, session, give_up).await;
+        let consumer = self.consumer.on(&delivery.stream);
+        let route = claims.route(&mut connection, &consumer, &delivery.entry, session, give_up).await;
         if route.as_ref().is_err_and(BrokerError::is_connection_lost) {
             self.commands.discard().await;
         }

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::Notify;
@@ -23,7 +23,8 @@ pub(super) struct Hand {
 
 #[derive(Default)]
 struct Book {
-    entries: HashSet<String>,
+    /// By stream: an entry's id is unique within one only.
+    entries: HashMap<Arc<str>, HashSet<String>>,
     /// Jobs in progress that take a slot.
     slots: usize,
     /// Those that took one and have ended, and are not settled.
@@ -35,16 +36,22 @@ struct Book {
 
 impl Hand {
     /// Takes an entry in hand; `false` if it is already.
-    pub(super) fn take(&self, entry: &str) -> bool {
-        self.lock().entries.insert(entry.to_owned())
+    pub(super) fn take(&self, stream: &Arc<str>, entry: &str) -> bool {
+        let mut book = self.lock();
+        match book.entries.get_mut(stream) {
+            Some(entries) => entries.insert(entry.to_owned()),
+            None => book.entries.entry(stream.clone()).or_default().insert(entry.to_owned()),
+        }
     }
 
-    /// Lets entries go, and says which had taken a slot: they are settled, or another worker's. All at once, so that whoever
-    /// waits for room finds all of it.
-    pub(super) fn put_down<'a>(&self, entries: impl IntoIterator<Item = (&'a str, bool)>) {
+    /// Lets entries go, each with its stream, and says which had taken a slot: they are settled, or another worker's. All at once,
+    /// so that whoever waits for room finds all of it.
+    pub(super) fn put_down<'a>(&self, entries: impl IntoIterator<Item = (&'a str, &'a str, bool)>) {
         let mut book = self.lock();
-        for (entry, took_slot) in entries {
-            book.entries.remove(entry);
+        for (stream, entry, took_slot) in entries {
+            if let Some(entries) = book.entries.get_mut(stream) {
+                entries.remove(entry);
+            }
             book.ended = book.ended.saturating_sub(usize::from(took_slot));
         }
         drop(book);
@@ -111,13 +118,28 @@ impl Hand {
         self.aside.notified().await;
     }
 
-    /// Every entry in hand.
-    pub(super) fn entries(&self) -> HashSet<String> {
-        self.lock().entries.clone()
+    /// Every entry of a stream that is in hand.
+    pub(super) fn entries_of(&self, stream: &str) -> HashSet<String> {
+        self.lock().entries.get(stream).cloned().unwrap_or_default()
+    }
+
+    /// Every entry in hand, by stream.
+    pub(super) fn entries(&self) -> Vec<(Arc<str>, Vec<String>)> {
+        let book = self.lock();
+        let some = book.entries.iter().filter(|(_, entries)| !entries.is_empty());
+        some.map(|(stream, entries)| (stream.clone(), entries.iter().cloned().collect())).collect()
+    }
+
+    /// Forgets a stream that is no more, unless something of it is in hand.
+    pub(super) fn forget(&self, stream: &str) {
+        let mut book = self.lock();
+        if book.entries.get(stream).is_some_and(HashSet::is_empty) {
+            book.entries.remove(stream);
+        }
     }
 
     pub(super) fn count(&self) -> usize {
-        self.lock().entries.len()
+        self.lock().entries.values().map(HashSet::len).sum()
     }
 
     /// Waits for an entry to be let go or a slot to get free. Meant for one waiter.
@@ -136,9 +158,9 @@ mod tests {
 
     #[test]
     fn a_slot_is_free_when_its_job_has_ended_unless_too_many_are_not_settled() {
-        let hand = Hand::default();
+        let (hand, stream) = (Hand::default(), "s".into());
         for entry in ["1-0", "2-0", "3-0", "4-0"] {
-            assert!(hand.take(entry) && !hand.take(entry));
+            assert!(hand.take(&stream, entry) && !hand.take(&stream, entry));
         }
         hand.take_slots(2);
         assert_eq!(hand.room(2), 0);
@@ -147,9 +169,9 @@ mod tests {
         hand.take_slots(2);
         hand.end_work(2);
         assert_eq!((hand.room(2), hand.count()), (0, 4));
-        hand.put_down([("1-0", true), ("2-0", false)]);
+        hand.put_down([("s", "1-0", true), ("s", "2-0", false)]);
         assert_eq!((hand.room(2), hand.count()), (1, 2));
-        hand.put_down([("3-0", true)]);
+        hand.put_down([("s", "3-0", true)]);
         assert_eq!(hand.room(2), 2);
     }
 }

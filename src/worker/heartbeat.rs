@@ -91,9 +91,12 @@ impl Heartbeat {
         pipeline.exec_async(&mut connection).await.map_err(|error| error.to_string())?;
         let config = &self.crew.config;
         // Only tidies up: other workers do it later if this one can't.
-        let removed = self.crew.consumer.remove_if_done(&mut connection, &config.worker_type, config.id.as_str()).await;
-        if let Err(error) = removed {
-            tracing::debug!(%error, "consumer stays");
+        for stream in self.crew.queues.streams().iter() {
+            let consumer = self.crew.consumer.on(stream);
+            let removed = consumer.remove_if_done(&mut connection, &config.worker_type, config.id.as_str()).await;
+            if let Err(error) = removed {
+                tracing::debug!(%error, "consumer stays");
+            }
         }
         let mut publish = redis::cmd("PUBLISH");
         publish.arg(keys::WORKER_EVENTS_CHANNEL).arg(config.worker_type.as_str());

@@ -1,21 +1,33 @@
 //! Takes jobs: new ones by a read that waits for them, those handed over to this worker, and those that nobody works on
 //! any more. Owns the connection that waits. Knows nothing of what is done with them.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+mod read;
 
-use tokio::time::{Instant, timeout};
-
-use super::{WorkerConfig, connection::Commands};
-use crate::{
-    broker::{Begun, BrokerError, Consumer, Delivery, Parcel},
-    connection::{Connection, ConnectionError, RedisTarget},
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
 };
 
-/// How long one read waits for a job. Bounds how late lost jobs are looked for, and how long a drain takes where the user
-/// may not run CLIENT UNBLOCK.
-const BLOCK: Duration = Duration::from_secs(2);
+use tokio::time::Instant;
+
+use self::read::Blocking;
+use super::{
+    WorkerConfig,
+    connection::Commands,
+    crew::Crew,
+    hand::Hand,
+    queue_set::{QueueSet, Turns},
+};
+use crate::{
+    broker::{Begun, BrokerError, Consumer, Delivery, Parcel},
+    connection::{ConnectionError, RedisTarget},
+};
+
 /// Jobs handed over to us that are taken at once, however many others are in progress: they are of open sessions.
 const HANDED_OVER_AT_ONCE: usize = 100;
+/// Queues that are looked at for lost jobs each time, whether anything is pending there or not: two round trips each.
+const LOOKED_AT: usize = 8;
 
 /// Why no jobs could be taken.
 #[derive(Debug, thiserror::Error)]
@@ -37,32 +49,59 @@ impl TakeError {
     }
 }
 
+/// Jobs that were taken.
+pub(super) enum Batch {
+    /// New ones of the type's own queue, for all of which there is room.
+    Unopened(Vec<Parcel>),
+    /// Of whichever queue; or they were lost, or handed over.
+    Opened(Vec<Delivery>),
+}
+
 /// The taking side of one worker.
 pub(super) struct Intake {
     config: WorkerConfig,
-    consumer: Consumer,
+    /// On the type's own queue.
+    consumer: Arc<Consumer>,
     target: RedisTarget,
     commands: Arc<Commands>,
+    queues: Arc<QueueSet>,
+    hand: Arc<Hand>,
+    turns: Turns,
     blocking: Option<Blocking>,
     recover_at: Instant,
     /// There was no room for all lost jobs.
     left_some: bool,
-    /// Whether jobs pending on us and not in hand may have been begun.
-    begun: Begun,
-}
-
-/// The connection that waits for jobs.
-struct Blocking {
-    connection: Connection,
-    /// For CLIENT UNBLOCK; `None` if this user may not ask.
-    id: Option<u64>,
+    /// Queues whose jobs pending on us were looked at: of what is found there later nothing was begun by an earlier process.
+    known: HashSet<Arc<str>>,
+    /// How many queues have had their turn to be looked at for lost jobs.
+    looks: usize,
+    /// Whether the jobs taken last are new ones.
+    took_new: bool,
+    /// New jobs for which there is no room.
+    surplus: Vec<Delivery>,
+    /// Queues that can't be read, for a reason that was told.
+    broken: BTreeSet<Arc<str>>,
 }
 
 impl Intake {
-    pub(super) fn new(config: WorkerConfig, target: RedisTarget, commands: Arc<Commands>) -> Self {
-        let consumer = config.consumer();
-        let (recover_at, begun) = (Instant::now(), Begun::Maybe);
-        Self { config, consumer, target, commands, blocking: None, recover_at, left_some: false, begun }
+    pub(super) fn new(crew: &Crew, target: RedisTarget) -> Self {
+        Self {
+            config: crew.config.clone(),
+            consumer: Arc::new(crew.consumer.clone()),
+            target,
+            commands: Arc::clone(&crew.commands),
+            turns: Turns::new(&crew.queues.streams(), seed(crew.config.id.as_str())),
+            queues: Arc::clone(&crew.queues),
+            hand: Arc::clone(&crew.hand),
+            blocking: None,
+            recover_at: Instant::now(),
+            left_some: false,
+            known: HashSet::new(),
+            looks: 0,
+            took_new: false,
+            surplus: Vec::new(),
+            broken: BTreeSet::new(),
+        }
     }
 
     /// When lost jobs are looked for next.
@@ -75,9 +114,36 @@ impl Intake {
         Instant::now() >= self.recover_at || (self.left_some && room > 0)
     }
 
-    /// There was no room for jobs that were found: look for them again as soon as there is.
-    pub(super) fn left_behind(&mut self) {
-        self.left_some = true;
+    /// There was no room for a job of those taken last. A new one is [given back](Self::give_back) next; one that was found is
+    /// looked for again as soon as there is room.
+    pub(super) fn left_behind(&mut self, delivery: Delivery) {
+        if self.took_new && delivery.job.is_ok() {
+            self.surplus.push(delivery);
+        } else {
+            self.left_some = true;
+        }
+    }
+
+    /// Gives new jobs for which there is no room to whoever has some. What can't be given back is looked for as lost jobs are.
+    pub(super) async fn give_back(&mut self) {
+        for delivery in std::mem::take(&mut self.surplus) {
+            match self.try_give_back(&delivery).await {
+                Ok(given) => tracing::debug!(entry = delivery.entry, given, "no room for a job: giving it back"),
+                Err(error) => {
+                    tracing::warn!(entry = delivery.entry, %error, "no room for a job, and it can't be given back");
+                    self.left_some = true;
+                }
+            }
+        }
+    }
+
+    async fn try_give_back(&self, delivery: &Delivery) -> Result<bool, TakeError> {
+        let mut connection = self.commands.get().await?;
+        let given = self.consumer.give_back(&mut connection, delivery).await;
+        if given.as_ref().is_err_and(BrokerError::is_connection_lost) {
+            self.commands.discard().await;
+        }
+        Ok(given?)
     }
 
     /// After an error: jobs may have been delivered that never got here.
@@ -91,111 +157,155 @@ impl Intake {
         self.blocking = None;
     }
 
-    /// Jobs that nobody works on: our own that are not `in_hand`, and with `room` for them those of others.
-    pub(super) async fn recover(&mut self, in_hand: &HashSet<String>, room: usize) -> Result<Vec<Delivery>, TakeError> {
+    /// Jobs that nobody works on: our own that are not in hand, and with `room` for them those of others.
+    pub(super) async fn recover(&mut self, room: usize) -> Result<Vec<Delivery>, TakeError> {
         self.recover_at = Instant::now() + self.config.heartbeat_interval;
-        let mut deliveries = self.own(in_hand).await?;
-        let (rest, lapse) = (room.saturating_sub(deliveries.len()), self.config.lapse());
-        if rest > 0 {
-            let mut connection = self.commands.get().await?;
-            let worker_type = &self.config.worker_type;
-            let recovered = self.consumer.recover_from_gone(&mut connection, worker_type, rest, lapse).await;
-            let recovered = self.checked(recovered).await?;
-            if !recovered.deliveries.is_empty() {
-                let jobs = recovered.deliveries.len();
-                tracing::warn!(jobs, from = ?recovered.from, "taking over jobs that nobody works on any more");
+        self.took_new = false;
+        let streams = self.next_to_look_at().await?;
+        let mut deliveries = self.own_on(&streams).await?;
+        for stream in &streams {
+            let rest = room.saturating_sub(deliveries.len());
+            if rest > 0 {
+                let taken = self.of_others(stream, rest).await;
+                deliveries.extend(self.tolerated(stream, taken).await?);
             }
-            deliveries.extend(recovered.deliveries);
         }
         self.left_some = deliveries.len() >= room;
         Ok(deliveries)
     }
 
-    /// Jobs that are delivered to us and not `in_hand`: handed over, or lost on the way.
-    pub(super) async fn own(&mut self, in_hand: &HashSet<String>) -> Result<Vec<Delivery>, TakeError> {
+    /// Jobs that are delivered to us and not in hand: handed over, or lost on the way.
+    pub(super) async fn own(&mut self) -> Result<Vec<Delivery>, TakeError> {
+        self.took_new = false;
+        let streams = self.queues.streams();
+        let some = if streams.len() <= LOOKED_AT { streams.to_vec() } else { self.unsettled(&streams).await? };
+        self.own_on(&some).await
+    }
+
+    async fn own_on(&mut self, streams: &[Arc<str>]) -> Result<Vec<Delivery>, TakeError> {
+        let mut deliveries = Vec::new();
+        for stream in streams {
+            let taken = self.own_of(stream).await;
+            let own = self.tolerated(stream, taken).await?;
+            self.left_some |= own.len() == HANDED_OVER_AT_ONCE;
+            deliveries.extend(own);
+        }
+        Ok(deliveries)
+    }
+
+    async fn own_of(&mut self, stream: &Arc<str>) -> Result<Vec<Delivery>, TakeError> {
         let mut connection = self.commands.get().await?;
-        let own = self.consumer.recover_own(&mut connection, in_hand, HANDED_OVER_AT_ONCE, self.begun).await;
-        let own = self.checked(own).await?;
-        self.begun = Begun::Never;
-        self.left_some |= own.len() == HANDED_OVER_AT_ONCE;
+        let begun = if self.known.contains(stream) { Begun::Never } else { Begun::Maybe };
+        let (consumer, in_hand) = (self.consumer.on(stream), self.hand.entries_of(stream));
+        let own = consumer.recover_own(&mut connection, &in_hand, HANDED_OVER_AT_ONCE, begun).await?;
+        self.known.insert(stream.clone());
         Ok(own)
     }
 
-    /// Up to `room` new jobs; none if there are none in a while, or `interrupted` ends before.
-    pub(super) async fn read(
-        &mut self,
-        room: usize,
-        interrupted: impl Future<Output = ()>,
-    ) -> Result<Vec<Parcel>, TakeError> {
-        let read = self.read_unchecked(room, interrupted).await;
-        self.checked(read).await
-    }
-
-    async fn read_unchecked(
-        &mut self,
-        room: usize,
-        interrupted: impl Future<Output = ()>,
-    ) -> Result<Vec<Parcel>, TakeError> {
-        if self.blocking.is_none() {
-            self.blocking = Some(connect(&self.target, &self.consumer.stream).await?);
+    async fn of_others(&self, stream: &str, room: usize) -> Result<Vec<Delivery>, TakeError> {
+        let mut connection = self.commands.get().await?;
+        let (consumer, lapse) = (self.consumer.on(stream), self.config.lapse());
+        let recovered = consumer.recover_from_gone(&mut connection, &self.config.worker_type, room, lapse).await?;
+        if !recovered.deliveries.is_empty() {
+            let jobs = recovered.deliveries.len();
+            tracing::warn!(jobs, queue = stream, from = ?recovered.from, "taking over jobs that nobody works on any more");
         }
-        let blocking = self.blocking.as_mut().expect("it was set just above");
-        let id = blocking.id;
-        let limit = BLOCK + self.target.response_timeout();
-        let read = timeout(limit, self.consumer.read_parcels(&mut blocking.connection, room, BLOCK));
-        tokio::pin!(read);
-        let answer = tokio::select! {
-            biased;
-            answer = &mut read => answer,
-            () = interrupted => {
-                // The read is ended, not dropped: a job delivered in this moment is ours to do.
-                unblock(&self.commands, &self.consumer.stream, id).await;
-                read.await
-            }
-        };
-        Ok(answer.map_err(|_| TakeError::NoAnswer(limit))??)
+        Ok(recovered.deliveries)
     }
 
-    /// Mends what can be mended at once: a group that is missing is made, and then there is nothing yet, which is no error.
-    async fn checked<T: Default, E: Into<TakeError>>(&self, taken: Result<T, E>) -> Result<T, TakeError> {
-        match taken.map_err(Into::into) {
-            Err(TakeError::Broker(error)) if error.is_missing_group() => {
-                let Consumer { stream, group, .. } = &self.consumer;
-                tracing::info!(queue = stream, group, "group is missing: making it");
-                self.consumer.ensure_group(&mut self.commands.get().await?).await?;
+    /// The queues to look at for lost jobs: all of them if they are few, else those where there may be some, and of the rest,
+    /// where consumers may be left over, some in turn.
+    async fn next_to_look_at(&mut self) -> Result<Vec<Arc<str>>, TakeError> {
+        let streams = self.queues.streams();
+        if streams.len() <= LOOKED_AT {
+            return Ok(streams.to_vec());
+        }
+        let mut some = self.unsettled(&streams).await?;
+        let in_turn = streams.iter().cycle().skip(self.looks % streams.len()).take(LOOKED_AT);
+        let others: Vec<_> = in_turn.filter(|stream| !some.contains(stream)).cloned().collect();
+        some.extend(others);
+        self.looks = (self.looks + LOOKED_AT) % streams.len();
+        Ok(some)
+    }
+
+    async fn unsettled(&self, streams: &[Arc<str>]) -> Result<Vec<Arc<str>>, TakeError> {
+        let mut connection = self.commands.get().await?;
+        let unsettled = self.consumer.unsettled(&mut connection, streams).await;
+        if unsettled.as_ref().is_err_and(BrokerError::is_connection_lost) {
+            self.commands.discard().await;
+        }
+        Ok(unsettled?)
+    }
+
+    /// What was taken from a queue. One that can't be read, for whatever reason, is mended if it can be; if not it is no error
+    /// as long as there are others.
+    async fn tolerated<T: Default>(&mut self, stream: &Arc<str>, taken: Result<T, TakeError>) -> Result<T, TakeError> {
+        let error = match taken {
+            Ok(taken) => return Ok(taken),
+            Err(error) => error,
+        };
+        match self.mend(stream, error).await {
+            Ok(()) => Ok(T::default()),
+            Err(error) if error.is_connection_lost() || self.queues.streams().len() == 1 => Err(error),
+            Err(error) => {
+                self.tell_broken(stream, &error);
                 Ok(T::default())
             }
-            Err(error) => {
+        }
+    }
+
+    /// Mends what can be mended at once: a group that is missing is made, unless it was that of a queue which was found and is
+    /// gone. Such a one is dropped. Else the error comes back.
+    async fn mend(&mut self, stream: &Arc<str>, error: TakeError) -> Result<(), TakeError> {
+        let is_named = self.queues.is_named(stream);
+        match error {
+            TakeError::Broker(error) if error.is_missing_group() => {
+                let consumer = self.consumer.on(stream);
+                let mut connection = self.commands.get().await?;
+                if is_named {
+                    tracing::info!(queue = &**stream, group = consumer.group, "group is missing: making it");
+                    consumer.ensure_group(&mut connection).await?;
+                } else if consumer.join_group(&mut connection).await? {
+                    tracing::info!(
+                        queue = &**stream,
+                        group = consumer.group,
+                        "made the group of a queue that was found"
+                    );
+                } else {
+                    self.drop_queue(stream, "it is gone");
+                }
+                Ok(())
+            }
+            TakeError::Broker(error) if error.is_wrong_type() && !is_named => {
+                self.drop_queue(stream, "it is no stream");
+                Ok(())
+            }
+            error => {
                 if error.is_connection_lost() {
                     self.commands.discard().await;
                 }
                 Err(error)
             }
-            taken => taken,
+        }
+    }
+
+    fn drop_queue(&mut self, stream: &Arc<str>, why: &str) {
+        tracing::info!(queue = &**stream, "no longer served: {why}");
+        self.queues.forget(stream);
+        self.hand.forget(stream);
+        self.known.remove(stream);
+        self.broken.remove(stream);
+    }
+
+    /// Once for each time that it breaks.
+    fn tell_broken(&mut self, stream: &Arc<str>, error: &TakeError) {
+        if self.broken.insert(stream.clone()) {
+            tracing::warn!(%error, queue = &**stream, "can't take jobs of this queue; others are served, it is tried again");
         }
     }
 }
 
-/// The connection is to the one server that has the stream, which is the one that has to be asked to end a read.
-async fn connect(target: &RedisTarget, stream: &str) -> Result<Blocking, TakeError> {
-    let unreachable = |cause| ConnectionError::Unreachable { target: target.display(), cause };
-    let mut connection = target.connect_without_timeout().await?.at(stream).await.map_err(unreachable)?;
-    let mut ask = redis::cmd("CLIENT");
-    ask.arg("ID");
-    let answer = timeout(target.response_timeout(), ask.query_async(&mut connection)).await;
-    let id = answer.map_err(|_| TakeError::NoAnswer(target.response_timeout()))?.ok();
-    Ok(Blocking { connection, id })
-}
-
-/// Ends a blocked read at once. Where that is not allowed it ends by itself.
-async fn unblock(commands: &Commands, stream: &str, id: Option<u64>) {
-    if let (Some(id), Ok(connection)) = (id, commands.get().await)
-        && let Ok(mut connection) = connection.at(stream).await
-    {
-        let mut unblock = redis::cmd("CLIENT");
-        unblock.arg("UNBLOCK").arg(id);
-        if let Err(error) = unblock.exec_async(&mut connection).await {
-            tracing::debug!(%error, "can't end the blocked read; waiting for it");
-        }
-    }
+/// Where a worker of that name begins with its queues: others begin elsewhere.
+fn seed(id: &str) -> usize {
+    id.bytes().fold(0, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte)))
 }

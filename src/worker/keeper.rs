@@ -1,12 +1,13 @@
-//! Keeps what the worker holds: renews its claims on jobs and sessions, closes sessions that idled out, and shows in
+//! Keeps what the worker holds and serves: renews its claims on jobs and sessions, closes sessions that idled out, and shows in
 //! metrics how much it has in progress. Stops with the worker; takes and settles nothing.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{crew::Crew, tending};
+use super::{crew::Crew, finder, tending};
 use crate::telemetry::WorkerLoad;
 
 /// Entries whose claims are renewed in one script.
@@ -17,7 +18,14 @@ const RENEWALS: u32 = 3;
 /// Works until `stop`.
 pub(super) async fn keep(crew: &Crew, stop: &CancellationToken) {
     let keeping = async {
-        tokio::join!(renew(crew), close_idle(crew), show_load(crew), tending::move_due(crew), tending::trim(crew))
+        tokio::join!(
+            renew(crew),
+            close_idle(crew),
+            show_load(crew),
+            tending::move_due(crew),
+            tending::trim(crew),
+            finder::find(crew),
+        )
     };
     stop.run_until_cancelled(Box::pin(keeping)).await;
 }
@@ -40,16 +48,25 @@ async fn renew(crew: &Crew) {
 }
 
 async fn renew_jobs(crew: &Crew) -> Result<(), String> {
-    let entries: Vec<String> = crew.hand.entries().into_iter().collect();
+    let all = crew.hand.entries().into_iter().map(|(stream, entries)| renew_jobs_of(crew, stream, entries));
+    join_all(all).await.into_iter().collect()
+}
+
+async fn renew_jobs_of(crew: &Crew, stream: Arc<str>, entries: Vec<String>) -> Result<(), String> {
+    let consumer = crew.consumer.on(&stream);
     for some in entries.chunks(RENEWED_AT_ONCE) {
         let some: Vec<&str> = some.iter().map(String::as_str).collect();
         let mut connection = crew.commands.get().await.map_err(|error| error.to_string())?;
-        match crew.consumer.extend(&mut connection, &some).await {
+        match consumer.extend(&mut connection, &some).await {
             // Fewer are ours than we thought: they were settled meanwhile, or taken over while we were thought dead.
             Ok(ours) if ours.len() < some.len() => {
                 tracing::debug!(asked = some.len(), ours = ours.len(), "some jobs are not ours any more");
             }
             Ok(_) => {}
+            // A queue that is no more: so are its jobs.
+            Err(error) if error.is_missing_group() && !crew.queues.is_named(&stream) => {
+                tracing::debug!(queue = &*stream, %error, "claims on jobs are not renewed");
+            }
             Err(error) => {
                 if error.is_connection_lost() {
                     crew.commands.discard().await;

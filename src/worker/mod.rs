@@ -1,14 +1,17 @@
 //! One worker: takes jobs of its type, runs them through a handler, answers, says how it does. Sees Redis through the
 //! broker only for jobs; owns its heartbeat. Must not decide how many workers there are.
 
+mod by_stream;
 mod connection;
 mod crew;
+mod finder;
 mod gang;
 mod hand;
 pub mod handlers;
 mod heartbeat;
 mod intake;
 mod keeper;
+mod queue_set;
 mod resources;
 mod runtime;
 mod sessions;
@@ -25,16 +28,23 @@ pub use sessions::{SessionError, Sessions};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use self::{connection::Commands, handlers::Context, status::Status};
+use self::{
+    connection::{Commands, Hints},
+    handlers::Context,
+    queue_set::QueueSet,
+    status::Status,
+};
 use crate::{
     broker::{Consumer, JobPolicy, SessionClaims},
     config::{JobSettings, WorkerSettings, WorkerTypeSettings},
     connection::RedisTarget,
-    model::{WorkerId, WorkerType, keys},
+    model::{Queues, WorkerId, WorkerType, keys},
 };
 
 /// Heartbeats that may be missed before a worker counts as gone: its key's TTL in intervals.
 const MISSED_HEARTBEATS: u32 = 3;
+/// How often queues are looked for unless it is said.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 
 /// What one worker needs to know.
 #[derive(Clone, Debug)]
@@ -43,9 +53,9 @@ pub struct WorkerConfig {
     pub worker_type: WorkerType,
     /// Its name, unique within the type.
     pub id: WorkerId,
-    /// The stream that it takes jobs from.
-    pub queue: String,
-    /// The consumer group on it.
+    /// The streams that it takes jobs from.
+    pub queues: Queues,
+    /// The consumer group on them.
     pub group: String,
     /// Jobs at the same time; at least 1.
     pub concurrency: usize,
@@ -57,6 +67,8 @@ pub struct WorkerConfig {
     pub job_timeout: Option<Duration>,
     /// How long a session stays open that nothing is asked of.
     pub session_idle: Duration,
+    /// Between two looks for queues, if there are patterns of them.
+    pub sweep_interval: Duration,
     /// Where its metrics can be read, for its heartbeat; `None` if nowhere.
     pub metrics: Option<SocketAddr>,
     /// The rules for its jobs.
@@ -68,13 +80,14 @@ impl WorkerConfig {
     pub fn new(worker_type: WorkerType, id: WorkerId, settings: &WorkerTypeSettings) -> Self {
         let worker: &WorkerSettings = &settings.worker;
         Self {
-            queue: settings.queue(worker_type.as_str()),
+            queues: settings.queues(worker_type.as_str()),
             group: settings.group(worker_type.as_str()),
             concurrency: usize::try_from(worker.concurrency).unwrap_or(usize::MAX).max(1),
             heartbeat_interval: worker.heartbeat_interval(),
             drain_timeout: settings.scaling.drain_timeout(),
             job_timeout: worker.job_timeout(),
             session_idle: worker.session_idle(),
+            sweep_interval: SWEEP_INTERVAL,
             metrics: None,
             policy: JobPolicy { jobs: JobSettings::clone(&settings.jobs), ..JobPolicy::default() },
             worker_type,
@@ -87,9 +100,10 @@ impl WorkerConfig {
         self.heartbeat_interval * MISSED_HEARTBEATS
     }
 
+    /// On its own queue; on others it is a consumer of the same name.
     fn consumer(&self) -> Consumer {
         Consumer {
-            stream: self.queue.clone(),
+            stream: self.queues.own.clone(),
             group: self.group.clone(),
             name: self.id.to_string(),
             policy: self.policy.clone(),
@@ -102,6 +116,7 @@ pub struct Worker {
     config: WorkerConfig,
     target: RedisTarget,
     commands: Arc<Commands>,
+    queues: Arc<QueueSet>,
     status: watch::Sender<Status>,
     sessions: Sessions,
 }
@@ -110,12 +125,15 @@ impl Worker {
     /// A worker that will take its jobs from the Redis at `target`. Connects to nothing yet.
     pub fn new(config: WorkerConfig, target: RedisTarget) -> Self {
         let channel = keys::control(&config.worker_type, &config.id);
-        let commands = Arc::new(Commands::new(target.clone(), channel));
+        let queues = Arc::new(QueueSet::new(config.queues.clone()));
+        let hints = Hints::of(&queues, &config.policy.channel, target.layout());
+        let commands = Arc::new(Commands::new(target.clone(), channel, queues.clone(), hints));
         let status = watch::Sender::new(Status::default());
         let claims =
             SessionClaims::new(config.worker_type.clone(), config.id.clone(), config.session_idle + config.lapse());
+        let claims = claims.with_own_queue(config.queues.own.as_str());
         let sessions = Sessions::new(claims, config.session_idle, Arc::clone(&commands), status.clone());
-        Self { config, target, commands, status, sessions }
+        Self { config, target, commands, queues, status, sessions }
     }
 
     /// What its handler may use.

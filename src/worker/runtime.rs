@@ -17,7 +17,7 @@ use super::{
     hand::Hand,
     handlers::Handler,
     heartbeat::Heartbeat,
-    intake::{Intake, TakeError},
+    intake::{Batch, Intake, TakeError},
     keeper,
     settler::Settler,
     status::{Phase, Status},
@@ -26,6 +26,7 @@ use super::{
 use crate::{
     broker::{Delivery, Parcel},
     connection::{ConnectionError, backoff},
+    model::QueuePattern,
     telemetry::JobMetrics,
 };
 
@@ -61,7 +62,7 @@ pub(super) async fn run(
     handler: Arc<dyn Handler>,
     stop: CancellationToken,
 ) -> Result<WorkerReport, WorkerError> {
-    let Worker { config, target, commands, status, sessions } = worker;
+    let Worker { config, target, commands, queues, status, sessions } = worker;
     let (finished, ended) = mpsc::channel(ENDED);
     let consumer = config.consumer();
     let hand = Arc::new(Hand::default());
@@ -71,12 +72,13 @@ pub(super) async fn run(
         hand: Arc::clone(&hand),
         status: status.clone(),
     };
-    let intake = Intake::new(config.clone(), target, Arc::clone(&commands));
     let tasks = Arc::new(Tasks::default());
     let weak = Arc::downgrade(&tasks);
     let metrics = JobMetrics::new(config.worker_type.clone());
-    let crew = Crew { config, consumer, handler, sessions, commands, hand, status, finished, tasks: weak, metrics };
+    let crew =
+        Crew { config, consumer, queues, handler, sessions, commands, hand, status, finished, tasks: weak, metrics };
     let crew = Arc::new(crew);
+    let intake = Intake::new(&crew, target);
     let mut heartbeat = Heartbeat::new(Arc::clone(&crew));
     let mut runtime = Runtime::new(Arc::clone(&crew), intake, stop, tasks);
     if !runtime.arrive(&mut heartbeat).await? {
@@ -96,13 +98,6 @@ pub(super) async fn run(
         tracing::warn!(error, "could not say goodbye; the heartbeat expires by itself");
     }
     Ok(runtime.report())
-}
-
-/// Jobs that were taken.
-enum Batch {
-    New(Vec<Parcel>),
-    /// They were lost, or handed over.
-    Found(Vec<Delivery>),
 }
 
 struct Runtime {
@@ -139,7 +134,9 @@ impl Runtime {
                 () = sleep(wait) => {}
             }
         }
-        let WorkerConfig { worker_type, id, queue, group, concurrency, .. } = &self.crew.config;
+        let WorkerConfig { worker_type, id, queues, group, concurrency, .. } = &self.crew.config;
+        let all = queues.named().chain(queues.patterns.iter().map(QueuePattern::as_str));
+        let queue = all.collect::<Vec<_>>().join(" ");
         tracing::info!(%worker_type, %id, queue, group, concurrency, "worker ready");
         Ok(true)
     }
@@ -153,9 +150,9 @@ impl Runtime {
                     waits = backoff();
                     self.leave_trouble();
                     match batch {
-                        Batch::New(parcels) if !self.crew.handler.keeps_sessions() => self.start_unopened(parcels),
-                        Batch::New(parcels) => self.start(self.crew.consumer.open(parcels).collect()),
-                        Batch::Found(deliveries) => self.start(deliveries),
+                        Batch::Unopened(parcels) if !self.crew.handler.keeps_sessions() => self.start_unopened(parcels),
+                        Batch::Unopened(parcels) => self.start(self.crew.consumer.open(parcels).collect()),
+                        Batch::Opened(deliveries) => self.start(deliveries),
                     }
                 }
                 Err(error) => {
@@ -172,17 +169,18 @@ impl Runtime {
 
     /// The next jobs to start; often none.
     async fn take(&mut self) -> Result<Batch, TakeError> {
+        self.intake.give_back().await;
         let room = self.gathered_room().await;
         if self.handed_over.has_changed().unwrap_or(false) {
             self.handed_over.mark_unchanged();
-            return self.intake.own(&self.crew.hand.entries()).await.map(Batch::Found);
+            return self.intake.own().await.map(Batch::Opened);
         }
         if self.intake.recovery_is_due(room) {
-            return self.intake.recover(&self.crew.hand.entries(), room).await.map(Batch::Found);
+            return self.intake.recover(room).await.map(Batch::Opened);
         }
         if room == 0 {
             self.wait_for_change().await;
-            return Ok(Batch::Found(Vec::new()));
+            return Ok(Batch::Opened(Vec::new()));
         }
         let look_at = self.intake.recover_at();
         let interrupted = async {
@@ -193,7 +191,7 @@ impl Runtime {
                 _ = self.status.wait_for(|status| !status.takes_jobs()) => {}
             }
         };
-        self.intake.read(room, interrupted).await.map(Batch::New)
+        self.intake.read(room, interrupted).await
     }
 
     /// Waits for room, for jobs handed over, or for something else to do.
@@ -228,12 +226,13 @@ impl Runtime {
 
     /// Starts new jobs of a handler without sessions, for all of which there is room; whoever does them opens them.
     fn start_unopened(&mut self, mut parcels: Vec<Parcel>) {
-        parcels.retain(|parcel| self.crew.hand.take(&parcel.entry));
+        let own = self.crew.consumer.stream.as_str().into();
+        parcels.retain(|parcel| self.crew.hand.take(&own, &parcel.entry));
         self.crew.begin(parcels.len(), parcels.len());
         gang::spawn(&self.crew, parcels);
     }
 
-    /// Starts jobs. Those for which there is no room stay where they are, and are found again by the next recovery.
+    /// Starts jobs. Those for which there is no room are left: new ones for other workers, the rest for the next recovery.
     fn start(&mut self, deliveries: Vec<Delivery>) {
         let mut room = self.room();
         let (mut alone, mut of_sessions) = (Vec::with_capacity(deliveries.len()), Vec::new());
@@ -241,12 +240,12 @@ impl Runtime {
             let session = self.crew.session(&delivery).map(str::to_owned);
             if !session.as_ref().is_some_and(|session| self.crew.sessions.is_known(session)) {
                 let Some(left) = room.checked_sub(1) else {
-                    self.intake.left_behind();
+                    self.intake.left_behind(delivery);
                     continue;
                 };
                 room = left;
             }
-            if !self.crew.hand.take(&delivery.entry) {
+            if !self.crew.hand.take(&delivery.stream, &delivery.entry) {
                 continue;
             }
             let needs_slot = self.crew.needs_slot(session.as_deref());
@@ -271,6 +270,7 @@ impl Runtime {
 
     /// Finishes the jobs in hand and serves the open sessions until they are closed, for as long as the drain may take.
     async fn leave(&mut self) {
+        self.intake.give_back().await;
         self.intake.close();
         self.set_phase(Phase::Leaving);
         let (jobs, sessions) = (self.crew.hand.count(), self.crew.sessions.count());
@@ -301,7 +301,7 @@ impl Runtime {
             {
                 self.handed_over.mark_unchanged();
                 look_at = Instant::now() + self.crew.config.heartbeat_interval;
-                match self.intake.own(&self.crew.hand.entries()).await {
+                match self.intake.own().await {
                     Ok(deliveries) => self.start(deliveries),
                     Err(error) => tracing::warn!(%error, "can't look for jobs of open sessions; trying again"),
                 }
@@ -319,7 +319,7 @@ impl Runtime {
     }
 
     fn trouble(&mut self, error: &TakeError) {
-        tracing::warn!(%error, queue = self.crew.consumer.stream, "can't take jobs; trying again");
+        tracing::warn!(%error, "can't take jobs; trying again");
         self.intake.start_over();
         self.set_phase(Phase::Trouble);
     }

@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use tokio::{
     sync::{mpsc, watch},
     task::{JoinSet, yield_now},
     time::sleep,
 };
 
-use super::{connection::Commands, hand::Hand, status::Status};
+use super::{by_stream::by_stream, connection::Commands, hand::Hand, status::Status};
 use crate::{
     broker::{BrokerError, Consumer, Delivery, Done, Failed, Retry},
     connection::Connection,
@@ -45,6 +46,13 @@ pub(super) struct Finished {
 }
 
 impl Finished {
+    fn stream(&self) -> &str {
+        match &self.ending {
+            Ending::Complete(done) => done.stream(),
+            Ending::Fail { delivery, .. } | Ending::Refuse(delivery) | Ending::Gone(delivery) => &delivery.stream,
+        }
+    }
+
     fn entry(&self) -> &str {
         match &self.ending {
             Ending::Complete(done) => done.entry(),
@@ -73,7 +81,7 @@ impl Settler {
             for other in others {
                 singles.spawn(self.clone().settle(other));
             }
-            for left in self.complete(done).await {
+            for left in self.complete_all(done).await {
                 singles.spawn(self.clone().settle(left));
             }
             while singles.try_join_next().is_some() {}
@@ -81,16 +89,21 @@ impl Settler {
         while singles.join_next().await.is_some() {}
     }
 
-    /// Completes jobs together. Answers those that Redis refuses for a reason that may not be that of each.
+    /// Completes jobs, those of each stream together. Answers those that are left.
+    async fn complete_all(&self, done: Vec<Finished>) -> Vec<Finished> {
+        let each = by_stream(done, Finished::stream).into_iter().map(|done| self.complete(done));
+        join_all(each).await.into_iter().flatten().collect()
+    }
+
+    /// Completes jobs of one stream together. Answers those that Redis refuses for a reason that may not be that of each.
     async fn complete(&self, done: Vec<Finished>) -> Vec<Finished> {
         let all: Vec<_> = done.iter().filter_map(|one| completed(&one.ending)).collect();
-        if all.is_empty() {
-            return done;
-        }
+        let Some(first) = all.first() else { return done };
+        let consumer = self.consumer.on(first.stream());
         for wait in backoff() {
             let problem = match self.commands.get().await {
                 Err(error) => error.to_string(),
-                Ok(mut connection) => match self.consumer.complete_all(&mut connection, &all).await {
+                Ok(mut connection) => match consumer.complete_all(&mut connection, &all).await {
                     Ok(()) => break,
                     Err(error) if error.is_connection_lost() => {
                         self.commands.discard().await;
@@ -115,6 +128,11 @@ impl Settler {
                 Err(error) => error.to_string(),
                 Ok(mut connection) => match self.try_settle(&mut connection, &one).await {
                     Ok(settled) => return self.close(std::slice::from_ref(&one), settled),
+                    // With the stream, or the group, the entry is gone: there is nothing left to settle.
+                    Err(error) if error.is_missing_group() => {
+                        tracing::warn!(entry = one.entry(), %error, "the queue of a failed job is gone, and the job with it");
+                        return self.close(std::slice::from_ref(&one), Settled::Elsewhere);
+                    }
                     Err(error) => {
                         if error.is_connection_lost() {
                             self.commands.discard().await;
@@ -130,10 +148,11 @@ impl Settler {
     }
 
     async fn try_settle(&self, connection: &mut Connection, one: &Finished) -> Result<Settled, BrokerError> {
+        let consumer = self.consumer.on(one.stream());
         match &one.ending {
-            Ending::Complete(done) => self.consumer.complete_all(connection, &[done]).await.map(|()| Settled::Done),
+            Ending::Complete(done) => consumer.complete_all(connection, &[done]).await.map(|()| Settled::Done),
             Ending::Fail { delivery, error, retry } => {
-                Ok(match self.consumer.fail(connection, delivery, error, *retry).await? {
+                Ok(match consumer.fail(connection, delivery, error, *retry).await? {
                     Failed::Retried { .. } => {
                         self.hand.put_aside();
                         Settled::Elsewhere
@@ -143,7 +162,7 @@ impl Settler {
                 })
             }
             Ending::Refuse(delivery) => match &delivery.job {
-                Err(refusal) => self.consumer.refuse(connection, delivery, refusal).await.map(|()| Settled::Failed),
+                Err(refusal) => consumer.refuse(connection, delivery, refusal).await.map(|()| Settled::Failed),
                 Ok(_) => Ok(Settled::Elsewhere),
             },
             Ending::Gone(_) => Ok(Settled::Elsewhere),
@@ -152,7 +171,7 @@ impl Settler {
 
     /// Lets settled jobs go and counts them.
     fn close(&self, jobs: &[Finished], settled: Settled) {
-        self.hand.put_down(jobs.iter().map(|job| (job.entry(), job.needs_slot)));
+        self.hand.put_down(jobs.iter().map(|job| (job.stream(), job.entry(), job.needs_slot)));
         let count = |counts: bool| if counts { jobs.len() as u64 } else { 0 };
         self.status.send_modify(|status| {
             status.busy = status.busy.saturating_sub(jobs.len());

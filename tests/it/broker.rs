@@ -13,7 +13,7 @@ use swarm::{
     },
     config::{BrokerSettings, Settings, WorkerTypeSettings},
     connection::RedisTarget,
-    model::{WorkerId, WorkerType},
+    model::{Queues, WorkerId, WorkerType},
     worker::{Handler, JobError, WorkerConfig, WorkerError, WorkerReport, handlers::BuiltIn, run},
 };
 use tokio::task::JoinHandle;
@@ -53,13 +53,14 @@ impl Worker {
         let config = WorkerConfig {
             worker_type: WorkerType::new("t"),
             id: WorkerId::new(id),
-            queue: QUEUE.to_owned(),
+            queues: Queues::one(QUEUE),
             group: GROUP.to_owned(),
             concurrency,
             heartbeat_interval: Duration::from_millis(300),
             drain_timeout: Duration::from_secs(10),
             job_timeout: None,
             session_idle: Duration::from_secs(60),
+            sweep_interval: Duration::from_secs(30),
             metrics: None,
             policy: JobPolicy::default(),
         };

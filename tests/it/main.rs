@@ -52,3 +52,4 @@ mod traces;
 mod views;
 mod why;
 mod worker;
+mod worker_queues;

@@ -15,7 +15,7 @@ use swarm::{
     broker::{Job, JobPolicy, Publisher},
     config::{BrokerSettings, JobSettings},
     connection::RedisTarget,
-    model::{WorkerId, WorkerType},
+    model::{Queues, WorkerId, WorkerType},
     worker::{Handler, JobError, WorkerConfig, WorkerError, WorkerReport, run},
 };
 use tokio::task::JoinHandle;
@@ -61,13 +61,14 @@ fn start(server: &RedisServer, client: &Client, number: usize) -> Worker {
     let config = WorkerConfig {
         worker_type: WorkerType::new("t"),
         id: WorkerId::new(id.as_str()),
-        queue: QUEUE.to_owned(),
+        queues: Queues::one(QUEUE),
         group: "t".to_owned(),
         concurrency: 4,
         heartbeat_interval: Duration::from_millis(300),
         drain_timeout: Duration::from_secs(20),
         job_timeout: None,
         session_idle: Duration::from_secs(60),
+        sweep_interval: Duration::from_secs(30),
         metrics: None,
         policy: JobPolicy {
             jobs: JobSettings { max_attempts: ATTEMPTS, ..JobSettings::default() },

@@ -15,7 +15,7 @@ use swarm::{
     broker::{Job, JobPolicy, JobResult, session_of},
     config::WorkerTypeSettings,
     connection::RedisTarget,
-    model::{WorkerId, WorkerType},
+    model::{QueuePattern, Queues, WorkerId, WorkerType},
     worker::{self, Handler, JobError, Sessions, WorkerConfig, WorkerError, WorkerReport, handlers::Context},
 };
 use tokio::task::JoinHandle;
@@ -97,16 +97,27 @@ impl Worker {
     }
 
     fn start_with(server: &RedisServer, id: &str, heartbeat_interval: Duration, session_idle: Duration) -> Self {
+        Self::start_on(server, id, Queues::one(QUEUE), heartbeat_interval, session_idle)
+    }
+
+    fn start_on(
+        server: &RedisServer,
+        id: &str,
+        queues: Queues,
+        heartbeat_interval: Duration,
+        session_idle: Duration,
+    ) -> Self {
         let config = WorkerConfig {
             worker_type: WorkerType::new("t"),
             id: WorkerId::new(id),
-            queue: QUEUE.to_owned(),
+            queues,
             group: "t".to_owned(),
             concurrency: 1,
             heartbeat_interval,
             drain_timeout: Duration::from_secs(20),
             job_timeout: None,
             session_idle,
+            sweep_interval: Duration::from_secs(30),
             metrics: None,
             policy: JobPolicy::default(),
         };
@@ -132,9 +143,13 @@ impl Worker {
 }
 
 async fn publish(client: &Client, id: &str, job_type: &str, session: &str, args: Json) {
+    publish_on(client, QUEUE, id, job_type, session, args).await;
+}
+
+async fn publish_on(client: &Client, queue: &str, id: &str, job_type: &str, session: &str, args: Json) {
     let session = Some(session).filter(|session| !session.is_empty());
     let job = json!({"id": id, "type": job_type, "args": args, "session": session, "reply_to": format!("result:{id}")});
-    let _: String = client.xadd(QUEUE, false, None, "*", ("json", job.to_string())).await.unwrap();
+    let _: String = client.xadd(queue, false, None, "*", ("json", job.to_string())).await.unwrap();
 }
 
 async fn result(client: &Client, id: &str) -> JobResult {
@@ -195,6 +210,44 @@ async fn follow_ups_go_to_the_holder_whoever_takes_them() {
     let after = call(&client, "after", "t.next", "chan").await;
     assert!(after.error.unwrap().contains("`chan` is not open"));
     nothing_pending(&client).await;
+    for worker in workers {
+        worker.leave().await;
+    }
+}
+
+#[tokio::test]
+async fn follow_ups_go_to_the_holder_whichever_queue_they_come_by() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let queues = Queues {
+        own: QUEUE.to_owned(),
+        others: vec!["urgent".to_owned()],
+        patterns: vec![QueuePattern::parse("tenant-*").unwrap()],
+    };
+    let start = |id: &str| Worker::start_on(&server, id, queues.clone(), LONG, LONG);
+    let workers: Vec<_> = ["w1", "w2"].map(start).into();
+    for id in ["w1", "w2"] {
+        until_heartbeat(&client, id, "state", "IDLE").await;
+    }
+    let holder = open(&client, "chan").await;
+    // With its slot taken the holder reads no queue: the other one hands the jobs over.
+    publish(&client, "long", "t.hold", "chan", json!([3])).await;
+    until_heartbeat(&client, &holder, "jobs_in_progress", "1").await;
+    let _: u64 = redis(&client, "PUBLISH jobs:published tenant-1").await;
+    for (number, queue) in ["urgent", "tenant-1", QUEUE, "urgent"].into_iter().enumerate() {
+        publish_on(&client, queue, &format!("next-{number}"), "t.next", "chan", json!([])).await;
+        let _: u64 = redis(&client, &format!("PUBLISH jobs:published {queue}")).await;
+    }
+    for number in 0..4 {
+        let answer = result(&client, &format!("next-{number}")).await;
+        assert_eq!(answer.value.as_ref().map(|value| &value["by"]), Some(&json!(holder)), "{answer:?}");
+    }
+    for queue in ["urgent", "tenant-1", QUEUE] {
+        let none = async || pending(&client, queue, "t").await.is_empty();
+        assert!(eventually(DEADLINE, none).await, "{queue}");
+    }
+    publish_on(&client, "tenant-1", "close", "t.close", "chan", json!([])).await;
+    assert!(result(&client, "close").await.ok);
     for worker in workers {
         worker.leave().await;
     }

@@ -5,7 +5,7 @@
 
 use redis::RedisResult;
 
-use super::{HANDED_OVER, Route, SessionClaims, script};
+use super::{Route, SessionClaims, script};
 use crate::{
     broker::{BrokerError, Consumer},
     connection::Connection,
@@ -83,7 +83,7 @@ impl SessionClaims {
         hand_over.cmd("XCLAIM").arg(&consumer.stream).arg(&consumer.group).arg(holder.as_str()).arg(0).arg(entry);
         hand_over.arg("JUSTID").ignore();
         // Behind the claim in the same group of commands, so that it is told after it.
-        hand_over.cmd("PUBLISH").arg(&channel).arg(HANDED_OVER).ignore();
+        hand_over.cmd("PUBLISH").arg(&channel).arg(self.handed_over(consumer)).ignore();
         hand_over.exec_async(connection).await.map_err(failed)?;
         Ok(Route::Forwarded(holder))
     }

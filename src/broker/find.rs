@@ -1,0 +1,205 @@
+//! Finds keys by how they are named: the queues that patterns stand for, and what belongs to such queues. Goes through all keys
+//! of every primary, in steps that hold nobody up; answers no more than it was asked for.
+
+use std::{collections::BTreeSet, io, time::Duration};
+
+use redis::RedisResult;
+use serde::{Deserialize, Serialize};
+
+use super::BrokerError;
+use crate::{
+    connection::{Connection, Primaries},
+    model::{Layout, QueuePattern, Queues, WorkerType, keys},
+};
+
+/// Keys looked at in one step of a scan.
+const SCANNED: usize = 1_000;
+
+/// Keys that belong to a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// Its dead letters.
+    Dead,
+    /// Its delayed jobs.
+    Delayed,
+}
+
+/// The streams that the patterns of `queues` stand for now, at most `limit` of them.
+///
+/// # Errors
+/// If not every primary can be asked.
+pub async fn find_queues(
+    connection: &Connection,
+    queues: &Queues,
+    limit: usize,
+) -> Result<BTreeSet<String>, BrokerError> {
+    let mut found = BTreeSet::new();
+    for pattern in &queues.patterns {
+        let take = |key: String| queues.finds(&key).then_some(key);
+        look(connection, pattern.as_str(), pattern, "stream", (&mut found, limit), take).await?;
+    }
+    Ok(found)
+}
+
+/// What one worker has found, for others of its type.
+#[derive(Serialize, Deserialize)]
+struct Found {
+    /// Others may have been started with other settings.
+    patterns: Vec<String>,
+    queues: BTreeSet<String>,
+}
+
+/// The streams that a worker of that type has [told of](tell_found) lately; `None` if none has.
+///
+/// # Errors
+/// If Redis can't be asked.
+pub async fn found_lately(
+    connection: &mut Connection,
+    worker_type: &WorkerType,
+    queues: &Queues,
+) -> Result<Option<BTreeSet<String>>, BrokerError> {
+    let told: RedisResult<Option<Vec<u8>>> =
+        redis::cmd("GET").arg(keys::found_queues(worker_type)).query_async(connection).await;
+    let told = told.map_err(|cause| BrokerError::new(format!("read the queues found for `{worker_type}`"), cause))?;
+    let found: Option<Found> = told.and_then(|json| serde_json::from_slice(&json).ok());
+    Ok(found.filter(|found| found.patterns.iter().eq(texts(queues))).map(|found| found.queues))
+}
+
+/// Tells other workers of that type which streams there are, so that for `ttl` they need not look themselves.
+///
+/// # Errors
+/// If Redis did not do it.
+pub async fn tell_found(
+    connection: &mut Connection,
+    worker_type: &WorkerType,
+    queues: &Queues,
+    found: BTreeSet<String>,
+    ttl: Duration,
+) -> Result<(), BrokerError> {
+    let found = Found { patterns: texts(queues).map(str::to_owned).collect(), queues: found };
+    let json = serde_json::json!(found).to_string();
+    let mut tell = redis::cmd("SET");
+    tell.arg(keys::found_queues(worker_type)).arg(json).arg("PX").arg(ttl.as_millis().max(1).to_string());
+    let told = tell.exec_async(connection).await;
+    told.map_err(|cause| BrokerError::new(format!("tell the queues found for `{worker_type}`"), cause))
+}
+
+fn texts(queues: &Queues) -> impl Iterator<Item = &str> {
+    queues.patterns.iter().map(QueuePattern::as_str)
+}
+
+/// The queues, by these patterns, that have dead letters or delayed jobs now, at most `limit` of them. A queue itself need not
+/// be there.
+///
+/// # Errors
+/// If not every primary can be asked.
+pub async fn find_beside(
+    connection: &Connection,
+    patterns: &[QueuePattern],
+    beside: Beside,
+    limit: usize,
+) -> Result<BTreeSet<String>, BrokerError> {
+    let layout = connection.layout();
+    let (ending, kind) = match beside {
+        Beside::Dead => (":dead", "stream"),
+        Beside::Delayed => (":delayed", "zset"),
+    };
+    let mut found = BTreeSet::new();
+    for pattern in patterns {
+        let take = |key: String| owner(&key, ending, layout).filter(|stream| pattern.takes(stream)).map(str::to_owned);
+        let mut texts = vec![format!("{}{ending}", pattern.as_str())];
+        if layout == Layout::Cluster {
+            texts.push(format!("{{{}}}{ending}", pattern.as_str()));
+        }
+        for text in texts {
+            look(connection, &text, pattern, kind, (&mut found, limit), take).await?;
+        }
+    }
+    Ok(found)
+}
+
+/// The stream that a key of that ending belongs to.
+fn owner<'a>(key: &'a str, ending: &str, layout: Layout) -> Option<&'a str> {
+    let stream = key.strip_suffix(ending)?;
+    let bare = stream.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    match bare.filter(|bare| layout == Layout::Cluster && !Layout::has_hash_tag(bare)) {
+        Some(bare) => Some(bare),
+        None => Some(stream),
+    }
+}
+
+async fn look(
+    connection: &Connection,
+    text: &str,
+    pattern: &QueuePattern,
+    kind: &str,
+    (found, limit): (&mut BTreeSet<String>, usize),
+    take: impl Fn(String) -> Option<String>,
+) -> Result<(), BrokerError> {
+    if found.len() >= limit {
+        return Ok(());
+    }
+    let keep = |key| {
+        found.extend(take(key));
+        found.len() < limit
+    };
+    let scanned = scan(connection, text, Some(kind), keep).await;
+    scanned.map_err(|cause| BrokerError::new(format!("look for queues by `{}`", pattern.as_str()), cause))
+}
+
+/// Hands all keys that fit to `keep`, those of every primary, until it answers `false`.
+///
+/// # Errors
+/// If not every primary can be asked.
+pub(super) async fn scan(
+    connection: &Connection,
+    pattern: &str,
+    kind: Option<&str>,
+    mut keep: impl FnMut(String) -> bool,
+) -> RedisResult<()> {
+    let Primaries { open, missing } = connection.primaries().await?;
+    if !missing.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotConnected, missing.join(", ")).into());
+    }
+    for mut server in open {
+        let mut cursor = 0_u64;
+        loop {
+            let mut step = redis::cmd("SCAN");
+            step.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCANNED);
+            if let Some(kind) = kind {
+                step.arg("TYPE").arg(kind);
+            }
+            let (next, keys): (u64, Vec<Vec<u8>>) = step.query_async(&mut server).await?;
+            // A key that is no text can't be written into a pattern, nor be asked for.
+            if !keys.into_iter().filter_map(|key| String::from_utf8(key).ok()).all(&mut keep) {
+                return Ok(());
+            }
+            cursor = next;
+            if cursor == 0 {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_dead_letters_they_are() {
+        for (key, layout, stream) in [
+            ("tenant-a:jobs:dead", Layout::Single, Some("tenant-a:jobs")),
+            ("{tenant-a:jobs}:dead", Layout::Cluster, Some("tenant-a:jobs")),
+            ("{tenant}:a:dead", Layout::Cluster, Some("{tenant}:a")),
+            ("{tenant-a:jobs}:dead", Layout::Single, Some("{tenant-a:jobs}")),
+            ("tenant-a:jobs", Layout::Single, None),
+        ] {
+            assert_eq!(owner(key, ":dead", layout), stream, "{key}");
+            if let Some(stream) = stream {
+                assert_eq!(layout.dead_letters(stream), key, "{stream}");
+            }
+        }
+    }
+}

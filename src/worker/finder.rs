@@ -1,0 +1,87 @@
+//! Finds the queues that patterns stand for: looks for them at the start and each sweep interval, then for all workers of the
+//! type. In between others tell: what is published on the channel names the queue, as does whoever hands a job over. Reads no
+//! queue.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{
+    crew::Crew,
+    queue_set::{MOST_FOUND, Offered, QueueSet},
+};
+use crate::{
+    broker::{BrokerError, find_queues, found_lately, tell_found},
+    connection::Connection,
+};
+
+/// Looks again and again.
+pub(super) async fn find(crew: &Crew) {
+    let set = &crew.queues;
+    if set.configured().patterns.is_empty() {
+        return;
+    }
+    let mut ticks = interval(crew.config.sweep_interval.max(Duration::from_millis(1)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut connected = crew.commands.wakes().connected.subscribe();
+    let (mut failing, mut full) = (false, false);
+    // A worker may have been started for a queue that others have not found yet.
+    let mut thorough = true;
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            // Nobody told us of what came while there was no connection.
+            _ = connected.changed() => thorough = true,
+        }
+        match look(crew, thorough).await {
+            Ok(too_many) => {
+                (failing, thorough) = (false, false);
+                if too_many && !std::mem::replace(&mut full, true) {
+                    tracing::warn!(
+                        limit = MOST_FOUND,
+                        "there are more queues than one worker serves; others have to wait"
+                    );
+                }
+                full &= too_many;
+            }
+            Err(error) if !std::mem::replace(&mut failing, true) => {
+                tracing::warn!(error, "can't look for queues; those that are known are served all the same");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Takes up what there is; answers whether it is too much. `thorough`: whatever others have found.
+async fn look(crew: &Crew, thorough: bool) -> Result<bool, String> {
+    let mut connection = crew.commands.get().await.map_err(|error| error.to_string())?;
+    let found = found(crew, &mut connection, thorough).await;
+    if found.as_ref().is_err_and(BrokerError::is_connection_lost) {
+        crew.commands.discard().await;
+    }
+    let found = found.map_err(|error| error.to_string())?;
+    Ok(found.iter().filter(|key| offer(&crew.queues, key) == Offered::TooMany).count() > 0)
+}
+
+async fn found(crew: &Crew, connection: &mut Connection, thorough: bool) -> Result<BTreeSet<String>, BrokerError> {
+    let (worker_type, queues) = (&crew.config.worker_type, crew.queues.configured());
+    if !thorough && let Some(found) = found_lately(connection, worker_type, queues).await? {
+        return Ok(found);
+    }
+    let found = find_queues(connection, queues, MOST_FOUND + 1).await?;
+    // A little shorter, so that whoever looks next at each interval finds that it is time.
+    let ttl = crew.config.sweep_interval.mul_f64(0.9);
+    if let Err(error) = tell_found(connection, worker_type, queues, found.clone(), ttl).await {
+        tracing::debug!(%error, "every worker has to look for queues itself");
+    }
+    Ok(found)
+}
+
+/// Takes up a queue that was seen somewhere, if it is one of ours.
+pub(super) fn offer(set: &QueueSet, key: &str) -> Offered {
+    let offered = set.offer(key);
+    if offered == Offered::New {
+        tracing::info!(queue = key, "found a queue");
+    }
+    offered
+}

@@ -1,0 +1,192 @@
+//! Which queues a worker serves now: those that are named, always, and those that its patterns have found, as long as they are
+//! there. Shared by whoever finds queues, reads them and tends them. Talks to nobody.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::model::Queues;
+
+/// Queues found by patterns that one worker serves at most: each costs a little with every read.
+pub(super) const MOST_FOUND: usize = 1_000;
+
+/// See the [module](self). Their order stays as it is while none comes or goes: the named ones first.
+pub(super) struct QueueSet {
+    queues: Queues,
+    named: usize,
+    now: Mutex<Arc<[Arc<str>]>>,
+    news: watch::Sender<()>,
+}
+
+/// What became of a key that may be a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offered {
+    /// It is served from now on.
+    New,
+    /// It was before.
+    Known,
+    /// It is none of this worker's.
+    Foreign,
+    /// There are as many already as one worker serves.
+    TooMany,
+}
+
+impl QueueSet {
+    pub(super) fn new(queues: Queues) -> Self {
+        let now: Arc<[Arc<str>]> = queues.named().map(Arc::from).collect();
+        Self { queues, named: now.len(), now: Mutex::new(now), news: watch::Sender::default() }
+    }
+
+    /// What the settings say.
+    pub(super) fn configured(&self) -> &Queues {
+        &self.queues
+    }
+
+    /// Those that are served now.
+    pub(super) fn streams(&self) -> Arc<[Arc<str>]> {
+        self.lock().clone()
+    }
+
+    /// Whether the settings name this one, so that it is served whether it is there or not.
+    pub(super) fn is_named(&self, stream: &str) -> bool {
+        self.queues.named().any(|named| named == stream)
+    }
+
+    /// Takes up a queue that somebody has seen, if a pattern finds it.
+    pub(super) fn offer(&self, key: &str) -> Offered {
+        let mut now = self.lock();
+        if now.iter().any(|known| **known == *key) {
+            return Offered::Known;
+        }
+        if !self.queues.finds(key) {
+            return Offered::Foreign;
+        }
+        if now.len() - self.named >= MOST_FOUND {
+            return Offered::TooMany;
+        }
+        *now = now.iter().cloned().chain([key.into()]).collect();
+        drop(now);
+        self.news.send_replace(());
+        Offered::New
+    }
+
+    /// Drops a queue that is no more. One that is named stays.
+    pub(super) fn forget(&self, stream: &str) {
+        if !self.is_named(stream) {
+            let mut now = self.lock();
+            *now = now.iter().filter(|known| ***known != *stream).cloned().collect();
+        }
+    }
+
+    /// Changes when there is a queue more, or when [somebody wrote](Self::written) to one.
+    pub(super) fn news(&self) -> watch::Receiver<()> {
+        self.news.subscribe()
+    }
+
+    /// Says that a queue was written to.
+    pub(super) fn written(&self) {
+        self.news.send_replace(());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Arc<[Arc<str>]>> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whose turn it is. Each time it is that of the one behind who had it last, so that all get theirs however much one has.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    last: Option<Arc<str>>,
+}
+
+impl Turns {
+    /// Begins at a place that differs from worker to worker, or all would look at the same queue first.
+    pub(super) fn new(streams: &[Arc<str>], seed: usize) -> Self {
+        Self { last: streams.get(seed.checked_rem(streams.len()).unwrap_or(0)).cloned() }
+    }
+
+    /// All streams, in the order of their turns.
+    pub(super) fn order(&self, streams: &[Arc<str>]) -> Vec<Arc<str>> {
+        let last = self.last.as_ref().and_then(|last| streams.iter().position(|stream| stream == last));
+        let (before, from) = streams.split_at(last.map_or(0, |last| last + 1));
+        from.iter().chain(before).cloned().collect()
+    }
+
+    /// The next ones have their turn behind this one.
+    pub(super) fn had(&mut self, stream: Arc<str>) {
+        self.last = Some(stream);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::QueuePattern;
+
+    fn names(streams: &[Arc<str>]) -> Vec<&str> {
+        streams.iter().map(|stream| &**stream).collect()
+    }
+
+    fn set() -> QueueSet {
+        let patterns = vec![QueuePattern::parse("t-*").unwrap()];
+        QueueSet::new(Queues { own: "a".to_owned(), others: vec!["b".to_owned()], patterns })
+    }
+
+    #[test]
+    fn queues_come_and_go_and_the_named_ones_stay() {
+        let set = set();
+        let mut news = set.news();
+        assert_eq!(
+            (set.offer("a"), set.offer("x"), set.offer("t-1:dead")),
+            (Offered::Known, Offered::Foreign, Offered::Foreign)
+        );
+        assert!(!news.has_changed().unwrap());
+        assert_eq!(
+            (set.offer("t-1"), set.offer("t-2"), set.offer("t-1")),
+            (Offered::New, Offered::New, Offered::Known)
+        );
+        assert!(news.has_changed().unwrap());
+        news.mark_unchanged();
+        set.forget("t-1");
+        set.forget("a");
+        assert_eq!(names(&set.streams()), ["a", "b", "t-2"]);
+        assert!(set.is_named("b") && !set.is_named("t-2"));
+        assert_eq!(set.offer("t-1"), Offered::New);
+    }
+
+    #[test]
+    fn one_worker_serves_so_many_and_no_more() {
+        let set = set();
+        assert!((0..MOST_FOUND).all(|number| set.offer(&format!("t-{number}")) == Offered::New));
+        assert_eq!((set.offer("t-more"), set.offer("t-0")), (Offered::TooMany, Offered::Known));
+        set.forget("t-0");
+        assert_eq!(set.offer("t-more"), Offered::New);
+    }
+
+    #[test]
+    fn whoever_had_a_turn_comes_last() {
+        let streams: Vec<Arc<str>> = ["a", "b", "c"].map(Arc::from).into();
+        let mut turns = Turns::default();
+        assert_eq!(names(&turns.order(&streams)), ["a", "b", "c"]);
+        turns.had("a".into());
+        assert_eq!(names(&turns.order(&streams)), ["b", "c", "a"]);
+        turns.had("c".into());
+        assert_eq!(names(&turns.order(&streams)), ["a", "b", "c"]);
+        turns.had("gone".into());
+        assert_eq!(names(&turns.order(&streams)), ["a", "b", "c"]);
+        assert_eq!(names(&turns.order(&[])), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn of_two_queues_that_are_never_empty_each_has_every_second_turn() {
+        let streams: Vec<Arc<str>> = ["full", "empty", "full too", "also empty"].map(Arc::from).into();
+        let mut turns = Turns::new(&streams, 6);
+        let mut had = Vec::new();
+        for _ in 0..6 {
+            let next = turns.order(&streams).into_iter().find(|stream| stream.starts_with("full")).unwrap();
+            had.push(next.clone());
+            turns.had(next);
+        }
+        assert!(had.windows(2).all(|pair| pair[0] != pair[1]), "{had:?}");
+    }
+}
