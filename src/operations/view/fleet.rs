@@ -197,6 +197,7 @@ pub(crate) fn made_up() -> FleetSnapshot {
     let browser = TypeSnapshot {
         worker_type: WorkerType::new("browser"),
         queue: "browser:jobs".to_owned(),
+        queues: None,
         min_workers: 1,
         max_workers: 6,
         evaluated_at: Some(Timestamp(59_000)),
