@@ -40,6 +40,7 @@ mod scaling_rules;
 mod sentinel;
 mod servers;
 mod sessions;
+mod several_queues;
 mod signals;
 mod simulate;
 mod streams;
