@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use redis::RedisError;
+use redis::{RedisError, RedisResult};
 use tokio::time::{Instant, MissedTickBehavior, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -122,16 +122,13 @@ impl Finder {
         server: &mut Connection,
         source: Source,
     ) -> Result<(), Failure> {
-        let (kind, sighting) = if list { ("list", Sighting::List) } else { ("stream", Sighting::Stream) };
+        let sighting = if list { Sighting::List } else { Sighting::Stream };
         let mut cursor = "0".to_owned();
         loop {
-            let mut scan = redis::cmd("SCAN");
-            scan.arg(&cursor).arg("MATCH").arg(pattern.as_str()).arg("COUNT").arg(PAGE).arg("TYPE").arg(kind);
             let asked_at = Instant::now();
-            let (next, keys): (String, Vec<Vec<u8>>) =
-                scan.query_async(server).await.map_err(|error| failure(pattern, &error))?;
-            // Nobody names a queue by bytes that are no text.
-            for key in keys.iter().filter_map(|key| std::str::from_utf8(key).ok()) {
+            let page = scan_page(server, &cursor, pattern, list).await;
+            let (next, keys) = page.map_err(|error| failure(pattern, &error))?;
+            for key in &keys {
                 for index in self.directory.findings().see(key, sighting) {
                     self.directory.post(index, source);
                 }
@@ -143,6 +140,24 @@ impl Finder {
             sleep(asked_at.elapsed() * REST).await;
         }
     }
+}
+
+/// The next of the keys of this type that match, and where to go on: at `0` it is through.
+///
+/// # Errors
+/// If the server refuses it or can't be asked.
+pub async fn scan_page(
+    server: &mut Connection,
+    cursor: &str,
+    pattern: &QueuePattern,
+    list: bool,
+) -> RedisResult<(String, Vec<String>)> {
+    let mut scan = redis::cmd("SCAN");
+    scan.arg(cursor).arg("MATCH").arg(pattern.as_str()).arg("COUNT").arg(PAGE);
+    scan.arg("TYPE").arg(if list { "list" } else { "stream" });
+    let (next, keys): (String, Vec<Vec<u8>>) = scan.query_async(server).await?;
+    // Nobody names a queue by bytes that are no text.
+    Ok((next, keys.into_iter().filter_map(|key| String::from_utf8(key).ok()).collect()))
 }
 
 fn failure(pattern: &QueuePattern, error: &RedisError) -> Failure {

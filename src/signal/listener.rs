@@ -239,9 +239,14 @@ impl Listener {
                 return Ok(false);
             }
         };
-        if let Err(error) = self.listen(connection, &self.channels_of(0..self.directory.watched().len())).await {
+        let channels = self.channels_of(0..self.directory.watched().len());
+        if let Err((command, error)) = self.listen(connection, &channels).await {
             refused(&error)?;
-            let why = format!("SUBSCRIBE refused: {error}; allow the channels to the ACL user");
+            let cure = match channels.patterns.first() {
+                Some(pattern) if command == "PSUBSCRIBE" => format!("each pattern by itself: &{pattern}"),
+                _ => "the channels".to_owned(),
+            };
+            let why = format!("{command} refused: {error}; allow the ACL user {cure}");
             self.board.set(Source::Keyspace, SourceState::Down, why);
             return Ok(false);
         }
@@ -297,7 +302,8 @@ impl Listener {
             Command::Mute(_) => {}
             Command::Unmute(index, done) => {
                 let muted = muted_with(&self.directory, index);
-                self.listen(connection, &self.channels_of(muted.iter().map(|of| *of as usize))).await?;
+                let channels = self.channels_of(muted.iter().map(|of| *of as usize));
+                self.listen(connection, &channels).await.map_err(|(_, error)| error)?;
                 for of in muted {
                     let mailbox = self.directory.mailbox(of);
                     mailbox.unmute();
@@ -312,9 +318,14 @@ impl Listener {
         Ok(())
     }
 
-    async fn listen(&self, connection: &mut Connection, channels: &Channels) -> redis::RedisResult<()> {
-        connection.subscribe_everywhere(&channels.names).await?;
-        connection.psubscribe_everywhere(&channels.patterns).await
+    /// Of an error, the command that brought it.
+    async fn listen(
+        &self,
+        connection: &mut Connection,
+        channels: &Channels,
+    ) -> Result<(), (&'static str, redis::RedisError)> {
+        connection.subscribe_everywhere(&channels.names).await.map_err(|error| ("SUBSCRIBE", error))?;
+        connection.psubscribe_everywhere(&channels.patterns).await.map_err(|error| ("PSUBSCRIBE", error))
     }
 
     /// The channels of the worker types with these indices.
