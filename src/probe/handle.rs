@@ -82,7 +82,7 @@ impl ProberHandle {
         // Gathered first: the heartbeats go with the first of them.
         let questions: Vec<_> = questions.collect();
         let answers = stream::iter(questions).buffered(BATCH).collect().await;
-        of.answer(look, answers, directory)
+        of.answer(&look, answers, directory)
     }
 
     async fn ask_one(&self, request: Request, part: Option<Arc<Part>>) -> Answer {

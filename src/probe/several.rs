@@ -82,20 +82,20 @@ impl Several {
     /// The queues as they are now. What is remembered of those that are gone is forgotten.
     pub(super) fn look(&self, directory: &Directory) -> Look {
         let now = directory.found(self.index);
-        let mut past = self.past();
-        let mut before = std::mem::take(&mut past.found);
+        let found = &mut self.past().found;
+        let mut before = std::mem::take(found);
         let mut parts = self.named.clone();
         parts.reserve(now.keys.len());
         for key in now.keys {
             let part = before.remove(&key).unwrap_or_else(|| self.found(key.clone()));
-            past.found.insert(key, part.clone());
+            found.insert(key, part.clone());
             parts.push(part);
         }
         Look { parts, all: now.all }
     }
 
     /// Puts the answers, which are in the order of the parts, together to one.
-    pub(super) fn answer(&self, look: Look, answers: Vec<Answer>, directory: &Directory) -> Answer {
+    pub(super) fn answer(&self, look: &Look, answers: Vec<Answer>, directory: &Directory) -> Answer {
         let (mut queues, mut counters, mut consumers) = (Vec::new(), Vec::new(), Vec::new());
         let mut heartbeats = None;
         for (place, (part, answer)) in look.parts.iter().zip(answers).enumerate() {

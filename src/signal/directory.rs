@@ -9,7 +9,7 @@ use super::{
     found::{Found, FoundQueues, Sighting},
 };
 use crate::{
-    model::{Queues, Source, WorkerType},
+    model::{QueuePattern, Queues, Source, WorkerType},
     telemetry::SignalsReceived,
 };
 
@@ -35,7 +35,7 @@ impl Watched {
 
     /// The patterns of further ones.
     pub(super) fn patterns(&self) -> impl Iterator<Item = &str> {
-        self.several.iter().flat_map(|several| &several.queues.patterns).map(|pattern| pattern.as_str())
+        self.several.iter().flat_map(|several| &several.queues.patterns).map(QueuePattern::as_str)
     }
 }
 

@@ -307,7 +307,7 @@ mod tests {
     }
 
     fn keys(found: &Found, index: u32) -> Vec<String> {
-        found.of(index).keys.iter().map(|key| key.to_string()).collect()
+        found.of(index).keys.iter().map(ToString::to_string).collect()
     }
 
     #[test]

@@ -294,7 +294,9 @@ impl Listener {
     async fn obey(&self, connection: &mut Connection, command: Command) -> Result<(), SessionError> {
         match command {
             Command::Mute(index) if self.directory.mailbox(index).is_muted() => {
-                sharing(&self.directory, index).into_iter().for_each(|other| self.directory.mailbox(other).mute());
+                for other in sharing(&self.directory, index) {
+                    self.directory.mailbox(other).mute();
+                }
                 let Channels { names, patterns } = self.channels_of([index as usize]);
                 connection.unsubscribe_everywhere(&names).await?;
                 connection.punsubscribe_everywhere(&patterns).await?;

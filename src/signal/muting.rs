@@ -90,7 +90,9 @@ mod tests {
     #[test]
     fn all_who_were_muted_along_are_unmuted_together() {
         let directory = directory();
-        [0, 1, 3].iter().for_each(|index| directory.mailbox(*index).mute());
+        for index in [0, 1, 3] {
+            directory.mailbox(index).mute();
+        }
         assert_eq!(muted_with(&directory, 0), [0, 1, 3], "c is not muted");
         let mut channels = Channels::default();
         channels.add("p:", &directory.watched()[1]);

@@ -171,20 +171,29 @@ async fn two_worker_types_read_one_queue_each_as_its_own_group() {
     assert_eq!(scaler.of("two").await.demand.depth().known(), Some(&10), "they are unfinished in its group");
 }
 
-/// With muted notifications that are not all listened to again, the last jobs would wait for the sweep, for a day.
 #[tokio::test]
-async fn after_a_flood_of_one_queue_every_queue_of_all_who_share_it_still_wakes_its_pool() {
+async fn after_a_flood_of_a_shared_queue_every_queue_of_all_who_share_it_still_wakes_its_pool() {
+    after_a_flood("shared:jobs").await;
+}
+
+#[tokio::test]
+async fn after_a_flood_of_a_found_queue_every_queue_of_all_who_share_it_still_wakes_its_pool() {
+    after_a_flood("t-2").await;
+}
+
+/// With muted notifications that are not all listened to again, the last jobs would wait for the sweep, for a day.
+async fn after_a_flood(queue: &str) {
     const JOBS: usize = 20_000;
     let server = RedisServer::start();
     let many = "jobs_per_worker = 10000";
     let pools = [
         pool("test", &["shared:jobs", "more:jobs", "t-*"], "group = \"g\""),
-        pool("other", &["shared:jobs", "others:jobs"], ""),
+        pool("other", &["shared:jobs", "others:jobs", "t-*"], ""),
     ];
     let pools = pools.concat().replace("jobs_per_worker = 5", many);
     let (client, scaler) = start(&server, KEYSPACE, &pools).await;
     for _ in 0..JOBS / 1_000 {
-        add_jobs(&client, "shared:jobs", 1_000).await;
+        add_jobs(&client, queue, 1_000).await;
     }
     scaler.until_workers("test", 2).await;
     scaler.until_workers("other", 2).await;
@@ -192,7 +201,7 @@ async fn after_a_flood_of_one_queue_every_queue_of_all_who_share_it_still_wakes_
         let evaluations = scaler.of(name).await.evaluations;
         assert!(evaluations < JOBS as u64 / 20, "{evaluations} evaluations of {JOBS} jobs");
     }
-    let _: u64 = redis(&client, "XTRIM shared:jobs MAXLEN 0").await;
+    let _: u64 = redis(&client, &format!("XTRIM {queue} MAXLEN 0")).await;
     for name in ["test", "other"] {
         scaler.until_workers(name, 0).await;
     }
