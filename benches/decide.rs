@@ -47,6 +47,7 @@ fn cases() -> Vec<(&'static str, ScalingSettings)> {
 fn observation() -> Observation {
     Observation {
         demand: Demand { lag: Reading::Known(0), pending: Reading::Known(0), oldest: Reading::Known(None) },
+        queues: None,
         pool: Reading::Known(PoolCounts { ready: 6, busy: 2, ..PoolCounts::default() }),
     }
 }

@@ -5,6 +5,8 @@
 mod cases;
 #[path = "policy_properties/learning.rs"]
 mod learning;
+#[path = "policy_properties/several.rs"]
+mod several;
 #[path = "policy_properties/world.rs"]
 mod world;
 

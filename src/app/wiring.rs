@@ -18,11 +18,11 @@ use crate::{
     config::{QueueKind, Settings, WorkerTypeSettings},
     connection::RedisTarget,
     model::{Clock, Queues, WorkerType, snapshot::DelayedCounts},
-    probe::{Prober, ProberHandle, QueueSpec},
+    probe::{Prober, ProberHandle, QueueSpec, SeveralSpec},
     scaler::{ControlWatch, Controls, FleetParts, Leadership, RecorderHandle, Shared, Shown},
     signal::{
-        CurrentDirectory, Directory, Listener, ListenerHandle, ListenerSettings, SourceBoard, Subscriptions,
-        SweepMonitor, Watched, run_sweep,
+        CurrentDirectory, Directory, Finder, Listener, ListenerHandle, ListenerSettings, Several, SourceBoard,
+        Subscriptions, SweepMonitor, Watched, run_sweep,
     },
 };
 
@@ -65,7 +65,10 @@ impl Wiring {
             Listener::new(target.clone(), listener_settings(settings), directory.clone(), board.clone());
         let planned = plan.clone();
         let specs = settings.enabled().map(|(name, of)| queue_spec(name, of)).collect();
-        let (prober, prober_handle) = Prober::new(target.clone(), specs, directory.clone(), board.clone(), plan);
+        let several = (0..).zip(settings.enabled()).filter_map(|(index, (name, of))| several_spec(index, name, of));
+        let several = several.collect();
+        let (prober, prober_handle) =
+            Prober::new(target.clone(), specs, several, directory.clone(), board.clone(), plan);
         let mut orders = ControlWatch::new(target.clone(), directory.clone(), controls.clone(), *clock);
         if let Err(error) = orders.read().await {
             tracing::warn!("whether worker types are paused or pinned can't be read yet: {error}");
@@ -78,6 +81,9 @@ impl Wiring {
         spawn(&mut tasks, "listener", listener.run(sources.clone()));
         spawn(&mut tasks, "control", orders.run(sources.clone()));
         spawn(&mut tasks, "sweep", run_sweep(directory.clone(), sweep.clone(), interval, sources.clone()));
+        if let Some(finder) = Finder::new(target.clone(), directory.clone(), interval) {
+            spawn(&mut tasks, "queue finder", finder.run(sources.clone()));
+        }
         // A dry run writes nothing: it moves no job.
         if !settings.scaler.dry_run {
             spawn(&mut tasks, "delayed jobs", mover.run(sources.clone()));
@@ -149,7 +155,10 @@ impl Wiring {
 /// Whether a wiring made for `one` does for `other` too.
 pub(super) fn is_same(one: &Settings, other: &Settings) -> bool {
     let queues = |settings: &Settings| -> Vec<_> {
-        settings.enabled().map(|(name, of)| (name.to_owned(), of.queue(name), of.group(name), of.kind)).collect()
+        settings
+            .enabled()
+            .map(|(name, of)| (name.to_owned(), of.queues(name), of.combine, of.group(name), of.kind))
+            .collect()
     };
     one.signals == other.signals
         && one.scaler.sweep_interval_seconds == other.scaler.sweep_interval_seconds
@@ -158,10 +167,14 @@ pub(super) fn is_same(one: &Settings, other: &Settings) -> bool {
 
 /// The worker types of the settings.
 pub(super) fn directory(settings: &Settings) -> Arc<Directory> {
-    let watched = |(name, of): (&str, &WorkerTypeSettings)| Watched {
-        worker_type: WorkerType::new(name),
-        queue: of.queue(name).into(),
-        list: of.kind == QueueKind::List,
+    let watched = |(name, of): (&str, &WorkerTypeSettings)| {
+        let several = || Box::new(Several { queues: of.queues(name), group: of.group(name).into() });
+        Watched {
+            worker_type: WorkerType::new(name),
+            queue: of.queue(name).into(),
+            list: of.kind == QueueKind::List,
+            several: (!of.extra_queues.is_empty()).then(several),
+        }
     };
     Arc::new(Directory::new(settings.enabled().map(watched).collect()))
 }
@@ -174,7 +187,18 @@ fn queue_spec(name: &str, settings: &WorkerTypeSettings) -> QueueSpec {
     }
 }
 
-/// Looks after all streams.
+/// Those of a worker type that has others than its own.
+fn several_spec(index: u32, name: &str, settings: &WorkerTypeSettings) -> Option<SeveralSpec> {
+    let queues = settings.queues(name);
+    if queues.is_one() {
+        return None;
+    }
+    let own = queue_spec(name, settings);
+    let named = queues.named().map(|key| QueueSpec { key: key.into(), ..own.clone() }).collect();
+    Some(SeveralSpec { index, combine: settings.combine, named })
+}
+
+/// Looks after all streams that are named.
 fn delayed_mover(target: &Arc<RedisTarget>, settings: &Settings) -> (DelayedMover, watch::Receiver<DelayedCounts>) {
     let streams = settings.enabled().filter(|(_, of)| of.kind == QueueKind::Stream);
     let queues: Vec<Queues> = streams.map(|(name, of)| of.queues(name)).collect();

@@ -18,7 +18,7 @@ use super::{
     section::Section,
     worker::WorkerSettings,
 };
-use crate::model::{QueuePattern, Queues, keys};
+use crate::model::{Combine, QueuePattern, Queues, keys};
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -340,17 +340,6 @@ impl WorkerTypeSettings {
             self.process.command.clone()
         }
     }
-}
-
-/// How the depths of several queues become the one that workers are scaled by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Combine {
-    /// All jobs of all queues.
-    #[default]
-    Sum,
-    /// The jobs of the queue that has most: as many workers as that one needs, whatever waits in the others.
-    Max,
 }
 
 /// What a queue's key holds.

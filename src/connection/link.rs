@@ -128,14 +128,43 @@ impl Connection {
         Ok(())
     }
 
-    /// Ends [`subscribe_everywhere`](Self::subscribe_everywhere) for one channel.
+    /// As [`subscribe_everywhere`](Self::subscribe_everywhere), on all channels that match patterns.
     ///
     /// # Errors
     /// As there.
-    pub async fn unsubscribe_everywhere(&mut self, channel: &str) -> RedisResult<()> {
-        let mut servers = self.servers().await?;
-        let asked = servers.iter_mut().map(|server| server.unsubscribe(channel));
-        self.unless_gone(join_all(asked).await)
+    pub async fn psubscribe_everywhere(&mut self, patterns: &[String]) -> RedisResult<()> {
+        for batch in patterns.chunks(SUBSCRIBE_BATCH) {
+            let mut servers = self.servers().await?;
+            let asked = servers.iter_mut().map(|server| server.psubscribe(batch));
+            self.unless_gone(join_all(asked).await)?;
+        }
+        Ok(())
+    }
+
+    /// Ends [`subscribe_everywhere`](Self::subscribe_everywhere).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn unsubscribe_everywhere(&mut self, channels: &[String]) -> RedisResult<()> {
+        for batch in channels.chunks(SUBSCRIBE_BATCH) {
+            let mut servers = self.servers().await?;
+            let asked = servers.iter_mut().map(|server| server.unsubscribe(batch));
+            self.unless_gone(join_all(asked).await)?;
+        }
+        Ok(())
+    }
+
+    /// Ends [`psubscribe_everywhere`](Self::psubscribe_everywhere).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn punsubscribe_everywhere(&mut self, patterns: &[String]) -> RedisResult<()> {
+        for batch in patterns.chunks(SUBSCRIBE_BATCH) {
+            let mut servers = self.servers().await?;
+            let asked = servers.iter_mut().map(|server| server.punsubscribe(batch));
+            self.unless_gone(join_all(asked).await)?;
+        }
+        Ok(())
     }
 
     async fn servers(&self) -> RedisResult<Vec<MultiplexedConnection>> {

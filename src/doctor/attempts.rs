@@ -22,6 +22,8 @@ pub(super) enum Part {
     Orders,
     /// Pods are asked to drain.
     Draining,
+    /// Queues that patterns find are heard of by keyspace notifications.
+    Patterns,
 }
 
 /// One command that is tried.
@@ -48,10 +50,15 @@ pub(super) fn attempts(settings: &Settings, layout: Layout) -> Vec<Attempt> {
     let mut all = Vec::new();
     all.extend(of_everybody(settings, layout));
     for (name, of) in settings.worker_types.iter().filter(|(_, of)| of.enabled) {
-        let queue = of.queue(name);
-        match of.kind {
-            QueueKind::List => all.push(attempt(Part::Core, "llen", &queue, &[])),
-            QueueKind::Stream => all.extend(of_stream(&queue, &of.group(name), layout)),
+        let queues = of.queues(name);
+        for queue in queues.named() {
+            match of.kind {
+                QueueKind::List => all.push(attempt(Part::Core, "llen", queue, &[])),
+                QueueKind::Stream => all.extend(of_stream(queue, &of.group(name), layout)),
+            }
+        }
+        if !queues.patterns.is_empty() {
+            all.push(attempt(Part::Core, "scan", "", &["0", "COUNT", "1"]));
         }
         all.extend(of_type(&WorkerType::new(name.as_str()), settings.orchestrator, layout));
     }
@@ -126,6 +133,15 @@ fn of_type(worker_type: &WorkerType, orchestrator: Orchestrator, layout: Layout)
     all
 }
 
+/// The patterns of channels that are listened on.
+pub(super) fn channel_patterns(settings: &Settings, database: i64) -> Vec<String> {
+    if settings.signals.keyspace == Switch::Off {
+        return Vec::new();
+    }
+    let queues = settings.enabled().flat_map(|(name, of)| of.queues(name).patterns);
+    queues.map(|pattern| format!("__keyspace@{database}__:{}", pattern.as_str())).collect()
+}
+
 /// The channels that are listened on.
 pub(super) fn channels(settings: &Settings, layout: Layout) -> Vec<(Part, String)> {
     let mut channels = vec![
@@ -151,14 +167,17 @@ mod tests {
 
     /// Said by connecting, by listening, or in ways that would be heard by others: `docs/redis.md` names them, and no attempt
     /// is made of its own.
-    const OTHERWISE: [&str; 6] = ["hello", "auth", "select", "subscribe", "unsubscribe", "publish"];
+    const OTHERWISE: [&str; 8] =
+        ["hello", "auth", "select", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "publish"];
 
     #[test]
     fn every_command_of_the_documents_list_is_tried_and_no_other() {
         let text = include_str!("../../docs/redis.md");
         let list = text.split("ACL SETUSER scaler").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
         let documented: BTreeSet<&str> = list.split_whitespace().filter_map(|word| word.strip_prefix('+')).collect();
-        let worker_type = |kind| WorkerTypeSettings { kind, ..WorkerTypeSettings::default() };
+        let extra_queues = vec!["tenant-*".to_owned()];
+        let worker_type =
+            |kind| WorkerTypeSettings { kind, extra_queues: extra_queues.clone(), ..WorkerTypeSettings::default() };
         let types = [("a", QueueKind::Stream), ("b", QueueKind::List)];
         let settings = Settings {
             worker_types: types.map(|(name, kind)| (name.to_owned(), worker_type(kind))).into(),

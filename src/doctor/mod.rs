@@ -4,6 +4,7 @@
 mod attempts;
 mod autoscaler;
 mod finding;
+mod patterns;
 mod queues;
 mod rights;
 mod server;
@@ -62,6 +63,7 @@ pub async fn examine(settings: &Settings, seen: &Seen) -> Vec<Finding> {
     findings.extend(autoscaler::look(redis.as_mut(), settings, seen).await);
     if let Some(connection) = &mut redis {
         findings.extend(queues::look(connection, settings).await);
+        findings.extend(finding::bounded(patterns::look(connection, settings).await));
         if seen.fleet().is_none() {
             findings.extend(types::from_redis(connection, settings).await);
         }

@@ -1,4 +1,4 @@
-//! Each queue: what its key holds, whether its group is there, who holds jobs, and what was given up.
+//! Each queue that is named: what its key holds, whether its group is there, who holds jobs, and what was given up.
 
 use std::collections::HashMap;
 
@@ -38,7 +38,11 @@ pub(super) async fn look(connection: &mut Connection, settings: &Settings) -> Ve
         .worker_types
         .iter()
         .filter(|(_, of)| of.enabled)
-        .map(|(name, of)| Queue { name, settings: of, key: of.queue(name), group: of.group(name) })
+        .flat_map(|(name, settings)| {
+            let (queues, group) = (settings.queues(name), settings.group(name));
+            let named: Vec<String> = queues.named().map(str::to_owned).collect();
+            named.into_iter().map(move |key| Queue { name, settings, key, group: group.clone() })
+        })
         .collect();
     let mut findings = Vec::new();
     for batch in queues.chunks(BATCH) {

@@ -7,7 +7,7 @@ use secrecy::ExposeSecret;
 
 use super::{
     Area, Finding,
-    attempts::{NONSENSE, Part, attempts, channels},
+    attempts::{NONSENSE, Part, attempts, channel_patterns, channels},
 };
 use crate::{
     config::{RedisUrl, Settings},
@@ -28,6 +28,10 @@ impl Part {
             Self::Orders => Finding::problem(Area::Rights, format!("orders over http fail: {found}")),
             Self::Draining => Finding::problem(Area::Rights, format!("pods can't be asked to drain: {found}")),
             Self::Delayed => Finding::warning(Area::Rights, format!("delayed jobs are left to the workers: {found}")),
+            Self::Patterns => Finding::warning(
+                Area::Rights,
+                format!("keyspace notifications can't be had, as those of patterns are refused: {found}"),
+            ),
             Self::History => Finding::warning(Area::Rights, format!("the history is not shown: {found}")),
         }
     }
@@ -52,11 +56,12 @@ pub(super) async fn look(connection: &mut Connection, target: &RedisTarget, sett
         }
     }
     let channels = channels(settings, target.layout());
-    for (part, channel) in closed_channels(target, &channels).await {
-        lacking.entry(part).or_default().push(("subscribe", channel));
+    let patterns = channel_patterns(settings, target.database());
+    for (part, command, channel) in closed_channels(target, &channels, &patterns).await {
+        lacking.entry(part).or_default().push((command, channel));
     }
     let publishing = if settings.http.token.is_some() { transaction(target, &mut lacking).await } else { None };
-    let tried = attempts.len() + channels.len();
+    let tried = attempts.len() + channels.len() + patterns.len();
     if lacking.is_empty() {
         let found = format!("user `{}` has all that were tried, {tried} in number", user(settings));
         return std::iter::once(Finding::ok(Area::Rights, found)).chain(publishing).collect();
@@ -83,7 +88,7 @@ fn lack(of: &[(&str, String)]) -> String {
 fn grant(settings: &Settings, of: &[(&str, String)]) -> String {
     let mut rules: Vec<String> = Vec::new();
     for (command, on) in of {
-        let rule = if *command == "subscribe" { format!("&{on}") } else { format!("~{on}") };
+        let rule = if command.ends_with("subscribe") { format!("&{on}") } else { format!("~{on}") };
         for rule in [format!("+{command}"), rule] {
             if rule.len() > 1 && !rules.contains(&rule) {
                 rules.push(rule);
@@ -102,7 +107,11 @@ fn user(settings: &Settings) -> String {
 }
 
 /// Those that this user may not listen on.
-async fn closed_channels(target: &RedisTarget, channels: &[(Part, String)]) -> Vec<(Part, String)> {
+async fn closed_channels(
+    target: &RedisTarget,
+    channels: &[(Part, String)],
+    patterns: &[String],
+) -> Vec<(Part, &'static str, String)> {
     let Ok(mut connection) = target.connect_with_push(|_| Ok::<(), std::convert::Infallible>(())).await else {
         return Vec::new();
     };
@@ -111,7 +120,14 @@ async fn closed_channels(target: &RedisTarget, channels: &[(Part, String)]) -> V
         if let Err(error) = connection.subscribe(channel).await
             && error.code() == Some("NOPERM")
         {
-            closed.push((*part, channel.clone()));
+            closed.push((*part, "subscribe", channel.clone()));
+        }
+    }
+    for pattern in patterns {
+        if let Err(error) = connection.psubscribe_everywhere(std::slice::from_ref(pattern)).await
+            && error.code() == Some("NOPERM")
+        {
+            closed.push((Part::Patterns, "psubscribe", pattern.clone()));
         }
     }
     closed

@@ -58,6 +58,8 @@ pub(crate) fn made_up_type(name: &str) -> TypeSnapshot {
     TypeSnapshot {
         worker_type: WorkerType::new(name),
         queue: format!("{name}:jobs"),
+
+        queues: None,
         min_workers: 0,
         max_workers: 5,
         evaluated_at: Some(Timestamp(2)),

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     layout::Layout,
-    queues::{QueuePattern, Queues},
+    queues::{Combine, LongestQueue, QueueDemand, QueueDemands, QueuePattern, Queues},
 };
 
 /// Name of a worker type, for example `browser`. Lower-case letters, digits, `-`, `_` and `.`; 1 to 63 characters.
@@ -152,7 +152,7 @@ impl<T> Reading<T> {
     }
 }
 
-/// Unfinished work in one queue, as the probe saw it.
+/// Unfinished work in one queue, or in all queues of a worker type, as the probe saw it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Demand {
     /// Jobs not yet delivered to any worker.
@@ -169,6 +169,14 @@ impl Demand {
         match (&self.lag, &self.pending) {
             (Reading::Known(lag), Reading::Known(pending)) => Reading::Known(lag.saturating_add(*pending)),
             (Reading::Known(_), other) | (other, _) => other.clone(),
+        }
+    }
+
+    /// Unfinished jobs known of: `depth` if that is known, else at least so many; `None` if nothing is known.
+    pub fn at_least(&self) -> Option<u64> {
+        match (self.lag.known(), self.pending.known()) {
+            (None, None) => None,
+            (lag, pending) => Some(lag.unwrap_or(&0).saturating_add(*pending.unwrap_or(&0))),
         }
     }
 

@@ -1,8 +1,33 @@
-//! Which keys feed a worker type: those that are named, and patterns of such as come and go.
+//! Which keys feed a worker type: those that are named, and patterns of such as come and go; and what was read of several.
 
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
 
-use super::keys;
+use super::{Demand, keys};
+
+/// How the depths of several queues become the one that workers are scaled by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Combine {
+    /// All jobs of all queues.
+    #[default]
+    Sum,
+    /// The jobs of the queue that has most: as many workers as that one needs, whatever waits in the others.
+    Max,
+}
+
+impl Combine {
+    /// As it is written in the settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sum => "sum",
+            Self::Max => "max",
+        }
+    }
+}
 
 /// What no name of a queue ends with: swarm's own keys beside a stream.
 const BESIDE_A_STREAM: [&str; 2] = [":dead", ":delayed"];
@@ -86,6 +111,58 @@ impl Queues {
     /// Whether a key that is not named is one of its queues by a pattern.
     pub fn finds(&self, key: &str) -> bool {
         self.patterns.iter().any(|pattern| pattern.takes(key)) && self.named().all(|named| named != key)
+    }
+}
+
+/// One of several queues, as the probe saw it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct QueueDemand {
+    /// Its key.
+    pub queue: Arc<str>,
+    /// Unfinished work in it.
+    pub demand: Demand,
+}
+
+/// The queue with the most unfinished jobs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LongestQueue {
+    /// Its key.
+    pub queue: Arc<str>,
+    /// Unfinished jobs known of in it.
+    pub jobs: u64,
+}
+
+/// The queues of a worker type that has several, as of one look. What they hold together is the worker type's [`Demand`]; here is
+/// what that does not tell: at least how much it is if not all of it is known, and what it is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct QueueDemands {
+    /// What the workers are scaled by.
+    pub combine: Combine,
+    /// How many queues there are.
+    pub count: usize,
+    /// Undelivered jobs known of in all of them.
+    pub waiting: u64,
+    /// Unfinished jobs known of in all of them; `None` if nothing is known of any.
+    pub unfinished: Option<u64>,
+    /// The longest of those of which something is known.
+    pub longest: Option<LongestQueue>,
+    /// Those that are named, in the order of the settings, and then some of those that were found by patterns: what can't be
+    /// read first, then the longest.
+    pub shown: Vec<QueueDemand>,
+}
+
+impl QueueDemands {
+    /// Unfinished jobs that workers are scaled by: at least so many. `None` if nothing is known.
+    pub fn sized_by(&self) -> Option<u64> {
+        match self.combine {
+            Combine::Sum => self.unfinished,
+            Combine::Max => self.longest.as_ref().map(|longest| longest.jobs),
+        }
+    }
+
+    /// Queues that are not among those shown.
+    pub fn left_out(&self) -> usize {
+        self.count.saturating_sub(self.shown.len())
     }
 }
 

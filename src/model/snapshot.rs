@@ -5,7 +5,9 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Demand, PoolCounts, Reading, Source, Timestamp, WorkerId, WorkerState, WorkerType, control::Control};
+use super::{
+    Demand, PoolCounts, QueueDemands, Reading, Source, Timestamp, WorkerId, WorkerState, WorkerType, control::Control,
+};
 
 /// What a decision does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -83,7 +85,7 @@ pub struct DecisionCount {
 pub struct TypeSnapshot {
     /// Its name.
     pub worker_type: WorkerType,
-    /// The key of its queue.
+    /// The key of its own queue.
     pub queue: String,
     /// Lower bound in force: `min_workers`, or what the schedule makes of it.
     pub min_workers: u32,
@@ -91,8 +93,11 @@ pub struct TypeSnapshot {
     pub max_workers: u32,
     /// When it was last evaluated; `None` before the first time.
     pub evaluated_at: Option<Timestamp>,
-    /// Unfinished work.
+    /// Unfinished work, in all its queues together.
     pub demand: Demand,
+    /// Its queues one by one, if it has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queues: Option<Arc<QueueDemands>>,
     /// The pool.
     pub pool: Reading<PoolCounts>,
     /// The target in force.

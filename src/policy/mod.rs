@@ -6,9 +6,10 @@
 //!
 //! A decision is made in this order; each rule that changes the outcome adds its [`Reason`]:
 //!
-//! 1. the strategy turns the depth into a wish ([`ScalingSettings::strategy`]);
+//! 1. the strategy turns the depth into a wish ([`ScalingSettings::strategy`]); of several queues, that is the depth of all of
+//!    them or of the longest ([`Combine`](crate::model::Combine));
 //! 2. `spare` workers are wanted beside those at work;
-//! 3. enough depth for activation wants at least one worker;
+//! 3. enough unfinished jobs for activation, in whichever queues, want at least one worker;
 //! 4. `min_workers`, or what the schedule makes of it, and `max_workers` bound it;
 //! 5. what would let workers go must get past the stabilization window, the busy workers, the cooldown and
 //!    `max_step_down`; what would add some, past the pace of the `step` strategy and `max_step_up`;
@@ -93,11 +94,11 @@ pub fn decide(settings: &ScalingSettings, observation: &Observation, history: &H
         Reading::Known(counts) => counts,
         Reading::Unknown(why) | Reading::Failed(why) => return hold_blindly(settings, history, now, why),
     };
-    let depth = KnownDepth::of(&observation.demand);
+    let depth = KnownDepth::of(observation);
     let mut plan = Plan::new(settings, history, now, counts);
     plan.follow_strategy(&depth);
-    plan.keep_spare(observation.demand.lag.known().copied().unwrap_or(0));
-    plan.activate(depth.jobs.unwrap_or(0));
+    plan.keep_spare(depth.waiting);
+    plan.activate(depth.unfinished);
     plan.keep_bounds();
     match plan.direction() {
         Ordering::Less => {

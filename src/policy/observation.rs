@@ -1,32 +1,55 @@
 //! What a decision is made from.
 
-use crate::model::{Demand, PoolCounts, Reading};
+use std::sync::Arc;
 
-/// The queue and the pool of one worker type, as seen at about the same time.
+use crate::model::{Combine, Demand, PoolCounts, QueueDemands, Reading};
+
+/// The queues and the pool of one worker type, as seen at about the same time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observation {
-    /// Unfinished work.
+    /// Unfinished work, in all its queues together.
     pub demand: Demand,
+    /// Its queues one by one, if it has several.
+    pub queues: Option<Arc<QueueDemands>>,
     /// The workers.
     pub pool: Reading<PoolCounts>,
 }
 
-/// What is known of the depth.
-pub(super) struct KnownDepth {
-    /// Jobs known of: all of them if `gap` is `None`, else at least so many. `None`: nothing is known.
+/// What is known of the depth. A part that is known still counts: jobs that were seen are there, whatever else could not be
+/// seen.
+pub(super) struct KnownDepth<'a> {
+    /// Jobs that workers are scaled by: all of them if `gap` is `None`, else at least so many. `None`: nothing is known.
     pub(super) jobs: Option<u64>,
+    /// Unfinished jobs known of. More than `jobs` if the longest of several queues is what workers are scaled by.
+    pub(super) unfinished: u64,
+    /// Undelivered jobs known of.
+    pub(super) waiting: u64,
     /// Why that is not all.
     pub(super) gap: Option<String>,
+    /// The queues, if only the longest of them counts.
+    pub(super) longest_of: Option<&'a QueueDemands>,
 }
 
-impl KnownDepth {
-    /// A part that is known still counts: jobs that were seen are there, whatever else could not be seen.
-    pub(super) fn of(demand: &Demand) -> Self {
-        let jobs = match (demand.lag.known(), demand.pending.known()) {
-            (None, None) => None,
-            (lag, pending) => Some(lag.unwrap_or(&0).saturating_add(*pending.unwrap_or(&0))),
-        };
-        Self { jobs, gap: demand.depth().why_not().map(str::to_owned) }
+impl<'a> KnownDepth<'a> {
+    pub(super) fn of(observation: &'a Observation) -> Self {
+        let demand = &observation.demand;
+        let gap = demand.depth().why_not().map(str::to_owned);
+        match observation.queues.as_deref() {
+            None => Self {
+                jobs: demand.at_least(),
+                unfinished: demand.at_least().unwrap_or(0),
+                waiting: demand.lag.known().copied().unwrap_or(0),
+                gap,
+                longest_of: None,
+            },
+            Some(queues) => Self {
+                jobs: queues.sized_by(),
+                unfinished: queues.unfinished.unwrap_or(0),
+                waiting: queues.waiting,
+                gap,
+                longest_of: Some(queues).filter(|queues| queues.combine == Combine::Max),
+            },
+        }
     }
 }
 

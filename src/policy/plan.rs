@@ -78,8 +78,9 @@ impl<'a> Plan<'a> {
     }
 
     /// The strategy's wish for what is known of the depth. A gap in it can only hide more jobs, so it never lowers.
-    pub(super) fn follow_strategy(&mut self, depth: &KnownDepth) {
+    pub(super) fn follow_strategy(&mut self, depth: &KnownDepth<'_>) {
         if let Some(jobs) = depth.jobs {
+            self.reasons.extend(depth.longest_of.and_then(Reason::longest));
             let (wish, reason) = strategy::wish(self.settings, &self.history.flow, jobs, self.current);
             self.target = wish;
             self.reasons.push(reason);

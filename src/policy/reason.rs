@@ -3,10 +3,20 @@
 use std::{fmt, time::Duration};
 
 use super::flow::{Unlearned, float};
+use crate::model::QueueDemands;
 
 /// One step of a decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
+    /// Of several queues the longest counts.
+    Longest {
+        /// Its key.
+        queue: String,
+        /// Unfinished jobs in it.
+        jobs: u64,
+        /// How many queues there are.
+        of: usize,
+    },
     /// The depth reached the upper threshold.
     DepthHigh {
         /// Unfinished jobs.
@@ -208,9 +218,16 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// That the longest of these counts; `None` if nothing is known of any.
+    pub(super) fn longest(queues: &QueueDemands) -> Option<Self> {
+        let longest = queues.longest.as_ref()?;
+        Some(Self::Longest { queue: longest.queue.to_string(), jobs: longest.jobs, of: queues.count })
+    }
+
     /// The name in metric labels: a closed set, whatever the numbers and error texts.
     pub fn label(&self) -> &'static str {
         match self {
+            Self::Longest { .. } => "longest_queue",
             Self::DepthHigh { .. } => "depth_high",
             Self::DepthCovered { .. } => "depth_covered",
             Self::DepthLow { .. } => "depth_low",
@@ -242,6 +259,7 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Longest { queue, jobs, of } => write!(f, "{queue} is the longest of {of} queues with {jobs}"),
             Self::DepthHigh { depth, threshold, wish } => write!(f, "depth {depth} ≥ {threshold} wants {wish}"),
             Self::DepthCovered { depth, threshold, needed, current } => {
                 write!(f, "depth {depth} ≥ {threshold} wants {needed}, and there are {current}")

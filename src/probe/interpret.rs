@@ -83,6 +83,12 @@ pub(super) enum RawQueue {
 }
 
 impl RawQueue {
+    /// Whether the key holds something else than what was asked for.
+    pub(super) fn is_foreign(&self) -> bool {
+        let (Self::List(Err(error)) | Self::Stream { stream: Err(error), .. }) = self else { return false };
+        error.contains("WRONGTYPE")
+    }
+
     /// What the queue counts by itself. A stream or group that is not there has counted up to nothing.
     pub(super) fn counters(&self) -> Counters {
         let Self::Stream { stream: Ok(stream), group: Ok(group), .. } = self else { return Counters::default() };

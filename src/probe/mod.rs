@@ -2,27 +2,35 @@
 //!
 //! All probes go through one connection and are batched: whatever has been asked for while the batch before was being
 //! written goes out as one pipeline, so a sweep of ten thousand queues is some hundred round trips, and a single
-//! signal is one. With invalidations in use, the first command of each probe also arms the next wake-up.
+//! signal is one. A worker type with several queues asks for all of them, and the answers are put together. With invalidations in use, the first command of each probe also arms the next wake-up.
 
 mod arrivals;
+mod combine;
 mod command;
+mod handle;
 mod interpret;
 mod ledger;
 mod prober;
+mod several;
 
 pub use arrivals::{ArrivalError, ArrivalWatch, Recorded};
+pub use combine::combine;
+pub use handle::{ProberHandle, Request};
 pub use interpret::{ConsumerPending, LagMemory};
-pub use prober::{Prober, ProberHandle, Request};
+pub use prober::Prober;
+pub use several::SeveralSpec;
 
-use crate::model::{Counters, Demand, Reading, WorkerState};
+use std::sync::Arc;
+
+use crate::model::{Counters, Demand, QueueDemands, Reading, WorkerState};
 
 /// How to read one queue.
 #[derive(Clone, Debug)]
 pub struct QueueSpec {
     /// Its key.
-    pub key: std::sync::Arc<str>,
+    pub key: Arc<str>,
     /// The consumer group that counts; for a list it is not used.
-    pub group: std::sync::Arc<str>,
+    pub group: Arc<str>,
     /// Whether the key holds a list.
     pub list: bool,
 }
@@ -36,11 +44,13 @@ pub struct Heartbeat {
     pub sessions: u64,
 }
 
-/// The answer to one probe.
+/// The answer to one probe, of one queue or of all queues of a worker type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// Unfinished work.
     pub demand: Demand,
+    /// The queues one by one, if there are several.
+    pub queues: Option<Arc<QueueDemands>>,
     /// What the queue counts by itself.
     pub counters: Counters,
     /// Who holds how many delivered jobs.
@@ -54,6 +64,6 @@ impl Answer {
     pub fn failed(why: &str) -> Self {
         let consumers = Reading::Failed(why.to_owned());
         let heartbeats = Reading::Failed(why.to_owned());
-        Self { demand: Demand::failed(why), counters: Counters::default(), consumers, heartbeats }
+        Self { demand: Demand::failed(why), queues: None, counters: Counters::default(), consumers, heartbeats }
     }
 }

@@ -6,31 +6,33 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use redis::{Pipeline, PushInfo, PushKind, RedisError, Value};
 use tokio::{
-    sync::{Notify, mpsc, oneshot, watch},
+    sync::{Notify, mpsc, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Answer, Heartbeat, QueueSpec, command,
+    Answer, Heartbeat, ProberHandle, QueueSpec, command,
+    handle::{Asked, SeveralTypes},
     interpret::{self, ConsumerPending, LagMemory, Sight, StreamId},
+    several::SeveralSpec,
 };
 use crate::{
     connection::{Connection, RedisTarget, backoff, is_lost},
     model::{Counters, Demand, Reading, Source, snapshot::SourceState},
-    signal::{Directory, SourceBoard, Subscriptions},
+    signal::{Directory, Sighting, SourceBoard, Subscriptions},
     telemetry::{RedisReachable, RedisUnreachable, SignalsReceived},
 };
 
 /// Queues in one pipeline. Large enough to make a sweep a hundred round trips per ten thousand queues, small enough
 /// that a probe which comes in during a sweep does not wait long behind it.
-const BATCH: usize = 128;
+pub(super) const BATCH: usize = 128;
 
 /// Pipelines under way at once: one being answered, one being sent, and room for latency.
 const IN_FLIGHT: usize = 4;
 
 /// Requests that wait to be batched; beyond it actors wait.
-const WAITING: usize = 1_024;
+pub(super) const WAITING: usize = 1_024;
 
 /// Entries counted when Redis can't tell the lag. Bounds the cost of a probe; a larger backlog is bounded from above by
 /// the stream's length.
@@ -38,68 +40,6 @@ const COUNT_LIMIT: u64 = 1_000;
 
 /// The longest pause between attempts to connect, and how long a connection must have lasted for the pauses to start small again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// One question.
-#[derive(Debug)]
-pub struct Request {
-    /// Which queue, by index into the specs the prober was made with.
-    pub index: u32,
-    /// Heartbeat keys to read along with it.
-    pub heartbeats: Vec<String>,
-}
-
-struct Asked {
-    request: Request,
-    reply: oneshot::Sender<Answer>,
-}
-
-/// Asks a running [`Prober`].
-#[derive(Clone, Debug)]
-pub struct ProberHandle {
-    requests: mpsc::Sender<Asked>,
-    redis_error: watch::Receiver<Option<String>>,
-}
-
-impl std::fmt::Debug for Asked {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.request.fmt(f)
-    }
-}
-
-impl ProberHandle {
-    /// Reads one queue. Always answers, within about two response time-outs: without Redis by saying so.
-    pub async fn ask(&self, request: Request) -> Answer {
-        let (reply, answer) = oneshot::channel();
-        if self.requests.send(Asked { request, reply }).await.is_err() {
-            return Answer::failed("the prober has stopped");
-        }
-        answer.await.unwrap_or_else(|_| Answer::failed("the connection to redis was lost"))
-    }
-
-    /// A handle answered by a function instead of Redis.
-    #[cfg(test)]
-    pub(crate) fn answered_by(answer: impl Fn(&Request) -> Answer + Send + 'static) -> Self {
-        let (requests, mut asked) = mpsc::channel::<Asked>(WAITING);
-        let (_, redis_error) = watch::channel(None);
-        tokio::spawn(async move {
-            while let Some(Asked { request, reply }) = asked.recv().await {
-                let _ = reply.send(answer(&request));
-            }
-        });
-        Self { requests, redis_error }
-    }
-
-    /// Waits until its first attempt to connect has ended, one way or the other, but no longer than `patience`.
-    pub async fn until_tried(&self, patience: Duration) {
-        let mut redis_error = self.redis_error.clone();
-        let _ = tokio::time::timeout(patience, redis_error.changed()).await;
-    }
-
-    /// Why Redis can't be asked; `None` while it can.
-    pub fn redis_error(&self) -> Option<String> {
-        self.redis_error.borrow().clone()
-    }
-}
 
 /// Owns the probe connection.
 #[derive(Debug)]
@@ -149,10 +89,12 @@ enum Done {
 type Running = FuturesUnordered<futures_util::future::BoxFuture<'static, Done>>;
 
 impl Prober {
-    /// A prober and its handle. `specs` and the directory share their indices.
+    /// A prober and its handle. `specs`, which are of the worker types' own queues, and the directory share their indices;
+    /// `several` has the other queues of those worker types that have some.
     pub fn new(
         target: Arc<RedisTarget>,
         specs: Vec<QueueSpec>,
+        several: Vec<SeveralSpec>,
         directory: Arc<Directory>,
         board: Arc<SourceBoard>,
         plan: watch::Receiver<Option<Subscriptions>>,
@@ -160,7 +102,8 @@ impl Prober {
         let (sender, requests) = mpsc::channel(WAITING);
         let (redis_error, errors) = watch::channel(Some("not connected yet".to_owned()));
         let memories = vec![LagMemory::default(); specs.len()];
-        let handle = ProberHandle { requests: sender, redis_error: errors };
+        let several = SeveralTypes::new(several, &directory);
+        let handle = ProberHandle { requests: sender, redis_error: errors, several };
         (Self { target, specs, memories, directory, board, plan, requests, redis_error }, handle)
     }
 
@@ -336,8 +279,16 @@ impl Prober {
         }
     }
 
-    fn spec(&self, asked: &Asked) -> &QueueSpec {
-        &self.specs[asked.request.index as usize]
+    fn spec<'a>(&'a self, asked: &'a Asked) -> &'a QueueSpec {
+        asked.part.as_ref().map_or_else(|| &self.specs[asked.request.index as usize], |part| &part.spec)
+    }
+
+    /// Lends what is remembered of a queue.
+    fn with_memory<T>(&mut self, asked: &Asked, with: impl FnOnce(&mut LagMemory) -> T) -> T {
+        match &asked.part {
+            Some(part) => with(&mut part.remembered().lag),
+            None => with(&mut self.memories[asked.request.index as usize]),
+        }
     }
 
     /// Answers what can be answered; an error means that the connection is of no more use.
@@ -365,11 +316,11 @@ impl Prober {
                         (Some(value), _) => command::counted(value),
                         (None, failure) => Err(failure.clone().unwrap_or_else(|| "no reply to XRANGE".to_owned())),
                     };
-                    let memory = &mut self.memories[one.asked.request.index as usize];
-                    let demand =
-                        interpret::complete(backlog, COUNT_LIMIT, one.reported, one.length, one.demand, memory);
+                    let demand = self.with_memory(&one.asked, |memory| {
+                        interpret::complete(backlog, COUNT_LIMIT, one.reported, one.length, one.demand, memory)
+                    });
                     let (counters, consumers) = (one.counters, one.consumers);
-                    let answer = Answer { demand, counters, consumers, heartbeats: one.heartbeats };
+                    let answer = Answer { demand, queues: None, counters, consumers, heartbeats: one.heartbeats };
                     let _ = one.asked.reply.send(answer);
                 }
                 failure.map_or(Ok(()), Err)
@@ -383,14 +334,17 @@ impl Prober {
         let mut replies = replies.into_iter();
         let mut uncounted = Vec::new();
         for asked in asked {
-            let index = asked.request.index as usize;
-            let spec = &self.specs[index];
+            let spec = self.spec(&asked);
+            let key = spec.key.clone();
             let (raw, heartbeats) = command::take(&mut replies, spec, asked.request.heartbeats.len(), armed);
             let heartbeats = heartbeats.map_or_else(Reading::Failed, Reading::Known);
             let counters = raw.counters();
-            match interpret::look(raw, &spec.key, &mut self.memories[index]) {
+            if let Some(part) = &asked.part {
+                part.remembered().is_foreign = raw.is_foreign();
+            }
+            match self.with_memory(&asked, |memory| interpret::look(raw, &key, memory)) {
                 Sight::Clear(demand, consumers) => {
-                    let _ = asked.reply.send(Answer { demand, counters, consumers, heartbeats });
+                    let _ = asked.reply.send(Answer { demand, queues: None, counters, consumers, heartbeats });
                 }
                 Sight::Count { after, reported, length, demand, consumers } => {
                     let one = Uncounted { asked, after, reported, length, demand, counters, consumers, heartbeats };
@@ -428,7 +382,7 @@ fn push_handler(
                 Some(Value::Array(keys)) => {
                     for key in keys {
                         if let Value::BulkString(key) = key {
-                            directory.fed_by(key).iter().for_each(|&index| directory.post(index, Source::Tracking));
+                            directory.fed_by(key, Sighting::Change, |index| directory.post(index, Source::Tracking));
                             SignalsReceived { source: Source::Tracking, count: 1 }.emit();
                         }
                     }

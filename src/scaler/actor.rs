@@ -13,7 +13,7 @@ use crate::{
     backend::{BackendError, ErrorKind, ManualScale, ScaleReport, ScaleRequest},
     config::ScalingSettings,
     model::{
-        Counters, Demand, Reading, Source, Timestamp, WorkerId, WorkerType,
+        Counters, Demand, QueueDemands, Reading, Source, Timestamp, WorkerId, WorkerType,
         control::{Control, Mode},
         snapshot::{Action, Change, Reaction, TypeSnapshot},
     },
@@ -46,6 +46,8 @@ pub enum Input {
 pub struct Observed {
     /// Unfinished work.
     pub demand: Demand,
+    /// Its queues one by one, if it has several.
+    pub queues: Option<Arc<QueueDemands>>,
     /// What the queue counts by itself.
     pub counters: Counters,
     /// The pool, or why it can't be told.
@@ -164,6 +166,7 @@ impl Actor {
             max_workers: settings.max_workers,
             evaluated_at: None,
             demand: Demand::failed(unseen),
+            queues: None,
             pool: Reading::Failed(unseen.to_owned()),
             desired: last_change.map_or(settings.min_workers, |change| change.to),
             action: Action::Hold,
@@ -300,7 +303,7 @@ impl Actor {
             }
             Err(why) => Reading::Failed(why.clone()),
         };
-        let observation = Observation { demand: observed.demand, pool };
+        let observation = Observation { demand: observed.demand, queues: observed.queues, pool };
         self.history.note_flow(&self.settings, now, &observation, observed.counters);
         let control = observed.control.filter(|control| control.holds_at(now));
         let decision = decide_under(control.as_deref(), &self.settings, &observation, &self.history, now);
@@ -453,6 +456,7 @@ impl Actor {
         let snapshot = Arc::make_mut(&mut self.snapshot);
         snapshot.evaluated_at = Some(now);
         snapshot.demand = observation.demand.clone();
+        snapshot.queues.clone_from(&observation.queues);
         snapshot.pool = observation.pool.clone();
         snapshot.min_workers = decision.floor;
         if observation.pool.known().is_some() {

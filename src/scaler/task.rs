@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     backend::{BackendError, ErrorKind, Pool, ScaleReport, ScaleRequest, ScalingBackend},
-    model::{Clock, PoolCounts, Source, WorkerId, WorkerType, keys, snapshot::Action},
+    model::{Clock, PoolCounts, Reading, Source, WorkerId, WorkerType, keys, snapshot::Action},
     probe::{Answer, ProberHandle, Request},
     signal::{Directory, ListenerHandle, Signals, SweepMonitor},
     telemetry::{
@@ -273,7 +273,11 @@ impl Shell {
     }
 
     fn tell_probe_failure(&mut self) {
-        let failure = self.actor.snapshot().demand.lag.why_not();
+        // A part that is not known yet is no failure: queues are being looked for.
+        let failure = match &self.actor.snapshot().demand.lag {
+            Reading::Failed(error) => Some(error.as_str()),
+            _ => None,
+        };
         if let Some(error) = failure {
             let news = self.probe_failure.as_deref() != Some(error);
             ProbeFailed { worker_type: &self.context.worker_type, error, news }.emit();
@@ -327,7 +331,8 @@ impl Shell {
             }
         }
         let control = self.context.shared.controls.of(&self.context.worker_type);
-        Input::Observed(Box::new(Observed { demand: answer.demand, counters: answer.counters, census, control }))
+        let Answer { demand, queues, counters, .. } = answer;
+        Input::Observed(Box::new(Observed { demand, queues, counters, census, control }))
     }
 
     fn trace(&mut self, signals: Signals, failure: Option<&BackendError>) {

@@ -19,7 +19,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Directory, Mailbox, SourceBoard, keyspace};
+use super::{
+    Directory, Sighting, SourceBoard, keyspace,
+    muting::{Channels, muted_with, sharing},
+};
 use crate::{
     config::Switch,
     connection::{Connection, RedisTarget, backoff, is_lost},
@@ -236,11 +239,14 @@ impl Listener {
                 return Ok(false);
             }
         };
-        let channels: Vec<String> =
-            self.directory.watched().iter().map(|watched| self.keyspace_channel(&watched.queue)).collect();
-        if let Err(error) = connection.subscribe_everywhere(&channels).await {
+        let channels = self.channels_of(0..self.directory.watched().len());
+        if let Err((command, error)) = self.listen(connection, &channels).await {
             refused(&error)?;
-            let why = format!("SUBSCRIBE refused: {error}; allow the channels to the ACL user");
+            let cure = match channels.patterns.first() {
+                Some(pattern) if command == "PSUBSCRIBE" => format!("each pattern by itself: &{pattern}"),
+                _ => "the channels".to_owned(),
+            };
+            let why = format!("{command} refused: {error}; allow the ACL user {cure}");
             self.board.set(Source::Keyspace, SourceState::Down, why);
             return Ok(false);
         }
@@ -281,40 +287,54 @@ impl Listener {
         }
     }
 
-    fn keyspace_channel(&self, queue: &str) -> String {
-        format!("__keyspace@{}__:{queue}", self.target.database())
+    fn keyspace_prefix(&self) -> String {
+        format!("__keyspace@{}__:", self.target.database())
     }
 
     async fn obey(&self, connection: &mut Connection, command: Command) -> Result<(), SessionError> {
         match command {
             Command::Mute(index) if self.directory.mailbox(index).is_muted() => {
-                self.sharing_queue_of(index).for_each(Mailbox::mute);
-                connection.unsubscribe_everywhere(&self.channel_of(index)).await?;
+                for other in sharing(&self.directory, index) {
+                    self.directory.mailbox(other).mute();
+                }
+                let Channels { names, patterns } = self.channels_of([index as usize]);
+                connection.unsubscribe_everywhere(&names).await?;
+                connection.punsubscribe_everywhere(&patterns).await?;
             }
             Command::Mute(_) => {}
             Command::Unmute(index, done) => {
-                connection.subscribe_everywhere(&[self.channel_of(index)]).await?;
-                // Worker types that share the queue were deaf as well, and this probe is not theirs.
-                for mailbox in self.sharing_queue_of(index) {
+                let muted = muted_with(&self.directory, index);
+                let channels = self.channels_of(muted.iter().map(|of| *of as usize));
+                self.listen(connection, &channels).await.map_err(|(_, error)| error)?;
+                for of in muted {
+                    let mailbox = self.directory.mailbox(of);
                     mailbox.unmute();
-                    mailbox.post(Source::Keyspace, Instant::now());
+                    // Worker types that share a queue were deaf as well, and this probe is not theirs.
+                    if of != index {
+                        mailbox.post(Source::Keyspace, Instant::now());
+                    }
                 }
-                self.directory.mailbox(index).unmute();
                 let _ = done.send(());
             }
         }
         Ok(())
     }
 
-    /// The mailboxes of the other worker types that the same queue feeds.
-    fn sharing_queue_of(&self, index: u32) -> impl Iterator<Item = &Mailbox> {
-        let queue = &self.directory.watched()[index as usize].queue;
-        let sharing = self.directory.fed_by(queue.as_bytes()).iter();
-        sharing.filter(move |other| **other != index).map(|other| self.directory.mailbox(*other))
+    /// Of an error, the command that brought it.
+    async fn listen(
+        &self,
+        connection: &mut Connection,
+        channels: &Channels,
+    ) -> Result<(), (&'static str, redis::RedisError)> {
+        connection.subscribe_everywhere(&channels.names).await.map_err(|error| ("SUBSCRIBE", error))?;
+        connection.psubscribe_everywhere(&channels.patterns).await.map_err(|error| ("PSUBSCRIBE", error))
     }
 
-    fn channel_of(&self, index: u32) -> String {
-        self.keyspace_channel(&self.directory.watched()[index as usize].queue)
+    /// The channels of the worker types with these indices.
+    fn channels_of(&self, indices: impl IntoIterator<Item = usize>) -> Channels {
+        let (mut channels, prefix) = (Channels::default(), self.keyspace_prefix());
+        indices.into_iter().for_each(|index| channels.add(&prefix, &self.directory.watched()[index]));
+        channels
     }
 
     /// Checks that the server still sends what was settled on; extends its setting again if it was taken
@@ -341,7 +361,7 @@ impl Listener {
         &self,
         disconnected: Arc<Notify>,
     ) -> impl Fn(PushInfo) -> Result<(), std::convert::Infallible> + Send + Sync + 'static {
-        let prefix = self.keyspace_channel("").into_bytes();
+        let prefix = self.keyspace_prefix().into_bytes();
         let published = self.settings.channel.clone().into_bytes();
         let directory = self.directory.clone();
         let flooded = self.flooded.clone();
@@ -350,12 +370,19 @@ impl Listener {
                 PushKind::Message => {
                     if let [Value::BulkString(channel), Value::BulkString(payload), ..] = push.data.as_slice() {
                         if let Some(queue) = channel.strip_prefix(prefix.as_slice()) {
-                            keyspace_event(&directory, &flooded, queue);
+                            keyspace_event(&directory, &flooded, queue, payload);
                         } else if *channel == published {
                             published_event(&directory, payload);
                         } else if channel == keys::WORKER_EVENTS_CHANNEL.as_bytes() {
                             worker_event(&directory, payload);
                         }
+                    }
+                }
+                PushKind::PMessage => {
+                    if let [_, Value::BulkString(channel), Value::BulkString(event), ..] = push.data.as_slice()
+                        && let Some(queue) = channel.strip_prefix(prefix.as_slice())
+                    {
+                        keyspace_event(&directory, &flooded, queue, event);
                     }
                 }
                 PushKind::Disconnection => disconnected.notify_one(),
@@ -366,22 +393,20 @@ impl Listener {
     }
 }
 
-fn keyspace_event(directory: &Directory, flooded: &mpsc::Sender<Command>, queue: &[u8]) {
+fn keyspace_event(directory: &Directory, flooded: &mpsc::Sender<Command>, queue: &[u8], event: &[u8]) {
     let now = Instant::now();
-    for &index in directory.fed_by(queue) {
+    directory.fed_by(queue, Sighting::of_event(event), |index| {
         let mailbox = directory.mailbox(index);
         if mailbox.post_counted(Source::Keyspace, now) && flooded.try_send(Command::Mute(index)).is_err() {
             // No room to ask for muting: go on hearing every event, and ask again with the next.
             mailbox.unmute();
         }
-    }
+    });
     SignalsReceived { source: Source::Keyspace, count: 1 }.emit();
 }
 
 fn published_event(directory: &Directory, queue: &[u8]) {
-    for &index in directory.fed_by(queue) {
-        directory.post(index, Source::Channel);
-    }
+    directory.fed_by(queue, Sighting::Queue, |index| directory.post(index, Source::Channel));
     SignalsReceived { source: Source::Channel, count: 1 }.emit();
 }
 

@@ -96,6 +96,7 @@ mod tests {
             worker_type: WorkerType::new(format!("t{number}")),
             queue: format!("t{number}:jobs").into(),
             list: false,
+            several: None,
         };
         let directory = Arc::new(Directory::new((0..200).map(watched).collect()));
         let cancel = CancellationToken::new();

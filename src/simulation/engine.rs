@@ -281,7 +281,13 @@ impl<'a> Engine<'a> {
             heartbeats: self.setup.settings.worker.heartbeats,
         };
         let census = self.roster.take_stock(self.pool.list(), &heartbeats, &consumers, expected, self.clock());
-        Input::Observed(Box::new(Observed { demand, counters: self.counters(), census: Ok(census), control: None }))
+        Input::Observed(Box::new(Observed {
+            demand,
+            queues: None,
+            counters: self.counters(),
+            census: Ok(census),
+            control: None,
+        }))
     }
 
     /// What the stream counts. What was read is left out: a job that comes back from a worker is read twice.

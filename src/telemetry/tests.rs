@@ -39,6 +39,8 @@ fn snapshot() -> TypeSnapshot {
     TypeSnapshot {
         worker_type: browser(),
         queue: "browser:jobs".into(),
+
+        queues: None,
         min_workers: 0,
         max_workers: 10,
         evaluated_at: Some(Timestamp(10_000)),

@@ -196,6 +196,34 @@ async fn the_documented_rights_are_enough_and_each_missing_one_is_named_with_its
 }
 
 #[tokio::test]
+async fn every_named_queue_is_looked_at_and_what_patterns_find_is_counted() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let _: u64 = redis(&client, "LPUSH urgent:jobs x").await;
+    for tenant in 0..3 {
+        add_jobs(&client, &format!("tenant-{tenant}:jobs"), 1).await;
+    }
+    let queues = "[worker_types.test]\nextra_queues = [\"urgent:jobs\", \"tenant-*:jobs\"]\n";
+    let report = ask_about(&alone(&server, queues));
+    report.has("queues", "problem", &["`urgent:jobs` of `test` holds something else than a stream"]);
+    report.has("queues", "ok", &["the pattern `tenant-*:jobs` of `test` finds 3 queues"]);
+
+    // Channel patterns are granted letter by letter.
+    let more = " ~urgent:jobs ~urgent:jobs:delayed ~tenant-*:jobs";
+    let _: String = redis(&client, &format!("{}{more}", documented_rights())).await;
+    let url = format!("redis://scaler:secret@127.0.0.1:{}", server.port());
+    let settings = format!("redis_url = \"{url}\"\n[http]\nlisten = \"\"\n{queues}");
+    let pattern = "&__keyspace@0__:tenant-*:jobs";
+    ask_about(&settings).has("rights", "warning", &["`psubscribe`", "ACL SETUSER scaler +psubscribe", pattern]);
+    let _: String = redis(&client, &format!("ACL SETUSER scaler {pattern}")).await;
+    ask_about(&settings).has("rights", "ok", &["user `scaler` has all"]);
+    let _: String = redis(&client, "ACL SETUSER scaler -scan").await;
+    let report = ask_about(&settings);
+    report.has("rights", "problem", &["no right to `scan`", "+scan"]);
+    report.has("queues", "problem", &["`tenant-*:jobs` of `test` can't be searched for", "+scan"]);
+}
+
+#[tokio::test]
 async fn what_does_not_wake_the_autoscaler_is_told() {
     let server = RedisServer::start();
     let types = pool("test", SCALING, SLEEPER);

@@ -41,6 +41,7 @@ mod sentinel;
 mod servers;
 mod sessions;
 mod settling;
+mod several_queues;
 mod signals;
 mod simulate;
 mod streams;

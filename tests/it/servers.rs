@@ -43,7 +43,7 @@ pub(crate) const OF_THIS_MACHINE: Tested =
 pub(crate) const VALKEY_8: Tested =
     Tested { name: "valkey-8", program: "valkey-server", says: ("valkey_version", "8."), lag: Some(true) };
 /// Debian 13's package.
-const REDIS_8: Tested =
+pub(crate) const REDIS_8: Tested =
     Tested { name: "redis-8", program: "redis-server", says: ("redis_version", "8."), lag: Some(true) };
 /// The oldest that is supported: no lag, no number of entries ever added, other replies to XCLAIM.
 pub(crate) const REDIS_6_2: Tested =

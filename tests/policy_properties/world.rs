@@ -52,7 +52,7 @@ impl World {
 
     /// Observes and decides, as when nothing could be carried out.
     pub(crate) fn look(&mut self, demand: &Demand) -> Decision {
-        let observation = Observation { demand: demand.clone(), pool: Reading::Known(self.counts) };
+        let observation = Observation { demand: demand.clone(), queues: None, pool: Reading::Known(self.counts) };
         let decision = decide(&self.settings, &observation, &self.history, self.now);
         if let Some(wish) = decision.wish {
             self.history.note_wish(&self.settings, self.now, wish);

@@ -19,7 +19,7 @@ use crate::{
     cli::{
         status_client::{StatusError, fetch_events, fetch_status},
         view::{
-            events, fleet,
+            events, fleet, queues,
             screen::{Screen, Wish},
         },
     },
@@ -130,7 +130,10 @@ impl Watch {
         .areas(frame.area());
         frame.render_widget(Paragraph::new(heading), head);
         frame.render_widget(self.numbers(fleet, numbers.width, now), numbers);
-        frame.render_widget(panel(" last decisions ", fleet.worker_types.iter().map(|of| decision(of, now))), decided);
+        frame.render_widget(
+            panel(" last decisions ", fleet.worker_types.iter().flat_map(|of| decision(of, now))),
+            decided,
+        );
         self.draw_panels(frame, panels, fleet, now);
         let foot_line = Line::from(format!("q leaves · {}", self.url)).dim().alignment(Alignment::Right);
         frame.render_widget(foot_line, foot);
@@ -187,9 +190,12 @@ fn panel<'a>(title: &'static str, lines: impl Iterator<Item = Line<'a>>) -> Para
     Paragraph::new(lines.collect::<Vec<_>>()).wrap(Wrap { trim: true }).block(block)
 }
 
-fn decision(of: &TypeSnapshot, now: Timestamp) -> Line<'static> {
+/// Of several queues, what the workers are scaled by is a line of its own.
+fn decision(of: &TypeSnapshot, now: Timestamp) -> impl Iterator<Item = Line<'static>> {
     let again = of.recheck_at.map_or_else(String::new, |_| format!(", looks again {}", fleet::looks_again(of, now)));
-    Line::from(vec![format!("{} ", of.worker_type).bold(), format!("{}{again}", fleet::decision(of)).into()])
+    let decision = vec![format!("{} ", of.worker_type).bold(), format!("{}{again}", fleet::decision(of)).into()];
+    let queues = queues::sum(of).map(|sum| Line::from(format!("  {sum}")));
+    std::iter::once(Line::from(decision)).chain(queues)
 }
 
 /// A curve as blocks; the highest point fills its line.

@@ -2,4 +2,4 @@
 
 pub(super) mod screen;
 
-pub(super) use crate::operations::view::{events, fleet, why, words};
+pub(super) use crate::operations::view::{events, fleet, queues, why, words};

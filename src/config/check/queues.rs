@@ -6,9 +6,9 @@ use super::{Checks, dotted, pointer};
 use crate::{
     config::{
         origin::element_of,
-        settings::{Combine, QueueKind, Settings, WorkerTypeSettings},
+        settings::{QueueKind, Settings, WorkerTypeSettings},
     },
-    model::{QueuePattern, Queues},
+    model::{Combine, QueuePattern, Queues},
 };
 
 /// Where one of the extra queues of a worker type is said.

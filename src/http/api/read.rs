@@ -81,7 +81,12 @@ pub(super) async fn types(State(served): State<Served>, asked: Asked<Matching>) 
     };
     apart(move || {
         let mut found = served.status.fleet().worker_types;
-        found.retain(|of| of.worker_type.as_str().contains(&text) || of.queue.contains(&text));
+        found.retain(|of| {
+            let mut shown = of.queues.iter().flat_map(|queues| &queues.shown);
+            of.worker_type.as_str().contains(&text)
+                || of.queue.contains(&text)
+                || shown.any(|one| one.queue.contains(&text))
+        });
         let matching = found.len();
         found.truncate(limit.unwrap_or(TYPES.0).min(TYPES.1));
         Json(Types { matching, worker_types: found }).into_response()

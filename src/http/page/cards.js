@@ -2,7 +2,7 @@
 // a screen reader is not sent back to its beginning.
 
 import { Chart, Curve } from "./chart.js";
-import { NONE, UNKNOWN, clock, depthOf, duration, known, make, milliseconds, number, setText, whyNot } from "./words.js";
+import { NONE, UNKNOWN, clock, depthOf, duration, known, make, milliseconds, number, queuesOf, setText, whyNot } from "./words.js";
 
 const FACTS = [
   ["waiting", "Waiting", "Jobs not yet delivered"],
@@ -82,7 +82,7 @@ export class Card {
     this.type = type;
     const pool = known(type.pool);
     this.curve.add(at, depthOf(type.demand), type.desired, pool ? pool.ready + pool.starting + pool.draining : null);
-    setText(this.queue, type.queue);
+    setText(this.queue, queuesOf(type));
     const problem = problems(type).join("; ");
     this.problem.hidden = problem === "";
     setText(this.problem, problem);

@@ -1,7 +1,7 @@
 // Follows the autoscaler and keeps the page in step with it.
 
 import { Card } from "./cards.js";
-import { UNKNOWN, clock, duration, make, milliseconds, number, setText } from "./words.js";
+import { UNKNOWN, clock, duration, make, milliseconds, number, queueNames, setText } from "./words.js";
 
 // The server says something every five seconds: silent for so long, the connection is dead.
 const SILENCE = 15_000;
@@ -120,7 +120,7 @@ function arrange() {
   const text = by("filter").value.trim().toLowerCase();
   const types = fleet?.totals.types ?? 0;
   by("filter-box").hidden = types < MANY && text === "";
-  const matches = ([name, card]) => card.type && (name.includes(text) || card.type.queue.toLowerCase().includes(text));
+  const matches = ([name, card]) => card.type && (name.includes(text) || queueNames(card.type).some((name) => name.toLowerCase().includes(text)));
   const visible = [...cards].filter(matches).sort(([one], [other]) => (one < other ? -1 : 1));
   const wanted = new Set(visible.map(([, card]) => card.element));
   const list = by("types");

@@ -33,6 +33,31 @@ export function depthOf(demand) {
   return lag === null || pending === null ? null : lag + pending;
 }
 
+/** The queues of a worker type, as far as they are shown. */
+export function queueNames(type) {
+  return [type.queue, ...(type.queues?.shown ?? []).map((one) => one.queue)];
+}
+
+/** Queues that are told one by one. */
+const NAMED = 8;
+
+/** browser:jobs; of several: 12 = browser:jobs 3 + urgent:jobs 9 (sum). */
+export function queuesOf(type) {
+  const queues = type.queues;
+  if (!queues) return type.queue;
+  const { combine, count, unfinished } = queues;
+  const named = queues.shown.slice(0, NAMED);
+  const sum = (of) => of.reduce((jobs, one) => jobs + (known(one.demand.lag) ?? 0) + (known(one.demand.pending) ?? 0), 0);
+  const parts = named.map((one) => `${one.queue} ${number(depthOf(one.demand))}`);
+  const others = count - named.length;
+  const theirs = unfinished === null ? null : Math.max(0, unfinished - sum(named));
+  if (others > 0) parts.push(`${others} ${others === 1 ? "other" : "others"} ${number(theirs)}`);
+  const sizedBy = combine === "max" ? queues.longest?.jobs : unfinished;
+  const atLeast = depthOf(type.demand) === null ? "at least " : "";
+  const all = combine === "max" ? `max of ${parts.join(", ")}` : `${parts.join(" + ")} (sum)`;
+  return `${atLeast}${number(sizedBy)} = ${all}`;
+}
+
 const numbers = new Intl.NumberFormat("en");
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 

@@ -2,7 +2,10 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets::NOTHING};
 
-use super::words::{NONE, UNKNOWN, date_time, duration, milliseconds, printable, reading};
+use super::{
+    queues,
+    words::{NONE, UNKNOWN, date_time, duration, milliseconds, printable, reading},
+};
 use crate::model::{
     Timestamp,
     snapshot::{FleetSnapshot, ReloadOutcome, Role, SourceState, TypeSnapshot, WorkerSnapshot},
@@ -153,24 +156,36 @@ pub(crate) fn text(fleet: &FleetSnapshot, now: Timestamp) -> String {
     decisions.set_header(["TYPE", "QUEUE", "LAST DECISION", "LOOKS AGAIN"]);
     for of in &fleet.worker_types {
         numbers.add_row(counts(of, now));
-        decisions.add_row([of.worker_type.to_string(), printable(&of.queue), decision(of), looks_again(of, now)]);
+        decisions.add_row([of.worker_type.to_string(), queues::names(of), decision(of), looks_again(of, now)]);
     }
-    for column in 1..COUNTS.len() {
-        if let Some(column) = numbers.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
+    align_right(&mut numbers, 1..COUNTS.len());
+    let mut tables = vec![trimmed(&numbers)];
+    let parts: Vec<_> = fleet.worker_types.iter().flat_map(|of| queues::rows(of, now)).collect();
+    if !parts.is_empty() {
+        let mut several = table();
+        several.set_header(queues::HEADINGS).add_rows(parts);
+        align_right(&mut several, 2..5);
+        tables.push(trimmed(&several));
     }
+    tables.push(trimmed(&decisions));
     format!(
-        "{}\nleader   {}\nredis    {}\nsignals  {}{}{}\n\n{}\n\n{}",
+        "{}\nleader   {}\nredis    {}\nsignals  {}{}{}\n\n{}",
         title(fleet, now),
         leader(fleet, now),
         redis(fleet),
         sources(fleet),
         delayed(fleet).map(|delayed| format!("\ndelayed  {delayed}")).unwrap_or_default(),
         config(fleet, now).map(|config| format!("\nconfig   {config}")).unwrap_or_default(),
-        trimmed(&numbers),
-        trimmed(&decisions)
+        tables.join("\n\n")
     )
+}
+
+fn align_right(table: &mut Table, columns: std::ops::Range<usize>) {
+    for column in columns {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
 }
 
 fn table() -> Table {
@@ -197,6 +212,7 @@ pub(crate) fn made_up() -> FleetSnapshot {
     let browser = TypeSnapshot {
         worker_type: WorkerType::new("browser"),
         queue: "browser:jobs".to_owned(),
+        queues: None,
         min_workers: 1,
         max_workers: 6,
         evaluated_at: Some(Timestamp(59_000)),
@@ -264,6 +280,23 @@ pub(crate) fn made_up() -> FleetSnapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_queues_are_shown_one_by_one() {
+        let mut fleet = made_up();
+        let queues = queues::made_up(crate::model::Combine::Max);
+        std::sync::Arc::make_mut(&mut fleet.worker_types[0]).queues = Some(std::sync::Arc::new(queues));
+        let shown = text(&fleet, Timestamp(60_000));
+        for line in [
+            "TYPE     QUEUE         LAG  PENDING  OLDEST",
+            "browser  browser:jobs    2        6    12 s",
+            "browser  urgent:jobs    29        0    12 s  the longest: workers are scaled by it",
+            "browser:jobs and 1 more",
+        ] {
+            assert!(shown.contains(line), "`{line}` is missing in\n{shown}");
+        }
+        assert!(!text(&made_up(), Timestamp(60_000)).contains("TYPE     QUEUE         LAG"));
+    }
 
     #[test]
     fn the_tables_show_numbers_decisions_and_what_is_wrong() {

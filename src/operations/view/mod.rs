@@ -2,5 +2,6 @@
 
 pub(crate) mod events;
 pub(crate) mod fleet;
+pub(crate) mod queues;
 pub(crate) mod why;
 pub(crate) mod words;

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{
-    fleet,
+    fleet, queues,
     words::{NONE, UNKNOWN, duration, printable, reading},
 };
 use crate::model::{
@@ -32,18 +32,21 @@ pub(crate) fn text(of: &TypeSnapshot, fleet: &FleetSnapshot, now: Timestamp) -> 
             "looked       {looked}, because of: {}",
             if sources.is_empty() { NONE.to_owned() } else { sources.join(", ") }
         ),
-        format!("queue        {}", printable(&of.queue)),
+        format!("queue        {}", queues::names(of)),
         format!(
             "depth        {} = {} waiting + {} delivered and unfinished",
             reading(&depth),
             reading(&of.demand.lag),
             reading(&of.demand.pending)
         ),
+    ];
+    lines.extend(queues::sum(of).map(|sum| format!("scaled by    {sum}")));
+    lines.extend([
         format!("oldest job   {oldest}"),
         format!("workers      {}", workers(&of.pool)),
         format!("bounds       {} to {}", of.min_workers, of.max_workers),
         String::new(),
-    ];
+    ]);
     lines.extend(rules.iter().enumerate().map(|(index, rule)| format!("{:>3}. {}", index + 1, printable(rule))));
     lines.push(format!("  => {}", printable(outcome)));
     lines.push(String::new());
@@ -105,6 +108,18 @@ mod tests {
             last change  -\n\
             leader       this autoscaler, term 7, for 12 s";
         assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn of_several_queues_the_sum_is_shown() {
+        let mut fleet = fleet::made_up();
+        let browser = std::sync::Arc::make_mut(&mut fleet.worker_types[0]);
+        browser.queues = Some(std::sync::Arc::new(queues::made_up(crate::model::Combine::Max)));
+        let shown = text(&fleet.worker_types[0], &fleet, Timestamp(60_000));
+        let expected = "queue        browser:jobs and 1 more\n\
+            depth        37 = 31 waiting + 6 delivered and unfinished\n\
+            scaled by    29 = max of browser:jobs 8, urgent:jobs 29\n";
+        assert!(shown.contains(expected), "{shown}");
     }
 
     #[test]

@@ -68,6 +68,7 @@ fn census(idle: u32, busy: u32) -> Census {
 fn observed(lag: u64, census: Census) -> Input {
     Input::Observed(Box::new(Observed {
         demand: demand(lag),
+        queues: None,
         counters: Counters::default(),
         census: Ok(census),
         control: None,
@@ -196,7 +197,7 @@ fn a_queue_that_latency_learns_from_is_looked_at_again_while_jobs_are_done_and_a
         let (lag, pending) = (Reading::Known(added - read), Reading::Known(2));
         let demand = Demand { lag, pending, oldest: Reading::Known(None) };
         let counters = Counters { added: Some(added), read: Some(read) };
-        let observed = Observed { demand, counters, census: Ok(census(0, 2)), control: None };
+        let observed = Observed { demand, queues: None, counters, census: Ok(census(0, 2)), control: None };
         let effects = at(actor, ms, Input::Observed(Box::new(observed)));
         if target_of(&effects).is_some() {
             at(actor, ms, scaled(failure(ErrorKind::Retryable)));
@@ -216,7 +217,7 @@ fn a_queue_that_latency_learns_from_is_looked_at_again_while_jobs_are_done_and_a
     at(&mut actor, 6_000, signals());
     let none = Demand { lag: Reading::Known(0), pending: Reading::Known(0), oldest: Reading::Known(None) };
     let counters = Counters { added: Some(10), read: Some(10) };
-    let observed = Observed { demand: none, counters, census: Ok(census(2, 0)), control: None };
+    let observed = Observed { demand: none, queues: None, counters, census: Ok(census(2, 0)), control: None };
     at(&mut actor, 6_000, Input::Observed(Box::new(observed)));
     assert!(actor.next_wake().is_none_or(|at| at >= Timestamp(60_000)), "{:?}", actor.next_wake());
 }
@@ -228,6 +229,7 @@ fn an_unreadable_pool_changes_nothing_and_is_looked_at_again_soon() {
     let unseen = || {
         Input::Observed(Box::new(Observed {
             demand: demand(20),
+            queues: None,
             counters: Counters::default(),
             census: Err("engine is away".to_owned()),
             control: None,
@@ -379,6 +381,7 @@ fn controlled(mode: Mode, until: Option<u64>, lag: u64, census: Census) -> Input
     let control = Some(Arc::new(Control { mode, until, by: "ann@desk".to_owned(), why: String::new() }));
     Input::Observed(Box::new(Observed {
         demand: demand(lag),
+        queues: None,
         counters: Counters::default(),
         census: Ok(census),
         control,
@@ -443,6 +446,7 @@ fn play(actor: &mut Actor, happenings: &[Happening]) -> Vec<(u64, Effect)> {
                     let demand = lag.map_or_else(|| Demand::failed("redis is away"), demand);
                     Input::Observed(Box::new(Observed {
                         demand,
+                        queues: None,
                         counters: Counters::default(),
                         census: Ok(census(*idle, *busy)),
                         control: None,

@@ -69,7 +69,8 @@ struct Rig {
 impl Rig {
     fn start(settings: ScalingSettings) -> Self {
         let worker_type = WorkerType::new("browser");
-        let watched = Watched { worker_type: worker_type.clone(), queue: "browser:jobs".into(), list: false };
+        let watched =
+            Watched { worker_type: worker_type.clone(), queue: "browser:jobs".into(), list: false, several: None };
         let directory = Arc::new(Directory::new(vec![watched]));
         let target = RedisTarget::new(&SecretString::from("redis://127.0.0.1:1/0"), Duration::from_secs(1)).unwrap();
         let target = Arc::new(target);
@@ -85,7 +86,13 @@ impl Rig {
                 let lag = Reading::Known(lag.load(Ordering::SeqCst));
                 let demand = Demand { lag, pending: Reading::Known(0), oldest: Reading::Known(None) };
                 let heartbeats = Reading::Known(vec![None; request.heartbeats.len()]);
-                Answer { demand, counters: Counters::default(), consumers: Reading::Known(Vec::new()), heartbeats }
+                Answer {
+                    demand,
+                    queues: None,
+                    counters: Counters::default(),
+                    consumers: Reading::Known(Vec::new()),
+                    heartbeats,
+                }
             }
         });
         let workers = Arc::new(Workers::default());

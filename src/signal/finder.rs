@@ -1,0 +1,171 @@
+//! Looks for the queues that patterns match: with SCAN, after each connect and along with the sweep, never when a signal comes. It
+//! has a connection of its own, so that a search through many keys holds up nobody, and runs only if some worker type
+//! has patterns.
+
+use std::{sync::Arc, time::Duration};
+
+use redis::{RedisError, RedisResult};
+use tokio::time::{Instant, MissedTickBehavior, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{Directory, Sighting, found::Patterned};
+use crate::{
+    connection::{Connection, Primaries, RedisTarget, backoff, is_lost},
+    model::{QueuePattern, Source},
+};
+
+/// Keys that one SCAN looks at: some tenths of a millisecond of the server's time.
+const PAGE: usize = 500;
+
+/// After each SCAN that was not the last, so many times as long as it took: a search through millions of keys takes no more than
+/// a fifth of the server's time.
+const REST: u32 = 4;
+
+/// The longest pause between attempts to reach Redis.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Finder {
+    target: Arc<RedisTarget>,
+    directory: Arc<Directory>,
+    interval: Duration,
+}
+
+/// Why a search did not come to its end.
+enum Failure {
+    /// This pattern can't be searched for.
+    Refused(String),
+    /// Nothing can.
+    Lost(String),
+}
+
+impl Finder {
+    /// Searches once per interval, and whenever keys may have come or gone unheard. `None` if no worker type has patterns.
+    pub fn new(target: Arc<RedisTarget>, directory: Arc<Directory>, interval: Duration) -> Option<Self> {
+        (!directory.findings().types().is_empty()).then_some(Self { target, directory, interval })
+    }
+
+    /// Runs until cancelled.
+    pub async fn run(self, cancel: CancellationToken) {
+        cancel.run_until_cancelled(self.keep_searching()).await;
+    }
+
+    async fn keep_searching(&self) {
+        let mut ticks = tokio::time::interval_at(Instant::now() + self.interval, self.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut connection = None;
+        loop {
+            let source = tokio::select! {
+                () = self.directory.findings().wanted.notified() => Source::Resync,
+                _ = ticks.tick() => Source::Sweep,
+            };
+            let mut pauses = backoff();
+            while let Err(why) = self.search(&mut connection, source).await {
+                connection = None;
+                for place in 0..self.directory.findings().types().len() {
+                    self.failed(place, &why);
+                }
+                sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
+            }
+        }
+    }
+
+    /// One search for everything. An error means that the connection is of no more use.
+    async fn search(&self, connection: &mut Option<Connection>, source: Source) -> Result<(), String> {
+        let connection = match connection {
+            Some(connection) => connection,
+            none => none.insert(self.target.connect().await.map_err(|error| error.to_string())?),
+        };
+        let Primaries { mut open, missing } = connection.primaries().await.map_err(|error| error.to_string())?;
+        let findings = self.directory.findings();
+        findings.begin_search();
+        for (place, of) in findings.types().iter().enumerate() {
+            match self.search_for(of, &mut open, source).await {
+                Ok(()) if missing.is_empty() => {
+                    if findings.finish_search(place) {
+                        self.directory.post(of.index, source);
+                    }
+                }
+                Ok(()) => {
+                    let why = format!("primaries can't be searched for queues: {}", missing.join(", "));
+                    self.failed(place, &why);
+                }
+                Err(Failure::Refused(why)) => self.failed(place, &why),
+                Err(Failure::Lost(why)) => return Err(why),
+            }
+        }
+        Ok(())
+    }
+
+    /// What it did not find may be there all the same, and the worker type has to know.
+    fn failed(&self, place: usize, why: &str) {
+        let findings = self.directory.findings();
+        if findings.fail_search(place, why) {
+            self.directory.post(findings.types()[place].index, Source::Resync);
+        }
+    }
+
+    async fn search_for(&self, of: &Patterned, servers: &mut [Connection], source: Source) -> Result<(), Failure> {
+        for pattern in &of.queues.patterns {
+            for server in &mut *servers {
+                self.scan(pattern, of.list, server, source).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn scan(
+        &self,
+        pattern: &QueuePattern,
+        list: bool,
+        server: &mut Connection,
+        source: Source,
+    ) -> Result<(), Failure> {
+        let sighting = if list { Sighting::List } else { Sighting::Stream };
+        let mut cursor = "0".to_owned();
+        loop {
+            let asked_at = Instant::now();
+            let page = scan_page(server, &cursor, pattern, list).await;
+            let (next, keys) = page.map_err(|error| failure(pattern, &error))?;
+            for key in &keys {
+                for index in self.directory.findings().see(key, sighting) {
+                    self.directory.post(index, source);
+                }
+            }
+            if next == "0" {
+                return Ok(());
+            }
+            cursor = next;
+            sleep(asked_at.elapsed() * REST).await;
+        }
+    }
+}
+
+/// The next of the keys of this type that match, and where to go on: at `0` it is through.
+///
+/// # Errors
+/// If the server refuses it or can't be asked.
+pub async fn scan_page(
+    server: &mut Connection,
+    cursor: &str,
+    pattern: &QueuePattern,
+    list: bool,
+) -> RedisResult<(String, Vec<String>)> {
+    let mut scan = redis::cmd("SCAN");
+    scan.arg(cursor).arg("MATCH").arg(pattern.as_str()).arg("COUNT").arg(PAGE);
+    scan.arg("TYPE").arg(if list { "list" } else { "stream" });
+    let (next, keys): (String, Vec<Vec<u8>>) = scan.query_async(server).await?;
+    // Nobody names a queue by bytes that are no text.
+    Ok((next, keys.into_iter().filter_map(|key| String::from_utf8(key).ok()).collect()))
+}
+
+fn failure(pattern: &QueuePattern, error: &RedisError) -> Failure {
+    let pattern = pattern.as_str();
+    if is_lost(error) {
+        Failure::Lost(format!("the search for queues like `{pattern}` broke off: {error}"))
+    } else {
+        let cure = "give the ACL user +scan, or name the queues in extra_queues";
+        Failure::Refused(format!("queues like `{pattern}` can't be searched for: {error}; {cure}"))
+    }
+}

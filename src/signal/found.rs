@@ -1,0 +1,386 @@
+//! Queues found by patterns, and which worker types each of them feeds. Every push asks here, so a key that is known costs one
+//! look under a read lock; a key is written down when it turns up, and let go when a search sees it no more. Must not
+//! talk to Redis: [`Finder`](super::Finder) does.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::Notify;
+
+use super::Watched;
+use crate::model::{Queues, Reading, WorkerType};
+
+/// Queues found for one worker type. Each is three commands at every look, so that a look at so many takes Redis some tenths of
+/// a second; a pattern that finds more is more likely a slip than a fleet.
+const MOST: usize = 10_000;
+
+/// What a signal says about its key, should that not be known yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sighting {
+    /// Nothing that makes it a queue.
+    Change,
+    /// It is a queue; of which kind is not said.
+    Queue,
+    /// It is a stream.
+    Stream,
+    /// It is a list.
+    List,
+}
+
+impl Sighting {
+    /// What a keyspace notification of this event says.
+    pub(super) fn of_event(event: &[u8]) -> Self {
+        match event {
+            b"xadd" => Self::Stream,
+            b"lpush" | b"rpush" => Self::List,
+            _ => Self::Change,
+        }
+    }
+
+    fn may_be(self, list: bool) -> bool {
+        match self {
+            Self::Change => false,
+            Self::Queue => true,
+            Self::Stream => !list,
+            Self::List => list,
+        }
+    }
+}
+
+/// What was found for a worker type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundQueues {
+    /// The keys, in order.
+    pub keys: Vec<Arc<str>>,
+    /// Whether these are all, or why there may be more.
+    pub all: Reading<()>,
+}
+
+/// A worker type with patterns.
+#[derive(Debug)]
+pub(super) struct Patterned {
+    pub(super) index: u32,
+    pub(super) list: bool,
+    pub(super) queues: Queues,
+    worker_type: WorkerType,
+    group: Box<str>,
+}
+
+/// A key that was found.
+#[derive(Debug)]
+struct Key {
+    /// By their places among those with patterns; never none.
+    feeds: Vec<usize>,
+    /// The last search during which it was seen.
+    seen: AtomicU64,
+}
+
+/// The keys of one worker type.
+#[derive(Debug)]
+struct OfType {
+    keys: BTreeSet<Arc<str>>,
+    /// What the last search came to.
+    searched: Reading<()>,
+    /// The last search during which one was passed over, as there are too many.
+    too_many: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    keys: HashMap<Arc<str>, Key>,
+    of_types: Vec<OfType>,
+    /// Pairs of worker types that it was said of that they found the same queue.
+    told: BTreeSet<(usize, usize)>,
+}
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    types: Vec<Patterned>,
+    state: RwLock<State>,
+    /// The search under way, or the last one.
+    search: AtomicU64,
+    /// Told when keys may have come or gone unheard.
+    pub(super) wanted: Notify,
+}
+
+impl Found {
+    pub(super) fn new(watched: &[Watched]) -> Self {
+        let patterned = |(index, of): (u32, &Watched)| {
+            let several = of.several.as_ref().filter(|several| !several.queues.patterns.is_empty())?;
+            Some(Patterned {
+                index,
+                list: of.list,
+                queues: several.queues.clone(),
+                worker_type: of.worker_type.clone(),
+                group: several.group.clone(),
+            })
+        };
+        let types: Vec<Patterned> = (0..).zip(watched).filter_map(patterned).collect();
+        let unsearched = || OfType {
+            keys: BTreeSet::new(),
+            searched: Reading::Unknown("its queues are still being looked for".to_owned()),
+            too_many: None,
+        };
+        let state = State { of_types: types.iter().map(|_| unsearched()).collect(), ..State::default() };
+        Self { types, state: RwLock::new(state), search: AtomicU64::new(0), wanted: Notify::new() }
+    }
+
+    /// The worker types with patterns.
+    pub(super) fn types(&self) -> &[Patterned] {
+        &self.types
+    }
+
+    /// What was found for a worker type; nothing for one without patterns.
+    pub(super) fn of(&self, index: u32) -> FoundQueues {
+        let Some(place) = self.types.iter().position(|of| of.index == index) else {
+            return FoundQueues { keys: Vec::new(), all: Reading::Known(()) };
+        };
+        let state = self.read();
+        let of = &state.of_types[place];
+        let all = match &of.searched {
+            Reading::Known(()) if of.too_many.is_some() => {
+                let why = format!("its patterns match more than {MOST} queues, and those beyond are not looked at");
+                Reading::Unknown(why)
+            }
+            searched => searched.clone(),
+        };
+        FoundQueues { keys: of.keys.iter().cloned().collect(), all }
+    }
+
+    /// Calls `feeds` with each worker type that the key feeds by a pattern; one that is not known yet is written down if the
+    /// signal says that it is a queue. Quick: pushes call this.
+    pub(super) fn each(&self, key: &[u8], sighting: Sighting, mut feeds: impl FnMut(u32)) {
+        if self.types.is_empty() {
+            return;
+        }
+        let Ok(key) = std::str::from_utf8(key) else { return };
+        if !self.see_known(key, &mut feeds) {
+            self.write_down(key, sighting).into_iter().for_each(|place| feeds(self.types[place].index));
+        }
+    }
+
+    /// Notes that a key is there. Answers which worker types had not known that.
+    pub(super) fn see(&self, key: &str, sighting: Sighting) -> Vec<u32> {
+        if self.see_known(key, &mut |_| ()) {
+            return Vec::new();
+        }
+        self.write_down(key, sighting).into_iter().map(|place| self.types[place].index).collect()
+    }
+
+    /// Whether the key is one that was found; then calls `feeds` with each worker type that it feeds.
+    fn see_known(&self, key: &str, feeds: &mut impl FnMut(u32)) -> bool {
+        let state = self.read();
+        let Some(known) = state.keys.get(key) else { return false };
+        known.seen.store(self.search.load(Ordering::Acquire), Ordering::Release);
+        known.feeds.iter().for_each(|place| feeds(self.types[*place].index));
+        true
+    }
+
+    /// A search begins: what is seen from now on is there.
+    pub(super) fn begin_search(&self) {
+        self.search.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A search is through for a worker type. What it did not see is gone. Whether that changes anything.
+    pub(super) fn finish_search(&self, place: usize) -> bool {
+        let search = self.search.load(Ordering::Acquire);
+        let mut state = self.write();
+        let State { keys, of_types, .. } = &mut *state;
+        let of = &mut of_types[place];
+        let before = of.keys.len();
+        of.keys.retain(|key| {
+            let seen = keys.get(key).is_some_and(|known| known.seen.load(Ordering::Acquire) >= search);
+            if !seen {
+                unlink(keys, key, place);
+            }
+            seen
+        });
+        of.too_many = of.too_many.filter(|last| *last >= search);
+        let was = std::mem::replace(&mut of.searched, Reading::Known(()));
+        was.known().is_none() || of.keys.len() != before
+    }
+
+    /// A search could not tell everything. Whether that is news.
+    pub(super) fn fail_search(&self, place: usize, why: &str) -> bool {
+        let searched = &mut self.write().of_types[place].searched;
+        let failed = Reading::Failed(why.to_owned());
+        std::mem::replace(searched, failed.clone()) != failed
+    }
+
+    /// A key turned out to be no queue of this worker type.
+    pub(super) fn forget(&self, index: u32, key: &str) {
+        let Some(place) = self.types.iter().position(|of| of.index == index) else { return };
+        let mut state = self.write();
+        let State { keys, of_types, .. } = &mut *state;
+        if of_types[place].keys.remove(key) {
+            unlink(keys, key, place);
+        }
+    }
+
+    /// The worker types that take a key of which nobody knew, by their places.
+    fn write_down(&self, key: &str, sighting: Sighting) -> Vec<usize> {
+        let takers = self.types.iter().enumerate().filter(|(_, of)| sighting.may_be(of.list) && of.queues.finds(key));
+        let takers: Vec<usize> = takers.map(|(place, _)| place).collect();
+        if takers.is_empty() {
+            return takers;
+        }
+        let name: Arc<str> = key.into();
+        let search = self.search.load(Ordering::Acquire);
+        let mut state = self.write();
+        let State { keys, of_types, told } = &mut *state;
+        let mut feeds: Vec<usize> = Vec::with_capacity(takers.len());
+        for place in takers {
+            let keeper = feeds.iter().copied().find(|keeper| self.types[*keeper].takes_jobs_of(&self.types[place]));
+            if let Some(keeper) = keeper {
+                if told.insert((keeper, place)) {
+                    self.tell_twice(key, keeper, place);
+                }
+            } else if of_types[place].keys.len() < MOST {
+                of_types[place].keys.insert(name.clone());
+                feeds.push(place);
+            } else if of_types[place].too_many.replace(search).is_none() {
+                let worker_type = &self.types[place].worker_type;
+                tracing::warn!(%worker_type, "its patterns match more than {MOST} queues; those beyond are not looked at");
+            }
+        }
+        if !feeds.is_empty() {
+            keys.insert(name, Key { feeds: feeds.clone(), seen: AtomicU64::new(search) });
+        }
+        feeds
+    }
+
+    fn tell_twice(&self, queue: &str, keeper: usize, other: usize) {
+        let [keeper, worker_type] = [keeper, other].map(|place| &self.types[place].worker_type);
+        tracing::warn!(
+            %worker_type, %queue,
+            "its patterns match a queue that `{keeper}` has by its own and reads in the same group; it is left to that one"
+        );
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Patterned {
+    /// Whether both would be given the same jobs of a queue: of a stream, if they read it as the same group.
+    fn takes_jobs_of(&self, other: &Self) -> bool {
+        self.list == other.list && (self.list || self.group == other.group)
+    }
+}
+
+fn unlink(keys: &mut HashMap<Arc<str>, Key>, key: &str, place: usize) {
+    if let Some(known) = keys.get_mut(key) {
+        known.feeds.retain(|feeds| *feeds != place);
+        if known.feeds.is_empty() {
+            keys.remove(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model::QueuePattern, signal::Several};
+
+    fn watched(name: &str, group: &str, list: bool, pattern: &str) -> Watched {
+        let mut queues = Queues::one(format!("{name}:jobs"));
+        queues.patterns.push(QueuePattern::parse(pattern).expect("it is one"));
+        let several = Some(Box::new(Several { queues, group: group.into() }));
+        Watched { worker_type: WorkerType::new(name), queue: format!("{name}:jobs").into(), list, several }
+    }
+
+    fn fed(found: &Found, key: &str, sighting: Sighting) -> Vec<u32> {
+        let mut fed = Vec::new();
+        found.each(key.as_bytes(), sighting, |index| fed.push(index));
+        fed
+    }
+
+    fn keys(found: &Found, index: u32) -> Vec<String> {
+        found.of(index).keys.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_key_is_a_queue_once_a_signal_says_so_and_then_every_change_of_it_counts() {
+        let found = Found::new(&[watched("a", "g", false, "t-*")]);
+        assert_eq!(fed(&found, "t-1", Sighting::of_event(b"expire")), [0; 0]);
+        assert_eq!(fed(&found, "t-1", Sighting::of_event(b"lpush")), [0; 0], "a list is none of its queues");
+        assert_eq!(fed(&found, "t-1", Sighting::of_event(b"xadd")), [0]);
+        assert_eq!(fed(&found, "t-1", Sighting::of_event(b"expire")), [0]);
+        assert_eq!(fed(&found, "t-1:dead", Sighting::Queue), [0; 0]);
+        assert_eq!(fed(&found, "a:jobs", Sighting::Queue), [0; 0], "it is named, and known by that");
+        assert_eq!(keys(&found, 0), ["t-1"]);
+    }
+
+    #[test]
+    fn what_a_search_does_not_see_is_gone_unless_it_came_meanwhile() {
+        let found = Found::new(&[watched("a", "g", false, "t-*")]);
+        assert!(found.of(0).all.known().is_none(), "nobody has looked yet");
+        fed(&found, "t-old", Sighting::Stream);
+        fed(&found, "t-stays", Sighting::Stream);
+        found.begin_search();
+        fed(&found, "t-stays", Sighting::Stream);
+        fed(&found, "t-new", Sighting::Queue);
+        assert!(found.finish_search(0));
+        assert_eq!(found.of(0), FoundQueues { keys: vec!["t-new".into(), "t-stays".into()], all: Reading::Known(()) });
+        assert_eq!(fed(&found, "t-old", Sighting::Change), [0; 0]);
+        found.begin_search();
+        fed(&found, "t-new", Sighting::Change);
+        fed(&found, "t-stays", Sighting::Change);
+        assert!(!found.finish_search(0), "nothing is different");
+    }
+
+    #[test]
+    fn a_search_that_fails_drops_nothing_and_says_that_there_may_be_more() {
+        let found = Found::new(&[watched("a", "g", false, "t-*")]);
+        fed(&found, "t-1", Sighting::Stream);
+        found.begin_search();
+        assert!(found.fail_search(0, "SCAN is refused"));
+        assert!(!found.fail_search(0, "SCAN is refused"), "no news");
+        assert_eq!((keys(&found, 0), found.of(0).all.why_not()), (vec!["t-1".to_owned()], Some("SCAN is refused")));
+    }
+
+    #[test]
+    fn of_those_who_would_take_the_same_jobs_the_first_keeps_a_queue() {
+        let types = [
+            watched("a", "g", false, "t-*"),
+            watched("b", "g", false, "*-1"),
+            watched("c", "h", false, "t-*"),
+            watched("d", "g", true, "t-*"),
+        ];
+        let found = Found::new(&types);
+        assert_eq!(fed(&found, "t-1", Sighting::Stream), [0, 2], "b would take a's jobs, c has its own group");
+        assert_eq!(fed(&found, "t-2", Sighting::List), [3]);
+        found.forget(0, "t-1");
+        assert_eq!(fed(&found, "t-1", Sighting::Change), [2]);
+        assert!(keys(&found, 0).is_empty());
+    }
+
+    #[test]
+    fn no_more_are_kept_than_can_be_looked_at() {
+        let found = Found::new(&[watched("a", "g", false, "t-*")]);
+        for number in 0..=MOST {
+            fed(&found, &format!("t-{number}"), Sighting::Stream);
+        }
+        found.begin_search();
+        (0..=MOST).for_each(|number| drop(fed(&found, &format!("t-{number}"), Sighting::Stream)));
+        found.finish_search(0);
+        let of = found.of(0);
+        assert_eq!(of.keys.len(), MOST);
+        assert!(of.all.why_not().is_some_and(|why| why.contains("more than 10000")));
+        found.begin_search();
+        fed(&found, "t-1", Sighting::Stream);
+        found.finish_search(0);
+        assert_eq!((keys(&found, 0), found.of(0).all), (vec!["t-1".to_owned()], Reading::Known(())));
+    }
+}
