@@ -198,7 +198,7 @@ fn several_spec(index: u32, name: &str, settings: &WorkerTypeSettings) -> Option
     Some(SeveralSpec { index, combine: settings.combine, named })
 }
 
-/// Looks after all streams that are named.
+/// Looks after all streams, also those that patterns find.
 fn delayed_mover(target: &Arc<RedisTarget>, settings: &Settings) -> (DelayedMover, watch::Receiver<DelayedCounts>) {
     let streams = settings.enabled().filter(|(_, of)| of.kind == QueueKind::Stream);
     let queues: Vec<Queues> = streams.map(|(name, of)| of.queues(name)).collect();

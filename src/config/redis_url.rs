@@ -78,12 +78,12 @@ impl RedisUrl {
         }
     }
 
-    /// A URL with the user and the password for the servers that hold the data.
-    pub fn credentials(&self) -> &SecretString {
+    /// A URL with the user and the password for the servers that hold the data; `None` if it names no server.
+    pub fn credentials(&self) -> Option<&SecretString> {
         match self {
-            Self::Single(url) => url,
-            Self::Sentinel(url) => &url.primary,
-            Self::Cluster(nodes) => nodes.first().expect("a URL of a cluster names a node, or is refused"),
+            Self::Single(url) => Some(url),
+            Self::Sentinel(url) => Some(&url.primary),
+            Self::Cluster(nodes) => nodes.first(),
         }
     }
 }

@@ -101,7 +101,7 @@ fn grant(settings: &Settings, of: &[(&str, String)]) -> String {
 
 fn user(settings: &Settings) -> String {
     let url = RedisUrl::parse(settings.redis_url.expose_secret()).ok();
-    let url = url.and_then(|url| url::Url::parse(url.credentials().expose_secret()).ok());
+    let url = url.and_then(|url| url::Url::parse(url.credentials()?.expose_secret()).ok());
     let name = url.map(|url| url.username().to_owned()).unwrap_or_default();
     if name.is_empty() { "default".to_owned() } else { name }
 }

@@ -110,7 +110,7 @@ async fn distance(connection: &mut Connection, patience: Duration) -> Option<Fin
 fn listeners(settings: &Settings) -> Vec<Finding> {
     let Ok(named) = RedisUrl::parse(settings.redis_url.expose_secret()) else { return Vec::new() };
     let read = |url: &SecretString| Url::parse(url.expose_secret());
-    let Ok(url) = read(named.credentials()) else { return Vec::new() };
+    let Some(Ok(url)) = named.credentials().map(read) else { return Vec::new() };
     let are_here = named.seeds().iter().all(|seed| read(seed).is_ok_and(|seed| is_here(&seed)));
     if !matches!(url.scheme(), "redis" | "rediss") || are_here {
         return Vec::new();

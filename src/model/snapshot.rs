@@ -141,14 +141,13 @@ impl TypeSnapshot {
     pub fn count_decision(&mut self, action: Action, reason: &'static str) {
         self.evaluations += 1;
         self.rule = Cow::Borrowed(reason);
-        match self.decisions.iter_mut().find(|seen| seen.action == action && seen.reason == reason) {
-            Some(seen) => seen.count += 1,
-            None => {
-                // Few ever come: room for just one more, as there may be ten thousand of these.
-                self.decisions.reserve_exact(1);
-                self.decisions.push(DecisionCount { action, reason: Cow::Borrowed(reason), count: 1 });
-            }
+        if let Some(seen) = self.decisions.iter_mut().find(|seen| seen.action == action && seen.reason == reason) {
+            seen.count += 1;
+            return;
         }
+        // Few ever come: room for just one more, as there may be ten thousand of these.
+        self.decisions.reserve_exact(1);
+        self.decisions.push(DecisionCount { action, reason: Cow::Borrowed(reason), count: 1 });
     }
 }
 

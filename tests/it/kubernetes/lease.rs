@@ -253,7 +253,9 @@ async fn it_goes_on_without_redis_and_tokens_go_on_from_those_of_redis() {
 async fn the_doctor_and_the_start_look_at_the_lease() {
     let (server, bed) = (RedisServer::start(), Bed::start_fake(Behaviour::default()).await);
     // As `config/kubernetes/lease.yaml` grants them.
-    ["get", "patch"].iter().for_each(|verb| bed.fake().allow_only(verb, "leases", NAME));
+    for verb in ["get", "patch"] {
+        bed.fake().allow_only(verb, "leases", NAME);
+    }
     let (leader, _standby) = start_two(&server, &bed, &format!("{FAST_SWEEP}{LONG}")).await;
     let file = leader.directory().join("swarm.toml");
     let mut doctor = swarm(leader.directory());
