@@ -1,7 +1,7 @@
 //! From what was read of each of several queues to what is known of their worker type. Pure.
 //!
 //! What the queues hold adds up, whatever their worker type is scaled by: a job that waits in any of them waits, and a worker that
-//! holds one is busy. [`Combine`](crate::model::Combine) only says which depth workers are scaled by. A queue that could not be
+//! holds one is busy. [`Combine`] only says which depth workers are scaled by. A queue that could not be
 //! read makes the total unknown, never smaller, and what is known of the others still counts.
 
 use std::{

@@ -1,5 +1,5 @@
 //! Worker types with several queues: which queues those are now, and what is remembered of each between two looks. What was read
-//! of each is put together by [`combine`](super::combine).
+//! of each is put together by [`combine()`].
 
 use std::{
     collections::HashMap,

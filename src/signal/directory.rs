@@ -48,7 +48,7 @@ pub struct Several {
     pub group: Box<str>,
 }
 
-/// See the [module](self).
+/// The worker types by index, and the keys that feed each of them.
 #[derive(Debug)]
 pub struct Directory {
     watched: Vec<Watched>,

@@ -24,7 +24,7 @@ const REST: u32 = 4;
 /// The longest pause between attempts to reach Redis.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// See the [module](self).
+/// Searches for the queues of all patterns.
 #[derive(Debug)]
 pub struct Finder {
     target: Arc<RedisTarget>,
