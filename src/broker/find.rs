@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::BrokerError;
 use crate::{
-    connection::{Connection, Primaries},
+    connection::{Connection, Primaries, Scan},
     model::{Layout, QueuePattern, Queues, WorkerType, keys},
 };
 
@@ -161,23 +161,10 @@ pub(super) async fn scan(
     if !missing.is_empty() {
         return Err(io::Error::new(io::ErrorKind::NotConnected, missing.join(", ")).into());
     }
+    let wanted = Scan { pattern, kind, count: SCANNED };
     for mut server in open {
-        let mut cursor = 0_u64;
-        loop {
-            let mut step = redis::cmd("SCAN");
-            step.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCANNED);
-            if let Some(kind) = kind {
-                step.arg("TYPE").arg(kind);
-            }
-            let (next, keys): (u64, Vec<Vec<u8>>) = step.query_async(&mut server).await?;
-            // A key that is no text can't be written into a pattern, nor be asked for.
-            if !keys.into_iter().filter_map(|key| String::from_utf8(key).ok()).all(&mut keep) {
-                return Ok(());
-            }
-            cursor = next;
-            if cursor == 0 {
-                break;
-            }
+        if !wanted.all(&mut server, &mut keep).await? {
+            break;
         }
     }
     Ok(())

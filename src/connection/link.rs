@@ -26,6 +26,15 @@ enum Kind {
     Cluster(ClusterConnection),
 }
 
+/// What is asked of every server that speaks for itself.
+#[derive(Clone, Copy, Debug)]
+enum Listening {
+    Subscribe,
+    SubscribePatterns,
+    Unsubscribe,
+    UnsubscribePatterns,
+}
+
 /// The primaries of a target, each by itself.
 pub struct Primaries {
     /// Those that can be reached; the server, if it is one.
@@ -120,12 +129,7 @@ impl Connection {
     /// # Errors
     /// If a server refuses it; one that went away is no error on a cluster.
     pub async fn subscribe_everywhere(&mut self, channels: &[String]) -> RedisResult<()> {
-        for batch in channels.chunks(SUBSCRIBE_BATCH) {
-            let mut servers = self.servers().await?;
-            let asked = servers.iter_mut().map(|server| server.subscribe(batch));
-            self.unless_gone(join_all(asked).await)?;
-        }
-        Ok(())
+        self.everywhere(channels, Listening::Subscribe).await
     }
 
     /// As [`subscribe_everywhere`](Self::subscribe_everywhere), on all channels that match patterns.
@@ -133,12 +137,7 @@ impl Connection {
     /// # Errors
     /// As there.
     pub async fn psubscribe_everywhere(&mut self, patterns: &[String]) -> RedisResult<()> {
-        for batch in patterns.chunks(SUBSCRIBE_BATCH) {
-            let mut servers = self.servers().await?;
-            let asked = servers.iter_mut().map(|server| server.psubscribe(batch));
-            self.unless_gone(join_all(asked).await)?;
-        }
-        Ok(())
+        self.everywhere(patterns, Listening::SubscribePatterns).await
     }
 
     /// Ends [`subscribe_everywhere`](Self::subscribe_everywhere).
@@ -146,12 +145,7 @@ impl Connection {
     /// # Errors
     /// As there.
     pub async fn unsubscribe_everywhere(&mut self, channels: &[String]) -> RedisResult<()> {
-        for batch in channels.chunks(SUBSCRIBE_BATCH) {
-            let mut servers = self.servers().await?;
-            let asked = servers.iter_mut().map(|server| server.unsubscribe(batch));
-            self.unless_gone(join_all(asked).await)?;
-        }
-        Ok(())
+        self.everywhere(channels, Listening::Unsubscribe).await
     }
 
     /// Ends [`psubscribe_everywhere`](Self::psubscribe_everywhere).
@@ -159,9 +153,18 @@ impl Connection {
     /// # Errors
     /// As there.
     pub async fn punsubscribe_everywhere(&mut self, patterns: &[String]) -> RedisResult<()> {
-        for batch in patterns.chunks(SUBSCRIBE_BATCH) {
+        self.everywhere(patterns, Listening::UnsubscribePatterns).await
+    }
+
+    async fn everywhere(&self, channels: &[String], listening: Listening) -> RedisResult<()> {
+        for batch in channels.chunks(SUBSCRIBE_BATCH) {
             let mut servers = self.servers().await?;
-            let asked = servers.iter_mut().map(|server| server.punsubscribe(batch));
+            let asked = servers.iter_mut().map(async |server| match listening {
+                Listening::Subscribe => server.subscribe(batch).await,
+                Listening::SubscribePatterns => server.psubscribe(batch).await,
+                Listening::Unsubscribe => server.unsubscribe(batch).await,
+                Listening::UnsubscribePatterns => server.punsubscribe(batch).await,
+            });
             self.unless_gone(join_all(asked).await)?;
         }
         Ok(())

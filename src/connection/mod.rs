@@ -5,6 +5,7 @@
 mod cluster;
 mod error;
 mod link;
+mod scan;
 mod sentinel;
 
 use std::{
@@ -28,6 +29,7 @@ use self::{
 pub use self::{
     error::{ConnectionError, is_lost},
     link::{Connection, Primaries, any_exists},
+    scan::Scan,
 };
 use crate::{config::RedisUrl, model::Layout};
 

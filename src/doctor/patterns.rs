@@ -5,10 +5,12 @@ use redis::RedisResult;
 use super::{Area, Finding, finding::some};
 use crate::{
     config::{QueueKind, Settings},
-    connection::Connection,
+    connection::{Connection, Scan},
     model::QueuePattern,
-    signal::scan_page,
 };
+
+/// Keys looked at in one step.
+const SCANNED: usize = 500;
 
 pub(super) async fn look(connection: &mut Connection, settings: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -33,17 +35,15 @@ pub(super) async fn look(connection: &mut Connection, settings: &Settings) -> Ve
 }
 
 async fn count(connection: &Connection, pattern: &QueuePattern, list: bool) -> RedisResult<u64> {
+    let kind = Some(if list { "list" } else { "stream" });
+    let wanted = Scan { pattern: pattern.as_str(), kind, count: SCANNED };
     let mut found = 0;
     for mut server in connection.primaries().await?.open {
-        let mut cursor = "0".to_owned();
-        loop {
-            let (next, keys) = scan_page(&mut server, &cursor, pattern, list).await?;
-            found += keys.iter().filter(|key| pattern.takes(key)).count() as u64;
-            if next == "0" {
-                break;
-            }
-            cursor = next;
-        }
+        let count = |key: String| {
+            found += u64::from(pattern.takes(&key));
+            true
+        };
+        wanted.all(&mut server, count).await?;
     }
     Ok(found)
 }

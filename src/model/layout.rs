@@ -62,17 +62,15 @@ impl Layout {
 
     /// Whether a part of the name alone decides about its slot.
     pub fn has_hash_tag(name: &str) -> bool {
-        let behind = name.split_once('{').map(|(_, behind)| behind);
-        behind.and_then(|behind| behind.split_once('}')).is_some_and(|(tag, _)| !tag.is_empty())
+        hash_tag(name).is_some()
     }
 
     /// Of a key's name the part that decides about its slot: keys that have it in common may be used in one command. Nothing
     /// on a single server, where all may be.
     pub fn part(self, name: &str) -> &str {
-        let tag = || name.split_once('{').and_then(|(_, behind)| behind.split_once('}')).map(|(tag, _)| tag);
         match self {
             Self::Single => "",
-            Self::Cluster => tag().filter(|tag| !tag.is_empty()).unwrap_or(name),
+            Self::Cluster => hash_tag(name).unwrap_or(name),
         }
     }
 
@@ -90,6 +88,13 @@ impl Layout {
             Self::Cluster => format!("{key}{{{}}}", keys::SCALING_EVENTS),
         }
     }
+}
+
+/// What stands in the first braces of a name, if anything does.
+fn hash_tag(name: &str) -> Option<&str> {
+    let (_, behind) = name.split_once('{')?;
+    let (tag, _) = behind.split_once('}')?;
+    Some(tag).filter(|tag| !tag.is_empty())
 }
 
 #[cfg(test)]

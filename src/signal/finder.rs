@@ -4,13 +4,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use redis::{RedisError, RedisResult};
+use redis::RedisError;
 use tokio::time::{Instant, MissedTickBehavior, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{Directory, Sighting, found::Patterned};
 use crate::{
-    connection::{Connection, Primaries, RedisTarget, backoff, is_lost},
+    connection::{Connection, Primaries, RedisTarget, Scan, backoff, is_lost},
     model::{QueuePattern, Source},
 };
 
@@ -122,42 +122,25 @@ impl Finder {
         server: &mut Connection,
         source: Source,
     ) -> Result<(), Failure> {
-        let sighting = if list { Sighting::List } else { Sighting::Stream };
-        let mut cursor = "0".to_owned();
+        let (sighting, kind) = if list { (Sighting::List, "list") } else { (Sighting::Stream, "stream") };
+        let wanted = Scan { pattern: pattern.as_str(), kind: Some(kind), count: PAGE };
+        let mut cursor = 0;
         loop {
             let asked_at = Instant::now();
-            let page = scan_page(server, &cursor, pattern, list).await;
+            let page = wanted.step(server, cursor).await;
             let (next, keys) = page.map_err(|error| failure(pattern, &error))?;
             for key in &keys {
                 for index in self.directory.findings().see(key, sighting) {
                     self.directory.post(index, source);
                 }
             }
-            if next == "0" {
+            if next == 0 {
                 return Ok(());
             }
             cursor = next;
             sleep(asked_at.elapsed() * REST).await;
         }
     }
-}
-
-/// The next of the keys of this type that match, and where to go on: at `0` it is through.
-///
-/// # Errors
-/// If the server refuses it or can't be asked.
-pub async fn scan_page(
-    server: &mut Connection,
-    cursor: &str,
-    pattern: &QueuePattern,
-    list: bool,
-) -> RedisResult<(String, Vec<String>)> {
-    let mut scan = redis::cmd("SCAN");
-    scan.arg(cursor).arg("MATCH").arg(pattern.as_str()).arg("COUNT").arg(PAGE);
-    scan.arg("TYPE").arg(if list { "list" } else { "stream" });
-    let (next, keys): (String, Vec<Vec<u8>>) = scan.query_async(server).await?;
-    // Nobody names a queue by bytes that are no text.
-    Ok((next, keys.into_iter().filter_map(|key| String::from_utf8(key).ok()).collect()))
 }
 
 fn failure(pattern: &QueuePattern, error: &RedisError) -> Failure {

@@ -136,9 +136,14 @@ impl Found {
         &self.types
     }
 
+    /// They are in the order of their indices.
+    fn place_of(&self, index: u32) -> Option<usize> {
+        self.types.binary_search_by_key(&index, |of| of.index).ok()
+    }
+
     /// What was found for a worker type; nothing for one without patterns.
     pub(super) fn of(&self, index: u32) -> FoundQueues {
-        let Some(place) = self.types.iter().position(|of| of.index == index) else {
+        let Some(place) = self.place_of(index) else {
             return FoundQueues { keys: Vec::new(), all: Reading::Known(()) };
         };
         let state = self.read();
@@ -215,7 +220,7 @@ impl Found {
 
     /// A key turned out to be no queue of this worker type.
     pub(super) fn forget(&self, index: u32, key: &str) {
-        let Some(place) = self.types.iter().position(|of| of.index == index) else { return };
+        let Some(place) = self.place_of(index) else { return };
         let mut state = self.write();
         let State { keys, of_types, .. } = &mut *state;
         if of_types[place].keys.remove(key) {

@@ -16,7 +16,7 @@ mod sweep;
 pub use board::SourceBoard;
 pub use current::CurrentDirectory;
 pub use directory::{Directory, Several, Watched};
-pub use finder::{Finder, scan_page};
+pub use finder::Finder;
 pub use found::{FoundQueues, Sighting};
 pub use keyspace::wanted_flags;
 pub use listener::{Listener, ListenerHandle, ListenerSettings, Subscriptions};

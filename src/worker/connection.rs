@@ -24,7 +24,7 @@ use super::{
     queue_set::{Offered, QueueSet},
 };
 use crate::{
-    broker::HANDED_OVER,
+    broker::{BrokerError, HANDED_OVER},
     connection::{Connection, ConnectionError, RedisTarget},
     model::{Layout, QueuePattern},
 };
@@ -57,6 +57,15 @@ impl Hints {
         let wanted = of_known || !configured.patterns.is_empty();
         (wanted && !channel.is_empty()).then(|| Self { channel: channel.to_owned(), of_known })
     }
+}
+
+/// Why a step could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StepError {
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
 }
 
 /// A connection that is opened when needed.
@@ -100,6 +109,18 @@ impl Commands {
     /// Has the next [`Commands::get`] open a new connection.
     pub(super) async fn discard(&self) {
         *self.open.lock().await = None;
+    }
+
+    /// Takes a step on the connection; one that was lost by that is not used again.
+    pub(super) async fn step<T, E: From<ConnectionError> + From<BrokerError>>(
+        &self,
+        step: impl AsyncFnOnce(&mut Connection) -> Result<T, BrokerError>,
+    ) -> Result<T, E> {
+        let outcome = step(&mut self.get().await?).await;
+        if outcome.as_ref().is_err_and(BrokerError::is_connection_lost) {
+            self.discard().await;
+        }
+        Ok(outcome?)
     }
 
     /// Whether the connection listens: it does not where this user may not subscribe.

@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     Sessions, WorkerConfig,
-    connection::Commands,
+    connection::{Commands, StepError},
     hand::Hand,
     handlers::{BuiltIn, Handler, JobError},
     queue_set::QueueSet,
@@ -26,8 +26,8 @@ use super::{
     tasks::Tasks,
 };
 use crate::{
-    broker::{BrokerError, Consumer, Delivery, Job, Retry, Route, method_of, session_of},
-    connection::backoff,
+    broker::{Consumer, Delivery, Job, Retry, Route, method_of, session_of},
+    connection::{Connection, backoff},
     telemetry::{JobMetrics, JobOutcome, JobTraced, JobWorked, TRACEPARENT},
 };
 
@@ -226,14 +226,12 @@ impl Crew {
     }
 
     async fn ask(&self, delivery: &Delivery, session: &str, give_up: bool) -> Result<Route, String> {
-        let mut connection = self.commands.get().await.map_err(|error| error.to_string())?;
         let claims = self.sessions.claims();
         let consumer = self.consumer.on(&delivery.stream);
-        let route = claims.route(&mut connection, &consumer, &delivery.entry, session, give_up).await;
-        if route.as_ref().is_err_and(BrokerError::is_connection_lost) {
-            self.commands.discard().await;
-        }
-        route.map_err(|error| error.to_string())
+        let route = async |connection: &mut Connection| {
+            claims.route(connection, &consumer, &delivery.entry, session, give_up).await
+        };
+        self.commands.step(route).await.map_err(|error: StepError| error.to_string())
     }
 
     async fn perform(&self, job: &Job) -> End {

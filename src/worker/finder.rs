@@ -7,6 +7,7 @@ use std::{collections::BTreeSet, time::Duration};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
+    connection::StepError,
     crew::Crew,
     queue_set::{MOST_FOUND, Offered, QueueSet},
 };
@@ -54,12 +55,8 @@ pub(super) async fn find(crew: &Crew) {
 
 /// Takes up what there is; answers whether it is too much. `thorough`: whatever others have found.
 async fn look(crew: &Crew, thorough: bool) -> Result<bool, String> {
-    let mut connection = crew.commands.get().await.map_err(|error| error.to_string())?;
-    let found = found(crew, &mut connection, thorough).await;
-    if found.as_ref().is_err_and(BrokerError::is_connection_lost) {
-        crew.commands.discard().await;
-    }
-    let found = found.map_err(|error| error.to_string())?;
+    let found = crew.commands.step(async |connection| found(crew, connection, thorough).await).await;
+    let found = found.map_err(|error: StepError| error.to_string())?;
     Ok(found.iter().filter(|key| offer(&crew.queues, key) == Offered::TooMany).count() > 0)
 }
 

@@ -138,12 +138,7 @@ impl Intake {
     }
 
     async fn try_give_back(&self, delivery: &Delivery) -> Result<bool, TakeError> {
-        let mut connection = self.commands.get().await?;
-        let given = self.consumer.give_back(&mut connection, delivery).await;
-        if given.as_ref().is_err_and(BrokerError::is_connection_lost) {
-            self.commands.discard().await;
-        }
-        Ok(given?)
+        self.commands.step(async |connection| self.consumer.give_back(connection, delivery).await).await
     }
 
     /// After an error: jobs may have been delivered that never got here.
@@ -229,12 +224,7 @@ impl Intake {
     }
 
     async fn unsettled(&self, streams: &[Arc<str>]) -> Result<Vec<Arc<str>>, TakeError> {
-        let mut connection = self.commands.get().await?;
-        let unsettled = self.consumer.unsettled(&mut connection, streams).await;
-        if unsettled.as_ref().is_err_and(BrokerError::is_connection_lost) {
-            self.commands.discard().await;
-        }
-        Ok(unsettled?)
+        self.commands.step(async |connection| self.consumer.unsettled(connection, streams).await).await
     }
 
     /// What was taken from a queue. One that can't be read, for whatever reason, is mended if it can be; if not it is no error

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::crew::Crew;
+use super::{connection::StepError, crew::Crew};
 use crate::broker::BrokerError;
 
 /// Streams trimmed at each interval; where there are more they have it in turn.
@@ -58,12 +58,7 @@ async fn attempt<T>(
     crew: &Crew,
     step: impl AsyncFnOnce(&mut crate::connection::Connection) -> Result<T, BrokerError>,
 ) -> Result<T, String> {
-    let mut connection = crew.commands.get().await.map_err(|error| error.to_string())?;
-    let outcome = step(&mut connection).await;
-    if outcome.as_ref().is_err_and(BrokerError::is_connection_lost) {
-        crew.commands.discard().await;
-    }
-    outcome.map_err(|error| error.to_string())
+    crew.commands.step(step).await.map_err(|error: StepError| error.to_string())
 }
 
 /// Once for each time that it begins to fail.

@@ -26,9 +26,14 @@ async fn start(server: &RedisServer, scaler: &str) -> Autoscaler {
 
 /// A leader and a standby, both at rest.
 async fn start_two(server: &RedisServer, scaler: &str) -> (Autoscaler, Autoscaler) {
-    let first = start(server, scaler).await;
+    lead_and_follow(async || start(server, scaler).await).await
+}
+
+/// Of two that `start`, a leader and a standby, both at rest.
+pub(crate) async fn lead_and_follow(start: impl AsyncFn() -> Autoscaler) -> (Autoscaler, Autoscaler) {
+    let first = start().await;
     until_role(&first, Role::Leader).await;
-    let second = start(server, scaler).await;
+    let second = start().await;
     let leader = Some(first.status().await.instance);
     second.until("it knows who leads", async || second.status().await.leadership.leader == leader).await;
     first.until_ready().await;
@@ -36,7 +41,7 @@ async fn start_two(server: &RedisServer, scaler: &str) -> (Autoscaler, Autoscale
     (first, second)
 }
 
-async fn until_role(scaler: &Autoscaler, role: Role) {
+pub(crate) async fn until_role(scaler: &Autoscaler, role: Role) {
     scaler.until(role.as_str(), async || scaler.status().await.leadership.role == role).await;
 }
 
@@ -56,11 +61,12 @@ async fn token(scaler: &Autoscaler) -> u64 {
 }
 
 /// Who wrote these records, with which tokens.
-fn writers(records: &[ScalingRecord]) -> BTreeSet<(String, String)> {
+pub(crate) fn writers(records: &[ScalingRecord]) -> BTreeSet<(String, String)> {
     records.iter().map(|record| (record["token"].clone(), record["instance"].clone())).collect()
 }
 
-async fn writer(scaler: &Autoscaler) -> (String, String) {
+/// The fencing token and the instance.
+pub(crate) async fn writer(scaler: &Autoscaler) -> (String, String) {
     (token(scaler).await.to_string(), scaler.status().await.instance)
 }
 

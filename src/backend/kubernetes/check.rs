@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     backend::{BackendError, Check, LeaseObject, Outcome},
-    config::{KubernetesSettings, TargetKind},
+    config::TargetKind,
     model::WorkerType,
 };
 
@@ -39,7 +39,7 @@ pub async fn check(spec: &KubernetesSpec) -> Vec<Check> {
         return checks;
     }
     if let Some(name) = lease {
-        checks.push(Check { what: format!("lease `{name}`"), outcome: leader(&spec.cluster).await });
+        checks.push(Check { what: format!("lease `{name}`"), outcome: leader(&cluster, name).await });
     }
     let rivals = Rivals::new();
     rivals.look(&cluster).await;
@@ -55,14 +55,8 @@ pub async fn check(spec: &KubernetesSpec) -> Vec<Check> {
 }
 
 /// Whom the Lease names. Whether that one still lives can't be told by one look.
-async fn leader(settings: &KubernetesSettings) -> Outcome {
-    let read = async {
-        match KubernetesLease::configure(settings).await? {
-            Some(lease) => lease.read().await,
-            None => Ok(None),
-        }
-    };
-    match read.await {
+async fn leader(cluster: &Cluster, name: &str) -> Outcome {
+    match KubernetesLease::on(cluster.clone(), name).read().await {
         Ok(Some(lease)) if !lease.holder.is_empty() => Outcome::Fine(format!("names {} as the leader", lease.holder)),
         Ok(_) => Outcome::Doubtful("nobody leads: nobody starts workers or lets them go".to_owned()),
         Err(error) => Outcome::Wrong(error.message),

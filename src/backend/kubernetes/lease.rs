@@ -43,8 +43,13 @@ impl KubernetesLease {
     /// # Errors
     /// If the cluster can't be told from the settings.
     pub async fn configure(settings: &KubernetesSettings) -> Result<Option<Self>, BackendError> {
-        let Some(name) = settings.lease.clone() else { return Ok(None) };
-        Ok(Some(Self { cluster: Cluster::configure(settings).await?, name }))
+        let Some(name) = &settings.lease else { return Ok(None) };
+        Ok(Some(Self::on(Cluster::configure(settings).await?, name)))
+    }
+
+    /// The one of that name, through this connection.
+    pub(super) fn on(cluster: Cluster, name: &str) -> Self {
+        Self { cluster, name: name.to_owned() }
     }
 
     fn doing(&self, what: &str) -> String {

@@ -81,11 +81,8 @@ impl Intake {
             if left == 0 {
                 break;
             }
-            let take = self.consumer.take(&mut self.commands.get().await?, part, left).await;
-            if take.as_ref().is_err_and(BrokerError::is_connection_lost) {
-                self.commands.discard().await;
-            }
-            let take = take?;
+            let take = async |connection: &mut Connection| self.consumer.take(connection, part, left).await;
+            let take = self.commands.step::<_, TakeError>(take).await?;
             deliveries.extend(take.deliveries);
             for (stream, error) in take.broken {
                 match self.mend(&stream, error.into()).await {

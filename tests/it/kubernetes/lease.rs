@@ -12,6 +12,7 @@ use swarm::model::snapshot::Role;
 use super::{TYPE, bed::Bed, controller::Behaviour};
 use crate::{
     fake_kubernetes::Fault,
+    leadership::{self, lead_and_follow, until_role, writer},
     support::{
         autoscaler::{Autoscaler, FAST_SWEEP, NO_SWEEP, swarm},
         command::{add_jobs, records, redis},
@@ -41,18 +42,7 @@ async fn start(server: &RedisServer, bed: &Bed, scaler: &str) -> Autoscaler {
 /// A leader and a standby.
 async fn start_two(server: &RedisServer, bed: &Bed, scaler: &str) -> (Autoscaler, Autoscaler) {
     bed.deployment(TYPE, 0).await;
-    let first = start(server, bed, scaler).await;
-    until_role(&first, Role::Leader).await;
-    let second = start(server, bed, scaler).await;
-    let leader = Some(first.status().await.instance);
-    second.until("it knows who leads", async || second.status().await.leadership.leader == leader).await;
-    first.until_ready().await;
-    second.until_ready().await;
-    (first, second)
-}
-
-async fn until_role(scaler: &Autoscaler, role: Role) {
-    scaler.until(role.as_str(), async || scaler.status().await.leadership.role == role).await;
+    lead_and_follow(async || start(server, bed, scaler).await).await
 }
 
 /// Waits until the target has so many replicas, and the last record says so.
@@ -63,15 +53,9 @@ async fn until_scaled(bed: &Bed, scaler: &Autoscaler, client: &Client, count: i3
     scaler.until("it is recorded", recorded).await;
 }
 
-/// The fencing token and the instance.
-async fn writer(scaler: &Autoscaler) -> (String, String) {
-    let status = scaler.status().await;
-    (status.leadership.token.expect("who leads has a token").to_string(), status.instance)
-}
-
 /// Who wrote the records so far.
 async fn writers(client: &Client) -> BTreeSet<(String, String)> {
-    records(client, TYPE).await.iter().map(|record| (record["token"].clone(), record["instance"].clone())).collect()
+    leadership::writers(&records(client, TYPE).await)
 }
 
 async fn lease(bed: &Bed) -> LeaseSpec {
