@@ -1,5 +1,5 @@
 //! What depends on which worker types there are, on their queues and on the signals: the sources of signals, the prober, the
-//! watch over people's orders, the mover of delayed jobs. Made as a whole, and made anew as a whole when any of that
+//! watch over people's orders, the scheduler of delayed jobs. Made as a whole, and made anew as a whole when any of that
 //! changes; what it stands on lasts.
 
 use std::{
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::spawn;
 use crate::{
     backend::ScalingBackend,
-    broker::DelayedMover,
+    broker::DelayedScheduler,
     config::{QueueKind, Settings, WorkerTypeSettings},
     connection::RedisTarget,
     model::{Clock, Queues, WorkerType, snapshot::DelayedCounts},
@@ -73,7 +73,7 @@ impl Wiring {
         if let Err(error) = orders.read().await {
             tracing::warn!("whether worker types are paused or pinned can't be read yet: {error}");
         }
-        let (mover, delayed) = delayed_mover(target, settings);
+        let (scheduler, delayed) = delayed_scheduler(target, settings);
         let (sweep, interval) = (Arc::new(SweepMonitor::default()), settings.scaler.sweep_interval());
 
         let (mut tasks, sources, probing) = (JoinSet::new(), CancellationToken::new(), CancellationToken::new());
@@ -86,7 +86,7 @@ impl Wiring {
         }
         // A dry run writes nothing: it moves no job.
         if !settings.scaler.dry_run {
-            spawn(&mut tasks, "delayed jobs", mover.run(sources.clone()));
+            spawn(&mut tasks, "delayed jobs", scheduler.run(sources.clone()));
         }
         Self {
             directory,
@@ -199,12 +199,15 @@ fn several_spec(index: u32, name: &str, settings: &WorkerTypeSettings) -> Option
 }
 
 /// Looks after all streams, also those that patterns find.
-fn delayed_mover(target: &Arc<RedisTarget>, settings: &Settings) -> (DelayedMover, watch::Receiver<DelayedCounts>) {
+fn delayed_scheduler(
+    target: &Arc<RedisTarget>,
+    settings: &Settings,
+) -> (DelayedScheduler, watch::Receiver<DelayedCounts>) {
     let streams = settings.enabled().filter(|(_, of)| of.kind == QueueKind::Stream);
     let queues: Vec<Queues> = streams.map(|(name, of)| of.queues(name)).collect();
     let named: BTreeSet<String> = queues.iter().flat_map(Queues::named).map(str::to_owned).collect();
     let patterns = queues.into_iter().flat_map(|queues| queues.patterns).collect();
-    DelayedMover::new(
+    DelayedScheduler::new(
         target.clone(),
         named,
         patterns,

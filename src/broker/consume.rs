@@ -6,7 +6,7 @@ use redis::{RedisError, Value};
 
 use super::{
     BrokerError, JobPolicy,
-    delivery::{self, Admission, Delivery, Parcel},
+    delivery::{self, Admission, Delivery, RawEntry},
 };
 use crate::connection::Connection;
 use crate::model::Timestamp;
@@ -55,17 +55,17 @@ impl Consumer {
         count: usize,
         block: Duration,
     ) -> Result<Vec<Delivery>, BrokerError> {
-        let parcels = self.read_parcels(connection, count, block).await?;
-        Ok(self.open(parcels).collect())
+        let entries = self.read_raw(connection, count, block).await?;
+        Ok(self.open(entries).collect())
     }
 
     /// As [`Consumer::read`], without a look into what came: that may be done elsewhere.
-    pub async fn read_parcels(
+    pub async fn read_raw(
         &self,
         connection: &mut Connection,
         count: usize,
         block: Duration,
-    ) -> Result<Vec<Parcel>, BrokerError> {
+    ) -> Result<Vec<RawEntry>, BrokerError> {
         let mut command = redis::cmd("XREADGROUP");
         command.arg("GROUP").arg(&self.group).arg(&self.name).arg("COUNT").arg(count);
         // BLOCK 0 means for ever.
@@ -75,9 +75,9 @@ impl Consumer {
     }
 
     /// Looks for the jobs in what was delivered of this stream; each may be begun now.
-    pub fn open(&self, parcels: impl IntoIterator<Item = Parcel>) -> impl Iterator<Item = Delivery> {
+    pub fn open(&self, entries: impl IntoIterator<Item = RawEntry>) -> impl Iterator<Item = Delivery> {
         let own: Arc<str> = self.stream.as_str().into();
-        parcels.into_iter().map(move |parcel| Delivery::new(parcel, self.admission(&own)))
+        entries.into_iter().map(move |entry| Delivery::new(entry, self.admission(&own)))
     }
 
     /// By what an entry of `stream` that is delivered now is judged.

@@ -61,7 +61,7 @@ pub struct DeadLetter {
     /// The job's type; `None` if there is no job in it.
     #[serde(rename = "type")]
     pub job_type: Option<String>,
-    /// `malformed`, `failed`, `expired` or `worn_out`.
+    /// `malformed`, `failed`, `expired` or `attempts_exhausted`.
     pub reason: String,
     /// The last error, in words.
     pub error: String,

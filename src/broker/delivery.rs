@@ -25,7 +25,7 @@ pub struct Delivery {
 
 /// A stream entry that was delivered and not yet looked into: [`Consumer::open`](super::Consumer::open) does so.
 #[derive(Clone, Debug)]
-pub struct Parcel {
+pub struct RawEntry {
     /// The stream entry's id.
     pub entry: String,
     /// How often Redis has handed it out, this time included.
@@ -47,7 +47,7 @@ pub enum Refusal {
     },
     /// It was begun too often, the last time by a worker that died or lost its claim.
     #[error("given up after {attempts} attempts: the worker of the last one died or lost its claim before it was done")]
-    WornOut {
+    AttemptsExhausted {
         /// How often it was begun.
         attempts: u32,
     },
@@ -97,7 +97,7 @@ fn bytes(value: &Value) -> &[u8] {
 }
 
 impl Delivery {
-    pub(super) fn new(Parcel { entry, delivered, fields }: Parcel, admission: Admission<'_>) -> Self {
+    pub(super) fn new(RawEntry { entry, delivered, fields }: RawEntry, admission: Admission<'_>) -> Self {
         let json = fields.get("json").ok_or(EnvelopeError::NoJson);
         let parsed = json.and_then(|json| Job::parse(json, admission.job_max_bytes)).map(Box::new);
         let carried = parsed.as_ref().map_or(0, |job| job.attempt);
@@ -123,28 +123,28 @@ impl Admission<'_> {
         if let Some(deadline) = job.deadline().filter(|deadline| *deadline < self.now) {
             return Some(Refusal::Expired { late_ms: self.now.0 - deadline.0 });
         }
-        (attempts > self.max_attempts).then_some(Refusal::WornOut { attempts: attempts - 1 })
+        (attempts > self.max_attempts).then_some(Refusal::AttemptsExhausted { attempts: attempts - 1 })
     }
 }
 
 /// What is in the reply to XREADGROUP for one stream, all of it delivered for the first time.
-pub(super) fn read(reply: Value) -> Vec<Parcel> {
-    streams(reply).next().map(|(_, entries)| parcels(entries, 1)).unwrap_or_default()
+pub(super) fn read(reply: Value) -> Vec<RawEntry> {
+    streams(reply).next().map(|(_, list)| raw_entries(list, 1)).unwrap_or_default()
 }
 
 /// The deliveries in a list of entries, all for the first time.
 pub(super) fn first(list: Value, admission: Admission<'_>) -> Vec<Delivery> {
-    parcels(list, 1).into_iter().map(|parcel| Delivery::new(parcel, admission)).collect()
+    raw_entries(list, 1).into_iter().map(|entry| Delivery::new(entry, admission)).collect()
 }
 
 /// The deliveries in the reply to XCLAIM of entries that had been delivered `before` times.
 pub(super) fn claimed(reply: Value, before: u32, admission: Admission<'_>) -> Vec<Delivery> {
-    let parcels = parcels(reply, before.saturating_add(1));
-    parcels.into_iter().map(|parcel| Delivery::new(parcel, admission)).collect()
+    let entries = raw_entries(reply, before.saturating_add(1));
+    entries.into_iter().map(|entry| Delivery::new(entry, admission)).collect()
 }
 
-fn parcels(list: Value, delivered: u32) -> Vec<Parcel> {
-    entries(list).into_iter().map(|(entry, fields)| Parcel { entry, delivered, fields }).collect()
+fn raw_entries(list: Value, delivered: u32) -> Vec<RawEntry> {
+    entries(list).into_iter().map(|(entry, fields)| RawEntry { entry, delivered, fields }).collect()
 }
 
 /// The streams in the reply to XREADGROUP, each with its entries: RESP2 answers an array of pairs, RESP3 a map, nothing is nil.

@@ -343,7 +343,7 @@ mod tests {
         #[test]
         fn no_job_is_taken_beyond_the_limit(job in any_job(), limit in 0..400_usize) {
             let json = job.to_json();
-            prop_assert!(job.most_bytes() >= json.len());
+            prop_assert!(job.max_bytes() >= json.len());
             if json.len() > limit {
                 let too_large = EnvelopeError::TooLarge { bytes: json.len(), limit };
                 prop_assert_eq!(Job::parse(json.as_bytes(), limit), Err(too_large));

@@ -7,7 +7,7 @@ use redis::{
 
 use super::{
     Published, Routes,
-    fate::{self, Subject},
+    locate::{self, Subject},
 };
 use crate::{
     config::Settings,
@@ -53,7 +53,7 @@ pub async fn explain(connection: &mut Connection, place: &Place, subject: &Subje
     match groups(connection, place).await {
         Err(error) => lines.push(format!("can't look at `{}`: {error}", place.stream)),
         Ok(group) => {
-            lines.extend(fate::of(connection, place, subject, group.as_ref()).await);
+            lines.extend(locate::of(connection, place, subject, group.as_ref()).await);
             lines.extend(look_at_queue(connection, place, group).await);
         }
     }

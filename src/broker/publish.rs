@@ -97,7 +97,7 @@ impl Publisher {
             let span = Publishing::begin(stream, &job.job_type, &job.id, parent);
             let json = match (&job.idempotency_key, &job.reply_to, &span) {
                 (Some(_), None, _) | (.., Some(_)) => prepared(job, span.as_ref()).encode(limit).map(Some),
-                _ => job.vet(limit),
+                _ => job.validate(limit),
             };
             spans.extend(span);
             written.push(json.map_err(|cause| PublishError::Invalid { id: job.id.clone(), cause })?);

@@ -11,7 +11,7 @@ use super::BrokerError;
 use crate::connection::Connection;
 
 /// Between two looks for results that are on several nodes of a cluster.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How a job ended: `{"id","ok":true,"value":…}` or `{"id","ok":false,"error":"…"}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,7 +99,7 @@ async fn look_for_any(
         if Instant::now() >= deadline {
             return Ok(None);
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 

@@ -224,7 +224,7 @@ impl Consumer {
             Refusal::OtherGroup(_) => return self.acknowledge(connection, &delivery.entry).await,
             Refusal::Malformed(_) => (DeadReason::Malformed, 0),
             Refusal::Expired { .. } => (DeadReason::Expired, delivery.attempts.saturating_sub(1)),
-            Refusal::WornOut { attempts } => (DeadReason::WornOut, *attempts),
+            Refusal::AttemptsExhausted { attempts } => (DeadReason::AttemptsExhausted, *attempts),
         };
         let job = delivery.envelope(self.policy.job_max_bytes());
         let burial = Burial { reason, error: &refusal.to_string(), attempts };

@@ -98,7 +98,8 @@ fn emit_everything() {
     WorkerExited { worker_type, worker_id, detail: "exit code 1", lived: elapsed, success: false }.emit();
     ScalingRefused { worker_type, rival: "hpa" }.emit();
     WatchBroken { watched: "pods", error: "refused" }.emit();
-    JobBuried { stream: "browser:jobs", entry: "1-0", job: "a", reason: DeadReason::WornOut, error: "gone" }.emit();
+    JobBuried { stream: "browser:jobs", entry: "1-0", job: "a", reason: DeadReason::AttemptsExhausted, error: "gone" }
+        .emit();
     JobRetried { stream: "browser:jobs", job: "a", attempts: 1, wait: elapsed }.emit();
     DelayedMoved { stream: "browser:jobs", jobs: 2 }.emit();
     StreamTrimmed { stream: "browser:jobs", entries: 3 }.emit();

@@ -19,8 +19,8 @@ use tokio::{
 };
 
 use super::{
+    background::offer,
     by_stream::by_stream,
-    finder::offer,
     queue_set::{Offered, QueueSet},
 };
 use crate::{

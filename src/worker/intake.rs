@@ -15,12 +15,12 @@ use self::read::Blocking;
 use super::{
     WorkerConfig,
     connection::Commands,
-    crew::Crew,
-    hand::Hand,
+    execute::Executor,
+    in_flight::InFlight,
     queue_set::{QueueSet, Turns},
 };
 use crate::{
-    broker::{Begun, BrokerError, Consumer, Delivery, Parcel},
+    broker::{Begun, BrokerError, Consumer, Delivery, RawEntry},
     connection::{ConnectionError, RedisTarget},
 };
 
@@ -52,7 +52,7 @@ impl TakeError {
 /// Jobs that were taken.
 pub(super) enum Batch {
     /// New ones of the type's own queue, for all of which there is room.
-    Unopened(Vec<Parcel>),
+    Unopened(Vec<RawEntry>),
     /// Of whichever queue; or they were lost, or handed over.
     Opened(Vec<Delivery>),
 }
@@ -65,7 +65,7 @@ pub(super) struct Intake {
     target: RedisTarget,
     commands: Arc<Commands>,
     queues: Arc<QueueSet>,
-    hand: Arc<Hand>,
+    in_flight: Arc<InFlight>,
     turns: Turns,
     blocking: Option<Blocking>,
     recover_at: Instant,
@@ -84,15 +84,15 @@ pub(super) struct Intake {
 }
 
 impl Intake {
-    pub(super) fn new(crew: &Crew, target: RedisTarget) -> Self {
+    pub(super) fn new(executor: &Executor, target: RedisTarget) -> Self {
         Self {
-            config: crew.config.clone(),
-            consumer: Arc::new(crew.consumer.clone()),
+            config: executor.config.clone(),
+            consumer: Arc::new(executor.consumer.clone()),
             target,
-            commands: Arc::clone(&crew.commands),
-            turns: Turns::new(&crew.queues.streams(), seed(crew.config.id.as_str())),
-            queues: Arc::clone(&crew.queues),
-            hand: Arc::clone(&crew.hand),
+            commands: Arc::clone(&executor.commands),
+            turns: Turns::new(&executor.queues.streams(), seed(executor.config.id.as_str())),
+            queues: Arc::clone(&executor.queues),
+            in_flight: Arc::clone(&executor.in_flight),
             blocking: None,
             recover_at: Instant::now(),
             left_some: false,
@@ -191,7 +191,7 @@ impl Intake {
     async fn own_of(&mut self, stream: &Arc<str>) -> Result<Vec<Delivery>, TakeError> {
         let mut connection = self.commands.get().await?;
         let begun = if self.known.contains(stream) { Begun::Never } else { Begun::Maybe };
-        let (consumer, in_hand) = (self.consumer.on(stream), self.hand.entries_of(stream));
+        let (consumer, in_hand) = (self.consumer.on(stream), self.in_flight.entries_of(stream));
         let own = consumer.recover_own(&mut connection, &in_hand, HANDED_OVER_AT_ONCE, begun).await?;
         self.known.insert(stream.clone());
         Ok(own)
@@ -282,7 +282,7 @@ impl Intake {
     fn drop_queue(&mut self, stream: &Arc<str>, why: &str) {
         tracing::info!(queue = &**stream, "no longer served: {why}");
         self.queues.forget(stream);
-        self.hand.forget(stream);
+        self.in_flight.forget(stream);
         self.known.remove(stream);
         self.broken.remove(stream);
     }

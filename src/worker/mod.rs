@@ -1,24 +1,18 @@
 //! One worker: takes jobs of its type, runs them through a handler, answers, says how it does. Sees Redis through the
 //! broker only for jobs; owns its heartbeat. Must not decide how many workers there are.
 
+mod background;
 mod by_stream;
+mod complete;
 mod connection;
-mod crew;
-mod finder;
-mod gang;
-mod hand;
+mod execute;
 pub mod handlers;
-mod heartbeat;
+mod in_flight;
 mod intake;
-mod keeper;
 mod queue_set;
-mod resources;
 mod runtime;
 mod sessions;
-mod settler;
 mod status;
-mod tasks;
-mod tending;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

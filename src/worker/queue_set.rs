@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use crate::model::Queues;
 
 /// Queues found by patterns that one worker serves at most: each costs a little with every read.
-pub(super) const MOST_FOUND: usize = 1_000;
+pub(super) const MAX_FOUND: usize = 1_000;
 
 /// See the [module](self). Their order stays as it is while none comes or goes: the named ones first.
 pub(super) struct QueueSet {
@@ -61,7 +61,7 @@ impl QueueSet {
         if !self.queues.finds(key) {
             return Offered::Foreign;
         }
-        if now.len() - self.named >= MOST_FOUND {
+        if now.len() - self.named >= MAX_FOUND {
             return Offered::TooMany;
         }
         *now = now.iter().cloned().chain([key.into()]).collect();
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn one_worker_serves_so_many_and_no_more() {
         let set = set();
-        assert!((0..MOST_FOUND).all(|number| set.offer(&format!("t-{number}")) == Offered::New));
+        assert!((0..MAX_FOUND).all(|number| set.offer(&format!("t-{number}")) == Offered::New));
         assert_eq!((set.offer("t-more"), set.offer("t-0")), (Offered::TooMany, Offered::Known));
         set.forget("t-0");
         assert_eq!(set.offer("t-more"), Offered::New);

@@ -12,25 +12,22 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Worker, WorkerConfig,
-    crew::{Crew, Taken},
-    gang,
-    hand::Hand,
+    background::{self, Heartbeat},
+    complete::Completer,
+    execute::{Executor, Taken, Tasks, spawn_batches},
     handlers::Handler,
-    heartbeat::Heartbeat,
+    in_flight::InFlight,
     intake::{Batch, Intake, TakeError},
-    keeper,
-    settler::Settler,
     status::{Phase, Status},
-    tasks::Tasks,
 };
 use crate::{
-    broker::{Delivery, Parcel},
+    broker::{Delivery, RawEntry},
     connection::{ConnectionError, backoff},
     model::QueuePattern,
     telemetry::JobMetrics,
 };
 
-/// Groups of jobs that have ended and wait to be settled; more than one batch, so that the settler never waits for them.
+/// Groups of jobs that have ended and wait to be settled; more than one batch, so that the completer never waits for them.
 const ENDED: usize = 1_024;
 /// The wait after an error if the backoff knows none.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -65,34 +62,45 @@ pub(super) async fn run(
     let Worker { config, target, commands, queues, status, sessions } = worker;
     let (finished, ended) = mpsc::channel(ENDED);
     let consumer = config.consumer();
-    let hand = Arc::new(Hand::default());
-    let settler = Settler {
+    let in_flight = Arc::new(InFlight::default());
+    let completer = Completer {
         consumer: consumer.clone(),
         commands: Arc::clone(&commands),
-        hand: Arc::clone(&hand),
+        in_flight: Arc::clone(&in_flight),
         status: status.clone(),
     };
     let tasks = Arc::new(Tasks::default());
     let weak = Arc::downgrade(&tasks);
     let metrics = JobMetrics::new(config.worker_type.clone());
-    let crew =
-        Crew { config, consumer, queues, handler, sessions, commands, hand, status, finished, tasks: weak, metrics };
-    let crew = Arc::new(crew);
-    let intake = Intake::new(&crew, target);
-    let mut heartbeat = Heartbeat::new(Arc::clone(&crew));
-    let mut runtime = Runtime::new(Arc::clone(&crew), intake, stop, tasks);
+    let executor = Executor {
+        config,
+        consumer,
+        queues,
+        handler,
+        sessions,
+        commands,
+        in_flight,
+        status,
+        finished,
+        tasks: weak,
+        metrics,
+    };
+    let executor = Arc::new(executor);
+    let intake = Intake::new(&executor, target);
+    let mut heartbeat = Heartbeat::new(Arc::clone(&executor));
+    let mut runtime = Runtime::new(Arc::clone(&executor), intake, stop, tasks);
     if !runtime.arrive(&mut heartbeat).await? {
         return Ok(runtime.report());
     }
     let mut settling = JoinSet::new();
-    settling.spawn(settler.run(ended));
+    settling.spawn(completer.run(ended));
     let left = CancellationToken::new();
     let work = async {
         runtime.work().await;
         runtime.leave().await;
         left.cancel();
     };
-    tokio::join!(work, heartbeat.run(&left), keeper::keep(&crew, &left));
+    tokio::join!(work, heartbeat.run(&left), background::run(&executor, &left));
     settling.shutdown().await;
     if let Err(error) = heartbeat.leave().await {
         tracing::warn!(error, "could not say goodbye; the heartbeat expires by itself");
@@ -101,7 +109,7 @@ pub(super) async fn run(
 }
 
 struct Runtime {
-    crew: Arc<Crew>,
+    executor: Arc<Executor>,
     intake: Intake,
     stop: CancellationToken,
     /// Changes when jobs were handed over to this worker.
@@ -111,15 +119,15 @@ struct Runtime {
 }
 
 impl Runtime {
-    fn new(crew: Arc<Crew>, intake: Intake, stop: CancellationToken, jobs: Arc<Tasks>) -> Self {
-        let (handed_over, status) = (crew.commands.wakes().jobs.subscribe(), crew.status.subscribe());
-        Self { crew, intake, stop, handed_over, status, jobs }
+    fn new(executor: Arc<Executor>, intake: Intake, stop: CancellationToken, jobs: Arc<Tasks>) -> Self {
+        let (handed_over, status) = (executor.commands.wakes().jobs.subscribe(), executor.status.subscribe());
+        Self { executor, intake, stop, handed_over, status, jobs }
     }
 
     /// Waits until Redis knows of this worker; `false` if asked to leave before.
     async fn arrive(&mut self, heartbeat: &mut Heartbeat) -> Result<bool, WorkerError> {
         for wait in backoff() {
-            match self.crew.commands.get().await {
+            match self.executor.commands.get().await {
                 Err(error @ (ConnectionError::Refused { .. } | ConnectionError::Url { .. })) => {
                     return Err(error.into());
                 }
@@ -134,7 +142,7 @@ impl Runtime {
                 () = sleep(wait) => {}
             }
         }
-        let WorkerConfig { worker_type, id, queues, group, concurrency, .. } = &self.crew.config;
+        let WorkerConfig { worker_type, id, queues, group, concurrency, .. } = &self.executor.config;
         let all = queues.named().chain(queues.patterns.iter().map(QueuePattern::as_str));
         let queue = all.collect::<Vec<_>>().join(" ");
         tracing::info!(%worker_type, %id, queue, group, concurrency, "worker ready");
@@ -150,8 +158,10 @@ impl Runtime {
                     waits = backoff();
                     self.leave_trouble();
                     match batch {
-                        Batch::Unopened(parcels) if !self.crew.handler.keeps_sessions() => self.start_unopened(parcels),
-                        Batch::Unopened(parcels) => self.start(self.crew.consumer.open(parcels).collect()),
+                        Batch::Unopened(entries) if !self.executor.handler.keeps_sessions() => {
+                            self.start_unopened(entries)
+                        }
+                        Batch::Unopened(entries) => self.start(self.executor.consumer.open(entries).collect()),
                         Batch::Opened(deliveries) => self.start(deliveries),
                     }
                 }
@@ -196,10 +206,10 @@ impl Runtime {
 
     /// Waits for room, for jobs handed over, or for something else to do.
     async fn wait_for_change(&mut self) {
-        let takes_jobs = self.crew.status.borrow().takes_jobs();
+        let takes_jobs = self.executor.status.borrow().takes_jobs();
         tokio::select! {
             () = self.stop.cancelled() => {}
-            () = self.crew.hand.changed() => {}
+            () = self.executor.in_flight.changed() => {}
             _ = self.handed_over.changed() => self.handed_over.mark_changed(),
             _ = self.status.wait_for(|status| status.takes_jobs() != takes_jobs) => {}
             () = sleep_until(self.intake.recover_at()) => {}
@@ -208,13 +218,17 @@ impl Runtime {
 
     /// How many jobs may be taken that are of no session open here.
     fn room(&self) -> usize {
-        if self.crew.status.borrow().takes_jobs() { self.crew.hand.room(self.crew.config.concurrency) } else { 0 }
+        if self.executor.status.borrow().takes_jobs() {
+            self.executor.in_flight.room(self.executor.config.concurrency)
+        } else {
+            0
+        }
     }
 
     /// As much room as jobs make that end in this moment, up to half of the slots: a read costs more than many jobs, and the
     /// other half is at work meanwhile.
     async fn gathered_room(&self) -> usize {
-        let enough = self.crew.config.concurrency.div_ceil(2);
+        let enough = self.executor.config.concurrency.div_ceil(2);
         let (mut before, mut room) = (0, self.room());
         while (before + 1..enough).contains(&room) {
             before = room;
@@ -225,11 +239,11 @@ impl Runtime {
     }
 
     /// Starts new jobs of a handler without sessions, for all of which there is room; whoever does them opens them.
-    fn start_unopened(&mut self, mut parcels: Vec<Parcel>) {
-        let own = self.crew.consumer.stream.as_str().into();
-        parcels.retain(|parcel| self.crew.hand.take(&own, &parcel.entry));
-        self.crew.begin(parcels.len(), parcels.len());
-        gang::spawn(&self.crew, parcels);
+    fn start_unopened(&mut self, mut entries: Vec<RawEntry>) {
+        let own = self.executor.consumer.stream.as_str().into();
+        entries.retain(|entry| self.executor.in_flight.take(&own, &entry.entry));
+        self.executor.begin(entries.len(), entries.len());
+        spawn_batches(&self.executor, entries);
     }
 
     /// Starts jobs. Those for which there is no room are left: new ones for other workers, the rest for the next recovery.
@@ -237,34 +251,34 @@ impl Runtime {
         let mut room = self.room();
         let (mut alone, mut of_sessions) = (Vec::with_capacity(deliveries.len()), Vec::new());
         for delivery in deliveries {
-            let session = self.crew.session(&delivery).map(str::to_owned);
-            if !session.as_ref().is_some_and(|session| self.crew.sessions.is_known(session)) {
+            let session = self.executor.session(&delivery).map(str::to_owned);
+            if !session.as_ref().is_some_and(|session| self.executor.sessions.is_known(session)) {
                 let Some(left) = room.checked_sub(1) else {
                     self.intake.left_behind(delivery);
                     continue;
                 };
                 room = left;
             }
-            if !self.crew.hand.take(&delivery.stream, &delivery.entry) {
+            if !self.executor.in_flight.take(&delivery.stream, &delivery.entry) {
                 continue;
             }
-            let needs_slot = self.crew.needs_slot(session.as_deref());
+            let needs_slot = self.executor.needs_slot(session.as_deref());
             match session {
                 None => alone.push(Taken { delivery, needs_slot }),
                 Some(session) => {
-                    if let Some(delivery) = self.crew.hand.begin_turn(&session, delivery) {
+                    if let Some(delivery) = self.executor.in_flight.begin_turn(&session, delivery) {
                         of_sessions.push((session, Taken { delivery, needs_slot }));
                     }
                 }
             }
         }
         let slots = alone.len() + of_sessions.iter().filter(|(_, taken)| taken.needs_slot).count();
-        self.crew.begin(alone.len() + of_sessions.len(), slots);
+        self.executor.begin(alone.len() + of_sessions.len(), slots);
         for (session, taken) in of_sessions {
-            self.jobs.spawn(Arc::clone(&self.crew).work(session, taken));
+            self.jobs.spawn(Arc::clone(&self.executor).work(session, taken));
         }
         for taken in alone {
-            self.jobs.spawn(Arc::clone(&self.crew).work_alone(taken));
+            self.jobs.spawn(Arc::clone(&self.executor).work_alone(taken));
         }
     }
 
@@ -273,12 +287,12 @@ impl Runtime {
         self.intake.give_back().await;
         self.intake.close();
         self.set_phase(Phase::Leaving);
-        let (jobs, sessions) = (self.crew.hand.count(), self.crew.sessions.count());
+        let (jobs, sessions) = (self.executor.in_flight.count(), self.executor.sessions.count());
         tracing::info!(jobs, sessions, "draining");
-        let limit = self.crew.config.drain_timeout;
+        let limit = self.executor.config.drain_timeout;
         let shutdown = (limit / 10).min(MAX_SHUTDOWN);
         if timeout(limit.saturating_sub(shutdown), self.finish()).await.is_err() {
-            let (jobs, sessions) = (self.crew.hand.count(), self.crew.sessions.count());
+            let (jobs, sessions) = (self.executor.in_flight.count(), self.executor.sessions.count());
             tracing::error!(
                 jobs,
                 sessions,
@@ -288,28 +302,28 @@ impl Runtime {
         }
         self.jobs.shutdown().await;
         self.set_phase(Phase::Gone);
-        if timeout(shutdown.max(Duration::from_secs(1)), self.crew.handler.shutdown()).await.is_err() {
+        if timeout(shutdown.max(Duration::from_secs(1)), self.executor.handler.shutdown()).await.is_err() {
             tracing::warn!("the handler did not let go of everything in time");
         }
     }
 
     async fn finish(&mut self) {
         let mut look_at = Instant::now();
-        while self.crew.hand.count() > 0 || self.crew.sessions.count() > 0 {
-            if self.crew.sessions.count() > 0
+        while self.executor.in_flight.count() > 0 || self.executor.sessions.count() > 0 {
+            if self.executor.sessions.count() > 0
                 && (self.handed_over.has_changed().unwrap_or(false) || Instant::now() >= look_at)
             {
                 self.handed_over.mark_unchanged();
-                look_at = Instant::now() + self.crew.config.heartbeat_interval;
+                look_at = Instant::now() + self.executor.config.heartbeat_interval;
                 match self.intake.own().await {
                     Ok(deliveries) => self.start(deliveries),
                     Err(error) => tracing::warn!(%error, "can't look for jobs of open sessions; trying again"),
                 }
             }
-            let (jobs, sessions) = (self.crew.hand.count(), self.crew.sessions.count());
+            let (jobs, sessions) = (self.executor.in_flight.count(), self.executor.sessions.count());
             if jobs > 0 || sessions > 0 {
                 tokio::select! {
-                    () = self.crew.hand.changed() => {}
+                    () = self.executor.in_flight.changed() => {}
                     _ = self.handed_over.changed() => self.handed_over.mark_changed(),
                     _ = self.status.wait_for(|status| status.sessions != sessions) => {}
                     () = sleep_until(look_at), if sessions > 0 => {}
@@ -325,7 +339,7 @@ impl Runtime {
     }
 
     fn leave_trouble(&self) {
-        self.crew.status.send_if_modified(|status| {
+        self.executor.status.send_if_modified(|status| {
             let was = status.phase == Phase::Trouble;
             if was {
                 status.phase = Phase::Working;
@@ -335,11 +349,11 @@ impl Runtime {
     }
 
     fn set_phase(&self, phase: Phase) {
-        self.crew.status.send_modify(|status| status.phase = phase);
+        self.executor.status.send_modify(|status| status.phase = phase);
     }
 
     fn report(&self) -> WorkerReport {
-        let status = *self.crew.status.borrow();
-        WorkerReport { processed: status.processed, failed: status.failed, abandoned: self.crew.hand.count() }
+        let status = *self.executor.status.borrow();
+        WorkerReport { processed: status.processed, failed: status.failed, abandoned: self.executor.in_flight.count() }
     }
 }

@@ -195,9 +195,9 @@ async fn a_job_that_kills_its_workers_is_given_up(tested: &Tested) {
     }
     let mut last = Member::join(&server, "w4").await;
     let taken = last.take_over().await;
-    assert_eq!(last.refuse(&taken[0]).await, Refusal::WornOut { attempts: 3 });
+    assert_eq!(last.refuse(&taken[0]).await, Refusal::AttemptsExhausted { attempts: 3 });
     let dead = last.dead().await;
-    assert_eq!((dead[0].reason.as_str(), dead[0].attempts), ("worn_out", 3));
+    assert_eq!((dead[0].reason.as_str(), dead[0].attempts), ("attempts_exhausted", 3));
     assert!(answers(&client, "a").await[0].error.as_ref().unwrap().contains("3 attempts"));
     assert_eq!(pending(&client, "t").await, 0);
 }

@@ -18,7 +18,7 @@ pub enum DeadReason {
     /// Its deadline was over before anybody began it.
     Expired,
     /// Its workers died or lost their claims, as often as it may be tried.
-    WornOut,
+    AttemptsExhausted,
 }
 
 impl DeadReason {
@@ -28,7 +28,7 @@ impl DeadReason {
             Self::Malformed => "malformed",
             Self::Failed => "failed",
             Self::Expired => "expired",
-            Self::WornOut => "worn_out",
+            Self::AttemptsExhausted => "attempts_exhausted",
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{Batch, Intake, TakeError};
 use crate::{
-    broker::{BrokerError, Delivery, Parcel},
+    broker::{BrokerError, Delivery, RawEntry},
     connection::{Connection, ConnectionError, RedisTarget},
     worker::{by_stream::by_stream, connection::Commands},
 };
@@ -18,7 +18,7 @@ use crate::{
 const BLOCK: Duration = Duration::from_secs(2);
 /// Between two looks at queues in several slots of a cluster, which can't be waited for together. What is published with a
 /// message is seen at once.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The connection that waits for jobs.
 pub(super) struct Blocking {
@@ -49,15 +49,19 @@ impl Intake {
         if streams.len() == 1 {
             self.read_one(room, interrupted).await.map(Batch::Unopened)
         } else {
-            self.read_several(&streams, room, interrupted).await.map(Batch::Opened)
+            self.read_multi_stream(&streams, room, interrupted).await.map(Batch::Opened)
         }
     }
 
-    async fn read_one(&mut self, room: usize, interrupted: impl Future<Output = ()>) -> Result<Vec<Parcel>, TakeError> {
+    async fn read_one(
+        &mut self,
+        room: usize,
+        interrupted: impl Future<Output = ()>,
+    ) -> Result<Vec<RawEntry>, TakeError> {
         let consumer = Arc::clone(&self.consumer);
-        let read = async |connection: &mut Connection| consumer.read_parcels(connection, room, BLOCK).await;
+        let read = async |connection: &mut Connection| consumer.read_raw(connection, room, BLOCK).await;
         match self.waiting(read, interrupted).await {
-            Ok(parcels) => Ok(parcels),
+            Ok(entries) => Ok(entries),
             Err(error) => {
                 let own = consumer.stream.as_str().into();
                 self.mend(&own, error).await.map(|()| Vec::new())
@@ -65,7 +69,7 @@ impl Intake {
         }
     }
 
-    async fn read_several(
+    async fn read_multi_stream(
         &mut self,
         streams: &[Arc<str>],
         room: usize,
@@ -103,7 +107,7 @@ impl Intake {
         if parts.len() > 1 {
             tokio::select! {
                 () = interrupted => {}
-                () = sleep(LOOK_AGAIN) => {}
+                () = sleep(POLL_INTERVAL) => {}
             }
             return Ok(deliveries);
         }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use fred::{interfaces::ClientLike, types::CustomCommand};
 use serde_json::{Map, json};
 use swarm::{
-    broker::{DelayedMover, Job, Published, Publisher},
+    broker::{DelayedScheduler, Job, Published, Publisher},
     config::BrokerSettings,
     model::QueuePattern,
 };
@@ -142,9 +142,9 @@ async fn the_first_job_of_a_queue_may_be_delayed() {
     assert!(matches!(delayed[..], [Published::Delayed { .. }]));
     let patterns = vec![QueuePattern::parse("tenant-*:jobs").unwrap()];
     let (target, channel, hour) = (Arc::new(target(&server)), "jobs:published".to_owned(), Duration::from_secs(3600));
-    let (mover, counts) = DelayedMover::new(target, BTreeSet::new(), patterns, channel, hour);
+    let (scheduler, counts) = DelayedScheduler::new(target, BTreeSet::new(), patterns, channel, hour);
     let stop = CancellationToken::new();
-    let moving = tokio::spawn(mover.run(stop.clone()));
+    let moving = tokio::spawn(scheduler.run(stop.clone()));
     until_answered(&client, &worker, "before", 1).await;
     publisher.publish("tenant-2:jobs", &[later("after")]).await.unwrap();
     let mut counted = counts.clone();

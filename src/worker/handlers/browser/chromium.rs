@@ -41,7 +41,7 @@ use crate::config::BrowserSettings;
 /// Why everything is lost if Chromium ends unasked, or says nothing any more.
 pub(super) const CRASHED: &str = "the browser crashed";
 /// Between two looks whether the process lives.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Looks between two measurements of memory: one each second.
 const LOOKS_A_MEASUREMENT: u32 = 10;
 /// How long a command may take on which nobody waits.
@@ -245,7 +245,7 @@ impl Keeper {
 
     /// Watches process and memory; answers why it is over.
     async fn watch(&self, ward: &crate::guard::Ward) -> String {
-        let mut looks = interval(LOOK_EVERY);
+        let mut looks = interval(POLL_INTERVAL);
         for look in 0_u32.. {
             looks.tick().await;
             if ward.ended() {

@@ -29,7 +29,7 @@ const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "goog
 /// How long it may take to start; it takes about a second, and more on a machine that is busy.
 const START: Duration = Duration::from_secs(30);
 /// Between two looks whether it has started.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How long it may take to leave.
 const TIME_TO_LEAVE: Duration = Duration::from_secs(3);
 /// Bytes of what it says that are kept for an error.
@@ -154,7 +154,7 @@ async fn wait_for_commands(ward: &Ward, profile: &Path) -> Option<String> {
         {
             return Some(format!("ws://127.0.0.1:{port}{path}"));
         }
-        sleep(LOOK_EVERY).await;
+        sleep(POLL_INTERVAL).await;
     }
     None
 }

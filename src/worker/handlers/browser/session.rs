@@ -36,7 +36,7 @@ use super::{
 };
 
 /// Between two looks for an element.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a page may take to stop loading, and a lost browser to be noticed.
 const STOP: Duration = Duration::from_secs(2);
 /// Largest screenshot in each direction, in pixels: what Chromium can paint at once.
@@ -215,7 +215,7 @@ impl Session {
                     Ok(_) => return Ok(()),
                     Err(error @ ActionError::NoSelector(_)) => return Err(error),
                     // A page that is just changing gives errors of many kinds; the limit ends them.
-                    Err(_) => sleep(LOOK_EVERY).await,
+                    Err(_) => sleep(POLL_INTERVAL).await,
                 }
             }
         };

@@ -28,7 +28,7 @@ use tokio::{
 use crate::{config::UpstreamProxy, egress::AddressRule};
 
 /// How long resolving a name may take, and connecting to one address. Chromium gives a page's connection minutes.
-const PATIENCE: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Addresses of one name that are tried.
 const ADDRESSES_TRIED: usize = 3;
 
@@ -115,7 +115,7 @@ impl Dialer {
         let unresolved = |cause| DialError::Unresolved { place: place.clone(), cause };
         let found = match place.host.parse::<IpAddr>() {
             Ok(address) => vec![SocketAddr::new(address, place.port)],
-            Err(_) => timeout(PATIENCE, self.resolver.resolve(&place.host, place.port))
+            Err(_) => timeout(CONNECT_TIMEOUT, self.resolver.resolve(&place.host, place.port))
                 .await
                 .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
                 .map_err(unresolved)?,
@@ -166,7 +166,7 @@ pub(super) struct Via {
 async fn connect(place: &Place, addresses: &[SocketAddr]) -> Result<TcpStream, DialError> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in addresses.iter().take(ADDRESSES_TRIED) {
-        match timeout(PATIENCE, TcpStream::connect(address)).await {
+        match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 // Only latency is at stake.
                 let _ = stream.set_nodelay(true);
@@ -182,7 +182,7 @@ async fn connect(place: &Place, addresses: &[SocketAddr]) -> Result<TcpStream, D
 /// The upstream itself is configured, and so may be anywhere.
 async fn connect_upstream(upstream: &UpstreamProxy, place: &Place) -> Result<TcpStream, DialError> {
     let connecting = TcpStream::connect((upstream.host.as_str(), upstream.port));
-    let connected = timeout(PATIENCE, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let connected = timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     connected.map_err(|error| failed(place, &error))
 }
 
@@ -216,7 +216,8 @@ async fn through(upstream: &UpstreamProxy, place: &Place, address: SocketAddr) -
         let (answer, _) = tokio::join!(answer, connection);
         answer
     };
-    let upgraded = timeout(PATIENCE, asking).await.map_err(|_| failed(place, &"it did not answer in time"))??;
+    let upgraded =
+        timeout(CONNECT_TIMEOUT, asking).await.map_err(|_| failed(place, &"it did not answer in time"))??;
     Ok(Box::new(TokioIo::new(upgraded)))
 }
 

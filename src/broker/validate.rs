@@ -10,40 +10,40 @@ const ENVELOPE: usize = 400;
 
 impl Job {
     /// Whether it may be [encoded](Self::encode); the JSON, if it had to be written to know.
-    pub(super) fn vet(&self, limit: usize) -> Result<Option<String>, EnvelopeError> {
-        if self.most_bytes() > limit {
+    pub(super) fn validate(&self, limit: usize) -> Result<Option<String>, EnvelopeError> {
+        if self.max_bytes() > limit {
             return self.encode(limit).map(Some);
         }
         self.check().map(|()| None)
     }
 
     /// No fewer bytes than its JSON has.
-    pub(super) fn most_bytes(&self) -> usize {
+    pub(super) fn max_bytes(&self) -> usize {
         let names = [Some(&self.id), Some(&self.job_type), self.reply_to.as_ref(), self.idempotency_key.as_ref()];
         let names = names.into_iter().chain([self.session.as_ref(), self.group.as_ref()]).flatten();
-        let names: usize = names.map(|name| most_bytes_of_text(name)).sum();
-        let args: usize = self.args.iter().map(most_bytes_of).sum();
-        ENVELOPE + names + args + most_bytes_of_map(&self.kwargs) + most_bytes_of_map(&self.extra)
+        let names: usize = names.map(|name| max_bytes_of_text(name)).sum();
+        let args: usize = self.args.iter().map(max_bytes_of).sum();
+        ENVELOPE + names + args + max_bytes_of_map(&self.kwargs) + max_bytes_of_map(&self.extra)
     }
 }
 
 /// A byte takes six at most, as `\u001f`; then the quotes, and a comma or colon.
-fn most_bytes_of_text(text: &str) -> usize {
+fn max_bytes_of_text(text: &str) -> usize {
     6 * text.len() + 3
 }
 
-fn most_bytes_of_map(map: &Map<String, Value>) -> usize {
-    3 + map.iter().map(|(name, value)| most_bytes_of_text(name) + most_bytes_of(value)).sum::<usize>()
+fn max_bytes_of_map(map: &Map<String, Value>) -> usize {
+    3 + map.iter().map(|(name, value)| max_bytes_of_text(name) + max_bytes_of(value)).sum::<usize>()
 }
 
 /// With a comma behind it.
-fn most_bytes_of(value: &Value) -> usize {
+fn max_bytes_of(value: &Value) -> usize {
     match value {
         Value::Null | Value::Bool(_) => 6,
         // The longest is a double of 17 digits with sign, point and exponent.
         Value::Number(_) => 32,
-        Value::String(text) => most_bytes_of_text(text),
-        Value::Array(values) => 3 + values.iter().map(most_bytes_of).sum::<usize>(),
-        Value::Object(map) => most_bytes_of_map(map),
+        Value::String(text) => max_bytes_of_text(text),
+        Value::Array(values) => 3 + values.iter().map(max_bytes_of).sum::<usize>(),
+        Value::Object(map) => max_bytes_of_map(map),
     }
 }

@@ -6,25 +6,25 @@ use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{
-    connection::StepError,
-    crew::Crew,
-    queue_set::{MOST_FOUND, Offered, QueueSet},
-};
 use crate::{
     broker::{BrokerError, find_queues, found_lately, tell_found},
     connection::Connection,
+    worker::{
+        connection::StepError,
+        execute::Executor,
+        queue_set::{MAX_FOUND, Offered, QueueSet},
+    },
 };
 
 /// Looks again and again.
-pub(super) async fn find(crew: &Crew) {
-    let set = &crew.queues;
+pub(in crate::worker) async fn find(executor: &Executor) {
+    let set = &executor.queues;
     if set.configured().patterns.is_empty() {
         return;
     }
-    let mut ticks = interval(crew.config.sweep_interval.max(Duration::from_millis(1)));
+    let mut ticks = interval(executor.config.sweep_interval.max(Duration::from_millis(1)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut connected = crew.commands.wakes().connected.subscribe();
+    let mut connected = executor.commands.wakes().connected.subscribe();
     let (mut failing, mut full) = (false, false);
     // A worker may have been started for a queue that others have not found yet.
     let mut thorough = true;
@@ -34,12 +34,12 @@ pub(super) async fn find(crew: &Crew) {
             // Nobody told us of what came while there was no connection.
             _ = connected.changed() => thorough = true,
         }
-        match look(crew, thorough).await {
+        match look(executor, thorough).await {
             Ok(too_many) => {
                 (failing, thorough) = (false, false);
                 if too_many && !std::mem::replace(&mut full, true) {
                     tracing::warn!(
-                        limit = MOST_FOUND,
+                        limit = MAX_FOUND,
                         "there are more queues than one worker serves; others have to wait"
                     );
                 }
@@ -54,20 +54,24 @@ pub(super) async fn find(crew: &Crew) {
 }
 
 /// Takes up what there is; answers whether it is too much. `thorough`: whatever others have found.
-async fn look(crew: &Crew, thorough: bool) -> Result<bool, String> {
-    let found = crew.commands.step(async |connection| found(crew, connection, thorough).await).await;
+async fn look(executor: &Executor, thorough: bool) -> Result<bool, String> {
+    let found = executor.commands.step(async |connection| found(executor, connection, thorough).await).await;
     let found = found.map_err(|error: StepError| error.to_string())?;
-    Ok(found.iter().filter(|key| offer(&crew.queues, key) == Offered::TooMany).count() > 0)
+    Ok(found.iter().filter(|key| offer(&executor.queues, key) == Offered::TooMany).count() > 0)
 }
 
-async fn found(crew: &Crew, connection: &mut Connection, thorough: bool) -> Result<BTreeSet<String>, BrokerError> {
-    let (worker_type, queues) = (&crew.config.worker_type, crew.queues.configured());
+async fn found(
+    executor: &Executor,
+    connection: &mut Connection,
+    thorough: bool,
+) -> Result<BTreeSet<String>, BrokerError> {
+    let (worker_type, queues) = (&executor.config.worker_type, executor.queues.configured());
     if !thorough && let Some(found) = found_lately(connection, worker_type, queues).await? {
         return Ok(found);
     }
-    let found = find_queues(connection, queues, MOST_FOUND + 1).await?;
+    let found = find_queues(connection, queues, MAX_FOUND + 1).await?;
     // A little shorter, so that whoever looks next at each interval finds that it is time.
-    let ttl = crew.config.sweep_interval.mul_f64(0.9);
+    let ttl = executor.config.sweep_interval.mul_f64(0.9);
     if let Err(error) = tell_found(connection, worker_type, queues, found.clone(), ttl).await {
         tracing::debug!(%error, "every worker has to look for queues itself");
     }
@@ -75,7 +79,7 @@ async fn found(crew: &Crew, connection: &mut Connection, thorough: bool) -> Resu
 }
 
 /// Takes up a queue that was seen somewhere, if it is one of ours.
-pub(super) fn offer(set: &QueueSet, key: &str) -> Offered {
+pub(in crate::worker) fn offer(set: &QueueSet, key: &str) -> Offered {
     let offered = set.offer(key);
     if offered == Offered::New {
         tracing::info!(queue = key, "found a queue");

@@ -1,5 +1,5 @@
 //! Does one job after it was taken: finds out whether it belongs here, runs its handler within its time, and says how it
-//! ended. Several at the same time; none can harm another. Settles nothing: that is for the settler.
+//! ended. Several at the same time; none can harm another. Settles nothing: that is for the completer.
 
 use std::{
     any::Any,
@@ -15,27 +15,27 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{
-    Sessions, WorkerConfig,
-    connection::{Commands, StepError},
-    hand::Hand,
-    handlers::{BuiltIn, Handler, JobError},
-    queue_set::QueueSet,
-    settler::{Ending, Finished},
-    status::Status,
-    tasks::Tasks,
-};
+use super::Tasks;
 use crate::{
     broker::{Consumer, Delivery, Job, Retry, Route, method_of, session_of},
     connection::{Connection, backoff},
     telemetry::{JobMetrics, JobOutcome, JobTraced, JobWorked, TRACEPARENT},
+    worker::{
+        Sessions, WorkerConfig,
+        complete::{Ending, Finished},
+        connection::{Commands, StepError},
+        handlers::{BuiltIn, Handler, JobError},
+        in_flight::InFlight,
+        queue_set::QueueSet,
+        status::Status,
+    },
 };
 
 /// How long the holder of a session may be without connection until it counts as dead. It connects again within a fraction
 /// of that; its heartbeat would tell only after three intervals.
-const PATIENCE: Duration = Duration::from_secs(2);
+const HOLDER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between two looks for it.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// A worker whose own connection is younger than this judges nobody: all of them may be connecting again. Longer than the
 /// longest wait between attempts to connect.
 const STABLE: Duration = Duration::from_secs(7);
@@ -43,26 +43,26 @@ const STABLE: Duration = Duration::from_secs(7);
 const OTHER_METHOD: &str = "other";
 
 /// What every job of a worker needs.
-pub(super) struct Crew {
-    pub(super) config: WorkerConfig,
+pub(in crate::worker) struct Executor {
+    pub(in crate::worker) config: WorkerConfig,
     /// On the type's own queue.
-    pub(super) consumer: Consumer,
-    pub(super) queues: Arc<QueueSet>,
-    pub(super) handler: Arc<dyn Handler>,
-    pub(super) sessions: Sessions,
-    pub(super) commands: Arc<Commands>,
-    pub(super) hand: Arc<Hand>,
-    pub(super) status: watch::Sender<Status>,
-    pub(super) finished: mpsc::Sender<Vec<Finished>>,
-    pub(super) tasks: Weak<Tasks>,
-    pub(super) metrics: JobMetrics,
+    pub(in crate::worker) consumer: Consumer,
+    pub(in crate::worker) queues: Arc<QueueSet>,
+    pub(in crate::worker) handler: Arc<dyn Handler>,
+    pub(in crate::worker) sessions: Sessions,
+    pub(in crate::worker) commands: Arc<Commands>,
+    pub(in crate::worker) in_flight: Arc<InFlight>,
+    pub(in crate::worker) status: watch::Sender<Status>,
+    pub(in crate::worker) finished: mpsc::Sender<Vec<Finished>>,
+    pub(in crate::worker) tasks: Weak<Tasks>,
+    pub(in crate::worker) metrics: JobMetrics,
 }
 
 /// A job that was taken and may begin.
-pub(super) struct Taken {
-    pub(super) delivery: Delivery,
+pub(in crate::worker) struct Taken {
+    pub(in crate::worker) delivery: Delivery,
     /// Whether it takes a slot.
-    pub(super) needs_slot: bool,
+    pub(in crate::worker) needs_slot: bool,
 }
 
 /// How a job ended, before it is told to anybody.
@@ -84,42 +84,42 @@ enum Verdict {
     Gone,
 }
 
-impl Crew {
+impl Executor {
     /// The session of a delivered job, if this worker's handler keeps sessions.
-    pub(super) fn session<'a>(&self, delivery: &'a Delivery) -> Option<&'a str> {
+    pub(in crate::worker) fn session<'a>(&self, delivery: &'a Delivery) -> Option<&'a str> {
         let job = delivery.job.as_ref().ok().filter(|_| self.handler.keeps_sessions())?;
         session_of(job)
     }
 
     /// Whether a job takes a slot: jobs of sessions that are open here, or were, need none, and get on even if every slot is taken.
-    pub(super) fn needs_slot(&self, session: Option<&str>) -> bool {
+    pub(in crate::worker) fn needs_slot(&self, session: Option<&str>) -> bool {
         session.is_none_or(|session| !self.sessions.is_known(session))
     }
 
     /// Counts jobs as begun, `slots` of which take one, before their tasks run: the next look at the free slots must see
     /// them. Once for many jobs, since each change of the status wakes whoever watches it.
-    pub(super) fn begin(&self, jobs: usize, slots: usize) {
+    pub(in crate::worker) fn begin(&self, jobs: usize, slots: usize) {
         if jobs > 0 {
-            self.hand.take_slots(slots);
+            self.in_flight.take_slots(slots);
             self.status.send_modify(|status| status.busy += jobs);
         }
     }
 
     /// Has a job done by a task of its own. It is not, if the worker is gone.
-    pub(super) fn spawn(&self, job: impl Future<Output = ()> + Send + 'static) {
+    pub(in crate::worker) fn spawn(&self, job: impl Future<Output = ()> + Send + 'static) {
         if let Some(tasks) = self.tasks.upgrade() {
             tasks.spawn(job);
         }
     }
 
     /// Does a job of no session that has begun.
-    pub(super) async fn alone(self: Arc<Self>, Taken { delivery, needs_slot }: Taken) -> Finished {
+    pub(in crate::worker) async fn alone(self: Arc<Self>, Taken { delivery, needs_slot }: Taken) -> Finished {
         let verdict = self.one(&delivery, None).await;
         Finished { ending: self.ending(delivery, verdict), needs_slot }
     }
 
-    /// The same, and gives it to the settler.
-    pub(super) async fn work_alone(self: Arc<Self>, taken: Taken) {
+    /// The same, and gives it to the completer.
+    pub(in crate::worker) async fn work_alone(self: Arc<Self>, taken: Taken) {
         let finished = Arc::clone(&self).alone(taken).await;
         self.end(vec![finished]).await;
     }
@@ -135,12 +135,12 @@ impl Crew {
     }
 
     /// Does a job of a session that has begun, and then those of the same session that waited for it.
-    pub(super) async fn work(self: Arc<Self>, session: String, first: Taken) {
+    pub(in crate::worker) async fn work(self: Arc<Self>, session: String, first: Taken) {
         let mut next = Some(first);
         while let Some(Taken { delivery, needs_slot }) = next {
             let verdict = self.one(&delivery, Some(&session)).await;
             self.end(vec![Finished { ending: self.ending(delivery, verdict), needs_slot }]).await;
-            next = self.hand.end_turn(&session).map(|delivery| {
+            next = self.in_flight.end_turn(&session).map(|delivery| {
                 let needs_slot = self.needs_slot(Some(&session));
                 self.begin(1, usize::from(needs_slot));
                 Taken { delivery, needs_slot }
@@ -148,13 +148,13 @@ impl Crew {
         }
     }
 
-    /// Gives the slots of jobs that have ended to others, and the jobs to the settler.
-    pub(super) async fn end(&self, jobs: Vec<Finished>) {
+    /// Gives the slots of jobs that have ended to others, and the jobs to the completer.
+    pub(in crate::worker) async fn end(&self, jobs: Vec<Finished>) {
         if jobs.is_empty() {
             return;
         }
-        self.hand.end_work(jobs.iter().filter(|job| job.needs_slot).count());
-        // The settler outlives every job.
+        self.in_flight.end_work(jobs.iter().filter(|job| job.needs_slot).count());
+        // The completer outlives every job.
         let _ = self.finished.send(jobs).await;
     }
 
@@ -197,7 +197,7 @@ impl Crew {
         let mut waits = backoff();
         while !self.sessions.held(session) {
             let give_up = match silent_since {
-                Some(since) => Instant::now() - since >= PATIENCE && self.commands.held_for().await >= STABLE,
+                Some(since) => Instant::now() - since >= HOLDER_TIMEOUT && self.commands.held_for().await >= STABLE,
                 None => false,
             };
             match self.ask(delivery, session, give_up).await {
@@ -214,11 +214,11 @@ impl Crew {
                 }
                 Ok(Route::Silent(_)) => {
                     silent_since.get_or_insert_with(Instant::now);
-                    sleep(LOOK_EVERY).await;
+                    sleep(POLL_INTERVAL).await;
                 }
                 Err(error) => {
                     tracing::warn!(job = job.id, session, error, "can't find the holder of a session; trying again");
-                    sleep(waits.next().unwrap_or(LOOK_EVERY)).await;
+                    sleep(waits.next().unwrap_or(POLL_INTERVAL)).await;
                 }
             }
         }

@@ -8,36 +8,33 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    crew::{Crew, Taken},
-    settler::Finished,
-};
-use crate::broker::Parcel;
+use super::{Executor, Taken};
+use crate::{broker::RawEntry, worker::complete::Finished};
 
 /// Jobs that one task begins: few, since a handler that blocks its thread holds the others up.
-const GANG: usize = 16;
+const BATCH_SIZE: usize = 16;
 /// If a job takes its thread for longer than this, those behind it get a task each, and with it other threads.
 const LONG: Duration = Duration::from_micros(100);
 
 /// Begins `jobs` in as few tasks as may be.
-pub(super) fn spawn(crew: &Arc<Crew>, jobs: Vec<Parcel>) {
+pub(in crate::worker) fn spawn(executor: &Arc<Executor>, jobs: Vec<RawEntry>) {
     let mut jobs = jobs.into_iter();
     while jobs.len() > 0 {
-        let gang = jobs.by_ref().take(GANG).collect();
-        crew.spawn(begin(Arc::clone(crew), gang));
+        let batch = jobs.by_ref().take(BATCH_SIZE).collect();
+        executor.spawn(begin(Arc::clone(executor), batch));
     }
 }
 
-async fn begin(crew: Arc<Crew>, gang: Vec<Parcel>) {
-    let mut ended = Vec::with_capacity(gang.len());
-    let mut gang = crew.consumer.open(gang).map(|delivery| Taken { delivery, needs_slot: true });
+async fn begin(executor: Arc<Executor>, batch: Vec<RawEntry>) {
+    let mut ended = Vec::with_capacity(batch.len());
+    let mut batch = executor.consumer.open(batch).map(|delivery| Taken { delivery, needs_slot: true });
     let mut began = Instant::now();
-    for taken in gang.by_ref() {
-        let mut job = Box::pin(Arc::clone(&crew).alone(taken));
+    for taken in batch.by_ref() {
+        let mut job = Box::pin(Arc::clone(&executor).alone(taken));
         // Nobody is woken: a job that waits is polled anew as a task.
         match job.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(finished) => ended.push(finished),
-            Poll::Pending => crew.spawn(go_on(Arc::clone(&crew), job)),
+            Poll::Pending => executor.spawn(go_on(Arc::clone(&executor), job)),
         }
         let now = Instant::now();
         if now - began > LONG {
@@ -45,13 +42,13 @@ async fn begin(crew: Arc<Crew>, gang: Vec<Parcel>) {
         }
         began = now;
     }
-    for taken in gang {
-        crew.spawn(Arc::clone(&crew).work_alone(taken));
+    for taken in batch {
+        executor.spawn(Arc::clone(&executor).work_alone(taken));
     }
-    crew.end(ended).await;
+    executor.end(ended).await;
 }
 
-async fn go_on(crew: Arc<Crew>, job: Pin<Box<impl Future<Output = Finished>>>) {
+async fn go_on(executor: Arc<Executor>, job: Pin<Box<impl Future<Output = Finished>>>) {
     let finished = job.await;
-    crew.end(vec![finished]).await;
+    executor.end(vec![finished]).await;
 }

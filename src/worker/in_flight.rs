@@ -15,14 +15,14 @@ const MAX_WAITING: usize = 1_000;
 
 /// Entries in hand.
 #[derive(Default)]
-pub(super) struct Hand {
-    book: Mutex<Book>,
+pub(super) struct InFlight {
+    state: Mutex<State>,
     changed: Notify,
     aside: Notify,
 }
 
 #[derive(Default)]
-struct Book {
+struct State {
     /// By stream: an entry's id is unique within one only.
     entries: HashMap<Arc<str>, HashSet<String>>,
     /// Jobs in progress that take a slot.
@@ -34,31 +34,31 @@ struct Book {
     waiting: usize,
 }
 
-impl Hand {
+impl InFlight {
     /// Takes an entry in hand; `false` if it is already.
     pub(super) fn take(&self, stream: &Arc<str>, entry: &str) -> bool {
-        let mut book = self.lock();
-        match book.entries.get_mut(stream) {
+        let mut state = self.lock();
+        match state.entries.get_mut(stream) {
             Some(entries) => entries.insert(entry.to_owned()),
-            None => book.entries.entry(stream.clone()).or_default().insert(entry.to_owned()),
+            None => state.entries.entry(stream.clone()).or_default().insert(entry.to_owned()),
         }
     }
 
     /// Lets entries go, each with its stream, and says which had taken a slot: they are settled, or another worker's. All at once,
     /// so that whoever waits for room finds all of it.
-    pub(super) fn put_down<'a>(&self, entries: impl IntoIterator<Item = (&'a str, &'a str, bool)>) {
-        let mut book = self.lock();
+    pub(super) fn release<'a>(&self, entries: impl IntoIterator<Item = (&'a str, &'a str, bool)>) {
+        let mut state = self.lock();
         for (stream, entry, took_slot) in entries {
-            if let Some(entries) = book.entries.get_mut(stream) {
+            if let Some(entries) = state.entries.get_mut(stream) {
                 entries.remove(entry);
             }
-            book.ended = book.ended.saturating_sub(usize::from(took_slot));
+            state.ended = state.ended.saturating_sub(usize::from(took_slot));
         }
-        drop(book);
+        drop(state);
         self.changed.notify_one();
     }
 
-    /// Jobs in progress take a slot each until [their work ends](Hand::end_work).
+    /// Jobs in progress take a slot each until [their work ends](InFlight::end_work).
     pub(super) fn take_slots(&self, count: usize) {
         self.lock().slots += count;
     }
@@ -68,53 +68,53 @@ impl Hand {
         if slots == 0 {
             return;
         }
-        let mut book = self.lock();
-        book.slots = book.slots.saturating_sub(slots);
-        book.ended += slots;
-        drop(book);
+        let mut state = self.lock();
+        state.slots = state.slots.saturating_sub(slots);
+        state.ended += slots;
+        drop(state);
         self.changed.notify_one();
     }
 
     /// How many jobs may be taken if `concurrency` of them may be in progress, and as many may have ended and wait to be
     /// settled. With more of these none are taken: Redis does not take what is done.
     pub(super) fn room(&self, concurrency: usize) -> usize {
-        let book = self.lock();
-        if book.waiting >= MAX_WAITING {
+        let state = self.lock();
+        if state.waiting >= MAX_WAITING {
             return 0;
         }
-        concurrency.saturating_sub(book.slots + book.ended.saturating_sub(concurrency))
+        concurrency.saturating_sub(state.slots + state.ended.saturating_sub(concurrency))
     }
 
     /// Asks for the turn of a job in its session. The job comes back if it may begin; else it waits here.
     pub(super) fn begin_turn(&self, session: &str, delivery: Delivery) -> Option<Delivery> {
-        let mut book = self.lock();
-        if let Some(waiting) = book.turns.get_mut(session) {
+        let mut state = self.lock();
+        if let Some(waiting) = state.turns.get_mut(session) {
             waiting.push_back(delivery);
-            book.waiting += 1;
+            state.waiting += 1;
             return None;
         }
-        book.turns.insert(session.to_owned(), VecDeque::new());
+        state.turns.insert(session.to_owned(), VecDeque::new());
         Some(delivery)
     }
 
     /// Ends the turn of a session's job; the next job of the session, if one waits, may begin.
     pub(super) fn end_turn(&self, session: &str) -> Option<Delivery> {
-        let mut book = self.lock();
-        let next = book.turns.get_mut(session)?.pop_front();
+        let mut state = self.lock();
+        let next = state.turns.get_mut(session)?.pop_front();
         match next {
-            Some(_) => book.waiting -= 1,
-            None => drop(book.turns.remove(session)),
+            Some(_) => state.waiting -= 1,
+            None => drop(state.turns.remove(session)),
         }
         next
     }
 
     /// Says that a failed job was put aside, to be tried again.
-    pub(super) fn put_aside(&self) {
+    pub(super) fn retry_scheduled(&self) {
         self.aside.notify_one();
     }
 
     /// Waits for a job to be put aside. Meant for one waiter.
-    pub(super) async fn job_put_aside(&self) {
+    pub(super) async fn next_scheduled_retry(&self) {
         self.aside.notified().await;
     }
 
@@ -125,16 +125,16 @@ impl Hand {
 
     /// Every entry in hand, by stream.
     pub(super) fn entries(&self) -> Vec<(Arc<str>, Vec<String>)> {
-        let book = self.lock();
-        let some = book.entries.iter().filter(|(_, entries)| !entries.is_empty());
+        let state = self.lock();
+        let some = state.entries.iter().filter(|(_, entries)| !entries.is_empty());
         some.map(|(stream, entries)| (stream.clone(), entries.iter().cloned().collect())).collect()
     }
 
     /// Forgets a stream that is no more, unless something of it is in hand.
     pub(super) fn forget(&self, stream: &str) {
-        let mut book = self.lock();
-        if book.entries.get(stream).is_some_and(HashSet::is_empty) {
-            book.entries.remove(stream);
+        let mut state = self.lock();
+        if state.entries.get(stream).is_some_and(HashSet::is_empty) {
+            state.entries.remove(stream);
         }
     }
 
@@ -147,8 +147,8 @@ impl Hand {
         self.changed.notified().await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -158,20 +158,20 @@ mod tests {
 
     #[test]
     fn a_slot_is_free_when_its_job_has_ended_unless_too_many_are_not_settled() {
-        let (hand, stream) = (Hand::default(), "s".into());
+        let (in_flight, stream) = (InFlight::default(), "s".into());
         for entry in ["1-0", "2-0", "3-0", "4-0"] {
-            assert!(hand.take(&stream, entry) && !hand.take(&stream, entry));
+            assert!(in_flight.take(&stream, entry) && !in_flight.take(&stream, entry));
         }
-        hand.take_slots(2);
-        assert_eq!(hand.room(2), 0);
-        hand.end_work(2);
-        assert_eq!(hand.room(2), 2);
-        hand.take_slots(2);
-        hand.end_work(2);
-        assert_eq!((hand.room(2), hand.count()), (0, 4));
-        hand.put_down([("s", "1-0", true), ("s", "2-0", false)]);
-        assert_eq!((hand.room(2), hand.count()), (1, 2));
-        hand.put_down([("s", "3-0", true)]);
-        assert_eq!(hand.room(2), 2);
+        in_flight.take_slots(2);
+        assert_eq!(in_flight.room(2), 0);
+        in_flight.end_work(2);
+        assert_eq!(in_flight.room(2), 2);
+        in_flight.take_slots(2);
+        in_flight.end_work(2);
+        assert_eq!((in_flight.room(2), in_flight.count()), (0, 4));
+        in_flight.release([("s", "1-0", true), ("s", "2-0", false)]);
+        assert_eq!((in_flight.room(2), in_flight.count()), (1, 2));
+        in_flight.release([("s", "3-0", true)]);
+        assert_eq!(in_flight.room(2), 2);
     }
 }

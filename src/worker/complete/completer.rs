@@ -10,11 +10,10 @@ use tokio::{
     time::sleep,
 };
 
-use super::{by_stream::by_stream, connection::Commands, hand::Hand, status::Status};
 use crate::{
     broker::{BrokerError, Consumer, Delivery, Done, Failed, Retry},
-    connection::Connection,
-    connection::backoff,
+    connection::{Connection, backoff},
+    worker::{by_stream::by_stream, connection::Commands, in_flight::InFlight, status::Status},
 };
 
 /// With so many jobs to settle, no more are waited for.
@@ -26,7 +25,7 @@ const LOOKS: usize = 8;
 
 /// What to do with the entry of a job that ended.
 #[derive(Debug)]
-pub(super) enum Ending {
+pub(in crate::worker) enum Ending {
     /// Acknowledge it and answer.
     Complete(Done),
     /// It failed: try it again or answer the error.
@@ -39,10 +38,10 @@ pub(super) enum Ending {
 
 /// A job that ended in this worker.
 #[derive(Debug)]
-pub(super) struct Finished {
-    pub(super) ending: Ending,
+pub(in crate::worker) struct Finished {
+    pub(in crate::worker) ending: Ending,
     /// Whether it took a slot.
-    pub(super) needs_slot: bool,
+    pub(in crate::worker) needs_slot: bool,
 }
 
 impl Finished {
@@ -63,16 +62,16 @@ impl Finished {
 
 /// Settles the jobs of one worker.
 #[derive(Clone)]
-pub(super) struct Settler {
-    pub(super) consumer: Consumer,
-    pub(super) commands: Arc<Commands>,
-    pub(super) hand: Arc<Hand>,
-    pub(super) status: watch::Sender<Status>,
+pub(in crate::worker) struct Completer {
+    pub(in crate::worker) consumer: Consumer,
+    pub(in crate::worker) commands: Arc<Commands>,
+    pub(in crate::worker) in_flight: Arc<InFlight>,
+    pub(in crate::worker) status: watch::Sender<Status>,
 }
 
-impl Settler {
+impl Completer {
     /// Settles what comes until nothing more can come. Dropped, it leaves the rest unsettled: others do those jobs again.
-    pub(super) async fn run(self, mut finished: mpsc::Receiver<Vec<Finished>>) {
+    pub(in crate::worker) async fn run(self, mut finished: mpsc::Receiver<Vec<Finished>>) {
         let mut singles = JoinSet::new();
         while let Some(mut batch) = finished.recv().await {
             gather(&mut finished, &mut batch).await;
@@ -154,7 +153,7 @@ impl Settler {
             Ending::Fail { delivery, error, retry } => {
                 Ok(match consumer.fail(connection, delivery, error, *retry).await? {
                     Failed::Retried { .. } => {
-                        self.hand.put_aside();
+                        self.in_flight.retry_scheduled();
                         Settled::Elsewhere
                     }
                     Failed::TakenOver => Settled::Elsewhere,
@@ -171,7 +170,7 @@ impl Settler {
 
     /// Lets settled jobs go and counts them.
     fn close(&self, jobs: &[Finished], settled: Settled) {
-        self.hand.put_down(jobs.iter().map(|job| (job.stream(), job.entry(), job.needs_slot)));
+        self.in_flight.release(jobs.iter().map(|job| (job.stream(), job.entry(), job.needs_slot)));
         let count = |counts: bool| if counts { jobs.len() as u64 } else { 0 };
         self.status.send_modify(|status| {
             status.busy = status.busy.saturating_sub(jobs.len());

@@ -7,21 +7,21 @@ use tokio::task::JoinSet;
 
 /// Tasks of jobs.
 #[derive(Default)]
-pub(super) struct Tasks(Mutex<JoinSet<()>>);
+pub(in crate::worker) struct Tasks(Mutex<JoinSet<()>>);
 
 impl Tasks {
-    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(in crate::worker) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.lock().spawn(task);
     }
 
     /// Forgets those that have ended.
-    pub(super) fn reap(&self) {
+    pub(in crate::worker) fn reap(&self) {
         let mut tasks = self.lock();
         while tasks.try_join_next().is_some() {}
     }
 
     /// Drops all jobs, and those that they begin meanwhile, and waits until none runs any more.
-    pub(super) async fn shutdown(&self) {
+    pub(in crate::worker) async fn shutdown(&self) {
         loop {
             let mut tasks = std::mem::take(&mut *self.lock());
             if tasks.is_empty() {

@@ -5,19 +5,21 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::{connection::StepError, crew::Crew};
-use crate::broker::BrokerError;
+use crate::{
+    broker::BrokerError,
+    worker::{connection::StepError, execute::Executor},
+};
 
 /// Streams trimmed at each interval; where there are more they have it in turn.
 const TRIMMED_AT_ONCE: usize = 16;
 
 /// Moves delayed jobs when they are due, and looks each heartbeat interval whether there are new ones.
-pub(super) async fn move_due(crew: &Crew) {
+pub(in crate::worker) async fn move_due(executor: &Executor) {
     let mut failing = false;
     loop {
-        let mut next = crew.config.heartbeat_interval;
-        let streams = crew.queues.streams();
-        match attempt(crew, async |connection| crew.consumer.move_due_of(connection, &streams).await).await {
+        let mut next = executor.config.heartbeat_interval;
+        let streams = executor.queues.streams();
+        match attempt(executor, async |connection| executor.consumer.move_due_of(connection, &streams).await).await {
             Ok(delayed) => {
                 next = delayed.next.unwrap_or(next).min(next);
                 failing = false;
@@ -27,23 +29,23 @@ pub(super) async fn move_due(crew: &Crew) {
         tokio::select! {
             () = sleep(next.max(Duration::from_millis(1))) => {}
             // Perhaps due before everything else.
-            () = crew.hand.job_put_aside() => {}
+            () = executor.in_flight.next_scheduled_retry() => {}
         }
     }
 }
 
 /// Trims streams each heartbeat interval.
-pub(super) async fn trim(crew: &Crew) {
-    let mut ticks = interval(crew.config.heartbeat_interval);
+pub(in crate::worker) async fn trim(executor: &Executor) {
+    let mut ticks = interval(executor.config.heartbeat_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut failing, mut at) = (false, 0);
     loop {
         ticks.tick().await;
-        let streams = crew.queues.streams();
+        let streams = executor.queues.streams();
         let mut problem = None;
         for stream in streams.iter().cycle().skip(at).take(streams.len().min(TRIMMED_AT_ONCE)) {
-            let consumer = crew.consumer.on(stream);
-            let trimmed = attempt(crew, async |connection| consumer.trim(connection).await).await;
+            let consumer = executor.consumer.on(stream);
+            let trimmed = attempt(executor, async |connection| consumer.trim(connection).await).await;
             problem = problem.or(trimmed.err());
         }
         at = (at + TRIMMED_AT_ONCE) % streams.len().max(1);
@@ -55,10 +57,10 @@ pub(super) async fn trim(crew: &Crew) {
 }
 
 async fn attempt<T>(
-    crew: &Crew,
+    executor: &Executor,
     step: impl AsyncFnOnce(&mut crate::connection::Connection) -> Result<T, BrokerError>,
 ) -> Result<T, String> {
-    crew.commands.step(step).await.map_err(|error: StepError| error.to_string())
+    executor.commands.step(step).await.map_err(|error: StepError| error.to_string())
 }
 
 /// Once for each time that it begins to fail.

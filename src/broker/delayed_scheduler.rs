@@ -27,11 +27,11 @@ use crate::{
 };
 
 /// Streams found by patterns that are looked after at most.
-const MOST_FOUND: usize = 10_000;
+const MAX_FOUND: usize = 10_000;
 
 /// The task that moves delayed jobs.
 #[derive(Debug)]
-pub struct DelayedMover {
+pub struct DelayedScheduler {
     target: Arc<RedisTarget>,
     watched: Arc<Watched>,
     channel: String,
@@ -133,7 +133,7 @@ enum SessionError {
     Closed,
 }
 
-impl DelayedMover {
+impl DelayedScheduler {
     /// For `streams`, and for those that match `patterns`; they are named on `channel` when jobs were moved. All of them are
     /// looked at each `interval`.
     pub fn new(
@@ -226,7 +226,7 @@ impl DelayedMover {
         let known = self.watched.named.iter().chain(self.timers.at.keys()).cloned().chain(counted);
         let mut streams: BTreeSet<Arc<str>> = known.collect();
         if !self.watched.patterns.is_empty() {
-            match find_beside(connection, &self.watched.patterns, Beside::Delayed, MOST_FOUND).await {
+            match find_beside(connection, &self.watched.patterns, Beside::Delayed, MAX_FOUND).await {
                 Ok(found) => {
                     self.blind = false;
                     streams.extend(found.into_iter().map(Arc::from));

@@ -11,11 +11,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{crew::Crew, resources::Resources, status::Status};
+use super::resources::Resources;
 use crate::{
     broker::DRAIN,
     connection::{backoff, is_lost},
     model::{Timestamp, keys},
+    worker::{execute::Executor, status::Status},
 };
 
 /// At most 20 heartbeats a second for changes of state: short jobs would else cost more in heartbeats than in work.
@@ -24,8 +25,8 @@ const MIN_GAP: Duration = Duration::from_millis(50);
 const HISTORY: usize = 10_000;
 
 /// Writes the heartbeats of one worker.
-pub(super) struct Heartbeat {
-    crew: Arc<Crew>,
+pub(in crate::worker) struct Heartbeat {
+    executor: Arc<Executor>,
     status: watch::Receiver<Status>,
     /// Changes when there may be something to read.
     control: watch::Receiver<()>,
@@ -35,27 +36,27 @@ pub(super) struct Heartbeat {
 }
 
 impl Heartbeat {
-    pub(super) fn new(crew: Arc<Crew>) -> Self {
+    pub(in crate::worker) fn new(executor: Arc<Executor>) -> Self {
         let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let (status, control) = (crew.status.subscribe(), crew.commands.wakes().control.subscribe());
-        Self { crew, status, control, resources: Resources::new(), started: Instant::now(), hostname }
+        let (status, control) = (executor.status.subscribe(), executor.commands.wakes().control.subscribe());
+        Self { executor, status, control, resources: Resources::new(), started: Instant::now(), hostname }
     }
 
     /// Writes the first heartbeat and tells the scaler of a new worker. Before the first job is taken: a consumer without
     /// a heartbeat counts as gone.
-    pub(super) async fn announce(&mut self) -> Result<(), String> {
+    pub(in crate::worker) async fn announce(&mut self) -> Result<(), String> {
         self.write(true).await
     }
 
     /// Writes a heartbeat each interval, at each change of state, and when woken, until `stop`. A failed one is tried
     /// again, with backoff.
-    pub(super) async fn run(&mut self, stop: &CancellationToken) {
+    pub(in crate::worker) async fn run(&mut self, stop: &CancellationToken) {
         let mut last = Instant::now();
         let mut written = self.status.borrow().state();
         let mut retries = backoff();
         let mut retry_at = None;
         while !stop.is_cancelled() {
-            let due = retry_at.unwrap_or(last + self.crew.config.heartbeat_interval);
+            let due = retry_at.unwrap_or(last + self.executor.config.heartbeat_interval);
             let changed = self.status.wait_for(|status| status.state() != written).map(drop);
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -81,18 +82,18 @@ impl Heartbeat {
     }
 
     /// The last words: into the history, the hash removed, the consumer too if nothing is pending on it, and the scaler told.
-    pub(super) async fn leave(&mut self) -> Result<(), String> {
-        let mut connection = self.crew.commands.get().await.map_err(|error| error.to_string())?;
+    pub(in crate::worker) async fn leave(&mut self) -> Result<(), String> {
+        let mut connection = self.executor.commands.get().await.map_err(|error| error.to_string())?;
         let fields = self.fields().await;
         let mut pipeline = redis::pipe();
         pipeline.atomic();
         history(&mut pipeline, &fields);
         pipeline.cmd("DEL").arg(self.key()).ignore();
         pipeline.exec_async(&mut connection).await.map_err(|error| error.to_string())?;
-        let config = &self.crew.config;
+        let config = &self.executor.config;
         // Only tidies up: other workers do it later if this one can't.
-        for stream in self.crew.queues.streams().iter() {
-            let consumer = self.crew.consumer.on(stream);
+        for stream in self.executor.queues.streams().iter() {
+            let consumer = self.executor.consumer.on(stream);
             let removed = consumer.remove_if_done(&mut connection, &config.worker_type, config.id.as_str()).await;
             if let Err(error) = removed {
                 tracing::debug!(%error, "consumer stays");
@@ -104,9 +105,9 @@ impl Heartbeat {
     }
 
     async fn write(&mut self, announce: bool) -> Result<(), String> {
-        let mut connection = self.crew.commands.get().await.map_err(|error| error.to_string())?;
+        let mut connection = self.executor.commands.get().await.map_err(|error| error.to_string())?;
         let fields = self.fields().await;
-        let config = &self.crew.config;
+        let config = &self.executor.config;
         let ttl = config.lapse().as_millis().to_string();
         let mut pipeline = redis::pipe();
         pipeline.atomic();
@@ -124,7 +125,7 @@ impl Heartbeat {
             }
             Err(error) => {
                 if is_lost(&error) {
-                    self.crew.commands.discard().await;
+                    self.executor.commands.discard().await;
                 }
                 Err(error.to_string())
             }
@@ -134,8 +135,10 @@ impl Heartbeat {
     /// Does what the control key says. Its change of state makes the next heartbeat.
     fn heed(&self, asked: Option<&[u8]>) {
         let drain = asked == Some(DRAIN.as_bytes());
-        let changed =
-            self.crew.status.send_if_modified(|status| std::mem::replace(&mut status.drain_requested, drain) != drain);
+        let changed = self
+            .executor
+            .status
+            .send_if_modified(|status| std::mem::replace(&mut status.drain_requested, drain) != drain);
         if changed && drain {
             tracing::info!("asked to drain: taking no more jobs");
         } else if changed {
@@ -144,13 +147,13 @@ impl Heartbeat {
     }
 
     fn key(&self) -> String {
-        keys::heartbeat(&self.crew.config.worker_type, &self.crew.config.id)
+        keys::heartbeat(&self.executor.config.worker_type, &self.executor.config.id)
     }
 
     async fn fields(&mut self) -> Vec<(&'static str, String)> {
         let status = *self.status.borrow();
         let now = Timestamp::wall().0;
-        let config = &self.crew.config;
+        let config = &self.executor.config;
         let mut fields = vec![
             ("worker_id", config.id.to_string()),
             ("worker_type", config.worker_type.to_string()),
@@ -163,14 +166,14 @@ impl Heartbeat {
             ("sessions", status.sessions.to_string()),
             ("concurrency", config.concurrency.to_string()),
             (keys::CLAIM_FIELD, config.policy.jobs.claim_seconds.to_string()),
-            (keys::LISTENS_FIELD, u8::from(self.crew.commands.listens().await).to_string()),
+            (keys::LISTENS_FIELD, u8::from(self.executor.commands.listens().await).to_string()),
             ("hostname", self.hostname.clone()),
             ("pid", std::process::id().to_string()),
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ];
         fields.extend(config.metrics.map(|at| ("metrics", at.to_string())));
         fields.extend(self.resources.fields());
-        fields.extend(self.crew.handler.resources());
+        fields.extend(self.executor.handler.resources());
         fields
     }
 }

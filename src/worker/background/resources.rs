@@ -5,18 +5,18 @@ use std::fs;
 use tokio::time::Instant;
 
 /// Measures this process from one heartbeat to the next.
-pub(super) struct Resources {
+pub(in crate::worker) struct Resources {
     /// When CPU time was read last, and how much had been used.
     last: Option<(Instant, f64)>,
 }
 
 impl Resources {
-    pub(super) fn new() -> Self {
+    pub(in crate::worker) fn new() -> Self {
         Self { last: cpu_seconds().map(|used| (Instant::now(), used)) }
     }
 
     /// Fields for the heartbeat: resident memory, CPU since the last call (100 is one core), load of the machine.
-    pub(super) fn fields(&mut self) -> Vec<(&'static str, String)> {
+    pub(in crate::worker) fn fields(&mut self) -> Vec<(&'static str, String)> {
         let rss = resident_bytes().map(|bytes| ("rss_bytes", bytes.to_string()));
         let cpu = self.cpu_percent().map(|percent| ("cpu_percent", format!("{percent:.1}")));
         let load = load_1m().map(|load| ("load_1m", load));

@@ -10,7 +10,7 @@ use crate::connection::Connection;
 use crate::model::Timestamp;
 
 /// Jobs ahead are counted up to so many.
-const MOST_AHEAD: usize = 1_000;
+const MAX_AHEAD: usize = 1_000;
 /// Dead letters looked through, newest first.
 const RECENT_DEAD: usize = 200;
 
@@ -45,7 +45,7 @@ pub(super) async fn of(
     }
     if is_after(entry, &group.last_delivered_id) {
         let ahead = ahead(connection, place, entry, &group.last_delivered_id).await.ok()?;
-        let ahead = if ahead < MOST_AHEAD { ahead.to_string() } else { format!("{MOST_AHEAD} or more") };
+        let ahead = if ahead < MAX_AHEAD { ahead.to_string() } else { format!("{MAX_AHEAD} or more") };
         return Some(format!("the job waits, {ahead} are ahead of it"));
     }
     let set_aside = aside(connection, place).await.unwrap_or(0);
@@ -71,7 +71,7 @@ async fn held(connection: &mut Connection, place: &Place, entry: &str) -> RedisR
 
 async fn ahead(connection: &mut Connection, place: &Place, entry: &str, after: &str) -> RedisResult<usize> {
     let mut range = redis::cmd("XRANGE");
-    range.arg(&place.stream).arg(format!("({after}")).arg(format!("({entry}")).arg("COUNT").arg(MOST_AHEAD);
+    range.arg(&place.stream).arg(format!("({after}")).arg(format!("({entry}")).arg("COUNT").arg(MAX_AHEAD);
     Ok(entries(range.query_async::<Value>(connection).await?).len())
 }
 

@@ -1,0 +1,63 @@
+//! Renews the worker's claims on jobs and sessions. Takes and completes nothing.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use crate::worker::execute::Executor;
+
+/// Entries whose claims are renewed in one script.
+const RENEWED_AT_ONCE: usize = 1_000;
+/// Renewals within the time after which a claim runs out, so that one or two may fail.
+const RENEWALS: u32 = 3;
+
+/// Renews them for as long as the worker runs.
+pub(super) async fn renew(executor: &Executor) {
+    let claims = executor.config.policy.jobs.claim() / RENEWALS;
+    let every = claims.min(executor.config.heartbeat_interval).max(Duration::from_millis(1));
+    let mut ticks = interval_at(Instant::now() + every, every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = renew_jobs(executor).await {
+            tracing::warn!(error, "claims on jobs are not renewed; others may take them if this lasts");
+        }
+        for name in executor.sessions.renew().await {
+            tracing::warn!(session = name, "session was lost to others; closing it here");
+            executor.handler.session_ended(&name).await;
+        }
+    }
+}
+
+async fn renew_jobs(executor: &Executor) -> Result<(), String> {
+    let all =
+        executor.in_flight.entries().into_iter().map(|(stream, entries)| renew_jobs_of(executor, stream, entries));
+    join_all(all).await.into_iter().collect()
+}
+
+async fn renew_jobs_of(executor: &Executor, stream: Arc<str>, entries: Vec<String>) -> Result<(), String> {
+    let consumer = executor.consumer.on(&stream);
+    for some in entries.chunks(RENEWED_AT_ONCE) {
+        let some: Vec<&str> = some.iter().map(String::as_str).collect();
+        let mut connection = executor.commands.get().await.map_err(|error| error.to_string())?;
+        match consumer.extend(&mut connection, &some).await {
+            // Fewer are ours than we thought: they were settled meanwhile, or taken over while we were thought dead.
+            Ok(ours) if ours.len() < some.len() => {
+                tracing::debug!(asked = some.len(), ours = ours.len(), "some jobs are not ours any more");
+            }
+            Ok(_) => {}
+            // A queue that is no more: so are its jobs.
+            Err(error) if error.is_missing_group() && !executor.queues.is_named(&stream) => {
+                tracing::debug!(queue = &*stream, %error, "claims on jobs are not renewed");
+            }
+            Err(error) => {
+                if error.is_connection_lost() {
+                    executor.commands.discard().await;
+                }
+                return Err(error.to_string());
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,49 @@
+//! What a worker does beside its jobs: heartbeats, renewal of claims, maintenance of its streams, the search for queues. Also
+//! closes sessions that idled out, and shows in metrics how much is in progress. Stops with the worker.
+
+mod claim_renewal;
+mod heartbeat;
+mod maintenance;
+mod queue_finder;
+mod resources;
+
+use tokio_util::sync::CancellationToken;
+
+pub(super) use self::{heartbeat::Heartbeat, queue_finder::offer};
+use super::execute::Executor;
+use crate::telemetry::WorkerLoad;
+
+/// Works until `stop`.
+pub(super) async fn run(executor: &Executor, stop: &CancellationToken) {
+    let keeping = async {
+        tokio::join!(
+            claim_renewal::renew(executor),
+            close_idle(executor),
+            show_load(executor),
+            maintenance::move_due(executor),
+            maintenance::trim(executor),
+            queue_finder::find(executor),
+        )
+    };
+    stop.run_until_cancelled(Box::pin(keeping)).await;
+}
+
+async fn close_idle(executor: &Executor) {
+    loop {
+        let name = executor.sessions.idled_out().await;
+        tracing::info!(session = name, "session idled out");
+        executor.handler.session_ended(&name).await;
+    }
+}
+
+async fn show_load(executor: &Executor) {
+    let mut watching = executor.status.subscribe();
+    loop {
+        let status = *watching.borrow_and_update();
+        let (worker_type, jobs, sessions) = (&executor.config.worker_type, status.busy, status.sessions);
+        WorkerLoad { worker_type, jobs, sessions }.emit();
+        if watching.changed().await.is_err() {
+            return;
+        }
+    }
+}

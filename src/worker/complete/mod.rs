@@ -1,0 +1,5 @@
+//! Tells Redis how jobs ended.
+
+mod completer;
+
+pub(super) use completer::{Completer, Ending, Finished};
