@@ -36,12 +36,9 @@ demo: packages ## Build, then show the autoscaler at work in this terminal
 build: ## Build the optimized program: target/release/swarm
 	$(CARGO) build $(LOCKED) --release
 
-# The tests come last, so the last lines are the test runner's. `--lib --bins --tests` leaves out the benches, which
-# `--all-targets` would run; `check` has compiled those.
+# The tests come last, so the last lines are the test runner's.
 test: servers check doc deny ## Run every check: format, lints, docs, licences, all tests
-	$(CARGO) test $(LOCKED) --doc
-	$(CARGO) test $(LOCKED) --features otlp --lib --test it -- traces:: logs::
-	$(CARGO) test $(LOCKED) --no-fail-fast --lib --bins --tests
+	@CARGO='$(CARGO)' .ci/test
 
 check: ## Check format and lints, warnings as errors; compiles tests and benches too
 	$(CARGO) fmt --check

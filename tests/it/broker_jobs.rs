@@ -18,7 +18,7 @@ use swarm::{
 };
 
 use crate::{
-    servers::{OF_THIS_MACHINE, REDIS_6_2, Tested, VALKEY_8},
+    servers::{Tested, on_servers},
     support::{command::redis as command, redis::RedisServer},
 };
 
@@ -27,27 +27,22 @@ const QUEUE: &str = "t:jobs";
 const LAPSE: Duration = Duration::from_millis(50);
 const LIMIT: usize = 1 << 20;
 
-macro_rules! on_every_server {
-    ($($question:ident,)*) => {
-        mod installed { $(#[tokio::test] async fn $question() { super::$question(&super::OF_THIS_MACHINE).await; })* }
-        mod valkey_8 { $(#[tokio::test] async fn $question() { super::$question(&super::VALKEY_8).await; })* }
-        mod redis_6_2 { $(#[tokio::test] async fn $question() { super::$question(&super::REDIS_6_2).await; })* }
-    };
-}
-
-on_every_server! {
-    a_job_that_fails_is_tried_again_and_then_a_dead_letter,
-    a_job_that_cant_be_done_is_answered_at_once_and_kept_if_nobody_waits,
-    a_job_that_kills_its_workers_is_given_up,
-    what_was_lost_on_the_way_was_no_attempt,
-    a_worker_that_lost_its_claim_settles_nothing,
-    claims_of_the_living_run_out_only_if_they_say_so,
-    an_expired_job_is_never_begun,
-    dead_letters_are_put_back_once_and_dropped,
-    only_what_every_group_has_finished_is_trimmed,
-    with_two_groups_only_the_one_that_failed_tries_again,
-    hostile_entries_go_to_the_dead_letters,
-    a_result_that_is_too_large_is_an_error,
+on_servers! {
+    [installed, valkey_8, redis_6_2],
+    [
+        a_job_that_fails_is_tried_again_and_then_a_dead_letter,
+        a_job_that_cant_be_done_is_answered_at_once_and_kept_if_nobody_waits,
+        a_job_that_kills_its_workers_is_given_up,
+        what_was_lost_on_the_way_was_no_attempt,
+        a_worker_that_lost_its_claim_settles_nothing,
+        claims_of_the_living_run_out_only_if_they_say_so,
+        an_expired_job_is_never_begun,
+        dead_letters_are_put_back_once_and_dropped,
+        only_what_every_group_has_finished_is_trimmed,
+        with_two_groups_only_the_one_that_failed_tries_again,
+        hostile_entries_go_to_the_dead_letters,
+        a_result_that_is_too_large_is_an_error,
+    ]
 }
 
 /// One consumer with connections of its own.
@@ -139,7 +134,7 @@ async fn pending(client: &Client, group: &str) -> u64 {
 }
 
 async fn a_job_that_fails_is_tried_again_and_then_a_dead_letter(tested: &Tested) {
-    let Some(server) = tested.start(&[]) else { return };
+    let server = tested.start(&[]);
     let client = server.client().await;
     let mut worker = Member::join(&server, "w1").await;
     let mut sent = job("a").with_reply();
@@ -169,7 +164,7 @@ async fn a_job_that_fails_is_tried_again_and_then_a_dead_letter(tested: &Tested)
 }
 
 async fn a_job_that_cant_be_done_is_answered_at_once_and_kept_if_nobody_waits(tested: &Tested) {
-    let Some(server) = tested.start(&[]) else { return };
+    let server = tested.start(&[]);
     let client = server.client().await;
     let mut worker = Member::join(&server, "w1").await;
     publish(&server, &[job("waited").with_reply(), job("alone")]).await;
@@ -183,7 +178,7 @@ async fn a_job_that_cant_be_done_is_answered_at_once_and_kept_if_nobody_waits(te
 }
 
 async fn a_job_that_kills_its_workers_is_given_up(tested: &Tested) {
-    let Some(server) = tested.start(&[]) else { return };
+    let server = tested.start(&[]);
     let client = server.client().await;
     Member::join(&server, "w1").await;
     publish(&server, &[job("a").with_reply()]).await;
@@ -203,7 +198,7 @@ async fn a_job_that_kills_its_workers_is_given_up(tested: &Tested) {
 }
 
 async fn what_was_lost_on_the_way_was_no_attempt(tested: &Tested) {
-    let Some(server) = tested.start(&[]) else { return };
+    let server = tested.start(&[]);
     let mut worker = Member::join(&server, "w1").await;
     publish(&server, &[job("a")]).await;
     worker.one().await;
@@ -215,7 +210,7 @@ async fn what_was_lost_on_the_way_was_no_attempt(tested: &Tested) {
 }
 
 async fn a_worker_that_lost_its_claim_settles_nothing(tested: &Tested) {
-    let Some(server) = tested.start(&[]) else { return };
+    let server = tested.start(&[]);
     let client = server.client().await;
     let (mut slow, mut quick) = (Member::join(&server, "slow").await, Member::join(&server, "quick").await);
     publish(&server, &[job("a").with_reply()]).await;
@@ -236,7 +231,7 @@ async fn a_worker_that_lost_its_claim_settles_nothing(tested: &Tested) {
 }
 
 async fn claims_of_the_living_run_out_only_if_they_say_so(tested: &Tested) {
-    let Some(server) = tested.start(&[]) else { return };
+    let server = tested.start(&[]);
     let client = server.client().await;
     let (mut holder, mut other) = (Member::join(&server, "holder").await, Member::join(&server, "other").await);
     publish(&server, &[job("a")]).await;
@@ -256,7 +251,7 @@ async fn claims_of_the_living_run_out_only_if_they_say_so(tested: &Tested) {
 }
 
 async fn an_expired_job_is_never_begun(tested: &Tested) {
-    let Some(server) = tested.start(&[]) else { return };
+    let server = tested.start(&[]);
     let client = server.client().await;
     let mut worker = Member::join(&server, "w1").await;
     let late = Job { deadline_ts: Some(1_000.0), ..job("late").with_reply() };
@@ -270,7 +265,7 @@ async fn an_expired_job_is_never_begun(tested: &Tested) {
 }
 
 async fn dead_letters_are_put_back_once_and_dropped(tested: &Tested) {
-    let Some(server) = tested.start(&[]) else { return };
+    let server = tested.start(&[]);
     let mut worker = Member::join(&server, "w1").await;
     let expired = Job { deadline_ts: Some(1.0), attempt: 2, ..job("a") };
     publish(&server, &[expired, job("b")]).await;
@@ -303,7 +298,7 @@ async fn dead_letters_are_put_back_once_and_dropped(tested: &Tested) {
 }
 
 async fn only_what_every_group_has_finished_is_trimmed(tested: &Tested) {
-    let Some(server) = tested.start(&[]) else { return };
+    let server = tested.start(&[]);
     let client = server.client().await;
     let (mut first, mut second) =
         (Member::join_group(&server, "t", "w1").await, Member::join_group(&server, "audit", "a1").await);
@@ -338,7 +333,7 @@ async fn only_what_every_group_has_finished_is_trimmed(tested: &Tested) {
 }
 
 async fn with_two_groups_only_the_one_that_failed_tries_again(tested: &Tested) {
-    let Some(server) = tested.start(&[]) else { return };
+    let server = tested.start(&[]);
     let client = server.client().await;
     let (mut failing, mut other) =
         (Member::join_group(&server, "t", "w1").await, Member::join_group(&server, "audit", "a1").await);
@@ -355,7 +350,7 @@ async fn with_two_groups_only_the_one_that_failed_tries_again(tested: &Tested) {
 }
 
 async fn hostile_entries_go_to_the_dead_letters(tested: &Tested) {
-    let Some(server) = tested.start(&[]) else { return };
+    let server = tested.start(&[]);
     let client = server.client().await;
     let mut worker = Member::join(&server, "w1").await;
     let deep = format!(r#"{{"id":"a","type":"t.x","x":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
@@ -395,7 +390,7 @@ async fn hostile_entries_go_to_the_dead_letters(tested: &Tested) {
 }
 
 async fn a_result_that_is_too_large_is_an_error(tested: &Tested) {
-    let Some(server) = tested.start(&[]) else { return };
+    let server = tested.start(&[]);
     let client = server.client().await;
     let mut worker = Member::join(&server, "w1").await;
     worker.consumer.policy.broker.result_max_bytes = 2_000;

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::support::{
-    browser::{SOON, Site, is_here, worker},
+    browser::{SOON, Site, worker},
     redis::RedisServer,
     wait::eventually,
     worker_process::WorkerProcess,
@@ -28,11 +28,9 @@ fn png_size(base64: &Value) -> (u32, u32) {
     (number(16), number(20))
 }
 
+#[cfg_attr(without_chromium, ignore = "there is no Chromium")]
 #[tokio::test]
 async fn each_job_does_what_it_says() {
-    if !is_here() {
-        return;
-    }
     let (server, site) = (RedisServer::start(), Site::start(1).await);
     let mut worker = worker(&server, &site, "width = 640\nheight = 480\nuser_agent = \"swarm-test\"").await;
     let started = worker.ask("a", "start", json!([site.url("/")])).await.unwrap();
@@ -72,11 +70,9 @@ async fn each_job_does_what_it_says() {
     assert!(nobody, "left behind: {:?}", worker.processes());
 }
 
+#[cfg_attr(without_chromium, ignore = "there is no Chromium")]
 #[tokio::test]
 async fn sessions_are_isolated_counted_and_bounded() {
-    if !is_here() {
-        return;
-    }
     let (server, site) = (RedisServer::start(), Site::start(1).await);
     let worker = worker(&server, &site, "max_pages = 3").await;
     for (session, title) in [("c", "stranger"), ("c:1", "stranger"), ("d", "stranger"), ("c", "known")] {
@@ -98,11 +94,9 @@ async fn sessions_are_isolated_counted_and_bounded() {
     assert_eq!(page["page"]["title"], json!("stranger"), "a closed session is forgotten");
 }
 
+#[cfg_attr(without_chromium, ignore = "there is no Chromium")]
 #[tokio::test]
 async fn pages_reach_nothing_private_by_any_way() {
-    if !is_here() {
-        return;
-    }
     let (server, private) = (RedisServer::start(), Site::start(1).await);
     let site = Site::start(private.port).await;
     let worker = worker(&server, &site, "").await;
@@ -144,11 +138,9 @@ async fn pages(worker: &WorkerProcess) -> usize {
     String::from_utf8(list).unwrap().matches(r#""type": "page""#).count()
 }
 
+#[cfg_attr(without_chromium, ignore = "there is no Chromium")]
 #[tokio::test]
 async fn windows_that_a_page_opens_are_closed() {
-    if !is_here() {
-        return;
-    }
     let (server, site) = (RedisServer::start(), Site::start(1).await);
     let worker = worker(&server, &site, "").await;
     worker.ask("a", "start", json!([site.url("/opener")])).await.unwrap();
@@ -181,11 +173,9 @@ fn tls_server() -> u16 {
     port
 }
 
+#[cfg_attr(without_chromium, ignore = "there is no Chromium")]
 #[tokio::test]
 async fn https_is_tunnelled_to_where_it_may_go_and_certificates_are_checked() {
-    if !is_here() {
-        return;
-    }
     let (server, site) = (RedisServer::start(), Site::start(1).await);
     let port = tls_server();
     let url = json!([format!("https://127.0.0.1:{port}/")]);
@@ -199,11 +189,9 @@ async fn https_is_tunnelled_to_where_it_may_go_and_certificates_are_checked() {
     assert!(error.contains("net::ERR_CERT_AUTHORITY_INVALID"), "{error}");
 }
 
+#[cfg_attr(without_chromium, ignore = "there is no Chromium")]
 #[tokio::test]
 async fn time_and_memory_are_bounded() {
-    if !is_here() {
-        return;
-    }
     let (server, site) = (RedisServer::start(), Site::start(1).await);
     let slow = worker(&server, &site, "action_timeout_seconds = 2").await;
     slow.ask("a", "start", json!([site.url("/")])).await.unwrap();
@@ -232,11 +220,9 @@ async fn time_and_memory_are_bounded() {
     assert!(error.as_ref().is_some_and(|error| error.contains("max_memory_mib = 256")), "{error:?}");
 }
 
+#[cfg_attr(without_chromium, ignore = "there is no Chromium")]
 #[tokio::test]
 async fn everything_goes_through_the_configured_proxy() {
-    if !is_here() {
-        return;
-    }
     let (server, site) = (RedisServer::start(), Site::start(1).await);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -6,18 +6,16 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::{
-    browser::{SOON, Site, chromium, is_here, worker},
+    browser::{SOON, Site, chromium, worker},
     processes::{kill, state_and_parent},
     redis::RedisServer,
     wait::eventually,
     worker_process::{JOB, WorkerProcess},
 };
 
+#[cfg_attr(without_chromium, ignore = "there is no Chromium")]
 #[tokio::test]
 async fn a_killed_chromium_is_told_at_once_and_replaced() {
-    if !is_here() {
-        return;
-    }
     let (server, site) = (RedisServer::start(), Site::start(1).await);
     let worker = worker(&server, &site, "").await;
     for session in ["a", "b"] {
@@ -38,11 +36,9 @@ async fn a_killed_chromium_is_told_at_once_and_replaced() {
     assert!(reaped, "the killed browser is a zombie");
 }
 
+#[cfg_attr(without_chromium, ignore = "there is no Chromium")]
 #[tokio::test]
 async fn a_killed_worker_leaves_no_chromium() {
-    if !is_here() {
-        return;
-    }
     let (server, site) = (RedisServer::start(), Site::start(1).await);
     let mut worker = worker(&server, &site, "").await;
     worker.ask("a", "start", json!([site.url("/")])).await.unwrap();
@@ -66,11 +62,9 @@ fn profiles(worker: &WorkerProcess) -> Vec<PathBuf> {
     paths.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("swarm-browser-")).collect()
 }
 
+#[cfg_attr(without_chromium, ignore = "there is no Chromium")]
 #[tokio::test]
 async fn after_a_crash_the_worker_is_not_busy_with_what_is_lost() {
-    if !is_here() {
-        return;
-    }
     let (server, site) = (RedisServer::start(), Site::start(1).await);
     let worker = worker(&server, &site, "").await;
     for session in ["a", "b"] {
@@ -97,12 +91,10 @@ async fn after_a_crash_the_worker_is_not_busy_with_what_is_lost() {
     assert_eq!((&page["already_open"], &page["page"]["title"]), (&json!(false), &json!("A page")));
 }
 
+#[cfg_attr(without_chromium, ignore = "there is no Chromium")]
 #[tokio::test]
 async fn whatever_is_killed_no_job_is_lost_and_none_done_that_was_not() {
     const JOBS: usize = 120;
-    if !is_here() {
-        return;
-    }
     let mut server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
     let site = Site::start(1).await;
     let mut worker = worker(&server, &site, "").await;

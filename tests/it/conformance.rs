@@ -20,8 +20,8 @@ const LONG: Duration = Duration::from_secs(600);
 
 /// A backend with one worker type, whose workers do nothing until they are asked to leave, and then leave.
 trait Rig: Sized {
-    /// Starts it; `None` where what it needs can't be had.
-    async fn start() -> Option<Self>;
+    /// Starts it.
+    async fn start() -> Self;
 
     fn backend(&self) -> &dyn ScalingBackend;
 
@@ -189,22 +189,10 @@ async fn an_unknown_worker_type_is_an_error<R: Rig>(mut rig: R) {
     rig.backend().shutdown(true).await;
 }
 
-/// The suite over one backend.
+/// The suite over each of some backends.
 macro_rules! conforms {
-    ($name:ident: $rig:ty: $($case:ident)*) => {
-        mod $name {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $case() {
-                    if let Some(rig) = <$rig as super::Rig>::start().await {
-                        super::$case(rig).await;
-                    }
-                }
-            )*
-        }
-    };
-    ($($name:ident: $rig:ty;)*) => {
-        $(conforms! { $name: $rig:
+    ($($(#[$attribute:meta])* $name:ident: $rig:ty;)*) => {
+        $(conforms! { @ [$(#[$attribute])*] $name $rig:
             a_target_is_absolute_and_asking_twice_changes_nothing
             concurrent_requests_do_not_overshoot
             exactly_the_named_workers_leave
@@ -215,10 +203,23 @@ macro_rules! conforms {
             an_unknown_worker_type_is_an_error
         })*
     };
+    (@ $attributes:tt $name:ident $rig:ty: $($case:ident)*) => {
+        mod $name {
+            $(conforms! { @case $attributes $rig: $case })*
+        }
+    };
+    (@case [$(#[$attribute:meta])*] $rig:ty: $case:ident) => {
+        $(#[$attribute])*
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $case() {
+            super::$case(<$rig as super::Rig>::start().await).await;
+        }
+    };
 }
 
 conforms! {
     on_processes: super::process::Processes;
+    #[cfg_attr(without_docker, ignore = "no Docker engine can be had")]
     on_docker: super::docker::Containers;
     on_fly: super::fly::Machines;
 }

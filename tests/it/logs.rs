@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::{
     autoscaler::{DEADLINE, swarm},
     log::Log,
-    processes::kill,
+    processes::{KillOnDrop, kill},
     redis::RedisServer,
     wait::eventually,
 };
@@ -18,7 +18,8 @@ async fn logged(arguments: &[&str], environment: &[(&str, &str)], told: &str) ->
     let directory = tempfile::tempdir().unwrap();
     let mut command = swarm(directory.path());
     command.args(arguments).envs(environment.iter().copied());
-    let mut process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut process = KillOnDrop(process);
     let log = Log::capture(process.stderr.take().unwrap());
     let found = eventually(DEADLINE, async || log.text().contains(told)).await;
     kill(process.id(), Signal::TERM);

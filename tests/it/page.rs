@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use crate::support::{
     autoscaler::{Autoscaler, FAST_SWEEP, SLEEPER, pool, real_pool, swarm},
-    browser::is_here,
     command::{add_jobs, add_sleep, redis},
     redis::RedisServer,
     tab::{Relay, Tab},
@@ -38,11 +37,9 @@ fn card(name: &str, part: &str) -> String {
     format!("document.querySelector('[data-type={name}] {part}').textContent")
 }
 
+#[cfg_attr(without_chromium, ignore = "there is no Chromium")]
 #[tokio::test]
 async fn the_page_shows_what_happens_while_it_happens() {
-    if !is_here() {
-        return;
-    }
     let server = RedisServer::start();
     let client = server.client().await;
     let _: u64 = redis(&client, "LPUSH odd:jobs x").await;
@@ -87,11 +84,9 @@ async fn the_page_shows_what_happens_while_it_happens() {
     assert_eq!(tab.faults().await, serde_json::json!([]));
 }
 
+#[cfg_attr(without_chromium, ignore = "there is no Chromium")]
 #[tokio::test]
 async fn of_many_worker_types_some_are_shown_and_the_filter_finds_the_others() {
-    if !is_here() {
-        return;
-    }
     let server = RedisServer::start();
     let types: String = (0..150).map(|number| pool(&format!("t{number:03}"), "max_workers = 1", SLEEPER)).collect();
     let scaler = Autoscaler::start(&server.url(), &types).await;
@@ -120,11 +115,9 @@ async fn of_many_worker_types_some_are_shown_and_the_filter_finds_the_others() {
     assert_eq!(tab.faults().await, serde_json::json!([]));
 }
 
+#[cfg_attr(without_chromium, ignore = "there is no Chromium")]
 #[tokio::test]
 async fn a_page_that_was_cut_off_says_so_and_catches_up() {
-    if !is_here() {
-        return;
-    }
     let server = RedisServer::start();
     let client = server.client().await;
     let scaler = Autoscaler::start(&server.url(), &settings()).await;

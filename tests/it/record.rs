@@ -1,10 +1,6 @@
 //! `swarm record` on real streams, and what `swarm simulate` makes of it beside the real autoscaler.
 
-use std::{
-    fs,
-    path::Path,
-    process::{Child, Stdio},
-};
+use std::{fs, path::Path, process::Stdio};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -13,19 +9,19 @@ use swarm::simulation::{Row, read};
 use crate::support::{
     autoscaler::{Autoscaler, DEADLINE, FAST_SWEEP, real_pool, swarm},
     command::redis,
-    processes::kill,
+    processes::{KillOnDrop, kill},
     redis::RedisServer,
     wait::eventually,
 };
 
 /// A recorder that goes on.
-struct Recorder(Child);
+struct Recorder(KillOnDrop);
 
 impl Recorder {
     fn start(directory: &Path, words: &[&str]) -> Self {
         let mut command = swarm(directory);
         command.arg("record").args(words).args(["--follow", "--output", "trace.csv"]);
-        Self(command.stdin(Stdio::null()).spawn().unwrap())
+        Self(KillOnDrop(command.stdin(Stdio::null()).spawn().unwrap()))
     }
 
     /// Ends it as Ctrl-C would; answers what it has written.
@@ -35,13 +31,6 @@ impl Recorder {
             eventually(DEADLINE, async || matches!(self.0.try_wait(), Ok(Some(status)) if status.success())).await;
         assert!(ended, "it ends well");
         rows(directory)
-    }
-}
-
-impl Drop for Recorder {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

@@ -1,7 +1,7 @@
 //! The same questions to every server that swarm is said to work with: the `redis-server` of this machine, and those
 //! that `.ci/install-test-servers` puts into `target/test-servers`. One test for each server and question.
 //!
-//! A server that is not there is left out, unless `SWARM_TEST_SERVERS` names it (`valkey-8,redis-6.2`): then it must be.
+//! Where a server can't be had, `SWARM_TEST_WITHOUT=redis-6.2` leaves its tests out (build.rs).
 
 use std::{
     collections::HashMap,
@@ -19,14 +19,12 @@ use crate::support::{
     redis::{INSTALLED, RedisServer},
 };
 
-/// Servers that must be there, parted by commas or blanks.
-const MUST: &str = "SWARM_TEST_SERVERS";
 /// Where `.ci/install-test-servers` puts them.
 const SERVERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/test-servers");
 
 /// A server under test.
 pub(crate) struct Tested {
-    /// Its folder in [`SERVERS`], and its name in [`MUST`].
+    /// Its folder in [`SERVERS`].
     name: &'static str,
     /// Its program there.
     program: &'static str,
@@ -50,63 +48,74 @@ pub(crate) const REDIS_6_2: Tested =
     Tested { name: "redis-6.2", program: "redis-server", says: ("redis_version", "6.2."), lag: Some(false) };
 
 impl Tested {
-    /// Starts one; `None` if there is none here and none is asked for.
-    pub(crate) fn start(&self, options: &[&str]) -> Option<RedisServer> {
-        let binary = self.binary()?;
-        Some(RedisServer::start_binary(&binary, options))
+    /// Starts one.
+    ///
+    /// # Panics
+    /// If it is not there.
+    pub(crate) fn start(&self, options: &[&str]) -> RedisServer {
+        RedisServer::start_binary(&self.binary(), options)
     }
 
-    #[expect(clippy::print_stderr, reason = "shown with --nocapture")]
-    fn binary(&self) -> Option<PathBuf> {
+    fn binary(&self) -> PathBuf {
         let Self { name, program, .. } = *self;
         if name == OF_THIS_MACHINE.name {
-            return Some(program.into());
+            return program.into();
         }
         let binary = Path::new(SERVERS).join(name).join("bin").join(program);
-        if binary.exists() {
-            return Some(binary);
-        }
-        let must = env::var(MUST).unwrap_or_default();
-        let must = must.split([',', ' ']).any(|one| one == name);
-        assert!(!must, "{MUST} names {name}, and {} is missing: run .ci/install-test-servers", binary.display());
-        eprintln!("left out: {name} is not there; to have it, run .ci/install-test-servers");
-        None
+        assert!(
+            binary.exists(),
+            "{} is missing: run `make servers`; SWARM_TEST_WITHOUT={name} leaves its tests out",
+            binary.display()
+        );
+        binary
     }
 }
 
-/// One test for each question, in a module for each server.
-macro_rules! ask {
-    ($($module:ident: $tested:expr;)*) => {
-        $(mod $module {
-            use super::*;
-
-            ask!(@of $tested, [
-                is_what_its_name_says,
-                a_keyspace_notification_alone_wakes_a_pool,
-                an_invalidation_alone_wakes_a_pool,
-                a_message_on_the_channel_alone_wakes_a_pool,
-                without_config_invalidations_wake_a_pool,
-                a_real_worker_is_started_and_answers,
-                the_job_of_a_worker_that_died_is_done,
-                a_job_that_was_deleted_holds_no_worker,
-                the_backlog_is_right_without_stream_or_group,
-                the_backlog_is_right_where_the_server_cannot_tell,
-            ]);
-        })*
+/// One test for each question and server, in a module for each server. A question is a function of a [`Tested`].
+macro_rules! on_servers {
+    ([$($server:ident),+], $questions:tt) => {
+        $($crate::servers::on_servers! { @ $server $questions })+
     };
-    (@of $tested:expr, [$($question:ident,)*]) => {
-        $(#[tokio::test]
-        async fn $question() {
-            super::$question(&$tested).await;
-        })*
+    (@ installed $questions:tt) => {
+        $crate::servers::on_servers! { @ installed OF_THIS_MACHINE, any(), "" $questions }
+    };
+    (@ valkey_8 $questions:tt) => {
+        $crate::servers::on_servers! { @ valkey_8 VALKEY_8, without_valkey_8, "there is no Valkey 8" $questions }
+    };
+    (@ redis_8 $questions:tt) => {
+        $crate::servers::on_servers! { @ redis_8 REDIS_8, without_redis_8, "there is no Redis 8" $questions }
+    };
+    (@ redis_6_2 $questions:tt) => {
+        $crate::servers::on_servers! { @ redis_6_2 REDIS_6_2, without_redis_6_2, "there is no Redis 6.2" $questions }
+    };
+    (@ $server:ident $tested:ident, $missing:meta, $why:literal [$($question:ident),+ $(,)?]) => {
+        mod $server {
+            $(
+                #[cfg_attr($missing, ignore = $why)]
+                #[tokio::test]
+                async fn $question() {
+                    super::$question(&$crate::servers::$tested).await;
+                }
+            )+
+        }
     };
 }
+pub(crate) use on_servers;
 
-ask! {
-    installed: OF_THIS_MACHINE;
-    valkey_8: VALKEY_8;
-    redis_8: REDIS_8;
-    redis_6_2: REDIS_6_2;
+on_servers! {
+    [installed, valkey_8, redis_8, redis_6_2],
+    [
+        is_what_its_name_says,
+        a_keyspace_notification_alone_wakes_a_pool,
+        an_invalidation_alone_wakes_a_pool,
+        a_message_on_the_channel_alone_wakes_a_pool,
+        without_config_invalidations_wake_a_pool,
+        a_real_worker_is_started_and_answers,
+        the_job_of_a_worker_that_died_is_done,
+        a_job_that_was_deleted_holds_no_worker,
+        the_backlog_is_right_without_stream_or_group,
+        the_backlog_is_right_where_the_server_cannot_tell,
+    ]
 }
 
 const KEYSPACE: &str = "[signals]\nkeyspace = \"on\"\nchannel = \"\"\ntracking = \"off\"\n";
@@ -134,7 +143,7 @@ async fn woken_by(source: &str, client: &Client, scaler: &Autoscaler) {
 }
 
 async fn is_what_its_name_says(tested: &Tested) {
-    let Some(server) = tested.start(&[]) else { return };
+    let server = tested.start(&[]);
     let client = server.client().await;
     let info: String = redis(&client, "INFO server").await;
     let (field, beginning) = tested.says;
@@ -148,7 +157,7 @@ async fn is_what_its_name_says(tested: &Tested) {
 }
 
 async fn a_keyspace_notification_alone_wakes_a_pool(tested: &Tested) {
-    let Some(server) = tested.start(&[]) else { return };
+    let server = tested.start(&[]);
     let client = server.client().await;
     let scaler = start(&server, NO_SWEEP, KEYSPACE).await;
     add_jobs(&client, "test:jobs", 1).await;
@@ -156,7 +165,7 @@ async fn a_keyspace_notification_alone_wakes_a_pool(tested: &Tested) {
 }
 
 async fn an_invalidation_alone_wakes_a_pool(tested: &Tested) {
-    let Some(server) = tested.start(&[]) else { return };
+    let server = tested.start(&[]);
     let client = server.client().await;
     let scaler = start(&server, NO_SWEEP, TRACKING).await;
     add_jobs(&client, "test:jobs", 1).await;
@@ -164,7 +173,7 @@ async fn an_invalidation_alone_wakes_a_pool(tested: &Tested) {
 }
 
 async fn a_message_on_the_channel_alone_wakes_a_pool(tested: &Tested) {
-    let Some(server) = tested.start(&[]) else { return };
+    let server = tested.start(&[]);
     let client = server.client().await;
     let scaler = start(&server, NO_SWEEP, CHANNEL).await;
     add_jobs(&client, "test:jobs", 1).await;
@@ -174,7 +183,7 @@ async fn a_message_on_the_channel_alone_wakes_a_pool(tested: &Tested) {
 }
 
 async fn without_config_invalidations_wake_a_pool(tested: &Tested) {
-    let Some(server) = tested.start(&["--rename-command", "CONFIG", ""]) else { return };
+    let server = tested.start(&["--rename-command", "CONFIG", ""]);
     let client = server.client().await;
     let scaler = start(&server, NO_SWEEP, "").await;
     scaler.until_source(Source::Tracking, "up").await;
@@ -183,7 +192,7 @@ async fn without_config_invalidations_wake_a_pool(tested: &Tested) {
 }
 
 async fn a_real_worker_is_started_and_answers(tested: &Tested) {
-    let Some(server) = tested.start(&[]) else { return };
+    let server = tested.start(&[]);
     let scaler = start(&server, NO_SWEEP, "").await;
     let mut publish = tokio::process::Command::from(swarm(scaler.directory()));
     publish.args(["publish", "test.echo", "hello", "42", "--wait", "--json"]).kill_on_drop(true);
@@ -211,7 +220,7 @@ async fn nothing_pending(client: &Client, scaler: &Autoscaler) {
 }
 
 async fn the_job_of_a_worker_that_died_is_done(tested: &Tested) {
-    let Some(server) = tested.start(&[]) else { return };
+    let server = tested.start(&[]);
     let client = server.client().await;
     add_jobs(&client, "test:jobs", 1).await;
     deliver_to_the_dead(&client).await;
@@ -222,7 +231,7 @@ async fn the_job_of_a_worker_that_died_is_done(tested: &Tested) {
 }
 
 async fn a_job_that_was_deleted_holds_no_worker(tested: &Tested) {
-    let Some(server) = tested.start(&[]) else { return };
+    let server = tested.start(&[]);
     let client = server.client().await;
     let jobs = add_jobs(&client, "test:jobs", 2).await;
     deliver_to_the_dead(&client).await;
@@ -246,7 +255,7 @@ async fn until_counted(scaler: &Autoscaler, what: &str, waiting: u64, pending: u
 }
 
 async fn the_backlog_is_right_without_stream_or_group(tested: &Tested) {
-    let Some(server) = tested.start(&[]) else { return };
+    let server = tested.start(&[]);
     let client = server.client().await;
     let scaler = Autoscaler::start(&server.url(), &format!("{FAST_SWEEP}{NO_POOL}")).await;
     scaler.until_ready().await;
@@ -264,7 +273,7 @@ async fn the_backlog_is_right_without_stream_or_group(tested: &Tested) {
 }
 
 async fn the_backlog_is_right_where_the_server_cannot_tell(tested: &Tested) {
-    let Some(server) = tested.start(&[]) else { return };
+    let server = tested.start(&[]);
     let client = server.client().await;
     let scaler = Autoscaler::start(&server.url(), &format!("{FAST_SWEEP}{NO_POOL}")).await;
     scaler.until_ready().await;

@@ -10,7 +10,7 @@ use std::{
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
-use crate::support::redis::free_port;
+use crate::support::{processes::KillOnDrop, redis::free_port};
 
 /// A password that has to be escaped in a URL.
 const PASSWORD: &str = "p@ss:w/rd";
@@ -126,8 +126,8 @@ fn sentinels_and_their_primary_are_reached_by_tls() {
         server.port,
     );
     std::fs::write(&config, lines).unwrap();
-    let mut sentinel =
-        Command::new("redis-server").args([&config, "--sentinel"]).stdout(Stdio::null()).spawn().unwrap();
+    let sentinel = Command::new("redis-server").args([&config, "--sentinel"]).stdout(Stdio::null()).spawn().unwrap();
+    let mut sentinel = KillOnDrop(sentinel);
     let credentials = format!("app:{PASSWORD_IN_URL}@127.0.0.1:{port}/main");
     let published =
         publish_in_time(&format!("rediss+sentinel://{credentials}?sentinel_password=watch"), &server.roots());

@@ -8,6 +8,7 @@ use self::collector::{Collector, Span};
 use crate::support::{
     autoscaler::{Autoscaler, DEADLINE, NO_SWEEP, real_pool, swarm},
     command::{answers, redis},
+    processes::KillOnDrop,
     redis::RedisServer,
     wait::eventually,
 };
@@ -64,7 +65,7 @@ async fn a_job_of_another_program_keeps_its_trace() {
     let directory = tempfile::tempdir().unwrap();
     let mut worker = swarm(directory.path());
     worker.args(["worker", "--type", "t", "--id", "w1"]).env("REDIS_URL", server.url()).envs(environment);
-    let mut worker = worker.spawn().unwrap();
+    let mut worker = KillOnDrop(worker.spawn().unwrap());
     let trace = "0af7651916cd43dd8448eb211c80319c";
     let job = format!(
         r#"{{"id":"j","type":"t.echo","args":[],"kwargs":{{}},"reply_to":"result:j","traceparent":"00-{trace}-b7ad6b7169203331-01"}}"#

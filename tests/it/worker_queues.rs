@@ -1,15 +1,6 @@
 //! One worker type with several queues, on a real server: all of them are served, in turn, by the same workers, whatever becomes
 //! of a job, and whatever queues come and go.
 
-/// One test for each of these and each server that swarm is said to work with.
-macro_rules! on_every_server {
-    ($($question:ident),+ $(,)?) => {
-        mod installed { $(#[tokio::test] async fn $question() { super::$question(&crate::servers::OF_THIS_MACHINE).await; })* }
-        mod valkey_8 { $(#[tokio::test] async fn $question() { super::$question(&crate::servers::VALKEY_8).await; })* }
-        mod redis_6_2 { $(#[tokio::test] async fn $question() { super::$question(&crate::servers::REDIS_6_2).await; })* }
-    };
-}
-
 mod patterns;
 mod reading;
 

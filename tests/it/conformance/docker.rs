@@ -18,14 +18,14 @@ pub(super) struct Containers {
 }
 
 impl Rig for Containers {
-    async fn start() -> Option<Self> {
-        let engine = Engine::any().await?;
+    async fn start() -> Self {
+        let engine = Engine::any().await;
         let socket = engine.socket().to_owned();
         let project = Project::new(engine);
         let image = format!("{}:conformance", project.name);
         project.engine.docker(&["tag", IMAGE, &image]);
         let bench = Bench::through(&socket, project, |settings| settings.image = Some(image.clone()));
-        Some(Self { bench, image })
+        Self { bench, image }
     }
 
     fn backend(&self) -> &dyn ScalingBackend {

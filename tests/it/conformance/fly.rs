@@ -11,8 +11,8 @@ use crate::fly::bench::{Bench, browser};
 pub(super) struct Machines(Bench);
 
 impl Rig for Machines {
-    async fn start() -> Option<Self> {
-        Some(Self(Bench::with_image().await))
+    async fn start() -> Self {
+        Self(Bench::with_image().await)
     }
 
     fn backend(&self) -> &dyn ScalingBackend {

@@ -43,7 +43,7 @@ impl Processes {
 }
 
 impl Rig for Processes {
-    async fn start() -> Option<Self> {
+    async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let program = directory.path().join("worker");
         std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
@@ -63,7 +63,7 @@ impl Rig for Processes {
         let on_change = Arc::new(move |_: &WorkerType| count.send_modify(|count| *count += 1));
         let types = BTreeMap::from([(WorkerType::new("shell"), spec)]);
         let backend = ProcessBackend::start(&types, surroundings, on_change, Clock::start()).await.unwrap();
-        Some(Self { backend, directory, changes })
+        Self { backend, directory, changes }
     }
 
     fn backend(&self) -> &dyn ScalingBackend {

@@ -1,12 +1,7 @@
 //! The whole way: a command in Discord, no worker, the real autoscaler, a real page in a real Chromium, and the reply with its
 //! picture.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    process::{Child, Stdio},
-};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Stdio};
 
 use serde_json::json;
 
@@ -15,8 +10,9 @@ use crate::{
     fake_discord::{FakeDiscord, Member, Message, text},
     support::{
         autoscaler::{Autoscaler, NO_SWEEP, real_pool, swarm},
-        browser::{Site, is_here},
+        browser::Site,
         docker::{Engine, IMAGE, Project},
+        processes::KillOnDrop,
         redis::RedisServer,
         wait::eventually,
     },
@@ -42,11 +38,9 @@ async fn start(fake: &FakeDiscord, site: &Site) -> Message {
     shown
 }
 
+#[cfg_attr(without_chromium, ignore = "there is no Chromium")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_makes_a_worker_that_shows_a_page() {
-    if !is_here() {
-        return;
-    }
     let (fake, redis, site) = (FakeDiscord::start().await, RedisServer::start(), Site::start(1).await);
     let browser = format!("allow_private = [\"127.0.0.1:{}\"]\nwidth = 640\nheight = 480", site.port);
     let pools = format!("{}[worker_types.browser.browser]\n{browser}\n", real_pool("browser", "min_workers = 0"));
@@ -84,12 +78,11 @@ async fn a_command_makes_a_worker_that_shows_a_page() {
 }
 
 /// The same with workers as containers. The image has nothing: this machine's programs are mounted, Chromium among them.
+#[cfg_attr(without_chromium, ignore = "there is no Chromium")]
+#[cfg_attr(without_docker, ignore = "no Docker engine can be had")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_makes_a_container_that_shows_a_page() {
-    if !is_here() {
-        return;
-    }
-    let Some(engine) = Engine::any().await else { return };
+    let engine = Engine::any().await;
     let (project, fake, redis) = (Project::new(engine), FakeDiscord::start().await, RedisServer::start());
     let site = Site::start(1).await;
     let directory = tempfile::tempdir().unwrap();
@@ -125,7 +118,7 @@ async fn a_command_makes_a_container_that_shows_a_page() {
         .stderr(fs::File::create(directory.path().join("log")).unwrap())
         .spawn()
         .unwrap();
-    let scaler = KilledAtLast(scaler);
+    let scaler = KillOnDrop(scaler);
     let bot = Bot::ready(&fake, &settings(&fake, &redis, "", &of_type)).await;
     assert_eq!(project.containers(&[]), Vec::<String>::new());
 
@@ -140,16 +133,6 @@ async fn a_command_makes_a_container_that_shows_a_page() {
     let log = fs::read_to_string(directory.path().join("log")).unwrap_or_default();
     assert!(gone, "{:?}\n{log}", project.containers(&[]));
     bot.assert_discreet(&fake);
-}
-
-/// A process that goes with its test, however that ends.
-struct KilledAtLast(Child);
-
-impl Drop for KilledAtLast {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// What Chromium needs of this machine beside its program.

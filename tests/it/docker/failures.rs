@@ -8,17 +8,18 @@ use crate::support::{
     docker_proxy::{Fault, Proxy},
 };
 
-async fn behind_a_proxy() -> Option<(Bench, Proxy)> {
-    let engine = Engine::any().await?;
+async fn behind_a_proxy() -> (Bench, Proxy) {
+    let engine = Engine::any().await;
     let proxy = Proxy::start(engine.socket());
     let mut bench = Bench::through(&proxy.socket(), Project::new(engine), |_| {});
     bench.until("the engine is seen", |pool| pool.instances.is_empty()).await;
-    Some((bench, proxy))
+    (bench, proxy)
 }
 
+#[cfg_attr(without_docker, ignore = "no Docker engine can be had")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_partial_failure_tells_what_was_made_and_a_retry_makes_the_rest() {
-    let Some((bench, proxy)) = behind_a_proxy().await else { return };
+    let (bench, proxy) = behind_a_proxy().await;
     proxy.fault("/containers/create", 2, Fault::Refuse(500, "no space left on device".to_owned()));
     let error = bench.scale(5, &[], LONG).await.unwrap_err();
     assert_eq!((error.done.started.len(), error.kind), (3, ErrorKind::Retryable), "{error}");
@@ -28,9 +29,10 @@ async fn a_partial_failure_tells_what_was_made_and_a_retry_makes_the_rest() {
     assert_eq!(bench.containers(&["running"]).len(), 5);
 }
 
+#[cfg_attr(without_docker, ignore = "no Docker engine can be had")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_made_twice_when_answers_get_lost() {
-    let Some((bench, proxy)) = behind_a_proxy().await else { return };
+    let (bench, proxy) = behind_a_proxy().await;
     proxy.fault("/containers/create", 1, Fault::LoseAnswer);
     proxy.fault("/start", 1, Fault::LoseAnswer);
     let started = bench.start(2).await;
@@ -40,9 +42,10 @@ async fn nothing_is_made_twice_when_answers_get_lost() {
     assert_eq!(bench.start(2).await, []);
 }
 
+#[cfg_attr(without_docker, ignore = "no Docker engine can be had")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_never_arrives_is_made_again_and_what_lies_around_is_used() {
-    let Some((bench, proxy)) = behind_a_proxy().await else { return };
+    let (bench, proxy) = behind_a_proxy().await;
     proxy.fault("/start", 1, Fault::Drop);
     let error = bench.scale(1, &[], LONG).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Retryable);
@@ -53,9 +56,10 @@ async fn a_request_that_never_arrives_is_made_again_and_what_lies_around_is_used
     assert_eq!(proxy.seen("/containers/create"), 1);
 }
 
+#[cfg_attr(without_docker, ignore = "no Docker engine can be had")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_in_use_is_passed_over() {
-    let Some((bench, _proxy)) = behind_a_proxy().await else { return };
+    let (bench, _proxy) = behind_a_proxy().await;
     let taken = format!("{}-worker-shell-1", bench.project.name);
     let label = format!("com.docker.compose.project={}", bench.project.name);
     let image = crate::support::docker::IMAGE;
@@ -65,9 +69,10 @@ async fn a_name_in_use_is_passed_over() {
     assert!(running.len() == 2 && !running.contains(&taken), "{running:?}");
 }
 
+#[cfg_attr(without_docker, ignore = "no Docker engine can be had")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_missing_is_named_with_its_cure() {
-    let Some(engine) = Engine::any().await else { return };
+    let engine = Engine::any().await;
     let mut no_image = Bench::on(engine.clone(), |settings| settings.image = Some("swarm-test:none".to_owned()));
     no_image.until("the engine is seen", |pool| pool.instances.is_empty()).await;
     let error = no_image.scale(1, &[], LONG).await.unwrap_err();
@@ -91,9 +96,10 @@ async fn what_is_missing_is_named_with_its_cure() {
     assert_eq!(no_network.containers(&[]), Vec::<String>::new(), "what can't be started does not lie around");
 }
 
+#[cfg_attr(without_docker, ignore = "no Docker engine can be had")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_socket_proxy_that_forbids_is_named() {
-    let Some((bench, proxy)) = behind_a_proxy().await else { return };
+    let (bench, proxy) = behind_a_proxy().await;
     proxy.fault("/containers/create", 1, Fault::Refuse(403, "Forbidden".to_owned()));
     let error = bench.scale(1, &[], LONG).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Permanent);

@@ -9,9 +9,10 @@ use crate::support::{
     docker_proxy::{Fault, Proxy},
 };
 
+#[cfg_attr(without_docker, ignore = "no Docker engine can be had")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_engine_makes_workers_unknown_and_afterwards_the_count_is_right() {
-    let Some(engine) = Engine::private().await else { return };
+    let engine = Engine::private().await;
     let mut bench = Bench::on(engine.clone(), |_| {});
     bench.until("the engine is seen", |pool| pool.instances.is_empty()).await;
     bench.start(3).await;
@@ -32,9 +33,10 @@ async fn a_killed_engine_makes_workers_unknown_and_afterwards_the_count_is_right
     bench.backend_shutdown().await;
 }
 
+#[cfg_attr(without_docker, ignore = "no Docker engine can be had")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_engine_is_an_error_and_nothing_is_made_twice() {
-    let Some(engine) = Engine::private().await else { return };
+    let engine = Engine::private().await;
     let mut bench = Bench::on(engine.clone(), |_| {});
     bench.until("the engine is seen", |pool| pool.instances.is_empty()).await;
     bench.start(1).await;
@@ -54,9 +56,10 @@ async fn a_frozen_engine_is_an_error_and_nothing_is_made_twice() {
     bench.backend_shutdown().await;
 }
 
+#[cfg_attr(without_docker, ignore = "no Docker engine can be had")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removed_container_is_a_manual_change() {
-    let Some(engine) = Engine::any().await else { return };
+    let engine = Engine::any().await;
     let mut bench = Bench::on(engine, |_| {});
     bench.until("the engine is seen", |pool| pool.instances.is_empty()).await;
     bench.start(2).await;
@@ -70,9 +73,10 @@ async fn a_removed_container_is_a_manual_change() {
     assert_eq!(bench.start(2).await.len(), 1);
 }
 
+#[cfg_attr(without_docker, ignore = "no Docker engine can be had")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removed_network_is_told_and_joined_again_when_it_is_back() {
-    let Some(engine) = Engine::any().await else { return };
+    let engine = Engine::any().await;
     let project = Project::new(engine.clone());
     let network = format!("{}_net", project.name);
     let label = format!("com.docker.compose.project={}", project.name);
@@ -94,9 +98,10 @@ async fn a_removed_network_is_told_and_joined_again_when_it_is_back() {
     bench.backend_shutdown().await;
 }
 
+#[cfg_attr(without_docker, ignore = "no Docker engine can be had")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_list_that_fails_makes_workers_unknown_until_the_next_one() {
-    let Some(engine) = Engine::any().await else { return };
+    let engine = Engine::any().await;
     let proxy = Proxy::start(engine.socket());
     let mut bench = Bench::through(&proxy.socket(), Project::new(engine), |_| {});
     bench.until("the engine is seen", |pool| pool.instances.is_empty()).await;

@@ -7,16 +7,17 @@ use swarm::backend::{Phase, ScaleReport, ScalingBackend};
 use super::bench::{Bench, LONG, SLEEPER, shell_command};
 use crate::support::{docker::Engine, wait::eventually};
 
-async fn bench(script: &str) -> Option<Bench> {
-    let mut bench = Bench::new(script).await?;
+async fn bench(script: &str) -> Bench {
+    let mut bench = Bench::new(script).await;
     bench.until("the engine is seen", |pool| pool.instances.is_empty()).await;
-    Some(bench)
+    bench
 }
 
+#[cfg_attr(without_docker, ignore = "no Docker engine can be had")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_draining_worker_finishes_and_is_not_waited_for() {
     let script = "trap 'while [ ! -e /tmp/finish ]; do sleep 0.02; done; exit 0' TERM; sleep 100000 & wait";
-    let Some(mut bench) = bench(script).await else { return };
+    let mut bench = bench(script).await;
     let ids = bench.start(1).await;
     let name = &bench.containers(&["running"])[0];
     let report = bench.scale(1, &ids, LONG).await.unwrap();
@@ -30,9 +31,10 @@ async fn a_draining_worker_finishes_and_is_not_waited_for() {
     bench.until_containers(1).await;
 }
 
+#[cfg_attr(without_docker, ignore = "no Docker engine can be had")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invariant_15_whoever_leads_no_more_makes_no_container() {
-    let Some(bench) = bench(SLEEPER).await else { return };
+    let bench = bench(SLEEPER).await;
     bench.start(1).await;
     let before = bench.containers(&[]);
     bench.backend.act_only_while(Box::new(|| false));
@@ -41,9 +43,10 @@ async fn invariant_15_whoever_leads_no_more_makes_no_container() {
     assert_eq!(bench.containers(&[]), before);
 }
 
+#[cfg_attr(without_docker, ignore = "no Docker engine can be had")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_the_drain_timeout_a_worker_is_killed() {
-    let Some(mut bench) = bench("trap '' TERM; while :; do sleep 1; done").await else { return };
+    let mut bench = bench("trap '' TERM; while :; do sleep 1; done").await;
     let ids = bench.start(1).await;
     let asked_at = Instant::now();
     bench.scale(0, &ids, Duration::from_secs(1)).await.unwrap();
@@ -52,9 +55,10 @@ async fn after_the_drain_timeout_a_worker_is_killed() {
     bench.until_containers(0).await;
 }
 
+#[cfg_attr(without_docker, ignore = "no Docker engine can be had")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_exit_is_told_with_its_code_and_the_container_is_cleaned_up() {
-    let Some(mut bench) = bench("exit 3").await else { return };
+    let mut bench = bench("exit 3").await;
     let ids = bench.start(1).await;
     let pool = bench.until("an exit", |pool| !pool.exits.is_empty()).await;
     assert_eq!((&pool.exits[0].id, pool.exits[0].detail.as_str()), (&ids[0], "exit code 3"));
@@ -62,9 +66,10 @@ async fn an_exit_is_told_with_its_code_and_the_container_is_cleaned_up() {
     bench.until_containers(0).await;
 }
 
+#[cfg_attr(without_docker, ignore = "no Docker engine can be had")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paused_worker_is_no_capacity_and_counts_again_afterwards() {
-    let Some(mut bench) = bench(SLEEPER).await else { return };
+    let mut bench = bench(SLEEPER).await;
     let ids = bench.start(1).await;
     let name = bench.containers(&["running"]).remove(0);
     bench.project.engine.docker(&["pause", &name]);
@@ -79,9 +84,10 @@ async fn a_paused_worker_is_no_capacity_and_counts_again_afterwards() {
 }
 
 /// Docker restarts it for ever; for the scaler it is an exit each time, and no capacity.
+#[cfg_attr(without_docker, ignore = "no Docker engine can be had")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_container_that_docker_keeps_restarting_is_failing() {
-    let Some(engine) = Engine::any().await else { return };
+    let engine = Engine::any().await;
     let mut bench = Bench::on(engine, |_| {});
     bench.until("the engine is seen", |pool| pool.instances.is_empty()).await;
     bench.start(1).await;
@@ -96,9 +102,10 @@ async fn a_container_that_docker_keeps_restarting_is_failing() {
     bench.until("it is gone", |pool| pool.instances.is_empty()).await;
 }
 
+#[cfg_attr(without_docker, ignore = "no Docker engine can be had")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_next_scaler_takes_over_what_it_finds() {
-    let Some(mut bench) = bench(SLEEPER).await else { return };
+    let mut bench = bench(SLEEPER).await;
     let mut ids = bench.start(3).await;
     let image = crate::support::docker::IMAGE.to_owned();
     bench
@@ -118,9 +125,10 @@ async fn the_next_scaler_takes_over_what_it_finds() {
     assert_eq!(bench.start(4).await.len(), 1);
 }
 
+#[cfg_attr(without_docker, ignore = "no Docker engine can be had")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn containers_made_in_advance_are_started_first_and_made_up_for() {
-    let Some(engine) = Engine::any().await else { return };
+    let engine = Engine::any().await;
     let mut bench = Bench::on(engine, |settings| settings.standby = 2);
     bench.until("the engine is seen", |pool| pool.instances.is_empty()).await;
     let created =

@@ -8,7 +8,7 @@ use super::{crashing, files::alerts, unstartable};
 use crate::support::{
     autoscaler::{Autoscaler, FAST_SWEEP, SLEEPER, pool},
     command::{add_jobs, redis},
-    prometheus::{Prometheus, SCRAPED, free_address, is_installed},
+    prometheus::{Prometheus, SCRAPED, free_address},
     redis::RedisServer,
     wait::eventually,
 };
@@ -47,11 +47,9 @@ async fn start(server: &RedisServer, settings: &str) -> (Autoscaler, Prometheus)
     (scaler, prometheus)
 }
 
+#[cfg_attr(without_prometheus, ignore = "there is no Prometheus")]
 #[tokio::test]
 async fn every_alert_fires_on_its_fault() {
-    if !is_installed() {
-        return;
-    }
     let mut server = RedisServer::start_with(&["--rename-command", "CONFIG", ""]);
     let client = server.client().await;
     let (scaler, prometheus) = start(&server, &format!("{INSISTING}{}", pools())).await;
@@ -88,11 +86,9 @@ async fn every_alert_fires_on_its_fault() {
     assert_eq!(fired, alerts(), "an alert has no fault here");
 }
 
+#[cfg_attr(without_prometheus, ignore = "there is no Prometheus")]
 #[tokio::test]
 async fn an_alert_fires_when_only_the_sweep_finds_jobs() {
-    if !is_installed() {
-        return;
-    }
     let server = RedisServer::start();
     let client = server.client().await;
     let pools = DRIFTING.map(|name| pool(name, "max_workers = 1", SLEEPER)).concat();
@@ -103,11 +99,9 @@ async fn an_alert_fires_when_only_the_sweep_finds_jobs() {
     fires(&prometheus, SIGNALS_MISSED, &[]).await;
 }
 
+#[cfg_attr(without_prometheus, ignore = "there is no Prometheus")]
 #[tokio::test]
 async fn an_alert_fires_when_nobody_leads() {
-    if !is_installed() {
-        return;
-    }
     let server = RedisServer::start();
     let observer = "dry_run = true\n";
     let (_scaler, prometheus) =
@@ -115,11 +109,9 @@ async fn an_alert_fires_when_nobody_leads() {
     fires(&prometheus, NO_LEADER, &[]).await;
 }
 
+#[cfg_attr(without_prometheus, ignore = "there is no Prometheus")]
 #[tokio::test]
 async fn an_alert_fires_when_jobs_become_dead_letters() {
-    if !is_installed() {
-        return;
-    }
     let server = RedisServer::start();
     let client = server.client().await;
     let metrics = free_address();

@@ -6,10 +6,7 @@ use super::{
     dashboards::{known_metrics, metrics_in},
     read,
 };
-use crate::support::{
-    needs::repository,
-    prometheus::{is_installed, program},
-};
+use crate::support::{needs::repository, prometheus::program};
 
 /// What follows `key: ` in the lines of a file.
 fn values(path: &str, key: &str) -> Vec<String> {
@@ -29,18 +26,15 @@ fn promtool(arguments: &[&str]) {
     assert!(output.status.success(), "promtool {arguments:?}:\n{text}");
 }
 
+#[cfg_attr(without_prometheus, ignore = "there is no Prometheus")]
 #[test]
 fn promtool_takes_the_configuration_and_its_rules() {
-    if is_installed() {
-        promtool(&["check", "config", "config/prometheus/prometheus.yml"]);
-    }
+    promtool(&["check", "config", "config/prometheus/prometheus.yml"]);
 }
 
+#[cfg_attr(without_prometheus, ignore = "there is no Prometheus")]
 #[test]
 fn the_unit_tests_of_the_rules_pass() {
-    if !is_installed() {
-        return;
-    }
     let tests = fs::read_dir(repository("config/prometheus/tests")).unwrap().map(|file| file.unwrap().path());
     let tests: Vec<_> = tests.map(|path| path.to_string_lossy().into_owned()).collect();
     assert!(!tests.is_empty());

@@ -6,7 +6,7 @@ use super::{RELUCTANT, crashing, dashboards::Dashboard, dashboards::with_everyth
 use crate::support::{
     autoscaler::{Autoscaler, FAST_SWEEP, pool, real_pool},
     command::{add_jobs, redis, work_off},
-    prometheus::{Prometheus, SCRAPED, is_installed},
+    prometheus::{Prometheus, SCRAPED},
     redis::RedisServer,
     wait::eventually,
 };
@@ -55,11 +55,9 @@ async fn has_data(prometheus: &Prometheus, what: &str, expression: &str) {
     panic!("{what}: no data for {expression}\n{}", prometheus.log());
 }
 
+#[cfg_attr(without_prometheus, ignore = "there is no Prometheus")]
 #[tokio::test]
 async fn every_panel_and_every_rule_has_data() {
-    if !is_installed() {
-        return;
-    }
     let server = RedisServer::start();
     let scaler = Autoscaler::start(&server.url(), &format!("{FAST_SWEEP}{}", pools())).await;
     let prometheus = Prometheus::start(scaler.url().trim_start_matches("http://")).await;

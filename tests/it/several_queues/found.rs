@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    servers::{OF_THIS_MACHINE, REDIS_6_2, REDIS_8, Tested, VALKEY_8},
+    servers::{OF_THIS_MACHINE, Tested, on_servers},
     support::{autoscaler::FAST_SWEEP, cluster::Cluster},
 };
 
@@ -31,7 +31,7 @@ async fn what_is_there_at_the_start_is_found() {
 
 /// A queue that nobody knew when the scaler started.
 async fn a_new_queue_wakes_a_pool(tested: &Tested, signals: &str, source: &str) {
-    let Some(server) = tested.start(&[]) else { return };
+    let server = tested.start(&[]);
     let (client, scaler) = start(&server, signals, &pool("test", &["tenant-*:jobs"], "")).await;
     add_jobs(&client, "tenant-a:jobs", 1).await;
     if source == "channel" {
@@ -49,11 +49,16 @@ async fn a_new_queue_wakes_a_pool(tested: &Tested, signals: &str, source: &str) 
     scaler.until_workers("test", 2).await;
 }
 
-#[tokio::test]
-async fn a_notification_tells_of_a_new_queue() {
-    for tested in [&OF_THIS_MACHINE, &VALKEY_8, &REDIS_8, &REDIS_6_2] {
-        a_new_queue_wakes_a_pool(tested, KEYSPACE, "keyspace").await;
-    }
+on_servers! {
+    [installed, valkey_8, redis_8, redis_6_2],
+    [
+        a_notification_tells_of_a_new_queue,
+        the_sweep_alone_finds_a_new_queue_and_misses_one_that_is_gone,
+    ]
+}
+
+async fn a_notification_tells_of_a_new_queue(tested: &Tested) {
+    a_new_queue_wakes_a_pool(tested, KEYSPACE, "keyspace").await;
 }
 
 #[tokio::test]
@@ -61,21 +66,18 @@ async fn a_message_tells_of_a_new_queue() {
     a_new_queue_wakes_a_pool(&OF_THIS_MACHINE, CHANNEL, "channel").await;
 }
 
-#[tokio::test]
-async fn the_sweep_alone_finds_a_new_queue_and_misses_one_that_is_gone() {
-    for tested in [&OF_THIS_MACHINE, &VALKEY_8, &REDIS_8, &REDIS_6_2] {
-        let Some(server) = tested.start(&[]) else { continue };
-        let client = server.client().await;
-        let settings = format!("{FAST_SWEEP}{NOTHING}{}", pool("test", &["tenant-*:jobs"], ""));
-        let scaler = Autoscaler::start(&server.url(), &settings).await;
-        until_seen(&scaler, "it was looked for queues", |of| of.demand.depth().known() == Some(&0)).await;
-        add_jobs(&client, "tenant-a:jobs", 7).await;
-        scaler.until_workers("test", 2).await;
-        assert_eq!(trigger(&client, &scaler, "test").await, "sweep");
-        let _: u64 = redis(&client, "DEL tenant-a:jobs").await;
-        scaler.until_workers("test", 0).await;
-        until_seen(&scaler, "it is forgotten", |of| shown(of) == [("test:jobs".to_owned(), Some(0))]).await;
-    }
+async fn the_sweep_alone_finds_a_new_queue_and_misses_one_that_is_gone(tested: &Tested) {
+    let server = tested.start(&[]);
+    let client = server.client().await;
+    let settings = format!("{FAST_SWEEP}{NOTHING}{}", pool("test", &["tenant-*:jobs"], ""));
+    let scaler = Autoscaler::start(&server.url(), &settings).await;
+    until_seen(&scaler, "it was looked for queues", |of| of.demand.depth().known() == Some(&0)).await;
+    add_jobs(&client, "tenant-a:jobs", 7).await;
+    scaler.until_workers("test", 2).await;
+    assert_eq!(trigger(&client, &scaler, "test").await, "sweep");
+    let _: u64 = redis(&client, "DEL tenant-a:jobs").await;
+    scaler.until_workers("test", 0).await;
+    until_seen(&scaler, "it is forgotten", |of| shown(of) == [("test:jobs".to_owned(), Some(0))]).await;
 }
 
 /// More keys than one SCAN looks at, most of which are none of ours.

@@ -1,10 +1,9 @@
 //! What tests of browser workers share: pages to visit, and a worker that may.
 //!
-//! Where there is no Chromium these tests are left out, unless `SWARM_TEST_CHROMIUM` is 1: then it must be there.
+//! Where no Chromium can be had, `SWARM_TEST_WITHOUT=chromium` leaves these tests out (build.rs).
 
 use std::{
     collections::BTreeSet,
-    env,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -24,7 +23,6 @@ use tokio::net::TcpListener;
 
 use super::{redis::RedisServer, worker_process::WorkerProcess};
 
-const MUST: &str = "SWARM_TEST_CHROMIUM";
 /// How long something may take that no job waits for.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
@@ -41,19 +39,6 @@ const OPENER: &str = "<!doctype html><title>opener</title><button id=go onclick=
     const w = open('/seen-by-child', '', '');
     setInterval(() => { if (w.closed) document.body.dataset.closed = 1 }, 20)\">Go</button>
 <a id=hidden href=/lost target=_blank rel=noopener>Away</a>";
-
-/// Whether there is a Chromium.
-#[expect(clippy::print_stderr, reason = "shown with --nocapture")]
-pub(crate) fn is_here() -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let here = env::split_paths(&path).any(|directory| directory.join("chromium").is_file());
-    let must = env::var(MUST).is_ok_and(|value| value == "1");
-    assert!(here || !must, "{MUST} is 1, and chromium is not in PATH: run .ci/install-test-servers");
-    if !here {
-        eprintln!("left out: there is no chromium in PATH; to have it, run .ci/install-test-servers");
-    }
-    here
-}
 
 /// A server of pages on a port of its own, which counts who comes.
 pub(crate) struct Site {

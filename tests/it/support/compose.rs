@@ -10,18 +10,10 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{
-    autoscaler::SWARM,
-    docker::project_name,
-    engine_calls::EngineCalls,
-    needs::{has, left_out, repository},
-};
+use super::{autoscaler::SWARM, docker::project_name, engine_calls::EngineCalls, needs::repository};
 
-/// Set to `1` where Docker must be tested.
-const MUST: &str = "SWARM_TEST_DOCKER";
 /// The words of the command, for machines where `docker-compose` is not the one to test: `docker compose`.
 const COMPOSE: &str = "SWARM_TEST_COMPOSE";
-const CURE: &str = "install Docker and docker-compose, and run .ci/base-images";
 
 /// The services that are tested. Grafana is in no package of Debian's, so it is not there where images can't be pulled.
 pub(crate) const SERVICES: [&str; 3] = ["redis", "autoscaler", "prometheus"];
@@ -36,11 +28,12 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
-    /// Makes the image and the files; starts nothing. `None` if this machine can't, and need not.
-    pub(crate) fn prepare() -> Option<Self> {
-        if !is_possible() {
-            return None;
-        }
+    /// Makes the image and the files; starts nothing.
+    ///
+    /// # Panics
+    /// If engine, Compose or images are missing.
+    pub(crate) fn prepare() -> Self {
+        check_possible();
         let project = project_name();
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let image = format!("{project}:test");
@@ -48,7 +41,7 @@ impl Stack {
         let stack = Self { project, image, directory, calls };
         stack.build();
         stack.write_files();
-        Some(stack)
+        stack
     }
 
     /// Runs Compose and gives what it prints.
@@ -161,19 +154,19 @@ impl Drop for Stack {
     }
 }
 
-/// Whether engine, Compose and images are there.
-fn is_possible() -> bool {
+fn check_possible() {
     let compose = command_words();
     let version: Vec<&str> = compose[1..].iter().map(String::as_str).chain(["version"]).collect();
-    if !has("docker", &["info"], MUST, CURE) || !has(&compose[0], &version, MUST, CURE) {
-        return false;
+    for (program, arguments) in [("docker", &["info"][..]), (&compose[0], &version)] {
+        let works = Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success());
+        assert!(works, "`{program} {}` does not work: run this test within .ci/sandbox", arguments.join(" "));
     }
     let images: Vec<String> = images_of(&repository("docker-compose.yml")).chain([runtime_image()]).collect();
     let missing: Vec<_> = images.iter().filter(|image| !is_image(image)).collect();
-    if !missing.is_empty() {
-        left_out(&format!("the engine has no {missing:?}"), MUST, CURE);
-    }
-    missing.is_empty()
+    assert!(
+        missing.is_empty(),
+        "the engine has no {missing:?}: run .ci/base-images pull, or this test within .ci/sandbox"
+    );
 }
 
 fn is_image(name: &str) -> bool {

@@ -2,7 +2,6 @@
 //! killed or frozen. Every test works in a Compose project of its own, whose containers are removed at its end.
 
 use std::{
-    io::Write,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -17,12 +16,13 @@ use futures_util::TryStreamExt;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::processes::kill;
+use super::{
+    needs::engine_socket,
+    processes::{self, kill},
+};
 
 /// An image with a shell and little else, imported once into each engine.
 pub(crate) const IMAGE: &str = "swarm-test:1";
-/// The machine's own engine.
-const MACHINES_OWN: &str = "/var/run/docker.sock";
 /// How long an engine may take to start.
 const START: Duration = Duration::from_secs(60);
 
@@ -39,41 +39,49 @@ pub(crate) struct Engine {
 struct Private {
     process: Child,
     directory: TempDir,
+    network: Network,
+}
+
+/// What `host` means to the containers of a private engine.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Network {
+    /// The tests' own network.
+    OfTheTests,
+    /// An empty one: several engines in one network disturb each other.
+    OfItsOwn,
 }
 
 impl Engine {
-    /// Any engine; `None`, said loudly, where there is none, unless SWARM_TEST_DOCKER=1 makes that a failure.
-    pub(crate) async fn any() -> Option<Arc<Self>> {
-        let own = Self { socket: PathBuf::from(MACHINES_OWN), private: None };
+    /// Any engine: that of `DOCKER_HOST` or of the machine if it answers, else a private one.
+    pub(crate) async fn any() -> Arc<Self> {
+        let own = Self { socket: engine_socket(), private: None };
         if answers(&own.socket).await {
             own.import().await;
-            return Some(Arc::new(own));
+            return Arc::new(own);
         }
         if let Some(engine) = SHARED.lock().unwrap().upgrade() {
-            return Some(engine);
+            return engine;
         }
-        let engine = Self::private().await?;
+        let engine = Self::start(Network::OfTheTests).await;
         *SHARED.lock().unwrap() = Arc::downgrade(&engine);
-        Some(engine)
+        engine
     }
 
-    /// A private engine.
-    pub(crate) async fn private() -> Option<Arc<Self>> {
-        let missing = if !rustix::process::geteuid().is_root() {
-            "only root can start a private dockerd"
-        } else if Command::new("dockerd").arg("--version").output().is_err() {
-            "there is no dockerd"
-        } else {
-            let directory = tempfile::Builder::new().prefix("swarm-docker").tempdir().unwrap();
-            let socket = directory.path().join("docker.sock");
-            let process = spawn(directory.path());
-            let engine = Self { socket, private: Some(Mutex::new(Private { process, directory })) };
-            engine.until_up().await;
-            engine.import().await;
-            return Some(Arc::new(engine));
-        };
-        left_out(missing);
-        None
+    /// A private engine, for tests that kill or freeze it.
+    pub(crate) async fn private() -> Arc<Self> {
+        Self::start(Network::OfItsOwn).await
+    }
+
+    async fn start(network: Network) -> Arc<Self> {
+        let cure = "SWARM_TEST_WITHOUT=docker leaves these tests out";
+        assert!(rustix::process::geteuid().is_root(), "only root can start a private dockerd; {cure}");
+        let directory = tempfile::Builder::new().prefix("swarm-docker").tempdir().unwrap();
+        let socket = directory.path().join("docker.sock");
+        let process = spawn(directory.path(), network);
+        let engine = Self { socket, private: Some(Mutex::new(Private { process, directory, network })) };
+        engine.until_up().await;
+        engine.import().await;
+        Arc::new(engine)
     }
 
     /// Where it listens.
@@ -118,7 +126,7 @@ impl Engine {
             let mut private = self.private.as_ref().expect("it is ours").lock().unwrap();
             // Its containerd died with it. Until somebody has reaped that, dockerd would take it for alive.
             let _ = std::fs::remove_file(private.directory.path().join("exec/containerd/containerd.pid"));
-            private.process = spawn(private.directory.path());
+            private.process = spawn(private.directory.path(), private.network);
         }
         self.until_up().await;
     }
@@ -162,12 +170,15 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         let Some(private) = &mut self.private else { return };
-        let process = &mut private.get_mut().unwrap().process;
+        let Private { process, directory, .. } = private.get_mut().unwrap();
         if !matches!(process.try_wait(), Ok(Some(_))) {
             kill(process.id(), Signal::CONT);
             kill(process.id(), Signal::TERM);
             let _ = process.wait();
         }
+        // A killed engine leaves its containerd, shims and mounts.
+        end_processes_naming(directory.path());
+        unmount_below(directory.path());
     }
 }
 
@@ -215,14 +226,6 @@ impl Drop for Project {
     }
 }
 
-/// Tests that need an engine are left out: nobody is to overlook that.
-fn left_out(why: &str) {
-    assert!(std::env::var("SWARM_TEST_DOCKER").as_deref() != Ok("1"), "no docker engine: {why}");
-    // Past the test runner, which keeps to itself what tests print that pass.
-    let told = "NOT TESTED: something of the docker backend";
-    let _ = writeln!(std::io::stderr(), "{told}, {why}; SWARM_TEST_DOCKER=1 makes this a failure");
-}
-
 fn client(socket: &Path) -> Result<Docker, bollard::errors::Error> {
     Docker::connect_with_unix(&socket.to_string_lossy(), 120, API_DEFAULT_VERSION)
 }
@@ -244,21 +247,57 @@ fn run(command: &mut Command, socket: &Path) -> String {
     text(&output.stdout)
 }
 
-fn spawn(directory: &Path) -> Child {
+fn spawn(directory: &Path, network: Network) -> Child {
     let path = |name: &str| directory.join(name).display().to_string();
     let log = std::fs::File::options().create(true).append(true).open(path("log")).unwrap();
     // Where a containerd runs already, dockerd shares it; then namespaces keep engines apart.
     let namespace = directory.file_name().unwrap().to_string_lossy().into_owned();
-    // In a network namespace of its own: a dockerd without a bridge removes the `docker0` that it finds.
-    Command::new("unshare")
-        .args(["--net", "dockerd", "--host", &format!("unix://{}", path("docker.sock")), "--data-root", &path("data")])
+    // A dockerd without a bridge removes the `docker0` that it finds in its network.
+    let mut command = match network {
+        Network::OfTheTests => Command::new("dockerd"),
+        Network::OfItsOwn => {
+            let mut unshare = Command::new("unshare");
+            unshare.args(["--net", "dockerd"]);
+            unshare
+        }
+    };
+    command
+        .args(["--host", &format!("unix://{}", path("docker.sock")), "--data-root", &path("data")])
         .args(["--exec-root", &path("exec"), "--pidfile", &path("pid"), "--bridge", "none", "--iptables=false"])
         .args(["--containerd-namespace", &namespace, "--containerd-plugins-namespace", &format!("{namespace}-plugins")])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
         .spawn()
-        .unwrap()
+        .expect("dockerd is installed; SWARM_TEST_WITHOUT=docker leaves these tests out")
+}
+
+/// Kills whatever was started with a path below `directory` among its words, and waits until it is gone.
+fn end_processes_naming(directory: &Path) {
+    let place = directory.display().to_string();
+    let ours = || {
+        let ids = processes::all().into_iter();
+        ids.filter(|id| processes::command_line(*id).iter().any(|word| word.contains(&place))).collect::<Vec<_>>()
+    };
+    let deadline = Instant::now() + START;
+    loop {
+        let left = ours();
+        if left.is_empty() || Instant::now() > deadline {
+            return;
+        }
+        left.iter().for_each(|id| kill(id.cast_unsigned(), Signal::KILL));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Takes away all mounts below `directory`, the innermost first.
+fn unmount_below(directory: &Path) {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let places =
+        mounts.lines().filter_map(|line| line.split(' ').nth(4)).filter(|at| Path::new(at).starts_with(directory));
+    for place in places.collect::<Vec<_>>().into_iter().rev() {
+        let _ = Command::new("umount").args(["--lazy", place]).output();
+    }
 }
 
 /// A tar with busybox and its names, and the links that make a mounted `/usr` usable.

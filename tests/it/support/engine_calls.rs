@@ -15,8 +15,8 @@ use std::{
     thread,
 };
 
-/// The engine's own socket.
-const ENGINE: &str = "/var/run/docker.sock";
+use super::needs::engine_socket;
+
 /// The longest request line that is looked for across two reads.
 const LONGEST_LINE: usize = 8 * 1024;
 
@@ -36,7 +36,7 @@ impl EngineCalls {
         let recorder = calls.clone();
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                let Ok(engine) = UnixStream::connect(ENGINE) else { continue };
+                let Ok(engine) = UnixStream::connect(engine_socket()) else { continue };
                 recorder.relay(&client, &engine);
             }
         });

@@ -1,9 +1,37 @@
 //! Processes of this machine, as /proc shows them: by id, or by a variable of their environment, which all that they start
 //! inherits.
 
-use std::fs;
+use std::{
+    fs,
+    ops::{Deref, DerefMut},
+    process::Child,
+};
 
 use rustix::process::{Pid, Signal, kill_process};
+
+/// A child process that does not outlive its test, however that ends.
+pub(crate) struct KillOnDrop(pub(crate) Child);
+
+impl Deref for KillOnDrop {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for KillOnDrop {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 /// Signals a process; it may be gone already.
 pub(crate) fn kill(id: u32, signal: Signal) {

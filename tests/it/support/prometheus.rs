@@ -13,28 +13,14 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{
-    autoscaler::DEADLINE,
-    http::get,
-    needs::{has, repository},
-    wait::eventually,
-};
+use super::{autoscaler::DEADLINE, http::get, needs::repository, wait::eventually};
 
-/// Set to `1` where Prometheus must be tested.
-const MUST: &str = "SWARM_TEST_PROMETHEUS";
-/// How to get it.
-const CURE: &str = "run .ci/install-test-servers, or install Prometheus so that both are in PATH";
 /// Where `.ci/install-test-servers` puts its programs if none are installed.
 const UNPACKED: &str = "target/test-servers/prometheus/bin";
 /// For which range the shortened rules and the panels ask.
 pub(crate) const RANGE: &str = "60s";
 /// What is long in the shortened rules, in seconds.
 const LONG_WAIT: &str = "3";
-
-/// Whether the programs of Prometheus are there; see [`has`].
-pub(crate) fn is_installed() -> bool {
-    ["prometheus", "promtool"].iter().all(|name| has(&program(name), &["--version"], MUST, CURE))
-}
 
 /// The path of one of its programs, or the name of one in PATH.
 pub(crate) fn program(name: &str) -> String {

@@ -12,18 +12,21 @@ use swarm::{
 use tokio_util::sync::CancellationToken;
 
 use super::{SETTINGS, publish, put, target, until_answered};
-use crate::servers::Tested;
+use crate::servers::{Tested, on_servers};
 use crate::support::{
     autoscaler::DEADLINE, command::redis, redis::RedisServer, wait::eventually, worker::WorkerProcess,
 };
 
-on_every_server! {
-    a_queue_that_appears_is_served_at_once_and_one_that_is_deleted_is_not_made_again,
-    a_job_in_hand_outlives_its_queue,
+on_servers! {
+    [installed, valkey_8, redis_6_2],
+    [
+        a_queue_that_appears_is_served_at_once_and_one_that_is_deleted_is_not_made_again,
+        a_job_in_hand_outlives_its_queue,
+    ]
 }
 
 async fn a_queue_that_appears_is_served_at_once_and_one_that_is_deleted_is_not_made_again(tested: &Tested) {
-    let Some(server) = tested.start(&[]) else { return };
+    let server = tested.start(&[]);
     let client = server.client().await;
     let worker = WorkerProcess::start_with(&server.url(), "w1", SETTINGS);
     worker.until_state(&client, "IDLE").await;
@@ -65,7 +68,7 @@ async fn a_queue_that_appears_is_served_at_once_and_one_that_is_deleted_is_not_m
 }
 
 async fn a_job_in_hand_outlives_its_queue(tested: &Tested) {
-    let Some(server) = tested.start(&[]) else { return };
+    let server = tested.start(&[]);
     let client = server.client().await;
     let settings = format!(
         "{SETTINGS}handler = \"exec\"\nexec = [\"sh\", \"-c\", \"sleep 1; exit 75\"]\n[worker_types.t.jobs]\nclaim_seconds = 1\n"

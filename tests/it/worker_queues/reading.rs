@@ -20,7 +20,7 @@ use swarm::{
 use tokio_util::sync::CancellationToken;
 
 use super::{NAMED, put, target};
-use crate::servers::Tested;
+use crate::servers::{Tested, on_servers};
 use crate::support::{
     autoscaler::DEADLINE,
     command::{pending, redis},
@@ -86,16 +86,19 @@ impl Running {
     }
 }
 
-on_every_server! {
-    a_flood_on_one_queue_starves_no_other,
-    several_queues_bring_no_more_jobs_than_there_are_slots,
-    jobs_that_come_at_once_are_done_one_by_one_by_a_worker_with_one_slot,
-    what_is_taken_is_shared_out_evenly_and_what_is_too_much_is_given_back,
-    a_queue_that_is_gone_is_told_and_the_others_are_read,
+on_servers! {
+    [installed, valkey_8, redis_6_2],
+    [
+        a_flood_on_one_queue_starves_no_other,
+        several_queues_bring_no_more_jobs_than_there_are_slots,
+        jobs_that_come_at_once_are_done_one_by_one_by_a_worker_with_one_slot,
+        what_is_taken_is_shared_out_evenly_and_what_is_too_much_is_given_back,
+        a_queue_that_is_gone_is_told_and_the_others_are_read,
+    ]
 }
 
 async fn a_flood_on_one_queue_starves_no_other(tested: &Tested) {
-    let Some(server) = tested.start(&[]) else { return };
+    let server = tested.start(&[]);
     let client = server.client().await;
     for number in 0..200 {
         put(&client, "t:jobs", &format!("flood-{number}"), "t.note", json!([])).await;
@@ -125,7 +128,7 @@ async fn a_flood_on_one_queue_starves_no_other(tested: &Tested) {
 }
 
 async fn several_queues_bring_no_more_jobs_than_there_are_slots(tested: &Tested) {
-    let Some(server) = tested.start(&[]) else { return };
+    let server = tested.start(&[]);
     let client = server.client().await;
     let worker = Running::start(&server, 3);
     for number in 0..50 {
@@ -140,7 +143,7 @@ async fn several_queues_bring_no_more_jobs_than_there_are_slots(tested: &Tested)
 
 /// From 7.2 on a read that waits may be answered with one job of each.
 async fn jobs_that_come_at_once_are_done_one_by_one_by_a_worker_with_one_slot(tested: &Tested) {
-    let Some(server) = tested.start(&[]) else { return };
+    let server = tested.start(&[]);
     let client = server.client().await;
     let worker = Running::start(&server, 1);
     for round in 0..10 {
@@ -168,7 +171,7 @@ fn consumer(name: &str) -> Consumer {
 }
 
 async fn what_is_taken_is_shared_out_evenly_and_what_is_too_much_is_given_back(tested: &Tested) {
-    let Some(server) = tested.start(&[]) else { return };
+    let server = tested.start(&[]);
     let client = server.client().await;
     let mut connection = target(&server).connect().await.unwrap();
     let streams = NAMED.map(Arc::<str>::from);
@@ -208,7 +211,7 @@ async fn what_is_taken_is_shared_out_evenly_and_what_is_too_much_is_given_back(t
 }
 
 async fn a_queue_that_is_gone_is_told_and_the_others_are_read(tested: &Tested) {
-    let Some(server) = tested.start(&[]) else { return };
+    let server = tested.start(&[]);
     let client = server.client().await;
     let mut connection = target(&server).connect().await.unwrap();
     let one = consumer("one");
