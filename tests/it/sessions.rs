@@ -142,6 +142,15 @@ impl Worker {
     }
 }
 
+/// Waits until so many workers wait for jobs in the server.
+async fn until_waiting(client: &Client, workers: u64) {
+    let waiting = async || {
+        let info: String = redis(client, "INFO clients").await;
+        info.lines().any(|line| line == format!("blocked_clients:{workers}"))
+    };
+    assert!(eventually(DEADLINE, waiting).await, "never {workers} workers wait for jobs");
+}
+
 async fn publish(client: &Client, id: &str, job_type: &str, session: &str, args: Json) {
     publish_on(client, QUEUE, id, job_type, session, args).await;
 }
@@ -327,7 +336,10 @@ async fn the_next_job_is_told_at_once_long_before_the_heartbeat_runs_out() {
     assert_eq!(open(&client, "chan").await, "holder");
     let _other = Worker::start_with(&server, "other", rare, LONG);
     until_heartbeat(&client, "other", "state", "IDLE").await;
+    // Until the server has noticed that a connection is closed, it may deliver a job to it.
+    until_waiting(&client, 2).await;
     holder.kill().await;
+    until_waiting(&client, 1).await;
     let error = call(&client, "next", "t.next", "chan").await.error.unwrap();
     assert!(error.starts_with("session lost: worker `holder`"), "{error}");
     assert!(client.exists::<bool, _>("worker:heartbeat:t:holder").await.unwrap(), "that would have told it too");

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use fred::{
+    interfaces::TransactionInterface,
     prelude::{Client, ClientLike, FromValue},
     types::{ClusterHash, CustomCommand},
 };
@@ -20,15 +21,15 @@ pub(crate) async fn redis<R: FromValue>(client: &Client, command: &str) -> R {
     client.custom(custom, arguments).await.unwrap_or_else(|error| panic!("{command}: {error}"))
 }
 
-/// Adds jobs to a stream, in one round trip, and tells nobody.
+/// Adds jobs to a stream, all at once, so that nobody sees a part of them, and tells nobody.
 pub(crate) async fn add_jobs(client: &Client, stream: &str, count: usize) -> Vec<String> {
-    let pipeline = client.pipeline();
+    let transaction = client.multi();
     for number in 0..count {
         let job = format!(r#"{{"id":"{stream}-{number}","type":"test.echo","args":[{number}],"kwargs":{{}}}}"#);
         let add = CustomCommand::new_static("XADD", ClusterHash::FirstKey, false);
-        let () = pipeline.custom(add, vec![stream, "*", "json", &job]).await.expect("a pipeline only notes it");
+        let () = transaction.custom(add, vec![stream, "*", "json", &job]).await.expect("a transaction takes jobs");
     }
-    pipeline.all().await.expect("the server takes jobs")
+    transaction.exec(true).await.expect("the server takes jobs")
 }
 
 /// Delivers every waiting job of a group to a consumer and acknowledges it.
