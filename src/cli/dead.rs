@@ -8,7 +8,7 @@ use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 use serde::Serialize;
 
 use super::{
-    output,
+    ConfigFlags, output,
     view::{
         fleet::trimmed,
         words::{NONE, date_time, printable},
@@ -36,6 +36,9 @@ Examples:
   swarm dead retry 0199f1c2-7d3e-7c61-9f7a-0d5f3a1b2c3d
   swarm dead drop --stream browser:jobs --all")]
 pub struct DeadArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigFlags,
     #[command(subcommand)]
     command: DeadCommand,
 }

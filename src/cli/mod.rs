@@ -48,24 +48,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Autoscaler(autoscaler::AutoscalerArgs),
-    Worker {
-        #[command(flatten)]
-        args: worker::WorkerArgs,
-        #[command(flatten)]
-        config: ConfigFlags,
-    },
-    Publish {
-        #[command(flatten)]
-        args: publish::PublishArgs,
-        #[command(flatten)]
-        config: ConfigFlags,
-    },
-    Dead {
-        #[command(flatten)]
-        args: dead::DeadArgs,
-        #[command(flatten)]
-        config: ConfigFlags,
-    },
+    Worker(worker::WorkerArgs),
+    Publish(publish::PublishArgs),
+    Dead(dead::DeadArgs),
     Status(status::StatusArgs),
     Why(why::WhyArgs),
     Doctor(doctor::DoctorArgs),
@@ -84,15 +69,16 @@ enum Command {
     ProcessStart(process_start::ProcessStart),
 }
 
-/// Options of every command that reads the configuration.
+// Not a doc comment: clap would take it for the description of each command that these options are flattened into.
+#[expect(missing_docs, reason = "see above")]
 #[derive(Args, Clone, Debug, Default)]
 pub struct ConfigFlags {
     /// Configuration file [default: $SWARM_CONFIG, or the first of swarm.toml, config/swarm.toml,
     /// /etc/swarm/swarm.toml]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
     /// Redis to use, for example redis://localhost:6379/0 [default: $REDIS_URL, or redis_url of the file]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", global = true)]
     pub redis_url: Option<String>,
 }
 
@@ -143,19 +129,19 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Pause(args) => block_on(pause::run(args)),
         Command::Resume(args) => block_on(resume::run(args)),
         Command::Scale(args) => block_on(scale::run(args)),
-        Command::Worker { args, config } => {
+        Command::Worker(args) => {
             init_logging(args.log_format, "info")?;
-            let loaded = config.load()?;
+            let loaded = args.config.load()?;
             block_on(worker::run(args, &loaded.settings))
         }
-        Command::Publish { args, config } => {
+        Command::Publish(args) => {
             init_logging(LogFormat::Text, "warn")?;
-            let loaded = config.load()?;
+            let loaded = args.config.load()?;
             block_on(publish::run(args, &loaded.settings))
         }
-        Command::Dead { args, config } => {
+        Command::Dead(args) => {
             init_logging(LogFormat::Text, "warn")?;
-            let loaded = config.load()?;
+            let loaded = args.config.load()?;
             block_on(dead::run(args, &loaded.settings))
         }
     }

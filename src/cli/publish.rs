@@ -10,14 +10,14 @@ use anyhow::Context;
 use clap::value_parser;
 use serde_json::{Map, Value, json};
 
-use super::output;
+use super::{ConfigFlags, output};
 use crate::{
     broker::{
         Job, JobResult, Place, Published, Publisher, Routes, Subject, explain, unread, wait_for_any, wait_shared,
     },
-    config::Settings,
+    config::{Settings, WorkerTypeSettings},
     connection::RedisTarget,
-    model::keys,
+    model::{WorkerType, keys},
     telemetry::Traces,
 };
 
@@ -41,6 +41,9 @@ Examples:
   swarm publish browser.goto https://example.org --queue urgent:jobs
   swarm publish mail.send a@example.org --key order-4711 --delay 60 --deadline 600")]
 pub struct PublishArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigFlags,
     /// Worker type and method, for example `browser.echo`.
     #[arg(value_name = "JOB_TYPE")]
     pub job_type: String,
@@ -116,6 +119,8 @@ async fn publish_and_wait(args: PublishArgs, settings: &Settings) -> anyhow::Res
     };
     if args.queue.is_some() && routes.reader(&args.job_type, stream).is_none() {
         output::error_line(&format!("warning: {}", unread(stream)))?;
+    } else if args.queue.is_none() && routes.worker_type(&args.job_type).is_none() {
+        output::error_line(&format!("warning: {}", unconfigured(&args.job_type, stream)))?;
     }
     let target = RedisTarget::new(&settings.redis_url, settings.scaler.redis_timeout())?;
     let channel = settings.signals.channel.clone();
@@ -132,6 +137,24 @@ async fn publish_and_wait(args: PublishArgs, settings: &Settings) -> anyhow::Res
         writeln!(io::stderr(), "error: {missing} of {count} jobs did not answer within {} s\n{why}", args.timeout)?;
     }
     Ok(if failed == 0 && waiting.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Says which stream takes a job whose worker type the configuration does not name, and which stream a worker of
+/// that type would read.
+fn unconfigured(job_type: &str, stream: &str) -> String {
+    let Some((name, _)) = job_type.split_once('.').filter(|(name, _)| WorkerType::is_valid(name)) else {
+        return format!("no configured worker type matches `{job_type}`, so the job goes to the stream `{stream}`");
+    };
+    let own = WorkerTypeSettings::default().queue(name);
+    let advice = if own == stream {
+        String::new()
+    } else {
+        format!(
+            "; `swarm worker --type {name}` reads `{own}`. To use that stream, add [worker_types.{name}] to the \
+             configuration, or publish with --queue {own}"
+        )
+    };
+    format!("worker type `{name}` is not configured, so the job goes to the stream `{stream}`{advice}")
 }
 
 /// The job that the arguments describe, each time with another id.

@@ -6,8 +6,9 @@ use anyhow::ensure;
 use rustix::process::{Pid, getpid, getppid};
 use uuid::Uuid;
 
-use super::{metrics::serve_metrics, stop::stop_on_signal};
+use super::{ConfigFlags, metrics::serve_metrics, stop::stop_on_signal};
 use crate::{
+    broker::Routes,
     config::{QueueKind, Settings, WorkerTypeSettings, process_environment},
     connection::RedisTarget,
     model::{WorkerId, WorkerType},
@@ -28,6 +29,9 @@ use crate::{
 /// is the type's `worker.handler`, for example any program: `worker.exec`.
 #[derive(Debug, clap::Args)]
 pub struct WorkerArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigFlags,
     /// Worker type; its queues and group are in the config, or `TYPE:jobs` and `TYPE` if it is not configured.
     #[arg(long = "type", value_name = "TYPE", env = "SWARM_WORKER_TYPE")]
     pub worker_type: String,
@@ -49,6 +53,7 @@ pub struct WorkerArgs {
 /// Runs the worker. Success if every job that it took was finished.
 pub async fn run(args: WorkerArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     let (mut config, of_type) = configure(&args, settings)?;
+    warn_if_unconfigured(&args.worker_type, &of_type, settings);
     let target = RedisTarget::new(&settings.redis_url, settings.scaler.redis_timeout())?;
     let served = serve_metrics(&of_type.worker.metrics_listen).await?;
     config.metrics = served.as_ref().map(|metrics| metrics.at);
@@ -63,6 +68,23 @@ pub async fn run(args: WorkerArgs, settings: &Settings) -> anyhow::Result<ExitCo
     }
     tracing::info!(report.processed, report.failed, report.abandoned, "worker left");
     Ok(if report.abandoned == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Jobs of an unconfigured worker type are published to the stream of all such types, and not to the one that the worker
+/// reads: without a word, both sides would wait for ever.
+fn warn_if_unconfigured(name: &str, of_type: &WorkerTypeSettings, settings: &Settings) {
+    let routes = Routes::from_env(settings);
+    let (reads, written) = (of_type.queue(name), routes.default_stream());
+    if settings.worker_types.contains_key(name) || reads == written {
+        return;
+    }
+    tracing::warn!(
+        worker_type = name,
+        reads,
+        published_to = written,
+        "worker type `{name}` is not configured: this worker reads `{reads}`, and `swarm publish {name}.METHOD` writes to \
+         `{written}`; add [worker_types.{name}] to the configuration, or publish with --queue {reads}"
+    );
 }
 
 fn configure(args: &WorkerArgs, settings: &Settings) -> anyhow::Result<(WorkerConfig, WorkerTypeSettings)> {

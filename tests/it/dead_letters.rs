@@ -39,6 +39,15 @@ async fn dead_letters_are_shown_put_back_and_dropped() {
     let dead = |words: &[&str]| run(&server, directory.path(), &[&["dead"], words].concat());
     assert_eq!(dead(&["list"]), (true, "no dead letters\n".to_owned()));
     bury_some(&client).await;
+    let config = directory.path().join("elsewhere.toml");
+    std::fs::write(&config, "[worker_types.t]\n").unwrap();
+    let config = config.to_str().unwrap();
+    for words in [["--config", config, "list"], ["list", "--config", config]] {
+        let (ok, table) = dead(&words);
+        assert!(ok && table.contains("t.echo"), "{words:?}: {table}");
+    }
+    let (ok, told) = dead(&["list", "--redis-url", "redis://127.0.0.1:1/0"]);
+    assert!(!ok && told.contains("127.0.0.1:1"), "{told}");
 
     let (_, table) = dead(&["list"]);
     for word in ["LAST ERROR", "t:jobs", "t.echo", "no-such-page", "malformed"] {

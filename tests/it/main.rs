@@ -50,6 +50,7 @@ mod tankpit;
 mod tls;
 #[cfg(feature = "otlp")]
 mod traces;
+mod unconfigured;
 mod views;
 mod why;
 mod worker;
