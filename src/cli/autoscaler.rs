@@ -8,7 +8,8 @@ use clap::Args;
 use super::{ConfigFlags, stop::stop_on_signal};
 use crate::{
     app::{Autoscaler, Options, Reload},
-    config::{ConfigSource, Flags},
+    config::{ConfigSource, Flags, Loaded, Origin},
+    connection::RedisTarget,
     telemetry::{LogFormat, Traces, init_logging, install_metrics},
 };
 
@@ -42,6 +43,20 @@ pub struct AutoscalerArgs {
     log_format: LogFormat,
 }
 
+/// Logs which Redis is used and which layer of the configuration named it. Never logs the URL, which may hold a password.
+fn log_redis(loaded: &Loaded) -> anyhow::Result<()> {
+    const REDIS_URL: &str = "/redis_url";
+    let settings = &loaded.settings;
+    let target = RedisTarget::new(&settings.redis_url, settings.scaler.redis_timeout())?;
+    let set_by = match loaded.origins.of(REDIS_URL) {
+        Origin::Default => "the default, because nothing sets redis_url".to_owned(),
+        origin => origin.to_string(),
+    };
+    let overrides = loaded.origins.overridden(REDIS_URL).map(tracing::field::display);
+    tracing::info!(redis = target.display(), database = target.database(), set_by, overrides, "redis selected");
+    Ok(())
+}
+
 /// Runs it.
 ///
 /// # Errors
@@ -62,6 +77,7 @@ pub async fn run(args: AutoscalerArgs) -> anyhow::Result<ExitCode> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    log_redis(&loaded)?;
     let options = Options {
         settings: loaded.settings.clone(),
         config_file: loaded.file.clone(),

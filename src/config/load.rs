@@ -111,6 +111,8 @@ fn resolve_file(layers: &mut Layers, remarks: &mut Remarks, secret: &InFile) {
     let (at, file_at) = (pointer(secret.key), pointer(secret.file));
     let said = layers.origins.of(&at).clone();
     if said.layer() > Origin::SecretFile(path.clone()).layer() {
+        let origin = layers.origins.of(&file_at).clone();
+        layers.origins.note_overridden(at, origin);
         return layers.remove(&file_at);
     }
     let (key, file) = (dotted(&at), dotted(&file_at));

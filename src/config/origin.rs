@@ -62,20 +62,40 @@ impl fmt::Display for Origin {
 
 /// The origin of every setting that is not a default, by its JSON pointer.
 #[derive(Clone, Debug, Default)]
-pub struct Origins(BTreeMap<String, Origin>);
+pub struct Origins {
+    in_force: BTreeMap<String, Origin>,
+    /// The origin that each setting had before a stronger layer replaced it.
+    overridden: BTreeMap<String, Origin>,
+}
 
 impl Origins {
     /// The origin of exactly this setting.
     pub fn of(&self, pointer: &str) -> &Origin {
         static DEFAULT: Origin = Origin::Default;
-        self.0.get(pointer).unwrap_or(&DEFAULT)
+        self.in_force.get(pointer).unwrap_or(&DEFAULT)
+    }
+
+    /// The origin that this setting had before a stronger layer replaced it, if one did.
+    pub fn overridden(&self, pointer: &str) -> Option<&Origin> {
+        self.overridden.get(pointer)
+    }
+
+    fn note(&mut self, pointer: String, origin: Origin) {
+        if let Some(before) = self.in_force.insert(pointer.clone(), origin) {
+            self.overridden.insert(pointer, before);
+        }
+    }
+
+    /// Notes an origin that a stronger one had already replaced when it was read.
+    pub(super) fn note_overridden(&mut self, pointer: String, origin: Origin) {
+        self.overridden.insert(pointer, origin);
     }
 
     /// The origin of this setting or, if it is a default, of the table around it that was said last.
     pub fn nearest(&self, pointer: &str) -> &Origin {
         let mut at = pointer;
         loop {
-            if let Some(origin) = self.0.get(at) {
+            if let Some(origin) = self.in_force.get(at) {
                 return origin;
             }
             match at.rsplit_once('/') {
@@ -102,7 +122,10 @@ impl Origins {
 
     /// Every setting that is not a default, as a dotted path, with its origin.
     pub fn iter(&self) -> impl Iterator<Item = (String, &Origin)> {
-        self.0.iter().filter(|(pointer, _)| !pointer.is_empty()).map(|(pointer, origin)| (dotted(pointer), origin))
+        self.in_force
+            .iter()
+            .filter(|(pointer, _)| !pointer.is_empty())
+            .map(|(pointer, origin)| (dotted(pointer), origin))
     }
 }
 
@@ -121,7 +144,7 @@ impl Layers {
 
     /// Notes where a value that is already in the tree was said.
     pub(super) fn note(&mut self, pointer: String, origin: Origin) {
-        self.origins.0.insert(pointer, origin);
+        self.origins.note(pointer, origin);
     }
 
     /// What was said at `path`.

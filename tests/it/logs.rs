@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::{
-    autoscaler::{DEADLINE, swarm},
+    autoscaler::{Autoscaler, DEADLINE, SLEEPER, pool, swarm},
     log::Log,
     processes::{KillOnDrop, kill},
     redis::RedisServer,
@@ -31,6 +31,25 @@ async fn logged(arguments: &[&str], environment: &[(&str, &str)], told: &str) ->
 
 fn with<'a>(lines: &'a [Value], message: &str) -> &'a Value {
     lines.iter().find(|line| line["message"] == message).unwrap_or_else(|| panic!("no `{message}` in {lines:?}"))
+}
+
+#[tokio::test]
+async fn the_first_lines_say_which_redis_it_is_and_who_named_it() {
+    let server = RedisServer::start();
+    let scaler = Autoscaler::start(&server.url(), &pool("test", "max_workers = 1", SLEEPER)).await;
+    let log = scaler.log();
+    let line = log.lines().find(|line| line.contains("redis selected")).expect("it says so");
+    let address = server.url().trim_start_matches("redis://").to_owned();
+    assert!(line.contains(&format!("redis=\"{address}\"")) && line.contains("swarm.toml:"), "{line}");
+    assert!(!line.contains("overrides"), "{line}");
+
+    let settings = pool("test", "max_workers = 1", SLEEPER);
+    let (in_file, url) = ("redis://:hunter2@127.0.0.1:1/3", server.url());
+    let scaler = Autoscaler::start_in_environment(in_file, &settings, &[("REDIS_URL", &url)]).await;
+    let log = scaler.log();
+    let line = log.lines().find(|line| line.contains("redis selected")).expect("it says so");
+    assert!(line.contains("set_by=\"REDIS_URL\"") && line.contains("swarm.toml:1"), "{line}");
+    assert!(!log.contains("hunter2"), "a password is never logged");
 }
 
 #[tokio::test]
