@@ -164,7 +164,7 @@ fn overview(fleet: &FleetSnapshot, now: Timestamp) -> Reply {
 /// `3 of 1–6 workers (2 busy, 1 starting), 12 waiting, 3 in work` and the last decision.
 fn in_a_line(of: &TypeSnapshot, now: Timestamp) -> Markup {
     let counts = fleet::counts(of, now);
-    let [_, lag, pending, _, desired, ready, starting, busy, _, bounds, _] = &counts;
+    let [_, lag, pending, _, _, desired, ready, starting, busy, _, bounds, _] = &counts;
     Markup::text(ready)
         .and(" ready (")
         .and_text(busy)

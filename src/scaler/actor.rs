@@ -317,13 +317,19 @@ impl Actor {
         }
         let learns_at = self.history.learns_at(&self.settings, now, &observation);
         self.recheck_at = [self.recheck_at, learns_at].into_iter().flatten().min();
+        let left_alone = control.as_ref().is_some_and(|control| !matches!(control.mode, Mode::Pinned(_)));
+        let acts = self.leads && !self.dry_run && !left_alone;
         self.show(&observation, &observed.census, &decision, signals, now);
-        Arc::make_mut(&mut self.snapshot).control.clone_from(&control);
+        let snapshot = Arc::make_mut(&mut self.snapshot);
+        snapshot.control.clone_from(&control);
+        if !acts && decision.action != Action::Hold {
+            // What a standby, a dry run or an observed pool shows must not read as done.
+            snapshot.reasons[0].insert_str(0, "would ");
+        }
         let census = observed.census.ok()?;
         let stalled = if self.backs_off(now) { &[] } else { census.stalled.as_slice() };
         let request = self.request(&decision, &census, stalled)?;
-        let left_alone = control.is_some_and(|control| !matches!(control.mode, Mode::Pinned(_)));
-        if self.dry_run || !self.leads || left_alone {
+        if !acts {
             return None;
         }
         let reason = match (decision.action, stalled.len()) {

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use swarm::model::snapshot::Role;
 
 use crate::support::{
-    autoscaler::{Autoscaler, FAST_SWEEP, NO_SWEEP, SLEEPER, pool},
+    autoscaler::{Autoscaler, FAST_SWEEP, NO_SWEEP, SLEEPER, pool, swarm},
     command::{ScalingRecord, add_jobs, records, redis},
     redis::RedisServer,
 };
@@ -81,6 +81,12 @@ async fn one_leads_from_the_start_and_the_other_decides_and_does_nothing() {
     standby.until_evaluated("test", 3).await;
 
     standby.until_workers("test", 0).await;
+    let shown = swarm(standby.directory()).args(["status", "--url", &standby.url()]).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(
+        shown.contains("would scale up 0 → 3"),
+        "a standby does not tell as done what it leaves to the leader: {shown}"
+    );
     assert_eq!(writers(&records(&client, "test").await), BTreeSet::from([writer(&leader).await]));
     for (scaler, role, gauge) in [(&leader, "leader", 1.0), (&standby, "standby", 0.0)] {
         let (ready, body) = scaler.readyz().await;

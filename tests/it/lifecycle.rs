@@ -188,8 +188,10 @@ async fn a_dry_run_decides_and_logs_and_changes_nothing() {
     scaler.until_ready().await;
     assert!(scaler.status().await.dry_run);
     add_jobs(&client, "test:jobs", 10).await;
-    scaler.until_logged("scale up 0 → 2").await;
+    scaler.until_logged("would scale up 0 → 2").await;
     scaler.until_quiet().await;
+    let of = scaler.of("test").await;
+    assert!(of.reasons[0].starts_with("would scale up 0 → 2: "), "{:?}", of.reasons);
 
     scaler.until_workers("test", 0).await;
     assert_eq!(scaler.lines("starts"), [""; 0]);

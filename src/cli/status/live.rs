@@ -160,7 +160,7 @@ impl Watch {
 
     fn numbers(&self, fleet: &FleetSnapshot, width: u16, now: Timestamp) -> Table<'static> {
         let right = |text: String| Line::from(text).alignment(Alignment::Right);
-        let cells = |row: [String; 11], curve: Option<String>| {
+        let cells = |row: [String; 12], curve: Option<String>| {
             let mut cells = row.into_iter();
             let name = cells.next().map(Line::from);
             Row::new(name.into_iter().chain(cells.map(right)).chain(curve.map(Line::from)))
@@ -173,8 +173,9 @@ impl Watch {
             cells(fleet::counts(of, now), curve).style(style)
         });
         // Wide enough for the heading and what is usual below it; 80 columns hold all of them.
-        let mut widths = [7_u16, 5, 5, 6, 4, 5, 5, 4, 5, 7, 8].map(Constraint::Length).to_vec();
-        let names = ["TYPE", "LAG", "PEND", "OLDEST", "WANT", "READY", "START", "BUSY", "DRAIN", "MIN–MAX", "REACTION"];
+        let mut widths = [7_u16, 5, 5, 6, 6, 4, 5, 5, 4, 5, 7, 8].map(Constraint::Length).to_vec();
+        let names =
+            ["TYPE", "LAG", "PEND", "OLDEST", "READ", "WANT", "READY", "START", "BUSY", "DRAIN", "MIN–MAX", "REACTION"];
         let longest = fleet.worker_types.iter().map(|of| of.worker_type.as_str().len()).max().unwrap_or(0).max(7);
         widths[0] = Constraint::Max(u16::try_from(longest).unwrap_or(7));
         if curves {
@@ -260,6 +261,7 @@ mod tests {
         let shown = shown(80, 24);
         let texts = [
             "swarm 1.2.3",
+            "READ",
             "REACTION",
             "0.90 ms",
             "1–6",

@@ -32,8 +32,10 @@ function stateOf(type, now) {
   if (problems(type).length > 0) return ["bad", "not readable"];
   if (controlWords(type.control, now)) return ["warn", "by hand"];
   const pool = known(type.pool);
-  if (type.action === "scale_up") return ["good", "scaling up"];
-  if (type.action === "scale_down") return ["good", "scaling down"];
+  // A standby, a dry run and an observed pool say what they would do, and change nothing.
+  const would = type.reasons[0]?.startsWith("would ");
+  if (type.action === "scale_up") return would ? ["idle", "would scale up"] : ["good", "scaling up"];
+  if (type.action === "scale_down") return would ? ["idle", "would scale down"] : ["good", "scaling down"];
   const waiting = known(type.demand.lag) > 0;
   if (waiting && type.desired >= type.max_workers) return ["warn", "at its maximum"];
   if (pool && pool.busy > 0) return ["good", "working"];
@@ -82,7 +84,6 @@ export class Card {
     this.type = type;
     const pool = known(type.pool);
     this.curve.add(at, depthOf(type.demand), type.desired, pool ? pool.ready + pool.starting + pool.draining : null);
-    setText(this.queue, queuesOf(type));
     const problem = problems(type).join("; ");
     this.problem.hidden = problem === "";
     setText(this.problem, problem);
@@ -126,6 +127,9 @@ export class Card {
     const oldest = "known" in type.demand.oldest ? type.demand.oldest.known : undefined;
     const age = oldest === undefined ? UNKNOWN : oldest === null ? NONE : duration(now - oldest);
     setText(this.facts.get("oldest").value, age);
+    // The age of the reading: a queue may have emptied since without a signal.
+    const read = type.evaluated_at === null ? "" : ` · read ${duration(now - type.evaluated_at)} ago`;
+    setText(this.queue, `${queuesOf(type)}${read}`);
     const looked = type.evaluated_at === null ? "Not looked at yet" : `Looked ${duration(now - type.evaluated_at)} ago, because of ${type.sources.join(", ") || "nothing"}`;
     const again = type.recheck_at === null ? "" : `, looks again in ${duration(type.recheck_at - now)}`;
     const change = type.last_change ? `. Last change ${type.last_change.from} → ${type.last_change.to} at ${clock(type.last_change.at, now)}` : "";

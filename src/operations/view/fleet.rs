@@ -12,11 +12,24 @@ use crate::model::{
 };
 
 /// Headings of [`counts`].
-pub(crate) const COUNTS: [&str; 11] =
-    ["TYPE", "LAG", "PENDING", "OLDEST", "DESIRED", "READY", "STARTING", "BUSY", "DRAINING", "MIN–MAX", "REACTION"];
+pub(crate) const COUNTS: [&str; 12] = [
+    "TYPE",
+    "LAG",
+    "PENDING",
+    "OLDEST",
+    "READ AGO",
+    "DESIRED",
+    "READY",
+    "STARTING",
+    "BUSY",
+    "DRAINING",
+    "MIN–MAX",
+    "REACTION",
+];
 
-/// Queue and pool of one worker type.
-pub(crate) fn counts(of: &TypeSnapshot, now: Timestamp) -> [String; 11] {
+/// Returns the queue and the pool of one worker type, with the age of the reading: between two signals a queue may have
+/// emptied without a trace.
+pub(crate) fn counts(of: &TypeSnapshot, now: Timestamp) -> [String; 12] {
     let oldest = match of.demand.oldest.known() {
         Some(Some(at)) => duration(now.since(*at)),
         Some(None) => NONE.to_owned(),
@@ -30,6 +43,7 @@ pub(crate) fn counts(of: &TypeSnapshot, now: Timestamp) -> [String; 11] {
         reading(&of.demand.lag),
         reading(&of.demand.pending),
         oldest,
+        read_ago(of, now).unwrap_or_else(|| NONE.to_owned()),
         of.desired.to_string(),
         pool(|pool| pool.ready),
         pool(|pool| pool.starting),
@@ -55,6 +69,11 @@ pub(crate) fn decision(of: &TypeSnapshot) -> String {
         }
     }
     words
+}
+
+/// Returns the age of the last reading of the queue and the pool, `12 s`; `None` before the first one.
+pub(crate) fn read_ago(of: &TypeSnapshot, now: Timestamp) -> Option<String> {
+    of.evaluated_at.map(|at| duration(now.since(at)))
 }
 
 /// When it looks again by itself: `in 4 s`.
@@ -308,6 +327,8 @@ mod tests {
             "signals  keyspace up, tracking DOWN (refused)",
             "delayed  browser:jobs 3",
             "config   REFUSED 12 s ago, the one before goes on: swarm.toml:3: wrong; swarm.toml:4: worse",
+            "TYPE     LAG  PENDING  OLDEST  READ AGO",
+            "browser   31        6    12 s       1 s",
             "held at 6: max_workers 6",
             "in 4 s",
             "redis does not answer",

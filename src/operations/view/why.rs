@@ -34,10 +34,11 @@ pub(crate) fn text(of: &TypeSnapshot, fleet: &FleetSnapshot, now: Timestamp) -> 
         ),
         format!("queue        {}", queues::names(of)),
         format!(
-            "depth        {} = {} waiting + {} delivered and unfinished",
+            "depth        {} = {} waiting + {} delivered and unfinished{}",
             reading(&depth),
             reading(&of.demand.lag),
-            reading(&of.demand.pending)
+            reading(&of.demand.pending),
+            fleet::read_ago(of, now).map_or_else(String::new, |age| format!(", read {age} ago"))
         ),
     ];
     lines.extend(queues::sum(of).map(|sum| format!("scaled by    {sum}")));
@@ -97,7 +98,7 @@ mod tests {
         let expected = "browser: held at 6\n\n\
             looked       1 s ago, because of: keyspace\n\
             queue        browser:jobs\n\
-            depth        37 = 31 waiting + 6 delivered and unfinished\n\
+            depth        37 = 31 waiting + 6 delivered and unfinished, read 1 s ago\n\
             oldest job   12 s ago\n\
             workers      6 = 4 ready (4 busy) + 2 starting\n\
             bounds       1 to 6\n\n  \
@@ -117,7 +118,7 @@ mod tests {
         browser.queues = Some(std::sync::Arc::new(queues::made_up(crate::model::Combine::Max)));
         let shown = text(&fleet.worker_types[0], &fleet, Timestamp(60_000));
         let expected = "queue        browser:jobs and 1 more\n\
-            depth        37 = 31 waiting + 6 delivered and unfinished\n\
+            depth        37 = 31 waiting + 6 delivered and unfinished, read 1 s ago\n\
             scaled by    29 = max of browser:jobs 8, urgent:jobs 29\n";
         assert!(shown.contains(expected), "{shown}");
     }
