@@ -28,7 +28,7 @@ use self::{
     script::{Act, Script},
     stage::Stage,
     story::{Kind, Story},
-    summary::{Ending, NEXT, Summary},
+    summary::{Ending, Summary, next_steps},
 };
 use super::{
     output,
@@ -42,6 +42,8 @@ use crate::{
 
 /// Between two looks, and two frames: smooth for the eye, nothing for the machine.
 const TICK: Duration = Duration::from_millis(50);
+/// How long the last frame stays on a screen before the terminal is given back: long enough to read it.
+const LAST_FRAME: Duration = Duration::from_secs(3);
 /// How long all jobs may take beyond the script's length, and the pools to come up, before something is wrong.
 const GRACE: Duration = Duration::from_secs(45);
 /// Exit code after Ctrl-C, as shells say it.
@@ -102,6 +104,8 @@ struct Demo {
     started: Instant,
     /// When the pools were up, from which the script counts.
     curtain: Option<Duration>,
+    /// When all was done and drawn; a screen shows its last frame from then on for [`LAST_FRAME`].
+    rested: Option<Duration>,
     story: Story,
     stop: CancellationToken,
     log: Log,
@@ -131,6 +135,7 @@ impl Demo {
             begun: 0,
             started,
             curtain: None,
+            rested: None,
             story: Story::default(),
             stop,
             log,
@@ -154,12 +159,13 @@ impl Demo {
         }
         let took = demo.started.elapsed();
         let summary = Summary { story: &demo.story, tally, ending: &ending, took };
+        let next = next_steps(&program());
         if args.json {
             output::json(&summary.json())?;
         } else {
             output::line(&format!("\n{}", summary.text()))?;
             if ending == Ending::Complete {
-                output::line(&format!("\n{NEXT}"))?;
+                output::line(&format!("\n{next}"))?;
             }
         }
         Ok(ending)
@@ -205,10 +211,6 @@ impl Demo {
                     producer.publish(batch).await?;
                 }
             } else if let Some(ending) = self.ending(at, &fleet, producer) {
-                // What the last record says belongs to the story.
-                while let Ok(Some(event)) = tokio::time::timeout(TICK, events.next()).await {
-                    self.story.note_event(self.started.elapsed(), &event);
-                }
                 self.show(&fleet, producer)?;
                 return Ok(ending);
             }
@@ -229,10 +231,23 @@ impl Demo {
     }
 
     /// How it ends, if it does now.
-    fn ending(&self, at: Duration, fleet: &FleetSnapshot, producer: &Producer) -> Option<Ending> {
+    ///
+    /// The history arrives behind the snapshots: the end waits until it has told of every scale-down, so that the last
+    /// frame and the last lines show the pools at rest.
+    fn ending(&mut self, at: Duration, fleet: &FleetSnapshot, producer: &Producer) -> Option<Ending> {
         let tally = producer.tally();
         let played = self.begun == self.script.acts.len();
-        if played && tally.open() == 0 && is_at_rest(fleet) {
+        if played && tally.open() == 0 && is_at_rest(fleet) && self.story.has_told_rest(fleet) {
+            let rested = match self.rested {
+                Some(rested) => rested,
+                None => {
+                    self.story.tell_rest(at, fleet);
+                    *self.rested.insert(at)
+                }
+            };
+            if matches!(self.view, View::Screen(_)) && at < rested + LAST_FRAME {
+                return None;
+            }
             return Some(match tally.failed {
                 0 => Ending::Complete,
                 failed => Ending::Failed(format!("{failed} of {} jobs failed", tally.published)),
@@ -292,6 +307,21 @@ fn painted(text: &str, kind: Kind) -> String {
         Kind::Trouble => "31",
     };
     format!("\x1b[{code}m{text}\x1b[0m")
+}
+
+/// Returns how this program can be called from here: by its name if the PATH leads to it, else by its path.
+fn program() -> String {
+    let Ok(this) = std::env::current_exe() else { return "swarm".to_owned() };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|directory| directory.join("swarm")).find(|file| file.is_file());
+    if found.and_then(|file| file.canonicalize().ok()).is_some_and(|file| file == this) {
+        return "swarm".to_owned();
+    }
+    let here = std::env::current_dir().ok();
+    let relative = here.and_then(|here| Some(this.strip_prefix(here).ok()?.to_owned()));
+    let path = relative.unwrap_or(this).display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+');
+    if path.chars().all(plain) { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }
 
 /// Every pool is as small as it may be, all its workers ready, and nobody on the way out.

@@ -124,7 +124,12 @@ fn the_demo_answers_every_job_and_leaves_no_process() {
     assert!(rest.contains("Done: every job was answered"), "{rest}");
     assert!(rest.contains("0 failed, 0 lost"), "{rest}");
     assert!(rest.contains("→ 0  "), "tankpit is back at none: {rest}");
-    assert!(rest.contains("swarm autoscaler"), "{rest}");
+    let last_change = rest.rfind("tankpit").map(|at| &rest[..at]).unwrap_or_default();
+    assert!(last_change.contains("→ 0  ") && rest.contains("at rest: every pool"), "the last scale-in is told: {rest}");
+    let pasted = rest.lines().find_map(|line| line.trim().strip_suffix("every setting")).expect(&rest);
+    let program = pasted.split_whitespace().next().expect(&rest);
+    let version = Command::new(program).arg("--version").output().expect("the command can be pasted");
+    assert!(version.status.success() && program.ends_with("swarm"), "{pasted}");
     assert!(!rest.contains('\u{1b}'), "no colours without a terminal: {rest}");
     assert_eq!(traces.running(), Vec::<String>::new());
     assert!(started.elapsed() < DEADLINE);

@@ -59,6 +59,8 @@ pub(super) struct Story {
     seen: BTreeSet<WorkerId>,
     there: BTreeSet<WorkerId>,
     most: u32,
+    /// The number of workers that the history told last.
+    told_workers: BTreeMap<String, u32>,
     decisions: usize,
     failures: usize,
     told: Tally,
@@ -84,9 +86,30 @@ impl Story {
             _ => Kind::Up,
         };
         self.failures += usize::from(event.error.is_some());
+        if let (None, Some(workers)) = (&event.error, event.to_count) {
+            self.told_workers.insert(event.worker_type.clone(), workers);
+        }
         let trigger = event.trigger.join(", ");
         let text = format!("{:<7} {}  {} ({trigger})", event.worker_type, events::change(event), events::reason(event));
         self.tell(at, kind, text);
+    }
+
+    /// Returns whether the last change that the history told of each pool is the one to its minimum.
+    pub(super) fn has_told_rest(&self, fleet: &FleetSnapshot) -> bool {
+        fleet
+            .worker_types
+            .iter()
+            .all(|of| self.told_workers.get(of.worker_type.as_str()).is_none_or(|workers| *workers == of.min_workers))
+    }
+
+    /// Tells that the pools are at rest.
+    pub(super) fn tell_rest(&mut self, at: Duration, fleet: &FleetSnapshot) {
+        let of = |of: &std::sync::Arc<crate::model::snapshot::TypeSnapshot>| {
+            let ready = of.pool.known().map_or_else(|| words::UNKNOWN.to_owned(), |pool| pool.ready.to_string());
+            format!("{} {ready}", of.worker_type)
+        };
+        let pools: Vec<String> = fleet.worker_types.iter().map(of).collect();
+        self.tell(at, Kind::Act, format!("at rest: every pool is at its minimum again ({})", pools.join(", ")));
     }
 
     /// Looks at the autoscaler.
@@ -199,6 +222,30 @@ mod tests {
         assert_eq!(story.spread(|reaction| reaction.running_ms), Some((50.0, 70.0)));
         assert_eq!(story.take_unread().len(), 2);
         assert_eq!(story.curve(&WorkerType::new("browser")), [37]);
+    }
+
+    #[test]
+    fn rest_is_told_once_the_history_has_the_last_scale_down() {
+        let (mut story, fleet) = (Story::default(), made_up());
+        assert!(story.has_told_rest(&fleet), "nothing was changed yet");
+        let event = |to: u32, error: Option<&str>| ScalingEvent {
+            worker_type: "browser".to_owned(),
+            to_count: Some(to),
+            error: error.map(str::to_owned),
+            ..ScalingEvent::default()
+        };
+        for (event, rest) in [
+            (event(6, None), false),
+            (event(3, None), false),
+            (event(1, Some("refused")), false),
+            (event(1, None), true),
+        ] {
+            story.note_event(Duration::ZERO, &event);
+            assert_eq!(story.has_told_rest(&fleet), rest, "{event:?}");
+        }
+        story.take_unread();
+        story.tell_rest(Duration::ZERO, &fleet);
+        assert!(story.take_unread()[0].text.ends_with("(browser 4, tankpit ?)"));
     }
 
     #[test]

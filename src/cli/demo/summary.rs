@@ -108,18 +108,37 @@ impl Summary<'_> {
     }
 }
 
-/// Where to go from here.
-pub(super) const NEXT: &str = "\
-Next, with a Redis of your own (REDIS_URL, else redis://localhost:6379/0):
-  swarm autoscaler                          run it; config/swarm.toml has every setting explained
-  swarm publish browser.echo hello --wait   give it a job
-  swarm status --watch                      see what it sees
-  swarm events --follow                     see what it decides, and why
-README.md and docs/ tell the rest.";
+/// Returns what to try next, as commands that can be pasted: `program` is how this program can be called from here.
+pub(super) fn next_steps(program: &str) -> String {
+    let rows = [
+        ("autoscaler", "run it; config/swarm.toml explains every setting"),
+        ("publish browser.echo hello --wait", "publish a job"),
+        ("status --watch", "see what it sees"),
+        ("events --follow", "see what it decides, and why"),
+    ];
+    let commands: Vec<String> = rows.iter().map(|(command, _)| format!("{program} {command}")).collect();
+    let width = commands.iter().map(String::len).max().unwrap_or_default();
+    let mut text = "Next, with a Redis of your own (REDIS_URL, by default redis://localhost:6379/0):\n".to_owned();
+    for (command, (_, what)) in commands.iter().zip(rows) {
+        text += &format!("  {command:<width$}   # {what}\n");
+    }
+    if program != "swarm" {
+        text += "`make install` puts `swarm` on the PATH. ";
+    }
+    text + "README.md and docs/ tell the rest."
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_next_steps_can_be_pasted_wherever_the_program_is() {
+        let there = next_steps("target/debug/swarm");
+        assert!(there.contains("\n  target/debug/swarm autoscaler  ") && there.contains("`make install`"), "{there}");
+        let installed = next_steps("swarm");
+        assert!(installed.contains("\n  swarm autoscaler  ") && !installed.contains("make install"), "{installed}");
+    }
 
     #[test]
     fn the_summary_says_how_many_jobs_were_answered_and_whether_any_was_lost() {
