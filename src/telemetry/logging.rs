@@ -1,5 +1,7 @@
 //! The log: where it goes, in which form, and what is filtered out.
 
+use std::sync::OnceLock;
+
 use tracing::{Level, Metadata};
 use tracing_subscriber::{
     EnvFilter,
@@ -8,6 +10,8 @@ use tracing_subscriber::{
     layer::SubscriberExt,
     util::SubscriberInitExt,
 };
+
+use super::worker_output::PassOn;
 
 /// Environment variables that hold a filter, the first that is set wins.
 const FILTER_VARIABLES: [&str; 2] = ["SWARM_LOG", "RUST_LOG"];
@@ -24,6 +28,19 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line, the event's fields at the top level.
     Json,
+}
+
+impl LogFormat {
+    /// The value of the environment variable that selects this format.
+    pub const VARIABLE: &'static str = "SWARM_LOG_FORMAT";
+
+    /// The name in flags and in [`Self::VARIABLE`].
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
 }
 
 /// Why the log could not be set up.
@@ -54,11 +71,25 @@ pub fn init_logging(format: LogFormat, default_filter: &str) -> Result<(), Loggi
     let installed = match format {
         LogFormat::Text => {
             let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            lines.with_ansi(colour).finish().with(confidential()).try_init()
+            let passing_on = PassOn::new(tracing_subscriber::fmt::format(), format);
+            lines.with_ansi(colour).event_format(passing_on).finish().with(confidential()).try_init()
         }
-        LogFormat::Json => lines.json().flatten_event(true).finish().with(confidential()).try_init(),
+        LogFormat::Json => {
+            let passing_on = PassOn::new(tracing_subscriber::fmt::format().json().flatten_event(true), format);
+            lines.json().event_format(passing_on).finish().with(confidential()).try_init()
+        }
     };
-    installed.map_err(|_| LoggingError::AlreadySet)
+    installed.map_err(|_| LoggingError::AlreadySet)?;
+    // Set once: a second log was refused above.
+    let _ = FORMAT.set(format);
+    Ok(())
+}
+
+static FORMAT: OnceLock<LogFormat> = OnceLock::new();
+
+/// The format of this process's log, for child processes that are to log in the same one; `None` without a log.
+pub fn log_format() -> Option<LogFormat> {
+    FORMAT.get().copied()
 }
 
 /// Sets up the log of this process as plain text into `writer`, for programs that need the terminal themselves. The
@@ -68,7 +99,9 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let filter = filter(default_filter)?;
+    let passing_on = PassOn::new(tracing_subscriber::fmt::format(), LogFormat::Text);
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false);
+    let lines = lines.event_format(passing_on);
     lines.finish().with(confidential()).try_init().map_err(|_| LoggingError::AlreadySet)
 }
 

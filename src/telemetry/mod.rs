@@ -11,6 +11,7 @@ mod recorder;
 #[cfg(test)]
 mod tests;
 mod traces;
+mod worker_output;
 
 pub use events::{
     BackendCall, BackendCalled, BackendFailure, ConfigLoaded, ConfigReloaded, DeadReason, DelayedMoved,
@@ -20,6 +21,7 @@ pub use events::{
     StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
 };
 pub use events::{CommandAcknowledged, CommandAnswered, CommandOutcome, GatewayOddity, ShardChange, ShardChanged};
-pub use logging::{LogFormat, LoggingError, init_logging, init_logging_into};
+pub use logging::{LogFormat, LoggingError, init_logging, init_logging_into, log_format};
 pub use recorder::{InstallError, MetricsHandle, install_metrics};
 pub use traces::{Acted, Course, JobTraced, Publishing, TRACEPARENT, Traces};
+pub use worker_output::WorkerPrinted;

@@ -384,7 +384,7 @@ async fn what_a_worker_prints_is_logged_in_bounded_lines_under_its_name() {
     let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     let events = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let lines: Vec<String> = events
-        .filter(|event| event["target"] == "swarm::backend::process::output")
+        .filter(|event| event["target"] == "swarm::worker_output")
         .map(|event| {
             assert_eq!((&event["level"], &event["fields"]["worker_type"]), (&"INFO".into(), &"shell".into()));
             assert_eq!(event["fields"]["worker_id"], ids[0].as_str());

@@ -1,9 +1,11 @@
 //! What workers print, line by line into the log under their names. Always reads on, so printing never blocks a worker.
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
-use tracing::info;
 
-use crate::model::{WorkerId, WorkerType};
+use crate::{
+    model::{WorkerId, WorkerType},
+    telemetry::WorkerPrinted,
+};
 
 /// Longer lines are logged in pieces of this many bytes: a worker that prints no newline must not fill our memory.
 const MAX_LINE: usize = 8 * 1024;
@@ -16,7 +18,7 @@ pub(super) async fn forward(pipe: impl AsyncRead + Unpin, worker_type: &WorkerTy
         let text = String::from_utf8_lossy(line);
         let text = text.trim_end();
         if !text.is_empty() {
-            info!(%worker_type, %worker_id, "{text}");
+            WorkerPrinted { worker_type, worker_id, line: text }.emit();
         }
         line.clear();
     };

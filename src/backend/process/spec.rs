@@ -17,6 +17,7 @@ use crate::{
     backend::{BackendError, ErrorKind, ScaleReport},
     config::WorkerTypeSettings,
     model::{WorkerId, WorkerType},
+    telemetry::{LogFormat, log_format},
 };
 
 /// The first word of a command that stands for this very binary.
@@ -81,6 +82,10 @@ impl Surroundings {
         command.env("REDIS_URL", self.redis_url.expose_secret());
         if let Some(file) = &self.config_file {
             command.env("SWARM_CONFIG", std::path::absolute(file).unwrap_or_else(|_| file.clone()));
+        }
+        // Workers log in the format of this process, whose log passes their lines on.
+        if let Some(format) = log_format() {
+            command.env(LogFormat::VARIABLE, format.as_str());
         }
         command.envs(&spec.environment);
         command.env("SWARM_WORKER_ID", id.as_str()).env("SWARM_WORKER_TYPE", worker_type.as_str());

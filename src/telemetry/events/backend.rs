@@ -6,7 +6,7 @@ use std::time::Duration;
 use metrics::{counter, histogram};
 use tracing::{debug, info, warn};
 
-use super::label;
+use super::{label, milliseconds};
 use crate::{
     model::{WorkerId, WorkerType},
     telemetry::metric,
@@ -81,12 +81,12 @@ impl BackendCalled<'_> {
         let call = call.as_str();
         histogram!(metric::BACKEND_CALL, "backend" => backend, "call" => call).record(elapsed);
         let Some(BackendFailure { kind, error }) = failure else {
-            debug!(backend, call, %worker_type, ?elapsed, "backend answered");
+            debug!(backend, call, %worker_type, elapsed_ms = milliseconds(elapsed), "backend answered");
             return;
         };
         let kind = kind.as_str();
         counter!(metric::BACKEND_ERRORS, "backend" => backend, "call" => call, "kind" => kind).increment(1);
-        warn!(backend, call, %worker_type, ?elapsed, kind, "backend failed: {error}");
+        warn!(backend, call, %worker_type, elapsed_ms = milliseconds(elapsed), kind, "backend failed: {error}");
     }
 }
 
@@ -112,9 +112,9 @@ impl WorkerExited<'_> {
         let outcome = if success { "true" } else { "false" };
         counter!(metric::WORKER_EXITS, "worker_type" => label(worker_type), "success" => outcome).increment(1);
         if success {
-            info!(%worker_type, %worker_id, ?lived, "worker ended by itself: {detail}");
+            info!(%worker_type, %worker_id, lived_ms = milliseconds(lived), "worker ended by itself: {detail}");
         } else {
-            warn!(%worker_type, %worker_id, ?lived, "worker failed: {detail}");
+            warn!(%worker_type, %worker_id, lived_ms = milliseconds(lived), "worker failed: {detail}");
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use metrics::{counter, gauge, histogram};
 use tracing::{info, warn};
 
+use super::milliseconds;
 use crate::telemetry::metric;
 
 /// What became of a command.
@@ -72,7 +73,7 @@ impl CommandAnswered<'_> {
         counter!(metric::DISCORD_COMMANDS, "command" => command, "outcome" => outcome.as_str()).increment(1);
         histogram!(metric::DISCORD_COMMAND_SECONDS, "command" => command).record(elapsed);
         let outcome = outcome.as_str();
-        info!(command, outcome, user, channel, ?elapsed, detail, "command");
+        info!(command, outcome, user, channel, elapsed_ms = milliseconds(elapsed), detail, "command");
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use metrics::{counter, gauge, histogram};
 use tracing::{debug, info, warn};
 
-use super::label;
+use super::{label, milliseconds};
 use crate::{
     model::{Source, WorkerType, snapshot::Action},
     telemetry::metric,
@@ -36,12 +36,15 @@ impl EvaluationFinished<'_> {
     /// `trace`. It is counted in the snapshot.
     pub fn emit(self) {
         let Self { worker_type, action, reason, headline, sources, acts, changed } = self;
+        let action = action.as_str();
+        // A closure: at `info` most evaluations log nothing, and need no words.
+        let names = || sources.iter().map(|source| source.as_str()).collect::<Vec<_>>().join(",");
         if acts {
-            info!(%worker_type, action = action.as_str(), reason, ?sources, "{headline}");
+            info!(%worker_type, action, reason, sources = names(), "{headline}");
         } else if changed {
-            debug!(%worker_type, action = action.as_str(), reason, ?sources, "{headline}");
+            debug!(%worker_type, action, reason, sources = names(), "{headline}");
         } else {
-            tracing::trace!(%worker_type, action = action.as_str(), reason, ?sources, "{headline}");
+            tracing::trace!(%worker_type, action, reason, sources = names(), "{headline}");
         }
     }
 }
@@ -88,7 +91,7 @@ impl ReactionMeasured<'_> {
         let Self { worker_type, stage, elapsed } = self;
         let stage = stage.as_str();
         histogram!(metric::REACTION, "stage" => stage).record(elapsed);
-        debug!(%worker_type, stage, ?elapsed, "reaction measured");
+        debug!(%worker_type, stage, elapsed_ms = milliseconds(elapsed), "reaction measured");
     }
 }
 

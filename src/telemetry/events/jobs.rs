@@ -6,6 +6,7 @@ use std::time::Duration;
 use metrics::counter;
 use tracing::{info, warn};
 
+use super::milliseconds;
 use crate::telemetry::metric;
 
 /// Why a job became a dead letter.
@@ -75,7 +76,7 @@ impl JobRetried<'_> {
     pub fn emit(self) {
         let Self { stream, job, attempts, wait } = self;
         counter!(metric::JOBS_RETRIED).increment(1);
-        info!(stream, job, attempts, ?wait, "job failed and is tried again");
+        info!(stream, job, attempts, wait_ms = milliseconds(wait), "job failed and is tried again");
     }
 }
 

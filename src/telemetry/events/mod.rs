@@ -31,6 +31,12 @@ use metrics::SharedString;
 
 use crate::model::WorkerType;
 
+/// A duration as a field of the log: in milliseconds, to a microsecond.
+fn milliseconds(duration: std::time::Duration) -> f64 {
+    let microseconds = u32::try_from(duration.as_micros()).unwrap_or(u32::MAX);
+    f64::from(microseconds) / 1e3
+}
+
 /// A worker type as a label value.
 fn label(worker_type: &WorkerType) -> SharedString {
     SharedString::from_owned(worker_type.as_str().to_owned())

@@ -6,6 +6,7 @@ use std::{sync::OnceLock, time::Duration};
 use metrics::{Counter, counter, gauge, histogram};
 use tracing::{debug, info, warn};
 
+use super::milliseconds;
 use crate::{
     model::{Source, snapshot::SourceState},
     telemetry::metric,
@@ -94,9 +95,14 @@ impl SweepFinished {
         histogram!(metric::SWEEP).record(elapsed);
         counter!(metric::SWEEP_DRIFT).increment(drift);
         if drift > 0 {
-            info!(queues, drift, ?elapsed, "sweep repaired {drift} of {queues} queues that no signal had told of");
+            info!(
+                queues,
+                drift,
+                elapsed_ms = milliseconds(elapsed),
+                "sweep repaired {drift} of {queues} queues that no signal had told of"
+            );
         } else {
-            debug!(queues, ?elapsed, "sweep found no drift");
+            debug!(queues, elapsed_ms = milliseconds(elapsed), "sweep found no drift");
         }
     }
 }

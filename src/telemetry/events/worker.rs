@@ -9,7 +9,7 @@ use std::{
 use metrics::{Counter, Histogram, counter, gauge, histogram};
 use tracing::{debug, warn};
 
-use super::label;
+use super::{label, milliseconds};
 use crate::{model::WorkerType, telemetry::metric};
 
 /// How a job ended in its worker.
@@ -118,9 +118,9 @@ impl JobWorked<'_> {
         metrics.record(method, outcome, elapsed);
         let outcome_name = outcome.as_str();
         if let Some(error) = error {
-            warn!(job, method, outcome = outcome_name, ?elapsed, "job not done: {error}");
+            warn!(job, method, outcome = outcome_name, elapsed_ms = milliseconds(elapsed), "job not done: {error}");
         } else {
-            debug!(job, method, outcome = outcome_name, ?elapsed, "job ended");
+            debug!(job, method, outcome = outcome_name, elapsed_ms = milliseconds(elapsed), "job ended");
         }
     }
 }
