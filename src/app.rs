@@ -2,10 +2,8 @@
 //! them in order.
 
 mod backends;
-mod checks;
 mod control;
 mod crew;
-mod kubernetes;
 mod reload;
 mod wiring;
 
@@ -42,7 +40,7 @@ use crate::{
     telemetry::{ConfigLoaded, MetricsHandle, SignalsReceived},
 };
 
-pub use checks::check_backend;
+pub use backends::check_backend;
 
 /// How long the last records may take to be written when the scaler stops.
 const LAST_RECORDS: Duration = Duration::from_secs(2);
@@ -345,7 +343,7 @@ async fn stand_for_election(
     };
     let election = Election {
         target: target.clone(),
-        object: kubernetes::lease(settings).await?,
+        object: backends::lease(settings).await?,
         instance: instance.to_owned(),
         lease: settings.scaler.leader_lease().unwrap_or(WITHOUT_LEASE),
         directory: directory.clone(),

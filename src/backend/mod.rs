@@ -2,11 +2,18 @@
 //! can make it exactly N, and says by itself when something changed. It decides nothing.
 
 mod check;
+#[cfg(feature = "docker")]
 pub mod docker;
 mod drain;
+#[cfg(feature = "fly")]
 pub mod fly;
+#[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 mod lease;
+#[cfg_attr(
+    not(any(feature = "docker", feature = "fly", feature = "kubernetes")),
+    expect(dead_code, reason = "the process backend does nothing long after it was ordered")
+)]
 mod mandate;
 pub mod process;
 

@@ -1,11 +1,14 @@
 //! The command line: one file per subcommand, parsed here and run there. Prints and exits; wires nothing together.
 
+#[cfg(not(all(feature = "discord", feature = "simulate")))]
+mod absent;
 pub mod autoscaler;
 pub mod completions;
 pub mod config;
 mod control;
 pub mod dead;
 pub mod demo;
+#[cfg(feature = "discord")]
 pub mod discord;
 pub mod doctor;
 pub mod events;
@@ -16,15 +19,22 @@ pub mod pause;
 pub mod process_guard;
 pub mod process_start;
 pub mod publish;
+#[cfg(feature = "simulate")]
 pub mod record;
 pub mod resume;
 pub mod scale;
+#[cfg(feature = "simulate")]
 pub mod simulate;
 pub mod status;
 mod stop;
 mod view;
 pub mod why;
 pub mod worker;
+
+#[cfg(not(feature = "discord"))]
+use absent::discord;
+#[cfg(not(feature = "simulate"))]
+use absent::{record, simulate};
 
 use std::{path::PathBuf, process::ExitCode};
 

@@ -3,6 +3,7 @@
 
 pub mod control;
 pub mod explanation;
+mod feature;
 pub mod history;
 mod layout;
 mod queues;
@@ -14,6 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    feature::MissingFeature,
     layout::Layout,
     queues::{Combine, LongestQueue, QueueDemand, QueueDemands, QueuePattern, Queues},
 };

@@ -21,7 +21,8 @@ const FILTER_VARIABLES: [&str; 2] = ["SWARM_LOG", "RUST_LOG"];
 const CONFIDENTIAL: [&str; 2] = ["twilight_http", "twilight_http_ratelimiting"];
 
 /// How log lines look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum LogFormat {
     /// For people; coloured on a terminal.
     #[default]

@@ -73,17 +73,3 @@ async fn a_worker_logs_json_by_variable() {
     let ready = with(&lines, "worker ready");
     assert_eq!((&ready["id"], &ready["worker_type"]), (&Value::from("w1"), &Value::from("t")));
 }
-
-#[cfg(not(feature = "otlp"))]
-#[tokio::test]
-async fn a_program_without_traces_says_so_to_who_asks_for_them() {
-    let server = RedisServer::start();
-    let url = server.url();
-    let environment = [
-        ("REDIS_URL", url.as_str()),
-        ("SWARM_LOG_FORMAT", "json"),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"),
-    ];
-    let lines = logged(&["worker", "--type", "t", "--id", "w1"], &environment, "worker ready").await;
-    assert!(lines.iter().any(|line| line["message"].as_str().is_some_and(|text| text.contains("--features otlp"))));
-}

@@ -48,7 +48,6 @@ mod streams;
 mod support;
 mod tankpit;
 mod tls;
-#[cfg(feature = "otlp")]
 mod traces;
 mod unconfigured;
 mod views;

@@ -1,10 +1,12 @@
 //! What workers do with jobs. A handler knows nothing of Redis: it gets a job and answers a value or an error. If it keeps
 //! sessions, it says so through [`Sessions`], and follow-up jobs are brought to it.
 
+#[cfg(feature = "browser")]
 mod browser;
 mod built_in;
 mod error;
 mod exec;
+#[cfg(feature = "tankpit")]
 mod tankpit;
 
 use std::sync::Arc;
@@ -12,17 +14,19 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::Value;
 
+#[cfg(feature = "browser")]
 pub use browser::BrowserHandler;
 pub use built_in::BuiltIn;
 pub use error::JobError;
 pub use exec::Exec;
+#[cfg(feature = "tankpit")]
 pub use tankpit::TankpitHandler;
 
 use super::Sessions;
 use crate::{
     broker::Job,
     config::{HandlerKind, WorkerTypeSettings},
-    model::{WorkerId, WorkerType},
+    model::{MissingFeature, WorkerId, WorkerType},
 };
 
 /// Does jobs of one worker type. Called for several jobs at the same time, but never for two jobs of one session that
@@ -87,14 +91,44 @@ pub enum HandlerError {
         /// What is wrong, and what would be right.
         problem: String,
     },
+    /// This build lacks the handler.
+    #[error(transparent)]
+    Missing(#[from] MissingFeature),
 }
 
 /// The handler that the settings ask for.
 pub fn build(context: Context) -> Result<Arc<dyn Handler>, HandlerError> {
     match context.settings.worker.handler(context.worker_type.as_str()) {
         HandlerKind::Builtin => Ok(Arc::new(BuiltIn)),
+        #[cfg(feature = "browser")]
         HandlerKind::Browser => Ok(Arc::new(BrowserHandler::new(context)?)),
+        #[cfg(not(feature = "browser"))]
+        HandlerKind::Browser => Err(missing(&context.worker_type, "browser")),
+        #[cfg(feature = "tankpit")]
         HandlerKind::Tankpit => Ok(Arc::new(TankpitHandler::new(context))),
+        #[cfg(not(feature = "tankpit"))]
+        HandlerKind::Tankpit => Err(missing(&context.worker_type, "tankpit")),
         HandlerKind::Exec => Ok(Arc::new(Exec::new(context)?)),
+    }
+}
+
+/// The settings ask for a handler that this build lacks.
+#[cfg(any(test, not(all(feature = "browser", feature = "tankpit"))))]
+fn missing(worker_type: &WorkerType, handler: &'static str) -> HandlerError {
+    let needed_by = format!("worker type `{worker_type}` with `handler = \"{handler}\"`");
+    MissingFeature { needed_by, part: format!("{handler} handler"), feature: handler }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handler_that_was_compiled_out_is_named_with_its_feature() {
+        assert_eq!(
+            missing(&WorkerType::new("web"), "browser").to_string(),
+            "worker type `web` with `handler = \"browser\"`: this build has no browser handler; build it with \
+             `--features browser`"
+        );
     }
 }

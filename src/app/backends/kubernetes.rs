@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use super::MakeBackend;
 use crate::{
+    app::MakeBackend,
     backend::{
-        DrainControl, DrainError, DrainState, LeaseObject, ScalingBackend,
-        kubernetes::{KubernetesBackend, KubernetesLease, KubernetesSpec},
+        Check, DrainControl, DrainError, DrainState, LeaseObject, ScalingBackend,
+        kubernetes::{self, KubernetesBackend, KubernetesLease, KubernetesSpec},
     },
     broker::{DrainRequestError, DrainRequests, Progress},
     config::Settings,
@@ -31,11 +31,12 @@ pub(super) fn make(settings: Arc<Settings>) -> anyhow::Result<Box<MakeBackend<'s
 
 /// The Lease by which autoscalers elect who leads, if the settings name one.
 pub(super) async fn lease(settings: &Settings) -> anyhow::Result<Option<Arc<dyn LeaseObject>>> {
-    if settings.lease_object().is_none() {
-        return Ok(None);
-    }
     let lease = KubernetesLease::configure(&settings.kubernetes).await?;
     Ok(lease.map(|lease| Arc::new(lease) as Arc<dyn LeaseObject>))
+}
+
+pub(super) async fn check(settings: &Settings) -> anyhow::Result<Vec<Check>> {
+    Ok(kubernetes::check(&KubernetesSpec::from_settings(settings)).await)
 }
 
 struct OverRedis(DrainRequests);

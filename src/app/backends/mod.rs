@@ -1,0 +1,70 @@
+//! The registry of backends: which one the settings name, made or only checked with what the environment says about it.
+//! One file for each; [`absent`] stands in for those that this build was compiled without.
+
+#[cfg(any(test, not(all(feature = "docker", feature = "kubernetes", feature = "fly"))))]
+mod absent;
+#[cfg(feature = "docker")]
+mod docker;
+#[cfg(feature = "fly")]
+mod fly;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
+mod process;
+
+#[cfg(not(feature = "docker"))]
+use absent as docker;
+#[cfg(not(feature = "fly"))]
+use absent as fly;
+#[cfg(not(feature = "kubernetes"))]
+use absent as kubernetes;
+
+use std::{path::PathBuf, sync::Arc};
+
+use super::{MakeBackend, Options};
+use crate::{
+    backend::{Check, LeaseObject},
+    config::{Orchestrator, Settings},
+};
+
+/// Returns the constructor of the backend that the settings name.
+///
+/// # Errors
+/// If this build lacks the backend, or what the environment says can't be used.
+pub(super) fn make(options: &Options) -> anyhow::Result<Box<MakeBackend<'static>>> {
+    let settings = options.settings.clone();
+    match settings.orchestrator {
+        Orchestrator::Process => Ok(process::make(options)),
+        Orchestrator::Kubernetes => kubernetes::make(settings),
+        Orchestrator::Docker => docker::make(settings),
+        Orchestrator::Fly => fly::make(settings),
+    }
+}
+
+/// Returns the Lease by which autoscalers elect who leads, if the settings name one.
+///
+/// # Errors
+/// If the cluster can't be reached.
+pub(super) async fn lease(settings: &Settings) -> anyhow::Result<Option<Arc<dyn LeaseObject>>> {
+    match settings.lease_object() {
+        Some(_) => kubernetes::lease(settings).await,
+        None => Ok(None),
+    }
+}
+
+/// Lets the backend of these settings try what it would need, without starting it. `program` is the `swarm` binary,
+/// `config_file` where the settings came from.
+///
+/// # Errors
+/// If this build lacks the backend, or it can't even try, such as for a `DOCKER_HOST` that names nothing.
+pub async fn check_backend(
+    settings: &Settings,
+    config_file: Option<PathBuf>,
+    program: PathBuf,
+) -> anyhow::Result<Vec<Check>> {
+    match settings.orchestrator {
+        Orchestrator::Process => Ok(process::check(settings, config_file, program)),
+        Orchestrator::Docker => docker::check(settings).await,
+        Orchestrator::Kubernetes => kubernetes::check(settings).await,
+        Orchestrator::Fly => fly::check(settings).await,
+    }
+}

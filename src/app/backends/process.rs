@@ -1,0 +1,37 @@
+//! Makes the backend of `orchestrator = "process"`.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use crate::{
+    app::{MakeBackend, Options},
+    backend::{
+        Check, ScalingBackend,
+        process::{self, ProcessBackend, ProcessSpec, Surroundings},
+    },
+    config::Settings,
+    model::WorkerType,
+};
+
+pub(super) fn make(options: &Options) -> Box<MakeBackend<'static>> {
+    let settings = options.settings.clone();
+    let surroundings = surroundings(&settings, options.config_file.clone(), options.program.clone());
+    Box::new(move |on_change, clock| {
+        Box::pin(async move {
+            let backend = ProcessBackend::start(&specs(&settings), surroundings, on_change, clock).await?;
+            Ok(Arc::new(backend) as Arc<dyn ScalingBackend>)
+        })
+    })
+}
+
+pub(super) fn check(settings: &Settings, config_file: Option<PathBuf>, program: PathBuf) -> Vec<Check> {
+    process::check(&specs(settings), &surroundings(settings, config_file, program))
+}
+
+fn specs(settings: &Settings) -> BTreeMap<WorkerType, ProcessSpec> {
+    let spec = |(name, of)| (WorkerType::new(name), ProcessSpec::from_settings(name, of));
+    settings.enabled().map(spec).collect()
+}
+
+fn surroundings(settings: &Settings, config_file: Option<PathBuf>, program: PathBuf) -> Surroundings {
+    Surroundings { swarm: program, redis_url: settings.redis_url.clone(), config_file }
+}
