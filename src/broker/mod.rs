@@ -26,6 +26,7 @@ mod result;
 mod routing;
 mod session;
 mod settle;
+mod tidy;
 mod trim;
 mod validate;
 
@@ -48,8 +49,9 @@ pub use publish::{PublishError, Published, Publisher};
 pub use recover::{Begun, Recovered};
 pub use result::{JobResult, wait_for_any, wait_shared};
 pub use routing::{Routes, RoutingError, method_of};
-pub use session::{HANDED_OVER, MAX_SESSION_NAME, Route, SessionClaims, SessionState, session_of};
+pub use session::{HANDED_OVER, Judgement, MAX_SESSION_NAME, Route, SessionClaims, SessionState, session_of};
 pub use settle::{Done, Failed, Retry};
+pub use tidy::Tidied;
 
 use redis::RedisError;
 
@@ -85,6 +87,16 @@ impl BrokerError {
     pub fn is_connection_lost(&self) -> bool {
         is_lost(&self.cause)
     }
+}
+
+/// Whether Redis refuses to write: it is full, can't save, has too few replicas, or is a replica itself. It answers reads, and
+/// if it is full, what needs no memory.
+pub fn refuses_writes(cause: &RedisError) -> bool {
+    const CODES: [&str; 4] = ["OOM", "MISCONF", "NOREPLICAS", "READONLY"];
+    let text = cause.to_string();
+    code(cause).is_some_and(|code| CODES.contains(&code.as_str()))
+        // A transaction that was refused tells why in its text only.
+        || text.contains("EXECABORT") && CODES.iter().any(|code| text.contains(code))
 }
 
 fn cure(cause: &RedisError) -> &'static str {

@@ -136,11 +136,10 @@ impl Consumer {
     ) -> Result<Vec<Arc<str>>, BrokerError> {
         let mut pipeline = redis::pipe();
         for stream in streams {
-            pipeline.cmd("XPENDING").arg(&**stream).arg(&self.group);
+            pipeline.cmd("XPENDING").arg(&**stream).arg(&self.group).arg("-").arg("+").arg(1);
         }
         let replies = connection.each(&pipeline).await.map_err(|cause| of_all(streams, cause))?;
-        let has_some =
-            |reply: &Value| matches!(reply, Value::Array(all) if matches!(all.first(), Some(Value::Int(1..))));
+        let has_some = |reply: &Value| matches!(reply, Value::Array(all) if !all.is_empty());
         let unsettled = replies.iter().zip(streams).filter(|(reply, _)| has_some(reply));
         Ok(unsettled.map(|(_, stream)| stream.clone()).collect())
     }

@@ -1,25 +1,25 @@
 //! Finds jobs that were delivered to nobody who still works on them: our own that got lost on the way, those of workers
 //! that are gone, and those whose claim has run out. A worker is gone when its heartbeat key is; a claim runs out only if
 //! the worker's heartbeat says after what time. Nobody else's jobs are ever touched.
+//!
+//! Silence is no evidence by itself: whoever calls this must have written its own heartbeats for a whole lapse. The work of
+//! one call is bounded, however many consumers and pending entries a group has.
 
-use std::{collections::HashSet, time::Duration};
-
-use redis::{
-    FromRedisValue, Value,
-    streams::{StreamInfoConsumersReply, StreamPendingCountReply, StreamPendingId},
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
 };
+
+use redis::{FromRedisValue, Value};
 
 use super::{BrokerError, Consumer, Delivery, delivery::claimed};
 use crate::connection::Connection;
 use crate::model::{WorkerId, WorkerType, keys};
 
-/// Removes a consumer if, in this very moment, it has nothing pending. One atomic step: removing a consumer throws away what
-/// is pending on it, and its worker may have come back since we looked for its heartbeat. If it has, and waits for jobs,
-/// its next read makes the consumer again.
-const REMOVE_IF_DONE: &str = "\
-if #redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2]) > 0 then return 0 end
-redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
-return 1";
+/// Pending entries read at once.
+const PAGE: usize = 100;
+/// Pages read in one call; the next call goes on behind them.
+const MAX_PAGES: usize = 10;
 
 /// Jobs taken over from other workers.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +28,8 @@ pub struct Recovered {
     pub deliveries: Vec<Delivery>,
     /// Whose they were.
     pub from: Vec<String>,
+    /// The last entry that was looked at, for the next call; `None` if there are no more behind it.
+    pub cursor: Option<String>,
 }
 
 /// Whether lost jobs may have been begun.
@@ -39,163 +41,191 @@ pub enum Begun {
     Never,
 }
 
-/// Another consumer of the group.
-struct Other {
-    name: String,
-    /// Entries delivered to it and not acknowledged.
-    pending: usize,
-    /// Since it last asked for jobs.
-    idle: Duration,
-    /// Whether it has a heartbeat.
-    alive: bool,
-    /// After what time its claims run out, if its heartbeat says so.
-    claim: Option<Duration>,
+/// What is known of the worker behind a consumer.
+#[derive(Clone, Copy, Debug)]
+enum Owner {
+    /// It has no heartbeat.
+    Gone,
+    /// It has one, and its claims run out after this time, if they do.
+    Alive { claim: Option<Duration> },
 }
 
-/// An entry that may be claimed, and how often it has been delivered.
-struct Candidate {
+impl Owner {
+    /// How long an entry must have been idle before it may be taken from this owner; `None` if it may not.
+    fn min_idle(self, lapse: Duration) -> Option<Duration> {
+        match self {
+            Self::Gone => Some(lapse),
+            Self::Alive { claim } => claim,
+        }
+    }
+}
+
+/// An entry that is pending on a consumer. Names of consumers are any bytes.
+struct Pending {
     entry: String,
+    consumer: Vec<u8>,
+    idle: Duration,
     delivered: u32,
 }
 
+/// An entry that may be claimed.
+struct Candidate {
+    entry: String,
+    /// How often it has been delivered.
+    delivered: u32,
+    /// Idle for that long it may be claimed. Keeps two workers from claiming the same entry.
+    min_idle: Duration,
+}
+
 impl Consumer {
-    /// Up to `limit` jobs that are pending on this consumer and not in `in_hand`: left by an earlier process of the same
+    /// Up to `limit` jobs that are pending on this consumer and not in `in_flight`: left by an earlier process of the same
     /// name, or delivered into a connection that broke.
     pub async fn recover_own(
         &self,
         connection: &mut Connection,
-        in_hand: &HashSet<String>,
+        in_flight: &HashSet<String>,
         limit: usize,
         begun: Begun,
     ) -> Result<Vec<Delivery>, BrokerError> {
-        let mut lost = self.pending_of(connection, &self.name, Duration::ZERO, in_hand.len() + limit).await?;
-        lost.retain(|pending| !in_hand.contains(&pending.entry));
-        lost.truncate(limit);
-        if begun == Begun::Never {
-            for pending in &mut lost {
-                pending.delivered = pending.delivered.saturating_sub(1);
-            }
-        }
-        self.claim(connection, &lost, Duration::ZERO).await
+        let mut command = redis::cmd("XPENDING");
+        command.arg(&self.stream).arg(&self.group).arg("-").arg("+").arg(in_flight.len() + limit).arg(&self.name);
+        let reply: Value = command
+            .query_async(connection)
+            .await
+            .map_err(|cause| self.failed(&format!("list the jobs of `{}`", self.name), cause))?;
+        let lost = pending(reply).into_iter().filter(|pending| !in_flight.contains(&pending.entry)).take(limit);
+        let lost: Vec<Candidate> = lost
+            .map(|pending| Candidate {
+                entry: pending.entry,
+                delivered: pending.delivered.saturating_sub(u32::from(begun == Begun::Never)),
+                min_idle: Duration::ZERO,
+            })
+            .collect();
+        self.claim(connection, &lost).await
     }
 
-    /// Takes over up to `limit` jobs of workers of `worker_type` that are gone or have let their claims run out, and removes
-    /// consumers of workers that are gone and have none left. `lapse` is the time after which a silent worker counts as
-    /// gone; a job must have been idle for that long. That also keeps two workers from claiming the same job.
+    /// Takes over up to `limit` jobs of workers of `worker_type` that are gone or have let their claims run out. `lapse` is
+    /// the time after which a silent worker counts as gone; a job must have been idle for that long. Looks at a bounded
+    /// number of entries, behind `cursor`, which the call before returned.
     pub async fn recover_from_gone(
         &self,
         connection: &mut Connection,
         worker_type: &WorkerType,
         limit: usize,
         lapse: Duration,
+        cursor: Option<String>,
     ) -> Result<Recovered, BrokerError> {
-        let mut recovered = Recovered::default();
-        for other in self.others(connection, worker_type).await? {
-            let gone = !other.alive && other.idle >= lapse;
+        let mut recovered = Recovered { cursor, ..Recovered::default() };
+        for _ in 0..MAX_PAGES {
+            let page = self.idle_entries(connection, recovered.cursor.as_deref(), lapse).await?;
+            let is_last = page.len() < PAGE;
             let room = limit - recovered.deliveries.len();
-            let min_idle = if gone { Some(lapse) } else { other.claim.filter(|_| other.alive) };
-            if let Some(min_idle) = min_idle.filter(|_| other.pending > 0 && room > 0) {
-                let entries = self.pending_of(connection, &other.name, min_idle, room).await?;
-                let claimed = self.claim(connection, &entries, min_idle).await?;
-                if !claimed.is_empty() {
-                    recovered.deliveries.extend(claimed);
-                    recovered.from.push(other.name.clone());
-                }
+            let (candidates, from, seen) = self.candidates(connection, worker_type, page, lapse, room).await?;
+            let claimed = self.claim(connection, &candidates).await?;
+            if !claimed.is_empty() {
+                recovered.from.extend(from);
             }
-            // Only tidies up: a user without the right to run scripts loses nothing else.
-            if gone && let Err(error) = self.remove_if_done(connection, worker_type, &other.name).await {
-                tracing::debug!(consumer = other.name, %error, "consumer of a gone worker stays");
+            recovered.deliveries.extend(claimed);
+            if recovered.deliveries.len() >= limit {
+                recovered.cursor = seen;
+                break;
+            }
+            recovered.cursor = seen.filter(|_| !is_last);
+            if is_last {
+                break;
             }
         }
+        recovered.from.sort();
+        recovered.from.dedup();
         Ok(recovered)
     }
 
-    /// Removes the consumer `name` if it has no heartbeat and nothing pending; says whether it did.
-    pub async fn remove_if_done(
+    /// The oldest entries of the group behind `cursor` that have been idle for `min_idle`.
+    async fn idle_entries(
+        &self,
+        connection: &mut Connection,
+        cursor: Option<&str>,
+        min_idle: Duration,
+    ) -> Result<Vec<Pending>, BrokerError> {
+        let start = cursor.map_or_else(|| "-".to_owned(), |last| format!("({last}"));
+        let mut command = redis::cmd("XPENDING");
+        command.arg(&self.stream).arg(&self.group).arg("IDLE").arg(min_idle.as_millis().to_string());
+        command.arg(start).arg("+").arg(PAGE);
+        let reply = command.query_async(connection).await;
+        reply.map(pending).map_err(|cause| self.failed("list jobs that nobody renews", cause))
+    }
+
+    /// Those of `page` that may be taken, at most `room`, whose they are, and the last entry that was looked at.
+    async fn candidates(
         &self,
         connection: &mut Connection,
         worker_type: &WorkerType,
-        name: &str,
-    ) -> Result<bool, BrokerError> {
-        let heartbeat = keys::heartbeat(worker_type, &WorkerId::new(name));
-        let failed = |cause| self.failed(&format!("remove consumer `{name}`"), cause);
-        if redis::cmd("EXISTS").arg(heartbeat).query_async(connection).await.map_err(failed)? {
-            return Ok(false);
+        page: Vec<Pending>,
+        lapse: Duration,
+        room: usize,
+    ) -> Result<(Vec<Candidate>, Vec<String>, Option<String>), BrokerError> {
+        let owners = self.owners(connection, worker_type, &page).await?;
+        let (mut candidates, mut from, mut seen) = (Vec::new(), Vec::new(), None);
+        for pending in page {
+            if candidates.len() == room {
+                break;
+            }
+            let min_idle = owners.get(&pending.consumer).and_then(|owner| owner.min_idle(lapse));
+            seen = Some(pending.entry.clone());
+            if let Some(min_idle) = min_idle.filter(|min_idle| pending.idle >= *min_idle) {
+                from.push(String::from_utf8_lossy(&pending.consumer).into_owned());
+                candidates.push(Candidate { entry: pending.entry, delivered: pending.delivered, min_idle });
+            }
         }
-        redis::cmd("EVAL")
-            .arg(REMOVE_IF_DONE)
-            .arg(1)
-            .arg(&self.stream)
-            .arg(&self.group)
-            .arg(name)
-            .query_async(connection)
-            .await
-            .map_err(failed)
+        Ok((candidates, from, seen))
     }
 
-    /// The group's other consumers and what their heartbeats say.
-    async fn others(&self, connection: &mut Connection, worker_type: &WorkerType) -> Result<Vec<Other>, BrokerError> {
-        let failed = |cause| self.failed("list the workers", cause);
-        let mut command = redis::cmd("XINFO");
-        command.arg("CONSUMERS").arg(&self.stream).arg(&self.group);
-        let mut reply: StreamInfoConsumersReply = command.query_async(connection).await.map_err(failed)?;
-        reply.consumers.retain(|consumer| consumer.name != self.name);
-        if reply.consumers.is_empty() {
+    /// What the heartbeats of the other consumers of `page` say.
+    async fn owners(
+        &self,
+        connection: &mut Connection,
+        worker_type: &WorkerType,
+        page: &[Pending],
+    ) -> Result<BTreeMap<Vec<u8>, Owner>, BrokerError> {
+        let names: HashSet<&[u8]> = page.iter().map(|pending| &*pending.consumer).collect();
+        let names: Vec<&[u8]> = names.into_iter().filter(|name| *name != self.name.as_bytes()).collect();
+        let heartbeats = self.heartbeats(connection, worker_type, &names).await?;
+        Ok(names.into_iter().map(<[u8]>::to_vec).zip(heartbeats).collect())
+    }
+
+    /// What the heartbeats of workers say.
+    async fn heartbeats(
+        &self,
+        connection: &mut Connection,
+        worker_type: &WorkerType,
+        names: &[&[u8]],
+    ) -> Result<Vec<Owner>, BrokerError> {
+        if names.is_empty() {
             return Ok(Vec::new());
         }
         let mut pipeline = redis::pipe();
-        for consumer in &reply.consumers {
-            let key = keys::heartbeat(worker_type, &WorkerId::new(consumer.name.as_str()));
+        for name in names {
+            let key = [keys::heartbeat(worker_type, &WorkerId::new("")).as_bytes(), name].concat();
             pipeline.cmd("EXISTS").arg(&key);
             pipeline.cmd("HGET").arg(&key).arg(keys::CLAIM_FIELD);
         }
-        let heartbeats: Vec<Value> = pipeline.query_async(connection).await.map_err(failed)?;
-        let heartbeats = heartbeats.chunks_exact(2).map(|reply| (reply[0] != Value::Int(0), claim_time(&reply[1])));
-        let others = reply.consumers.into_iter().zip(heartbeats).map(|(consumer, (alive, claim))| Other {
-            name: consumer.name,
-            pending: consumer.pending,
-            idle: Duration::from_millis(consumer.idle as u64),
-            alive,
-            claim,
-        });
-        Ok(others.collect())
-    }
-
-    /// The oldest `count` entries pending on the consumer `name` that have been idle for `min_idle`.
-    async fn pending_of(
-        &self,
-        connection: &mut Connection,
-        name: &str,
-        min_idle: Duration,
-        count: usize,
-    ) -> Result<Vec<Candidate>, BrokerError> {
-        let mut command = redis::cmd("XPENDING");
-        command.arg(&self.stream).arg(&self.group).arg("IDLE").arg(min_idle.as_millis().to_string());
-        command.arg("-").arg("+").arg(count).arg(name);
-        let reply: StreamPendingCountReply = command
-            .query_async(connection)
-            .await
-            .map_err(|cause| self.failed(&format!("list the jobs of `{name}`"), cause))?;
-        let candidate = |pending: StreamPendingId| Candidate {
-            entry: pending.id,
-            delivered: u32::try_from(pending.times_delivered).unwrap_or(u32::MAX),
+        let replies: Vec<Value> =
+            pipeline.query_async(connection).await.map_err(|cause| self.failed("look for the workers", cause))?;
+        let owner = |reply: &[Value]| match reply[0] {
+            Value::Int(0) => Owner::Gone,
+            _ => Owner::Alive { claim: claim_time(&reply[1]) },
         };
-        Ok(reply.ids.into_iter().map(candidate).collect())
+        Ok(replies.chunks_exact(2).map(owner).collect())
     }
 
-    async fn claim(
-        &self,
-        connection: &mut Connection,
-        candidates: &[Candidate],
-        min_idle: Duration,
-    ) -> Result<Vec<Delivery>, BrokerError> {
+    async fn claim(&self, connection: &mut Connection, candidates: &[Candidate]) -> Result<Vec<Delivery>, BrokerError> {
         if candidates.is_empty() {
             return Ok(Vec::new());
         }
         let failed = |cause| self.failed("claim jobs", cause);
         // One command for each, as only then a reply without a job tells which entry it is about.
         let mut claims = redis::pipe();
-        for Candidate { entry, delivered } in candidates {
+        for Candidate { entry, delivered, min_idle } in candidates {
             let claim = claims.cmd("XCLAIM").arg(&self.stream).arg(&self.group).arg(&self.name);
             claim.arg(min_idle.as_millis().to_string()).arg(entry);
             claim.arg("RETRYCOUNT").arg(delivered.saturating_add(1));
@@ -229,4 +259,52 @@ fn claim_time(reply: &Value) -> Option<Duration> {
 /// before, it stays pending on whoever claimed it, and the answer is nil in the place of the entry.
 fn is_deleted(claimed: &Value) -> bool {
     matches!(claimed, Value::Array(entries) if entries.first() == Some(&Value::Nil))
+}
+
+/// Reads `[[id, consumer, idle in ms, deliveries], …]`. By hand, since a consumer's name need not be UTF-8.
+fn pending(reply: Value) -> Vec<Pending> {
+    let Value::Array(rows) = reply else { return Vec::new() };
+    rows.into_iter().filter_map(row).collect()
+}
+
+fn row(row: Value) -> Option<Pending> {
+    let Value::Array(row) = row else { return None };
+    let [Value::BulkString(entry), Value::BulkString(consumer), Value::Int(idle), Value::Int(delivered)] =
+        <[Value; 4]>::try_from(row).ok()?
+    else {
+        return None;
+    };
+    Some(Pending {
+        entry: String::from_utf8(entry).ok()?,
+        consumer,
+        // A clock that was set back makes it negative.
+        idle: Duration::from_millis(u64::try_from(idle).unwrap_or(0)),
+        delivered: u32::try_from(delivered).unwrap_or(u32::MAX),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_read_whatever_the_consumer_is_called() {
+        let text = |bytes: &[u8]| Value::BulkString(bytes.to_vec());
+        let good = Value::Array(vec![text(b"1-0"), text(b"\xfa\xff"), Value::Int(-5), Value::Int(2)]);
+        let bad = Value::Array(vec![text(b"1-0"), Value::Nil, Value::Int(1), Value::Int(2)]);
+        let rows = pending(Value::Array(vec![bad, good, Value::Nil]));
+        let [row] = rows.as_slice() else { panic!("one row is whole") };
+        assert_eq!(
+            (&*row.entry, &*row.consumer, row.idle, row.delivered),
+            ("1-0", &b"\xfa\xff"[..], Duration::ZERO, 2)
+        );
+    }
+
+    #[test]
+    fn a_living_owner_loses_a_job_only_if_it_says_when_its_claims_run_out() {
+        let (lapse, claim) = (Duration::from_secs(15), Duration::from_secs(60));
+        assert_eq!(Owner::Gone.min_idle(lapse), Some(lapse));
+        assert_eq!(Owner::Alive { claim: Some(claim) }.min_idle(lapse), Some(claim));
+        assert_eq!(Owner::Alive { claim: None }.min_idle(lapse), None);
+    }
 }

@@ -21,10 +21,11 @@ pub const MAX_SESSION_NAME: usize = 256;
 /// stream, which is not its type's own.
 pub const HANDED_OVER: &str = "jobs";
 
-/// KEYS session, lost mark. ARGV me, TTL in ms, heartbeat prefix. Answers the holder: me, or another that lives.
+/// KEYS session, lost mark. ARGV me, TTL in ms, heartbeat prefix, whether a missing heartbeat counts (0 or 1). Answers the
+/// holder: me, or another that may live.
 const CLAIM: &str = "\
 local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] and redis.call('EXISTS', ARGV[3] .. holder) == 1 then return holder end
+if holder and holder ~= ARGV[1] and (ARGV[4] == '0' or redis.call('EXISTS', ARGV[3] .. holder) == 1) then return holder end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 redis.call('DEL', KEYS[2])
 return ARGV[1]";
@@ -40,8 +41,8 @@ return 1";
 /// KEYS session. ARGV me.
 const RELEASE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
 
-/// KEYS session, lost mark, stream. ARGV me, group, entry, heartbeat prefix, control prefix, give up (0 or 1), TTL of the
-/// mark in ms, what the holder is told. Answers what to do and whom it concerns. JUSTID: being handed over is no attempt.
+/// KEYS session, lost mark, stream. ARGV me, group, entry, heartbeat prefix, control prefix, judgement (0 withheld, 1 by
+/// heartbeat, 2 by silence), TTL of the mark in ms, what the holder is told. Answers what to do and whom it concerns. JUSTID: being handed over is no attempt.
 ///
 /// The mark holds the time of the loss: jobs published before it, and seen only later, are told of the loss too.
 const ROUTE: &str = "\
@@ -52,7 +53,9 @@ if not holder then
   return {'here', ARGV[1]}
 end
 local heartbeat = ARGV[4] .. holder
-if holder == ARGV[1] or redis.call('EXISTS', heartbeat) == 0 or ARGV[6] == '1' then
+local silent = redis.call('EXISTS', heartbeat) == 0
+if silent and holder ~= ARGV[1] and ARGV[6] == '0' then return {'silent', holder} end
+if holder == ARGV[1] or silent or ARGV[6] == '2' then
   local now = redis.call('TIME')
   redis.call('DEL', KEYS[1])
   redis.call('SET', KEYS[2], now[1] .. string.format('%03d', math.floor(now[2] / 1000)) .. ' ' .. holder, 'PX', ARGV[7])
@@ -75,8 +78,19 @@ pub enum Route {
     Forwarded(WorkerId),
     /// The holder died with it.
     Lost(WorkerId),
-    /// The holder has a heartbeat but no connection: it is connecting again, or died just now. Ask again.
+    /// The holder has no connection: it is connecting again, or died. Ask again.
     Silent(WorkerId),
+}
+
+/// What the silence of a session's holder means to whoever asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// Nothing: whoever asks has not written heartbeats for long enough to tell the dead from the unheard.
+    Withheld,
+    /// A holder without a heartbeat is dead.
+    ByHeartbeat,
+    /// So is one that has a heartbeat and has not listened for a while.
+    BySilence,
 }
 
 /// Where a session is.
@@ -168,14 +182,20 @@ impl SessionClaims {
         &self.id
     }
 
-    /// Claims session `name` for this worker. Answers who holds it then: this worker, or another that lives.
-    pub async fn claim(&self, connection: &mut Connection, name: &str) -> Result<WorkerId, BrokerError> {
+    /// Claims session `name` for this worker. Returns who holds it then: this worker, or another that lives. `may_judge` says
+    /// whether a holder without a heartbeat is dead; if not, it keeps the session.
+    pub async fn claim(
+        &self,
+        connection: &mut Connection,
+        name: &str,
+        may_judge: bool,
+    ) -> Result<WorkerId, BrokerError> {
         if connection.is_cluster() {
-            let holder = self.claim_in_steps(connection, name).await;
+            let holder = self.claim_in_steps(connection, name, may_judge).await;
             return holder.map_err(|cause| BrokerError::new(format!("claim session `{name}`"), cause));
         }
         let mut call = script(CLAIM, &[&self.key(name), &self.mark(connection, name)]);
-        call.arg(self.id.as_str()).arg(self.ttl_ms()).arg(self.heartbeats());
+        call.arg(self.id.as_str()).arg(self.ttl_ms()).arg(self.heartbeats()).arg(u8::from(may_judge));
         let holder: Result<String, _> = call.query_async(connection).await;
         holder.map(WorkerId::new).map_err(|cause| BrokerError::new(format!("claim session `{name}`"), cause))
     }
@@ -194,22 +214,22 @@ impl SessionClaims {
     }
 
     /// Decides where a job of session `name`, delivered to this worker and not held here, belongs, and hands it over if
-    /// another worker holds the session. `give_up` takes a silent holder for dead.
+    /// another worker holds the session.
     pub async fn route(
         &self,
         connection: &mut Connection,
         consumer: &Consumer,
         entry: &str,
         name: &str,
-        give_up: bool,
+        judgement: Judgement,
     ) -> Result<Route, BrokerError> {
         if connection.is_cluster() {
-            return self.route_in_steps(connection, consumer, entry, name, give_up).await;
+            return self.route_in_steps(connection, consumer, entry, name, judgement).await;
         }
         let mut call = script(ROUTE, &[&self.key(name), &self.mark(connection, name), &consumer.stream]);
         call.arg(self.id.as_str()).arg(&consumer.group).arg(entry);
         call.arg(self.heartbeats()).arg(keys::control(&self.worker_type, &WorkerId::new("")));
-        call.arg(u8::from(give_up)).arg(self.ttl_ms()).arg(self.handed_over(consumer));
+        call.arg(judgement as u8).arg(self.ttl_ms()).arg(self.handed_over(consumer));
         let (verdict, holder): (String, String) = call
             .query_async(connection)
             .await

@@ -6,7 +6,7 @@
 use std::{
     convert::Infallible,
     sync::{
-        Arc,
+        Arc, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -21,6 +21,7 @@ use tokio::{
 use super::{
     background::offer,
     by_stream::by_stream,
+    evidence::OwnEvidence,
     queue_set::{Offered, QueueSet},
 };
 use crate::{
@@ -28,6 +29,10 @@ use crate::{
     connection::{Connection, ConnectionError, RedisTarget},
     model::{Layout, QueuePattern},
 };
+
+/// A worker whose own connection is younger than this does not judge who is not connected: all of them may be connecting again.
+/// Longer than the longest wait between attempts to connect.
+const STABLE: Duration = Duration::from_secs(7);
 
 /// Told when something has come for the worker. A change of the value is the message.
 #[derive(Clone, Debug, Default)]
@@ -76,19 +81,26 @@ pub(super) struct Commands {
     hints: Option<Hints>,
     wakes: Wakes,
     open: Mutex<Option<Open>>,
+    evidence: std::sync::Mutex<OwnEvidence>,
 }
 
 struct Open {
     connection: Connection,
-    since: Instant,
     listens: bool,
     lost: Arc<AtomicBool>,
 }
 
 impl Commands {
     /// A connection to `target` that listens on `channel`, and to hints.
-    pub(super) fn new(target: RedisTarget, channel: String, queues: Arc<QueueSet>, hints: Option<Hints>) -> Self {
-        Self { target, channel, queues, hints, wakes: Wakes::default(), open: Mutex::new(None) }
+    pub(super) fn new(
+        target: RedisTarget,
+        channel: String,
+        queues: Arc<QueueSet>,
+        hints: Option<Hints>,
+        evidence: OwnEvidence,
+    ) -> Self {
+        let (wakes, open) = (Wakes::default(), Mutex::new(None));
+        Self { target, channel, queues, hints, wakes, open, evidence: evidence.into() }
     }
 
     /// Who is told when the worker is woken.
@@ -128,12 +140,23 @@ impl Commands {
         self.open.lock().await.as_ref().is_some_and(|open| open.listens)
     }
 
-    /// How long the connection has held by now.
-    pub(super) async fn held_for(&self) -> Duration {
-        self.open.lock().await.as_ref().map_or(Duration::ZERO, |open| open.since.elapsed())
+    /// Whether a worker that is silent now counts as gone.
+    pub(super) fn may_judge(&self) -> bool {
+        self.evidence().suffices(Instant::now())
+    }
+
+    /// Whether a worker that does not listen now, and has not for a while, counts as gone: connected workers listen.
+    pub(super) fn may_judge_by_silence(&self) -> bool {
+        self.evidence().unbroken_for(Instant::now()) >= STABLE
+    }
+
+    /// What this worker knows of its own heartbeats.
+    pub(super) fn evidence(&self) -> MutexGuard<'_, OwnEvidence> {
+        self.evidence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn connect(&self) -> Result<Open, ConnectionError> {
+        self.evidence().broken();
         let lost = Arc::new(AtomicBool::new(false));
         let listener = Listener {
             wakes: self.wakes.clone(),
@@ -158,7 +181,7 @@ impl Commands {
         // What came before this is seen now.
         self.wakes.jobs.send_replace(());
         self.wakes.connected.send_replace(());
-        Ok(Open { connection, since: Instant::now(), listens: subscribed.is_ok(), lost })
+        Ok(Open { connection, listens: subscribed.is_ok(), lost })
     }
 }
 

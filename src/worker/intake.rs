@@ -4,7 +4,7 @@
 mod read;
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -20,7 +20,7 @@ use super::{
     queue_set::{QueueSet, Turns},
 };
 use crate::{
-    broker::{Begun, BrokerError, Consumer, Delivery, RawEntry},
+    broker::{Begun, BrokerError, Consumer, Delivery, RawEntry, Tidied},
     connection::{ConnectionError, RedisTarget},
 };
 
@@ -28,6 +28,8 @@ use crate::{
 const HANDED_OVER_AT_ONCE: usize = 100;
 /// Queues that are looked at for lost jobs each time, whether anything is pending there or not: two round trips each.
 const LOOKED_AT: usize = 8;
+/// How many looks for lost jobs come to one look for consumers of dead workers.
+const LOOKS_PER_TIDY: u32 = 6;
 
 /// Why no jobs could be taken.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +81,12 @@ pub(super) struct Intake {
     took_new: bool,
     /// New jobs for which there is no room.
     surplus: Vec<Delivery>,
+    /// Where the search for jobs of others goes on, for queues where it is not through.
+    cursors: HashMap<Arc<str>, String>,
+    /// Looks for jobs of others since consumers were tidied up.
+    looks_since_tidied: u32,
+    /// Queues with too many consumers, for which that was told.
+    crowded: BTreeSet<Arc<str>>,
     /// Queues that can't be read, for a reason that was told.
     broken: BTreeSet<Arc<str>>,
 }
@@ -100,6 +108,9 @@ impl Intake {
             looks: 0,
             took_new: false,
             surplus: Vec::new(),
+            cursors: HashMap::new(),
+            looks_since_tidied: 0,
+            crowded: BTreeSet::new(),
             broken: BTreeSet::new(),
         }
     }
@@ -143,6 +154,7 @@ impl Intake {
 
     /// After an error: jobs may have been delivered that never got here.
     pub(super) fn start_over(&mut self) {
+        self.commands.evidence().broken();
         self.blocking = None;
         self.recover_at = Instant::now();
     }
@@ -158,6 +170,10 @@ impl Intake {
         self.took_new = false;
         let streams = self.next_to_look_at().await?;
         let mut deliveries = self.own_on(&streams).await?;
+        if !self.commands.may_judge() {
+            self.left_some = deliveries.len() >= room;
+            return Ok(deliveries);
+        }
         for stream in &streams {
             let rest = room.saturating_sub(deliveries.len());
             if rest > 0 {
@@ -166,7 +182,33 @@ impl Intake {
             }
         }
         self.left_some = deliveries.len() >= room;
+        self.tidy(&streams).await;
         Ok(deliveries)
+    }
+
+    /// Removes consumers of workers that are gone, now and then. A failure costs no job.
+    async fn tidy(&mut self, streams: &[Arc<str>]) {
+        self.looks_since_tidied += 1;
+        if self.looks_since_tidied < LOOKS_PER_TIDY {
+            return;
+        }
+        self.looks_since_tidied = 0;
+        let (worker_type, lapse) = (&self.config.worker_type, self.config.lapse());
+        for stream in streams {
+            let consumer = self.consumer.on(stream);
+            let tidied = async |connection: &mut _| consumer.remove_gone(connection, worker_type, lapse).await;
+            match self.commands.step::<_, TakeError>(tidied).await {
+                Ok(Tidied::Removed(_)) => {}
+                Ok(Tidied::TooMany(consumers)) if self.crowded.insert(stream.clone()) => tracing::warn!(
+                    queue = &**stream,
+                    group = consumer.group,
+                    consumers,
+                    "too many consumers to remove those of dead workers; remove them with XGROUP DELCONSUMER"
+                ),
+                Ok(Tidied::TooMany(_)) => {}
+                Err(error) => tracing::debug!(queue = &**stream, %error, "consumers of gone workers stay"),
+            }
+        }
     }
 
     /// Jobs that are delivered to us and not in hand: handed over, or lost on the way.
@@ -197,13 +239,15 @@ impl Intake {
         Ok(own)
     }
 
-    async fn of_others(&self, stream: &str, room: usize) -> Result<Vec<Delivery>, TakeError> {
+    async fn of_others(&mut self, stream: &Arc<str>, room: usize) -> Result<Vec<Delivery>, TakeError> {
         let mut connection = self.commands.get().await?;
         let (consumer, lapse) = (self.consumer.on(stream), self.config.lapse());
-        let recovered = consumer.recover_from_gone(&mut connection, &self.config.worker_type, room, lapse).await?;
+        let (worker_type, cursor) = (&self.config.worker_type, self.cursors.remove(stream));
+        let recovered = consumer.recover_from_gone(&mut connection, worker_type, room, lapse, cursor).await?;
+        self.cursors.extend(recovered.cursor.map(|cursor| (stream.clone(), cursor)));
         if !recovered.deliveries.is_empty() {
             let jobs = recovered.deliveries.len();
-            tracing::warn!(jobs, queue = stream, from = ?recovered.from, "taking over jobs that nobody works on any more");
+            tracing::warn!(jobs, queue = &**stream, from = ?recovered.from, "taking over jobs that nobody works on any more");
         }
         Ok(recovered.deliveries)
     }
@@ -284,6 +328,8 @@ impl Intake {
         self.queues.forget(stream);
         self.in_flight.forget(stream);
         self.known.remove(stream);
+        self.cursors.remove(stream);
+        self.crowded.remove(stream);
         self.broken.remove(stream);
     }
 

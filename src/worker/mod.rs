@@ -5,6 +5,7 @@ mod background;
 mod by_stream;
 mod complete;
 mod connection;
+mod evidence;
 mod execute;
 pub mod handlers;
 mod in_flight;
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     connection::{Commands, Hints},
+    evidence::OwnEvidence,
     handlers::Context,
     queue_set::QueueSet,
     status::Status,
@@ -121,7 +123,8 @@ impl Worker {
         let channel = keys::control(&config.worker_type, &config.id);
         let queues = Arc::new(QueueSet::new(config.queues.clone()));
         let hints = Hints::of(&queues, &config.policy.channel, target.layout());
-        let commands = Arc::new(Commands::new(target.clone(), channel, queues.clone(), hints));
+        let evidence = OwnEvidence::new(config.heartbeat_interval, config.lapse(), target.response_timeout());
+        let commands = Arc::new(Commands::new(target.clone(), channel, queues.clone(), hints, evidence));
         let status = watch::Sender::new(Status::default());
         let claims =
             SessionClaims::new(config.worker_type.clone(), config.id.clone(), config.session_idle + config.lapse());

@@ -134,7 +134,7 @@ impl Runtime {
                 Err(error) => tracing::warn!(%error, "waiting for redis"),
                 Ok(_) => match heartbeat.announce().await {
                     Ok(()) => break,
-                    Err(error) => tracing::warn!(error, "can't write the heartbeat"),
+                    Err(error) => tracing::warn!(%error, "can't write the heartbeat"),
                 },
             }
             tokio::select! {

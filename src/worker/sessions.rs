@@ -223,7 +223,12 @@ impl Sessions {
     async fn claim(&self, name: &str) -> Result<(), SessionError> {
         let unclaimed = |cause: String| SessionError::Unclaimed { name: name.to_owned(), cause };
         let mut connection = self.0.commands.get().await.map_err(|error| unclaimed(error.to_string()))?;
-        let holder = self.0.claims.claim(&mut connection, name).await.map_err(|error| unclaimed(error.to_string()))?;
+        let holder = self
+            .0
+            .claims
+            .claim(&mut connection, name, self.0.commands.may_judge())
+            .await
+            .map_err(|error| unclaimed(error.to_string()))?;
         if holder == *self.0.claims.id() {
             Ok(())
         } else {

@@ -100,7 +100,7 @@ impl Member {
     async fn take_over(&mut self) -> Vec<Delivery> {
         tokio::time::sleep(LAPSE * 2).await;
         let worker_type = WorkerType::new("t");
-        self.consumer.recover_from_gone(&mut self.connection, &worker_type, 100, LAPSE).await.unwrap().deliveries
+        self.consumer.recover_from_gone(&mut self.connection, &worker_type, 100, LAPSE, None).await.unwrap().deliveries
     }
 
     async fn move_due(&mut self) -> u64 {

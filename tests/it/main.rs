@@ -8,6 +8,7 @@ mod broker_jobs;
 mod browser;
 mod browser_faults;
 mod bursts;
+mod claims;
 mod cli;
 mod cluster;
 mod compose;

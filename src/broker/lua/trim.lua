@@ -19,7 +19,7 @@ for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
     local of = {}
     for n = 1, #group, 2 do of[group[n]] = group[n + 1] end
     local first = of['last-delivered-id']
-    if of['pending'] > 0 then first = redis.call('XPENDING', KEYS[1], of['name'])[2] end
+    if of['pending'] > 0 then first = redis.call('XPENDING', KEYS[1], of['name'], '-', '+', 1)[1][1] end
     if not keep or less(first, keep) then keep = first end
 end
 if not keep then return 0 end

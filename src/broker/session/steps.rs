@@ -5,7 +5,7 @@
 
 use redis::RedisResult;
 
-use super::{Route, SessionClaims, script};
+use super::{Judgement, Route, SessionClaims, script};
 use crate::{
     broker::{BrokerError, Consumer},
     connection::Connection,
@@ -33,12 +33,17 @@ return 1";
 
 impl SessionClaims {
     /// See [`SessionClaims::claim`].
-    pub(super) async fn claim_in_steps(&self, connection: &mut Connection, name: &str) -> RedisResult<WorkerId> {
+    pub(super) async fn claim_in_steps(
+        &self,
+        connection: &mut Connection,
+        name: &str,
+        may_judge: bool,
+    ) -> RedisResult<WorkerId> {
         let (session, mark) = (self.key(name), self.mark(connection, name));
         let mut holder = self.holder(connection, &session).await?;
         for _ in 0..ATTEMPTS {
             if let Some(other) = holder.as_deref().filter(|holder| *holder != self.id.as_str())
-                && self.heartbeat(connection, other).await?.is_some()
+                && (!may_judge || self.heartbeat(connection, other).await?.is_some())
             {
                 return Ok(WorkerId::new(other));
             }
@@ -60,7 +65,7 @@ impl SessionClaims {
         consumer: &Consumer,
         entry: &str,
         name: &str,
-        give_up: bool,
+        judgement: Judgement,
     ) -> Result<Route, BrokerError> {
         let failed = |cause| BrokerError::new(format!("find the holder of session `{name}`"), cause);
         let (session, mark) = (self.key(name), self.mark(connection, name));
@@ -68,7 +73,11 @@ impl SessionClaims {
             return self.lost_before(connection, &mark, entry).await.map_err(failed);
         };
         let heartbeat = self.heartbeat(connection, &holder).await.map_err(failed)?;
-        let Some(listens) = heartbeat.filter(|_| !give_up && holder != self.id.as_str()) else {
+        let is_own = holder == self.id.as_str();
+        if heartbeat.is_none() && !is_own && judgement == Judgement::Withheld {
+            return Ok(Route::Silent(WorkerId::new(holder)));
+        }
+        let Some(listens) = heartbeat.filter(|_| judgement != Judgement::BySilence && !is_own) else {
             let mut call = script(LOSE, &[&session, &mark]);
             let was: bool = call.arg(&holder).arg(self.ttl_ms()).query_async(connection).await.map_err(failed)?;
             let holder = WorkerId::new(holder);

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use redis::Pipeline;
+use redis::{Pipeline, RedisError};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::resources::Resources;
 use crate::{
-    broker::DRAIN,
-    connection::{backoff, is_lost},
+    broker::{DRAIN, refuses_writes},
+    connection::{Connection, backoff, is_lost},
     model::{Timestamp, keys},
     worker::{execute::Executor, status::Status},
 };
@@ -33,19 +33,56 @@ pub(in crate::worker) struct Heartbeat {
     resources: Resources,
     started: Instant,
     hostname: String,
+    /// Whether the scaler was told of this worker.
+    announced: bool,
+    /// Whether Redis refused the last heartbeat.
+    refused: bool,
+}
+
+/// Why a heartbeat was not written.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::worker) enum HeartbeatError {
+    /// Redis refuses writes. What it answers otherwise it does answer.
+    #[error("{0}")]
+    Refused(RedisError),
+    #[error("{0}")]
+    Failed(String),
 }
 
 impl Heartbeat {
     pub(in crate::worker) fn new(executor: Arc<Executor>) -> Self {
         let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let (status, control) = (executor.status.subscribe(), executor.commands.wakes().control.subscribe());
-        Self { executor, status, control, resources: Resources::new(), started: Instant::now(), hostname }
+        Self {
+            executor,
+            status,
+            control,
+            resources: Resources::new(),
+            started: Instant::now(),
+            hostname,
+            announced: false,
+            refused: false,
+        }
     }
 
     /// Writes the first heartbeat and tells the scaler of a new worker. Before the first job is taken: a consumer without
-    /// a heartbeat counts as gone.
-    pub(in crate::worker) async fn announce(&mut self) -> Result<(), String> {
-        self.write(true).await
+    /// a heartbeat counts as gone. It begins without one if Redis refuses writes: its claims are renewed all the same where
+    /// that needs no memory, and nobody can take its jobs where it does.
+    pub(in crate::worker) async fn announce(&mut self) -> Result<(), HeartbeatError> {
+        match self.write().await {
+            Err(HeartbeatError::Refused(error)) => {
+                self.tell_refused(&error);
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Once for each time that Redis begins to refuse heartbeats.
+    fn tell_refused(&mut self, error: &RedisError) {
+        if !std::mem::replace(&mut self.refused, true) {
+            tracing::warn!(%error, "redis refuses heartbeats; going on without");
+        }
     }
 
     /// Writes a heartbeat each interval, at each change of state, and when woken, until `stop`. A failed one is tried
@@ -67,15 +104,24 @@ impl Heartbeat {
             self.control.mark_unchanged();
             let state = self.status.borrow().state();
             last = Instant::now();
-            match self.write(false).await {
+            match self.write().await {
                 Ok(()) => {
+                    if std::mem::take(&mut self.refused) {
+                        tracing::info!("redis takes heartbeats again");
+                    }
                     written = state;
                     retries = backoff();
                     retry_at = None;
                 }
+                Err(HeartbeatError::Refused(error)) => {
+                    self.tell_refused(&error);
+                    retry_at = Some(Instant::now() + self.executor.config.heartbeat_interval);
+                }
                 Err(error) => {
                     tracing::warn!(%error, "heartbeat failed; the worker counts as gone if this lasts");
-                    retry_at = retries.next().map(|wait| Instant::now() + wait);
+                    // Within an interval: others count on that when they judge who is gone.
+                    let wait = retries.next().map(|wait| wait.min(self.executor.config.heartbeat_interval));
+                    retry_at = wait.map(|wait| Instant::now() + wait);
                 }
             }
         }
@@ -104,31 +150,55 @@ impl Heartbeat {
         publish.exec_async(&mut connection).await.map_err(|error| error.to_string())
     }
 
-    async fn write(&mut self, announce: bool) -> Result<(), String> {
-        let mut connection = self.executor.commands.get().await.map_err(|error| error.to_string())?;
+    async fn write(&mut self) -> Result<(), HeartbeatError> {
+        let connection = self.executor.commands.get().await;
+        let mut connection = connection.map_err(|error| HeartbeatError::Failed(error.to_string()))?;
         let fields = self.fields().await;
         let config = &self.executor.config;
         let ttl = config.lapse().as_millis().to_string();
         let mut pipeline = redis::pipe();
         pipeline.atomic();
         pipeline.cmd("GET").arg(keys::control(&config.worker_type, &config.id));
-        pipeline.cmd("HSET").arg(self.key()).arg(&fields).ignore();
+        pipeline.cmd("HSET").arg(self.key()).arg(&fields);
         pipeline.cmd("PEXPIRE").arg(self.key()).arg(ttl).ignore();
         history(&mut pipeline, &fields);
-        if announce {
+        if !self.announced {
             pipeline.cmd("PUBLISH").arg(keys::WORKER_EVENTS_CHANNEL).arg(config.worker_type.as_str()).ignore();
         }
-        match pipeline.query_async::<(Option<Vec<u8>>,)>(&mut connection).await {
-            Ok((asked,)) => {
+        match pipeline.query_async::<(Option<Vec<u8>>, usize)>(&mut connection).await {
+            Ok((asked, new_fields)) => {
+                self.executor.commands.evidence().written(Instant::now(), new_fields < fields.len());
+                self.announced = true;
                 self.heed(asked.as_deref());
                 Ok(())
             }
             Err(error) => {
+                self.executor.commands.evidence().broken();
+                if refuses_writes(&error) {
+                    self.keep_alive(&mut connection).await;
+                    return Err(HeartbeatError::Refused(error));
+                }
                 if is_lost(&error) {
                     self.executor.commands.discard().await;
                 }
-                Err(error.to_string())
+                Err(HeartbeatError::Failed(error.to_string()))
             }
+        }
+    }
+
+    /// Does of a heartbeat what a full Redis allows: the one that is there lives on, and the control key is read.
+    async fn keep_alive(&mut self, connection: &mut Connection) {
+        let config = &self.executor.config;
+        let mut read = redis::cmd("GET");
+        match read.arg(keys::control(&config.worker_type, &config.id)).query_async::<Option<Vec<u8>>>(connection).await
+        {
+            Ok(asked) => self.heed(asked.as_deref()),
+            Err(error) => tracing::debug!(%error, "the control key can't be read"),
+        }
+        let mut extend = redis::cmd("PEXPIRE");
+        extend.arg(self.key()).arg(self.executor.config.lapse().as_millis().to_string());
+        if let Err(error) = extend.exec_async(connection).await {
+            tracing::debug!(%error, "the heartbeat can't be kept");
         }
     }
 

@@ -17,7 +17,7 @@ use tokio::{
 
 use super::Tasks;
 use crate::{
-    broker::{Consumer, Delivery, Job, Retry, Route, method_of, session_of},
+    broker::{Consumer, Delivery, Job, Judgement, Retry, Route, method_of, session_of},
     connection::{Connection, backoff},
     telemetry::{JobMetrics, JobOutcome, JobTraced, JobWorked, TRACEPARENT},
     worker::{
@@ -36,9 +36,6 @@ use crate::{
 const HOLDER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between two looks for it.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// A worker whose own connection is younger than this judges nobody: all of them may be connecting again. Longer than the
-/// longest wait between attempts to connect.
-const STABLE: Duration = Duration::from_secs(7);
 /// The label of methods that the handler does not name.
 const OTHER_METHOD: &str = "other";
 
@@ -196,11 +193,15 @@ impl Executor {
         let mut silent_since = None;
         let mut waits = backoff();
         while !self.sessions.held(session) {
-            let give_up = match silent_since {
-                Some(since) => Instant::now() - since >= HOLDER_TIMEOUT && self.commands.held_for().await >= STABLE,
-                None => false,
+            let timed_out = silent_since.is_some_and(|since| Instant::now() - since >= HOLDER_TIMEOUT);
+            let judgement = if timed_out && self.commands.may_judge_by_silence() {
+                Judgement::BySilence
+            } else if self.commands.may_judge() {
+                Judgement::ByHeartbeat
+            } else {
+                Judgement::Withheld
             };
-            match self.ask(delivery, session, give_up).await {
+            match self.ask(delivery, session, judgement).await {
                 Ok(Route::Here) => return None,
                 Ok(Route::Forwarded(holder)) => {
                     tracing::debug!(job = job.id, session, %holder, "job handed over to the holder of its session");
@@ -225,11 +226,11 @@ impl Executor {
         None
     }
 
-    async fn ask(&self, delivery: &Delivery, session: &str, give_up: bool) -> Result<Route, String> {
+    async fn ask(&self, delivery: &Delivery, session: &str, judgement: Judgement) -> Result<Route, String> {
         let claims = self.sessions.claims();
         let consumer = self.consumer.on(&delivery.stream);
         let route = async |connection: &mut Connection| {
-            claims.route(connection, &consumer, &delivery.entry, session, give_up).await
+            claims.route(connection, &consumer, &delivery.entry, session, judgement).await
         };
         self.commands.step(route).await.map_err(|error: StepError| error.to_string())
     }

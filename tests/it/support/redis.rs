@@ -84,6 +84,20 @@ impl RedisServer {
         self.dead = true;
     }
 
+    /// Asks the server to end (SIGTERM) and waits until it is gone. It keeps its data if it has a `save` option.
+    pub(crate) fn terminate(&mut self) {
+        self.signal(Signal::TERM);
+        self.process.wait().expect("the server is our child");
+        self.dead = true;
+    }
+
+    /// Starts a server that has ended again, on the same port and with what it kept.
+    pub(crate) fn start_again(&mut self) {
+        self.process = spawn(&self.binary, self.port, &self.extra, &self.directory);
+        self.dead = false;
+        assert!(answers(&mut self.process, self.port), "redis-server does not come back on port {}", self.port);
+    }
+
     /// Whether it was killed and not started again.
     pub(crate) fn is_dead(&self) -> bool {
         self.dead
@@ -92,9 +106,7 @@ impl RedisServer {
     /// Kills the server if it runs and starts it again on the same port, empty.
     pub(crate) fn restart(&mut self) {
         self.kill();
-        self.process = spawn(&self.binary, self.port, &self.extra, &self.directory);
-        self.dead = false;
-        assert!(answers(&mut self.process, self.port), "redis-server does not come back on port {}", self.port);
+        self.start_again();
     }
 
     /// A connected `fred` client of database 0.

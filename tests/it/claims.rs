@@ -1,0 +1,199 @@
+//! Who a job belongs to: a worker that lives keeps its jobs through any outage of Redis, and whatever a group holds besides,
+//! jobs are taken at once. On the real binary and a real `redis-server`.
+
+use std::{collections::HashMap, fs, path::PathBuf, time::Duration};
+
+use fred::{
+    interfaces::{ClientLike, ListInterface, StreamsInterface},
+    prelude::Client,
+    types::{ClusterHash, CustomCommand, Value},
+};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use crate::support::{
+    autoscaler::DEADLINE,
+    command::{answers, redis},
+    redis::RedisServer,
+    wait::eventually,
+    worker::WorkerProcess,
+};
+
+/// Longer than the lapse of a worker whose heartbeat interval is a second.
+const OUTAGE: Duration = Duration::from_secs(6);
+
+/// A program for jobs that says in a file that it has begun, and ends when another file is there.
+struct Program {
+    directory: TempDir,
+}
+
+impl Program {
+    fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Settings of workers that run it, one job at a time.
+    fn settings(&self, more: &str) -> String {
+        let (begun, end) = (self.file("begun"), self.file("end"));
+        let script = format!(
+            "echo $SWARM_WORKER_ID >> {}; while [ ! -e {} ]; do sleep 0.05; done; echo 1",
+            begun.display(),
+            end.display()
+        );
+        format!(
+            "[worker_types.t.worker]\nheartbeat_seconds = 1\nhandler = \"exec\"\nexec = [\"sh\", \"-c\", {}]\n{more}",
+            json!(script)
+        )
+    }
+
+    /// The workers that have begun it, in their order.
+    fn begun(&self) -> Vec<String> {
+        fs::read_to_string(self.file("begun")).unwrap_or_default().lines().map(str::to_owned).collect()
+    }
+
+    fn let_end(&self) {
+        fs::write(self.file("end"), "").unwrap();
+    }
+}
+
+async fn publish(client: &Client, id: &str, job_type: &str) {
+    let job = json!({"id": id, "type": job_type, "args": [], "reply_to": format!("result:{id}")});
+    let _: String = client.xadd("t:jobs", false, None, "*", ("json", job.to_string())).await.unwrap();
+}
+
+async fn answered(client: &Client, id: &str) -> bool {
+    client.llen::<u64, _>(format!("result:{id}")).await.unwrap() > 0
+}
+
+/// One worker at work and three without, then an outage, then a while in which the others could take the job.
+async fn a_running_job_is_begun_once(options: &[&str], outage: impl AsyncFnOnce(&mut RedisServer)) {
+    let mut server = RedisServer::start_with(options);
+    let program = Program::new();
+    let settings = program.settings("");
+    let workers: Vec<_> =
+        (1..=4).map(|n| WorkerProcess::start_with(&server.url(), &format!("w{n}"), &settings)).collect();
+    let client = server.client().await;
+    for worker in &workers {
+        worker.until_state(&client, "IDLE").await;
+    }
+    publish(&client, "j", "t.run").await;
+    assert!(eventually(DEADLINE, async || program.begun().len() == 1).await);
+    outage(&mut server).await;
+    let client = server.client().await;
+    let holder = &workers[program.begun()[0][1..].parse::<usize>().unwrap() - 1];
+    holder.until_state(&client, "BUSY").await;
+    // The time in which a survivor takes over the job of a dead worker, and as much again.
+    sleep(OUTAGE).await;
+    program.let_end();
+    assert!(eventually(DEADLINE, async || answered(&client, "j").await).await, "{}", holder.log());
+    assert_eq!(program.begun().len(), 1, "begun by {:?}; the log of the first:\n{}", program.begun(), holder.log());
+    assert_eq!(answers(&client, "j").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_running_job_is_begun_once_across_a_planned_restart_of_redis() {
+    a_running_job_is_begun_once(&["--save", "3600 1"], async |server| {
+        server.terminate();
+        sleep(OUTAGE).await;
+        server.start_again();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_running_job_is_begun_once_across_a_time_in_which_redis_answers_nobody() {
+    a_running_job_is_begun_once(&[], async |server| {
+        server.stop();
+        sleep(OUTAGE).await;
+        server.cont();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn leaked_consumers_of_any_name_hold_up_no_job() {
+    const LEAKED: usize = 500_000;
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let _: String = redis(&client, "XGROUP CREATE t:jobs t 0 MKSTREAM").await;
+    publish(&client, "left", "t.echo").await;
+    // Names are any bytes. This one is gone and has left a job.
+    let read = r"return redis.call('XREADGROUP','GROUP','t','\xfa\xff','STREAMS',KEYS[1],'>')";
+    let leak = format!("for i=1,{LEAKED} do redis.call('XGROUP','CREATECONSUMER',KEYS[1],'t','pod-'..i) end");
+    for script in [read, &leak] {
+        let script = script.replace(r"\xfa\xff", "\\250\\255");
+        let eval = CustomCommand::new("EVAL", ClusterHash::FirstKey, false);
+        let _: Value = client.custom(eval, vec![script.as_str(), "1", "t:jobs"]).await.unwrap();
+    }
+    let settings = "[worker_types.t.worker]\nheartbeat_seconds = 1\n";
+    let worker = WorkerProcess::start_with(&server.url(), "w1", settings);
+    worker.until_state(&client, "IDLE").await;
+    publish(&client, "first", "t.echo").await;
+    let soon = Duration::from_secs(5);
+    assert!(eventually(soon, async || answered(&client, "first").await).await, "{}", worker.log());
+    // Recovery goes on behind it, and reaches the job of the one with that name.
+    assert!(eventually(DEADLINE, async || answered(&client, "left").await).await, "{}", worker.log());
+    publish(&client, "last", "t.echo").await;
+    assert!(eventually(soon, async || answered(&client, "last").await).await, "{}", worker.log());
+    assert!(!worker.log().contains("can't take jobs"), "{}", worker.log());
+    let groups: Vec<HashMap<String, Value>> = redis(&client, "XINFO GROUPS t:jobs").await;
+    assert!(groups[0]["consumers"].as_u64().unwrap() > LEAKED as u64);
+}
+
+async fn set(client: &Client, option: &str, value: &str) {
+    let _: String = redis(client, &format!("CONFIG SET {option} {value}")).await;
+}
+
+#[tokio::test]
+async fn a_full_redis_is_worked_off_by_the_workers_that_run_and_by_new_ones() {
+    const JOBS: usize = 50;
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let settings = "[worker_types.t.worker]\nheartbeat_seconds = 1\n";
+    let mut first = WorkerProcess::start_with(&server.url(), "w1", settings);
+    first.until_state(&client, "IDLE").await;
+    for number in 0..JOBS {
+        let job = json!({"id": number.to_string(), "type": "t.sleep", "args": [0.3]});
+        let _: String = client.xadd("t:jobs", false, None, "*", ("json", job.to_string())).await.unwrap();
+    }
+    set(&client, "maxmemory", "1").await;
+    let left = async || {
+        let groups: Vec<HashMap<String, Value>> = redis(&client, "XINFO GROUPS t:jobs").await;
+        groups[0]["lag"].as_u64().unwrap() + groups[0]["pending"].as_u64().unwrap()
+    };
+    let before = left().await;
+    assert!(before > 30, "{before} are left: Redis was full too late");
+    // Longer than the heartbeat lives without being kept.
+    assert!(eventually(DEADLINE, async || left().await <= before - 15).await, "{}", first.log());
+    assert!(!first.heartbeat(&client).await.is_empty(), "{}", first.log());
+    first.kill();
+    let before = left().await;
+    assert!(before > 5, "{before} are left: the first worker was too fast");
+    let second = WorkerProcess::start_with(&server.url(), "w2", settings);
+    assert!(eventually(DEADLINE, async || left().await < before - 3).await, "{}", second.log());
+    assert!(second.heartbeat(&client).await.is_empty());
+    set(&client, "maxmemory", "0").await;
+    second.until_state(&client, "IDLE").await;
+    assert!(eventually(DEADLINE, async || left().await == 0).await, "{}", second.log());
+}
+
+#[tokio::test]
+async fn a_worker_begins_while_redis_refuses_every_write_and_works_as_soon_as_it_takes_them() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let _: String = redis(&client, "XGROUP CREATE t:jobs t 0 MKSTREAM").await;
+    publish(&client, "j", "t.echo").await;
+    set(&client, "min-replicas-to-write", "1").await;
+    let worker = WorkerProcess::start_with(&server.url(), "w1", "[worker_types.t.worker]\nheartbeat_seconds = 1\n");
+    let begins = eventually(DEADLINE, async || worker.log().contains("worker ready")).await;
+    assert!(begins, "{}", worker.log());
+    assert!(worker.heartbeat(&client).await.is_empty());
+    set(&client, "min-replicas-to-write", "0").await;
+    assert!(eventually(DEADLINE, async || answered(&client, "j").await).await, "{}", worker.log());
+    worker.until_state(&client, "IDLE").await;
+}
