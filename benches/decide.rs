@@ -55,8 +55,8 @@ fn observation() -> Observation {
 fn history(settings: &ScalingSettings) -> History {
     let mut history = History::new(Timestamp(0));
     history.note_change(Change { at: Timestamp(NOW.0 - 10_000), from: 2, to: 6 });
-    for (seconds, wish) in (1..=20).zip((0..20).rev()) {
-        history.note_wish(settings, Timestamp(NOW.0 - 30_000 + seconds * 1_000), wish);
+    for (seconds, recommendation) in (1..=20).zip((0..20).rev()) {
+        history.note_recommendation(settings, Timestamp(NOW.0 - 30_000 + seconds * 1_000), recommendation);
     }
     // Ten jobs in ten seconds, while others wait.
     for (seconds, read) in [(20, 2), (10, 12)] {
@@ -69,8 +69,8 @@ fn history(settings: &ScalingSettings) -> History {
 }
 
 fn floor(depth: u64, settings: &ScalingSettings) -> u32 {
-    let wish = u32::try_from(depth.div_ceil(settings.scale_up_threshold)).unwrap_or(u32::MAX);
-    wish.max(settings.min_workers).min(settings.max_workers)
+    let recommendation = u32::try_from(depth.div_ceil(settings.scale_up_threshold)).unwrap_or(u32::MAX);
+    recommendation.max(settings.min_workers).min(settings.max_workers)
 }
 
 /// Nanoseconds per call, the best of several batches: the others were disturbed.

@@ -35,7 +35,7 @@ use crate::{
         Clock, Source, WorkerType,
         snapshot::{Change, StatusSource},
     },
-    scaler::{Candidate, Election, EventRing, Fleet, FleetInfo, Leadership, Recorder, Reporter, load_changes},
+    scaler::{Candidate, Election, EventBuffer, Fleet, FleetInfo, Leadership, Recorder, Reporter, load_changes},
     signal::CurrentDirectory,
     telemetry::{ConfigLoaded, MetricsHandle, SignalsReceived},
 };
@@ -169,7 +169,7 @@ impl Autoscaler {
         spawn(&mut essential, "metrics upkeep", metrics.clone().upkeep(stop.http.clone()));
         let http_addr = http.as_ref().map(HttpServer::local_addr);
         if let Some(server) = http {
-            let events = Arc::new(EventRing::default());
+            let events = Arc::new(EventBuffer::default());
             spawn(&mut essential, "history", events.clone().follow(target.clone(), stop.http.clone()));
             let control = control::http_control(&settings, &target, &fleet);
             let state = HttpState { status: fleet.clone(), events, metrics, control };

@@ -154,7 +154,7 @@ fn history(settings: &ScalingSettings, cell: &str, now: Timestamp) -> Outcome<Hi
         match what {
             ["started"] => history.started_at = at,
             [from, "to", to] => history.note_change(Change { at, from: number(from)?, to: number(to)? }),
-            ["wished", wish] => history.note_wish(settings, at, number(wish)?),
+            ["wished", recommendation] => history.note_recommendation(settings, at, number(recommendation)?),
             ["early", "exits", count] => history.start_failures = Some(failures(count, at, "exit code 1")?),
             ["backend", "failures", count] => {
                 history.backend_failures = Some(failures(count, at, "no route to host")?);

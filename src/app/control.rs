@@ -6,12 +6,12 @@ use crate::{
     config::Settings,
     connection::RedisTarget,
     http::HttpControl,
-    scaler::{Desk, Fleet},
+    scaler::{Fleet, OverrideService},
 };
 
 /// Orders over HTTP, if there is a token for them.
 pub(super) fn http_control(settings: &Settings, target: &Arc<RedisTarget>, fleet: &Arc<Fleet>) -> Option<HttpControl> {
     let token = settings.http.token.clone()?;
-    let desk = Desk::new(target.clone(), fleet.clone(), settings.scaler.events_max_len);
+    let desk = OverrideService::new(target.clone(), fleet.clone(), settings.scaler.events_max_len);
     Some(HttpControl { token, desk: Arc::new(desk) })
 }

@@ -19,19 +19,19 @@ use crate::{
     backend::ScalingBackend,
     config::{ScalingSettings, Settings, WorkerTypeSettings},
     model::{Source, WorkerType, snapshot::Change},
-    scaler::{Actor, ActorContext, Expected, Parked, Shared, Shown, Tuning, run_actor},
+    scaler::{Actor, ActorContext, Expected, Shared, SnapshotCell, SuspendedActor, Tuning, run_actor},
     signal::Signals,
 };
 
 /// Those of a crew before, at rest.
-pub(super) type Resting = BTreeMap<WorkerType, Parked>;
+pub(super) type Resting = BTreeMap<WorkerType, SuspendedActor>;
 
 /// See the [module](self).
 pub(super) struct Crew {
     /// An actor gives itself back when it is told to rest; one that had finished gives nothing.
-    tasks: JoinSet<Option<Parked>>,
+    tasks: JoinSet<Option<SuspendedActor>>,
     rest: CancellationToken,
-    shown: Vec<Shown>,
+    shown: Vec<SnapshotCell>,
 }
 
 /// What a crew is made of besides the settings.
@@ -73,8 +73,8 @@ impl Crew {
         crew
     }
 
-    fn resume(&mut self, parked: Parked, context: ActorContext, tuning: Tuning) {
-        self.shown.push(parked.shown());
+    fn resume(&mut self, parked: SuspendedActor, context: ActorContext, tuning: Tuning) {
+        self.shown.push(parked.snapshot_cell());
         let run = parked.resume(context, tuning, self.rest.clone());
         self.tasks.spawn(run.map(Some));
     }
@@ -86,14 +86,14 @@ impl Crew {
         if changed {
             actor.note(Signals::one(Source::Reload, Instant::now()));
         }
-        let shown = Shown::new(actor.snapshot().clone());
+        let shown = SnapshotCell::new(actor.snapshot().clone());
         self.shown.push(shown.clone());
         let run = run_actor(context, actor, shown, self.rest.clone());
         self.tasks.spawn(run.map(Some));
     }
 
     /// What they show, in the order of the worker types.
-    pub(super) fn shown(&self) -> Vec<Shown> {
+    pub(super) fn shown(&self) -> Vec<SnapshotCell> {
         self.shown.clone()
     }
 
@@ -131,7 +131,7 @@ impl Crew {
         let never = CancellationToken::new();
         let mut unfinished = Vec::new();
         while let Some(ended) = self.tasks.join_next().await {
-            unfinished.extend(ended.ok().flatten().filter(Parked::is_unfinished));
+            unfinished.extend(ended.ok().flatten().filter(SuspendedActor::is_unfinished));
         }
         join_all(unfinished.into_iter().map(|parked| parked.finish(&never))).await;
     }
@@ -158,7 +158,11 @@ fn context(index: u32, worker_type: &WorkerType, of: &WorkerTypeSettings, shared
 }
 
 /// The last of an actor whose worker type is gone. If it is told to rest before it has finished, the worker type may be back.
-async fn leave(parked: Parked, backend: Arc<dyn ScalingBackend>, rest: CancellationToken) -> Option<Parked> {
+async fn leave(
+    parked: SuspendedActor,
+    backend: Arc<dyn ScalingBackend>,
+    rest: CancellationToken,
+) -> Option<SuspendedActor> {
     let worker_type = parked.worker_type().clone();
     let left = parked.finish(&rest).await;
     if left.is_none() {

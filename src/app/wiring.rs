@@ -19,7 +19,7 @@ use crate::{
     connection::RedisTarget,
     model::{Clock, Queues, WorkerType, snapshot::DelayedCounts},
     probe::{Prober, ProberHandle, QueueSpec, SeveralSpec},
-    scaler::{ControlWatch, Controls, FleetParts, Leadership, RecorderHandle, Shared, Shown},
+    scaler::{ControlWatch, Controls, FleetParts, Leadership, RecorderHandle, Shared, SnapshotCell},
     signal::{
         CurrentDirectory, Directory, Finder, Listener, ListenerHandle, ListenerSettings, Several, SourceBoard,
         Subscriptions, SweepMonitor, Watched, run_sweep,
@@ -130,7 +130,7 @@ impl Wiring {
     }
 
     /// What there is to show with these actors.
-    pub(super) fn parts(&self, snapshots: Vec<Shown>) -> FleetParts {
+    pub(super) fn parts(&self, snapshots: Vec<SnapshotCell>) -> FleetParts {
         FleetParts { prober: self.prober.clone(), snapshots, delayed: self.delayed.clone() }
     }
 

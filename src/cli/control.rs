@@ -11,9 +11,9 @@ use crate::{
     connection::RedisTarget,
     model::{
         WorkerType,
-        control::{Order, OrderDesk, Wish},
+        control::{ApplyOverride, OverrideAction, OverrideRequest},
     },
-    scaler::Desk,
+    scaler::OverrideService,
 };
 
 /// Options of every command that gives an order.
@@ -31,12 +31,17 @@ impl OrderArgs {
     ///
     /// # Errors
     /// If it makes no sense, or Redis can't be asked.
-    pub(super) async fn give(&self, name: &str, wish: Wish, lasts: Option<Duration>) -> anyhow::Result<ExitCode> {
+    pub(super) async fn give(
+        &self,
+        name: &str,
+        action: OverrideAction,
+        lasts: Option<Duration>,
+    ) -> anyhow::Result<ExitCode> {
         let settings = self.config.load()?.settings;
         let target = Arc::new(RedisTarget::new(&settings.redis_url, settings.scaler.redis_timeout())?);
-        let desk = Desk::new(target, settings.clone(), settings.scaler.events_max_len);
+        let desk = OverrideService::new(target, settings.clone(), settings.scaler.events_max_len);
         let worker_type = WorkerType::new(name);
-        let order = Order { worker_type, wish, lasts, by: somebody(), why: self.reason.clone() };
+        let order = OverrideRequest { worker_type, action, lasts, by: somebody(), why: self.reason.clone() };
         let existed = desk.give(&order).await?;
         output::line(&order.done(existed))?;
         Ok(ExitCode::SUCCESS)

@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use clap::Args;
 
 use super::control::{OrderArgs, parse_time};
-use crate::model::control::Wish;
+use crate::model::control::OverrideAction;
 
 /// Leave the workers of a type as they are, until `swarm resume`
 ///
@@ -35,6 +35,6 @@ pub struct PauseArgs {
 /// # Errors
 /// If there is no such worker type, or Redis can't be asked.
 pub async fn run(args: PauseArgs) -> anyhow::Result<ExitCode> {
-    let wish = if args.observe { Wish::Observe } else { Wish::Pause };
-    args.order.give(&args.worker_type, wish, args.lasts).await
+    let action = if args.observe { OverrideAction::Observe } else { OverrideAction::Pause };
+    args.order.give(&args.worker_type, action, args.lasts).await
 }

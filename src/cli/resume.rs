@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::control::OrderArgs;
-use crate::model::control::Wish;
+use crate::model::control::OverrideAction;
 
 /// Let the rules decide again: ends `swarm pause` and `swarm scale`
 #[derive(Args, Debug)]
@@ -25,5 +25,5 @@ pub struct ResumeArgs {
 /// # Errors
 /// If Redis can't be asked. A worker type that is not configured any more may be resumed too.
 pub async fn run(args: ResumeArgs) -> anyhow::Result<ExitCode> {
-    args.order.give(&args.worker_type, Wish::Resume, None).await
+    args.order.give(&args.worker_type, OverrideAction::Resume, None).await
 }

@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use clap::Args;
 
 use super::control::{OrderArgs, parse_time};
-use crate::model::control::Wish;
+use crate::model::control::OverrideAction;
 
 /// Set the number of workers of a type, once or for a time
 ///
@@ -39,7 +39,7 @@ fn parse_target(text: &str) -> Result<(String, u32), String> {
 /// If there is no such worker type, the number is outside its bounds, or Redis can't be asked.
 pub async fn run(args: ScaleArgs) -> anyhow::Result<ExitCode> {
     let (name, workers) = &args.target;
-    args.order.give(name, Wish::Scale(*workers), args.lasts).await
+    args.order.give(name, OverrideAction::Scale(*workers), args.lasts).await
 }
 
 #[cfg(test)]

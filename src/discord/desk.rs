@@ -29,7 +29,7 @@ use crate::{
     egress::AddressRule,
     model::WorkerType,
     operations::{
-        Desk as Orders,
+        OverrideService as Orders,
         status_client::{NoAddress, url_of},
     },
     telemetry::{CommandAcknowledged, CommandAnswered, CommandOutcome},

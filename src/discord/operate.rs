@@ -12,7 +12,7 @@ use crate::{
     config::Settings,
     model::{
         Timestamp, WorkerType,
-        control::{Order, OrderDesk, Wish},
+        control::{ApplyOverride, OverrideAction, OverrideRequest},
         history::ScalingEvent,
         snapshot::{FleetSnapshot, TypeSnapshot},
     },
@@ -89,12 +89,14 @@ async fn answer(desk: &Desk, caller: &Caller, swarm: Swarm) -> Result<Reply, Str
             Ok(history(&recent.map_err(|error| error.to_string())?.events))
         }
         Swarm::Pause { worker_type, observe, lasts, reason } => {
-            let wish = if observe { Wish::Observe } else { Wish::Pause };
-            order(desk, caller, worker_type, wish, lasts, reason).await
+            let action = if observe { OverrideAction::Observe } else { OverrideAction::Pause };
+            order(desk, caller, worker_type, action, lasts, reason).await
         }
-        Swarm::Resume { worker_type, reason } => order(desk, caller, worker_type, Wish::Resume, None, reason).await,
+        Swarm::Resume { worker_type, reason } => {
+            order(desk, caller, worker_type, OverrideAction::Resume, None, reason).await
+        }
         Swarm::Scale { worker_type, workers, lasts, reason } => {
-            order(desk, caller, worker_type, Wish::Scale(workers), lasts, reason).await
+            order(desk, caller, worker_type, OverrideAction::Scale(workers), lasts, reason).await
         }
     }
 }
@@ -117,19 +119,19 @@ async fn order(
     desk: &Desk,
     caller: &Caller,
     worker_type: String,
-    wish: Wish,
+    action: OverrideAction,
     lasts: Option<String>,
     why: String,
 ) -> Result<Reply, String> {
     let lasts = lasts.map(|text| parse_time(&text).map_err(|problem| format!("for: {problem}"))).transpose()?;
     let by = format!("{}@discord ({})", caller.name, caller.user);
     let known = desk.settings.worker_types.contains_key(&worker_type);
-    let order = Order { worker_type: WorkerType::new(worker_type.as_str()), wish, lasts, by, why };
+    let order = OverrideRequest { worker_type: WorkerType::new(worker_type.as_str()), action, lasts, by, why };
     let existed = desk.orders.give(&order).await.map_err(|error| error.to_string())?;
     let reply = Reply { title: Markup::text(&order.done(existed)), ..Reply::new(Tone::Good, "") }
         .with_text(Markup::text(&order.why))
         .with_field(Markup::ours("By"), Markup::text(&caller.name));
-    let next = if wish == Wish::Resume { None } else { Some(Press::Resume(worker_type.clone())) };
+    let next = if action == OverrideAction::Resume { None } else { Some(Press::Resume(worker_type.clone())) };
     let next = next.into_iter().chain([Press::Why(worker_type)]).filter(|_| known).collect();
     Ok(reply.with_buttons(next))
 }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::live::Live;
 use crate::{
-    model::{control::OrderDesk, history::EventSource, snapshot::StatusSource},
+    model::{control::ApplyOverride, history::EventSource, snapshot::StatusSource},
     telemetry::MetricsHandle,
 };
 
@@ -73,7 +73,7 @@ pub struct HttpControl {
     /// What a client has to send.
     pub token: SecretString,
     /// Where orders go.
-    pub desk: Arc<dyn OrderDesk>,
+    pub desk: Arc<dyn ApplyOverride>,
 }
 
 /// What handlers work with.

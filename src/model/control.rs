@@ -67,7 +67,7 @@ pub const ONCE: Duration = Duration::from_secs(5);
 
 /// What somebody wants to become of a worker type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub enum OverrideAction {
     /// Leave it as it is.
     Pause,
     /// Leave it as it is, and tell what would be done.
@@ -80,11 +80,11 @@ pub enum Wish {
 
 /// What somebody wants of a worker type, and who.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Order {
+pub struct OverrideRequest {
     /// Which.
     pub worker_type: WorkerType,
     /// What.
-    pub wish: Wish,
+    pub action: OverrideAction,
     /// How long it is to hold; `None`: until somebody ends it.
     pub lasts: Option<Duration>,
     /// Who wants it: `user@host`.
@@ -93,36 +93,36 @@ pub struct Order {
     pub why: String,
 }
 
-impl Order {
+impl OverrideRequest {
     /// The control that it asks for, or `None` for its end.
     pub fn mode(&self) -> Option<Mode> {
-        match self.wish {
-            Wish::Pause => Some(Mode::Paused),
-            Wish::Observe => Some(Mode::Observe),
-            Wish::Scale(workers) => Some(Mode::Pinned(workers)),
-            Wish::Resume => None,
+        match self.action {
+            OverrideAction::Pause => Some(Mode::Paused),
+            OverrideAction::Observe => Some(Mode::Observe),
+            OverrideAction::Scale(workers) => Some(Mode::Pinned(workers)),
+            OverrideAction::Resume => None,
         }
     }
 
     /// How long that control holds.
     pub fn held_for(&self) -> Option<Duration> {
-        match self.wish {
-            Wish::Scale(_) => Some(self.lasts.unwrap_or(ONCE)),
-            Wish::Pause | Wish::Observe => self.lasts,
-            Wish::Resume => None,
+        match self.action {
+            OverrideAction::Scale(_) => Some(self.lasts.unwrap_or(ONCE)),
+            OverrideAction::Pause | OverrideAction::Observe => self.lasts,
+            OverrideAction::Resume => None,
         }
     }
 
     /// What was done, for people: `browser: pinned at 4 for 600 s`. `existed`: whether there was a control before.
     pub fn done(&self, existed: bool) -> String {
         let name = &self.worker_type;
-        let done = match (self.wish, self.lasts) {
-            (Wish::Resume, _) if !existed => return format!("{name} is neither paused nor pinned"),
-            (Wish::Resume, _) => "resumed".to_owned(),
-            (Wish::Pause, _) => "paused".to_owned(),
-            (Wish::Observe, _) => "only observed".to_owned(),
-            (Wish::Scale(workers), Some(_)) => format!("pinned at {workers}"),
-            (Wish::Scale(workers), None) => format!("scaled once to {workers}, held"),
+        let done = match (self.action, self.lasts) {
+            (OverrideAction::Resume, _) if !existed => return format!("{name} is neither paused nor pinned"),
+            (OverrideAction::Resume, _) => "resumed".to_owned(),
+            (OverrideAction::Pause, _) => "paused".to_owned(),
+            (OverrideAction::Observe, _) => "only observed".to_owned(),
+            (OverrideAction::Scale(workers), Some(_)) => format!("pinned at {workers}"),
+            (OverrideAction::Scale(workers), None) => format!("scaled once to {workers}, held"),
         };
         let lasts = self.held_for().map_or_else(String::new, |lasts| format!(" for {} s", lasts.as_secs()));
         format!("{name}: {done}{lasts}")
@@ -131,7 +131,7 @@ impl Order {
 
 /// Why an order was not given.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OrderError {
+pub enum OverrideError {
     /// There is no such worker type.
     #[error("no worker type `{worker_type}` in the configuration; there are: {}", known.join(", "))]
     Unknown {
@@ -159,12 +159,12 @@ pub enum OrderError {
 
 /// Takes orders: checks them, writes them down with who and why, and tells whoever leads. The scaler implements it.
 #[async_trait]
-pub trait OrderDesk: Send + Sync + 'static {
+pub trait ApplyOverride: Send + Sync + 'static {
     /// Gives the order. Says whether there was a control before; an end to none changes nothing.
     ///
     /// # Errors
     /// If it makes no sense, or can't be written down.
-    async fn give(&self, order: &Order) -> Result<bool, OrderError>;
+    async fn give(&self, order: &OverrideRequest) -> Result<bool, OverrideError>;
 }
 
 #[cfg(test)]
@@ -173,20 +173,20 @@ mod tests {
 
     #[test]
     fn what_was_done_is_told_with_its_end() {
-        let order = |wish, seconds: Option<u64>| Order {
+        let order = |action, seconds: Option<u64>| OverrideRequest {
             worker_type: WorkerType::new("test"),
-            wish,
+            action,
             lasts: seconds.map(Duration::from_secs),
             by: String::new(),
             why: String::new(),
         };
         for (order, existed, told) in [
-            (order(Wish::Pause, None), false, "test: paused"),
-            (order(Wish::Observe, Some(60)), false, "test: only observed for 60 s"),
-            (order(Wish::Scale(4), Some(3)), true, "test: pinned at 4 for 3 s"),
-            (order(Wish::Scale(4), None), true, "test: scaled once to 4, held for 5 s"),
-            (order(Wish::Resume, None), true, "test: resumed"),
-            (order(Wish::Resume, None), false, "test is neither paused nor pinned"),
+            (order(OverrideAction::Pause, None), false, "test: paused"),
+            (order(OverrideAction::Observe, Some(60)), false, "test: only observed for 60 s"),
+            (order(OverrideAction::Scale(4), Some(3)), true, "test: pinned at 4 for 3 s"),
+            (order(OverrideAction::Scale(4), None), true, "test: scaled once to 4, held for 5 s"),
+            (order(OverrideAction::Resume, None), true, "test: resumed"),
+            (order(OverrideAction::Resume, None), false, "test is neither paused nor pinned"),
         ] {
             assert_eq!(order.done(existed), told);
         }

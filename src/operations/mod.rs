@@ -6,4 +6,4 @@ pub mod order;
 pub mod status_client;
 pub(crate) mod view;
 
-pub use crate::scaler::{Desk, recent_events};
+pub use crate::scaler::{OverrideService, recent_events};

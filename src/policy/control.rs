@@ -43,7 +43,7 @@ pub fn decide_under(
             let pinned = ScalingSettings { schedule: Vec::new(), ..bounds };
             let mut decision = decide(&pinned, observation, history, now);
             decision.reasons.retain(|reason| !matches!(reason, Reason::Minimum { .. } | Reason::Maximum { .. }));
-            Decision { floor: Bounds::at(settings, now).bound(0), wish: None, ..decision }
+            Decision { floor: Bounds::at(settings, now).bound(0), recommendation: None, ..decision }
         }
     };
     let reason = match control.mode {

@@ -21,8 +21,8 @@ pub struct History {
     /// The last change that was carried out, in either direction.
     pub last_change: Option<Change>,
     /// What the strategy wished for within the stabilization window, oldest first; of those only the ones that no later
-    /// wish reached, so the values fall and the first one is the highest.
-    pub wishes: VecDeque<(Timestamp, u32)>,
+    /// recommendation reached, so the values fall and the first one is the highest.
+    pub recommendations: VecDeque<(Timestamp, u32)>,
     /// Workers added and let go lately.
     pub steps: Steps,
     /// What `latency` has learned of the queue.
@@ -39,7 +39,7 @@ impl History {
         Self {
             started_at,
             last_change: None,
-            wishes: VecDeque::new(),
+            recommendations: VecDeque::new(),
             steps: Steps::default(),
             flow: Flow::default(),
             start_failures: None,
@@ -57,15 +57,15 @@ impl History {
         history
     }
 
-    /// Keeps a [`Decision::wish`](super::Decision::wish) for the stabilization window.
-    pub fn note_wish(&mut self, settings: &ScalingSettings, now: Timestamp, wish: u32) {
-        while self.wishes.back().is_some_and(|&(_, earlier)| earlier <= wish) {
-            self.wishes.pop_back();
+    /// Keeps a [`Decision::recommendation`](super::Decision::recommendation) for the stabilization window.
+    pub fn note_recommendation(&mut self, settings: &ScalingSettings, now: Timestamp, recommendation: u32) {
+        while self.recommendations.back().is_some_and(|&(_, earlier)| earlier <= recommendation) {
+            self.recommendations.pop_back();
         }
-        self.wishes.push_back((now, wish));
+        self.recommendations.push_back((now, recommendation));
         let window = settings.stabilization_window();
-        while self.wishes.front().is_some_and(|&(at, _)| at.after(window) <= now) {
-            self.wishes.pop_front();
+        while self.recommendations.front().is_some_and(|&(at, _)| at.after(window) <= now) {
+            self.recommendations.pop_front();
         }
     }
 
@@ -153,12 +153,12 @@ mod tests {
     fn wishes_keep_only_what_can_still_be_the_highest_of_the_window() {
         let settings = ScalingSettings { stabilization_window_seconds: Some(60), ..ScalingSettings::default() };
         let mut history = History::new(at(0));
-        for (second, wish) in [(1, 3), (2, 9), (3, 4), (4, 4), (5, 2)] {
-            history.note_wish(&settings, at(second), wish);
+        for (second, recommendation) in [(1, 3), (2, 9), (3, 4), (4, 4), (5, 2)] {
+            history.note_recommendation(&settings, at(second), recommendation);
         }
-        assert_eq!(history.wishes, [(at(2), 9), (at(4), 4), (at(5), 2)]);
-        history.note_wish(&settings, at(62), 1);
-        assert_eq!(history.wishes, [(at(4), 4), (at(5), 2), (at(62), 1)]);
+        assert_eq!(history.recommendations, [(at(2), 9), (at(4), 4), (at(5), 2)]);
+        history.note_recommendation(&settings, at(62), 1);
+        assert_eq!(history.recommendations, [(at(4), 4), (at(5), 2), (at(62), 1)]);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //!
 //! A decision is made in this order; each rule that changes the outcome adds its [`Reason`]:
 //!
-//! 1. the strategy turns the depth into a wish ([`ScalingSettings::strategy`]); of several queues, that is the depth of all of
+//! 1. the strategy turns the depth into a recommendation ([`ScalingSettings::strategy`]); of several queues, that is the depth of all of
 //!    them or of the longest ([`Combine`](crate::model::Combine));
 //! 2. `spare` workers are wanted beside those at work;
 //! 3. enough unfinished jobs for activation, in whichever queues, want at least one worker;
@@ -67,9 +67,9 @@ pub struct Decision {
     /// When a rule that holds something back lets go, or the schedule changes: look again then. Later than now. `None`:
     /// nothing but a new observation can change the outcome.
     pub recheck_at: Option<Timestamp>,
-    /// What was wished for, up to `max_workers`, to be kept with [`History::note_wish`]; `None` without a stabilization
+    /// What was wished for, up to `max_workers`, to be kept with [`History::note_recommendation`]; `None` without a stabilization
     /// window, or a depth to go by.
-    pub wish: Option<u32>,
+    pub recommendation: Option<u32>,
 }
 
 impl Decision {
@@ -128,6 +128,6 @@ fn hold_blindly(settings: &ScalingSettings, history: &History, now: Timestamp, w
         action: Action::Hold,
         reasons: vec![Reason::PoolUnknown { why: why.to_owned() }],
         recheck_at: None,
-        wish: None,
+        recommendation: None,
     }
 }

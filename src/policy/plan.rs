@@ -35,7 +35,7 @@ pub(super) struct Plan<'a> {
     /// Why `base` is not `current`.
     repair: Option<Reason>,
     target: u32,
-    wish: Option<u32>,
+    recommendation: Option<u32>,
     reasons: Vec<Reason>,
     recheck_at: Option<Timestamp>,
     /// After a change that a limit cut short: when the next one may follow.
@@ -69,7 +69,7 @@ impl<'a> Plan<'a> {
             base,
             repair,
             target: current,
-            wish: None,
+            recommendation: None,
             reasons: Vec::with_capacity(4),
             recheck_at: None,
             next_step_at: None,
@@ -77,15 +77,15 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// The strategy's wish for what is known of the depth. A gap in it can only hide more jobs, so it never lowers.
+    /// The strategy's recommendation for what is known of the depth. A gap in it can only hide more jobs, so it never lowers.
     pub(super) fn follow_strategy(&mut self, depth: &KnownDepth<'_>) {
         if let Some(jobs) = depth.jobs {
             self.reasons.extend(depth.longest_of.and_then(Reason::longest));
-            let (wish, reason) = strategy::wish(self.settings, &self.history.flow, jobs, self.current);
-            self.target = wish;
+            let (recommendation, reason) = strategy::recommend(self.settings, &self.history.flow, jobs, self.current);
+            self.target = recommendation;
             self.reasons.push(reason);
             if !self.settings.stabilization_window().is_zero() {
-                self.wish = Some(wish.min(self.bounds.max));
+                self.recommendation = Some(recommendation.min(self.bounds.max));
             }
         }
         if let Some(why) = &depth.gap {
@@ -101,11 +101,12 @@ impl<'a> Plan<'a> {
             return;
         }
         let at_work = at_work(self.counts, waiting);
-        let wish = at_work.saturating_add(spare);
-        self.wish = self.wish.map(|of_strategy| of_strategy.max(wish.min(self.bounds.max)));
-        if self.target < wish {
-            self.target = wish;
-            self.reasons.push(Reason::Spare { spare, at_work, wish });
+        let recommendation = at_work.saturating_add(spare);
+        self.recommendation =
+            self.recommendation.map(|of_strategy| of_strategy.max(recommendation.min(self.bounds.max)));
+        if self.target < recommendation {
+            self.target = recommendation;
+            self.reasons.push(Reason::Spare { spare, at_work, recommendation });
         }
     }
 
@@ -142,17 +143,22 @@ impl<'a> Plan<'a> {
         self.target.cmp(&self.base)
     }
 
-    /// Down no further than to the highest wish of the stabilization window.
+    /// Down no further than to the highest recommendation of the stabilization window.
     pub(super) fn stabilize(&mut self) {
         let window = self.settings.stabilization_window();
         if window.is_zero() {
             return;
         }
-        // A restart forgets the wishes. Until the window has passed once, the pool as it is stands for them.
+        // A restart forgets the recommendations. Until the window has passed once, the pool as it is stands for them.
         let forgotten = (self.history.started_at, self.current);
-        let highest =
-            self.history.wishes.iter().copied().chain([forgotten]).filter(|(at, _)| at.after(window) > self.now);
-        let Some((at, highest)) = highest.max_by_key(|&(at, wish)| (wish, at)) else { return };
+        let highest = self
+            .history
+            .recommendations
+            .iter()
+            .copied()
+            .chain([forgotten])
+            .filter(|(at, _)| at.after(window) > self.now);
+        let Some((at, highest)) = highest.max_by_key(|&(at, recommendation)| (recommendation, at)) else { return };
         if self.raise_to(highest) {
             let until = at.after(window);
             self.recheck_at = Some(self.last_disturbance().after(self.settings.cooldown()).max(until));
@@ -257,7 +263,7 @@ impl<'a> Plan<'a> {
             current: self.current,
             action,
             reasons: self.reasons,
-            wish: self.wish,
+            recommendation: self.recommendation,
         }
     }
 

@@ -24,7 +24,7 @@ pub enum Reason {
         /// `scale_up_threshold`.
         threshold: u64,
         /// Workers wanted for them.
-        wish: u32,
+        recommendation: u32,
     },
     /// The depth reached the upper threshold, and there are workers enough for it.
     DepthCovered {
@@ -44,7 +44,7 @@ pub enum Reason {
         /// `scale_down_threshold`.
         threshold: u64,
         /// Workers wanted for them.
-        wish: u32,
+        recommendation: u32,
     },
     /// The depth is between the thresholds.
     DepthBetween {
@@ -64,7 +64,7 @@ pub enum Reason {
         /// Jobs for each worker.
         jobs_per_worker: u64,
         /// Workers wanted for them.
-        wish: u32,
+        recommendation: u32,
     },
     /// The `latency` strategy's arithmetic.
     Latency {
@@ -75,7 +75,7 @@ pub enum Reason {
         /// Jobs that come in 1,000 seconds.
         arriving: u64,
         /// Workers wanted.
-        wish: u32,
+        recommendation: u32,
         /// `target_wait_seconds`.
         within: Duration,
     },
@@ -86,7 +86,7 @@ pub enum Reason {
         /// Jobs for each worker.
         jobs_per_worker: u64,
         /// Workers wanted for them.
-        wish: u32,
+        recommendation: u32,
         /// What it lacks.
         why: Unlearned,
     },
@@ -97,7 +97,7 @@ pub enum Reason {
         /// Workers at work, and those that waiting jobs are about to occupy.
         at_work: u32,
         /// Workers wanted for both.
-        wish: u32,
+        recommendation: u32,
     },
     /// There is work, and without this rule no worker.
     Activation {
@@ -141,7 +141,7 @@ pub enum Reason {
         highest: u32,
         /// The window.
         window: Duration,
-        /// Until that wish leaves the window.
+        /// Until that recommendation leaves the window.
         remaining: Duration,
     },
     /// Workers that hold a job or session are not let go.
@@ -260,36 +260,42 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Longest { queue, jobs, of } => write!(f, "{queue} is the longest of {of} queues with {jobs}"),
-            Self::DepthHigh { depth, threshold, wish } => write!(f, "depth {depth} ≥ {threshold} wants {wish}"),
+            Self::DepthHigh { depth, threshold, recommendation } => {
+                write!(f, "depth {depth} ≥ {threshold} wants {recommendation}")
+            }
             Self::DepthCovered { depth, threshold, needed, current } => {
                 write!(f, "depth {depth} ≥ {threshold} wants {needed}, and there are {current}")
             }
-            Self::DepthLow { depth, threshold, wish } => write!(f, "depth {depth} ≤ {threshold} wants {wish}"),
+            Self::DepthLow { depth, threshold, recommendation } => {
+                write!(f, "depth {depth} ≤ {threshold} wants {recommendation}")
+            }
             Self::DepthBetween { depth, low, high, current } => {
                 write!(f, "depth {depth} between {low} and {high} keeps {current}")
             }
-            Self::Backlog { depth, jobs_per_worker, wish } => {
-                write!(f, "depth {depth} at {jobs_per_worker} per worker wants {wish}")
+            Self::Backlog { depth, jobs_per_worker, recommendation } => {
+                write!(f, "depth {depth} at {jobs_per_worker} per worker wants {recommendation}")
             }
-            Self::Latency { depth, job, arriving, wish, within } => {
+            Self::Latency { depth, job, arriving, recommendation, within } => {
                 let (job, arriving) = (Figure(job.as_secs_f64()), Figure(float(*arriving) / 1e3));
                 write!(f, "depth {depth}, {job} s a job, {arriving} jobs/s arriving: ")?;
                 // A job that takes longer than that is not finished within it, whoever does it.
                 let does = if job.0 > within.as_secs_f64() { "begin" } else { "clear" };
-                match wish {
+                match recommendation {
                     0 => f.write_str("nobody is needed"),
                     1 => write!(f, "1 worker {does}s it within {}", Seconds(*within)),
-                    _ => write!(f, "{wish} workers {does} it within {}", Seconds(*within)),
+                    _ => write!(f, "{recommendation} workers {does} it within {}", Seconds(*within)),
                 }
             }
-            Self::LatencyUnlearned { depth, jobs_per_worker, wish, why } => {
+            Self::LatencyUnlearned { depth, jobs_per_worker, recommendation, why } => {
                 let why = match why {
                     Unlearned::TooFew => "until it is known how long a job takes",
                     Unlearned::Uncounted => "as this queue does not count its jobs",
                 };
-                write!(f, "depth {depth} at {jobs_per_worker} per worker wants {wish}, {why}")
+                write!(f, "depth {depth} at {jobs_per_worker} per worker wants {recommendation}, {why}")
             }
-            Self::Spare { spare, at_work, wish } => write!(f, "{spare} spare beside {at_work} at work wants {wish}"),
+            Self::Spare { spare, at_work, recommendation } => {
+                write!(f, "{spare} spare beside {at_work} at work wants {recommendation}")
+            }
             Self::Activation { depth, threshold, current: 0 } => {
                 write!(f, "depth {depth} ≥ {threshold} starts the first worker")
             }
@@ -384,9 +390,9 @@ mod tests {
 
     #[test]
     fn latency_is_told_as_arithmetic() {
-        let told = |wish, job, within| {
+        let told = |recommendation, job, within| {
             let (job, within) = (Duration::from_millis(job), Duration::from_secs(within));
-            Reason::Latency { depth: 120, job, arriving: 3_100, wish, within }.to_string()
+            Reason::Latency { depth: 120, job, arriving: 3_100, recommendation, within }.to_string()
         };
         let start = "depth 120, 0.8 s a job, 3.1 jobs/s arriving: ";
         assert_eq!(told(13, 800, 10), format!("{start}13 workers clear it within 10 s"));

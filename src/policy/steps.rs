@@ -9,7 +9,7 @@ use crate::{
 
 /// Changes in one direction that are remembered. Who changes more often than that within a period is not held to a limit
 /// above it.
-const MOST: usize = 256;
+const MAX_CHANGES: usize = 256;
 
 /// Changes of late, for as long as a period may be. Takes a pointer until there is one: most worker types rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Steps {
         let log = self.0.get_or_insert_default();
         let steps = if change.to > change.from { &mut log.added } else { &mut log.removed };
         let reach = ScalingSettings::LONGEST_STEP_PERIOD;
-        while steps.front().is_some_and(|(at, _)| steps.len() == MOST || at.after(reach) <= change.at) {
+        while steps.front().is_some_and(|(at, _)| steps.len() == MAX_CHANGES || at.after(reach) <= change.at) {
             steps.pop_front();
         }
         steps.push_back((change.at, change.to.abs_diff(change.from)));
@@ -100,7 +100,7 @@ mod tests {
         let mut steps = Steps::default();
         let kept = |steps: &Steps| steps.0.as_ref().map_or(0, |log| log.added.len());
         (0..2_000).for_each(|second| steps.note(up(second, 1)));
-        assert_eq!(kept(&steps), MOST);
+        assert_eq!(kept(&steps), MAX_CHANGES);
         steps.note(up(9_000, 1));
         assert_eq!(kept(&steps), 1);
     }

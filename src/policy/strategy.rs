@@ -1,4 +1,4 @@
-//! How a depth becomes a wish. Knows no bounds but the floor that `threshold` falls back to, and of the past only what
+//! How a depth becomes a recommendation. Knows no bounds but the floor that `threshold` falls back to, and of the past only what
 //! `latency` learned.
 
 use super::{
@@ -8,7 +8,7 @@ use super::{
 use crate::config::{ScalingSettings, Strategy};
 
 /// What the configured strategy wants for `depth` unfinished jobs and `current` workers, and its arithmetic.
-pub(super) fn wish(settings: &ScalingSettings, flow: &Flow, depth: u64, current: u32) -> (u32, Reason) {
+pub(super) fn recommend(settings: &ScalingSettings, flow: &Flow, depth: u64, current: u32) -> (u32, Reason) {
     match settings.strategy {
         Strategy::Threshold => {
             let needed = workers_for(depth, settings.scale_up_threshold);
@@ -21,8 +21,8 @@ pub(super) fn wish(settings: &ScalingSettings, flow: &Flow, depth: u64, current:
         }
         Strategy::Backlog => {
             let jobs_per_worker = settings.jobs_per_worker;
-            let wish = workers_for(depth, jobs_per_worker);
-            (wish, Reason::Backlog { depth, jobs_per_worker, wish })
+            let recommendation = workers_for(depth, jobs_per_worker);
+            (recommendation, Reason::Backlog { depth, jobs_per_worker, recommendation })
         }
         Strategy::Latency => by_latency(settings, flow, depth),
     }
@@ -34,13 +34,13 @@ fn by_latency(settings: &ScalingSettings, flow: &Flow, depth: u64) -> (u32, Reas
         Ok(Rates { job, arriving }) => {
             let within = settings.target_wait();
             let jobs = float(depth) + arriving * within.as_secs_f64();
-            let wish = workers_within(jobs, job.as_secs_f64() / within.as_secs_f64());
-            (wish, Reason::Latency { depth, job, arriving: whole(arriving * 1e3), wish, within })
+            let recommendation = workers_within(jobs, job.as_secs_f64() / within.as_secs_f64());
+            (recommendation, Reason::Latency { depth, job, arriving: whole(arriving * 1e3), recommendation, within })
         }
         Err(why) => {
             let jobs_per_worker = settings.jobs_per_worker;
-            let wish = workers_for(depth, jobs_per_worker);
-            (wish, Reason::LatencyUnlearned { depth, jobs_per_worker, wish, why })
+            let recommendation = workers_for(depth, jobs_per_worker);
+            (recommendation, Reason::LatencyUnlearned { depth, jobs_per_worker, recommendation, why })
         }
     }
 }
@@ -67,15 +67,15 @@ fn whole(number: f64) -> u64 {
 fn by_threshold(settings: &ScalingSettings, depth: u64, current: u32, up: u32, down: u32) -> (u32, Reason) {
     let (low, high) = (settings.scale_down_threshold, settings.scale_up_threshold);
     if depth >= high {
-        let wish = up.max(current);
+        let recommendation = up.max(current);
         let reason = if up < current {
             Reason::DepthCovered { depth, threshold: high, needed: up, current }
         } else {
-            Reason::DepthHigh { depth, threshold: high, wish }
+            Reason::DepthHigh { depth, threshold: high, recommendation }
         };
-        (wish, reason)
+        (recommendation, reason)
     } else if depth <= low {
-        (down, Reason::DepthLow { depth, threshold: low, wish: down })
+        (down, Reason::DepthLow { depth, threshold: low, recommendation: down })
     } else {
         (current, Reason::DepthBetween { depth, low, high, current })
     }

@@ -18,7 +18,7 @@ use crate::{
         snapshot::{Action, Change, Reaction, TypeSnapshot},
     },
     policy::{Backoff, Decision, History, Observation, Reason, decide_under},
-    scaler::roster::Census,
+    scaler::worker_tracker::PoolView,
     signal::Signals,
 };
 
@@ -51,7 +51,7 @@ pub struct Observed {
     /// What the queue counts by itself.
     pub counters: Counters,
     /// The pool, or why it can't be told.
-    pub census: Result<Census, String>,
+    pub view: Result<PoolView, String>,
     /// Somebody's word about the worker type.
     pub control: Option<Arc<Control>>,
 }
@@ -266,7 +266,7 @@ impl Actor {
     fn observed(&mut self, observed: Observed, now: Timestamp) -> Vec<Effect> {
         let Phase::Observing(signals) = std::mem::replace(&mut self.phase, Phase::Resting) else { return Vec::new() };
         // What a standby sees change may be the leader's doing.
-        let manual = observed.census.as_ref().ok().filter(|_| self.leads).map_or(&[][..], |census| &census.manual);
+        let manual = observed.view.as_ref().ok().filter(|_| self.leads).map_or(&[][..], |view| &view.manual);
         let mut effects: Vec<Effect> =
             manual.iter().map(|change| self.changed_by_hand(change, &observed.demand)).collect();
         effects.extend(self.evaluated(observed, signals, now));
@@ -296,10 +296,10 @@ impl Actor {
     }
 
     fn evaluated(&mut self, observed: Observed, signals: Signals, now: Timestamp) -> Option<Effect> {
-        let pool = match &observed.census {
-            Ok(census) => {
-                self.note_exits(census, now);
-                Reading::Known(census.counts)
+        let pool = match &observed.view {
+            Ok(view) => {
+                self.note_exits(view, now);
+                Reading::Known(view.counts)
             }
             Err(why) => Reading::Failed(why.clone()),
         };
@@ -307,28 +307,28 @@ impl Actor {
         self.history.note_flow(&self.settings, now, &observation, observed.counters);
         let control = observed.control.filter(|control| control.holds_at(now));
         let decision = decide_under(control.as_deref(), &self.settings, &observation, &self.history, now);
-        if let Some(wish) = decision.wish {
-            self.history.note_wish(&self.settings, now, wish);
+        if let Some(recommendation) = decision.recommendation {
+            self.history.note_recommendation(&self.settings, now, recommendation);
         }
         self.recheck_at = decision.recheck_at;
-        self.look_again_if_unseen(&observed.census, now);
-        if let Ok(census) = &observed.census {
-            self.look_again_at_grace_end(census, now);
+        self.look_again_if_unseen(&observed.view, now);
+        if let Ok(view) = &observed.view {
+            self.look_again_at_grace_end(view, now);
         }
         let learns_at = self.history.learns_at(&self.settings, now, &observation);
         self.recheck_at = [self.recheck_at, learns_at].into_iter().flatten().min();
         let left_alone = control.as_ref().is_some_and(|control| !matches!(control.mode, Mode::Pinned(_)));
         let acts = self.leads && !self.dry_run && !left_alone;
-        self.show(&observation, &observed.census, &decision, signals, now);
+        self.show(&observation, &observed.view, &decision, signals, now);
         let snapshot = Arc::make_mut(&mut self.snapshot);
         snapshot.control.clone_from(&control);
         if !acts && decision.action != Action::Hold {
             // What a standby, a dry run or an observed pool shows must not read as done.
             snapshot.reasons[0].insert_str(0, "would ");
         }
-        let census = observed.census.ok()?;
-        let stalled = if self.backs_off(now) { &[] } else { census.stalled.as_slice() };
-        let request = self.request(&decision, &census, stalled)?;
+        let view = observed.view.ok()?;
+        let stalled = if self.backs_off(now) { &[] } else { view.stalled.as_slice() };
+        let request = self.request(&decision, &view, stalled)?;
         if !acts {
             return None;
         }
@@ -342,16 +342,16 @@ impl Actor {
     }
 
     /// A worker that is not ready when its grace ends has to be seen then, not at the next sweep.
-    fn look_again_at_grace_end(&mut self, census: &Census, now: Timestamp) {
+    fn look_again_at_grace_end(&mut self, view: &PoolView, now: Timestamp) {
         let grace = self.settings.start_grace();
-        let ends = census.workers.iter().filter(|worker| worker.state.is_none() && !worker.draining);
+        let ends = view.workers.iter().filter(|worker| worker.state.is_none() && !worker.draining);
         let next = ends.map(|worker| worker.started_at.after(grace)).filter(|end| *end > now).min();
         self.recheck_at = [self.recheck_at, next].into_iter().flatten().min();
     }
 
     /// The backend could not be asked: look again soon, and ever less often while that lasts.
-    fn look_again_if_unseen(&mut self, census: &Result<Census, String>, now: Timestamp) {
-        self.unseen = if census.is_ok() { 0 } else { self.unseen.saturating_add(1) };
+    fn look_again_if_unseen(&mut self, view: &Result<PoolView, String>, now: Timestamp) {
+        self.unseen = if view.is_ok() { 0 } else { self.unseen.saturating_add(1) };
         if self.unseen > 0 {
             self.recheck_at = Some(now.after(Backoff::BACKEND.wait(self.unseen)));
         }
@@ -367,13 +367,13 @@ impl Actor {
     }
 
     /// What to ask the backend for; `None` if there is nothing to do. Stalled workers are replaced along the way.
-    fn request(&self, decision: &Decision, census: &Census, stalled: &[WorkerId]) -> Option<ScaleRequest> {
+    fn request(&self, decision: &Decision, view: &PoolView, stalled: &[WorkerId]) -> Option<ScaleRequest> {
         if decision.action == Action::Hold && stalled.is_empty() {
             return None;
         }
         let target = if decision.action == Action::Hold { decision.current } else { decision.target };
         let surplus = decision.current.saturating_sub(target) as usize;
-        let victims = census.idle.iter().chain(&census.busy).take(surplus);
+        let victims = view.idle.iter().chain(&view.busy).take(surplus);
         Some(ScaleRequest {
             worker_type: self.worker_type.clone(),
             target,
@@ -439,13 +439,13 @@ impl Actor {
 
     /// Counts workers that ended too early in a row: those are failed starts. A grace without another, with a worker
     /// ready, ends the row.
-    fn note_exits(&mut self, census: &Census, now: Timestamp) {
+    fn note_exits(&mut self, view: &PoolView, now: Timestamp) {
         let grace = self.settings.start_grace();
-        for exit in census.exits.iter().filter(|exit| exit.lived < grace || !exit.success) {
+        for exit in view.exits.iter().filter(|exit| exit.lived < grace || !exit.success) {
             self.history.note_start_failure(exit.at, exit.detail.clone());
         }
         let last_failure = self.history.start_failures.as_ref().map(|failures| failures.last_at);
-        if census.counts.ready > 0 && last_failure.is_some_and(|at| now.since(at) >= grace) {
+        if view.counts.ready > 0 && last_failure.is_some_and(|at| now.since(at) >= grace) {
             self.history.note_start_success();
         }
     }
@@ -453,7 +453,7 @@ impl Actor {
     fn show(
         &mut self,
         observation: &Observation,
-        census: &Result<Census, String>,
+        view: &Result<PoolView, String>,
         decision: &Decision,
         signals: Signals,
         now: Timestamp,
@@ -474,11 +474,11 @@ impl Actor {
         snapshot.recheck_at = decision.recheck_at;
         snapshot.sources = signals.sources().collect();
         snapshot.count_decision(decision.action, self.reason_label);
-        match census {
-            Ok(census) => snapshot.workers.clone_from(&census.workers),
+        match view {
+            Ok(view) => snapshot.workers.clone_from(&view.workers),
             Err(why) => snapshot.backend_error = Some(why.clone()),
         }
-        if census.is_ok() && self.history.backend_failures.is_none() {
+        if view.is_ok() && self.history.backend_failures.is_none() {
             snapshot.backend_error = None;
         }
     }

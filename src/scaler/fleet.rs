@@ -13,7 +13,7 @@ use crate::{
         snapshot::{DelayedCounts, FleetSnapshot, ReloadSnapshot, SourceState, StatusSource},
     },
     probe::ProberHandle,
-    scaler::{Leadership, Shown},
+    scaler::{Leadership, SnapshotCell},
     signal::SourceBoard,
 };
 
@@ -36,7 +36,7 @@ pub struct FleetParts {
     /// Reads Redis.
     pub prober: ProberHandle,
     /// What the actors show, in the order in which it is shown.
-    pub snapshots: Vec<Shown>,
+    pub snapshots: Vec<SnapshotCell>,
     /// Jobs that are not due yet.
     pub delayed: watch::Receiver<DelayedCounts>,
 }
@@ -91,7 +91,7 @@ impl StatusSource for Fleet {
             leadership: self.leadership.snapshot(),
             redis_error: parts.prober.redis_error(),
             sources: self.board.snapshot(),
-            worker_types: parts.snapshots.iter().map(Shown::get).collect(),
+            worker_types: parts.snapshots.iter().map(SnapshotCell::get).collect(),
             delayed: parts.delayed.borrow().clone(),
             reload: self.reload.read().unwrap_or_else(PoisonError::into_inner).clone(),
         }

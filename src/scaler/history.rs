@@ -21,7 +21,7 @@ const PAGE: usize = 500;
 const BLOCK: Duration = Duration::from_secs(5);
 
 /// What a blocking read may take beyond its wait.
-const PATIENCE: Duration = Duration::from_secs(2);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Reads an entry, whoever wrote it.
 fn event_of(entry: &StreamId) -> ScalingEvent {
@@ -155,7 +155,7 @@ impl EventTail {
         command.arg("COUNT").arg(PAGE).arg("BLOCK").arg(BLOCK.as_millis().to_string());
         command.arg("STREAMS").arg(keys::SCALING_EVENTS).arg(&self.after);
         let reply: Option<StreamReadReply> =
-            tokio::time::timeout(BLOCK + PATIENCE, command.query_async(&mut connection))
+            tokio::time::timeout(BLOCK + REPLY_TIMEOUT, command.query_async(&mut connection))
                 .await
                 .map_err(|_| HistoryError::Timeout)??;
         self.connection = Some(connection);

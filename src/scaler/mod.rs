@@ -1,28 +1,28 @@
 //! One actor per worker type: it observes (probe and backend), lets the policy decide, asks the backend, and records.
-//! The actor itself ([`Actor`]) is a synchronous state machine without clock or I/O; [`run_actor`] is its shell.
+//! The actor itself ([`Actor`]) is a synchronous state machine without clock or I/O; [`run_actor`] runs it.
 
 mod actor;
 mod controls;
+mod event_buffer;
 mod fleet;
 mod history;
 mod leadership;
-mod orders;
+mod override_service;
 mod recorder;
 mod report;
-mod ring;
-mod roster;
-mod shown;
+mod snapshot_cell;
 mod task;
+mod worker_tracker;
 
 pub use actor::{Actor, Effect, Input, Observed, Scaled, ScalingRecord, Tuning};
 pub use controls::{ControlError, ControlWatch, Controls};
+pub use event_buffer::EventBuffer;
 pub use fleet::{Fleet, FleetInfo, FleetParts};
 pub use history::{EventTail, HistoryError, Recent, ScalingEvent, recent_events};
 pub use leadership::{Candidate, Election, Leadership, Permit};
-pub use orders::{Desk, Roll};
+pub use override_service::{OverrideService, WorkerTypeIndex};
 pub use recorder::{LoadError, Recorder, RecorderHandle, load_changes};
 pub use report::Reporter;
-pub use ring::EventRing;
-pub use roster::{Census, Expected, Roster};
-pub use shown::Shown;
-pub use task::{ActorContext, Parked, Shared, run_actor};
+pub use snapshot_cell::SnapshotCell;
+pub use task::{ActorContext, Shared, SuspendedActor, run_actor};
+pub use worker_tracker::{Expected, PoolView, WorkerTracker};

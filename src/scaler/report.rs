@@ -26,7 +26,7 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// After so long without a report the autoscaler counts as gone.
 const LAPSE: Duration = Duration::from_secs(10);
 /// Worker types in one report: some milliseconds of the server's time. With more in trouble than that, some are not explained.
-const MOST_TYPES: usize = 1_000;
+const MAX_TYPES: usize = 1_000;
 
 /// Writes the reports of one autoscaler.
 pub struct Reporter {
@@ -53,7 +53,7 @@ impl Reporter {
         while cancel.run_until_cancelled(ticks.tick()).await.is_some() {
             if self.trouble.swap(false, Ordering::AcqRel) || !unfinished.is_empty() {
                 let fleet = self.status.fleet().worker_types.into_iter();
-                unfinished = fleet.filter(|of| of.is_unfinished()).take(MOST_TYPES).collect();
+                unfinished = fleet.filter(|of| of.is_unfinished()).take(MAX_TYPES).collect();
             }
             match self.send(&mut connection, &report(&self.instance, &unfinished)).await {
                 Ok(()) => failing = false,

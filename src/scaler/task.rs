@@ -1,6 +1,6 @@
-//! The shell around an [`Actor`]: waits for its inputs, carries out its effects, one at a time, and shows its state.
+//! The task around an [`Actor`]: waits for its inputs, carries out its effects, one at a time, and shows its state.
 
-mod parked;
+mod suspended;
 
 use std::{
     collections::HashSet,
@@ -15,14 +15,14 @@ use futures_util::{FutureExt, future::BoxFuture};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use self::parked::Parked;
+pub use self::suspended::SuspendedActor;
 use super::{
     actor::{Actor, Effect, Input, Observed, Scaled},
     controls::Controls,
     leadership::Leadership,
     recorder::RecorderHandle,
-    roster::{Expected, Roster},
-    shown::Shown,
+    snapshot_cell::SnapshotCell,
+    worker_tracker::{Expected, WorkerTracker},
 };
 use crate::{
     backend::{BackendError, ErrorKind, Pool, ScaleReport, ScaleRequest, ScalingBackend},
@@ -35,7 +35,7 @@ use crate::{
     },
 };
 
-/// What the shell of one actor works with.
+/// What the task of one actor works with.
 pub struct ActorContext {
     /// Its index in the directory.
     pub index: u32,
@@ -47,7 +47,7 @@ pub struct ActorContext {
     pub shared: Arc<Shared>,
 }
 
-/// What the shells of all actors work with.
+/// What the tasks of all actors share.
 pub struct Shared {
     /// How long to wait for a muted subscription before probing all the same.
     pub patience: Duration,
@@ -86,19 +86,19 @@ struct Awaited {
     ids: HashSet<WorkerId>,
 }
 
-struct Shell {
+struct ActorTask {
     context: Arc<ActorContext>,
     actor: Actor,
     /// The term of leadership that the actor knows of.
     term: Option<u64>,
-    roster: Roster,
+    worker_tracker: WorkerTracker,
     awaited: Option<Box<Awaited>>,
     last_told: Option<(Action, &'static str)>,
     probe_failure: Option<String>,
     under_way: Option<BoxFuture<'static, Outcome>>,
     /// Of the evaluation under way: for its trace.
     course: Course,
-    shown: Shown,
+    snapshot_cell: SnapshotCell,
 }
 
 /// Runs until cancelled. What it then is, with the effect under way, is given back.
@@ -108,22 +108,22 @@ struct Shell {
 pub fn run_actor(
     context: ActorContext,
     actor: Actor,
-    shown: Shown,
+    snapshot_cell: SnapshotCell,
     cancel: CancellationToken,
-) -> impl Future<Output = Parked> + Send {
-    let shell = Shell {
+) -> impl Future<Output = SuspendedActor> + Send {
+    let task = ActorTask {
         context: Arc::new(context),
         actor,
         term: None,
-        roster: Roster::default(),
+        worker_tracker: WorkerTracker::default(),
         awaited: None,
         last_told: None,
         probe_failure: None,
         under_way: None,
         course: Course::default(),
-        shown,
+        snapshot_cell,
     };
-    shell.until(cancel)
+    task.until(cancel)
 }
 
 /// The outcome of the effect under way; never, if there is none. Cancel safe.
@@ -146,13 +146,13 @@ struct Applied {
     evaluated: Option<(Signals, Duration)>,
 }
 
-impl Shell {
+impl ActorTask {
     /// The future captures the state; see [`run_actor`].
-    fn until(self, cancel: CancellationToken) -> impl Future<Output = Parked> + Send {
-        let mut shell = self;
+    fn until(self, cancel: CancellationToken) -> impl Future<Output = SuspendedActor> + Send {
+        let mut task = self;
         async move {
-            shell.run(&cancel).await;
-            Parked::new(shell)
+            task.run(&cancel).await;
+            SuspendedActor::new(task)
         }
     }
 
@@ -170,7 +170,7 @@ impl Shell {
             };
             let Applied { effect, evaluated } = self.apply(input);
             if let Some(mut effect) = effect {
-                // Off with it before anything is logged or counted: what is shown must not delay what is done.
+                // Off with it before anything is logged or counted: what is snapshot_cell must not delay what is done.
                 let finished = (&mut effect).now_or_never();
                 self.under_way = Some(finished.map_or(effect, |outcome| std::future::ready(outcome).boxed()));
             }
@@ -235,7 +235,7 @@ impl Shell {
         if let Some((signals, elapsed)) = evaluated {
             self.tell_evaluation(signals, elapsed);
         }
-        self.shown.set(self.actor.snapshot());
+        self.snapshot_cell.set(self.actor.snapshot());
         // After the snapshot: who sees it set sees that too.
         if self.actor.snapshot().is_unfinished() {
             self.context.shared.trouble.store(true, Ordering::Release);
@@ -307,11 +307,13 @@ impl Shell {
     /// Takes stock.
     fn observed(&mut self, pool: Result<Pool, BackendError>, answer: Answer) -> Input {
         let now = self.context.shared.clock.now();
-        let census = pool
-            .map(|pool| self.roster.take_stock(pool, &answer.heartbeats, &answer.consumers, self.context.expected, now))
+        let view = pool
+            .map(|pool| {
+                self.worker_tracker.classify(pool, &answer.heartbeats, &answer.consumers, self.context.expected, now)
+            })
             .map_err(|error| error.message);
-        if let Ok(census) = &census {
-            for exit in &census.exits {
+        if let Ok(view) = &view {
+            for exit in &view.exits {
                 WorkerExited {
                     worker_type: &self.context.worker_type,
                     worker_id: &exit.id,
@@ -322,7 +324,7 @@ impl Shell {
                 .emit();
             }
             let ready = |worker: &WorkerId| {
-                census.workers.iter().any(|seen| seen.id == *worker && seen.state.is_some() && !seen.draining)
+                view.workers.iter().any(|seen| seen.id == *worker && seen.state.is_some() && !seen.draining)
             };
             if let Some(awaited) = self.awaited.take_if(|awaited| awaited.ids.iter().any(ready)) {
                 let elapsed = awaited.since.elapsed();
@@ -332,7 +334,7 @@ impl Shell {
         }
         let control = self.context.shared.controls.of(&self.context.worker_type);
         let Answer { demand, queues, counters, .. } = answer;
-        Input::Observed(Box::new(Observed { demand, queues, counters, census, control }))
+        Input::Observed(Box::new(Observed { demand, queues, counters, view, control }))
     }
 
     fn trace(&mut self, signals: Signals, failure: Option<&BackendError>) {

@@ -5,17 +5,17 @@ use std::{cmp::Reverse, collections::BinaryHeap, collections::VecDeque, sync::Ar
 use tokio::time::Instant;
 
 use super::{
-    Moment, Report, ScaleStep, Times, Trace,
+    Report, ScaleStep, SimTime, Times, Trace,
     pool::{JobIndex, Number, SimPool},
     random::{Purpose, Random, row},
     report::Counted,
-    tally::{Levels, Tally},
+    stats::{Levels, Stats},
 };
 use crate::{
     backend::ScaleRequest,
     config::{QueueKind, ScalerSettings, WorkerTypeSettings},
     model::{Counters, Demand, Reading, Source, Timestamp, WorkerType},
-    scaler::{Actor, Effect, Expected, Input, Observed, Roster, Scaled},
+    scaler::{Actor, Effect, Expected, Input, Observed, Scaled, WorkerTracker},
     signal::Signals,
 };
 
@@ -66,15 +66,15 @@ struct Engine<'a> {
     trace: &'a Trace,
     /// Signals want one; only differences count, so the outcome does not depend on it.
     instant: Instant,
-    now: Moment,
+    now: SimTime,
     /// Before `now`, for what was done before the beginning.
     before: Duration,
     actor: Actor,
-    roster: Roster,
+    worker_tracker: WorkerTracker,
     pool: SimPool,
-    events: BinaryHeap<Reverse<(Moment, u64, Event)>>,
+    events: BinaryHeap<Reverse<(SimTime, u64, Event)>>,
     scheduled: u64,
-    next_sweep: Moment,
+    next_sweep: SimTime,
     starts: Random,
     /// Jobs that have come: those before it.
     arrived: JobIndex,
@@ -83,13 +83,13 @@ struct Engine<'a> {
     /// Jobs of workers that were stopped: first in the queue.
     returned: VecDeque<JobIndex>,
     counted: Counted,
-    tally: Tally,
+    stats: Stats,
 }
 
 /// Runs a simulation. `progress` is told now and then which part of it is done, 0 to 1.
 pub fn simulate(setup: &Setup, trace: &Trace, progress: &mut dyn FnMut(f64)) -> Report {
-    let horizon = Moment::START.after(trace.lasts).after(setup.tail);
-    let mut engine = Engine::new(setup, trace, horizon.since(Moment::START));
+    let horizon = SimTime::START.after(trace.lasts).after(setup.tail);
+    let mut engine = Engine::new(setup, trace, horizon.since(SimTime::START));
     engine.begin();
     let mut steps = 0_u64;
     while let Some((at, next)) = engine.next().filter(|(at, _)| *at <= horizon) {
@@ -118,20 +118,20 @@ impl<'a> Engine<'a> {
             setup,
             trace,
             instant: Instant::now(),
-            now: Moment::START,
+            now: SimTime::START,
             before: Duration::ZERO,
             actor,
-            roster: Roster::default(),
+            worker_tracker: WorkerTracker::default(),
             pool: SimPool::new(worker.concurrency, worker.heartbeats),
             events: BinaryHeap::new(),
             scheduled: 0,
-            next_sweep: Moment::START.after(setup.scaler.sweep_interval()),
+            next_sweep: SimTime::START.after(setup.scaler.sweep_interval()),
             starts: row(setup.seed, Purpose::Starts),
             arrived: 0,
             begun: 0,
             returned: VecDeque::new(),
             counted: Counted { jobs: trace.jobs.len(), ..Counted::default() },
-            tally: Tally::new(horizon),
+            stats: Stats::new(horizon),
         }
     }
 
@@ -160,15 +160,16 @@ impl<'a> Engine<'a> {
     }
 
     /// What comes next, and when. At the same time: events, then arrivals, then what makes the actor look.
-    fn next(&self) -> Option<(Moment, Next)> {
+    fn next(&self) -> Option<(SimTime, Next)> {
         let event = self.events.peek().map(|Reverse((at, _, event))| (*at, Next::Event(*event)));
         let arrival = self.trace.jobs.get(self.arrived).map(|job| (job.arrives, Next::Arrivals));
-        let wake = self.actor.next_wake().map(|at| (Moment::of_clock(at, self.trace.begins).max(self.now), Next::Tick));
+        let wake =
+            self.actor.next_wake().map(|at| (SimTime::of_clock(at, self.trace.begins).max(self.now), Next::Tick));
         [event, arrival, Some((self.next_sweep, Next::Sweep)), wake].into_iter().flatten().min_by_key(|next| next.0)
     }
 
-    fn step(&mut self, at: Moment, next: Next) {
-        self.tally.advance(at);
+    fn step(&mut self, at: SimTime, next: Next) {
+        self.stats.advance(at);
         self.now = at;
         match next {
             Next::Event(event) => {
@@ -188,7 +189,7 @@ impl<'a> Engine<'a> {
     /// Notes how things are now.
     fn settle(&mut self) {
         let desired = self.actor.snapshot().desired;
-        self.tally.set(Levels { waiting: self.waiting() as u64, desired, workers: self.pool.counts() });
+        self.stats.set(Levels { waiting: self.waiting() as u64, desired, workers: self.pool.counts() });
     }
 
     fn waiting(&self) -> usize {
@@ -227,7 +228,7 @@ impl<'a> Engine<'a> {
     fn arrive(&mut self) {
         while self.trace.jobs.get(self.arrived).is_some_and(|job| job.arrives <= self.now) {
             self.arrived += 1;
-            self.tally.arrival();
+            self.stats.arrival();
         }
         self.hand_out();
         self.signal(Source::Keyspace);
@@ -248,7 +249,7 @@ impl<'a> Engine<'a> {
     }
 
     fn signal(&mut self, source: Source) {
-        let at = self.instant + self.now.since(Moment::START);
+        let at = self.instant + self.now.since(SimTime::START);
         self.tell(Input::Signals(Signals::one(source, at)));
     }
 
@@ -256,7 +257,7 @@ impl<'a> Engine<'a> {
     fn tell(&mut self, input: Input) {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
-            let instant = self.instant + self.now.since(Moment::START);
+            let instant = self.instant + self.now.since(SimTime::START);
             for effect in self.actor.apply(input, self.clock(), instant) {
                 match effect {
                     Effect::Observe => inputs.push_back(self.observe()),
@@ -280,12 +281,12 @@ impl<'a> Engine<'a> {
             start_grace: self.setup.settings.scaling.start_grace(),
             heartbeats: self.setup.settings.worker.heartbeats,
         };
-        let census = self.roster.take_stock(self.pool.list(), &heartbeats, &consumers, expected, self.clock());
+        let view = self.worker_tracker.classify(self.pool.list(), &heartbeats, &consumers, expected, self.clock());
         Input::Observed(Box::new(Observed {
             demand,
             queues: None,
             counters: self.counters(),
-            census: Ok(census),
+            view: Ok(view),
             control: None,
         }))
     }
@@ -324,21 +325,21 @@ impl<'a> Engine<'a> {
         let done = Scaled { outcome: Ok(scaling.report), elapsed: Duration::ZERO, token: None };
         let mut inputs = vec![Input::Scaled(Box::new(done))];
         if scaling.left {
-            let at = self.instant + self.now.since(Moment::START);
+            let at = self.instant + self.now.since(SimTime::START);
             inputs.push(Input::Signals(Signals::one(Source::Backend, at)));
         }
         inputs
     }
 
-    fn finish(mut self, horizon: Moment) -> Report {
-        self.tally.advance(horizon);
+    fn finish(mut self, horizon: SimTime) -> Report {
+        self.stats.advance(horizon);
         self.now = horizon;
         for job in &self.trace.jobs[self.begun..self.arrived] {
             self.counted.waits.push(horizon.0 - job.arrives.0);
         }
         self.counted.started = self.pool.started() - self.setup.initial as usize;
         self.counted.evaluations = self.actor.snapshot().evaluations;
-        Report::new(horizon.since(Moment::START), self.setup.settings.worker.concurrency, self.tally, self.counted)
+        Report::new(horizon.since(SimTime::START), self.setup.settings.worker.concurrency, self.stats, self.counted)
     }
 }
 

@@ -6,13 +6,13 @@ use rand::RngExt;
 use rand_distr::{Distribution, Exp1};
 
 use super::{
-    Moment,
+    SimTime,
     random::{Purpose, Random, row},
     times::spell,
 };
 
 /// Jobs that one simulation may have: about half a gigabyte of memory.
-const MOST_JOBS: f64 = 2e7;
+const MAX_JOBS: f64 = 2e7;
 
 /// Seconds of a day, and the second at which a daily pattern peaks: 14:00.
 const DAY: f64 = 86_400.0;
@@ -52,7 +52,7 @@ pub struct Workload {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum WorkloadError {
     /// Too many jobs.
-    #[error("that would be about {jobs:.0} jobs, and {MOST_JOBS:.0} is the most; lower the rate or the duration")]
+    #[error("that would be about {jobs:.0} jobs, and {MAX_JOBS:.0} is the most; lower the rate or the duration")]
     TooMany {
         /// How many.
         jobs: f64,
@@ -67,7 +67,7 @@ impl Workload {
     ///
     /// # Errors
     /// If a number makes no sense, or too many jobs would come.
-    pub fn arrivals(&self, seed: u64) -> Result<Vec<Moment>, WorkloadError> {
+    pub fn arrivals(&self, seed: u64) -> Result<Vec<SimTime>, WorkloadError> {
         self.check()?;
         let mut random = row(seed, Purpose::Arrivals);
         let mut arrivals = Vec::new();
@@ -81,7 +81,7 @@ impl Workload {
         let mut at = gap(&mut random);
         while at < end {
             if self.comes(at, &mut random) {
-                arrivals.push(Moment::START.after(Duration::from_secs_f64(at)));
+                arrivals.push(SimTime::START.after(Duration::from_secs_f64(at)));
             }
             at += gap(&mut random);
         }
@@ -101,10 +101,10 @@ impl Workload {
         }
     }
 
-    fn add_bursts(&self, arrivals: &mut Vec<Moment>) {
+    fn add_bursts(&self, arrivals: &mut Vec<SimTime>) {
         let Pattern::Burst { jobs, every } = self.pattern else { return };
-        let end = Moment::START.after(self.lasts);
-        let mut at = Moment::START.after(every / 2);
+        let end = SimTime::START.after(self.lasts);
+        let mut at = SimTime::START.after(every / 2);
         while at < end {
             arrivals.extend(std::iter::repeat_n(at, jobs as usize));
             at = at.after(every);
@@ -129,7 +129,7 @@ impl Workload {
             Pattern::Daily { .. } | Pattern::Steady => 0.0,
         };
         let jobs = self.per_second * seconds + bursts;
-        if jobs > MOST_JOBS { Err(WorkloadError::TooMany { jobs }) } else { Ok(()) }
+        if jobs > MAX_JOBS { Err(WorkloadError::TooMany { jobs }) } else { Ok(()) }
     }
 }
 
@@ -157,8 +157,8 @@ mod tests {
         Workload { pattern, per_second, lasts: Duration::from_secs(seconds) }
     }
 
-    fn within(arrivals: &[Moment], from_hour: u64, to_hour: u64) -> f64 {
-        let hour = |hour: u64| Moment(hour * 3_600_000_000);
+    fn within(arrivals: &[SimTime], from_hour: u64, to_hour: u64) -> f64 {
+        let hour = |hour: u64| SimTime(hour * 3_600_000_000);
         let found =
             arrivals.partition_point(|at| *at < hour(to_hour)) - arrivals.partition_point(|at| *at < hour(from_hour));
         f64::from(u32::try_from(found).unwrap())
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn bursts_come_at_once_and_again() {
         let bursts = workload(Pattern::Burst { jobs: 3, every: Duration::from_secs(60) }, 0.0, 150);
-        let seconds: Vec<_> = bursts.arrivals(0).unwrap().into_iter().map(Moment::seconds).collect();
+        let seconds: Vec<_> = bursts.arrivals(0).unwrap().into_iter().map(SimTime::seconds).collect();
         assert_eq!(seconds, [30.0, 30.0, 30.0, 90.0, 90.0, 90.0]);
     }
 

@@ -1,5 +1,5 @@
-//! What an autoscaler with given settings would have done about given jobs: the real state machine, roster and policy
-//! ([`Actor`](crate::scaler::Actor), [`Roster`](crate::scaler::Roster)), driven by a made-up queue, pool and clock.
+//! What an autoscaler with given settings would have done about given jobs: the real state machine, worker_tracker and policy
+//! ([`Actor`](crate::scaler::Actor), [`WorkerTracker`](crate::scaler::WorkerTracker)), driven by a made-up queue, pool and clock.
 //!
 //! Owns traces of arrivals (read, written, generated), how long services and starts take, the event loop, and what is counted
 //! in it. Must not do I/O beyond the reader or writer it is handed, read a clock, or decide anything itself: what it says is
@@ -10,20 +10,20 @@
 
 mod engine;
 mod generate;
-mod moment;
 mod pool;
 mod random;
 mod report;
-mod tally;
+mod sim_time;
+mod stats;
 mod times;
 mod trace;
 mod trace_file;
 
 pub use engine::{Setup, simulate};
 pub use generate::{Pattern, Workload, WorkloadError};
-pub use moment::Moment;
 pub use report::{Report, ScaleStep, Waits};
-pub use tally::Bucket;
+pub use sim_time::SimTime;
+pub use stats::Bucket;
 pub use times::{Times, TimesError, parse_duration, spell};
 pub use trace::{Trace, TraceJob, TraceOptions};
 pub use trace_file::{Row, RowWriter, TraceError, read};

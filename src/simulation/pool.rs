@@ -15,7 +15,7 @@ pub(super) type Number = usize;
 pub(super) type JobIndex = usize;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum Stage {
     Starting,
     Ready,
     Draining,
@@ -26,7 +26,7 @@ enum Standing {
 struct Worker {
     id: WorkerId,
     started_at: Timestamp,
-    standing: Standing,
+    stage: Stage,
     jobs: Vec<JobIndex>,
     /// Whether it is in [`SimPool::free`].
     waits: bool,
@@ -98,7 +98,7 @@ impl SimPool {
         let number = self.workers.len();
         let id = WorkerId::new(format!("sim-{number}"));
         let jobs = Vec::new();
-        self.workers.push(Worker { id, started_at: now, standing: Standing::Starting, jobs, waits: false });
+        self.workers.push(Worker { id, started_at: now, stage: Stage::Starting, jobs, waits: false });
         self.live.push(number);
         self.counts.starting += 1;
         number
@@ -107,10 +107,10 @@ impl SimPool {
     /// Its start is over. `false` if it was let go in the meantime.
     pub(super) fn become_ready(&mut self, number: Number) -> bool {
         let worker = &mut self.workers[number];
-        if worker.standing != Standing::Starting {
+        if worker.stage != Stage::Starting {
             return false;
         }
-        worker.standing = Standing::Ready;
+        worker.stage = Stage::Ready;
         self.counts.starting -= 1;
         self.counts.ready += 1;
         self.wait_for_jobs(number);
@@ -120,7 +120,7 @@ impl SimPool {
     fn wait_for_jobs(&mut self, number: Number) {
         let worker = &mut self.workers[number];
         let room = worker.jobs.len() < self.concurrency as usize;
-        if worker.standing == Standing::Ready && room && !worker.waits {
+        if worker.stage == Stage::Ready && room && !worker.waits {
             worker.waits = true;
             self.free.push_back(number);
         }
@@ -129,7 +129,7 @@ impl SimPool {
     /// Whether somebody could take a job.
     pub(super) fn has_room(&mut self) -> bool {
         while let Some(&first) = self.free.front() {
-            if self.workers[first].standing == Standing::Ready {
+            if self.workers[first].stage == Stage::Ready {
                 return true;
             }
             self.free.pop_front();
@@ -161,7 +161,7 @@ impl SimPool {
         if idle {
             self.counts.busy -= 1;
         }
-        let leaves = idle && worker.standing == Standing::Draining;
+        let leaves = idle && worker.stage == Stage::Draining;
         if leaves {
             self.remove(number);
         } else {
@@ -176,18 +176,18 @@ impl SimPool {
         for id in &request.retire {
             let Some(&number) = self.live.iter().find(|number| self.workers[**number].id == *id) else { continue };
             scaling.report.retired.push(id.clone());
-            match self.workers[number].standing {
-                Standing::Ready if !self.workers[number].jobs.is_empty() => {
-                    self.workers[number].standing = Standing::Draining;
+            match self.workers[number].stage {
+                Stage::Ready if !self.workers[number].jobs.is_empty() => {
+                    self.workers[number].stage = Stage::Draining;
                     self.counts.ready -= 1;
                     self.counts.draining += 1;
                     scaling.draining.push(number);
                 }
-                Standing::Starting | Standing::Ready => {
+                Stage::Starting | Stage::Ready => {
                     self.remove(number);
                     scaling.left = true;
                 }
-                Standing::Draining | Standing::Gone => {}
+                Stage::Draining | Stage::Gone => {}
             }
         }
         while self.counts.starting + self.counts.ready < request.target {
@@ -211,13 +211,13 @@ impl SimPool {
 
     fn remove(&mut self, number: Number) {
         let worker = &mut self.workers[number];
-        match worker.standing {
-            Standing::Starting => self.counts.starting -= 1,
-            Standing::Ready => self.counts.ready -= 1,
-            Standing::Draining => self.counts.draining -= 1,
-            Standing::Gone => return,
+        match worker.stage {
+            Stage::Starting => self.counts.starting -= 1,
+            Stage::Ready => self.counts.ready -= 1,
+            Stage::Draining => self.counts.draining -= 1,
+            Stage::Gone => return,
         }
-        worker.standing = Standing::Gone;
+        worker.stage = Stage::Gone;
         self.live.retain(|live| *live != number);
     }
 
@@ -225,7 +225,7 @@ impl SimPool {
     pub(super) fn list(&self) -> Pool {
         let instance = |number: &Number| {
             let worker = &self.workers[*number];
-            let phase = if worker.standing == Standing::Draining { Phase::Draining } else { Phase::Running };
+            let phase = if worker.stage == Stage::Draining { Phase::Draining } else { Phase::Running };
             Instance { id: worker.id.clone(), phase, started_at: worker.started_at }
         };
         Pool { instances: self.live.iter().map(instance).collect(), ..Pool::default() }
@@ -236,7 +236,7 @@ impl SimPool {
         let heartbeat = |number: &Number| {
             let worker = &self.workers[*number];
             let state = if worker.jobs.is_empty() { WorkerState::Idle } else { WorkerState::Busy };
-            let speaks = self.heartbeats && worker.standing != Standing::Starting;
+            let speaks = self.heartbeats && worker.stage != Stage::Starting;
             speaks.then_some(Heartbeat { state, sessions: 0 })
         };
         Reading::Known(self.live.iter().map(heartbeat).collect())

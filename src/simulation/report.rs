@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Bucket, tally::Tally};
+use super::{Bucket, stats::Stats};
 
 /// How long jobs waited until they were begun, in seconds. One that was never begun counts with its wait so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -90,7 +90,7 @@ pub struct Report {
     pub timeline: Vec<Bucket>,
 }
 
-/// What the engine counted besides the [`Tally`].
+/// What the engine counted besides the [`Stats`].
 #[derive(Debug, Default)]
 pub(super) struct Counted {
     pub(super) jobs: usize,
@@ -103,8 +103,8 @@ pub(super) struct Counted {
 }
 
 impl Report {
-    pub(super) fn new(horizon: Duration, concurrency: u32, tally: Tally, counted: Counted) -> Self {
-        let room = tally.worker_seconds * f64::from(concurrency);
+    pub(super) fn new(horizon: Duration, concurrency: u32, stats: Stats, counted: Counted) -> Self {
+        let room = stats.worker_seconds * f64::from(concurrency);
         Self {
             seconds: horizon.as_secs_f64(),
             jobs: counted.jobs,
@@ -112,17 +112,17 @@ impl Report {
             unfinished: counted.jobs - counted.finished,
             redone: counted.redone,
             wait_seconds: Waits::of(counted.waits),
-            depth_max: tally.peak_depth,
-            worker_hours: tally.worker_seconds / 3_600.0,
-            busy_hours: tally.busy_seconds / 3_600.0,
-            utilisation: if room > 0.0 { tally.job_seconds / room } else { 0.0 },
-            workers_max: tally.peak_workers,
+            depth_max: stats.peak_depth,
+            worker_hours: stats.worker_seconds / 3_600.0,
+            busy_hours: stats.busy_seconds / 3_600.0,
+            utilisation: if room > 0.0 { stats.job_seconds / room } else { 0.0 },
+            workers_max: stats.peak_workers,
             workers_started: counted.started,
             scaled_up: counted.changes.iter().filter(|step| step.to >= step.from).count(),
             scaled_down: counted.changes.iter().filter(|step| step.to < step.from).count(),
             evaluations: counted.evaluations,
             changes: counted.changes,
-            timeline: tally.buckets(),
+            timeline: stats.buckets(),
         }
     }
 }

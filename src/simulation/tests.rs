@@ -21,8 +21,10 @@ fn seconds(seconds: f64) -> Duration {
 
 /// Jobs by arrival and service, in seconds.
 fn trace(jobs: &[(f64, f64)]) -> Trace {
-    let job =
-        |&(at, service): &(f64, f64)| TraceJob { arrives: Moment::START.after(seconds(at)), service: seconds(service) };
+    let job = |&(at, service): &(f64, f64)| TraceJob {
+        arrives: SimTime::START.after(seconds(at)),
+        service: seconds(service),
+    };
     let lasts = seconds(jobs.iter().map(|job| job.0).fold(0.0, f64::max));
     Trace { begins: BEGINS, lasts, jobs: jobs.iter().map(job).collect(), services: String::new() }
 }

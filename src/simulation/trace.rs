@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Moment, Row, Times, Workload, WorkloadError,
+    Row, SimTime, Times, Workload, WorkloadError,
     random::{Purpose, row},
 };
 use crate::model::Timestamp;
@@ -20,7 +20,7 @@ const FIRST_DATE: Timestamp = Timestamp(100_000_000_000);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceJob {
     /// When it is put on the queue.
-    pub arrives: Moment,
+    pub arrives: SimTime,
     /// How long a worker takes for it.
     pub service: Duration,
 }
@@ -64,7 +64,7 @@ impl Trace {
         rows.sort_by_key(|row| row.arrival_us);
         let first = rows.first().map_or(0, |row| row.arrival_us);
         let last = rows.last().map_or(0, |row| row.arrival_us);
-        let arrivals = rows.into_iter().map(|row| (Moment(row.arrival_us - first), row.service)).collect();
+        let arrivals = rows.into_iter().map(|row| (SimTime(row.arrival_us - first), row.service)).collect();
         let own = Timestamp(first / 1_000);
         let begins = options.begins.unwrap_or(if own < FIRST_DATE { A_MONDAY } else { own });
         Self::new(begins, Duration::from_micros(last - first), arrivals, options)
@@ -73,7 +73,7 @@ impl Trace {
     fn new(
         begins: Timestamp,
         lasts: Duration,
-        arrivals: Vec<(Moment, Option<Duration>)>,
+        arrivals: Vec<(SimTime, Option<Duration>)>,
         options: &TraceOptions,
     ) -> Self {
         let known: Vec<Duration> = arrivals.iter().filter_map(|(_, service)| *service).collect();
@@ -89,7 +89,7 @@ impl Trace {
         };
         let mut random = row(options.seed, Purpose::Services);
         let chosen = options.service.is_some();
-        let job = |(arrives, service): (Moment, Option<Duration>)| {
+        let job = |(arrives, service): (SimTime, Option<Duration>)| {
             let service = service.filter(|_| !chosen).unwrap_or_else(|| times.sample(&mut random));
             TraceJob { arrives, service }
         };
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn a_recording_begins_with_its_first_job_whatever_the_order() {
         let trace = Trace::recorded(rows(&[(5_000, Some(7)), (2_000, Some(9))]), &TraceOptions::default());
-        let job = |ms: u64, service| TraceJob { arrives: Moment(ms * 1_000), service: Duration::from_millis(service) };
+        let job = |ms: u64, service| TraceJob { arrives: SimTime(ms * 1_000), service: Duration::from_millis(service) };
         assert_eq!(trace.jobs, [job(0, 9), job(3_000, 7)]);
         assert_eq!((trace.begins, trace.lasts), (A_MONDAY, Duration::from_secs(3)));
         assert_eq!(trace.services, "from the trace");

@@ -197,12 +197,16 @@ pub(crate) fn taught(learned: Learned) -> Flow {
 }
 
 pub(crate) fn history() -> impl Strategy<Value = History> {
-    let wishes = proptest::collection::vec((past(150), 0_u32..30), 0..6);
+    let recommendations = proptest::collection::vec((past(150), 0_u32..30), 0..6);
     let changes = proptest::collection::vec((past(150), 0_u32..25, 0_u32..25), 0..4);
-    (past(300), changes, wishes, failures(), failures(), learned()).prop_map(
-        |(started_at, mut changes, wishes, start_failures, backend_failures, learned)| {
-            let mut history =
-                History { wishes: wishes.into(), start_failures, backend_failures, ..History::new(started_at) };
+    (past(300), changes, recommendations, failures(), failures(), learned()).prop_map(
+        |(started_at, mut changes, recommendations, start_failures, backend_failures, learned)| {
+            let mut history = History {
+                recommendations: recommendations.into(),
+                start_failures,
+                backend_failures,
+                ..History::new(started_at)
+            };
             changes.sort_unstable();
             for (at, from, to) in changes {
                 history.note_change(Change { at, from, to });

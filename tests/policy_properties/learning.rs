@@ -99,8 +99,8 @@ impl Steered {
         let counters = Counters { added: Some(self.added), read: Some(self.read) };
         self.history.note_flow(&self.settings, now, &observation, counters);
         let decision = decide(&self.settings, &observation, &self.history, now);
-        if let Some(wish) = decision.wish {
-            self.history.note_wish(&self.settings, now, wish);
+        if let Some(recommendation) = decision.recommendation {
+            self.history.note_recommendation(&self.settings, now, recommendation);
         }
         if decision.action != Action::Hold {
             self.history.note_change(Change { at: now, from: decision.current, to: decision.target });
@@ -178,7 +178,7 @@ proptest! {
         let workers = f64::from(u32::try_from(worker_tenths).expect("few")) / 3_000.0;
         let load = f64::from(jobs_per_100_s) / 100.0 * f64::from(job_millis) / 1e3;
         prop_assert!(longest <= target_wait_seconds * 1_000 + u64::from(job_millis), "a job waited {longest} ms");
-        // What comes by chance goes up and down by the root of it, and a high wish is remembered for a minute.
+        // What comes by chance goes up and down by the root of it, and a high recommendation is remembered for a minute.
         let most = 2.0f64.mul_add(load, 4.0 * load.sqrt()) + 3.0;
         prop_assert!(workers <= most, "{workers} workers for a load of {load}");
     }

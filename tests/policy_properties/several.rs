@@ -34,7 +34,7 @@ fn queues(demand: impl Strategy<Value = Demand>) -> impl Strategy<Value = Vec<De
 
 /// What is decided; the words may differ.
 fn outcome(decision: &Decision) -> (u32, Action, Option<u32>) {
-    (decision.target, decision.action, decision.wish)
+    (decision.target, decision.action, decision.recommendation)
 }
 
 proptest! {

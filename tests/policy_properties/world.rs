@@ -54,8 +54,8 @@ impl World {
     pub(crate) fn look(&mut self, demand: &Demand) -> Decision {
         let observation = Observation { demand: demand.clone(), queues: None, pool: Reading::Known(self.counts) };
         let decision = decide(&self.settings, &observation, &self.history, self.now);
-        if let Some(wish) = decision.wish {
-            self.history.note_wish(&self.settings, self.now, wish);
+        if let Some(recommendation) = decision.recommendation {
+            self.history.note_recommendation(&self.settings, self.now, recommendation);
         }
         decision
     }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::super::{Served, access::Allowed, routes::refusal};
 use crate::model::{
     Timestamp, WorkerType,
-    control::{Control, Order, OrderError, Wish},
+    control::{Control, OverrideAction, OverrideError, OverrideRequest},
 };
 
 /// Characters of a name and of a reason: they are shown in one line.
@@ -111,7 +111,7 @@ pub(super) async fn pause(
     client: Client,
     Body(HoldRequest { for_seconds, reason, by }): Body<HoldRequest>,
 ) -> Response {
-    give(&served, &name, Wish::Pause, for_seconds, Said { reason, by }, client).await
+    give(&served, &name, OverrideAction::Pause, for_seconds, Said { reason, by }, client).await
 }
 
 pub(super) async fn observe(
@@ -121,7 +121,7 @@ pub(super) async fn observe(
     client: Client,
     Body(HoldRequest { for_seconds, reason, by }): Body<HoldRequest>,
 ) -> Response {
-    give(&served, &name, Wish::Observe, for_seconds, Said { reason, by }, client).await
+    give(&served, &name, OverrideAction::Observe, for_seconds, Said { reason, by }, client).await
 }
 
 pub(super) async fn resume(
@@ -131,7 +131,7 @@ pub(super) async fn resume(
     client: Client,
     Body(ResumeRequest { reason, by }): Body<ResumeRequest>,
 ) -> Response {
-    give(&served, &name, Wish::Resume, None, Said { reason, by }, client).await
+    give(&served, &name, OverrideAction::Resume, None, Said { reason, by }, client).await
 }
 
 pub(super) async fn scale(
@@ -141,13 +141,13 @@ pub(super) async fn scale(
     client: Client,
     Body(ScaleRequest { workers, for_seconds, reason, by }): Body<ScaleRequest>,
 ) -> Response {
-    give(&served, &name, Wish::Scale(workers), for_seconds, Said { reason, by }, client).await
+    give(&served, &name, OverrideAction::Scale(workers), for_seconds, Said { reason, by }, client).await
 }
 
 async fn give(
     served: &Served,
     name: &str,
-    wish: Wish,
+    action: OverrideAction,
     for_seconds: Option<u64>,
     Said { reason: why, by }: Said,
     ConnectInfo(client): Client,
@@ -160,7 +160,7 @@ async fn give(
         return refusal(StatusCode::FORBIDDEN, "control over http is off");
     };
     let lasts = for_seconds.map(Duration::from_secs);
-    let order = Order { worker_type: WorkerType::new(name), wish, lasts, by, why };
+    let order = OverrideRequest { worker_type: WorkerType::new(name), action, lasts, by, why };
     match control.desk.give(&order).await {
         Ok(existed) => {
             let done = order.done(existed);
@@ -169,9 +169,9 @@ async fn give(
         }
         Err(error) => {
             let code = match error {
-                OrderError::Unknown { .. } => StatusCode::NOT_FOUND,
-                OrderError::OutOfBounds { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-                OrderError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+                OverrideError::Unknown { .. } => StatusCode::NOT_FOUND,
+                OverrideError::OutOfBounds { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+                OverrideError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             };
             refusal(code, &error.to_string())
         }
@@ -195,7 +195,7 @@ fn problem(name: &str, by: &str, why: &str, for_seconds: Option<u64>) -> Option<
     (!fits).then(|| format!("`for_seconds` is 1 to {LONGEST_HOLD}; leave it out for an order without an end"))
 }
 
-fn control_of(order: Order) -> Option<Control> {
+fn control_of(order: OverrideRequest) -> Option<Control> {
     let until = order.held_for().map(|lasts| Timestamp::wall().after(lasts));
     order.mode().map(|mode| Control { mode, until, by: order.by, why: order.why })
 }

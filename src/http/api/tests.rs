@@ -18,7 +18,7 @@ use crate::{
     },
     model::{
         PoolCounts, Reading, Timestamp, WorkerId, WorkerState, WorkerType,
-        control::{Control, Mode, Order, OrderDesk, OrderError, Wish},
+        control::{ApplyOverride, Control, Mode, OverrideAction, OverrideError, OverrideRequest},
         history::ScalingEvent,
         snapshot::{Change, FleetSnapshot, Reaction, StatusSource, TypeSnapshot, WorkerSnapshot},
     },
@@ -66,18 +66,20 @@ impl StatusSource for Two {
 
 /// Writes down what it is told; knows `busy` with up to 5 workers.
 #[derive(Default)]
-struct Book(Mutex<Vec<Order>>);
+struct Book(Mutex<Vec<OverrideRequest>>);
 
 #[async_trait]
-impl OrderDesk for Book {
-    async fn give(&self, order: &Order) -> Result<bool, OrderError> {
+impl ApplyOverride for Book {
+    async fn give(&self, order: &OverrideRequest) -> Result<bool, OverrideError> {
         let worker_type = order.worker_type.clone();
         if order.worker_type.as_str() != "busy" {
-            return Err(OrderError::Unknown { worker_type, known: vec!["busy".to_owned()] });
+            return Err(OverrideError::Unknown { worker_type, known: vec!["busy".to_owned()] });
         }
-        match order.wish {
-            Wish::Scale(5) => return Err(OrderError::Unavailable("redis is away".to_owned())),
-            Wish::Scale(workers @ 6..) => return Err(OrderError::OutOfBounds { worker_type, workers, bounds: (0, 5) }),
+        match order.action {
+            OverrideAction::Scale(5) => return Err(OverrideError::Unavailable("redis is away".to_owned())),
+            OverrideAction::Scale(workers @ 6..) => {
+                return Err(OverrideError::OutOfBounds { worker_type, workers, bounds: (0, 5) });
+            }
             _ => {}
         }
         self.0.lock().unwrap().push(order.clone());
@@ -115,9 +117,9 @@ impl Bench {
 #[tokio::test]
 async fn orders_reach_the_desk_with_who_and_why() {
     let bench = Bench::start(Some(TOKEN)).await;
-    let said = |wish, seconds: Option<u64>, by: &str, why: &str| Order {
+    let said = |action, seconds: Option<u64>, by: &str, why: &str| OverrideRequest {
         worker_type: WorkerType::new("busy"),
-        wish,
+        action,
         lasts: seconds.map(Duration::from_secs),
         by: by.to_owned(),
         why: why.to_owned(),
@@ -136,10 +138,10 @@ async fn orders_reach_the_desk_with_who_and_why() {
     let resumed = bench.order("/v1/worker_types/busy/resume", "{}").await;
     assert_eq!(resumed.json(), json!({ "done": "busy: resumed", "control": null }));
     let expected = [
-        said(Wish::Pause, Some(60), "ann@desk", "the site is down"),
-        said(Wish::Observe, None, "http@127.0.0.1", ""),
-        said(Wish::Scale(3), None, "http@127.0.0.1", ""),
-        said(Wish::Resume, None, "http@127.0.0.1", ""),
+        said(OverrideAction::Pause, Some(60), "ann@desk", "the site is down"),
+        said(OverrideAction::Observe, None, "http@127.0.0.1", ""),
+        said(OverrideAction::Scale(3), None, "http@127.0.0.1", ""),
+        said(OverrideAction::Resume, None, "http@127.0.0.1", ""),
     ];
     assert_eq!(*bench.book.0.lock().unwrap(), expected);
 }

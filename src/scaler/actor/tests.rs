@@ -42,7 +42,7 @@ fn signals() -> Input {
 }
 
 /// A pool of that many idle and busy workers.
-fn census(idle: u32, busy: u32) -> Census {
+fn view(idle: u32, busy: u32) -> PoolView {
     let name = |kind: &str, n: u32| WorkerId::new(format!("{kind}-{n}"));
     let seen = |id: WorkerId, busy: bool| WorkerSnapshot {
         id,
@@ -54,7 +54,7 @@ fn census(idle: u32, busy: u32) -> Census {
     let idle_ids: Vec<_> = (0..idle).map(|n| name("idle", n)).collect();
     let busy_ids: Vec<_> = (0..busy).map(|n| name("busy", n)).collect();
     let workers = idle_ids.iter().map(|id| (id, false)).chain(busy_ids.iter().map(|id| (id, true)));
-    Census {
+    PoolView {
         counts: PoolCounts { ready: idle + busy, busy, ..PoolCounts::default() },
         workers: workers.map(|(id, busy)| seen(id.clone(), busy)).collect(),
         stalled: Vec::new(),
@@ -65,12 +65,12 @@ fn census(idle: u32, busy: u32) -> Census {
     }
 }
 
-fn observed(lag: u64, census: Census) -> Input {
+fn observed(lag: u64, view: PoolView) -> Input {
     Input::Observed(Box::new(Observed {
         demand: demand(lag),
         queues: None,
         counters: Counters::default(),
-        census: Ok(census),
+        view: Ok(view),
         control: None,
     }))
 }
@@ -106,7 +106,7 @@ fn record_of(effects: &[Effect]) -> Option<&ScalingRecord> {
 fn the_first_signal_is_evaluated_at_once_and_leads_to_one_write() {
     let mut actor = actor_with(settings(), false);
     assert_eq!(at(&mut actor, 1_000, signals()), [Effect::Observe]);
-    let effects = at(&mut actor, 1_001, observed(20, census(0, 0)));
+    let effects = at(&mut actor, 1_001, observed(20, view(0, 0)));
     assert_eq!(target_of(&effects), Some(4));
     let effects = at(&mut actor, 1_003, scaled(Ok(ScaleReport::default())));
     let record = record_of(&effects).expect("one record for each write");
@@ -121,12 +121,12 @@ fn signals_during_an_effect_lead_to_exactly_one_more_evaluation_after_the_deboun
     for _ in 0..100 {
         assert_eq!(at(&mut actor, 1_001, signals()), []);
     }
-    assert_eq!(at(&mut actor, 1_002, observed(0, census(0, 0))), []);
+    assert_eq!(at(&mut actor, 1_002, observed(0, view(0, 0))), []);
     assert_eq!(actor.next_wake(), Some(Timestamp(1_050)), "the deadline was set by the evaluation");
     assert_eq!(at(&mut actor, 1_049, signals()), []);
     assert_eq!(actor.next_wake(), Some(Timestamp(1_050)), "and is not moved by signals");
     assert_eq!(at(&mut actor, 1_050, Input::Tick), [Effect::Observe]);
-    assert_eq!(at(&mut actor, 1_051, observed(0, census(0, 0))), []);
+    assert_eq!(at(&mut actor, 1_051, observed(0, view(0, 0))), []);
     assert_eq!(actor.next_wake(), None, "all signals have been answered");
 }
 
@@ -134,10 +134,10 @@ fn signals_during_an_effect_lead_to_exactly_one_more_evaluation_after_the_deboun
 fn a_held_scale_down_is_looked_at_again_when_its_cooldown_ends() {
     let mut actor = actor_with(settings(), false);
     at(&mut actor, 1_000, signals());
-    assert_eq!(at(&mut actor, 1_001, observed(0, census(3, 0))), []);
+    assert_eq!(at(&mut actor, 1_001, observed(0, view(3, 0))), []);
     assert_eq!(actor.next_wake(), Some(Timestamp(60_000)), "60 s after the start");
     assert_eq!(at(&mut actor, 60_000, Input::Tick), [Effect::Observe]);
-    let effects = at(&mut actor, 60_001, observed(0, census(3, 0)));
+    let effects = at(&mut actor, 60_001, observed(0, view(3, 0)));
     let [Effect::Scale(request, _)] = effects.as_slice() else { panic!("{effects:?}") };
     assert_eq!((request.target, request.retire.len()), (0, 3));
 }
@@ -146,7 +146,7 @@ fn a_held_scale_down_is_looked_at_again_when_its_cooldown_ends() {
 fn idle_workers_are_let_go_and_busy_ones_stay() {
     let mut actor = actor_with(settings(), false);
     at(&mut actor, 100_000, signals());
-    let effects = at(&mut actor, 100_001, observed(0, census(2, 2)));
+    let effects = at(&mut actor, 100_001, observed(0, view(2, 2)));
     let [Effect::Scale(request, _)] = effects.as_slice() else { panic!("{effects:?}") };
     assert_eq!(request.target, 2);
     assert_eq!(request.retire, [WorkerId::new("idle-0"), WorkerId::new("idle-1")]);
@@ -156,7 +156,7 @@ fn idle_workers_are_let_go_and_busy_ones_stay() {
 fn stalled_workers_are_replaced_without_changing_the_count() {
     let mut actor = actor_with(settings(), false);
     at(&mut actor, 1_000, signals());
-    let mut pool = census(1, 0);
+    let mut pool = view(1, 0);
     pool.counts.stalled = 1;
     pool.stalled = vec![WorkerId::new("stuck")];
     let effects = at(&mut actor, 1_001, observed(3, pool));
@@ -168,22 +168,22 @@ fn stalled_workers_are_replaced_without_changing_the_count() {
 fn a_backend_failure_is_recorded_and_backed_off_from() {
     let mut actor = actor_with(settings(), false);
     at(&mut actor, 1_000, signals());
-    at(&mut actor, 1_001, observed(20, census(0, 0)));
+    at(&mut actor, 1_001, observed(20, view(0, 0)));
     let effects = at(&mut actor, 1_002, scaled(failure(ErrorKind::Retryable)));
     assert_eq!(record_of(&effects).and_then(|record| record.error.as_deref()), Some("no room"));
     assert_eq!(actor.next_wake(), Some(Timestamp(2_002)), "a second after the first failure");
     at(&mut actor, 1_500, signals());
-    assert_eq!(at(&mut actor, 1_501, observed(20, census(0, 0))), [], "held while backing off");
+    assert_eq!(at(&mut actor, 1_501, observed(20, view(0, 0))), [], "held while backing off");
     assert!(actor.snapshot().reasons[0].starts_with("held at 0"), "{:?}", actor.snapshot().reasons);
     assert_eq!(at(&mut actor, 2_002, Input::Tick), [Effect::Observe]);
-    assert_eq!(target_of(&at(&mut actor, 2_003, observed(20, census(0, 0)))), Some(4));
+    assert_eq!(target_of(&at(&mut actor, 2_003, observed(20, view(0, 0)))), Some(4));
 }
 
 #[test]
 fn a_permanent_failure_is_tried_again_rarely() {
     let mut actor = actor_with(settings(), false);
     at(&mut actor, 1_000, signals());
-    at(&mut actor, 1_001, observed(20, census(0, 0)));
+    at(&mut actor, 1_001, observed(20, view(0, 0)));
     at(&mut actor, 1_002, scaled(failure(ErrorKind::Permanent)));
     assert_eq!(actor.next_wake(), Some(Timestamp(61_002)));
 }
@@ -197,7 +197,7 @@ fn a_queue_that_latency_learns_from_is_looked_at_again_while_jobs_are_done_and_a
         let (lag, pending) = (Reading::Known(added - read), Reading::Known(2));
         let demand = Demand { lag, pending, oldest: Reading::Known(None) };
         let counters = Counters { added: Some(added), read: Some(read) };
-        let observed = Observed { demand, queues: None, counters, census: Ok(census(0, 2)), control: None };
+        let observed = Observed { demand, queues: None, counters, view: Ok(view(0, 2)), control: None };
         let effects = at(actor, ms, Input::Observed(Box::new(observed)));
         if target_of(&effects).is_some() {
             at(actor, ms, scaled(failure(ErrorKind::Retryable)));
@@ -217,7 +217,7 @@ fn a_queue_that_latency_learns_from_is_looked_at_again_while_jobs_are_done_and_a
     at(&mut actor, 6_000, signals());
     let none = Demand { lag: Reading::Known(0), pending: Reading::Known(0), oldest: Reading::Known(None) };
     let counters = Counters { added: Some(10), read: Some(10) };
-    let observed = Observed { demand: none, queues: None, counters, census: Ok(census(2, 0)), control: None };
+    let observed = Observed { demand: none, queues: None, counters, view: Ok(view(2, 0)), control: None };
     at(&mut actor, 6_000, Input::Observed(Box::new(observed)));
     assert!(actor.next_wake().is_none_or(|at| at >= Timestamp(60_000)), "{:?}", actor.next_wake());
 }
@@ -231,7 +231,7 @@ fn an_unreadable_pool_changes_nothing_and_is_looked_at_again_soon() {
             demand: demand(20),
             queues: None,
             counters: Counters::default(),
-            census: Err("engine is away".to_owned()),
+            view: Err("engine is away".to_owned()),
             control: None,
         }))
     };
@@ -247,7 +247,7 @@ fn an_unreadable_pool_changes_nothing_and_is_looked_at_again_soon() {
 fn workers_that_keep_dying_are_started_ever_less_often() {
     let mut actor = actor_with(settings(), false);
     let died = |seq: u64, ms: u64| {
-        let mut pool = census(0, 0);
+        let mut pool = view(0, 0);
         pool.exits = vec![Exit {
             seq,
             id: WorkerId::new("w"),
@@ -269,9 +269,9 @@ fn workers_that_keep_dying_are_started_ever_less_often() {
 }
 
 /// A pool of idle workers that somebody else has just brought to that number, at `ms`.
-fn changed_by_hand(ms: u64, from: u32, to: u32) -> Census {
+fn changed_by_hand(ms: u64, from: u32, to: u32) -> PoolView {
     let detail = "docker compose made 2".to_owned();
-    Census { manual: vec![ManualScale { seq: 1, from, to, at: Timestamp(ms), detail }], ..census(to, 0) }
+    PoolView { manual: vec![ManualScale { seq: 1, from, to, at: Timestamp(ms), detail }], ..view(to, 0) }
 }
 
 /// Jobs, workers before and after by hand; what is asked for at once, and when the cooldown is over.
@@ -317,7 +317,7 @@ fn a_manual_scale_is_recorded_and_starts_the_cooldown() {
         let just_before = last_change + 59_900;
         for (now, expected) in [(just_before, None), (last_change + 60_000, cooled)] {
             at(&mut actor, now, signals());
-            let effects = at(&mut actor, now, observed(lag, census(workers, 0)));
+            let effects = at(&mut actor, now, observed(lag, view(workers, 0)));
             assert_eq!((target_of(&effects), record_of(&effects)), (expected, None), "{case}, at {now}");
         }
     }
@@ -342,24 +342,24 @@ fn invariant_15_a_standby_decides_and_asks_for_nothing() {
     let mut actor = actor_with(settings(), false);
     at(&mut actor, 500, Input::Follows);
     at(&mut actor, 1_000, signals());
-    assert_eq!(at(&mut actor, 1_001, observed(20, census(0, 0))), []);
+    assert_eq!(at(&mut actor, 1_001, observed(20, view(0, 0))), []);
     assert_eq!((actor.snapshot().action, actor.snapshot().desired), (Action::ScaleUp, 4));
 
     // Leading begins with what is due, without the rest of the debounce.
     assert_eq!(at(&mut actor, 1_002, Input::Leads(None)), []);
     assert_eq!(at(&mut actor, 1_002, signals()), [Effect::Observe]);
-    assert_eq!(target_of(&at(&mut actor, 1_003, observed(20, census(0, 0)))), Some(4));
+    assert_eq!(target_of(&at(&mut actor, 1_003, observed(20, view(0, 0)))), Some(4));
 }
 
 #[test]
 fn a_scaling_that_was_not_begun_leaves_no_trace_and_is_made_by_the_next_look() {
     let mut actor = actor_with(settings(), false);
     at(&mut actor, 1_000, signals());
-    assert_eq!(target_of(&at(&mut actor, 1_001, observed(20, census(0, 0)))), Some(4));
+    assert_eq!(target_of(&at(&mut actor, 1_001, observed(20, view(0, 0)))), Some(4));
     assert_eq!(at(&mut actor, 1_002, Input::NotScaled), []);
     assert_eq!((actor.snapshot().last_change, actor.next_wake()), (None, None));
     assert_eq!(at(&mut actor, 2_000, signals()), [Effect::Observe]);
-    assert_eq!(target_of(&at(&mut actor, 2_001, observed(20, census(0, 0)))), Some(4));
+    assert_eq!(target_of(&at(&mut actor, 2_001, observed(20, view(0, 0)))), Some(4));
 }
 
 #[test]
@@ -371,19 +371,19 @@ fn invariant_10_a_new_leader_lets_nobody_go_before_a_cooldown_has_passed() {
     at(&mut actor, 1_000_000, Input::Leads(Some(before)));
     assert_eq!(actor.snapshot().last_change, Some(before));
     at(&mut actor, 1_000_000, signals());
-    assert_eq!(target_of(&at(&mut actor, 1_000_001, observed(0, census(5, 0)))), None);
+    assert_eq!(target_of(&at(&mut actor, 1_000_001, observed(0, view(5, 0)))), None);
     at(&mut actor, 1_060_000, signals());
-    assert_eq!(target_of(&at(&mut actor, 1_060_001, observed(0, census(5, 0)))), Some(0));
+    assert_eq!(target_of(&at(&mut actor, 1_060_001, observed(0, view(5, 0)))), Some(0));
 }
 
-fn controlled(mode: Mode, until: Option<u64>, lag: u64, census: Census) -> Input {
+fn controlled(mode: Mode, until: Option<u64>, lag: u64, view: PoolView) -> Input {
     let until = until.map(Timestamp);
     let control = Some(Arc::new(Control { mode, until, by: "ann@desk".to_owned(), why: String::new() }));
     Input::Observed(Box::new(Observed {
         demand: demand(lag),
         queues: None,
         counters: Counters::default(),
-        census: Ok(census),
+        view: Ok(view),
         control,
     }))
 }
@@ -393,7 +393,7 @@ fn invariant_12_a_type_that_is_paused_or_observed_is_not_even_repaired() {
     for mode in [Mode::Paused, Mode::Observe] {
         let mut actor = actor_with(ScalingSettings { min_workers: 2, ..settings() }, false);
         at(&mut actor, 100_000, signals());
-        let stalled = Census { stalled: vec![WorkerId::new("lame")], ..census(0, 0) };
+        let stalled = PoolView { stalled: vec![WorkerId::new("lame")], ..view(0, 0) };
         assert_eq!(at(&mut actor, 100_001, controlled(mode, None, 50, stalled)), []);
         assert!(actor.snapshot().control.is_some());
     }
@@ -403,11 +403,11 @@ fn invariant_12_a_type_that_is_paused_or_observed_is_not_even_repaired() {
 fn a_pin_is_written_at_once_and_looked_at_again_when_it_ends() {
     let mut actor = actor_with(settings(), false);
     at(&mut actor, 1_000, signals());
-    let effects = at(&mut actor, 1_001, controlled(Mode::Pinned(3), Some(61_000), 0, census(0, 0)));
+    let effects = at(&mut actor, 1_001, controlled(Mode::Pinned(3), Some(61_000), 0, view(0, 0)));
     assert_eq!(target_of(&effects), Some(3));
     at(&mut actor, 1_002, scaled(Ok(ScaleReport::default())));
     at(&mut actor, 1_060, Input::Tick);
-    at(&mut actor, 1_061, controlled(Mode::Pinned(3), Some(61_000), 0, census(3, 0)));
+    at(&mut actor, 1_061, controlled(Mode::Pinned(3), Some(61_000), 0, view(3, 0)));
     assert_eq!(actor.next_wake(), Some(Timestamp(61_000)));
 }
 
@@ -448,7 +448,7 @@ fn play(actor: &mut Actor, happenings: &[Happening]) -> Vec<(u64, Effect)> {
                         demand,
                         queues: None,
                         counters: Counters::default(),
-                        census: Ok(census(*idle, *busy)),
+                        view: Ok(view(*idle, *busy)),
                         control: None,
                     }))
                 } else if *fail {
@@ -526,7 +526,7 @@ proptest! {
     ) {
         let mut actor = actor_with(settings(), false);
         at(&mut actor, 1_000_000, signals());
-        let effects = at(&mut actor, 1_000_001, observed(lag, census(idle, busy)));
+        let effects = at(&mut actor, 1_000_001, observed(lag, view(idle, busy)));
         for effect in effects {
             if let Effect::Scale(request, _) = effect {
                 let busy_victims = request.retire.iter().filter(|id| id.as_str().starts_with("busy")).count();
@@ -552,7 +552,7 @@ proptest! {
 fn what_a_failed_scaling_did_in_part_counts_as_a_change() {
     let mut actor = actor_with(settings(), false);
     at(&mut actor, 1_000, signals());
-    at(&mut actor, 1_001, observed(20, census(0, 0)));
+    at(&mut actor, 1_001, observed(20, view(0, 0)));
     let done = ScaleReport { started: vec![WorkerId::new("a"), WorkerId::new("b")], retired: Vec::new() };
     let outcome = Err(BackendError { kind: ErrorKind::Retryable, message: "no room".to_owned(), done });
     let effects = at(&mut actor, 1_002, scaled(outcome));

@@ -1,5 +1,5 @@
 //! Stands for election: takes the lease, renews it, and gives it up. Where the lease is kept, in Redis or in the cluster, is
-//! for the [`seat`](super::seat).
+//! for the [`lease_store`](super::lease_store).
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use super::{
     in_object::InObject,
     in_redis::InRedis,
     lease::{Lease, since_boot},
-    seat::{ElectionError, GivenUp, Held, Identity, LONGEST_PAUSE, Seat},
+    lease_store::{ElectionError, GivenUp, Held, Identity, LONGEST_PAUSE, LeaseStore},
 };
 use crate::{
     backend::{LeaseObject, ScalingBackend},
@@ -47,7 +47,7 @@ pub struct Candidate {
     election: Election,
     leadership: Arc<Leadership>,
     lease: Lease,
-    seat: Box<dyn Seat>,
+    lease_store: Box<dyn LeaseStore>,
     given_up: Arc<GivenUp>,
     last_token: u64,
     next: Duration,
@@ -62,19 +62,19 @@ impl Candidate {
         let identity =
             Identity { holder: uuid::Uuid::now_v7().to_string(), instance: election.instance.clone(), lease };
         let target = election.target.clone();
-        let seat: Box<dyn Seat> = match &election.object {
+        let lease_store: Box<dyn LeaseStore> = match &election.object {
             Some(object) => Box::new(InObject::new(object.clone(), target, identity, given_up.clone())),
             None => Box::new(InRedis::new(target, identity, given_up.clone())),
         };
         let pauses = Box::new(backoff());
-        Self { election, leadership, lease, seat, given_up, last_token: 0, next: Duration::ZERO, pauses }
+        Self { election, leadership, lease, lease_store, given_up, last_token: 0, next: Duration::ZERO, pauses }
     }
 
     /// Tries to renew the lease or to take it, and looks who has it otherwise.
     pub async fn attempt(&mut self) {
         let sent_at = since_boot();
         let asked = tokio::time::timeout(self.lease.patience(), self.ask()).await;
-        match asked.unwrap_or(Err(ElectionError::Timeout(self.seat.name()))) {
+        match asked.unwrap_or(Err(ElectionError::Timeout(self.lease_store.name()))) {
             Ok(held) => {
                 self.pauses = Box::new(backoff());
                 self.last_token = self.last_token.max(held.token);
@@ -87,7 +87,7 @@ impl Candidate {
                 }
             }
             Err(error) => {
-                self.seat.lost();
+                self.lease_store.lost();
                 self.next = self.pauses.next().unwrap_or(LONGEST_PAUSE).min(self.lease.renew_every());
                 self.fail(&error);
             }
@@ -111,9 +111,9 @@ impl Candidate {
 
     async fn ask(&mut self) -> Result<Held, ElectionError> {
         if self.leadership.snapshot().role == Role::Observer {
-            return self.seat.look().await;
+            return self.lease_store.look().await;
         }
-        self.seat.take(self.last_token).await
+        self.lease_store.take(self.last_token).await
     }
 
     async fn lead(&mut self, token: u64, sent_at: Duration) {
@@ -177,7 +177,7 @@ impl Candidate {
         if !self.leadership.follow(None, None) {
             return;
         }
-        let (name, given_up) = (self.seat.name(), self.seat.give_up());
+        let (name, given_up) = (self.lease_store.name(), self.lease_store.give_up());
         let given_up = tokio::time::timeout(self.lease.patience(), given_up).await;
         match given_up.unwrap_or(Err(ElectionError::Timeout(name))) {
             Ok(true) => self.tell(),

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use super::{
     in_redis::connect,
     lease::{SinceBoot, since_boot},
-    seat::{ElectionError, GivenUp, Held, Identity, LONGEST_PAUSE, Seat},
+    lease_store::{ElectionError, GivenUp, Held, Identity, LONGEST_PAUSE, LeaseStore},
 };
 use crate::{
     backend::{LeaseObject, LeaseRecord},
@@ -191,7 +191,7 @@ impl InObject {
 }
 
 #[async_trait]
-impl Seat for InObject {
+impl LeaseStore for InObject {
     fn name(&self) -> &'static str {
         "the API server"
     }

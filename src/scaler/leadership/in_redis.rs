@@ -11,7 +11,7 @@ use redis::{PushInfo, PushKind};
 
 use super::{
     lease::{SinceBoot, since_boot},
-    seat::{ElectionError, GivenUp, Held, Identity, LONGEST_PAUSE, Seat},
+    lease_store::{ElectionError, GivenUp, Held, Identity, LONGEST_PAUSE, LeaseStore},
 };
 use crate::connection::{Connection, RedisTarget};
 
@@ -66,7 +66,7 @@ impl InRedis {
 }
 
 #[async_trait]
-impl Seat for InRedis {
+impl LeaseStore for InRedis {
     fn name(&self) -> &'static str {
         "redis"
     }

@@ -8,7 +8,7 @@ mod candidate;
 mod in_object;
 mod in_redis;
 mod lease;
-mod seat;
+mod lease_store;
 
 use std::{
     collections::HashMap,
@@ -43,7 +43,7 @@ struct Term {
 }
 
 #[derive(Debug)]
-enum Standing {
+enum LeadershipState {
     /// There is no election.
     Unopposed {
         since: Timestamp,
@@ -64,32 +64,32 @@ enum Standing {
 #[derive(Debug)]
 pub struct Leadership {
     instance: String,
-    standing: Mutex<Standing>,
+    state: Mutex<LeadershipState>,
     /// Changes with each term; 0 while it does not lead. Lets ten thousand actors look without a lock.
     term: AtomicU64,
     terms: AtomicU64,
 }
 
 impl Leadership {
-    fn new(instance: &str, standing: Standing) -> Arc<Self> {
-        let term = u64::from(matches!(standing, Standing::Unopposed { .. }));
+    fn new(instance: &str, state: LeadershipState) -> Arc<Self> {
+        let term = u64::from(matches!(state, LeadershipState::Unopposed { .. }));
         let (term, terms) = (AtomicU64::new(term), AtomicU64::new(term));
-        Arc::new(Self { instance: instance.to_owned(), standing: Mutex::new(standing), term, terms })
+        Arc::new(Self { instance: instance.to_owned(), state: Mutex::new(state), term, terms })
     }
 
     /// The only autoscaler there is: leads for ever.
     pub fn unopposed(instance: &str, since: Timestamp) -> Arc<Self> {
-        Self::new(instance, Standing::Unopposed { since })
+        Self::new(instance, LeadershipState::Unopposed { since })
     }
 
     /// One of several, until a [`Candidate`] finds out more.
     pub fn standby(instance: &str) -> Arc<Self> {
-        Self::new(instance, Standing::Following { leader: None, problem: None })
+        Self::new(instance, LeadershipState::Following { leader: None, problem: None })
     }
 
     /// One that never acts.
     pub fn observer(instance: &str) -> Arc<Self> {
-        Self::new(instance, Standing::Observing { leader: None, problem: None })
+        Self::new(instance, LeadershipState::Observing { leader: None, problem: None })
     }
 
     /// Whether a write may begin now. The time is read here, so ask right before the write.
@@ -98,9 +98,9 @@ impl Leadership {
     }
 
     fn permit_at(&self, now: SinceBoot) -> Option<Permit> {
-        match &*self.standing() {
-            Standing::Unopposed { .. } => Some(Permit { token: None }),
-            Standing::Leading(term) if now < term.usable_until => Some(Permit { token: Some(term.token) }),
+        match &*self.state() {
+            LeadershipState::Unopposed { .. } => Some(Permit { token: None }),
+            LeadershipState::Leading(term) if now < term.usable_until => Some(Permit { token: Some(term.token) }),
             _ => None,
         }
     }
@@ -112,8 +112,8 @@ impl Leadership {
 
     /// The last change of a worker type, as the leader before left it.
     pub fn remembered(&self, worker_type: &WorkerType) -> Option<Change> {
-        match &*self.standing() {
-            Standing::Leading(term) => term.changes.get(worker_type).copied(),
+        match &*self.state() {
+            LeadershipState::Leading(term) => term.changes.get(worker_type).copied(),
             _ => None,
         }
     }
@@ -121,12 +121,12 @@ impl Leadership {
     /// What it shows of itself.
     pub fn snapshot(&self) -> LeadershipSnapshot {
         let leads = self.permit().is_some();
-        let (role, leader, problem) = match &*self.standing() {
-            Standing::Unopposed { since } => return self.leading(None, *since),
-            Standing::Leading(term) if leads => return self.leading(Some(term.token), term.since),
-            Standing::Leading(_) => (Role::Standby, None, Some("its lease ran out".to_owned())),
-            Standing::Following { leader, problem } => (Role::Standby, leader.clone(), problem.clone()),
-            Standing::Observing { leader, problem } => (Role::Observer, leader.clone(), problem.clone()),
+        let (role, leader, problem) = match &*self.state() {
+            LeadershipState::Unopposed { since } => return self.leading(None, *since),
+            LeadershipState::Leading(term) if leads => return self.leading(Some(term.token), term.since),
+            LeadershipState::Leading(_) => (Role::Standby, None, Some("its lease ran out".to_owned())),
+            LeadershipState::Following { leader, problem } => (Role::Standby, leader.clone(), problem.clone()),
+            LeadershipState::Observing { leader, problem } => (Role::Observer, leader.clone(), problem.clone()),
         };
         let (leader, token) = leader.unzip();
         LeadershipSnapshot { role, leader, token, since: None, problem }
@@ -140,8 +140,8 @@ impl Leadership {
     /// Lengthens the term under way: false if there is none, or if another autoscaler may have led in between. The token
     /// rises by one when Redis lost the lease and it was taken again at once.
     fn extend(&self, token: u64, usable_until: SinceBoot, now: SinceBoot) -> bool {
-        match &mut *self.standing() {
-            Standing::Leading(term) if now < term.usable_until && token.wrapping_sub(term.token) <= 1 => {
+        match &mut *self.state() {
+            LeadershipState::Leading(term) if now < term.usable_until && token.wrapping_sub(term.token) <= 1 => {
                 term.token = token;
                 term.usable_until = usable_until;
                 true
@@ -151,27 +151,27 @@ impl Leadership {
     }
 
     fn begin(&self, term: Term) {
-        let mut standing = self.standing();
-        *standing = Standing::Leading(term);
+        let mut state = self.state();
+        *state = LeadershipState::Leading(term);
         self.term.store(self.terms.fetch_add(1, Ordering::AcqRel) + 1, Ordering::Release);
     }
 
     /// Somebody else leads, or nobody is known to. Says whether that ended a term.
     fn follow(&self, leader: Option<(String, u64)>, problem: Option<String>) -> bool {
-        let mut standing = self.standing();
-        let led = matches!(*standing, Standing::Leading(_));
+        let mut state = self.state();
+        let led = matches!(*state, LeadershipState::Leading(_));
         self.term.store(0, Ordering::Release);
-        *standing = match *standing {
-            Standing::Observing { .. } => Standing::Observing { leader, problem },
-            _ => Standing::Following { leader, problem },
+        *state = match *state {
+            LeadershipState::Observing { .. } => LeadershipState::Observing { leader, problem },
+            _ => LeadershipState::Following { leader, problem },
         };
         led
     }
 
     /// Redis can't be asked and the lease is over. A leader that was followed may still lead.
     fn lapse(&self, problem: String) {
-        let leader = match &mut *self.standing() {
-            Standing::Following { leader, .. } | Standing::Observing { leader, .. } => leader.take(),
+        let leader = match &mut *self.state() {
+            LeadershipState::Following { leader, .. } | LeadershipState::Observing { leader, .. } => leader.take(),
             _ => None,
         };
         self.follow(leader, Some(problem));
@@ -179,14 +179,14 @@ impl Leadership {
 
     /// What is left of the term's time; `None` if it does not lead, even if only because that is over.
     fn left(&self, now: SinceBoot) -> Option<std::time::Duration> {
-        match &*self.standing() {
-            Standing::Leading(term) => term.usable_until.checked_sub(now).filter(|left| !left.is_zero()),
+        match &*self.state() {
+            LeadershipState::Leading(term) => term.usable_until.checked_sub(now).filter(|left| !left.is_zero()),
             _ => None,
         }
     }
 
-    fn standing(&self) -> MutexGuard<'_, Standing> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, LeadershipState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

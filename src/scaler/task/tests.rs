@@ -1,4 +1,4 @@
-//! The shell on a paused clock, with a backend and a queue in memory.
+//! The task on a paused clock, with a backend and a queue in memory.
 
 use std::sync::{
     Mutex,
@@ -14,7 +14,7 @@ use crate::{
     config::{ScalingSettings, Switch},
     connection::RedisTarget,
     model::{Counters, Demand, Reading, Timestamp},
-    scaler::{Recorder, actor::Tuning, roster::Expected},
+    scaler::{Recorder, actor::Tuning, worker_tracker::Expected},
     signal::{Listener, ListenerSettings, SourceBoard, Watched},
 };
 
@@ -61,9 +61,9 @@ struct Rig {
     lag: Arc<AtomicU64>,
     looks: Arc<AtomicU64>,
     shared: Arc<Shared>,
-    shown: Shown,
+    shown: SnapshotCell,
     stop: CancellationToken,
-    task: tokio::task::JoinHandle<Parked>,
+    task: tokio::task::JoinHandle<SuspendedActor>,
 }
 
 impl Rig {
@@ -113,7 +113,7 @@ impl Rig {
         let context = context(&shared, &settings);
         let debounce = Duration::from_millis(50);
         let actor = Actor::new(worker_type, "browser:jobs", Arc::new(settings), debounce, false, None, clock.now());
-        let shown = Shown::new(actor.snapshot().clone());
+        let shown = SnapshotCell::new(actor.snapshot().clone());
         let stop = CancellationToken::new();
         let task = tokio::spawn(run_actor(context, actor, shown.clone(), stop.clone()));
         Self { workers, directory, lag, looks, shared, shown, stop, task }
@@ -122,13 +122,13 @@ impl Rig {
     /// Lets the actor rest and go on by these settings. `meanwhile` happens in between.
     async fn retuned(mut self, settings: ScalingSettings, changed: bool, meanwhile: impl FnOnce(&Self)) -> Self {
         self.stop.cancel();
-        let parked = (&mut self.task).await.expect("it does not panic");
+        let suspended = (&mut self.task).await.expect("it does not panic");
         meanwhile(&self);
         self.stop = CancellationToken::new();
         let context = context(&self.shared, &settings);
         let (queue, debounce) = ("browser:jobs".to_owned(), Duration::from_millis(50));
         let tuning = Tuning { queue, settings: Arc::new(settings), debounce, changed };
-        self.task = tokio::spawn(parked.resume(context, tuning, self.stop.clone()));
+        self.task = tokio::spawn(suspended.resume(context, tuning, self.stop.clone()));
         self
     }
 
@@ -219,9 +219,9 @@ async fn a_stopped_actor_keeps_what_is_under_way_and_finishes_it() {
     rig.publish(5);
     rig.pass(Duration::from_secs(1)).await;
     rig.stop.cancel();
-    let parked = rig.task.await.expect("ends without a panic");
+    let suspended = rig.task.await.expect("ends without a panic");
     let never = CancellationToken::new();
-    let finished = tokio::spawn(async move { parked.finish(&never).await });
+    let finished = tokio::spawn(async move { suspended.finish(&never).await });
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(!finished.is_finished(), "waits for the backend");
     drop(hang);

@@ -14,7 +14,7 @@ fn what_a_worker_has_not_finished_when_its_drain_ends_is_done_again() {
         tail: Duration::from_secs(60),
         seed: TraceOptions::default().seed,
     };
-    let job = TraceJob { arrives: Moment::START, service: Duration::from_secs(8) };
+    let job = TraceJob { arrives: SimTime::START, service: Duration::from_secs(8) };
     let trace = Trace { begins: Timestamp(0), lasts: Duration::ZERO, jobs: vec![job; 2], services: String::new() };
     let mut engine = Engine::new(&setup, &trace, Duration::from_secs(60));
     engine.begin();
@@ -25,10 +25,10 @@ fn what_a_worker_has_not_finished_when_its_drain_ends_is_done_again() {
     engine.scale(&leave);
     engine.settle();
     assert_eq!((engine.pool.counts().ready, engine.pool.counts().draining, engine.pool.counts().busy), (1, 1, 2));
-    while let Some((at, next)) = engine.next().filter(|(at, _)| *at < Moment(20_000_000)) {
+    while let Some((at, next)) = engine.next().filter(|(at, _)| *at < SimTime(20_000_000)) {
         engine.step(at, next);
     }
-    let report = engine.finish(Moment(60_000_000));
+    let report = engine.finish(SimTime(60_000_000));
     assert_eq!((report.finished, report.redone), (2, 1));
     assert!(report.wait_seconds.max == 0.0, "both were begun at once: {:?}", report.wait_seconds);
     // Five seconds were in vain.

@@ -6,9 +6,9 @@ use crate::model::Timestamp;
 
 /// Microseconds since the simulation began. Finer than [`Timestamp`], so that short services add up to what they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Moment(pub u64);
+pub struct SimTime(pub u64);
 
-impl Moment {
+impl SimTime {
     /// The first one.
     pub const START: Self = Self(0);
 

@@ -1,5 +1,5 @@
-//! Takes people's orders about worker types, from the command line and over HTTP alike: checks them, writes them to Redis and
-//! into the history in one transaction, and tells whoever runs. Carries nothing out: `controls` hears of it, the policy decides.
+//! Checks override requests from the command line and over HTTP, writes them to Redis and into the history in one transaction, and
+//! notifies running autoscalers. Carries nothing out: `controls` reads the overrides, the policy applies them.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{
     connection::RedisTarget,
     model::{
         Source, Timestamp, WorkerType,
-        control::{Mode, Order, OrderDesk, OrderError, Wish},
+        control::{ApplyOverride, Mode, OverrideAction, OverrideError, OverrideRequest},
         keys,
         snapshot::StatusSource,
     },
@@ -21,7 +21,7 @@ use crate::{
 const NAMED: usize = 20;
 
 /// Knows which worker types there are, and how many workers each may have.
-pub trait Roll: Send + Sync + 'static {
+pub trait WorkerTypeIndex: Send + Sync + 'static {
     /// `min_workers` and `max_workers`; `None` if there is no such worker type.
     fn bounds(&self, worker_type: &WorkerType) -> Option<(u32, u32)>;
 
@@ -29,7 +29,7 @@ pub trait Roll: Send + Sync + 'static {
     fn names(&self) -> Vec<String>;
 }
 
-impl Roll for Settings {
+impl WorkerTypeIndex for Settings {
     fn bounds(&self, worker_type: &WorkerType) -> Option<(u32, u32)> {
         let scaling = &self.worker_types.get(worker_type.as_str())?.scaling;
         Some((scaling.min_workers, scaling.max_workers))
@@ -40,7 +40,7 @@ impl Roll for Settings {
     }
 }
 
-impl Roll for Fleet {
+impl WorkerTypeIndex for Fleet {
     fn bounds(&self, worker_type: &WorkerType) -> Option<(u32, u32)> {
         let types = self.fleet().worker_types;
         types.iter().find(|of| of.worker_type == *worker_type).map(|of| (of.min_workers, of.max_workers))
@@ -52,21 +52,21 @@ impl Roll for Fleet {
 }
 
 /// Takes orders for the worker types of one Redis.
-pub struct Desk<R> {
+pub struct OverrideService<R> {
     target: Arc<RedisTarget>,
-    roll: Arc<R>,
+    index: Arc<R>,
     history: u64,
 }
 
-impl<R: Roll> Desk<R> {
-    /// Orders may name who is on `roll`; the history keeps about `history` entries.
-    pub fn new(target: Arc<RedisTarget>, roll: Arc<R>, history: u64) -> Self {
-        Self { target, roll, history }
+impl<R: WorkerTypeIndex> OverrideService<R> {
+    /// Orders may name who is on `index`; the history keeps about `history` entries.
+    pub fn new(target: Arc<RedisTarget>, index: Arc<R>, history: u64) -> Self {
+        Self { target, index, history }
     }
 
     /// The names for a refusal, as many as somebody reads.
     fn known(&self) -> Vec<String> {
-        let mut known = self.roll.names();
+        let mut known = self.index.names();
         let more = known.len().saturating_sub(NAMED);
         if more > 0 {
             known.truncate(NAMED);
@@ -76,13 +76,17 @@ impl<R: Roll> Desk<R> {
     }
 
     /// What is not known may still be resumed: it may have been configured once.
-    fn check(&self, order: &Order) -> Result<(), OrderError> {
-        let bounds = self.roll.bounds(&order.worker_type);
-        match (order.wish, bounds) {
-            (Wish::Resume, _) => Ok(()),
-            (_, None) => Err(OrderError::Unknown { worker_type: order.worker_type.clone(), known: self.known() }),
-            (Wish::Scale(workers), Some((min, max))) if !(min..=max).contains(&workers) => {
-                Err(OrderError::OutOfBounds { worker_type: order.worker_type.clone(), workers, bounds: (min, max) })
+    fn check(&self, request: &OverrideRequest) -> Result<(), OverrideError> {
+        let bounds = self.index.bounds(&request.worker_type);
+        match (request.action, bounds) {
+            (OverrideAction::Resume, _) => Ok(()),
+            (_, None) => Err(OverrideError::Unknown { worker_type: request.worker_type.clone(), known: self.known() }),
+            (OverrideAction::Scale(workers), Some((min, max))) if !(min..=max).contains(&workers) => {
+                Err(OverrideError::OutOfBounds {
+                    worker_type: request.worker_type.clone(),
+                    workers,
+                    bounds: (min, max),
+                })
             }
             _ => Ok(()),
         }
@@ -90,69 +94,69 @@ impl<R: Roll> Desk<R> {
 }
 
 #[async_trait]
-impl<R: Roll> OrderDesk for Desk<R> {
-    async fn give(&self, order: &Order) -> Result<bool, OrderError> {
-        self.check(order)?;
-        let written = write(&self.target, order, self.history).await;
-        written.map_err(|error| OrderError::Unavailable(error.to_string()))
+impl<R: WorkerTypeIndex> ApplyOverride for OverrideService<R> {
+    async fn give(&self, request: &OverrideRequest) -> Result<bool, OverrideError> {
+        self.check(request)?;
+        let written = write(&self.target, request, self.history).await;
+        written.map_err(|error| OverrideError::Unavailable(error.to_string()))
     }
 }
 
-/// Gives an order: it is in force, in the history, and told to whoever runs, all or nothing. Says whether there was a control
+/// Gives an request: it is in force, in the history, and told to whoever runs, all or nothing. Says whether there was a control
 /// before; an end to none is no entry in the history.
 ///
 /// # Errors
 /// If Redis can't be asked.
-async fn write(target: &RedisTarget, order: &Order, history: u64) -> Result<bool, ControlError> {
+async fn write(target: &RedisTarget, request: &OverrideRequest, history: u64) -> Result<bool, ControlError> {
     let mut connection = target.connect().await?;
-    let key = connection.layout().scaler_override(&order.worker_type);
+    let key = connection.layout().scaler_override(&request.worker_type);
     let existed: bool = redis::cmd("EXISTS").arg(&key).query_async(&mut connection).await?;
-    let mode = order.mode();
+    let mode = request.mode();
     if mode.is_none() && !existed {
         return Ok(false);
     }
     let mut transaction = redis::pipe();
     transaction.atomic().cmd("DEL").arg(&key);
     if let Some(mode) = mode {
-        let hash = transaction.cmd("HSET").arg(&key).arg("mode").arg(mode.as_str()).arg("by").arg(&order.by);
-        hash.arg("why").arg(&order.why);
+        let hash = transaction.cmd("HSET").arg(&key).arg("mode").arg(mode.as_str()).arg("by").arg(&request.by);
+        hash.arg("why").arg(&request.why);
         if let Mode::Pinned(workers) = mode {
             hash.arg("workers").arg(workers);
         }
-        if let Some(lasts) = order.held_for() {
+        if let Some(lasts) = request.held_for() {
             transaction.cmd("PEXPIRE").arg(&key).arg(u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX));
         }
     }
     let decision = mode.map_or("resumed", Mode::as_str);
     transaction.cmd("XADD").arg(keys::SCALING_EVENTS).arg("MAXLEN").arg("~").arg(history).arg("*");
     for (field, value) in [
-        ("worker_type", order.worker_type.as_str()),
+        ("worker_type", request.worker_type.as_str()),
         ("decision", decision),
         ("timestamp", &Timestamp::wall().0.to_string()),
-        ("reason", &in_words(order)),
+        ("reason", &in_words(request)),
         ("trigger", Source::Control.as_str()),
         ("outcome", "done"),
-        ("by", &order.by),
-        ("why", &order.why),
+        ("by", &request.by),
+        ("why", &request.why),
     ] {
         transaction.arg(field).arg(value);
     }
-    transaction.cmd("PUBLISH").arg(keys::CONTROL_CHANNEL).arg(order.worker_type.as_str());
+    transaction.cmd("PUBLISH").arg(keys::CONTROL_CHANNEL).arg(request.worker_type.as_str());
     transaction.exec_async(&mut connection).await?;
     Ok(existed)
 }
 
 /// `pinned at 5 by ann@desk for 600 s: a test of the new image`
-fn in_words(order: &Order) -> String {
-    let what = match order.mode() {
+fn in_words(request: &OverrideRequest) -> String {
+    let what = match request.mode() {
         None => "resumed".to_owned(),
         Some(Mode::Paused) => "paused".to_owned(),
         Some(Mode::Observe) => "only observed".to_owned(),
         Some(Mode::Pinned(workers)) => format!("pinned at {workers}"),
     };
-    let lasts = order.held_for().map_or_else(String::new, |lasts| format!(" for {} s", lasts.as_secs()));
-    let why = if order.why.is_empty() { String::new() } else { format!(": {}", order.why) };
-    format!("{what} by {}{lasts}{why}", order.by)
+    let lasts = request.held_for().map_or_else(String::new, |lasts| format!(" for {} s", lasts.as_secs()));
+    let why = if request.why.is_empty() { String::new() } else { format!(": {}", request.why) };
+    format!("{what} by {}{lasts}{why}", request.by)
 }
 
 #[cfg(test)]
@@ -163,15 +167,15 @@ mod tests {
 
     #[test]
     fn the_history_says_who_what_how_long_and_why() {
-        let order = Order {
+        let request = OverrideRequest {
             worker_type: WorkerType::new("browser"),
-            wish: Wish::Scale(5),
+            action: OverrideAction::Scale(5),
             lasts: Some(Duration::from_secs(600)),
             by: "ann@desk".to_owned(),
             why: "the new image".to_owned(),
         };
-        assert_eq!(in_words(&order), "pinned at 5 by ann@desk for 600 s: the new image");
-        let end = Order { wish: Wish::Resume, why: String::new(), ..order };
+        assert_eq!(in_words(&request), "pinned at 5 by ann@desk for 600 s: the new image");
+        let end = OverrideRequest { action: OverrideAction::Resume, why: String::new(), ..request };
         assert_eq!(in_words(&end), "resumed by ann@desk");
     }
 }

@@ -20,7 +20,7 @@ struct Memory {
 
 /// Where a worker stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum WorkerStatus {
     Starting,
     Stalled,
     Idle,
@@ -32,7 +32,7 @@ enum Standing {
 
 /// The pool as of one observation.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Census {
+pub struct PoolView {
     /// How many are worth what.
     pub counts: PoolCounts,
     /// Every worker.
@@ -60,24 +60,24 @@ pub struct Expected {
 
 /// Keeps the memory from one observation to the next.
 #[derive(Clone, Debug, Default)]
-pub struct Roster {
+pub struct WorkerTracker {
     memories: HashMap<WorkerId, Memory>,
     exits_seen: u64,
     manual_seen: u64,
 }
 
-impl Roster {
+impl WorkerTracker {
     /// Takes stock. `heartbeats` are in the order of the pool's instances.
-    pub fn take_stock(
+    pub fn classify(
         &mut self,
         pool: Pool,
         heartbeats: &Reading<Vec<Option<Heartbeat>>>,
         consumers: &Reading<Vec<ConsumerPending>>,
         expected: Expected,
         now: Timestamp,
-    ) -> Census {
+    ) -> PoolView {
         let start_grace = expected.start_grace;
-        let mut census = Census::default();
+        let mut view = PoolView::default();
         let mut remembered = HashMap::with_capacity(pool.instances.len());
         let mut idle = Vec::new();
         for (position, instance) in pool.instances.into_iter().enumerate() {
@@ -87,9 +87,9 @@ impl Roster {
             // Not to know who holds jobs means that anyone may.
             let holds_jobs = seen_with_jobs.unwrap_or(true);
             let memory = self.memories.remove(&instance.id).unwrap_or(Memory { ready_at: None, idle_since: None });
-            let standing = match instance.phase {
-                Phase::Draining => Standing::Draining,
-                Phase::Suspended => Standing::Suspended,
+            let status = match instance.phase {
+                Phase::Draining => WorkerStatus::Draining,
+                Phase::Suspended => WorkerStatus::Suspended,
                 Phase::Failing if heartbeat.is_none() => {
                     without_heartbeat(memory, instance.started_at, start_grace, now)
                 }
@@ -98,74 +98,74 @@ impl Roster {
                 Phase::Ready | Phase::Running | Phase::Failing => match heartbeat.map(|h| (h.state, h.sessions)) {
                     // A heartbeat follows the delivery of a job: in between it still says idle.
                     Some((WorkerState::Idle, 0)) => with_jobs(seen_with_jobs == Some(true)),
-                    Some((WorkerState::Idle | WorkerState::Waiting | WorkerState::Busy, _)) => Standing::Busy,
-                    Some((WorkerState::Draining | WorkerState::Shutdown, _)) => Standing::Draining,
+                    Some((WorkerState::Idle | WorkerState::Waiting | WorkerState::Busy, _)) => WorkerStatus::Busy,
+                    Some((WorkerState::Draining | WorkerState::Shutdown, _)) => WorkerStatus::Draining,
                     Some((WorkerState::Error, _)) => if_not_ready(instance.started_at, start_grace, now),
-                    None if heartbeats.known().is_none() && memory.ready_at.is_some() => Standing::Busy,
-                    None if heartbeats.known().is_none() => Standing::Starting,
+                    None if heartbeats.known().is_none() && memory.ready_at.is_some() => WorkerStatus::Busy,
+                    None if heartbeats.known().is_none() => WorkerStatus::Starting,
                     None => without_heartbeat(memory, instance.started_at, start_grace, now),
                 },
             };
-            let seen_ready = heartbeat.is_some() && matches!(standing, Standing::Idle | Standing::Busy);
+            let seen_ready = heartbeat.is_some() && matches!(status, WorkerStatus::Idle | WorkerStatus::Busy);
             let memory = Memory {
                 ready_at: if seen_ready { Some(now) } else { memory.ready_at },
-                idle_since: (standing == Standing::Idle).then(|| memory.idle_since.unwrap_or(now)),
+                idle_since: (status == WorkerStatus::Idle).then(|| memory.idle_since.unwrap_or(now)),
             };
-            match standing {
-                Standing::Starting => {
-                    census.counts.starting += 1;
-                    census.idle.push(instance.id.clone());
+            match status {
+                WorkerStatus::Starting => {
+                    view.counts.starting += 1;
+                    view.idle.push(instance.id.clone());
                 }
-                Standing::Stalled => {
-                    census.counts.stalled += 1;
-                    census.stalled.push(instance.id.clone());
+                WorkerStatus::Stalled => {
+                    view.counts.stalled += 1;
+                    view.stalled.push(instance.id.clone());
                 }
-                Standing::Idle => {
-                    census.counts.ready += 1;
+                WorkerStatus::Idle => {
+                    view.counts.ready += 1;
                     idle.push((memory.idle_since, instance.id.clone()));
                 }
-                Standing::Busy => {
-                    census.counts.ready += 1;
-                    census.counts.busy += 1;
-                    census.busy.push(instance.id.clone());
+                WorkerStatus::Busy => {
+                    view.counts.ready += 1;
+                    view.counts.busy += 1;
+                    view.busy.push(instance.id.clone());
                 }
-                Standing::Draining => census.counts.draining += 1,
-                Standing::Suspended => census.counts.stalled += 1,
+                WorkerStatus::Draining => view.counts.draining += 1,
+                WorkerStatus::Suspended => view.counts.stalled += 1,
             }
-            census.workers.push(WorkerSnapshot {
+            view.workers.push(WorkerSnapshot {
                 id: instance.id.clone(),
                 state: heartbeat.map(|h| h.state),
-                busy: standing == Standing::Busy,
-                draining: standing == Standing::Draining,
+                busy: status == WorkerStatus::Busy,
+                draining: status == WorkerStatus::Draining,
                 started_at: instance.started_at,
             });
             remembered.insert(instance.id, memory);
         }
         idle.sort();
-        census.idle.extend(idle.into_iter().map(|(_, id)| id));
-        census.exits = pool.exits.into_iter().filter(|exit| exit.seq > self.exits_seen).collect();
-        self.exits_seen = census.exits.iter().map(|exit| exit.seq).max().unwrap_or(self.exits_seen);
-        census.manual = pool.manual.into_iter().filter(|change| change.seq > self.manual_seen).collect();
-        self.manual_seen = census.manual.iter().map(|change| change.seq).max().unwrap_or(self.manual_seen);
+        view.idle.extend(idle.into_iter().map(|(_, id)| id));
+        view.exits = pool.exits.into_iter().filter(|exit| exit.seq > self.exits_seen).collect();
+        self.exits_seen = view.exits.iter().map(|exit| exit.seq).max().unwrap_or(self.exits_seen);
+        view.manual = pool.manual.into_iter().filter(|change| change.seq > self.manual_seen).collect();
+        self.manual_seen = view.manual.iter().map(|change| change.seq).max().unwrap_or(self.manual_seen);
         self.memories = remembered;
-        census
+        view
     }
 }
 
-fn with_jobs(holds_jobs: bool) -> Standing {
-    if holds_jobs { Standing::Busy } else { Standing::Idle }
+fn with_jobs(holds_jobs: bool) -> WorkerStatus {
+    if holds_jobs { WorkerStatus::Busy } else { WorkerStatus::Idle }
 }
 
-fn if_not_ready(started_at: Timestamp, start_grace: Duration, now: Timestamp) -> Standing {
-    if now.since(started_at) < start_grace { Standing::Starting } else { Standing::Stalled }
+fn if_not_ready(started_at: Timestamp, start_grace: Duration, now: Timestamp) -> WorkerStatus {
+    if now.since(started_at) < start_grace { WorkerStatus::Starting } else { WorkerStatus::Stalled }
 }
 
 /// A worker without a heartbeat is starting, until its grace is over. One that had been ready is given the same time again
 /// and counts as busy in it: perhaps Redis lost its heartbeat, and it may hold a job.
-fn without_heartbeat(memory: Memory, started_at: Timestamp, start_grace: Duration, now: Timestamp) -> Standing {
+fn without_heartbeat(memory: Memory, started_at: Timestamp, start_grace: Duration, now: Timestamp) -> WorkerStatus {
     match memory.ready_at {
-        Some(ready_at) if now.since(ready_at) < start_grace => Standing::Busy,
-        Some(_) => Standing::Stalled,
+        Some(ready_at) if now.since(ready_at) < start_grace => WorkerStatus::Busy,
+        Some(_) => WorkerStatus::Stalled,
         None => if_not_ready(started_at, start_grace, now),
     }
 }
@@ -189,43 +189,43 @@ mod tests {
 
     #[test]
     fn heartbeats_tell_idle_from_busy_and_the_longest_idle_goes_first() {
-        let mut roster = Roster::default();
+        let mut worker_tracker = WorkerTracker::default();
         let (idle, busy) = (Some(WorkerState::Idle), Some(WorkerState::Busy));
-        roster.take_stock(
+        worker_tracker.classify(
             pool(&["a", "b", "c"], 0),
             &beats(&[busy, idle, busy]),
             &Reading::Known(Vec::new()),
             EXPECTED,
             Timestamp(1_000),
         );
-        let census = roster.take_stock(
+        let view = worker_tracker.classify(
             pool(&["a", "b", "c"], 0),
             &beats(&[idle, idle, busy]),
             &Reading::Known(Vec::new()),
             EXPECTED,
             Timestamp(2_000),
         );
-        assert_eq!(census.counts, PoolCounts { ready: 3, busy: 1, ..PoolCounts::default() });
-        assert_eq!(census.idle, [WorkerId::new("b"), WorkerId::new("a")]);
-        assert_eq!(census.busy, [WorkerId::new("c")]);
+        assert_eq!(view.counts, PoolCounts { ready: 3, busy: 1, ..PoolCounts::default() });
+        assert_eq!(view.idle, [WorkerId::new("b"), WorkerId::new("a")]);
+        assert_eq!(view.busy, [WorkerId::new("c")]);
     }
 
     #[test]
     fn a_job_just_delivered_makes_its_worker_busy_before_the_heartbeat_says_so() {
         let idle = beats(&[Some(WorkerState::Idle), Some(WorkerState::Idle)]);
         let delivered = Reading::Known(vec![ConsumerPending { name: "a".to_owned(), jobs: 1 }]);
-        let census = Roster::default().take_stock(pool(&["a", "b"], 0), &idle, &delivered, EXPECTED, Timestamp(1));
-        assert_eq!((census.busy, census.idle), (vec![WorkerId::new("a")], vec![WorkerId::new("b")]));
+        let view = WorkerTracker::default().classify(pool(&["a", "b"], 0), &idle, &delivered, EXPECTED, Timestamp(1));
+        assert_eq!((view.busy, view.idle), (vec![WorkerId::new("a")], vec![WorkerId::new("b")]));
 
         let unreadable = Reading::Failed("no permission".to_owned());
-        let census = Roster::default().take_stock(pool(&["a", "b"], 0), &idle, &unreadable, EXPECTED, Timestamp(1));
-        assert_eq!(census.counts.busy, 0, "the heartbeats are known and say idle");
+        let view = WorkerTracker::default().classify(pool(&["a", "b"], 0), &idle, &unreadable, EXPECTED, Timestamp(1));
+        assert_eq!(view.counts.busy, 0, "the heartbeats are known and say idle");
     }
 
     #[test]
     fn a_worker_that_never_gets_ready_stalls_after_its_grace() {
-        let mut roster = Roster::default();
-        let starting = roster.take_stock(
+        let mut worker_tracker = WorkerTracker::default();
+        let starting = worker_tracker.classify(
             pool(&["a"], 0),
             &beats(&[None]),
             &Reading::Known(Vec::new()),
@@ -233,7 +233,7 @@ mod tests {
             Timestamp(59_999),
         );
         assert_eq!((starting.counts.starting, starting.counts.stalled), (1, 0));
-        let stalled = roster.take_stock(
+        let stalled = worker_tracker.classify(
             pool(&["a"], 0),
             &beats(&[None]),
             &Reading::Known(Vec::new()),
@@ -246,16 +246,16 @@ mod tests {
 
     #[test]
     fn lost_heartbeats_are_bridged_before_anyone_is_replaced() {
-        let mut roster = Roster::default();
+        let mut worker_tracker = WorkerTracker::default();
         let late = 3_600_000;
-        roster.take_stock(
+        worker_tracker.classify(
             pool(&["a"], 0),
             &beats(&[Some(WorkerState::Idle)]),
             &Reading::Known(Vec::new()),
             EXPECTED,
             Timestamp(late),
         );
-        let lost = roster.take_stock(
+        let lost = worker_tracker.classify(
             pool(&["a"], 0),
             &beats(&[None]),
             &Reading::Known(Vec::new()),
@@ -263,7 +263,7 @@ mod tests {
             Timestamp(late + 59_999),
         );
         assert_eq!((lost.counts.ready, lost.counts.busy), (1, 1));
-        let gone = roster.take_stock(
+        let gone = worker_tracker.classify(
             pool(&["a"], 0),
             &beats(&[None]),
             &Reading::Known(Vec::new()),
@@ -275,8 +275,8 @@ mod tests {
 
     #[test]
     fn unreadable_heartbeats_make_nobody_idle_or_stalled() {
-        let mut roster = Roster::default();
-        roster.take_stock(
+        let mut worker_tracker = WorkerTracker::default();
+        worker_tracker.classify(
             pool(&["a"], 0),
             &beats(&[Some(WorkerState::Idle)]),
             &Reading::Known(Vec::new()),
@@ -284,9 +284,14 @@ mod tests {
             Timestamp(0),
         );
         let failed = Reading::Failed("down".to_owned());
-        let census =
-            roster.take_stock(pool(&["a", "b"], 0), &failed, &Reading::Known(Vec::new()), EXPECTED, Timestamp(600_000));
-        assert_eq!(census.counts, PoolCounts { ready: 1, busy: 1, starting: 1, ..PoolCounts::default() });
+        let view = worker_tracker.classify(
+            pool(&["a", "b"], 0),
+            &failed,
+            &Reading::Known(Vec::new()),
+            EXPECTED,
+            Timestamp(600_000),
+        );
+        assert_eq!(view.counts, PoolCounts { ready: 1, busy: 1, starting: 1, ..PoolCounts::default() });
     }
 
     #[test]
@@ -294,10 +299,10 @@ mod tests {
         let mut ready = pool(&["a", "b"], 0);
         ready.instances.iter_mut().for_each(|instance| instance.phase = Phase::Ready);
         let consumers = Reading::Known(vec![ConsumerPending { name: "a".to_owned(), jobs: 1 }]);
-        let census =
-            Roster::default().take_stock(ready, &beats(&[None, None]), &consumers, EXPECTED, Timestamp(600_000));
-        assert_eq!(census.busy, [WorkerId::new("a")]);
-        assert_eq!(census.idle, [WorkerId::new("b")]);
+        let view =
+            WorkerTracker::default().classify(ready, &beats(&[None, None]), &consumers, EXPECTED, Timestamp(600_000));
+        assert_eq!(view.busy, [WorkerId::new("a")]);
+        assert_eq!(view.idle, [WorkerId::new("b")]);
     }
 
     #[test]
@@ -305,14 +310,14 @@ mod tests {
         let consumers = Reading::Known(Vec::new());
         for heartbeats in [true, false] {
             let expected = Expected { heartbeats, ..EXPECTED };
-            let standing = |now, beat| {
+            let status = |now, beat| {
                 let mut failing = pool(&["a"], 0);
                 failing.instances[0].phase = Phase::Failing;
-                Roster::default().take_stock(failing, &beats(&[beat]), &consumers, expected, Timestamp(now))
+                WorkerTracker::default().classify(failing, &beats(&[beat]), &consumers, expected, Timestamp(now))
             };
-            assert_eq!(standing(59_999, None).counts.starting, 1);
-            assert_eq!(standing(60_000, None).stalled, [WorkerId::new("a")]);
-            assert_eq!(standing(60_000, Some(WorkerState::Idle)).counts.ready, 1, "its heartbeat vouches for it");
+            assert_eq!(status(59_999, None).counts.starting, 1);
+            assert_eq!(status(60_000, None).stalled, [WorkerId::new("a")]);
+            assert_eq!(status(60_000, Some(WorkerState::Idle)).counts.ready, 1, "its heartbeat vouches for it");
         }
     }
 
@@ -321,20 +326,20 @@ mod tests {
         let mut suspended = pool(&["a"], 0);
         suspended.instances[0].phase = Phase::Suspended;
         let (idle, nobody) = (beats(&[Some(WorkerState::Idle)]), Reading::Known(Vec::new()));
-        let census = Roster::default().take_stock(suspended, &idle, &nobody, EXPECTED, Timestamp(1));
-        assert_eq!(census.counts, PoolCounts { stalled: 1, ..PoolCounts::default() });
-        assert!(census.stalled.is_empty() && census.idle.is_empty() && census.busy.is_empty());
+        let view = WorkerTracker::default().classify(suspended, &idle, &nobody, EXPECTED, Timestamp(1));
+        assert_eq!(view.counts, PoolCounts { stalled: 1, ..PoolCounts::default() });
+        assert!(view.stalled.is_empty() && view.idle.is_empty() && view.busy.is_empty());
     }
 
     #[test]
     fn a_manual_change_is_told_once() {
         let change = |seq| ManualScale { seq, from: 0, to: 1, at: Timestamp(1), detail: String::new() };
-        let mut roster = Roster::default();
+        let mut worker_tracker = WorkerTracker::default();
         let mut seqs = |told: &[u64]| {
             let pool = Pool { manual: told.iter().map(|seq| change(*seq)).collect(), ..Pool::default() };
             let nobody = Reading::Known(Vec::new());
-            let census = roster.take_stock(pool, &beats(&[]), &nobody, EXPECTED, Timestamp(1));
-            census.manual.iter().map(|change| change.seq).collect::<Vec<_>>()
+            let view = worker_tracker.classify(pool, &beats(&[]), &nobody, EXPECTED, Timestamp(1));
+            view.manual.iter().map(|change| change.seq).collect::<Vec<_>>()
         };
         assert_eq!(seqs(&[1, 2]), [1, 2]);
         assert_eq!(seqs(&[1, 2, 3]), [3]);
@@ -346,7 +351,8 @@ mod tests {
         let expected = Expected { heartbeats: false, ..EXPECTED };
         let consumers = Reading::Known(vec![ConsumerPending { name: "a".to_owned(), jobs: 1 }]);
         let running = pool(&["a", "b"], 0);
-        let census = Roster::default().take_stock(running, &beats(&[None, None]), &consumers, expected, Timestamp(1));
-        assert_eq!(census.counts, PoolCounts { ready: 2, busy: 1, ..PoolCounts::default() });
+        let view =
+            WorkerTracker::default().classify(running, &beats(&[None, None]), &consumers, expected, Timestamp(1));
+        assert_eq!(view.counts, PoolCounts { ready: 2, busy: 1, ..PoolCounts::default() });
     }
 }

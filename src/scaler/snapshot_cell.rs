@@ -7,9 +7,9 @@ use crate::model::snapshot::TypeSnapshot;
 
 /// The newest snapshot of one worker type. Copies show the same.
 #[derive(Clone, Debug)]
-pub struct Shown(Arc<Mutex<Arc<TypeSnapshot>>>);
+pub struct SnapshotCell(Arc<Mutex<Arc<TypeSnapshot>>>);
 
-impl Shown {
+impl SnapshotCell {
     /// Beginning with this one.
     pub fn new(snapshot: Arc<TypeSnapshot>) -> Self {
         Self(Arc::new(Mutex::new(snapshot)))

@@ -6,46 +6,46 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{ActorContext, Shell, next_outcome};
+use super::{ActorContext, ActorTask, next_outcome};
 use crate::{
     model::WorkerType,
-    scaler::{actor::Tuning, shown::Shown},
+    scaler::{actor::Tuning, snapshot_cell::SnapshotCell},
 };
 
 /// An actor that does not run: its state, and the scaling under way if there is one.
-pub struct Parked {
-    shell: Shell,
+pub struct SuspendedActor {
+    task: ActorTask,
 }
 
-impl std::fmt::Debug for Parked {
+impl std::fmt::Debug for SuspendedActor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Parked").field("actor", &self.shell.actor).finish_non_exhaustive()
+        f.debug_struct("SuspendedActor").field("actor", &self.task.actor).finish_non_exhaustive()
     }
 }
 
-impl Parked {
+impl SuspendedActor {
     /// An observation changes nothing, so it is given up and made again; a scaling is kept.
-    pub(super) fn new(mut shell: Shell) -> Self {
-        if shell.actor.is_observing() {
-            shell.under_way = None;
-            shell.actor.abandon_observation();
+    pub(super) fn new(mut task: ActorTask) -> Self {
+        if task.actor.is_observing() {
+            task.under_way = None;
+            task.actor.abandon_observation();
         }
-        Self { shell }
+        Self { task }
     }
 
     /// Whose actor it is.
     pub fn worker_type(&self) -> &WorkerType {
-        &self.shell.context.worker_type
+        &self.task.context.worker_type
     }
 
     /// What it shows, now and when it runs again.
-    pub fn shown(&self) -> Shown {
-        self.shell.shown.clone()
+    pub fn snapshot_cell(&self) -> SnapshotCell {
+        self.task.snapshot_cell.clone()
     }
 
     /// Whether a scaling is under way.
     pub fn is_unfinished(&self) -> bool {
-        self.shell.under_way.is_some()
+        self.task.under_way.is_some()
     }
 
     /// Runs on in other surroundings and by other settings, until cancelled.
@@ -55,10 +55,10 @@ impl Parked {
         tuning: Tuning,
         cancel: CancellationToken,
     ) -> impl Future<Output = Self> + Send {
-        self.shell.context = Arc::new(context);
-        self.shell.actor.retune(tuning, Instant::now());
-        self.shell.show(None);
-        self.shell.until(cancel)
+        self.task.context = Arc::new(context);
+        self.task.actor.retune(tuning, Instant::now());
+        self.task.show(None);
+        self.task.until(cancel)
     }
 
     /// Waits for the scaling under way, if there is one, and records it. `None` when that is done; what is left if it was
@@ -67,16 +67,16 @@ impl Parked {
         if !self.is_unfinished() {
             return None;
         }
-        let shell = &mut self.shell;
+        let task = &mut self.task;
         let outcome = tokio::select! {
             biased;
             () = cancel.cancelled() => return Some(self),
-            outcome = next_outcome(&mut shell.under_way) => outcome,
+            outcome = next_outcome(&mut task.under_way) => outcome,
         };
-        let input = self.shell.input_of(outcome);
+        let input = self.task.input_of(outcome);
         // An effect that would start something new is left: only the record of what was done is still written.
-        self.shell.apply(input);
-        self.shell.show(None);
+        self.task.apply(input);
+        self.task.show(None);
         None
     }
 }

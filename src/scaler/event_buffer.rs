@@ -23,7 +23,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The newest entries.
 #[derive(Debug)]
-pub struct EventRing {
+pub struct EventBuffer {
     state: Mutex<State>,
 }
 
@@ -33,14 +33,14 @@ struct State {
     problem: Option<String>,
 }
 
-impl Default for EventRing {
+impl Default for EventBuffer {
     fn default() -> Self {
         let state = State { events: VecDeque::new(), problem: Some("not read yet".to_owned()) };
         Self { state: Mutex::new(state) }
     }
 }
 
-impl EventRing {
+impl EventBuffer {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -89,7 +89,7 @@ impl EventRing {
     }
 }
 
-impl EventSource for EventRing {
+impl EventSource for EventBuffer {
     fn newest(&self, count: usize, worker_type: Option<&str>) -> Vec<Arc<ScalingEvent>> {
         let state = self.state();
         let wanted = state.events.iter().rev().filter(|event| worker_type.is_none_or(|name| event.worker_type == name));
@@ -109,17 +109,17 @@ mod tests {
 
     #[test]
     fn the_newest_are_kept_and_given_oldest_first() {
-        let ring = EventRing::default();
-        assert!(ring.problem().is_some());
+        let buffer = EventBuffer::default();
+        assert!(buffer.problem().is_some());
         let event = |number: usize| ScalingEvent {
             id: number.to_string(),
             worker_type: if number.is_multiple_of(2) { "even" } else { "odd" }.to_owned(),
             ..ScalingEvent::default()
         };
-        ring.add((0..KEPT + 3).map(event).collect());
+        buffer.add((0..KEPT + 3).map(event).collect());
         let ids = |events: Vec<Arc<ScalingEvent>>| events.iter().map(|event| event.id.clone()).collect::<Vec<_>>();
-        assert_eq!(ids(ring.newest(2, None)), ["501", "502"]);
-        assert_eq!(ids(ring.newest(2, Some("odd"))), ["499", "501"]);
-        assert_eq!((ring.newest(usize::MAX, None).len(), ring.problem()), (KEPT, None));
+        assert_eq!(ids(buffer.newest(2, None)), ["501", "502"]);
+        assert_eq!(ids(buffer.newest(2, Some("odd"))), ["499", "501"]);
+        assert_eq!((buffer.newest(usize::MAX, None).len(), buffer.problem()), (KEPT, None));
     }
 }

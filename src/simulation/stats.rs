@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Moment, pool::Counts};
+use super::{SimTime, pool::Counts};
 
 /// Parts of the whole time that are told apart: about as many as a picture has pixels to show them.
 const BUCKETS: usize = 600;
@@ -50,8 +50,8 @@ pub struct Bucket {
 
 /// Counts.
 #[derive(Debug)]
-pub(super) struct Tally {
-    now: Moment,
+pub(super) struct Stats {
+    now: SimTime,
     levels: Levels,
     width: u64,
     buckets: Vec<Bucket>,
@@ -62,14 +62,14 @@ pub(super) struct Tally {
     pub(super) peak_depth: u64,
 }
 
-impl Tally {
+impl Stats {
     /// For so long a time.
     pub(super) fn new(horizon: Duration) -> Self {
         let micros = u64::try_from(horizon.as_micros()).unwrap_or(u64::MAX).max(1);
         let width = micros.div_ceil(BUCKETS as u64);
-        let bucket = |n: u64| Bucket { from_seconds: Moment(n * width).seconds(), ..Bucket::default() };
+        let bucket = |n: u64| Bucket { from_seconds: SimTime(n * width).seconds(), ..Bucket::default() };
         Self {
-            now: Moment::START,
+            now: SimTime::START,
             levels: Levels::default(),
             width,
             buckets: (0..micros.div_ceil(width)).map(bucket).collect(),
@@ -82,7 +82,7 @@ impl Tally {
     }
 
     /// Everything has been as it was until `to`.
-    pub(super) fn advance(&mut self, to: Moment) {
+    pub(super) fn advance(&mut self, to: SimTime) {
         let Counts { busy, held, .. } = self.levels.workers;
         let existing = self.levels.workers.existing();
         let seconds = to.since(self.now).as_secs_f64();
@@ -91,17 +91,17 @@ impl Tally {
         self.job_seconds += f64::from(held) * seconds;
         while self.now < to {
             let place = self.place(self.now);
-            let end = Moment((place as u64 + 1) * self.width).min(to);
+            let end = SimTime((place as u64 + 1) * self.width).min(to);
             self.fill(place, end.since(self.now).as_secs_f64());
             self.now = end;
         }
     }
 
-    fn place(&self, at: Moment) -> usize {
+    fn place(&self, at: SimTime) -> usize {
         usize::try_from(at.0 / self.width).unwrap_or(usize::MAX).min(self.buckets.len() - 1)
     }
 
-    /// Adds the levels for so long a time. Sums until [`Tally::buckets`] divides them.
+    /// Adds the levels for so long a time. Sums until [`Stats::buckets`] divides them.
     #[expect(clippy::cast_precision_loss, reason = "a depth beyond 2^52 is none")]
     fn fill(&mut self, place: usize, seconds: f64) {
         let (levels, bucket) = (self.levels, &mut self.buckets[place]);
@@ -132,7 +132,7 @@ impl Tally {
     pub(super) fn buckets(mut self) -> Vec<Bucket> {
         let (end, width) = (self.now, self.width);
         for (number, bucket) in (0_u64..).zip(&mut self.buckets) {
-            let seconds = end.min(Moment((number + 1) * width)).since(Moment(number * width)).as_secs_f64();
+            let seconds = end.min(SimTime((number + 1) * width)).since(SimTime(number * width)).as_secs_f64();
             if seconds > 0.0 {
                 for sum in
                     [&mut bucket.depth, &mut bucket.desired, &mut bucket.workers, &mut bucket.ready, &mut bucket.busy]
@@ -151,15 +151,15 @@ mod tests {
 
     #[test]
     fn means_are_over_time_and_reach_across_buckets() {
-        let mut tally = Tally::new(Duration::from_secs(600));
+        let mut stats = Stats::new(Duration::from_secs(600));
         let working = Counts { ready: 2, busy: 1, held: 1, ..Counts::default() };
-        tally.set(Levels { waiting: 3, desired: 2, workers: working });
-        tally.arrival();
-        tally.advance(Moment(1_500_000));
-        tally.set(Levels::default());
-        tally.advance(Moment(600_000_000));
-        assert!((tally.worker_seconds - 3.0).abs() < 1e-9 && (tally.busy_seconds - 1.5).abs() < 1e-9);
-        let buckets = tally.buckets();
+        stats.set(Levels { waiting: 3, desired: 2, workers: working });
+        stats.arrival();
+        stats.advance(SimTime(1_500_000));
+        stats.set(Levels::default());
+        stats.advance(SimTime(600_000_000));
+        assert!((stats.worker_seconds - 3.0).abs() < 1e-9 && (stats.busy_seconds - 1.5).abs() < 1e-9);
+        let buckets = stats.buckets();
         assert_eq!(buckets.len(), 600);
         let depths: Vec<f64> = buckets.iter().take(3).map(|bucket| bucket.depth).collect();
         assert_eq!(depths, [4.0, 2.0, 0.0]);

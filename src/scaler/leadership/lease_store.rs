@@ -45,7 +45,7 @@ impl Held {
 
 /// A place that keeps the lease. Any of its futures may be dropped before it ends; then [`lost`](Self::lost) is called.
 #[async_trait]
-pub(super) trait Seat: Send {
+pub(super) trait LeaseStore: Send {
     /// What does not answer, if it does not.
     fn name(&self) -> &'static str;
 
