@@ -44,7 +44,7 @@ use swarm::{
     app::{Autoscaler, Options as ScalerOptions, runtime},
     backend::{
         ScalingBackend,
-        fly::{Access, FlyBackend, FlySpec, Pace},
+        fly::{Access, FlyBackend, FlySpec, RateLimit},
     },
     config::{FlyWorkerSettings, Settings, Switch, WorkerTypeSettings},
     model::WorkerType,
@@ -121,7 +121,7 @@ fn run_scaler(redis: &str, api: String) -> anyhow::Result<()> {
         token: Some("none".into()),
         token_file: None,
         timeout: Duration::from_secs(5),
-        pace: Pace { every: Duration::from_micros(1), burst: NonZeroU32::MAX },
+        rate_limit: RateLimit { every: Duration::from_micros(1), burst: NonZeroU32::MAX },
     };
     let poll = settings.fly.poll();
     let options = ScalerOptions {

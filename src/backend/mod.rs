@@ -9,12 +9,12 @@ mod drain;
 pub mod fly;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
-mod lease;
 #[cfg_attr(
     not(any(feature = "docker", feature = "fly", feature = "kubernetes")),
     expect(dead_code, reason = "the process backend does nothing long after it was ordered")
 )]
-mod mandate;
+mod leader_guard;
+mod lease;
 pub mod process;
 
 use std::{sync::Arc, time::Duration};
@@ -23,10 +23,10 @@ use async_trait::async_trait;
 use serde::Serialize;
 
 pub use self::{
-    check::{Check, Outcome},
+    check::{Check, CheckOutcome},
     drain::{DrainControl, DrainError, DrainState},
+    leader_guard::MayAct,
     lease::{LeaseObject, LeaseRecord},
-    mandate::MayAct,
 };
 use crate::{
     config::Settings,

@@ -14,7 +14,7 @@ mod wake;
 pub use finding::{Area, Finding, Level};
 
 use crate::{
-    backend::{Check, Outcome},
+    backend::{Check, CheckOutcome},
     config::Settings,
     connection::RedisTarget,
     model::snapshot::FleetSnapshot,
@@ -77,9 +77,9 @@ pub async fn examine(settings: &Settings, seen: &Seen) -> Vec<Finding> {
 /// What a backend has tried.
 pub fn of_backend(checks: Vec<Check>) -> Vec<Finding> {
     let finding = |Check { what, outcome }| match outcome {
-        Outcome::Fine(told) => Finding::ok(Area::Backend, format!("{what}: {told}")),
-        Outcome::Doubtful(told) => Finding::warning(Area::Backend, format!("{what}: {told}")),
-        Outcome::Wrong(told) => Finding::problem(Area::Backend, format!("{what}: {told}")),
+        CheckOutcome::Fine(told) => Finding::ok(Area::Backend, format!("{what}: {told}")),
+        CheckOutcome::Doubtful(told) => Finding::warning(Area::Backend, format!("{what}: {told}")),
+        CheckOutcome::Wrong(told) => Finding::problem(Area::Backend, format!("{what}: {told}")),
     };
     finding::bounded(checks.into_iter().map(finding).collect())
 }

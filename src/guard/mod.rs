@@ -1,9 +1,9 @@
 //! Child processes that must not outlive us, however we end. [`Guard`] is our end of the process guard: it keeps one
-//! running, and informed of every process group that it has to end. [`Ward`] is one child that is held by it. What the
+//! running, and informed of every process group that it has to end. [`GuardedChild`] is one child that is held by it. What the
 //! guard does when we are gone is not decided here but in `swarm process-guard`; see `docs/adr/0003-process-guard.md`.
 
+mod guarded_child;
 pub mod protocol;
-mod ward;
 
 use std::{
     collections::HashMap,
@@ -21,11 +21,11 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::guarded_child::{GuardedChild, GuardedChildSpec};
 use self::protocol::{Group, Message, READY};
-pub use self::ward::{Ward, WardSpec};
 
 /// A guard that takes longer to start, to read or to leave is stuck: its work takes microseconds.
-const PATIENCE: Duration = Duration::from_secs(5);
+const GUARD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause before a guard is started again after a failed start.
 const RESPAWN_PAUSE: Duration = Duration::from_millis(500);
 /// Messages on their way to the guard; those who send more wait, as they do for the acknowledgement anyway.
@@ -34,12 +34,12 @@ const MAILBOX: usize = 64;
 /// Tells the guard about process groups.
 #[derive(Clone, Debug)]
 pub struct Guard {
-    mailbox: mpsc::Sender<Order>,
+    mailbox: mpsc::Sender<Registration>,
     done: CancellationToken,
 }
 
 /// A message for the guard, and who wants to know that it has been delivered.
-struct Order {
+struct Registration {
     message: Message,
     delivered: oneshot::Sender<()>,
 }
@@ -48,10 +48,10 @@ impl Guard {
     /// Starts a guard, and the task that keeps it running until [`close`](Self::close).
     pub async fn start(swarm: PathBuf, tasks: &TaskTracker) -> io::Result<Self> {
         let link = Link::open(&swarm).await?;
-        let (mailbox, orders) = mpsc::channel(MAILBOX);
+        let (mailbox, registrations) = mpsc::channel(MAILBOX);
         let done = CancellationToken::new();
-        let keeper = Keeper { swarm, orders, done: done.clone(), watched: HashMap::new(), waiting: Vec::new() };
-        tasks.spawn(keeper.run(link));
+        let task = GuardTask { swarm, registrations, done: done.clone(), watched: HashMap::new(), waiting: Vec::new() };
+        tasks.spawn(task.run(link));
         Ok(Self { mailbox, done })
     }
 
@@ -72,7 +72,7 @@ impl Guard {
 
     async fn deliver(&self, message: Message) {
         let (delivered, delivery) = oneshot::channel();
-        if self.mailbox.send(Order { message, delivered }).await.is_ok() {
+        if self.mailbox.send(Registration { message, delivered }).await.is_ok() {
             // An error means that the runtime is being torn down, and the guard is about to see the end of its input.
             let _ = delivery.await;
         }
@@ -80,9 +80,9 @@ impl Guard {
 }
 
 /// The task behind [`Guard`].
-struct Keeper {
+struct GuardTask {
     swarm: PathBuf,
-    orders: mpsc::Receiver<Order>,
+    registrations: mpsc::Receiver<Registration>,
     done: CancellationToken,
     /// What the guard knows, or is told first by the next one.
     watched: HashMap<Group, Duration>,
@@ -90,7 +90,7 @@ struct Keeper {
     waiting: Vec<oneshot::Sender<()>>,
 }
 
-impl Keeper {
+impl GuardTask {
     async fn run(mut self, mut link: Link) {
         while let Err(error) = self.serve(&mut link).await {
             tracing::warn!(%error, "process guard failed; starting another one");
@@ -103,7 +103,7 @@ impl Keeper {
         link.close().await;
     }
 
-    /// Passes orders on until there are no more (`Ok`) or the guard fails.
+    /// Passes registrations on until there are no more (`Ok`) or the guard fails.
     async fn serve(&mut self, link: &mut Link) -> io::Result<()> {
         let known: String = self
             .watched
@@ -115,12 +115,12 @@ impl Keeper {
             let _ = delivered.send(());
         }
         loop {
-            let order = tokio::select! {
-                order = self.orders.recv() => order,
+            let registration = tokio::select! {
+                registration = self.registrations.recv() => registration,
                 () = self.done.cancelled() => None,
                 status = link.child.wait() => return Err(io::Error::other(format!("it ended: {}", status?))),
             };
-            let Some(Order { message, delivered }) = order else { return Ok(()) };
+            let Some(Registration { message, delivered }) = registration else { return Ok(()) };
             self.note(message);
             // Queued first: if the guard fails here, the next one learns of it before anyone is told.
             self.waiting.push(delivered);
@@ -143,8 +143,8 @@ impl Keeper {
                 tokio::select! {
                     () = sleep_until(again_at) => break,
                     () = self.done.cancelled() => return None,
-                    order = self.orders.recv() => {
-                        let Order { message, delivered } = order?;
+                    registration = self.registrations.recv() => {
+                        let Registration { message, delivered } = registration?;
                         self.note(message);
                         match message {
                             Message::Watch { .. } => self.waiting.push(delivered),
@@ -183,7 +183,7 @@ impl Link {
         let input = child.stdin.take().expect("stdin is piped");
         let mut output = BufReader::new(child.stdout.take().expect("stdout is piped"));
         let mut line = String::new();
-        let said = timeout(PATIENCE, output.read_line(&mut line)).await;
+        let said = timeout(GUARD_TIMEOUT, output.read_line(&mut line)).await;
         if matches!(said, Ok(Ok(_))) && line.trim_end() == READY {
             return Ok(Self { child, input });
         }
@@ -193,7 +193,7 @@ impl Link {
     }
 
     async fn send(&mut self, lines: &str) -> io::Result<()> {
-        timeout(PATIENCE, self.input.write_all(lines.as_bytes())).await?
+        timeout(GUARD_TIMEOUT, self.input.write_all(lines.as_bytes())).await?
     }
 
     /// Ends a failed guard. Its input stays open until it is dead, lest it takes our hanging up for our death.
@@ -208,7 +208,7 @@ impl Link {
     async fn close(self) {
         let Self { mut child, input } = self;
         drop(input);
-        if timeout(PATIENCE, child.wait()).await.is_err() {
+        if timeout(GUARD_TIMEOUT, child.wait()).await.is_err() {
             let _ = child.kill().await;
         }
     }

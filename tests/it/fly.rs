@@ -8,7 +8,7 @@ mod whole;
 
 use serde_json::{Value, json};
 use swarm::{
-    backend::{Check, ErrorKind, Outcome, ScaleReport, ScalingBackend},
+    backend::{Check, CheckOutcome, ErrorKind, ScaleReport, ScalingBackend},
     config::FlyWorkerSettings,
     model::WorkerId,
 };
@@ -206,7 +206,7 @@ async fn checks_say_in_words_what_would_work() {
     let checks = bench.backend.check().await;
     let fine: Vec<bool> = checks.iter().map(Check::is_fine).collect();
     assert_eq!(fine, [true, true, false], "{checks:#?}");
-    assert!(matches!(&checks[2].outcome, Outcome::Wrong(told) if told.contains("worker_types.browser.fly.image")));
+    assert!(matches!(&checks[2].outcome, CheckOutcome::Wrong(told) if told.contains("worker_types.browser.fly.image")));
     bench.fake.act(|world| {
         world.read_only = true;
         world.add_worker("started", GROUP);
@@ -215,7 +215,7 @@ async fn checks_say_in_words_what_would_work() {
     let checks = bench.backend.check().await;
     let refused = &checks[1].outcome;
     assert!(
-        matches!(refused, Outcome::Wrong(told) if told.contains("fly tokens create deploy -a shop")),
+        matches!(refused, CheckOutcome::Wrong(told) if told.contains("fly tokens create deploy -a shop")),
         "{refused:?}"
     );
     assert!(checks[0].is_fine() && checks[2].is_fine(), "{checks:#?}");

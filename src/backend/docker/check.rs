@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 
 use bollard::models::{ContainerCreateBody, ContainerSummary};
 
-use super::{DockerSpec, Surroundings, TypePool, engine::Engine, error::EngineError, home::Home, labels, view::Seen};
+use super::{
+    DockerSpec, Surroundings, TypePool, engine::Engine, error::EngineError, labels, self_container::SelfContainer,
+    view::Seen,
+};
 use crate::{backend::Check, config::PullPolicy, model::WorkerType};
 
 /// An image that no engine has: its name is the checksum of itself, which nobody can make.
@@ -22,9 +25,9 @@ pub async fn check(types: &BTreeMap<WorkerType, DockerSpec>, surroundings: &Surr
     if !checks[0].is_fine() {
         return checks;
     }
-    let home = Home::find(&engine, surroundings.project.as_deref()).await;
-    let home = match home {
-        Ok(home) => home,
+    let self_container = SelfContainer::find(&engine, surroundings.project.as_deref()).await;
+    let self_container = match self_container {
+        Ok(self_container) => self_container,
         Err(error) => {
             checks.push(Check::new("docker: the autoscaler's own container", Err(error.into_backend())));
             return checks;
@@ -34,7 +37,7 @@ pub async fn check(types: &BTreeMap<WorkerType, DockerSpec>, surroundings: &Surr
     let mut listed = BTreeMap::new();
     for (worker_type, spec) in types {
         let pool = TypePool::new(worker_type.clone(), spec.clone());
-        pool.settle(&home);
+        pool.settle(&self_container);
         let project = pool.owner().project.to_owned();
         if !listed.contains_key(&project) {
             let containers = engine.list(&[format!("{}={project}", labels::PROJECT)]).await;
@@ -76,7 +79,7 @@ async fn can_start(engine: &Engine, pool: &TypePool, listed: &[ContainerSummary]
     }
     let spec = pool.spec();
     let settings = &spec.settings;
-    let Some(image) = &settings.image else { return vec![Check::new(what, Err(pool.no_blueprint()))] };
+    let Some(image) = &settings.image else { return vec![Check::new(what, Err(pool.no_template()))] };
     let mut checks = vec![has_image(engine, what, image, settings.pull).await];
     for network in &settings.networks {
         checks.push(has_network(engine, pool, network).await);
@@ -132,7 +135,7 @@ mod tests {
     use super::*;
     use crate::{
         backend::{
-            Outcome,
+            CheckOutcome,
             docker::{Endpoint, Limits},
         },
         config::{DockerSettings, WorkerTypeSettings},
@@ -156,7 +159,7 @@ mod tests {
         address
     }
 
-    async fn checks(endpoint: Endpoint, settings: DockerSettings) -> Vec<Outcome> {
+    async fn checks(endpoint: Endpoint, settings: DockerSettings) -> Vec<CheckOutcome> {
         let spec = DockerSpec { settings, ..DockerSpec::from_settings("test", &WorkerTypeSettings::default()) };
         let surroundings = Surroundings {
             endpoint,
@@ -169,15 +172,15 @@ mod tests {
         check(&types, &surroundings).await.into_iter().map(|check| check.outcome).collect()
     }
 
-    fn wrong(outcome: &Outcome, part: &str) -> bool {
-        matches!(outcome, Outcome::Wrong(told) if told.contains(part))
+    fn wrong(outcome: &CheckOutcome, part: &str) -> bool {
+        matches!(outcome, CheckOutcome::Wrong(told) if told.contains(part))
     }
 
     #[tokio::test]
     async fn what_an_engine_has_and_lets_do_is_told() {
         let image = |image: &str| DockerSettings { image: Some(image.to_owned()), ..DockerSettings::default() };
         let found = checks(Endpoint::Tcp(engine(false).await), image("here")).await;
-        assert!(found.iter().all(|outcome| matches!(outcome, Outcome::Fine(_))), "{found:?}");
+        assert!(found.iter().all(|outcome| matches!(outcome, CheckOutcome::Fine(_))), "{found:?}");
 
         let lost = DockerSettings { networks: vec!["back".to_owned()], ..image("lost") };
         let found = checks(Endpoint::Tcp(engine(false).await), lost).await;

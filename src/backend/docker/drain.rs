@@ -6,20 +6,20 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use super::{Shared, TypePool, engine::Engine, error::EngineError};
+use super::{DockerShared, TypePool, engine::Engine, error::EngineError};
 
 /// Between two looks at a container on an engine that has been away.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Drains a container. Ends when it has stopped.
-pub(super) async fn drain(shared: Arc<Shared>, pool: Arc<TypePool>, container: String, within: Duration) {
+pub(super) async fn drain(shared: Arc<DockerShared>, pool: Arc<TypePool>, container: String, within: Duration) {
     let deadline = Instant::now() + within;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         match shared.engine.stop(&container, left).await {
             Ok(()) => break,
             Err(error) if error.is_not_found() => break,
-            Err(error) if error.was_never_asked() => sleep(LOOK).await,
+            Err(error) if error.was_never_asked() => sleep(POLL_INTERVAL).await,
             Err(error) => {
                 info!(%pool.worker_type, container, "watching whether it stops: {error}");
                 wait_or_kill(&shared.engine, &container, deadline).await;
@@ -43,14 +43,14 @@ async fn wait_or_kill(engine: &Engine, container: &str, deadline: Instant) {
             },
             Ok(_) | Err(_) => {}
         }
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
 /// Removes a stopped container, unless the next one has to be made after its example.
-async fn remove(shared: &Shared, pool: &TypePool, container: &str) {
-    if pool.keeps_last() && pool.books.is_last(container) {
-        pool.books.rest(container, shared.clock.now());
+async fn remove(shared: &DockerShared, pool: &TypePool, container: &str) {
+    if pool.keeps_last() && pool.registry.is_last(container) {
+        pool.registry.rest(container, shared.clock.now());
         return;
     }
     match shared.engine.remove(container, true).await {
@@ -58,9 +58,9 @@ async fn remove(shared: &Shared, pool: &TypePool, container: &str) {
         // It is found among those that ended, and removed later.
         Err(error) => {
             warn!(%pool.worker_type, container, "a container that was let go is not removed yet: {error}");
-            pool.books.rest(container, shared.clock.now());
+            pool.registry.rest(container, shared.clock.now());
             return;
         }
     }
-    pool.books.forget(container);
+    pool.registry.forget(container);
 }

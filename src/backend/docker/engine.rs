@@ -18,7 +18,7 @@ use futures_util::{Stream, StreamExt, TryStreamExt};
 use tokio::time::timeout;
 
 use super::{endpoint::Endpoint, error::EngineError, labels};
-use crate::backend::mandate::Mandate;
+use crate::backend::leader_guard::LeaderGuard;
 
 /// How long calls may take.
 #[derive(Clone, Copy, Debug)]
@@ -44,12 +44,12 @@ pub(super) struct Engine {
     limits: Limits,
     /// Made with the first call: at the start the engine's socket may not be there yet.
     client: Mutex<Option<Docker>>,
-    pub(super) mandate: Mandate,
+    pub(super) leader_guard: LeaderGuard,
 }
 
 impl Engine {
     pub(super) fn new(endpoint: Endpoint, limits: Limits) -> Self {
-        Self { endpoint, limits, client: Mutex::default(), mandate: Mandate::default() }
+        Self { endpoint, limits, client: Mutex::default(), leader_guard: LeaderGuard::default() }
     }
 
     fn client(&self) -> Result<Docker, EngineError> {
@@ -68,7 +68,7 @@ impl Engine {
         limit: Duration,
         make: impl FnOnce(Docker) -> F,
     ) -> Result<T, EngineError> {
-        if !self.mandate.holds() {
+        if !self.leader_guard.holds() {
             return Err(EngineError::NotLeading);
         }
         self.call(call, limit, make).await

@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 use bollard::errors::Error;
 
 use super::endpoint::Endpoint;
-use crate::backend::{BackendError, ErrorKind, ScaleReport, mandate::NOT_LEADING};
+use crate::backend::{BackendError, ErrorKind, ScaleReport, leader_guard::NOT_LEADING};
 
 /// A call to the engine failed.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -4,29 +4,29 @@
 use bollard::models::ContainerInspectResponse;
 
 use super::{
-    Shared, TypePool,
-    blueprint::variable,
+    DockerShared, TypePool,
+    change_log::Ending,
+    container_template::variable,
     error::EngineError,
-    journal::Ending,
     reconcile::{Facts, Known},
     view::Seen,
 };
 use crate::model::{Timestamp, WorkerId};
 
-/// Adds to `facts` what the books need to take over the list. A container that has gone meanwhile is left out.
+/// Adds to `facts` What the registry needs to take over the list. A container that has gone meanwhile is left out.
 pub(super) async fn complete(
-    shared: &Shared,
+    shared: &DockerShared,
     pool: &TypePool,
     list: u64,
     seen: &[Seen],
     facts: &mut Facts,
 ) -> Result<(), EngineError> {
-    for container in pool.books.strangers(list, seen) {
+    for container in pool.registry.strangers(list, seen) {
         if let Some(found) = inspect(shared, &container).await? {
             facts.strangers.extend(known(&found).map(|known| (container, known)));
         }
     }
-    for container in pool.books.newly_ended(seen) {
+    for container in pool.registry.newly_ended(seen) {
         if !facts.endings.contains_key(&container)
             && let Some(found) = inspect(shared, &container).await?
         {
@@ -36,7 +36,7 @@ pub(super) async fn complete(
     Ok(())
 }
 
-async fn inspect(shared: &Shared, container: &str) -> Result<Option<ContainerInspectResponse>, EngineError> {
+async fn inspect(shared: &DockerShared, container: &str) -> Result<Option<ContainerInspectResponse>, EngineError> {
     match shared.engine.inspect(container).await {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.is_not_found() => Ok(None),

@@ -20,4 +20,4 @@ pub(super) const LAUNCH: &str = "swarm.launch";
 /// Ours: the worker's id, as in its environment.
 pub(super) const WORKER: &str = "swarm.worker";
 /// Ours: what it was made from. A container made in advance from something else is not started.
-pub(super) const BLUEPRINT: &str = "swarm.blueprint";
+pub(super) const TEMPLATE: &str = "swarm.template";

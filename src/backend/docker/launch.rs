@@ -6,12 +6,12 @@ use std::sync::Arc;
 use tracing::info;
 
 use super::{
-    Shared, TypePool,
-    blueprint::{Blueprint, Identity},
-    books::Ticket,
+    DockerShared, TypePool,
+    container_template::{ContainerTemplate, Identity},
     error::EngineError,
     labels,
     view::{Seen, State},
+    worker_registry::Ticket,
 };
 use crate::{
     backend::{BackendError, ErrorKind, ScaleReport},
@@ -24,9 +24,9 @@ const NAMES: usize = 5;
 
 /// One start.
 pub(super) struct Launch {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<DockerShared>,
     pub(super) pool: Arc<TypePool>,
-    pub(super) blueprint: Arc<Blueprint>,
+    pub(super) template: Arc<ContainerTemplate>,
 }
 
 /// Why a worker could not be started.
@@ -43,7 +43,7 @@ impl From<EngineError> for Failure {
 }
 
 impl Launch {
-    /// Starts the worker of a ticket; takes it off the books if that fails.
+    /// Starts the worker of a ticket; takes it out of the registry if that fails.
     pub(super) async fn run(self, mut ticket: Ticket) -> Result<WorkerId, BackendError> {
         let outcome = match self.container(&mut ticket).await {
             Ok(container) => self.start(&ticket, container).await.map_err(Failure::from),
@@ -51,13 +51,13 @@ impl Launch {
         };
         match outcome {
             Ok(container) => {
-                if self.pool.books.started(&ticket, &container) {
+                if self.pool.registry.started(&ticket, &container) {
                     self.shared.drain(&self.pool, container, self.pool.spec().drain_timeout);
                 }
                 Ok(ticket.identity.worker)
             }
             Err(failure) => {
-                self.pool.books.strike(&ticket);
+                self.pool.registry.cancel(&ticket);
                 Err(self.explain(failure))
             }
         }
@@ -66,8 +66,8 @@ impl Launch {
     /// Makes a container in advance.
     pub(super) async fn make_spare(self, mut ticket: Ticket) {
         let made = self.container(&mut ticket).await;
-        let container = made.as_ref().ok().map(|container| (container.clone(), &*self.blueprint));
-        let wanted = self.pool.books.made(&ticket, container, self.shared.clock.now());
+        let container = made.as_ref().ok().map(|container| (container.clone(), &*self.template));
+        let wanted = self.pool.registry.made(&ticket, container, self.shared.clock.now());
         match made {
             Ok(container) if !wanted => self.discard(&container).await,
             Ok(_) => {}
@@ -89,11 +89,11 @@ impl Launch {
                 Ok(container) => return Ok(container),
                 Err(error) if is_missing_image(&error) && !pulled => {
                     pulled = true;
-                    self.shared.engine.pull(self.blueprint.image()).await?;
+                    self.shared.engine.pull(self.template.image()).await?;
                 }
                 Err(error) if error.is_conflict() && names < NAMES => {
                     names += 1;
-                    *ticket = self.pool.books.rename(ticket, &self.blueprint, self.pool.owner());
+                    *ticket = self.pool.registry.rename(ticket, &self.template, self.pool.owner());
                 }
                 Err(error) if error.is_conflict() => return Err(Failure::Crowded(error)),
                 Err(error) => return Err(error.into()),
@@ -104,7 +104,7 @@ impl Launch {
     /// Makes a container and joins its networks.
     async fn create(&self, identity: &Identity) -> Result<String, EngineError> {
         let engine = &self.shared.engine;
-        let body = self.blueprint.body(&self.pool.worker_type, identity, &self.shared.redis_url);
+        let body = self.template.body(&self.pool.worker_type, identity, &self.shared.redis_url);
         let container = match engine.create(&identity.name, body).await {
             Err(error) if error.is_ambiguous() => match self.find(identity).await? {
                 Some((container, _)) => container,
@@ -112,7 +112,7 @@ impl Launch {
             },
             outcome => outcome?,
         };
-        for (network, endpoint) in self.blueprint.further_networks(identity) {
+        for (network, endpoint) in self.template.further_networks(identity) {
             if let Err(error) = engine.join(&container, network, endpoint).await {
                 self.discard(&container).await;
                 return Err(error);
@@ -147,12 +147,12 @@ impl Launch {
         if let Err(error) = self.shared.engine.remove(container, true).await {
             info!(container, "a container that can't be started is not removed yet: {error}");
         }
-        self.pool.books.forget(container);
+        self.pool.registry.forget(container);
     }
 
     /// In words that name the cure.
     fn explain(&self, failure: Failure) -> BackendError {
-        let Blueprint { origin, .. } = &*self.blueprint;
+        let ContainerTemplate { origin, .. } = &*self.template;
         let (worker_type, service) = (&self.pool.worker_type, &self.pool.service);
         let (kind, message) = match failure {
             Failure::Crowded(error) => {
@@ -160,7 +160,7 @@ impl Launch {
                 (ErrorKind::Retryable, format!("no free container name for `{worker_type}`: {error}; {cure}"))
             }
             Failure::Engine(error) if is_missing_image(&error) => {
-                let image = self.blueprint.image();
+                let image = self.template.image();
                 let message = format!(
                     "image `{image}` of worker type `{worker_type}` (from {origin}) is not on the engine; build it \
                      (`docker compose build {service}`), pull it (`docker pull {image}`), or set \

@@ -2,28 +2,28 @@
 //! there is a Compose service, its configuration (`docs/docker.md`).
 //!
 //! One task watches the engine (`watch`): each event is a hint to list, and a list is the truth, which is brought into
-//! the books of each worker type (`books`, `reconcile`). Observing reads the books; an engine that can't be asked makes
+//! the registry of each worker type (`worker_registry`, `reconcile`). Observing reads the registry; an engine that can't be asked makes
 //! them unreadable, not empty. Starts (`launch`) and drains (`drain`) are tasks of their own, which finish whether or
 //! not anybody waits for them.
 
-mod blueprint;
-mod books;
+mod change_log;
 mod check;
+mod container_template;
 mod drain;
 mod endpoint;
 mod engine;
 mod error;
-mod home;
+mod housekeeping;
 mod inspection;
-mod journal;
 mod labels;
 mod launch;
 mod pool;
 mod reconcile;
 mod resync;
-mod upkeep;
+mod self_container;
 mod view;
 mod watch;
+mod worker_registry;
 
 use std::{
     collections::BTreeMap,
@@ -36,7 +36,10 @@ use futures_util::{StreamExt, stream};
 use secrecy::SecretString;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{books::Ticket, engine::Engine, home::Home, launch::Launch, pool::TypePool, resync::Resync, watch::Watcher};
+use self::{
+    engine::Engine, launch::Launch, pool::TypePool, resync::Resync, self_container::SelfContainer, watch::Watcher,
+    worker_registry::Ticket,
+};
 use super::{BackendError, ErrorKind, MayAct, OnChange, Pool, ScaleReport, ScaleRequest, ScalingBackend};
 use crate::{
     config::Settings,
@@ -71,7 +74,7 @@ pub struct Surroundings {
 
 /// The backend of `orchestrator = "docker"`. See the [module](self).
 pub struct DockerBackend {
-    shared: Arc<Shared>,
+    shared: Arc<DockerShared>,
     /// Worker types that were released: if one comes back, it is remembered who was asked to leave.
     released: Mutex<Pools>,
 }
@@ -79,14 +82,14 @@ pub struct DockerBackend {
 type Pools = BTreeMap<WorkerType, Arc<TypePool>>;
 
 /// What all worker types share.
-struct Shared {
+struct DockerShared {
     engine: Engine,
     redis_url: SecretString,
     on_change: OnChange,
     clock: Clock,
     pools: RwLock<Arc<Pools>>,
     /// Found out once, by the watcher.
-    home: OnceLock<Home>,
+    self_container: OnceLock<SelfContainer>,
     sweep_interval: Mutex<Duration>,
     resync: Resync,
     /// The watcher, starts, and what is made or removed on the side.
@@ -95,7 +98,7 @@ struct Shared {
     stop: CancellationToken,
 }
 
-impl Shared {
+impl DockerShared {
     fn pools(&self) -> Arc<Pools> {
         self.pools.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -134,13 +137,13 @@ impl DockerBackend {
         };
         let pools: Pools = types.iter().map(make).collect();
         check_services(types)?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(DockerShared {
             engine: Engine::new(endpoint, limits),
             redis_url,
             on_change,
             clock,
             pools: RwLock::new(Arc::new(pools)),
-            home: OnceLock::new(),
+            self_container: OnceLock::new(),
             sweep_interval: Mutex::new(sweep_interval),
             resync: Resync::default(),
             tasks: TaskTracker::new(),
@@ -157,12 +160,12 @@ impl DockerBackend {
         })
     }
 
-    /// The books as far as they can be trusted: after a failure they are compared with the engine first.
+    /// The registry, as far as it can be trusted: after a failure it is compared with the engine first.
     async fn certain(&self, pool: &TypePool) -> Result<(), BackendError> {
         let now = || self.shared.clock.now();
-        if pool.is_unsure() || pool.books.pool(now()).is_err() {
+        if pool.is_unsure() || pool.registry.pool(now()).is_err() {
             self.shared.resync.wait().await;
-            pool.books.pool(now())?;
+            pool.registry.pool(now())?;
             pool.sure();
         }
         Ok(())
@@ -172,13 +175,13 @@ impl DockerBackend {
     async fn launch(
         &self,
         pool: &Arc<TypePool>,
-        blueprint: Arc<blueprint::Blueprint>,
+        template: Arc<container_template::ContainerTemplate>,
         tickets: Vec<Ticket>,
     ) -> Vec<Result<WorkerId, BackendError>> {
         let (shared, pool) = (self.shared.clone(), pool.clone());
         let starts = async move {
             let start = |ticket| {
-                let launch = Launch { shared: shared.clone(), pool: pool.clone(), blueprint: blueprint.clone() };
+                let launch = Launch { shared: shared.clone(), pool: pool.clone(), template: template.clone() };
                 launch.run(ticket)
             };
             stream::iter(tickets).map(start).buffer_unordered(PARALLEL_STARTS).collect::<Vec<_>>().await
@@ -197,41 +200,41 @@ impl ScalingBackend for DockerBackend {
     }
 
     fn act_only_while(&self, may_act: MayAct) {
-        self.shared.engine.mandate.ask(may_act);
+        self.shared.engine.leader_guard.set(may_act);
     }
 
     async fn observe(&self, worker_type: &WorkerType) -> Result<Pool, BackendError> {
         let pool = self.pool(worker_type)?;
-        if pool.books.is_blank() {
+        if pool.registry.is_blank() {
             // The first look comes before the first list: that is no failure worth telling.
             self.shared.resync.wait().await;
         }
-        pool.books.pool(self.shared.clock.now())
+        pool.registry.pool(self.shared.clock.now())
     }
 
     async fn scale(&self, request: ScaleRequest) -> Result<ScaleReport, BackendError> {
         let pool = self.pool(&request.worker_type)?;
         self.certain(&pool).await?;
         let mut done = ScaleReport::default();
-        for (id, container) in pool.books.retire(&request.retire) {
+        for (id, container) in pool.registry.retire(&request.retire) {
             // One without a container is drained as soon as it has been started.
             if let Some(container) = container {
                 self.shared.drain(&pool, container, request.drain_timeout);
             }
             done.retired.push(id);
         }
-        if pool.books.live() >= request.target {
+        if pool.registry.live() >= request.target {
             return Ok(done);
         }
-        let Some(blueprint) = pool.blueprint() else { return Err(BackendError { done, ..pool.no_blueprint() }) };
-        let Some(tickets) = pool.books.reserve(&blueprint, pool.owner(), request.target, self.shared.clock.now())
+        let Some(template) = pool.template() else { return Err(BackendError { done, ..pool.no_template() }) };
+        let Some(tickets) = pool.registry.reserve(&template, pool.owner(), request.target, self.shared.clock.now())
         else {
             let message = format!("the scaler is stopping; no worker of `{}` is started any more", pool.worker_type);
             return Err(BackendError { done, ..permanent(message) });
         };
         let wanted = tickets.len();
         let mut failures = Vec::new();
-        for outcome in self.launch(&pool, blueprint, tickets).await {
+        for outcome in self.launch(&pool, template, tickets).await {
             match outcome {
                 Ok(id) => done.started.push(id),
                 Err(error) => failures.push(error),
@@ -252,7 +255,7 @@ impl ScalingBackend for DockerBackend {
             let known = pools.get(&worker_type).cloned().or_else(|| released.remove(&worker_type));
             let pool = match known.filter(|pool| pool.is_of(&spec)) {
                 Some(pool) => {
-                    pool.respec(spec, self.shared.home.get());
+                    pool.respec(spec, self.shared.self_container.get());
                     pool
                 }
                 None => Arc::new(TypePool::new(worker_type.clone(), spec)),
@@ -274,7 +277,7 @@ impl ScalingBackend for DockerBackend {
         self.shared.set_pools(pools);
         let why = format!("worker type `{worker_type}` was not looked after; its containers are not listed yet");
         let why = BackendError { kind: ErrorKind::Retryable, message: why, done: ScaleReport::default() };
-        pool.books.lose_sight(why);
+        pool.registry.lose_sight(why);
         released.insert(worker_type.clone(), pool);
     }
 
@@ -283,10 +286,10 @@ impl ScalingBackend for DockerBackend {
     /// begun are finished by the engine.
     async fn shutdown(&self, drain: bool) {
         let pools = self.shared.pools();
-        let spares: Vec<_> = pools.values().flat_map(|pool| pool.books.close()).collect();
+        let spares: Vec<_> = pools.values().flat_map(|pool| pool.registry.close()).collect();
         if drain {
             for pool in pools.values() {
-                for (_, container) in pool.books.retire(&pool.books.everybody()) {
+                for (_, container) in pool.registry.retire(&pool.registry.everybody()) {
                     if let Some(container) = container {
                         self.shared.drain(pool, container, pool.spec().drain_timeout);
                     }

@@ -1,4 +1,4 @@
-//! One worker type: what was said about it, its books, and what its containers are made after.
+//! One worker type: what was said about it, its registry, and what its containers are made after.
 
 use std::{
     collections::BTreeMap,
@@ -10,10 +10,10 @@ use std::{
 };
 
 use super::{
-    blueprint::{Blueprint, Owner},
-    books::Books,
-    home::Home,
+    container_template::{ContainerTemplate, Owner},
     permanent,
+    self_container::SelfContainer,
+    worker_registry::WorkerRegistry,
 };
 use crate::{
     backend::BackendError,
@@ -57,7 +57,7 @@ pub(super) struct TypePool {
     /// With the project it says which containers are its own, for as long as it lives.
     pub(super) service: String,
     spec: RwLock<Arc<DockerSpec>>,
-    pub(super) books: Books,
+    pub(super) registry: WorkerRegistry,
     project: OnceLock<String>,
     example: Mutex<Example>,
     unsure: AtomicBool,
@@ -66,16 +66,16 @@ pub(super) struct TypePool {
 /// What containers are made after.
 #[derive(Default)]
 struct Example {
-    blueprint: Option<Arc<Blueprint>>,
+    template: Option<Arc<ContainerTemplate>>,
     /// The container that it was read from; none if it was built from settings.
     container: Option<String>,
 }
 
 impl TypePool {
     pub(super) fn new(worker_type: WorkerType, spec: DockerSpec) -> Self {
-        let (books, project, example, unsure) = Default::default();
+        let (registry, project, example, unsure) = Default::default();
         let (service, spec) = (spec.service.clone(), RwLock::new(Arc::new(spec)));
-        Self { worker_type, service, spec, books, project, example, unsure }
+        Self { worker_type, service, spec, registry, project, example, unsure }
     }
 
     /// How to run its workers from now on.
@@ -89,26 +89,26 @@ impl TypePool {
     }
 
     /// From now on its workers are run by other words. Those that a container of Compose says it all for are not concerned.
-    pub(super) fn respec(&self, spec: DockerSpec, home: Option<&Home>) {
+    pub(super) fn respec(&self, spec: DockerSpec, self_container: Option<&SelfContainer>) {
         *self.spec.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(spec);
-        if let Some(home) = home.filter(|_| self.project.get().is_some() && !self.keeps_last()) {
-            self.build(home);
+        if let Some(self_container) = self_container.filter(|_| self.project.get().is_some() && !self.keeps_last()) {
+            self.build(self_container);
         }
     }
 
-    fn build(&self, home: &Home) {
-        let built = Blueprint::of_settings(&self.spec().settings, self.owner(), &home.networks);
-        self.example().blueprint = built.map(Arc::new);
+    fn build(&self, self_container: &SelfContainer) {
+        let built = ContainerTemplate::of_settings(&self.spec().settings, self.owner(), &self_container.networks);
+        self.example().template = built.map(Arc::new);
     }
 
     /// Settles what depends on where the scaler lives. Only the first time counts.
-    pub(super) fn settle(&self, home: &Home) {
+    pub(super) fn settle(&self, self_container: &SelfContainer) {
         if self.project.get().is_some() {
             return;
         }
-        let project = self.spec().settings.project.clone().unwrap_or_else(|| home.project.clone());
+        let project = self.spec().settings.project.clone().unwrap_or_else(|| self_container.project.clone());
         if self.project.set(project).is_ok() {
-            self.build(home);
+            self.build(self_container);
         }
     }
 
@@ -122,21 +122,21 @@ impl TypePool {
         self.example.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn blueprint(&self) -> Option<Arc<Blueprint>> {
-        self.example().blueprint.clone()
+    pub(super) fn template(&self) -> Option<Arc<ContainerTemplate>> {
+        self.example().template.clone()
     }
 
     /// Whether a container has been read already, or one that was made after the same example.
     pub(super) fn knows(&self, container: &str, fingerprint: Option<&str>) -> bool {
         let example = self.example();
-        let same = |blueprint: &Arc<Blueprint>| fingerprint.is_some_and(|print| print == blueprint.fingerprint);
+        let same = |template: &Arc<ContainerTemplate>| fingerprint.is_some_and(|print| print == template.fingerprint);
         example.container.as_deref() == Some(container)
-            || (example.container.is_some() && example.blueprint.as_ref().is_some_and(same))
+            || (example.container.is_some() && example.template.as_ref().is_some_and(same))
     }
 
     /// From now on containers are made after this one.
-    pub(super) fn follow(&self, container: &str, blueprint: Blueprint) {
-        *self.example() = Example { blueprint: Some(Arc::new(blueprint)), container: Some(container.to_owned()) };
+    pub(super) fn follow(&self, container: &str, template: ContainerTemplate) {
+        *self.example() = Example { template: Some(Arc::new(template)), container: Some(container.to_owned()) };
     }
 
     /// Whether the last container of the service has to stay, as the only place that says what it looks like.
@@ -145,7 +145,7 @@ impl TypePool {
     }
 
     /// Why nothing can be started.
-    pub(super) fn no_blueprint(&self) -> BackendError {
+    pub(super) fn no_template(&self) -> BackendError {
         let (name, Owner { project, service, .. }) = (&self.worker_type, self.owner());
         permanent(format!(
             "there is nothing to make a worker of `{name}` after: the Compose project `{project}` has no container of \
@@ -163,7 +163,7 @@ impl TypePool {
         self.unsure.load(Ordering::Acquire)
     }
 
-    /// The books have been compared with the engine.
+    /// The registry has been compared with the engine.
     pub(super) fn sure(&self) {
         self.unsure.store(false, Ordering::Release);
     }
@@ -179,25 +179,25 @@ mod tests {
     }
 
     fn image(pool: &TypePool) -> Option<String> {
-        pool.blueprint().map(|blueprint| blueprint.image().to_owned())
+        pool.template().map(|template| template.image().to_owned())
     }
 
     #[test]
     fn other_words_hold_for_containers_made_from_then_on_unless_compose_says_it_all() {
-        let home = Home { project: "shop".to_owned(), networks: Vec::new() };
+        let self_container = SelfContainer { project: "shop".to_owned(), networks: Vec::new() };
         let pool = TypePool::new(WorkerType::new("browser"), spec("one"));
         pool.respec(spec("two"), None);
         assert_eq!(image(&pool), None, "it is not known yet where the scaler lives");
-        pool.settle(&home);
+        pool.settle(&self_container);
         assert_eq!(image(&pool).as_deref(), Some("two"));
-        pool.respec(spec("three"), Some(&home));
+        pool.respec(spec("three"), Some(&self_container));
         assert_eq!((image(&pool).as_deref(), pool.owner().project), (Some("three"), "shop"));
 
         let found = bollard::models::ContainerInspectResponse::default();
-        pool.follow("c", Blueprint::of_container(found, pool.owner()));
-        let copied = pool.blueprint().map(|blueprint| blueprint.fingerprint.clone());
-        pool.respec(DockerSpec { max_workers: 7, ..spec("four") }, Some(&home));
-        assert_eq!(pool.blueprint().map(|blueprint| blueprint.fingerprint.clone()), copied);
+        pool.follow("c", ContainerTemplate::of_container(found, pool.owner()));
+        let copied = pool.template().map(|template| template.fingerprint.clone());
+        pool.respec(DockerSpec { max_workers: 7, ..spec("four") }, Some(&self_container));
+        assert_eq!(pool.template().map(|template| template.fingerprint.clone()), copied);
         assert_eq!(pool.spec().max_workers, 7);
     }
 

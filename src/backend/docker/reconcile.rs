@@ -1,13 +1,13 @@
-//! Brings the books of a worker type in line with what the engine lists, and says what follows from the difference.
+//! Brings the registry of a worker type in line with what the engine lists, and says what follows from the difference.
 //! Pure: lists and times come in.
 
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    blueprint::Identity,
-    books::{Books, Ended, Inner, Spare, Worker},
-    journal::{ByHand, Ending},
+    change_log::{ByHand, Ending},
+    container_template::Identity,
     view::{Seen, State},
+    worker_registry::{Ended, Inner, Spare, Worker, WorkerRegistry},
 };
 use crate::model::{Timestamp, WorkerId};
 
@@ -23,7 +23,7 @@ pub(super) struct Known {
 /// What was learned besides the list, by container.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
-    /// Of those that are not on the books.
+    /// Of those that are not in the registry.
     pub(super) strangers: HashMap<String, Known>,
     /// How those ended that did, also those that run again.
     pub(super) endings: HashMap<String, Ending>,
@@ -56,7 +56,7 @@ impl Facts {
     }
 }
 
-impl Books {
+impl WorkerRegistry {
     /// Numbers a list that is about to be asked for.
     pub(super) fn begin_list(&self) -> u64 {
         let mut inner = self.lock();
@@ -64,7 +64,7 @@ impl Books {
         inner.lists_begun
     }
 
-    /// Running containers that are not on the books and whose worker is not known.
+    /// Running containers that are not in the registry and whose worker is not known.
     pub(super) fn strangers(&self, list: u64, seen: &[Seen]) -> Vec<String> {
         let inner = self.lock();
         let strange = seen.iter().filter(|seen| seen.state.is_alive() && inner.is_stranger(list, seen));
@@ -88,7 +88,7 @@ impl Books {
         inner.check_workers(list, seen, facts, now, &mut by_hand);
         inner.check_containers(list, seen, facts, now, &mut by_hand);
         let live = inner.live();
-        inner.journal.note_manual(now, live, &by_hand);
+        inner.change_log.note_manual(now, live, &by_hand);
         inner.gone.retain(|_, last| *last >= list);
         inner.seen = true;
         inner.unknown = None;
@@ -116,7 +116,7 @@ impl Books {
         let mut fitting = 0;
         let (kept, useless): (Vec<Spare>, Vec<Spare>) =
             std::mem::take(&mut inner.spares).into_iter().partition(|spare| {
-                let fits = spare.blueprint == fingerprint;
+                let fits = spare.template == fingerprint;
                 fitting += u32::from(fits);
                 fits && (fitting <= wanted || spare.created_at > since)
             });
@@ -161,7 +161,7 @@ impl Inner {
         }
     }
 
-    /// What became of the workers on the books.
+    /// What became of the workers in the registry.
     fn check_workers(&mut self, list: u64, seen: &[Seen], facts: &Facts, now: Timestamp, by_hand: &mut ByHand) {
         let listed: HashMap<&str, &Seen> = seen.iter().map(|seen| (seen.id.as_str(), seen)).collect();
         for mut worker in std::mem::take(&mut self.workers) {
@@ -173,7 +173,7 @@ impl Inner {
             let ending =
                 facts.endings.get(&container).filter(|_| !worker.leaving && facts.has_ended(&container, state));
             if let Some(ending) = ending.filter(|_| !facts.was_away) {
-                self.journal.note_exit(worker.id.clone(), now, now.since(worker.started_at), ending.clone());
+                self.change_log.note_exit(worker.id.clone(), now, now.since(worker.started_at), ending.clone());
                 worker.died_at = Some(now);
             }
             match state {
@@ -251,8 +251,8 @@ fn spare(seen: &Seen) -> Option<Spare> {
         worker: seen.worker.clone()?,
         launch: seen.launch.clone()?,
     };
-    let (container, blueprint) = (seen.id.clone(), seen.blueprint.clone()?);
-    Some(Spare { container, identity, blueprint, created_at: seen.created_at })
+    let (container, template) = (seen.id.clone(), seen.template.clone()?);
+    Some(Spare { container, identity, template, created_at: seen.created_at })
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ pub(super) struct Seen {
     /// The worker in it, if its labels say so.
     pub(super) worker: Option<WorkerId>,
     /// What it was made from, if we did.
-    pub(super) blueprint: Option<String>,
+    pub(super) template: Option<String>,
     /// Whether that was settings, not another container.
     pub(super) from_settings: bool,
     /// How it is.
@@ -86,9 +86,9 @@ impl Seen {
             number: label(labels::NUMBER).and_then(|number| number.parse().ok()),
             launch: label(labels::LAUNCH),
             worker: label(labels::WORKER).filter(|id| !id.is_empty()).map(WorkerId::new),
-            blueprint: label(labels::BLUEPRINT),
-            // What is built from settings has its blueprint in place of Compose's hash.
-            from_settings: label(labels::BLUEPRINT).is_some() && label(labels::BLUEPRINT) == label(labels::CONFIG_HASH),
+            template: label(labels::TEMPLATE),
+            // What is built from settings has its template in place of Compose's hash.
+            from_settings: label(labels::TEMPLATE).is_some() && label(labels::TEMPLATE) == label(labels::CONFIG_HASH),
             state: state(summary.state, summary.status.as_deref().unwrap_or_default()),
             created_at: Timestamp(created.saturating_mul(1_000)),
         })

@@ -10,8 +10,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{info, warn};
 
 use super::{
-    Shared, TypePool, blueprint::Blueprint, error::EngineError, home::Home, inspection, journal::Ending, labels,
-    reconcile::Facts, upkeep, view::Seen,
+    DockerShared, TypePool, change_log::Ending, container_template::ContainerTemplate, error::EngineError,
+    housekeeping, inspection, labels, reconcile::Facts, self_container::SelfContainer, view::Seen,
 };
 use crate::model::Timestamp;
 
@@ -27,15 +27,15 @@ const OVERLAP: Duration = Duration::from_secs(2);
 /// The first pause before an engine is tried again, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// Between two rounds of upkeep.
-const UPKEEP: Duration = Duration::from_secs(5);
+/// Between two rounds of housekeeping.
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Signals that mean the end of a container.
 const FATAL_SIGNALS: [&str; 4] = ["2", "3", "9", "15"];
 
 /// The task that watches.
 pub(super) struct Watcher {
-    shared: Arc<Shared>,
+    shared: Arc<DockerShared>,
     project: Option<String>,
     /// Of the engine's clock, in nanoseconds.
     last_event: i64,
@@ -46,7 +46,7 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    pub(super) fn new(shared: Arc<Shared>, project: Option<String>) -> Self {
+    pub(super) fn new(shared: Arc<DockerShared>, project: Option<String>) -> Self {
         let (facts, out_of_memory) = Default::default();
         let (last_event, back_since) = (nanoseconds(shared.clock.now()), 0);
         Self { shared, project, last_event, back_since, facts, out_of_memory }
@@ -85,8 +85,8 @@ impl Watcher {
         if self.facts.was_away || !self.seen_before() {
             info!("docker engine at {version} answers");
         }
-        let mut upkeep = interval(UPKEEP);
-        upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut housekeeping = interval(HOUSEKEEPING_INTERVAL);
+        housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut wanted = true;
         let mut repeats = 0;
         let mut next_list = Instant::now();
@@ -109,21 +109,21 @@ impl Watcher {
                     wanted = true;
                     next_sweep = Instant::now() + self.shared.sweep_interval();
                 }
-                _ = upkeep.tick() => self.shared.pools().values().for_each(|pool| upkeep::run(&self.shared, pool)),
+                _ = housekeeping.tick() => self.shared.pools().values().for_each(|pool| housekeeping::run(&self.shared, pool)),
             }
         }
     }
 
     fn seen_before(&self) -> bool {
-        self.shared.pools().values().any(|pool| pool.books.has_seen())
+        self.shared.pools().values().any(|pool| pool.registry.has_seen())
     }
 
     /// Where the scaler lives decides about projects and networks; the engine has to be asked for it once.
     async fn find_home(&mut self) -> Result<(), EngineError> {
-        if self.shared.home.get().is_none() {
-            let home = Home::find(&self.shared.engine, self.project.as_deref()).await?;
+        if self.shared.self_container.get().is_none() {
+            let self_container = SelfContainer::find(&self.shared.engine, self.project.as_deref()).await?;
             // This task alone sets it.
-            let _ = self.shared.home.set(home);
+            let _ = self.shared.self_container.set(self_container);
         }
         Ok(())
     }
@@ -131,9 +131,9 @@ impl Watcher {
     /// The worker types, each with its place settled.
     fn pools(&self) -> Vec<Arc<TypePool>> {
         let pools: Vec<_> = self.shared.pools().values().cloned().collect();
-        if let Some(home) = self.shared.home.get() {
+        if let Some(self_container) = self.shared.self_container.get() {
             for pool in &pools {
-                pool.settle(home);
+                pool.settle(self_container);
             }
         }
         pools
@@ -148,7 +148,7 @@ impl Watcher {
         let begun = self.shared.resync.begin();
         let error = error.into_backend();
         for pool in self.shared.pools().values() {
-            let news = pool.books.lose_sight(error.clone());
+            let news = pool.registry.lose_sight(error.clone());
             if news {
                 (self.shared.on_change)(&pool.worker_type);
             }
@@ -156,13 +156,13 @@ impl Watcher {
         self.shared.resync.end(begun);
     }
 
-    /// Lists what there is and brings the books in line. What the events told is kept if that fails. `true` if the list
+    /// Lists what there is and brings the registry in line. What the events told is kept if that fails. `true` if the list
     /// lags behind the events.
     async fn list(&mut self) -> Result<bool, EngineError> {
         // In this order: whoever asks after a worker type was added gets a list with it.
         let begun = self.shared.resync.begin();
         let pools = self.pools();
-        let lists: Vec<u64> = pools.iter().map(|pool| pool.books.begin_list()).collect();
+        let lists: Vec<u64> = pools.iter().map(|pool| pool.registry.begin_list()).collect();
         let projects: BTreeSet<&str> = pools.iter().map(|pool| pool.owner().project).collect();
         let mut seen = Vec::new();
         for project in projects {
@@ -175,10 +175,10 @@ impl Watcher {
             let of_pool: Vec<Seen> = seen.iter().filter(of_pool).cloned().collect();
             follow_example(&self.shared, pool, &of_pool).await?;
             inspection::complete(&self.shared, pool, list, &of_pool, &mut self.facts).await?;
-            if pool.books.reconcile(list, &of_pool, &self.facts, self.shared.clock.now()) {
+            if pool.registry.reconcile(list, &of_pool, &self.facts, self.shared.clock.now()) {
                 (self.shared.on_change)(&pool.worker_type);
             }
-            upkeep::run(&self.shared, pool);
+            housekeeping::run(&self.shared, pool);
         }
         let behind = self.facts.settle(&seen);
         self.out_of_memory.clear();
@@ -231,19 +231,19 @@ fn nanoseconds(at: Timestamp) -> i64 {
 
 /// Reads the container that the next ones are to be made after, if it is another one than before: the newest that
 /// Compose made, else the newest copy of one.
-async fn follow_example(shared: &Shared, pool: &TypePool, seen: &[Seen]) -> Result<(), EngineError> {
+async fn follow_example(shared: &DockerShared, pool: &TypePool, seen: &[Seen]) -> Result<(), EngineError> {
     let candidates = seen.iter().filter(|seen| !seen.from_settings);
     let Some(best) = candidates.max_by_key(|seen| (seen.launch.is_none(), seen.created_at, seen.number)) else {
         return Ok(());
     };
-    if pool.knows(&best.id, best.blueprint.as_deref()) {
+    if pool.knows(&best.id, best.template.as_deref()) {
         return Ok(());
     }
     match shared.engine.inspect(&best.id).await {
         Ok(found) => {
-            let blueprint = Blueprint::of_container(found, pool.owner());
-            info!(%pool.worker_type, "workers are made after {}", blueprint.origin);
-            pool.follow(&best.id, blueprint);
+            let template = ContainerTemplate::of_container(found, pool.owner());
+            info!(%pool.worker_type, "workers are made after {}", template.origin);
+            pool.follow(&best.id, template);
             Ok(())
         }
         Err(error) if error.is_not_found() => Ok(()),

@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 use super::{
     failure::{Failure, permanent},
     machine::Machine,
-    pace::{Action, Pace, Throttle},
+    rate_limit::{Action, RateLimit, Throttle},
 };
 use crate::{
-    backend::{BackendError, mandate::Mandate},
+    backend::{BackendError, leader_guard::LeaderGuard},
     config::FlySettings,
 };
 
@@ -48,7 +48,7 @@ pub struct Access {
     /// Time for each answer.
     pub timeout: Duration,
     /// How often to ask at most.
-    pub pace: Pace,
+    pub rate_limit: RateLimit,
 }
 
 impl Access {
@@ -59,7 +59,7 @@ impl Access {
             token: token.map(SecretString::from),
             token_file: settings.token_file.clone(),
             timeout: settings.timeout(),
-            pace: Pace::DOCUMENTED,
+            rate_limit: RateLimit::DOCUMENTED,
         }
     }
 }
@@ -73,7 +73,7 @@ pub(super) struct Api {
     token_file: Option<PathBuf>,
     timeout: Duration,
     throttle: Throttle,
-    pub(super) mandate: Mandate,
+    pub(super) leader_guard: LeaderGuard,
 }
 
 /// A volume, as far as it matters here.
@@ -132,8 +132,8 @@ impl Api {
             authorization: Mutex::new(header(&token)?),
             token_file: access.token_file.clone(),
             timeout: access.timeout,
-            throttle: Throttle::new(access.pace),
-            mandate: Mandate::default(),
+            throttle: Throttle::new(access.rate_limit),
+            leader_guard: LeaderGuard::default(),
         })
     }
 
@@ -251,7 +251,7 @@ impl Api {
     async fn once<T: DeserializeOwned + Default>(&self, call: &Call<'_>) -> Result<T, Failure> {
         self.throttle.turn(call.action, call.app, call.machine.unwrap_or(call.app)).await;
         // Its turn may have come late.
-        if call.action.changes_workers() && !self.mandate.holds() {
+        if call.action.changes_workers() && !self.leader_guard.holds() {
             return Err(Failure::NotLeading);
         }
         let response = self.request(call).send().await?;
@@ -338,7 +338,7 @@ mod tests {
             token: token.map(SecretString::from),
             token_file: None,
             timeout: Duration::from_secs(1),
-            pace: Pace::DOCUMENTED,
+            rate_limit: RateLimit::DOCUMENTED,
         }
     }
 

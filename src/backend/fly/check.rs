@@ -49,7 +49,7 @@ impl FlyBackend {
     async fn can_start(&self, group: &Group) -> Check {
         let result = match self.known(group).await {
             Err(error) => Err(error),
-            Ok(()) => match (group.books.template(), &group.spec().settings.image) {
+            Ok(()) => match (group.registry.template(), &group.spec().settings.image) {
                 (Some(machine), _) => Ok(format!("new machines are copies of {}", machine.id)),
                 (None, Some(image)) => Ok(format!("no machine yet; the first one runs {image}")),
                 (None, None) => Err(permanent(format!(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::backend::{BackendError, ErrorKind, ScaleReport, mandate::NOT_LEADING};
+use crate::backend::{BackendError, ErrorKind, ScaleReport, leader_guard::NOT_LEADING};
 
 /// Why a request brought nothing.
 #[derive(Clone, Debug, thiserror::Error)]

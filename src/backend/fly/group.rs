@@ -14,8 +14,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     api::Api,
-    books::Books,
     failure::{permanent, retryable},
+    registry::MachineRegistry,
 };
 use crate::{
     backend::{BackendError, ErrorKind, OnChange},
@@ -64,7 +64,7 @@ impl FlySpec {
 }
 
 /// What all groups share.
-pub(super) struct Shared {
+pub(super) struct FlyShared {
     pub(super) api: Api,
     pub(super) on_change: OnChange,
     pub(super) clock: Clock,
@@ -81,7 +81,7 @@ pub(super) struct Group {
     pub(super) app: Arc<App>,
     pub(super) name: String,
     spec: RwLock<Arc<FlySpec>>,
-    pub(super) books: Books,
+    pub(super) registry: MachineRegistry,
     /// Who changes the number of machines: one at a time.
     pub(super) turn: tokio::sync::Mutex<()>,
 }
@@ -93,7 +93,7 @@ impl Group {
             app: app.clone(),
             name: spec.group.clone(),
             spec: RwLock::new(Arc::new(spec)),
-            books: Books::default(),
+            registry: MachineRegistry::default(),
             turn: tokio::sync::Mutex::default(),
         }
     }
@@ -137,7 +137,7 @@ pub(super) struct Listed {
 }
 
 impl Listed {
-    /// Whether the books can be relied on, with lists that are to come every `poll`.
+    /// Whether the registry can be relied on, with lists that are to come every `poll`.
     ///
     /// One list that fails is bridged, since the next one is due in seconds. A refusal is not: it won't go away.
     pub(super) fn verdict(&self, app: &str, poll: Duration, now: Instant) -> Result<(), BackendError> {

@@ -14,11 +14,11 @@ use uuid::Uuid;
 
 use super::{
     api::Volume,
-    books::Launch,
+    await_state::await_start,
     failure::{Failure, permanent},
-    follow::follow_start,
-    group::{Group, Shared},
+    group::{FlyShared, Group},
     machine::{LAUNCH, Machine},
+    registry::Launch,
     template,
 };
 use crate::{
@@ -37,13 +37,13 @@ const VOLUME_GB: u64 = 3;
 
 /// Starts machines until `target` are up. What was done is in `done`, whatever the result.
 pub(super) async fn start_more(
-    shared: &Arc<Shared>,
+    shared: &Arc<FlyShared>,
     group: &Arc<Group>,
     target: usize,
     done: &mut ScaleReport,
 ) -> Result<(), BackendError> {
     wake(shared, group, target, done).await?;
-    let missing = target.saturating_sub(group.books.live());
+    let missing = target.saturating_sub(group.registry.live());
     let mut launches = stream::iter(0..missing).map(|_| make(shared, group)).buffer_unordered(AT_ONCE);
     let mut failed = None;
     while let Some(outcome) = launches.next().await {
@@ -57,17 +57,17 @@ pub(super) async fn start_more(
 
 /// Starts machines that stand still, as far as there are any.
 async fn wake(
-    shared: &Arc<Shared>,
+    shared: &Arc<FlyShared>,
     group: &Arc<Group>,
     target: usize,
     done: &mut ScaleReport,
 ) -> Result<(), BackendError> {
-    let (books, app) = (&group.books, group.app.name.as_str());
+    let (registry, app) = (&group.registry, group.app.name.as_str());
     let mut refused = HashSet::new();
     loop {
-        let missing = target.saturating_sub(books.live());
+        let missing = target.saturating_sub(registry.live());
         let now = || shared.clock.now();
-        let sleepers: Vec<_> = (0..missing).map_while(|_| books.wake(&refused, now())).collect();
+        let sleepers: Vec<_> = (0..missing).map_while(|_| registry.wake(&refused, now())).collect();
         if sleepers.is_empty() {
             return Ok(());
         }
@@ -77,19 +77,19 @@ async fn wake(
             match outcome {
                 Ok(()) => {
                     done.started.push(WorkerId::new(machine.id.as_str()));
-                    follow_start(shared, group, machine);
+                    await_start(shared, group, machine);
                 }
-                Err(failure) if failure.is_gone() => books.forget(&machine.id, now()),
+                Err(failure) if failure.is_gone() => registry.forget(&machine.id, now()),
                 Err(failure) if failure.is_conflict() || failure.is_capacity() => {
                     tracing::debug!(app, machine = machine.id, "machine can't be started now: {failure}");
-                    books.sleeps_on(&machine.id);
+                    registry.sleeps_on(&machine.id);
                     refused.insert(machine.id.clone());
                 }
                 Err(failure) => {
                     if failure.is_ambiguous() {
-                        follow_start(shared, group, machine);
+                        await_start(shared, group, machine);
                     } else {
-                        books.sleeps_on(&machine.id);
+                        registry.sleeps_on(&machine.id);
                     }
                     failed = Some(failure.into_error(&format!("starting machine {}", machine.id), app));
                 }
@@ -102,8 +102,8 @@ async fn wake(
 }
 
 /// Makes one machine.
-async fn make(shared: &Arc<Shared>, group: &Arc<Group>) -> Result<WorkerId, BackendError> {
-    let original = group.books.template();
+async fn make(shared: &Arc<FlyShared>, group: &Arc<Group>) -> Result<WorkerId, BackendError> {
+    let original = group.registry.template();
     let id = Uuid::now_v7().simple().to_string();
     let config = template::config(original.as_deref(), &group.spec().settings, &group.name, &id)
         .map_err(|problem| permanent(format!("fly.io app `{}`: {problem}", group.app.name)))?;
@@ -114,18 +114,18 @@ async fn make(shared: &Arc<Shared>, group: &Arc<Group>) -> Result<WorkerId, Back
         asked: shared.clock.now(),
         id,
     };
-    group.books.launching(launch.clone());
+    group.registry.launching(launch.clone());
     match in_any_region(shared, group, &launch, &config, &regions).await {
         Ok(machine) => {
             let machine = Arc::new(machine);
-            group.books.launched(&launch, &machine, shared.clock.now());
-            follow_start(shared, group, &machine);
+            group.registry.launched(&launch, &machine, shared.clock.now());
+            await_start(shared, group, &machine);
             Ok(WorkerId::new(machine.id.as_str()))
         }
         Err(failure) => {
-            // A launch that may have succeeded stays on the books: it counts until a list shows it, or time is up.
+            // A launch that may have succeeded stays in the registry: it counts until a list shows it, or time is up.
             if !failure.is_ambiguous() {
-                group.books.not_launched(&launch);
+                group.registry.not_launched(&launch);
             }
             Err(failure.into_error(&format!("making a machine of process group `{}`", group.name), &group.app.name))
         }
@@ -134,7 +134,7 @@ async fn make(shared: &Arc<Shared>, group: &Arc<Group>) -> Result<WorkerId, Back
 
 /// Where to put a machine, best first: the region with the fewest workers, as configured or where the original is.
 fn regions(group: &Group, original: Option<&Machine>) -> Vec<Option<String>> {
-    let crowd = group.books.regions();
+    let crowd = group.registry.regions();
     let mut regions = group.spec().settings.regions.clone();
     regions.sort_by_key(|region| crowd.get(region).copied().unwrap_or(0));
     if regions.is_empty() {
@@ -145,7 +145,7 @@ fn regions(group: &Group, original: Option<&Machine>) -> Vec<Option<String>> {
 
 /// The first region that has room.
 async fn in_any_region(
-    shared: &Shared,
+    shared: &FlyShared,
     group: &Group,
     launch: &Launch,
     config: &Value,
@@ -162,7 +162,7 @@ async fn in_any_region(
 }
 
 async fn in_region(
-    shared: &Shared,
+    shared: &FlyShared,
     group: &Group,
     launch: &Launch,
     config: &Value,
@@ -187,7 +187,7 @@ async fn in_region(
 }
 
 /// Makes the machine of a launch, and not a second one, however often the answer is lost.
-async fn once(shared: &Shared, app: &str, launch: &Launch, body: Value) -> Result<Machine, Failure> {
+async fn once(shared: &FlyShared, app: &str, launch: &Launch, body: Value) -> Result<Machine, Failure> {
     let mut attempt = 1;
     loop {
         let failure = match shared.api.create(app, body.clone()).await {
@@ -210,7 +210,7 @@ async fn once(shared: &Shared, app: &str, launch: &Launch, body: Value) -> Resul
 }
 
 /// Whether a launch has made its machine.
-async fn look_up(shared: &Shared, app: &str, launch: &Launch) -> Result<Option<Machine>, Failure> {
+async fn look_up(shared: &FlyShared, app: &str, launch: &Launch) -> Result<Option<Machine>, Failure> {
     for pause in LOOKS {
         sleep(pause).await;
         let found = shared.api.list_with(app, LAUNCH, &launch.id).await.map_err(|failure| {
@@ -227,7 +227,7 @@ async fn look_up(shared: &Shared, app: &str, launch: &Launch) -> Result<Option<M
 /// A volume for a machine whose configuration mounts one: an unused one of that name, else a new one. Volumes are never
 /// deleted here, so that no data is: they wait for the next machine.
 async fn own_volume(
-    shared: &Shared,
+    shared: &FlyShared,
     group: &Group,
     config: &Value,
     region: Option<&str>,

@@ -2,18 +2,18 @@
 //! whoever made them, and respects what others do to them. A worker's id is its machine's id, which the worker finds in
 //! `FLY_MACHINE_ID` (`docs/adr/0014-fly-machines.md`, `docs/fly.md`).
 //!
-//! `watch` keeps the `books` in step with one list for each app, so that observing reads what is known already; `launch`
-//! starts and makes machines, `follow` waits for them and tidies up; `api` is the wire, within the limits of `pace`.
+//! `watch` keeps the `registry` in step with one list for each app, so that observing reads what is known already; `launch`
+//! starts and makes machines, `await_state` waits for them and tidies up; `api` is the wire, within the limits of `rate_limit`.
 
 mod api;
-mod books;
+mod await_state;
 mod check;
 mod failure;
-mod follow;
 mod group;
 mod launch;
 mod machine;
-mod pace;
+mod rate_limit;
+mod registry;
 mod template;
 mod watch;
 
@@ -31,7 +31,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{
     api::Api,
     failure::{permanent, retryable},
-    group::{App, ByName, Group, Groups, Shared, groups},
+    group::{App, ByName, FlyShared, Group, Groups, groups},
     watch::watch,
 };
 use super::{BackendError, MayAct, OnChange, Pool, ScaleReport, ScaleRequest, ScalingBackend};
@@ -40,12 +40,12 @@ use crate::{
     model::{Clock, WorkerId, WorkerType},
 };
 
-pub use self::{api::Access, group::FlySpec, pace::Pace};
+pub use self::{api::Access, group::FlySpec, rate_limit::RateLimit};
 
 /// Longest wait for the first list of an app before its machines count as not known.
 const FIRST_LIST: Duration = Duration::from_secs(10);
 /// How often to look whether machines that drain at the end are gone.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The backend of `orchestrator = "fly"`. See the [module](self).
 pub struct FlyBackend {
@@ -54,7 +54,7 @@ pub struct FlyBackend {
     released: Mutex<Groups>,
     /// The app that the scaler itself runs in, if any: where nothing else is said, also that of the workers.
     own_app: Option<String>,
-    shared: Arc<Shared>,
+    shared: Arc<FlyShared>,
 }
 
 impl FlyBackend {
@@ -72,7 +72,7 @@ impl FlyBackend {
         clock: Clock,
     ) -> Result<Self, BackendError> {
         let made = groups(types.clone(), &Groups::new())?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(FlyShared {
             api: Api::new(access)?,
             on_change,
             clock,
@@ -124,31 +124,31 @@ impl FlyBackend {
         })
     }
 
-    /// Waits for the first list of the group's app; then says at once whether its books can be relied on.
+    /// Waits for the first list of the group's app; then says at once whether its registry can be relied on.
     async fn known(&self, group: &Group) -> Result<(), BackendError> {
         let mut listed = group.app.listed.subscribe();
-        let first = listed.wait_for(|listed| group.books.is_known() || listed.failure.is_some());
+        let first = listed.wait_for(|listed| group.registry.is_known() || listed.failure.is_some());
         let listed = match tokio::time::timeout(FIRST_LIST, first).await {
             Ok(Ok(listed)) => listed.clone(),
             _ => group.app.listed.borrow().clone(),
         };
         listed.verdict(&group.app.name, self.shared.poll, Instant::now())?;
-        if group.books.is_known() {
+        if group.registry.is_known() {
             return Ok(());
         }
         Err(retryable(format!("the machines of process group `{}` are not listed yet", group.name)))
     }
 
     async fn drain(&self, group: &Arc<Group>) {
-        let (up, _) = group.books.standing();
+        let (up, _) = group.registry.status();
         let within = group.spec().drain_timeout;
         let (_, failed) = retire(&self.shared, group, &up, within).await;
         if let Some(error) = failed {
             tracing::warn!(worker_type = %group.worker_type, "not all machines could be drained: {error}");
         }
         let deadline = Instant::now() + within;
-        while group.books.standing().1 > 0 && Instant::now() < deadline {
-            tokio::time::sleep(LOOK).await;
+        while group.registry.status().1 > 0 && Instant::now() < deadline {
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 }
@@ -160,13 +160,13 @@ impl ScalingBackend for FlyBackend {
     }
 
     fn act_only_while(&self, may_act: MayAct) {
-        self.shared.api.mandate.ask(may_act);
+        self.shared.api.leader_guard.set(may_act);
     }
 
     async fn observe(&self, worker_type: &WorkerType) -> Result<Pool, BackendError> {
         let group = self.group(worker_type)?;
         self.known(&group).await?;
-        Ok(group.books.pool())
+        Ok(group.registry.pool())
     }
 
     /// The work is done in a task of its own: who loses patience leaves nothing half done.
@@ -206,7 +206,7 @@ impl ScalingBackend for FlyBackend {
         let mut groups = Groups::clone(&self.groups());
         let Some(group) = groups.remove(worker_type) else { return };
         self.look_after(groups);
-        group.books.lose_sight();
+        group.registry.lose_sight();
         released.insert(worker_type.clone(), group);
     }
 
@@ -222,7 +222,7 @@ impl ScalingBackend for FlyBackend {
 }
 
 /// Makes a request true, when those before it are done with.
-async fn scale(shared: Arc<Shared>, group: Arc<Group>, request: ScaleRequest) -> Result<ScaleReport, BackendError> {
+async fn scale(shared: Arc<FlyShared>, group: Arc<Group>, request: ScaleRequest) -> Result<ScaleReport, BackendError> {
     let _turn = group.turn.lock().await;
     let (retired, failed) = retire(&shared, &group, &request.retire, request.drain_timeout).await;
     let mut done = ScaleReport { started: Vec::new(), retired };
@@ -237,24 +237,24 @@ async fn scale(shared: Arc<Shared>, group: Arc<Group>, request: ScaleRequest) ->
 
 /// Asks machines to finish and leave. Returns those that were asked, and what went wrong with others.
 async fn retire(
-    shared: &Arc<Shared>,
+    shared: &Arc<FlyShared>,
     group: &Arc<Group>,
     ids: &[WorkerId],
     within: Duration,
 ) -> (Vec<WorkerId>, Option<BackendError>) {
     let app = group.app.name.as_str();
-    let machines = group.books.retire(ids, within, shared.clock.now());
+    let machines = group.registry.retire(ids, within, shared.clock.now());
     let stops = machines.iter().map(|machine| shared.api.stop(app, &machine.id, within));
     let (mut retired, mut failed) = (Vec::new(), None);
     for (machine, outcome) in machines.iter().zip(join_all(stops).await) {
         match outcome {
             Ok(()) => {
                 retired.push(WorkerId::new(machine.id.as_str()));
-                follow::follow_stop(shared, group, machine, within);
+                await_state::await_stop(shared, group, machine, within);
             }
-            Err(failure) if failure.is_gone() => group.books.forget(&machine.id, shared.clock.now()),
+            Err(failure) if failure.is_gone() => group.registry.forget(&machine.id, shared.clock.now()),
             Err(failure) => {
-                group.books.stays(&machine.id);
+                group.registry.stays(&machine.id);
                 failed = Some(failure.into_error(&format!("stopping machine {}", machine.id), app));
             }
         }

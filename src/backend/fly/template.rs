@@ -7,7 +7,7 @@ use crate::config::FlyWorkerSettings;
 
 /// Variables that tell a machine who it is: a copy of them would make two workers one.
 const IDENTITY: [&str; 2] = ["SWARM_WORKER_ID", "FLY_MACHINE_ID"];
-/// Restarts of a machine from the settings alone before it is left standing; a copy has the policy of its original.
+/// Restarts of a machine from the settings alone before it is left status; a copy has the policy of its original.
 const RESTARTS: u32 = 3;
 
 /// The `config` of a machine to be made, with `launch` stamped on it; mounts are still the original's.
@@ -53,7 +53,7 @@ pub(super) fn config(
     Ok(Value::Object(config))
 }
 
-/// Everything of the original but what makes it itself: standing by for another one, its place in a schedule, its names.
+/// Everything of the original but what makes it itself: status by for another one, its place in a schedule, its names.
 fn copied(original: &Map<String, Value>) -> Map<String, Value> {
     let mut config = original.clone();
     for key in ["standbys", "schedule", "auto_destroy"] {

@@ -1,4 +1,4 @@
-//! Keeps the books of an app's groups in step with the API, which tells nobody of changes: one list every few seconds,
+//! Keeps the registry of an app's groups in step with the API, which tells nobody of changes: one list every few seconds,
 //! one request whatever the number of groups, and one more when somebody asks for it. Changes nothing.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    group::{App, ByName, Listed, Shared},
+    group::{App, ByName, FlyShared, Listed},
     machine::Machine,
 };
 
@@ -14,7 +14,7 @@ use super::{
 const SECOND_LOOK: Duration = Duration::from_secs(1);
 
 /// Runs until the backend stops or the app has no group left to be looked after.
-pub(super) async fn watch(shared: Arc<Shared>, app: Arc<App>) {
+pub(super) async fn watch(shared: Arc<FlyShared>, app: Arc<App>) {
     loop {
         let groups = app.groups();
         let pause = tokio::select! {
@@ -32,7 +32,7 @@ pub(super) async fn watch(shared: Arc<Shared>, app: Arc<App>) {
 }
 
 /// Takes one list in, and says when the next one is due.
-async fn look(shared: &Shared, app: &App, groups: &ByName) -> Duration {
+async fn look(shared: &FlyShared, app: &App, groups: &ByName) -> Duration {
     let (begun, at) = (shared.clock.now(), Instant::now());
     let machines = match shared.api.list(&app.name).await {
         Ok(machines) => machines,
@@ -52,7 +52,7 @@ async fn look(shared: &Shared, app: &App, groups: &ByName) -> Duration {
     let mut changed = Vec::new();
     for (name, group) in groups {
         let listed = of_groups.remove(name.as_str()).unwrap_or_default();
-        let merged = group.books.merge(&listed, begun, shared.clock.now());
+        let merged = group.registry.merge(&listed, begun, shared.clock.now());
         doubtful |= merged.doubtful;
         if merged.changed {
             changed.push(&group.worker_type);

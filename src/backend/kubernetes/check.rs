@@ -8,14 +8,14 @@ use kube::{ResourceExt, api::ListParams};
 
 use super::{
     cluster::Cluster,
+    conflicts::Conflicts,
     failure::{Right, permanent},
     lease::KubernetesLease,
     rights,
-    rivals::Rivals,
     spec::{KubernetesSpec, TargetSpec},
 };
 use crate::{
-    backend::{BackendError, Check, LeaseObject, Outcome},
+    backend::{BackendError, Check, CheckOutcome, LeaseObject},
     config::TargetKind,
     model::WorkerType,
 };
@@ -41,25 +41,27 @@ pub async fn check(spec: &KubernetesSpec) -> Vec<Check> {
     if let Some(name) = lease {
         checks.push(Check { what: format!("lease `{name}`"), outcome: leader(&cluster, name).await });
     }
-    let rivals = Rivals::new();
-    rivals.look(&cluster).await;
+    let conflicts = Conflicts::new();
+    conflicts.look(&cluster).await;
     let mut listed = BTreeMap::new();
     for kind in kinds {
         listed.insert(kind, labelled(&cluster, kind, &spec.cluster.label).await);
     }
     for (worker_type, target) in &spec.types {
-        let found = target_is_ready(&cluster, &rivals, worker_type, target, &listed[&target.kind]).await;
+        let found = target_is_ready(&cluster, &conflicts, worker_type, target, &listed[&target.kind]).await;
         checks.push(Check::new(format!("worker type `{worker_type}`: {}", target.shown()), found));
     }
     checks
 }
 
 /// Whom the Lease names. Whether that one still lives can't be told by one look.
-async fn leader(cluster: &Cluster, name: &str) -> Outcome {
+async fn leader(cluster: &Cluster, name: &str) -> CheckOutcome {
     match KubernetesLease::on(cluster.clone(), name).read().await {
-        Ok(Some(lease)) if !lease.holder.is_empty() => Outcome::Fine(format!("names {} as the leader", lease.holder)),
-        Ok(_) => Outcome::Doubtful("nobody leads: nobody starts workers or lets them go".to_owned()),
-        Err(error) => Outcome::Wrong(error.message),
+        Ok(Some(lease)) if !lease.holder.is_empty() => {
+            CheckOutcome::Fine(format!("names {} as the leader", lease.holder))
+        }
+        Ok(_) => CheckOutcome::Doubtful("nobody leads: nobody starts workers or lets them go".to_owned()),
+        Err(error) => CheckOutcome::Wrong(error.message),
     }
 }
 
@@ -85,7 +87,7 @@ async fn labelled(cluster: &Cluster, kind: TargetKind, label: &str) -> Result<La
 
 async fn target_is_ready(
     cluster: &Cluster,
-    rivals: &Rivals,
+    conflicts: &Conflicts,
     worker_type: &WorkerType,
     target: &TargetSpec,
     listed: &Result<Labelled, BackendError>,
@@ -100,8 +102,8 @@ async fn target_is_ready(
         }
         Some(_) => {}
     }
-    if let Some(rival) = rivals.of(target)? {
-        return Err(rival.refusal(target));
+    if let Some(conflict) = conflicts.of(target)? {
+        return Err(conflict.refusal(target));
     }
     let scale = cluster.get_scale(target).await?;
     let replicas = scale.spec.and_then(|spec| spec.replicas).unwrap_or_default();

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// How long one call may take. An API server under load takes seconds; one that takes longer does not work.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whom the server names as the author of our changes.
 pub(super) const FIELD_MANAGER: &str = "swarm";
@@ -66,7 +66,7 @@ impl Cluster {
         // Tests and other users of this library may have chosen a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut config = infer(settings).await?;
-        config.connect_timeout = Some(PATIENCE);
+        config.connect_timeout = Some(CALL_TIMEOUT);
         // A repeated request might carry out a target that is no longer wanted.
         config.default_retry = false;
         let namespace = settings.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
@@ -84,7 +84,7 @@ impl Cluster {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Awaits a call for at most [`PATIENCE`].
+    /// Awaits a call for at most [`CALL_TIMEOUT`].
     pub(super) async fn call<T>(
         &self,
         doing: &str,
@@ -92,8 +92,8 @@ impl Cluster {
         call: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, Failed> {
         let failed = |error| Failed { conflict: false, not_found: false, error };
-        let answer = tokio::time::timeout(PATIENCE, call).await;
-        let answer = answer.map_err(|_| failed(timed_out(doing, PATIENCE)))?;
+        let answer = tokio::time::timeout(CALL_TIMEOUT, call).await;
+        let answer = answer.map_err(|_| failed(timed_out(doing, CALL_TIMEOUT)))?;
         answer.map_err(|error| {
             let code = if let kube::Error::Api(status) = &error { status.code } else { 0 };
             Failed {

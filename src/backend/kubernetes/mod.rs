@@ -1,20 +1,20 @@
 //! Workers as pods: scales a Deployment or StatefulSet through its `scale` subresource, and knows the pools from watches, so
 //! that observing costs no request.
 //!
-//! Two watches for all worker types together (targets, pods) fill the `store`; both are also signals. One `keeper` task for
+//! Two watches for all worker types together (targets, pods) fill the `store`; both are also signals. One `reconciler` task for
 //! each worker type writes. Owns the count and the deletion costs of pods; must not touch a target in any other way, nor scale
 //! one that another autoscaler scales too. See `docs/kubernetes.md`.
 
 mod check;
 mod cluster;
+mod conflicts;
+mod deletion_order;
+mod event_recorder;
 mod failure;
-mod keeper;
 mod lease;
-mod notices;
 mod pool;
-mod rank;
+mod reconciler;
 mod rights;
-mod rivals;
 mod spec;
 mod store;
 mod throttle;
@@ -42,50 +42,50 @@ pub use self::{
     spec::{KubernetesSpec, TargetSpec},
 };
 use self::{
-    cluster::{Cluster, PATIENCE},
-    keeper::{Keeper, Order},
-    notices::Notices,
-    rivals::Rivals,
+    cluster::{CALL_TIMEOUT, Cluster},
+    conflicts::Conflicts,
+    event_recorder::EventRecorder,
+    reconciler::{ReconcileCommand, Reconciler},
     store::{Store, Watched},
 };
 use super::{
     BackendError, DrainControl, ErrorKind, MayAct, OnChange, Pool, ScaleReport, ScaleRequest, ScalingBackend,
-    mandate::Mandate,
+    leader_guard::LeaderGuard,
 };
 use crate::{
     config::Settings,
     model::{Clock, WorkerType},
 };
 
-/// Orders that wait for a keeper. Its actor gives one at a time, and the shutdown one more.
-const ORDERS: usize = 2;
+/// Commands that wait for a reconciler. Its actor gives one at a time, and the shutdown one more.
+const COMMANDS: usize = 2;
 
 /// How much longer than the slowest worker's drain timeout a draining shutdown waits.
 const SHUTDOWN_MARGIN: Duration = Duration::from_secs(5);
 
 /// What the tasks of this backend share.
-struct Shared {
+struct KubernetesShared {
     cluster: Cluster,
     store: Store,
-    rivals: Rivals,
-    notices: Notices,
-    drain: Arc<dyn DrainControl>,
-    mandate: Mandate,
+    conflicts: Conflicts,
+    event_recorder: EventRecorder,
+    drain_control: Arc<dyn DrainControl>,
+    leader_guard: LeaderGuard,
 }
 
 /// The backend of `orchestrator = "kubernetes"`. See the [module](self).
 pub struct KubernetesBackend {
-    shared: Arc<Shared>,
-    keepers: Mutex<BTreeMap<WorkerType, Kept>>,
+    shared: Arc<KubernetesShared>,
+    reconcilers: Mutex<BTreeMap<WorkerType, ReconcilerHandle>>,
     keeping: Crew,
     watching: Crew,
     label: String,
 }
 
-/// A keeper at work.
-struct Kept {
+/// A reconciler at work.
+struct ReconcilerHandle {
     target: TargetSpec,
-    orders: mpsc::Sender<Order>,
+    commands: mpsc::Sender<ReconcileCommand>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -123,26 +123,32 @@ impl KubernetesBackend {
     /// reached is no error: it may come back, and until then nothing is known.
     pub async fn start(
         spec: &KubernetesSpec,
-        drain: Arc<dyn DrainControl>,
+        drain_control: Arc<dyn DrainControl>,
         on_change: OnChange,
         clock: Clock,
     ) -> Result<Self, BackendError> {
         let cluster = Cluster::configure(&spec.cluster).await?;
         check_rights(&cluster, spec).await?;
-        let (notices, to_write) = Notices::new();
+        let (event_recorder, to_write) = EventRecorder::new();
         let store = Store::new(spec, on_change, clock);
-        let shared =
-            Arc::new(Shared { cluster, store, rivals: Rivals::new(), notices, drain, mandate: Mandate::default() });
+        let shared = Arc::new(KubernetesShared {
+            cluster,
+            store,
+            conflicts: Conflicts::new(),
+            event_recorder,
+            drain_control,
+            leader_guard: LeaderGuard::default(),
+        });
 
         let (keeping, watching) = (Crew::default(), Crew::default());
-        shared.rivals.look(&shared.cluster).await;
-        watching.spawn(look_for_rivals(shared.clone()));
-        watching.spawn(notices::write(shared.cluster.clone(), to_write));
-        let (keepers, label) = (Mutex::default(), spec.cluster.label.clone());
-        let backend = Self { shared: shared.clone(), keepers, keeping, watching, label };
+        shared.conflicts.look(&shared.cluster).await;
+        watching.spawn(check_for_conflicts(shared.clone()));
+        watching.spawn(event_recorder::write(shared.cluster.clone(), to_write));
+        let (reconcilers, label) = (Mutex::default(), spec.cluster.label.clone());
+        let backend = Self { shared: shared.clone(), reconcilers, keeping, watching, label };
         shared.store.watched().into_iter().for_each(|watched| backend.watch(watched));
         spec.types.iter().for_each(|(worker_type, target)| backend.keep(worker_type, target));
-        if tokio::time::timeout(PATIENCE, shared.store.until_complete()).await.is_err() {
+        if tokio::time::timeout(CALL_TIMEOUT, shared.store.until_complete()).await.is_err() {
             tracing::warn!("the pools are not known yet: the API server does not tell; going on without");
         }
         Ok(backend)
@@ -153,17 +159,17 @@ impl KubernetesBackend {
         self.watching.spawn(async move { watch::follow(shared.cluster.clone(), &shared.store, &label, watched).await });
     }
 
-    /// Has a keeper look after a target. One that keeps another target of the same type ends first.
+    /// Has a reconciler look after a target. One that keeps another target of the same type ends first.
     fn keep(&self, worker_type: &WorkerType, target: &TargetSpec) {
-        let mut keepers = self.keepers();
-        let before = keepers.remove(worker_type);
-        if let Some(kept) = before.as_ref().filter(|kept| kept.target.is_kept_like(target)) {
-            let (orders, stop) = (kept.orders.clone(), kept.stop.clone());
+        let mut reconcilers = self.reconcilers();
+        let before = reconcilers.remove(worker_type);
+        if let Some(handle) = before.as_ref().filter(|handle| handle.target.is_kept_like(target)) {
+            let (commands, stop) = (handle.commands.clone(), handle.stop.clone());
             let task = before.expect("it was found just above").task;
-            keepers.insert(worker_type.clone(), Kept { target: target.clone(), orders, stop, task });
+            reconcilers.insert(worker_type.clone(), ReconcilerHandle { target: target.clone(), commands, stop, task });
             return;
         }
-        let (orders, to_obey) = mpsc::channel(ORDERS);
+        let (commands, receiver) = mpsc::channel(COMMANDS);
         let stop = self.keeping.cancel.child_token();
         let (shared, cancel) = (self.shared.clone(), stop.clone());
         let (name, spec) = (worker_type.clone(), target.clone());
@@ -172,24 +178,24 @@ impl KubernetesBackend {
             if let Some(before) = before {
                 before.end().await;
             }
-            Keeper::new(name, spec, shared).run(to_obey, cancel).await;
+            Reconciler::new(name, spec, shared).run(receiver, cancel).await;
         });
-        keepers.insert(worker_type.clone(), Kept { target: target.clone(), orders, stop, task });
+        reconcilers.insert(worker_type.clone(), ReconcilerHandle { target: target.clone(), commands, stop, task });
     }
 
-    fn keepers(&self) -> MutexGuard<'_, BTreeMap<WorkerType, Kept>> {
-        self.keepers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reconcilers(&self) -> MutexGuard<'_, BTreeMap<WorkerType, ReconcilerHandle>> {
+        self.reconcilers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets all workers go that can be let go in time.
     async fn empty(&self) {
-        let keepers: Vec<_> =
-            self.keepers().values().map(|kept| (kept.orders.clone(), kept.target.drain_timeout)).collect();
-        let slowest = keepers.iter().map(|(_, within)| *within).max().unwrap_or_default();
+        let reconcilers: Vec<_> =
+            self.reconcilers().values().map(|handle| (handle.commands.clone(), handle.target.drain_timeout)).collect();
+        let slowest = reconcilers.iter().map(|(_, within)| *within).max().unwrap_or_default();
         let mut emptied = Vec::new();
-        for (keeper, within) in keepers {
+        for (reconciler, within) in reconcilers {
             let (reply, answer) = oneshot::channel();
-            if keeper.send(Order::Empty(within, reply)).await.is_ok() {
+            if reconciler.send(ReconcileCommand::DrainAll(within, reply)).await.is_ok() {
                 emptied.push(answer);
             }
         }
@@ -207,7 +213,7 @@ impl ScalingBackend for KubernetesBackend {
     }
 
     fn act_only_while(&self, may_act: MayAct) {
-        self.shared.mandate.ask(may_act);
+        self.shared.leader_guard.set(may_act);
     }
 
     async fn observe(&self, worker_type: &WorkerType) -> Result<Pool, BackendError> {
@@ -215,8 +221,8 @@ impl ScalingBackend for KubernetesBackend {
     }
 
     async fn scale(&self, request: ScaleRequest) -> Result<ScaleReport, BackendError> {
-        let keeper = self.keepers().get(&request.worker_type).map(|kept| kept.orders.clone());
-        keeper::order(keeper, request).await
+        let reconciler = self.reconcilers().get(&request.worker_type).map(|handle| handle.commands.clone());
+        reconciler::send(reconciler, request).await
     }
 
     async fn reconfigure(&self, settings: &Settings) -> Result<(), BackendError> {
@@ -234,9 +240,9 @@ impl ScalingBackend for KubernetesBackend {
 
     /// Its pods are left alone; those that drain are let back to work.
     async fn release(&self, worker_type: &WorkerType) {
-        let kept = self.keepers().remove(worker_type);
-        if let Some(kept) = kept {
-            kept.end().await;
+        let handle = self.reconcilers().remove(worker_type);
+        if let Some(handle) = handle {
+            handle.end().await;
             self.shared.store.release(worker_type);
         }
     }
@@ -252,12 +258,12 @@ impl ScalingBackend for KubernetesBackend {
     }
 }
 
-impl Kept {
-    /// Ends the keeper.
+impl ReconcilerHandle {
+    /// Ends the reconciler.
     async fn end(self) {
         self.stop.cancel();
         if let Err(error) = self.task.await {
-            tracing::error!("the keeper of {} failed: {error}", self.target.shown());
+            tracing::error!("the reconciler of {} failed: {error}", self.target.shown());
         }
     }
 }
@@ -274,9 +280,9 @@ async fn check_rights(cluster: &Cluster, spec: &KubernetesSpec) -> Result<(), Ba
     }
 }
 
-async fn look_for_rivals(shared: Arc<Shared>) {
+async fn check_for_conflicts(shared: Arc<KubernetesShared>) {
     loop {
-        tokio::time::sleep(rivals::LOOK).await;
-        shared.rivals.look(&shared.cluster).await;
+        tokio::time::sleep(conflicts::CHECK_INTERVAL).await;
+        shared.conflicts.look(&shared.cluster).await;
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{rank::removal_order, spec::TargetSpec, store::State, view::Target};
+use super::{deletion_order::deletion_order, spec::TargetSpec, store::State, view::Target};
 use crate::{
     backend::{Instance, Phase, Pool},
     model::{Timestamp, WorkerId},
@@ -20,7 +20,7 @@ pub(super) fn pool(spec: &TargetSpec, target: &Target, state: &State, now: Times
         let id = WorkerId::new(name);
         state.draining.contains(&id) || state.released.contains(&id)
     };
-    let mut order = removal_order(spec.kind, state.pods.values(), |_| false);
+    let mut order = deletion_order(spec.kind, state.pods.values(), |_| false);
     order.retain(|pod| !leaves(&pod.name));
     let draining =
         state.draining.iter().filter(|id| state.pods.get(id.as_str()).is_some_and(super::view::Pod::is_active));

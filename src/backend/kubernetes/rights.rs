@@ -8,10 +8,10 @@ use kube::{Api, api::PostParams};
 
 use super::{
     cluster::{Cluster, scale_right},
+    conflicts::{LIST_HPAS, LIST_SCALED_OBJECTS},
+    event_recorder::CREATE_EVENT,
     failure::{Right, permanent},
     lease,
-    notices::CREATE_EVENT,
-    rivals::{LIST_HPAS, LIST_SCALED_OBJECTS},
 };
 use crate::{backend::BackendError, config::TargetKind};
 

@@ -49,7 +49,7 @@ impl TargetSpec {
         }
     }
 
-    /// Whether a keeper of this one does for the other one too: how long workers may take at the end is told it then.
+    /// Whether a reconciler of this one does for the other one too: how long workers may take at the end is told it then.
     pub(super) fn is_kept_like(&self, other: &Self) -> bool {
         (self.kind, &self.name, self.drains) == (other.kind, &other.name, other.drains)
     }

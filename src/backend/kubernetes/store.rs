@@ -1,5 +1,5 @@
 //! What the watches have told so far, by worker type, and what is made of it: the pool. Written by the watches and, for the
-//! counts it has just set itself, by the keeper of a type; read by everybody. Talks to nobody.
+//! counts it has just set itself, by the reconciler of a type; read by everybody. Talks to nobody.
 
 mod state;
 
@@ -69,7 +69,7 @@ pub(super) struct Store {
     clock: Clock,
 }
 
-/// What the keeper of a type works from.
+/// What the reconciler of a type works from.
 #[derive(Clone, Debug)]
 pub(super) struct View {
     pub(super) target: Target,
@@ -206,7 +206,7 @@ impl Store {
         Ok(pool::pool(spec, target, state, self.clock.now()))
     }
 
-    /// What the keeper works from; an error if that is not known for certain.
+    /// What the reconciler works from; an error if that is not known for certain.
     pub(super) fn view(&self, worker_type: &WorkerType) -> Result<View, BackendError> {
         let inner = self.lock();
         let spec = inner.trusted(worker_type)?;
@@ -220,8 +220,8 @@ impl Store {
         self.lock().types.get(worker_type).is_some_and(|state| state.pods.contains_key(id.as_str()))
     }
 
-    /// The keeper's books of who leaves.
-    pub(super) fn set_leaving(
+    /// Records which workers are leaving.
+    pub(super) fn set_draining(
         &self,
         worker_type: &WorkerType,
         draining: BTreeSet<WorkerId>,

@@ -2,12 +2,12 @@
 //! process can't be handed over, all of them end with the scaler, however it ends (`docs/adr/0003-process-guard.md`).
 //!
 //! Each worker has a process group of its own, a supervisor task (`worker`) that alone signals and reaps it, and a
-//! line in the books of its type (`books`), which is all that observing reads. Draining means SIGTERM to the worker
+//! line in the registry of its type (`registry`), which is all that observing reads. Draining means SIGTERM to the worker
 //! itself; when its time is up, SIGKILL to its whole group. What is left of a group whose leader has ended is killed.
 
-mod books;
 mod check;
 mod output;
+mod registry;
 mod spec;
 mod worker;
 
@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use self::{
-    books::{Books, LeaveWithin, Reservation},
+    registry::{LeaveWithin, ProcessRegistry, Reservation},
     worker::{Started, Supervisor},
 };
 use super::{BackendError, ErrorKind, OnChange, Pool, ScaleReport, ScaleRequest, ScalingBackend};
@@ -40,21 +40,21 @@ pub use self::{
 pub struct ProcessBackend {
     /// Those that were released stay: their workers may be leaving, and they may come back.
     pools: RwLock<BTreeMap<WorkerType, Arc<TypePool>>>,
-    shared: Arc<Shared>,
+    shared: Arc<ProcessShared>,
     /// The task that keeps the guard running.
-    keeper: TaskTracker,
+    guard_task: TaskTracker,
 }
 
 /// One worker type.
 struct TypePool {
     /// For workers that are started from now on.
     spec: RwLock<Arc<ProcessSpec>>,
-    books: Books,
+    registry: ProcessRegistry,
 }
 
 impl TypePool {
     fn new(spec: ProcessSpec) -> Arc<Self> {
-        Arc::new(Self { spec: RwLock::new(Arc::new(spec)), books: Books::default() })
+        Arc::new(Self { spec: RwLock::new(Arc::new(spec)), registry: ProcessRegistry::default() })
     }
 
     fn spec(&self) -> Arc<ProcessSpec> {
@@ -63,13 +63,13 @@ impl TypePool {
 
     /// Asks everybody to finish and leave.
     fn empty(&self) {
-        let all: Vec<WorkerId> = self.books.pool().instances.into_iter().map(|instance| instance.id).collect();
-        self.books.retire(&all, self.spec().drain_timeout);
+        let all: Vec<WorkerId> = self.registry.pool().instances.into_iter().map(|instance| instance.id).collect();
+        self.registry.retire(&all, self.spec().drain_timeout);
     }
 }
 
 /// What all worker types share.
-struct Shared {
+struct ProcessShared {
     surroundings: Surroundings,
     guard: Guard,
     on_change: OnChange,
@@ -90,8 +90,8 @@ impl ProcessBackend {
     ) -> Result<Self, BackendError> {
         // Workers may have another directory, and theirs is where a relative path would be looked up.
         surroundings.swarm = std::path::absolute(&surroundings.swarm).unwrap_or(surroundings.swarm);
-        let keeper = TaskTracker::new();
-        let guard = Guard::start(surroundings.swarm.clone(), &keeper).await.map_err(|error| BackendError {
+        let guard_task = TaskTracker::new();
+        let guard = Guard::start(surroundings.swarm.clone(), &guard_task).await.map_err(|error| BackendError {
             kind: ErrorKind::Permanent,
             message: format!("no process guard, without which workers could outlive the scaler: {error}"),
             done: ScaleReport::default(),
@@ -100,8 +100,8 @@ impl ProcessBackend {
             |(worker_type, spec): (&WorkerType, &ProcessSpec)| (worker_type.clone(), TypePool::new(spec.clone()));
         Ok(Self {
             pools: RwLock::new(types.iter().map(pool).collect()),
-            shared: Arc::new(Shared { surroundings, guard, on_change, clock, workers: TaskTracker::new() }),
-            keeper,
+            shared: Arc::new(ProcessShared { surroundings, guard, on_change, clock, workers: TaskTracker::new() }),
+            guard_task,
         })
     }
 
@@ -122,7 +122,7 @@ impl ProcessBackend {
         worker_type: &WorkerType,
         pool: &Arc<TypePool>,
         id: &WorkerId,
-        orders: watch::Receiver<LeaveWithin>,
+        stop_requests: watch::Receiver<LeaveWithin>,
         _token: TaskTrackerToken,
     ) -> Result<(), BackendError> {
         let surroundings = &self.shared.surroundings;
@@ -136,7 +136,7 @@ impl ProcessBackend {
             worker_type: worker_type.clone(),
             id: id.clone(),
             drain_timeout: spec.drain_timeout,
-            orders,
+            stop_requests,
         };
         self.shared.workers.spawn(supervisor.run(started));
         Ok(())
@@ -150,28 +150,30 @@ impl ScalingBackend for ProcessBackend {
     }
 
     async fn observe(&self, worker_type: &WorkerType) -> Result<Pool, BackendError> {
-        Ok(self.pool(worker_type)?.books.pool())
+        Ok(self.pool(worker_type)?.registry.pool())
     }
 
     async fn scale(&self, request: ScaleRequest) -> Result<ScaleReport, BackendError> {
         let worker_type = &request.worker_type;
         let pool = self.pool(worker_type)?;
-        let retired = pool.books.retire(&request.retire, request.drain_timeout);
+        let retired = pool.registry.retire(&request.retire, request.drain_timeout);
         let mut done = ScaleReport { started: Vec::new(), retired };
         loop {
             let token = self.shared.workers.token();
-            let outcome = match pool.books.reserve(worker_type, request.target, self.shared.clock.now()) {
+            let outcome = match pool.registry.reserve(worker_type, request.target, self.shared.clock.now()) {
                 Reservation::Enough => return Ok(done),
                 Reservation::Closed => Err(spec::permanent(format!(
                     "the scaler is stopping; no worker of `{worker_type}` is started any more"
                 ))),
-                Reservation::Start(id, orders) => match self.launch(worker_type, &pool, &id, orders, token) {
-                    Ok(()) => Ok(id),
-                    Err(error) => {
-                        pool.books.strike(&id);
-                        Err(error)
+                Reservation::Start(id, stop_requests) => {
+                    match self.launch(worker_type, &pool, &id, stop_requests, token) {
+                        Ok(()) => Ok(id),
+                        Err(error) => {
+                            pool.registry.remove(&id);
+                            Err(error)
+                        }
                     }
-                },
+                }
             };
             match outcome {
                 Ok(id) => done.started.push(id),
@@ -209,12 +211,12 @@ impl ScalingBackend for ProcessBackend {
     /// Always drains: no process may outlive the scaler. Takes as long as the slowest drain timeout at most.
     async fn shutdown(&self, _drain: bool) {
         for pool in self.pools() {
-            pool.books.close(pool.spec().drain_timeout);
+            pool.registry.close(pool.spec().drain_timeout);
         }
         self.shared.workers.close();
         self.shared.workers.wait().await;
         self.shared.guard.close();
-        self.keeper.close();
-        self.keeper.wait().await;
+        self.guard_task.close();
+        self.guard_task.wait().await;
     }
 }

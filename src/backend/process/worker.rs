@@ -21,7 +21,7 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{Shared, TypePool, books::LeaveWithin, output};
+use super::{ProcessShared, TypePool, output, registry::LeaveWithin};
 use crate::{
     guard::protocol::Group,
     model::{WorkerId, WorkerType},
@@ -60,13 +60,13 @@ impl Started {
 
 /// Runs one worker: lets it go once it is guarded, passes on the order to leave, and cleans up behind it.
 pub(super) struct Supervisor {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<ProcessShared>,
     pub(super) pool: Arc<TypePool>,
     pub(super) worker_type: WorkerType,
     pub(super) id: WorkerId,
     /// How long it may take when the scaler ends.
     pub(super) drain_timeout: Duration,
-    pub(super) orders: watch::Receiver<LeaveWithin>,
+    pub(super) stop_requests: watch::Receiver<LeaveWithin>,
 }
 
 impl Supervisor {
@@ -111,8 +111,8 @@ impl Supervisor {
                     }
                 }
                 _ = child_ended.recv() => {}
-                Ok(()) = self.orders.changed() => {
-                    if let Some(within) = *self.orders.borrow_and_update() {
+                Ok(()) = self.stop_requests.changed() => {
+                    if let Some(within) = *self.stop_requests.borrow_and_update() {
                         debug!(worker_type = %self.worker_type, worker_id = %self.id, ?within, "asking worker to leave");
                         let _ = kill_process(group.pid(), Signal::TERM);
                         kill_at = Instant::now().checked_add(within);
@@ -131,7 +131,7 @@ impl Supervisor {
     fn record(&self, end: &End) {
         let (worker_type, worker_id) = (&self.worker_type, &self.id);
         let (success, detail) = describe(end);
-        if let Some(exit) = self.pool.books.ended(worker_id, self.shared.clock.now(), success, &detail) {
+        if let Some(exit) = self.pool.registry.ended(worker_id, self.shared.clock.now(), success, &detail) {
             warn!(%worker_type, %worker_id, lived = ?exit.lived, "worker ended unasked: {detail}");
         } else {
             info!(%worker_type, %worker_id, "worker left: {detail}");

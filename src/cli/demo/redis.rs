@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     connection::RedisTarget,
-    guard::{Ward, WardSpec},
+    guard::{GuardedChild, GuardedChildSpec},
 };
 
 /// Programs that will do, the first that is installed.
@@ -30,7 +30,7 @@ const PORTS_TRIED: usize = 5;
 /// A running server.
 #[derive(Debug)]
 pub(super) struct PrivateRedis {
-    ward: Ward,
+    child: GuardedChild,
     port: u16,
 }
 
@@ -41,7 +41,7 @@ impl PrivateRedis {
         for _ in 0..PORTS_TRIED {
             let port = free_port()?;
             let arguments = arguments(port, directory);
-            let spec = WardSpec {
+            let spec = GuardedChildSpec {
                 swarm: swarm.to_owned(),
                 program: &program,
                 arguments: &arguments,
@@ -49,8 +49,9 @@ impl PrivateRedis {
                 errors: Stdio::null(),
                 time_to_leave: TIME_TO_LEAVE,
             };
-            let ward = Ward::start(spec).await.with_context(|| format!("could not start {}", program.display()))?;
-            let server = Self { ward, port };
+            let child =
+                GuardedChild::start(spec).await.with_context(|| format!("could not start {}", program.display()))?;
+            let server = Self { child, port };
             if server.answers().await? {
                 return Ok(server);
             }
@@ -68,10 +69,10 @@ impl PrivateRedis {
     async fn answers(&self) -> anyhow::Result<bool> {
         let target = RedisTarget::new(&SecretString::from(self.url()), START)?;
         let deadline = Instant::now() + START;
-        while !self.ward.ended() && Instant::now() < deadline {
+        while !self.child.ended() && Instant::now() < deadline {
             if target.connect().await.is_ok() {
                 // A stranger may have been faster at this port: then ours has ended.
-                return Ok(!self.ward.ended());
+                return Ok(!self.child.ended());
             }
             sleep(TRY_EVERY).await;
         }
@@ -80,7 +81,7 @@ impl PrivateRedis {
 
     /// Ends it.
     pub(super) async fn stop(self) -> anyhow::Result<()> {
-        self.ward.stop().await.context("could not stop the private redis server")
+        self.child.stop().await.context("could not stop the private redis server")
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
 use swarm::{
     backend::{
         BackendError, Phase, Pool, ScaleReport, ScaleRequest, ScalingBackend,
-        fly::{Access, FlyBackend, FlySpec, Pace},
+        fly::{Access, FlyBackend, FlySpec, RateLimit},
     },
     config::FlyWorkerSettings,
     model::{Clock, WorkerId, WorkerType},
@@ -42,7 +42,7 @@ pub(crate) fn unhurried(url: &str) -> Access {
         token: Some(TOKEN.into()),
         token_file: None,
         timeout: Duration::from_secs(5),
-        pace: Pace { every: Duration::from_millis(1), burst: NonZeroU32::new(100).unwrap() },
+        rate_limit: RateLimit { every: Duration::from_millis(1), burst: NonZeroU32::new(100).unwrap() },
     }
 }
 

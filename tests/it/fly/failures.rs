@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, time::Duration};
 use swarm::{
     backend::{
         ErrorKind, ScalingBackend,
-        fly::{Access, Pace},
+        fly::{Access, RateLimit},
     },
     config::FlyWorkerSettings,
     model::WorkerId,
@@ -133,8 +133,8 @@ async fn requests_keep_to_the_limits_of_the_api() {
         world.limited = true;
     });
     // A little slower than the fake, whose clock starts later.
-    let pace = Pace { every: Duration::from_millis(1_050), burst: NonZeroU32::new(3).unwrap() };
-    let access = Access { pace, ..unhurried(&fake.url()) };
+    let rate_limit = RateLimit { every: Duration::from_millis(1_050), burst: NonZeroU32::new(3).unwrap() };
+    let access = Access { rate_limit, ..unhurried(&fake.url()) };
     let mut bench = Bench::through(fake, defaults(), &access);
     bench.until_up(1).await;
     let refused = |bench: &Bench| bench.fake.see(|world| world.throttled);

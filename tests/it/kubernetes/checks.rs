@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use swarm::{
-    backend::{Check, Outcome, kubernetes::check},
+    backend::{Check, CheckOutcome, kubernetes::check},
     config::TargetKind,
 };
 
@@ -22,7 +22,7 @@ async fn checks(bed: &Bed) -> Vec<Check> {
 }
 
 fn is_wrong(check: &Check, part: &str) -> bool {
-    matches!(&check.outcome, Outcome::Wrong(told) if told.contains(part))
+    matches!(&check.outcome, CheckOutcome::Wrong(told) if told.contains(part))
 }
 
 #[tokio::test]
@@ -31,7 +31,7 @@ async fn where_it_would_work_it_says_what_it_found() {
     bed.deployment(TYPE, 2).await;
     let found = checks(&bed).await;
     assert!(found.len() == 2 && found.iter().all(Check::is_fine), "{found:#?}");
-    assert!(matches!(&found[1].outcome, Outcome::Fine(told) if told.contains("2 replicas")), "{found:#?}");
+    assert!(matches!(&found[1].outcome, CheckOutcome::Fine(told) if told.contains("2 replicas")), "{found:#?}");
     bed.end().await;
 }
 

@@ -38,18 +38,18 @@ const TYPE: &str = "browser";
 /// Workers that drain when the test says so.
 #[derive(Clone, Debug, Default)]
 struct Drains {
-    inner: Arc<Mutex<Books>>,
+    inner: Arc<Mutex<WorkersState>>,
 }
 
 #[derive(Debug, Default)]
-struct Books {
+struct WorkersState {
     asked: Vec<String>,
     cancelled: Vec<String>,
     states: HashMap<String, DrainState>,
 }
 
 impl Drains {
-    fn lock(&self) -> MutexGuard<'_, Books> {
+    fn lock(&self) -> MutexGuard<'_, WorkersState> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

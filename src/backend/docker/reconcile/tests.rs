@@ -5,7 +5,7 @@ use bollard::models::ContainerInspectResponse;
 use super::*;
 use crate::{
     backend::docker::{
-        blueprint::{Blueprint, Owner},
+        container_template::{ContainerTemplate, Owner},
         view::Health,
     },
     backend::{ManualScale, Phase},
@@ -14,11 +14,11 @@ use crate::{
 
 const RUNNING: State = State::Running(Health::Unchecked);
 
-/// The books, and the engine that they are about.
+/// The registry, and the engine that it is about.
 struct World {
-    books: Books,
+    registry: WorkerRegistry,
     worker_type: WorkerType,
-    blueprint: Arc<Blueprint>,
+    template: Arc<ContainerTemplate>,
     containers: Vec<Seen>,
     now: u64,
 }
@@ -27,8 +27,9 @@ impl World {
     fn new() -> Self {
         let worker_type = WorkerType::new("browser");
         let owner = Owner { worker_type: &worker_type, project: "shop", service: "w" };
-        let blueprint = Arc::new(Blueprint::of_container(ContainerInspectResponse::default(), owner));
-        let mut world = Self { books: Books::default(), worker_type, blueprint, containers: Vec::new(), now: 1_000 };
+        let template = Arc::new(ContainerTemplate::of_container(ContainerInspectResponse::default(), owner));
+        let mut world =
+            Self { registry: WorkerRegistry::default(), worker_type, template, containers: Vec::new(), now: 1_000 };
         world.list(&Facts::default());
         world
     }
@@ -39,26 +40,26 @@ impl World {
 
     /// A list, and what it changed.
     fn list(&mut self, facts: &Facts) -> bool {
-        let list = self.books.begin_list();
+        let list = self.registry.begin_list();
         self.apply(list, &self.containers.clone(), facts)
     }
 
     fn apply(&mut self, list: u64, seen: &[Seen], facts: &Facts) -> bool {
         self.now += 1_000;
-        self.books.reconcile(list, seen, facts, Timestamp(self.now))
+        self.registry.reconcile(list, seen, facts, Timestamp(self.now))
     }
 
     /// Starts workers as the backend does.
     fn start(&mut self, target: u32) -> Vec<String> {
-        let tickets = self.books.reserve(&self.blueprint, self.owner(), target, Timestamp(self.now)).unwrap();
-        let start = |ticket: super::super::books::Ticket| {
+        let tickets = self.registry.reserve(&self.template, self.owner(), target, Timestamp(self.now)).unwrap();
+        let start = |ticket: super::super::worker_registry::Ticket| {
             let container = ticket.spare.clone().unwrap_or_else(|| format!("id-{}", ticket.identity.number));
             let mut seen = ours(&container, ticket.identity.number, RUNNING);
             seen.launch = Some(ticket.identity.launch.clone());
             seen.worker = Some(ticket.identity.worker.clone());
             self.containers.retain(|other| other.id != container);
             self.containers.push(seen);
-            self.books.started(&ticket, &container);
+            self.registry.started(&ticket, &container);
             container
         };
         tickets.into_iter().map(start).collect()
@@ -69,16 +70,16 @@ impl World {
     }
 
     fn manual(&self) -> Vec<(u32, u32)> {
-        let pool = self.books.pool(Timestamp(self.now)).unwrap();
+        let pool = self.registry.pool(Timestamp(self.now)).unwrap();
         pool.manual.iter().map(|ManualScale { from, to, .. }| (*from, *to)).collect()
     }
 
     fn exits(&self) -> Vec<String> {
-        self.books.pool(Timestamp(self.now)).unwrap().exits.into_iter().map(|exit| exit.detail).collect()
+        self.registry.pool(Timestamp(self.now)).unwrap().exits.into_iter().map(|exit| exit.detail).collect()
     }
 
     fn live(&self) -> u32 {
-        self.books.live()
+        self.registry.live()
     }
 }
 
@@ -91,7 +92,7 @@ fn ours(id: &str, number: u32, state: State) -> Seen {
         number: Some(number),
         launch: Some(format!("launch-{id}")),
         worker: Some(WorkerId::new(format!("worker-{id}"))),
-        blueprint: None,
+        template: None,
         from_settings: false,
         state,
         created_at: Timestamp(u64::from(number)),
@@ -112,7 +113,7 @@ fn ended(container: &str, code: i64) -> Facts {
 #[test]
 fn what_is_there_at_the_start_and_what_we_start_is_nobody_elses_doing() {
     let mut world = World::new();
-    world.books = Books::default();
+    world.registry = WorkerRegistry::default();
     let mut facts = Facts::default();
     world.containers = vec![ours("a", 3, RUNNING), composed(&mut facts, "b", 5, RUNNING)];
     assert!(world.list(&facts));
@@ -173,10 +174,10 @@ fn an_end_is_an_exit_once_unless_the_engine_was_away() {
 
     let restarted = HashSet::from([ids[2].clone()]);
     world.list(&Facts { restarted, ..ended(&ids[2], 1) });
-    let pool = world.books.pool(Timestamp(world.now)).unwrap();
+    let pool = world.registry.pool(Timestamp(world.now)).unwrap();
     assert_eq!((pool.exits.len(), pool.instances[0].phase), (2, Phase::Failing), "it ended, and runs again");
     let later = Timestamp(world.now + Duration::from_secs(61).as_secs() * 1_000);
-    assert_eq!(world.books.pool(later).unwrap().instances[0].phase, Phase::Running);
+    assert_eq!(world.registry.pool(later).unwrap().instances[0].phase, Phase::Running);
 }
 
 #[test]
@@ -194,9 +195,9 @@ fn an_older_list_neither_brings_back_nor_takes_away() {
     let mut world = World::new();
     let ids = world.start(1);
     world.list(&Facts::default());
-    let (list, before) = (world.books.begin_list(), world.containers.clone());
+    let (list, before) = (world.registry.begin_list(), world.containers.clone());
     let later = world.start(2);
-    world.books.forget(&ids[0]);
+    world.registry.forget(&ids[0]);
     world.apply(list, &before, &Facts::default());
     assert_eq!((world.live(), world.manual()), (1, vec![]), "one has left, one is too new for that list");
     world.containers.retain(|seen| seen.id == later[0]);
@@ -207,8 +208,8 @@ fn an_older_list_neither_brings_back_nor_takes_away() {
 #[test]
 fn what_was_started_in_doubt_is_taken_over_in_silence() {
     let mut world = World::new();
-    let ticket = world.books.reserve(&world.blueprint, world.owner(), 1, Timestamp(0)).unwrap().remove(0);
-    world.books.strike(&ticket);
+    let ticket = world.registry.reserve(&world.template, world.owner(), 1, Timestamp(0)).unwrap().remove(0);
+    world.registry.cancel(&ticket);
     let mut late = ours("late", ticket.identity.number, RUNNING);
     late.launch = Some(ticket.identity.launch.clone());
     world.containers.push(late);
@@ -219,18 +220,18 @@ fn what_was_started_in_doubt_is_taken_over_in_silence() {
 #[test]
 fn spares_are_no_workers_and_are_started_first_if_they_fit() {
     let mut world = World::new();
-    let fitting = Seen { blueprint: Some(world.blueprint.fingerprint.clone()), ..ours("fits", 4, State::Created) };
-    let other = Seen { blueprint: Some("other".to_owned()), ..ours("other", 5, State::Created) };
+    let fitting = Seen { template: Some(world.template.fingerprint.clone()), ..ours("fits", 4, State::Created) };
+    let other = Seen { template: Some("other".to_owned()), ..ours("other", 5, State::Created) };
     world.containers = vec![fitting, other];
     assert!(!world.list(&Facts::default()), "nobody sees a difference");
-    assert_eq!(world.books.useless_spares(&world.blueprint.fingerprint, 0, Timestamp(3)), ["other"]);
+    assert_eq!(world.registry.useless_spares(&world.template.fingerprint, 0, Timestamp(3)), ["other"]);
     world.containers.truncate(1);
     world.list(&Facts::default());
     assert_eq!(world.start(2), ["fits", "id-6"]);
     world.list(&Facts::default());
     assert_eq!((world.live(), world.manual()), (2, vec![]));
 
-    let spare = Seen { blueprint: Some(world.blueprint.fingerprint.clone()), ..ours("spare", 8, State::Created) };
+    let spare = Seen { template: Some(world.template.fingerprint.clone()), ..ours("spare", 8, State::Created) };
     world.containers.push(spare);
     world.list(&Facts::default());
     world.set("spare", RUNNING);
@@ -244,11 +245,11 @@ fn of_ended_containers_the_newest_stays_while_nothing_else_can_be_the_example() 
     world.containers = vec![ours("old", 1, State::Ended), ours("new", 2, State::Ended)];
     world.list(&Facts::default());
     let soon = Timestamp(world.now);
-    assert_eq!(world.books.to_clean(Timestamp(0), true), Vec::<String>::new(), "they rest first");
-    assert_eq!(world.books.to_clean(soon, true), ["old"]);
-    assert_eq!(world.books.to_clean(soon, false), ["old", "new"]);
+    assert_eq!(world.registry.to_clean(Timestamp(0), true), Vec::<String>::new(), "they rest first");
+    assert_eq!(world.registry.to_clean(soon, true), ["old"]);
+    assert_eq!(world.registry.to_clean(soon, false), ["old", "new"]);
     world.start(1);
-    assert_eq!(world.books.to_clean(soon, true), ["old", "new"]);
+    assert_eq!(world.registry.to_clean(soon, true), ["old", "new"]);
 }
 
 #[test]
@@ -256,9 +257,9 @@ fn an_engine_that_can_not_be_asked_makes_the_pool_unknown() {
     let mut world = World::new();
     world.start(2);
     let why = super::super::permanent("away".to_owned());
-    assert!(world.books.lose_sight(why.clone()));
-    assert!(!world.books.lose_sight(why), "nothing new");
-    assert_eq!(world.books.pool(Timestamp(0)).unwrap_err().message, "away");
+    assert!(world.registry.lose_sight(why.clone()));
+    assert!(!world.registry.lose_sight(why), "nothing new");
+    assert_eq!(world.registry.pool(Timestamp(0)).unwrap_err().message, "away");
     assert!(world.list(&Facts { was_away: true, ..Facts::default() }), "known again");
     assert_eq!(world.live(), 2);
 }

@@ -98,7 +98,7 @@ fn pods_beyond_the_count_are_leaving_and_missing_ones_are_starting() {
     store.apply_pod(&browser(), pod("c", true));
     let expected = [("a", Phase::Ready), ("b", Phase::Draining), ("c", Phase::Ready)];
     assert_eq!(phases(&store), expected.map(|(name, phase)| (name.to_owned(), phase)));
-    store.set_leaving(&browser(), BTreeSet::from([WorkerId::new("a")]), BTreeSet::new());
+    store.set_draining(&browser(), BTreeSet::from([WorkerId::new("a")]), BTreeSet::new());
     let expected = [("a", Phase::Draining), ("b", Phase::Draining), ("c", Phase::Ready)];
     assert_eq!(phases(&store), expected.map(|(name, phase)| (name.to_owned(), phase)));
 }

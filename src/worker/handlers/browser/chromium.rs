@@ -105,7 +105,7 @@ impl Chromium {
         let (browser, pump, pages) = match connecting.await {
             Ok(connected) => connected,
             Err(error) => {
-                launched.ward.stop().await?;
+                launched.child.stop().await?;
                 return Err(error.into());
             }
         };
@@ -223,11 +223,11 @@ struct Keeper {
 
 impl Keeper {
     async fn run(self, launched: Launched, pages: PageEvents, mut pump: AbortOnDropHandle<()>) {
-        let Launched { ward, profile, .. } = launched;
+        let Launched { child, profile, .. } = launched;
         let reason = tokio::select! {
             // Any end of it, a panic too: nothing can be asked of Chromium any more.
             _ = &mut pump => CRASHED.to_owned(),
-            reason = self.watch(&ward) => reason,
+            reason = self.watch(&child) => reason,
             () = self.watch_pages(pages) => CRASHED.to_owned(),
             () = self.stop.cancelled() => "the browser was closed".to_owned(),
         };
@@ -237,22 +237,22 @@ impl Keeper {
         self.lost.send_modify(|losses| losses.all = Some(reason));
         pump.abort();
         self.resident.store(0, Ordering::Relaxed);
-        if let Err(error) = ward.stop().await {
+        if let Err(error) = child.stop().await {
             tracing::warn!(%error, "could not reap the browser");
         }
         drop(profile);
     }
 
     /// Watches process and memory; answers why it is over.
-    async fn watch(&self, ward: &crate::guard::Ward) -> String {
+    async fn watch(&self, child: &crate::guard::GuardedChild) -> String {
         let mut looks = interval(POLL_INTERVAL);
         for look in 0_u32.. {
             looks.tick().await;
-            if ward.ended() {
+            if child.ended() {
                 return CRASHED.to_owned();
             }
             if look % LOOKS_A_MEASUREMENT == 0 {
-                let resident = memory::of_tree(ward.id()).unwrap_or_default();
+                let resident = memory::of_tree(child.id()).unwrap_or_default();
                 self.resident.store(resident, Ordering::Relaxed);
                 if resident > self.limit {
                     let (used, limit) = (resident >> 20, self.limit >> 20);

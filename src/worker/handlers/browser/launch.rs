@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use super::profile::Profile;
 use crate::{
     config::BrowserSettings,
-    guard::{Ward, WardSpec},
+    guard::{GuardedChild, GuardedChildSpec},
 };
 
 /// Names that it goes by.
@@ -54,7 +54,7 @@ pub(super) enum LaunchError {
 
 /// A Chromium that takes commands.
 pub(super) struct Launched {
-    pub(super) ward: Ward,
+    pub(super) child: GuardedChild,
     pub(super) profile: Profile,
     /// Where it takes commands: a WebSocket on the loopback interface, on a path that nobody can guess.
     pub(super) commands: String,
@@ -71,7 +71,7 @@ pub(super) async fn launch(
     let profile = Profile::create(&env::temp_dir())?;
     let (reader, writer) = io::pipe()?;
     let words = listen(reader, tasks)?;
-    let spec = WardSpec {
+    let spec = GuardedChildSpec {
         swarm: env::current_exe()?,
         program: &program,
         arguments: &arguments(settings, profile.path(), proxy),
@@ -79,12 +79,12 @@ pub(super) async fn launch(
         errors: writer.into(),
         time_to_leave: TIME_TO_LEAVE,
     };
-    let ward = Ward::start(spec).await?;
-    if let Some(commands) = wait_for_commands(&ward, profile.path()).await {
-        return Ok(Launched { ward, profile, commands });
+    let child = GuardedChild::start(spec).await?;
+    if let Some(commands) = wait_for_commands(&child, profile.path()).await {
+        return Ok(Launched { child, profile, commands });
     }
-    let ended = ward.ended();
-    ward.stop().await?;
+    let ended = child.ended();
+    child.stop().await?;
     let words = words.lock().unwrap_or_else(PoisonError::into_inner).trim().to_owned();
     Err(if ended { LaunchError::Ended(words) } else { LaunchError::Slow(words) })
 }
@@ -144,10 +144,10 @@ fn arguments(settings: &BrowserSettings, profile: &Path, proxy: &str) -> Vec<Str
 }
 
 /// Waits for the file in which Chromium says where it listens: its port, and a path. `None` if it ends or is too slow.
-async fn wait_for_commands(ward: &Ward, profile: &Path) -> Option<String> {
+async fn wait_for_commands(child: &GuardedChild, profile: &Path) -> Option<String> {
     let file = profile.join("DevToolsActivePort");
     let deadline = Instant::now() + START;
-    while !ward.ended() && Instant::now() < deadline {
+    while !child.ended() && Instant::now() < deadline {
         if let Ok(text) = fs::read_to_string(&file)
             && let Some((port, path)) = text.trim().split_once('\n')
             && path.starts_with("/devtools/browser/")

@@ -16,7 +16,7 @@ fn identity() -> Identity {
 }
 
 /// What an engine says of a container that Compose made.
-fn template() -> ContainerInspectResponse {
+fn example() -> ContainerInspectResponse {
     serde_json::from_value(json!({
         "Id": "0123456789abcdef0123456789abcdef",
         "Name": "/shop-worker-browser-1",
@@ -51,8 +51,8 @@ fn template() -> ContainerInspectResponse {
 #[test]
 fn a_copy_is_the_service_and_not_the_container() {
     let worker_type = WorkerType::new(OWNER_TYPE);
-    let blueprint = Blueprint::of_container(template(), owner(&worker_type));
-    let body = blueprint.body(&worker_type, &identity(), &SecretString::from("redis://other"));
+    let template = ContainerTemplate::of_container(example(), owner(&worker_type));
+    let body = template.body(&worker_type, &identity(), &SecretString::from("redis://other"));
     let environment = body.env.clone().unwrap();
     assert_eq!(
         environment,
@@ -77,7 +77,7 @@ fn a_copy_is_the_service_and_not_the_container() {
     };
     assert_eq!(first, HashMap::from([("shop_front".to_owned(), expected.clone())]));
     let identity = identity();
-    let further: Vec<_> = blueprint.further_networks(&identity).collect();
+    let further: Vec<_> = template.further_networks(&identity).collect();
     assert_eq!(further, [("shop_back", expected)]);
 }
 
@@ -85,8 +85,8 @@ fn a_copy_is_the_service_and_not_the_container() {
 fn names_follow_the_form_that_the_project_uses() {
     let worker_type = WorkerType::new(OWNER_TYPE);
     let of_name = |name: &str| {
-        let found = ContainerInspectResponse { name: Some(name.to_owned()), ..template() };
-        Blueprint::of_container(found, owner(&worker_type)).name(owner(&worker_type), 2)
+        let found = ContainerInspectResponse { name: Some(name.to_owned()), ..example() };
+        ContainerTemplate::of_container(found, owner(&worker_type)).name(owner(&worker_type), 2)
     };
     assert_eq!(of_name("/shop-worker-browser-1"), "shop-worker-browser-2");
     assert_eq!(of_name("/shop_worker-browser_1"), "shop_worker-browser_2");
@@ -96,9 +96,9 @@ fn names_follow_the_form_that_the_project_uses() {
 #[test]
 fn the_fingerprint_is_that_of_the_service() {
     let worker_type = WorkerType::new(OWNER_TYPE);
-    let print = |found| Blueprint::of_container(found, owner(&worker_type)).fingerprint;
+    let print = |found| ContainerTemplate::of_container(found, owner(&worker_type)).fingerprint;
     let clone = {
-        let mut other = template();
+        let mut other = example();
         other.id = Some("f".repeat(32));
         other.name = Some("/shop-worker-browser-2".to_owned());
         let config = other.config.as_mut().unwrap();
@@ -109,16 +109,16 @@ fn the_fingerprint_is_that_of_the_service() {
         front.aliases = Some(["shop-worker-browser-2", "worker-browser", "ffffffffffff"].map(str::to_owned).to_vec());
         other
     };
-    assert_eq!(print(template()), print(clone));
-    let mut changed = template();
+    assert_eq!(print(example()), print(clone));
+    let mut changed = example();
     changed.config.as_mut().unwrap().image = Some("shop-worker:2".to_owned());
-    assert_ne!(print(template()), print(changed));
+    assert_ne!(print(example()), print(changed));
 }
 
 #[test]
 fn settings_make_a_container_that_compose_takes_for_its_own() {
     let worker_type = WorkerType::new(OWNER_TYPE);
-    assert!(Blueprint::of_settings(&DockerSettings::default(), owner(&worker_type), &[]).is_none(), "no image");
+    assert!(ContainerTemplate::of_settings(&DockerSettings::default(), owner(&worker_type), &[]).is_none(), "no image");
     let settings = DockerSettings {
         image: Some("worker:1".to_owned()),
         cpus: Some(1.5),
@@ -126,9 +126,9 @@ fn settings_make_a_container_that_compose_takes_for_its_own() {
         ..DockerSettings::default()
     };
     let own = ["shop_default".to_owned()];
-    let blueprint = Blueprint::of_settings(&settings, owner(&worker_type), &own).unwrap();
-    assert_eq!(blueprint.name(owner(&worker_type), 3), "shop-worker-browser-3");
-    let body = blueprint.body(&worker_type, &identity(), &SecretString::from("redis://here"));
+    let template = ContainerTemplate::of_settings(&settings, owner(&worker_type), &own).unwrap();
+    assert_eq!(template.name(owner(&worker_type), 3), "shop-worker-browser-3");
+    let body = template.body(&worker_type, &identity(), &SecretString::from("redis://here"));
     let labels = body.labels.unwrap();
     for label in [labels::PROJECT, labels::SERVICE, labels::NUMBER, labels::CONFIG_HASH, labels::ONE_OFF] {
         assert!(labels.get(label).is_some_and(|value| !value.is_empty()), "{label}");
@@ -141,7 +141,7 @@ fn settings_make_a_container_that_compose_takes_for_its_own() {
     );
 
     let host = DockerSettings { networks: vec!["host".to_owned()], ..settings };
-    let blueprint = Blueprint::of_settings(&host, owner(&worker_type), &own).unwrap();
-    let body = blueprint.body(&worker_type, &identity(), &SecretString::from("redis://here"));
+    let template = ContainerTemplate::of_settings(&host, owner(&worker_type), &own).unwrap();
+    let body = template.body(&worker_type, &identity(), &SecretString::from("redis://here"));
     assert_eq!((body.networking_config, body.host_config.unwrap().network_mode.as_deref()), (None, Some("host")));
 }

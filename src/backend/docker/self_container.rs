@@ -13,14 +13,14 @@ const MARK: &str = "/.dockerenv";
 
 /// What is taken for granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Home {
+pub(super) struct SelfContainer {
     /// Compose project.
     pub(super) project: String,
     /// Networks.
     pub(super) networks: Vec<String>,
 }
 
-impl Home {
+impl SelfContainer {
     /// Asks the engine about the container that this process runs in, if it does. An engine that does not know it is
     /// another machine's.
     pub(super) async fn find(engine: &Engine, project: Option<&str>) -> Result<Self, EngineError> {

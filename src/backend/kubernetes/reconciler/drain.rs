@@ -8,14 +8,14 @@ use std::{
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{LOOK, MARGIN};
+use super::{DRAIN_REQUEST_MARGIN, POLL_INTERVAL};
 use crate::{
     backend::{
         BackendError, DrainError, DrainState,
         kubernetes::{
-            Shared,
+            KubernetesShared,
+            deletion_order::deletion_order,
             failure::retryable,
-            rank::removal_order,
             spec::TargetSpec,
             store::View,
             view::{DELETION_COST, Pod},
@@ -29,31 +29,31 @@ use crate::{
 const MARK: i32 = i32::MIN;
 
 /// How long workers may take to hear that they may go on: a heartbeat says so.
-const HEARING: Duration = Duration::from_secs(1);
+const RESUME_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A worker that was asked to drain.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Leaver {
+pub(super) struct DrainingWorker {
     asked_at: Instant,
     /// Waited for no longer.
     deadline: Instant,
 }
 
 /// See the [module](self).
-pub(super) struct Leaving {
+pub(super) struct Drain {
     worker_type: WorkerType,
     spec: TargetSpec,
-    shared: Arc<Shared>,
+    shared: Arc<KubernetesShared>,
     /// Still counted by `spec.replicas`.
-    pub(super) draining: BTreeMap<WorkerId, Leaver>,
+    pub(super) draining: BTreeMap<WorkerId, DrainingWorker>,
     /// Counted no more, and not gone yet, or their requests to drain have not been taken back yet.
     released: BTreeSet<WorkerId>,
     /// Pods may carry marks that an earlier scaler left behind.
     pub(super) may_have_strays: bool,
 }
 
-impl Leaving {
-    pub(super) fn new(worker_type: WorkerType, spec: TargetSpec, shared: Arc<Shared>) -> Self {
+impl Drain {
+    pub(super) fn new(worker_type: WorkerType, spec: TargetSpec, shared: Arc<KubernetesShared>) -> Self {
         let (draining, released) = Default::default();
         Self { worker_type, spec, shared, draining, released, may_have_strays: true }
     }
@@ -86,7 +86,7 @@ impl Leaving {
         drain_timeout: Duration,
     ) -> Result<Vec<WorkerId>, BackendError> {
         let total = self.counted(view) + more;
-        let order = removal_order(self.spec.kind, self.counted_pods(view), |pod| {
+        let order = deletion_order(self.spec.kind, self.counted_pods(view), |pod| {
             self.drains(pod) || proposed.iter().any(|id| id.as_str() == pod.name)
         });
         let chosen: Vec<&Pod> = order.into_iter().take(total).collect();
@@ -95,9 +95,9 @@ impl Leaving {
 
     /// Keeps to whom the controller will remove: that changes when a pod becomes ready or ceases to be.
     pub(super) async fn follow_order(&mut self, view: &View) -> Result<(), BackendError> {
-        let order = removal_order(self.spec.kind, self.counted_pods(view), |pod| self.drains(pod));
+        let order = deletion_order(self.spec.kind, self.counted_pods(view), |pod| self.drains(pod));
         let chosen: Vec<&Pod> = order.into_iter().take(self.counted(view)).collect();
-        let left = self.draining.values().map(|leaver| leaver.deadline.saturating_duration_since(Instant::now()));
+        let left = self.draining.values().map(|draining| draining.deadline.saturating_duration_since(Instant::now()));
         let left = left.max().unwrap_or_default();
         self.choose(&chosen, left).await.map(drop)
     }
@@ -110,26 +110,26 @@ impl Leaving {
         if spared.is_empty() && new.is_empty() {
             return Ok(Vec::new());
         }
-        self.shared.mandate.check()?;
+        self.shared.leader_guard.check()?;
         self.cancel(&spared).await?;
         self.draining.retain(|id, _| ids.contains(id));
         let asked: Vec<WorkerId> = new.iter().filter(|pod| self.must_finish(pod)).map(|pod| id(pod)).collect();
         if !asked.is_empty() {
-            let ttl = drain_timeout + MARGIN;
-            let request = self.shared.drain.request(&self.worker_type, &asked, ttl).await;
+            let ttl = drain_timeout + DRAIN_REQUEST_MARGIN;
+            let request = self.shared.drain_control.request(&self.worker_type, &asked, ttl).await;
             request.map_err(|error| self.no_drain(&error))?;
         }
         let asked_at = Instant::now();
         let new: Vec<WorkerId> = new.into_iter().map(id).collect();
-        let leaver = Leaver { asked_at, deadline: asked_at + drain_timeout };
-        self.draining.extend(new.iter().map(|id| (id.clone(), leaver)));
+        let draining = DrainingWorker { asked_at, deadline: asked_at + drain_timeout };
+        self.draining.extend(new.iter().map(|id| (id.clone(), draining)));
         self.publish();
         Ok(new)
     }
 
     /// Lets up to `count` of those that drain go on working, the last asked first. Returns them once they do, or should.
     pub(super) async fn let_back(&mut self, count: usize) -> Result<Vec<WorkerId>, BackendError> {
-        let mut latest: Vec<_> = self.draining.iter().map(|(id, leaver)| (leaver.asked_at, id.clone())).collect();
+        let mut latest: Vec<_> = self.draining.iter().map(|(id, draining)| (draining.asked_at, id.clone())).collect();
         latest.sort_by(|a, b| b.cmp(a));
         let back: Vec<WorkerId> = latest.into_iter().take(count).map(|(_, id)| id).collect();
         if back.is_empty() {
@@ -138,35 +138,41 @@ impl Leaving {
         self.cancel(&back).await?;
         self.draining.retain(|id, _| !back.contains(id));
         // Until they say that they work again, they would count as leaving.
-        let _ = timeout(HEARING, self.until_working(&back)).await;
+        let _ = timeout(RESUME_TIMEOUT, self.until_working(&back)).await;
         self.publish();
         Ok(back)
     }
 
     async fn until_working(&self, ids: &[WorkerId]) {
         let leaves = |state: &DrainState| *state == DrainState::Draining;
-        while self.shared.drain.states(&self.worker_type, ids).await.is_ok_and(|states| states.iter().any(leaves)) {
-            sleep(LOOK / 8).await;
+        while self
+            .shared
+            .drain_control
+            .states(&self.worker_type, ids)
+            .await
+            .is_ok_and(|states| states.iter().any(leaves))
+        {
+            sleep(POLL_INTERVAL / 8).await;
         }
     }
 
     /// Those who hold nothing any more, or have used up their time, and whom the controller will remove before all others.
     pub(super) async fn done(&self, view: &View) -> Result<Vec<WorkerId>, BackendError> {
         let finished = self.finished(view).await?;
-        let order = removal_order(self.spec.kind, self.counted_pods(view), |pod| finished.contains(&id(pod)));
+        let order = deletion_order(self.spec.kind, self.counted_pods(view), |pod| finished.contains(&id(pod)));
         Ok(order.into_iter().map(id).take_while(|id| finished.contains(id)).collect())
     }
 
     async fn finished(&self, view: &View) -> Result<BTreeSet<WorkerId>, BackendError> {
         let now = Instant::now();
-        let late = |id: &WorkerId| self.draining.get(id).is_some_and(|leaver| leaver.deadline <= now);
+        let late = |id: &WorkerId| self.draining.get(id).is_some_and(|draining| draining.deadline <= now);
         let drain = view.pods.iter().filter(|pod| self.drains(pod));
         let (waited_for, free): (Vec<&Pod>, Vec<&Pod>) =
             drain.partition(|pod| self.must_finish(pod) && !late(&id(pod)));
         let mut finished: BTreeSet<WorkerId> = free.into_iter().map(id).collect();
         if !waited_for.is_empty() {
             let ids: Vec<WorkerId> = waited_for.into_iter().map(id).collect();
-            let states = self.shared.drain.states(&self.worker_type, &ids).await;
+            let states = self.shared.drain_control.states(&self.worker_type, &ids).await;
             let states = states.map_err(|error| self.no_drain(&error))?;
             let drained = ids.into_iter().zip(states).filter(|(_, state)| *state == DrainState::Drained);
             finished.extend(drained.map(|(id, _)| id));
@@ -176,7 +182,7 @@ impl Leaving {
 
     /// Marks the pods of these for removal, where the controller heeds that. All of them or none.
     pub(super) async fn mark(&self, view: &View, ids: &[WorkerId]) -> Result<(), BackendError> {
-        self.shared.mandate.check()?;
+        self.shared.leader_guard.check()?;
         for pod in self.markable(view, ids) {
             if let Err(error) = self.shared.cluster.set_deletion_cost(&pod.name, &pod.uid, Some(MARK)).await {
                 self.unmark(view, ids).await;
@@ -251,7 +257,7 @@ impl Leaving {
         if ids.is_empty() || !self.spec.drains {
             return Ok(());
         }
-        self.shared.drain.cancel(&self.worker_type, ids).await.map_err(|error| self.no_drain(&error))
+        self.shared.drain_control.cancel(&self.worker_type, ids).await.map_err(|error| self.no_drain(&error))
     }
 
     /// Whether this pod may hold a job that it could be asked to finish.
@@ -270,7 +276,7 @@ impl Leaving {
     /// Tells everybody who observes.
     fn publish(&self) {
         let draining = self.draining.keys().cloned().collect();
-        self.shared.store.set_leaving(&self.worker_type, draining, self.released.clone());
+        self.shared.store.set_draining(&self.worker_type, draining, self.released.clone());
     }
 }
 

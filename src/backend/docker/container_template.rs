@@ -39,7 +39,7 @@ pub(super) struct Identity {
 
 /// What the containers of a worker type have in common.
 #[derive(Clone, Debug)]
-pub(super) struct Blueprint {
+pub(super) struct ContainerTemplate {
     body: ContainerCreateBody,
     /// The first one is part of the request that makes the container: engines before API 1.44 take no more there.
     networks: Vec<(String, EndpointSettings)>,
@@ -59,7 +59,7 @@ pub(super) struct Owner<'a> {
     pub(super) service: &'a str,
 }
 
-impl Blueprint {
+impl ContainerTemplate {
     /// Copies a container. Nothing that belongs to the one container is taken over: addresses, ids, its name.
     pub(super) fn of_container(found: ContainerInspectResponse, owner: Owner<'_>) -> Self {
         let id = found.id.unwrap_or_default();
@@ -164,7 +164,7 @@ impl Blueprint {
             (labels::NUMBER.to_owned(), identity.number.to_string()),
             (labels::LAUNCH.to_owned(), identity.launch.clone()),
             (labels::WORKER.to_owned(), identity.worker.to_string()),
-            (labels::BLUEPRINT.to_owned(), self.fingerprint.clone()),
+            (labels::TEMPLATE.to_owned(), self.fingerprint.clone()),
         ]);
         let first = self.networks.first().map(|(network, endpoint)| (network.clone(), named(endpoint, identity)));
         body.networking_config = first.map(|first| NetworkingConfig { endpoints_config: Some(HashMap::from([first])) });

@@ -42,14 +42,14 @@ impl Action {
 
 /// How often an action may be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
+pub struct RateLimit {
     /// Time in which one more request is allowed.
     pub every: Duration,
     /// Requests allowed at once after quiet.
     pub burst: NonZeroU32,
 }
 
-impl Pace {
+impl RateLimit {
     /// What Fly.io allows: 1 a second, 3 at once.
     pub const DOCUMENTED: Self = Self { every: Duration::from_secs(1), burst: NonZeroU32::new(3).expect("3 is not 0") };
 
@@ -77,10 +77,10 @@ const READS: NonZeroU32 = NonZeroU32::new(3).expect("3 is not 0");
 const MANY_KEYS: usize = 10_000;
 
 impl Throttle {
-    pub(super) fn new(pace: Pace) -> Self {
+    pub(super) fn new(rate_limit: RateLimit) -> Self {
         Self {
-            usual: RateLimiter::keyed(pace.quota(NonZeroU32::MIN)),
-            reads: RateLimiter::keyed(pace.quota(READS)),
+            usual: RateLimiter::keyed(rate_limit.quota(NonZeroU32::MIN)),
+            reads: RateLimiter::keyed(rate_limit.quota(READS)),
             silenced: Mutex::default(),
         }
     }
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     fn throttle() -> Throttle {
-        Throttle::new(Pace { every: Duration::from_secs(3_600), ..Pace::DOCUMENTED })
+        Throttle::new(RateLimit { every: Duration::from_secs(3_600), ..RateLimit::DOCUMENTED })
     }
 
     fn is_let_pass(throttle: &Throttle, action: Action, app: &str, thing: &str) -> bool {

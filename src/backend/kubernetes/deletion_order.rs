@@ -8,7 +8,7 @@ use super::view::Pod;
 use crate::{config::TargetKind, model::Timestamp};
 
 /// The active pods in the order in which they go; `marked` ones as if they had the lowest deletion cost.
-pub(super) fn removal_order<'a>(
+pub(super) fn deletion_order<'a>(
     kind: TargetKind,
     pods: impl IntoIterator<Item = &'a Pod>,
     marked: impl Fn(&Pod) -> bool,
@@ -65,7 +65,7 @@ mod tests {
     }
 
     fn order(kind: TargetKind, pods: &[Pod], marked: &str) -> Vec<String> {
-        removal_order(kind, pods, |pod| pod.name == marked).iter().map(|pod| pod.name.clone()).collect()
+        deletion_order(kind, pods, |pod| pod.name == marked).iter().map(|pod| pod.name.clone()).collect()
     }
 
     #[test]

@@ -1,12 +1,12 @@
-//! The books on the machines of one worker type: what the last list said, laid over by what was asked for since, which no
+//! The registry of the machines of one worker type: what the last list said, laid over by what was asked for since, which no
 //! list may know yet. Asks nobody anything; every method is a short critical section.
 //!
 //! What changed and was not asked for here is accounted for: a worker that ended by itself is an [`Exit`](crate::backend::Exit), everything
 //! else is a [`ManualScale`](crate::backend::ManualScale). A machine under somebody's lease is being changed, as in a deployment: until the lease is
 //! gone it counts as it did before.
 
+mod change_log;
 mod entry;
-mod news;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -15,8 +15,8 @@ use std::{
 };
 
 use self::{
-    entry::{Entry, MISSING, Standing, Wish, ended},
-    news::{Changes, News},
+    change_log::{ChangeLog, Changes},
+    entry::{DesiredState, Entry, MISSING, MachineStatus, ended},
 };
 use super::machine::{Condition, Machine};
 use crate::{
@@ -33,9 +33,9 @@ const QUARANTINE: Duration = Duration::from_secs(60);
 /// Machines that are gone are remembered for so long, against lists that still have them.
 const TOMBSTONE: Duration = Duration::from_secs(600);
 
-/// The books of one worker type.
+/// One worker type's registry.
 #[derive(Debug, Default)]
-pub(super) struct Books {
+pub(super) struct MachineRegistry {
     inner: Mutex<Inner>,
 }
 
@@ -46,7 +46,7 @@ struct Inner {
     entries: BTreeMap<String, Entry>,
     launches: Vec<Launch>,
     gone: HashMap<String, Timestamp>,
-    news: News,
+    change_log: ChangeLog,
 }
 
 /// A machine that is being made.
@@ -69,8 +69,8 @@ pub(super) struct Merged {
     pub(super) doubtful: bool,
 }
 
-impl Books {
-    /// Nothing panics halfway through a change, so the books of a poisoned lock are right.
+impl MachineRegistry {
+    /// Nothing panics halfway through a change, so the registry of a poisoned lock is right.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -85,7 +85,7 @@ impl Books {
         let listed: HashSet<&str> = listed.iter().map(|machine| machine.id.as_str()).collect();
         let mut doubtful = false;
         for (id, entry) in &mut inner.entries {
-            let expected_later = entry.wish == Wish::Up && now.since(entry.asked) < SETTLE;
+            let expected_later = entry.desired == DesiredState::Up && now.since(entry.asked) < SETTLE;
             let absent = !listed.contains(id.as_str()) && !expected_later && entry.asked < begun;
             entry.missing = if absent { entry.missing + 1 } else { 0 };
             doubtful |= absent && entry.missing < MISSING;
@@ -112,8 +112,10 @@ impl Books {
         let mut inner = self.lock();
         inner.account(machine, now, now);
         let settled = !matches!(machine.condition(now), Condition::Up);
-        if let Some(entry) = inner.entries.get_mut(&machine.id).filter(|entry| settled && entry.wish == Wish::Up) {
-            (entry.wish, entry.start_failed) = (Wish::None, true);
+        if let Some(entry) =
+            inner.entries.get_mut(&machine.id).filter(|entry| settled && entry.desired == DesiredState::Up)
+        {
+            (entry.desired, entry.start_failed) = (DesiredState::None, true);
         }
         inner.settle(now);
     }
@@ -122,7 +124,8 @@ impl Books {
     pub(super) fn vanished(&self, id: &str, now: Timestamp) {
         let mut inner = self.lock();
         if let Some(entry) = inner.entries.get_mut(id) {
-            (entry.start_failed, entry.wish, entry.missing) = (entry.wish == Wish::Up, Wish::None, MISSING);
+            (entry.start_failed, entry.desired, entry.missing) =
+                (entry.desired == DesiredState::Up, DesiredState::None, MISSING);
         }
         inner.settle(now);
     }
@@ -137,7 +140,7 @@ impl Books {
     /// Workers that are there or asked for, those that leave not counted.
     pub(super) fn live(&self) -> usize {
         let inner = self.lock();
-        inner.launches.len() + inner.entries.values().filter(|entry| entry.standing == Standing::Up).count()
+        inner.launches.len() + inner.entries.values().filter(|entry| entry.status == MachineStatus::Up).count()
     }
 
     /// Takes a machine that stands still and that nobody else is changing, to be started now. Suspended ones come last,
@@ -146,7 +149,7 @@ impl Books {
         let mut inner = self.lock();
         let regions = inner.regions();
         let startable = inner.entries.values_mut().filter(|entry| {
-            entry.standing == Standing::Down
+            entry.status == MachineStatus::Down
                 && entry.machine.condition(now) == Condition::Stopped
                 && !entry.machine.leased()
                 && entry.crashed.is_none_or(|at| now.since(at) >= QUARANTINE)
@@ -154,15 +157,15 @@ impl Books {
         });
         let crowd = |entry: &Entry| regions.get(&entry.machine.region).copied().unwrap_or(0);
         let chosen = startable.min_by_key(|entry| (entry.machine.state == "suspended", crowd(entry)))?;
-        chosen.ask(Wish::Up, now);
-        (chosen.standing, chosen.since, chosen.stop_sent) = (Standing::Up, now, false);
+        chosen.ask(DesiredState::Up, now);
+        (chosen.status, chosen.since, chosen.stop_sent) = (MachineStatus::Up, now, false);
         Some(chosen.machine.clone())
     }
 
     /// A machine that was to be started certainly has not been.
     pub(super) fn sleeps_on(&self, id: &str) {
         if let Some(entry) = self.lock().entries.get_mut(id) {
-            (entry.wish, entry.standing) = (Wish::None, Standing::Down);
+            (entry.desired, entry.status) = (DesiredState::None, MachineStatus::Down);
         }
     }
 
@@ -189,10 +192,10 @@ impl Books {
         inner.launches.retain(|launch| !ids.iter().any(|id| id.as_str() == launch.name));
         let mut retired = Vec::new();
         for id in ids {
-            let up = inner.entries.get_mut(id.as_str()).filter(|entry| entry.standing == Standing::Up);
+            let up = inner.entries.get_mut(id.as_str()).filter(|entry| entry.status == MachineStatus::Up);
             if let Some(entry) = up {
-                entry.ask(Wish::Down(now.after(within + SETTLE)), now);
-                (entry.standing, entry.stop_sent) = (Standing::Leaving, true);
+                entry.ask(DesiredState::Down(now.after(within + SETTLE)), now);
+                (entry.status, entry.stop_sent) = (MachineStatus::Leaving, true);
                 retired.push(entry.machine.clone());
             }
         }
@@ -201,8 +204,8 @@ impl Books {
 
     /// A machine could not be asked to leave: it stays. If it leaves all the same, that was us.
     pub(super) fn stays(&self, id: &str) {
-        if let Some(entry) = self.lock().entries.get_mut(id).filter(|entry| entry.standing == Standing::Leaving) {
-            (entry.wish, entry.standing) = (Wish::None, Standing::Up);
+        if let Some(entry) = self.lock().entries.get_mut(id).filter(|entry| entry.status == MachineStatus::Leaving) {
+            (entry.desired, entry.status) = (DesiredState::None, MachineStatus::Up);
         }
     }
 
@@ -210,8 +213,8 @@ impl Books {
     pub(super) fn template(&self) -> Option<Arc<Machine>> {
         let inner = self.lock();
         let whole = inner.entries.values().filter(|entry| entry.machine.config.is_some());
-        let whole = whole.filter(|entry| !matches!(entry.standing, Standing::Lost | Standing::Gone));
-        let best = whole.max_by_key(|entry| (entry.standing == Standing::Up, entry.machine.updated()));
+        let whole = whole.filter(|entry| !matches!(entry.status, MachineStatus::Lost | MachineStatus::Gone));
+        let best = whole.max_by_key(|entry| (entry.status == MachineStatus::Up, entry.machine.updated()));
         best.map(|entry| entry.machine.clone())
     }
 
@@ -224,7 +227,7 @@ impl Books {
     pub(super) fn asleep(&self, now: Timestamp) -> Vec<(Arc<Machine>, bool)> {
         let inner = self.lock();
         let asleep = inner.entries.values().filter(|entry| {
-            entry.standing == Standing::Down
+            entry.status == MachineStatus::Down
                 && matches!(entry.machine.condition(now), Condition::Stopped | Condition::Broken)
         });
         let may_go = |entry: &Entry| (entry.stop_sent || entry.machine.launch().is_some()) && !entry.machine.leased();
@@ -232,20 +235,20 @@ impl Books {
     }
 
     /// Workers that are up, and how many are leaving.
-    pub(super) fn standing(&self) -> (Vec<WorkerId>, usize) {
+    pub(super) fn status(&self) -> (Vec<WorkerId>, usize) {
         let inner = self.lock();
-        let of = |standing| inner.entries.iter().filter(move |(_, entry)| entry.standing == standing);
-        (of(Standing::Up).map(|(id, _)| WorkerId::new(id.as_str())).collect(), of(Standing::Leaving).count())
+        let of = |status| inner.entries.iter().filter(move |(_, entry)| entry.status == status);
+        (of(MachineStatus::Up).map(|(id, _)| WorkerId::new(id.as_str())).collect(), of(MachineStatus::Leaving).count())
     }
 
     /// What a scaler sees.
     pub(super) fn pool(&self) -> Pool {
         let inner = self.lock();
         let machines = inner.entries.iter().filter_map(|(id, entry)| {
-            let phase = match entry.standing {
-                Standing::Up => Phase::Running,
-                Standing::Leaving => Phase::Draining,
-                Standing::Down | Standing::Lost | Standing::Gone => return None,
+            let phase = match entry.status {
+                MachineStatus::Up => Phase::Running,
+                MachineStatus::Leaving => Phase::Draining,
+                MachineStatus::Down | MachineStatus::Lost | MachineStatus::Gone => return None,
             };
             Some(Instance { id: WorkerId::new(id.as_str()), phase, started_at: entry.since })
         });
@@ -256,22 +259,23 @@ impl Books {
         });
         Pool {
             instances: machines.chain(launches).collect(),
-            exits: inner.news.exits.iter().cloned().collect(),
-            manual: inner.news.manual.iter().cloned().collect(),
+            exits: inner.change_log.exits.iter().cloned().collect(),
+            manual: inner.change_log.manual.iter().cloned().collect(),
         }
     }
 }
 
 impl Inner {
     /// What a scaler would see of the machines.
-    fn visible(&self) -> Vec<(String, Standing)> {
-        let seen = self.entries.iter().filter(|(_, entry)| matches!(entry.standing, Standing::Up | Standing::Leaving));
-        seen.map(|(id, entry)| (id.clone(), entry.standing)).collect()
+    fn visible(&self) -> Vec<(String, MachineStatus)> {
+        let seen =
+            self.entries.iter().filter(|(_, entry)| matches!(entry.status, MachineStatus::Up | MachineStatus::Leaving));
+        seen.map(|(id, entry)| (id.clone(), entry.status)).collect()
     }
 
     fn regions(&self) -> HashMap<String, usize> {
         let mut regions = HashMap::new();
-        let up = self.entries.values().filter(|entry| entry.standing == Standing::Up);
+        let up = self.entries.values().filter(|entry| entry.status == MachineStatus::Up);
         let launching = self.launches.iter().filter_map(|launch| launch.region.as_ref());
         for region in up.map(|entry| &entry.machine.region).chain(launching) {
             *regions.entry(region.clone()).or_default() += 1;
@@ -281,8 +285,8 @@ impl Inner {
 
     /// A machine that we asked for.
     fn adopt(&mut self, machine: &Arc<Machine>, asked: Timestamp) {
-        let entry = Entry::new(machine, Standing::Up, asked);
-        self.entries.insert(machine.id.clone(), Entry { wish: Wish::Up, asked, ..entry });
+        let entry = Entry::new(machine, MachineStatus::Up, asked);
+        self.entries.insert(machine.id.clone(), Entry { desired: DesiredState::Up, asked, ..entry });
     }
 
     /// Notes what is said of one machine, by whom was asked at `begun`.
@@ -296,7 +300,7 @@ impl Inner {
                 self.adopt(machine, launch.asked);
             } else if machine.condition(now) != Condition::Gone {
                 let since = machine.asked_at().unwrap_or(now).min(now);
-                self.entries.insert(machine.id.clone(), Entry::new(machine, Standing::Gone, since));
+                self.entries.insert(machine.id.clone(), Entry::new(machine, MachineStatus::Gone, since));
             }
             return;
         };
@@ -307,32 +311,34 @@ impl Inner {
         entry.machine = machine.clone();
         // Up as asked; or it has been up in the meantime and is not any more.
         let ended_since = machine.exited().is_some_and(|(at, _)| at > entry.asked) && !machine.started();
-        if entry.wish == Wish::Up && (machine.started() || (ended_since && was_seen_up)) {
-            entry.wish = Wish::None;
+        if entry.desired == DesiredState::Up && (machine.started() || (ended_since && was_seen_up)) {
+            entry.desired = DesiredState::None;
         }
     }
 
-    /// Brings every machine to the standing that it has now, and accounts for each change.
+    /// Brings every machine to the status that it has now, and accounts for each change.
     fn settle(&mut self, now: Timestamp) {
-        let up_before = self.entries.values().filter(|entry| entry.standing == Standing::Up).count();
+        let up_before = self.entries.values().filter(|entry| entry.status == MachineStatus::Up).count();
         let mut changes = Changes::default();
         let mut gone = Vec::new();
         for (id, entry) in &mut self.entries {
-            let gave_up = entry.wish == Wish::Up;
-            let (was, is) = (entry.standing, entry.judged(now));
-            entry.standing = is;
+            let gave_up = entry.desired == DesiredState::Up;
+            let (was, is) = (entry.status, entry.judged(now));
+            entry.status = is;
             match (was, is) {
-                (Standing::Up, Standing::Leaving | Standing::Down | Standing::Gone) if !entry.stop_sent => {
-                    entry.start_failed |= gave_up && entry.wish == Wish::None;
+                (MachineStatus::Up, MachineStatus::Leaving | MachineStatus::Down | MachineStatus::Gone)
+                    if !entry.stop_sent =>
+                {
+                    entry.start_failed |= gave_up && entry.desired == DesiredState::None;
                     match ended(entry, is) {
                         Some((success, detail)) => {
                             entry.crashed = (!success).then_some(now);
-                            self.news.exit(id, entry.since, now, success, detail);
+                            self.change_log.exit(id, entry.since, now, success, detail);
                         }
                         None => changes.fewer += 1,
                     }
                 }
-                (Standing::Gone | Standing::Down, Standing::Up) => {
+                (MachineStatus::Gone | MachineStatus::Down, MachineStatus::Up) => {
                     let by_itself = entry.machine.exited().is_some_and(|(_, exited)| exited.restarting);
                     if self.known && !by_itself {
                         changes.more += 1;
@@ -341,7 +347,7 @@ impl Inner {
                 }
                 _ => {}
             }
-            if is == Standing::Gone {
+            if is == MachineStatus::Gone {
                 gone.push(id.clone());
             }
         }
@@ -349,7 +355,7 @@ impl Inner {
             self.entries.remove(&id);
             self.gone.insert(id, now);
         }
-        self.news.manual(up_before, changes, now);
+        self.change_log.manual(up_before, changes, now);
     }
 }
 

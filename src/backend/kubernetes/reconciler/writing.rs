@@ -2,31 +2,31 @@
 
 use k8s_openapi::api::autoscaling::v1::Scale;
 
-use super::Keeper;
+use super::Reconciler;
 use crate::backend::{
     BackendError, ErrorKind,
-    kubernetes::{failure::retryable, notices::Happened, store::View, view::count},
+    kubernetes::{event_recorder::EventReason, failure::retryable, store::View, view::count},
 };
 
 /// Attempts to write a count while only the target's status changes, which counts as a conflict too.
 const ATTEMPTS: usize = 4;
 
-impl Keeper {
+impl Reconciler {
     /// Writes `spec.replicas`. A conflict over anything else is none; one over the count itself needs a new decision.
     pub(super) async fn write(&mut self, view: &View, to: u32) -> Result<(), BackendError> {
         let from = view.target.replicas;
         let mut version = view.target.resource_version.clone();
         self.shared.store.will_write(&self.worker_type, Some(to));
         for _ in 0..ATTEMPTS {
-            if let Err(error) = self.shared.mandate.check() {
+            if let Err(error) = self.shared.leader_guard.check() {
                 self.shared.store.will_write(&self.worker_type, None);
                 return Err(error);
             }
             let failed = match self.shared.cluster.patch_scale(&self.spec, &version, to).await {
                 Ok(scale) => {
                     self.shared.store.wrote(&self.worker_type, &version_of(&scale), replicas_of(&scale));
-                    let happened = if to > from { Happened::ScaledUp } else { Happened::ScaledDown };
-                    self.tell(happened, format!("worker type `{}`: {from} → {to} replicas", self.worker_type));
+                    let reason = if to > from { EventReason::ScaledUp } else { EventReason::ScaledDown };
+                    self.record(reason, format!("worker type `{}`: {from} → {to} replicas", self.worker_type));
                     return Ok(());
                 }
                 Err(failed) => failed,

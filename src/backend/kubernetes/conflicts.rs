@@ -20,7 +20,7 @@ use super::{
 use crate::backend::BackendError;
 
 /// How often to look for them. They come and go with people's decisions; a third watch would cost more than it tells.
-pub(super) const LOOK: Duration = Duration::from_secs(30);
+pub(super) const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The right to see HorizontalPodAutoscalers.
 pub(super) const LIST_HPAS: Right = Right::new("autoscaling", "horizontalpodautoscalers", "list");
@@ -29,12 +29,12 @@ pub(super) const LIST_SCALED_OBJECTS: Right = Right::new("keda.sh", "scaledobjec
 
 /// What another autoscaler is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RivalKind {
+pub(super) enum ConflictKind {
     Hpa,
     ScaledObject,
 }
 
-impl RivalKind {
+impl ConflictKind {
     /// The name in metric labels.
     pub(super) fn as_str(self) -> &'static str {
         match self {
@@ -46,17 +46,17 @@ impl RivalKind {
 
 /// Another autoscaler.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Rival {
-    pub(super) kind: RivalKind,
+pub(super) struct Conflict {
+    pub(super) kind: ConflictKind,
     name: String,
 }
 
-impl Rival {
+impl Conflict {
     /// Why nothing is scaled.
     pub(super) fn refusal(&self, target: &TargetSpec) -> BackendError {
         let what = match self.kind {
-            RivalKind::Hpa => "HorizontalPodAutoscaler",
-            RivalKind::ScaledObject => "KEDA ScaledObject",
+            ConflictKind::Hpa => "HorizontalPodAutoscaler",
+            ConflictKind::ScaledObject => "KEDA ScaledObject",
         };
         permanent(format!(
             "{} is scaled by the {what} `{}` too; delete that, or disable the worker type here: two autoscalers would undo \
@@ -68,20 +68,20 @@ impl Rival {
 }
 
 /// By kind and name of the target.
-type Found = BTreeMap<(String, String), Rival>;
+type Found = BTreeMap<(String, String), Conflict>;
 
 /// What was found at the last look.
-pub(super) struct Rivals {
+pub(super) struct Conflicts {
     found: Mutex<Result<Found, BackendError>>,
 }
 
-impl Rivals {
+impl Conflicts {
     pub(super) fn new() -> Self {
         Self { found: Mutex::new(Err(retryable("other autoscalers have not been looked for yet".to_owned()))) }
     }
 
     /// Who else scales this target. An error if that is not known: then nothing may be scaled either.
-    pub(super) fn of(&self, target: &TargetSpec) -> Result<Option<Rival>, BackendError> {
+    pub(super) fn of(&self, target: &TargetSpec) -> Result<Option<Conflict>, BackendError> {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         let found = found.as_ref().map_err(Clone::clone)?;
         Ok(found.get(&(api_kind(target.kind).to_owned(), target.name.clone())).cloned())
@@ -106,15 +106,15 @@ async fn look(cluster: &Cluster) -> Result<Found, BackendError> {
     for hpa in hpas {
         let name = hpa.name_any();
         let Some(target) = hpa.spec.map(|spec| spec.scale_target_ref) else { continue };
-        found.insert((target.kind, target.name), Rival { kind: RivalKind::Hpa, name });
+        found.insert((target.kind, target.name), Conflict { kind: ConflictKind::Hpa, name });
     }
     for object in scaled_objects(cluster).await? {
         let target = &object.data["spec"]["scaleTargetRef"];
         let Some(target_name) = target["name"].as_str() else { continue };
         let kind = target["kind"].as_str().unwrap_or("Deployment").to_owned();
         // KEDA makes a HorizontalPodAutoscaler of its own; what a person can delete is the ScaledObject.
-        let rival = Rival { kind: RivalKind::ScaledObject, name: object.name_any() };
-        found.insert((kind, target_name.to_owned()), rival);
+        let conflict = Conflict { kind: ConflictKind::ScaledObject, name: object.name_any() };
+        found.insert((kind, target_name.to_owned()), conflict);
     }
     Ok(found)
 }

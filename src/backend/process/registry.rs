@@ -1,4 +1,4 @@
-//! The books on the workers of one type: who lives, who was asked to leave, who died. Starts and signals nobody, and
+//! The registry on the workers of one type: who lives, who was asked to leave, who died. Starts and signals nobody, and
 //! every method is a short critical section, so that observing never waits for the operating system.
 
 use std::{
@@ -21,9 +21,9 @@ const EXITS_KEPT: usize = 16;
 /// What a worker is told by way of its supervisor: nothing yet, or to leave within this time.
 pub(super) type LeaveWithin = Option<Duration>;
 
-/// The books of one worker type.
+/// One worker type's registry.
 #[derive(Debug, Default)]
-pub(super) struct Books {
+pub(super) struct ProcessRegistry {
     inner: Mutex<Inner>,
 }
 
@@ -39,33 +39,33 @@ struct Inner {
 struct Worker {
     id: WorkerId,
     started_at: Timestamp,
-    order: watch::Sender<LeaveWithin>,
+    stop_request: watch::Sender<LeaveWithin>,
 }
 
 impl Worker {
     fn draining(&self) -> bool {
-        self.order.borrow().is_some()
+        self.stop_request.borrow().is_some()
     }
 }
 
-/// What [`Books::reserve`] says.
+/// What [`ProcessRegistry::reserve`] says.
 #[derive(Debug)]
 pub(super) enum Reservation {
     /// There are as many as wanted.
     Enough,
-    /// One more is on the books under this name, and must be started, or struck off again.
+    /// One more is in the registry under this name, and must be started, or removed again.
     Start(WorkerId, watch::Receiver<LeaveWithin>),
     /// The backend has been shut down.
     Closed,
 }
 
-impl Books {
-    /// Nothing panics halfway through a change, so the books of a poisoned lock are right.
+impl ProcessRegistry {
+    /// Nothing panics halfway through a change, so the registry of a poisoned lock is right.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts one more worker on the books if fewer than `target` of them stay.
+    /// Puts one more worker in the registry if fewer than `target` of them stay.
     pub(super) fn reserve(&self, worker_type: &WorkerType, target: u32, now: Timestamp) -> Reservation {
         let mut inner = self.lock();
         if inner.closed {
@@ -81,17 +81,17 @@ impl Books {
                 break id;
             }
         };
-        let (order, orders) = watch::channel(None);
-        inner.workers.push(Worker { id: id.clone(), started_at: now, order });
-        Reservation::Start(id, orders)
+        let (stop_request, stop_requests) = watch::channel(None);
+        inner.workers.push(Worker { id: id.clone(), started_at: now, stop_request });
+        Reservation::Start(id, stop_requests)
     }
 
-    /// Takes a worker that did not start or that left as asked off the books.
-    pub(super) fn strike(&self, id: &WorkerId) {
+    /// Takes a worker that did not start or that left as asked out of the registry.
+    pub(super) fn remove(&self, id: &WorkerId) {
         self.lock().workers.retain(|worker| worker.id != *id);
     }
 
-    /// Takes a worker that ended off the books. It is an [`Exit`] unless it was asked to leave; says which.
+    /// Takes a worker that ended out of the registry. It is an [`Exit`] unless it was asked to leave; says which.
     pub(super) fn ended(&self, id: &WorkerId, now: Timestamp, success: bool, detail: &str) -> Option<Exit> {
         let mut inner = self.lock();
         let index = inner.workers.iter().position(|worker| worker.id == *id)?;
@@ -117,7 +117,7 @@ impl Books {
         let retired: Vec<WorkerId> = ids.iter().filter(|id| candidates.remove(id)).cloned().collect();
         let leaving: HashSet<&WorkerId> = retired.iter().collect();
         for worker in inner.workers.iter().filter(|worker| leaving.contains(&worker.id)) {
-            worker.order.send_replace(Some(within));
+            worker.stop_request.send_replace(Some(within));
         }
         retired
     }
@@ -127,7 +127,7 @@ impl Books {
         let mut inner = self.lock();
         inner.closed = true;
         for worker in inner.workers.iter().filter(|worker| !worker.draining()) {
-            worker.order.send_replace(Some(within));
+            worker.stop_request.send_replace(Some(within));
         }
     }
 
@@ -157,9 +157,9 @@ fn new_id(worker_type: &WorkerType) -> WorkerId {
 mod tests {
     use super::*;
 
-    fn started(books: &Books, target: u32) -> Vec<WorkerId> {
+    fn started(registry: &ProcessRegistry, target: u32) -> Vec<WorkerId> {
         let worker_type = WorkerType::new("browser");
-        std::iter::from_fn(|| match books.reserve(&worker_type, target, Timestamp(1_000)) {
+        std::iter::from_fn(|| match registry.reserve(&worker_type, target, Timestamp(1_000)) {
             Reservation::Start(id, _) => Some(id),
             _ => None,
         })
@@ -168,27 +168,27 @@ mod tests {
 
     #[test]
     fn draining_workers_do_not_count_towards_the_target() {
-        let books = Books::default();
-        let ids = started(&books, 3);
+        let registry = ProcessRegistry::default();
+        let ids = started(&registry, 3);
         assert_eq!(ids.len(), 3);
-        assert!(started(&books, 3).is_empty());
+        assert!(started(&registry, 3).is_empty());
 
-        assert_eq!(books.retire(&ids[..1], Duration::ZERO), ids[..1]);
-        assert_eq!(books.retire(&ids[..1], Duration::ZERO), [], "asked before");
-        assert_eq!(started(&books, 3).len(), 1);
-        assert_eq!(books.pool().instances[0].phase, Phase::Draining);
+        assert_eq!(registry.retire(&ids[..1], Duration::ZERO), ids[..1]);
+        assert_eq!(registry.retire(&ids[..1], Duration::ZERO), [], "asked before");
+        assert_eq!(started(&registry, 3).len(), 1);
+        assert_eq!(registry.pool().instances[0].phase, Phase::Draining);
     }
 
     #[test]
     fn exits_are_those_that_were_not_asked_for_and_their_numbers_go_on() {
-        let books = Books::default();
-        let ids = started(&books, 20);
-        books.retire(&ids[..1], Duration::ZERO);
+        let registry = ProcessRegistry::default();
+        let ids = started(&registry, 20);
+        registry.retire(&ids[..1], Duration::ZERO);
         for id in &ids {
-            books.ended(id, Timestamp(3_000), false, "exit code 1");
-            books.ended(id, Timestamp(3_000), false, "exit code 1");
+            registry.ended(id, Timestamp(3_000), false, "exit code 1");
+            registry.ended(id, Timestamp(3_000), false, "exit code 1");
         }
-        let pool = books.pool();
+        let pool = registry.pool();
         assert!(pool.instances.is_empty());
         assert_eq!(pool.exits.iter().map(|exit| exit.seq).collect::<Vec<_>>(), (4..=19).collect::<Vec<_>>());
         assert_eq!(pool.exits[15].id, ids[19]);
@@ -197,10 +197,10 @@ mod tests {
 
     #[test]
     fn closed_books_ask_everyone_to_leave_and_take_nobody_on() {
-        let books = Books::default();
-        started(&books, 2);
-        books.close(Duration::ZERO);
-        assert!(books.pool().instances.iter().all(|worker| worker.phase == Phase::Draining));
-        assert!(matches!(books.reserve(&WorkerType::new("browser"), 9, Timestamp(0)), Reservation::Closed));
+        let registry = ProcessRegistry::default();
+        started(&registry, 2);
+        registry.close(Duration::ZERO);
+        assert!(registry.pool().instances.iter().all(|worker| worker.phase == Phase::Draining));
+        assert!(matches!(registry.reserve(&WorkerType::new("browser"), 9, Timestamp(0)), Reservation::Closed));
     }
 }

@@ -31,16 +31,16 @@ impl Ending {
     }
 }
 
-/// The journal of one worker type.
+/// The change log of one worker type.
 #[derive(Debug, Default)]
-pub(super) struct Journal {
+pub(super) struct ChangeLog {
     exits: VecDeque<Exit>,
     last_exit: u64,
     manual: VecDeque<ManualScale>,
     last_manual: u64,
 }
 
-impl Journal {
+impl ChangeLog {
     /// A worker ended by itself.
     pub(super) fn note_exit(&mut self, id: WorkerId, at: Timestamp, lived: Duration, ending: Ending) {
         self.last_exit += 1;
@@ -112,15 +112,15 @@ mod tests {
 
     #[test]
     fn manual_changes_are_numbered_and_say_what_was_seen() {
-        let mut journal = Journal::default();
-        journal.note_manual(Timestamp(1), 3, &ByHand { made: names(2), ended: Vec::new() });
-        journal.note_manual(Timestamp(2), 1, &ByHand { made: names(2), ended: names(4) });
-        journal.note_manual(Timestamp(3), 1, &ByHand { made: names(1), ended: names(1) });
-        let seen: Vec<_> = journal.manual().iter().map(|change| (change.seq, change.from, change.to)).collect();
+        let mut change_log = ChangeLog::default();
+        change_log.note_manual(Timestamp(1), 3, &ByHand { made: names(2), ended: Vec::new() });
+        change_log.note_manual(Timestamp(2), 1, &ByHand { made: names(2), ended: names(4) });
+        change_log.note_manual(Timestamp(3), 1, &ByHand { made: names(1), ended: names(1) });
+        let seen: Vec<_> = change_log.manual().iter().map(|change| (change.seq, change.from, change.to)).collect();
         assert_eq!(seen, [(1, 1, 3), (2, 3, 1)], "one for one is no change of the number");
-        assert_eq!(journal.manual()[0].detail, "somebody else started shop-worker-1, shop-worker-2");
+        assert_eq!(change_log.manual()[0].detail, "somebody else started shop-worker-1, shop-worker-2");
         assert_eq!(
-            journal.manual()[1].detail,
+            change_log.manual()[1].detail,
             "somebody else started shop-worker-1, shop-worker-2 and stopped 4 containers"
         );
     }

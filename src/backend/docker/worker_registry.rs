@@ -1,4 +1,4 @@
-//! The books on the containers of one worker type: who works, who is being started, who was asked to leave, what lies
+//! The registry of the containers of one worker type: who works, who is being started, who was asked to leave, what lies
 //! ready. Every method is a short critical section, so observing never waits for the engine. Asks nobody anything:
 //! [`reconcile`](super::reconcile) brings in what the engine lists.
 
@@ -11,8 +11,8 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    blueprint::{Blueprint, Identity, Owner},
-    journal::Journal,
+    change_log::ChangeLog,
+    container_template::{ContainerTemplate, Identity, Owner},
     view::{Health, State},
 };
 use crate::{
@@ -26,9 +26,9 @@ const PROBATION: Duration = Duration::from_secs(60);
 /// Launches remembered: more than an engine has under way when it stops answering.
 const LAUNCHES_KEPT: usize = 1_024;
 
-/// The books of one worker type.
+/// One worker type's registry.
 #[derive(Debug, Default)]
-pub(super) struct Books {
+pub(super) struct WorkerRegistry {
     inner: Mutex<Inner>,
 }
 
@@ -43,11 +43,11 @@ pub(super) struct Inner {
     pub(super) ended: Vec<Ended>,
     /// Containers that were made by somebody else and not started yet.
     pub(super) waiting: u32,
-    /// Containers that left the books, with the number of the last list begun before: an older list still shows them.
+    /// Containers that left the registry, with the number of the last list begun before: an older list still shows them.
     pub(super) gone: HashMap<String, u64>,
     /// Our latest launches: what appears under one of them was not made by hand, however late it comes.
     pub(super) launches: VecDeque<String>,
-    pub(super) journal: Journal,
+    pub(super) change_log: ChangeLog,
     /// The highest number that any container ever had. None is used twice: a name would bring back its old heartbeat.
     pub(super) highest: u32,
     pub(super) lists_begun: u64,
@@ -79,7 +79,7 @@ pub(super) struct Worker {
 pub(super) struct Spare {
     pub(super) container: String,
     pub(super) identity: Identity,
-    pub(super) blueprint: String,
+    pub(super) template: String,
     pub(super) created_at: Timestamp,
 }
 
@@ -123,9 +123,9 @@ impl Inner {
         u32::try_from(self.workers.iter().filter(|worker| worker.counts()).count()).unwrap_or(u32::MAX)
     }
 
-    fn identity(&mut self, blueprint: &Blueprint, owner: Owner<'_>) -> Identity {
+    fn identity(&mut self, template: &ContainerTemplate, owner: Owner<'_>) -> Identity {
         self.highest += 1;
-        let name = blueprint.name(owner, self.highest);
+        let name = template.name(owner, self.highest);
         let launch = Uuid::now_v7();
         let [.., a, b] = launch.into_bytes();
         let worker = WorkerId::new(format!("{name}-{a:02x}{b:02x}"));
@@ -148,8 +148,8 @@ impl Inner {
     }
 }
 
-impl Books {
-    /// Nothing panics halfway through a change, so the books of a poisoned lock are right.
+impl WorkerRegistry {
+    /// Nothing panics halfway through a change, so the registry of a poisoned lock is right.
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -159,10 +159,10 @@ impl Books {
         self.lock().live()
     }
 
-    /// Puts as many workers on the books as are missing to `target`; those that lie ready come first. `None` once closed.
+    /// Puts as many workers in the registry as are missing to `target`; those that lie ready come first. `None` once closed.
     pub(super) fn reserve(
         &self,
-        blueprint: &Blueprint,
+        template: &ContainerTemplate,
         owner: Owner<'_>,
         target: u32,
         now: Timestamp,
@@ -173,12 +173,12 @@ impl Books {
         }
         let missing = target.saturating_sub(inner.live());
         let tickets = (0..missing).map(|_| {
-            let ready = inner.spares.iter().position(|spare| spare.blueprint == blueprint.fingerprint);
+            let ready = inner.spares.iter().position(|spare| spare.template == template.fingerprint);
             let ticket = if let Some(index) = ready {
                 let spare = inner.spares.remove(index);
                 Ticket { identity: spare.identity, spare: Some(spare.container) }
             } else {
-                Ticket { identity: inner.identity(blueprint, owner), spare: None }
+                Ticket { identity: inner.identity(template, owner), spare: None }
             };
             inner.note_launch(&ticket.identity);
             inner.workers.push(Worker {
@@ -197,9 +197,9 @@ impl Books {
     }
 
     /// Another name for a worker whose name turned out to be in use.
-    pub(super) fn rename(&self, ticket: &Ticket, blueprint: &Blueprint, owner: Owner<'_>) -> Ticket {
+    pub(super) fn rename(&self, ticket: &Ticket, template: &ContainerTemplate, owner: Owner<'_>) -> Ticket {
         let mut inner = self.lock();
-        let identity = inner.identity(blueprint, owner);
+        let identity = inner.identity(template, owner);
         inner.note_launch(&identity);
         if let Some(worker) = inner.workers.iter_mut().find(|worker| worker.id == ticket.identity.worker) {
             worker.id = identity.worker.clone();
@@ -225,7 +225,7 @@ impl Books {
     }
 
     /// A reserved worker could not be started.
-    pub(super) fn strike(&self, ticket: &Ticket) {
+    pub(super) fn cancel(&self, ticket: &Ticket) {
         self.lock().workers.retain(|worker| worker.id != ticket.identity.worker);
     }
 
@@ -271,18 +271,24 @@ impl Books {
     }
 
     /// Leave to make containers in advance until there are `wanted`, no more than could ever be started.
-    pub(super) fn reserve_spares(&self, blueprint: &Blueprint, owner: Owner<'_>, wanted: u32, max: u32) -> Vec<Ticket> {
+    pub(super) fn reserve_spares(
+        &self,
+        template: &ContainerTemplate,
+        owner: Owner<'_>,
+        wanted: u32,
+        max: u32,
+    ) -> Vec<Ticket> {
         let mut inner = self.lock();
         // Starting somebody is more urgent than being ready for the next one.
         if inner.closed || !inner.seen || inner.workers.iter().any(|worker| worker.container.is_none()) {
             return Vec::new();
         }
         let wanted = wanted.min(max.saturating_sub(inner.live())) as usize;
-        let fitting = inner.spares.iter().filter(|spare| spare.blueprint == blueprint.fingerprint).count();
+        let fitting = inner.spares.iter().filter(|spare| spare.template == template.fingerprint).count();
         let missing = wanted.saturating_sub(fitting + inner.making.len());
         (0..missing)
             .map(|_| {
-                let identity = inner.identity(blueprint, owner);
+                let identity = inner.identity(template, owner);
                 // No launch yet: whoever starts it before we do is somebody else.
                 inner.making.push(identity.name.clone());
                 Ticket { identity, spare: None }
@@ -291,16 +297,16 @@ impl Books {
     }
 
     /// A container was made in advance, or could not be. `false` if nobody wants it any more.
-    pub(super) fn made(&self, ticket: &Ticket, made: Option<(String, &Blueprint)>, now: Timestamp) -> bool {
+    pub(super) fn made(&self, ticket: &Ticket, made: Option<(String, &ContainerTemplate)>, now: Timestamp) -> bool {
         let mut inner = self.lock();
         inner.making.retain(|name| *name != ticket.identity.name);
-        let Some((container, blueprint)) = made else { return true };
+        let Some((container, template)) = made else { return true };
         if inner.closed {
             return false;
         }
         if inner.spares.iter().all(|spare| spare.container != container) {
-            let (identity, blueprint) = (ticket.identity.clone(), blueprint.fingerprint.clone());
-            inner.spares.push(Spare { container, identity, blueprint, created_at: now });
+            let (identity, template) = (ticket.identity.clone(), template.fingerprint.clone());
+            inner.spares.push(Spare { container, identity, template, created_at: now });
         }
         true
     }
@@ -345,8 +351,8 @@ impl Inner {
         };
         Pool {
             instances: self.workers.iter().map(instance).collect(),
-            exits: self.journal.exits(),
-            manual: self.journal.manual(),
+            exits: self.change_log.exits(),
+            manual: self.change_log.manual(),
         }
     }
 }

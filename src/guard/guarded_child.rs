@@ -17,11 +17,11 @@ use tokio_util::task::TaskTracker;
 use super::{Guard, protocol::Group};
 
 /// How often it looks whether the process has left. Nobody waits for it but us, once.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// What is started, and how it is ended.
 #[derive(Debug)]
-pub struct WardSpec<'a, A> {
+pub struct GuardedChildSpec<'a, A> {
     /// The binary that guards it: this very one.
     pub swarm: PathBuf,
     /// Found in PATH or by its path.
@@ -38,22 +38,22 @@ pub struct WardSpec<'a, A> {
 
 /// A guarded process. Dropped without [`stop`](Self::stop), it lives until this process ends.
 #[derive(Debug)]
-pub struct Ward {
+pub struct GuardedChild {
     child: Child,
     group: Group,
     guard: Guard,
-    keeper: TaskTracker,
+    guard_task: TaskTracker,
     time_to_leave: Duration,
 }
 
-impl Ward {
+impl GuardedChild {
     /// Starts it in a process group of its own.
     ///
     /// # Errors
     /// If the guard or the process can't be started. A program that is missing shows only as its exit code, 127.
-    pub async fn start<A: AsRef<OsStr>>(spec: WardSpec<'_, A>) -> io::Result<Self> {
-        let keeper = TaskTracker::new();
-        let guard = Guard::start(spec.swarm.clone(), &keeper).await?;
+    pub async fn start<A: AsRef<OsStr>>(spec: GuardedChildSpec<'_, A>) -> io::Result<Self> {
+        let guard_task = TaskTracker::new();
+        let guard = Guard::start(spec.swarm.clone(), &guard_task).await?;
         let mut command = Command::new(spec.swarm);
         command.arg("process-start").arg("--").arg(spec.program).args(spec.arguments);
         command.stdin(Stdio::piped()).stdout(spec.output).stderr(spec.errors).process_group(0);
@@ -64,7 +64,7 @@ impl Ward {
             // Fails if the process is dead already, which its exit status will show.
             let _ = starting_line.write_all(b"\n");
         }
-        Ok(Self { child, group, guard, keeper, time_to_leave: spec.time_to_leave })
+        Ok(Self { child, group, guard, guard_task, time_to_leave: spec.time_to_leave })
     }
 
     /// The process id, which is also its group's number.
@@ -89,18 +89,18 @@ impl Ward {
             let _ = kill_process(self.group.pid(), Signal::TERM);
         }
         while !self.ended() && Instant::now() < patience {
-            sleep(LOOK_EVERY).await;
+            sleep(POLL_INTERVAL).await;
         }
         // Its number can't be someone else's before it is reaped.
         let _ = kill_process_group(self.group.pid(), Signal::KILL);
         while !self.ended() {
-            sleep(LOOK_EVERY).await;
+            sleep(POLL_INTERVAL).await;
         }
         self.guard.forget(self.group).await;
         let reaped = self.child.wait().map(drop);
         self.guard.close();
-        self.keeper.close();
-        self.keeper.wait().await;
+        self.guard_task.close();
+        self.guard_task.wait().await;
         reaped
     }
 }

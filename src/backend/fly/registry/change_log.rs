@@ -11,7 +11,7 @@ use crate::{
 const NEWS_KEPT: usize = 16;
 /// The last of it.
 #[derive(Debug, Default)]
-pub(super) struct News {
+pub(super) struct ChangeLog {
     pub(super) exits: VecDeque<Exit>,
     last_exit: u64,
     pub(super) manual: VecDeque<ManualScale>,
@@ -27,7 +27,7 @@ pub(super) struct Changes {
     pub(super) fewer: u32,
 }
 
-impl News {
+impl ChangeLog {
     /// Notes a worker that ended by itself.
     pub(super) fn exit(&mut self, id: &str, since: Timestamp, now: Timestamp, success: bool, detail: String) {
         self.last_exit += 1;
@@ -56,9 +56,9 @@ impl News {
     }
 }
 
-fn keep<T>(news: &mut VecDeque<T>, one: T) {
-    if news.len() == NEWS_KEPT {
-        news.pop_front();
+fn keep<T>(change_log: &mut VecDeque<T>, one: T) {
+    if change_log.len() == NEWS_KEPT {
+        change_log.pop_front();
     }
-    news.push_back(one);
+    change_log.push_back(one);
 }

@@ -14,11 +14,11 @@ pub(super) const NOT_LEADING: &str =
 
 /// What a backend asks before it changes anything. Until it is told whom to ask, everything is allowed.
 #[derive(Clone, Default)]
-pub(super) struct Mandate(Arc<OnceLock<MayAct>>);
+pub(super) struct LeaderGuard(Arc<OnceLock<MayAct>>);
 
-impl Mandate {
+impl LeaderGuard {
     /// From now on this one is asked; the first one stays.
-    pub(super) fn ask(&self, may_act: MayAct) {
+    pub(super) fn set(&self, may_act: MayAct) {
         let _ = self.0.set(may_act);
     }
 
@@ -36,9 +36,9 @@ impl Mandate {
     }
 }
 
-impl std::fmt::Debug for Mandate {
+impl std::fmt::Debug for LeaderGuard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Mandate").field(&self.holds()).finish()
+        f.debug_tuple("LeaderGuard").field(&self.holds()).finish()
     }
 }
 
@@ -50,11 +50,11 @@ mod tests {
 
     #[test]
     fn it_is_asked_each_time_by_every_copy() {
-        let (mandate, leads) = (Mandate::default(), Arc::new(AtomicBool::new(true)));
-        let copy = mandate.clone();
+        let (leader_guard, leads) = (LeaderGuard::default(), Arc::new(AtomicBool::new(true)));
+        let copy = leader_guard.clone();
         assert!(copy.check().is_ok(), "nobody has said otherwise");
         let asked = leads.clone();
-        mandate.ask(Box::new(move || asked.load(Ordering::Relaxed)));
+        leader_guard.set(Box::new(move || asked.load(Ordering::Relaxed)));
         assert!(copy.holds());
         leads.store(false, Ordering::Relaxed);
         assert_eq!(copy.check().map_err(|error| error.kind), Err(ErrorKind::Retryable));

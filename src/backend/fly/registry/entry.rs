@@ -1,4 +1,4 @@
-//! One machine on the books: what was seen of it, what was asked of it, and how it stands by both.
+//! One machine in the registry: what was seen of it, what was asked of it, and how it stands by both.
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ pub(super) const MISSING: u8 = 2;
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) machine: Arc<Machine>,
-    pub(super) standing: Standing,
-    pub(super) wish: Wish,
+    pub(super) status: MachineStatus,
+    pub(super) desired: DesiredState,
     /// When something was last asked of it: older accounts of it are worth nothing.
     pub(super) asked: Timestamp,
     /// Since when it has been up.
@@ -31,7 +31,7 @@ pub(super) struct Entry {
 
 /// What it is worth to a scaler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum MachineStatus {
     Up,
     Leaving,
     Down,
@@ -42,7 +42,7 @@ pub(super) enum Standing {
 
 /// What we asked for and have not seen yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum DesiredState {
     None,
     Up,
     /// And until when that may take.
@@ -51,11 +51,11 @@ pub(super) enum Wish {
 
 impl Entry {
     /// A machine that is seen for the first time.
-    pub(super) fn new(machine: &Arc<Machine>, standing: Standing, since: Timestamp) -> Self {
+    pub(super) fn new(machine: &Arc<Machine>, status: MachineStatus, since: Timestamp) -> Self {
         Self {
             machine: machine.clone(),
-            standing,
-            wish: Wish::None,
+            status,
+            desired: DesiredState::None,
             asked: Timestamp(0),
             since,
             stop_sent: false,
@@ -66,39 +66,40 @@ impl Entry {
     }
 
     /// Notes what is being asked of it.
-    pub(super) fn ask(&mut self, wish: Wish, now: Timestamp) {
-        (self.wish, self.asked, self.missing, self.start_failed) = (wish, now, 0, false);
+    pub(super) fn ask(&mut self, desired: DesiredState, now: Timestamp) {
+        (self.desired, self.asked, self.missing, self.start_failed) = (desired, now, 0, false);
     }
 
     /// How it stands, by what was asked and what was seen.
-    pub(super) fn judged(&mut self, now: Timestamp) -> Standing {
+    pub(super) fn judged(&mut self, now: Timestamp) -> MachineStatus {
         if self.missing >= MISSING {
-            return Standing::Gone;
+            return MachineStatus::Gone;
         }
-        match self.wish {
-            Wish::Up if now.since(self.asked) < SETTLE => return Standing::Up,
-            Wish::Down(until) if now >= until => self.wish = Wish::None,
-            Wish::Up => self.wish = Wish::None,
-            Wish::Down(_) | Wish::None => {}
+        match self.desired {
+            DesiredState::Up if now.since(self.asked) < SETTLE => return MachineStatus::Up,
+            DesiredState::Down(until) if now >= until => self.desired = DesiredState::None,
+            DesiredState::Up => self.desired = DesiredState::None,
+            DesiredState::Down(_) | DesiredState::None => {}
         }
-        let under_change = self.machine.leased() && self.standing == Standing::Up && self.wish == Wish::None;
+        let under_change =
+            self.machine.leased() && self.status == MachineStatus::Up && self.desired == DesiredState::None;
         match self.machine.condition(now) {
-            Condition::Gone => Standing::Gone,
-            Condition::Unreachable => Standing::Lost,
-            _ if under_change => Standing::Up,
-            Condition::Up if self.wish == Wish::None => Standing::Up,
-            Condition::Up | Condition::Leaving => Standing::Leaving,
-            Condition::Stopped | Condition::Broken => Standing::Down,
+            Condition::Gone => MachineStatus::Gone,
+            Condition::Unreachable => MachineStatus::Lost,
+            _ if under_change => MachineStatus::Up,
+            Condition::Up if self.desired == DesiredState::None => MachineStatus::Up,
+            Condition::Up | Condition::Leaving => MachineStatus::Leaving,
+            Condition::Stopped | Condition::Broken => MachineStatus::Down,
         }
     }
 }
 
 /// How a machine that was up ended, if it did so by itself: success, and words for people.
-pub(super) fn ended(entry: &Entry, is: Standing) -> Option<(bool, String)> {
+pub(super) fn ended(entry: &Entry, is: MachineStatus) -> Option<(bool, String)> {
     let Machine { id, state, .. } = &*entry.machine;
     let exited = entry.machine.exited().filter(|(at, exited)| *at >= entry.since && !exited.requested_stop);
     match exited {
-        Some((_, exited)) if is == Standing::Down => Some(exited.describe()),
+        Some((_, exited)) if is == MachineStatus::Down => Some(exited.describe()),
         _ if entry.start_failed => {
             Some((false, format!("machine {id} did not start ({state}); see `fly machine status {id}`")))
         }

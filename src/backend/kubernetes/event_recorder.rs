@@ -21,25 +21,25 @@ use crate::telemetry::NoticeFailed;
 /// The right to write them.
 pub(super) const CREATE_EVENT: Right = Right::new("events.k8s.io", "events", "create");
 
-/// Notices that wait for the server. With more than that at once, the log tells of the others.
-const WAITING: usize = 256;
+/// Events waiting to be written. Beyond this they are dropped: the log has them all.
+const MAX_QUEUED: usize = 256;
 
 /// The longest note that the API takes, in bytes.
-const LONGEST: usize = 1_024;
+const MAX_NOTE_BYTES: usize = 1_024;
 
-/// The same trouble is told of no more often.
-const REPEAT: Duration = Duration::from_secs(300);
+/// How often the same failure of a target is written.
+const REPEAT_INTERVAL: Duration = Duration::from_secs(300);
 
-/// What happened.
+/// Why an event is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Happened {
+pub(super) enum EventReason {
     ScaledUp,
     ScaledDown,
     Failed,
     Refused,
 }
 
-impl Happened {
+impl EventReason {
     /// The event's reason and type.
     fn words(self) -> (&'static str, &'static str) {
         match self {
@@ -51,87 +51,87 @@ impl Happened {
     }
 }
 
-/// One notice.
+/// One event.
 #[derive(Clone, Debug)]
-pub(super) struct Notice {
+pub(super) struct TargetEvent {
     pub(super) target: TargetSpec,
     pub(super) uid: String,
-    pub(super) happened: Happened,
+    pub(super) reason: EventReason,
     pub(super) note: String,
 }
 
-/// Hands notices to the writer.
+/// Hands events to the writer.
 #[derive(Clone)]
-pub(super) struct Notices {
-    waiting: mpsc::Sender<Notice>,
+pub(super) struct EventRecorder {
+    waiting: mpsc::Sender<TargetEvent>,
 }
 
-/// One keeper's notices: does not repeat itself.
-pub(super) struct Teller {
-    notices: Notices,
-    told: Option<(Happened, String, Instant)>,
+/// One reconciler's events: does not repeat itself.
+pub(super) struct TargetRecorder {
+    events: EventRecorder,
+    last: Option<(EventReason, String, Instant)>,
 }
 
-impl Notices {
-    pub(super) fn new() -> (Self, mpsc::Receiver<Notice>) {
-        let (waiting, notices) = mpsc::channel(WAITING);
-        (Self { waiting }, notices)
+impl EventRecorder {
+    pub(super) fn new() -> (Self, mpsc::Receiver<TargetEvent>) {
+        let (waiting, events) = mpsc::channel(MAX_QUEUED);
+        (Self { waiting }, events)
     }
 
-    pub(super) fn teller(&self) -> Teller {
-        Teller { notices: self.clone(), told: None }
+    pub(super) fn for_target(&self) -> TargetRecorder {
+        TargetRecorder { events: self.clone(), last: None }
     }
 }
 
-impl Teller {
-    /// Tells, unless it is trouble that was told of just now.
-    pub(super) fn tell(&mut self, notice: Notice) {
+impl TargetRecorder {
+    /// Queues an event, unless it repeats a failure within the last [`REPEAT_INTERVAL`].
+    pub(super) fn record(&mut self, event: TargetEvent) {
         let now = Instant::now();
-        let again = self.told.as_ref().is_some_and(|(happened, note, at)| {
-            (*happened, note) == (notice.happened, &notice.note) && now - *at < REPEAT
+        let again = self.last.as_ref().is_some_and(|(reason, note, at)| {
+            (*reason, note) == (event.reason, &event.note) && now - *at < REPEAT_INTERVAL
         });
-        if again && matches!(notice.happened, Happened::Failed | Happened::Refused) {
+        if again && matches!(event.reason, EventReason::Failed | EventReason::Refused) {
             return;
         }
-        self.told = Some((notice.happened, notice.note.clone(), now));
+        self.last = Some((event.reason, event.note.clone(), now));
         // Full: the log and scaling:events tell the same.
-        let _ = self.notices.waiting.try_send(notice);
+        let _ = self.events.waiting.try_send(event);
     }
 }
 
-/// Writes notices until there is nobody left to make one.
-pub(super) async fn write(cluster: Cluster, mut notices: mpsc::Receiver<Notice>) {
-    let events: Api<Event> = cluster.api();
+/// Writes events until there is nobody left to make one.
+pub(super) async fn write(cluster: Cluster, mut events: mpsc::Receiver<TargetEvent>) {
+    let api: Api<Event> = cluster.api();
     let instance = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    while let Some(notice) = notices.recv().await {
-        let event = event(&notice, &cluster.namespace, &instance);
+    while let Some(event) = events.recv().await {
+        let body = body(&event, &cluster.namespace, &instance);
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        let written = cluster.call("writing an event", CREATE_EVENT, events.create(&params, &event)).await;
+        let written = cluster.call("writing an event", CREATE_EVENT, api.create(&params, &body)).await;
         if let Err(failed) = written {
             NoticeFailed { error: &failed.error.message }.emit();
         }
     }
 }
 
-fn event(notice: &Notice, namespace: &str, instance: &str) -> Event {
+fn body(event: &TargetEvent, namespace: &str, instance: &str) -> Event {
     let now = Timestamp::now();
-    let (reason, type_) = notice.happened.words();
-    let name = format!("{}.{:x}", notice.target.name, now.as_nanosecond());
+    let (reason, type_) = event.reason.words();
+    let name = format!("{}.{:x}", event.target.name, now.as_nanosecond());
     Event {
         metadata: ObjectMeta { name: Some(name), namespace: Some(namespace.to_owned()), ..ObjectMeta::default() },
         action: Some("Scale".to_owned()),
         reason: Some(reason.to_owned()),
         type_: Some(type_.to_owned()),
-        note: Some(shortened(&notice.note)),
+        note: Some(shortened(&event.note)),
         event_time: Some(MicroTime(now)),
         reporting_controller: Some(FIELD_MANAGER.to_owned()),
         reporting_instance: Some(instance.to_owned()),
         regarding: Some(ObjectReference {
             api_version: Some("apps/v1".to_owned()),
-            kind: Some(api_kind(notice.target.kind).to_owned()),
-            name: Some(notice.target.name.clone()),
+            kind: Some(api_kind(event.target.kind).to_owned()),
+            name: Some(event.target.name.clone()),
             namespace: Some(namespace.to_owned()),
-            uid: Some(notice.uid.clone()).filter(|uid| !uid.is_empty()),
+            uid: Some(event.uid.clone()).filter(|uid| !uid.is_empty()),
             ..ObjectReference::default()
         }),
         ..Event::default()
@@ -139,6 +139,6 @@ fn event(notice: &Notice, namespace: &str, instance: &str) -> Event {
 }
 
 fn shortened(note: &str) -> String {
-    let fits = note.char_indices().take_while(|(at, letter)| at + letter.len_utf8() <= LONGEST);
+    let fits = note.char_indices().take_while(|(at, letter)| at + letter.len_utf8() <= MAX_NOTE_BYTES);
     fits.map(|(_, letter)| letter).collect()
 }
