@@ -2,21 +2,19 @@
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_stream::{Stream, StreamExt, wrappers::SignalStream};
 use tokio_util::sync::CancellationToken;
 
-/// Cancelled by the first SIGTERM or SIGINT; the second ends the process with 128 + its number, as a shell would say.
-/// `doing` says what goes on in between, for the log.
+/// Returns a token that the first SIGTERM or SIGINT cancels. The second ends the process with 128 + its number, as a shell
+/// reports it. `doing` says in the log what happens in between.
 pub(super) fn stop_on_signal(doing: &'static str) -> anyhow::Result<CancellationToken> {
-    let mut terminate = signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("can't listen for SIGINT")?;
+    let terminate = exit_codes(SignalKind::terminate()).context("can't listen for SIGTERM")?;
+    let interrupt = exit_codes(SignalKind::interrupt()).context("can't listen for SIGINT")?;
+    let mut codes = terminate.merge(interrupt);
     let token = CancellationToken::new();
     let stop = token.clone();
     tokio::spawn(async move {
-        loop {
-            let code = tokio::select! {
-                _ = terminate.recv() => 143,
-                _ = interrupt.recv() => 130,
-            };
+        while let Some(code) = codes.next().await {
             if stop.is_cancelled() {
                 tracing::warn!("second signal: stopping at once");
                 std::process::exit(code);
@@ -26,4 +24,10 @@ pub(super) fn stop_on_signal(doing: &'static str) -> anyhow::Result<Cancellation
         }
     });
     Ok(token)
+}
+
+/// One item for each signal of this kind: the exit code of a process that it ends.
+fn exit_codes(kind: SignalKind) -> std::io::Result<impl Stream<Item = i32> + Unpin> {
+    let code = 128 + kind.as_raw_value();
+    Ok(SignalStream::new(signal(kind)?).map(move |()| code))
 }
