@@ -1,9 +1,9 @@
 //! The composition root: the only place that knows all parts and wires them together, starts them in order and stops
 //! them in order.
 
+mod actor_set;
 mod backends;
 mod control;
-mod crew;
 mod reload;
 mod wiring;
 
@@ -22,9 +22,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::reload::Reload;
 use self::{
-    crew::{Crew, Past},
+    actor_set::{ActorSet, Past},
     reload::Requests,
-    wiring::{Lasting, Wiring},
+    wiring::{AppShared, Wiring},
 };
 use crate::{
     backend::{OnChange, ScalingBackend},
@@ -80,9 +80,9 @@ pub type MadeBackend = futures_util::future::BoxFuture<'static, anyhow::Result<A
 /// A running autoscaler.
 pub struct Autoscaler {
     settings: Arc<Settings>,
-    lasting: Lasting,
+    app_shared: AppShared,
     wiring: Wiring,
-    crew: Crew,
+    actors: ActorSet,
     /// Wirings that were replaced and have not quite ended.
     leaving: JoinSet<()>,
     fleet: Arc<Fleet>,
@@ -135,7 +135,7 @@ impl Autoscaler {
             stand_for_election(&settings, &target, &instance, &current, &backend, clock).await?;
         let leads = leadership.clone();
         backend.act_only_while(Box::new(move || leads.permit().is_some()));
-        let lasting = Lasting {
+        let app_shared = AppShared {
             target: target.clone(),
             clock,
             board: Arc::default(),
@@ -148,22 +148,22 @@ impl Autoscaler {
         };
         let types = settings.enabled().map(|(name, _)| WorkerType::new(name)).collect();
         let remembered = remembered_changes(&target, types).await;
-        let wiring = Wiring::start(&lasting, &settings, directory).await;
+        let wiring = Wiring::start(&app_shared, &settings, directory).await;
         let past = Past { remembered, ..Past::default() };
-        let crew = Crew::start(&settings, &wiring.shared(&lasting, &settings), past);
+        let actors = ActorSet::start(&settings, &wiring.shared(&app_shared, &settings), past);
         let info = FleetInfo {
             instance,
             orchestrator: settings.orchestrator.as_str(),
             started_at: clock.now(),
             dry_run: settings.scaler.dry_run,
         };
-        let fleet = Arc::new(Fleet::new(info, lasting.board.clone(), leadership, wiring.parts(crew.shown())));
+        let fleet = Arc::new(Fleet::new(info, app_shared.board.clone(), leadership, wiring.parts(actors.shown())));
 
         let stop = StopOrder::default();
         let mut essential = JoinSet::new();
         // A dry run writes nothing: it tells nobody that it is there to start workers.
         if !settings.scaler.dry_run {
-            let reporter = Reporter::new(target.clone(), fleet.clone(), lasting.trouble.clone());
+            let reporter = Reporter::new(target.clone(), fleet.clone(), app_shared.trouble.clone());
             spawn(&mut essential, "report", reporter.run(stop.report.clone()));
         }
         spawn(&mut essential, "metrics upkeep", metrics.clone().upkeep(stop.http.clone()));
@@ -185,9 +185,9 @@ impl Autoscaler {
         ConfigLoaded.emit();
         Ok(Self {
             settings,
-            lasting,
+            app_shared,
             wiring,
-            crew,
+            actors,
             leaving: JoinSet::new(),
             fleet,
             requests,
@@ -220,7 +220,7 @@ impl Autoscaler {
                 () = cancel.cancelled() => break None,
                 Some(ended) = self.essential.join_next() => break Some(ended),
                 Some(ended) = self.wiring.tasks.join_next() => break Some(ended),
-                Some(ended) = self.crew.next_ended() => break Some(ended.map(|()| "actor")),
+                Some(ended) = self.actors.next_ended() => break Some(ended.map(|()| "actor")),
                 Some(ended) = self.candidacy.join_next() => break Some(ended.map(|()| "election")),
                 Some(trigger) = self.requests.next() => trigger,
             };
@@ -245,13 +245,22 @@ impl Autoscaler {
         self.fleet.begin_stop();
         self.stop.notice.cancel();
         self.wiring.stop_sources();
-        self.crew.finish().await;
+        self.actors.finish().await;
         let Self {
-            settings, lasting, mut wiring, crew, mut leaving, mut essential, recording, candidacy, stop, ..
+            settings,
+            app_shared,
+            mut wiring,
+            actors,
+            mut leaving,
+            mut essential,
+            recording,
+            candidacy,
+            stop,
+            ..
         } = self;
         // The recorder ends when nobody is left who could give it a record.
-        drop(crew);
-        let Lasting { backend, leadership, recorder, .. } = lasting;
+        drop(actors);
+        let AppShared { backend, leadership, recorder, .. } = app_shared;
         drop(recorder);
         let drain = settings.scaler.on_shutdown == OnShutdown::Drain && leadership.permit().is_some();
         let mut parting = Parting { candidacy, stop: stop.candidate };

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Autoscaler,
-    crew::{Crew, Past},
+    actor_set::{ActorSet, Past},
     remembered_changes,
     wiring::{self, Wiring},
 };
@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Between two looks at the file. A look is one `stat`; a change is taken with the second look that sees it.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Where the configuration comes from, and what asks to load it again.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ impl Requests {
 }
 
 async fn notice(mut watch: FileWatch, mut hangups: Signal, ask: mpsc::Sender<Trigger>) {
-    let mut looks = tokio::time::interval(LOOK);
+    let mut looks = tokio::time::interval(POLL_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let is_asked = tokio::select! {
@@ -136,7 +136,7 @@ impl Autoscaler {
     /// If an actor has failed.
     pub(super) async fn reload(&mut self, trigger: Trigger, cancel: &CancellationToken) -> anyhow::Result<()> {
         let Some(loaded) = cancel.run_until_cancelled(self.prepare()).await else { return Ok(()) };
-        let at = self.lasting.clock.now();
+        let at = self.app_shared.clock.now();
         let told = |outcome| ReloadSnapshot {
             at,
             outcome,
@@ -184,17 +184,17 @@ impl Autoscaler {
         if changes.is_nothing() {
             return Loaded::Same { need_restart: changes.need_restart };
         }
-        if let Err(error) = self.lasting.backend.reconfigure(&settings).await {
+        if let Err(error) = self.app_shared.backend.reconfigure(&settings).await {
             return wrong(error.message);
         }
         let mut wiring = None;
         if !wiring::is_same(&self.settings, &settings) {
-            let new = Wiring::start(&self.lasting, &settings, wiring::directory(&settings)).await;
+            let new = Wiring::start(&self.app_shared, &settings, wiring::directory(&settings)).await;
             new.until_connected().await;
             wiring = Some(new);
         }
         let added = changes.added.iter().map(|name| WorkerType::new(name.as_str())).collect();
-        let remembered = remembered_changes(&self.lasting.target, added).await;
+        let remembered = remembered_changes(&self.app_shared.target, added).await;
         Loaded::Usable(Box::new(Prepared { settings, changes, wiring, remembered }))
     }
 
@@ -202,19 +202,19 @@ impl Autoscaler {
     async fn take_over(&mut self, prepared: Prepared) -> anyhow::Result<()> {
         let Prepared { settings, changes, wiring, remembered } = prepared;
         let before = wiring.map(|new| {
-            self.lasting.directory.replace(new.directory().clone());
+            self.app_shared.directory.replace(new.directory().clone());
             std::mem::replace(&mut self.wiring, new)
         });
-        let resting = self.crew.rest().await?;
-        let shared = self.wiring.shared(&self.lasting, &settings);
+        let resting = self.actors.rest().await?;
+        let shared = self.wiring.shared(&self.app_shared, &settings);
         let changed = |name: &str| {
             changes.changed.contains_key(name)
                 || changes.added.binary_search_by(|added| added.as_str().cmp(name)).is_ok()
         };
         let past = Past { resting, remembered, changed: Some(&changed) };
-        self.crew = Crew::start(&settings, &shared, past);
-        self.fleet.replace(self.wiring.parts(self.crew.shown()));
-        self.lasting.recorder.keep(settings.scaler.events_max_len);
+        self.actors = ActorSet::start(&settings, &shared, past);
+        self.fleet.replace(self.wiring.parts(self.actors.shown()));
+        self.app_shared.recorder.keep(settings.scaler.events_max_len);
         self.settings = Arc::new(settings);
         if let Some(mut before) = before {
             // It may wait for a Redis that does not answer, and nobody waits for it.

@@ -27,11 +27,11 @@ use crate::{
 };
 
 /// How long a new wiring may take to connect before it takes over all the same. Redis is away then, for the old one too.
-const PATIENCE: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What lasts as long as the autoscaler.
 #[derive(Clone)]
-pub(super) struct Lasting {
+pub(super) struct AppShared {
     pub(super) target: Arc<RedisTarget>,
     pub(super) clock: Clock,
     pub(super) board: Arc<SourceBoard>,
@@ -59,8 +59,8 @@ pub(super) struct Wiring {
 
 impl Wiring {
     /// For the worker types of the directory, which are those of the settings.
-    pub(super) async fn start(lasting: &Lasting, settings: &Settings, directory: Arc<Directory>) -> Self {
-        let Lasting { target, board, clock, controls, .. } = lasting;
+    pub(super) async fn start(app_shared: &AppShared, settings: &Settings, directory: Arc<Directory>) -> Self {
+        let AppShared { target, board, clock, controls, .. } = app_shared;
         let (listener, listener_handle, plan) =
             Listener::new(target.clone(), listener_settings(settings), directory.clone(), board.clone());
         let planned = plan.clone();
@@ -104,28 +104,28 @@ impl Wiring {
     /// Waits until it hears and sees as much as can be heard and seen now.
     pub(super) async fn until_connected(&self) {
         let connected = async {
-            self.prober.until_tried(PATIENCE).await;
+            self.prober.until_tried(CONNECT_TIMEOUT).await;
             if self.prober.redis_error().is_none() {
                 let _ = self.planned.clone().wait_for(Option::is_some).await;
             }
         };
-        let _ = tokio::time::timeout(PATIENCE, connected).await;
+        let _ = tokio::time::timeout(CONNECT_TIMEOUT, connected).await;
     }
 
     /// What actors need of it.
-    pub(super) fn shared(&self, lasting: &Lasting, settings: &Settings) -> Arc<Shared> {
+    pub(super) fn shared(&self, app_shared: &AppShared, settings: &Settings) -> Arc<Shared> {
         Arc::new(Shared {
             patience: settings.scaler.redis_timeout(),
             directory: self.directory.clone(),
             listener: self.listener.clone(),
             prober: self.prober.clone(),
-            backend: lasting.backend.clone(),
-            recorder: lasting.recorder.clone(),
-            clock: lasting.clock,
+            backend: app_shared.backend.clone(),
+            recorder: app_shared.recorder.clone(),
+            clock: app_shared.clock,
             sweep: self.sweep.clone(),
-            leadership: lasting.leadership.clone(),
-            controls: lasting.controls.clone(),
-            trouble: lasting.trouble.clone(),
+            leadership: app_shared.leadership.clone(),
+            controls: app_shared.controls.clone(),
+            trouble: app_shared.trouble.clone(),
         })
     }
 

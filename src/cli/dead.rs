@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Queues by patterns whose dead letters are looked at.
-const MOST_FOUND: usize = 100_000;
+const MAX_FOUND: usize = 100_000;
 
 /// Look after dead letters: jobs that were given up
 ///
@@ -201,7 +201,7 @@ async fn streams(which: &Which, settings: &Settings, connection: &Connection) ->
     let mut streams: BTreeSet<String> = queues.iter().flat_map(Queues::named).map(str::to_owned).collect();
     streams.insert(Routes::from_env(settings).default_stream().to_owned());
     let patterns: Vec<_> = queues.into_iter().flat_map(|queues| queues.patterns).collect();
-    streams.extend(find_beside(connection, &patterns, Beside::Dead, MOST_FOUND).await?);
+    streams.extend(find_beside(connection, &patterns, Beside::Dead, MAX_FOUND).await?);
     Ok(streams)
 }
 

@@ -7,8 +7,8 @@ mod redis;
 mod screen;
 mod script;
 mod stage;
-mod story;
 mod summary;
+mod timeline;
 
 use std::{
     io::IsTerminal,
@@ -27,13 +27,13 @@ use self::{
     screen::Scene,
     script::{Act, Script},
     stage::Stage,
-    story::{Kind, Story},
     summary::{Ending, Summary, next_steps},
+    timeline::{Kind, Timeline},
 };
 use super::{
     output,
     stop::stop_on_signal,
-    view::screen::{Screen, Wish},
+    view::screen::{Screen, ScreenCommand},
 };
 use crate::{
     model::snapshot::FleetSnapshot,
@@ -103,10 +103,10 @@ struct Demo {
     begun: usize,
     started: Instant,
     /// When the pools were up, from which the script counts.
-    curtain: Option<Duration>,
+    pools_up_at: Option<Duration>,
     /// When all was done and drawn; a screen shows its last frame from then on for [`LAST_FRAME`].
     rested: Option<Duration>,
-    story: Story,
+    timeline: Timeline,
     stop: CancellationToken,
     log: Log,
     view: View,
@@ -134,9 +134,9 @@ impl Demo {
             script,
             begun: 0,
             started,
-            curtain: None,
+            pools_up_at: None,
             rested: None,
-            story: Story::default(),
+            timeline: Timeline::default(),
             stop,
             log,
             view: View::lines(args),
@@ -149,16 +149,16 @@ impl Demo {
         };
         // The terminal is given back first: what follows are lines, and a second Ctrl-C is a signal again.
         demo.view = View::lines(args);
-        demo.story.take_unread();
-        let tally = producer.stop().await;
+        demo.timeline.take_unread();
+        let job_counts = producer.stop().await;
         if ending == Ending::Interrupted {
             output::error_line("stopping: workers finish their jobs")?;
         }
-        if let Err(error) = stage.strike().await {
+        if let Err(error) = stage.tear_down().await {
             ending = Ending::Failed(format!("{error:#}"));
         }
         let took = demo.started.elapsed();
-        let summary = Summary { story: &demo.story, tally, ending: &ending, took };
+        let summary = Summary { timeline: &demo.timeline, job_counts, ending: &ending, took };
         let next = next_steps(&program());
         if args.json {
             output::json(&summary.json())?;
@@ -173,9 +173,9 @@ impl Demo {
 
     fn introduce(&mut self, stage: &Stage) {
         let at = self.started.elapsed();
-        self.story.tell(at, Kind::Act, format!("redis   {} (private, nothing on disk)", stage.redis_url()));
+        self.timeline.tell(at, Kind::Act, format!("redis   {} (private, nothing on disk)", stage.redis_url()));
         if let Some(http) = stage.http {
-            self.story.tell(at, Kind::Act, format!("swarm   http://{http}/status, http://{http}/metrics"));
+            self.timeline.tell(at, Kind::Act, format!("swarm   http://{http}/status, http://{http}/metrics"));
         }
     }
 
@@ -191,15 +191,15 @@ impl Demo {
             tokio::select! {
                 _ = ticks.tick() => {}
                 Some(event) = events.next() => {
-                    self.story.note_event(self.started.elapsed(), &event);
+                    self.timeline.note_event(self.started.elapsed(), &event);
                     continue;
                 }
                 () = self.stop.cancelled() => return Ok(Ending::Interrupted),
             }
             let at = self.started.elapsed();
             let fleet = stage.status.fleet();
-            self.story.note_fleet(at, &fleet);
-            self.story.note_tally(at, producer.tally());
+            self.timeline.note_fleet(at, &fleet);
+            self.timeline.note_job_counts(at, producer.job_counts());
             if self.show(&fleet, producer)? {
                 return Ok(Ending::Interrupted);
             }
@@ -219,14 +219,14 @@ impl Demo {
 
     /// The next act, if it is time for it. The script's clock starts when all pools are at rest.
     fn due(&mut self, at: Duration, fleet: &FleetSnapshot) -> Option<Act> {
-        let curtain = match self.curtain {
-            Some(curtain) => curtain,
-            None if is_at_rest(fleet) => *self.curtain.insert(at),
+        let pools_up_at = match self.pools_up_at {
+            Some(pools_up_at) => pools_up_at,
+            None if is_at_rest(fleet) => *self.pools_up_at.insert(at),
             None => return None,
         };
-        let act = self.script.acts.get(self.begun).filter(|act| at >= curtain + act.at)?.clone();
+        let act = self.script.acts.get(self.begun).filter(|act| at >= pools_up_at + act.at)?.clone();
         self.begun += 1;
-        self.story.tell(at, Kind::Act, format!("act {} of {}: {}", self.begun, self.script.acts.len(), act.title));
+        self.timeline.tell(at, Kind::Act, format!("act {} of {}: {}", self.begun, self.script.acts.len(), act.title));
         Some(act)
     }
 
@@ -235,30 +235,30 @@ impl Demo {
     /// The history arrives behind the snapshots: the end waits until it has told of every scale-down, so that the last
     /// frame and the last lines show the pools at rest.
     fn ending(&mut self, at: Duration, fleet: &FleetSnapshot, producer: &Producer) -> Option<Ending> {
-        let tally = producer.tally();
+        let job_counts = producer.job_counts();
         let played = self.begun == self.script.acts.len();
-        if played && tally.open() == 0 && is_at_rest(fleet) && self.story.has_told_rest(fleet) {
+        if played && job_counts.open() == 0 && is_at_rest(fleet) && self.timeline.has_told_rest(fleet) {
             let rested = match self.rested {
                 Some(rested) => rested,
                 None => {
-                    self.story.tell_rest(at, fleet);
+                    self.timeline.tell_rest(at, fleet);
                     *self.rested.insert(at)
                 }
             };
             if matches!(self.view, View::Screen(_)) && at < rested + LAST_FRAME {
                 return None;
             }
-            return Some(match tally.failed {
+            return Some(match job_counts.failed {
                 0 => Ending::Complete,
-                failed => Ending::Failed(format!("{failed} of {} jobs failed", tally.published)),
+                failed => Ending::Failed(format!("{failed} of {} jobs failed", job_counts.published)),
             });
         }
         (at > self.script.length + GRACE).then(|| {
-            let open = tally.open();
-            Ending::Failed(match (self.curtain, open) {
+            let open = job_counts.open();
+            Ending::Failed(match (self.pools_up_at, open) {
                 (None, _) => "the pools did not come up".to_owned(),
                 (_, 0) => "the pools did not come back to their minimum".to_owned(),
-                _ => format!("{open} of {} jobs were not answered", tally.published),
+                _ => format!("{open} of {} jobs were not answered", job_counts.published),
             })
         })
     }
@@ -272,15 +272,15 @@ impl Demo {
                     begun: self.begun,
                     at: self.started.elapsed(),
                     fleet,
-                    story: &self.story,
-                    tally: producer.tally(),
+                    timeline: &self.timeline,
+                    job_counts: producer.job_counts(),
                     log: self.log.newest(usize::from(u8::MAX)),
                 };
                 screen.draw(|frame| scene.draw(frame))?;
-                Ok(matches!(screen.wish()?, Some(Wish::Quit | Wish::Interrupt)))
+                Ok(matches!(screen.command()?, Some(ScreenCommand::Quit | ScreenCommand::Interrupt)))
             }
             View::Lines { to_stderr, colour } => {
-                for line in self.story.take_unread() {
+                for line in self.timeline.take_unread() {
                     let text = format!("{:>6.1} s  {}", line.at.as_secs_f64(), line.text);
                     let text = if *colour { painted(&text, line.kind) } else { text };
                     if *to_stderr { output::error_line(&text)? } else { output::line(&text)? }

@@ -31,7 +31,7 @@ const SHORTEST_SAMPLE: Duration = Duration::from_millis(5);
 /// Pause between attempts when the backoff has ended.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Queues by patterns that are recorded at most.
-const MOST_FOUND: usize = 1_000;
+const MAX_FOUND: usize = 1_000;
 
 /// Record when jobs come and how long they take, for `swarm simulate`
 ///
@@ -166,7 +166,7 @@ impl RecordArgs {
             let queues = of.queues(name);
             let mut keys: Vec<String> = queues.named().map(str::to_owned).collect();
             if !queues.patterns.is_empty() {
-                keys.extend(find_queues(&target.connect().await?, &queues, MOST_FOUND).await?);
+                keys.extend(find_queues(&target.connect().await?, &queues, MAX_FOUND).await?);
             }
             for key in keys {
                 types.push(name.clone());

@@ -76,7 +76,7 @@ pub struct SimulateArgs {
 
 /// All that was simulated, for programs.
 #[derive(Serialize)]
-struct Outcome<'a> {
+struct SimulationOutput<'a> {
     worker_type: &'a str,
     trace: TraceFacts<'a>,
     runs: &'a [Run],
@@ -164,7 +164,13 @@ fn panels(runs: &[Run]) -> Vec<Panel<'_>> {
     runs.iter().map(|run| Panel { label: &run.name, note: table::note(&run.report), report: &run.report }).collect()
 }
 
-fn outcome<'a>(name: &'a str, source: &'a Source, trace: &'a Trace, runs: &'a [Run], seed: u64) -> Outcome<'a> {
+fn outcome<'a>(
+    name: &'a str,
+    source: &'a Source,
+    trace: &'a Trace,
+    runs: &'a [Run],
+    seed: u64,
+) -> SimulationOutput<'a> {
     let facts = TraceFacts {
         name: source.name(),
         jobs: trace.jobs.len(),
@@ -173,5 +179,5 @@ fn outcome<'a>(name: &'a str, source: &'a Source, trace: &'a Trace, runs: &'a [R
         offered_load: trace.offered_load(),
         seed,
     };
-    Outcome { worker_type: name, trace: facts, runs }
+    SimulationOutput { worker_type: name, trace: facts, runs }
 }

@@ -23,7 +23,7 @@ use url::Url;
 use super::{
     access::Access,
     commands::commands,
-    desk::Desk,
+    dispatcher::Dispatcher,
     gateway::{self, Ended, Ready},
 };
 use crate::{
@@ -91,7 +91,7 @@ pub struct Bot {
     token: SecretString,
     http: Arc<Http>,
     access: Access,
-    desk: Arc<Desk>,
+    dispatcher: Arc<Dispatcher>,
 }
 
 impl Bot {
@@ -112,8 +112,8 @@ impl Bot {
         let http = Arc::new(http(&settings.discord.api_url, &token));
         let access = Access::new(&settings.discord);
         let rule = AddressRule::new(allowed);
-        let desk = Desk::new(Arc::clone(&settings), redis, Arc::clone(&http), access.clone(), rule);
-        Ok(Self { settings, token, http, access, desk: Arc::new(desk) })
+        let dispatcher = Dispatcher::new(Arc::clone(&settings), redis, Arc::clone(&http), access.clone(), rule);
+        Ok(Self { settings, token, http, access, dispatcher: Arc::new(dispatcher) })
     }
 
     /// Runs until `stop`. Reaching Discord for the first time is tried until it works.
@@ -122,7 +122,7 @@ impl Bot {
     /// If Discord refuses the bot.
     pub async fn run(self, stop: CancellationToken) -> Result<(), BotError> {
         let ended = self.run_until(&stop).await;
-        self.desk.close().await;
+        self.dispatcher.close().await;
         ended
     }
 
@@ -225,7 +225,7 @@ impl Bot {
         let mut shards = JoinSet::new();
         for id in twilight_gateway::bucket(0, 1, info.shards.max(1)) {
             let shard = Shard::with_config(id, config.clone());
-            shards.spawn(gateway::run(shard, Arc::clone(&self.desk), Arc::clone(&ready), stop_shards.clone()));
+            shards.spawn(gateway::run(shard, Arc::clone(&self.dispatcher), Arc::clone(&ready), stop_shards.clone()));
         }
         tracing::info!(shards = shards.len(), "connecting to discord");
         let mut first = None;

@@ -16,7 +16,7 @@ use twilight_util::builder::command::{
 const LONGEST_TEXT: u16 = 2_000;
 const LONGEST_REASON: u16 = 200;
 /// Events that one embed can show.
-const MOST_EVENTS: i64 = 20;
+const MAX_EVENTS: i64 = 20;
 
 /// All commands. Operators' are shown to members with `permission`, or to everyone if roles decide; whoever may not use them
 /// is told so.
@@ -61,7 +61,7 @@ fn swarm(permission: Option<Permissions>) -> Command {
         .option(
             SubCommandBuilder::new("events", "Show what was changed, and why")
                 .option(worker_type())
-                .option(IntegerBuilder::new("count", "How many").min_value(1).max_value(MOST_EVENTS)),
+                .option(IntegerBuilder::new("count", "How many").min_value(1).max_value(MAX_EVENTS)),
         )
         .option(
             SubCommandBuilder::new("pause", "Leave a worker type as it is")

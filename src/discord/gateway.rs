@@ -15,7 +15,7 @@ use twilight_gateway::{
 };
 use twilight_model::gateway::CloseCode;
 
-use super::desk::Desk;
+use super::dispatcher::Dispatcher;
 use crate::telemetry::{GatewayOddity, ShardChange, ShardChanged};
 
 /// How long the gateway may take to confirm that a connection is over.
@@ -69,7 +69,12 @@ impl Ready {
 }
 
 /// Runs one shard until it is told to stop, or Discord refuses it.
-pub(super) async fn run(mut shard: Shard, desk: Arc<Desk>, ready: Arc<Ready>, stop: CancellationToken) -> Ended {
+pub(super) async fn run(
+    mut shard: Shard,
+    dispatcher: Arc<Dispatcher>,
+    ready: Arc<Ready>,
+    stop: CancellationToken,
+) -> Ended {
     let number = shard.id().number();
     let mut closed = None;
     loop {
@@ -78,7 +83,7 @@ pub(super) async fn run(mut shard: Shard, desk: Arc<Desk>, ready: Arc<Ready>, st
             return Ended::Stopped;
         };
         match next {
-            Some(Ok(Event::InteractionCreate(interaction))) => desk.take(interaction.0),
+            Some(Ok(Event::InteractionCreate(interaction))) => dispatcher.take(interaction.0),
             Some(Ok(Event::Ready(_))) => ready.tell(number, ShardChange::Ready),
             Some(Ok(Event::Resumed)) => ready.tell(number, ShardChange::Resumed),
             Some(Ok(Event::GatewayReconnect)) => {

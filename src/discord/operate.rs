@@ -2,8 +2,8 @@
 
 use super::{
     access::Caller,
+    context::{CommandContext, CommandReport, first_reply},
     conversation::{Audience, Conversation},
-    desk::{Desk, Outcome},
     markup::Markup,
     reply::{Reply, Tone},
     what::{Press, Swarm},
@@ -43,66 +43,81 @@ pub(super) fn suggestions(settings: &Settings, typed: &str) -> Vec<String> {
 }
 
 /// A command. What only shows something is for the caller alone; what changes something is for everyone to see.
-pub(super) async fn command(desk: &Desk, conversation: &Conversation, caller: &Caller, swarm: Swarm) -> Outcome {
+pub(super) async fn command(
+    context: &CommandContext,
+    conversation: &Conversation,
+    caller: &Caller,
+    swarm: Swarm,
+) -> CommandReport {
     let changes = matches!(swarm, Swarm::Pause { .. } | Swarm::Resume { .. } | Swarm::Scale { .. });
     let audience = if changes { Audience::Everyone } else { Audience::Caller };
-    match desk.first(conversation, conversation.defer(audience)).await {
-        Ok(()) => reply_to(desk, conversation, caller, swarm).await,
+    match first_reply(conversation, conversation.defer(audience)).await {
+        Ok(()) => reply_to(context, conversation, caller, swarm).await,
         Err(missed) => missed,
     }
 }
 
 /// A button: what only shows something takes the place of the reply that the button is on.
-pub(super) async fn press(desk: &Desk, conversation: &Conversation, caller: &Caller, press: Press) -> Outcome {
+pub(super) async fn press(
+    context: &CommandContext,
+    conversation: &Conversation,
+    caller: &Caller,
+    press: Press,
+) -> CommandReport {
     if press.changes_something() {
-        return command(desk, conversation, caller, press.command()).await;
+        return command(context, conversation, caller, press.command()).await;
     }
-    match desk.first(conversation, conversation.defer_edit()).await {
-        Ok(()) => reply_to(desk, conversation, caller, press.command()).await,
+    match first_reply(conversation, conversation.defer_edit()).await {
+        Ok(()) => reply_to(context, conversation, caller, press.command()).await,
         Err(missed) => missed,
     }
 }
 
-async fn reply_to(desk: &Desk, conversation: &Conversation, caller: &Caller, swarm: Swarm) -> Outcome {
-    let (reply, outcome) = match answer(desk, caller, swarm).await {
+async fn reply_to(
+    context: &CommandContext,
+    conversation: &Conversation,
+    caller: &Caller,
+    swarm: Swarm,
+) -> CommandReport {
+    let (reply, outcome) = match answer(context, caller, swarm).await {
         Ok(reply) => (reply, CommandOutcome::Done),
         Err(problem) => (Reply::new(Tone::Bad, "Not done").with_text(Markup::block(&problem)), CommandOutcome::Failed),
     };
-    Outcome::of_delivery(conversation.edit(&reply).await, outcome)
+    CommandReport::of_delivery(conversation.edit(&reply).await, outcome)
 }
 
-async fn answer(desk: &Desk, caller: &Caller, swarm: Swarm) -> Result<Reply, String> {
+async fn answer(context: &CommandContext, caller: &Caller, swarm: Swarm) -> Result<Reply, String> {
     match swarm {
-        Swarm::Status { worker_type: None } => Ok(overview(&status(desk).await?, Timestamp::wall())),
+        Swarm::Status { worker_type: None } => Ok(overview(&status(context).await?, Timestamp::wall())),
         Swarm::Status { worker_type: Some(name) } => {
-            let fleet = status(desk).await?;
+            let fleet = status(context).await?;
             Ok(of_type(find(&fleet, &name)?, Timestamp::wall()))
         }
         Swarm::Why { worker_type } => {
-            let fleet = status(desk).await?;
+            let fleet = status(context).await?;
             let of = find(&fleet, &worker_type)?;
             let text = Markup::block(&why::text(of, &fleet, Timestamp::wall()));
             Ok(Reply::new(Tone::Plain, "Why").with_text(text).with_buttons(buttons(of)))
         }
         Swarm::Events { worker_type, count } => {
-            let recent = recent_events(&desk.redis, count, worker_type.as_deref()).await;
+            let recent = recent_events(&context.redis, count, worker_type.as_deref()).await;
             Ok(history(&recent.map_err(|error| error.to_string())?.events))
         }
         Swarm::Pause { worker_type, observe, lasts, reason } => {
             let action = if observe { OverrideAction::Observe } else { OverrideAction::Pause };
-            order(desk, caller, worker_type, action, lasts, reason).await
+            order(context, caller, worker_type, action, lasts, reason).await
         }
         Swarm::Resume { worker_type, reason } => {
-            order(desk, caller, worker_type, OverrideAction::Resume, None, reason).await
+            order(context, caller, worker_type, OverrideAction::Resume, None, reason).await
         }
         Swarm::Scale { worker_type, workers, lasts, reason } => {
-            order(desk, caller, worker_type, OverrideAction::Scale(workers), lasts, reason).await
+            order(context, caller, worker_type, OverrideAction::Scale(workers), lasts, reason).await
         }
     }
 }
 
-async fn status(desk: &Desk) -> Result<FleetSnapshot, String> {
-    let url = desk.status_url.as_ref().map_err(|_| {
+async fn status(context: &CommandContext) -> Result<FleetSnapshot, String> {
+    let url = context.status_url.as_ref().map_err(|_| {
         "it is not known where the autoscaler shows its status; set `status_url` in `[discord]`, for example to \
          http://autoscaler:9000"
             .to_owned()
@@ -116,7 +131,7 @@ fn find<'a>(fleet: &'a FleetSnapshot, name: &str) -> Result<&'a TypeSnapshot, St
 }
 
 async fn order(
-    desk: &Desk,
+    context: &CommandContext,
     caller: &Caller,
     worker_type: String,
     action: OverrideAction,
@@ -125,9 +140,9 @@ async fn order(
 ) -> Result<Reply, String> {
     let lasts = lasts.map(|text| parse_time(&text).map_err(|problem| format!("for: {problem}"))).transpose()?;
     let by = format!("{}@discord ({})", caller.name, caller.user);
-    let known = desk.settings.worker_types.contains_key(&worker_type);
+    let known = context.settings.worker_types.contains_key(&worker_type);
     let order = OverrideRequest { worker_type: WorkerType::new(worker_type.as_str()), action, lasts, by, why };
-    let existed = desk.orders.give(&order).await.map_err(|error| error.to_string())?;
+    let existed = context.orders.give(&order).await.map_err(|error| error.to_string())?;
     let reply = Reply { title: Markup::text(&order.done(existed)), ..Reply::new(Tone::Good, "") }
         .with_text(Markup::text(&order.why))
         .with_field(Markup::ours("By"), Markup::text(&caller.name));

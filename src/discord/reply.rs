@@ -18,7 +18,7 @@ const LONGEST_TEXT: usize = 4_096;
 const LONGEST_NAME: usize = 256;
 const LONGEST_VALUE: usize = 1_024;
 /// Its limit for the fields of an embed.
-const MOST_FIELDS: usize = 25;
+const MAX_FIELDS: usize = 25;
 /// Its limit for everything in an embed together.
 const LONGEST: usize = 6_000;
 
@@ -90,7 +90,7 @@ impl Reply {
             embed = embed.description(self.text.clone().within(LONGEST_TEXT));
             length += self.text.len().min(LONGEST_TEXT);
         }
-        for (name, value) in self.fields.iter().take(MOST_FIELDS) {
+        for (name, value) in self.fields.iter().take(MAX_FIELDS) {
             length += name.len().min(LONGEST_NAME) + value.len().min(LONGEST_VALUE);
             if length > LONGEST {
                 break;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{
+    context::CommandContext,
     conversation::{Conversation, Undelivered},
-    desk::Desk,
     markup::Markup,
     reply::{Reply, Tone},
 };
@@ -16,7 +16,7 @@ use crate::broker::{Call, CallError, Job, Outlook, ScalerWord};
 /// An answer that comes within this needs no word before it.
 const QUICK: Duration = Duration::from_millis(700);
 /// Between two looks at what is going on.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How waiting ended.
 #[derive(Debug)]
@@ -33,44 +33,50 @@ pub(super) enum Waited {
 ///
 /// # Errors
 /// If it could not be published.
-pub(super) async fn ask(desk: &Desk, conversation: &Conversation, job: Job) -> Result<Waited, CallError> {
+pub(super) async fn ask(context: &CommandContext, conversation: &Conversation, job: Job) -> Result<Waited, CallError> {
     let job_type = job.job_type.clone();
     // Before the job can wake anybody: a worker that is started quickly was started all the same.
-    let before = desk.client.outlook(&job_type).await;
-    let mut call = desk.client.begin(job).await?;
+    let before = context.client.outlook(&job_type).await;
+    let mut call = context.client.begin(job).await?;
     let mut said = Said { shown: None, late: false };
     if let Ok(outlook) = before
         && outlook.workers == 0
     {
-        said.say(conversation, going_on(&outlook, desk.worker_type.as_str())).await;
+        said.say(conversation, going_on(&outlook, context.worker_type.as_str())).await;
     }
-    Ok(wait(desk, conversation, &mut call, &job_type, said).await)
+    Ok(wait(context, conversation, &mut call, &job_type, said).await)
 }
 
-async fn wait(desk: &Desk, conversation: &Conversation, call: &mut Call, job_type: &str, mut said: Said) -> Waited {
+async fn wait(
+    context: &CommandContext,
+    conversation: &Conversation,
+    call: &mut Call,
+    job_type: &str,
+    mut said: Said,
+) -> Waited {
     let begun = tokio::time::Instant::now();
-    let mut patience = QUICK;
+    let mut timeout = QUICK;
     loop {
-        match call.wait(patience.min(conversation.left()).max(Duration::from_millis(1))).await {
+        match call.wait(timeout.min(conversation.left()).max(Duration::from_millis(1))).await {
             Ok(Some(value)) => return Waited::Answer { outcome: Ok(value), late: said.late },
             Err(CallError::Failed { error, .. }) => return Waited::Answer { outcome: Err(error), late: said.late },
             Ok(None) => {}
             // Redis is away. The answer waits there, and so do we.
             Err(_) => {
-                let _ = desk.stop.run_until_cancelled(tokio::time::sleep(LOOK)).await;
+                let _ = context.stop.run_until_cancelled(tokio::time::sleep(POLL_INTERVAL)).await;
             }
         }
-        patience = LOOK;
-        if desk.stop.is_cancelled() {
+        timeout = POLL_INTERVAL;
+        if context.stop.is_cancelled() {
             return Waited::Stopped;
         }
         if conversation.left().is_zero() {
             return Waited::OutOfTime;
         }
-        if begun.elapsed() >= desk.settings.discord.answer() {
-            said.no_answer(desk, conversation, call).await;
+        if begun.elapsed() >= context.settings.discord.answer() {
+            said.no_answer(context, conversation, call).await;
         } else {
-            said.what_goes_on(desk, conversation, job_type).await;
+            said.what_goes_on(context, conversation, job_type).await;
         }
     }
 }
@@ -82,20 +88,20 @@ struct Said {
 }
 
 impl Said {
-    async fn what_goes_on(&mut self, desk: &Desk, conversation: &Conversation, job_type: &str) {
-        let reply = match desk.client.outlook(job_type).await {
-            Ok(outlook) => going_on(&outlook, desk.worker_type.as_str()),
+    async fn what_goes_on(&mut self, context: &CommandContext, conversation: &Conversation, job_type: &str) {
+        let reply = match context.client.outlook(job_type).await {
+            Ok(outlook) => going_on(&outlook, context.worker_type.as_str()),
             Err(error) => Reply::new(Tone::Waiting, "Waiting…").with_text(Markup::block(&error.to_string())),
         };
         self.say(conversation, reply).await;
     }
 
     /// Once: what can be seen of the reason.
-    async fn no_answer(&mut self, desk: &Desk, conversation: &Conversation, call: &Call) {
+    async fn no_answer(&mut self, context: &CommandContext, conversation: &Conversation, call: &Call) {
         if self.late {
             return;
         }
-        let reply = no_answer_yet(desk.settings.discord.answer_seconds, &call.why().await);
+        let reply = no_answer_yet(context.settings.discord.answer_seconds, &call.why().await);
         self.say(conversation, reply).await;
         self.late = true;
     }

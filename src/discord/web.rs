@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::{
     access::Caller,
+    context::{CommandContext, CommandReport, first_reply},
     conversation::{Audience, Conversation, Undelivered},
-    desk::{Desk, Outcome},
     markup::Markup,
     reply::{Reply, Tone},
     sessions,
@@ -44,36 +44,41 @@ impl Web {
 }
 
 /// Why it is not even begun, as far as that can be told without asking anybody.
-pub(super) fn refusal(desk: &Desk, web: &Web) -> Option<Reply> {
+pub(super) fn refusal(context: &CommandContext, web: &Web) -> Option<Reply> {
     let (Web::Start { url: Some(text) } | Web::Open { url: text }) = web else { return None };
-    let checked = page_url(text).and_then(|url| check_written(&url, &desk.rule));
+    let checked = page_url(text).and_then(|url| check_written(&url, &context.rule));
     let problem = checked.err()?;
     let text = Markup::ours("The address must be ").and_text(&problem.to_string());
     Some(Reply::new(Tone::Bad, "No such page").with_text(text))
 }
 
 /// Does it.
-pub(super) async fn carry_out(desk: &Desk, conversation: &Conversation, caller: &Caller, web: Web) -> Outcome {
-    if let Err(missed) = desk.first(conversation, conversation.defer(Audience::Everyone)).await {
+pub(super) async fn carry_out(
+    context: &CommandContext,
+    conversation: &Conversation,
+    caller: &Caller,
+    web: Web,
+) -> CommandReport {
+    if let Err(missed) = first_reply(conversation, conversation.defer(Audience::Everyone)).await {
         return missed;
     }
     if web == Web::CloseAll {
-        return close_all(desk, conversation, caller).await;
+        return close_all(context, conversation, caller).await;
     }
     let session = sessions::of_channel(caller);
-    if let Some(reply) = without_session(desk, &session, &web).await {
-        return Outcome::of_delivery(conversation.edit(&reply).await, CommandOutcome::Failed);
+    if let Some(reply) = without_session(context, &session, &web).await {
+        return CommandReport::of_delivery(conversation.edit(&reply).await, CommandOutcome::Failed);
     }
-    Errand { desk, conversation, session }.run(&web).await
+    Errand { context, conversation, session }.run(&web).await
 }
 
 /// What is said instead of asking a worker, if this channel has no browser: nobody is to be started to say so.
-async fn without_session(desk: &Desk, session: &str, web: &Web) -> Option<Reply> {
+async fn without_session(context: &CommandContext, session: &str, web: &Web) -> Option<Reply> {
     if matches!(web, Web::Start { .. }) {
         return None;
     }
     let begin = Markup::code("/web start").and(" opens one.");
-    match desk.client.session(&desk.worker_type, session).await {
+    match context.client.session(&context.worker_type, session).await {
         Ok(SessionState::Open(_)) => None,
         Ok(SessionState::Closed) => Some(Reply::new(Tone::Plain, "This channel has no browser open").with_text(begin)),
         Ok(SessionState::Lost(worker)) => {
@@ -86,13 +91,13 @@ async fn without_session(desk: &Desk, session: &str, web: &Web) -> Option<Reply>
 
 /// One command for one session.
 struct Errand<'a> {
-    desk: &'a Desk,
+    context: &'a CommandContext,
     conversation: &'a Conversation,
     session: String,
 }
 
 impl Errand<'_> {
-    async fn run(&self, web: &Web) -> Outcome {
+    async fn run(&self, web: &Web) -> CommandReport {
         let (method, args) = web.job();
         let (value, late) = match self.ask(method, args).await {
             Ok(Waited::Answer { outcome, late }) => (outcome, late),
@@ -100,39 +105,40 @@ impl Errand<'_> {
             Ok(Waited::Stopped) => return self.stopped().await,
             Err(error) => {
                 let delivered = self.conversation.edit(&not_now(&error)).await;
-                return Outcome::of_delivery(delivered, CommandOutcome::Failed);
+                return CommandReport::of_delivery(delivered, CommandOutcome::Failed);
             }
         };
         let (reply, outcome) = match value {
             Ok(value) => (answer(web, &value), CommandOutcome::Done),
             Err(error) => (failure(&error), CommandOutcome::Failed),
         };
-        let pictured = outcome == CommandOutcome::Done && web.shows_a_page() && self.desk.settings.discord.screenshots;
+        let pictured =
+            outcome == CommandOutcome::Done && web.shows_a_page() && self.context.settings.discord.screenshots;
         if late {
             let reply = if pictured { self.with_picture(reply).await } else { reply };
-            return Outcome::of_delivery(self.deliver(&reply, true).await, CommandOutcome::Late);
+            return CommandReport::of_delivery(self.deliver(&reply, true).await, CommandOutcome::Late);
         }
         let delivered = self.deliver(&reply, false).await;
         if !pictured || delivered.is_err() {
-            return Outcome::of_delivery(delivered, outcome);
+            return CommandReport::of_delivery(delivered, outcome);
         }
         let reply = self.with_picture(reply).await;
-        Outcome::of_delivery(self.deliver(&reply, false).await, outcome)
+        CommandReport::of_delivery(self.deliver(&reply, false).await, outcome)
     }
 
     async fn ask(&self, method: &str, args: Vec<Value>) -> Result<Waited, CallError> {
-        let job = Job::new(format!("{}.{method}", self.desk.worker_type), args, Map::new())
+        let job = Job::new(format!("{}.{method}", self.context.worker_type), args, Map::new())
             .with_session(self.session.as_str());
         // Nobody is to act on a page when nobody can be told of it any more.
-        ask(self.desk, self.conversation, job.with_deadline(self.conversation.left())).await
+        ask(self.context, self.conversation, job.with_deadline(self.conversation.left())).await
     }
 
     /// The reply with what the page looks like; if that can't be had, with the reason.
     async fn with_picture(&self, reply: Reply) -> Reply {
-        let job = Job::new(format!("{}.screenshot", self.desk.worker_type), vec![json!(false)], Map::new());
+        let job = Job::new(format!("{}.screenshot", self.context.worker_type), vec![json!(false)], Map::new());
         let job = job.with_session(self.session.as_str()).with_deadline(self.conversation.left());
-        let patience = self.desk.settings.discord.answer().min(self.conversation.left());
-        let taken = self.desk.client.call(job, patience).await.map_err(|error| error.to_string());
+        let timeout = self.context.settings.discord.answer().min(self.conversation.left());
+        let taken = self.context.client.call(job, timeout).await.map_err(|error| error.to_string());
         match taken.and_then(|value| picture(&value)) {
             Ok(png) => reply.with_picture(png),
             Err(problem) => reply.with_field(Markup::ours("No picture"), Markup::text(&problem)),
@@ -160,36 +166,38 @@ impl Errand<'_> {
     }
 
     /// The last word before Discord takes no more.
-    async fn out_of_time(&self) -> Outcome {
+    async fn out_of_time(&self) -> CommandReport {
         let text = Markup::ours(
             "No answer is waited for any more, and the job will not be begun. If a worker has it already, ",
         );
         let text = text.and_code("/web status").and(" shows what became of it.");
-        let title = Markup::ours("No answer within ").and_number(self.desk.settings.discord.give_up_seconds).and(" s");
+        let title =
+            Markup::ours("No answer within ").and_number(self.context.settings.discord.give_up_seconds).and(" s");
         let reply = Reply { title, ..Reply::new(Tone::Bad, "") }.with_text(text);
-        Outcome::of_delivery(self.conversation.edit(&reply).await, CommandOutcome::Unanswered)
+        CommandReport::of_delivery(self.conversation.edit(&reply).await, CommandOutcome::Unanswered)
     }
 
-    async fn stopped(&self) -> Outcome {
+    async fn stopped(&self) -> CommandReport {
         let text = Markup::ours("The job goes on; ").and_code("/web status").and(" shows what became of it.");
         let reply = Reply::new(Tone::Bad, "The bot was stopped before the answer came").with_text(text);
-        Outcome::of_delivery(self.conversation.edit(&reply).await, CommandOutcome::Stopped)
+        CommandReport::of_delivery(self.conversation.edit(&reply).await, CommandOutcome::Stopped)
     }
 }
 
 /// Closes the browsers of all channels of the caller's server, whichever workers hold them.
-async fn close_all(desk: &Desk, conversation: &Conversation, caller: &Caller) -> Outcome {
-    let names = match desk.client.sessions(&desk.worker_type, &sessions::of_guild(caller)).await {
+async fn close_all(context: &CommandContext, conversation: &Conversation, caller: &Caller) -> CommandReport {
+    let names = match context.client.sessions(&context.worker_type, &sessions::of_guild(caller)).await {
         Ok(names) => names,
         Err(error) => {
-            return Outcome::of_delivery(conversation.edit(&not_now(&error)).await, CommandOutcome::Failed);
+            return CommandReport::of_delivery(conversation.edit(&not_now(&error)).await, CommandOutcome::Failed);
         }
     };
-    let patience = desk.settings.discord.answer().min(conversation.left());
+    let timeout = context.settings.discord.answer().min(conversation.left());
     let close = |name: String| async move {
-        let job = Job::new(format!("{}.close", desk.worker_type), Vec::new(), Map::new());
-        desk.client
-            .call(job.with_session(name).with_deadline(patience), patience)
+        let job = Job::new(format!("{}.close", context.worker_type), Vec::new(), Map::new());
+        context
+            .client
+            .call(job.with_session(name).with_deadline(timeout), timeout)
             .await
             .map_err(|error| error.to_string())
     };
@@ -206,7 +214,7 @@ async fn close_all(desk: &Desk, conversation: &Conversation, caller: &Caller) ->
     };
     let text = failed.first().map(|why| Markup::block(why)).unwrap_or_default();
     let reply = Reply { title, ..Reply::new(tone, "") }.with_text(text);
-    Outcome::of_delivery(conversation.edit(&reply).await, outcome)
+    CommandReport::of_delivery(conversation.edit(&reply).await, outcome)
 }
 
 /// The reply to a job that was done.

@@ -8,7 +8,7 @@ use axum::{
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
-use super::{Served, routes::refusal};
+use super::{Served, error::refusal};
 
 /// The request carries the token.
 pub(super) struct Allowed;

@@ -3,6 +3,7 @@
 
 mod access;
 mod api;
+mod error;
 mod live;
 mod page;
 mod routes;
@@ -87,7 +88,7 @@ struct Served {
     ending: CancellationToken,
 }
 
-/// A server that listens and does not answer yet. Bound apart from serving, so that a port in use is found before
+/// A server that listens and does not answer yet. Bound off_thread from serving, so that a port in use is found before
 /// anything else starts.
 #[derive(Debug)]
 pub struct HttpServer {

@@ -12,10 +12,13 @@ use axum::{
 };
 use futures_util::stream;
 use serde::Serialize;
-use serde_json::json;
 use tokio::task::spawn_blocking;
 
-use super::{Served, api, page};
+use super::{
+    Served, api,
+    error::{off_thread, refusal},
+    page,
+};
 use crate::{
     model::snapshot::{FleetSnapshot, ReloadSnapshot, Role, SourceSnapshot},
     telemetry::MetricsHandle,
@@ -82,7 +85,7 @@ where
 }
 
 async fn status(State(state): State<Served>) -> Response {
-    apart(move || Json(state.status.fleet()).into_response()).await
+    off_thread(move || Json(state.status.fleet()).into_response()).await
 }
 
 /// The body of `/readyz`.
@@ -99,7 +102,7 @@ struct Readiness {
 }
 
 async fn readyz(State(state): State<Served>) -> Response {
-    apart(move || {
+    off_thread(move || {
         let not_ready = state.status.not_ready();
         let ready = not_ready.is_empty();
         let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -116,18 +119,4 @@ async fn not_found(uri: Uri) -> Response {
 
 async fn not_allowed(method: Method, uri: Uri) -> Response {
     refusal(StatusCode::METHOD_NOT_ALLOWED, &format!("{} can't be asked to {method}; use GET", uri.path()))
-}
-
-/// An answer that says what is wrong.
-pub(super) fn refusal(code: StatusCode, error: &str) -> Response {
-    (code, Json(json!({ "error": error }))).into_response()
-}
-
-/// Makes an answer away from the threads that react to signals: with thousands of worker types it takes tens of
-/// milliseconds, a reaction one.
-pub(super) async fn apart(answer: impl FnOnce() -> Response + Send + 'static) -> Response {
-    spawn_blocking(answer).await.unwrap_or_else(|error| {
-        tracing::error!("an http answer could not be made: {error}");
-        refusal(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be made; the log says why")
-    })
 }

@@ -1,8 +1,8 @@
 //! Where an axis has its marks, and what stands there.
 
 /// Marks on an axis at most.
-const MOST_TIMES: f64 = 13.0;
-const MOST_NUMBERS: f64 = 5.0;
+const MAX_TIMES: f64 = 13.0;
+const MAX_NUMBERS: f64 = 5.0;
 
 /// Steps between times that people count in, in seconds.
 const TIME_STEPS: [f64; 19] = [
@@ -20,8 +20,8 @@ pub(super) struct Times {
 impl Times {
     /// Marks on an axis of so many seconds.
     pub(super) fn until(end: f64) -> Self {
-        let fits = |step: &&f64| end / **step <= MOST_TIMES;
-        let days = (end / 86_400.0 / MOST_TIMES).ceil() * 86_400.0;
+        let fits = |step: &&f64| end / **step <= MAX_TIMES;
+        let days = (end / 86_400.0 / MAX_TIMES).ceil() * 86_400.0;
         let step = TIME_STEPS.iter().find(fits).copied().unwrap_or(days);
         Self { marks: multiples(step, end), step }
     }
@@ -51,7 +51,7 @@ impl Times {
 pub(super) fn counts(end: f64) -> Vec<f64> {
     let mut step = 1.0;
     for factor in [2.0, 2.5, 2.0].into_iter().cycle() {
-        if end / step <= MOST_NUMBERS {
+        if end / step <= MAX_NUMBERS {
             break;
         }
         step *= factor;

@@ -18,7 +18,7 @@ use super::ScalingRecord;
 use crate::{
     connection::{Connection, ConnectionError, RedisTarget, backoff},
     model::{Timestamp, WorkerType, keys, snapshot::Change},
-    telemetry::{LateRecord, Outcome, RecordWaits, RecordingFailed, ScalingRecorded},
+    telemetry::{LateRecord, RecordWaits, RecordingFailed, ScalingOutcome, ScalingRecorded},
 };
 
 /// Adds the entry, and keeps the change unless a later leader has begun its term: what a leader remembers is not to be
@@ -250,8 +250,8 @@ fn token(record: &ScalingRecord) -> String {
     record.token.map_or_else(String::new, |token| token.to_string())
 }
 
-fn outcome(record: &ScalingRecord) -> Outcome {
-    if record.error.is_some() { Outcome::Failed } else { Outcome::Done }
+fn outcome(record: &ScalingRecord) -> ScalingOutcome {
+    if record.error.is_some() { ScalingOutcome::Failed } else { ScalingOutcome::Done }
 }
 
 fn tell_lost(record: &ScalingRecord, error: &str) {

@@ -16,8 +16,8 @@ mod worker_output;
 pub use events::{
     BackendCall, BackendCalled, BackendFailure, ConfigLoaded, ConfigReloaded, DeadReason, DelayedMoved,
     EvaluationFinished, FailureKind, JobBuried, JobMetrics, JobOutcome, JobRetried, JobWorked, LateRecord,
-    LeadershipChanged, NoticeFailed, Outcome, ProbeFailed, ReactionMeasured, RecordWaits, RecordingFailed,
-    RedisReachable, RedisUnreachable, ScalingRecorded, ScalingRefused, SignalsReceived, SourceChanged, Stage,
+    LeadershipChanged, NoticeFailed, ProbeFailed, ReactionMeasured, RecordWaits, RecordingFailed, RedisReachable,
+    RedisUnreachable, ScalingOutcome, ScalingRecorded, ScalingRefused, SignalsReceived, SourceChanged, Stage,
     StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
 };
 pub use events::{CommandAcknowledged, CommandAnswered, CommandOutcome, GatewayOddity, ShardChange, ShardChanged};

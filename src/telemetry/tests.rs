@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use super::{
     BackendCall, BackendCalled, BackendFailure, CommandAcknowledged, CommandAnswered, CommandOutcome, ConfigLoaded,
     ConfigReloaded, DeadReason, DelayedMoved, EvaluationFinished, FailureKind, JobBuried, JobMetrics, JobOutcome,
-    JobRetried, JobWorked, LateRecord, LeadershipChanged, Outcome, ProbeFailed, ReactionMeasured, RecordWaits,
-    RecordingFailed, RedisReachable, RedisUnreachable, ScalingRecorded, ScalingRefused, ShardChange, ShardChanged,
+    JobRetried, JobWorked, LateRecord, LeadershipChanged, ProbeFailed, ReactionMeasured, RecordWaits, RecordingFailed,
+    RedisReachable, RedisUnreachable, ScalingOutcome, ScalingRecorded, ScalingRefused, ShardChange, ShardChanged,
     SignalsReceived, SourceChanged, Stage, StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
     events::signals,
     metric::{self, Kind},
@@ -71,7 +71,7 @@ fn emit_everything() {
     recorder::announce();
     signals::register()[Source::Tracking as usize].increment(3);
     let worker_type = &browser();
-    let (action, outcome) = (Action::ScaleUp, Outcome::Done);
+    let (action, outcome) = (Action::ScaleUp, ScalingOutcome::Done);
     EvaluationFinished {
         worker_type,
         action,

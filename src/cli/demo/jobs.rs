@@ -8,7 +8,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::script::Batch;
+use super::script::JobBatch;
 use crate::{
     broker::{Job, Publisher, Routes, wait_for_any},
     config::{BrokerSettings, Settings},
@@ -16,13 +16,13 @@ use crate::{
 };
 
 /// How long one look for results waits. Jobs published meanwhile are looked for after that.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Batches on their way to the collector; an act has two.
 const WAITING: usize = 16;
 
 /// Jobs by what became of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tally {
+pub(super) struct JobCounts {
     /// Put on a queue.
     pub(super) published: usize,
     /// Answered with a value.
@@ -31,7 +31,7 @@ pub(super) struct Tally {
     pub(super) failed: usize,
 }
 
-impl Tally {
+impl JobCounts {
     /// Not answered.
     pub(super) fn open(self) -> usize {
         self.published - self.done - self.failed
@@ -71,7 +71,7 @@ impl Producer {
     }
 
     /// Publishes one batch in one round trip.
-    pub(super) async fn publish(&mut self, batch: &Batch) -> anyhow::Result<()> {
+    pub(super) async fn publish(&mut self, batch: &JobBatch) -> anyhow::Result<()> {
         let stream = self.routes.stream(batch.job_type)?;
         let argument = json!(batch.argument);
         let new_job = || Job::new(batch.job_type, vec![argument.clone()], Map::new()).with_reply();
@@ -84,17 +84,17 @@ impl Producer {
     }
 
     /// Up to now.
-    pub(super) fn tally(&self) -> Tally {
+    pub(super) fn job_counts(&self) -> JobCounts {
         let (done, failed) = *self.answers.borrow();
-        Tally { published: self.published, done, failed }
+        JobCounts { published: self.published, done, failed }
     }
 
     /// Collects no more.
-    pub(super) async fn stop(self) -> Tally {
-        let tally = self.tally();
+    pub(super) async fn stop(self) -> JobCounts {
+        let job_counts = self.job_counts();
         self.collector.abort();
         let _ = self.collector.await;
-        tally
+        job_counts
     }
 }
 
@@ -107,7 +107,7 @@ async fn collect(
     let mut open = HashSet::new();
     while let Err(error) = collect_over_one_connection(&target, &mut new_keys, &mut open, &counts).await {
         tracing::warn!("collecting results: {error:#}");
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -127,7 +127,7 @@ async fn collect_over_one_connection(
             open.extend(keys);
         }
         let keys: Vec<String> = open.iter().cloned().collect();
-        let Some((key, result)) = wait_for_any(&mut connection, &keys, LOOK).await? else { continue };
+        let Some((key, result)) = wait_for_any(&mut connection, &keys, POLL_INTERVAL).await? else { continue };
         open.remove(&key);
         counts.send_modify(|(done, failed)| if result.ok { *done += 1 } else { *failed += 1 });
         if let Some(error) = &result.error {

@@ -11,9 +11,9 @@ use ratatui::{
 };
 
 use super::{
-    jobs::Tally,
+    jobs::JobCounts,
     script::{Act, Script},
-    story::{Kind, Story},
+    timeline::{Kind, Timeline},
 };
 use crate::{
     cli::view::{fleet, words},
@@ -35,8 +35,8 @@ pub(super) struct Scene<'a> {
     pub(super) begun: usize,
     pub(super) at: Duration,
     pub(super) fleet: &'a FleetSnapshot,
-    pub(super) story: &'a Story,
-    pub(super) tally: Tally,
+    pub(super) timeline: &'a Timeline,
+    pub(super) job_counts: JobCounts,
     pub(super) log: Vec<String>,
 }
 
@@ -104,7 +104,7 @@ impl Scene<'_> {
         ])
         .areas(inside);
 
-        let points = self.story.curve(&of.worker_type);
+        let points = self.timeline.curve(&of.worker_type);
         let visible = points.len().saturating_sub(usize::from(curve.width));
         frame.render_widget(Sparkline::default().data(&points[visible..]).style(Style::new().fg(Color::Yellow)), curve);
         frame.render_widget(queue_line(of), queue);
@@ -122,7 +122,7 @@ impl Scene<'_> {
         let room = usize::from(area.height.saturating_sub(2));
         let width = usize::from(area.width.saturating_sub(2));
         let lines: Vec<Line<'_>> = self
-            .story
+            .timeline
             .newest(room)
             .map(|line| {
                 let text = format!("{:>5.1} s  {}", line.at.as_secs_f64(), line.text);
@@ -135,7 +135,7 @@ impl Scene<'_> {
     fn draw_foot(&self, frame: &mut Frame<'_>, area: Rect) {
         let [jobs, gauge, keys] =
             Layout::horizontal([Constraint::Length(44), Constraint::Fill(1), Constraint::Length(9)]).areas(area);
-        let Tally { published, done, failed } = self.tally;
+        let JobCounts { published, done, failed } = self.job_counts;
         let text = format!(" jobs: {published} published, {done} done, {failed} failed ");
         let text = if failed > 0 { text.fg(Color::Red) } else { text.into() };
         frame.render_widget(Line::from(text), jobs);
@@ -226,16 +226,23 @@ mod tests {
     #[test]
     fn it_fits_the_usual_terminals_and_survives_tiny_ones() {
         let script = Script::lasting(Duration::from_secs(40));
-        let mut story = Story::default();
-        story.tell(Duration::from_secs(1), Kind::Up, "browser 1 → 6  depth 40 ≥ 5");
+        let mut timeline = Timeline::default();
+        timeline.tell(Duration::from_secs(1), Kind::Up, "browser 1 → 6  depth 40 ≥ 5");
         let fleet = fleet::made_up();
-        story.note_fleet(Duration::ZERO, &fleet);
+        timeline.note_fleet(Duration::ZERO, &fleet);
         for (width, height) in [(80, 24), (120, 40), (20, 5), (1, 1)] {
             let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-            let tally = Tally { published: 9, done: 4, failed: 0 };
+            let job_counts = JobCounts { published: 9, done: 4, failed: 0 };
             let log = vec!["a log line".to_owned()];
-            let scene =
-                Scene { script: &script, begun: 2, at: Duration::ZERO, fleet: &fleet, story: &story, tally, log };
+            let scene = Scene {
+                script: &script,
+                begun: 2,
+                at: Duration::ZERO,
+                fleet: &fleet,
+                timeline: &timeline,
+                job_counts,
+                log,
+            };
             terminal.draw(|frame| scene.draw(frame)).unwrap();
             let shown = terminal.backend().to_string();
             let wanted = [

@@ -7,7 +7,7 @@ const USUAL: Duration = Duration::from_secs(40);
 
 /// Jobs of one kind.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Batch {
+pub(super) struct JobBatch {
     /// `{worker type}.{method}`
     pub(super) job_type: &'static str,
     /// Its one argument.
@@ -26,7 +26,7 @@ pub(super) struct Act {
     /// What is to be seen.
     pub(super) expect: &'static str,
     /// The jobs.
-    pub(super) batches: Vec<Batch>,
+    pub(super) batches: Vec<JobBatch>,
 }
 
 /// The whole demo.
@@ -53,8 +53,8 @@ impl Script {
         let at = |share: f64| length.mul_f64(share);
         let burst = |browser: usize, seconds: f64, tankpit: usize| {
             vec![
-                Batch { job_type: "browser.sleep", argument: seconds, count: browser },
-                Batch { job_type: "tankpit.sleep", argument: 0.3, count: tankpit },
+                JobBatch { job_type: "browser.sleep", argument: seconds, count: browser },
+                JobBatch { job_type: "tankpit.sleep", argument: 0.3, count: tankpit },
             ]
         };
         let (first, small, second) = (jobs(40.0), jobs(6.0), jobs(30.0));
@@ -63,7 +63,7 @@ impl Script {
                 at: at(0.02),
                 title: "1 job for `tankpit`, which has no worker".to_owned(),
                 expect: "one job is enough to start a worker, whatever the threshold",
-                batches: vec![Batch { job_type: "tankpit.echo", argument: 1.0, count: 1 }],
+                batches: vec![JobBatch { job_type: "tankpit.echo", argument: 1.0, count: 1 }],
             },
             Act {
                 at: at(0.1),

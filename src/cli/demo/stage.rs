@@ -85,13 +85,13 @@ impl Stage {
         self.redis.url()
     }
 
-    /// Whether the autoscaler has stopped by itself; [`strike`](Self::strike) says why.
+    /// Whether the autoscaler has stopped by itself; [`tear_down`](Self::tear_down) says why.
     pub(super) fn has_collapsed(&self) -> bool {
         self.autoscaler.is_finished()
     }
 
     /// Drains the workers, stops everything, and makes sure that no process is left.
-    pub(super) async fn strike(self) -> anyhow::Result<()> {
+    pub(super) async fn tear_down(self) -> anyhow::Result<()> {
         self.cancel.cancel();
         let ran = self.autoscaler.await.context("the autoscaler crashed");
         self.redis.stop().await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use comfy_table::{Table, presets::NOTHING};
 use serde_json::{Value, json};
 
-use super::{jobs::Tally, story::Story};
+use super::{jobs::JobCounts, timeline::Timeline};
 use crate::{
     cli::view::{fleet::trimmed, words},
     model::snapshot::Reaction,
@@ -24,15 +24,15 @@ pub(super) enum Ending {
 
 /// All that is to be said.
 pub(super) struct Summary<'a> {
-    pub(super) story: &'a Story,
-    pub(super) tally: Tally,
+    pub(super) timeline: &'a Timeline,
+    pub(super) job_counts: JobCounts,
     pub(super) ending: &'a Ending,
     pub(super) took: Duration,
 }
 
 impl Summary<'_> {
     fn times(&self, stage: impl Fn(&Reaction) -> Option<f64>) -> String {
-        self.story.spread(stage).map_or_else(
+        self.timeline.spread(stage).map_or_else(
             || words::NONE.to_owned(),
             |(median, most)| format!("p50 {}, max {}", words::milliseconds(median), words::milliseconds(most)),
         )
@@ -40,9 +40,9 @@ impl Summary<'_> {
 
     /// For people.
     pub(super) fn text(&self) -> String {
-        let Self { story, tally, .. } = self;
-        let (started, retired) = story.workers();
-        let (decisions, failures) = story.decisions();
+        let Self { timeline, job_counts, .. } = self;
+        let (started, retired) = timeline.workers();
+        let (decisions, failures) = timeline.decisions();
         // Jobs that were still open when someone stopped the demo are not lost but not done.
         let open = if *self.ending == Ending::Interrupted { "unfinished" } else { "lost" };
         let rows = [
@@ -50,13 +50,13 @@ impl Summary<'_> {
                 "jobs",
                 format!(
                     "{} published, {} done, {} failed, {} {open}",
-                    tally.published,
-                    tally.done,
-                    tally.failed,
-                    tally.open()
+                    job_counts.published,
+                    job_counts.done,
+                    job_counts.failed,
+                    job_counts.open()
                 ),
             ),
-            ("workers", format!("{started} started, {retired} retired, {} at most at once", story.most_workers())),
+            ("workers", format!("{started} started, {retired} retired, {} at most at once", timeline.most_workers())),
             ("decisions", format!("{decisions} changed something, {failures} failed")),
             ("signal → decided", self.times(|reaction| Some(reaction.decided_ms))),
             ("signal → requested", self.times(|reaction| reaction.requested_ms)),
@@ -81,9 +81,9 @@ impl Summary<'_> {
 
     /// For programs.
     pub(super) fn json(&self) -> Value {
-        let Self { story, tally, .. } = self;
-        let (started, retired) = story.workers();
-        let (decisions, failures) = story.decisions();
+        let Self { timeline, job_counts, .. } = self;
+        let (started, retired) = timeline.workers();
+        let (decisions, failures) = timeline.decisions();
         let times = |spread: Option<(f64, f64)>| spread.map(|(median, most)| json!({"p50": median, "max": most}));
         let (ending, error) = match self.ending {
             Ending::Complete => ("complete", None),
@@ -94,14 +94,14 @@ impl Summary<'_> {
             "ending": ending,
             "error": error,
             "jobs": {
-                "published": tally.published, "done": tally.done, "failed": tally.failed, "unanswered": tally.open(),
+                "published": job_counts.published, "done": job_counts.done, "failed": job_counts.failed, "unanswered": job_counts.open(),
             },
-            "workers": {"started": started, "retired": retired, "most": story.most_workers()},
+            "workers": {"started": started, "retired": retired, "most": timeline.most_workers()},
             "decisions": {"count": decisions, "failed": failures},
             "reaction_ms": {
-                "decided": times(story.spread(|reaction| Some(reaction.decided_ms))),
-                "requested": times(story.spread(|reaction| reaction.requested_ms)),
-                "running": times(story.spread(|reaction| reaction.running_ms)),
+                "decided": times(timeline.spread(|reaction| Some(reaction.decided_ms))),
+                "requested": times(timeline.spread(|reaction| reaction.requested_ms)),
+                "running": times(timeline.spread(|reaction| reaction.running_ms)),
             },
             "seconds": self.took.as_secs_f64(),
         })
@@ -142,9 +142,9 @@ mod tests {
 
     #[test]
     fn the_summary_says_how_many_jobs_were_answered_and_whether_any_was_lost() {
-        let tally = Tally { published: 5, done: 3, failed: 1 };
+        let job_counts = JobCounts { published: 5, done: 3, failed: 1 };
         let summary = |ending: &Ending| {
-            Summary { story: &Story::default(), tally, ending, took: Duration::from_millis(1_500) }.text()
+            Summary { timeline: &Timeline::default(), job_counts, ending, took: Duration::from_millis(1_500) }.text()
         };
         let failed = summary(&Ending::Failed("1 job was not answered".to_owned()));
         assert!(failed.starts_with("FAILED: 1 job was not answered"), "{failed}");

@@ -14,9 +14,9 @@ use super::variants::Variant;
 use crate::simulation::{Report, Setup, Trace, simulate};
 
 /// What takes no longer than this needs no word.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 /// Between two looks at how far it is.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// One of them, done.
 #[derive(Debug, Serialize)]
@@ -68,8 +68,8 @@ fn watch(done: &[AtomicU32], finished: impl Fn() -> bool) -> anyhow::Result<()> 
     let started = Instant::now();
     let mut told = false;
     while !finished() {
-        thread::sleep(if started.elapsed() < PATIENCE { Duration::from_millis(2) } else { LOOK });
-        if started.elapsed() >= PATIENCE && stderr().is_terminal() {
+        thread::sleep(if started.elapsed() < PROGRESS_AFTER { Duration::from_millis(2) } else { POLL_INTERVAL });
+        if started.elapsed() >= PROGRESS_AFTER && stderr().is_terminal() {
             let sum: u32 = done.iter().map(|part| part.load(Ordering::Relaxed)).sum();
             let percent = sum as usize / done.len();
             write!(stderr(), "\rsimulating: {percent} %").context("can't write to standard error")?;

@@ -20,7 +20,7 @@ use crate::{
         status_client::{StatusError, fetch_events, fetch_status},
         view::{
             events, fleet, queues,
-            screen::{Screen, Wish},
+            screen::{Screen, ScreenCommand},
         },
     },
     model::{
@@ -65,9 +65,9 @@ pub(super) async fn watch(url: &str, fleet: FleetSnapshot) -> anyhow::Result<()>
         screen.draw(|frame| watch.draw(frame))?;
         let asked_at = Instant::now();
         while asked_at.elapsed() < REFRESH {
-            match screen.wish()? {
-                Some(Wish::Quit | Wish::Interrupt) => return Ok(()),
-                Some(Wish::Redraw) => screen.draw(|frame| watch.draw(frame))?,
+            match screen.command()? {
+                Some(ScreenCommand::Quit | ScreenCommand::Interrupt) => return Ok(()),
+                Some(ScreenCommand::Redraw) => screen.draw(|frame| watch.draw(frame))?,
                 None => tokio::time::sleep(KEYS).await,
             }
         }

@@ -18,7 +18,7 @@ pub(in crate::cli) struct Screen {
 
 /// What a person at the terminal wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cli) enum Wish {
+pub(in crate::cli) enum ScreenCommand {
     /// Something that means nothing here, or the window has another size: draw again.
     Redraw,
     /// `q` or Escape.
@@ -45,18 +45,18 @@ impl Screen {
 
     /// What was wished for since the last time, if anything; does not wait. The last word that ends it all wins.
     #[expect(clippy::unused_self, reason = "keys come in only while the screen is taken")]
-    pub(in crate::cli) fn wish(&self) -> io::Result<Option<Wish>> {
-        let mut wish = None;
+    pub(in crate::cli) fn command(&self) -> io::Result<Option<ScreenCommand>> {
+        let mut command = None;
         while event::poll(Duration::ZERO)? {
             let next = match event::read()? {
-                Event::Key(key) if key.kind == KeyEventKind::Press => wish_of(key),
-                _ => Wish::Redraw,
+                Event::Key(key) if key.kind == KeyEventKind::Press => command_of(key),
+                _ => ScreenCommand::Redraw,
             };
-            if next != Wish::Redraw || wish.is_none() {
-                wish = Some(next);
+            if next != ScreenCommand::Redraw || command.is_none() {
+                command = Some(next);
             }
         }
-        Ok(wish)
+        Ok(command)
     }
 }
 
@@ -66,10 +66,10 @@ impl Drop for Screen {
     }
 }
 
-fn wish_of(key: KeyEvent) -> Wish {
+fn command_of(key: KeyEvent) -> ScreenCommand {
     match key.code {
-        KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => Wish::Interrupt,
-        KeyCode::Char('q' | 'Q') | KeyCode::Esc => Wish::Quit,
-        _ => Wish::Redraw,
+        KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => ScreenCommand::Interrupt,
+        KeyCode::Char('q' | 'Q') | KeyCode::Esc => ScreenCommand::Quit,
+        _ => ScreenCommand::Redraw,
     }
 }

@@ -20,7 +20,7 @@ use self::{
     orders::{HoldRequest, OrderAnswer, ResumeRequest, ScaleRequest},
     read::{Events, Types},
 };
-use super::{Served, live, routes::refusal};
+use super::{Served, error::refusal, live};
 use crate::model::{
     explanation::Explanation,
     snapshot::{FleetSnapshot, TypeSnapshot},

@@ -13,7 +13,7 @@ use axum::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::super::{Served, access::Allowed, routes::refusal};
+use super::super::{Served, access::Allowed, error::refusal};
 use crate::model::{
     Timestamp, WorkerType,
     control::{Control, OverrideAction, OverrideError, OverrideRequest},

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::{
     Served,
-    routes::{apart, refusal},
+    error::{off_thread, refusal},
 };
 use crate::model::{
     explanation::Explanation,
@@ -71,7 +71,7 @@ pub(super) struct Newest {
 type Asked<T> = Result<Query<T>, QueryRejection>;
 
 pub(super) async fn status(State(served): State<Served>) -> Response {
-    apart(move || Json(served.status.fleet()).into_response()).await
+    off_thread(move || Json(served.status.fleet()).into_response()).await
 }
 
 pub(super) async fn types(State(served): State<Served>, asked: Asked<Matching>) -> Response {
@@ -79,7 +79,7 @@ pub(super) async fn types(State(served): State<Served>, asked: Asked<Matching>) 
         Ok(Query(asked)) => asked,
         Err(error) => return refusal(StatusCode::BAD_REQUEST, &error.body_text()),
     };
-    apart(move || {
+    off_thread(move || {
         let mut found = served.status.fleet().worker_types;
         found.retain(|of| {
             let mut shown = of.queues.iter().flat_map(|queues| &queues.shown);
@@ -95,12 +95,14 @@ pub(super) async fn types(State(served): State<Served>, asked: Asked<Matching>) 
 }
 
 pub(super) async fn worker_type(State(served): State<Served>, Path(name): Path<String>) -> Response {
-    apart(move || about(&served.status.fleet(), &name, |_, of| Json(of).into_response())).await
+    off_thread(move || about(&served.status.fleet(), &name, |_, of| Json(of).into_response())).await
 }
 
 pub(super) async fn why(State(served): State<Served>, Path(name): Path<String>) -> Response {
-    apart(move || about(&served.status.fleet(), &name, |fleet, of| Json(Explanation::of(of, fleet)).into_response()))
-        .await
+    off_thread(move || {
+        about(&served.status.fleet(), &name, |fleet, of| Json(Explanation::of(of, fleet)).into_response())
+    })
+    .await
 }
 
 pub(super) async fn events(State(served): State<Served>, asked: Asked<Newest>) -> Response {
@@ -108,7 +110,7 @@ pub(super) async fn events(State(served): State<Served>, asked: Asked<Newest>) -
         Ok(Query(asked)) => asked,
         Err(error) => return refusal(StatusCode::BAD_REQUEST, &error.body_text()),
     };
-    apart(move || {
+    off_thread(move || {
         let count = count.unwrap_or(EVENTS.0).min(EVENTS.1);
         let events = served.events.newest(count, worker_type.as_deref());
         Json(Events { problem: served.events.problem(), events }).into_response()

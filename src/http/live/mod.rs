@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use self::{frame::Frame, reader::Reader, trace::Trace};
-use super::{Served, routes::refusal};
+use super::{Served, error::refusal};
 use crate::model::{Timestamp, history::EventSource, snapshot::StatusSource};
 
 /// Between two frames: as fast as an eye follows numbers.

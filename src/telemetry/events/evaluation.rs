@@ -97,14 +97,14 @@ impl ReactionMeasured<'_> {
 
 /// How a scaling ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ScalingOutcome {
     /// The backend did all that it was asked.
     Done,
     /// The backend failed, perhaps after doing a part.
     Failed,
 }
 
-impl Outcome {
+impl ScalingOutcome {
     /// The name in metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -126,7 +126,7 @@ pub struct ScalingRecorded<'a> {
     /// Workers after.
     pub to: u32,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: ScalingOutcome,
     /// Records that still wait.
     pub waiting: usize,
 }
@@ -153,7 +153,7 @@ pub struct RecordingFailed<'a> {
     /// Workers after.
     pub to: u32,
     /// How the scaling ended.
-    pub outcome: Outcome,
+    pub outcome: ScalingOutcome,
     /// Why it could not be written.
     pub error: &'a str,
 }
@@ -198,7 +198,7 @@ fn show_waiting(waiting: usize) {
     gauge!(metric::RECORDS_WAITING).set(waiting as f64);
 }
 
-fn count_scaling(worker_type: &WorkerType, action: Action, outcome: Outcome) {
+fn count_scaling(worker_type: &WorkerType, action: Action, outcome: ScalingOutcome) {
     counter!(
         metric::SCALING_EVENTS,
         "worker_type" => label(worker_type), "action" => action.as_str(), "outcome" => outcome.as_str()

@@ -17,7 +17,7 @@ mod worker;
 pub use backend::{BackendCall, BackendCalled, BackendFailure, FailureKind, WorkerExited};
 pub use discord::{CommandAcknowledged, CommandAnswered, CommandOutcome, GatewayOddity, ShardChange, ShardChanged};
 pub use evaluation::{
-    EvaluationFinished, Outcome, ReactionMeasured, RecordWaits, RecordingFailed, ScalingRecorded, Stage,
+    EvaluationFinished, ReactionMeasured, RecordWaits, RecordingFailed, ScalingOutcome, ScalingRecorded, Stage,
 };
 pub use jobs::{DeadReason, DelayedMoved, JobBuried, JobRetried, StreamTrimmed};
 pub use kubernetes::{NoticeFailed, ScalingRefused, WatchBroken};

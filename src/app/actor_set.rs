@@ -23,18 +23,18 @@ use crate::{
     signal::Signals,
 };
 
-/// Those of a crew before, at rest.
+/// The actors of an earlier set, at rest.
 pub(super) type Resting = BTreeMap<WorkerType, SuspendedActor>;
 
 /// See the [module](self).
-pub(super) struct Crew {
+pub(super) struct ActorSet {
     /// An actor gives itself back when it is told to rest; one that had finished gives nothing.
     tasks: JoinSet<Option<SuspendedActor>>,
     rest: CancellationToken,
     shown: Vec<SnapshotCell>,
 }
 
-/// What a crew is made of besides the settings.
+/// What a set of actors is made of besides the settings.
 #[derive(Default)]
 pub(super) struct Past<'a> {
     /// Those who worked before.
@@ -45,11 +45,11 @@ pub(super) struct Past<'a> {
     pub(super) changed: Option<&'a (dyn Fn(&str) -> bool + Sync)>,
 }
 
-impl Crew {
+impl ActorSet {
     /// One actor for each worker type that is enabled, in that order.
     pub(super) fn start(settings: &Settings, shared: &Arc<Shared>, past: Past<'_>) -> Self {
         let Past { mut resting, remembered, changed } = past;
-        let mut crew = Self { tasks: JoinSet::new(), rest: CancellationToken::new(), shown: Vec::new() };
+        let mut actors = Self { tasks: JoinSet::new(), rest: CancellationToken::new(), shown: Vec::new() };
         let mut scaling = SharedScaling::default();
         for (index, (name, of)) in (0_u32..).zip(settings.enabled()) {
             let worker_type = WorkerType::new(name);
@@ -62,15 +62,15 @@ impl Crew {
                 changed: changed.is_some_and(|changed| changed(name)),
             };
             match parked {
-                Some(parked) => crew.resume(parked, context, tuning),
-                None => crew.hire(context, tuning, settings.scaler.dry_run, remembered.get(&worker_type).copied()),
+                Some(parked) => actors.resume(parked, context, tuning),
+                None => actors.spawn(context, tuning, settings.scaler.dry_run, remembered.get(&worker_type).copied()),
             }
         }
         for parked in resting.into_values() {
-            let (backend, rest) = (shared.backend.clone(), crew.rest.clone());
-            crew.tasks.spawn(leave(parked, backend, rest));
+            let (backend, rest) = (shared.backend.clone(), actors.rest.clone());
+            actors.tasks.spawn(leave(parked, backend, rest));
         }
-        crew
+        actors
     }
 
     fn resume(&mut self, parked: SuspendedActor, context: ActorContext, tuning: Tuning) {
@@ -79,7 +79,7 @@ impl Crew {
         self.tasks.spawn(run.map(Some));
     }
 
-    fn hire(&mut self, context: ActorContext, tuning: Tuning, dry_run: bool, last_change: Option<Change>) {
+    fn spawn(&mut self, context: ActorContext, tuning: Tuning, dry_run: bool, last_change: Option<Change>) {
         let (worker_type, now) = (context.worker_type.clone(), context.shared.clock.now());
         let Tuning { queue, settings, debounce, changed } = tuning;
         let mut actor = Actor::new(worker_type, &queue, settings, debounce, dry_run, last_change, now);

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::jobs::Tally;
+use super::jobs::JobCounts;
 use crate::{
     cli::view::{events, words},
     model::{
@@ -48,9 +48,9 @@ pub(super) enum Kind {
     Trouble,
 }
 
-/// The story so far.
+/// The timeline so far.
 #[derive(Debug, Default)]
-pub(super) struct Story {
+pub(super) struct Timeline {
     lines: VecDeque<Line>,
     unread: Vec<Line>,
     curves: BTreeMap<WorkerType, VecDeque<u64>>,
@@ -63,10 +63,10 @@ pub(super) struct Story {
     told_workers: BTreeMap<String, u32>,
     decisions: usize,
     failures: usize,
-    told: Tally,
+    told: JobCounts,
 }
 
-impl Story {
+impl Timeline {
     /// Adds a line.
     pub(super) fn tell(&mut self, at: Duration, kind: Kind, text: impl Into<String>) {
         let line = Line { at, kind, text: text.into() };
@@ -157,10 +157,10 @@ impl Story {
     }
 
     /// Looks at the answers; tells when a batch is all done.
-    pub(super) fn note_tally(&mut self, at: Duration, tally: Tally) {
-        if tally.open() == 0 && tally.published > 0 && self.told != tally {
-            self.tell(at, Kind::Measure, format!("jobs    all {} published so far are answered", tally.published));
-            self.told = tally;
+    pub(super) fn note_job_counts(&mut self, at: Duration, job_counts: JobCounts) {
+        if job_counts.open() == 0 && job_counts.published > 0 && self.told != job_counts {
+            self.tell(at, Kind::Measure, format!("jobs    all {} published so far are answered", job_counts.published));
+            self.told = job_counts;
         }
     }
 
@@ -211,23 +211,23 @@ mod tests {
 
     #[test]
     fn each_change_has_one_reaction_and_its_readiness_is_told_once() {
-        let mut story = Story::default();
+        let mut timeline = Timeline::default();
         let mut fleet = made_up();
         for (at, running) in [(1, None), (1, Some(50.0)), (1, Some(50.0)), (2, Some(70.0))] {
             let of = Arc::make_mut(&mut fleet.worker_types[0]);
             of.last_change = Some(Change { at: Timestamp(at), from: 0, to: 1 });
             of.reaction = Some(Reaction { decided_ms: 1.0, requested_ms: Some(2.0), running_ms: running });
-            story.note_fleet(Duration::ZERO, &fleet);
+            timeline.note_fleet(Duration::ZERO, &fleet);
         }
-        assert_eq!(story.spread(|reaction| reaction.running_ms), Some((50.0, 70.0)));
-        assert_eq!(story.take_unread().len(), 2);
-        assert_eq!(story.curve(&WorkerType::new("browser")), [37]);
+        assert_eq!(timeline.spread(|reaction| reaction.running_ms), Some((50.0, 70.0)));
+        assert_eq!(timeline.take_unread().len(), 2);
+        assert_eq!(timeline.curve(&WorkerType::new("browser")), [37]);
     }
 
     #[test]
     fn rest_is_told_once_the_history_has_the_last_scale_down() {
-        let (mut story, fleet) = (Story::default(), made_up());
-        assert!(story.has_told_rest(&fleet), "nothing was changed yet");
+        let (mut timeline, fleet) = (Timeline::default(), made_up());
+        assert!(timeline.has_told_rest(&fleet), "nothing was changed yet");
         let event = |to: u32, error: Option<&str>| ScalingEvent {
             worker_type: "browser".to_owned(),
             to_count: Some(to),
@@ -240,25 +240,25 @@ mod tests {
             (event(1, Some("refused")), false),
             (event(1, None), true),
         ] {
-            story.note_event(Duration::ZERO, &event);
-            assert_eq!(story.has_told_rest(&fleet), rest, "{event:?}");
+            timeline.note_event(Duration::ZERO, &event);
+            assert_eq!(timeline.has_told_rest(&fleet), rest, "{event:?}");
         }
-        story.take_unread();
-        story.tell_rest(Duration::ZERO, &fleet);
-        assert!(story.take_unread()[0].text.ends_with("(browser 4, tankpit ?)"));
+        timeline.take_unread();
+        timeline.tell_rest(Duration::ZERO, &fleet);
+        assert!(timeline.take_unread()[0].text.ends_with("(browser 4, tankpit ?)"));
     }
 
     #[test]
     fn without_reactions_there_is_no_spread() {
-        assert_eq!(Story::default().spread(|reaction| reaction.running_ms), None);
+        assert_eq!(Timeline::default().spread(|reaction| reaction.running_ms), None);
     }
 
     #[test]
     fn answers_are_told_once_when_none_is_open() {
-        let mut story = Story::default();
+        let mut timeline = Timeline::default();
         for done in [1, 2, 2] {
-            story.note_tally(Duration::ZERO, Tally { published: 2, done, failed: 0 });
+            timeline.note_job_counts(Duration::ZERO, JobCounts { published: 2, done, failed: 0 });
         }
-        assert_eq!(story.take_unread().len(), 1);
+        assert_eq!(timeline.take_unread().len(), 1);
     }
 }

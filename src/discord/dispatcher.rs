@@ -7,14 +7,15 @@ use std::{
 };
 
 use tokio::sync::Semaphore;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 use twilight_http::Client as Http;
 use twilight_model::application::interaction::Interaction;
 
 use super::{
     access::{Access, Caller, Rank},
     ask::Ask,
-    conversation::{Audience, Conversation, Undelivered},
+    context::{CommandContext, CommandReport, first_reply},
+    conversation::{Audience, Conversation},
     limits::{Limits, TooMany},
     markup::Markup,
     operate,
@@ -23,16 +24,10 @@ use super::{
     what::What,
 };
 use crate::{
-    broker::Client,
     config::Settings,
     connection::RedisTarget,
     egress::AddressRule,
-    model::WorkerType,
-    operations::{
-        OverrideService as Orders,
-        status_client::{NoAddress, url_of},
-    },
-    telemetry::{CommandAcknowledged, CommandAnswered, CommandOutcome},
+    telemetry::{CommandAnswered, CommandOutcome},
 };
 
 /// Refusals under way at the same time when everything else is at its limit; beyond them nobody is answered.
@@ -40,21 +35,9 @@ const REFUSALS: usize = 64;
 /// How long commands may take to tell that the bot is being stopped.
 const GOODBYE: Duration = Duration::from_secs(10);
 
-/// What every command may use.
-pub(super) struct Desk {
-    pub(super) settings: Arc<Settings>,
-    pub(super) client: Client,
-    pub(super) redis: RedisTarget,
-    /// The worker type that drives browsers.
-    pub(super) worker_type: WorkerType,
-    /// Where its pages may go.
-    pub(super) rule: AddressRule,
-    /// Takes orders.
-    pub(super) orders: Orders<Settings>,
-    /// Where the autoscaler shows its status.
-    pub(super) status_url: Result<String, NoAddress>,
-    /// Cancelled when the bot is to stop.
-    pub(super) stop: CancellationToken,
+/// Takes commands, and sees each to its end.
+pub(super) struct Dispatcher {
+    context: CommandContext,
     http: Arc<Http>,
     access: Access,
     limits: Limits,
@@ -63,27 +46,7 @@ pub(super) struct Desk {
     tasks: TaskTracker,
 }
 
-/// What became of a command, and what is worth knowing besides.
-pub(super) struct Outcome {
-    pub(super) outcome: CommandOutcome,
-    pub(super) detail: String,
-}
-
-impl Outcome {
-    pub(super) fn new(outcome: CommandOutcome) -> Self {
-        Self { outcome, detail: String::new() }
-    }
-
-    /// What a delivery ended with.
-    pub(super) fn of_delivery(delivered: Result<(), Undelivered>, outcome: CommandOutcome) -> Self {
-        match delivered {
-            Ok(()) => Self::new(outcome),
-            Err(error) => Self { outcome: CommandOutcome::Undelivered, detail: error.to_string() },
-        }
-    }
-}
-
-impl Desk {
+impl Dispatcher {
     pub(super) fn new(
         settings: Arc<Settings>,
         redis: RedisTarget,
@@ -92,40 +55,29 @@ impl Desk {
         rule: AddressRule,
     ) -> Self {
         let discord = &settings.discord;
-        let status_url = match &discord.status_url {
-            Some(url) => Ok(url.clone()),
-            None => url_of(&settings.http.listen),
-        };
         Self {
-            client: Client::new(Arc::clone(&settings), redis.clone()),
-            orders: Orders::new(Arc::new(redis.clone()), Arc::clone(&settings), settings.scaler.events_max_len),
-            redis,
-            worker_type: WorkerType::new(discord.browser_type.as_str()),
-            rule,
-            status_url,
-            stop: CancellationToken::new(),
             http,
             access,
             limits: Limits::new(discord),
             slots: Arc::new(Semaphore::new(discord.max_under_way)),
             refusals: Arc::new(Semaphore::new(REFUSALS)),
             tasks: TaskTracker::new(),
-            settings,
+            context: CommandContext::new(settings, redis, rule),
         }
     }
 
     /// Takes an interaction; returns at once.
     pub(super) fn take(self: &Arc<Self>, interaction: Interaction) {
         let Some(ask) = Ask::read(interaction, Instant::now()) else { return };
-        let desk = Arc::clone(self);
+        let dispatcher = Arc::clone(self);
         if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
             self.tasks.spawn(async move {
-                desk.see_to(ask).await;
+                dispatcher.see_to(ask).await;
                 drop(slot);
             });
         } else if let Ok(slot) = Arc::clone(&self.refusals).try_acquire_owned() {
             self.tasks.spawn(async move {
-                desk.refuse_busy(ask).await;
+                dispatcher.refuse_busy(ask).await;
                 drop(slot);
             });
         }
@@ -133,7 +85,7 @@ impl Desk {
 
     /// Lets commands that are under way say that the bot stops, and waits until they have.
     pub(super) async fn close(&self) {
-        self.stop.cancel();
+        self.context.stop.cancel();
         self.tasks.close();
         if tokio::time::timeout(GOODBYE, self.tasks.wait()).await.is_err() {
             tracing::warn!(commands = self.tasks.len(), "commands are given up without a last word");
@@ -141,7 +93,7 @@ impl Desk {
     }
 
     async fn see_to(&self, ask: Ask) {
-        let conversation = Conversation::new(Arc::clone(&self.http), &ask, self.settings.discord.give_up());
+        let conversation = Conversation::new(Arc::clone(&self.http), &ask, self.context.settings.discord.give_up());
         let Ask { caller, what, .. } = ask;
         if let What::Suggest(typed) = what {
             return self.suggest(&conversation, &caller, &typed).await;
@@ -154,11 +106,11 @@ impl Desk {
         tell(command, &caller, &conversation, &outcome);
     }
 
-    async fn carry_out(&self, conversation: &Conversation, caller: &Caller, what: What) -> Outcome {
+    async fn carry_out(&self, conversation: &Conversation, caller: &Caller, what: What) -> CommandReport {
         match what {
-            What::Web(web) => web::carry_out(self, conversation, caller, web).await,
-            What::Swarm(swarm) => operate::command(self, conversation, caller, swarm).await,
-            What::Press(press) => operate::press(self, conversation, caller, press).await,
+            What::Web(web) => web::carry_out(&self.context, conversation, caller, web).await,
+            What::Swarm(swarm) => operate::command(&self.context, conversation, caller, swarm).await,
+            What::Press(press) => operate::press(&self.context, conversation, caller, press).await,
             What::Unknown | What::Suggest(_) => {
                 let reply = Reply::new(Tone::Bad, "Not understood").with_text(Markup::ours(
                     "This bot does not know that. Discord may show commands of another version for a while after an update.",
@@ -172,7 +124,7 @@ impl Desk {
     /// nor told.
     async fn suggest(&self, conversation: &Conversation, caller: &Caller, typed: &str) {
         let names = match self.access.check(caller, Rank::Operator) {
-            Ok(()) => operate::suggestions(&self.settings, typed),
+            Ok(()) => operate::suggestions(&self.context.settings, typed),
             Err(_) => Vec::new(),
         };
         if let Err(error) = conversation.suggest(names).await {
@@ -190,37 +142,22 @@ impl Desk {
             return Some((too_many_words(too_many), CommandOutcome::Limited));
         }
         let What::Web(web) = what else { return None };
-        web::refusal(self, web).map(|reply| (reply, CommandOutcome::Refused))
+        web::refusal(&self.context, web).map(|reply| (reply, CommandOutcome::Refused))
     }
 
-    async fn refuse(&self, conversation: &Conversation, reply: &Reply, outcome: CommandOutcome) -> Outcome {
-        match self.first(conversation, conversation.answer(reply, Audience::Caller)).await {
-            Ok(()) => Outcome::new(outcome),
+    async fn refuse(&self, conversation: &Conversation, reply: &Reply, outcome: CommandOutcome) -> CommandReport {
+        match first_reply(conversation, conversation.answer(reply, Audience::Caller)).await {
+            Ok(()) => CommandReport::new(outcome),
             Err(missed) => missed,
         }
     }
 
     async fn refuse_busy(&self, ask: Ask) {
-        let conversation = Conversation::new(Arc::clone(&self.http), &ask, self.settings.discord.give_up());
+        let conversation = Conversation::new(Arc::clone(&self.http), &ask, self.context.settings.discord.give_up());
         let text = Markup::ours("As many commands are under way as the bot takes. Try again in a moment.");
         let reply = Reply::new(Tone::Bad, "Busy").with_text(text);
         let outcome = self.refuse(&conversation, &reply, CommandOutcome::Limited).await;
         tell(ask.what.name(), &ask.caller, &conversation, &outcome);
-    }
-
-    /// Sends the first reply. If Discord does not take it, nothing more is to be done.
-    pub(super) async fn first(
-        &self,
-        conversation: &Conversation,
-        sending: impl Future<Output = Result<(), Undelivered>>,
-    ) -> Result<(), Outcome> {
-        match sending.await {
-            Ok(()) => {
-                CommandAcknowledged { elapsed: conversation.elapsed() }.emit();
-                Ok(())
-            }
-            Err(error) => Err(Outcome { outcome: CommandOutcome::Missed, detail: error.to_string() }),
-        }
     }
 }
 
@@ -233,7 +170,7 @@ fn too_many_words(too_many: TooMany) -> Reply {
     Reply::new(Tone::Bad, "Too many commands").with_text(text)
 }
 
-fn tell(command: &'static str, caller: &Caller, conversation: &Conversation, outcome: &Outcome) {
+fn tell(command: &'static str, caller: &Caller, conversation: &Conversation, outcome: &CommandReport) {
     let (user, channel) = (format!("{} ({})", caller.name.escape_debug(), caller.user), caller.channel.to_string());
     CommandAnswered {
         command,
