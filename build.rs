@@ -1,7 +1,7 @@
 //! Tells the program which commit it was built from, for `swarm --version`, and the tests what this machine can't have.
 //!
 //! `SWARM_COMMIT` says so where there is no repository, as in a container's build; else git does, for optimized builds
-//! only: others would be compiled anew after each commit. Without either the version stands alone.
+//! only: other builds would compile again after each commit. Without either the version stands alone.
 //!
 //! `SWARM_TEST_WITHOUT=docker,redis-6.2` ignores the tests that need these, by a cfg for each: `without_docker`,
 //! `without_redis_6_2`. `make test` sets it to what `.ci/install-test-servers` could not get.

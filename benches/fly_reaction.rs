@@ -1,9 +1,10 @@
-//! From a job put on a queue until the Machines API is asked to start a stopped machine, against the least it could be: a
-//! bare subscriber's event, a bare probe, and a bare request on a connection that is open.
+//! From a job put on a queue until the Machines API is asked to start a stopped machine, against the least it could
+//! be: a bare subscriber's event, a bare probe, and a bare request on a connection that is open.
 //! `cargo bench --bench fly_reaction [-- --quick --json]`.
 //!
-//! The API is a stand-in on this machine, so what is measured is swarm's share, not the way to Fly.io. Each round starts
-//! with an empty queue and the machine stopped, and floor and product take turns. Fly.io's rate limits are not kept to.
+//! The API is a stand-in on this machine, so what is measured is swarm's share, not the way to Fly.io. Each round
+//! starts with an empty queue and the machine stopped, and floor and product take turns. Fly.io's rate limits are not
+//! kept to.
 
 #[allow(dead_code, reason = "shared with benchmarks that use more of it")]
 #[path = "support/floor.rs"]
@@ -66,7 +67,7 @@ use crate::{
 const SCALER: &str = "--scaler";
 /// Rounds before those that count.
 const WARM_UP: usize = 20;
-/// Before each half of a round nothing happens for so long.
+/// Idle time before each half of a round.
 const PAUSE: Duration = Duration::from_millis(10);
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(20);

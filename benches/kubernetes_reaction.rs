@@ -1,9 +1,9 @@
-//! From a job put on a queue until the API server has received the request for a pod, against the least it could be: a bare
-//! subscriber's XADD→event, a bare probe, and a bare request of the same client library.
+//! From a job put on a queue until the API server has received the request for a pod, against the least it could be: a
+//! bare subscriber's XADD→event, a bare probe, and a bare request of the same client library.
 //! `cargo bench --bench kubernetes_reaction [-- --quick --json]`.
 //!
-//! The real `swarm autoscaler --orchestrator kubernetes`, a real Redis, and the tests' fake API server on threads of its own. Each
-//! round starts from no worker and an empty queue; `debounce_ms` and the cooldown are 0.
+//! The real `swarm autoscaler --orchestrator kubernetes`, a real Redis, and the tests' fake API server on threads of
+//! its own. Each round starts from no worker and an empty queue; `debounce_ms` and the cooldown are 0.
 
 #[expect(dead_code, reason = "the tests use the rest")]
 #[path = "../tests/it/fake_kubernetes/mod.rs"]
@@ -56,7 +56,7 @@ use crate::{
 
 /// Rounds before those that count.
 const WARM_UP: usize = 50;
-/// Before a round nothing happens for so long.
+/// Idle time before a round.
 const PAUSE: Duration = Duration::from_millis(5);
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(20);

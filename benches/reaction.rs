@@ -1,8 +1,8 @@
-//! From a job put on a queue until the backend is asked for a worker, against the least it could be: a bare subscriber's
-//! XADD→event plus a bare probe's round trip. `cargo bench --bench reaction [-- --quick --json]`.
+//! From a job put on a queue until the backend is asked for a worker, against the least it could be: a bare
+//! subscriber's XADD→event plus a bare probe's round trip. `cargo bench --bench reaction [-- --quick --json]`.
 //!
-//! Each round starts from an empty queue with no worker, and floor and product take turns. `debounce_ms` is 0 here: at its
-//! default a round that follows within 50 ms of another would be held up by design.
+//! Each round starts from an empty queue with no worker, and floor and product take turns. `debounce_ms` is 0 here: at
+//! its default a round that follows within 50 ms of another would be held up by design.
 
 #[path = "support/floor.rs"]
 mod floor;

@@ -2,10 +2,10 @@
 //! batch and concurrency. `cargo bench --bench throughput [-- --quick --json]`.
 //!
 //! The floor is one producer that sends XADD in pipelines of the product's batch and one consumer that takes as many
-//! entries at once as the product's worker has slots and acknowledges them: no envelope, no result, no claim, no heartbeat.
-//! The same with results, LPUSH and EXPIRE in one transaction with the XACK as the protocol asks, says how much of the distance
-//! the results are that any client would pay for; it is no aim.
-//! Of a call the floor is three round trips, one after another: XADD, XREADGROUP, XACK.
+//! entries at once as the product's worker has slots and acknowledges them: no envelope, no result, no claim, no
+//! heartbeat. The same with results, LPUSH and EXPIRE in one transaction with the XACK as the protocol asks, says how
+//! much of the distance the results are that any client would pay for; it is no aim. Of a call the floor is three
+//! round trips, one after another: XADD, XREADGROUP, XACK.
 
 #[path = "support/bare.rs"]
 mod bare;
@@ -126,7 +126,7 @@ fn sample(reply: bool) -> Job {
     if reply { job.with_reply() } else { job }
 }
 
-/// Answers the arguments, and says when so many jobs are done.
+/// Answers the arguments, and signals when the given number of jobs is done.
 #[derive(Default)]
 struct Answers {
     left: AtomicUsize,
@@ -174,7 +174,8 @@ impl Worker {
     }
 }
 
-/// Publishes `count` jobs and waits until all are acknowledged; answers jobs a second. Then checks that each result is there.
+/// Publishes `count` jobs and waits until all are acknowledged; answers jobs a second. Then checks that each result is
+/// there.
 ///
 /// Whether they are acknowledged is asked only when the last one was done: asking takes time from those that work.
 async fn round(target: &RedisTarget, fred: &Fred, answers: &Answers, count: usize, reply: bool) -> anyhow::Result<f64> {

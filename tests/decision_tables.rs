@@ -168,7 +168,7 @@ fn history(settings: &ScalingSettings, cell: &str, now: Timestamp) -> Outcome<Hi
 /// `0.8 s a job and 3.1 jobs/s`: one worker was seen at it all day, behind a queue that never emptied.
 fn learn(settings: &ScalingSettings, history: &mut History, rates: &str, now: Timestamp) -> Outcome<()> {
     const DAY: u32 = 80_000;
-    /// So many jobs have waited all day.
+    /// Number of jobs that have waited all day.
     const QUEUE: u64 = 1_000_000_000;
     let unreadable = || format!("  can't read what was learned: `{rates}`");
     let (job, arriving) = rates.split_once(" s a job and ").ok_or_else(unreadable)?;

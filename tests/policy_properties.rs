@@ -131,7 +131,7 @@ proptest! {
         let mut restarted = case.clone();
         restarted.history = History::resumed(NOW, case.history.last_change);
         let restarted = restarted.decide();
-        // What `latency` learned is learned anew; until then it may want fewer, and nobody is let go for that.
+        // `latency` has to learn again. Until then it may recommend fewer workers, but none is let go for that.
         if case.settings.strategy != Scaling::Latency {
             prop_assert!(restarted.target >= stayed.target, "{stayed:?} {restarted:?}");
         }

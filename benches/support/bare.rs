@@ -37,8 +37,9 @@ impl Bare {
         Ok(Self { producer, consumer, at_once })
     }
 
-    /// Jobs a second from the first XADD to the last XACK; `with_results`, each XACK is a transaction that pushes the results
-    /// and lets them expire. The stream is empty afterwards. The consumer is a task of its own, as the product's worker is.
+    /// Jobs a second from the first XADD to the last XACK; `with_results`, each XACK is a transaction that pushes the
+    /// results and lets them expire. The stream is empty afterwards. The consumer is a task of its own, as the
+    /// product's worker is.
     pub(crate) async fn round(&mut self, count: usize, json: &str, with_results: bool) -> anyhow::Result<f64> {
         let started = Instant::now();
         let consumer = tokio::spawn(consume(self.consumer.clone(), count, self.at_once, with_results));

@@ -1,5 +1,5 @@
-//! The least of Fly.io's Machines API that the backend needs: one machine, which is started and stopped at once. It notes
-//! when requests reach it, before it does anything with them.
+//! The least of Fly.io's Machines API that the backend needs: one machine, which is started and stopped at once. It
+//! notes when requests reach it, before it does anything with them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -1,4 +1,5 @@
-//! Rounds of one job each, by turns for the floor and for the product, so that whatever else the machine does hits both.
+//! Rounds of one job each, by turns for the floor and for the product, so that whatever else the machine does hits
+//! both.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::{
     scaler::Scaler,
 };
 
-/// Before a round nothing happens for so long, so that both kinds start from rest.
+/// Idle time before a round, so that both kinds start from rest.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// The floor's queue and consumer group.

@@ -45,8 +45,8 @@ pub fn page_url(text: &str) -> Result<Url, NotAPage> {
     }
 }
 
-/// Refuses a page whose host is written as an address that `rule` refuses, in whatever spelling. A name is not looked up: what
-/// it resolves to is checked by whoever connects.
+/// Refuses a page whose host is written as an address that `rule` refuses, in whatever spelling. A name is not looked
+/// up: what it resolves to is checked by whoever connects.
 ///
 /// # Errors
 /// If it is refused.

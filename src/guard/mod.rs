@@ -1,6 +1,7 @@
 //! Child processes that must not outlive us, however we end. [`Guard`] is our end of the process guard: it keeps one
-//! running, and informed of every process group that it has to end. [`GuardedChild`] is one child that is held by it. What the
-//! guard does when we are gone is not decided here but in `swarm process-guard`; see `docs/adr/0003-process-guard.md`.
+//! running, and informed of every process group that it has to end. [`GuardedChild`] is one child that is held by it.
+//! What the guard does when we are gone is not decided here but in `swarm process-guard`; see
+//! `docs/adr/0003-process-guard.md`.
 
 mod guarded_child;
 pub mod protocol;

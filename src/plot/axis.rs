@@ -18,7 +18,7 @@ pub(super) struct Times {
 }
 
 impl Times {
-    /// Marks on an axis of so many seconds.
+    /// Marks on an axis of `end` seconds.
     pub(super) fn until(end: f64) -> Self {
         let fits = |step: &&f64| end / **step <= MAX_TIMES;
         let days = (end / 86_400.0 / MAX_TIMES).ceil() * 86_400.0;

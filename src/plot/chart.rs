@@ -54,7 +54,7 @@ const TELLING: [RGBColor; 6] = [
 type Chart<'a, DB> = ChartContext<'a, DB, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 type Failure<DB> = DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>;
 
-/// How high a picture of so many simulations is.
+/// Height of a picture of `panels` simulations, in pixels.
 pub(super) fn height(panels: usize) -> u32 {
     HEADER + ARRIVALS + BACKLOG + u32::try_from(panels).unwrap_or(u32::MAX).saturating_mul(WORKERS) + FOOTER
 }

@@ -1,7 +1,8 @@
-//! Pictures of simulations: arrivals, backlog and workers over time, one below the other on the same axis. As SVG and as PNG.
+//! Pictures of simulations: arrivals, backlog and workers over time, one below the other on the same axis. As SVG and
+//! as PNG.
 //!
-//! Owns what a picture looks like. Must not read or write files, and needs nothing of the machine it runs on: text is drawn
-//! with the font that is compiled in.
+//! Owns what a picture looks like. Must not read or write files, and needs nothing of the machine it runs on: text is
+//! drawn with the font that is compiled in.
 
 mod axis;
 mod chart;

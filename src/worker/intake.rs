@@ -311,7 +311,7 @@ impl Intake {
                 Ok(())
             }
             TakeError::Broker(error) if error.is_wrong_type() && !is_named => {
-                self.drop_queue(stream, "it is no stream");
+                self.drop_queue(stream, "it is not a stream");
                 Ok(())
             }
             error => {

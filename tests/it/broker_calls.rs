@@ -59,7 +59,7 @@ async fn take(server: &RedisServer, name: &str, count: usize) -> Vec<Delivery> {
     taken
 }
 
-/// Answers so many jobs with their first argument.
+/// Answers `count` jobs with their first argument.
 async fn work(server: &RedisServer, count: usize) {
     let mut connection = target(server).connect().await.unwrap();
     for delivery in take(server, "w1", count).await {

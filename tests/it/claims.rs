@@ -1,5 +1,5 @@
-//! Who a job belongs to: a worker that lives keeps its jobs through any outage of Redis, and whatever a group holds besides,
-//! jobs are taken at once. On the real binary and a real `redis-server`.
+//! Who a job belongs to: a worker that lives keeps its jobs through any outage of Redis, and whatever a group holds
+//! besides, jobs are taken at once. On the real binary and a real `redis-server`.
 
 use std::{collections::HashMap, fs, path::PathBuf, time::Duration};
 

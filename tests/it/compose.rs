@@ -1,5 +1,5 @@
-//! The Compose stack as a user meets it, on the real engine and with the real Compose file: nothing, then the autoscaler, a
-//! job, a worker that Compose knows, an answer, and nothing again. And what the files around it promise.
+//! The Compose stack as a user meets it, on the real engine and with the real Compose file: nothing, then the
+//! autoscaler, a job, a worker that Compose knows, an answer, and nothing again. And what the files around it promise.
 
 use std::collections::BTreeSet;
 

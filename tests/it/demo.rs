@@ -25,8 +25,8 @@ struct Demo {
     traces: Traces,
 }
 
-/// How to find what a demo started: its processes by their mark, its server by its address, since a server that sets its
-/// own process title wipes its environment.
+/// How to find what a demo started: its processes by their mark, its server by its address, since a server that sets
+/// its own process title wipes its environment.
 #[derive(Clone)]
 struct Traces {
     mark: String,

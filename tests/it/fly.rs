@@ -1,4 +1,5 @@
-//! The backend of Fly.io on a fake of the Machines API that keeps states, leases, volumes and hosts, and fails as wanted.
+//! The backend of Fly.io on a fake of the Machines API that keeps states, leases, volumes and hosts, and fails as
+//! wanted.
 
 pub(crate) mod bench;
 mod examples;

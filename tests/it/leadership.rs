@@ -45,7 +45,7 @@ pub(crate) async fn until_role(scaler: &Autoscaler, role: Role) {
     scaler.until(role.as_str(), async || scaler.status().await.leadership.role == role).await;
 }
 
-/// Waits until the scaler has started so many workers, and its last record is there.
+/// Waits until the scaler has started `count` workers, and its last record is there.
 async fn until_scaled(scaler: &Autoscaler, client: &Client, count: u32) {
     scaler.until_workers("test", count).await;
     let count = count.to_string();

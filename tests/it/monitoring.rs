@@ -1,6 +1,6 @@
-//! What operators see: the dashboards of `config/grafana`, the rules and alerts of `config/prometheus`, and the runbook.
-//! The files are checked against each other and against the list of metrics; then a real Prometheus scrapes the real
-//! autoscaler, every panel and rule must have data, and every alert must fire on its fault.
+//! What operators see: the dashboards of `config/grafana`, the rules and alerts of `config/prometheus`, and the
+//! runbook. The files are checked against each other and against the list of metrics; then a real Prometheus scrapes
+//! the real autoscaler, every panel and rule must have data, and every alert must fire on its fault.
 
 mod alerts;
 mod dashboards;

@@ -1,5 +1,5 @@
-//! Nothing is lost: workers and Redis are killed while they work, and every published job is done, and done twice only where
-//! a worker died.
+//! Nothing is lost: workers and Redis are killed while they work, and every published job is done, and done twice only
+//! where a worker died.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

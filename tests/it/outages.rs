@@ -1,5 +1,5 @@
-//! Redis gone, frozen, restarted, reconfigured, or closing connections: the pool is held, never lowered, and the first job
-//! afterwards wakes it again.
+//! Redis gone, frozen, restarted, reconfigured, or closing connections: the pool is held, never lowered, and the first
+//! job afterwards wakes it again.
 
 use fred::{prelude::Client, types::Value};
 use rustix::process::Signal;

@@ -24,7 +24,7 @@ fn commands() -> Vec<&'static str> {
     code.map(str::trim).filter(is_command).collect()
 }
 
-/// Words as `redis-cli` sees them: parted by blanks, with single quotes around those that have some inside.
+/// Words as `redis-cli` sees them: separated by blanks, with single quotes around words that contain blanks.
 fn words(command: &str) -> Vec<String> {
     let mut words = Vec::new();
     for (number, part) in command.split('\'').enumerate() {

@@ -46,7 +46,7 @@ async fn latency_learns_how_long_a_job_takes_and_starts_as_many_workers_as_that_
     assert!((reached - wanted.min(8.0)).abs() < 0.5, "{told:?}");
 }
 
-/// So many seconds from now, as a cron expression of UTC.
+/// The time `seconds` from now, as a cron expression of UTC.
 fn seconds_from_now(seconds: i64) -> String {
     let now = Timestamp::try_from(SystemTime::now()).expect("the clock is right");
     (now + seconds.seconds()).to_zoned(TimeZone::UTC).strftime("%-S %-M %-H * * *").to_string()

@@ -142,7 +142,7 @@ impl Worker {
     }
 }
 
-/// Waits until so many workers wait for jobs in the server.
+/// Waits until `workers` workers wait for jobs in the server.
 async fn until_waiting(client: &Client, workers: u64) {
     let waiting = async || {
         let info: String = redis(client, "INFO clients").await;

@@ -98,8 +98,8 @@ async fn publish(server: &RedisServer, jobs: &[Job]) {
     publisher.publish(QUEUE, jobs).await.unwrap();
 }
 
-/// A worker whose Redis `refuses` results does no more jobs than it has slots and as many again, acknowledges none, and tells
-/// of each once when Redis takes it `again`.
+/// A worker whose Redis `refuses` results does no more jobs than it has slots and as many again, acknowledges none,
+/// and tells of each once when Redis takes it `again`.
 async fn results_are_refused_for_a_while(url: impl Fn(&RedisServer) -> String, refuse: &[&str], again: &[&str]) {
     let server = RedisServer::start();
     let client = server.client().await;

@@ -1,5 +1,5 @@
-//! Worker types with several queues: what is added up and what is not, each signal source for each kind of queue, queues
-//! that come and go, queues that can't be read. The sweep is a day away unless it is the one being tested.
+//! Worker types with several queues: what is added up and what is not, each signal source for each kind of queue,
+//! queues that come and go, queues that can't be read. The sweep is a day away unless it is the one being tested.
 
 mod found;
 mod reload;

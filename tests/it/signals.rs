@@ -1,5 +1,5 @@
-//! What wakes the scaler: each signal source alone, what happens where the server refuses one, and the sweep when all are
-//! lost. The sweep is a day away unless it is the one being tested.
+//! What wakes the scaler: each signal source alone, what happens where the server refuses one, and the sweep when all
+//! are lost. The sweep is a day away unless it is the one being tested.
 
 use fred::prelude::Client;
 use swarm::model::Source;

@@ -22,7 +22,7 @@ async fn start(server: &RedisServer) -> Autoscaler {
     scaler
 }
 
-/// Waits until a worker type is seen to have so many jobs waiting and so many delivered and unfinished.
+/// Waits until the scaler sees `lag` waiting jobs of a worker type, and `pending` delivered and unfinished ones.
 async fn until_demand(scaler: &Autoscaler, worker_type: &str, lag: u64, pending: u64) {
     scaler
         .until(&format!("{lag} waiting and {pending} pending for {worker_type}"), async || {

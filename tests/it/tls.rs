@@ -1,4 +1,5 @@
-//! `rediss://`, `rediss+sentinel://` and `rediss+cluster://` with a user and password, against a real server with a certificate that only we trust.
+//! `rediss://`, `rediss+sentinel://` and `rediss+cluster://` with a user and password, against a real server with a
+//! certificate that only we trust.
 
 use std::{
     net::TcpListener,
@@ -55,7 +56,8 @@ impl TlsServer {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let mut cli = Command::new("redis-cli");
-            // OpenSSL takes a leaf with its issuer's name for one that signed itself; who is asked here is known anyway.
+            // OpenSSL takes a leaf with its issuer's name for one that signed itself; who is asked here is known
+            // anyway.
             cli.args(["--tls", "--insecure", "-p", &port, "--user", "app", "-a", PASSWORD]).args(command);
             let output = cli.output().unwrap();
             let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();

@@ -1,5 +1,5 @@
-//! One worker type with several queues, on a real server: all of them are served, in turn, by the same workers, whatever becomes
-//! of a job, and whatever queues come and go.
+//! One worker type with several queues, on a real server: all of them are served, in turn, by the same workers,
+//! whatever becomes of a job, and whatever queues come and go.
 
 mod patterns;
 mod reading;

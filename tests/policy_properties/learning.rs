@@ -70,7 +70,8 @@ impl Steered {
         Self { settings, history: History::new(NOW), now: 0, workers, waiting, added: 0, read: 0, look_at: 0 }
     }
 
-    /// Jobs that come are signals; then workers take what waits. Gives how long each of those that were taken had waited.
+    /// Jobs that come are signals; then workers take what waits. Gives how long each of those that were taken had
+    /// waited.
     fn pass(&mut self, came: u64, job_millis: u64) -> Vec<u64> {
         self.now += TENTH;
         self.added += came;
@@ -178,7 +179,8 @@ proptest! {
         let workers = f64::from(u32::try_from(worker_tenths).expect("few")) / 3_000.0;
         let load = f64::from(jobs_per_100_s) / 100.0 * f64::from(job_millis) / 1e3;
         prop_assert!(longest <= target_wait_seconds * 1_000 + u64::from(job_millis), "a job waited {longest} ms");
-        // What comes by chance goes up and down by the root of it, and a high recommendation is remembered for a minute.
+        // What comes by chance goes up and down by the root of it, and a high recommendation is remembered for a
+        // minute.
         let most = 2.0f64.mul_add(load, 4.0 * load.sqrt()) + 3.0;
         prop_assert!(workers <= most, "{workers} workers for a load of {load}");
     }

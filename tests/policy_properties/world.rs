@@ -60,8 +60,8 @@ impl World {
         decision
     }
 
-    /// Evaluates at each recheck, and at sweeps between, until a hold says that only a new observation can change it, or the
-    /// schedule after a long time.
+    /// Evaluates at each recheck, and at sweeps between, until a hold says that only a new observation can change it,
+    /// or the schedule after a long time.
     pub(crate) fn settle(&mut self, demand: &Demand) -> Decision {
         // The past reaches 400 s, and a pool of 30 takes at most 30 steps with waits of up to 90 s.
         for _ in 0..1_000 {

@@ -1,5 +1,5 @@
-//! The gateway and the REST API as they come: who the bot says it is, what it does when connections break, and what it does
-//! not tell.
+//! The gateway and the REST API as they come: who the bot says it is, what it does when connections break, and what it
+//! does not tell.
 
 use std::time::{Duration, Instant};
 
@@ -171,8 +171,8 @@ async fn a_reply_that_discord_fails_to_take_is_sent_again() {
     is_answered(&fake).await;
 }
 
-/// Discord forgets an interaction after three seconds, and one that somebody else has replied to is theirs: what it asks for is
-/// not done, since nobody would hear of it.
+/// Discord forgets an interaction after three seconds, and one that somebody else has replied to is theirs: what it
+/// asks for is not done, since nobody would hear of it.
 #[tokio::test]
 async fn what_is_too_old_or_taken_is_not_done() {
     let (fake, redis, bot) = connected("").await;

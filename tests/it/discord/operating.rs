@@ -1,5 +1,5 @@
-//! `/swarm …` with a real autoscaler: what is shown is what the commands of the binary show, and what is ordered is done, and
-//! known as somebody's of Discord.
+//! `/swarm …` with a real autoscaler: what is shown is what the commands of the binary show, and what is ordered is
+//! done, and known as somebody's of Discord.
 
 use fred::types::Value;
 use serde_json::json;

@@ -12,8 +12,8 @@ use crate::{
     support::{redis::RedisServer, wait::eventually},
 };
 
-/// No worker, and nobody who would start one: the reply says so while it waits, then why there is no answer; and when the
-/// answer comes after all, it is told in a message of its own.
+/// No worker, and nobody who would start one: the reply says so while it waits, then why there is no answer; and when
+/// the answer comes after all, it is told in a message of its own.
 #[tokio::test]
 async fn without_an_autoscaler_the_reply_explains_itself_and_a_late_answer_follows() {
     let (fake, redis) = (FakeDiscord::start().await, RedisServer::start());

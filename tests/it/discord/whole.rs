@@ -1,5 +1,5 @@
-//! The whole way: a command in Discord, no worker, the real autoscaler, a real page in a real Chromium, and the reply with its
-//! picture.
+//! The whole way: a command in Discord, no worker, the real autoscaler, a real page in a real Chromium, and the reply
+//! with its picture.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Stdio};
 
@@ -77,7 +77,8 @@ async fn a_command_makes_a_worker_that_shows_a_page() {
     bot.assert_discreet(&fake);
 }
 
-/// The same with workers as containers. The image has nothing: this machine's programs are mounted, Chromium among them.
+/// The same with workers as containers. The image has nothing: this machine's programs are mounted, Chromium among
+/// them.
 #[cfg_attr(without_chromium, ignore = "there is no Chromium")]
 #[cfg_attr(without_docker, ignore = "no Docker engine can be had")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -27,7 +27,8 @@ use crate::support::{
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 /// A drain that no test waits for.
 pub(crate) const LONG: Duration = Duration::from_secs(600);
-/// A worker that leaves when asked to, and fails on SIGUSR1. The first process of a container gets no SIGTERM that it does not catch.
+/// A worker that leaves when asked to, and fails on SIGUSR1. The first process of a container gets no SIGTERM that it
+/// does not catch.
 pub(crate) const SLEEPER: &str = "trap 'exit 0' TERM; trap 'exit 7' USR1; sleep 100000 & wait";
 
 /// The bench.
@@ -131,7 +132,7 @@ impl Bench {
         (self.backend, self.changes) = backend(endpoint, &self.project.name, settings);
     }
 
-    /// Waits until the project has so many containers, running or not.
+    /// Waits until the project has `count` containers, running or not.
     pub(crate) async fn until_containers(&self, count: usize) {
         let there = eventually(DEADLINE, async || self.containers(&[]).len() == count).await;
         assert!(there, "not {count} containers: {:?}", self.containers(&[]));

@@ -133,7 +133,8 @@ async fn containers_made_in_advance_are_started_first_and_made_up_for() {
     bench.until("the engine is seen", |pool| pool.instances.is_empty()).await;
     let created =
         async |count| eventually(super::bench::DEADLINE, async || bench.containers(&["created"]).len() == count).await;
-    // The engine shows a container a little before the backend knows of it, which then makes another: so more than one try.
+    // The engine shows a container a little before the backend knows of it, which then makes another: so more than one
+    // try.
     let mut workers = 0;
     let mut one_that_lay_ready_runs = false;
     while !one_that_lay_ready_runs && workers < 5 {

@@ -1,4 +1,5 @@
-//! Where Redis is more than one server: sentinels, and a cluster, there also as a user with no more than the documented rights.
+//! Where Redis is more than one server: sentinels, and a cluster, there also as a user with no more than the
+//! documented rights.
 
 use super::{Report, ask, ask_about, documented_rights};
 use crate::support::{

@@ -13,7 +13,7 @@ use super::{
 /// What is to go wrong with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// 429; requests to the same path are refused for so many seconds.
+    /// Answers 429, and refuses requests to the same path for this number of seconds.
     TooMany(u64),
     /// Another status, with Discord's code.
     Status(u16, u64),
@@ -136,7 +136,7 @@ impl World {
         self.tell(&Tell::Cut);
     }
 
-    /// Breaks every connection and forgets every session; from now on it wants so many shards.
+    /// Breaks every connection and forgets every session. From now on it recommends `shards` shards.
     pub(crate) fn start_anew(&mut self, shards: u64) {
         self.cut();
         self.shards = shards;

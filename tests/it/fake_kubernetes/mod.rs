@@ -1,6 +1,6 @@
 //! A Kubernetes API server in this process, as far as autoscaling needs one: list and watch with resourceVersions and
-//! bookmarks, merge patches with preconditions, the subresource `scale`, rights; and faults to inject. It stores, it does
-//! nothing by itself: controllers are played by those who use it, over the API.
+//! bookmarks, merge patches with preconditions, the subresource `scale`, rights; and faults to inject. It stores, it
+//! does nothing by itself: controllers are played by those who use it, over the API.
 
 pub(crate) mod api;
 mod watching;

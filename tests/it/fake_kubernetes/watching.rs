@@ -1,5 +1,5 @@
-//! Watches: what happened after a version, then what happens, one JSON value a line, with bookmarks; `410 Gone` for a version
-//! that is forgotten.
+//! Watches: what happened after a version, then what happens, one JSON value a line, with bookmarks; `410 Gone` for a
+//! version that is forgotten.
 
 use std::{
     collections::HashMap,
@@ -99,8 +99,8 @@ impl Watch {
         (!lines.is_empty()).then_some(lines)
     }
 
-    /// A change as this watch's selector sees it: what no longer fits is deleted. (What did not fit before it may be told of
-    /// as deleted, too, which a client has to bear.)
+    /// A change as this watch's selector sees it: what no longer fits is deleted. (What did not fit before it may be
+    /// told of as deleted, too, which a client has to bear.)
     fn told(&self, change: &Change) -> Option<String> {
         match (change.kind, selects(&self.selector, &change.object)) {
             (kind, true) => Some(line(kind, &change.object)),

@@ -1,6 +1,7 @@
-//! What the fake API server stores: objects as JSON, one counter of resourceVersions for all of them, and the history that
-//! watches read. Written from the API conventions (<https://kubernetes.io/docs/reference/using-api/api-concepts/>): a write that
-//! changes nothing makes no new version, a stale version or another uid is a conflict, `spec` changes raise the generation.
+//! What the fake API server stores: objects as JSON, one counter of resourceVersions for all of them, and the history
+//! that watches read. Written from the API conventions
+//! (<https://kubernetes.io/docs/reference/using-api/api-concepts/>): a write that changes nothing makes no new
+//! version, a stale version or another uid is a conflict, `spec` changes raise the generation.
 
 use std::collections::BTreeMap;
 

@@ -102,7 +102,7 @@ impl Bench {
         panic!("never: {what}\n{:#?}\n{:#?}", self.pool().await, self.fake.see(World::summary));
     }
 
-    /// Waits until so many workers are up.
+    /// Waits until `count` workers are up.
     pub(crate) async fn until_up(&mut self, count: usize) -> Vec<WorkerId> {
         up(&self.until(&format!("{count} workers"), |pool| up(pool).len() == count).await)
     }

@@ -67,7 +67,8 @@ async fn a_create_that_was_not_carried_out_is_repeated_under_the_same_name() {
     bench.until_up(2).await;
 }
 
-/// The worst: the answer is lost, and lists don't show the machine yet. It counts all the same, and no second one is made.
+/// The worst: the answer is lost, and lists don't show the machine yet. It counts all the same, and no second one is
+/// made.
 #[tokio::test]
 async fn a_machine_that_lists_do_not_show_yet_is_not_made_twice() {
     let mut bench = impatient().await;

@@ -1,5 +1,5 @@
-//! A cluster to test against, and how tests look at it and change it: over the API only, so that the same tests hold on a
-//! real API server.
+//! A cluster to test against, and how tests look at it and change it: over the API only, so that the same tests hold
+//! on a real API server.
 //!
 //! - By default: the fake API server, with the controllers played here.
 //! - `KUBEBUILDER_ASSETS` names a directory with `kube-apiserver` and `etcd`: those, with the controllers played here.
@@ -202,7 +202,7 @@ impl Bed {
         panic!("not within {DEADLINE:?}: {what}\n{pods:#?}\n{requests:?}");
     }
 
-    /// Waits until a worker type has so many pods that don't leave.
+    /// Waits until a worker type has `count` pods that are not leaving.
     pub(super) async fn until_pods(&self, worker_type: &str, count: usize) -> Vec<String> {
         self.until(&format!("{count} pods"), async || self.pods(worker_type).await.len() == count).await;
         self.pod_names(worker_type).await

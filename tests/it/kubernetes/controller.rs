@@ -1,6 +1,6 @@
-//! Plays the parts of a cluster that an API server alone lacks: the controllers of Deployments (with the ReplicaSet in between
-//! left out) and StatefulSets, which start and remove pods by the documented ranking, and a kubelet. Over the API, like the
-//! real ones.
+//! Plays the parts of a cluster that an API server alone lacks: the controllers of Deployments (with the ReplicaSet in
+//! between left out) and StatefulSets, which start and remove pods by the documented ranking, and a kubelet. Over the
+//! API, like the real ones.
 
 use std::{
     cmp::Reverse,
@@ -228,8 +228,8 @@ fn crowds(active: &[&Pod]) -> HashMap<String, usize> {
     crowds
 }
 
-/// The documented order: unassigned, pending, not ready, deletion cost, crowded node, ready more recently, more restarts,
-/// newer.
+/// The documented order: unassigned, pending, not ready, deletion cost, crowded node, ready more recently, more
+/// restarts, newer.
 fn rank(pod: &Pod, crowds: &HashMap<String, usize>) -> impl Ord + use<> {
     let status = pod.status.as_ref();
     let phase = match status.and_then(|status| status.phase.as_deref()) {

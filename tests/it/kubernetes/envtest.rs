@@ -1,5 +1,6 @@
-//! A real `kube-apiserver` with its `etcd`, from the directory that `KUBEBUILDER_ASSETS` names, as controller-runtime's envtest
-//! starts them: without nodes, controllers or a scheduler, and everybody with the token may do everything.
+//! A real `kube-apiserver` with its `etcd`, from the directory that `KUBEBUILDER_ASSETS` names, as
+//! controller-runtime's envtest starts them: without nodes, controllers or a scheduler, and everybody with the token
+//! may do everything.
 
 use std::{
     fs,

@@ -150,7 +150,7 @@ async fn a_history_that_is_gone_is_listed_anew() {
     let pods = started.grow(&bed, 2).await;
     let lists = bed.fake().count("list", "pods");
     bed.fake().forget_history();
-    bed.until("they list anew", async || bed.fake().count("list", "pods") > lists).await;
+    bed.until("they list again", async || bed.fake().count("list", "pods") > lists).await;
     bed.scale_by_hand(TYPE, 3).await;
     let grown = bed.until_pods(TYPE, 3).await;
     assert!(pods.iter().all(|pod| grown.contains(pod)));

@@ -1,4 +1,5 @@
-//! Real `swarm worker` processes that stand for pods: started with the pod's name as the manifests do, ended by SIGTERM.
+//! Real `swarm worker` processes that stand for pods: started with the pod's name as the manifests do, ended by
+//! SIGTERM.
 
 use std::{
     collections::HashMap,

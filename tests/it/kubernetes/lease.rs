@@ -45,7 +45,7 @@ async fn start_two(server: &RedisServer, bed: &Bed, scaler: &str) -> (Autoscaler
     lead_and_follow(async || start(server, bed, scaler).await).await
 }
 
-/// Waits until the target has so many replicas, and the last record says so.
+/// Waits until the target has `count` replicas, and the last record says so.
 async fn until_scaled(bed: &Bed, scaler: &Autoscaler, client: &Client, count: i32) {
     bed.until(&format!("{count} replicas"), async || bed.replicas(TYPE).await == count).await;
     let count = count.to_string();

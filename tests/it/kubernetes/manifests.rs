@@ -1,5 +1,5 @@
-//! `config/kubernetes/`: the API's types take every field of every object, files and names fit together, and the rights granted
-//! are those that are used.
+//! `config/kubernetes/`: the API's types take every field of every object, files and names fit together, and the
+//! rights granted are those that are used.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,4 +1,5 @@
-//! The Kubernetes backend: against the fake API server, and what makes sense without one against a real one (see [`bed`]).
+//! The Kubernetes backend: against the fake API server, and what makes sense without one against a real one (see
+//! [`bed`]).
 
 mod bed;
 mod checks;

@@ -1,5 +1,5 @@
-//! Worker types that come and go while the autoscaler runs: their targets are found at once, with the rights for them, and
-//! those that are left are left as they are.
+//! Worker types that come and go while the autoscaler runs: their targets are found at once, with the rights for them,
+//! and those that are left are left as they are.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The whole way: the real `swarm autoscaler --orchestrator kubernetes` on a real Redis, with `swarm worker` processes that stand
-//! for the pods.
+//! The whole way: the real `swarm autoscaler --orchestrator kubernetes` on a real Redis, with `swarm worker` processes
+//! that stand for the pods.
 
 use std::{process::Stdio, time::Duration};
 

@@ -75,7 +75,8 @@ async fn what_was_asked_for_by_signal_is_not_taken_a_second_time() {
     scaler.until_workers("test", 1).await;
     let reload = scaler.reload(&server.url(), &settings(2)).await;
     scaler.until_workers("test", 2).await;
-    // A later change is noticed by the same looks, in order: if those had noticed the first one, it would have come before.
+    // A later change is noticed by the same looks, in order: if those had noticed the first one, it would have come
+    // before.
     scaler.rewrite(&server.url(), &settings(3));
     let next = scaler.reloaded_since(Some(reload.at)).await;
     assert_eq!((next.outcome, next.changes.as_str()), (ReloadOutcome::Applied, "test: scaling.min_workers 2 → 3"));

@@ -28,7 +28,7 @@ async fn jobs_in_the_middle_of_change_overs_are_all_noticed() {
         let scaler = Autoscaler::start(&server.url(), &some(false)).await;
         scaler.until_ready().await;
         for round in 1..=TIMES {
-            // The set of queues is another one each time, so everything that listens is made anew.
+            // The set of queues is another one each time, so every listener is replaced.
             scaler.rewrite(&server.url(), &some(round % 2 == 1));
             scaler.signal(Signal::HUP);
             for part in 1..=10 {

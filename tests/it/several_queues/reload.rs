@@ -30,7 +30,7 @@ async fn a_queue_that_is_added_counts_at_once_and_one_that_is_taken_away_no_long
     assert_eq!(scaler.of("test").await.queues, None);
 }
 
-/// What was found is found anew; nobody is let go meanwhile.
+/// Found queues are searched again, and no worker is let go meanwhile.
 #[tokio::test]
 async fn queues_that_were_found_are_not_lost_with_other_settings() {
     let server = RedisServer::start();

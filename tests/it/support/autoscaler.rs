@@ -30,8 +30,8 @@ use super::{
 pub(crate) const SWARM: &str = env!("CARGO_BIN_EXE_swarm");
 /// Far more than anything here takes, so that a loaded machine fails no test.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(40);
-/// Names the test's directory to everything that the scaler starts: workers may write there, and what is left of them is
-/// found by it.
+/// Names the test's directory to everything that the scaler starts: workers may write there, and what is left of them
+/// is found by it.
 const DIRECTORY: &str = "SWARM_TEST_DIR";
 /// Between two looks that must see the same for the scaler to be at rest.
 const QUIET: Duration = Duration::from_millis(300);
@@ -214,7 +214,7 @@ impl Autoscaler {
         .await;
     }
 
-    /// Waits until a worker type has exactly so many workers, leaving ones not counted.
+    /// Waits until a worker type has exactly `count` workers, leaving ones not counted.
     pub(crate) async fn until_workers(&self, worker_type: &str, count: u32) {
         self.until(&format!("{count} workers of {worker_type}"), async || {
             self.of(worker_type).await.pool.known().is_some_and(|pool| pool.current() == count)
@@ -222,7 +222,7 @@ impl Autoscaler {
         .await;
     }
 
-    /// Waits until a worker type was evaluated so many times more.
+    /// Waits for `times` more evaluations of a worker type.
     pub(crate) async fn until_evaluated(&self, worker_type: &str, times: u64) {
         let before = self.of(worker_type).await.evaluations;
         self.until("more evaluations", async || self.of(worker_type).await.evaluations >= before + times).await;

@@ -15,7 +15,7 @@ use super::{
     wait::eventually,
 };
 
-/// After so many milliseconds of silence a node counts as gone: short, so that a failover does not take long.
+/// Milliseconds of silence after which a node counts as gone: short, for quick failovers.
 const NODE_TIMEOUT: &str = "2000";
 
 /// The nodes of a cluster.
@@ -31,7 +31,7 @@ impl Cluster {
         Self::start_with(0, &[], &[])
     }
 
-    /// Starts three primaries with so many replicas each; with more options for the servers and for `redis-cli`.
+    /// Starts three primaries with `replicas` replicas each, and with more options for the servers and for `redis-cli`.
     pub(crate) fn start_with(replicas: usize, options: &[&str], more: &[&str]) -> Self {
         let nodes: Vec<_> = (0..3 * (1 + replicas)).map(|_| start_node(options)).collect();
         let cluster = Self { nodes, more: more.iter().map(|&word| word.to_owned()).collect() };

@@ -9,7 +9,7 @@ use fred::{
     types::{ClusterHash, CustomCommand},
 };
 
-/// Sends a command whose words are parted by blanks.
+/// Sends a command whose words are separated by blanks.
 ///
 /// # Panics
 /// If the server refuses it.
@@ -52,7 +52,7 @@ pub(crate) async fn records(client: &Client, worker_type: &str) -> Vec<ScalingRe
     all.filter(|record| record["worker_type"] == worker_type).collect()
 }
 
-/// Adds a job that sleeps for so many seconds and then answers.
+/// Adds a job that sleeps for `seconds` and then answers.
 pub(crate) async fn add_sleep(client: &Client, worker_type: &str, id: &str, seconds: f64) {
     let job = format!(
         r#"{{"id":"{id}","type":"{worker_type}.sleep","args":[{seconds}],"kwargs":{{}},"reply_to":"result:{id}"}}"#

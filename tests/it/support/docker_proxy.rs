@@ -58,7 +58,7 @@ impl Proxy {
         self.directory.path().join("docker.sock")
     }
 
-    /// The next so many requests of this kind go wrong.
+    /// Makes the next `times` requests of this kind fail.
     pub(crate) fn fault(&self, text: &'static str, times: usize, fault: Fault) {
         self.rules.lock().unwrap().push(Rule { text, times, fault });
     }

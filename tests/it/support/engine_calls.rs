@@ -1,5 +1,5 @@
-//! A socket in front of the Docker engine's own that passes everything on and notes which calls are made, so that tests can
-//! compare them with the list in `docs/security.md`.
+//! A socket in front of the Docker engine's own that passes everything on and notes which calls are made, so that
+//! tests can compare them with the list in `docs/security.md`.
 
 use std::{
     collections::BTreeSet,

@@ -1,5 +1,5 @@
-//! Processes of this machine, as /proc shows them: by id, or by a variable of their environment, which all that they start
-//! inherits.
+//! Processes of this machine, as /proc shows them: by id, or by a variable of their environment, which all that they
+//! start inherits.
 
 use std::{
     fs,

@@ -136,7 +136,8 @@ fn write_configuration(directory: &Path, target: &str, worker: &str) {
     }
 }
 
-/// Rules with `for` of two seconds, ranges and offsets of [`RANGE`], and [`LONG_WAIT`] in place of a wait of ten minutes.
+/// Rules with `for` of two seconds, ranges and offsets of [`RANGE`], and [`LONG_WAIT`] in place of a wait of ten
+/// minutes.
 fn shortened(rules: &str) -> String {
     let line = |line: &str| {
         let line = match line.split_once("for: ") {

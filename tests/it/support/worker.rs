@@ -1,5 +1,5 @@
-//! The real `swarm worker` as a child process: with settings of its own, watched through its heartbeat and its log, killed
-//! when dropped.
+//! The real `swarm worker` as a child process: with settings of its own, watched through its heartbeat and its log,
+//! killed when dropped.
 
 use std::{
     collections::HashMap,

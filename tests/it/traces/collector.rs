@@ -1,5 +1,5 @@
-//! A collector that keeps what it is sent: OTLP over HTTP, as protobuf. Reads the few fields that tests look at, by their
-//! numbers in `opentelemetry/proto/trace/v1/trace.proto`.
+//! A collector that keeps what it is sent: OTLP over HTTP, as protobuf. Reads the few fields that tests look at, by
+//! their numbers in `opentelemetry/proto/trace/v1/trace.proto`.
 
 use std::{
     fmt::Write,
@@ -115,7 +115,8 @@ fn messages(message: &[u8], wanted: u64) -> Vec<&[u8]> {
     fields(message).into_iter().filter_map(bytes).collect()
 }
 
-/// The wire format of protobuf: a key with number and type, then a varint, eight or four bytes, or a length and so many.
+/// The wire format of protobuf: a key with number and type, then a varint, eight or four bytes, or a length and that
+/// number of bytes.
 fn fields(mut rest: &[u8]) -> Vec<Field<'_>> {
     let mut fields = Vec::new();
     while !rest.is_empty() {

@@ -52,7 +52,7 @@ async fn a_queue_that_appears_is_served_at_once_and_one_that_is_deleted_is_not_m
 
     let _: String = redis(&client, "SET tenant-2:jobs a-string").await;
     let _: u64 = redis(&client, "PUBLISH jobs:published tenant-2:jobs").await;
-    logged("no longer served: it is no stream").await;
+    logged("no longer served: it is not a stream").await;
     publish(&client, "slow", "after", "t.echo", json!([])).await;
     until_answered(&client, &worker, "after", 1).await;
     let foreign = ["tenant-1:jobs:dead", "tenant-1:jobs:more", "somebody:jobs"];
