@@ -23,7 +23,7 @@ use clap::Parser;
 use fred::prelude::{Client, StreamsInterface};
 use futures_util::StreamExt;
 use swarm::{
-    app::{Autoscaler, Options as AppOptions},
+    app::{Autoscaler, AutoscalerConfig as AppOptions},
     config::{DockerSettings, Orchestrator, ScalingSettings, Settings, WorkerSettings, WorkerTypeSettings},
     telemetry::{MetricsHandle, install_metrics},
 };

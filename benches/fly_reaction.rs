@@ -42,7 +42,7 @@ use anyhow::Context;
 use clap::Parser;
 use fred::prelude::{Client, StreamsInterface};
 use swarm::{
-    app::{Autoscaler, Options as ScalerOptions, runtime},
+    app::{Autoscaler, AutoscalerConfig as ScalerOptions, runtime},
     backend::{
         ScalingBackend,
         fly::{Access, FlyBackend, FlySpec, RateLimit},
@@ -147,7 +147,7 @@ fn run_scaler(redis: &str, api: String) -> anyhow::Result<()> {
             let _ = std::io::stdin().read_to_end(&mut Vec::new());
             stop.cancel();
         });
-        autoscaler.run(cancel).await
+        Ok(autoscaler.run(cancel).await?)
     })
 }
 

@@ -3,7 +3,9 @@
 
 mod actor_set;
 mod backends;
+mod config;
 mod control;
+mod error;
 mod reload;
 mod wiring;
 
@@ -11,7 +13,6 @@ use std::{
     collections::HashMap,
     future::Future,
     net::SocketAddr,
-    path::PathBuf,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -37,10 +38,12 @@ use crate::{
     },
     scaler::{Candidate, Election, EventBuffer, Fleet, FleetInfo, Leadership, Recorder, Reporter, load_changes},
     signal::CurrentDirectory,
-    telemetry::{ConfigLoaded, MetricsHandle, SignalsReceived},
+    telemetry::{ConfigLoaded, SignalsReceived},
 };
 
 pub use backends::check_backend;
+pub use config::{AutoscalerConfig, AutoscalerConfigError};
+pub use error::AutoscalerError;
 
 /// How long the last records may take to be written when the scaler stops.
 const LAST_RECORDS: Duration = Duration::from_secs(2);
@@ -54,21 +57,6 @@ const WITHOUT_LEASE: Duration = Duration::from_secs(10);
 /// If the system refuses a thread or a descriptor.
 pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()
-}
-
-/// What an autoscaler is started with.
-#[derive(Debug)]
-pub struct Options {
-    /// Validated settings.
-    pub settings: Arc<Settings>,
-    /// The file they came from, handed on to the workers.
-    pub config_file: Option<PathBuf>,
-    /// The `swarm` binary, for workers and the process guard.
-    pub program: PathBuf,
-    /// Renders `/metrics`.
-    pub metrics: MetricsHandle,
-    /// Loads the settings again while it runs; `None`: they stay as they are.
-    pub reload: Option<Reload>,
 }
 
 /// Makes the backend; given what to call when a pool changes by itself.
@@ -109,17 +97,25 @@ impl Autoscaler {
     ///
     /// # Errors
     /// If something is wrong that waiting won't mend: a port in use, an orchestrator that can't be had.
-    pub async fn start(options: Options) -> anyhow::Result<Self> {
-        let make = backends::make(&options)?;
-        Self::start_with(options, make).await
+    pub async fn start(config: AutoscalerConfig) -> Result<Self, AutoscalerError> {
+        let make = backends::make(&config).map_err(|error| AutoscalerError::Start(error.into()))?;
+        Self::start_with(config, make).await
     }
 
     /// Starts with any backend.
     ///
     /// # Errors
     /// As [`start`](Self::start).
-    pub async fn start_with(options: Options, make_backend: Box<MakeBackend<'_>>) -> anyhow::Result<Self> {
-        let Options { settings, metrics, reload, .. } = options;
+    #[doc(hidden)]
+    pub async fn start_with(
+        config: AutoscalerConfig,
+        make_backend: Box<MakeBackend<'_>>,
+    ) -> Result<Self, AutoscalerError> {
+        Self::assemble(config, make_backend).await.map_err(|error| AutoscalerError::Start(error.into()))
+    }
+
+    async fn assemble(config: AutoscalerConfig, make_backend: Box<MakeBackend<'_>>) -> anyhow::Result<Self> {
+        let AutoscalerConfig { settings, metrics, reload, .. } = config;
         let http = bind_http(&settings).await?;
         let clock = Clock::start();
         let target = Arc::new(RedisTarget::new(&settings.redis_url, settings.scaler.redis_timeout())?);
@@ -200,6 +196,7 @@ impl Autoscaler {
     }
 
     /// What it shows of itself.
+    #[doc(hidden)]
     pub fn status(&self) -> Arc<dyn StatusSource> {
         self.fleet.clone()
     }
@@ -213,8 +210,7 @@ impl Autoscaler {
     ///
     /// # Errors
     /// If a part without which it can't work has ended by itself.
-    pub async fn run(mut self, cancel: CancellationToken) -> anyhow::Result<()> {
-        let failed = |error: anyhow::Error| Err(error.context("loading the configuration again"));
+    pub async fn run(mut self, cancel: CancellationToken) -> Result<(), AutoscalerError> {
         let ended = loop {
             let trigger = tokio::select! {
                 () = cancel.cancelled() => break None,
@@ -226,14 +222,14 @@ impl Autoscaler {
             };
             if let Err(error) = self.reload(trigger, &cancel).await {
                 self.shutdown().await;
-                return failed(error);
+                return Err(AutoscalerError::Reload(error.into()));
             }
         };
         self.shutdown().await;
         match ended {
             None => Ok(()),
-            Some(Ok(name)) => bail!("the {name} task ended by itself; this is a bug, please report it with the log"),
-            Some(Err(error)) => bail!("a task failed: {error}; this is a bug, please report it with the log"),
+            Some(Ok(name)) => Err(AutoscalerError::Ended(name)),
+            Some(Err(error)) => Err(error.into()),
         }
     }
 

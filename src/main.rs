@@ -3,9 +3,16 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use swarm::cli::{self, Cli, output};
+use swarm::{
+    cli::{self, Cli, output},
+    guard::run_as_helper,
+};
 
 fn main() -> ExitCode {
+    // Holds up every worker's start: no command line, no runtime, no configuration before it.
+    if let Some(code) = run_as_helper() {
+        return code;
+    }
     match cli::run(Cli::parse()) {
         Ok(code) => code,
         Err(error) => {

@@ -81,8 +81,9 @@ const MODULES: &[(&str, &[&str])] = &[
             "app",
         ],
     ),
-    ("main", &["telemetry", "app", "cli"]),
-    ("lib", &[]),
+    ("main", &["telemetry", "guard", "app", "cli"]),
+    // The façade: what programs use that embed a part.
+    ("lib", &["broker", "config", "connection", "guard", "worker", "app"]),
 ];
 
 /// Outside crate -> the only modules that may name it.

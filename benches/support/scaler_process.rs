@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::Context;
 use swarm::{
-    app::{Autoscaler, Options, runtime},
+    app::{Autoscaler, AutoscalerConfig, runtime},
     backend::{OnChange, ScalingBackend},
     config::{ScalingSettings, Settings, WorkerTypeSettings},
     model::{WorkerType, snapshot::StatusSource},
@@ -34,14 +34,14 @@ const REST: Duration = Duration::from_millis(2);
 const LOOK: Duration = Duration::from_micros(500);
 
 /// What every benchmark's `main` does: this process is the scaler of another one, or a mere test run, or the benchmark.
-pub(crate) fn or_bench<Options: clap::Parser>(
-    is_bench: impl FnOnce(&Options) -> bool,
-    bench: impl AsyncFnOnce(Options) -> anyhow::Result<()>,
+pub(crate) fn or_bench<AutoscalerConfig: clap::Parser>(
+    is_bench: impl FnOnce(&AutoscalerConfig) -> bool,
+    bench: impl AsyncFnOnce(AutoscalerConfig) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     if let Some(setup) = requested() {
         return run(&setup);
     }
-    let options = Options::parse();
+    let options = AutoscalerConfig::parse();
     if !is_bench(&options) {
         return Ok(()); // A test run: that it compiles is all there is to see.
     }
@@ -62,7 +62,7 @@ fn run(setup: &str) -> anyhow::Result<()> {
     let (events, to_tell) = channel();
     let backend = Arc::new(RecordingBackend::new(events.clone()));
     let on_change: Arc<OnceLock<OnChange>> = Arc::default();
-    let options = Options {
+    let options = AutoscalerConfig {
         settings: Arc::new(settings(&setup)),
         config_file: None,
         program: PathBuf::new(),
@@ -89,7 +89,7 @@ fn run(setup: &str) -> anyhow::Result<()> {
             stop.cancel();
         });
         tokio::spawn(metrics.upkeep(cancel.clone()));
-        autoscaler.run(cancel).await
+        Ok(autoscaler.run(cancel).await?)
     })
 }
 

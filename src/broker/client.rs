@@ -1,5 +1,5 @@
-//! Jobs as calls: publish one and wait for its answer, from as many tasks as you like. Knows the routes, keeps connections;
-//! a call that fails says so and is not repeated.
+//! Jobs as calls: publish one and wait for its answer, from as many tasks as you like. Knows the routes, keeps
+//! connections; a call that fails says so and is not repeated.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -13,7 +13,7 @@ use super::{
     Subject, explain, session,
 };
 use crate::{
-    config::Settings,
+    config::{Settings, WorkerTypeSettings},
     connection::{Connection, ConnectionError, RedisTarget},
     model::WorkerType,
 };
@@ -92,6 +92,19 @@ pub enum CallError {
 }
 
 impl Client {
+    /// Returns a client of the Redis at `redis_url`, for programs without a configuration file. Connects when it is
+    /// first used. Jobs named `TYPE.METHOD` go to the stream `TYPE:jobs` of the `worker_types` named here, all others
+    /// to the stream `jobs`.
+    ///
+    /// # Errors
+    /// If the URL is not valid.
+    pub fn open(redis_url: &str, worker_types: &[&str]) -> Result<Self, ConnectionError> {
+        let worker_types = worker_types.iter().map(|&name| (name.to_owned(), WorkerTypeSettings::default())).collect();
+        let settings = Settings { redis_url: redis_url.into(), worker_types, ..Settings::default() };
+        let target = RedisTarget::new(&settings.redis_url, settings.scaler.redis_timeout())?;
+        Ok(Self::new(Arc::new(settings), target))
+    }
+
     /// A client of the Redis at `target`. Connects when it is first used.
     pub fn new(settings: Arc<Settings>, target: RedisTarget) -> Self {
         let routes = Routes::from_env(&settings);
@@ -169,8 +182,8 @@ impl Client {
         self.ask(|mut connection| async move { session::state_of(&mut connection, worker_type, name).await }).await
     }
 
-    /// The names of the open sessions of that worker type that begin with `prefix`, in order. Goes through all keys: for
-    /// people's rare questions.
+    /// The names of the open sessions of that worker type that begin with `prefix`, in order. Goes through all keys:
+    /// for people's rare questions.
     ///
     /// # Errors
     /// If Redis can't be asked.
@@ -179,7 +192,8 @@ impl Client {
             .await
     }
 
-    /// Asks something that may be asked twice: a connection that was closed while it was idle shows only when it is used.
+    /// Asks something that may be asked twice: a connection that was closed while it was idle shows only when it is
+    /// used.
     async fn ask<T, Answer>(&self, question: impl Fn(Connection) -> Answer) -> Result<T, CallError>
     where
         Answer: Future<Output = Result<T, BrokerError>>,

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::{ConfigFlags, stop::stop_on_signal};
 use crate::{
-    app::{Autoscaler, Options, Reload},
+    app::{Autoscaler, AutoscalerConfig, Reload},
     config::{ConfigSource, Flags, Loaded, Origin},
     connection::RedisTarget,
     telemetry::{LogFormat, Traces, init_logging, install_metrics},
@@ -78,7 +78,7 @@ pub async fn run(args: AutoscalerArgs) -> anyhow::Result<ExitCode> {
         tracing::warn!("{warning}");
     }
     log_redis(&loaded)?;
-    let options = Options {
+    let options = AutoscalerConfig {
         settings: loaded.settings.clone(),
         config_file: loaded.file.clone(),
         program: std::env::current_exe()?,

@@ -16,8 +16,6 @@ pub mod man;
 mod metrics;
 pub mod output;
 pub mod pause;
-pub mod process_guard;
-pub mod process_start;
 pub mod publish;
 #[cfg(feature = "simulate")]
 pub mod record;
@@ -75,8 +73,6 @@ enum Command {
     Demo(demo::DemoArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
-    ProcessGuard(process_guard::ProcessGuard),
-    ProcessStart(process_start::ProcessStart),
 }
 
 // Not a doc comment: clap would take it for the description of each command that these options are flattened into.
@@ -121,9 +117,6 @@ impl ConfigFlags {
 /// What the command could not do, for people.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
-        // These two hold up every worker's start: no runtime, no configuration.
-        Command::ProcessGuard(guard) => Ok(guard.run()),
-        Command::ProcessStart(start) => Ok(start.run()),
         Command::Config(args) => config::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Completions(args) => completions::run(&args),

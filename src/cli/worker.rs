@@ -4,7 +4,6 @@ use std::{path::Path, process::ExitCode, sync::Arc};
 
 use anyhow::ensure;
 use rustix::process::{Pid, getpid, getppid};
-use uuid::Uuid;
 
 use super::{ConfigFlags, metrics::serve_metrics, stop::stop_on_signal};
 use crate::{
@@ -106,9 +105,13 @@ fn configure(args: &WorkerArgs, settings: &Settings) -> anyhow::Result<(WorkerCo
         of_type.worker.metrics_listen.clone_from(listen);
     }
     let machine = || process_environment("FLY_MACHINE_ID").filter(|id| !id.is_empty());
-    let id = args.id.clone().or_else(machine).or_else(container_name).unwrap_or_else(|| random_id(name));
-    ensure!(!id.is_empty(), "the worker's id is empty: leave `--id` and SWARM_WORKER_ID out, or name it");
-    let mut config = WorkerConfig::new(WorkerType::new(name), WorkerId::new(id), &of_type);
+    let worker_type = WorkerType::new(name);
+    let id = match args.id.clone().or_else(machine).or_else(container_name) {
+        Some(id) => WorkerId::new(id),
+        None => WorkerId::random(&worker_type),
+    };
+    ensure!(!id.as_str().is_empty(), "the worker's id is empty: leave `--id` and SWARM_WORKER_ID out, or name it");
+    let mut config = WorkerConfig::new(worker_type, id, &of_type);
     config.sweep_interval = settings.scaler.sweep_interval();
     config.policy.broker = settings.broker.clone();
     config.policy.channel.clone_from(&settings.signals.channel);
@@ -126,9 +129,3 @@ fn container_name() -> Option<String> {
 
 /// What Docker and Podman put into every container.
 const CONTAINER_MARKS: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
-
-/// The type and the random end of a UUID: 48 bits, so that two workers of a type hardly ever share a name.
-fn random_id(worker_type: &str) -> String {
-    let uuid = Uuid::now_v7().simple().to_string();
-    format!("{worker_type}-{}", &uuid[uuid.len() - 12..])
-}

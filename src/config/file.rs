@@ -45,7 +45,8 @@ pub(super) fn read(path: &Path) -> Result<Layers, ConfigErrors> {
     parse(path, &text)
 }
 
-fn parse(path: &Path, text: &str) -> Result<Layers, ConfigErrors> {
+/// Reads `text`; errors name `path`.
+pub(super) fn parse(path: &Path, text: &str) -> Result<Layers, ConfigErrors> {
     let mut reader = Reader { path, lines: Lines::of(text), layers: Layers::default(), errors: Vec::new() };
     let (table, syntax) = DeTable::parse_recoverable(text);
     for error in syntax {

@@ -51,6 +51,16 @@ pub(super) fn load_from(flags: &Flags, env: &Environment<'_>, search: &[PathBuf]
     let mut remarks = Remarks::default();
     overlay_environment(&mut layers, env, &mut remarks);
     overlay_flags(&mut layers, flags);
+    finish(layers, remarks, file)
+}
+
+/// Loads the configuration from text in the form of the file. Neither a file nor the environment is looked at.
+pub fn load_text(text: &str) -> Result<Loaded, ConfigErrors> {
+    finish(file::parse(Path::new("configuration"), text)?, Remarks::default(), None)
+}
+
+/// Resolves the secrets in files, and validates everything.
+fn finish(mut layers: Layers, mut remarks: Remarks, file: Option<PathBuf>) -> Result<Loaded, ConfigErrors> {
     for secret in [REDIS_URL, HTTP_TOKEN] {
         resolve_file(&mut layers, &mut remarks, &secret);
     }

@@ -7,48 +7,67 @@
 
 mod broker;
 mod browser;
+#[cfg(feature = "autoscaler")]
 mod change;
+#[cfg(feature = "autoscaler")]
 mod check;
 mod discord;
 mod docker;
+#[cfg(feature = "autoscaler")]
 mod effective;
+#[cfg(feature = "autoscaler")]
 mod environment;
+#[cfg(feature = "autoscaler")]
 mod error;
+#[cfg(feature = "autoscaler")]
 mod file;
 mod fly;
 mod kubernetes;
+#[cfg(feature = "autoscaler")]
 mod load;
+#[cfg(feature = "autoscaler")]
 mod origin;
 mod redact;
 mod redis_url;
 mod scaling;
 mod schedule;
+#[cfg(feature = "autoscaler")]
 mod schema;
 mod section;
 mod settings;
+#[cfg(feature = "autoscaler")]
 mod source;
 mod tankpit;
 mod worker;
 
 pub use broker::{BrokerSettings, JobSettings};
 pub use browser::{Allowed, BrowserSettings, NoProxy, NotAllowed, Place, UpstreamProxy};
+#[cfg(feature = "autoscaler")]
 pub use change::{ChangedKey, Changes};
 pub use discord::{DiscordSettings, OperatorPermission};
 pub use docker::{DockerSettings, PullPolicy};
+#[cfg(feature = "autoscaler")]
 pub use effective::{effective, to_toml};
+#[cfg(feature = "autoscaler")]
 pub use environment::{Environment, Flags, process_environment};
+#[cfg(feature = "autoscaler")]
 pub use error::{ConfigError, ConfigErrors};
+#[cfg(feature = "autoscaler")]
 pub use file::SEARCH_PATHS;
 pub use fly::{FlyGuest, FlySettings, FlyWorkerSettings};
 pub use kubernetes::{KubernetesSettings, KubernetesTarget, TargetKind};
-pub use load::{Loaded, load};
+#[cfg(feature = "autoscaler")]
+pub use load::{Loaded, load, load_text};
+#[cfg(feature = "autoscaler")]
 pub use origin::{Origin, Origins};
 pub use redis_url::{RedisUrl, SentinelUrl};
 pub use scaling::{ScalingSettings, Strategy};
 pub use schedule::{Meaning, Said, ScheduleWindow};
+#[cfg(feature = "autoscaler")]
 pub use schema::schema;
 pub use section::{Defaults, Section};
 pub use settings::*;
+#[cfg(feature = "autoscaler")]
 pub use source::{ConfigSource, FileWatch};
 pub use tankpit::TankpitSettings;
 pub use worker::{HandlerKind, WorkerSettings};

@@ -4,6 +4,9 @@
 //! `docs/adr/0003-process-guard.md`.
 
 mod guarded_child;
+mod helper;
+mod process_guard;
+mod process_start;
 pub mod protocol;
 
 use std::{
@@ -23,6 +26,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::guarded_child::{GuardedChild, GuardedChildSpec};
+pub use self::helper::run_as_helper;
 use self::protocol::{Group, Message, READY};
 
 /// A guard that takes longer to start, to read or to leave is stuck: its work takes microseconds.

@@ -116,7 +116,7 @@ pub(crate) async fn serve_state(
 ) -> Running {
     let server = HttpServer::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let events = Arc::new(MadeUpHistory(history));
-    let state = HttpState { status, events, metrics: MetricsHandle::detached(), control };
+    let state = HttpState { status, events, metrics: MetricsHandle::detached().unwrap(), control };
     let (addr, cancel) = (server.local_addr(), CancellationToken::new());
     Running { addr, task: tokio::spawn(server.serve(state, cancel.clone())), cancel }
 }

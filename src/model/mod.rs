@@ -54,6 +54,14 @@ macro_rules! name {
 name!(WorkerType);
 name!(WorkerId);
 
+impl WorkerId {
+    /// Makes an id: the type and the random end of a UUID, 48 bits, so that two workers of a type hardly ever share one.
+    pub fn random(worker_type: &WorkerType) -> Self {
+        let uuid = uuid::Uuid::now_v7().simple().to_string();
+        Self::new(format!("{worker_type}-{}", &uuid[uuid.len() - 12..]))
+    }
+}
+
 impl WorkerType {
     /// Whether `name` may name a worker type.
     pub fn is_valid(name: &str) -> bool {

@@ -6,7 +6,9 @@
 mod events;
 mod logging;
 mod metric;
+#[cfg(feature = "autoscaler")]
 mod per_type;
+#[cfg(feature = "autoscaler")]
 mod recorder;
 #[cfg(test)]
 mod tests;
@@ -22,6 +24,7 @@ pub use events::{
 };
 pub use events::{CommandAcknowledged, CommandAnswered, CommandOutcome, GatewayOddity, ShardChange, ShardChanged};
 pub use logging::{LogFormat, LoggingError, init_logging, init_logging_into, log_format};
+#[cfg(feature = "autoscaler")]
 pub use recorder::{InstallError, MetricsHandle, install_metrics};
 pub use traces::{Acted, Course, JobTraced, Publishing, TRACEPARENT, Traces};
 pub use worker_output::WorkerPrinted;

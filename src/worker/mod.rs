@@ -2,6 +2,7 @@
 //! broker only for jobs; owns its heartbeat. Must not decide how many workers there are.
 
 mod background;
+mod builder;
 mod by_stream;
 mod complete;
 mod connection;
@@ -17,6 +18,7 @@ mod status;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+pub use builder::{WorkerConfigBuilder, WorkerConfigError};
 pub use handlers::{Handler, JobError};
 pub use runtime::{WorkerError, WorkerReport};
 pub use sessions::{SessionError, Sessions};

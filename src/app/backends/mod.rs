@@ -20,7 +20,7 @@ use absent as kubernetes;
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::{MakeBackend, Options};
+use super::{AutoscalerConfig, MakeBackend};
 use crate::{
     backend::{Check, LeaseObject},
     config::{Orchestrator, Settings},
@@ -30,10 +30,10 @@ use crate::{
 ///
 /// # Errors
 /// If this build lacks the backend, or what the environment says can't be used.
-pub(super) fn make(options: &Options) -> anyhow::Result<Box<MakeBackend<'static>>> {
-    let settings = options.settings.clone();
+pub(super) fn make(config: &AutoscalerConfig) -> anyhow::Result<Box<MakeBackend<'static>>> {
+    let settings = config.settings.clone();
     match settings.orchestrator {
-        Orchestrator::Process => Ok(process::make(options)),
+        Orchestrator::Process => Ok(process::make(config)),
         Orchestrator::Kubernetes => kubernetes::make(settings),
         Orchestrator::Docker => docker::make(settings),
         Orchestrator::Fly => fly::make(settings),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use crate::{
-    app::{MakeBackend, Options},
+    app::{AutoscalerConfig, MakeBackend},
     backend::{
         Check, ScalingBackend,
         process::{self, ProcessBackend, ProcessSpec, Surroundings},
@@ -12,9 +12,9 @@ use crate::{
     model::WorkerType,
 };
 
-pub(super) fn make(options: &Options) -> Box<MakeBackend<'static>> {
-    let settings = options.settings.clone();
-    let surroundings = surroundings(&settings, options.config_file.clone(), options.program.clone());
+pub(super) fn make(config: &AutoscalerConfig) -> Box<MakeBackend<'static>> {
+    let settings = config.settings.clone();
+    let surroundings = surroundings(&settings, config.config_file.clone(), config.program.clone());
     Box::new(move |on_change, clock| {
         Box::pin(async move {
             let backend = ProcessBackend::start(&specs(&settings), surroundings, on_change, clock).await?;

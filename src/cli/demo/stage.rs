@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{redis::PrivateRedis, script::Script};
 use crate::{
-    app::{Autoscaler, Options},
+    app::{Autoscaler, AutoscalerConfig, AutoscalerError},
     config::{Flags, Settings, load},
     connection::RedisTarget,
     model::snapshot::StatusSource,
@@ -33,7 +33,7 @@ const GLOBAL_VARIABLES: [&str; 5] =
 /// Everything that runs.
 pub(super) struct Stage {
     redis: PrivateRedis,
-    autoscaler: JoinHandle<anyhow::Result<()>>,
+    autoscaler: JoinHandle<Result<(), AutoscalerError>>,
     cancel: CancellationToken,
     /// What the autoscaler shows.
     pub(super) status: Arc<dyn StatusSource>,
@@ -76,7 +76,8 @@ impl Stage {
         let target =
             Arc::new(RedisTarget::new(&SecretString::clone(&settings.redis_url), settings.scaler.redis_timeout())?);
         let metrics = install_metrics()?;
-        let options = Options { settings: settings.clone(), config_file: Some(file), program, metrics, reload: None };
+        let options =
+            AutoscalerConfig { settings: settings.clone(), config_file: Some(file), program, metrics, reload: None };
         Ok((Autoscaler::start(options).await?, settings, target))
     }
 

@@ -1,5 +1,5 @@
-//! `swarm process-guard`: ends a scaler's worker processes when the scaler is gone, however it went. It sees that by the
-//! end of its stdin, whose other end only the scaler holds. Needs no runtime, and no terminal signal ends it.
+//! `PROGRAM process-guard`: ends a scaler's worker processes when the scaler is gone, however it went. It sees that by
+//! the end of its stdin, whose other end only the scaler holds. Needs no runtime, and no terminal signal ends it.
 
 use std::{
     collections::HashMap,
@@ -16,30 +16,23 @@ use rustix::{
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
-use crate::guard::protocol::{Group, Message, READY};
+use super::protocol::{Group, Message, READY};
 
 /// How often it looks whether a worker has left: it is not their parent, so nobody tells it.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Ends the process groups named on stdin when stdin ends.
-#[derive(Debug, clap::Args)]
-#[command(hide = true)]
-pub struct ProcessGuard {}
-
-impl ProcessGuard {
-    /// Returns when the scaler is gone and its workers are too.
-    pub fn run(self) -> ExitCode {
-        if let Err(error) = take_post() {
-            say(&format!("could not start: {error}"));
-            return ExitCode::FAILURE;
-        }
-        let watched = listen(io::stdin().lock());
-        if !watched.is_empty() {
-            say(&format!("the scaler is gone; ending its workers ({})", watched.len()));
-            end(watched);
-        }
-        ExitCode::SUCCESS
+/// Ends the process groups named on stdin when stdin ends. Returns when the scaler is gone and its workers are too.
+pub(super) fn run() -> ExitCode {
+    if let Err(error) = take_post() {
+        say(&format!("could not start: {error}"));
+        return ExitCode::FAILURE;
     }
+    let watched = listen(io::stdin().lock());
+    if !watched.is_empty() {
+        say(&format!("the scaler is gone; ending its workers ({})", watched.len()));
+        end(watched);
+    }
+    ExitCode::SUCCESS
 }
 
 /// Outlives what ends the scaler (Ctrl-C, a service manager's SIGTERM to everyone), and says that it is there.
