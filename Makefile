@@ -43,7 +43,7 @@ test: packages ## Run every check: format, lints, docs, licences, all tests
 check: ## Check format and lints, warnings as errors; compiles tests and benches too
 	$(CARGO) fmt --check
 	$(CARGO) clippy $(LOCKED) --all-targets -- -D warnings
-	$(CARGO) clippy $(LOCKED) --no-default-features --lib -- -D warnings
+	$(CARGO) clippy $(LOCKED) --no-default-features --lib --examples -- -D warnings
 
 doc: ## Build the API documentation, warnings as errors
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(LOCKED) --no-deps --document-private-items

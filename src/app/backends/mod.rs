@@ -1,5 +1,5 @@
 //! The registry of backends: which one the settings name, made or only checked with what the environment says about it.
-//! One file for each; [`absent`] stands in for those that this build was compiled without.
+//! One file for each; `absent` stands in for those that this build was compiled without.
 
 #[cfg(any(test, not(all(feature = "docker", feature = "kubernetes", feature = "fly"))))]
 mod absent;
