@@ -36,7 +36,9 @@ use crate::{
         Clock, Source, WorkerType,
         snapshot::{Change, StatusSource},
     },
-    scaler::{Candidate, Election, EventBuffer, Fleet, FleetInfo, Leadership, Recorder, Reporter, load_changes},
+    scaler::{
+        CanaryWriter, Candidate, Election, EventBuffer, Fleet, FleetInfo, Leadership, Recorder, Reporter, load_changes,
+    },
     signal::CurrentDirectory,
     telemetry::{ConfigLoaded, SignalsReceived},
 };
@@ -137,6 +139,7 @@ impl Autoscaler {
             board: Arc::default(),
             directory: current,
             controls: Arc::default(),
+            canary: Arc::default(),
             backend,
             recorder: recorder_handle,
             leadership: leadership.clone(),
@@ -153,7 +156,13 @@ impl Autoscaler {
             started_at: clock.now(),
             dry_run: settings.scaler.dry_run,
         };
-        let fleet = Arc::new(Fleet::new(info, app_shared.board.clone(), leadership, wiring.parts(actors.shown())));
+        let fleet = Arc::new(Fleet::new(
+            info,
+            app_shared.board.clone(),
+            leadership,
+            app_shared.canary.clone(),
+            wiring.parts(actors.shown()),
+        ));
 
         let stop = StopOrder::default();
         let mut essential = JoinSet::new();
@@ -161,6 +170,9 @@ impl Autoscaler {
         if !settings.scaler.dry_run {
             let reporter = Reporter::new(target.clone(), fleet.clone(), app_shared.trouble.clone());
             spawn(&mut essential, "report", reporter.run(stop.report.clone()));
+            let (leadership, canary) = (app_shared.leadership.clone(), app_shared.canary.clone());
+            let writer = CanaryWriter::new(target.clone(), fleet.fleet().instance, leadership, clock, canary);
+            spawn(&mut essential, "canary", writer.run(stop.report.clone()));
         }
         spawn(&mut essential, "metrics upkeep", metrics.clone().upkeep(stop.http.clone()));
         let http_addr = http.as_ref().map(HttpServer::local_addr);

@@ -107,6 +107,9 @@ pub mod doctor;
 #[doc(hidden)]
 pub mod egress;
 #[doc(hidden)]
+#[cfg(feature = "autoscaler")]
+pub mod evidence;
+#[doc(hidden)]
 #[cfg(any(feature = "autoscaler", feature = "browser"))]
 pub mod guard;
 #[doc(hidden)]

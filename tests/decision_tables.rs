@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use swarm::{
     config::ScalingSettings,
     model::{Counters, Demand, PoolCounts, Reading, Timestamp, snapshot::Change},
-    policy::{Failures, History, Observation, decide},
+    policy::{ByDirection, Failures, History, Observation, decide},
 };
 
 /// Two days after the epoch, so that a default past of one day fits before it: a Saturday, at midnight UTC.
@@ -113,6 +113,8 @@ fn pool(cell: &str) -> Outcome<Reading<PoolCounts>> {
         match part.split_once(' ') {
             Some((count, "busy")) => counts.busy = number(count)?,
             Some((count, "stalled")) => counts.stalled = number(count)?,
+            Some((count, "possibly busy")) => counts.possibly_busy = number(count)?,
+            Some((count, "lingering")) => counts.lingering = number(count)?,
             Some((count, "starting")) => {
                 counts.starting = number(count)?;
                 counts.ready = counts.ready.checked_sub(counts.starting).ok_or("more start than there are")?;
@@ -157,7 +159,11 @@ fn history(settings: &ScalingSettings, cell: &str, now: Timestamp) -> Outcome<Hi
             ["wished", recommendation] => history.note_recommendation(settings, at, number(recommendation)?),
             ["early", "exits", count] => history.start_failures = Some(failures(count, at, "exit code 1")?),
             ["backend", "failures", count] => {
-                history.backend_failures = Some(failures(count, at, "no route to host")?);
+                let failures = Some(failures(count, at, "no route to host")?);
+                history.backend_failures = ByDirection { up: failures.clone(), down: failures };
+            }
+            ["refused", "scale-ins", count] => {
+                history.backend_failures.down = Some(failures(count, at, "no route to host")?);
             }
             _ => return Err(unreadable()),
         }

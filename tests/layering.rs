@@ -18,22 +18,24 @@ use tokens::{Token, is_word, tokens, without_test_items};
 const MODULES: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("telemetry", &["model"]),
+    // When silence counts: for whoever asks whether a worker is dead or only not heard.
+    ("evidence", &["model"]),
     ("config", &["model"]),
     ("policy", &["model", "config"]),
     ("connection", &["model", "config", "telemetry"]),
     ("signal", &["model", "config", "telemetry", "connection"]),
     // Sees `signal`, because its own reads arm the invalidations that are signals.
     ("probe", &["model", "config", "telemetry", "connection", "signal"]),
-    ("broker", &["model", "config", "telemetry", "connection"]),
+    ("broker", &["model", "evidence", "config", "telemetry", "connection"]),
     // Child processes that must not outlive this one, whoever starts them.
     ("guard", &[]),
     ("backend", &["model", "config", "telemetry", "guard"]),
-    ("scaler", &["model", "config", "telemetry", "policy", "connection", "signal", "probe", "backend"]),
+    ("scaler", &["model", "evidence", "config", "telemetry", "policy", "connection", "signal", "probe", "backend"]),
     // Drives the scaler's state machine without its shell: sees what goes into it and comes out of it.
-    ("simulation", &["model", "config", "signal", "probe", "backend", "scaler"]),
+    ("simulation", &["model", "evidence", "config", "signal", "probe", "backend", "scaler"]),
     // Which addresses pages may go to: for those who ask for a page and those who connect.
     ("egress", &["config"]),
-    ("worker", &["model", "config", "telemetry", "connection", "broker", "guard", "egress"]),
+    ("worker", &["model", "evidence", "config", "telemetry", "connection", "broker", "guard", "egress"]),
     // Pictures; nothing but what was simulated.
     ("plot", &["simulation"]),
     ("http", &["model", "telemetry"]),
@@ -116,6 +118,7 @@ const CRATES: &[(&str, &[&str])] = &[
 
 /// Module -> words it must not contain: `policy` decides from its arguments alone, without clock, task or log.
 const WORDS: &[(&str, &[&str])] = &[
+    ("evidence", &["tokio", "tracing", "Instant::now", "SystemTime", "Timestamp::wall", "Clock"]),
     ("policy", &["tokio", "tracing", "Instant::now", "SystemTime", "Timestamp::wall", "Clock"]),
     ("simulation", &["tracing", "SystemTime", "Timestamp::wall", "Clock", "std::fs", "std::net"]),
 ];

@@ -21,7 +21,7 @@ use swarm::{
         PoolCounts, Reading, Timestamp,
         snapshot::{Action, Change},
     },
-    policy::{Backoff, Decision, Failures, History, Observation, Reason, decide},
+    policy::{Backoff, ByDirection, Decision, Failures, History, Observation, Reason, decide},
 };
 use world::{SWEEP, World};
 
@@ -53,7 +53,7 @@ proptest! {
     fn invariant_02_an_unreadable_depth_still_allows_repairs(case in case(gappy_demand())) {
         let mut case = case;
         case.history.start_failures = None;
-        case.history.backend_failures = None;
+        case.history.backend_failures = ByDirection::default();
         let decision = case.decide();
         let repaired = decision.action != Action::Hold;
         let outside = !(decision.floor..=case.settings.max_workers).contains(&decision.current);
@@ -104,7 +104,7 @@ proptest! {
         // Longer than all the tries: a step that a wait allows is no retry.
         world.settings.cooldown_seconds = 600;
         world.settings.step_period_seconds = 600;
-        world.history.backend_failures = None;
+        world.history.backend_failures = ByDirection::default();
         let first = world.look(&demand);
         prop_assume!(first.action == Action::ScaleUp);
         for attempt in 0..tries {
@@ -114,8 +114,8 @@ proptest! {
                 world.counts.starting += 1;
                 world.history.note_change(Change { at: world.now, from, to: from + 1 });
             }
-            world.history.note_backend_failure(world.now, "timed out");
-            let failures = world.history.backend_failures.as_ref().expect("one was just noted");
+            world.history.note_backend_failure(Action::ScaleUp, world.now, "timed out");
+            let failures = world.history.backend_failures.up.as_ref().expect("one was just noted");
             world.now = failures.retry_at(Backoff::BACKEND);
             let retry = world.look(&demand);
             prop_assert!(retry.action != Action::ScaleDown && retry.target <= first.target, "{first:?} {retry:?}");
@@ -126,7 +126,7 @@ proptest! {
     fn invariant_10_a_restart_never_lowers(case in case(any_demand())) {
         let mut case = case;
         case.history.start_failures = None;
-        case.history.backend_failures = None;
+        case.history.backend_failures = ByDirection::default();
         let stayed = case.decide();
         let mut restarted = case.clone();
         restarted.history = History::resumed(NOW, case.history.last_change);
@@ -170,7 +170,7 @@ proptest! {
         case.settings.strategy = Scaling::Backlog;
         case.settings.max_step_up = None;
         case.history.start_failures = None;
-        case.history.backend_failures = None;
+        case.history.backend_failures = ByDirection::default();
         let decision = case.decide();
         let wanted = case.counts().busy + case.settings.spare;
         prop_assert!(decision.target >= wanted.min(case.settings.max_workers), "{decision:?}");
@@ -220,7 +220,7 @@ proptest! {
     fn failed_starts_hold_scale_ups_and_cause_no_scale_down(case in steady_case(any_demand()), count in 2_u32..20) {
         let mut healthy = case;
         healthy.history.start_failures = None;
-        healthy.history.backend_failures = None;
+        healthy.history.backend_failures = ByDirection::default();
         let mut failing = healthy.clone();
         failing.history.start_failures = Some(Failures { count, last_at: NOW, message: "exit code 1".into() });
         let (healthy, failing) = (healthy.decide(), failing.decide());
@@ -235,8 +235,42 @@ proptest! {
     #[test]
     fn a_failing_backend_is_left_alone_until_its_retry(case in case(any_demand()), count in 1_u32..20) {
         let mut failing = case;
-        failing.history.backend_failures = Some(Failures { count, last_at: NOW, message: "refused".into() });
+        let failures = Some(Failures { count, last_at: NOW, message: "refused".into() });
+        failing.history.backend_failures = ByDirection { up: failures.clone(), down: failures };
         prop_assert_eq!(failing.decide().action, Action::Hold);
+    }
+
+    #[test]
+    fn a_refused_scale_in_never_delays_a_scale_out(case in case(any_demand()), count in 1_u32..20) {
+        let mut healthy = case;
+        healthy.history.backend_failures = ByDirection::default();
+        let mut failing = healthy.clone();
+        failing.history.backend_failures.down = Some(Failures { count, last_at: NOW, message: "refused".into() });
+        let (healthy, failing) = (healthy.decide(), failing.decide());
+        prop_assert!(failing.action != Action::ScaleDown);
+        if healthy.action != Action::ScaleDown {
+            prop_assert_eq!(failing, healthy);
+        }
+    }
+
+    #[test]
+    fn possibly_busy_workers_never_raise_a_target_and_are_never_let_go(
+        case in case(any_demand()), from_idle in 0_u32..30, from_busy in 0_u32..30,
+    ) {
+        let mut unheard = case.clone();
+        let counts = case.counts();
+        let from_busy = from_busy.min(counts.busy);
+        let from_idle = from_idle.min(counts.ready - counts.busy);
+        let possibly_busy = from_idle + from_busy;
+        let busy = counts.busy - from_busy;
+        unheard.observation.pool = Reading::Known(PoolCounts { busy, possibly_busy, ..counts });
+        let (heard, unheard) = (case.decide(), unheard.decide());
+        prop_assert!(
+            unheard.action != Action::ScaleUp || (heard.action == Action::ScaleUp && unheard.target <= heard.target),
+            "{heard:?} {unheard:?}"
+        );
+        let floor = (busy + possibly_busy).min(case.settings.max_workers);
+        prop_assert!(unheard.action != Action::ScaleDown || unheard.target >= floor, "{unheard:?}");
     }
 
     #[test]
@@ -246,7 +280,7 @@ proptest! {
         prop_assert!(decision.recheck_at.is_none_or(|at| at > NOW), "a recheck that is due already spins: {decision:?}");
         let target_differs = decision.target != decision.current;
         let held = decision.reasons.iter().any(|reason| {
-            matches!(reason, Reason::StartBackoff { .. } | Reason::BackendBackoff { .. })
+            matches!(reason, Reason::StartBackoff { .. } | Reason::BackendBackoff { .. } | Reason::Ceiling { .. })
         });
         prop_assert_eq!(target_differs && !held, decision.action != Action::Hold);
     }
@@ -317,7 +351,7 @@ proptest! {
     fn invariant_08_an_empty_pool_does_not_wait(case in case(known_demand())) {
         let mut case = case;
         case.history.start_failures = None;
-        case.history.backend_failures = None;
+        case.history.backend_failures = ByDirection::default();
         case.observation.pool = Reading::Known(PoolCounts::default());
         let depth = *case.observation.demand.depth().known().expect("made known");
         prop_assume!(case.settings.max_workers >= 1 && depth >= case.settings.activation_threshold);

@@ -50,7 +50,7 @@ impl ScalingBackend for RecordingBackend {
         pool.retain(|instance| !request.retire.contains(&instance.id));
         let missing = (request.target as usize).saturating_sub(pool.len());
         let started: Vec<_> = (0..missing).map(|_| WorkerId::new(uuid::Uuid::now_v7().to_string())).collect();
-        let ready = |id: &WorkerId| Instance { id: id.clone(), phase: Phase::Ready, started_at: Timestamp::wall() };
+        let ready = |id: &WorkerId| Instance::new(id.clone(), Phase::Ready, Timestamp::wall());
         pool.extend(started.iter().map(ready));
         // Told last, so that what the benchmark does next finds the pool as asked for. If it is over, nobody listens.
         let _ = self.events.send(asked);

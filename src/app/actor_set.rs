@@ -152,7 +152,12 @@ fn context(index: u32, worker_type: &WorkerType, of: &WorkerTypeSettings, shared
     ActorContext {
         index,
         worker_type: worker_type.clone(),
-        expected: Expected { start_grace: of.scaling.start_grace(), heartbeats: of.worker.heartbeats },
+        expected: Expected {
+            start_grace: of.scaling.start_grace(),
+            heartbeats: of.worker.heartbeats,
+            heartbeat_lapse: 3 * of.worker.heartbeat_interval(),
+            claim: of.jobs.claim(),
+        },
         shared: shared.clone(),
     }
 }

@@ -19,7 +19,9 @@ use crate::{
     connection::RedisTarget,
     model::{Clock, Queues, WorkerType, snapshot::DelayedCounts},
     probe::{Prober, ProberHandle, QueueSpec, SeveralSpec},
-    scaler::{ControlWatch, Controls, FleetParts, Leadership, RecorderHandle, Shared, SnapshotCell},
+    scaler::{
+        CanaryState, ControlWatch, Controls, FleetParts, Leadership, Outages, RecorderHandle, Shared, SnapshotCell,
+    },
     signal::{
         CurrentDirectory, Directory, Finder, Listener, ListenerHandle, ListenerSettings, Several, SourceBoard,
         Subscriptions, SweepMonitor, Watched, run_sweep,
@@ -37,6 +39,7 @@ pub(super) struct AppShared {
     pub(super) board: Arc<SourceBoard>,
     pub(super) directory: Arc<CurrentDirectory>,
     pub(super) controls: Arc<Controls>,
+    pub(super) canary: Arc<CanaryState>,
     pub(super) backend: Arc<dyn ScalingBackend>,
     pub(super) recorder: RecorderHandle,
     pub(super) leadership: Arc<Leadership>,
@@ -125,6 +128,8 @@ impl Wiring {
             sweep: self.sweep.clone(),
             leadership: app_shared.leadership.clone(),
             controls: app_shared.controls.clone(),
+            canary: app_shared.canary.clone(),
+            outages: Outages::default(),
             trouble: app_shared.trouble.clone(),
         })
     }

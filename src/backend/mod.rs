@@ -44,6 +44,9 @@ pub enum Phase {
     /// The backend sees that it does not work: it keeps restarting, its health check fails. Only its own heartbeat can
     /// say otherwise; without one it is no capacity when its start grace is over, and is replaced.
     Failing,
+    /// The platform has not begun it, and says why in [`Instance::reason`]: no node fits, an image is being pulled or can't be, a
+    /// quota is used up. It counts as asked for and is never deleted to be made again.
+    Blocked,
     /// Somebody suspended it (`docker pause`): no capacity, and left alone until it goes on.
     Suspended,
     /// Asked to leave.
@@ -59,6 +62,17 @@ pub struct Instance {
     pub phase: Phase,
     /// When it was asked for.
     pub started_at: Timestamp,
+    /// When its process began, if the backend can tell: its start grace runs from then, else from `started_at`.
+    pub began_at: Option<Timestamp>,
+    /// Why it is blocked or failing, in the platform's own words.
+    pub reason: Option<String>,
+}
+
+impl Instance {
+    /// An instance of which nothing more is known.
+    pub fn new(id: WorkerId, phase: Phase, started_at: Timestamp) -> Self {
+        Self { id, phase, started_at, began_at: None, reason: None }
+    }
 }
 
 /// A worker that ended without being asked to.
@@ -107,7 +121,8 @@ pub struct Pool {
 /// What to make true.
 ///
 /// The target is absolute: with `live` = instances neither draining nor suspended nor in `retire`, a backend starts
-/// `target - live` more (none if negative) and lets go exactly those in `retire`. Asking twice changes nothing more.
+/// `target - live` more (none if negative) and lets go exactly those in `retire`. Asking twice changes nothing more. Workers that
+/// leave because somebody else asked them to are live here, so whoever asks adds them to the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScaleRequest {
     /// Whose pool.

@@ -52,9 +52,13 @@ pub struct ScalingSettings {
     /// The time over which `max_step_up` and `max_step_down` count.
     #[schemars(range(min = 1, max = 3_600))]
     pub step_period_seconds: u64,
-    /// Seconds a starting worker counts as capacity; not ready by then, it is replaced.
+    /// Seconds from the start of its process within which a worker must be ready; if it is not, it is replaced.
     #[schemars(range(min = 1))]
     pub start_grace_seconds: u64,
+    /// Seconds from the request after which a worker that the platform has not begun is reported as failed, with the platform's
+    /// reason. It still counts and is left alone.
+    #[schemars(range(min = 1))]
+    pub start_timeout_seconds: u64,
     /// Seconds a worker may take to finish its jobs when asked to leave; then it is stopped hard.
     pub drain_timeout_seconds: u64,
     /// Windows of time with a higher `min_workers`.
@@ -80,6 +84,7 @@ impl Default for ScalingSettings {
             max_step_down: None,
             step_period_seconds: 60,
             start_grace_seconds: 60,
+            start_timeout_seconds: 600,
             drain_timeout_seconds: 300,
             schedule: Vec::new(),
         }
@@ -117,6 +122,11 @@ impl ScalingSettings {
     /// `start_grace_seconds` as a duration.
     pub fn start_grace(&self) -> Duration {
         Duration::from_secs(self.start_grace_seconds)
+    }
+
+    /// `start_timeout_seconds` as a duration.
+    pub fn start_timeout(&self) -> Duration {
+        Duration::from_secs(self.start_timeout_seconds)
     }
 
     /// `drain_timeout_seconds` as a duration.

@@ -41,6 +41,7 @@ impl StatusSource for MadeUpFleet {
                 ..LeadershipSnapshot::default()
             },
             redis_error: None,
+            redis_refuses_writes: None,
             sources: vec![SourceSnapshot { source: Source::Keyspace, state: SourceState::Up, detail: "Kt".into() }],
             worker_types: Vec::new(),
             delayed: std::sync::Arc::default(),

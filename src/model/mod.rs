@@ -220,14 +220,24 @@ pub struct PoolCounts {
     pub stalled: u32,
     /// Ready workers that hold a job or an open session; never more than `ready`.
     pub busy: u32,
+    /// Ready workers that are not heard, so that they may hold a job: never let go, and never a reason for more workers. With
+    /// `busy` never more than `ready`.
+    #[serde(default)]
+    pub possibly_busy: u32,
+    /// Asked for and held up by the platform: counted as capacity.
+    #[serde(default)]
+    pub blocked: u32,
     /// Asked to leave and not yet gone: no capacity.
     pub draining: u32,
+    /// Of the draining ones those that hold no work and are still there: they may ignore that they were asked to leave.
+    #[serde(default)]
+    pub lingering: u32,
 }
 
 impl PoolCounts {
-    /// Workers that count: ready and starting.
+    /// Workers that count: ready, starting and blocked ones.
     pub fn current(&self) -> u32 {
-        self.ready + self.starting
+        self.ready + self.starting + self.blocked
     }
 }
 
@@ -352,6 +362,10 @@ pub mod keys {
 
     /// Expires unless an autoscaler runs: its instance's name.
     pub const SCALER_ALIVE: &str = "scaler:alive";
+    /// `scaler:canary`, a hash with a TTL that the leader writes as workers write heartbeats: `at`, `instance`, and
+    /// `unbroken_since`, the milliseconds since 1970 since which every write has succeeded. On a cluster
+    /// `scaler:canary:{number}`, one on each primary.
+    pub const SCALER_CANARY: &str = "scaler:canary";
     /// Channel on which publishers and workers say that a stream has a new delayed job: payload `{stream}`.
     pub const DELAYED_CHANNEL: &str = "jobs:delayed";
     /// Field of a heartbeat: whole seconds after which the worker's claims on jobs run out. Absent: never while it lives.

@@ -54,6 +54,48 @@ pub struct Reaction {
     pub running_ms: Option<f64>,
 }
 
+/// How an autoscaler classifies a worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerStatus {
+    /// Asked for, and held up by the platform: it says why.
+    Blocked,
+    /// Asked for, not ready yet.
+    #[default]
+    Starting,
+    /// Not ready when its start grace ended: it is replaced.
+    Stalled,
+    /// Ready, holds no work.
+    Idle,
+    /// Ready, holds a job or an open session.
+    Busy,
+    /// Was ready, and nothing can be read of it now: it may hold a job.
+    PossiblyBusy,
+    /// Was ready, and its heartbeat has lapsed: it may hold a job. Replaced only when its silence counts.
+    Unheard,
+    /// Finishes its work and leaves.
+    Draining,
+    /// Suspended by somebody; left alone.
+    Suspended,
+}
+
+impl WorkerStatus {
+    /// The name in metric labels and for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Blocked => "blocked",
+            Self::Starting => "starting",
+            Self::Stalled => "stalled",
+            Self::Idle => "idle",
+            Self::Busy => "busy",
+            Self::PossiblyBusy => "possibly_busy",
+            Self::Unheard => "unheard",
+            Self::Draining => "draining",
+            Self::Suspended => "suspended",
+        }
+    }
+}
+
 /// One worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkerSnapshot {
@@ -61,10 +103,16 @@ pub struct WorkerSnapshot {
     pub id: WorkerId,
     /// What it says of itself; `None` without a heartbeat.
     pub state: Option<WorkerState>,
+    /// How the autoscaler classifies it.
+    #[serde(default)]
+    pub status: WorkerStatus,
     /// Whether it holds a job or session.
     pub busy: bool,
     /// Whether it was asked to leave.
     pub draining: bool,
+    /// Why it is blocked or failing, in the platform's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// When it was asked for.
     pub started_at: Timestamp,
 }
@@ -233,6 +281,9 @@ pub struct FleetSnapshot {
     pub leadership: LeadershipSnapshot,
     /// `None` while Redis answers; else why it does not.
     pub redis_error: Option<String>,
+    /// Why Redis refuses writes (full, a failed save, too few replicas); `None` while it accepts them, or nobody has tried.
+    #[serde(default)]
+    pub redis_refuses_writes: Option<String>,
     /// The signal sources.
     pub sources: Vec<SourceSnapshot>,
     /// The worker types, by name.

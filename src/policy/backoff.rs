@@ -25,6 +25,10 @@ impl Backoff {
     /// jobs wait meanwhile.
     pub const BACKEND: Self = Self { free: 0, first: Duration::from_secs(1), cap: Duration::from_secs(60) };
 
+    /// For replacing workers that are not heard any more: one at a time. They may live, and whatever silenced the first
+    /// may silence the next.
+    pub const REPLACE: Self = Self { free: 0, first: Duration::from_secs(10), cap: Duration::from_secs(300) };
+
     /// How long to wait after `count` failures in a row.
     pub fn wait(self, count: u32) -> Duration {
         match count.saturating_sub(self.free) {
@@ -49,6 +53,20 @@ impl Failures {
     /// When to try again.
     pub fn retry_at(&self, backoff: Backoff) -> Timestamp {
         self.last_at.after(backoff.wait(self.count))
+    }
+
+    /// One more failed start after `earlier` ones. Workers fail in rounds: one that was started before the last failure
+    /// belongs to the same round, which counts once however many of it fail.
+    pub(super) fn one_more_round(
+        earlier: Option<&Self>,
+        started_at: Timestamp,
+        at: Timestamp,
+        message: String,
+    ) -> Self {
+        match earlier {
+            Some(round) if started_at < round.last_at => Self { message, ..round.clone() },
+            _ => Self::one_more(earlier, at, message),
+        }
     }
 
     /// One more failure after `earlier` ones.

@@ -1,5 +1,5 @@
-//! Between what the number of workers lies at a time: `min_workers` and `max_workers`, and what the schedule makes of the
-//! first.
+//! Between what the number of workers lies at a time: `min_workers` and `max_workers`, and what the schedule makes of
+//! the first.
 
 use super::{reason::Reason, schedule};
 use crate::{config::ScalingSettings, model::Timestamp};

@@ -14,7 +14,8 @@ use crate::{
 ///
 /// - Paused: [`Action::Hold`], always.
 /// - Observe: the decision as it would be, which the caller must not carry out.
-/// - Pinned: to that number at once, in both directions, but never outside `min_workers` and `max_workers`; backoffs hold
+/// - Pinned: to that number at once, in both directions, but never outside `min_workers` and `max_workers`; backoffs
+///   hold
 ///   it as anything else, and neither the schedule nor `spare` changes it.
 ///
 /// Looks again when the control ends, at the latest.

@@ -40,8 +40,8 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    /// Jobs that finished between `earlier` and this look. `None` if the counts went back: the stream or its group was made
-    /// again.
+    /// Jobs that finished between `earlier` and this look. `None` if the counts went back: the stream or its group was
+    /// made again.
     fn finished_since(&self, earlier: &Self) -> Option<u64> {
         let by_reads = |of: &Self| of.read?.checked_sub(of.pending);
         let by_depth = |of: &Self| of.added.checked_sub(of.lag.saturating_add(of.pending));
@@ -86,13 +86,14 @@ pub(super) struct Rates {
     pub(super) arriving: f64,
 }
 
-/// What is known of the flow of jobs through one queue. Takes a pointer until something is learned: most worker types go by
-/// other strategies.
+/// What is known of the flow of jobs through one queue. Takes a pointer until something is learned: most worker types
+/// go by other strategies.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Flow(Option<Box<Learned>>);
 
 impl Flow {
-    /// Learns from one more look. Looks further apart than `gap` tell of the time of jobs only if jobs waited all the time.
+    /// Learns from one more look. Looks further apart than `gap` tell of the time of jobs only if jobs waited all the
+    /// time.
     pub(super) fn note(&mut self, sample: Sample, gap: Duration) {
         self.0.get_or_insert_default().note(sample, gap);
     }
@@ -150,8 +151,8 @@ impl Learned {
         }
     }
 
-    /// Of the time that workers were at work, finished jobs get theirs. One that is in progress is half done on the average:
-    /// a hundred that have just begun must not look like a hundred that take long.
+    /// Of the time that workers were at work, finished jobs get theirs. One that is in progress is half done on the
+    /// average: a hundred that have just begun must not look like a hundred that take long.
     fn note_service(&mut self, last: &Sample, sample: &Sample, finished: u64, seconds: f64) {
         let jobs = float(finished);
         let worked =

@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     config::{ScalingSettings, Strategy},
-    model::{Counters, Timestamp, snapshot::Change},
+    model::{
+        Counters, Timestamp,
+        snapshot::{Action, Change},
+    },
 };
 
 /// The past of one worker type.
@@ -27,10 +30,44 @@ pub struct History {
     pub steps: Steps,
     /// What `latency` has learned of the queue.
     pub flow: Flow,
-    /// Workers that ended early, in a row.
+    /// Rounds of starts that failed, in a row.
     pub start_failures: Option<Failures>,
-    /// Calls to the backend that failed, in a row.
-    pub backend_failures: Option<Failures>,
+    /// Requests to the backend that failed, in a row: for each direction, since a scale-in that is refused says nothing
+    /// about a scale-out.
+    pub backend_failures: ByDirection,
+    /// Replacements of workers that were not heard any more, since all were heard.
+    pub replacements: Option<Failures>,
+}
+
+/// Failures of requests to the backend, by what was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ByDirection {
+    /// More workers, or others in their place.
+    pub up: Option<Failures>,
+    /// Fewer workers.
+    pub down: Option<Failures>,
+}
+
+impl ByDirection {
+    /// Whether none failed in either direction.
+    pub fn is_empty(&self) -> bool {
+        self.up.is_none() && self.down.is_none()
+    }
+
+    /// The failures of one direction.
+    pub fn of(&self, action: Action) -> Option<&Failures> {
+        match action {
+            Action::ScaleDown => self.down.as_ref(),
+            Action::ScaleUp | Action::Hold => self.up.as_ref(),
+        }
+    }
+
+    fn of_mut(&mut self, action: Action) -> &mut Option<Failures> {
+        match action {
+            Action::ScaleDown => &mut self.down,
+            Action::ScaleUp | Action::Hold => &mut self.up,
+        }
+    }
 }
 
 impl History {
@@ -43,7 +80,8 @@ impl History {
             steps: Steps::default(),
             flow: Flow::default(),
             start_failures: None,
-            backend_failures: None,
+            backend_failures: ByDirection::default(),
+            replacements: None,
         }
     }
 
@@ -78,8 +116,8 @@ impl History {
         }
     }
 
-    /// Learns from a look how long jobs take and how many come, if the strategy goes by that. What could not be seen is left
-    /// out, and nothing is taken for zero.
+    /// Learns from a look how long jobs take and how many come, if the strategy goes by that. What could not be seen is
+    /// left out, and nothing is taken for zero.
     pub fn note_flow(
         &mut self,
         settings: &ScalingSettings,
@@ -93,6 +131,10 @@ impl History {
         let demand = &observation.demand;
         let seen = (demand.lag.known(), demand.pending.known(), observation.pool.known());
         let (Some(&lag), Some(&pending), Some(counts)) = seen else { return };
+        // Who may be at work and is not heard would be a guess.
+        if counts.possibly_busy > 0 {
+            return;
+        }
         let Some(added) = counters.added else { return self.flow.note_uncounted() };
         let at_work = at_work(counts, lag);
         self.flow.note(Sample { at: now, added, read: counters.read, lag, pending, at_work }, gap(settings));
@@ -110,9 +152,11 @@ impl History {
         (learns && unfinished).then(|| now.after(between_looks(settings)))
     }
 
-    /// A worker ended early.
-    pub fn note_start_failure(&mut self, at: Timestamp, message: impl Into<String>) {
-        self.start_failures = Some(Failures::one_more(self.start_failures.as_ref(), at, message.into()));
+    /// A worker that was started at `started_at` ended early, or did not become ready. Counts once for each round of
+    /// starts.
+    pub fn note_start_failure(&mut self, started_at: Timestamp, at: Timestamp, message: impl Into<String>) {
+        let earlier = self.start_failures.as_ref();
+        self.start_failures = Some(Failures::one_more_round(earlier, started_at, at, message.into()));
     }
 
     /// A worker became ready and stayed: earlier failures no longer count.
@@ -120,14 +164,20 @@ impl History {
         self.start_failures = None;
     }
 
-    /// A call to the backend failed.
-    pub fn note_backend_failure(&mut self, at: Timestamp, message: impl Into<String>) {
-        self.backend_failures = Some(Failures::one_more(self.backend_failures.as_ref(), at, message.into()));
+    /// A request to the backend failed. [`Action::Hold`] is one that replaces workers.
+    pub fn note_backend_failure(&mut self, action: Action, at: Timestamp, message: impl Into<String>) {
+        let failures = self.backend_failures.of_mut(action);
+        *failures = Some(Failures::one_more(failures.as_ref(), at, message.into()));
     }
 
-    /// A call to the backend succeeded: earlier failures no longer count.
-    pub fn note_backend_success(&mut self) {
-        self.backend_failures = None;
+    /// A request to the backend succeeded: earlier failures of its direction no longer count.
+    pub fn note_backend_success(&mut self, action: Action) {
+        *self.backend_failures.of_mut(action) = None;
+    }
+
+    /// A worker that was not heard any more was replaced.
+    pub fn note_replacement(&mut self, at: Timestamp) {
+        self.replacements = Some(Failures::one_more(self.replacements.as_ref(), at, String::new()));
     }
 }
 
@@ -178,15 +228,31 @@ mod tests {
     #[test]
     fn failures_count_until_a_success() {
         let mut history = History::new(at(0));
-        history.note_start_failure(at(1), "exit code 1");
-        history.note_start_failure(at(2), "exit code 2");
-        history.note_backend_failure(at(3), "no route");
+        history.note_start_failure(at(0), at(1), "exit code 1");
+        history.note_start_failure(at(1), at(2), "exit code 2");
+        history.note_backend_failure(Action::ScaleUp, at(3), "no route");
         let starts = history.start_failures.clone().expect("two were noted");
         assert_eq!((starts.count, starts.last_at, starts.message.as_str()), (2, at(2), "exit code 2"));
         history.note_start_success();
         assert_eq!(history.start_failures, None);
-        assert_eq!(history.backend_failures.as_ref().map(|failures| failures.count), Some(1));
-        history.note_backend_success();
-        assert_eq!(history.backend_failures, None);
+        assert_eq!(history.backend_failures.up.as_ref().map(|failures| failures.count), Some(1));
+        history.note_backend_success(Action::ScaleDown);
+        assert!(history.backend_failures.up.is_some(), "the other direction");
+        history.note_backend_success(Action::ScaleUp);
+        assert!(history.backend_failures.is_empty());
+    }
+
+    #[test]
+    fn workers_of_one_round_count_as_one_failure() {
+        let mut history = History::new(at(0));
+        let count = |history: &History| history.start_failures.as_ref().map(|failures| failures.count);
+        for ended in [5, 6, 9] {
+            history.note_start_failure(at(1), at(ended), "signal 9");
+        }
+        assert_eq!(count(&history), Some(1));
+        history.note_start_failure(at(5), at(10), "signal 9");
+        assert_eq!(count(&history), Some(2), "it was started after the round had failed");
+        history.note_start_failure(at(9), at(11), "signal 9");
+        assert_eq!(count(&history), Some(2), "the round before, dying late");
     }
 }

@@ -6,13 +6,15 @@
 //!
 //! A decision is made in this order; each rule that changes the outcome adds its [`Reason`]:
 //!
-//! 1. the strategy turns the depth into a recommendation ([`ScalingSettings::strategy`]); of several queues, that is the depth of all of
+//! 1. the strategy turns the depth into a recommendation ([`ScalingSettings::strategy`]); of several queues, that is
+//!    the depth of all of
 //!    them or of the longest ([`Combine`](crate::model::Combine));
 //! 2. `spare` workers are wanted beside those at work;
 //! 3. enough unfinished jobs for activation, in whichever queues, want at least one worker;
 //! 4. `min_workers`, or what the schedule makes of it, and `max_workers` bound it;
-//! 5. what would let workers go must get past the stabilization window, the busy workers, the cooldown and
-//!    `max_step_down`; what would add some, past the pace of the `step` strategy and `max_step_up`;
+//! 5. what would let workers go must get past the stabilization window, the workers that are or may be busy, the
+//!    cooldown and `max_step_down`; what would add some, past the pace of the `step` strategy, `max_step_up` and the
+//!    ceiling on processes that do not leave;
 //! 6. after failures, a backoff holds everything that would fail again.
 //!
 //! Repairs are exempt from 5: a pool outside its bounds is brought to the nearest bound at once, and an empty pool with
@@ -36,7 +38,7 @@ pub use self::{
     backoff::{Backoff, Failures},
     control::decide_under,
     flow::{Flow, Unlearned},
-    history::History,
+    history::{ByDirection, History},
     observation::Observation,
     reason::Reason,
     steps::Steps,
@@ -67,8 +69,8 @@ pub struct Decision {
     /// When a rule that holds something back lets go, or the schedule changes: look again then. Later than now. `None`:
     /// nothing but a new observation can change the outcome.
     pub recheck_at: Option<Timestamp>,
-    /// What was wished for, up to `max_workers`, to be kept with [`History::note_recommendation`]; `None` without a stabilization
-    /// window, or a depth to go by.
+    /// What was wished for, up to `max_workers`, to be kept with [`History::note_recommendation`]; `None` without a
+    /// stabilization window, or a depth to go by.
     pub recommendation: Option<u32>,
 }
 
@@ -104,12 +106,14 @@ pub fn decide(settings: &ScalingSettings, observation: &Observation, history: &H
         Ordering::Less => {
             plan.stabilize();
             plan.spare_busy();
+            plan.spare_possibly_busy();
             plan.cool_down();
             plan.limit_step_down();
         }
         Ordering::Greater => {
             plan.pace_steps();
             plan.limit_step_up();
+            plan.limit_alive();
         }
         Ordering::Equal => {}
     }

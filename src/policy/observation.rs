@@ -15,10 +15,11 @@ pub struct Observation {
     pub pool: Reading<PoolCounts>,
 }
 
-/// What is known of the depth. A part that is known still counts: jobs that were seen are there, whatever else could not be
-/// seen.
+/// What is known of the depth. A part that is known still counts: jobs that were seen are there, whatever else could
+/// not be seen.
 pub(super) struct KnownDepth<'a> {
-    /// Jobs that workers are scaled by: all of them if `gap` is `None`, else at least so many. `None`: nothing is known.
+    /// Jobs that workers are scaled by: all of them if `gap` is `None`, else at least so many. `None`: nothing is
+    /// known.
     pub(super) jobs: Option<u64>,
     /// Unfinished jobs known of. More than `jobs` if the longest of several queues is what workers are scaled by.
     pub(super) unfinished: u64,
@@ -53,8 +54,8 @@ impl<'a> KnownDepth<'a> {
     }
 }
 
-/// Workers at work, and idle ones that waiting jobs are about to occupy.
+/// Workers at work, and idle ones that waiting jobs are about to occupy. Workers that are not heard are neither.
 pub(super) fn at_work(counts: &PoolCounts, waiting: u64) -> u32 {
-    let idle = counts.ready.saturating_sub(counts.busy);
+    let idle = counts.ready.saturating_sub(counts.busy).saturating_sub(counts.possibly_busy);
     counts.busy.saturating_add(u32::try_from(waiting).unwrap_or(u32::MAX).min(idle))
 }

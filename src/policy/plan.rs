@@ -77,7 +77,8 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// The strategy's recommendation for what is known of the depth. A gap in it can only hide more jobs, so it never lowers.
+    /// The strategy's recommendation for what is known of the depth. A gap in it can only hide more jobs, so it never
+    /// lowers.
     pub(super) fn follow_strategy(&mut self, depth: &KnownDepth<'_>) {
         if let Some(jobs) = depth.jobs {
             self.reasons.extend(depth.longest_of.and_then(Reason::longest));
@@ -174,6 +175,14 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// Workers that are not heard may be busy.
+    pub(super) fn spare_possibly_busy(&mut self) {
+        let PoolCounts { busy, possibly_busy, .. } = *self.counts;
+        if self.raise_to(busy.saturating_add(possibly_busy)) {
+            self.hold(Reason::PossiblyBusy { workers: possibly_busy, of: self.current });
+        }
+    }
+
     /// Workers are let go only a cooldown after the last change, or after the start of the scaler.
     pub(super) fn cool_down(&mut self) {
         if self.direction() == Ordering::Less {
@@ -193,8 +202,8 @@ impl<'a> Plan<'a> {
         self.wait_until(ends_at);
     }
 
-    /// At most `max_step_down` workers are let go in any `step_period_seconds`. A restart forgets whom was let go before it,
-    /// so that nobody is for that long.
+    /// At most `max_step_down` workers are let go in any `step_period_seconds`. A restart forgets whom was let go
+    /// before it, so that nobody is for that long.
     pub(super) fn limit_step_down(&mut self) {
         let (Some(most), period) = (self.settings.max_step_down, self.settings.step_period()) else { return };
         let watched_at = self.history.started_at.after(period);
@@ -208,8 +217,8 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// At most `max_step_up` workers are added in any `step_period_seconds`, but for repairs, and for those that were there
-    /// and are gone.
+    /// At most `max_step_up` workers are added in any `step_period_seconds`, but for repairs, and for those that were
+    /// there and are gone.
     pub(super) fn limit_step_up(&mut self) {
         let (Some(most), period) = (self.settings.max_step_up, self.settings.step_period()) else { return };
         let room = self.history.steps.room_to_add(most, period, self.now);
@@ -221,6 +230,25 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// Workers that do not leave when asked to, or never became ready, take up room: no more than twice `max_workers`
+    /// exist. Those that finish work do not count.
+    pub(super) fn limit_alive(&mut self) {
+        let PoolCounts { lingering, stalled, .. } = *self.counts;
+        let stuck = lingering.saturating_add(stalled);
+        let ceiling = self.bounds.max.saturating_mul(2);
+        let highest = ceiling.saturating_sub(stuck).max(self.current);
+        if self.target <= highest {
+            return;
+        }
+        self.reasons.push(Reason::Ceiling { stuck, ceiling });
+        if highest > self.current && self.bounds.bound(highest) == highest {
+            self.target = highest;
+        } else {
+            self.held = true;
+            self.target = self.bounds.bound(self.current);
+        }
+    }
+
     /// After failures nothing is asked for that would fail again, until it is time for another try.
     pub(super) fn back_off(&mut self) {
         if self.target == self.current {
@@ -228,7 +256,8 @@ impl<'a> Plan<'a> {
         }
         let starts = self.history.start_failures.as_ref().filter(|_| self.target > self.current);
         let starts = pending_retry(starts, Backoff::START, self.now);
-        let backend = pending_retry(self.history.backend_failures.as_ref(), Backoff::BACKEND, self.now);
+        let direction = if self.target > self.current { Action::ScaleUp } else { Action::ScaleDown };
+        let backend = pending_retry(self.history.backend_failures.of(direction), Backoff::BACKEND, self.now);
         if starts.is_none() && backend.is_none() {
             return;
         }

@@ -151,6 +151,20 @@ pub enum Reason {
         /// Of how many.
         of: u32,
     },
+    /// Workers that are not heard may hold a job, and are not let go.
+    PossiblyBusy {
+        /// How many.
+        workers: u32,
+        /// Of how many.
+        of: u32,
+    },
+    /// Too many workers do not leave, or never became ready.
+    Ceiling {
+        /// How many.
+        stuck: u32,
+        /// How many may exist, with those that count.
+        ceiling: u32,
+    },
     /// The last change is too fresh.
     Cooldown {
         /// Until it is not.
@@ -174,9 +188,9 @@ pub enum Reason {
         /// Until more may be let go.
         remaining: Duration,
     },
-    /// New workers keep ending early, so none are started for a while.
+    /// New workers keep ending early or never become ready, so none are started for a while.
     StartBackoff {
-        /// How many ended early in a row.
+        /// How many rounds of starts failed in a row.
         count: u32,
         /// How the last one ended.
         message: String,
@@ -244,6 +258,8 @@ impl Reason {
             Self::PoolUnknown { .. } => "pool_unknown",
             Self::Stabilization { .. } => "stabilization",
             Self::Busy { .. } => "busy",
+            Self::PossiblyBusy { .. } => "possibly_busy",
+            Self::Ceiling { .. } => "ceiling",
             Self::Cooldown { .. } => "cooldown",
             Self::StepUp { .. } => "max_step_up",
             Self::StepDown { .. } => "max_step_down",
@@ -315,6 +331,11 @@ impl fmt::Display for Reason {
             Self::Busy { busy, of } if busy >= of => write!(f, "all {of} workers are busy"),
             Self::Busy { busy: 1, of } => write!(f, "1 of {of} workers is busy"),
             Self::Busy { busy, of } => write!(f, "{busy} of {of} workers are busy"),
+            Self::PossiblyBusy { workers: 1, of } => write!(f, "1 of {of} workers is not heard and may be busy"),
+            Self::PossiblyBusy { workers, of } => write!(f, "{workers} of {of} workers are not heard and may be busy"),
+            Self::Ceiling { stuck, ceiling } => {
+                write!(f, "{stuck} workers do not leave or never became ready, and at most {ceiling} may exist")
+            }
             Self::Cooldown { remaining } => write!(f, "cooldown ends in {}", Seconds(*remaining)),
             Self::StepUp { most, period, remaining } => {
                 let (period, remaining) = (Seconds(*period), Seconds(*remaining));
@@ -325,7 +346,7 @@ impl fmt::Display for Reason {
                 write!(f, "at most {most} fewer within {period} (max_step_down), the next in {remaining}")
             }
             Self::StartBackoff { count, message, remaining } => {
-                write!(f, "{count} workers in a row ended early ({message}), next try in {}", Seconds(*remaining))
+                write!(f, "{count} rounds of starts in a row failed ({message}), next try in {}", Seconds(*remaining))
             }
             Self::BackendBackoff { count: 1, message, remaining } => {
                 write!(f, "scaling failed ({message}), next try in {}", Seconds(*remaining))

@@ -1,5 +1,6 @@
-//! Which windows of a schedule are open at a time, and when that changes. Cron expressions and time zones are the crates'
-//! business; over a change of the clocks, `start` and `end` go by the wall and `duration` by the time that passes.
+//! Which windows of a schedule are open at a time, and when that changes. Cron expressions and time zones are the
+//! crates' business; over a change of the clocks, `start` and `end` go by the wall and `duration` by the time that
+//! passes.
 
 use croner::Cron;
 use jiff::Zoned;

@@ -7,8 +7,8 @@ use crate::{
     model::{Timestamp, snapshot::Change},
 };
 
-/// Changes in one direction that are remembered. Who changes more often than that within a period is not held to a limit
-/// above it.
+/// Changes in one direction that are remembered. Who changes more often than that within a period is not held to a
+/// limit above it.
 const MAX_CHANGES: usize = 256;
 
 /// Changes of late, for as long as a period may be. Takes a pointer until there is one: most worker types rest.

@@ -1,5 +1,5 @@
-//! How a depth becomes a recommendation. Knows no bounds but the floor that `threshold` falls back to, and of the past only what
-//! `latency` learned.
+//! How a depth becomes a recommendation. Knows no bounds but the floor that `threshold` falls back to, and of the past
+//! only what `latency` learned.
 
 use super::{
     flow::{Flow, Rates, float},
@@ -45,8 +45,8 @@ fn by_latency(settings: &ScalingSettings, flow: &Flow, depth: u64) -> (u32, Reas
     }
 }
 
-/// Workers for `jobs` in a time of which each job takes a worker that `share`. A job that takes all of it has a worker of its
-/// own, and for less than one job nobody is kept.
+/// Workers for `jobs` in a time of which each job takes a worker that `share`. A job that takes all of it has a worker
+/// of its own, and for less than one job nobody is kept.
 fn workers_within(jobs: f64, share: f64) -> u32 {
     /// Below it, a difference is one of rounding.
     const NOTHING: f64 = 1e-9;

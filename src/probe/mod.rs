@@ -36,7 +36,7 @@ pub struct QueueSpec {
 }
 
 /// A worker's heartbeat, as far as scaling needs it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
     /// What the worker does.
     pub state: WorkerState,

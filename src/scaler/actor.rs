@@ -5,6 +5,7 @@
 //! signals, so a busy queue can't starve itself.
 
 mod moving;
+mod notes;
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +16,7 @@ use crate::{
     model::{
         Counters, Demand, QueueDemands, Reading, Source, Timestamp, WorkerId, WorkerType,
         control::{Control, Mode},
-        snapshot::{Action, Change, Reaction, TypeSnapshot},
+        snapshot::{Action, Change, Reaction, TypeSnapshot, WorkerStatus},
     },
     policy::{Backoff, Decision, History, Observation, Reason, decide_under},
     scaler::worker_tracker::PoolView,
@@ -124,6 +125,8 @@ struct UnderWay {
     demand: Demand,
     from: u32,
     signals: Signals,
+    /// Whether it replaces a worker that is not heard any more.
+    replaces_unheard: bool,
 }
 
 /// The actor of one worker type.
@@ -135,6 +138,8 @@ pub struct Actor {
     dry_run: bool,
     /// Whether it may act; else it observes and decides only.
     leads: bool,
+    /// Whether it has led before.
+    has_led: bool,
     history: History,
     phase: Phase,
     waiting: Option<Signals>,
@@ -188,6 +193,7 @@ impl Actor {
             debounce,
             dry_run,
             leads: false,
+            has_led: false,
             history,
             phase: Phase::Resting,
             waiting: None,
@@ -234,13 +240,20 @@ impl Actor {
         effects
     }
 
-    /// Begins to lead, as after a restart: what was seen as a standby decides at once, and nobody is let go before a cooldown
-    /// has passed. What was learned of the queue is as true as before.
+    /// Begins to lead: what was seen as a standby decides at once. What this autoscaler knows (failures and their
+    /// waits, steps, the flow of jobs) outlives a gap in its leading. If another one led for the first time, or changed
+    /// something in the gap, nobody is let go before a cooldown has passed, as after a restart.
     fn lead(&mut self, remembered: Option<Change>, now: Timestamp) {
-        self.leads = true;
-        let last_change = [self.history.last_change, remembered].into_iter().flatten().max_by_key(|change| change.at);
-        let flow = std::mem::take(&mut self.history.flow);
-        self.history = History { flow, ..History::resumed(now, last_change) };
+        let known = self.history.last_change;
+        let remembered = remembered.map(|change| Change { at: change.at.min(now), ..change });
+        let news = remembered.filter(|change| known.is_none_or(|known| change.at > known.at));
+        if !self.has_led || news.is_some() {
+            self.history.started_at = now;
+        }
+        if let Some(change) = news {
+            self.history.note_change(change);
+        }
+        (self.leads, self.has_led) = (true, true);
         self.next_evaluation = Timestamp(0);
         Arc::make_mut(&mut self.snapshot).last_change = self.history.last_change;
     }
@@ -298,7 +311,7 @@ impl Actor {
     fn evaluated(&mut self, observed: Observed, signals: Signals, now: Timestamp) -> Option<Effect> {
         let pool = match &observed.view {
             Ok(view) => {
-                self.note_exits(view, now);
+                self.note_starts(view, now);
                 Reading::Known(view.counts)
             }
             Err(why) => Reading::Failed(why.clone()),
@@ -313,7 +326,7 @@ impl Actor {
         self.recheck_at = decision.recheck_at;
         self.look_again_if_unseen(&observed.view, now);
         if let Ok(view) = &observed.view {
-            self.look_again_at_grace_end(view, now);
+            self.recheck_at = [self.recheck_at, view.look_at].into_iter().flatten().min();
         }
         let learns_at = self.history.learns_at(&self.settings, now, &observation);
         self.recheck_at = [self.recheck_at, learns_at].into_iter().flatten().min();
@@ -327,26 +340,16 @@ impl Actor {
             snapshot.reasons[0].insert_str(0, "would ");
         }
         let view = observed.view.ok()?;
-        let stalled = if self.backs_off(now) { &[] } else { view.stalled.as_slice() };
-        let request = self.request(&decision, &view, stalled)?;
+        let replaced = self.replaced(&view, now);
+        let request = self.request(&decision, &view, &replaced)?;
         if !acts {
             return None;
         }
-        let reason = match (decision.action, stalled.len()) {
-            (Action::Hold, stalled) => format!("replacing {stalled} that were not ready within their start grace"),
-            _ => decision.headline(),
-        };
-        let under_way = UnderWay { from: decision.current, demand: observation.demand, reason, signals, decision };
+        let reason = if decision.action == Action::Hold { replaced.reason() } else { decision.headline() };
+        let (from, replaces_unheard) = (decision.current, replaced.unheard.is_some());
+        let under_way = UnderWay { from, demand: observation.demand, reason, signals, replaces_unheard, decision };
         self.phase = Phase::Scaling(Box::new(under_way));
         Some(Effect::Scale(request, signals))
-    }
-
-    /// A worker that is not ready when its grace ends has to be seen then, not at the next sweep.
-    fn look_again_at_grace_end(&mut self, view: &PoolView, now: Timestamp) {
-        let grace = self.settings.start_grace();
-        let ends = view.workers.iter().filter(|worker| worker.state.is_none() && !worker.draining);
-        let next = ends.map(|worker| worker.started_at.after(grace)).filter(|end| *end > now).min();
-        self.recheck_at = [self.recheck_at, next].into_iter().flatten().min();
     }
 
     /// The backend could not be asked: look again soon, and ever less often while that lasts.
@@ -361,41 +364,65 @@ impl Actor {
     fn backs_off(&self, now: Timestamp) -> bool {
         let retries = [
             self.history.start_failures.as_ref().map(|failures| failures.retry_at(Backoff::START)),
-            self.history.backend_failures.as_ref().map(|failures| failures.retry_at(Backoff::BACKEND)),
+            self.history.backend_failures.up.as_ref().map(|failures| failures.retry_at(Backoff::BACKEND)),
         ];
         retries.into_iter().flatten().any(|retry_at| now < retry_at)
     }
 
-    /// What to ask the backend for; `None` if there is nothing to do. Stalled workers are replaced along the way.
-    fn request(&self, decision: &Decision, view: &PoolView, stalled: &[WorkerId]) -> Option<ScaleRequest> {
-        if decision.action == Action::Hold && stalled.is_empty() {
+    /// Who is to be replaced now: all that stalled, and one that is not heard any more, at its own pace.
+    fn replaced(&mut self, view: &PoolView, now: Timestamp) -> Replaced {
+        if !view.workers.iter().any(|worker| worker.status == WorkerStatus::Unheard) {
+            self.history.replacements = None;
+        }
+        if self.backs_off(now) {
+            return Replaced::default();
+        }
+        let next_at = self.history.replacements.as_ref().map(|failures| failures.retry_at(Backoff::REPLACE));
+        let paced = next_at.is_none_or(|at| at <= now);
+        if !paced && !view.overdue.is_empty() {
+            self.recheck_at = [self.recheck_at, next_at].into_iter().flatten().min();
+        }
+        let unheard = view.overdue.first().filter(|_| paced).cloned();
+        Replaced { stalled: view.stalled.clone(), unheard }
+    }
+
+    /// What to ask the backend for; `None` if there is nothing to do. Workers are replaced along the way.
+    fn request(&self, decision: &Decision, view: &PoolView, replaced: &Replaced) -> Option<ScaleRequest> {
+        if decision.action == Action::Hold && replaced.is_empty() {
             return None;
         }
         let target = if decision.action == Action::Hold { decision.current } else { decision.target };
-        let surplus = decision.current.saturating_sub(target) as usize;
-        let victims = view.idle.iter().chain(&view.busy).take(surplus);
+        // A silent worker counts until it is replaced: letting it go is a part of letting some go.
+        let unheard = replaced.unheard.iter();
+        let surplus = (decision.current.saturating_sub(target) as usize).saturating_sub(unheard.len());
+        let others = view.idle.iter().chain(&view.busy).filter(|id| replaced.unheard.as_ref() != Some(id));
+        // The backend counts those that leave because somebody else asked them to.
+        let leaving = u32::try_from(view.leaving.len()).unwrap_or(u32::MAX);
         Some(ScaleRequest {
             worker_type: self.worker_type.clone(),
-            target,
-            retire: stalled.iter().chain(victims).cloned().collect(),
+            target: target.saturating_add(leaving),
+            retire: replaced.stalled.iter().chain(unheard).chain(others.take(surplus)).cloned().collect(),
             drain_timeout: self.settings.drain_timeout(),
         })
     }
 
     fn scaled(&mut self, scaled: Scaled, now: Timestamp) -> Option<Effect> {
         let Phase::Scaling(under_way) = std::mem::replace(&mut self.phase, Phase::Resting) else { return None };
-        let UnderWay { decision, reason, demand, from, signals } = *under_way;
+        let UnderWay { decision, reason, demand, from, signals, replaces_unheard } = *under_way;
         let to = if decision.action == Action::Hold { decision.current } else { decision.target };
         let (reached, error) = match scaled.outcome {
             Ok(_) => {
                 // What was asked for is seen, and watched, from the next look on.
                 self.recheck_at = Some(now);
-                self.history.note_backend_success();
+                self.history.note_backend_success(decision.action);
+                if replaces_unheard {
+                    self.history.note_replacement(now);
+                }
                 Arc::make_mut(&mut self.snapshot).backend_error = None;
                 (to, None)
             }
             Err(error) => {
-                self.note_backend_failure(&error, now);
+                self.note_backend_failure(decision.action, &error, now);
                 (reached_in_part(from, &error.done), Some(error.message))
             }
         };
@@ -427,25 +454,25 @@ impl Actor {
         })))
     }
 
-    fn note_backend_failure(&mut self, error: &BackendError, now: Timestamp) {
+    fn note_backend_failure(&mut self, action: Action, error: &BackendError, now: Timestamp) {
         // A permanent error is tried again as rarely as one that has failed often.
         let times = if error.kind == ErrorKind::Permanent { PERMANENT_FAILURE_WEIGHT } else { 1 };
         for _ in 0..times {
-            self.history.note_backend_failure(now, error.message.clone());
+            self.history.note_backend_failure(action, now, error.message.clone());
         }
-        self.recheck_at = self.history.backend_failures.as_ref().map(|failures| failures.retry_at(Backoff::BACKEND));
+        self.recheck_at = self.history.backend_failures.of(action).map(|failures| failures.retry_at(Backoff::BACKEND));
         Arc::make_mut(&mut self.snapshot).backend_error = Some(error.message.clone());
     }
 
-    /// Counts workers that ended too early in a row: those are failed starts. A grace without another, with a worker
-    /// ready, ends the row.
-    fn note_exits(&mut self, view: &PoolView, now: Timestamp) {
-        let grace = self.settings.start_grace();
-        for exit in view.exits.iter().filter(|exit| exit.lived < grace || !exit.success) {
-            self.history.note_start_failure(exit.at, exit.detail.clone());
+    /// Counts rounds of failed starts in a row. A grace without another, with a worker ready, ends the row.
+    fn note_starts(&mut self, view: &PoolView, now: Timestamp) {
+        for failed in &view.failed_starts {
+            let detail = failed.detail.clone().unwrap_or_else(|| notes::no_heartbeat(&self.worker_type, &failed.id));
+            self.history.note_start_failure(failed.started_at, failed.at, detail);
         }
         let last_failure = self.history.start_failures.as_ref().map(|failures| failures.last_at);
-        if view.counts.ready > 0 && last_failure.is_some_and(|at| now.since(at) >= grace) {
+        let grace = self.settings.start_grace();
+        if view.counts.ready > view.counts.possibly_busy && last_failure.is_some_and(|at| now.since(at) >= grace) {
             self.history.note_start_success();
         }
     }
@@ -471,6 +498,9 @@ impl Actor {
         snapshot.action = decision.action;
         snapshot.reasons =
             std::iter::once(decision.headline()).chain(decision.reasons.iter().map(ToString::to_string)).collect();
+        if let Ok(view) = view {
+            snapshot.reasons.extend(notes::of(view, &self.settings, now));
+        }
         snapshot.recheck_at = decision.recheck_at;
         snapshot.sources = signals.sources().collect();
         snapshot.count_decision(decision.action, self.reason_label);
@@ -478,7 +508,7 @@ impl Actor {
             Ok(view) => snapshot.workers.clone_from(&view.workers),
             Err(why) => snapshot.backend_error = Some(why.clone()),
         }
-        if view.is_ok() && self.history.backend_failures.is_none() {
+        if view.is_ok() && self.history.backend_failures.is_empty() {
             snapshot.backend_error = None;
         }
     }
@@ -491,7 +521,8 @@ impl Actor {
         }
     }
 
-    /// Whether decisions are carried out, or told as what would be done: not those of a standby, which are the leader's.
+    /// Whether decisions are carried out, or told as what would be done: not those of a standby, which are the
+    /// leader's.
     pub fn speaks(&self) -> bool {
         self.leads || self.dry_run
     }
@@ -513,6 +544,29 @@ impl Actor {
         if let Some(reaction) = &mut Arc::make_mut(&mut self.snapshot).reaction {
             reaction.running_ms = Some(elapsed.as_secs_f64() * 1e3);
         }
+    }
+}
+
+/// Workers that others are to take the place of.
+#[derive(Debug, Default)]
+struct Replaced {
+    stalled: Vec<WorkerId>,
+    unheard: Option<WorkerId>,
+}
+
+impl Replaced {
+    fn is_empty(&self) -> bool {
+        self.stalled.is_empty() && self.unheard.is_none()
+    }
+
+    /// Why, for the record of a change that has no other reason.
+    fn reason(&self) -> String {
+        let stalled = match self.stalled.len() {
+            0 => None,
+            count => Some(format!("replacing {count} that were not ready within their start grace")),
+        };
+        let unheard = self.unheard.as_ref().map(|id| format!("replacing {id}, which is not heard any more"));
+        [stalled, unheard].into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -1,5 +1,5 @@
-//! The newest entries of `scaling:events` in memory, for whoever shows them: however many ask, Redis is asked by one task. A
-//! reading that fails is tried again; until then what was read before is shown, with the reason.
+//! The newest entries of `scaling:events` in memory, for whoever shows them: however many ask, Redis is asked by one
+//! task. A reading that fails is tried again; until then what was read before is shown, with the reason.
 
 use std::{
     collections::VecDeque,

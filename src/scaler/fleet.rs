@@ -13,7 +13,7 @@ use crate::{
         snapshot::{DelayedCounts, FleetSnapshot, ReloadSnapshot, SourceState, StatusSource},
     },
     probe::ProberHandle,
-    scaler::{Leadership, SnapshotCell},
+    scaler::{CanaryState, Leadership, SnapshotCell},
     signal::SourceBoard,
 };
 
@@ -47,6 +47,7 @@ pub struct Fleet {
     info: FleetInfo,
     board: Arc<SourceBoard>,
     leadership: Arc<Leadership>,
+    canary: Arc<CanaryState>,
     parts: RwLock<Arc<FleetParts>>,
     reload: RwLock<Option<ReloadSnapshot>>,
     stopping: AtomicBool,
@@ -54,9 +55,15 @@ pub struct Fleet {
 
 impl Fleet {
     /// Of these actors.
-    pub fn new(info: FleetInfo, board: Arc<SourceBoard>, leadership: Arc<Leadership>, parts: FleetParts) -> Self {
+    pub fn new(
+        info: FleetInfo,
+        board: Arc<SourceBoard>,
+        leadership: Arc<Leadership>,
+        canary: Arc<CanaryState>,
+        parts: FleetParts,
+    ) -> Self {
         let (parts, reload) = (RwLock::new(Arc::new(parts)), RwLock::default());
-        Self { info, board, leadership, parts, reload, stopping: AtomicBool::new(false) }
+        Self { info, board, leadership, canary, parts, reload, stopping: AtomicBool::new(false) }
     }
 
     /// From now on it is of these.
@@ -90,6 +97,7 @@ impl StatusSource for Fleet {
             dry_run: self.info.dry_run,
             leadership: self.leadership.snapshot(),
             redis_error: parts.prober.redis_error(),
+            redis_refuses_writes: self.canary.refused(),
             sources: self.board.snapshot(),
             worker_types: parts.snapshots.iter().map(SnapshotCell::get).collect(),
             delayed: parts.delayed.borrow().clone(),
@@ -100,6 +108,7 @@ impl StatusSource for Fleet {
     fn not_ready(&self) -> Vec<String> {
         let parts = self.parts();
         let mut missing: Vec<String> = parts.prober.redis_error().into_iter().collect();
+        missing.extend(self.canary.refused().map(|why| format!("redis refuses writes: {why}")));
         missing.extend(self.leadership.snapshot().problem.map(|why| format!("it is not known who leads: {why}")));
         if self.stopping.load(Ordering::Acquire) {
             missing.push("the autoscaler is being stopped".to_owned());

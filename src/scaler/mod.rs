@@ -2,11 +2,13 @@
 //! The actor itself ([`Actor`]) is a synchronous state machine without clock or I/O; [`run_actor`] runs it.
 
 mod actor;
+mod canary;
 mod controls;
 mod event_buffer;
 mod fleet;
 mod history;
 mod leadership;
+mod outages;
 mod override_service;
 mod recorder;
 mod report;
@@ -15,14 +17,16 @@ mod task;
 mod worker_tracker;
 
 pub use actor::{Actor, Effect, Input, Observed, Scaled, ScalingRecord, Tuning};
+pub use canary::{CanaryState, CanaryWriter};
 pub use controls::{ControlError, ControlWatch, Controls};
 pub use event_buffer::EventBuffer;
 pub use fleet::{Fleet, FleetInfo, FleetParts};
 pub use history::{EventTail, HistoryError, Recent, ScalingEvent, recent_events};
 pub use leadership::{Candidate, Election, Leadership, Permit};
+pub use outages::Outages;
 pub use override_service::{OverrideService, WorkerTypeIndex};
 pub use recorder::{LoadError, Recorder, RecorderHandle, load_changes};
 pub use report::Reporter;
 pub use snapshot_cell::SnapshotCell;
 pub use task::{ActorContext, Shared, SuspendedActor, run_actor};
-pub use worker_tracker::{Expected, PoolView, WorkerTracker};
+pub use worker_tracker::{Expected, FailedStart, Heard, Held, PoolView, WorkerTracker};

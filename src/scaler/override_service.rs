@@ -1,5 +1,6 @@
-//! Checks override requests from the command line and over HTTP, writes them to Redis and into the history in one transaction, and
-//! notifies running autoscalers. Carries nothing out: `controls` reads the overrides, the policy applies them.
+//! Checks override requests from the command line and over HTTP, writes them to Redis and into the history in one
+//! transaction, and notifies running autoscalers. Carries nothing out: `controls` reads the overrides, the policy
+//! applies them.
 
 use std::sync::Arc;
 
@@ -102,8 +103,8 @@ impl<R: WorkerTypeIndex> ApplyOverride for OverrideService<R> {
     }
 }
 
-/// Gives an request: it is in force, in the history, and told to whoever runs, all or nothing. Says whether there was a control
-/// before; an end to none is no entry in the history.
+/// Gives an request: it is in force, in the history, and told to whoever runs, all or nothing. Says whether there was a
+/// control before; an end to none is no entry in the history.
 ///
 /// # Errors
 /// If Redis can't be asked.

@@ -22,9 +22,9 @@ use crate::{
 };
 
 /// Adds the entry, and keeps the change unless a later leader has begun its term: what a leader remembers is not to be
-/// overwritten by one that came before. The entry is added all the same, since the change was made; it says so. `KEYS`: the
-/// stream, the state, the last token. `ARGV`: the length of the stream, the token or nothing, the number of words for the
-/// entry, those, and those for the state.
+/// overwritten by one that came before. The entry is added all the same, since the change was made; it says so. `KEYS`:
+/// the stream, the state, the last token. `ARGV`: the length of the stream, the token or nothing, the number of words
+/// for the entry, those, and those for the state.
 const WRITE: &str = "
 local stale = ARGV[2] ~= '' and tonumber(redis.call('GET', KEYS[3]) or 0) > tonumber(ARGV[2])
 local words = tonumber(ARGV[3])

@@ -1,5 +1,5 @@
-//! Says on Redis that an autoscaler runs, and what it thinks of the worker types that have unfinished jobs: for whoever waits
-//! for an answer and gets none. Reads snapshots; nothing reads its keys to decide anything.
+//! Says on Redis that an autoscaler runs, and what it thinks of the worker types that have unfinished jobs: for whoever
+//! waits for an answer and gets none. Reads snapshots; nothing reads its keys to decide anything.
 
 use std::{
     sync::{
@@ -25,7 +25,8 @@ use crate::{
 const INTERVAL: Duration = Duration::from_secs(2);
 /// After so long without a report the autoscaler counts as gone.
 const LAPSE: Duration = Duration::from_secs(10);
-/// Worker types in one report: some milliseconds of the server's time. With more in trouble than that, some are not explained.
+/// Worker types in one report: some milliseconds of the server's time. With more in trouble than that, some are not
+/// explained.
 const MAX_TYPES: usize = 1_000;
 
 /// Writes the reports of one autoscaler.
@@ -37,8 +38,8 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Of what `status` shows. Its worker types are gone through only after `trouble` was set, and for as long as there is
-    /// something to tell: with thousands of idle ones that would be most of what an idle autoscaler does.
+    /// Of what `status` shows. Its worker types are gone through only after `trouble` was set, and for as long as there
+    /// is something to tell: with thousands of idle ones that would be most of what an idle autoscaler does.
     pub fn new(target: Arc<RedisTarget>, status: Arc<dyn StatusSource>, trouble: Arc<AtomicBool>) -> Self {
         Self { target, instance: status.fleet().instance, status, trouble }
     }

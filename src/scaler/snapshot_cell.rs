@@ -1,5 +1,6 @@
-//! What an actor shows: one place, written by the actor and read by whoever asks. A `watch` channel would do the same and also
-//! wake readers, at three hundred bytes for each of perhaps ten thousand worker types; nobody waits for a snapshot.
+//! What an actor shows: one place, written by the actor and read by whoever asks. A `watch` channel would do the same
+//! and also wake readers, at three hundred bytes for each of perhaps ten thousand worker types; nobody waits for a
+//! snapshot.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

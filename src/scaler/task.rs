@@ -18,11 +18,13 @@ use tokio_util::sync::CancellationToken;
 pub use self::suspended::SuspendedActor;
 use super::{
     actor::{Actor, Effect, Input, Observed, Scaled},
+    canary::CanaryState,
     controls::Controls,
     leadership::Leadership,
+    outages::Outages,
     recorder::RecorderHandle,
     snapshot_cell::SnapshotCell,
-    worker_tracker::{Expected, WorkerTracker},
+    worker_tracker::{Expected, Heard, Held, PoolView, WorkerTracker},
 };
 use crate::{
     backend::{BackendError, ErrorKind, Pool, ScaleReport, ScaleRequest, ScalingBackend},
@@ -69,6 +71,10 @@ pub struct Shared {
     pub leadership: Arc<Leadership>,
     /// What people have said about worker types.
     pub controls: Arc<Controls>,
+    /// Whether heartbeats could be written.
+    pub canary: Arc<CanaryState>,
+    /// Outages of the backend.
+    pub outages: Outages,
     /// Set when an evaluation has seen unfinished work, or could not see: there is something to report.
     pub trouble: Arc<AtomicBool>,
 }
@@ -95,6 +101,8 @@ struct ActorTask {
     awaited: Option<Box<Awaited>>,
     last_told: Option<(Action, &'static str)>,
     probe_failure: Option<String>,
+    /// Whether a mass silence has been logged, and since when.
+    mass_since: Option<Instant>,
     under_way: Option<BoxFuture<'static, Outcome>>,
     /// Of the evaluation under way: for its trace.
     course: Course,
@@ -119,6 +127,7 @@ pub fn run_actor(
         awaited: None,
         last_told: None,
         probe_failure: None,
+        mass_since: None,
         under_way: None,
         course: Course::default(),
         snapshot_cell,
@@ -304,15 +313,19 @@ impl ActorTask {
         }
     }
 
-    /// Takes stock.
+    /// Classifies the workers.
     fn observed(&mut self, pool: Result<Pool, BackendError>, answer: Answer) -> Input {
         let now = self.context.shared.clock.now();
+        let heard = Heard {
+            heartbeats: &answer.heartbeats,
+            consumers: &answer.consumers,
+            channel: self.context.shared.canary.channel(now),
+        };
         let view = pool
-            .map(|pool| {
-                self.worker_tracker.classify(pool, &answer.heartbeats, &answer.consumers, self.context.expected, now)
-            })
+            .map(|pool| self.worker_tracker.classify(pool, &heard, self.context.expected, now))
             .map_err(|error| error.message);
         if let Ok(view) = &view {
+            self.tell_workers(view);
             for exit in &view.exits {
                 WorkerExited {
                     worker_type: &self.context.worker_type,
@@ -335,6 +348,29 @@ impl ActorTask {
         let control = self.context.shared.controls.of(&self.context.worker_type);
         let Answer { demand, queues, counters, .. } = answer;
         Input::Observed(Box::new(Observed { demand, queues, counters, view, control }))
+    }
+
+    /// Logs what becomes of workers that are not ready or not heard: once at its beginning, once at its end.
+    fn tell_workers(&mut self, view: &PoolView) {
+        let worker_type = &self.context.worker_type;
+        for failed in view.failed_starts.iter().filter(|failed| failed.detail.is_none()) {
+            let key = keys::heartbeat(worker_type, &failed.id);
+            tracing::warn!(
+                %worker_type, worker_id = %failed.id, heartbeat = key,
+                "worker not ready in its start grace; if its program writes no heartbeat, set heartbeats = false"
+            );
+        }
+        match (view.held, self.mass_since) {
+            (Some(Held::Mass { silent, of, .. }), None) => {
+                tracing::warn!(%worker_type, silent, of, "workers fell silent at once; replacing held");
+                self.mass_since = Some(Instant::now());
+            }
+            (None | Some(Held::Unwritable { .. }), Some(since)) => {
+                tracing::info!(%worker_type, lasted = ?since.elapsed(), "replacing no longer held");
+                self.mass_since = None;
+            }
+            _ => {}
+        }
     }
 
     fn trace(&mut self, signals: Signals, failure: Option<&BackendError>) {
@@ -360,10 +396,12 @@ impl ActorTask {
 /// One look at the pool and the queue. The subscription comes first, the probe second.
 async fn observe(context: Arc<ActorContext>) -> Outcome {
     context.shared.listener.unmute(context.index, context.shared.patience).await;
-    let pool = called(&context.shared.backend, BackendCall::Observe, &context.worker_type, || {
-        context.shared.backend.observe(&context.worker_type)
-    })
-    .await;
+    let pool = called(&context, BackendCall::Observe, || context.shared.backend.observe(&context.worker_type)).await;
+    if pool.is_ok()
+        && let Some(lasted) = context.shared.outages.answered(context.index)
+    {
+        tracing::info!(backend = context.shared.backend.name(), ?lasted, "backend answers again");
+    }
     let instances = pool.as_ref().map_or(&[][..], |pool| pool.instances.as_slice());
     let heartbeats = instances.iter().map(|instance| keys::heartbeat(&context.worker_type, &instance.id)).collect();
     let answer = context.shared.prober.ask(Request { index: context.index, heartbeats }).await;
@@ -373,18 +411,17 @@ async fn observe(context: Arc<ActorContext>) -> Outcome {
 /// One write. Whether it is allowed is asked of the clock here, with nothing in between that takes time.
 async fn scale(context: Arc<ActorContext>, request: ScaleRequest, signals: Signals) -> Outcome {
     let Some(permit) = context.shared.leadership.permit() else { return Outcome::NotScaled };
-    let backend = &context.shared.backend;
-    let outcome = called(backend, BackendCall::Scale, &context.worker_type, || backend.scale(request)).await;
+    let outcome = called(&context, BackendCall::Scale, || context.shared.backend.scale(request)).await;
     Outcome::Scaled { outcome, signals, token: permit.token }
 }
 
 /// Calls the backend and says how it went.
 async fn called<T, F: Future<Output = Result<T, BackendError>>>(
-    backend: &Arc<dyn ScalingBackend>,
+    context: &ActorContext,
     call: BackendCall,
-    worker_type: &WorkerType,
     make: impl FnOnce() -> F,
 ) -> Result<T, BackendError> {
+    let ActorContext { index, worker_type, shared, .. } = context;
     let started = Instant::now();
     let result = make().await;
     let failure = result.as_ref().err().map(|error| BackendFailure {
@@ -394,7 +431,13 @@ async fn called<T, F: Future<Output = Result<T, BackendError>>>(
         },
         error: &error.message,
     });
-    BackendCalled { backend: backend.name(), call, worker_type, elapsed: started.elapsed(), failure }.emit();
+    // Each change that fails is told; looks that fail, once for an outage.
+    let news = match &result {
+        Err(error) if call == BackendCall::Observe => shared.outages.failed(*index, &error.message),
+        _ => true,
+    };
+    let (backend, elapsed) = (shared.backend.name(), started.elapsed());
+    BackendCalled { backend, call, worker_type, elapsed, failure, news }.emit();
     result
 }
 

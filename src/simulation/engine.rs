@@ -14,8 +14,9 @@ use super::{
 use crate::{
     backend::ScaleRequest,
     config::{QueueKind, ScalerSettings, WorkerTypeSettings},
+    evidence::Channel,
     model::{Counters, Demand, Reading, Source, Timestamp, WorkerType},
-    scaler::{Actor, Effect, Expected, Input, Observed, Scaled, WorkerTracker},
+    scaler::{Actor, Effect, Expected, Heard, Input, Observed, Scaled, WorkerTracker},
     signal::Signals,
 };
 
@@ -140,8 +141,8 @@ impl<'a> Engine<'a> {
         Timestamp(now.0.saturating_sub(u64::try_from(self.before.as_millis()).unwrap_or(u64::MAX)))
     }
 
-    /// The pool as it was left, and the first look, as after the start of an autoscaler. That was a moment ago: it holds up
-    /// no job that comes at once.
+    /// The pool as it was left, and the first look, as after the start of an autoscaler. That was a moment ago: it
+    /// holds up no job that comes at once.
     fn begin(&mut self) {
         for _ in 0..self.setup.initial {
             let number = self.pool.start(self.clock());
@@ -280,8 +281,11 @@ impl<'a> Engine<'a> {
         let expected = Expected {
             start_grace: self.setup.settings.scaling.start_grace(),
             heartbeats: self.setup.settings.worker.heartbeats,
+            heartbeat_lapse: 3 * self.setup.settings.worker.heartbeat_interval(),
+            claim: Duration::ZERO,
         };
-        let view = self.worker_tracker.classify(self.pool.list(), &heartbeats, &consumers, expected, self.clock());
+        let heard = Heard { heartbeats: &heartbeats, consumers: &consumers, channel: Channel::FLAWLESS };
+        let view = self.worker_tracker.classify(self.pool.list(), &heard, expected, self.clock());
         Input::Observed(Box::new(Observed {
             demand,
             queues: None,

@@ -226,7 +226,7 @@ impl SimPool {
         let instance = |number: &Number| {
             let worker = &self.workers[*number];
             let phase = if worker.stage == Stage::Draining { Phase::Draining } else { Phase::Running };
-            Instance { id: worker.id.clone(), phase, started_at: worker.started_at }
+            Instance::new(worker.id.clone(), phase, worker.started_at)
         };
         Pool { instances: self.live.iter().map(instance).collect(), ..Pool::default() }
     }

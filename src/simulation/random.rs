@@ -1,4 +1,5 @@
-//! Random numbers that are the same everywhere and always, for one seed: the generator is named, not "the standard one".
+//! Random numbers that are the same everywhere and always, for one seed: the generator is named, not "the standard
+//! one".
 
 use rand::{SeedableRng, rngs::Xoshiro256PlusPlus};
 

@@ -32,8 +32,8 @@ pub enum Times {
         /// So many percent are shorter.
         value: Duration,
     },
-    /// Straight lines between these percentiles, by rising percentage; the first holds for everything below it, the last for
-    /// everything above.
+    /// Straight lines between these percentiles, by rising percentage; the first holds for everything below it, the
+    /// last for everything above.
     Percentiles(Vec<(f64, Duration)>),
     /// One of these, each as likely.
     Observed(Vec<Duration>),

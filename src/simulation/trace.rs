@@ -43,7 +43,8 @@ pub struct Trace {
 pub struct TraceOptions {
     /// How long jobs take, whatever the trace says.
     pub service: Option<Times>,
-    /// What the clock shows at the beginning; default: the trace's own time, and a Monday at midnight for one that has none.
+    /// What the clock shows at the beginning; default: the trace's own time, and a Monday at midnight for one that has
+    /// none.
     pub begins: Option<Timestamp>,
     /// For everything that is drawn.
     pub seed: u64,

@@ -49,7 +49,14 @@ fn snapshot() -> TypeSnapshot {
             pending: Reading::Known(2),
             oldest: Reading::Known(Some(Timestamp(5_500))),
         },
-        pool: Reading::Known(PoolCounts { ready: 2, starting: 1, stalled: 1, busy: 1, draining: 1 }),
+        pool: Reading::Known(PoolCounts {
+            ready: 2,
+            starting: 1,
+            stalled: 1,
+            busy: 1,
+            draining: 1,
+            ..PoolCounts::default()
+        }),
         desired: 3,
         action: Action::Hold,
         reasons: Vec::new(),
@@ -85,7 +92,7 @@ fn emit_everything() {
     ReactionMeasured { worker_type, stage: Stage::Decided, elapsed: Duration::from_micros(400) }.emit();
     let failure = Some(BackendFailure { kind: FailureKind::Retryable, error: "engine is away" });
     let (backend, call, elapsed) = ("process", BackendCall::Scale, Duration::from_millis(20));
-    BackendCalled { backend, call, worker_type, elapsed, failure }.emit();
+    BackendCalled { backend, call, worker_type, elapsed, failure, news: true }.emit();
     RecordWaits { worker_type, waiting: 2, error: "WRONGTYPE", news: true }.emit();
     ScalingRecorded { worker_type, action, from: 1, to: 3, outcome, waiting: 1 }.emit();
     RecordingFailed { worker_type, action, from: 3, to: 4, outcome, error: "timed out" }.emit();

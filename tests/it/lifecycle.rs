@@ -163,7 +163,9 @@ async fn workers_that_crash_at_once_are_started_ever_less_often_and_harm_no_othe
     scaler
         .until("the backoff is told with its cause", async || {
             let reasons = scaler.of("broken").await.reasons.join("\n");
-            reasons.contains("workers in a row ended early") && reasons.contains('3') && reasons.contains("next try in")
+            reasons.contains("rounds of starts in a row failed")
+                && reasons.contains('3')
+                && reasons.contains("next try in")
         })
         .await;
     add_jobs(&client, "test:jobs", 1).await;

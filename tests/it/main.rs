@@ -20,6 +20,7 @@ mod demo;
 mod discord;
 mod docker;
 mod doctor;
+mod evidence;
 mod examples;
 mod fake_discord;
 mod fake_fly;

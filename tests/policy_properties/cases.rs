@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use swarm::{
     config::{ScalingSettings, ScheduleWindow, Strategy as Scaling},
     model::{Counters, Demand, PoolCounts, Reading, Timestamp, snapshot::Change},
-    policy::{Decision, Failures, Flow, History, Observation, decide},
+    policy::{ByDirection, Decision, Failures, Flow, History, Observation, decide},
 };
 
 /// Late enough that everything in a generated past is after the epoch.
@@ -140,7 +140,14 @@ pub(crate) fn gappy_demand() -> impl Strategy<Value = Demand> {
 
 pub(crate) fn counts() -> impl Strategy<Value = PoolCounts> {
     (0_u32..25, 0_u32..6, 0_u32..3, 0_u32..3).prop_flat_map(|(ready, starting, stalled, draining)| {
-        (0..=ready).prop_map(move |busy| PoolCounts { ready, starting, stalled, busy, draining })
+        (0..=ready).prop_map(move |busy| PoolCounts {
+            ready,
+            starting,
+            stalled,
+            busy,
+            draining,
+            ..PoolCounts::default()
+        })
     })
 }
 
@@ -204,7 +211,7 @@ pub(crate) fn history() -> impl Strategy<Value = History> {
             let mut history = History {
                 recommendations: recommendations.into(),
                 start_failures,
-                backend_failures,
+                backend_failures: ByDirection { up: backend_failures.clone(), down: backend_failures },
                 ..History::new(started_at)
             };
             changes.sort_unstable();

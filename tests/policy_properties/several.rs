@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use swarm::{
     model::{Combine, Demand, QueueDemand, Reading, snapshot::Action},
-    policy::{Decision, Observation},
+    policy::{ByDirection, Decision, Observation},
     probe::combine,
 };
 
@@ -98,7 +98,7 @@ proptest! {
     ) {
         let (mut case, mut queues) = (case, queues);
         case.history.start_failures = None;
-        case.history.backend_failures = None;
+        case.history.backend_failures = ByDirection::default();
         case.settings.activation_threshold = 1;
         case.observation.pool = Reading::Known(swarm::model::PoolCounts::default());
         prop_assume!(case.settings.max_workers >= 1);

@@ -344,11 +344,7 @@ impl WorkerRegistry {
 
 impl Inner {
     pub(super) fn pool(&self, now: Timestamp) -> Pool {
-        let instance = |worker: &Worker| Instance {
-            id: worker.id.clone(),
-            phase: worker.phase(now),
-            started_at: worker.started_at,
-        };
+        let instance = |worker: &Worker| Instance::new(worker.id.clone(), worker.phase(now), worker.started_at);
         Pool {
             instances: self.workers.iter().map(instance).collect(),
             exits: self.change_log.exits(),

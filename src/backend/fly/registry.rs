@@ -250,13 +250,10 @@ impl MachineRegistry {
                 MachineStatus::Leaving => Phase::Draining,
                 MachineStatus::Down | MachineStatus::Lost | MachineStatus::Gone => return None,
             };
-            Some(Instance { id: WorkerId::new(id.as_str()), phase, started_at: entry.since })
+            Some(Instance::new(WorkerId::new(id.as_str()), phase, entry.since))
         });
-        let launches = inner.launches.iter().map(|launch| Instance {
-            id: WorkerId::new(launch.name.as_str()),
-            phase: Phase::Running,
-            started_at: launch.asked,
-        });
+        let launch = |name: &str, asked| Instance::new(WorkerId::new(name), Phase::Running, asked);
+        let launches = inner.launches.iter().map(|it| launch(it.name.as_str(), it.asked));
         Pool {
             instances: machines.chain(launches).collect(),
             exits: inner.change_log.exits.iter().cloned().collect(),

@@ -35,14 +35,11 @@ pub(super) fn pool(spec: &TargetSpec, target: &Target, state: &State, now: Times
             pod if pod.ready => Phase::Ready,
             _ => Phase::Running,
         };
-        instances.push(Instance { id: WorkerId::new(pod.name.as_str()), phase, started_at: pod.created_at });
+        instances.push(Instance::new(WorkerId::new(pod.name.as_str()), phase, pod.created_at));
     }
     let since = state.short_since.unwrap_or(now);
-    instances.extend((order.len()..capacity).map(|number| Instance {
-        id: WorkerId::new(format!("{}{NO_POD}{number}", spec.name)),
-        phase: Phase::Running,
-        started_at: since,
-    }));
+    let without_pod = |number| WorkerId::new(format!("{}{NO_POD}{number}", spec.name));
+    instances.extend((order.len()..capacity).map(|number| Instance::new(without_pod(number), Phase::Running, since)));
     Pool { instances, exits: state.exits.clone(), manual: state.manual.clone() }
 }
 

@@ -134,10 +134,9 @@ impl ProcessRegistry {
     /// What a scaler sees.
     pub(super) fn pool(&self) -> Pool {
         let inner = self.lock();
-        let instance = |worker: &Worker| Instance {
-            id: worker.id.clone(),
-            phase: if worker.draining() { Phase::Draining } else { Phase::Running },
-            started_at: worker.started_at,
+        let instance = |worker: &Worker| {
+            let phase = if worker.draining() { Phase::Draining } else { Phase::Running };
+            Instance::new(worker.id.clone(), phase, worker.started_at)
         };
         Pool {
             instances: inner.workers.iter().map(instance).collect(),

@@ -235,7 +235,10 @@ mod tests {
     use ratatui::{Terminal, backend::TestBackend};
 
     use super::*;
-    use crate::model::{WorkerId, WorkerState, snapshot::WorkerSnapshot};
+    use crate::model::{
+        WorkerId, WorkerState,
+        snapshot::{WorkerSnapshot, WorkerStatus},
+    };
 
     fn shown(width: u16, height: u16) -> String {
         let mut fleet = fleet::made_up();
@@ -244,6 +247,8 @@ mod tests {
             state: Some(WorkerState::Busy),
             busy: true,
             draining: false,
+            status: WorkerStatus::Busy,
+            reason: None,
             started_at: Timestamp::wall(),
         }];
         let mut watch = Watch::new("http://127.0.0.1:9000", fleet);

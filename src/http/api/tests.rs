@@ -20,7 +20,7 @@ use crate::{
         PoolCounts, Reading, Timestamp, WorkerId, WorkerState, WorkerType,
         control::{ApplyOverride, Control, Mode, OverrideAction, OverrideError, OverrideRequest},
         history::ScalingEvent,
-        snapshot::{Change, FleetSnapshot, Reaction, StatusSource, TypeSnapshot, WorkerSnapshot},
+        snapshot::{Change, FleetSnapshot, Reaction, StatusSource, TypeSnapshot, WorkerSnapshot, WorkerStatus},
     },
 };
 
@@ -44,6 +44,8 @@ fn busy() -> TypeSnapshot {
         state: Some(WorkerState::Busy),
         busy: true,
         draining: false,
+        status: WorkerStatus::Busy,
+        reason: None,
         started_at: Timestamp(1),
     }];
     busy

@@ -280,6 +280,7 @@ pub(crate) fn made_up() -> FleetSnapshot {
             problem: None,
         },
         redis_error: None,
+        redis_refuses_writes: None,
         sources: vec![
             source(Source::Keyspace, SourceState::Up, ""),
             source(Source::Tracking, SourceState::Down, "refused"),

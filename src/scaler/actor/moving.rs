@@ -6,6 +6,7 @@ use super::{Actor, Phase};
 use crate::{
     config::ScalingSettings,
     model::{Source, Timestamp},
+    policy::ByDirection,
     signal::Signals,
 };
 
@@ -23,8 +24,8 @@ pub struct Tuning {
 }
 
 impl Actor {
-    /// Goes on under these settings, with its past and what is under way. `changed` says whether they are others than before:
-    /// then it looks at once, and what failed under the old ones is no reason to wait.
+    /// Goes on under these settings, with its past and what is under way. `changed` says whether they are others than
+    /// before: then it looks at once, and what failed under the old ones is no reason to wait.
     pub fn retune(&mut self, tuning: Tuning, now: tokio::time::Instant) {
         let Tuning { queue, settings, debounce, changed } = tuning;
         let snapshot = Arc::make_mut(&mut self.snapshot);
@@ -33,7 +34,7 @@ impl Actor {
         (self.settings, self.debounce) = (settings, debounce);
         if changed {
             self.history.note_start_success();
-            self.history.note_backend_success();
+            self.history.backend_failures = ByDirection::default();
             self.next_evaluation = Timestamp(0);
             self.note(Signals::one(Source::Reload, now));
         }

@@ -6,9 +6,9 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::{
-    backend::Exit,
     config::Strategy as Scaling,
     model::{PoolCounts, WorkerState, snapshot::WorkerSnapshot},
+    scaler::worker_tracker::{FailedStart, Held},
 };
 
 const DEBOUNCE: Duration = Duration::from_millis(50);
@@ -47,8 +47,10 @@ fn view(idle: u32, busy: u32) -> PoolView {
     let seen = |id: WorkerId, busy: bool| WorkerSnapshot {
         id,
         state: Some(if busy { WorkerState::Busy } else { WorkerState::Idle }),
+        status: if busy { WorkerStatus::Busy } else { WorkerStatus::Idle },
         busy,
         draining: false,
+        reason: None,
         started_at: Timestamp(0),
     };
     let idle_ids: Vec<_> = (0..idle).map(|n| name("idle", n)).collect();
@@ -57,11 +59,9 @@ fn view(idle: u32, busy: u32) -> PoolView {
     PoolView {
         counts: PoolCounts { ready: idle + busy, busy, ..PoolCounts::default() },
         workers: workers.map(|(id, busy)| seen(id.clone(), busy)).collect(),
-        stalled: Vec::new(),
         idle: idle_ids,
         busy: busy_ids,
-        exits: Vec::new(),
-        manual: Vec::new(),
+        ..PoolView::default()
     }
 }
 
@@ -248,13 +248,11 @@ fn workers_that_keep_dying_are_started_ever_less_often() {
     let mut actor = actor_with(settings(), false);
     let died = |seq: u64, ms: u64| {
         let mut pool = view(0, 0);
-        pool.exits = vec![Exit {
-            seq,
-            id: WorkerId::new("w"),
+        pool.failed_starts = vec![FailedStart {
+            id: WorkerId::new(format!("w-{seq}")),
+            started_at: Timestamp(ms - 5),
             at: Timestamp(ms),
-            lived: Duration::from_millis(5),
-            success: false,
-            detail: "exit code 1".to_owned(),
+            detail: Some("exit code 1".to_owned()),
         }];
         pool
     };
@@ -266,6 +264,126 @@ fn workers_that_keep_dying_are_started_ever_less_often() {
     let headline = &actor.snapshot().reasons[0];
     assert!(headline.contains("exit code 1"), "{headline}");
     assert_eq!(actor.next_wake(), Some(Timestamp(2_100)));
+}
+
+/// So many deaths of workers that had lived that long, seen at `ms`, and nobody left.
+fn deaths(count: u64, lived: u64, ms: u64) -> PoolView {
+    let failed = |number| FailedStart {
+        id: WorkerId::new(format!("w-{number}")),
+        started_at: Timestamp(ms - lived),
+        at: Timestamp(ms - number % 3),
+        detail: Some("signal 9 (SIGKILL)".to_owned()),
+    };
+    PoolView { failed_starts: (0..count).map(failed).collect(), ..view(0, 0) }
+}
+
+#[test]
+fn twelve_workers_killed_at_once_are_replaced_at_once() {
+    let mut actor = actor_with(ScalingSettings { max_workers: 20, strategy: Scaling::Backlog, ..settings() }, false);
+    at(&mut actor, 100_000, signals());
+    let effects = at(&mut actor, 100_001, observed(60, deaths(12, 20_000, 100_000)));
+    assert_eq!(target_of(&effects), Some(12), "one failed round");
+}
+
+#[test]
+fn one_silent_worker_at_a_time_is_replaced_and_ever_less_often() {
+    let mut actor = actor_with(settings(), false);
+    let unheard = |ids: &[&str]| {
+        let mut pool = view(8, 0);
+        pool.overdue = ids.iter().map(|id| WorkerId::new(*id)).collect();
+        for worker in pool.workers.iter_mut().filter(|worker| ids.contains(&worker.id.as_str())) {
+            worker.status = WorkerStatus::Unheard;
+        }
+        pool.counts.possibly_busy = u32::try_from(ids.len()).unwrap();
+        pool
+    };
+    let mut look = |ms, ids: &[&str]| {
+        at(&mut actor, ms, signals());
+        let effects = at(&mut actor, ms + 1, observed(40, unheard(ids)));
+        let request = effects.iter().find_map(|effect| match effect {
+            Effect::Scale(request, _) => Some((request.target, request.retire.clone())),
+            _ => None,
+        });
+        if request.is_some() {
+            at(&mut actor, ms + 2, scaled(Ok(ScaleReport::default())));
+        }
+        request
+    };
+    let first = Some((8, vec![WorkerId::new("idle-0")]));
+    let second = Some((8, vec![WorkerId::new("idle-1")]));
+    assert_eq!(look(100_000, &["idle-0", "idle-1"]), first);
+    assert_eq!(look(101_000, &["idle-1"]), None, "10 s between the first two");
+    assert_eq!(look(110_100, &["idle-1"]), second);
+    assert_eq!(look(121_000, &["idle-2"]), None, "20 s after that");
+    assert_eq!(look(122_000, &[]), None, "all are heard");
+    assert_eq!(look(123_000, &["idle-2"]), Some((8, vec![WorkerId::new("idle-2")])));
+}
+
+#[test]
+fn a_worker_told_to_drain_by_somebody_else_is_counted_where_the_backend_counts_it() {
+    let mut actor = actor_with(settings(), false);
+    at(&mut actor, 100_000, signals());
+    let counts = PoolCounts { draining: 1, ..PoolCounts::default() };
+    let pool = PoolView { counts, leaving: vec![WorkerId::new("by-hand")], ..PoolView::default() };
+    let effects = at(&mut actor, 100_001, observed(1, pool));
+    let request = effects.iter().find_map(|effect| match effect {
+        Effect::Scale(request, _) => Some(request),
+        _ => None,
+    });
+    let request = request.expect("a job waits and nobody takes it");
+    assert_eq!((request.target, request.retire.as_slice()), (2, &[][..]), "the one that leaves, and one that stays");
+    let effects = at(&mut actor, 100_002, scaled(Ok(ScaleReport::default())));
+    let record = record_of(&effects).expect("it was carried out");
+    assert_eq!((record.from, record.to), (0, 1));
+}
+
+#[test]
+fn a_refused_scale_in_does_not_delay_a_scale_out() {
+    let mut actor = actor_with(settings(), false);
+    at(&mut actor, 100_000, signals());
+    assert_eq!(target_of(&at(&mut actor, 100_001, observed(0, view(4, 0)))), Some(0));
+    at(&mut actor, 100_002, scaled(failure(ErrorKind::Permanent)));
+    at(&mut actor, 100_100, signals());
+    assert_eq!(target_of(&at(&mut actor, 100_101, observed(30, view(4, 0)))), Some(6));
+}
+
+#[test]
+fn what_is_known_outlives_a_gap_in_leading() {
+    let mut actor = actor_with(settings(), false);
+    at(&mut actor, 100_000, signals());
+    at(&mut actor, 100_001, observed(20, view(0, 0)));
+    at(&mut actor, 100_002, scaled(failure(ErrorKind::Permanent)));
+    at(&mut actor, 110_000, Input::Follows);
+    at(&mut actor, 120_000, Input::Leads(None));
+    assert_eq!((actor.history.started_at, actor.history.backend_failures.is_empty()), (Timestamp(0), false));
+    at(&mut actor, 120_000, signals());
+    assert_eq!(target_of(&at(&mut actor, 120_001, observed(20, view(0, 0)))), None, "the backoff goes on");
+
+    // Somebody else led, and changed something.
+    let change = Change { at: Timestamp(130_000), from: 0, to: 3 };
+    at(&mut actor, 125_000, Input::Follows);
+    at(&mut actor, 140_000, Input::Leads(Some(change)));
+    assert_eq!((actor.history.started_at, actor.history.last_change), (Timestamp(140_000), Some(change)));
+}
+
+#[test]
+fn blocked_workers_and_held_replacements_are_shown_with_their_reasons() {
+    let mut pool = view(1, 0);
+    let reason = Some("0/3 nodes are available".to_owned());
+    pool.workers[0] = WorkerSnapshot { status: WorkerStatus::Blocked, reason, ..pool.workers[0].clone() };
+    pool.counts = PoolCounts { blocked: 1, ..PoolCounts::default() };
+    pool.held = Some(Held::Mass { silent: 4, of: 9, until: Timestamp(130_000) });
+    let mut actor = actor_with(settings(), false);
+    let mut shown = |ms| {
+        at(&mut actor, ms, signals());
+        at(&mut actor, ms + 1, observed(1, pool.clone()));
+        actor.snapshot().reasons.join("\n")
+    };
+    let early = shown(100_000);
+    assert!(early.contains("1 blocked: 0/3 nodes are available"), "{early}");
+    assert!(early.contains("4 of 9 workers fell silent at once") && early.contains("for 30 s"), "{early}");
+    let late = shown(600_000);
+    assert!(late.contains("1 not begun within 600 s (start_timeout_seconds): 0/3 nodes are available"), "{late}");
 }
 
 /// A pool of idle workers that somebody else has just brought to that number, at `ms`.

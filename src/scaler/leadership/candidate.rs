@@ -1,5 +1,5 @@
-//! Stands for election: takes the lease, renews it, and gives it up. Where the lease is kept, in Redis or in the cluster, is
-//! for the [`lease_store`](super::lease_store).
+//! Stands for election: takes the lease, renews it, and gives it up. Where the lease is kept, in Redis or in the
+//! cluster, is for the [`lease_store`](super::lease_store).
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,11 +1,11 @@
 //! The lease as an object of the cluster, which is written only if nobody else has written it meanwhile.
 //!
-//! Whether it is over is never told from the times in it, which are of other machines' clocks: it is over when it has not changed
-//! for as long as it lasts, by this machine's clock. So it ends for others later than for its holder.
+//! Whether it is over is never told from the times in it, which are of other machines' clocks: it is over when it has
+//! not changed for as long as it lasts, by this machine's clock. So it ends for others later than for its holder.
 //!
-//! Its count of transitions is the fencing token. Redis has the greatest one, too: there records are written, and there it
-//! outlives an object that is removed. Redis also passes on at once that a leader has stopped; without it that is noticed at
-//! the next look.
+//! Its count of transitions is the fencing token. Redis has the greatest one, too: there records are written, and there
+//! it outlives an object that is removed. Redis also passes on at once that a leader has stopped; without it that is
+//! noticed at the next look.
 
 use std::{sync::Arc, time::Duration};
 

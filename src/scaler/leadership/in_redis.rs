@@ -1,8 +1,9 @@
-//! The lease in Redis: the hash `scaler:leader`, which expires. Each step is one script, so that nobody comes in between.
+//! The lease in Redis: the hash `scaler:leader`, which expires. Each step is one script, so that nobody comes in
+//! between.
 //!
-//! Whoever finds none makes one, with a token that is greater than every token before: the counter in Redis, or what was seen of
-//! it if Redis has lost it. A leader that stops gives its lease up and says so on a channel, so the next one need not wait
-//! for the end of it.
+//! Whoever finds none makes one, with a token that is greater than every token before: the counter in Redis, or what
+//! was seen of it if Redis has lost it. A leader that stops gives its lease up and says so on a channel, so the next
+//! one need not wait for the end of it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,8 +16,9 @@ use super::{
 };
 use crate::connection::{Connection, RedisTarget};
 
-/// Renews the caller's lease, or takes it if there is none: `{1, token, instance, ms}`. Else who holds it: `{0, …}`, with
-/// token 0 for nobody. `ARGV`: holder, instance, length in ms, the greatest token seen, ms to wait before it takes one.
+/// Renews the caller's lease, or takes it if there is none: `{1, token, instance, ms}`. Else who holds it: `{0, …}`,
+/// with token 0 for nobody. `ARGV`: holder, instance, length in ms, the greatest token seen, ms to wait before it takes
+/// one.
 const TAKE: &str = "
 local held = redis.call('HMGET', KEYS[1], 'holder', 'token', 'instance')
 if held[1] and held[1] ~= ARGV[1] then
@@ -48,7 +50,8 @@ pub(super) struct InRedis {
     identity: Identity,
     given_up: Arc<GivenUp>,
     connection: Option<Connection>,
-    /// When the lease that was last seen ends. If it is not there before then, Redis has lost it, and its holder may still act.
+    /// When the lease that was last seen ends. If it is not there before then, Redis has lost it, and its holder may
+    /// still act.
     not_before: SinceBoot,
 }
 

@@ -40,12 +40,12 @@ impl Lease {
         self.length / 5
     }
 
-    /// Until when its holder may act, if the renewal was sent at `sent_at`. Redis keeps it for two fifths longer: time for
-    /// a write that began just before to end before anybody else may begin one.
+    /// Until when its holder may act, if the renewal was sent at `sent_at`. Redis keeps it for two fifths longer: time
+    /// for a write that began just before to end before anybody else may begin one.
     ///
     /// Even if Redis loses the lease: a standby that saw it last with `left` waits for so long. As long as the leader
-    /// renews in time, that is at least four fifths from its look on; the leader renewed for the last time a fifth after
-    /// that look at most, and acts for three fifths more.
+    /// renews in time, that is at least four fifths from its look on; the leader renewed for the last time a fifth
+    /// after that look at most, and acts for three fifths more.
     pub(super) fn usable_until(self, sent_at: SinceBoot) -> SinceBoot {
         sent_at + self.length * 3 / 5
     }

@@ -1,5 +1,6 @@
-//! Where the lease is kept, as a [`Candidate`](super::Candidate) sees it: who holds it, and a way to take it, to renew it and to
-//! give it up. Each place sees to it that nobody comes in between. Tells nobody and decides nothing about leading.
+//! Where the lease is kept, as a [`Candidate`](super::Candidate) sees it: who holds it, and a way to take it, to renew
+//! it and to give it up. Each place sees to it that nobody comes in between. Tells nobody and decides nothing about
+//! leading.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -49,8 +50,8 @@ pub(super) trait LeaseStore: Send {
     /// What does not answer, if it does not.
     fn name(&self) -> &'static str;
 
-    /// Renews the lease if it is ours, or takes it if it is free. A lease that is taken gets a token greater than every token
-    /// before, of which `last_token` is the greatest that was seen.
+    /// Renews the lease if it is ours, or takes it if it is free. A lease that is taken gets a token greater than every
+    /// token before, of which `last_token` is the greatest that was seen.
     async fn take(&mut self, last_token: u64) -> Result<Held, ElectionError>;
 
     /// Who holds it, for one that never will.

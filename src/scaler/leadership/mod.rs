@@ -1,8 +1,8 @@
 //! Which of several autoscalers acts: one leads, by a lease in Redis or in the cluster, and the others stand by.
 //!
-//! Owns the lease ([`Candidate`]) and the answer to "may I write now" ([`Leadership::permit`]), which is asked right before
-//! each write to a backend. The answer comes from a clock of this machine, never from Redis: a leader that was stopped
-//! or cut off for longer than its lease finds it over before it can act. Must not know what is written.
+//! Owns the lease ([`Candidate`]) and the answer to "may I write now" ([`Leadership::permit`]), which is asked right
+//! before each write to a backend. The answer comes from a clock of this machine, never from Redis: a leader that was
+//! stopped or cut off for longer than its lease finds it over before it can act. Must not know what is written.
 
 mod candidate;
 mod in_object;
@@ -137,8 +137,8 @@ impl Leadership {
         LeadershipSnapshot { role: Role::Leader, leader, token, since: Some(since), problem: None }
     }
 
-    /// Lengthens the term under way: false if there is none, or if another autoscaler may have led in between. The token
-    /// rises by one when Redis lost the lease and it was taken again at once.
+    /// Lengthens the term under way: false if there is none, or if another autoscaler may have led in between. The
+    /// token rises by one when Redis lost the lease and it was taken again at once.
     fn extend(&self, token: u64, usable_until: SinceBoot, now: SinceBoot) -> bool {
         match &mut *self.state() {
             LeadershipState::Leading(term) if now < term.usable_until && token.wrapping_sub(term.token) <= 1 => {

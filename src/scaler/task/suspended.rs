@@ -61,8 +61,8 @@ impl SuspendedActor {
         self.task.until(cancel)
     }
 
-    /// Waits for the scaling under way, if there is one, and records it. `None` when that is done; what is left if it was
-    /// cancelled before.
+    /// Waits for the scaling under way, if there is one, and records it. `None` when that is done; what is left if it
+    /// was cancelled before.
     pub async fn finish(mut self, cancel: &CancellationToken) -> Option<Self> {
         if !self.is_unfinished() {
             return None;

@@ -14,7 +14,7 @@ use crate::{
     config::{ScalingSettings, Switch},
     connection::RedisTarget,
     model::{Counters, Demand, Reading, Timestamp},
-    scaler::{Recorder, actor::Tuning, worker_tracker::Expected},
+    scaler::{CanaryState, Outages, Recorder, actor::Tuning, worker_tracker::Expected},
     signal::{Listener, ListenerSettings, SourceBoard, Watched},
 };
 
@@ -33,7 +33,7 @@ impl ScalingBackend for Workers {
     }
 
     async fn observe(&self, _: &WorkerType) -> Result<Pool, BackendError> {
-        let instance = |id: &WorkerId| Instance { id: id.clone(), phase: Phase::Ready, started_at: Timestamp(0) };
+        let instance = |id: &WorkerId| Instance::new(id.clone(), Phase::Ready, Timestamp(0));
         Ok(Pool { instances: self.ids.lock().unwrap().iter().map(instance).collect(), ..Pool::default() })
     }
 
@@ -109,6 +109,8 @@ impl Rig {
             sweep: Arc::new(SweepMonitor::default()),
             leadership: Leadership::unopposed("test", clock.now()),
             controls: Arc::default(),
+            canary: CanaryState::flawless(),
+            outages: Outages::default(),
         });
         let context = context(&shared, &settings);
         let debounce = Duration::from_millis(50);
@@ -151,7 +153,12 @@ fn context(shared: &Arc<Shared>, settings: &ScalingSettings) -> ActorContext {
     ActorContext {
         index: 0,
         worker_type: WorkerType::new("browser"),
-        expected: Expected { start_grace: settings.start_grace(), heartbeats: true },
+        expected: Expected {
+            start_grace: settings.start_grace(),
+            heartbeats: true,
+            heartbeat_lapse: Duration::from_secs(15),
+            claim: Duration::from_secs(60),
+        },
         shared: shared.clone(),
     }
 }

@@ -72,12 +72,14 @@ pub struct BackendCalled<'a> {
     pub elapsed: Duration,
     /// Why it failed, if it did.
     pub failure: Option<BackendFailure<'a>>,
+    /// Whether a failure is news: only then is it logged at `warn`. Keeping track of that is the caller's part.
+    pub news: bool,
 }
 
 impl BackendCalled<'_> {
     /// Measures the call; counts and logs a failure.
     pub fn emit(self) {
-        let Self { backend, call, worker_type, elapsed, failure } = self;
+        let Self { backend, call, worker_type, elapsed, failure, news } = self;
         let call = call.as_str();
         histogram!(metric::BACKEND_CALL, "backend" => backend, "call" => call).record(elapsed);
         let Some(BackendFailure { kind, error }) = failure else {
@@ -86,7 +88,11 @@ impl BackendCalled<'_> {
         };
         let kind = kind.as_str();
         counter!(metric::BACKEND_ERRORS, "backend" => backend, "call" => call, "kind" => kind).increment(1);
-        warn!(backend, call, %worker_type, elapsed_ms = milliseconds(elapsed), kind, "backend failed: {error}");
+        if news {
+            warn!(backend, call, %worker_type, elapsed_ms = milliseconds(elapsed), kind, "backend failed: {error}");
+        } else {
+            debug!(backend, call, %worker_type, elapsed_ms = milliseconds(elapsed), kind, "backend still fails: {error}");
+        }
     }
 }
 

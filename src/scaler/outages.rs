@@ -1,0 +1,72 @@
+//! Outages of the backend, for the log: one line when one begins, one when it ends, whatever the number of worker types and
+//! attempts. Decides nothing.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// Outages under way, by their first error.
+#[derive(Debug, Default)]
+pub struct Outages(Mutex<HashMap<String, Outage>>);
+
+#[derive(Debug)]
+struct Outage {
+    since: Instant,
+    /// The worker types that it concerns, by index.
+    types: HashSet<u32>,
+}
+
+impl Outages {
+    /// Notes a failure for a worker type. Says whether it begins an outage: another error during one does not.
+    pub(super) fn failed(&self, index: u32, error: &str) -> bool {
+        let mut outages = self.lock();
+        if outages.values().any(|outage| outage.types.contains(&index)) {
+            return false;
+        }
+        let begins = !outages.contains_key(error);
+        let begin = || Outage { since: Instant::now(), types: HashSet::new() };
+        outages.entry(error.to_owned()).or_insert_with(begin).types.insert(index);
+        begins
+    }
+
+    /// Notes a success for a worker type. Returns how long an outage lasted that ends with it: the last type to recover ends it.
+    pub(super) fn answered(&self, index: u32) -> Option<Duration> {
+        let mut outages = self.lock();
+        let error = outages.iter().find(|(_, outage)| outage.types.contains(&index)).map(|(error, _)| error.clone())?;
+        let outage = outages.get_mut(&error)?;
+        outage.types.remove(&index);
+        let lasted = outage.types.is_empty().then(|| outage.since.elapsed());
+        if lasted.is_some() {
+            outages.remove(&error);
+        }
+        lasted
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Outage>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_is_told_once_at_its_beginning_and_once_at_its_end() {
+        let outages = Outages::default();
+        assert_eq!(outages.answered(0), None);
+        assert!(outages.failed(0, "engine is away"));
+        assert!(!outages.failed(0, "engine is away"), "another attempt");
+        assert!(!outages.failed(1, "engine is away"), "another worker type");
+        assert!(!outages.failed(0, "timed out"), "another error of the same outage");
+        assert!(outages.failed(2, "no such target"), "another outage");
+        assert_eq!(outages.answered(0), None, "it goes on for the other worker type");
+        assert!(outages.answered(1).is_some());
+        assert!(outages.answered(2).is_some());
+        assert!(outages.failed(0, "engine is away"), "the next one");
+    }
+}

@@ -1,0 +1,139 @@
+//! The status of one worker, from what is seen and remembered of it (`docs/adr/0031-silence-counts-by-evidence.md`).
+
+use super::Expected;
+use crate::{
+    backend::{Instance, Phase},
+    evidence::Channel,
+    model::{Timestamp, WorkerState, snapshot::WorkerStatus},
+    probe::Heartbeat,
+};
+
+/// What is seen of a worker besides what its backend says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    /// Its heartbeat.
+    pub(super) heartbeat: Option<Heartbeat>,
+    /// Whether heartbeats could be read: if not, that there is none says nothing.
+    pub(super) readable: bool,
+    /// Whether it holds delivered jobs; `None` if that could not be read.
+    pub(super) holds_jobs: Option<bool>,
+}
+
+/// What is remembered of a worker.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Memory {
+    /// When it was last heard as ready.
+    pub(super) heard_at: Option<Timestamp>,
+    /// Since when it has been ready.
+    pub(super) ready_since: Option<Timestamp>,
+    /// Since when it has been idle.
+    pub(super) idle_since: Option<Timestamp>,
+    /// Whether it was leaving when it was last seen.
+    pub(super) leaving: bool,
+    /// Whether it has been counted as a failed start.
+    pub(super) noted_stalled: bool,
+}
+
+impl Memory {
+    /// Takes in a new status.
+    pub(super) fn note(
+        &mut self,
+        status: WorkerStatus,
+        seen: Seen,
+        instance: &Instance,
+        expected: Expected,
+        now: Timestamp,
+    ) {
+        let ready = matches!(status, WorkerStatus::Idle | WorkerStatus::Busy);
+        if ready && seen.heartbeat.is_some() {
+            self.heard_at = Some(now);
+        }
+        if ready {
+            // Without heartbeats nobody sees it become ready: running is as good as ready.
+            let since = if expected.heartbeats { now } else { began(instance) };
+            self.ready_since.get_or_insert(since);
+        }
+        self.idle_since = (status == WorkerStatus::Idle).then(|| self.idle_since.unwrap_or(now));
+        self.leaving = status == WorkerStatus::Draining;
+    }
+}
+
+/// When the worker's process began; when it was asked for, if that is not known.
+fn began(instance: &Instance) -> Timestamp {
+    instance.began_at.unwrap_or(instance.started_at)
+}
+
+/// The status of a worker at `now`.
+pub(super) fn of(
+    instance: &Instance,
+    seen: Seen,
+    memory: Memory,
+    expected: Expected,
+    channel: Channel,
+    now: Timestamp,
+) -> WorkerStatus {
+    match (instance.phase, seen.heartbeat) {
+        (Phase::Draining, _) => WorkerStatus::Draining,
+        (Phase::Suspended, _) => WorkerStatus::Suspended,
+        (_, Some(heartbeat)) => said(heartbeat, instance, seen, expected, now),
+        (Phase::Blocked, None) => WorkerStatus::Blocked,
+        (Phase::Ready, None) => by_jobs(seen),
+        (Phase::Running, None) if !expected.heartbeats => by_jobs(seen),
+        (Phase::Running | Phase::Failing, None) => match memory.heard_at {
+            Some(_) if !seen.readable => WorkerStatus::PossiblyBusy,
+            Some(_) => WorkerStatus::Unheard,
+            None => not_ready(instance, seen, expected, channel, now),
+        },
+    }
+}
+
+/// When time alone changes the status of a worker: a starting one stalls, an unheard one is to be replaced. `None` if
+/// it does not.
+pub(super) fn change_at(
+    status: WorkerStatus,
+    instance: &Instance,
+    seen: Seen,
+    memory: Memory,
+    expected: Expected,
+    channel: Channel,
+) -> Option<Timestamp> {
+    match status {
+        WorkerStatus::Unheard => channel.silent_for_at(memory.heard_at, expected.silence_limit(seen.holds_jobs)),
+        WorkerStatus::Starting => stalls_at(instance, expected, channel),
+        _ => None,
+    }
+}
+
+/// What a heartbeat says. It follows the delivery of a job: in between it still says idle.
+fn said(heartbeat: Heartbeat, instance: &Instance, seen: Seen, expected: Expected, now: Timestamp) -> WorkerStatus {
+    match (heartbeat.state, heartbeat.sessions) {
+        (WorkerState::Idle, 0) if seen.holds_jobs == Some(true) => WorkerStatus::Busy,
+        (WorkerState::Idle, 0) => WorkerStatus::Idle,
+        (WorkerState::Idle | WorkerState::Waiting | WorkerState::Busy, _) => WorkerStatus::Busy,
+        (WorkerState::Draining | WorkerState::Shutdown, _) => WorkerStatus::Draining,
+        (WorkerState::Error, _) if now < began(instance).after(expected.start_grace) => WorkerStatus::Starting,
+        (WorkerState::Error, _) => WorkerStatus::Stalled,
+    }
+}
+
+fn by_jobs(seen: Seen) -> WorkerStatus {
+    match seen.holds_jobs {
+        Some(true) => WorkerStatus::Busy,
+        Some(false) => WorkerStatus::Idle,
+        None => WorkerStatus::PossiblyBusy,
+    }
+}
+
+/// A worker that was never heard is starting until its grace is over, and until it could have been heard for as long.
+fn not_ready(instance: &Instance, seen: Seen, expected: Expected, channel: Channel, now: Timestamp) -> WorkerStatus {
+    let over = stalls_at(instance, expected, channel).is_some_and(|at| at <= now);
+    if over && (seen.readable || !expected.heartbeats) { WorkerStatus::Stalled } else { WorkerStatus::Starting }
+}
+
+fn stalls_at(instance: &Instance, expected: Expected, channel: Channel) -> Option<Timestamp> {
+    let grace_ends = began(instance).after(expected.start_grace);
+    if !expected.heartbeats {
+        return Some(grace_ends);
+    }
+    channel.silent_for_at(None, expected.start_grace).map(|at| at.max(grace_ends))
+}

@@ -1,0 +1,328 @@
+use super::*;
+use crate::model::WorkerState;
+
+const EXPECTED: Expected = Expected {
+    start_grace: Duration::from_secs(60),
+    heartbeats: true,
+    heartbeat_lapse: Duration::from_secs(15),
+    claim: Duration::from_secs(90),
+};
+
+fn pool(ids: &[&str], started_at: u64) -> Pool {
+    let instance = |id: &&str| Instance::new(WorkerId::new(*id), Phase::Running, Timestamp(started_at));
+    Pool { instances: ids.iter().map(instance).collect(), ..Pool::default() }
+}
+
+/// Classifies while heartbeats can be written.
+fn classify(
+    tracker: &mut WorkerTracker,
+    pool: Pool,
+    heartbeats: &Reading<Vec<Option<Heartbeat>>>,
+    consumers: &Reading<Vec<ConsumerPending>>,
+    expected: Expected,
+    now: Timestamp,
+) -> PoolView {
+    tracker.classify(pool, &Heard { heartbeats, consumers, channel: Channel::FLAWLESS }, expected, now)
+}
+
+fn beats(states: &[Option<WorkerState>]) -> Reading<Vec<Option<Heartbeat>>> {
+    Reading::Known(states.iter().map(|state| state.map(|state| Heartbeat { state, sessions: 0 })).collect())
+}
+
+#[test]
+fn heartbeats_tell_idle_from_busy_and_the_longest_idle_goes_first() {
+    let mut worker_tracker = WorkerTracker::default();
+    let (idle, busy) = (Some(WorkerState::Idle), Some(WorkerState::Busy));
+    classify(
+        &mut worker_tracker,
+        pool(&["a", "b", "c"], 0),
+        &beats(&[busy, idle, busy]),
+        &Reading::Known(Vec::new()),
+        EXPECTED,
+        Timestamp(1_000),
+    );
+    let view = classify(
+        &mut worker_tracker,
+        pool(&["a", "b", "c"], 0),
+        &beats(&[idle, idle, busy]),
+        &Reading::Known(Vec::new()),
+        EXPECTED,
+        Timestamp(2_000),
+    );
+    assert_eq!(view.counts, PoolCounts { ready: 3, busy: 1, ..PoolCounts::default() });
+    assert_eq!(view.idle, [WorkerId::new("b"), WorkerId::new("a")]);
+    assert_eq!(view.busy, [WorkerId::new("c")]);
+}
+
+#[test]
+fn a_job_just_delivered_makes_its_worker_busy_before_the_heartbeat_says_so() {
+    let idle = beats(&[Some(WorkerState::Idle), Some(WorkerState::Idle)]);
+    let delivered = Reading::Known(vec![ConsumerPending { name: "a".to_owned(), jobs: 1 }]);
+    let view = classify(&mut WorkerTracker::default(), pool(&["a", "b"], 0), &idle, &delivered, EXPECTED, Timestamp(1));
+    assert_eq!((view.busy, view.idle), (vec![WorkerId::new("a")], vec![WorkerId::new("b")]));
+
+    let unreadable = Reading::Failed("no permission".to_owned());
+    let view =
+        classify(&mut WorkerTracker::default(), pool(&["a", "b"], 0), &idle, &unreadable, EXPECTED, Timestamp(1));
+    assert_eq!(view.counts.busy, 0, "the heartbeats are known and say idle");
+}
+
+#[test]
+fn a_worker_that_never_gets_ready_stalls_after_its_grace() {
+    let mut worker_tracker = WorkerTracker::default();
+    let starting = classify(
+        &mut worker_tracker,
+        pool(&["a"], 0),
+        &beats(&[None]),
+        &Reading::Known(Vec::new()),
+        EXPECTED,
+        Timestamp(59_999),
+    );
+    assert_eq!((starting.counts.starting, starting.counts.stalled), (1, 0));
+    let stalled = classify(
+        &mut worker_tracker,
+        pool(&["a"], 0),
+        &beats(&[None]),
+        &Reading::Known(Vec::new()),
+        EXPECTED,
+        Timestamp(60_000),
+    );
+    assert_eq!((stalled.counts.starting, stalled.counts.stalled), (0, 1));
+    assert_eq!(stalled.stalled, [WorkerId::new("a")]);
+}
+
+const LATE: u64 = 3_600_000;
+
+/// A pool of so many workers, all of which were heard at [`LATE`], and then the first `silent` of them no more: at so
+/// many milliseconds after it, with the channel as it is.
+fn silenced(workers: usize, silent: usize, holder: Option<&str>, channel: Channel, after: &[u64]) -> Vec<PoolView> {
+    let names: Vec<String> = (0..workers).map(|number| format!("w{number}")).collect();
+    let ids: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut tracker = WorkerTracker::default();
+    let holding = holder.map(|name| ConsumerPending { name: name.to_owned(), jobs: 1 });
+    let consumers = Reading::Known(holding.into_iter().collect());
+    classify(
+        &mut tracker,
+        pool(&ids, 0),
+        &beats(&vec![Some(WorkerState::Idle); workers]),
+        &consumers,
+        EXPECTED,
+        Timestamp(LATE),
+    );
+    let mut now = vec![Some(WorkerState::Idle); workers];
+    now[..silent].fill(None);
+    let heartbeats = beats(&now);
+    let heard = Heard { heartbeats: &heartbeats, consumers: &consumers, channel };
+    after.iter().map(|after| tracker.classify(pool(&ids, 0), &heard, EXPECTED, Timestamp(LATE + after))).collect()
+}
+
+#[test]
+fn a_silent_worker_counts_as_possibly_busy_until_its_silence_counts() {
+    let views = silenced(1, 1, None, Channel::FLAWLESS, &[69_999, 70_000]);
+    let unheard = PoolCounts { ready: 1, possibly_busy: 1, ..PoolCounts::default() };
+    assert_eq!(views.iter().map(|view| view.counts).collect::<Vec<_>>(), [unheard, unheard]);
+    assert_eq!(views[0].look_at, Some(Timestamp(LATE + 70_000)));
+    assert_eq!((views[0].overdue.len(), views[1].overdue.as_slice()), (0, &[WorkerId::new("w0")][..]));
+    assert_eq!(views[1].workers[0].status, WorkerStatus::Unheard);
+}
+
+#[test]
+fn a_silent_worker_with_a_job_is_left_alone_until_its_claim_has_lapsed() {
+    let views = silenced(1, 1, Some("w0"), Channel::FLAWLESS, &[70_000, 89_999, 90_000]);
+    assert_eq!(views.iter().map(|view| view.overdue.len()).collect::<Vec<_>>(), [0, 0, 1]);
+}
+
+#[test]
+fn silence_says_nothing_while_heartbeats_could_not_be_written() {
+    let views = silenced(1, 1, None, Channel::default(), &[70_000, 3_600_000]);
+    assert!(views.iter().all(|view| view.overdue.is_empty() && view.stalled.is_empty()));
+    assert_eq!(views[1].held, Some(Held::Unwritable { silent: 1 }));
+
+    let since = Timestamp(LATE + 600_000);
+    let back = Channel { writable_since: Some(since), connected_since: Some(since) };
+    let views = silenced(1, 1, None, back, &[669_999, 670_000]);
+    assert_eq!(views.iter().map(|view| view.overdue.len()).collect::<Vec<_>>(), [0, 1]);
+}
+
+#[test]
+fn a_worker_that_never_wrote_stalls_only_when_it_could_have_written_for_its_grace() {
+    let status = |channel, now| {
+        let (heartbeats, consumers) = (beats(&[None]), Reading::Known(Vec::new()));
+        let heard = Heard { heartbeats: &heartbeats, consumers: &consumers, channel };
+        WorkerTracker::default().classify(pool(&["a"], 0), &heard, EXPECTED, Timestamp(now)).workers[0].status
+    };
+    let since = |at| Channel { writable_since: Some(Timestamp(at)), connected_since: None };
+    assert_eq!(status(Channel::default(), 600_000), WorkerStatus::Starting);
+    assert_eq!(status(since(550_000), 600_000), WorkerStatus::Starting);
+    assert_eq!(status(since(540_000), 600_000), WorkerStatus::Stalled);
+}
+
+#[test]
+fn a_mass_silence_holds_replacements_back_and_then_lets_them_go() {
+    let views = silenced(9, 4, None, Channel::FLAWLESS, &[20_000, 70_000, 320_000]);
+    let held = Held::Mass { silent: 4, of: 9, until: Timestamp(LATE + 320_000) };
+    assert_eq!((views[0].held, views[1].held, views[2].held), (Some(held), Some(held), None));
+    assert_eq!(views.iter().map(|view| view.overdue.len()).collect::<Vec<_>>(), [0, 0, 4]);
+    assert_eq!(silenced(9, 3, None, Channel::FLAWLESS, &[70_000])[0].overdue.len(), 3, "no more than a third");
+    assert_eq!(silenced(3, 3, None, Channel::FLAWLESS, &[20_000, 80_000])[1].overdue.len(), 3, "nobody else is left");
+}
+
+#[test]
+fn a_blocked_worker_counts_and_is_let_go_first_and_never_replaced() {
+    let mut blocked = pool(&["a", "b"], 0);
+    blocked.instances[1].phase = Phase::Blocked;
+    blocked.instances[1].reason = Some("0/3 nodes are available".to_owned());
+    let nobody = Reading::Known(Vec::new());
+    let beats = beats(&[Some(WorkerState::Idle), None]);
+    let view = classify(&mut WorkerTracker::default(), blocked, &beats, &nobody, EXPECTED, Timestamp(LATE));
+    assert_eq!(view.counts, PoolCounts { ready: 1, blocked: 1, ..PoolCounts::default() });
+    assert_eq!(view.counts.current(), 2);
+    assert_eq!(view.idle, [WorkerId::new("b"), WorkerId::new("a")]);
+    assert!(view.stalled.is_empty() && view.overdue.is_empty() && view.failed_starts.is_empty());
+    assert_eq!(view.workers[1].reason.as_deref(), Some("0/3 nodes are available"));
+}
+
+#[test]
+fn the_grace_runs_from_the_start_of_the_process() {
+    let status = |began_at, now| {
+        let mut late = pool(&["a"], 0);
+        late.instances[0].began_at = Some(Timestamp(began_at));
+        let nobody = Reading::Known(Vec::new());
+        classify(&mut WorkerTracker::default(), late, &beats(&[None]), &nobody, EXPECTED, Timestamp(now)).workers[0]
+            .status
+    };
+    assert_eq!(status(240_000, 299_999), WorkerStatus::Starting);
+    assert_eq!(status(240_000, 300_000), WorkerStatus::Stalled);
+}
+
+#[test]
+fn a_worker_that_says_it_drains_is_leaving_and_one_that_says_nothing_lingers() {
+    let mut leaving = pool(&["by-hand", "asked", "deaf"], 0);
+    leaving.instances[1].phase = Phase::Draining;
+    leaving.instances[2].phase = Phase::Draining;
+    let beats = beats(&[Some(WorkerState::Draining), Some(WorkerState::Draining), None]);
+    let nobody = Reading::Known(Vec::new());
+    let view = classify(&mut WorkerTracker::default(), leaving, &beats, &nobody, EXPECTED, Timestamp(1));
+    assert_eq!(view.counts, PoolCounts { draining: 3, lingering: 1, ..PoolCounts::default() });
+    assert_eq!(view.leaving, [WorkerId::new("by-hand")]);
+}
+
+/// An end after so many seconds of readiness, which began a second after the start; none: it was never seen ready.
+fn failed(ready_for: Option<u64>, lived: u64) -> bool {
+    let mut tracker = WorkerTracker::default();
+    let nobody = Reading::Known(Vec::new());
+    let beat = ready_for.map(|_| WorkerState::Busy);
+    classify(&mut tracker, pool(&["a"], 0), &beats(&[beat]), &nobody, EXPECTED, Timestamp(1_000));
+    let at = Timestamp(lived * 1_000);
+    let (id, detail) = (WorkerId::new("a"), "signal 9 (SIGKILL)".to_owned());
+    let exit = Exit { seq: 1, id, at, lived: Duration::from_secs(lived), success: false, detail };
+    let gone = Pool { exits: vec![exit], ..Pool::default() };
+    let view = classify(&mut tracker, gone, &beats(&[]), &nobody, EXPECTED, at);
+    assert_eq!(view.exits.len(), 1);
+    !view.failed_starts.is_empty()
+}
+
+#[test]
+fn a_life_of_a_grace_after_ready_is_a_start_that_succeeded() {
+    for (ready_for, lived, is_failed) in
+        [(Some(69), 70, false), (Some(60), 61, false), (Some(59), 60, true), (None, 70, true), (None, 120, false)]
+    {
+        assert_eq!(failed(ready_for, lived), is_failed, "ready for {ready_for:?} of {lived} s");
+    }
+}
+
+#[test]
+fn a_worker_that_stalls_is_a_failed_start_once() {
+    let mut tracker = WorkerTracker::default();
+    let nobody = Reading::Known(Vec::new());
+    let failures = [60_000, 61_000].map(|now| {
+        let view = classify(&mut tracker, pool(&["a"], 0), &beats(&[None]), &nobody, EXPECTED, Timestamp(now));
+        view.failed_starts.len()
+    });
+    assert_eq!(failures, [1, 0]);
+}
+
+#[test]
+fn unreadable_heartbeats_make_nobody_idle_or_stalled() {
+    let mut worker_tracker = WorkerTracker::default();
+    classify(
+        &mut worker_tracker,
+        pool(&["a"], 0),
+        &beats(&[Some(WorkerState::Idle)]),
+        &Reading::Known(Vec::new()),
+        EXPECTED,
+        Timestamp(0),
+    );
+    let failed = Reading::Failed("down".to_owned());
+    let view = classify(
+        &mut worker_tracker,
+        pool(&["a", "b"], 0),
+        &failed,
+        &Reading::Known(Vec::new()),
+        EXPECTED,
+        Timestamp(600_000),
+    );
+    assert_eq!(view.counts, PoolCounts { ready: 1, possibly_busy: 1, starting: 1, ..PoolCounts::default() });
+}
+
+#[test]
+fn without_heartbeats_a_consumer_with_pending_jobs_is_busy() {
+    let mut ready = pool(&["a", "b"], 0);
+    ready.instances.iter_mut().for_each(|instance| instance.phase = Phase::Ready);
+    let consumers = Reading::Known(vec![ConsumerPending { name: "a".to_owned(), jobs: 1 }]);
+    let view =
+        classify(&mut WorkerTracker::default(), ready, &beats(&[None, None]), &consumers, EXPECTED, Timestamp(600_000));
+    assert_eq!(view.busy, [WorkerId::new("a")]);
+    assert_eq!(view.idle, [WorkerId::new("b")]);
+}
+
+#[test]
+fn a_failing_worker_is_capacity_until_its_grace_is_over_whether_it_writes_heartbeats_or_not() {
+    let consumers = Reading::Known(Vec::new());
+    for heartbeats in [true, false] {
+        let expected = Expected { heartbeats, ..EXPECTED };
+        let status = |now, beat| {
+            let mut failing = pool(&["a"], 0);
+            failing.instances[0].phase = Phase::Failing;
+            classify(&mut WorkerTracker::default(), failing, &beats(&[beat]), &consumers, expected, Timestamp(now))
+        };
+        assert_eq!(status(59_999, None).counts.starting, 1);
+        assert_eq!(status(60_000, None).stalled, [WorkerId::new("a")]);
+        assert_eq!(status(60_000, Some(WorkerState::Idle)).counts.ready, 1, "its heartbeat vouches for it");
+    }
+}
+
+#[test]
+fn a_suspended_worker_is_no_capacity_and_left_alone() {
+    let mut suspended = pool(&["a"], 0);
+    suspended.instances[0].phase = Phase::Suspended;
+    let (idle, nobody) = (beats(&[Some(WorkerState::Idle)]), Reading::Known(Vec::new()));
+    let view = classify(&mut WorkerTracker::default(), suspended, &idle, &nobody, EXPECTED, Timestamp(1));
+    assert_eq!(view.counts, PoolCounts { stalled: 1, ..PoolCounts::default() });
+    assert!(view.stalled.is_empty() && view.idle.is_empty() && view.busy.is_empty());
+}
+
+#[test]
+fn a_manual_change_is_told_once() {
+    let change = |seq| ManualScale { seq, from: 0, to: 1, at: Timestamp(1), detail: String::new() };
+    let mut worker_tracker = WorkerTracker::default();
+    let mut seqs = |told: &[u64]| {
+        let pool = Pool { manual: told.iter().map(|seq| change(*seq)).collect(), ..Pool::default() };
+        let nobody = Reading::Known(Vec::new());
+        let view = classify(&mut worker_tracker, pool, &beats(&[]), &nobody, EXPECTED, Timestamp(1));
+        view.manual.iter().map(|change| change.seq).collect::<Vec<_>>()
+    };
+    assert_eq!(seqs(&[1, 2]), [1, 2]);
+    assert_eq!(seqs(&[1, 2, 3]), [3]);
+    assert_eq!(seqs(&[2, 3]), [0_u64; 0]);
+}
+
+#[test]
+fn workers_that_write_no_heartbeats_are_ready_as_soon_as_they_run() {
+    let expected = Expected { heartbeats: false, ..EXPECTED };
+    let consumers = Reading::Known(vec![ConsumerPending { name: "a".to_owned(), jobs: 1 }]);
+    let running = pool(&["a", "b"], 0);
+    let view =
+        classify(&mut WorkerTracker::default(), running, &beats(&[None, None]), &consumers, expected, Timestamp(1));
+    assert_eq!(view.counts, PoolCounts { ready: 2, busy: 1, ..PoolCounts::default() });
+}
