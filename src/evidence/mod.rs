@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(guard.hold(9, 0, 9, at(20)), Some(at(70)));
         assert_eq!(guard.hold(9, 0, 9, at(70)), None);
         assert_eq!(guard.hold(0, 9, 9, at(80)), None);
-        assert_eq!(guard.hold(4, 5, 9, at(90)), Some(at(390)), "it begins anew");
+        assert_eq!(guard.hold(4, 5, 9, at(90)), Some(at(390)), "another mass");
     }
 
     proptest! {

@@ -37,7 +37,7 @@ async fn until_busy(scaler: &Autoscaler, count: u32) {
         .await;
 }
 
-/// So many workers, each with a job that lasts as long as any test.
+/// A pool of `count` workers, each with a job that lasts longer than any test.
 async fn at_work(server: &RedisServer, client: &Client, settings: &str, count: u32) -> Autoscaler {
     let scaler = Autoscaler::start(&server.url(), settings).await;
     for number in 0..count {
