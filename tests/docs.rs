@@ -22,7 +22,6 @@ const MAX_COLUMNS: usize = 120;
 const NOT_YET_REWRITTEN: &[&str] = &[
     "src/app",
     "src/app.rs",
-    "src/backend",
     "src/broker",
     "src/cli",
     "src/config",

@@ -1,5 +1,5 @@
 //! Asking workers to take no more jobs where the backend has no signal to send them: over the queue's own connection.
-//! The backend says whom; whoever implements this owns the wire.
+//! The backend names the workers; the implementation owns the wire format.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use crate::model::{WorkerId, WorkerType};
 /// Drains workers by request.
 #[async_trait]
 pub trait DrainControl: Send + Sync + 'static {
-    /// Asks these workers to take no more jobs and to finish those they have. The request lapses after `ttl`; asking again
-    /// prolongs it.
+    /// Asks these workers to take no more jobs and to finish those they have. The request lapses after `ttl`; asking
+    /// again prolongs it.
     async fn request(&self, worker_type: &WorkerType, ids: &[WorkerId], ttl: Duration) -> Result<(), DrainError>;
 
     /// Lets these workers take jobs again.
@@ -24,7 +24,7 @@ pub trait DrainControl: Send + Sync + 'static {
 /// How far a worker is with its draining.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DrainState {
-    /// It takes jobs: it was not asked, or has not heard of it yet.
+    /// It takes jobs: it was not asked to drain, or has not seen the request yet.
     Working,
     /// It takes no more and has some left.
     Draining,

@@ -1,5 +1,5 @@
-//! Whether changes may be made still. An order is given by an autoscaler that leads; carried out step by step, behind a slow
-//! server or after a drain, its last step may come when another one leads.
+//! Whether changes may be made still. An order is given by an autoscaler that leads; carried out step by step, behind a
+//! slow server or after a drain, its last step may come when another one leads.
 
 use std::sync::{Arc, OnceLock};
 
@@ -8,11 +8,11 @@ use super::{BackendError, ErrorKind, ScaleReport};
 /// Says whether changes may be made now; asked right before each.
 pub type MayAct = Box<dyn Fn() -> bool + Send + Sync>;
 
-/// What an order that came too late is answered.
+/// Error of a change that was requested by an autoscaler that no longer leads.
 pub(super) const NOT_LEADING: &str =
     "this autoscaler does not lead any more: what was under way is left to the one that does";
 
-/// What a backend asks before it changes anything. Until it is told whom to ask, everything is allowed.
+/// Checked by a backend before each change. Allows everything until [`set`](Self::set) is called.
 #[derive(Clone, Default)]
 pub(super) struct LeaderGuard(Arc<OnceLock<MayAct>>);
 

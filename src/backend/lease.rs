@@ -1,5 +1,5 @@
-//! A lease that is an object of a cluster, as whoever elects a leader sees it: read, and written only if nobody else has written
-//! meanwhile. What it means, and when it is over, is not for a backend.
+//! A lease that is an object of a cluster, as whoever elects a leader sees it: read, and written only if nobody else
+//! has written meanwhile. What it means, and when it is over, is not for a backend.
 
 use std::time::Duration;
 
@@ -34,8 +34,8 @@ pub trait LeaseObject: Send + Sync {
     /// If it can't be read. Errors name the right that is missing.
     async fn read(&self) -> Result<Option<LeaseRecord>, BackendError>;
 
-    /// Writes it if it still is as of `record.version`, or makes it if that is `None`; answers it as written. `None`: somebody
-    /// else has written it, made it or removed it.
+    /// Writes it if it still is as of `record.version`, or makes it if that is `None`; answers it as written. `None`:
+    /// somebody else has written it, made it or removed it.
     ///
     /// # Errors
     /// If it can't be written, or it is not known whether it was.

@@ -44,8 +44,8 @@ pub enum Phase {
     /// The backend sees that it does not work: it keeps restarting, its health check fails. Only its own heartbeat can
     /// say otherwise; without one it is no capacity when its start grace is over, and is replaced.
     Failing,
-    /// The platform has not begun it, and says why in [`Instance::reason`]: no node fits, an image is being pulled or can't be, a
-    /// quota is used up. It counts as asked for and is never deleted to be made again.
+    /// The platform has not begun it, and says why in [`Instance::reason`]: no node fits, an image is being pulled or
+    /// can't be, a quota is used up. It counts as asked for and is never deleted to be made again.
     Blocked,
     /// Somebody suspended it (`docker pause`): no capacity, and left alone until it goes on.
     Suspended,
@@ -121,8 +121,8 @@ pub struct Pool {
 /// What to make true.
 ///
 /// The target is absolute: with `live` = instances neither draining nor suspended nor in `retire`, a backend starts
-/// `target - live` more (none if negative) and lets go exactly those in `retire`. Asking twice changes nothing more. Workers that
-/// leave because somebody else asked them to are live here, so whoever asks adds them to the target.
+/// `target - live` more (none if negative) and lets go exactly those in `retire`. Asking twice changes nothing more.
+/// Workers that leave because somebody else asked them to are live here, so whoever asks adds them to the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScaleRequest {
     /// Whose pool.
@@ -177,23 +177,23 @@ pub trait ScalingBackend: Send + Sync + 'static {
     /// Makes the request true, or says how far it got.
     async fn scale(&self, request: ScaleRequest) -> Result<ScaleReport, BackendError>;
 
-    /// From now on `may_act` is asked right before each change that may come long after it was ordered. Until then everything is
-    /// allowed.
+    /// From now on `may_act` is asked right before each change that may come long after it was ordered. Until then
+    /// everything is allowed.
     fn act_only_while(&self, _may_act: MayAct) {}
 
-    /// Another autoscaler leads now, and this one did before: gives up the workers that only this one can run, since the
-    /// leader neither sees nor counts them. Does nothing where all autoscalers see the same workers. Does not wait.
+    /// Another autoscaler leads now, and this one did before: gives up the workers that only this one can run, since
+    /// the leader neither sees nor counts them. Does nothing where all autoscalers see the same workers. Does not wait.
     async fn stand_down(&self) {}
 
-    /// From now on these settings hold: worker types that are new in them can be asked for, those that were there go on with
-    /// their workers and by what is said of them now. Those that are not in them any more stay until each is
+    /// From now on these settings hold: worker types that are new in them can be asked for, those that were there go on
+    /// with their workers and by what is said of them now. Those that are not in them any more stay until each is
     /// [released](Self::release). All of it or, with an error, nothing. What is settled at the start is not looked at.
     async fn reconfigure(&self, _settings: &Settings) -> Result<(), BackendError> {
         Ok(())
     }
 
-    /// A worker type is not looked after any more, and nothing of it is under way: gives up its workers if nobody else can
-    /// run them, and leaves them alone otherwise. Does not wait.
+    /// A worker type is not looked after any more, and nothing of it is under way: gives up its workers if nobody else
+    /// can run them, and leaves them alone otherwise. Does not wait.
     async fn release(&self, _worker_type: &WorkerType) {}
 
     /// Ends the backend: drains its workers if `drain`, waits until they are gone, and releases what it holds.

@@ -1,7 +1,7 @@
 //! What holds the number of workers of each type, and whether its workers are well: as the autoscaler sees it, or, if it can't
 //! be asked, as far as Redis tells.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use redis::{FromRedisValue, RedisResult};
 
@@ -16,7 +16,7 @@ use crate::{
         Timestamp, WorkerState, WorkerType,
         control::Mode,
         keys,
-        snapshot::{FleetSnapshot, TypeSnapshot},
+        snapshot::{FleetSnapshot, TypeSnapshot, WorkerStatus},
     },
 };
 
@@ -128,6 +128,7 @@ fn health(of: &TypeSnapshot, heartbeats: bool) -> Vec<Finding> {
         );
         findings.push(Finding::problem(Area::Workers, found).cure("their log says why"));
     }
+    findings.extend(blocked(of));
     let stalled = of.pool.known().map_or(0, |pool| pool.stalled);
     if stalled > 0 {
         let cure = if heartbeats {
@@ -139,6 +140,19 @@ fn health(of: &TypeSnapshot, heartbeats: bool) -> Vec<Finding> {
         findings.push(Finding::problem(Area::Workers, found).cure(cure));
     }
     findings
+}
+
+/// Workers that their platform can't start, by its reason.
+fn blocked(of: &TypeSnapshot) -> Vec<Finding> {
+    let mut by_reason = BTreeMap::<&str, u64>::new();
+    for worker in of.workers.iter().filter(|worker| worker.status == WorkerStatus::Blocked) {
+        *by_reason.entry(worker.reason.as_deref().unwrap_or("the platform gives no reason")).or_default() += 1;
+    }
+    let finding = |(reason, count)| {
+        let found = format!("{} of `{}` blocked: {reason}", some(count, "worker"), of.worker_type);
+        Finding::problem(Area::Workers, found).cure("remove the cause; the platform then starts them by itself")
+    };
+    by_reason.into_iter().map(finding).collect()
 }
 
 /// By what the autoscaler has left in Redis.

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Guard, protocol::Group};
 
-/// How often it looks whether the process has left. Nobody waits for it but us, once.
+/// How often to check whether the process has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// What is started, and how it is ended.

@@ -29,7 +29,7 @@ pub use self::guarded_child::{GuardedChild, GuardedChildSpec};
 pub use self::helper::run_as_helper;
 use self::protocol::{Group, Message, READY};
 
-/// A guard that takes longer to start, to read or to leave is stuck: its work takes microseconds.
+/// Timeout for a guard to start, to read and to end: its work takes microseconds.
 const GUARD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause before a guard is started again after a failed start.
 const RESPAWN_PAUSE: Duration = Duration::from_millis(500);

@@ -20,6 +20,9 @@ const FILTER_VARIABLES: [&str; 2] = ["SWARM_LOG", "RUST_LOG"];
 /// Discord's API. Their warnings are told, and nothing more, whatever the filter says.
 const CONFIDENTIAL: [&str; 2] = ["twilight_http", "twilight_http_ratelimiting"];
 
+/// Logs each request to the API server that fails at ERROR. Our own lines say the same, once for each outage.
+const REPEATED: &str = "kube_client::client::builder";
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
@@ -112,6 +115,9 @@ fn confidential() -> FilterFn {
 }
 
 fn may_be_told(metadata: &Metadata<'_>) -> bool {
+    if metadata.is_event() && metadata.target() == REPEATED && *metadata.level() == Level::ERROR {
+        return false;
+    }
     let module = metadata.target().split("::").next().unwrap_or_default();
     metadata.is_event() && *metadata.level() <= Level::WARN || !CONFIDENTIAL.contains(&module)
 }

@@ -18,9 +18,9 @@ mod worker_output;
 pub use events::{
     BackendCall, BackendCalled, BackendFailure, ConfigLoaded, ConfigReloaded, DeadReason, DelayedMoved,
     EvaluationFinished, FailureKind, JobBuried, JobMetrics, JobOutcome, JobRetried, JobWorked, LateRecord,
-    LeadershipChanged, NoticeFailed, ProbeFailed, ReactionMeasured, RecordWaits, RecordingFailed, RedisReachable,
-    RedisUnreachable, ScalingOutcome, ScalingRecorded, ScalingRefused, SignalsReceived, SourceChanged, Stage,
-    StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
+    LeadershipChanged, NoticeFailed, PodRejected, PodRejectionsEnded, ProbeFailed, ReactionMeasured, RecordWaits,
+    RecordingFailed, RedisReachable, RedisUnreachable, ScalingOutcome, ScalingRecorded, ScalingRefused,
+    SignalsReceived, SourceChanged, Stage, StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
 };
 pub use events::{CommandAcknowledged, CommandAnswered, CommandOutcome, GatewayOddity, ShardChange, ShardChanged};
 pub use logging::{LogFormat, LoggingError, init_logging, init_logging_into, log_format};

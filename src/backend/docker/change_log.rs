@@ -1,4 +1,4 @@
-//! What happened to the workers of one type without being asked for here: those that ended by themselves, and changes
+//! Changes to one worker type that were not requested here: workers that ended by themselves, and changes
 //! of their number that somebody else made. Keeps the last few of each.
 
 use std::{collections::VecDeque, time::Duration};

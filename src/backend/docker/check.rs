@@ -1,5 +1,5 @@
-//! Whether the backend could do its work with the engine: reach it, list, make containers, and from what. Changes nothing, and
-//! watches nothing: the backend itself is not started.
+//! Whether the backend could do its work with the engine: reach it, list, make containers, and from what. Changes
+//! nothing, and watches nothing: the backend itself is not started.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use super::{
 };
 use crate::{backend::Check, config::PullPolicy, model::WorkerType};
 
-/// An image that no engine has: its name is the checksum of itself, which nobody can make.
+/// An image that can't exist: its name would have to be its own checksum.
 const NO_IMAGE: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
 
-/// What an answer says of the right to ask for it.
+/// Statuses that mean a missing right.
 const REFUSED: [u16; 3] = [401, 403, 405];
 
 /// Tries what the backend does with each of its worker types.
@@ -51,7 +51,8 @@ pub async fn check(types: &BTreeMap<WorkerType, DockerSpec>, surroundings: &Surr
     checks
 }
 
-/// Asks for a container of an image that can't exist: the engine refuses for that, a proxy in front of it for the right.
+/// Asks for a container of an image that can't exist: the engine refuses for that, a proxy in front of it for the
+/// right.
 async fn may_make(engine: &Engine) -> Check {
     let what = "docker: make containers";
     let body = ContainerCreateBody { image: Some(NO_IMAGE.to_owned()), ..ContainerCreateBody::default() };
@@ -69,7 +70,7 @@ async fn may_make(engine: &Engine) -> Check {
     }
 }
 
-/// What its containers would be made after.
+/// Checks what its containers would be created from.
 async fn can_start(engine: &Engine, pool: &TypePool, listed: &[ContainerSummary]) -> Vec<Check> {
     let what = format!("worker type `{}`: service `{}`", pool.worker_type, pool.owner().service);
     let seen = listed.iter().filter_map(Seen::of);

@@ -1,4 +1,4 @@
-//! What the containers of a worker type look like: copied from a container that Compose made, or built from settings.
+//! Template of a worker type's containers: copied from a container that Compose created, or built from settings.
 //! Pure: turns answers and settings into requests.
 
 use std::{
@@ -18,10 +18,10 @@ use crate::{
     model::{WorkerId, WorkerType},
 };
 
-/// The variables by which a worker knows who it is. What a template says of them is the template's own.
+/// The variables by which a worker knows who it is. Those of the template are not copied.
 const IDENTITY_VARIABLES: [&str; 2] = ["SWARM_WORKER_ID", "SWARM_WORKER_TYPE"];
 
-/// Networks that are no networks of their own: they take no aliases.
+/// Network modes without a network of their own: they take no aliases.
 const BUILT_IN: [&str; 4] = ["bridge", "host", "none", "default"];
 
 /// One container as it is going to be called.
@@ -37,7 +37,7 @@ pub(super) struct Identity {
     pub(super) launch: String,
 }
 
-/// What the containers of a worker type have in common.
+/// The part that all containers of a worker type share.
 #[derive(Clone, Debug)]
 pub(super) struct ContainerTemplate {
     body: ContainerCreateBody,
@@ -186,7 +186,7 @@ fn named(endpoint: &EndpointSettings, identity: &Identity) -> EndpointSettings {
     endpoint
 }
 
-/// What two containers can have in common of their place in a network.
+/// The part of a network endpoint that two containers can share.
 fn copied_endpoint(found: EndpointSettings, shared: impl Fn(&String) -> bool) -> EndpointSettings {
     EndpointSettings {
         aliases: found.aliases.map(|aliases| aliases.into_iter().filter(shared).collect()),

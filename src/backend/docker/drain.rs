@@ -31,7 +31,7 @@ pub(super) async fn drain(shared: Arc<DockerShared>, pool: Arc<TypePool>, contai
     (shared.on_change)(&pool.worker_type);
 }
 
-/// Until it has stopped by itself, or its time is over.
+/// Waits until the container has stopped or its time is up.
 async fn wait_or_kill(engine: &Engine, container: &str, deadline: Instant) {
     loop {
         match engine.inspect(container).await {

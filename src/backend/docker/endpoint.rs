@@ -1,17 +1,10 @@
 //! Where the engine is, as Docker's own tools are told: `DOCKER_HOST`, `DOCKER_TLS_VERIFY`, `DOCKER_CERT_PATH`. Opens
-//! no connection; the client that it makes opens one for each call.
+//! no connection.
 
 use std::{fmt, path::PathBuf};
 
-use bollard::{API_DEFAULT_VERSION, Docker};
-
-use super::error::EngineError;
-
 /// Where an engine listens unless something else is said.
 const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
-
-/// Seconds after which the client itself would give up on an answer: longer than any limit of ours, which are in force.
-const NEVER: u64 = 365 * 24 * 60 * 60;
 
 /// Where an engine is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,21 +46,6 @@ impl Endpoint {
             "tcp" | "http" => Ok(Self::Tcp(address)),
             _ => Err(unknown()),
         }
-    }
-
-    /// A client of the engine there.
-    pub(super) fn client(&self) -> Result<Docker, EngineError> {
-        let client = match self {
-            Self::Unix(path) => Docker::connect_with_unix(&path.to_string_lossy(), NEVER, API_DEFAULT_VERSION),
-            Self::Tcp(address) => Docker::connect_with_http(address, NEVER, API_DEFAULT_VERSION),
-            Self::Tls(address, certificates) => {
-                // Chosen once for the whole process; a provider chosen before stays.
-                let _ = rustls::crypto::ring::default_provider().install_default();
-                let [key, cert, ca] = ["key.pem", "cert.pem", "ca.pem"].map(|file| certificates.join(file));
-                Docker::connect_with_ssl(address, &key, &cert, &ca, NEVER, API_DEFAULT_VERSION)
-            }
-        };
-        client.map_err(|error| EngineError::of(error, "connect", self))
     }
 }
 

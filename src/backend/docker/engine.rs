@@ -4,7 +4,7 @@
 use std::{collections::HashMap, future::Future, sync::Mutex, sync::PoisonError, time::Duration};
 
 use bollard::{
-    Docker,
+    API_DEFAULT_VERSION, Docker,
     models::{
         ContainerCreateBody, ContainerInspectResponse, ContainerSummary, EndpointSettings, EventMessage,
         NetworkConnectRequest,
@@ -19,6 +19,9 @@ use tokio::time::timeout;
 
 use super::{endpoint::Endpoint, error::EngineError, labels};
 use crate::backend::leader_guard::LeaderGuard;
+
+/// Seconds after which the client itself would give up on an answer: longer than any limit of ours, which are in force.
+const NEVER: u64 = 365 * 24 * 60 * 60;
 
 /// How long calls may take.
 #[derive(Clone, Copy, Debug)]
@@ -57,11 +60,11 @@ impl Engine {
         if let Some(client) = &*client {
             return Ok(client.clone());
         }
-        Ok(client.insert(self.endpoint.client()?).clone())
+        Ok(client.insert(connect(&self.endpoint)?).clone())
     }
 
-    /// As [`call`](Self::call), for what makes workers: of many that were asked for, the last are made much later. Whom to let go
-    /// the engine is told at once.
+    /// As [`call`](Self::call), for what makes workers: of many that were asked for, the last are made much later. Whom
+    /// to let go the engine is told at once.
     async fn make<T, F: Future<Output = Result<T, bollard::errors::Error>>>(
         &self,
         call: &'static str,
@@ -126,8 +129,8 @@ impl Engine {
         self.make("start", self.limits.launch, async |client| client.start_container(container, None).await).await
     }
 
-    /// Asks a container to stop, and kills it after `within`. Comes back when it has stopped. The engine sees to it even
-    /// if nobody waits for the answer.
+    /// Asks a container to stop, and kills it after `within`. Comes back when it has stopped. The engine sees to it
+    /// even if nobody waits for the answer.
     pub(super) async fn stop(&self, container: &str, within: Duration) -> Result<(), EngineError> {
         let seconds = i32::try_from(within.as_millis().div_ceil(1_000)).unwrap_or(i32::MAX);
         let options = StopContainerOptions { t: Some(seconds), ..StopContainerOptions::default() };
@@ -167,7 +170,7 @@ impl Engine {
         self.call("pull", self.limits.pull, pull).await
     }
 
-    /// What happens to containers, from `since` on (seconds and nanoseconds of the engine's clock).
+    /// Streams container events from `since` on (seconds and nanoseconds of the engine's clock).
     pub(super) fn events(
         &self,
         since: &str,
@@ -184,7 +187,7 @@ impl Engine {
     }
 }
 
-/// What is not there is no error.
+/// A missing object is not an error.
 fn found(looked: Result<(), EngineError>) -> Result<bool, EngineError> {
     match looked {
         Ok(()) => Ok(true),
@@ -197,6 +200,21 @@ fn found(looked: Result<(), EngineError>) -> Result<bool, EngineError> {
 fn with_tag(image: &str) -> String {
     let last = image.rsplit('/').next().unwrap_or(image);
     if last.contains([':', '@']) { image.to_owned() } else { format!("{image}:latest") }
+}
+
+/// Makes a client of the engine at `endpoint`, which opens a connection for each call.
+fn connect(endpoint: &Endpoint) -> Result<Docker, EngineError> {
+    let client = match endpoint {
+        Endpoint::Unix(path) => Docker::connect_with_unix(&path.to_string_lossy(), NEVER, API_DEFAULT_VERSION),
+        Endpoint::Tcp(address) => Docker::connect_with_http(address, NEVER, API_DEFAULT_VERSION),
+        Endpoint::Tls(address, certificates) => {
+            // Chosen once for the whole process; a provider chosen before stays.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            let [key, cert, ca] = ["key.pem", "cert.pem", "ca.pem"].map(|file| certificates.join(file));
+            Docker::connect_with_ssl(address, &key, &cert, &ca, NEVER, API_DEFAULT_VERSION)
+        }
+    };
+    client.map_err(|error| EngineError::of(error, "connect", endpoint))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What can go wrong between the scaler and an engine, told apart by what to do about it.
+//! Errors of calls to an engine, classified by what to do about them.
 
 use std::{io, time::Duration};
 
@@ -15,9 +15,9 @@ pub(super) enum EngineError {
     Unreachable {
         /// Where it should be.
         engine: String,
-        /// What the system says.
+        /// The system's message.
         why: String,
-        /// What to do.
+        /// How to fix it.
         cure: &'static str,
         /// Whether the engine may have got the request.
         sent: bool,
@@ -25,7 +25,7 @@ pub(super) enum EngineError {
     /// It was not asked.
     #[error("{NOT_LEADING}")]
     NotLeading,
-    /// No answer in time. What was asked for may still happen.
+    /// No answer in time. The request may still be carried out.
     #[error(
         "the docker engine at {engine} did not answer `{call}` within {} s; if that lasts, look at its log and restart it",
         .after.as_secs()
@@ -33,7 +33,7 @@ pub(super) enum EngineError {
     TimedOut {
         /// Where it is.
         engine: String,
-        /// What it was asked.
+        /// The call.
         call: &'static str,
         /// How long it had.
         after: Duration,
@@ -41,19 +41,19 @@ pub(super) enum EngineError {
     /// It answered no.
     #[error("the docker engine refused `{call}`: {message} (status {status})")]
     Refused {
-        /// What it was asked.
+        /// The call.
         call: &'static str,
         /// HTTP status.
         status: u16,
         /// Its own words.
         message: String,
     },
-    /// It answered what nobody understands, or the client can't be set up.
+    /// An answer that can't be parsed, or a client that can't be set up.
     #[error("`{call}` at the docker engine at {engine}: {why}")]
     Other {
         /// Where it is.
         engine: String,
-        /// What it was asked.
+        /// The call.
         call: &'static str,
         /// In the client's words.
         why: String,
@@ -61,7 +61,7 @@ pub(super) enum EngineError {
 }
 
 impl EngineError {
-    /// What the client's error means for this call.
+    /// Classifies the client's error.
     pub(super) fn of(error: Error, call: &'static str, endpoint: &Endpoint) -> Self {
         let engine = endpoint.to_string();
         match error {
@@ -130,7 +130,7 @@ impl EngineError {
         matches!(self, Self::Unreachable { sent: false, .. })
     }
 
-    /// Whether waiting may help. What the engine finds wrong with a request stays wrong.
+    /// Whether a retry may help. A request that the engine rejects stays wrong.
     pub(super) fn kind(&self) -> ErrorKind {
         match self {
             Self::Refused { status: 400..=404, .. } | Self::Refused { status: 405, .. } => ErrorKind::Permanent,

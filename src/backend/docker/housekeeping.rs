@@ -1,5 +1,5 @@
-//! Keeps order around the workers: makes containers in advance, removes those that ended or that nobody will start. All
-//! of it in tasks on the side, after whatever is urgent; what fails is found again by a later list.
+//! Housekeeping: creates containers in advance, and removes those that ended or that are no longer needed. Runs in
+//! tasks of its own, after urgent work. A later list finds again whatever failed.
 
 use std::{sync::Arc, time::Duration};
 

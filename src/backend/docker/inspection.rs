@@ -13,7 +13,10 @@ use super::{
 };
 use crate::model::{Timestamp, WorkerId};
 
-/// Adds to `facts` What the registry needs to take over the list. A container that has gone meanwhile is left out.
+/// Longest part of a health check's output that is shown, in characters.
+const MAX_HEALTH_OUTPUT: usize = 200;
+
+/// Adds to `facts` what the registry needs to take over the list. A container that has gone meanwhile is left out.
 pub(super) async fn complete(
     shared: &DockerShared,
     pool: &TypePool,
@@ -31,6 +34,11 @@ pub(super) async fn complete(
             && let Some(found) = inspect(shared, &container).await?
         {
             facts.endings.extend(ending(&found).map(|ending| (container, ending)));
+        }
+    }
+    for container in pool.registry.newly_unhealthy(seen) {
+        if let Some(found) = inspect(shared, &container).await? {
+            facts.health_outputs.insert(container, health_output(&found));
         }
     }
     Ok(())
@@ -58,6 +66,17 @@ fn known(found: &ContainerInspectResponse) -> Option<Known> {
     Some(Known { worker: WorkerId::new(name), started_at })
 }
 
+/// What the health check said last: its first line, or its exit code if it said nothing.
+fn health_output(found: &ContainerInspectResponse) -> String {
+    let health = found.state.as_ref().and_then(|state| state.health.as_ref());
+    let Some(last) = health.and_then(|health| health.log.as_deref()?.last()) else { return "no output".to_owned() };
+    let said = last.output.as_deref().unwrap_or_default().lines().map(str::trim).find(|line| !line.is_empty());
+    match said {
+        Some(line) => line.chars().take(MAX_HEALTH_OUTPUT).collect(),
+        None => format!("exit code {}", last.exit_code.unwrap_or_default()),
+    }
+}
+
 fn ending(found: &ContainerInspectResponse) -> Option<Ending> {
     let state = found.state.as_ref()?;
     Some(Ending::of(state.exit_code?, state.oom_killed.unwrap_or_default()))
@@ -68,6 +87,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_health_check_is_quoted_by_its_first_line() {
+        let found = |log: serde_json::Value| {
+            let answer = json!({ "State": { "Health": { "Status": "unhealthy", "FailingStreak": 3, "Log": log } } });
+            health_output(&serde_json::from_value(answer).expect("an engine's answer"))
+        };
+        let said = |code: i64, output: &str| json!({ "Start": "2026-01-02T03:04:05.6Z", "End": "2026-01-02T03:04:05.7Z", "ExitCode": code, "Output": output });
+        assert_eq!(found(json!([said(0, "ok"), said(1, "\nno heartbeat\nmore")])), "no heartbeat");
+        assert_eq!(found(json!([said(7, " ")])), "exit code 7");
+        assert_eq!(found(json!([])), "no output");
+    }
 
     #[test]
     fn a_worker_is_called_by_its_environment_or_else_by_its_host_name() {

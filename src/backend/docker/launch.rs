@@ -142,7 +142,7 @@ impl Launch {
         Ok(found.iter().find_map(Seen::of).map(|seen| (seen.id, seen.state)))
     }
 
-    /// Removes what can't be started. What is left of a failed attempt is removed as a container nobody needs.
+    /// Removes a container that can't be started. If that fails, housekeeping removes it later.
     async fn discard(&self, container: &str) {
         if let Err(error) = self.shared.engine.remove(container, true).await {
             info!(container, "a container that can't be started is not removed yet: {error}");

@@ -2,9 +2,9 @@
 //! there is a Compose service, its configuration (`docs/docker.md`).
 //!
 //! One task watches the engine (`watch`): each event is a hint to list, and a list is the truth, which is brought into
-//! the registry of each worker type (`worker_registry`, `reconcile`). Observing reads the registry; an engine that can't be asked makes
-//! them unreadable, not empty. Starts (`launch`) and drains (`drain`) are tasks of their own, which finish whether or
-//! not anybody waits for them.
+//! the registry of each worker type (`worker_registry`, `reconcile`). Observing reads the registry; an engine that
+//! can't be asked makes them unreadable, not empty. Starts (`launch`) and drains (`drain`) are tasks of their own,
+//! which finish whether or not anybody waits for them.
 
 mod change_log;
 mod check;
@@ -57,7 +57,7 @@ pub use self::{
 /// one; more of them only make each one slower.
 const PARALLEL_STARTS: usize = 8;
 
-/// What the backend is started with.
+/// Configuration of the backend.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
     /// Where the engine is.
@@ -81,7 +81,7 @@ pub struct DockerBackend {
 
 type Pools = BTreeMap<WorkerType, Arc<TypePool>>;
 
-/// What all worker types share.
+/// State shared by all worker types.
 struct DockerShared {
     engine: Engine,
     redis_url: SecretString,
@@ -206,7 +206,7 @@ impl ScalingBackend for DockerBackend {
     async fn observe(&self, worker_type: &WorkerType) -> Result<Pool, BackendError> {
         let pool = self.pool(worker_type)?;
         if pool.registry.is_blank() {
-            // The first look comes before the first list: that is no failure worth telling.
+            // The first observation comes before the first list: not a failure worth logging.
             self.shared.resync.wait().await;
         }
         pool.registry.pool(self.shared.clock.now())

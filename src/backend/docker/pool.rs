@@ -63,7 +63,7 @@ pub(super) struct TypePool {
     unsure: AtomicBool,
 }
 
-/// What containers are made after.
+/// The example that containers are created from.
 #[derive(Default)]
 struct Example {
     template: Option<Arc<ContainerTemplate>>,
@@ -88,7 +88,8 @@ impl TypePool {
         self.service == spec.service && self.spec().settings.project == spec.settings.project
     }
 
-    /// From now on its workers are run by other words. Those that a container of Compose says it all for are not concerned.
+    /// From now on its workers are run by other words. Those that a container of Compose says it all for are not
+    /// concerned.
     pub(super) fn respec(&self, spec: DockerSpec, self_container: Option<&SelfContainer>) {
         *self.spec.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(spec);
         if let Some(self_container) = self_container.filter(|_| self.project.get().is_some() && !self.keeps_last()) {

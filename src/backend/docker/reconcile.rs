@@ -6,12 +6,12 @@ use std::collections::{HashMap, HashSet};
 use super::{
     change_log::{ByHand, Ending},
     container_template::Identity,
-    view::{Seen, State},
+    view::{Health, Seen, State},
     worker_registry::{Ended, Inner, Spare, Worker, WorkerRegistry},
 };
 use crate::model::{Timestamp, WorkerId};
 
-/// What is known of a container beyond the list.
+/// Facts about a container that the list lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Known {
     /// The worker in it.
@@ -20,13 +20,15 @@ pub(super) struct Known {
     pub(super) started_at: Timestamp,
 }
 
-/// What was learned besides the list, by container.
+/// Facts that the list lacks, by container.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     /// Of those that are not in the registry.
     pub(super) strangers: HashMap<String, Known>,
     /// How those ended that did, also those that run again.
     pub(super) endings: HashMap<String, Ending>,
+    /// Last output of health checks that began to fail.
+    pub(super) health_outputs: HashMap<String, String>,
     /// Those that were started again after that.
     pub(super) restarted: HashSet<String>,
     /// Those that somebody sent a signal to stop.
@@ -79,6 +81,14 @@ impl WorkerRegistry {
         ended.filter(worked).map(|seen| seen.id.clone()).collect()
     }
 
+    /// Workers whose health check fails and has not been asked what it says.
+    pub(super) fn newly_unhealthy(&self, seen: &[Seen]) -> Vec<String> {
+        let inner = self.lock();
+        let unhealthy = seen.iter().filter(|seen| seen.state == State::Running(Health::Unhealthy));
+        let unasked = |seen: &&Seen| inner.worker_in(&seen.id).is_none_or(|worker| worker.health_output.is_none());
+        unhealthy.filter(unasked).map(|seen| seen.id.clone()).collect()
+    }
+
     /// Takes over a list. `true` if a scaler would see a difference.
     pub(super) fn reconcile(&self, list: u64, seen: &[Seen], facts: &Facts, now: Timestamp) -> bool {
         let mut inner = self.lock();
@@ -109,7 +119,7 @@ impl WorkerRegistry {
         self.lock().is_last(container)
     }
 
-    /// Containers that lie ready and that nobody is going to start: made after another example, or too many and older
+    /// Containers created in advance that are no longer needed: of another template, or surplus and older
     /// than `since`.
     pub(super) fn useless_spares(&self, fingerprint: &str, wanted: u32, since: Timestamp) -> Vec<String> {
         let mut inner = self.lock();
@@ -148,7 +158,7 @@ impl Inner {
         !others && self.spares.is_empty() && self.waiting == 0 && !self.ended.iter().any(newer)
     }
 
-    /// Somebody else told workers to stop: from then on they are no capacity.
+    /// Somebody else stopped workers: they are no longer capacity.
     fn note_signalled(&mut self, facts: &Facts, by_hand: &mut ByHand) {
         for worker in self.workers.iter_mut().filter(|worker| !worker.leaving) {
             let Some(container) = &worker.container else { continue };
@@ -161,7 +171,7 @@ impl Inner {
         }
     }
 
-    /// What became of the workers in the registry.
+    /// Updates the workers in the registry.
     fn check_workers(&mut self, list: u64, seen: &[Seen], facts: &Facts, now: Timestamp, by_hand: &mut ByHand) {
         let listed: HashMap<&str, &Seen> = seen.iter().map(|seen| (seen.id.as_str(), seen)).collect();
         for mut worker in std::mem::take(&mut self.workers) {
@@ -175,10 +185,16 @@ impl Inner {
             if let Some(ending) = ending.filter(|_| !facts.was_away) {
                 self.change_log.note_exit(worker.id.clone(), now, now.since(worker.started_at), ending.clone());
                 worker.died_at = Some(now);
+                worker.last_end = Some(ending.detail.clone());
             }
             match state {
                 Some(state) if state.is_alive() => {
                     worker.state = state;
+                    match facts.health_outputs.get(&container) {
+                        _ if state != State::Running(Health::Unhealthy) => worker.health_output = None,
+                        Some(output) => worker.health_output = Some(output.clone()),
+                        None => {}
+                    }
                     self.workers.push(worker);
                 }
                 None if !worker.leaving && ending.is_none() && !facts.was_away => by_hand.ended.push(worker.name),
@@ -187,7 +203,7 @@ impl Inner {
         }
     }
 
-    /// What there is besides them.
+    /// Updates all other containers.
     fn check_containers(&mut self, list: u64, seen: &[Seen], facts: &Facts, now: Timestamp, by_hand: &mut ByHand) {
         let spares: HashSet<String> =
             std::mem::take(&mut self.spares).into_iter().map(|spare| spare.container).collect();
@@ -233,6 +249,8 @@ impl Inner {
             started_at: known.map_or(now, |known| known.started_at.min(now)),
             leaving: false,
             died_at: None,
+            last_end: None,
+            health_output: None,
             since: list - 1,
         });
     }

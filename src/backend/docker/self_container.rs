@@ -5,13 +5,13 @@ use std::{fs, path::Path};
 
 use super::{engine::Engine, error::EngineError, labels};
 
-/// The project of workers when nobody names one.
+/// Default project of workers.
 const DEFAULT_PROJECT: &str = "swarm";
 
 /// A file that Docker puts into every container.
 const MARK: &str = "/.dockerenv";
 
-/// What is taken for granted.
+/// Defaults taken from the scaler's own container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SelfContainer {
     /// Compose project.

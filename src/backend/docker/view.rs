@@ -22,7 +22,7 @@ pub(super) enum State {
     Removing,
 }
 
-/// What its health check says.
+/// State of its health check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Health {
     /// There is none.
@@ -59,7 +59,7 @@ pub(super) struct Seen {
     pub(super) launch: Option<String>,
     /// The worker in it, if its labels say so.
     pub(super) worker: Option<WorkerId>,
-    /// What it was made from, if we did.
+    /// Fingerprint of the template that we created it from.
     pub(super) template: Option<String>,
     /// Whether that was settings, not another container.
     pub(super) from_settings: bool,

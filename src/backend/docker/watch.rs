@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use bollard::models::EventMessage;
 use futures_util::StreamExt;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
-use tracing::{info, warn};
+use tracing::{debug, info};
 
 use super::{
     DockerShared, TypePool, change_log::Ending, container_template::ContainerTemplate, error::EngineError,
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::model::Timestamp;
 
-/// Between two lists: a burst of events, such as many starts, costs one list in so many milliseconds.
+/// Between two lists: a burst of events, such as many starts, costs one list per interval.
 const LIST_GAP: Duration = Duration::from_millis(20);
 
 /// How often a list is repeated that does not know yet of an end that an event told of.
@@ -39,7 +39,8 @@ pub(super) struct Watcher {
     project: Option<String>,
     /// Of the engine's clock, in nanoseconds.
     last_event: i64,
-    /// The end of the last outage, likewise. What an engine does to containers before it answers again is nobody's wish.
+    /// The end of the last outage, likewise. Containers that the engine stopped during the outage are not manual
+    /// changes.
     back_since: i64,
     facts: Facts,
     out_of_memory: BTreeSet<String>,
@@ -82,7 +83,7 @@ impl Watcher {
         let since = self.last_event.saturating_sub(i64::try_from(OVERLAP.as_nanos()).unwrap_or_default()).max(0);
         let mut events =
             self.shared.engine.events(&format!("{}.{:09}", since / 1_000_000_000, since % 1_000_000_000))?;
-        if self.facts.was_away || !self.seen_before() {
+        if !self.seen_before() {
             info!("docker engine at {version} answers");
         }
         let mut housekeeping = interval(HOUSEKEEPING_INTERVAL);
@@ -141,9 +142,7 @@ impl Watcher {
 
     /// The engine can't be asked: nothing is known of any worker until it can.
     fn lose_sight(&mut self, error: EngineError) {
-        if !self.facts.was_away {
-            warn!("nothing is known of the workers until the engine answers: {error}");
-        }
+        debug!("nothing is known of the workers until the engine answers: {error}");
         self.facts.was_away = true;
         let begun = self.shared.resync.begin();
         let error = error.into_backend();
@@ -156,10 +155,10 @@ impl Watcher {
         self.shared.resync.end(begun);
     }
 
-    /// Lists what there is and brings the registry in line. What the events told is kept if that fails. `true` if the list
+    /// Lists the containers and reconciles the registry. Facts from events are kept if that fails. `true` if the list
     /// lags behind the events.
     async fn list(&mut self) -> Result<bool, EngineError> {
-        // In this order: whoever asks after a worker type was added gets a list with it.
+        // In this order: a request after a worker type was added gets a list with it.
         let begun = self.shared.resync.begin();
         let pools = self.pools();
         let lists: Vec<u64> = pools.iter().map(|pool| pool.registry.begin_list()).collect();
@@ -219,7 +218,7 @@ impl Watcher {
             _ if is_fatal => drop(self.facts.signalled.insert(container)),
             _ => {}
         }
-        // What happens inside a container, such as the commands of its health check, changes nothing.
+        // Events inside a container, such as those of its health check, change nothing.
         !action.starts_with("exec_") && !matches!(action, "attach" | "detach" | "top" | "resize")
     }
 }

@@ -1,6 +1,6 @@
-//! The registry of the containers of one worker type: who works, who is being started, who was asked to leave, what lies
-//! ready. Every method is a short critical section, so observing never waits for the engine. Asks nobody anything:
-//! [`reconcile`](super::reconcile) brings in what the engine lists.
+//! Registry of one worker type's containers: running, starting, draining, and created in advance. Every method is a
+//! short critical section, so observing never waits for the engine. Does no I/O: [`reconcile`](super::reconcile) brings
+//! in what the engine lists.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -43,7 +43,8 @@ pub(super) struct Inner {
     pub(super) ended: Vec<Ended>,
     /// Containers that were made by somebody else and not started yet.
     pub(super) waiting: u32,
-    /// Containers that left the registry, with the number of the last list begun before: an older list still shows them.
+    /// Containers that left the registry, with the number of the last list begun before: an older list still shows
+    /// them.
     pub(super) gone: HashMap<String, u64>,
     /// Our latest launches: what appears under one of them was not made by hand, however late it comes.
     pub(super) launches: VecDeque<String>,
@@ -70,6 +71,10 @@ pub(super) struct Worker {
     pub(super) leaving: bool,
     /// When it last ended by itself and was restarted.
     pub(super) died_at: Option<Timestamp>,
+    /// How it last ended by itself.
+    pub(super) last_end: Option<String>,
+    /// What its health check last said, while that fails.
+    pub(super) health_output: Option<String>,
     /// The last list begun before it got its container: only a later one can miss it.
     pub(super) since: u64,
 }
@@ -109,6 +114,21 @@ impl Worker {
             State::Restarting | State::Running(Health::Unhealthy) => Phase::Failing,
             _ if self.died_at.is_some_and(|at| now.since(at) < PROBATION) => Phase::Failing,
             _ => Phase::Running,
+        }
+    }
+
+    /// Why it does not work, in the words of the engine and of its health check.
+    fn reason(&self, now: Timestamp) -> Option<String> {
+        let ended = self.last_end.as_deref().unwrap_or("it ended");
+        match self.state {
+            _ if self.leaving => None,
+            State::Running(Health::Unhealthy) => Some(match &self.health_output {
+                Some(output) => format!("unhealthy: {output}"),
+                None => "unhealthy".to_owned(),
+            }),
+            State::Restarting => Some(format!("restarting: {ended}")),
+            _ if self.died_at.is_some_and(|at| now.since(at) < PROBATION) => Some(format!("restarted: {ended}")),
+            _ => None,
         }
     }
 
@@ -159,7 +179,8 @@ impl WorkerRegistry {
         self.lock().live()
     }
 
-    /// Puts as many workers in the registry as are missing to `target`; those that lie ready come first. `None` once closed.
+    /// Puts as many workers in the registry as are missing to `target`; those that lie ready come first. `None` once
+    /// closed.
     pub(super) fn reserve(
         &self,
         template: &ContainerTemplate,
@@ -189,6 +210,8 @@ impl WorkerRegistry {
                 started_at: now,
                 leaving: false,
                 died_at: None,
+                last_end: None,
+                health_output: None,
                 since: 0,
             });
             ticket
@@ -263,7 +286,7 @@ impl WorkerRegistry {
         self.lock().forget(container);
     }
 
-    /// Starts nobody any more; gives back what lies ready.
+    /// Refuses reservations from now on; returns the containers created in advance.
     pub(super) fn close(&self) -> Vec<Spare> {
         let mut inner = self.lock();
         inner.closed = true;
@@ -296,7 +319,7 @@ impl WorkerRegistry {
             .collect()
     }
 
-    /// A container was made in advance, or could not be. `false` if nobody wants it any more.
+    /// Records the outcome of creating a container in advance. `false` if it is no longer needed.
     pub(super) fn made(&self, ticket: &Ticket, made: Option<(String, &ContainerTemplate)>, now: Timestamp) -> bool {
         let mut inner = self.lock();
         inner.making.retain(|name| *name != ticket.identity.name);
@@ -327,7 +350,7 @@ impl WorkerRegistry {
         self.lock().seen
     }
 
-    /// What a scaler sees; an error while nothing can be told.
+    /// Returns the pool as the scaler sees it; an error while it is unknown.
     pub(super) fn pool(&self, now: Timestamp) -> Result<Pool, BackendError> {
         let inner = self.lock();
         match &inner.unknown {
@@ -344,7 +367,10 @@ impl WorkerRegistry {
 
 impl Inner {
     pub(super) fn pool(&self, now: Timestamp) -> Pool {
-        let instance = |worker: &Worker| Instance::new(worker.id.clone(), worker.phase(now), worker.started_at);
+        let instance = |worker: &Worker| Instance {
+            reason: worker.reason(now),
+            ..Instance::new(worker.id.clone(), worker.phase(now), worker.started_at)
+        };
         Pool {
             instances: self.workers.iter().map(instance).collect(),
             exits: self.change_log.exits(),

@@ -1,5 +1,5 @@
-//! The Machines API: one method for each request that is used, with rate limits, time-outs and those retries that can do
-//! no harm. Knows what a request is, not what it is for; a request that must not be repeated blindly is not.
+//! The Machines API: one method for each request that is used, with rate limits, time-outs and those retries that can
+//! do no harm. Knows what a request is, not what it is for; a request that must not be repeated blindly is not.
 
 use std::{path::PathBuf, sync::Mutex, time::Duration};
 
@@ -31,7 +31,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// The longest time between SIGTERM and SIGKILL that Fly.io grants
 /// (<https://fly.io/docs/reference/configuration/#kill_timeout-option>).
 const LONGEST_STOP: Duration = Duration::from_secs(300);
-/// A pause that the API asks for is kept up to this: longer, and the caller had better hear of it.
+/// Longest `Retry-After` that is waited for; longer ones are returned to the caller.
 const LONGEST_SILENCE: Duration = Duration::from_secs(30);
 /// Attempts at a request that may be repeated; with the pauses between them, some seconds.
 const ATTEMPTS: usize = 4;
@@ -94,7 +94,7 @@ struct Call<'a> {
     /// The machine, if it is about one.
     machine: Option<&'a str>,
     method: Method,
-    /// What follows `/v1/apps/{app}`.
+    /// Path below `/v1/apps/{app}`.
     path: Vec<&'a str>,
     query: Vec<(&'a str, String)>,
     body: Option<Value>,
@@ -109,7 +109,7 @@ impl Api {
         // Another part of the program may have installed it: one provider is as good as the other.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let base = Url::parse(&access.base_url)
-            .map_err(|error| permanent(format!("fly.base_url = \"{}\" is no URL: {error}", access.base_url)))?;
+            .map_err(|error| permanent(format!("fly.base_url = \"{}\" is not a URL: {error}", access.base_url)))?;
         let client = Client::builder()
             .user_agent(concat!("swarm/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT)
@@ -137,8 +137,8 @@ impl Api {
         })
     }
 
-    /// All machines of an app, those of other process groups included. Not repeated: who polls asks again anyway, and wants
-    /// to know at once.
+    /// All machines of an app, those of other process groups included. Not repeated: who polls asks again anyway, and
+    /// wants to know at once.
     pub(super) async fn list(&self, app: &str) -> Result<Vec<Machine>, Failure> {
         let call = self.about(app, Action::List, Method::GET, vec!["machines"]);
         self.call(Call { repeat: false, ..call }).await

@@ -1,6 +1,6 @@
-//! Sees to it that what was asked for happens: waits by `/wait` until machines run or stand still, tells the scaler, and
-//! destroys those that stand still beyond what is to be kept. These are tasks beside the scaler's calls; when they end
-//! with the scaler, nothing is lost but time.
+//! Sees to it that what was asked for happens: waits by `/wait` until machines run or stand still, tells the scaler,
+//! and destroys those that stand still beyond what is to be kept. These are tasks beside the scaler's calls; when they
+//! end with the scaler, nothing is lost but time.
 
 use std::{sync::Arc, time::Duration};
 

@@ -30,7 +30,7 @@ pub struct FlySpec {
     pub app: String,
     /// The process group.
     pub group: String,
-    /// What its machines are like.
+    /// Settings of its machines.
     pub settings: FlyWorkerSettings,
     /// How long a worker may take to leave when the scaler stops and drains.
     pub drain_timeout: Duration,
@@ -63,7 +63,7 @@ impl FlySpec {
     }
 }
 
-/// What all groups share.
+/// State shared by all groups.
 pub(super) struct FlyShared {
     pub(super) api: Api,
     pub(super) on_change: OnChange,
@@ -98,7 +98,7 @@ impl Group {
         }
     }
 
-    /// What its machines are like from now on.
+    /// Returns the present settings of its machines.
     pub(super) fn spec(&self) -> Arc<FlySpec> {
         self.spec.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -161,7 +161,7 @@ impl Listed {
 
 /// From which age on a list says nothing about now.
 fn stale_after(poll: Duration) -> Duration {
-    /// However often lists come, one that is held up for a moment is no outage.
+    /// Lower bound: a list that is delayed for a moment is not an outage.
     const LEAST: Duration = Duration::from_secs(5);
     (poll * 3).max(LEAST)
 }

@@ -1,9 +1,9 @@
 //! More machines: those that stand still are started, which takes a second; what is missing then is made.
 //!
 //! Making a machine is the one request that must not be repeated blindly: after a broken connection, a 408 or a 5xx it
-//! may be there or not. So every launch has an id, in the machine's metadata and name. Whether it is there is looked up by
-//! the former; and the name, of which an app has only one, keeps a second one from coming about even if the look was too
-//! early.
+//! may be there or not. So every launch has an id, in the machine's metadata and name. Whether it is there is looked up
+//! by the former; and the name, of which an app has only one, keeps a second one from coming about even if the look was
+//! too early.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -35,7 +35,7 @@ const AT_ONCE: usize = 3;
 /// Size of a volume whose original does not say, in GB: Fly.io's own default.
 const VOLUME_GB: u64 = 3;
 
-/// Starts machines until `target` are up. What was done is in `done`, whatever the result.
+/// Starts machines until `target` are up. `done` has the started ones, on failure too.
 pub(super) async fn start_more(
     shared: &Arc<FlyShared>,
     group: &Arc<Group>,

@@ -12,11 +12,11 @@ pub(super) const GROUP: &str = "fly_process_group";
 const OLD_GROUP: &str = "process_group";
 /// Metadata key of the launch that made a machine: ours, unique.
 pub(super) const LAUNCH: &str = "swarm_launch";
-/// Values of the group of machines that are no workers, whatever they are named after.
+/// Group names of machines that are not workers.
 const RESERVED: [&str; 4] =
     ["release_command", "fly_app_release_command", "fly_app_test_machine_command", "fly_app_console"];
 
-/// A machine. What the API leaves out or adds is no error.
+/// A machine. Missing and unknown fields of the API are tolerated.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Machine {
@@ -51,6 +51,8 @@ struct ImageRef {
 #[serde(default)]
 struct Event {
     r#type: String,
+    status: String,
+    source: String,
     /// Milliseconds since 1970.
     timestamp: u64,
     request: Option<Request>,
@@ -96,7 +98,7 @@ impl Exited {
     }
 }
 
-/// What a machine's state means as capacity.
+/// A machine's state, as capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
     /// Runs, or is on its way there.
@@ -107,14 +109,15 @@ pub(super) enum Condition {
     Stopped,
     /// Exists, and can't be started: it failed.
     Broken,
-    /// Its host does not answer: nothing is known of it, and nothing can be done with it.
+    /// Its host does not answer: its state is unknown, and requests to it fail.
     Unreachable,
     /// No more.
     Gone,
 }
 
 impl Machine {
-    /// What its state means. `now` tells a machine that was made a moment ago from one that was never started.
+    /// Returns its state as capacity. `now` distinguishes a machine that was just created from one that was never
+    /// started.
     pub(super) fn condition(&self, now: Timestamp) -> Condition {
         /// A machine that is launched leaves `created` within this time.
         const LAUNCHING: std::time::Duration = std::time::Duration::from_secs(60);
@@ -130,7 +133,7 @@ impl Machine {
             "stopped" | "suspended" | "created" => Condition::Stopped,
             "stopping" | "suspending" => Condition::Leaving,
             "failed" => Condition::Broken,
-            // `destroying`, `destroyed`, `launch_failed`, `migrated`, `replaced`; and what is not known is no capacity.
+            // `destroying`, `destroyed`, `launch_failed`, `migrated`, `replaced`; unknown states are not capacity.
             _ => Condition::Gone,
         }
     }
@@ -140,7 +143,7 @@ impl Machine {
         self.state == "started"
     }
 
-    /// The process group; none for what is no worker.
+    /// The process group; `None` for machines that are not workers.
     pub(super) fn group(&self) -> Option<&str> {
         let groups = [self.metadata(GROUP), self.metadata(OLD_GROUP)];
         if groups.iter().flatten().any(|group| RESERVED.contains(group)) {
@@ -201,6 +204,14 @@ impl Machine {
             (event.r#type == "exit").then(|| (Timestamp(event.timestamp), exited.clone()))
         });
         exits.max_by_key(|(at, _)| *at)
+    }
+
+    /// The last of its events, if that is a failure: `launch failed (flyd)`.
+    pub(super) fn failed_event(&self) -> Option<String> {
+        let last = self.events.iter().flatten().max_by_key(|event| event.timestamp)?;
+        let Event { r#type, status, source, .. } = last;
+        let by = if source.is_empty() { String::new() } else { format!(" ({source})") };
+        (status == "failed" || status.ends_with("_failed")).then(|| format!("event `{}` {status}{by}", r#type))
     }
 
     /// A machine for tests.

@@ -2,8 +2,9 @@
 //! whoever made them, and respects what others do to them. A worker's id is its machine's id, which the worker finds in
 //! `FLY_MACHINE_ID` (`docs/adr/0014-fly-machines.md`, `docs/fly.md`).
 //!
-//! `watch` keeps the `registry` in step with one list for each app, so that observing reads what is known already; `launch`
-//! starts and makes machines, `await_state` waits for them and tidies up; `api` is the wire, within the limits of `rate_limit`.
+//! `watch` keeps the `registry` in step with one list for each app, so that observing reads what is known already;
+//! `launch` starts and makes machines, `await_state` waits for them and tidies up; `api` is the wire, within the limits
+//! of `rate_limit`.
 
 mod api;
 mod await_state;
@@ -63,7 +64,7 @@ impl FlyBackend {
     /// `on_change` is called from tasks of this backend when machines changed; it must not block.
     ///
     /// # Errors
-    /// No token, an address that is no URL, or two worker types in one process group.
+    /// No token, an address that is not a URL, or two worker types in one process group.
     pub fn start(
         types: &BTreeMap<WorkerType, FlySpec>,
         access: &Access,

@@ -1,5 +1,5 @@
-//! Keeps to Fly.io's rate limits before Fly.io has to: one request a second for each action and thing that it is done to,
-//! three at once; five and ten for reading one machine
+//! Keeps to Fly.io's rate limits before Fly.io has to: one request a second for each action and thing that it is done
+//! to, three at once; five and ten for reading one machine
 //! (<https://fly.io/docs/machines/api/working-with-machines-api/#rate-limits>). Who comes too early waits.
 //!
 //! A refusal for too many requests silences its action for the whole app for a while.
@@ -14,7 +14,7 @@ use std::{
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use tokio::time::{Instant, sleep_until};
 
-/// What is asked of the API. The limit counts each apart.
+/// Kinds of requests. Each has its own limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Action {
     List,
@@ -73,7 +73,7 @@ pub(super) struct Throttle {
 
 /// Reads of one machine are let pass three times as often, 3 a second and 9 at once, which is within what is allowed.
 const READS: NonZeroU32 = NonZeroU32::new(3).expect("3 is not 0");
-/// Keys of machines that nobody asks about any more are forgotten from so many on.
+/// Number of keys from which on unused ones are dropped.
 const MANY_KEYS: usize = 10_000;
 
 impl Throttle {
@@ -100,7 +100,7 @@ impl Throttle {
         }
     }
 
-    /// Lets nobody ask for `action` in `app` for `pause`.
+    /// Blocks `action` in `app` for `pause`.
     pub(super) fn silence(&self, action: Action, app: &str, pause: Duration) {
         let mut silenced = self.silenced.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();

@@ -1,9 +1,9 @@
-//! The registry of the machines of one worker type: what the last list said, laid over by what was asked for since, which no
-//! list may know yet. Asks nobody anything; every method is a short critical section.
+//! Registry of one worker type's machines: the last list, overlaid with requests that no list may show yet. Does no
+//! I/O; every method is a short critical section.
 //!
-//! What changed and was not asked for here is accounted for: a worker that ended by itself is an [`Exit`](crate::backend::Exit), everything
-//! else is a [`ManualScale`](crate::backend::ManualScale). A machine under somebody's lease is being changed, as in a deployment: until the lease is
-//! gone it counts as it did before.
+//! Changes that were not requested here are recorded: a worker that ended by itself is an
+//! [`Exit`](crate::backend::Exit), everything else is a [`ManualScale`](crate::backend::ManualScale). A machine under a
+//! lease is being changed, for example by a deployment: it keeps its status until the lease is gone.
 
 mod change_log;
 mod entry;
@@ -24,13 +24,13 @@ use crate::{
     model::{Timestamp, WorkerId},
 };
 
-/// A machine that was asked to start counts as starting for so long, whatever lists say. The slowest documented starts,
+/// How long a machine that was asked to start counts as starting, whatever lists say. The slowest documented starts,
 /// with an image that must be fetched, are well below.
 pub(super) const SETTLE: Duration = Duration::from_secs(90);
-/// A machine whose worker crashed is not started again for so long: the heartbeat of that worker may still vouch for it,
+/// How long a machine whose worker crashed is not started again: the heartbeat of that worker may still vouch for it,
 /// and another machine tells a broken worker from a broken host.
 const QUARANTINE: Duration = Duration::from_secs(60);
-/// Machines that are gone are remembered for so long, against lists that still have them.
+/// How long deleted machines are remembered, because an older list may still contain them.
 const TOMBSTONE: Duration = Duration::from_secs(600);
 
 /// One worker type's registry.
@@ -60,7 +60,7 @@ pub(super) struct Launch {
     pub(super) asked: Timestamp,
 }
 
-/// What a list brought.
+/// Result of merging a list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Merged {
     /// The pool is another one now.
@@ -102,7 +102,7 @@ impl MachineRegistry {
         self.lock().known
     }
 
-    /// Nobody looks at the lists any more: what changes until somebody does again is nobody's doing.
+    /// Stops following the lists: changes until the next list are not attributed to anybody.
     pub(super) fn lose_sight(&self) {
         self.lock().known = false;
     }
@@ -241,7 +241,7 @@ impl MachineRegistry {
         (of(MachineStatus::Up).map(|(id, _)| WorkerId::new(id.as_str())).collect(), of(MachineStatus::Leaving).count())
     }
 
-    /// What a scaler sees.
+    /// Returns the pool as the scaler sees it.
     pub(super) fn pool(&self) -> Pool {
         let inner = self.lock();
         let machines = inner.entries.iter().filter_map(|(id, entry)| {
@@ -250,10 +250,13 @@ impl MachineRegistry {
                 MachineStatus::Leaving => Phase::Draining,
                 MachineStatus::Down | MachineStatus::Lost | MachineStatus::Gone => return None,
             };
-            Some(Instance::new(WorkerId::new(id.as_str()), phase, entry.since))
+            let known = Instance::new(WorkerId::new(id.as_str()), phase, entry.since);
+            Some(Instance { reason: entry.reason(), ..known })
         });
-        let launch = |name: &str, asked| Instance::new(WorkerId::new(name), Phase::Running, asked);
-        let launches = inner.launches.iter().map(|it| launch(it.name.as_str(), it.asked));
+        let launches = inner.launches.iter().map(|launch| Instance {
+            reason: Some("the machine is being made".to_owned()),
+            ..Instance::new(WorkerId::new(launch.name.as_str()), Phase::Running, launch.asked)
+        });
         Pool {
             instances: machines.chain(launches).collect(),
             exits: inner.change_log.exits.iter().cloned().collect(),
@@ -263,7 +266,7 @@ impl MachineRegistry {
 }
 
 impl Inner {
-    /// What a scaler would see of the machines.
+    /// The machines as the scaler sees them.
     fn visible(&self) -> Vec<(String, MachineStatus)> {
         let seen =
             self.entries.iter().filter(|(_, entry)| matches!(entry.status, MachineStatus::Up | MachineStatus::Leaving));

@@ -1,4 +1,4 @@
-//! What a new machine is to be: the copy of one that its group has, or from the settings alone. Pure.
+//! Builds the configuration of a new machine: a copy of one of its group, or from the settings alone. Pure.
 
 use serde_json::{Map, Value, json};
 

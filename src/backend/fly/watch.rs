@@ -1,5 +1,5 @@
-//! Keeps the registry of an app's groups in step with the API, which tells nobody of changes: one list every few seconds,
-//! one request whatever the number of groups, and one more when somebody asks for it. Changes nothing.
+//! Keeps the registry of an app's groups in step with the API, which tells nobody of changes: one list every few
+//! seconds, one request whatever the number of groups, and one more when somebody asks for it. Changes nothing.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -60,7 +60,7 @@ async fn look(shared: &FlyShared, app: &App, groups: &ByName) -> Duration {
     }
     let before = app.listed.send_replace(Listed { last: Some(at), failure: None });
     if before.failure.is_some() || !before.is_fresh(shared.poll, Instant::now()) {
-        // What waited for a list can go on.
+        // Whatever waited for a list can continue.
         changed = groups.values().map(|group| &group.worker_type).collect();
     }
     for worker_type in changed {

@@ -1,5 +1,5 @@
-//! Whether the backend could do its work in the cluster: reach it, with which rights, and on which targets. Changes nothing,
-//! and watches nothing: the backend itself is not started.
+//! Whether the backend could do its work in the cluster: reach it, with which rights, and on which targets. Changes
+//! nothing, and watches nothing: the backend itself is not started.
 
 use std::{collections::BTreeMap, collections::BTreeSet};
 

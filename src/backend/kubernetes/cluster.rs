@@ -1,4 +1,5 @@
-//! The calls to the API server, each with a deadline and with words for its failure. Decides nothing and remembers nothing.
+//! The calls to the API server, each with a deadline and with words for its failure. Decides nothing and remembers
+//! nothing.
 
 use std::{path::Path, time::Duration};
 
@@ -27,10 +28,10 @@ use crate::{
     config::{KubernetesSettings, TargetKind},
 };
 
-/// How long one call may take. An API server under load takes seconds; one that takes longer does not work.
+/// Timeout of one call. An API server under load takes seconds.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Whom the server names as the author of our changes.
+/// Field manager of our changes.
 pub(super) const FIELD_MANAGER: &str = "swarm";
 
 /// The namespace of a pod, mounted into it.
@@ -60,8 +61,8 @@ impl From<Failed> for BackendError {
 }
 
 impl Cluster {
-    /// By the kubeconfig (`KUBECONFIG`, else the user's), or as the service account of the pod that this runs in. Connects to
-    /// nothing yet.
+    /// By the kubeconfig (`KUBECONFIG`, else the user's), or as the service account of the pod that this runs in.
+    /// Connects to nothing yet.
     pub(super) async fn configure(settings: &KubernetesSettings) -> Result<Self, BackendError> {
         // Tests and other users of this library may have chosen a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();

@@ -1,4 +1,5 @@
-//! Other autoscalers on the same targets. Two that scale one target undo each other's work for ever, so this one refuses.
+//! Finds other autoscalers on the same targets. Two autoscalers on one target undo each other's changes, so swarm
+//! refuses.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::backend::BackendError;
 
-/// How often to look for them. They come and go with people's decisions; a third watch would cost more than it tells.
+/// How often to list them. They rarely change; a third watch would cost more than it is worth.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The right to see HorizontalPodAutoscalers.
@@ -27,7 +28,7 @@ pub(super) const LIST_HPAS: Right = Right::new("autoscaling", "horizontalpodauto
 /// The right to see KEDA's ScaledObjects.
 pub(super) const LIST_SCALED_OBJECTS: Right = Right::new("keda.sh", "scaledobjects", "list");
 
-/// What another autoscaler is.
+/// Kind of another autoscaler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConflictKind {
     Hpa,
@@ -52,7 +53,7 @@ pub(super) struct Conflict {
 }
 
 impl Conflict {
-    /// Why nothing is scaled.
+    /// Returns the error that refuses to scale.
     pub(super) fn refusal(&self, target: &TargetSpec) -> BackendError {
         let what = match self.kind {
             ConflictKind::Hpa => "HorizontalPodAutoscaler",
@@ -70,7 +71,7 @@ impl Conflict {
 /// By kind and name of the target.
 type Found = BTreeMap<(String, String), Conflict>;
 
-/// What was found at the last look.
+/// Result of the last check.
 pub(super) struct Conflicts {
     found: Mutex<Result<Found, BackendError>>,
 }
@@ -80,14 +81,14 @@ impl Conflicts {
         Self { found: Mutex::new(Err(retryable("other autoscalers have not been looked for yet".to_owned()))) }
     }
 
-    /// Who else scales this target. An error if that is not known: then nothing may be scaled either.
+    /// Returns another autoscaler of this target. An error if that is unknown: nothing may be scaled then.
     pub(super) fn of(&self, target: &TargetSpec) -> Result<Option<Conflict>, BackendError> {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         let found = found.as_ref().map_err(Clone::clone)?;
         Ok(found.get(&(api_kind(target.kind).to_owned(), target.name.clone())).cloned())
     }
 
-    /// Looks once. What was found before stays if the server can't be asked right now.
+    /// Checks once. If the server can't be reached, the previous result stays.
     pub(super) async fn look(&self, cluster: &Cluster) {
         let looked = look(cluster).await;
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);

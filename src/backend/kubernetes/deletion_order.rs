@@ -1,6 +1,6 @@
-//! Which pods a controller removes first when `spec.replicas` goes down: what Kubernetes documents for ReplicaSets
-//! (<https://kubernetes.io/docs/concepts/workloads/controllers/replicaset/#scaling-down-a-replicaset> and, in more detail,
-//! `ActivePodsWithRanks` in its source) and StatefulSets. Foretells it, so that nobody leaves who was not asked. Pure.
+//! Predicts which pods a controller removes first when `spec.replicas` goes down, as documented for ReplicaSets
+//! (<https://kubernetes.io/docs/concepts/workloads/controllers/replicaset/#scaling-down-a-replicaset> and, in more
+//! detail, `ActivePodsWithRanks` in its source) and StatefulSets. Pure.
 
 use std::{cmp::Ordering, collections::HashMap};
 
@@ -38,7 +38,8 @@ pub(super) fn deletion_order<'a>(
     pods
 }
 
-/// Unknown goes first, then the newer. (Kubernetes compares ages by their logarithm: within a power of two it is chance.)
+/// Unknown goes first, then the newer. (Kubernetes compares ages by their logarithm: within a power of two it is
+/// chance.)
 fn newer_first(a: Option<Timestamp>, b: Option<Timestamp>) -> Ordering {
     match (a, b) {
         (Some(a), Some(b)) => b.cmp(&a),

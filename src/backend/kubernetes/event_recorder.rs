@@ -1,5 +1,5 @@
-//! Kubernetes Events on the targets, for people with `kubectl describe`. Written in the background: nobody waits for them, and a
-//! cluster that refuses them loses nothing but them.
+//! Kubernetes Events on the targets, for people with `kubectl describe`. Written in the background:
+//! nothing waits for them, and a failure to write one has no other effect.
 
 use std::time::Duration;
 

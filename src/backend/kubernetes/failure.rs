@@ -1,4 +1,4 @@
-//! What the API server's refusals mean, in words that name the thing and the cure.
+//! Translates refusals of the API server into errors that name the object and the cure.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use crate::{
     model::WorkerType,
 };
 
-/// May go away by itself.
+/// May go away without a change.
 pub(super) fn retryable(message: String) -> BackendError {
     BackendError { kind: ErrorKind::Retryable, message, done: ScaleReport::default() }
 }
 
-/// Someone must change something.
+/// Needs a person to change something.
 pub(super) fn permanent(message: String) -> BackendError {
     BackendError { kind: ErrorKind::Permanent, message, done: ScaleReport::default() }
 }
 
-/// Nobody told this backend of that type.
+/// The worker type is not configured here.
 pub(super) fn unknown_type(worker_type: &WorkerType) -> BackendError {
     permanent(format!("worker type `{worker_type}` is unknown here; add `[worker_types.{worker_type}]`"))
 }
@@ -47,7 +47,7 @@ impl Right {
         format!("{{apiGroups: [\"{group}\"], resources: [\"{resource}\"], verbs: [\"{verb}\"]}}")
     }
 
-    /// What is lacking, and the cure.
+    /// Describes the missing right and the rule that grants it.
     pub(super) fn lacking(&self, namespace: &str) -> String {
         format!(
             "no right to `{}` `{}` in namespace `{namespace}`; add this rule to the scaler's Role: {}",
@@ -87,7 +87,7 @@ fn refused(doing: &str, right: Right, namespace: &str, status: &Status) -> Backe
         403 if said.contains("quota") => retryable(format!("{doing}: {said}")),
         403 => permanent(format!("{doing}: {} ({said})", right.lacking(namespace))),
         404 => permanent(format!("{doing}: not found in namespace `{namespace}` ({said})")),
-        409 => retryable(format!("{doing}: changed by somebody else meanwhile; deciding anew")),
+        409 => retryable(format!("{doing}: changed by somebody else meanwhile; deciding again")),
         422 | 400 => permanent(format!("{doing}: refused as invalid: {said}")),
         429 => retryable(format!("{doing}: the API server is busy and asks to come back later")),
         code => retryable(format!("{doing}: the API server answers {code}: {said}")),

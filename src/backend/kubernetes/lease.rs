@@ -1,5 +1,5 @@
-//! The Lease by which autoscalers elect who leads, if `kubernetes.lease` names one. Translates only: who may write it, and when, is
-//! for whoever stands for election.
+//! The Lease by which autoscalers elect who leads, if `kubernetes.lease` names one. Translates only: who may write it,
+//! and when, is for whoever stands for election.
 
 use std::time::Duration;
 
@@ -37,8 +37,8 @@ pub struct KubernetesLease {
 }
 
 impl KubernetesLease {
-    /// The one that the settings name, if they do. Connects to nothing yet; with a connection of its own, so that what the
-    /// backend is asked to wait for does not hold up a renewal.
+    /// The one that the settings name, if they do. Connects to nothing yet; with a connection of its own, so that what
+    /// the backend is asked to wait for does not hold up a renewal.
     ///
     /// # Errors
     /// If the cluster can't be told from the settings.

@@ -1,9 +1,9 @@
-//! Workers as pods: scales a Deployment or StatefulSet through its `scale` subresource, and knows the pools from watches, so
-//! that observing costs no request.
+//! Workers as pods: scales a Deployment or StatefulSet through its `scale` subresource, and knows the pools from
+//! watches, so that observing costs no request.
 //!
-//! Two watches for all worker types together (targets, pods) fill the `store`; both are also signals. One `reconciler` task for
-//! each worker type writes. Owns the count and the deletion costs of pods; must not touch a target in any other way, nor scale
-//! one that another autoscaler scales too. See `docs/kubernetes.md`.
+//! Two watches for all worker types together (targets, pods) fill the `store`; both are also signals. One `reconciler`
+//! task for each worker type writes. Owns the count and the deletion costs of pods; must not touch a target in any
+//! other way, nor scale one that another autoscaler scales too. See `docs/kubernetes.md`.
 
 mod check;
 mod cluster;
@@ -12,12 +12,16 @@ mod deletion_order;
 mod event_recorder;
 mod failure;
 mod lease;
+mod pod_status;
 mod pool;
 mod reconciler;
+mod rejections;
 mod rights;
 mod spec;
 mod store;
 mod throttle;
+mod type_state;
+mod units;
 mod view;
 mod watch;
 
@@ -113,14 +117,14 @@ impl Crew {
 }
 
 impl KubernetesBackend {
-    /// Connects, by the kubeconfig or as the pod that this runs in, and waits until the pools are known; but no longer than a
-    /// server that works takes to say so. Must be called on a runtime with I/O and time enabled.
+    /// Connects, by the kubeconfig or as the pod that this runs in, and waits until the pools are known; but no longer
+    /// than a server that works takes to say so. Must be called on a runtime with I/O and time enabled.
     ///
     /// `on_change` is called from tasks of this backend; it must not block.
     ///
     /// # Errors
-    /// If the configuration can't be used, or rights are lacking: then all of them are named. An API server that can't be
-    /// reached is no error: it may come back, and until then nothing is known.
+    /// If the configuration can't be used, or rights are lacking: then all of them are named. An API server that can't
+    /// be reached is no error: it may come back, and until then nothing is known.
     pub async fn start(
         spec: &KubernetesSpec,
         drain_control: Arc<dyn DrainControl>,
@@ -247,8 +251,8 @@ impl ScalingBackend for KubernetesBackend {
         }
     }
 
-    /// With `drain`, scales everything to zero, as far as workers finish in time; else the pods go on, and requests to drain
-    /// that are under way are taken back.
+    /// With `drain`, scales everything to zero, as far as workers finish in time; else the pods go on, and requests to
+    /// drain that are under way are taken back.
     async fn shutdown(&self, drain: bool) {
         if drain {
             self.empty().await;

@@ -1,9 +1,9 @@
-//! One task for each worker type, the only one that changes its target and pods. It scales up at once. To scale down it asks
-//! workers to drain and goes on listening; when they hold nothing any more, it marks just those pods for removal and lowers
-//! `spec.replicas` by their number. More workers wanted meanwhile are taken from those that drain.
+//! One task for each worker type changes its target and pods; no other task does. It scales up immediately. To scale
+//! down it asks workers to drain. When they hold no job any more, it marks exactly those pods for removal and lowers
+//! `spec.replicas` by their number. If more workers are wanted meanwhile, draining ones return to work first.
 //!
-//! Who drains is who the controller will remove (`deletion_order`), not only who was proposed: a pod that is not ready goes first,
-//! whatever anybody proposes.
+//! The workers that drain are those that the controller will remove (`deletion_order`), not only the proposed ones: a
+//! pod that is not ready goes first, whatever is proposed.
 
 mod drain;
 mod writing;
@@ -31,20 +31,20 @@ use crate::{
     telemetry::ScalingRefused,
 };
 
-/// How often to ask whether draining workers are done: the heartbeat that says so comes within 50 ms.
+/// How often to poll draining workers. Their heartbeat follows within 50 ms.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// A request to drain outlives the time that the worker has by so much.
+/// How much longer than the drain timeout a request to drain lasts.
 const DRAIN_REQUEST_MARGIN: Duration = Duration::from_secs(60);
 
 /// The longest pause after failures in a row.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
-/// What a reconciler is told.
+/// A command to a reconciler.
 pub(super) enum ReconcileCommand {
-    /// Make it so many.
+    /// Scale to the target.
     Scale(ScaleRequest, oneshot::Sender<Result<ScaleReport, BackendError>>),
-    /// Let all of them go, each within this time; answered when they have been.
+    /// Drain all workers within this time; answered when they are gone.
     DrainAll(Duration, oneshot::Sender<()>),
 }
 
@@ -56,7 +56,7 @@ pub(super) struct Reconciler {
     changed: Arc<Notify>,
     events: TargetRecorder,
     drain: Drain,
-    /// Whom to tell that nobody is left to wait for.
+    /// Answer to `DrainAll`.
     emptied: Option<oneshot::Sender<()>>,
     failures: u32,
     next_look: Instant,
@@ -161,7 +161,7 @@ impl Reconciler {
         self.release().await
     }
 
-    /// Brings the target to what is asked for, as far as nobody has to finish a job first.
+    /// Applies the request, as far as no worker has to finish a job first.
     async fn scale(&mut self, request: &ScaleRequest) -> Result<ScaleReport, BackendError> {
         if let Some(conflict) = self.shared.conflicts.of(&self.spec)? {
             ScalingRefused { worker_type: &self.worker_type, rival: conflict.kind.as_str() }.emit();
@@ -193,7 +193,7 @@ impl Reconciler {
         Ok(done)
     }
 
-    /// Asks those to drain whom the controller will remove when there are `surplus` fewer.
+    /// Asks the `surplus` workers to drain that the controller will remove first.
     async fn let_go(
         &mut self,
         view: &View,
@@ -212,6 +212,10 @@ impl Reconciler {
         if surplus == without_pod {
             return Ok(Vec::new());
         }
+        // With everybody gone it does not matter in which order.
+        if request.target == 0 && surplus == without_pod + self.drain.undecided(view) {
+            return self.drain.ask_everybody(view, request.drain_timeout).await;
+        }
         if is_rolling(view) {
             return Err(retryable(format!(
                 "{} is being rolled out: who would be removed can't be told, so nobody is let go until that is over",
@@ -221,10 +225,11 @@ impl Reconciler {
         self.drain.ask(view, surplus - without_pod, &request.retire, request.drain_timeout).await
     }
 
-    /// Lowers `spec.replicas` by those who are done and whom the controller will remove then.
+    /// Lowers `spec.replicas` by the drained workers that the controller will remove then.
     async fn release(&mut self) -> Result<(), BackendError> {
         let view = self.view()?;
-        if self.drain.draining.is_empty() || is_rolling(&view) {
+        let rolling = is_rolling(&view);
+        if self.drain.draining.is_empty() || (rolling && !self.drain.everybody) {
             return Ok(());
         }
         if self.shared.conflicts.of(&self.spec)?.is_some() {
@@ -234,7 +239,10 @@ impl Reconciler {
         }
         self.drain.follow_order(&view).await?;
         let ready = self.drain.done(&view).await?;
-        if ready.is_empty() {
+        let counted = self.drain.counted_pods(&view).count();
+        // The controller weighs other things than our marks then: nobody may be left for it to choose wrongly.
+        let all_at_once = rolling || (self.drain.everybody && counted > view.target.replicas as usize);
+        if ready.is_empty() || (all_at_once && ready.len() < counted) {
             return Ok(());
         }
         let to = view.target.replicas.saturating_sub(u32::try_from(ready.len()).unwrap_or(u32::MAX));
@@ -250,7 +258,7 @@ impl Reconciler {
         Ok(())
     }
 
-    /// Deletes pods that are to be replaced, so that their controller makes others. How many there were.
+    /// Deletes pods that are to be replaced, so that their controller creates new ones. Returns their number.
     async fn replace(&mut self, view: &View, ids: &[WorkerId]) -> Result<usize, BackendError> {
         let mut replaced = 0;
         let leaves = |id: &WorkerId| self.drain.draining.contains_key(id);
@@ -263,7 +271,7 @@ impl Reconciler {
         Ok(replaced)
     }
 
-    /// Replicas that never got a pod can't be replaced by us: says what their controller says.
+    /// Replicas without a pod can't be replaced: returns their controller's reason as an error.
     fn why_not_there(&self, view: &View, ids: &[WorkerId]) -> Result<(), BackendError> {
         let missing = ids.iter().filter(|id| has_no_pod(id)).count();
         if missing == 0 {

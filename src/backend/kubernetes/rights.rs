@@ -1,4 +1,5 @@
-//! The rights that the scaler needs, as one list: asked for at the start, named in errors, granted by `config/kubernetes/`.
+//! The rights that the scaler needs, as one list: asked for at the start, named in errors, granted by
+//! `config/kubernetes/`.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What to scale: the settings as this backend needs them, and what to do first when something of it is missing.
+//! Targets to scale: the settings as this backend needs them, and errors for missing objects.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::{
     model::WorkerType,
 };
 
-/// Everything that this backend is told by the settings.
+/// This backend's part of the settings.
 #[derive(Clone, Debug)]
 pub struct KubernetesSpec {
     /// Where, and by which label.
@@ -49,7 +49,8 @@ impl TargetSpec {
         }
     }
 
-    /// Whether a reconciler of this one does for the other one too: how long workers may take at the end is told it then.
+    /// Whether a reconciler of this one does for the other one too: how long workers may take at the end is told it
+    /// then.
     pub(super) fn is_kept_like(&self, other: &Self) -> bool {
         (self.kind, &self.name, self.drains) == (other.kind, &other.name, other.drains)
     }

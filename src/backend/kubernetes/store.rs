@@ -1,7 +1,5 @@
-//! What the watches have told so far, by worker type, and what is made of it: the pool. Written by the watches and, for the
-//! counts it has just set itself, by the reconciler of a type; read by everybody. Talks to nobody.
-
-mod state;
+//! State from the watches by worker type, and the pool that follows from it. Written by the watches and, for counts
+//! that it has just set, by the reconciler of a type. Does no I/O.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
@@ -10,12 +8,11 @@ use std::{
 
 use tokio::sync::{Notify, watch};
 
-pub(super) use self::state::State;
-use self::state::is_older;
 use super::{
     failure::retryable,
     pool,
     spec::{KubernetesSpec, TargetSpec},
+    type_state::{TypeState, is_older},
     view::{Pod, Target},
 };
 use crate::{
@@ -24,10 +21,10 @@ use crate::{
     model::{Clock, Timestamp, WorkerId, WorkerType},
 };
 
-/// What is known of a watch that has not told anything.
+/// Error of a watch that has not listed yet.
 const NOT_LISTED: &str = "not listed yet";
 
-/// What is watched. Each of them is one watch for all worker types.
+/// A watched resource: one watch for all worker types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Watched {
     Targets(TargetKind),
@@ -50,7 +47,7 @@ struct Inner {
     /// `None`: works. Else why nothing can be told.
     trouble: BTreeMap<Watched, Option<String>>,
     /// Also those that are not looked after: their labelled pods are told all the same, and they may come to be.
-    types: HashMap<WorkerType, State>,
+    types: HashMap<WorkerType, TypeState>,
     /// The targets of those that are looked after.
     specs: BTreeMap<WorkerType, TargetSpec>,
     by_target: HashMap<TargetKey, WorkerType>,
@@ -69,7 +66,7 @@ pub(super) struct Store {
     clock: Clock,
 }
 
-/// What the reconciler of a type works from.
+/// Input of a type's reconciler.
 #[derive(Clone, Debug)]
 pub(super) struct View {
     pub(super) target: Target,
@@ -86,8 +83,8 @@ impl Store {
         store
     }
 
-    /// From now on these are looked after too, or by other targets. Returns the watches that this takes besides those there
-    /// are.
+    /// From now on these are looked after too, or by other targets. Returns the watches that this takes besides those
+    /// there are.
     pub(super) fn look_after(&self, types: &BTreeMap<WorkerType, TargetSpec>) -> Vec<Watched> {
         let now = self.clock.now();
         let mut inner = self.lock();
@@ -111,7 +108,7 @@ impl Store {
         self.lock().disclaim(worker_type);
     }
 
-    /// What there is to watch.
+    /// Returns the watched resources.
     pub(super) fn watched(&self) -> Vec<Watched> {
         self.lock().trouble.keys().copied().collect()
     }
@@ -127,7 +124,7 @@ impl Store {
         self.lock().types.get(worker_type).map(|state| state.changed.clone()).unwrap_or_default()
     }
 
-    /// A watch does not work: until it does, nothing is known.
+    /// Records that a watch is broken: until it works, the pools are unknown.
     pub(super) fn broken(&self, watched: Watched, why: &str) {
         self.lock().trouble.insert(watched, Some(why.to_owned()));
         self.complete.send_replace(false);
@@ -189,7 +186,7 @@ impl Store {
     /// A pod changed.
     pub(super) fn apply_pod(&self, worker_type: &WorkerType, pod: Pod) {
         self.lock().types.entry(worker_type.clone()).or_default();
-        self.update(worker_type, |state, _| state.see_pod(pod));
+        self.update(worker_type, |state, now| state.see_pod(pod, worker_type, now));
     }
 
     /// A pod is gone.
@@ -199,14 +196,17 @@ impl Store {
 
     /// The pool of a type; an error if that is not known for certain.
     pub(super) fn pool(&self, worker_type: &WorkerType) -> Result<Pool, BackendError> {
-        let inner = self.lock();
+        let (mut inner, now) = (self.lock(), self.clock.now());
+        if let Some(state) = inner.types.get_mut(worker_type) {
+            state.settle(worker_type, now);
+        }
         let spec = inner.trusted(worker_type)?;
         let state = &inner.types[worker_type];
         let target = state.target.as_ref().ok_or_else(|| spec.missing())?;
-        Ok(pool::pool(spec, target, state, self.clock.now()))
+        Ok(pool::pool(spec, target, state, now))
     }
 
-    /// What the reconciler works from; an error if that is not known for certain.
+    /// Returns the reconciler's input; an error if it is not known for certain.
     pub(super) fn view(&self, worker_type: &WorkerType) -> Result<View, BackendError> {
         let inner = self.lock();
         let spec = inner.trusted(worker_type)?;
@@ -285,7 +285,7 @@ impl Store {
     }
 
     /// Changes a type's state and tells of it if `change` says that it is news. Nobody is told while the lock is held.
-    fn update(&self, worker_type: &WorkerType, change: impl FnOnce(&mut State, Timestamp) -> bool) {
+    fn update(&self, worker_type: &WorkerType, change: impl FnOnce(&mut TypeState, Timestamp) -> bool) {
         self.update_locked(self.lock(), worker_type, change);
     }
 
@@ -293,7 +293,7 @@ impl Store {
         &self,
         mut inner: MutexGuard<'_, Inner>,
         worker_type: &WorkerType,
-        change: impl FnOnce(&mut State, Timestamp) -> bool,
+        change: impl FnOnce(&mut TypeState, Timestamp) -> bool,
     ) {
         let looked_after = inner.specs.contains_key(worker_type);
         let Some(state) = inner.types.get_mut(worker_type) else { return };
@@ -315,8 +315,8 @@ impl Store {
 }
 
 impl Inner {
-    /// The target of a type that is looked after, if what is known of it counts: nothing that a broken watch once told does,
-    /// as it may be long past.
+    /// The target of a type that is looked after, if what is known of it counts: nothing that a broken watch once told
+    /// does, as it may be long past.
     fn trusted(&self, worker_type: &WorkerType) -> Result<&TargetSpec, BackendError> {
         let spec = self.specs.get(worker_type).ok_or_else(|| super::failure::unknown_type(worker_type))?;
         for watched in [Watched::Targets(spec.kind), Watched::Pods] {
@@ -347,7 +347,7 @@ impl Inner {
     fn disclaim(&mut self, worker_type: &WorkerType) {
         let Some(spec) = self.specs.remove(worker_type) else { return };
         let key = (spec.kind, spec.name);
-        let target = self.types.get_mut(worker_type).and_then(State::leave_alone);
+        let target = self.types.get_mut(worker_type).and_then(TypeState::leave_alone);
         if self.by_target.get(&key) == Some(worker_type) {
             self.by_target.remove(&key);
             self.unclaimed.extend(target.map(|target| (key, target)));

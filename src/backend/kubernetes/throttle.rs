@@ -1,5 +1,5 @@
-//! Keeps what a busy API server asks for: after an answer with `Retry-After`, nothing is sent until then. The answer itself
-//! goes to whoever asked, who decides anew; a request is never repeated here, since by then it may be outdated.
+//! Keeps what a busy API server asks for: after an answer with `Retry-After`, nothing is sent until then. The answer
+//! itself goes to whoever asked, who decides again; a request is never repeated here, since by then it may be outdated.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

@@ -1,13 +1,17 @@
-//! What is kept of a target and of a pod: the few facts that scaling needs, taken out of the API's objects. Pure.
+//! The fields of targets and pods that scaling needs, extracted from the API's objects. Pure.
 
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, StatefulSet},
         core::v1::{ContainerStatus, Pod as ApiPod},
     },
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
+use super::{
+    pod_status::{self, exit_words, has_started, words},
+    units::{count, timestamp},
+};
 use crate::model::Timestamp;
 
 /// Tells the controller which pods to remove first.
@@ -58,6 +62,14 @@ pub(super) struct Pod {
     pub(super) terminating: bool,
     /// Whether any of its containers runs or has run: only then may it hold a job.
     pub(super) started: bool,
+    /// When the container that runs now was started.
+    pub(super) running_since: Option<Timestamp>,
+    /// Why its worker does not start, in the platform's words.
+    pub(super) blocked: Option<String>,
+    /// Why it is not ready, though its containers run.
+    pub(super) unready: Option<String>,
+    /// Why its node refused to run it, in the kubelet's words.
+    pub(super) rejected: Option<String>,
     /// How its worker ended last.
     pub(super) last_end: Option<End>,
 }
@@ -110,11 +122,6 @@ fn target(metadata: &ObjectMeta, replicas: Option<i32>) -> Target {
     }
 }
 
-/// A count of the API, which is never negative there.
-pub(super) fn count(number: i32) -> u32 {
-    u32::try_from(number).unwrap_or(0)
-}
-
 /// The field manager that owns `spec.replicas`.
 fn owner_of_replicas(metadata: &ObjectMeta) -> Option<String> {
     let entries = metadata.managed_fields.iter().flatten();
@@ -147,6 +154,10 @@ impl From<&ApiPod> for Pod {
             deletion_cost: cost.and_then(|cost| cost.parse().ok()).unwrap_or(0),
             terminating: metadata.deletion_timestamp.is_some(),
             started: ready.is_some() || containers.iter().any(has_started),
+            running_since: pod_status::running_since(object),
+            blocked: pod_status::blocked(object),
+            unready: pod_status::unready(object),
+            rejected: pod_status::rejected(object),
             last_end: last_end(object, containers),
         }
     }
@@ -161,32 +172,26 @@ fn phase(name: Option<&str>) -> PodPhase {
     }
 }
 
-fn timestamp(time: &Time) -> Timestamp {
-    Timestamp(u64::try_from(time.0.as_millisecond()).unwrap_or(0))
-}
-
-fn has_started(container: &ContainerStatus) -> bool {
-    container.restart_count > 0
-        || container.state.as_ref().is_some_and(|state| state.running.is_some() || state.terminated.is_some())
-}
-
-/// The last end of any of its containers; or of the whole pod, as when it was evicted.
+/// The last end of any of its containers; or of the whole pod, as when it was evicted. A pod that its node refused has
+/// none.
 fn last_end(object: &ApiPod, containers: &[ContainerStatus]) -> Option<End> {
     let ends = containers.iter().flat_map(|one| [one.last_state.as_ref(), one.state.as_ref()]).flatten();
     let ended = ends.filter_map(|state| state.terminated.as_ref()).filter_map(|end| {
         let at = timestamp(end.finished_at.as_ref()?);
-        let reason = end.reason.as_deref().filter(|reason| !matches!(*reason, "Error" | "Completed"));
-        let detail = match reason {
-            Some(reason) => format!("exit code {} ({reason})", end.exit_code),
-            None => format!("exit code {}", end.exit_code),
-        };
         let started_at = end.started_at.as_ref().map_or(at, timestamp);
-        Some(End { started_at, at, success: end.exit_code == 0, detail })
+        Some(End { started_at, at, success: end.exit_code == 0, detail: exit_words(end) })
     });
-    ended.max_by_key(|end| end.at).or_else(|| {
-        let status = object.status.as_ref().filter(|status| status.phase.as_deref() == Some("Failed"))?;
-        let started_at = status.start_time.as_ref().map(timestamp).unwrap_or_default();
-        let detail = format!("pod failed: {}", status.reason.as_deref().unwrap_or("no reason given"));
-        Some(End { started_at, at: started_at, success: false, detail })
-    })
+    let failed = object.status.as_ref().filter(|status| status.phase.as_deref() == Some("Failed"));
+    let said = failed.and_then(|status| Some(words(status.reason.as_deref()?, status.message.as_deref())));
+    if let Some(end) = ended.max_by_key(|end| end.at) {
+        let detail = said.map_or_else(|| end.detail.clone(), |said| format!("{said}; {}", end.detail));
+        return Some(End { detail, ..end });
+    }
+    let started_at = failed?.start_time.as_ref().map(timestamp).unwrap_or_default();
+    if pod_status::rejected(object).is_some() {
+        // No worker has begun, so none has ended.
+        return None;
+    }
+    let detail = format!("pod failed: {}", said.as_deref().unwrap_or("no reason given"));
+    Some(End { started_at, at: started_at, success: false, detail })
 }

@@ -1,5 +1,5 @@
-//! The watches: one for the pods of all worker types, one for their targets (one for each kind, where both kinds are in use).
-//! They keep the store up to date, and a watch that does not work makes it say so.
+//! The watches: one for the pods of all worker types, one for their targets (one for each kind, where both kinds are in
+//! use). They keep the store up to date, and mark it as unknown while a watch is broken.
 
 use std::{fmt::Debug, time::Duration};
 
@@ -23,11 +23,11 @@ use super::{
 };
 use crate::{backend::BackendError, config::TargetKind, model::WorkerType, telemetry::WatchBroken};
 
-/// The server ends a watch after so many seconds, and 5 s later it counts as dead: that bounds how long a connection that was
-/// lost without a trace goes unnoticed.
+/// Seconds after which the server ends a watch; 5 s later it counts as dead. This bounds how long a silently lost
+/// connection goes unnoticed.
 const WATCH_SECONDS: u32 = 60;
 
-/// Where a watch's news go.
+/// Consumer of a watch's events.
 trait Sink<K> {
     /// The complete list.
     fn replace(&self, all: Vec<K>);
@@ -75,7 +75,8 @@ where
                 }
                 Ok(Event::Apply(one)) => sink.apply(one),
                 Ok(Event::Delete(one)) => sink.remove(&one),
-                // The server has forgotten where we were. The watcher lists anew by itself; until then nothing is wrong.
+                // The server has forgotten where we were. The watcher lists again by itself; until then nothing is
+                // wrong.
                 Err(watcher::Error::WatchError(status)) if status.code == 410 => {}
                 Err(error) => {
                     let why = explained(watched, &cluster.namespace, error);

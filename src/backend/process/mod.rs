@@ -1,9 +1,10 @@
 //! Workers as child processes of the scaler on this machine. Owns what it started and adopts nothing else; since a
 //! process can't be handed over, all of them end with the scaler, however it ends (`docs/adr/0003-process-guard.md`).
 //!
-//! Each worker has a process group of its own, a supervisor task (`worker`) that alone signals and reaps it, and a
-//! line in the registry of its type (`registry`), which is all that observing reads. Draining means SIGTERM to the worker
-//! itself; when its time is up, SIGKILL to its whole group. What is left of a group whose leader has ended is killed.
+//! Each worker has a process group of its own, a supervisor task (`worker`) that alone signals and reaps it, and a line
+//! in the registry of its type (`registry`), which is all that observing reads. Draining means SIGTERM to the worker
+//! itself; when its time is up, SIGKILL to its whole group. When the leader of a group ends, the rest of the group is
+//! killed.
 
 mod check;
 mod output;
@@ -68,7 +69,7 @@ impl TypePool {
     }
 }
 
-/// What all worker types share.
+/// State shared by all worker types.
 struct ProcessShared {
     surroundings: Surroundings,
     guard: Guard,

@@ -1,5 +1,5 @@
-//! The registry on the workers of one type: who lives, who was asked to leave, who died. Starts and signals nobody, and
-//! every method is a short critical section, so that observing never waits for the operating system.
+//! Registry of one worker type's processes: those that run, that drain, and that ended. Starts and signals none of
+//! them, and every method is a short critical section, so that observing never waits for the operating system.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -18,7 +18,7 @@ use crate::{
 /// Exits kept: a few screens for people, and more than a crash loop makes between two looks of the scaler.
 const EXITS_KEPT: usize = 16;
 
-/// What a worker is told by way of its supervisor: nothing yet, or to leave within this time.
+/// Stop request to a worker's supervisor: `None`, or the drain timeout.
 pub(super) type LeaveWithin = Option<Duration>;
 
 /// One worker type's registry.
@@ -48,10 +48,10 @@ impl Worker {
     }
 }
 
-/// What [`ProcessRegistry::reserve`] says.
+/// Result of [`ProcessRegistry::reserve`].
 #[derive(Debug)]
 pub(super) enum Reservation {
-    /// There are as many as wanted.
+    /// The target is reached.
     Enough,
     /// One more is in the registry under this name, and must be started, or removed again.
     Start(WorkerId, watch::Receiver<LeaveWithin>),
@@ -122,7 +122,7 @@ impl ProcessRegistry {
         retired
     }
 
-    /// Asks everyone to leave and takes nobody on any more.
+    /// Asks all workers to stop, and refuses reservations from now on.
     pub(super) fn close(&self, within: Duration) {
         let mut inner = self.lock();
         inner.closed = true;
@@ -131,7 +131,7 @@ impl ProcessRegistry {
         }
     }
 
-    /// What a scaler sees.
+    /// Returns the pool as the scaler sees it.
     pub(super) fn pool(&self) -> Pool {
         let inner = self.lock();
         let instance = |worker: &Worker| {

@@ -48,7 +48,7 @@ impl ProcessSpec {
     }
 }
 
-/// What every worker is told by the scaler that starts it.
+/// Environment that every worker gets from the scaler that starts it.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
     /// The `swarm` binary: runs the guard, starts every worker, and is what `swarm` means in a command.
@@ -148,7 +148,7 @@ fn resolve(program: &Path, spec: &ProcessSpec) -> Result<(), Unusable> {
     Err(found.map_or(Unusable::Missing, Unusable::NotExecutable))
 }
 
-/// A failed start as the caller should take it: what is exhausted may come back, what is missing won't by itself.
+/// Classifies a failed start: exhausted resources are retryable, missing files are permanent.
 pub(super) fn spawn_error(swarm: &Path, worker_type: &WorkerType, error: &io::Error) -> BackendError {
     let (kind, cure) = match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {

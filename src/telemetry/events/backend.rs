@@ -1,7 +1,14 @@
 //! Events of the backend and its workers.
 #![expect(clippy::disallowed_macros, reason = "`telemetry` is where metrics are emitted")]
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use metrics::{counter, histogram};
 use tracing::{debug, info, warn};
@@ -72,7 +79,8 @@ pub struct BackendCalled<'a> {
     pub elapsed: Duration,
     /// Why it failed, if it did.
     pub failure: Option<BackendFailure<'a>>,
-    /// Whether a failure is news: only then is it logged at `warn`. Keeping track of that is the caller's part.
+    /// Whether a failure is news, as far as the caller knows. It is logged at `warn` if it is, and if it differs from the
+    /// last failure of this call for this worker type.
     pub news: bool,
 }
 
@@ -82,6 +90,7 @@ impl BackendCalled<'_> {
         let Self { backend, call, worker_type, elapsed, failure, news } = self;
         let call = call.as_str();
         histogram!(metric::BACKEND_CALL, "backend" => backend, "call" => call).record(elapsed);
+        let news = is_news(worker_type, call, failure.map(|failure| failure.error)) && news;
         let Some(BackendFailure { kind, error }) = failure else {
             debug!(backend, call, %worker_type, elapsed_ms = milliseconds(elapsed), "backend answered");
             return;
@@ -94,6 +103,28 @@ impl BackendCalled<'_> {
             debug!(backend, call, %worker_type, elapsed_ms = milliseconds(elapsed), kind, "backend still fails: {error}");
         }
     }
+}
+
+/// Failures that were logged and have not ended since, by worker type and call. Nearly always empty.
+static LOGGED: Mutex<BTreeMap<(String, &'static str), String>> = Mutex::new(BTreeMap::new());
+
+/// Whether [`LOGGED`] holds anything: a call that succeeds takes no lock then.
+static ANY_LOGGED: AtomicBool = AtomicBool::new(false);
+
+/// Whether a call's outcome differs from the last failure that was logged of it. A decision that can't be carried out is
+/// retried many times, and logged once.
+fn is_news(worker_type: &WorkerType, call: &'static str, error: Option<&str>) -> bool {
+    if error.is_none() && !ANY_LOGGED.load(Ordering::Acquire) {
+        return true;
+    }
+    let mut logged = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = (worker_type.to_string(), call);
+    let before = match error {
+        Some(error) => logged.insert(key, error.to_owned()),
+        None => logged.remove(&key),
+    };
+    ANY_LOGGED.store(!logged.is_empty(), Ordering::Release);
+    before.as_deref() != error
 }
 
 /// A worker ended without being asked to.
@@ -122,5 +153,22 @@ impl WorkerExited<'_> {
         } else {
             warn!(%worker_type, %worker_id, lived_ms = milliseconds(lived), "worker failed: {detail}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_news_once_until_it_changes_or_ends() {
+        let (one, other) = (WorkerType::new("logged-once"), WorkerType::new("logged-apart"));
+        assert!(is_news(&one, "scale", Some("a quota is used up")));
+        assert!(!is_news(&one, "scale", Some("a quota is used up")));
+        assert!(is_news(&other, "scale", Some("a quota is used up")), "of another worker type");
+        assert!(is_news(&one, "observe", Some("a quota is used up")), "of another call");
+        assert!(is_news(&one, "scale", Some("no right")));
+        assert!(is_news(&one, "scale", None));
+        assert!(is_news(&one, "scale", Some("no right")), "it had ended");
     }
 }

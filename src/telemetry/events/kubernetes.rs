@@ -2,7 +2,7 @@
 #![expect(clippy::disallowed_macros, reason = "`telemetry` is where metrics are emitted")]
 
 use metrics::counter;
-use tracing::warn;
+use tracing::{debug, info, warn};
 
 use super::label;
 use crate::{model::WorkerType, telemetry::metric};
@@ -17,11 +17,11 @@ pub struct WatchBroken<'a> {
 }
 
 impl WatchBroken<'_> {
-    /// Counts and logs it.
+    /// Counts it. The log has the outage as a whole, from those who observe the pools.
     pub fn emit(self) {
         let Self { watched, error } = self;
         counter!(metric::WATCH_FAILURES, "watched" => watched).increment(1);
-        warn!(watched, "watch broke, nothing is scaled until it works again: {error}");
+        debug!(watched, "watch broke: {error}");
     }
 }
 
@@ -39,6 +39,44 @@ impl ScalingRefused<'_> {
     pub fn emit(self) {
         let Self { worker_type, rival } = self;
         counter!(metric::REFUSALS, "worker_type" => label(worker_type), "rival" => rival).increment(1);
+    }
+}
+
+/// A node refused to run a pod, for the first time in a while.
+#[derive(Clone, Copy, Debug)]
+pub struct PodRejected<'a> {
+    /// Of which type.
+    pub worker_type: &'a WorkerType,
+    /// Which pod.
+    pub pod: &'a str,
+    /// Why, in the words of the kubelet.
+    pub reason: &'a str,
+}
+
+impl PodRejected<'_> {
+    /// Logs it. Those that follow are counted by [`PodRejectionsEnded`].
+    pub fn emit(self) {
+        let Self { worker_type, pod, reason } = self;
+        warn!(%worker_type, pod, "node rejected a pod: {reason}");
+    }
+}
+
+/// Nodes have not refused a pod for a while.
+#[derive(Clone, Copy, Debug)]
+pub struct PodRejectionsEnded<'a> {
+    /// Of which type.
+    pub worker_type: &'a WorkerType,
+    /// How many they had refused.
+    pub pods: u64,
+    /// Why, of the last one.
+    pub reason: &'a str,
+}
+
+impl PodRejectionsEnded<'_> {
+    /// Logs it.
+    pub fn emit(self) {
+        let Self { worker_type, pods, reason } = self;
+        info!(%worker_type, pods, "nodes no longer reject pods; the last reason was: {reason}");
     }
 }
 

@@ -20,7 +20,7 @@ pub use evaluation::{
     EvaluationFinished, ReactionMeasured, RecordWaits, RecordingFailed, ScalingOutcome, ScalingRecorded, Stage,
 };
 pub use jobs::{DeadReason, DelayedMoved, JobBuried, JobRetried, StreamTrimmed};
-pub use kubernetes::{NoticeFailed, ScalingRefused, WatchBroken};
+pub use kubernetes::{NoticeFailed, PodRejected, PodRejectionsEnded, ScalingRefused, WatchBroken};
 pub use leadership::{LateRecord, LeadershipChanged};
 pub use redis::{ProbeFailed, RedisReachable, RedisUnreachable};
 pub use reload::{ConfigLoaded, ConfigReloaded};

@@ -81,6 +81,8 @@ pub(crate) struct Server {
     keda: AtomicBool,
     /// Whether watches hold back their news.
     held: AtomicBool,
+    /// Whether nothing is answered.
+    down: AtomicBool,
 }
 
 /// A running server; stopped when dropped.
@@ -102,6 +104,7 @@ impl FakeKubernetes {
             cuts: AtomicU64::new(0),
             keda: AtomicBool::new(false),
             held: AtomicBool::new(false),
+            down: AtomicBool::new(false),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port can be had");
         let address = listener.local_addr().expect("a bound listener has an address");
@@ -155,6 +158,14 @@ impl FakeKubernetes {
         let name = object["metadata"]["name"].as_str().expect("objects have names").to_owned();
         let key = Key { group: group.to_owned(), resource: resource.to_owned(), name };
         self.server.world().create(key, object.clone(), NAMESPACE).expect("it is new");
+    }
+
+    /// Every connection breaks before an answer until the server is up again; watches under way break too.
+    pub(crate) fn set_down(&self, down: bool) {
+        self.server.down.store(down, Ordering::Release);
+        if down {
+            self.cut_watches();
+        }
     }
 
     /// Watches tell nothing until they are released.
@@ -229,6 +240,9 @@ impl Server {
     }
 
     fn fault_for(&self, request: &Request) -> Option<Fault> {
+        if self.down.load(Ordering::Acquire) {
+            return Some(Fault::Cut);
+        }
         let mut faults = self.faults();
         let fits =
             |(verb, resource, _): &(String, String, Fault)| *verb == request.verb && *resource == request.resource;

@@ -35,13 +35,19 @@ pub(super) struct Behaviour {
     pub(super) assign: bool,
     /// Whether pods are started and removed at all.
     pub(super) reconcile: bool,
+    /// What scheduler and kubelet write of new pods in place of starting them.
+    pub(super) stuck: Option<Value>,
+    /// The revision of pods that are made from now on.
+    pub(super) revision: &'static str,
+    /// Pods that a quota allows at most, and what the controller says of the others.
+    pub(super) quota: Option<(usize, &'static str)>,
     /// Real workers stand for pods.
     pub(super) workers: Option<Processes>,
 }
 
 impl Default for Behaviour {
     fn default() -> Self {
-        Self { assign: true, reconcile: true, workers: None }
+        Self { assign: true, reconcile: true, stuck: None, revision: REVISION, quota: None, workers: None }
     }
 }
 
@@ -78,6 +84,12 @@ impl Players {
         patch_status(&pods, name, &status(false, 0)).await.expect("the pod is there");
     }
 
+    /// Writes a part of a pod's status, whatever it does.
+    pub(super) async fn report(&self, name: &str, status: &Value) {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        patch_status(&pods, name, status).await.expect("the pod is there");
+    }
+
     /// Ends a pod's worker with an exit code; it is started again.
     pub(super) async fn crash(&self, name: &str, exit_code: i32) {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
@@ -110,6 +122,7 @@ impl Play {
         let behaviour = lock(&self.behaviour).clone();
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), &self.namespace);
+        let deployments_api = deployments.clone();
         let deployments = deployments.list(&ListParams::default().labels(LABEL)).await?;
         let stateful_sets: Api<StatefulSet> = Api::namespaced(self.client.clone(), &self.namespace);
         let stateful_sets = stateful_sets.list(&ListParams::default().labels(LABEL)).await?;
@@ -118,7 +131,9 @@ impl Play {
         if behaviour.reconcile {
             for object in deployments {
                 let replicas = object.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-                self.reconcile(&pods, &object.name_any(), &object.labels()[LABEL], replicas, &all, false).await?;
+                let refused =
+                    self.reconcile(&pods, &object.name_any(), &object.labels()[LABEL], replicas, &all, false).await?;
+                self.report(&deployments_api, &object, refused).await?;
             }
             for object in stateful_sets {
                 let replicas = object.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
@@ -131,7 +146,22 @@ impl Play {
         Ok(())
     }
 
-    /// Starts what is missing, removes what is too much.
+    /// Writes the condition that a Deployment has while its ReplicaSet can't make pods.
+    async fn report(&self, api: &Api<Deployment>, object: &Deployment, refused: Option<&str>) -> kube::Result<()> {
+        let conditions = object.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
+        let told = conditions.filter(|one| one.type_ == "ReplicaFailure").find_map(|one| one.message.as_deref());
+        if told == refused {
+            return Ok(());
+        }
+        let condition = refused.map(|message| {
+            json!({ "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": message })
+        });
+        let status = json!({ "conditions": condition.into_iter().collect::<Vec<_>>() });
+        let patch = Patch::Merge(json!({ "status": status }));
+        api.patch_status(&object.name_any(), &PatchParams::default(), &patch).await.map(drop)
+    }
+
+    /// Starts what is missing, removes what is too much. Returns why not all of it, if a quota is in the way.
     async fn reconcile(
         &self,
         pods: &Api<Pod>,
@@ -140,12 +170,15 @@ impl Play {
         replicas: i32,
         all: &[Pod],
         ordered: bool,
-    ) -> kube::Result<()> {
+    ) -> kube::Result<Option<&'static str>> {
         let replicas = usize::try_from(replicas).unwrap_or(0);
         let of_type = all.iter().filter(|pod| pod.labels().get(LABEL).is_some_and(|value| value == worker_type));
         let present: Vec<&Pod> = of_type.collect();
-        let mut active: Vec<&Pod> =
-            present.iter().copied().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
+        let mut active: Vec<&Pod> = present
+            .iter()
+            .copied()
+            .filter(|pod| pod.metadata.deletion_timestamp.is_none() && !has_failed(pod))
+            .collect();
         if active.len() > replicas {
             if ordered {
                 active.sort_by_key(|pod| Reverse(ordinal(pod)));
@@ -157,16 +190,21 @@ impl Play {
                 pods.delete(&pod.name_any(), &DeleteParams::default()).await?;
             }
         }
+        let Behaviour { assign, revision, quota, .. } = lock(&self.behaviour).clone();
         let names: Vec<String> = if ordered {
             let taken = |name: &String| present.iter().any(|pod| pod.name_any() == *name);
             (0..replicas).map(|number| format!("{target}-{number}")).filter(|name| !taken(name)).collect()
         } else {
             let missing = active.len()..replicas;
-            missing.map(|_| format!("{target}-{REVISION}-{}", random())).collect()
+            missing.map(|_| format!("{target}-{revision}-{}", random())).collect()
         };
-        let assign = lock(&self.behaviour).assign;
-        for name in names {
-            let labels = json!({ LABEL: worker_type, "pod-template-hash": REVISION });
+        let mut refused = None;
+        for (number, name) in names.into_iter().enumerate() {
+            if let Some((_, message)) = quota.filter(|(most, _)| active.len() + number >= *most) {
+                refused = Some(message);
+                break;
+            }
+            let labels = json!({ LABEL: worker_type, "pod-template-hash": revision });
             let mut spec = json!({ "containers": [{ "name": "worker", "image": "registry.k8s.io/pause:3.10" }] });
             if assign {
                 spec["nodeName"] = json!(format!("node-{}", random()));
@@ -175,7 +213,7 @@ impl Play {
             let pod: Pod = serde_json::from_value(pod).expect("the API's type takes it");
             pods.create(&PostParams::default(), &pod).await?;
         }
-        Ok(())
+        Ok(refused)
     }
 
     /// What a kubelet does with a pod.
@@ -192,6 +230,12 @@ impl Play {
         let assigned = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
         let pending =
             pod.status.as_ref().and_then(|status| status.phase.as_deref()).is_none_or(|phase| phase == "Pending");
+        if let Some(stuck) = &behaviour.stuck {
+            if is_new(pod) {
+                patch_status(pods, &name, stuck).await?;
+            }
+            return Ok(());
+        }
         if assigned && pending {
             if let Some(workers) = &behaviour.workers {
                 workers.start(&name, &pod.labels()[LABEL]);
@@ -200,6 +244,15 @@ impl Play {
         }
         Ok(())
     }
+}
+
+/// Whether nobody has written anything of it.
+fn is_new(pod: &Pod) -> bool {
+    pod.status.as_ref().is_none_or(|status| status.conditions.is_none() && status.container_statuses.is_none())
+}
+
+fn has_failed(pod: &Pod) -> bool {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Failed")
 }
 
 async fn patch_status(pods: &Api<Pod>, name: &str, status: &Value) -> kube::Result<()> {

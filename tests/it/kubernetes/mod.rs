@@ -3,6 +3,7 @@
 
 mod bed;
 mod checks;
+pub(crate) mod conformance;
 mod controller;
 mod draining;
 mod envtest;
@@ -12,6 +13,7 @@ mod lease;
 mod manifests;
 mod reload;
 mod scaling;
+mod states;
 mod whole;
 
 use std::{
@@ -109,10 +111,17 @@ impl Started {
     }
 
     async fn try_on(bed: &Bed, kind: TargetKind) -> Result<Self, BackendError> {
+        Self::try_of(&spec(bed, kind)).await
+    }
+
+    async fn of(spec: &KubernetesSpec) -> Self {
+        Self::try_of(spec).await.unwrap()
+    }
+
+    async fn try_of(spec: &KubernetesSpec) -> Result<Self, BackendError> {
         let drains = Drains::default();
-        let spec = spec(bed, kind);
         let backend =
-            KubernetesBackend::start(&spec, Arc::new(drains.clone()), Arc::new(|_| {}), Clock::start()).await?;
+            KubernetesBackend::start(spec, Arc::new(drains.clone()), Arc::new(|_| {}), Clock::start()).await?;
         Ok(Self { backend, drains })
     }
 

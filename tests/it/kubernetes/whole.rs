@@ -96,6 +96,67 @@ async fn a_refusal_counts_and_shows() {
 }
 
 #[tokio::test]
+async fn pods_that_can_not_start_are_shown_with_their_reason_and_left_alone() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let message = "pull access denied, repository does not exist";
+    let waiting = serde_json::json!({ "waiting": { "reason": "ErrImagePull", "message": message } });
+    let stuck = serde_json::json!({ "phase": "Pending", "containerStatuses": [{
+        "name": "worker", "ready": false, "restartCount": 0, "image": "web:2", "imageID": "", "state": waiting,
+    }] });
+    let bed = Bed::start_fake(Behaviour { stuck: Some(stuck), ..Behaviour::default() }).await;
+    bed.deployment(TYPE, 0).await;
+    let settings = settings(&bed).replace("cooldown_seconds = 1", "cooldown_seconds = 1, start_grace_seconds = 1");
+    let scaler = Autoscaler::start_with(&server.url(), &settings, &["--orchestrator", "kubernetes"]).await;
+    for number in 0..4 {
+        add_sleep(&client, TYPE, &number.to_string(), 0.1).await;
+    }
+    let pods = bed.until_pods(TYPE, 2).await;
+    let shown = format!("2 blocked: ErrImagePull: {message}");
+    scaler
+        .until("the reason is shown", async || {
+            scaler.of(TYPE).await.reasons.iter().any(|reason| reason.contains(&shown))
+        })
+        .await;
+    let ups = async || records(&client, TYPE).await.iter().filter(|record| record["decision"] == "scale_up").count();
+    let before = ups().await;
+    let started = std::time::Instant::now();
+    scaler.until("their grace is over thrice", async || started.elapsed() >= Duration::from_secs(3)).await;
+    assert_eq!(bed.pod_names(TYPE).await, pods, "nobody was deleted to be made again");
+    assert_eq!(bed.fake().count("delete", "pods"), 0);
+    assert_eq!(ups().await, before, "nothing is decided again");
+    assert!(scaler.of(TYPE).await.reasons.iter().any(|reason| reason.contains(&shown)), "it is shown still");
+}
+
+#[tokio::test]
+async fn an_outage_of_the_api_server_is_logged_at_its_beginning_and_at_its_end() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let bed = Bed::start_fake(Behaviour::default()).await;
+    bed.deployment(TYPE, 0).await;
+    let scaler = Autoscaler::start_with(&server.url(), &settings(&bed), &["--orchestrator", "kubernetes"]).await;
+    scaler.until("it is ready", async || scaler.readyz().await.0).await;
+    let failures = async || {
+        let all =
+            ["pods", "deployments"].map(|what| format!("swarm_kubernetes_watch_failures_total{{watched=\"{what}\"}}"));
+        scaler.metric(&all[0]).await + scaler.metric(&all[1]).await
+    };
+    let before = failures().await;
+    bed.fake().set_down(true);
+    // Work arrives meanwhile: it makes the autoscaler look, again and again.
+    add_sleep(&client, TYPE, "job", 0.1).await;
+    scaler.until("both watches have failed several times", async || failures().await >= before + 6.0).await;
+    bed.fake().set_down(false);
+    scaler.until_logged("backend answers again").await;
+
+    let log = scaler.log();
+    let lines = |text: &str| log.lines().filter(|line| line.contains(text)).count();
+    let unknown = |line: &&str| line.contains("backend failed") && line.contains("observe");
+    assert_eq!((log.lines().filter(unknown).count(), lines("backend answers again")), (1, 1), "{log}");
+    assert_eq!((lines("failed with error"), lines("watch broke")), (0, 0), "{log}");
+}
+
+#[tokio::test]
 async fn a_scaler_without_rights_says_which_and_ends() {
     let server = RedisServer::start();
     let bed = Bed::start_fake(Behaviour::default()).await;

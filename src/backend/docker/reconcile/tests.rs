@@ -263,3 +263,30 @@ fn an_engine_that_can_not_be_asked_makes_the_pool_unknown() {
     assert!(world.list(&Facts { was_away: true, ..Facts::default() }), "known again");
     assert_eq!(world.live(), 2);
 }
+
+#[test]
+fn a_worker_that_does_not_work_says_why() {
+    let mut world = World::new();
+    let [container] = world.start(1).try_into().unwrap();
+    let reason = |world: &World| world.registry.pool(Timestamp(world.now)).unwrap().instances[0].reason.clone();
+    world.list(&Facts::default());
+    assert_eq!(reason(&world), None);
+
+    world.set(&container, State::Running(Health::Unhealthy));
+    assert_eq!(world.registry.newly_unhealthy(&world.containers), [container.clone()]);
+    let said = HashMap::from([(container.clone(), "no heartbeat".to_owned())]);
+    world.list(&Facts { health_outputs: said, ..Facts::default() });
+    assert_eq!(reason(&world).as_deref(), Some("unhealthy: no heartbeat"));
+    assert!(world.registry.newly_unhealthy(&world.containers).is_empty(), "it is asked once");
+    world.set(&container, State::Running(Health::Healthy));
+    world.list(&Facts::default());
+    assert_eq!(reason(&world), None);
+
+    world.set(&container, State::Restarting);
+    let killed = HashMap::from([(container.clone(), Ending::of(137, true))]);
+    world.list(&Facts { endings: killed, restarted: HashSet::from([container.clone()]), ..Facts::default() });
+    assert_eq!(reason(&world).as_deref(), Some("restarting: out of memory, exit code 137"));
+    world.set(&container, RUNNING);
+    world.list(&Facts::default());
+    assert_eq!(reason(&world).as_deref(), Some("restarted: out of memory, exit code 137"));
+}

@@ -1,4 +1,4 @@
-//! What happened to workers without being asked for here, for the scaler to see once.
+//! Changes that were not requested here, each shown to the scaler once.
 
 use std::collections::VecDeque;
 
@@ -9,7 +9,7 @@ use crate::{
 
 /// Exits and manual changes kept: more than happen between two looks of the scaler.
 const NEWS_KEPT: usize = 16;
-/// The last of it.
+/// The most recent exits and manual changes.
 #[derive(Debug, Default)]
 pub(super) struct ChangeLog {
     pub(super) exits: VecDeque<Exit>,
@@ -28,14 +28,14 @@ pub(super) struct Changes {
 }
 
 impl ChangeLog {
-    /// Notes a worker that ended by itself.
+    /// Records a worker that ended by itself.
     pub(super) fn exit(&mut self, id: &str, since: Timestamp, now: Timestamp, success: bool, detail: String) {
         self.last_exit += 1;
         let (seq, id) = (self.last_exit, WorkerId::new(id));
         keep(&mut self.exits, Exit { seq, id, at: now, lived: now.since(since), success, detail });
     }
 
-    /// Notes the changes of one look, before which so many workers were up.
+    /// Records the changes of one list; `before` is the number of workers before it.
     pub(super) fn manual(&mut self, before: usize, changes: Changes, now: Timestamp) {
         let from = u32::try_from(before).unwrap_or(u32::MAX);
         let to = from.saturating_add(changes.more).saturating_sub(changes.fewer);

@@ -1,4 +1,4 @@
-//! One machine in the registry: what was seen of it, what was asked of it, and how it stands by both.
+//! One machine in the registry: its observed state, the requested state, and the status that follows.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::{
     model::Timestamp,
 };
 
-/// A machine must be missing from so many lists in a row to be gone: one alone may be old.
+/// Consecutive lists without a machine after which it counts as gone: a single list may be stale.
 pub(super) const MISSING: u8 = 2;
 /// See the module.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub(super) struct Entry {
     pub(super) machine: Arc<Machine>,
     pub(super) status: MachineStatus,
     pub(super) desired: DesiredState,
-    /// When something was last asked of it: older accounts of it are worth nothing.
+    /// When a change was last requested: older observations are ignored.
     pub(super) asked: Timestamp,
     /// Since when it has been up.
     pub(super) since: Timestamp,
@@ -29,7 +29,7 @@ pub(super) struct Entry {
     pub(super) missing: u8,
 }
 
-/// What it is worth to a scaler.
+/// A machine's status for the scaler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MachineStatus {
     Up,
@@ -40,7 +40,7 @@ pub(super) enum MachineStatus {
     Gone,
 }
 
-/// What we asked for and have not seen yet.
+/// Requested state that has not been observed yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DesiredState {
     None,
@@ -65,7 +65,7 @@ impl Entry {
         }
     }
 
-    /// Notes what is being asked of it.
+    /// Records a requested state.
     pub(super) fn ask(&mut self, desired: DesiredState, now: Timestamp) {
         (self.desired, self.asked, self.missing, self.start_failed) = (desired, now, 0, false);
     }
@@ -94,17 +94,36 @@ impl Entry {
     }
 }
 
-/// How a machine that was up ended, if it did so by itself: success, and words for people.
+impl Entry {
+    /// Why its worker does not run, in the words of Fly.io. `None` where it does or is to leave.
+    pub(super) fn reason(&self) -> Option<String> {
+        if self.status != MachineStatus::Up || self.machine.started() {
+            return None;
+        }
+        let state = &self.machine.state;
+        match self.machine.exited().filter(|(at, _)| *at >= self.since) {
+            Some((_, exited)) if exited.restarting => Some(format!("restarting: {}", exited.describe().1)),
+            _ => Some(
+                self.machine
+                    .failed_event()
+                    .map_or_else(|| format!("machine is {state}"), |event| format!("machine is {state}; {event}")),
+            ),
+        }
+    }
+}
+
+/// Returns how a machine that was up ended by itself: success, and a description.
 pub(super) fn ended(entry: &Entry, is: MachineStatus) -> Option<(bool, String)> {
     let Machine { id, state, .. } = &*entry.machine;
+    let event = entry.machine.failed_event().map(|event| format!("; {event}")).unwrap_or_default();
     let exited = entry.machine.exited().filter(|(at, exited)| *at >= entry.since && !exited.requested_stop);
     match exited {
         Some((_, exited)) if is == MachineStatus::Down => Some(exited.describe()),
         _ if entry.start_failed => {
-            Some((false, format!("machine {id} did not start ({state}); see `fly machine status {id}`")))
+            Some((false, format!("machine {id} did not start ({state}{event}); see `fly machine status {id}`")))
         }
         _ if matches!(state.as_str(), "failed" | "launch_failed") => {
-            Some((false, format!("machine {id} failed; see `fly machine status {id}`")))
+            Some((false, format!("machine {id} failed{event}; see `fly machine status {id}`")))
         }
         _ => None,
     }

@@ -83,7 +83,7 @@ fn one_list_without_a_machine_is_a_doubt_and_two_are_certainty() {
     list(&registry, 1, &[machine("a", "started")]);
     assert_eq!(list(&registry, 2, &[]), Merged { changed: false, doubtful: true });
     list(&registry, 3, &[machine("a", "started")]);
-    assert!(list(&registry, 4, &[]).doubtful, "counted anew");
+    assert!(list(&registry, 4, &[]).doubtful, "counted again from 1");
     assert_eq!(list(&registry, 5, &[]), Merged { changed: true, doubtful: false });
     list(&registry, 6, &[machine("a", "started")]);
     assert_eq!(workers(&registry), [], "an old list does not bring it back");
@@ -198,4 +198,27 @@ fn the_emptiest_region_is_woken_first_and_suspended_machines_last() {
     );
     let woken: Vec<_> = std::iter::from_fn(|| wake(&registry, 2)).collect();
     assert_eq!(woken, ["d", "b", "c"]);
+}
+
+#[test]
+fn a_machine_whose_worker_does_not_run_says_why() {
+    let reason = |state: &str, events: serde_json::Value| {
+        let registry = MachineRegistry::default();
+        list(&registry, 10, &[of(json!({ "id": "a", "state": state, "config": {}, "events": events }))]);
+        registry.pool().instances[0].reason.clone()
+    };
+    let launched = json!({ "type": "launch", "status": "created", "source": "user", "timestamp": 1 });
+    assert_eq!(reason("started", json!([launched])), None);
+    assert_eq!(reason("starting", json!([launched])).as_deref(), Some("machine is starting"));
+    let failed = json!({ "type": "start", "status": "failed", "source": "flyd", "timestamp": 3 });
+    assert_eq!(
+        reason("starting", json!([failed, launched])).as_deref(),
+        Some("machine is starting; event `start` failed (flyd)")
+    );
+    let exit = json!({ "oom_killed": true, "restarting": true });
+    let exited = json!({ "type": "exit", "status": "stopped", "timestamp": 4, "request": { "exit_event": exit } });
+    assert_eq!(
+        reason("restarting", json!([exited, launched])).as_deref(),
+        Some("restarting: out of memory; raise `fly.guest.memory_mb` or `fly.size`")
+    );
 }

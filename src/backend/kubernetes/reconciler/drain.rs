@@ -1,4 +1,4 @@
-//! Who leaves, and how far each of them is. Asks workers and marks pods; never changes a count.
+//! Drains workers: which ones, and how far each is. Asks workers and marks pods; never changes a count.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,17 +25,17 @@ use crate::{
     model::{WorkerId, WorkerType},
 };
 
-/// The mark of a pod that is to be removed first: nobody else's cost is lower.
+/// Deletion cost of a pod that is to be removed first: the lowest possible.
 const MARK: i32 = i32::MIN;
 
-/// How long workers may take to hear that they may go on: a heartbeat says so.
+/// How long to wait until workers that return to work say so in their heartbeat.
 const RESUME_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A worker that was asked to drain.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DrainingWorker {
     asked_at: Instant,
-    /// Waited for no longer.
+    /// When its drain timeout ends.
     deadline: Instant,
 }
 
@@ -48,6 +48,8 @@ pub(super) struct Drain {
     pub(super) draining: BTreeMap<WorkerId, DrainingWorker>,
     /// Counted no more, and not gone yet, or their requests to drain have not been taken back yet.
     released: BTreeSet<WorkerId>,
+    /// Every pod is to leave: also those that a rollout adds meanwhile.
+    pub(super) everybody: bool,
     /// Pods may carry marks that an earlier scaler left behind.
     pub(super) may_have_strays: bool,
 }
@@ -55,7 +57,7 @@ pub(super) struct Drain {
 impl Drain {
     pub(super) fn new(worker_type: WorkerType, spec: TargetSpec, shared: Arc<KubernetesShared>) -> Self {
         let (draining, released) = Default::default();
-        Self { worker_type, spec, shared, draining, released, may_have_strays: true }
+        Self { worker_type, spec, shared, draining, released, everybody: false, may_have_strays: true }
     }
 
     pub(super) fn is_nobody(&self) -> bool {
@@ -67,17 +69,37 @@ impl Drain {
         view.pods.iter().filter(|pod| self.drains(pod)).count()
     }
 
+    /// How many of the replicas have a pod that has not been asked to leave; pods of a surge are no replicas.
+    pub(super) fn undecided(&self, view: &View) -> usize {
+        let pods = self.counted_pods(view).count().min(view.target.replicas as usize);
+        pods.saturating_sub(self.counted(view))
+    }
+
+    /// Asks all workers to drain. Returns those that were not asked before.
+    pub(super) async fn ask_everybody(
+        &mut self,
+        view: &View,
+        drain_timeout: Duration,
+    ) -> Result<Vec<WorkerId>, BackendError> {
+        let all: Vec<&Pod> = self.counted_pods(view).collect();
+        let asked = self.choose(&all, drain_timeout).await?;
+        self.everybody = true;
+        Ok(asked)
+    }
+
     /// Whether this worker counts, and has not been asked to leave yet.
     pub(super) fn may_leave(&self, view: &View, worker: &WorkerId) -> bool {
         self.counted_pods(view).any(|pod| id(pod) == *worker && !self.drains(pod))
     }
 
-    /// The pods that `spec.replicas` counts. Those that were released may be there for a while: they are nobody's choice.
+    /// The pods that `spec.replicas` counts. Those that were released may be there for a while: they are nobody's
+    /// choice.
     pub(super) fn counted_pods<'a>(&self, view: &'a View) -> impl Iterator<Item = &'a Pod> {
         view.pods.iter().filter(|pod| !self.released.contains(&id(pod)))
     }
 
-    /// Asks `more` workers to drain: those whom the controller will remove, with the proposed ones preferred. Returns them.
+    /// Asks `more` workers to drain: those whom the controller will remove, with the proposed ones preferred. Returns
+    /// them.
     pub(super) async fn ask(
         &mut self,
         view: &View,
@@ -85,6 +107,7 @@ impl Drain {
         proposed: &[WorkerId],
         drain_timeout: Duration,
     ) -> Result<Vec<WorkerId>, BackendError> {
+        self.everybody = false;
         let total = self.counted(view) + more;
         let order = deletion_order(self.spec.kind, self.counted_pods(view), |pod| {
             self.drains(pod) || proposed.iter().any(|id| id.as_str() == pod.name)
@@ -96,7 +119,8 @@ impl Drain {
     /// Keeps to whom the controller will remove: that changes when a pod becomes ready or ceases to be.
     pub(super) async fn follow_order(&mut self, view: &View) -> Result<(), BackendError> {
         let order = deletion_order(self.spec.kind, self.counted_pods(view), |pod| self.drains(pod));
-        let chosen: Vec<&Pod> = order.into_iter().take(self.counted(view)).collect();
+        let count = if self.everybody { order.len() } else { self.counted(view) };
+        let chosen: Vec<&Pod> = order.into_iter().take(count).collect();
         let left = self.draining.values().map(|draining| draining.deadline.saturating_duration_since(Instant::now()));
         let left = left.max().unwrap_or_default();
         self.choose(&chosen, left).await.map(drop)
@@ -127,7 +151,8 @@ impl Drain {
         Ok(new)
     }
 
-    /// Lets up to `count` of those that drain go on working, the last asked first. Returns them once they do, or should.
+    /// Lets up to `count` of those that drain go on working, the last asked first. Returns them once they do, or
+    /// should.
     pub(super) async fn let_back(&mut self, count: usize) -> Result<Vec<WorkerId>, BackendError> {
         let mut latest: Vec<_> = self.draining.iter().map(|(id, draining)| (draining.asked_at, id.clone())).collect();
         latest.sort_by(|a, b| b.cmp(a));
@@ -136,6 +161,7 @@ impl Drain {
             return Ok(back);
         }
         self.cancel(&back).await?;
+        self.everybody = false;
         self.draining.retain(|id, _| !back.contains(id));
         // Until they say that they work again, they would count as leaving.
         let _ = timeout(RESUME_TIMEOUT, self.until_working(&back)).await;
@@ -156,7 +182,7 @@ impl Drain {
         }
     }
 
-    /// Those who hold nothing any more, or have used up their time, and whom the controller will remove before all others.
+    /// Returns the workers that have drained or timed out, and that the controller will remove before all others.
     pub(super) async fn done(&self, view: &View) -> Result<Vec<WorkerId>, BackendError> {
         let finished = self.finished(view).await?;
         let order = deletion_order(self.spec.kind, self.counted_pods(view), |pod| finished.contains(&id(pod)));
@@ -204,10 +230,11 @@ impl Drain {
         view.pods.iter().filter(move |pod| marked && pod.started && ids.contains(&id(pod)))
     }
 
-    /// Another autoscaler leads: whoever leaves now does so by its decisions. Requests to drain lapse by themselves.
+    /// Another autoscaler leads and decides from now on. Requests to drain expire.
     pub(super) fn forget(&mut self) {
         self.draining.clear();
         self.released.clear();
+        self.everybody = false;
         self.may_have_strays = true;
         self.publish();
     }
@@ -215,11 +242,12 @@ impl Drain {
     /// These are counted no more.
     pub(super) fn release(&mut self, ids: Vec<WorkerId>) {
         self.draining.retain(|id, _| !ids.contains(id));
+        self.everybody &= !self.draining.is_empty();
         self.released.extend(ids);
         self.publish();
     }
 
-    /// Forgets those who are gone, and lets those go on working whom the controller has kept.
+    /// Forgets workers that are gone, and lets workers that the controller kept return to work.
     pub(super) async fn tidy(&mut self, view: &View) -> Result<(), BackendError> {
         let active = |id: &WorkerId| view.pods.iter().any(|pod| pod.name == id.as_str());
         let gone = self.released.iter().filter(|id| !self.shared.store.exists(&self.worker_type, id)).cloned();
@@ -273,7 +301,7 @@ impl Drain {
         retryable(format!("workers of type `{}` can't be asked to drain: {error}", self.worker_type))
     }
 
-    /// Tells everybody who observes.
+    /// Publishes the draining workers to the store.
     fn publish(&self) {
         let draining = self.draining.keys().cloned().collect();
         self.shared.store.set_draining(&self.worker_type, draining, self.released.clone());

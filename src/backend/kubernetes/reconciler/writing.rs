@@ -5,7 +5,7 @@ use k8s_openapi::api::autoscaling::v1::Scale;
 use super::Reconciler;
 use crate::backend::{
     BackendError, ErrorKind,
-    kubernetes::{event_recorder::EventReason, failure::retryable, store::View, view::count},
+    kubernetes::{event_recorder::EventReason, failure::retryable, store::View, units::count},
 };
 
 /// Attempts to write a count while only the target's status changes, which counts as a conflict too.

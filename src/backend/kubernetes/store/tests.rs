@@ -12,7 +12,7 @@ fn browser() -> WorkerType {
     WorkerType::new("browser")
 }
 
-/// A store that has listed a target of so many replicas, and no pod.
+/// A store that has listed a target with this number of replicas, and no pod.
 fn listed(replicas: u32) -> Store {
     let target = TargetSpec {
         name: "web".to_owned(),

@@ -1,4 +1,4 @@
-//! What is known of one worker type, and what an event adds to it. Pure.
+//! State of one worker type, and how events change it. Pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,6 +7,7 @@ use std::{
 
 use tokio::sync::Notify;
 
+use super::rejections::{Episode, Rejections};
 use crate::{
     backend::{
         Exit, ManualScale,
@@ -16,7 +17,8 @@ use crate::{
         },
     },
     config::TargetKind,
-    model::{Timestamp, WorkerId},
+    model::{Timestamp, WorkerId, WorkerType},
+    telemetry::{PodRejected, PodRejectionsEnded},
 };
 
 /// Exits and manual changes kept for each worker type: more than happen between two looks.
@@ -24,25 +26,26 @@ const KEPT: usize = 32;
 
 /// One worker type.
 #[derive(Debug, Default)]
-pub(in crate::backend::kubernetes) struct State {
-    pub(in crate::backend::kubernetes) target: Option<Target>,
-    pub(in crate::backend::kubernetes) pods: BTreeMap<String, Pod>,
+pub(super) struct TypeState {
+    pub(super) target: Option<Target>,
+    pub(super) pods: BTreeMap<String, Pod>,
     /// Asked to drain, and still counted by `spec.replicas`.
-    pub(in crate::backend::kubernetes) draining: BTreeSet<WorkerId>,
+    pub(super) draining: BTreeSet<WorkerId>,
     /// No longer counted by `spec.replicas`, and not gone yet.
-    pub(in crate::backend::kubernetes) released: BTreeSet<WorkerId>,
+    pub(super) released: BTreeSet<WorkerId>,
     /// Since when there are fewer pods than replicas.
-    pub(in crate::backend::kubernetes) short_since: Option<Timestamp>,
+    pub(super) short_since: Option<Timestamp>,
     /// The count that is being written, or was written without an answer: not a change by somebody else.
     pub(super) writing: Option<u32>,
-    pub(in crate::backend::kubernetes) exits: Vec<Exit>,
-    pub(in crate::backend::kubernetes) manual: Vec<ManualScale>,
+    pub(super) exits: Vec<Exit>,
+    pub(super) manual: Vec<ManualScale>,
+    pub(super) rejections: Rejections,
     /// Of the last exit or manual change.
     seq: u64,
     pub(super) changed: Arc<Notify>,
 }
 
-impl State {
+impl TypeState {
     pub(super) fn see_target(&mut self, kind: TargetKind, name: &str, target: Target, now: Timestamp) -> bool {
         let Some(known) = &self.target else {
             self.target = Some(target);
@@ -66,7 +69,8 @@ impl State {
         news
     }
 
-    pub(super) fn see_pod(&mut self, pod: Pod) -> bool {
+    /// Takes in a pod. `true` if it changes what others see.
+    pub(super) fn see_pod(&mut self, pod: Pod, worker_type: &WorkerType, now: Timestamp) -> bool {
         let before = self.pods.get(&pod.name);
         let same = before.filter(|before| before.uid == pod.uid);
         let ended = same.is_some_and(|before| before.last_end != pod.last_end && !pod.terminating);
@@ -82,17 +86,29 @@ impl State {
             };
             keep(&mut self.exits, exit);
         }
+        if let (None, Some(reason)) = (same.and_then(|same| same.rejected.as_ref()), &pod.rejected)
+            && self.rejections.note(reason, now)
+        {
+            PodRejected { worker_type, pod: &pod.name, reason }.emit();
+        }
         let news = before != Some(&pod);
         self.pods.insert(pod.name.clone(), pod);
         news
     }
 
-    /// Nobody looks after it any more: gives its target back, and forgets what was being done about it.
+    /// Releases the type: returns its target and forgets changes under way.
     pub(super) fn leave_alone(&mut self) -> Option<Target> {
         (self.writing, self.short_since) = (None, None);
         self.draining.clear();
         self.released.clear();
         self.target.take()
+    }
+
+    /// Ends what has lasted long enough.
+    pub(super) fn settle(&mut self, worker_type: &WorkerType, now: Timestamp) {
+        if let Some(Episode { reason, pods, .. }) = self.rejections.ended(now) {
+            PodRejectionsEnded { worker_type, pods, reason: &reason }.emit();
+        }
     }
 
     pub(super) fn note_shortage(&mut self, now: Timestamp) {
@@ -109,8 +125,8 @@ fn keep<T>(all: &mut Vec<T>, one: T) {
     all.push(one);
 }
 
-/// Whether one resourceVersion of an object is from before another. Where they are no numbers, nothing is: they are compared
-/// only to pass over an event that was sent before our own write.
+/// Whether one resourceVersion of an object is from before another. Where they are no numbers, nothing is: they are
+/// compared only to pass over an event that was sent before our own write.
 pub(super) fn is_older(one: &str, other: &str) -> bool {
     matches!((one.parse::<u128>(), other.parse::<u128>()), (Ok(one), Ok(other)) if one < other)
 }
