@@ -136,7 +136,7 @@ impl Autoscaler {
         let app_shared = AppShared {
             target: target.clone(),
             clock,
-            board: Arc::default(),
+            source_status: Arc::default(),
             directory: current,
             controls: Arc::default(),
             canary: Arc::default(),
@@ -158,7 +158,7 @@ impl Autoscaler {
         };
         let fleet = Arc::new(Fleet::new(
             info,
-            app_shared.board.clone(),
+            app_shared.source_status.clone(),
             leadership,
             app_shared.canary.clone(),
             wiring.parts(actors.shown()),

@@ -23,8 +23,8 @@ use crate::{
         CanaryState, ControlWatch, Controls, FleetParts, Leadership, Outages, RecorderHandle, Shared, SnapshotCell,
     },
     signal::{
-        CurrentDirectory, Directory, Finder, Listener, ListenerHandle, ListenerSettings, Several, SourceBoard,
-        Subscriptions, SweepMonitor, Watched, run_sweep,
+        CurrentDirectory, Directory, Listener, ListenerHandle, ListenerSettings, QueueFinder, Several, SourceStatus,
+        Subscriptions, SweepMonitor, WatchedType, run_sweep,
     },
 };
 
@@ -36,7 +36,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct AppShared {
     pub(super) target: Arc<RedisTarget>,
     pub(super) clock: Clock,
-    pub(super) board: Arc<SourceBoard>,
+    pub(super) source_status: Arc<SourceStatus>,
     pub(super) directory: Arc<CurrentDirectory>,
     pub(super) controls: Arc<Controls>,
     pub(super) canary: Arc<CanaryState>,
@@ -63,15 +63,15 @@ pub(super) struct Wiring {
 impl Wiring {
     /// For the worker types of the directory, which are those of the settings.
     pub(super) async fn start(app_shared: &AppShared, settings: &Settings, directory: Arc<Directory>) -> Self {
-        let AppShared { target, board, clock, controls, .. } = app_shared;
+        let AppShared { target, source_status, clock, controls, .. } = app_shared;
         let (listener, listener_handle, plan) =
-            Listener::new(target.clone(), listener_settings(settings), directory.clone(), board.clone());
+            Listener::new(target.clone(), listener_settings(settings), directory.clone(), source_status.clone());
         let planned = plan.clone();
         let specs = settings.enabled().map(|(name, of)| queue_spec(name, of)).collect();
         let several = (0..).zip(settings.enabled()).filter_map(|(index, (name, of))| several_spec(index, name, of));
         let several = several.collect();
         let (prober, prober_handle) =
-            Prober::new(target.clone(), specs, several, directory.clone(), board.clone(), plan);
+            Prober::new(target.clone(), specs, several, directory.clone(), source_status.clone(), plan);
         let mut orders = ControlWatch::new(target.clone(), directory.clone(), controls.clone(), *clock);
         if let Err(error) = orders.read().await {
             tracing::warn!("whether worker types are paused or pinned can't be read yet: {error}");
@@ -84,7 +84,7 @@ impl Wiring {
         spawn(&mut tasks, "listener", listener.run(sources.clone()));
         spawn(&mut tasks, "control", orders.run(sources.clone()));
         spawn(&mut tasks, "sweep", run_sweep(directory.clone(), sweep.clone(), interval, sources.clone()));
-        if let Some(finder) = Finder::new(target.clone(), directory.clone(), interval) {
+        if let Some(finder) = QueueFinder::new(target.clone(), directory.clone(), interval) {
             spawn(&mut tasks, "queue finder", finder.run(sources.clone()));
         }
         // A dry run writes nothing: it moves no job.
@@ -174,7 +174,7 @@ pub(super) fn is_same(one: &Settings, other: &Settings) -> bool {
 pub(super) fn directory(settings: &Settings) -> Arc<Directory> {
     let watched = |(name, of): (&str, &WorkerTypeSettings)| {
         let several = || Box::new(Several { queues: of.queues(name), group: of.group(name).into() });
-        Watched {
+        WatchedType {
             worker_type: WorkerType::new(name),
             queue: of.queue(name).into(),
             list: of.kind == QueueKind::List,

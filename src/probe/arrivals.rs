@@ -8,7 +8,7 @@ use redis::{Pipeline, Value};
 use super::{
     QueueSpec, command,
     interpret::{StreamId, explain},
-    ledger::{InHand, Ledger, Look},
+    ledger::{GroupReading, InHand, Ledger},
 };
 use crate::{
     connection::{Connection, ConnectionError, RedisTarget},
@@ -16,13 +16,13 @@ use crate::{
 };
 
 /// Entries read at once. XRANGE brings the jobs themselves along, which may be large.
-const PAGE: usize = 500;
+const PAGE_ENTRIES: usize = 500;
 
 /// Jobs in hand asked for at once: more than a pool works on.
-const IN_HAND: usize = 10_000;
+const MAX_IN_HAND: usize = 10_000;
 
 /// A look that comes so many intervals late tells nothing of what happened in between.
-const LATE: u32 = 4;
+const MAX_LATE_INTERVALS: u32 = 4;
 
 /// Why nothing can be read.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +62,7 @@ pub struct Recorded {
 
 /// One stream.
 #[derive(Debug)]
-struct Watched {
+struct WatchedStream {
     spec: QueueSpec,
     /// The last entry that was read.
     after: StreamId,
@@ -75,15 +75,16 @@ struct Watched {
 pub struct ArrivalWatch {
     target: Arc<RedisTarget>,
     connection: Option<Connection>,
-    queues: Vec<Watched>,
+    queues: Vec<WatchedStream>,
 }
 
 impl ArrivalWatch {
     /// Everything that came from `since` on. With an `interval` it is also found out how long jobs take, by looking so often;
     /// without one, a job is told as soon as it has come.
     pub fn new(target: Arc<RedisTarget>, specs: Vec<QueueSpec>, since: Timestamp, interval: Option<Duration>) -> Self {
-        let gap = interval.map(|interval| u64::try_from((interval * LATE).as_millis()).unwrap_or(u64::MAX));
-        let watched = |spec| Watched { spec, after: StreamId::at(since.0), ledger: gap.map(Ledger::new) };
+        let gap =
+            interval.map(|interval| u64::try_from((interval * MAX_LATE_INTERVALS).as_millis()).unwrap_or(u64::MAX));
+        let watched = |spec| WatchedStream { spec, after: StreamId::at(since.0), ledger: gap.map(Ledger::new) };
         Self { target, connection: None, queues: specs.into_iter().map(watched).collect() }
     }
 
@@ -111,7 +112,7 @@ impl ArrivalWatch {
 
     /// Jobs that came and are not known to be done.
     pub fn rest(self) -> Vec<Recorded> {
-        let rest = |(queue, watched): (usize, Watched)| {
+        let rest = |(queue, watched): (usize, WatchedStream)| {
             let open = watched.ledger.into_iter().flat_map(Ledger::rest);
             open.map(move |id| Recorded { queue, arrival: Timestamp(id.ms()), service_ms: None })
         };
@@ -123,14 +124,14 @@ impl ArrivalWatch {
     /// The next entries of each stream. `true` if there may be more.
     async fn read_page(&mut self, recorded: &mut Vec<Recorded>) -> Result<bool, ArrivalError> {
         let mut pipeline = redis::pipe();
-        for Watched { spec, after, .. } in &self.queues {
-            pipeline.cmd("XRANGE").arg(&*spec.key).arg(format!("({after}")).arg("+").arg("COUNT").arg(PAGE);
+        for WatchedStream { spec, after, .. } in &self.queues {
+            pipeline.cmd("XRANGE").arg(&*spec.key).arg(format!("({after}")).arg("+").arg("COUNT").arg(PAGE_ENTRIES);
         }
         let replies = self.ask(&pipeline).await?;
         let mut more = false;
         for (queue, (watched, reply)) in self.queues.iter_mut().zip(replies).enumerate() {
             let ids = entry_ids(reply).map_err(|error| ArrivalError::Refused(explain(&watched.spec.key, &error)))?;
-            more |= ids.len() == PAGE;
+            more |= ids.len() == PAGE_ENTRIES;
             for id in ids {
                 watched.after = id;
                 match &mut watched.ledger {
@@ -146,9 +147,9 @@ impl ArrivalWatch {
     async fn follow_jobs(&mut self, recorded: &mut Vec<Recorded>) -> Result<(), ArrivalError> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("TIME");
-        for Watched { spec, .. } in &self.queues {
+        for WatchedStream { spec, .. } in &self.queues {
             pipeline.cmd("XINFO").arg("GROUPS").arg(&*spec.key);
-            pipeline.cmd("XPENDING").arg(&*spec.key).arg(&*spec.group).arg("-").arg("+").arg(IN_HAND);
+            pipeline.cmd("XPENDING").arg(&*spec.key).arg(&*spec.group).arg("-").arg("+").arg(MAX_IN_HAND);
         }
         let mut replies = self.ask(&pipeline).await?.into_iter();
         let now_ms = time(replies.next().as_ref())?;
@@ -159,11 +160,11 @@ impl ArrivalWatch {
             let in_hand = reply().and_then(in_hand).map_err(refused)?;
             let Some(ledger) = &mut watched.ledger else { continue };
             let mut read_to = group.map(|group| group.last_delivered);
-            if in_hand.len() >= IN_HAND {
+            if in_hand.len() >= MAX_IN_HAND {
                 // There may be more: only up to here it is known that what is not in hand is done.
                 read_to = read_to.min(in_hand.last().map(|job| job.id));
             }
-            for job in ledger.looked(&Look { now_ms, read_to, in_hand }) {
+            for job in ledger.looked(&GroupReading { now_ms, read_to, in_hand }) {
                 recorded.push(Recorded { queue, arrival: Timestamp(job.id.ms()), service_ms: job.service_ms });
             }
         }

@@ -122,16 +122,16 @@ pub(super) fn consumers(parts: Vec<Reading<Vec<ConsumerPending>>>) -> Reading<Ve
 /// had just been added, and nothing that was done before; one that goes takes its counts along, and whoever learns from
 /// them sees counts go back and begins anew, as with a stream that was made again.
 #[derive(Debug, Default)]
-pub(super) struct Tally(BTreeMap<Arc<str>, Origin>);
+pub(super) struct CounterTotals(BTreeMap<Arc<str>, Baseline>);
 
 /// What a queue had counted of jobs that were done when it was first looked at.
 #[derive(Clone, Copy, Debug, Default)]
-struct Origin {
+struct Baseline {
     added: u64,
     read: Option<u64>,
 }
 
-impl Tally {
+impl CounterTotals {
     /// The sum, `None` where one does not count. A queue that can't be read leaves everything out this time.
     pub(super) fn sum(&mut self, queues: &[QueueDemand], counters: &[Counters]) -> Counters {
         let current: BTreeSet<&str> = queues.iter().map(|of| &*of.queue).collect();
@@ -152,18 +152,18 @@ impl Tally {
             return Counters::default();
         };
         let done_by_reads = counters.read.map(|read| read.saturating_sub(pending));
-        let now = Origin { added: added.saturating_sub(depth), read: done_by_reads };
-        let origin = match self.0.entry(of.queue.clone()) {
+        let now = Baseline { added: added.saturating_sub(depth), read: done_by_reads };
+        let baseline = match self.0.entry(of.queue.clone()) {
             Entry::Vacant(vacant) => vacant.insert(now),
             Entry::Occupied(known) => known.into_mut(),
         };
         // The stream was made again, and so is its count.
-        if added < origin.added || counters.read.zip(origin.read).is_some_and(|(read, before)| read < before) {
-            *origin = now;
+        if added < baseline.added || counters.read.zip(baseline.read).is_some_and(|(read, before)| read < before) {
+            *baseline = now;
         }
-        origin.read = origin.read.or(now.read);
-        let read = counters.read.zip(origin.read).map(|(read, before)| read - before);
-        Counters { added: Some(added - origin.added), read }
+        baseline.read = baseline.read.or(now.read);
+        let read = counters.read.zip(baseline.read).map(|(read, before)| read - before);
+        Counters { added: Some(added - baseline.added), read }
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Answer,
-    prober::BATCH,
+    prober::MAX_BATCH,
     several::{Part, Several, SeveralSpec},
 };
 use crate::signal::Directory;
@@ -73,16 +73,16 @@ impl ProberHandle {
 
     /// No more than one pipeline at once: other worker types have their turn between them.
     async fn ask_all(&self, of: &Several, directory: &Directory, request: Request) -> Answer {
-        let look = of.look(directory);
+        let current = of.current(directory);
         let Request { index, mut heartbeats } = request;
-        let questions = look.parts.iter().map(|part| {
+        let questions = current.parts.iter().map(|part| {
             let request = Request { index, heartbeats: std::mem::take(&mut heartbeats) };
             self.ask_one(request, Some(part.clone()))
         });
         // Gathered first: the heartbeats go with the first of them.
         let questions: Vec<_> = questions.collect();
-        let answers = stream::iter(questions).buffered(BATCH).collect().await;
-        of.answer(&look, answers, directory)
+        let answers = stream::iter(questions).buffered(MAX_BATCH).collect().await;
+        of.answer(&current, answers, directory)
     }
 
     async fn ask_one(&self, request: Request, part: Option<Arc<Part>>) -> Answer {
@@ -96,7 +96,7 @@ impl ProberHandle {
     /// A handle answered by a function instead of Redis.
     #[cfg(test)]
     pub(crate) fn answered_by(answer: impl Fn(&Request) -> Answer + Send + 'static) -> Self {
-        let (requests, mut asked) = mpsc::channel::<Asked>(super::prober::WAITING);
+        let (requests, mut asked) = mpsc::channel::<Asked>(super::prober::REQUEST_CAPACITY);
         let (_, redis_error) = watch::channel(None);
         tokio::spawn(async move {
             while let Some(Asked { request, reply, .. }) = asked.recv().await {

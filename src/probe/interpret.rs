@@ -111,7 +111,7 @@ pub struct LagMemory {
 
 /// The first look at a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Sight {
+pub(super) enum Interpretation {
     /// All there is to know.
     Clear(Demand, Reading<Vec<ConsumerPending>>),
     /// The lag has to be counted after this id; what is known so far.
@@ -124,19 +124,19 @@ pub(super) enum Sight {
     },
 }
 
-pub(super) fn look(raw: RawQueue, key: &str, memory: &mut LagMemory) -> Sight {
+pub(super) fn look(raw: RawQueue, key: &str, memory: &mut LagMemory) -> Interpretation {
     match raw {
-        RawQueue::List(length) => Sight::Clear(list(length, key), Reading::Known(Vec::new())),
+        RawQueue::List(length) => Interpretation::Clear(list(length, key), Reading::Known(Vec::new())),
         RawQueue::Stream { stream: Err(error), .. } | RawQueue::Stream { group: Err(error), .. } => {
             failed(explain(key, &error))
         }
         RawQueue::Stream { stream: Ok(None), .. } => {
             *memory = LagMemory::default();
-            Sight::Clear(nothing(), Reading::Known(Vec::new()))
+            Interpretation::Clear(nothing(), Reading::Known(Vec::new()))
         }
         RawQueue::Stream { stream: Ok(Some(stream)), group: Ok(None), .. } => {
             *memory = LagMemory::default();
-            Sight::Clear(untouched(&stream), Reading::Known(Vec::new()))
+            Interpretation::Clear(untouched(&stream), Reading::Known(Vec::new()))
         }
         RawQueue::Stream { stream: Ok(Some(stream)), group: Ok(Some(group)), consumers } => {
             let (oldest_pending, consumers) = match consumers {
@@ -148,8 +148,8 @@ pub(super) fn look(raw: RawQueue, key: &str, memory: &mut LagMemory) -> Sight {
     }
 }
 
-fn failed(why: String) -> Sight {
-    Sight::Clear(Demand::failed(&why), Reading::Failed(why))
+fn failed(why: String) -> Interpretation {
+    Interpretation::Clear(Demand::failed(&why), Reading::Failed(why))
 }
 
 /// A stream that our group reads.
@@ -159,7 +159,7 @@ fn read(
     oldest_pending: Option<StreamId>,
     consumers: Reading<Vec<ConsumerPending>>,
     memory: &mut LagMemory,
-) -> Sight {
+) -> Interpretation {
     if group.last_delivered < memory.last_delivered {
         *memory = LagMemory::default();
     }
@@ -192,10 +192,14 @@ fn read(
         oldest: oldest(lag, oldest_waiting, group.pending, oldest_pending),
     };
     match lag {
-        Some(_) => Sight::Clear(demand, consumers),
-        None => {
-            Sight::Count { after: group.last_delivered, reported: group.lag, length: stream.length, demand, consumers }
-        }
+        Some(_) => Interpretation::Clear(demand, consumers),
+        None => Interpretation::Count {
+            after: group.last_delivered,
+            reported: group.lag,
+            length: stream.length,
+            demand,
+            consumers,
+        },
     }
 }
 
@@ -300,17 +304,17 @@ mod tests {
         Stream { length, last_generated: id(last), first_entry: first.map(id), added: Some(added) }
     }
 
-    fn sight(stream: Stream, delivered: u64, lag: Option<u64>, memory: &mut LagMemory) -> Sight {
+    fn sight(stream: Stream, delivered: u64, lag: Option<u64>, memory: &mut LagMemory) -> Interpretation {
         let group = Group { pending: 0, last_delivered: id(delivered), lag, read: None };
         let raw =
             RawQueue::Stream { stream: Ok(Some(stream)), group: Ok(Some(group)), consumers: Ok((None, Vec::new())) };
         look(raw, "q", memory)
     }
 
-    fn lag_of(sight: Sight) -> Option<u64> {
+    fn lag_of(sight: Interpretation) -> Option<u64> {
         match sight {
-            Sight::Clear(demand, _) => demand.lag.known().copied(),
-            Sight::Count { .. } => None,
+            Interpretation::Clear(demand, _) => demand.lag.known().copied(),
+            Interpretation::Count { .. } => None,
         }
     }
 
@@ -393,7 +397,7 @@ mod tests {
 
     #[test]
     fn wrong_type_is_a_failure_that_names_the_cure() {
-        let Sight::Clear(demand, _) =
+        let Interpretation::Clear(demand, _) =
             look(RawQueue::List(Err("WRONGTYPE Operation".into())), "q", &mut LagMemory::default())
         else {
             panic!("a list is never counted")

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::interpret::StreamId;
 
 /// Of a long job's time so much may be wrong, however late a look comes.
-const ROUGH: f64 = 0.05;
+const MAX_RELATIVE_ERROR: f64 = 0.05;
 
 /// A job in hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(super) struct InHand {
 
 /// One look at a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Look {
+pub(super) struct GroupReading {
     /// By the server's clock, in milliseconds.
     pub(super) now_ms: u64,
     /// Up to where it had read when the look began; `None` if there is no group yet.
@@ -71,7 +71,7 @@ impl Ledger {
     }
 
     /// Takes a look into account; answers what it shows to be done.
-    pub(super) fn looked(&mut self, look: &Look) -> Vec<Finished> {
+    pub(super) fn looked(&mut self, look: &GroupReading) -> Vec<Finished> {
         for job in &look.in_hand {
             self.in_hand(job, look.now_ms);
         }
@@ -110,7 +110,7 @@ impl Ledger {
         let gap = now_ms.saturating_sub(before_end);
         let half = gap as f64 / 2.0;
         let service = begun.map_or(half, |begun| before_end.saturating_sub(begun) as f64 + half);
-        let exact = gap <= self.longest_gap_ms || half <= service * ROUGH;
+        let exact = gap <= self.longest_gap_ms || half <= service * MAX_RELATIVE_ERROR;
         Finished { id, service_ms: (exact && !open.unclear).then_some(service) }
     }
 
@@ -134,12 +134,12 @@ mod tests {
         InHand { id: id(ms), idle_ms, deliveries: 1 }
     }
 
-    fn look(ms: u64, read_to: Option<u64>, in_hand: &[InHand]) -> Look {
-        Look { now_ms: BASE + ms, read_to: read_to.map(id), in_hand: in_hand.to_vec() }
+    fn look(ms: u64, read_to: Option<u64>, in_hand: &[InHand]) -> GroupReading {
+        GroupReading { now_ms: BASE + ms, read_to: read_to.map(id), in_hand: in_hand.to_vec() }
     }
 
     /// Service times, by arrival.
-    fn services(ledger: &mut Ledger, looks: &[Look]) -> Vec<(u64, Option<f64>)> {
+    fn services(ledger: &mut Ledger, looks: &[GroupReading]) -> Vec<(u64, Option<f64>)> {
         let done = looks.iter().flat_map(|look| ledger.looked(look)).collect::<Vec<_>>();
         done.iter().map(|job| (job.id.ms() - BASE, job.service_ms)).collect()
     }

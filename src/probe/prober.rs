@@ -14,25 +14,25 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Answer, Heartbeat, ProberHandle, QueueSpec, command,
     handle::{Asked, SeveralTypes},
-    interpret::{self, ConsumerPending, LagMemory, Sight, StreamId},
+    interpret::{self, ConsumerPending, Interpretation, LagMemory, StreamId},
     several::SeveralSpec,
 };
 use crate::{
     connection::{Connection, RedisTarget, backoff, is_lost},
     model::{Counters, Demand, Reading, Source, snapshot::SourceState},
-    signal::{Directory, Sighting, SourceBoard, Subscriptions},
+    signal::{Directory, KeyEvent, SourceStatus, Subscriptions},
     telemetry::{RedisReachable, RedisUnreachable, SignalsReceived},
 };
 
 /// Queues in one pipeline. Large enough to make a sweep a hundred round trips per ten thousand queues, small enough
 /// that a probe which comes in during a sweep does not wait long behind it.
-pub(super) const BATCH: usize = 128;
+pub(super) const MAX_BATCH: usize = 128;
 
 /// Pipelines under way at once: one being answered, one being sent, and room for latency.
-const IN_FLIGHT: usize = 4;
+const MAX_IN_FLIGHT: usize = 4;
 
 /// Requests that wait to be batched; beyond it actors wait.
-pub(super) const WAITING: usize = 1_024;
+pub(super) const REQUEST_CAPACITY: usize = 1_024;
 
 /// Entries counted when Redis can't tell the lag. Bounds the cost of a probe; a larger backlog is bounded from above by
 /// the stream's length.
@@ -48,14 +48,14 @@ pub struct Prober {
     specs: Vec<QueueSpec>,
     memories: Vec<LagMemory>,
     directory: Arc<Directory>,
-    board: Arc<SourceBoard>,
+    source_status: Arc<SourceStatus>,
     plan: watch::Receiver<Option<Subscriptions>>,
     requests: mpsc::Receiver<Asked>,
     redis_error: watch::Sender<Option<String>>,
 }
 
 /// A pipeline's outcome with what is needed to answer.
-struct Batch {
+struct AnsweredBatch {
     asked: Vec<Asked>,
     armed: bool,
     replies: Result<Vec<Value>, RedisError>,
@@ -80,7 +80,7 @@ struct Counts {
 }
 
 enum Done {
-    Batch(Batch),
+    AnsweredBatch(AnsweredBatch),
     Counts(Counts),
     /// What [`Connection::check`] says.
     Checked(Result<u64, RedisError>),
@@ -96,15 +96,15 @@ impl Prober {
         specs: Vec<QueueSpec>,
         several: Vec<SeveralSpec>,
         directory: Arc<Directory>,
-        board: Arc<SourceBoard>,
+        source_status: Arc<SourceStatus>,
         plan: watch::Receiver<Option<Subscriptions>>,
     ) -> (Self, ProberHandle) {
-        let (sender, requests) = mpsc::channel(WAITING);
+        let (sender, requests) = mpsc::channel(REQUEST_CAPACITY);
         let (redis_error, errors) = watch::channel(Some("not connected yet".to_owned()));
         let memories = vec![LagMemory::default(); specs.len()];
         let several = SeveralTypes::new(several, &directory);
         let handle = ProberHandle { requests: sender, redis_error: errors, several };
-        (Self { target, specs, memories, directory, board, plan, requests, redis_error }, handle)
+        (Self { target, specs, memories, directory, source_status, plan, requests, redis_error }, handle)
     }
 
     /// Runs until cancelled.
@@ -140,7 +140,7 @@ impl Prober {
             self.directory.post_all(Source::Resync);
         }
         if self.plan.borrow().is_some_and(|plan| plan.tracking) {
-            self.board.set(Source::Tracking, SourceState::Down, error);
+            self.source_status.set(Source::Tracking, SourceState::Down, error);
         }
     }
 
@@ -173,7 +173,7 @@ impl Prober {
         let interval = self.target.check_interval();
         let mut check = tokio::time::interval_at(Instant::now() + interval, interval);
         let mut checking = false;
-        let mut waiting = Vec::with_capacity(BATCH);
+        let mut waiting = Vec::with_capacity(MAX_BATCH);
         loop {
             tokio::select! {
                 () = disconnected.notified() => {
@@ -193,7 +193,7 @@ impl Prober {
                     }
                     done => self.finish(done, &connection, &mut running)?,
                 },
-                _ = self.requests.recv_many(&mut waiting, BATCH), if running.len() < IN_FLIGHT => {
+                _ = self.requests.recv_many(&mut waiting, MAX_BATCH), if running.len() < MAX_IN_FLIGHT => {
                     for (_, asked) in self.by_place(std::mem::take(&mut waiting), &connection) {
                         running.push(Box::pin(self.send(asked, connection.clone(), armed)));
                     }
@@ -232,12 +232,12 @@ impl Prober {
             (Some(plan), Err(error)) if plan.tracking && !is_lost(&error) => {
                 let why =
                     format!("CLIENT TRACKING is refused: {error}; give the ACL user +client|tracking +client|caching");
-                self.board.set(Source::Tracking, SourceState::Down, why);
+                self.source_status.set(Source::Tracking, SourceState::Down, why);
                 Ok(false)
             }
             (_, Err(error)) if is_lost(&error) => Err(error.to_string()),
             (Some(plan), Ok(())) if plan.tracking => {
-                self.board.set(Source::Tracking, SourceState::Up, "armed by each probe");
+                self.source_status.set(Source::Tracking, SourceState::Up, "armed by each probe");
                 Ok(true)
             }
             (Some(plan), _) => {
@@ -246,7 +246,7 @@ impl Prober {
                 } else {
                     "turned off by signals.tracking"
                 };
-                self.board.set(Source::Tracking, SourceState::Off, why);
+                self.source_status.set(Source::Tracking, SourceState::Off, why);
                 Ok(false)
             }
             (None, _) => Ok(false),
@@ -275,7 +275,7 @@ impl Prober {
         }
         async move {
             let replies = connection.each(&pipeline).await;
-            Done::Batch(Batch { asked, armed, replies })
+            Done::AnsweredBatch(AnsweredBatch { asked, armed, replies })
         }
     }
 
@@ -294,14 +294,14 @@ impl Prober {
     /// Answers what can be answered; an error means that the connection is of no more use.
     fn finish(&mut self, done: Done, connection: &Connection, running: &mut Running) -> Result<(), String> {
         match done {
-            Done::Batch(Batch { asked, replies: Err(error), .. }) => {
+            Done::AnsweredBatch(AnsweredBatch { asked, replies: Err(error), .. }) => {
                 let error = describe(&error, &self.target);
                 for asked in asked {
                     let _ = asked.reply.send(Answer::failed(&error));
                 }
                 Err(error)
             }
-            Done::Batch(Batch { asked, armed, replies: Ok(replies) }) => {
+            Done::AnsweredBatch(AnsweredBatch { asked, armed, replies: Ok(replies) }) => {
                 let uncounted = self.answer(asked, armed, replies);
                 if !uncounted.is_empty() {
                     running.push(Box::pin(self.count(uncounted, connection.clone())));
@@ -343,10 +343,10 @@ impl Prober {
                 part.remembered().is_foreign = raw.is_foreign();
             }
             match self.with_memory(&asked, |memory| interpret::look(raw, &key, memory)) {
-                Sight::Clear(demand, consumers) => {
+                Interpretation::Clear(demand, consumers) => {
                     let _ = asked.reply.send(Answer { demand, queues: None, counters, consumers, heartbeats });
                 }
-                Sight::Count { after, reported, length, demand, consumers } => {
+                Interpretation::Count { after, reported, length, demand, consumers } => {
                     let one = Uncounted { asked, after, reported, length, demand, counters, consumers, heartbeats };
                     uncounted.push(one);
                 }
@@ -382,7 +382,7 @@ fn push_handler(
                 Some(Value::Array(keys)) => {
                     for key in keys {
                         if let Value::BulkString(key) = key {
-                            directory.fed_by(key, Sighting::Change, |index| directory.post(index, Source::Tracking));
+                            directory.fed_by(key, KeyEvent::Change, |index| directory.post(index, Source::Tracking));
                             SignalsReceived { source: Source::Tracking, count: 1 }.emit();
                         }
                     }

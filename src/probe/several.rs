@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Answer, QueueSpec,
-    combine::{self, Tally, combine},
+    combine::{self, CounterTotals, combine},
     interpret::LagMemory,
 };
 use crate::{
@@ -63,11 +63,11 @@ pub(super) struct Several {
 #[derive(Debug, Default)]
 struct Past {
     found: HashMap<Arc<str>, Arc<Part>>,
-    tally: Tally,
+    totals: CounterTotals,
 }
 
 /// What is to be looked at.
-pub(super) struct Look {
+pub(super) struct CurrentQueues {
     pub(super) parts: Vec<Arc<Part>>,
     /// Whether these are all.
     all: Reading<()>,
@@ -80,8 +80,8 @@ impl Several {
     }
 
     /// The queues as they are now. What is remembered of those that are gone is forgotten.
-    pub(super) fn look(&self, directory: &Directory) -> Look {
-        let now = directory.found(self.index);
+    pub(super) fn current(&self, directory: &Directory) -> CurrentQueues {
+        let now = directory.discovered(self.index);
         let found = &mut self.past().found;
         let mut before = std::mem::take(found);
         let mut parts = self.named.clone();
@@ -91,14 +91,14 @@ impl Several {
             found.insert(key, part.clone());
             parts.push(part);
         }
-        Look { parts, all: now.all }
+        CurrentQueues { parts, all: now.all }
     }
 
     /// Puts the answers, which are in the order of the parts, together to one.
-    pub(super) fn answer(&self, look: &Look, answers: Vec<Answer>, directory: &Directory) -> Answer {
+    pub(super) fn answer(&self, current: &CurrentQueues, answers: Vec<Answer>, directory: &Directory) -> Answer {
         let (mut queues, mut counters, mut consumers) = (Vec::new(), Vec::new(), Vec::new());
         let mut heartbeats = None;
-        for (place, (part, answer)) in look.parts.iter().zip(answers).enumerate() {
+        for (place, (part, answer)) in current.parts.iter().zip(answers).enumerate() {
             // They were asked for along with the first.
             heartbeats.get_or_insert(answer.heartbeats);
             if place >= self.named.len() && part.remembered().is_foreign {
@@ -109,8 +109,8 @@ impl Several {
             counters.push(answer.counters);
             consumers.push(answer.consumers);
         }
-        let counters = self.past().tally.sum(&queues, &counters);
-        let (demand, queues) = combine(self.combine, queues, self.named.len(), &look.all);
+        let counters = self.past().totals.sum(&queues, &counters);
+        let (demand, queues) = combine(self.combine, queues, self.named.len(), &current.all);
         Answer {
             demand,
             queues: Some(Arc::new(queues)),

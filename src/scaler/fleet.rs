@@ -14,7 +14,7 @@ use crate::{
     },
     probe::ProberHandle,
     scaler::{CanaryState, Leadership, SnapshotCell},
-    signal::SourceBoard,
+    signal::SourceStatus,
 };
 
 /// What does not change while the autoscaler runs.
@@ -45,7 +45,7 @@ pub struct FleetParts {
 #[derive(Debug)]
 pub struct Fleet {
     info: FleetInfo,
-    board: Arc<SourceBoard>,
+    source_status: Arc<SourceStatus>,
     leadership: Arc<Leadership>,
     canary: Arc<CanaryState>,
     parts: RwLock<Arc<FleetParts>>,
@@ -57,13 +57,13 @@ impl Fleet {
     /// Of these actors.
     pub fn new(
         info: FleetInfo,
-        board: Arc<SourceBoard>,
+        source_status: Arc<SourceStatus>,
         leadership: Arc<Leadership>,
         canary: Arc<CanaryState>,
         parts: FleetParts,
     ) -> Self {
         let (parts, reload) = (RwLock::new(Arc::new(parts)), RwLock::default());
-        Self { info, board, leadership, canary, parts, reload, stopping: AtomicBool::new(false) }
+        Self { info, source_status, leadership, canary, parts, reload, stopping: AtomicBool::new(false) }
     }
 
     /// From now on it is of these.
@@ -98,7 +98,7 @@ impl StatusSource for Fleet {
             leadership: self.leadership.snapshot(),
             redis_error: parts.prober.redis_error(),
             redis_refuses_writes: self.canary.refused(),
-            sources: self.board.snapshot(),
+            sources: self.source_status.snapshot(),
             worker_types: parts.snapshots.iter().map(SnapshotCell::get).collect(),
             delayed: parts.delayed.borrow().clone(),
             reload: self.reload.read().unwrap_or_else(PoisonError::into_inner).clone(),
@@ -113,7 +113,7 @@ impl StatusSource for Fleet {
         if self.stopping.load(Ordering::Acquire) {
             missing.push("the autoscaler is being stopped".to_owned());
         }
-        let sources = self.board.snapshot();
+        let sources = self.source_status.snapshot();
         if !sources.iter().any(|source| source.state == SourceState::Up) {
             missing.push("no signal source is up: reactions wait for the sweep".to_owned());
         }

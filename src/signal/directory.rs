@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     Mailbox,
-    found::{Found, FoundQueues, Sighting},
+    discovered_queues::{DiscoveredQueues, KeyEvent, QueueDiscovery},
 };
 use crate::{
     model::{QueuePattern, Queues, Source, WorkerType},
@@ -15,7 +15,7 @@ use crate::{
 
 /// What the signal sources need to know of one worker type.
 #[derive(Clone, Debug)]
-pub struct Watched {
+pub struct WatchedType {
     /// Its name.
     pub worker_type: WorkerType,
     /// The key of its own queue.
@@ -26,7 +26,7 @@ pub struct Watched {
     pub several: Option<Box<Several>>,
 }
 
-impl Watched {
+impl WatchedType {
     /// The queues that are named, its own first.
     pub(super) fn named(&self) -> impl Iterator<Item = &str> {
         let others = self.several.iter().flat_map(|several| &several.queues.others);
@@ -51,17 +51,17 @@ pub struct Several {
 /// The worker types by index, and the keys that feed each of them.
 #[derive(Debug)]
 pub struct Directory {
-    watched: Vec<Watched>,
+    watched: Vec<WatchedType>,
     mailboxes: Vec<Mailbox>,
     /// By the queues that are named.
     by_queue: HashMap<Box<[u8]>, Vec<u32>>,
     by_type: HashMap<WorkerType, u32>,
-    found: Found,
+    found: QueueDiscovery,
 }
 
 impl Directory {
     /// A directory in which worker type N has index N.
-    pub fn new(watched: Vec<Watched>) -> Self {
+    pub fn new(watched: Vec<WatchedType>) -> Self {
         let mut by_queue: HashMap<Box<[u8]>, Vec<u32>> = HashMap::with_capacity(watched.len());
         let mut by_type = HashMap::with_capacity(watched.len());
         for (index, entry) in (0_u32..).zip(&watched) {
@@ -71,12 +71,12 @@ impl Directory {
             by_type.insert(entry.worker_type.clone(), index);
         }
         let mailboxes = watched.iter().map(|_| Mailbox::default()).collect();
-        let found = Found::new(&watched);
+        let found = QueueDiscovery::new(&watched);
         Self { watched, mailboxes, by_queue, by_type, found }
     }
 
     /// The worker types, by index.
-    pub fn watched(&self) -> &[Watched] {
+    pub fn watched(&self) -> &[WatchedType] {
         &self.watched
     }
 
@@ -92,13 +92,13 @@ impl Directory {
 
     /// Calls `feeds` with the index of each worker type that a key feeds. What the signal says of a key that nobody knows yet
     /// decides whether it becomes one of the queues of those whose patterns take it.
-    pub fn fed_by(&self, key: &[u8], sighting: Sighting, mut feeds: impl FnMut(u32)) {
+    pub fn fed_by(&self, key: &[u8], event: KeyEvent, mut feeds: impl FnMut(u32)) {
         self.naming(key).iter().copied().for_each(&mut feeds);
-        self.found.each(key, sighting, feeds);
+        self.found.each(key, event, feeds);
     }
 
     /// The queues that patterns of a worker type have found.
-    pub fn found(&self, index: u32) -> FoundQueues {
+    pub fn discovered(&self, index: u32) -> DiscoveredQueues {
         self.found.of(index)
     }
 
@@ -108,7 +108,7 @@ impl Directory {
     }
 
     /// What patterns have found.
-    pub(super) fn findings(&self) -> &Found {
+    pub(super) fn discovery(&self) -> &QueueDiscovery {
         &self.found
     }
 

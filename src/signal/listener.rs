@@ -20,8 +20,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Directory, Sighting, SourceBoard, keyspace,
-    muting::{Channels, muted_with, sharing},
+    Directory, KeyEvent, SourceStatus,
+    flood_suppression::{Channels, muted_with, sharing},
+    keyspace,
 };
 use crate::{
     config::Switch,
@@ -34,7 +35,7 @@ use crate::{
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Waiting flood reports and unmute requests. A worker type has at most one of each.
-const COMMANDS: usize = 1_024;
+const COMMAND_CAPACITY: usize = 1_024;
 
 /// Which sources to use.
 #[derive(Clone, Debug)]
@@ -106,7 +107,7 @@ pub struct Listener {
     target: Arc<RedisTarget>,
     settings: ListenerSettings,
     directory: Arc<Directory>,
-    board: Arc<SourceBoard>,
+    source_status: Arc<SourceStatus>,
     commands: mpsc::Receiver<Command>,
     flooded: mpsc::Sender<Command>,
     plan: watch::Sender<Option<Subscriptions>>,
@@ -127,12 +128,12 @@ impl Listener {
         target: Arc<RedisTarget>,
         settings: ListenerSettings,
         directory: Arc<Directory>,
-        board: Arc<SourceBoard>,
+        source_status: Arc<SourceStatus>,
     ) -> (Self, ListenerHandle, watch::Receiver<Option<Subscriptions>>) {
-        let (sender, commands) = mpsc::channel(COMMANDS);
+        let (sender, commands) = mpsc::channel(COMMAND_CAPACITY);
         let (plan, planned) = watch::channel(None);
         let handle = ListenerHandle { directory: directory.clone(), commands: sender.clone() };
-        (Self { target, settings, directory, board, commands, flooded: sender, plan }, handle, planned)
+        (Self { target, settings, directory, source_status, commands, flooded: sender, plan }, handle, planned)
     }
 
     /// Runs until cancelled.
@@ -157,10 +158,10 @@ impl Listener {
 
     fn report_down(&self, error: &str) {
         if self.settings.keyspace != Switch::Off {
-            self.board.set(Source::Keyspace, SourceState::Down, error);
+            self.source_status.set(Source::Keyspace, SourceState::Down, error);
         }
         if !self.settings.channel.is_empty() {
-            self.board.set(Source::Channel, SourceState::Down, error);
+            self.source_status.set(Source::Channel, SourceState::Down, error);
         }
     }
 
@@ -220,7 +221,7 @@ impl Listener {
 
     async fn subscribe_keyspace(&self, connection: &mut Connection) -> Result<bool, SessionError> {
         if self.settings.keyspace == Switch::Off {
-            self.board.set(Source::Keyspace, SourceState::Off, "turned off by signals.keyspace");
+            self.source_status.set(Source::Keyspace, SourceState::Off, "turned off by signals.keyspace");
             return Ok(false);
         }
         let lists = self.directory.watched().iter().any(|watched| watched.list);
@@ -235,7 +236,7 @@ impl Listener {
                     Switch::On => (SourceState::Down, "set it on the server, or signals.keyspace = \"auto\""),
                     _ => (SourceState::Off, "using client-side-caching invalidations instead"),
                 };
-                self.board.set(Source::Keyspace, state, format!("{why}; {cure}"));
+                self.source_status.set(Source::Keyspace, state, format!("{why}; {cure}"));
                 return Ok(false);
             }
         };
@@ -247,35 +248,35 @@ impl Listener {
                 _ => "the channels".to_owned(),
             };
             let why = format!("{command} refused: {error}; allow the ACL user {cure}");
-            self.board.set(Source::Keyspace, SourceState::Down, why);
+            self.source_status.set(Source::Keyspace, SourceState::Down, why);
             return Ok(false);
         }
         for index in 0..self.directory.watched().len() {
             self.directory.mailbox(u32::try_from(index).unwrap_or(u32::MAX)).unmute();
         }
         if missing.is_empty() {
-            self.board.set(Source::Keyspace, SourceState::Up, detail);
+            self.source_status.set(Source::Keyspace, SourceState::Up, detail);
         } else {
             let why = format!("no notifications from primaries that can't be reached: {}", missing.join(", "));
-            self.board.set(Source::Keyspace, SourceState::Down, why);
+            self.source_status.set(Source::Keyspace, SourceState::Down, why);
         }
         Ok(true)
     }
 
     async fn subscribe_channels(&self, connection: &mut Connection) -> Result<(), SessionError> {
         if self.settings.channel.is_empty() {
-            self.board.set(Source::Channel, SourceState::Off, "turned off by signals.channel");
+            self.source_status.set(Source::Channel, SourceState::Off, "turned off by signals.channel");
         } else {
             match connection.subscribe(&self.settings.channel).await {
                 Ok(()) => {
                     let detail = format!("subscribed to {}", self.settings.channel);
-                    self.board.set(Source::Channel, SourceState::Up, detail);
+                    self.source_status.set(Source::Channel, SourceState::Up, detail);
                 }
                 Err(error) => {
                     refused(&error)?;
                     let why =
                         format!("SUBSCRIBE {}: {error}; allow the channel to the ACL user", self.settings.channel);
-                    self.board.set(Source::Channel, SourceState::Down, why);
+                    self.source_status.set(Source::Channel, SourceState::Down, why);
                 }
             }
         }
@@ -348,7 +349,7 @@ impl Listener {
             keyspace::Availability::Enabled(_) => Ok(()),
             keyspace::Availability::Extended { from, to } => {
                 let detail = format!("notify-keyspace-events had become \"{from}\", extended to \"{to}\" again");
-                self.board.set(Source::Keyspace, SourceState::Up, detail);
+                self.source_status.set(Source::Keyspace, SourceState::Up, detail);
                 self.directory.post_all(Source::Resync);
                 Ok(())
             }
@@ -395,7 +396,7 @@ impl Listener {
 
 fn keyspace_event(directory: &Directory, flooded: &mpsc::Sender<Command>, queue: &[u8], event: &[u8]) {
     let now = Instant::now();
-    directory.fed_by(queue, Sighting::of_event(event), |index| {
+    directory.fed_by(queue, KeyEvent::of_event(event), |index| {
         let mailbox = directory.mailbox(index);
         if mailbox.post_counted(Source::Keyspace, now) && flooded.try_send(Command::Mute(index)).is_err() {
             // No room to ask for muting: go on hearing every event, and ask again with the next.
@@ -406,7 +407,7 @@ fn keyspace_event(directory: &Directory, flooded: &mpsc::Sender<Command>, queue:
 }
 
 fn published_event(directory: &Directory, queue: &[u8]) {
-    directory.fed_by(queue, Sighting::Queue, |index| directory.post(index, Source::Channel));
+    directory.fed_by(queue, KeyEvent::Queue, |index| directory.post(index, Source::Channel));
     SignalsReceived { source: Source::Channel, count: 1 }.emit();
 }
 

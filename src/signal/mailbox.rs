@@ -47,7 +47,7 @@ fn bit(source: Source) -> u32 {
 
 /// Keyspace notifications seen since the last look from which on a queue counts as flooded. Small enough that a flood
 /// costs little before its subscription is muted, large enough that ordinary bursts never pay for muting.
-const FLOOD: u32 = 64;
+const FLOOD_THRESHOLD: u32 = 64;
 
 /// The mailbox of one worker type. Any number of posters, one taker.
 #[derive(Debug, Default)]
@@ -77,7 +77,7 @@ impl Mailbox {
     /// Leaves a keyspace signal and counts it; true when the queue turns out to be flooded, once per mute.
     pub fn post_counted(&self, source: Source, at: Instant) -> bool {
         self.post(source, at);
-        self.repeats.fetch_add(1, Ordering::Relaxed) + 1 >= FLOOD && !self.muted.swap(true, Ordering::AcqRel)
+        self.repeats.fetch_add(1, Ordering::Relaxed) + 1 >= FLOOD_THRESHOLD && !self.muted.swap(true, Ordering::AcqRel)
     }
 
     /// Takes what has come in, if anything has.
@@ -148,10 +148,10 @@ mod tests {
     fn a_flood_is_reported_once_until_unmuted() {
         let mailbox = Mailbox::default();
         let reports = |n: u32| (0..n).filter(|_| mailbox.post_counted(Source::Keyspace, Instant::now())).count();
-        assert_eq!(reports(FLOOD - 1), 0);
-        assert_eq!(reports(FLOOD * 3), 1);
+        assert_eq!(reports(FLOOD_THRESHOLD - 1), 0);
+        assert_eq!(reports(FLOOD_THRESHOLD * 3), 1);
         mailbox.take();
         mailbox.unmute();
-        assert_eq!(reports(FLOOD), 1);
+        assert_eq!(reports(FLOOD_THRESHOLD), 1);
     }
 }

@@ -2,23 +2,23 @@
 //! client-side-caching invalidations, the sweep, and backends. A hint names a worker type and nothing more, so lost,
 //! doubled and reordered hints are harmless. Must not read depths, and must not decide anything.
 
-mod board;
 mod current;
 mod directory;
-mod finder;
-mod found;
+mod discovered_queues;
+mod flood_suppression;
 mod keyspace;
 mod listener;
 mod mailbox;
-mod muting;
+mod queue_finder;
+mod source_status;
 mod sweep;
 
-pub use board::SourceBoard;
 pub use current::CurrentDirectory;
-pub use directory::{Directory, Several, Watched};
-pub use finder::Finder;
-pub use found::{FoundQueues, Sighting};
+pub use directory::{Directory, Several, WatchedType};
+pub use discovered_queues::{DiscoveredQueues, KeyEvent};
 pub use keyspace::wanted_flags;
 pub use listener::{Listener, ListenerHandle, ListenerSettings, Subscriptions};
 pub use mailbox::{Mailbox, Signals};
+pub use queue_finder::QueueFinder;
+pub use source_status::SourceStatus;
 pub use sweep::{SweepMonitor, run_sweep};

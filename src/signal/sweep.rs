@@ -20,8 +20,8 @@ use crate::{
 
 /// Worker types posted to at once, and the pause before the next ones: a job that comes in the middle of a sweep waits behind
 /// the probes of one slice, not of ten thousand queues. The pause is about what a slice takes.
-const SLICE: usize = 128;
-const PAUSE: Duration = Duration::from_millis(2);
+const SWEEP_SLICE: usize = 128;
+const SLICE_PAUSE: Duration = Duration::from_millis(2);
 
 /// Knows when all worker types have answered a sweep.
 #[derive(Debug, Default)]
@@ -74,9 +74,9 @@ pub async fn run_sweep(
 
 async fn post_in_slices(directory: &Directory) {
     let indices: Vec<u32> = (0_u32..).take(directory.watched().len()).collect();
-    for (number, slice) in indices.chunks(SLICE).enumerate() {
+    for (number, slice) in indices.chunks(SWEEP_SLICE).enumerate() {
         if number > 0 {
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(SLICE_PAUSE).await;
         }
         for index in slice {
             directory.post(*index, Source::Sweep);
@@ -88,11 +88,11 @@ async fn post_in_slices(directory: &Directory) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{model::WorkerType, signal::Watched};
+    use crate::{model::WorkerType, signal::WatchedType};
 
     #[tokio::test(start_paused = true)]
     async fn every_worker_type_is_posted_to_once_per_interval() {
-        let watched = |number: usize| Watched {
+        let watched = |number: usize| WatchedType {
             worker_type: WorkerType::new(format!("t{number}")),
             queue: format!("t{number}:jobs").into(),
             list: false,

@@ -81,31 +81,31 @@ fn counted(added: u64, read: Option<u64>) -> Counters {
 
 #[test]
 fn a_queue_that_comes_or_goes_looks_neither_like_jobs_that_were_done_nor_like_some_that_came() {
-    let mut tally = Tally::default();
+    let mut totals = CounterTotals::default();
     // 100 were added to `a`, of which 96 are done, before anybody looked.
-    let first = tally.sum(&[known("a", 1, 3, 1)], &[counted(100, Some(99))]);
+    let first = totals.sum(&[known("a", 1, 3, 1)], &[counted(100, Some(99))]);
     assert_eq!(first, counted(4, Some(3)), "what is unfinished");
     // One more of `a` was done; and there is `b`, with a long past, two waiting and one in hand.
     let queues = [known("a", 0, 3, 1), known("b", 2, 1, 1)];
-    let both = tally.sum(&queues, &[counted(100, Some(100)), counted(5_000, Some(4_998))]);
+    let both = totals.sum(&queues, &[counted(100, Some(100)), counted(5_000, Some(4_998))]);
     let (lag, pending) = (2, 4);
     let done = |counters: Counters, pending: u64| counters.read.map(|read| read - pending);
     assert_eq!(done(both, pending), done(first, 3).map(|done| done + 1));
     assert_eq!(both.added.map(|added| added - lag - pending), Some(1), "by depth it is the same");
     // `b` is gone: fewer were added than before, so that nothing is learned from this look.
-    let without = tally.sum(&[known("a", 0, 2, 1)], &[counted(100, Some(100))]);
+    let without = totals.sum(&[known("a", 0, 2, 1)], &[counted(100, Some(100))]);
     assert!(without.added < both.added, "{without:?}");
     assert_eq!(done(without, 2), Some(2));
 }
 
 #[test]
 fn a_stream_made_again_and_one_that_does_not_count_are_told_apart() {
-    let mut tally = Tally::default();
-    tally.sum(&[known("a", 0, 0, 1)], &[counted(100, Some(100))]);
-    assert_eq!(tally.sum(&[known("a", 2, 0, 1)], &[counted(2, Some(0))]), counted(2, Some(0)));
-    assert_eq!(tally.sum(&[known("a", 2, 0, 1)], &[counted(2, None)]), counted(2, None));
-    assert_eq!(tally.sum(&[known("a", 2, 0, 1)], &[Counters::default()]), Counters::default());
-    assert_eq!(tally.sum(&[failed("a", "no")], &[counted(2, Some(0))]), Counters::default());
+    let mut totals = CounterTotals::default();
+    totals.sum(&[known("a", 0, 0, 1)], &[counted(100, Some(100))]);
+    assert_eq!(totals.sum(&[known("a", 2, 0, 1)], &[counted(2, Some(0))]), counted(2, Some(0)));
+    assert_eq!(totals.sum(&[known("a", 2, 0, 1)], &[counted(2, None)]), counted(2, None));
+    assert_eq!(totals.sum(&[known("a", 2, 0, 1)], &[Counters::default()]), Counters::default());
+    assert_eq!(totals.sum(&[failed("a", "no")], &[counted(2, Some(0))]), Counters::default());
 }
 
 fn jobs() -> impl Strategy<Value = u64> {

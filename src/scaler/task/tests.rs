@@ -15,7 +15,7 @@ use crate::{
     connection::RedisTarget,
     model::{Counters, Demand, Reading, Timestamp},
     scaler::{CanaryState, Outages, Recorder, actor::Tuning, worker_tracker::Expected},
-    signal::{Listener, ListenerSettings, SourceBoard, Watched},
+    signal::{Listener, ListenerSettings, SourceStatus, WatchedType},
 };
 
 /// A backend whose workers are ready at once and leave at once; it can be told to hang.
@@ -70,13 +70,13 @@ impl Rig {
     fn start(settings: ScalingSettings) -> Self {
         let worker_type = WorkerType::new("browser");
         let watched =
-            Watched { worker_type: worker_type.clone(), queue: "browser:jobs".into(), list: false, several: None };
+            WatchedType { worker_type: worker_type.clone(), queue: "browser:jobs".into(), list: false, several: None };
         let directory = Arc::new(Directory::new(vec![watched]));
         let target = RedisTarget::new(&SecretString::from("redis://127.0.0.1:1/0"), Duration::from_secs(1)).unwrap();
         let target = Arc::new(target);
         let off = ListenerSettings { keyspace: Switch::Off, channel: String::new(), tracking: Switch::Off };
-        let board = Arc::new(SourceBoard::default());
-        let (_, listener, _) = Listener::new(target.clone(), off, directory.clone(), board);
+        let source_status = Arc::new(SourceStatus::default());
+        let (_, listener, _) = Listener::new(target.clone(), off, directory.clone(), source_status);
         let (_, recorder) = Recorder::new(target, "test".to_owned(), 10);
         let (lag, looks) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let prober = ProberHandle::answered_by({

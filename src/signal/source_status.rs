@@ -12,11 +12,11 @@ use crate::{
 
 /// The state of the three sources that depend on Redis. Written by the listener and the prober.
 #[derive(Debug)]
-pub struct SourceBoard {
+pub struct SourceStatus {
     sources: Mutex<Vec<SourceSnapshot>>,
 }
 
-impl Default for SourceBoard {
+impl Default for SourceStatus {
     fn default() -> Self {
         let connecting = |source| SourceSnapshot { source, state: SourceState::Connecting, detail: String::new() };
         let sources = [Source::Keyspace, Source::Channel, Source::Tracking].map(connecting).to_vec();
@@ -24,7 +24,7 @@ impl Default for SourceBoard {
     }
 }
 
-impl SourceBoard {
+impl SourceStatus {
     /// Notes the state of a source; says so in log and metrics if it is news.
     pub fn set(&self, source: Source, state: SourceState, detail: impl Into<String>) {
         let detail = detail.into();

@@ -8,25 +8,25 @@ use redis::RedisError;
 use tokio::time::{Instant, MissedTickBehavior, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Directory, Sighting, found::Patterned};
+use super::{Directory, KeyEvent, discovered_queues::PatternedType};
 use crate::{
     connection::{Connection, Primaries, RedisTarget, Scan, backoff, is_lost},
     model::{QueuePattern, Source},
 };
 
 /// Keys that one SCAN looks at: some tenths of a millisecond of the server's time.
-const PAGE: usize = 500;
+const SCAN_COUNT: usize = 500;
 
 /// After each SCAN that was not the last, so many times as long as it took: a search through millions of keys takes no more than
 /// a fifth of the server's time.
-const REST: u32 = 4;
+const REST_FACTOR: u32 = 4;
 
 /// The longest pause between attempts to reach Redis.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Searches for the queues of all patterns.
 #[derive(Debug)]
-pub struct Finder {
+pub struct QueueFinder {
     target: Arc<RedisTarget>,
     directory: Arc<Directory>,
     interval: Duration,
@@ -40,10 +40,10 @@ enum Failure {
     Lost(String),
 }
 
-impl Finder {
+impl QueueFinder {
     /// Searches once per interval, and whenever keys may have come or gone unheard. `None` if no worker type has patterns.
     pub fn new(target: Arc<RedisTarget>, directory: Arc<Directory>, interval: Duration) -> Option<Self> {
-        (!directory.findings().types().is_empty()).then_some(Self { target, directory, interval })
+        (!directory.discovery().types().is_empty()).then_some(Self { target, directory, interval })
     }
 
     /// Runs until cancelled.
@@ -57,13 +57,13 @@ impl Finder {
         let mut connection = None;
         loop {
             let source = tokio::select! {
-                () = self.directory.findings().wanted.notified() => Source::Resync,
+                () = self.directory.discovery().wanted.notified() => Source::Resync,
                 _ = ticks.tick() => Source::Sweep,
             };
             let mut pauses = backoff();
             while let Err(why) = self.search(&mut connection, source).await {
                 connection = None;
-                for place in 0..self.directory.findings().types().len() {
+                for place in 0..self.directory.discovery().types().len() {
                     self.failed(place, &why);
                 }
                 sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
@@ -78,12 +78,12 @@ impl Finder {
             none => none.insert(self.target.connect().await.map_err(|error| error.to_string())?),
         };
         let Primaries { mut open, missing } = connection.primaries().await.map_err(|error| error.to_string())?;
-        let findings = self.directory.findings();
-        findings.begin_search();
-        for (place, of) in findings.types().iter().enumerate() {
+        let discovery = self.directory.discovery();
+        discovery.begin_search();
+        for (place, of) in discovery.types().iter().enumerate() {
             match self.search_for(of, &mut open, source).await {
                 Ok(()) if missing.is_empty() => {
-                    if findings.finish_search(place) {
+                    if discovery.finish_search(place) {
                         self.directory.post(of.index, source);
                     }
                 }
@@ -100,13 +100,13 @@ impl Finder {
 
     /// What it did not find may be there all the same, and the worker type has to know.
     fn failed(&self, place: usize, why: &str) {
-        let findings = self.directory.findings();
-        if findings.fail_search(place, why) {
-            self.directory.post(findings.types()[place].index, Source::Resync);
+        let discovery = self.directory.discovery();
+        if discovery.fail_search(place, why) {
+            self.directory.post(discovery.types()[place].index, Source::Resync);
         }
     }
 
-    async fn search_for(&self, of: &Patterned, servers: &mut [Connection], source: Source) -> Result<(), Failure> {
+    async fn search_for(&self, of: &PatternedType, servers: &mut [Connection], source: Source) -> Result<(), Failure> {
         for pattern in &of.queues.patterns {
             for server in &mut *servers {
                 self.scan(pattern, of.list, server, source).await?;
@@ -122,15 +122,15 @@ impl Finder {
         server: &mut Connection,
         source: Source,
     ) -> Result<(), Failure> {
-        let (sighting, kind) = if list { (Sighting::List, "list") } else { (Sighting::Stream, "stream") };
-        let wanted = Scan { pattern: pattern.as_str(), kind: Some(kind), count: PAGE };
+        let (event, kind) = if list { (KeyEvent::List, "list") } else { (KeyEvent::Stream, "stream") };
+        let wanted = Scan { pattern: pattern.as_str(), kind: Some(kind), count: SCAN_COUNT };
         let mut cursor = 0;
         loop {
             let asked_at = Instant::now();
             let page = wanted.step(server, cursor).await;
             let (next, keys) = page.map_err(|error| failure(pattern, &error))?;
             for key in &keys {
-                for index in self.directory.findings().see(key, sighting) {
+                for index in self.directory.discovery().see(key, event) {
                     self.directory.post(index, source);
                 }
             }
@@ -138,7 +138,7 @@ impl Finder {
                 return Ok(());
             }
             cursor = next;
-            sleep(asked_at.elapsed() * REST).await;
+            sleep(asked_at.elapsed() * REST_FACTOR).await;
         }
     }
 }

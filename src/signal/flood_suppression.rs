@@ -1,6 +1,6 @@
 //! Which channels tell of the queues of a worker type, and who else is deaf while nobody listens on them.
 
-use super::{Directory, directory::Watched};
+use super::{Directory, directory::WatchedType};
 
 /// Channels of keyspace notifications.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub(super) struct Channels {
 
 impl Channels {
     /// Adds those of one worker type. `prefix` is what stands before the key.
-    pub(super) fn add(&mut self, prefix: &str, of: &Watched) {
+    pub(super) fn add(&mut self, prefix: &str, of: &WatchedType) {
         self.names.extend(of.named().map(|queue| format!("{prefix}{queue}")));
         self.patterns.extend(of.patterns().map(|pattern| format!("{prefix}{pattern}")));
     }
@@ -25,7 +25,7 @@ pub(super) fn sharing(directory: &Directory, index: u32) -> Vec<u32> {
     let mut sharing: Vec<u32> = of.named().flat_map(|queue| directory.naming(queue.as_bytes())).copied().collect();
     for pattern in of.patterns() {
         let types = directory
-            .findings()
+            .discovery()
             .types()
             .iter()
             .filter(|other| other.queues.patterns.iter().any(|others| others.as_str() == pattern));
@@ -59,14 +59,14 @@ mod tests {
         signal::Several,
     };
 
-    fn watched(name: &str, others: &[&str], patterns: &[&str]) -> Watched {
+    fn watched(name: &str, others: &[&str], patterns: &[&str]) -> WatchedType {
         let queues = Queues {
             own: format!("{name}:jobs"),
             others: others.iter().map(ToString::to_string).collect(),
             patterns: patterns.iter().map(|text| QueuePattern::parse(text).expect("it is one")).collect(),
         };
         let several = (!queues.is_one()).then(|| Box::new(Several { queues, group: name.into() }));
-        Watched { worker_type: WorkerType::new(name), queue: format!("{name}:jobs").into(), list: false, several }
+        WatchedType { worker_type: WorkerType::new(name), queue: format!("{name}:jobs").into(), list: false, several }
     }
 
     fn directory() -> Directory {

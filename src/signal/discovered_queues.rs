@@ -1,6 +1,6 @@
 //! Queues found by patterns, and which worker types each of them feeds. Every push asks here, so a key that is known costs one
 //! look under a read lock; a key is written down when it turns up, and let go when a search sees it no more. Must not
-//! talk to Redis: [`Finder`](super::Finder) does.
+//! talk to Redis: [`QueueFinder`](super::QueueFinder) does.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -12,16 +12,16 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::Watched;
+use super::WatchedType;
 use crate::model::{Queues, Reading, WorkerType};
 
 /// Queues found for one worker type. Each is three commands at every look, so that a look at so many takes Redis some tenths of
 /// a second; a pattern that finds more is more likely a slip than a fleet.
-const MOST: usize = 10_000;
+const MAX_DISCOVERED: usize = 10_000;
 
 /// What a signal says about its key, should that not be known yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sighting {
+pub enum KeyEvent {
     /// Nothing that makes it a queue.
     Change,
     /// It is a queue; of which kind is not said.
@@ -32,7 +32,7 @@ pub enum Sighting {
     List,
 }
 
-impl Sighting {
+impl KeyEvent {
     /// What a keyspace notification of this event says.
     pub(super) fn of_event(event: &[u8]) -> Self {
         match event {
@@ -54,7 +54,7 @@ impl Sighting {
 
 /// What was found for a worker type.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FoundQueues {
+pub struct DiscoveredQueues {
     /// The keys, in order.
     pub keys: Vec<Arc<str>>,
     /// Whether these are all, or why there may be more.
@@ -63,7 +63,7 @@ pub struct FoundQueues {
 
 /// A worker type with patterns.
 #[derive(Debug)]
-pub(super) struct Patterned {
+pub(super) struct PatternedType {
     pub(super) index: u32,
     pub(super) list: bool,
     pub(super) queues: Queues,
@@ -100,8 +100,8 @@ struct State {
 
 /// See the [module](self).
 #[derive(Debug, Default)]
-pub(super) struct Found {
-    types: Vec<Patterned>,
+pub(super) struct QueueDiscovery {
+    types: Vec<PatternedType>,
     state: RwLock<State>,
     /// The search under way, or the last one.
     search: AtomicU64,
@@ -109,11 +109,11 @@ pub(super) struct Found {
     pub(super) wanted: Notify,
 }
 
-impl Found {
-    pub(super) fn new(watched: &[Watched]) -> Self {
-        let patterned = |(index, of): (u32, &Watched)| {
+impl QueueDiscovery {
+    pub(super) fn new(watched: &[WatchedType]) -> Self {
+        let patterned = |(index, of): (u32, &WatchedType)| {
             let several = of.several.as_ref().filter(|several| !several.queues.patterns.is_empty())?;
-            Some(Patterned {
+            Some(PatternedType {
                 index,
                 list: of.list,
                 queues: several.queues.clone(),
@@ -121,7 +121,7 @@ impl Found {
                 group: several.group.clone(),
             })
         };
-        let types: Vec<Patterned> = (0..).zip(watched).filter_map(patterned).collect();
+        let types: Vec<PatternedType> = (0..).zip(watched).filter_map(patterned).collect();
         let unsearched = || OfType {
             keys: BTreeSet::new(),
             searched: Reading::Unknown("its queues are still being looked for".to_owned()),
@@ -132,7 +132,7 @@ impl Found {
     }
 
     /// The worker types with patterns.
-    pub(super) fn types(&self) -> &[Patterned] {
+    pub(super) fn types(&self) -> &[PatternedType] {
         &self.types
     }
 
@@ -142,40 +142,41 @@ impl Found {
     }
 
     /// What was found for a worker type; nothing for one without patterns.
-    pub(super) fn of(&self, index: u32) -> FoundQueues {
+    pub(super) fn of(&self, index: u32) -> DiscoveredQueues {
         let Some(place) = self.place_of(index) else {
-            return FoundQueues { keys: Vec::new(), all: Reading::Known(()) };
+            return DiscoveredQueues { keys: Vec::new(), all: Reading::Known(()) };
         };
         let state = self.read();
         let of = &state.of_types[place];
         let all = match &of.searched {
             Reading::Known(()) if of.too_many.is_some() => {
-                let why = format!("its patterns match more than {MOST} queues, and those beyond are not looked at");
+                let why =
+                    format!("its patterns match more than {MAX_DISCOVERED} queues, and those beyond are not looked at");
                 Reading::Unknown(why)
             }
             searched => searched.clone(),
         };
-        FoundQueues { keys: of.keys.iter().cloned().collect(), all }
+        DiscoveredQueues { keys: of.keys.iter().cloned().collect(), all }
     }
 
     /// Calls `feeds` with each worker type that the key feeds by a pattern; one that is not known yet is written down if the
     /// signal says that it is a queue. Quick: pushes call this.
-    pub(super) fn each(&self, key: &[u8], sighting: Sighting, mut feeds: impl FnMut(u32)) {
+    pub(super) fn each(&self, key: &[u8], event: KeyEvent, mut feeds: impl FnMut(u32)) {
         if self.types.is_empty() {
             return;
         }
         let Ok(key) = std::str::from_utf8(key) else { return };
         if !self.see_known(key, &mut feeds) {
-            self.write_down(key, sighting).into_iter().for_each(|place| feeds(self.types[place].index));
+            self.register(key, event).into_iter().for_each(|place| feeds(self.types[place].index));
         }
     }
 
     /// Notes that a key is there. Answers which worker types had not known that.
-    pub(super) fn see(&self, key: &str, sighting: Sighting) -> Vec<u32> {
+    pub(super) fn see(&self, key: &str, event: KeyEvent) -> Vec<u32> {
         if self.see_known(key, &mut |_| ()) {
             return Vec::new();
         }
-        self.write_down(key, sighting).into_iter().map(|place| self.types[place].index).collect()
+        self.register(key, event).into_iter().map(|place| self.types[place].index).collect()
     }
 
     /// Whether the key is one that was found; then calls `feeds` with each worker type that it feeds.
@@ -229,8 +230,8 @@ impl Found {
     }
 
     /// The worker types that take a key of which nobody knew, by their places.
-    fn write_down(&self, key: &str, sighting: Sighting) -> Vec<usize> {
-        let takers = self.types.iter().enumerate().filter(|(_, of)| sighting.may_be(of.list) && of.queues.finds(key));
+    fn register(&self, key: &str, event: KeyEvent) -> Vec<usize> {
+        let takers = self.types.iter().enumerate().filter(|(_, of)| event.may_be(of.list) && of.queues.finds(key));
         let takers: Vec<usize> = takers.map(|(place, _)| place).collect();
         if takers.is_empty() {
             return takers;
@@ -244,14 +245,14 @@ impl Found {
             let keeper = feeds.iter().copied().find(|keeper| self.types[*keeper].takes_jobs_of(&self.types[place]));
             if let Some(keeper) = keeper {
                 if told.insert((keeper, place)) {
-                    self.tell_twice(key, keeper, place);
+                    self.warn_shared_queue(key, keeper, place);
                 }
-            } else if of_types[place].keys.len() < MOST {
+            } else if of_types[place].keys.len() < MAX_DISCOVERED {
                 of_types[place].keys.insert(name.clone());
                 feeds.push(place);
             } else if of_types[place].too_many.replace(search).is_none() {
                 let worker_type = &self.types[place].worker_type;
-                tracing::warn!(%worker_type, "its patterns match more than {MOST} queues; those beyond are not looked at");
+                tracing::warn!(%worker_type, "its patterns match more than {MAX_DISCOVERED} queues; those beyond are not looked at");
             }
         }
         if !feeds.is_empty() {
@@ -260,7 +261,7 @@ impl Found {
         feeds
     }
 
-    fn tell_twice(&self, queue: &str, keeper: usize, other: usize) {
+    fn warn_shared_queue(&self, queue: &str, keeper: usize, other: usize) {
         let [keeper, worker_type] = [keeper, other].map(|place| &self.types[place].worker_type);
         tracing::warn!(
             %worker_type, %queue,
@@ -277,7 +278,7 @@ impl Found {
     }
 }
 
-impl Patterned {
+impl PatternedType {
     /// Whether both would be given the same jobs of a queue: of a stream, if they read it as the same group.
     fn takes_jobs_of(&self, other: &Self) -> bool {
         self.list == other.list && (self.list || self.group == other.group)
@@ -298,57 +299,60 @@ mod tests {
     use super::*;
     use crate::{model::QueuePattern, signal::Several};
 
-    fn watched(name: &str, group: &str, list: bool, pattern: &str) -> Watched {
+    fn watched(name: &str, group: &str, list: bool, pattern: &str) -> WatchedType {
         let mut queues = Queues::one(format!("{name}:jobs"));
         queues.patterns.push(QueuePattern::parse(pattern).expect("it is one"));
         let several = Some(Box::new(Several { queues, group: group.into() }));
-        Watched { worker_type: WorkerType::new(name), queue: format!("{name}:jobs").into(), list, several }
+        WatchedType { worker_type: WorkerType::new(name), queue: format!("{name}:jobs").into(), list, several }
     }
 
-    fn fed(found: &Found, key: &str, sighting: Sighting) -> Vec<u32> {
+    fn fed(found: &QueueDiscovery, key: &str, event: KeyEvent) -> Vec<u32> {
         let mut fed = Vec::new();
-        found.each(key.as_bytes(), sighting, |index| fed.push(index));
+        found.each(key.as_bytes(), event, |index| fed.push(index));
         fed
     }
 
-    fn keys(found: &Found, index: u32) -> Vec<String> {
+    fn keys(found: &QueueDiscovery, index: u32) -> Vec<String> {
         found.of(index).keys.iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn a_key_is_a_queue_once_a_signal_says_so_and_then_every_change_of_it_counts() {
-        let found = Found::new(&[watched("a", "g", false, "t-*")]);
-        assert_eq!(fed(&found, "t-1", Sighting::of_event(b"expire")), [0; 0]);
-        assert_eq!(fed(&found, "t-1", Sighting::of_event(b"lpush")), [0; 0], "a list is none of its queues");
-        assert_eq!(fed(&found, "t-1", Sighting::of_event(b"xadd")), [0]);
-        assert_eq!(fed(&found, "t-1", Sighting::of_event(b"expire")), [0]);
-        assert_eq!(fed(&found, "t-1:dead", Sighting::Queue), [0; 0]);
-        assert_eq!(fed(&found, "a:jobs", Sighting::Queue), [0; 0], "it is named, and known by that");
+        let found = QueueDiscovery::new(&[watched("a", "g", false, "t-*")]);
+        assert_eq!(fed(&found, "t-1", KeyEvent::of_event(b"expire")), [0; 0]);
+        assert_eq!(fed(&found, "t-1", KeyEvent::of_event(b"lpush")), [0; 0], "a list is none of its queues");
+        assert_eq!(fed(&found, "t-1", KeyEvent::of_event(b"xadd")), [0]);
+        assert_eq!(fed(&found, "t-1", KeyEvent::of_event(b"expire")), [0]);
+        assert_eq!(fed(&found, "t-1:dead", KeyEvent::Queue), [0; 0]);
+        assert_eq!(fed(&found, "a:jobs", KeyEvent::Queue), [0; 0], "it is named, and known by that");
         assert_eq!(keys(&found, 0), ["t-1"]);
     }
 
     #[test]
     fn what_a_search_does_not_see_is_gone_unless_it_came_meanwhile() {
-        let found = Found::new(&[watched("a", "g", false, "t-*")]);
+        let found = QueueDiscovery::new(&[watched("a", "g", false, "t-*")]);
         assert!(found.of(0).all.known().is_none(), "nobody has looked yet");
-        fed(&found, "t-old", Sighting::Stream);
-        fed(&found, "t-stays", Sighting::Stream);
+        fed(&found, "t-old", KeyEvent::Stream);
+        fed(&found, "t-stays", KeyEvent::Stream);
         found.begin_search();
-        fed(&found, "t-stays", Sighting::Stream);
-        fed(&found, "t-new", Sighting::Queue);
+        fed(&found, "t-stays", KeyEvent::Stream);
+        fed(&found, "t-new", KeyEvent::Queue);
         assert!(found.finish_search(0));
-        assert_eq!(found.of(0), FoundQueues { keys: vec!["t-new".into(), "t-stays".into()], all: Reading::Known(()) });
-        assert_eq!(fed(&found, "t-old", Sighting::Change), [0; 0]);
+        assert_eq!(
+            found.of(0),
+            DiscoveredQueues { keys: vec!["t-new".into(), "t-stays".into()], all: Reading::Known(()) }
+        );
+        assert_eq!(fed(&found, "t-old", KeyEvent::Change), [0; 0]);
         found.begin_search();
-        fed(&found, "t-new", Sighting::Change);
-        fed(&found, "t-stays", Sighting::Change);
+        fed(&found, "t-new", KeyEvent::Change);
+        fed(&found, "t-stays", KeyEvent::Change);
         assert!(!found.finish_search(0), "nothing is different");
     }
 
     #[test]
     fn a_search_that_fails_drops_nothing_and_says_that_there_may_be_more() {
-        let found = Found::new(&[watched("a", "g", false, "t-*")]);
-        fed(&found, "t-1", Sighting::Stream);
+        let found = QueueDiscovery::new(&[watched("a", "g", false, "t-*")]);
+        fed(&found, "t-1", KeyEvent::Stream);
         found.begin_search();
         assert!(found.fail_search(0, "SCAN is refused"));
         assert!(!found.fail_search(0, "SCAN is refused"), "no news");
@@ -363,28 +367,28 @@ mod tests {
             watched("c", "h", false, "t-*"),
             watched("d", "g", true, "t-*"),
         ];
-        let found = Found::new(&types);
-        assert_eq!(fed(&found, "t-1", Sighting::Stream), [0, 2], "b would take a's jobs, c has its own group");
-        assert_eq!(fed(&found, "t-2", Sighting::List), [3]);
+        let found = QueueDiscovery::new(&types);
+        assert_eq!(fed(&found, "t-1", KeyEvent::Stream), [0, 2], "b would take a's jobs, c has its own group");
+        assert_eq!(fed(&found, "t-2", KeyEvent::List), [3]);
         found.forget(0, "t-1");
-        assert_eq!(fed(&found, "t-1", Sighting::Change), [2]);
+        assert_eq!(fed(&found, "t-1", KeyEvent::Change), [2]);
         assert!(keys(&found, 0).is_empty());
     }
 
     #[test]
     fn no_more_are_kept_than_can_be_looked_at() {
-        let found = Found::new(&[watched("a", "g", false, "t-*")]);
-        for number in 0..=MOST {
-            fed(&found, &format!("t-{number}"), Sighting::Stream);
+        let found = QueueDiscovery::new(&[watched("a", "g", false, "t-*")]);
+        for number in 0..=MAX_DISCOVERED {
+            fed(&found, &format!("t-{number}"), KeyEvent::Stream);
         }
         found.begin_search();
-        (0..=MOST).for_each(|number| drop(fed(&found, &format!("t-{number}"), Sighting::Stream)));
+        (0..=MAX_DISCOVERED).for_each(|number| drop(fed(&found, &format!("t-{number}"), KeyEvent::Stream)));
         found.finish_search(0);
         let of = found.of(0);
-        assert_eq!(of.keys.len(), MOST);
+        assert_eq!(of.keys.len(), MAX_DISCOVERED);
         assert!(of.all.why_not().is_some_and(|why| why.contains("more than 10000")));
         found.begin_search();
-        fed(&found, "t-1", Sighting::Stream);
+        fed(&found, "t-1", KeyEvent::Stream);
         found.finish_search(0);
         assert_eq!((keys(&found, 0), found.of(0).all), (vec!["t-1".to_owned()], Reading::Known(())));
     }
