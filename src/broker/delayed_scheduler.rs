@@ -22,7 +22,7 @@ use super::{
     find_beside,
 };
 use crate::{
-    connection::{Connection, ConnectionError, RedisTarget, backoff},
+    connection::{Connection, ConnectionError, RedisTarget, Session, keep_connected},
     model::{QueuePattern, keys, snapshot::DelayedCounts},
 };
 
@@ -123,14 +123,28 @@ impl Timers {
     }
 }
 
+/// Why a session of the mover ended.
 #[derive(Debug, thiserror::Error)]
-enum SessionError {
+pub enum SessionError {
     #[error(transparent)]
     Connect(#[from] ConnectionError),
     #[error(transparent)]
     Broker(#[from] BrokerError),
     #[error("the connection was closed")]
     Closed,
+}
+
+impl Session for DelayedScheduler {
+    type Error = SessionError;
+
+    async fn run_session(&mut self) -> Result<Infallible, SessionError> {
+        self.move_until_lost().await
+    }
+
+    async fn failed(&mut self, error: SessionError, pause: Duration) {
+        tracing::warn!(%error, "delayed jobs wait until redis answers");
+        tokio::time::sleep(pause).await;
+    }
 }
 
 impl DelayedScheduler {
@@ -152,26 +166,10 @@ impl DelayedScheduler {
 
     /// Runs until cancelled.
     pub async fn run(mut self, cancel: CancellationToken) {
-        let mut pauses = backoff();
-        loop {
-            let connected_at = Instant::now();
-            match cancel.run_until_cancelled(self.session()).await {
-                None => return,
-                Some(Ok(never)) => match never {},
-                Some(Err(error)) => tracing::warn!(%error, "delayed jobs wait until redis answers"),
-            }
-            if connected_at.elapsed() > self.interval {
-                pauses = backoff();
-            }
-            let pause = pauses.next().unwrap_or(self.interval);
-            if cancel.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-                return;
-            }
-        }
+        keep_connected(&mut self, &cancel).await;
     }
 
-    /// One connection, from connect to failure.
-    async fn session(&mut self) -> Result<Infallible, SessionError> {
+    async fn move_until_lost(&mut self) -> Result<Infallible, SessionError> {
         self.told.take();
         let told = self.told.clone();
         let push = move |push: PushInfo| -> Result<(), Infallible> {

@@ -1,6 +1,6 @@
 //! `swarm events`: the history of scaling decisions that were carried out or failed, from Redis.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc};
 
 use clap::Args;
 
@@ -12,9 +12,6 @@ use crate::{
     connection::{RedisTarget, backoff},
     scaler::{EventTail, ScalingEvent, recent_events},
 };
-
-/// Pause between attempts when the backoff has ended.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Show what the autoscaler changed, and why
 ///
@@ -91,7 +88,7 @@ async fn follow(mut tail: EventTail, args: &EventsArgs) -> anyhow::Result<()> {
                     output::error_line(&format!("waiting for redis: {error}"))?;
                     told = true;
                 }
-                tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
+                tokio::time::sleep(pauses.next_pause()).await;
             }
             Err(error) => return Err(error.into()),
         }

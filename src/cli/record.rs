@@ -28,8 +28,6 @@ use crate::{
 
 /// Looking more often than this costs Redis more than it tells.
 const SHORTEST_SAMPLE: Duration = Duration::from_millis(5);
-/// Pause between attempts when the backoff has ended.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Queues by patterns that are recorded at most.
 const MAX_FOUND: usize = 1_000;
 
@@ -221,7 +219,7 @@ async fn follow(
                     output::error_line(&format!("waiting for redis: {error}"))?;
                     told = true;
                 }
-                let pause = tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE));
+                let pause = tokio::time::sleep(pauses.next_pause());
                 if stop.run_until_cancelled(pause).await.is_none() {
                     return Ok(());
                 }

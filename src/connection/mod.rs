@@ -5,6 +5,7 @@
 mod cluster;
 mod error;
 mod link;
+mod reconnect;
 mod scan;
 mod sentinel;
 
@@ -15,7 +16,6 @@ use std::{
     time::Duration,
 };
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ProtocolVersion, PushInfo,
     aio::{AsyncPushSender, MultiplexedConnection},
@@ -29,14 +29,11 @@ use self::{
 pub use self::{
     error::{ConnectionError, is_lost},
     link::{Connection, Primaries, any_exists},
+    reconnect::{Backoff, Session, backoff, keep_connected},
     scan::Scan,
 };
 use crate::{config::RedisUrl, model::Layout};
 
-/// The first wait between attempts: a Redis that restarts is back within a few of these.
-const BACKOFF_MIN: Duration = Duration::from_millis(50);
-/// Before jitter, which at most doubles a wait: no wait is longer than 5 s.
-const BACKOFF_MAX: Duration = Duration::from_millis(2_500);
 /// How often an idle connection is to be checked: bounds how long a dead server goes unnoticed between sweeps.
 const CHECK_SERVER: Duration = Duration::from_secs(5);
 /// The same for a cluster, where it also bounds how long a replica's promotion and moved slots go unnoticed.
@@ -63,7 +60,7 @@ impl RedisTarget {
     /// Reads `url`; connects to nothing yet. `timeout` bounds each attempt to connect and each reply.
     pub fn new(url: &SecretString, timeout: Duration) -> Result<Self, ConnectionError> {
         install_crypto_provider();
-        let problem = |reason: &str| ConnectionError::Url { reason: reason.to_owned() };
+        let problem = |reason| ConnectionError::Url { reason };
         let open = |url: &SecretString| Client::open(url.expose_secret()).map_err(|error| ConnectionError::url(&error));
         let place = match RedisUrl::parse(url.expose_secret()).map_err(problem)? {
             RedisUrl::Single(url) => Place::Server(Arc::new(open(&url)?)),
@@ -222,16 +219,6 @@ impl fmt::Debug for RedisTarget {
     }
 }
 
-/// Waits between attempts to reach Redis: growing, jittered, never more than 5 s, without end.
-pub fn backoff() -> impl Iterator<Item = Duration> + Send {
-    ExponentialBuilder::default()
-        .with_min_delay(BACKOFF_MIN)
-        .with_max_delay(BACKOFF_MAX)
-        .without_max_times()
-        .with_jitter()
-        .build()
-}
-
 /// rustls wants its cryptography chosen once for the whole process. A provider chosen before stays.
 fn install_crypto_provider() {
     static ONCE: Once = Once::new();
@@ -266,6 +253,7 @@ mod tests {
             assert!(!format!("{target:?}").contains("hunter2"));
         }
         assert_eq!(target("redis://localhost/7").unwrap().database(), 7);
+        assert_eq!(target("redis://localhost?db=7").unwrap().database(), 7);
     }
 
     #[test]
@@ -275,15 +263,6 @@ mod tests {
             assert!(message.contains("redis://[user:password@]host"), "{message}");
             assert!(!message.contains("hunter2"), "{message}");
         }
-    }
-
-    #[test]
-    fn backoff_grows_and_is_capped() {
-        let waits: Vec<_> = backoff().take(50).collect();
-        assert_eq!(waits.len(), 50);
-        assert!(waits[0] <= Duration::from_millis(100));
-        assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(5)));
-        assert!(waits[49] >= BACKOFF_MAX);
     }
 
     #[tokio::test]

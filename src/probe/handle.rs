@@ -7,10 +7,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Answer,
-    prober::MAX_BATCH,
     several::{Part, Several, SeveralSpec},
 };
 use crate::signal::Directory;
+
+/// Queues in one pipeline. Large enough to make a sweep a hundred round trips per ten thousand queues, small enough
+/// that a probe which comes in during a sweep does not wait long behind it.
+pub(super) const MAX_BATCH: usize = 128;
+
+/// Requests that wait to be batched; beyond it actors wait.
+pub(super) const REQUEST_CAPACITY: usize = 1_024;
 
 /// One question.
 #[derive(Debug)]
@@ -96,7 +102,7 @@ impl ProberHandle {
     /// A handle answered by a function instead of Redis.
     #[cfg(test)]
     pub(crate) fn answered_by(answer: impl Fn(&Request) -> Answer + Send + 'static) -> Self {
-        let (requests, mut asked) = mpsc::channel::<Asked>(super::prober::REQUEST_CAPACITY);
+        let (requests, mut asked) = mpsc::channel::<Asked>(REQUEST_CAPACITY);
         let (_, redis_error) = watch::channel(None);
         tokio::spawn(async move {
             while let Some(Asked { request, reply, .. }) = asked.recv().await {

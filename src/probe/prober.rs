@@ -13,33 +13,23 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Answer, Heartbeat, ProberHandle, QueueSpec, command,
-    handle::{Asked, SeveralTypes},
+    handle::{Asked, MAX_BATCH, REQUEST_CAPACITY, SeveralTypes},
     interpret::{self, ConsumerPending, Interpretation, LagMemory, StreamId},
     several::SeveralSpec,
 };
 use crate::{
-    connection::{Connection, RedisTarget, backoff, is_lost},
+    connection::{Connection, RedisTarget, Session, is_lost, keep_connected},
     model::{Counters, Demand, Reading, Source, snapshot::SourceState},
     signal::{Directory, KeyEvent, SourceStatus, Subscriptions},
     telemetry::{RedisReachable, RedisUnreachable, SignalsReceived},
 };
 
-/// Queues in one pipeline. Large enough to make a sweep a hundred round trips per ten thousand queues, small enough
-/// that a probe which comes in during a sweep does not wait long behind it.
-pub(super) const MAX_BATCH: usize = 128;
-
 /// Pipelines under way at once: one being answered, one being sent, and room for latency.
 const MAX_IN_FLIGHT: usize = 4;
-
-/// Requests that wait to be batched; beyond it actors wait.
-pub(super) const REQUEST_CAPACITY: usize = 1_024;
 
 /// Entries counted when Redis can't tell the lag. Bounds the cost of a probe; a larger backlog is bounded from above by
 /// the stream's length.
 const COUNT_LIMIT: u64 = 1_000;
-
-/// The longest pause between attempts to connect, and how long a connection must have lasted for the pauses to start small again.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Owns the probe connection.
 #[derive(Debug)]
@@ -109,23 +99,7 @@ impl Prober {
 
     /// Runs until cancelled.
     pub async fn run(mut self, cancel: CancellationToken) {
-        let mut pauses = backoff();
-        loop {
-            let connected_at = Instant::now();
-            let error = match cancel.run_until_cancelled(self.session()).await {
-                None => return,
-                Some(Ok(never)) => match never {},
-                Some(Err(error)) => error,
-            };
-            self.report_unreachable(&error);
-            if connected_at.elapsed() > LONGEST_PAUSE {
-                pauses = backoff();
-            }
-            let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
-            if cancel.run_until_cancelled(self.refuse_for(pause, &error)).await.is_none() {
-                return;
-            }
-        }
+        keep_connected(&mut self, &cancel).await;
     }
 
     fn report_unreachable(&self, error: &str) {
@@ -156,8 +130,7 @@ impl Prober {
         }
     }
 
-    /// One connection, from connect to failure.
-    async fn session(&mut self) -> Result<std::convert::Infallible, String> {
+    async fn answer_until_lost(&mut self) -> Result<std::convert::Infallible, String> {
         let disconnected = Arc::new(Notify::new());
         let handler = push_handler(self.directory.clone(), disconnected.clone());
         let mut connection = self.target.connect_with_push(handler).await.map_err(|error| error.to_string())?;
@@ -368,6 +341,19 @@ impl Prober {
             let replies = connection.each(&pipeline).await;
             Done::Counts(Counts { uncounted, replies })
         }
+    }
+}
+
+impl Session for Prober {
+    type Error = String;
+
+    async fn run_session(&mut self) -> Result<std::convert::Infallible, String> {
+        self.answer_until_lost().await
+    }
+
+    async fn failed(&mut self, error: String, pause: Duration) {
+        self.report_unreachable(&error);
+        self.refuse_for(pause, &error).await;
     }
 }
 

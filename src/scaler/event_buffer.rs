@@ -4,7 +4,6 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use tokio_util::sync::CancellationToken;
@@ -17,9 +16,6 @@ use crate::{
 
 /// Entries kept: some hundred kilobytes, and more than anyone scrolls through.
 const KEPT: usize = 500;
-
-/// Pause between attempts when the backoff has ended.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The newest entries.
 #[derive(Debug)]
@@ -70,7 +66,7 @@ impl EventBuffer {
                         tracing::warn!("what is shown of the history may be out of date: {error}");
                     }
                     self.state().problem = Some(error.to_string());
-                    tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
+                    tokio::time::sleep(pauses.next_pause()).await;
                 }
             }
         }

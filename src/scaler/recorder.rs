@@ -7,7 +7,6 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use redis::{RedisResult, Value};
@@ -47,9 +46,6 @@ const WAITING: usize = 4_096;
 
 /// How far back to look for a record whose write was not confirmed.
 const LOOK_BACK: usize = 64;
-
-/// Pause between attempts when the backoff has ended.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Hands records to a running [`Recorder`].
 #[derive(Clone, Debug)]
@@ -125,7 +121,7 @@ impl Recorder {
             RecordWaits { worker_type: &record.worker_type, waiting, error: &error, news: !unsure }.emit();
             *connection = None;
             unsure = true;
-            let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
+            let pause = pauses.next_pause();
             if cancel.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                 return Err(error);
             }

@@ -1,52 +1,17 @@
 //! All worker types with their mailboxes, and which keys feed them: what every signal source posts to.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use tokio::time::Instant;
 
 use super::{
-    Mailbox,
+    Mailbox, WatchedType,
     discovered_queues::{DiscoveredQueues, KeyEvent, QueueDiscovery},
 };
 use crate::{
-    model::{QueuePattern, Queues, Source, WorkerType},
+    model::{Source, WorkerType},
     telemetry::SignalsReceived,
 };
-
-/// What the signal sources need to know of one worker type.
-#[derive(Clone, Debug)]
-pub struct WatchedType {
-    /// Its name.
-    pub worker_type: WorkerType,
-    /// The key of its own queue.
-    pub queue: Arc<str>,
-    /// Whether that key holds a list.
-    pub list: bool,
-    /// All of its queues, if there are others.
-    pub several: Option<Box<Several>>,
-}
-
-impl WatchedType {
-    /// The queues that are named, its own first.
-    pub(super) fn named(&self) -> impl Iterator<Item = &str> {
-        let others = self.several.iter().flat_map(|several| &several.queues.others);
-        std::iter::once(&*self.queue).chain(others.map(String::as_str))
-    }
-
-    /// The patterns of further ones.
-    pub(super) fn patterns(&self) -> impl Iterator<Item = &str> {
-        self.several.iter().flat_map(|several| &several.queues.patterns).map(QueuePattern::as_str)
-    }
-}
-
-/// The queues of a worker type that has several.
-#[derive(Clone, Debug)]
-pub struct Several {
-    /// Which.
-    pub queues: Queues,
-    /// The group that its workers read them as.
-    pub group: Box<str>,
-}
 
 /// The worker types by index, and the keys that feed each of them.
 #[derive(Debug)]
@@ -56,7 +21,7 @@ pub struct Directory {
     /// By the queues that are named.
     by_queue: HashMap<Box<[u8]>, Vec<u32>>,
     by_type: HashMap<WorkerType, u32>,
-    found: QueueDiscovery,
+    discovery: QueueDiscovery,
 }
 
 impl Directory {
@@ -71,8 +36,8 @@ impl Directory {
             by_type.insert(entry.worker_type.clone(), index);
         }
         let mailboxes = watched.iter().map(|_| Mailbox::default()).collect();
-        let found = QueueDiscovery::new(&watched);
-        Self { watched, mailboxes, by_queue, by_type, found }
+        let discovery = QueueDiscovery::new(&watched);
+        Self { watched, mailboxes, by_queue, by_type, discovery }
     }
 
     /// The worker types, by index.
@@ -94,22 +59,22 @@ impl Directory {
     /// decides whether it becomes one of the queues of those whose patterns take it.
     pub fn fed_by(&self, key: &[u8], event: KeyEvent, mut feeds: impl FnMut(u32)) {
         self.naming(key).iter().copied().for_each(&mut feeds);
-        self.found.each(key, event, feeds);
+        self.discovery.each(key, event, feeds);
     }
 
     /// The queues that patterns of a worker type have found.
     pub fn discovered(&self, index: u32) -> DiscoveredQueues {
-        self.found.of(index)
+        self.discovery.of(index)
     }
 
     /// A key that a pattern found turned out to be no queue of this worker type.
     pub fn forget(&self, index: u32, key: &str) {
-        self.found.forget(index, key);
+        self.discovery.forget(index, key);
     }
 
     /// What patterns have found.
     pub(super) fn discovery(&self) -> &QueueDiscovery {
-        &self.found
+        &self.discovery
     }
 
     /// The index of a worker type.
@@ -129,7 +94,7 @@ impl Directory {
             mailbox.post(source, now);
         }
         if source == Source::Resync {
-            self.found.wanted.notify_one();
+            self.discovery.wanted.notify_one();
         }
         SignalsReceived { source, count: self.mailboxes.len() as u64 }.emit();
     }

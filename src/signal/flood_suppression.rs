@@ -1,6 +1,6 @@
 //! Which channels tell of the queues of a worker type, and who else is deaf while nobody listens on them.
 
-use super::{Directory, directory::WatchedType};
+use super::{Directory, WatchedType};
 
 /// Channels of keyspace notifications.
 #[derive(Debug, Default, PartialEq, Eq)]

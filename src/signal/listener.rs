@@ -26,13 +26,10 @@ use super::{
 };
 use crate::{
     config::Switch,
-    connection::{Connection, RedisTarget, backoff, is_lost},
+    connection::{Connection, RedisTarget, Session, is_lost, keep_connected},
     model::{Source, WorkerType, keys, snapshot::SourceState},
     telemetry::SignalsReceived,
 };
-
-/// The longest pause between attempts to connect, and how long a connection must have lasted for the pauses to start small again.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Waiting flood reports and unmute requests. A worker type has at most one of each.
 const COMMAND_CAPACITY: usize = 1_024;
@@ -65,6 +62,19 @@ async fn outcome(checking: &mut Checking) -> redis::RedisResult<u64> {
     match checking {
         Some(check) => check.await,
         None => std::future::pending().await,
+    }
+}
+
+impl Session for Listener {
+    type Error = SessionError;
+
+    async fn run_session(&mut self) -> Result<std::convert::Infallible, SessionError> {
+        self.listen_until_lost().await
+    }
+
+    async fn failed(&mut self, error: SessionError, pause: Duration) {
+        self.report_down(&error.to_string());
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -138,22 +148,7 @@ impl Listener {
 
     /// Runs until cancelled.
     pub async fn run(mut self, cancel: CancellationToken) {
-        let mut pauses = backoff();
-        loop {
-            let connected_at = Instant::now();
-            match cancel.run_until_cancelled(self.session()).await {
-                None => return,
-                Some(Ok(never)) => match never {},
-                Some(Err(error)) => self.report_down(&error.to_string()),
-            }
-            if connected_at.elapsed() > LONGEST_PAUSE {
-                pauses = backoff();
-            }
-            let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
-            if cancel.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-                return;
-            }
-        }
+        keep_connected(&mut self, &cancel).await;
     }
 
     fn report_down(&self, error: &str) {
@@ -165,8 +160,7 @@ impl Listener {
         }
     }
 
-    /// One connection, from connect to failure.
-    async fn session(&mut self) -> Result<std::convert::Infallible, SessionError> {
+    async fn listen_until_lost(&mut self) -> Result<std::convert::Infallible, SessionError> {
         let disconnected = Arc::new(Notify::new());
         let mut connection = self.target.connect_with_push(self.push_handler(disconnected.clone())).await?;
         let mut seen = connection.check().await?;
@@ -419,8 +413,9 @@ fn worker_event(directory: &Directory, payload: &[u8]) {
     }
 }
 
+/// Why a session of the listener ended.
 #[derive(Debug, thiserror::Error)]
-enum SessionError {
+pub enum SessionError {
     #[error(transparent)]
     Connect(#[from] crate::connection::ConnectionError),
     #[error("redis: {0}")]

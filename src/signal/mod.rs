@@ -12,9 +12,10 @@ mod mailbox;
 mod queue_finder;
 mod source_status;
 mod sweep;
+mod watched_type;
 
 pub use current::CurrentDirectory;
-pub use directory::{Directory, Several, WatchedType};
+pub use directory::Directory;
 pub use discovered_queues::{DiscoveredQueues, KeyEvent};
 pub use keyspace::wanted_flags;
 pub use listener::{Listener, ListenerHandle, ListenerSettings, Subscriptions};
@@ -22,3 +23,4 @@ pub use mailbox::{Mailbox, Signals};
 pub use queue_finder::QueueFinder;
 pub use source_status::SourceStatus;
 pub use sweep::{SweepMonitor, run_sweep};
+pub use watched_type::{Several, WatchedType};

@@ -21,9 +21,6 @@ const SCAN_COUNT: usize = 500;
 /// a fifth of the server's time.
 const REST_FACTOR: u32 = 4;
 
-/// The longest pause between attempts to reach Redis.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
 /// Searches for the queues of all patterns.
 #[derive(Debug)]
 pub struct QueueFinder {
@@ -66,7 +63,7 @@ impl QueueFinder {
                 for place in 0..self.directory.discovery().types().len() {
                     self.failed(place, &why);
                 }
-                sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
+                sleep(pauses.next_pause()).await;
             }
         }
     }

@@ -1,0 +1,40 @@
+//! What the signal sources need to know of one worker type.
+
+use std::sync::Arc;
+
+use crate::model::{QueuePattern, Queues, WorkerType};
+
+/// What the signal sources need to know of one worker type.
+#[derive(Clone, Debug)]
+pub struct WatchedType {
+    /// Its name.
+    pub worker_type: WorkerType,
+    /// The key of its own queue.
+    pub queue: Arc<str>,
+    /// Whether that key holds a list.
+    pub list: bool,
+    /// All of its queues, if there are others.
+    pub several: Option<Box<Several>>,
+}
+
+impl WatchedType {
+    /// The queues that are named, its own first.
+    pub(super) fn named(&self) -> impl Iterator<Item = &str> {
+        let others = self.several.iter().flat_map(|several| &several.queues.others);
+        std::iter::once(&*self.queue).chain(others.map(String::as_str))
+    }
+
+    /// The patterns of further ones.
+    pub(super) fn patterns(&self) -> impl Iterator<Item = &str> {
+        self.several.iter().flat_map(|several| &several.queues.patterns).map(QueuePattern::as_str)
+    }
+}
+
+/// The queues of a worker type that has several.
+#[derive(Clone, Debug)]
+pub struct Several {
+    /// Which.
+    pub queues: Queues,
+    /// The group that its workers read them as.
+    pub group: Box<str>,
+}
