@@ -16,7 +16,7 @@ use super::{
     environment::invalid_name,
     error::ConfigError,
     origin::{Origin, Origins, dotted, join, pointer},
-    redact, redis_url,
+    redis_url,
     settings::{Orchestrator, QueueKind, Settings, Switch, WorkerTypeSettings},
     worker::HandlerKind,
 };
@@ -98,7 +98,7 @@ impl Checks<'_> {
 
     fn redis_url(&mut self, settings: &Settings) {
         let at = pointer(&["redis_url"]);
-        if let Err(problem) = redact::check_redis_url(settings.redis_url.expose_secret()) {
+        if let Err(problem) = redis_url::check_redis_url(settings.redis_url.expose_secret()) {
             self.reject(&[at], format!("redis_url: {problem}"));
         }
     }

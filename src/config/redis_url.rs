@@ -52,20 +52,20 @@ struct Parts<'a> {
 }
 
 impl RedisUrl {
-    /// Takes a URL apart; one that is of a single server is not looked at any closer.
+    /// Takes a URL apart. Text that is not a URL is left for the client to refuse.
     ///
     /// # Errors
-    /// What is wrong with a URL of several hosts, in words that hold nothing of it.
-    pub fn parse(text: &str) -> Result<Self, &'static str> {
+    /// What is wrong with the URL, in words that hold none of its secrets.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let Some((scheme, rest)) = text.split_once(SEPARATOR) else { return Ok(Self::Single(text.into())) };
         match scheme {
             "redis+sentinel" | "rediss+sentinel" => {
-                sentinel(&Parts::of(scheme.starts_with("rediss"), rest)?).map(Self::Sentinel)
+                Ok(Self::Sentinel(sentinel(&Parts::of(scheme.starts_with("rediss"), rest)?)?))
             }
             "redis+cluster" | "rediss+cluster" => {
-                cluster(&Parts::of(scheme.starts_with("rediss"), rest)?).map(Self::Cluster)
+                Ok(Self::Cluster(cluster(&Parts::of(scheme.starts_with("rediss"), rest)?)?))
             }
-            _ => Ok(Self::Single(text.into())),
+            _ => single(text).map(Self::Single),
         }
     }
 
@@ -86,6 +86,87 @@ impl RedisUrl {
             Self::Cluster(nodes) => nodes.first(),
         }
     }
+}
+
+/// Says what is wrong with a Redis URL, never quoting its values.
+pub(super) fn check_redis_url(text: &str) -> Result<(), String> {
+    const SCHEME: &str = "the URL's scheme is none of redis, rediss and unix; write redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], rediss:// for TLS, unix:///PATH, or redis+sentinel:// or redis+cluster:// with several hosts";
+    if text.contains(char::is_whitespace) {
+        return Err(
+            "there is white space in the URL; remove it, or write it as %20 where a password needs it".to_owned()
+        );
+    }
+    if has_several_hosts(text) {
+        return RedisUrl::parse(text).map(drop);
+    }
+    let url = Url::parse(text).map_err(|_| {
+        "not a URL (not shown, it may hold a password); write redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE] and \
+         percent-encode special characters of the password"
+    })?;
+    let problem = match url.scheme() {
+        "redis" | "rediss" if url.host_str().is_none_or(str::is_empty) => {
+            "the URL has no host; write redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]"
+        }
+        "unix" | "redis+unix" if url.path().trim_matches('/').is_empty() => {
+            "the URL names no socket; write unix:///PATH/TO/redis.sock"
+        }
+        "redis" | "rediss" | "unix" | "redis+unix" => return RedisUrl::parse(text).map(drop),
+        _ => SCHEME,
+    };
+    Err(problem.to_owned())
+}
+
+fn check_database(number: &str) -> Result<(), &'static str> {
+    if number.is_empty() || number.parse::<u32>().is_ok() {
+        return Ok(());
+    }
+    Err("the database is not a number; end the URL in /0, or leave it out for database 0")
+}
+
+/// The URL of one server, in the form that the client reads. The database may stand in the query, as redis-py has it.
+fn single(text: &str) -> Result<SecretString, String> {
+    let Ok(mut url) = Url::parse(text) else { return Ok(text.into()) };
+    let (form, known): (&str, &[&str]) = match url.scheme() {
+        "redis" | "rediss" => ("redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]", &["db", "protocol"]),
+        "unix" | "redis+unix" => ("unix:///PATH[?db=DATABASE]", &["db", "user", "pass", "protocol"]),
+        _ => return Ok(text.into()),
+    };
+    let (mut database, mut others) = (None, Vec::new());
+    for (name, value) in url.query_pairs() {
+        if !known.contains(&&*name) {
+            return Err(format!(
+                "the URL has a parameter{} that is not supported; write {form}, with rediss:// for TLS; its parameters are: {}",
+                quotable(&name),
+                known.join(", ")
+            ));
+        }
+        if name == "db" {
+            database = Some(value.into_owned());
+        } else {
+            others.push(format!("{name}={value}"));
+        }
+    }
+    if let Some(database) = &database {
+        check_database(database)?;
+    }
+    if form.starts_with("unix") {
+        return Ok(text.into());
+    }
+    let in_path = url.path().trim_matches('/').to_owned();
+    check_database(&in_path)?;
+    let Some(database) = database.filter(|number| !number.is_empty()) else { return Ok(text.into()) };
+    if !in_path.is_empty() && in_path.parse::<u32>() != database.parse::<u32>() {
+        return Err(format!("the URL names two databases, /{in_path} and ?db={database}; name one"));
+    }
+    url.set_path(&database);
+    url.set_query(Some(others.join("&").as_str()).filter(|query| !query.is_empty()));
+    Ok(SecretString::from(String::from(url)))
+}
+
+/// A parameter's name for a message, unless it may be part of a secret that was not percent-encoded.
+fn quotable(name: &str) -> String {
+    let is_name = (1..=32).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    if is_name { format!(" `{name}`") } else { String::new() }
 }
 
 /// The same with a mask in the place of each secret; `None` for a URL of a single server.
@@ -155,7 +236,7 @@ fn sentinel(parts: &Parts<'_>) -> Result<SentinelUrl, &'static str> {
     if name.is_empty() {
         return Err(NO_NAME);
     }
-    super::redact::check_database(database)?;
+    check_database(database)?;
     let name = percent_encoding::percent_decode_str(name).decode_utf8().map_err(|_| NO_NAME)?.into_owned();
     let (mut user, mut password) = (None, None);
     for (key, value) in parts.query.split('&').filter(|pair| !pair.is_empty()).filter_map(|pair| pair.split_once('=')) {
@@ -243,6 +324,70 @@ mod tests {
         ] {
             let problem = RedisUrl::parse(url).unwrap_err();
             assert!(problem.contains(part) && !problem.contains("hunter2"), "{url}: {problem}");
+        }
+    }
+
+    #[test]
+    fn usable_urls_pass() {
+        for url in [
+            "redis://localhost",
+            "redis://localhost:6379/0",
+            "rediss://user:p%40ss@h.example:6380/15",
+            "redis://:secret@[::1]:6379",
+            "unix:///run/redis.sock?db=2&pass=x",
+            "redis+unix:///run/redis.sock",
+            "redis+sentinel://u:p@h:26379,i/mymaster/0",
+            "rediss+cluster://:p@h:7000,i:7001",
+        ] {
+            assert_eq!(check_redis_url(url), Ok(()), "{url}");
+        }
+    }
+
+    #[test]
+    fn unusable_urls_are_refused() {
+        for url in [
+            "",
+            "localhost:6379",
+            "http://h",
+            "redis://",
+            "redis://h/db",
+            "unix://",
+            "redis://h:99999",
+            "redis://h /1",
+            "redis+sentinel://h",
+            "redis+cluster://",
+        ] {
+            assert!(check_redis_url(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn the_database_may_stand_in_the_query() {
+        for (text, url) in [
+            ("redis://h?db=2", "redis://h/2"),
+            ("rediss://u:p%40ss@h:1/?db=2", "rediss://u:p%40ss@h:1/2"),
+            ("redis://h/2?db=2&protocol=resp3", "redis://h/2?protocol=resp3"),
+            ("redis://h/3?db=", "redis://h/3?db="),
+            ("redis://h/3", "redis://h/3"),
+            ("unix:///s?db=2&pass=x", "unix:///s?db=2&pass=x"),
+        ] {
+            let Ok(RedisUrl::Single(single)) = RedisUrl::parse(text) else { panic!("{text} is one server's") };
+            assert_eq!(single.expose_secret(), url);
+        }
+    }
+
+    #[test]
+    fn parameters_that_mean_nothing_are_refused_by_name() {
+        for (url, part) in [
+            ("rediss://u:hunter2@h/0?ssl_cert_reqs=hunter2", "`ssl_cert_reqs`"),
+            ("redis://h?db=1&Hunter2=x", "a parameter that is not supported; write redis://"),
+            ("redis://h?db=hunter2", "not a number"),
+            ("redis://h/1?db=2", "two databases, /1 and ?db=2"),
+            ("unix:///s?socket_timeout=1", "`socket_timeout`"),
+        ] {
+            let problem = check_redis_url(url).unwrap_err();
+            assert!(problem.contains(part) && !problem.to_lowercase().contains("hunter2"), "{url}: {problem}");
+            assert_eq!(RedisUrl::parse(url).err().as_ref(), Some(&problem), "{url}");
         }
     }
 
