@@ -130,6 +130,8 @@ pub mod policy;
 #[cfg(feature = "autoscaler")]
 pub mod probe;
 #[doc(hidden)]
+pub mod queue_kind;
+#[doc(hidden)]
 #[cfg(feature = "autoscaler")]
 pub mod scaler;
 #[doc(hidden)]

@@ -22,19 +22,21 @@ const MODULES: &[(&str, &[&str])] = &[
     ("telemetry", &["model"]),
     // When silence counts: for whoever asks whether a worker is dead or only not heard.
     ("evidence", &["model"]),
-    ("config", &["model"]),
+    // What queues are and how they are read; whoever needs to know asks it.
+    ("queue_kind", &["model"]),
+    ("config", &["model", "queue_kind"]),
     ("policy", &["model", "config"]),
     ("connection", &["model", "config", "telemetry"]),
-    ("signal", &["model", "config", "telemetry", "connection"]),
+    ("signal", &["model", "config", "telemetry", "queue_kind", "connection"]),
     // Sees `signal`, because its own reads arm the invalidations that are signals.
-    ("probe", &["model", "config", "telemetry", "connection", "signal"]),
+    ("probe", &["model", "config", "telemetry", "queue_kind", "connection", "signal"]),
     ("broker", &["model", "evidence", "config", "telemetry", "connection"]),
     // Child processes that must not outlive this one, whoever starts them.
     ("guard", &[]),
     ("backend", &["model", "config", "telemetry", "guard"]),
     ("scaler", &["model", "evidence", "config", "telemetry", "policy", "connection", "signal", "probe", "backend"]),
     // Drives the scaler's state machine without its shell: sees what goes into it and comes out of it.
-    ("simulation", &["model", "evidence", "config", "signal", "probe", "backend", "scaler"]),
+    ("simulation", &["model", "evidence", "config", "queue_kind", "signal", "probe", "backend", "scaler"]),
     // Which addresses pages may go to: for those who ask for a page and those who connect.
     ("egress", &["config"]),
     ("worker", &["model", "evidence", "config", "telemetry", "connection", "broker", "guard", "egress"]),
@@ -45,7 +47,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("operations", &["model", "config", "connection", "scaler"]),
     ("discord", &["model", "config", "telemetry", "connection", "broker", "egress", "operations"]),
     // Looks at what all of them rely on; sees `signal` for what the server has to send.
-    ("doctor", &["model", "config", "connection", "signal", "backend"]),
+    ("doctor", &["model", "config", "queue_kind", "connection", "signal", "backend"]),
     (
         "app",
         &[
@@ -70,6 +72,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "telemetry",
             "config",
             "connection",
+            "queue_kind",
             "probe",
             "broker",
             "guard",
@@ -92,7 +95,7 @@ const MODULES: &[(&str, &[&str])] = &[
 
 /// Outside crate -> the only modules that may name it.
 const CRATES: &[(&str, &[&str])] = &[
-    ("redis", &["connection", "signal", "probe", "broker", "worker", "scaler", "doctor"]),
+    ("redis", &["queue_kind", "connection", "signal", "probe", "broker", "worker", "scaler", "doctor"]),
     ("bollard", &["backend"]),
     ("metrics", &["telemetry"]),
     ("metrics_exporter_prometheus", &["telemetry"]),

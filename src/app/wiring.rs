@@ -15,7 +15,7 @@ use super::spawn;
 use crate::{
     backend::ScalingBackend,
     broker::DelayedScheduler,
-    config::{QueueKind, Settings, WorkerTypeSettings},
+    config::{Settings, WorkerTypeSettings},
     connection::RedisTarget,
     model::{Clock, Queues, WorkerType, snapshot::DelayedCounts},
     probe::{Prober, ProberHandle, QueueSpec, SeveralSpec},
@@ -162,7 +162,7 @@ pub(super) fn is_same(one: &Settings, other: &Settings) -> bool {
     let queues = |settings: &Settings| -> Vec<_> {
         settings
             .enabled()
-            .map(|(name, of)| (name.to_owned(), of.queues(name), of.combine, of.group(name), of.kind))
+            .map(|(name, of)| (name.to_owned(), of.queues(name), of.combine, of.group(name), of.kind, of.idleness()))
             .collect()
     };
     one.signals == other.signals
@@ -177,7 +177,7 @@ pub(super) fn directory(settings: &Settings) -> Arc<Directory> {
         WatchedType {
             worker_type: WorkerType::new(name),
             queue: of.queue(name).into(),
-            list: of.kind == QueueKind::List,
+            kind: of.kind,
             several: (!of.extra_queues.is_empty()).then(several),
         }
     };
@@ -188,7 +188,8 @@ fn queue_spec(name: &str, settings: &WorkerTypeSettings) -> QueueSpec {
     QueueSpec {
         key: settings.queue(name).into(),
         group: settings.group(name).into(),
-        list: settings.kind == QueueKind::List,
+        kind: settings.kind,
+        idleness: settings.idleness(),
     }
 }
 
@@ -208,7 +209,7 @@ fn delayed_scheduler(
     target: &Arc<RedisTarget>,
     settings: &Settings,
 ) -> (DelayedScheduler, watch::Receiver<DelayedCounts>) {
-    let streams = settings.enabled().filter(|(_, of)| of.kind == QueueKind::Stream);
+    let streams = settings.enabled().filter(|(_, of)| of.kind.is_native());
     let queues: Vec<Queues> = streams.map(|(name, of)| of.queues(name)).collect();
     let named: BTreeSet<String> = queues.iter().flat_map(Queues::named).map(str::to_owned).collect();
     let patterns = queues.into_iter().flat_map(|queues| queues.patterns).collect();

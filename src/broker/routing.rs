@@ -13,15 +13,17 @@ const DEFAULT_STREAM_VARIABLE: &str = "JOB_STREAM";
 /// A job type that can't be published.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RoutingError {
-    /// The worker type's queue is a list, whose format is its users' own.
+    /// The worker type's queue is of a kind whose format is its users' own.
     #[error(
-        "worker type `{worker_type}` has `kind = \"list\"`: push to the list `{queue}` in the form its workers expect"
+        "worker type `{worker_type}` has `kind = \"{kind}\"`: push to the {kind} `{queue}` in the form its workers expect"
     )]
-    List {
+    Foreign {
         /// Whose queue.
         worker_type: String,
         /// Its key.
         queue: String,
+        /// What it holds.
+        kind: &'static str,
     },
 }
 
@@ -62,7 +64,7 @@ impl Routes {
     pub fn reader(&self, job_type: &str, queue: &str) -> Option<&str> {
         let reads = |name: &&str| {
             let (queues, kind) = &self.queues[*name];
-            *kind == QueueKind::Stream && (queues.named().any(|named| named == queue) || queues.finds(queue))
+            kind.is_native() && (queues.named().any(|named| named == queue) || queues.finds(queue))
         };
         self.worker_type(job_type).filter(reads).or_else(|| self.queues.keys().map(String::as_str).find(reads))
     }
@@ -70,12 +72,11 @@ impl Routes {
     /// The stream that `job_type` goes to unless somebody names another.
     pub fn stream(&self, job_type: &str) -> Result<&str, RoutingError> {
         let Some(worker_type) = self.worker_type(job_type) else { return Ok(&self.default_stream) };
-        match &self.queues[worker_type] {
-            (queues, QueueKind::Stream) => Ok(&queues.own),
-            (queues, QueueKind::List) => {
-                Err(RoutingError::List { worker_type: worker_type.to_owned(), queue: queues.own.clone() })
-            }
+        let (queues, kind) = &self.queues[worker_type];
+        if kind.is_native() {
+            return Ok(&queues.own);
         }
+        Err(RoutingError::Foreign { worker_type: worker_type.to_owned(), queue: queues.own.clone(), kind: kind.name() })
     }
 }
 

@@ -18,10 +18,11 @@ use tokio_util::sync::CancellationToken;
 use super::{ConfigFlags, output, stop::stop_on_signal};
 use crate::{
     broker::find_queues,
-    config::{QueueKind, Settings, WorkerTypeSettings},
+    config::{Settings, WorkerTypeSettings},
     connection::{RedisTarget, backoff},
     model::Timestamp,
     probe::{ArrivalError, ArrivalWatch, QueueSpec, Recorded},
+    queue_kind::Delivery,
     simulation::{RowWriter, parse_duration, spell},
     telemetry::{LogFormat, init_logging},
 };
@@ -149,7 +150,7 @@ impl RecordArgs {
         settings: &Settings,
         target: &RedisTarget,
     ) -> anyhow::Result<(Vec<String>, Vec<QueueSpec>)> {
-        let is_stream = |name: &&String| settings.worker_types[*name].kind == QueueKind::Stream;
+        let is_stream = |name: &&String| settings.worker_types[*name].kind.delivery() == Delivery::ConsumerGroup;
         let names: Vec<String> = if self.worker_types.is_empty() {
             settings.worker_types.keys().filter(is_stream).cloned().collect()
         } else {
@@ -158,8 +159,11 @@ impl RecordArgs {
         let (mut types, mut specs) = (Vec::with_capacity(names.len()), Vec::with_capacity(names.len()));
         for name in &names {
             let of = settings_of(settings, name)?;
-            if of.kind == QueueKind::List {
-                bail!("the queue of `{name}` is a list, which keeps no times; only streams can be recorded")
+            if of.kind.delivery() != Delivery::ConsumerGroup {
+                bail!(
+                    "the queue of `{name}` is a {}, which keeps no times; only streams can be recorded",
+                    of.kind.name()
+                )
             }
             let queues = of.queues(name);
             let mut keys: Vec<String> = queues.named().map(str::to_owned).collect();
@@ -168,7 +172,12 @@ impl RecordArgs {
             }
             for key in keys {
                 types.push(name.clone());
-                specs.push(QueueSpec { key: key.into(), group: of.group(name).into(), list: false });
+                specs.push(QueueSpec {
+                    key: key.into(),
+                    group: of.group(name).into(),
+                    kind: of.kind,
+                    idleness: of.idleness(),
+                });
             }
         }
         if names.is_empty() {

@@ -8,7 +8,7 @@ use rustix::process::{Pid, getpid, getppid};
 use super::{ConfigFlags, metrics::serve_metrics, stop::stop_on_signal};
 use crate::{
     broker::Routes,
-    config::{QueueKind, Settings, WorkerTypeSettings, process_environment},
+    config::{Settings, WorkerTypeSettings, process_environment},
     connection::RedisTarget,
     model::{WorkerId, WorkerType},
     telemetry::{LogFormat, Traces},
@@ -95,9 +95,10 @@ fn configure(args: &WorkerArgs, settings: &Settings) -> anyhow::Result<(WorkerCo
     let unconfigured = WorkerTypeSettings::default();
     let of_type = settings.worker_types.get(name).unwrap_or(&unconfigured);
     ensure!(
-        of_type.kind == QueueKind::Stream,
-        "the queue `{}` of worker type `{name}` is a list; `swarm worker` takes jobs from streams only",
-        of_type.queue(name)
+        of_type.kind.is_native(),
+        "the queue `{}` of worker type `{name}` is a {}; `swarm worker` takes jobs from streams only",
+        of_type.queue(name),
+        of_type.kind.name()
     );
     let mut of_type = of_type.clone();
     of_type.worker.concurrency = args.concurrency.unwrap_or(of_type.worker.concurrency);

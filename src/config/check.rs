@@ -17,10 +17,13 @@ use super::{
     error::ConfigError,
     origin::{Origin, Origins, dotted, join, pointer},
     redis_url,
-    settings::{Orchestrator, QueueKind, Settings, Switch, WorkerTypeSettings},
-    worker::HandlerKind,
+    settings::{Orchestrator, Settings, Switch, WorkerTypeSettings},
+    worker::{HandlerKind, IdleRule},
 };
-use crate::model::WorkerType;
+use crate::{
+    model::WorkerType,
+    queue_kind::{Delivery, Idleness},
+};
 
 /// A token of so many characters can't be found by trying, if it was made by chance.
 const SHORTEST_TOKEN: usize = 16;
@@ -272,8 +275,26 @@ impl Checks<'_> {
     /// Warns about what was said in the belief that it does something.
     fn without_effect(&mut self, at: &str, worker_type: &WorkerTypeSettings) {
         self.scaling_without_effect(&join(at, "scaling"), &worker_type.scaling);
-        if worker_type.kind == QueueKind::List {
-            self.warn_unused(&join(at, "group"), "kind = \"list\"");
+        let kind = format!("kind = \"{}\"", worker_type.kind.name());
+        let idle = join(&join(at, "worker"), "idle");
+        match worker_type.kind.delivery() {
+            Delivery::ConsumerGroup => {
+                if worker_type.worker.idle != IdleRule::default() {
+                    self.warn_unused(&idle, &kind);
+                }
+            }
+            Delivery::Removal => {
+                self.warn_unused(&join(at, "group"), &kind);
+                if worker_type.idleness() == Idleness::Unknown {
+                    let origin = self.origins.strongest(&[join(at, "kind"), join(&join(at, "worker"), "heartbeats")]);
+                    self.warnings.push(format!(
+                        "{origin}: {}: with {kind} and worker.heartbeats = false nothing tells whether a worker took its \
+                         last job, so an empty queue lets nobody go; let the workers write heartbeats, or set worker.idle = \
+                         \"empty_queue\" if they may be stopped at any time",
+                        dotted(at)
+                    ));
+                }
+            }
         }
     }
 

@@ -70,4 +70,4 @@ pub use settings::*;
 #[cfg(feature = "autoscaler")]
 pub use source::{ConfigSource, FileWatch};
 pub use tankpit::TankpitSettings;
-pub use worker::{HandlerKind, WorkerSettings};
+pub use worker::{HandlerKind, IdleRule, WorkerSettings};

@@ -16,9 +16,13 @@ use super::{
     kubernetes::{KubernetesSettings, KubernetesTarget},
     scaling::ScalingSettings,
     section::Section,
-    worker::WorkerSettings,
+    worker::{IdleRule, WorkerSettings},
 };
-use crate::model::{Combine, QueuePattern, Queues, keys};
+pub use crate::queue_kind::QueueKind;
+use crate::{
+    model::{Combine, QueuePattern, Queues, keys},
+    queue_kind::Idleness,
+};
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -332,6 +336,15 @@ impl WorkerTypeSettings {
         self.group.clone().unwrap_or_else(|| name.to_owned())
     }
 
+    /// What shows that its workers are idle.
+    pub fn idleness(&self) -> Idleness {
+        match (self.worker.idle, self.worker.heartbeats) {
+            (IdleRule::EmptyQueue, _) => Idleness::EmptyQueue,
+            (IdleRule::Stated, true) => Idleness::Stated,
+            (IdleRule::Stated, false) => Idleness::Unknown,
+        }
+    }
+
     /// The program and arguments of one worker process.
     pub fn command(&self, name: &str) -> Vec<String> {
         if self.process.command.is_empty() {
@@ -340,17 +353,6 @@ impl WorkerTypeSettings {
             self.process.command.clone()
         }
     }
-}
-
-/// What a queue's key holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum QueueKind {
-    /// A stream read through a consumer group.
-    #[default]
-    Stream,
-    /// A list whose length is the backlog.
-    List,
 }
 
 /// `[worker_types.NAME.process]`

@@ -18,6 +18,8 @@ pub struct WorkerSettings {
     /// Whether its workers write heartbeats, as `swarm worker` does. `false` for programs that don't: they count as
     /// ready as soon as they run, and as busy while a consumer of their name holds jobs.
     pub heartbeats: bool,
+    /// What shows that a worker is idle, where neither heartbeats nor a consumer group do.
+    pub idle: IdleRule,
     /// Seconds one job may take; then it is given up and has failed. 0: as long as it likes.
     #[schemars(range(max = 604_800))]
     pub job_timeout_seconds: u64,
@@ -43,6 +45,7 @@ impl Default for WorkerSettings {
             concurrency: 1,
             heartbeat_seconds: 5,
             heartbeats: true,
+            idle: IdleRule::default(),
             job_timeout_seconds: 3_600,
             session_idle_seconds: 900,
             metrics_listen: String::new(),
@@ -74,6 +77,18 @@ impl WorkerSettings {
         let of_name = if self.exec.is_empty() { HandlerKind::of_type(name) } else { Some(HandlerKind::Exec) };
         self.handler.or(of_name).unwrap_or_default()
     }
+}
+
+/// What shows that a worker is idle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum IdleRule {
+    /// Heartbeats, or a consumer group in which nothing is pending. A list without heartbeats has neither: its workers are
+    /// never let go for want of jobs.
+    #[default]
+    Stated,
+    /// An empty list. For workers that may be stopped at any time: one may have just taken the last job.
+    EmptyQueue,
 }
 
 /// What does the jobs of a worker type.

@@ -2,7 +2,7 @@
 //! looks at rights before it looks at arguments, so a command that writes is given an argument that it must refuse.
 
 use crate::{
-    config::{Orchestrator, QueueKind, Settings, Switch},
+    config::{Orchestrator, Settings, Switch},
     model::{Layout, WorkerId, WorkerType, keys},
 };
 
@@ -52,9 +52,12 @@ pub(super) fn attempts(settings: &Settings, layout: Layout) -> Vec<Attempt> {
     for (name, of) in settings.worker_types.iter().filter(|(_, of)| of.enabled) {
         let queues = of.queues(name);
         for queue in queues.named() {
-            match of.kind {
-                QueueKind::List => all.push(attempt(Part::Core, "llen", queue, &[])),
-                QueueKind::Stream => all.extend(of_stream(queue, &of.group(name), layout)),
+            for (command, arguments) in of.kind.rights(&of.group(name)) {
+                let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+                all.push(attempt(Part::Core, command, queue, &arguments));
+            }
+            if of.kind.is_native() {
+                all.extend(of_delayed(queue, layout));
             }
         }
         if !queues.patterns.is_empty() {
@@ -80,6 +83,7 @@ fn of_everybody(settings: &Settings, layout: Layout) -> Vec<Attempt> {
         core("pexpire", &nobody, &[NONSENSE]),
         core("pttl", &nobody, &[]),
         core("eval", "", &["return 1", "0"]),
+        core("eval_ro", "", &["return 1", "0"]),
         core("xadd", keys::SCALING_EVENTS, &[NONSENSE, "field", "value"]),
         attempt(Part::History, "xrevrange", keys::SCALING_EVENTS, &["+", "-", "COUNT", "1"]),
     ];
@@ -101,13 +105,10 @@ fn of_everybody(settings: &Settings, layout: Layout) -> Vec<Attempt> {
     all
 }
 
-fn of_stream(queue: &str, group: &str, layout: Layout) -> Vec<Attempt> {
+/// Delayed jobs are put on their queue when they are due.
+fn of_delayed(queue: &str, layout: Layout) -> Vec<Attempt> {
     let delayed = layout.delayed(queue);
     vec![
-        attempt(Part::Core, "xinfo|groups", queue, &[]),
-        attempt(Part::Core, "xinfo|stream", queue, &[]),
-        attempt(Part::Core, "xpending", queue, &[group]),
-        attempt(Part::Core, "xrange", queue, &["-", "+", "COUNT", "1"]),
         attempt(Part::Delayed, "xadd", queue, &[NONSENSE, "field", "value"]),
         attempt(Part::Delayed, "zcard", &delayed, &[]),
         attempt(Part::Delayed, "zrange", &delayed, &["0", "0"]),
@@ -163,7 +164,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::config::WorkerTypeSettings;
+    use crate::config::{QueueKind, WorkerTypeSettings};
 
     /// Said by connecting, by listening, or in ways that would be heard by others: `docs/redis.md` names them, and no attempt
     /// is made of its own.

@@ -4,7 +4,7 @@ use redis::RedisResult;
 
 use super::{Area, Finding, finding::some};
 use crate::{
-    config::{QueueKind, Settings},
+    config::Settings,
     connection::{Connection, Scan},
     model::QueuePattern,
 };
@@ -15,9 +15,8 @@ const SCANNED: usize = 500;
 pub(super) async fn look(connection: &mut Connection, settings: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (name, of) in settings.enabled() {
-        let list = of.kind == QueueKind::List;
         for pattern in &of.queues(name).patterns {
-            findings.push(match count(connection, pattern, list).await {
+            findings.push(match count(connection, pattern, of.kind.redis_type()).await {
                 Ok(found) => {
                     let found = some(found, "queue");
                     Finding::ok(Area::Queues, format!("the pattern `{}` of `{name}` finds {found}", pattern.as_str()))
@@ -34,9 +33,8 @@ pub(super) async fn look(connection: &mut Connection, settings: &Settings) -> Ve
     findings
 }
 
-async fn count(connection: &Connection, pattern: &QueuePattern, list: bool) -> RedisResult<u64> {
-    let kind = Some(if list { "list" } else { "stream" });
-    let wanted = Scan { pattern: pattern.as_str(), kind, count: SCANNED };
+async fn count(connection: &Connection, pattern: &QueuePattern, redis_type: &str) -> RedisResult<u64> {
+    let wanted = Scan { pattern: pattern.as_str(), kind: Some(redis_type), count: SCANNED };
     let mut found = 0;
     for mut server in connection.primaries().await?.open {
         let count = |key: String| {

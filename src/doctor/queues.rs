@@ -9,9 +9,10 @@ use super::{
     finding::{bounded, some},
 };
 use crate::{
-    config::{QueueKind, Settings, WorkerTypeSettings},
+    config::{Settings, WorkerTypeSettings},
     connection::Connection,
     model::{Timestamp, WorkerId, WorkerType, keys},
+    queue_kind::Delivery,
 };
 
 /// Worker types in one round trip.
@@ -66,10 +67,7 @@ async fn look_at(connection: &mut Connection, queues: &[Queue<'_>]) -> redis::Re
     let layout = connection.layout();
     let mut pipeline = Pipeline::new();
     for queue in queues {
-        match queue.settings.kind {
-            QueueKind::List => pipeline.cmd("LLEN").arg(&queue.key),
-            QueueKind::Stream => pipeline.cmd("XINFO").arg("STREAM").arg(&queue.key),
-        };
+        pipeline.add_command(queue.settings.kind.content(&queue.key));
         pipeline.cmd("XINFO").arg("GROUPS").arg(&queue.key);
         pipeline.cmd("XPENDING").arg(&queue.key).arg(&queue.group);
         pipeline.cmd("XLEN").arg(layout.dead_letters(&queue.key));
@@ -83,7 +81,7 @@ async fn look_at(connection: &mut Connection, queues: &[Queue<'_>]) -> redis::Re
             continue;
         }
         findings.extend(dead_letters(queue, dead));
-        if queue.settings.kind == QueueKind::Stream {
+        if queue.settings.kind.delivery() == Delivery::ConsumerGroup {
             findings.extend(without_group(queue, content, groups));
             if let Some(held) = held(pending) {
                 findings.extend(look_at_holders(connection, queue, held).await?);
@@ -103,7 +101,7 @@ fn refusal(reply: &Value) -> Option<String> {
 fn unreadable(queue: &Queue<'_>, content: &Value) -> Option<Finding> {
     let error = refusal(content).filter(|error| !error.contains("no such key"))?;
     let key = &queue.key;
-    let kind = if queue.settings.kind == QueueKind::Stream { "stream" } else { "list" };
+    let kind = queue.settings.kind.name();
     Some(if error.contains("WRONGTYPE") {
         Finding::problem(Area::Queues, format!("`{key}` of `{}` holds something else than a {kind}", queue.name))
             .cure("set `kind` of the worker type to what it holds, or name another key in `job_queue`")

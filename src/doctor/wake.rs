@@ -6,9 +6,9 @@ use redis::Value;
 
 use super::{Area, Finding};
 use crate::{
-    config::{QueueKind, Settings, Switch},
+    config::{Settings, Switch},
     connection::{Connection, RedisTarget},
-    signal::wanted_flags,
+    signal::{needed_flags, wanted_flags},
 };
 
 /// Whether a source works.
@@ -69,14 +69,14 @@ async fn keyspace(connection: &Connection, settings: &Settings) -> Wakes {
     if settings.signals.keyspace == Switch::Off {
         return Wakes::Off;
     }
-    let lists = settings.worker_types.values().any(|of| of.enabled && of.kind == QueueKind::List);
+    let needed = needed_flags(settings.enabled().map(|(_, of)| of.kind));
     let servers = match connection.primaries().await {
         Ok(primaries) => primaries.open,
         Err(error) => return Wakes::No(error.to_string()),
     };
     let mut worst = Wakes::No("no primary can be reached".to_owned());
     for mut server in servers {
-        worst = keyspace_of(&mut server, lists).await;
+        worst = keyspace_of(&mut server, &needed).await;
         if matches!(worst, Wakes::No(_)) {
             break;
         }
@@ -84,7 +84,7 @@ async fn keyspace(connection: &Connection, settings: &Settings) -> Wakes {
     worst
 }
 
-async fn keyspace_of(connection: &mut Connection, lists: bool) -> Wakes {
+async fn keyspace_of(connection: &mut Connection, needed: &str) -> Wakes {
     let mut get = redis::cmd("CONFIG");
     let get: redis::RedisResult<HashMap<String, String>> =
         get.arg("GET").arg("notify-keyspace-events").query_async(connection).await;
@@ -92,7 +92,7 @@ async fn keyspace_of(connection: &mut Connection, lists: bool) -> Wakes {
         Ok(settings) => settings.into_values().next().unwrap_or_default(),
         Err(error) => return Wakes::No(format!("CONFIG GET notify-keyspace-events: {error}")),
     };
-    let Some(wanted) = wanted_flags(&flags, lists) else {
+    let Some(wanted) = wanted_flags(&flags, needed) else {
         return Wakes::Yes(format!("notify-keyspace-events is \"{flags}\""));
     };
     // What is there already is set again: it shows whether setting is allowed, and changes nothing.

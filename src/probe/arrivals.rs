@@ -6,13 +6,13 @@ use std::{sync::Arc, time::Duration};
 use redis::{Pipeline, Value};
 
 use super::{
-    QueueSpec, command,
-    interpret::{StreamId, explain},
+    QueueSpec,
     ledger::{GroupReading, InHand, Ledger},
 };
 use crate::{
     connection::{Connection, ConnectionError, RedisTarget},
     model::Timestamp,
+    queue_kind::{StreamId, explain, group_position, reply},
 };
 
 /// Entries read at once. XRANGE brings the jobs themselves along, which may be large.
@@ -154,12 +154,12 @@ impl ArrivalWatch {
         let mut replies = self.ask(&pipeline).await?.into_iter();
         let now_ms = time(replies.next().as_ref())?;
         for (queue, watched) in self.queues.iter_mut().enumerate() {
-            let mut reply = || replies.next().ok_or_else(command::missing);
+            let mut next = || replies.next().ok_or_else(reply::missing);
             let refused = |error: String| ArrivalError::Refused(explain(&watched.spec.key, &error));
-            let group = reply().and_then(|reply| command::group(reply, &watched.spec.group)).map_err(refused)?;
-            let in_hand = reply().and_then(in_hand).map_err(refused)?;
+            let position = next().and_then(|reply| group_position(reply, &watched.spec.group)).map_err(refused)?;
+            let in_hand = next().and_then(in_hand).map_err(refused)?;
             let Some(ledger) = &mut watched.ledger else { continue };
-            let mut read_to = group.map(|group| group.last_delivered);
+            let mut read_to = position;
             if in_hand.len() >= MAX_IN_HAND {
                 // There may be more: only up to here it is known that what is not in hand is done.
                 read_to = read_to.min(in_hand.last().map(|job| job.id));
@@ -182,36 +182,44 @@ impl ArrivalWatch {
     }
 }
 
-fn time(reply: Option<&Value>) -> Result<u64, ArrivalError> {
-    if let Some(Value::Array(parts)) = reply
-        && let Some(seconds) = parts.first().and_then(command::number)
-        && let Some(micros) = parts.get(1).and_then(command::number)
+fn time(answer: Option<&Value>) -> Result<u64, ArrivalError> {
+    if let Some(Value::Array(parts)) = answer
+        && let Some(seconds) = parts.first().and_then(reply::number)
+        && let Some(micros) = parts.get(1).and_then(reply::number)
     {
         return Ok(seconds * 1_000 + micros / 1_000);
     }
-    let why = reply.and_then(command::refusal).unwrap_or_else(|| format!("{reply:?}"));
+    let why = answer.and_then(reply::refusal).unwrap_or_else(|| format!("{answer:?}"));
     Err(ArrivalError::Refused(format!("the command TIME: {why}; give the ACL user the rights in docs/redis.md")))
 }
 
 /// The ids of the reply to XRANGE.
-fn entry_ids(reply: Value) -> Result<Vec<StreamId>, String> {
-    match reply {
-        Value::Array(entries) => Ok(entries.iter().filter_map(command::entry_id).collect()),
-        other => Err(command::refusal(&other).unwrap_or_else(|| format!("unexpected reply to XRANGE: {other:?}"))),
+fn entry_ids(answer: Value) -> Result<Vec<StreamId>, String> {
+    match answer {
+        Value::Array(entries) => Ok(entries.iter().filter_map(entry_id).collect()),
+        other => Err(reply::refusal(&other).unwrap_or_else(|| format!("unexpected reply to XRANGE: {other:?}"))),
+    }
+}
+
+/// The id of a stream entry `[id, [field, value, …]]`.
+fn entry_id(entry: &Value) -> Option<StreamId> {
+    match entry {
+        Value::Array(parts) => parts.first().and_then(reply::text).and_then(StreamId::parse),
+        _ => None,
     }
 }
 
 /// The reply to XPENDING with a range. A missing stream or group has none.
-fn in_hand(reply: Value) -> Result<Vec<InHand>, String> {
-    if let Some(error) = command::refusal(&reply) {
+fn in_hand(answer: Value) -> Result<Vec<InHand>, String> {
+    if let Some(error) = reply::refusal(&answer) {
         return if error.starts_with("NOGROUP") { Ok(Vec::new()) } else { Err(error) };
     }
-    let Value::Array(jobs) = reply else { return Err(format!("unexpected reply to XPENDING: {reply:?}")) };
+    let Value::Array(jobs) = answer else { return Err(format!("unexpected reply to XPENDING: {answer:?}")) };
     let job = |job: &Value| match job {
         Value::Array(parts) => Some(InHand {
-            id: parts.first().and_then(command::text).and_then(StreamId::parse)?,
-            idle_ms: parts.get(2).and_then(command::number)?,
-            deliveries: parts.get(3).and_then(command::number)?,
+            id: parts.first().and_then(reply::text).and_then(StreamId::parse)?,
+            idle_ms: parts.get(2).and_then(reply::number)?,
+            deliveries: parts.get(3).and_then(reply::number)?,
         }),
         _ => None,
     };

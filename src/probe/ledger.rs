@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::interpret::StreamId;
+use crate::queue_kind::StreamId;
 
 /// Of a long job's time so much may be wrong, however late a look comes.
 const MAX_RELATIVE_ERROR: f64 = 0.05;

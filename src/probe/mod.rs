@@ -6,9 +6,8 @@
 
 mod arrivals;
 mod combine;
-mod command;
 mod handle;
-mod interpret;
+mod heartbeat;
 mod ledger;
 mod prober;
 mod several;
@@ -16,33 +15,17 @@ mod several;
 pub use arrivals::{ArrivalError, ArrivalWatch, Recorded};
 pub use combine::combine;
 pub use handle::{ProberHandle, Request};
-pub use interpret::{ConsumerPending, LagMemory};
+pub use heartbeat::Heartbeat;
 pub use prober::Prober;
 pub use several::SeveralSpec;
 
 use std::sync::Arc;
 
-use crate::model::{Counters, Demand, QueueDemands, Reading, WorkerState};
-
-/// How to read one queue.
-#[derive(Clone, Debug)]
-pub struct QueueSpec {
-    /// Its key.
-    pub key: Arc<str>,
-    /// The consumer group that counts; for a list it is not used.
-    pub group: Arc<str>,
-    /// Whether the key holds a list.
-    pub list: bool,
-}
-
-/// A worker's heartbeat, as far as scaling needs it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Heartbeat {
-    /// What the worker does.
-    pub state: WorkerState,
-    /// Open sessions.
-    pub sessions: u64,
-}
+pub use crate::queue_kind::{ConsumerPending, QueueSpec};
+use crate::{
+    model::{Counters, Demand, QueueDemands, Reading},
+    queue_kind::Observed,
+};
 
 /// The answer to one probe, of one queue or of all queues of a worker type.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +43,12 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// The answer for one queue.
+    fn of(observed: Observed, heartbeats: Reading<Vec<Option<Heartbeat>>>) -> Self {
+        let Observed { demand, counters, consumers, .. } = observed;
+        Self { demand, queues: None, counters, consumers, heartbeats }
+    }
+
     /// The answer when Redis could not be asked.
     pub fn failed(why: &str) -> Self {
         let consumers = Reading::Failed(why.to_owned());

@@ -12,14 +12,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Answer, Heartbeat, ProberHandle, QueueSpec, command,
+    Answer, Heartbeat, ProberHandle, QueueSpec,
     handle::{Asked, MAX_BATCH, REQUEST_CAPACITY, SeveralTypes},
-    interpret::{self, ConsumerPending, Interpretation, LagMemory, StreamId},
+    heartbeat,
     several::SeveralSpec,
 };
 use crate::{
     connection::{Connection, RedisTarget, Session, is_lost, keep_connected},
-    model::{Counters, Demand, Reading, Source, snapshot::SourceState},
+    model::{Reading, Source, snapshot::SourceState},
+    queue_kind::{FollowUp, Interpretation, Observed, QueueReader, Scripts, reply::missing},
     signal::{Directory, KeyEvent, SourceStatus, Subscriptions},
     telemetry::{RedisReachable, RedisUnreachable, SignalsReceived},
 };
@@ -27,16 +28,14 @@ use crate::{
 /// Pipelines under way at once: one being answered, one being sent, and room for latency.
 const MAX_IN_FLIGHT: usize = 4;
 
-/// Entries counted when Redis can't tell the lag. Bounds the cost of a probe; a larger backlog is bounded from above by
-/// the stream's length.
-const COUNT_LIMIT: u64 = 1_000;
-
 /// Owns the probe connection.
 #[derive(Debug)]
 pub struct Prober {
     target: Arc<RedisTarget>,
     specs: Vec<QueueSpec>,
-    memories: Vec<LagMemory>,
+    readers: Vec<Box<dyn QueueReader>>,
+    /// Which way scripts can be sent on this connection.
+    scripts: Scripts,
     directory: Arc<Directory>,
     source_status: Arc<SourceStatus>,
     plan: watch::Receiver<Option<Subscriptions>>,
@@ -44,34 +43,32 @@ pub struct Prober {
     redis_error: watch::Sender<Option<String>>,
 }
 
+/// One probe in a pipeline, and how many commands it has.
+struct Probe {
+    asked: Asked,
+    /// Commands that read the queue.
+    commands: usize,
+}
+
 /// A pipeline's outcome with what is needed to answer.
 struct AnsweredBatch {
-    asked: Vec<Asked>,
+    probes: Vec<Probe>,
     armed: bool,
+    scripts: Scripts,
     replies: Result<Vec<Value>, RedisError>,
 }
 
-/// A probe whose lag has to be counted.
-struct Uncounted {
+/// A follow-up's outcome with what is needed to answer.
+struct AnsweredFollowUp {
     asked: Asked,
-    after: StreamId,
-    reported: Option<u64>,
-    length: u64,
-    demand: Demand,
-    counters: Counters,
-    consumers: Reading<Vec<ConsumerPending>>,
+    follow_up: FollowUp,
     heartbeats: Reading<Vec<Option<Heartbeat>>>,
-}
-
-/// Counts under way, with their outcome.
-struct Counts {
-    uncounted: Vec<Uncounted>,
-    replies: Result<Vec<Value>, RedisError>,
+    reply: Result<Vec<Value>, RedisError>,
 }
 
 enum Done {
-    AnsweredBatch(AnsweredBatch),
-    Counts(Counts),
+    Batch(AnsweredBatch),
+    FollowUp(Box<AnsweredFollowUp>),
     /// What [`Connection::check`] says.
     Checked(Result<u64, RedisError>),
 }
@@ -91,10 +88,11 @@ impl Prober {
     ) -> (Self, ProberHandle) {
         let (sender, requests) = mpsc::channel(REQUEST_CAPACITY);
         let (redis_error, errors) = watch::channel(Some("not connected yet".to_owned()));
-        let memories = vec![LagMemory::default(); specs.len()];
+        let readers = specs.iter().map(|spec| spec.kind.reader()).collect();
         let several = SeveralTypes::new(several, &directory);
         let handle = ProberHandle { requests: sender, redis_error: errors, several };
-        (Self { target, specs, memories, directory, source_status, plan, requests, redis_error }, handle)
+        let scripts = Scripts::ReadOnly;
+        (Self { target, specs, readers, scripts, directory, source_status, plan, requests, redis_error }, handle)
     }
 
     /// Runs until cancelled.
@@ -134,6 +132,7 @@ impl Prober {
         let disconnected = Arc::new(Notify::new());
         let handler = push_handler(self.directory.clone(), disconnected.clone());
         let mut connection = self.target.connect_with_push(handler).await.map_err(|error| error.to_string())?;
+        self.scripts = Scripts::ReadOnly;
         self.plan.mark_unchanged();
         let mut seen = connection.check().await.map_err(|error| describe(&error, &self.target))?;
         let mut armed = self.arm(&connection).await?;
@@ -164,7 +163,7 @@ impl Prober {
                             self.directory.post_all(Source::Resync);
                         }
                     }
-                    done => self.finish(done, &connection, &mut running)?,
+                    done => self.finish(done, &connection, &mut running, armed)?,
                 },
                 _ = self.requests.recv_many(&mut waiting, MAX_BATCH), if running.len() < MAX_IN_FLIGHT => {
                     for (_, asked) in self.by_place(std::mem::take(&mut waiting), &connection) {
@@ -237,18 +236,31 @@ impl Prober {
 
     /// Sends one pipeline for all of `asked`.
     fn send(
-        &self,
+        &mut self,
         asked: Vec<Asked>,
         mut connection: Connection,
         armed: bool,
     ) -> impl Future<Output = Done> + Send + use<> {
+        let scripts = self.scripts;
         let mut pipeline = Pipeline::with_capacity(asked.len() * 4);
-        for asked in &asked {
-            command::add(&mut pipeline, self.spec(asked), &asked.request.heartbeats, armed);
+        let mut probes = Vec::with_capacity(asked.len());
+        for asked in asked {
+            if armed {
+                // In OPTIN mode just the next command's keys are tracked: the queue, not the heartbeats.
+                pipeline.cmd("CLIENT").arg("CACHING").arg("YES");
+            }
+            let commands = self.with_reader(&asked, |reader, spec| reader.commands(spec, scripts));
+            probes.push(Probe { commands: commands.len(), asked });
+            for command in commands {
+                pipeline.add_command(command);
+            }
+            for key in probes.last().iter().flat_map(|probe| &probe.asked.request.heartbeats) {
+                pipeline.add_command(heartbeat::command(key));
+            }
         }
         async move {
             let replies = connection.each(&pipeline).await;
-            Done::AnsweredBatch(AnsweredBatch { asked, armed, replies })
+            Done::Batch(AnsweredBatch { probes, armed, scripts, replies })
         }
     }
 
@@ -256,92 +268,128 @@ impl Prober {
         asked.part.as_ref().map_or_else(|| &self.specs[asked.request.index as usize], |part| &part.spec)
     }
 
-    /// Lends what is remembered of a queue.
-    fn with_memory<T>(&mut self, asked: &Asked, with: impl FnOnce(&mut LagMemory) -> T) -> T {
+    /// Lends the reader of a queue.
+    fn with_reader<T>(&mut self, asked: &Asked, with: impl FnOnce(&mut dyn QueueReader, &QueueSpec) -> T) -> T {
         match &asked.part {
-            Some(part) => with(&mut part.remembered().lag),
-            None => with(&mut self.memories[asked.request.index as usize]),
+            Some(part) => with(&mut *part.remembered().reader, &part.spec),
+            None => {
+                let index = asked.request.index as usize;
+                with(&mut *self.readers[index], &self.specs[index])
+            }
         }
     }
 
     /// Answers what can be answered; an error means that the connection is of no more use.
-    fn finish(&mut self, done: Done, connection: &Connection, running: &mut Running) -> Result<(), String> {
+    fn finish(
+        &mut self,
+        done: Done,
+        connection: &Connection,
+        running: &mut Running,
+        armed: bool,
+    ) -> Result<(), String> {
         match done {
-            Done::AnsweredBatch(AnsweredBatch { asked, replies: Err(error), .. }) => {
+            Done::Batch(AnsweredBatch { probes, replies: Err(error), .. }) => {
                 let error = describe(&error, &self.target);
-                for asked in asked {
-                    let _ = asked.reply.send(Answer::failed(&error));
+                for probe in probes {
+                    let _ = probe.asked.reply.send(Answer::failed(&error));
                 }
                 Err(error)
             }
-            Done::AnsweredBatch(AnsweredBatch { asked, armed, replies: Ok(replies) }) => {
-                let uncounted = self.answer(asked, armed, replies);
-                if !uncounted.is_empty() {
-                    running.push(Box::pin(self.count(uncounted, connection.clone())));
-                }
+            Done::Batch(AnsweredBatch { probes, armed: was_armed, scripts, replies: Ok(replies) }) => {
+                let again = self.answer(probes, was_armed, scripts, replies, connection, running);
+                self.read_again(again, scripts, connection, running, armed);
                 Ok(())
             }
-            Done::Counts(Counts { uncounted, replies }) => {
-                let failure = replies.as_ref().err().map(|error| describe(error, &self.target));
-                let mut replies = replies.unwrap_or_default().into_iter();
-                for one in uncounted {
-                    let backlog = match (replies.next(), &failure) {
-                        (Some(value), _) => command::counted(value),
-                        (None, failure) => Err(failure.clone().unwrap_or_else(|| "no reply to XRANGE".to_owned())),
-                    };
-                    let demand = self.with_memory(&one.asked, |memory| {
-                        interpret::complete(backlog, COUNT_LIMIT, one.reported, one.length, one.demand, memory)
-                    });
-                    let (counters, consumers) = (one.counters, one.consumers);
-                    let answer = Answer { demand, queues: None, counters, consumers, heartbeats: one.heartbeats };
-                    let _ = one.asked.reply.send(answer);
+            Done::FollowUp(done) => {
+                let AnsweredFollowUp { asked, follow_up, heartbeats, reply } = *done;
+                // One that is late says nothing about the connection, nor about other queues.
+                let lost = reply.as_ref().err().filter(|error| is_lost(error) && !error.is_timeout());
+                let lost = lost.map(|error| describe(error, &self.target));
+                let reply = match reply {
+                    Ok(replies) => replies.into_iter().next().ok_or_else(missing),
+                    Err(error) => Err(describe(&error, &self.target)),
+                };
+                let scripts = self.scripts;
+                match self.with_reader(&asked, |reader, spec| reader.complete(spec, follow_up, reply)) {
+                    Interpretation::Complete(observed) => self.reply(asked, observed, heartbeats),
+                    Interpretation::Ask(_) | Interpretation::ScriptRefused => {
+                        self.read_again(vec![asked], scripts, connection, running, armed);
+                    }
                 }
-                failure.map_or(Ok(()), Err)
+                lost.map_or(Ok(()), Err)
             }
             Done::Checked(outcome) => outcome.map(drop).map_err(|error| describe(&error, &self.target)),
         }
     }
 
-    /// Answers a batch; returns those whose lag has to be counted first.
-    fn answer(&mut self, asked: Vec<Asked>, armed: bool, replies: Vec<Value>) -> Vec<Uncounted> {
-        let mut replies = replies.into_iter();
-        let mut uncounted = Vec::new();
-        for asked in asked {
-            let spec = self.spec(&asked);
-            let key = spec.key.clone();
-            let (raw, heartbeats) = command::take(&mut replies, spec, asked.request.heartbeats.len(), armed);
-            let heartbeats = heartbeats.map_or_else(Reading::Failed, Reading::Known);
-            let counters = raw.counters();
-            if let Some(part) = &asked.part {
-                part.remembered().is_foreign = raw.is_foreign();
-            }
-            match self.with_memory(&asked, |memory| interpret::look(raw, &key, memory)) {
-                Interpretation::Clear(demand, consumers) => {
-                    let _ = asked.reply.send(Answer { demand, queues: None, counters, consumers, heartbeats });
-                }
-                Interpretation::Count { after, reported, length, demand, consumers } => {
-                    let one = Uncounted { asked, after, reported, length, demand, counters, consumers, heartbeats };
-                    uncounted.push(one);
-                }
-            }
+    /// Reads queues again whose script was refused, the next way.
+    fn read_again(
+        &mut self,
+        asked: Vec<Asked>,
+        refused: Scripts,
+        connection: &Connection,
+        running: &mut Running,
+        armed: bool,
+    ) {
+        if !asked.is_empty() {
+            self.scripts = self.scripts.max(refused.next());
+            running.push(Box::pin(self.send(asked, connection.clone(), armed)));
         }
-        uncounted
     }
 
-    fn count(
-        &self,
-        uncounted: Vec<Uncounted>,
-        mut connection: Connection,
-    ) -> impl Future<Output = Done> + Send + use<> {
-        let mut pipeline = Pipeline::with_capacity(uncounted.len());
-        for one in &uncounted {
-            command::add_count(&mut pipeline, self.spec(&one.asked), one.after, COUNT_LIMIT);
+    /// Answers a batch, and asks what has to be asked first. Returns those whose script was refused.
+    fn answer(
+        &mut self,
+        probes: Vec<Probe>,
+        armed: bool,
+        scripts: Scripts,
+        replies: Vec<Value>,
+        connection: &Connection,
+        running: &mut Running,
+    ) -> Vec<Asked> {
+        let mut replies = replies.into_iter();
+        let mut again = Vec::new();
+        for Probe { asked, commands } in probes {
+            if armed {
+                replies.next();
+            }
+            let of_queue: Vec<Value> = replies.by_ref().take(commands).collect();
+            let of_workers = replies.by_ref().take(asked.request.heartbeats.len());
+            let heartbeats: Result<Vec<_>, _> = of_workers.map(heartbeat::parse).collect();
+            let heartbeats = heartbeats.map_or_else(Reading::Failed, Reading::Known);
+            match self.with_reader(&asked, |reader, spec| reader.interpret(spec, of_queue, scripts)) {
+                Interpretation::Complete(observed) => self.reply(asked, observed, heartbeats),
+                Interpretation::Ask(follow_up) => {
+                    running.push(Box::pin(ask(asked, *follow_up, heartbeats, connection.clone())));
+                }
+                Interpretation::ScriptRefused => again.push(asked),
+            }
         }
-        async move {
-            let replies = connection.each(&pipeline).await;
-            Done::Counts(Counts { uncounted, replies })
-        }
+        again
     }
+
+    fn reply(&self, asked: Asked, observed: Observed, heartbeats: Reading<Vec<Option<Heartbeat>>>) {
+        if let Some(part) = &asked.part {
+            part.remembered().is_foreign = observed.is_foreign;
+        }
+        if let Some(warning) = observed.warning {
+            tracing::warn!(queue = %self.spec(&asked).key, "{warning}");
+        }
+        let _ = asked.reply.send(Answer::of(observed, heartbeats));
+    }
+}
+
+/// Asks a follow-up by itself, so that one queue's takes no other's time.
+async fn ask(
+    asked: Asked,
+    follow_up: FollowUp,
+    heartbeats: Reading<Vec<Option<Heartbeat>>>,
+    mut connection: Connection,
+) -> Done {
+    let mut pipeline = Pipeline::new();
+    pipeline.add_command(follow_up.command.clone());
+    let reply = connection.each(&pipeline).await;
+    Done::FollowUp(Box::new(AnsweredFollowUp { asked, follow_up, heartbeats, reply }))
 }
 
 impl Session for Prober {

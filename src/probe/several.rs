@@ -9,10 +9,10 @@ use std::{
 use super::{
     Answer, QueueSpec,
     combine::{self, CounterTotals, combine},
-    interpret::LagMemory,
 };
 use crate::{
     model::{Combine, QueueDemand, Reading},
+    queue_kind::QueueReader,
     signal::Directory,
 };
 
@@ -34,16 +34,17 @@ pub(super) struct Part {
     remembered: Mutex<Remembered>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Remembered {
-    pub(super) lag: LagMemory,
+    pub(super) reader: Box<dyn QueueReader>,
     /// Its key holds something else than a queue.
     pub(super) is_foreign: bool,
 }
 
 impl Part {
     fn new(spec: QueueSpec) -> Arc<Self> {
-        Arc::new(Self { spec, remembered: Mutex::default() })
+        let remembered = Remembered { reader: spec.kind.reader(), is_foreign: false };
+        Arc::new(Self { spec, remembered: Mutex::new(remembered) })
     }
 
     pub(super) fn remembered(&self) -> MutexGuard<'_, Remembered> {
@@ -123,7 +124,7 @@ impl Several {
     /// A queue found by a pattern is read as the worker type's own is.
     fn found(&self, key: Arc<str>) -> Arc<Part> {
         let own = &self.named[0].spec;
-        Part::new(QueueSpec { key, group: own.group.clone(), list: own.list })
+        Part::new(QueueSpec { key, ..own.clone() })
     }
 
     fn past(&self) -> MutexGuard<'_, Past> {

@@ -57,7 +57,7 @@ impl Directory {
 
     /// Calls `feeds` with the index of each worker type that a key feeds. What the signal says of a key that nobody knows yet
     /// decides whether it becomes one of the queues of those whose patterns take it.
-    pub fn fed_by(&self, key: &[u8], event: KeyEvent, mut feeds: impl FnMut(u32)) {
+    pub fn fed_by(&self, key: &[u8], event: KeyEvent<'_>, mut feeds: impl FnMut(u32)) {
         self.naming(key).iter().copied().for_each(&mut feeds);
         self.discovery.each(key, event, feeds);
     }

@@ -13,7 +13,10 @@ use std::{
 use tokio::sync::Notify;
 
 use super::WatchedType;
-use crate::model::{Queues, Reading, WorkerType};
+use crate::{
+    model::{Queues, Reading, WorkerType},
+    queue_kind::{Delivery, QueueKind},
+};
 
 /// Queues found for one worker type. Each is three commands at every look, so that a look at so many takes Redis some tenths of
 /// a second; a pattern that finds more is more likely a slip than a fleet.
@@ -21,33 +24,24 @@ const MAX_DISCOVERED: usize = 10_000;
 
 /// What a signal says about its key, should that not be known yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyEvent {
+pub enum KeyEvent<'a> {
     /// Nothing that makes it a queue.
     Change,
     /// It is a queue; of which kind is not said.
     Queue,
-    /// It is a stream.
-    Stream,
-    /// It is a list.
-    List,
+    /// The keyspace event of that name.
+    Named(&'a [u8]),
+    /// It was found by a search for keys of this type.
+    OfType(&'a str),
 }
 
-impl KeyEvent {
-    /// What a keyspace notification of this event says.
-    pub(super) fn of_event(event: &[u8]) -> Self {
-        match event {
-            b"xadd" => Self::Stream,
-            b"lpush" | b"rpush" => Self::List,
-            _ => Self::Change,
-        }
-    }
-
-    fn may_be(self, list: bool) -> bool {
+impl KeyEvent<'_> {
+    fn may_be(self, kind: QueueKind) -> bool {
         match self {
             Self::Change => false,
             Self::Queue => true,
-            Self::Stream => !list,
-            Self::List => list,
+            Self::Named(event) => kind.arrival_events().iter().any(|arrival| arrival.as_bytes() == event),
+            Self::OfType(redis_type) => kind.redis_type() == redis_type,
         }
     }
 }
@@ -65,7 +59,7 @@ pub struct DiscoveredQueues {
 #[derive(Debug)]
 pub(super) struct PatternedType {
     pub(super) index: u32,
-    pub(super) list: bool,
+    pub(super) kind: QueueKind,
     pub(super) queues: Queues,
     worker_type: WorkerType,
     group: Box<str>,
@@ -115,7 +109,7 @@ impl QueueDiscovery {
             let several = of.several.as_ref().filter(|several| !several.queues.patterns.is_empty())?;
             Some(PatternedType {
                 index,
-                list: of.list,
+                kind: of.kind,
                 queues: several.queues.clone(),
                 worker_type: of.worker_type.clone(),
                 group: several.group.clone(),
@@ -161,7 +155,7 @@ impl QueueDiscovery {
 
     /// Calls `feeds` with each worker type that the key feeds by a pattern; one that is not known yet is written down if the
     /// signal says that it is a queue. Quick: pushes call this.
-    pub(super) fn each(&self, key: &[u8], event: KeyEvent, mut feeds: impl FnMut(u32)) {
+    pub(super) fn each(&self, key: &[u8], event: KeyEvent<'_>, mut feeds: impl FnMut(u32)) {
         if self.types.is_empty() {
             return;
         }
@@ -172,7 +166,7 @@ impl QueueDiscovery {
     }
 
     /// Notes that a key is there. Answers which worker types had not known that.
-    pub(super) fn see(&self, key: &str, event: KeyEvent) -> Vec<u32> {
+    pub(super) fn see(&self, key: &str, event: KeyEvent<'_>) -> Vec<u32> {
         if self.see_known(key, &mut |_| ()) {
             return Vec::new();
         }
@@ -230,8 +224,8 @@ impl QueueDiscovery {
     }
 
     /// The worker types that take a key of which nobody knew, by their places.
-    fn register(&self, key: &str, event: KeyEvent) -> Vec<usize> {
-        let takers = self.types.iter().enumerate().filter(|(_, of)| event.may_be(of.list) && of.queues.finds(key));
+    fn register(&self, key: &str, event: KeyEvent<'_>) -> Vec<usize> {
+        let takers = self.types.iter().enumerate().filter(|(_, of)| event.may_be(of.kind) && of.queues.finds(key));
         let takers: Vec<usize> = takers.map(|(place, _)| place).collect();
         if takers.is_empty() {
             return takers;
@@ -279,9 +273,9 @@ impl QueueDiscovery {
 }
 
 impl PatternedType {
-    /// Whether both would be given the same jobs of a queue: of a stream, if they read it as the same group.
+    /// Whether both would be given the same jobs of a queue: with consumer groups, if they read it as the same group.
     fn takes_jobs_of(&self, other: &Self) -> bool {
-        self.list == other.list && (self.list || self.group == other.group)
+        self.kind == other.kind && (self.kind.delivery() == Delivery::Removal || self.group == other.group)
     }
 }
 
@@ -299,14 +293,14 @@ mod tests {
     use super::*;
     use crate::{model::QueuePattern, signal::Several};
 
-    fn watched(name: &str, group: &str, list: bool, pattern: &str) -> WatchedType {
+    fn watched(name: &str, group: &str, kind: QueueKind, pattern: &str) -> WatchedType {
         let mut queues = Queues::one(format!("{name}:jobs"));
         queues.patterns.push(QueuePattern::parse(pattern).expect("it is one"));
         let several = Some(Box::new(Several { queues, group: group.into() }));
-        WatchedType { worker_type: WorkerType::new(name), queue: format!("{name}:jobs").into(), list, several }
+        WatchedType { worker_type: WorkerType::new(name), queue: format!("{name}:jobs").into(), kind, several }
     }
 
-    fn fed(found: &QueueDiscovery, key: &str, event: KeyEvent) -> Vec<u32> {
+    fn fed(found: &QueueDiscovery, key: &str, event: KeyEvent<'_>) -> Vec<u32> {
         let mut fed = Vec::new();
         found.each(key.as_bytes(), event, |index| fed.push(index));
         fed
@@ -318,11 +312,11 @@ mod tests {
 
     #[test]
     fn a_key_is_a_queue_once_a_signal_says_so_and_then_every_change_of_it_counts() {
-        let found = QueueDiscovery::new(&[watched("a", "g", false, "t-*")]);
-        assert_eq!(fed(&found, "t-1", KeyEvent::of_event(b"expire")), [0; 0]);
-        assert_eq!(fed(&found, "t-1", KeyEvent::of_event(b"lpush")), [0; 0], "a list is none of its queues");
-        assert_eq!(fed(&found, "t-1", KeyEvent::of_event(b"xadd")), [0]);
-        assert_eq!(fed(&found, "t-1", KeyEvent::of_event(b"expire")), [0]);
+        let found = QueueDiscovery::new(&[watched("a", "g", QueueKind::Stream, "t-*")]);
+        assert_eq!(fed(&found, "t-1", KeyEvent::Named(b"expire")), [0; 0]);
+        assert_eq!(fed(&found, "t-1", KeyEvent::Named(b"lpush")), [0; 0], "a list is none of its queues");
+        assert_eq!(fed(&found, "t-1", KeyEvent::Named(b"xadd")), [0]);
+        assert_eq!(fed(&found, "t-1", KeyEvent::Named(b"expire")), [0]);
         assert_eq!(fed(&found, "t-1:dead", KeyEvent::Queue), [0; 0]);
         assert_eq!(fed(&found, "a:jobs", KeyEvent::Queue), [0; 0], "it is named, and known by that");
         assert_eq!(keys(&found, 0), ["t-1"]);
@@ -330,12 +324,12 @@ mod tests {
 
     #[test]
     fn what_a_search_does_not_see_is_gone_unless_it_came_meanwhile() {
-        let found = QueueDiscovery::new(&[watched("a", "g", false, "t-*")]);
+        let found = QueueDiscovery::new(&[watched("a", "g", QueueKind::Stream, "t-*")]);
         assert!(found.of(0).all.known().is_none(), "nobody has looked yet");
-        fed(&found, "t-old", KeyEvent::Stream);
-        fed(&found, "t-stays", KeyEvent::Stream);
+        fed(&found, "t-old", KeyEvent::OfType("stream"));
+        fed(&found, "t-stays", KeyEvent::OfType("stream"));
         found.begin_search();
-        fed(&found, "t-stays", KeyEvent::Stream);
+        fed(&found, "t-stays", KeyEvent::OfType("stream"));
         fed(&found, "t-new", KeyEvent::Queue);
         assert!(found.finish_search(0));
         assert_eq!(
@@ -351,8 +345,8 @@ mod tests {
 
     #[test]
     fn a_search_that_fails_drops_nothing_and_says_that_there_may_be_more() {
-        let found = QueueDiscovery::new(&[watched("a", "g", false, "t-*")]);
-        fed(&found, "t-1", KeyEvent::Stream);
+        let found = QueueDiscovery::new(&[watched("a", "g", QueueKind::Stream, "t-*")]);
+        fed(&found, "t-1", KeyEvent::OfType("stream"));
         found.begin_search();
         assert!(found.fail_search(0, "SCAN is refused"));
         assert!(!found.fail_search(0, "SCAN is refused"), "no news");
@@ -362,14 +356,18 @@ mod tests {
     #[test]
     fn of_those_who_would_take_the_same_jobs_the_first_keeps_a_queue() {
         let types = [
-            watched("a", "g", false, "t-*"),
-            watched("b", "g", false, "*-1"),
-            watched("c", "h", false, "t-*"),
-            watched("d", "g", true, "t-*"),
+            watched("a", "g", QueueKind::Stream, "t-*"),
+            watched("b", "g", QueueKind::Stream, "*-1"),
+            watched("c", "h", QueueKind::Stream, "t-*"),
+            watched("d", "g", QueueKind::List, "t-*"),
         ];
         let found = QueueDiscovery::new(&types);
-        assert_eq!(fed(&found, "t-1", KeyEvent::Stream), [0, 2], "b would take a's jobs, c has its own group");
-        assert_eq!(fed(&found, "t-2", KeyEvent::List), [3]);
+        assert_eq!(
+            fed(&found, "t-1", KeyEvent::OfType("stream")),
+            [0, 2],
+            "b would take a's jobs, c has its own group"
+        );
+        assert_eq!(fed(&found, "t-2", KeyEvent::OfType("list")), [3]);
         found.forget(0, "t-1");
         assert_eq!(fed(&found, "t-1", KeyEvent::Change), [2]);
         assert!(keys(&found, 0).is_empty());
@@ -377,18 +375,18 @@ mod tests {
 
     #[test]
     fn no_more_are_kept_than_can_be_looked_at() {
-        let found = QueueDiscovery::new(&[watched("a", "g", false, "t-*")]);
+        let found = QueueDiscovery::new(&[watched("a", "g", QueueKind::Stream, "t-*")]);
         for number in 0..=MAX_DISCOVERED {
-            fed(&found, &format!("t-{number}"), KeyEvent::Stream);
+            fed(&found, &format!("t-{number}"), KeyEvent::OfType("stream"));
         }
         found.begin_search();
-        (0..=MAX_DISCOVERED).for_each(|number| drop(fed(&found, &format!("t-{number}"), KeyEvent::Stream)));
+        (0..=MAX_DISCOVERED).for_each(|number| drop(fed(&found, &format!("t-{number}"), KeyEvent::OfType("stream"))));
         found.finish_search(0);
         let of = found.of(0);
         assert_eq!(of.keys.len(), MAX_DISCOVERED);
         assert!(of.all.why_not().is_some_and(|why| why.contains("more than 10000")));
         found.begin_search();
-        fed(&found, "t-1", KeyEvent::Stream);
+        fed(&found, "t-1", KeyEvent::OfType("stream"));
         found.finish_search(0);
         assert_eq!((keys(&found, 0), found.of(0).all), (vec!["t-1".to_owned()], Reading::Known(())));
     }

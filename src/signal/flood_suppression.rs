@@ -66,7 +66,12 @@ mod tests {
             patterns: patterns.iter().map(|text| QueuePattern::parse(text).expect("it is one")).collect(),
         };
         let several = (!queues.is_one()).then(|| Box::new(Several { queues, group: name.into() }));
-        WatchedType { worker_type: WorkerType::new(name), queue: format!("{name}:jobs").into(), list: false, several }
+        WatchedType {
+            worker_type: WorkerType::new(name),
+            queue: format!("{name}:jobs").into(),
+            kind: crate::queue_kind::QueueKind::Stream,
+            several,
+        }
     }
 
     fn directory() -> Directory {

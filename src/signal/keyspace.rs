@@ -5,7 +5,10 @@ use std::collections::HashMap;
 
 use redis::Value;
 
-use crate::connection::{Connection, Primaries, is_lost};
+use crate::{
+    connection::{Connection, Primaries, is_lost},
+    queue_kind::QueueKind,
+};
 
 /// Whether keyspace notifications of our queues can be had.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,9 +26,21 @@ pub(super) enum Availability {
     Refused(String),
 }
 
-/// The flags needed: `K` (keyspace channel), `t` (streams), `l` (lists).
-fn needed(lists: bool) -> &'static str {
-    if lists { "Ktl" } else { "Kt" }
+/// Returns the flags needed for queues of these kinds: `K` (keyspace channel), and that of each kind's events.
+pub fn needed_flags(kinds: impl IntoIterator<Item = QueueKind>) -> String {
+    let mut used = Vec::new();
+    for kind in kinds {
+        if !used.contains(&kind) {
+            used.push(kind);
+        }
+    }
+    let mut needed = "K".to_owned();
+    for flag in QueueKind::ALL.iter().filter(|kind| used.contains(kind)).map(|kind| kind.event_flag()) {
+        if !needed.contains(flag) {
+            needed.push(flag);
+        }
+    }
+    needed
 }
 
 /// `flags` with what is missing of `needed` added; `None` if nothing is missing. `A` stands for all types.
@@ -35,21 +50,21 @@ fn merged(flags: &str, needed: &str) -> Option<String> {
     (!missing.is_empty()).then(|| format!("{flags}{missing}"))
 }
 
-/// The flags with which the server would send what we need; `None` if it does with `flags`.
-pub fn wanted_flags(flags: &str, lists: bool) -> Option<String> {
-    merged(flags, needed(lists))
+/// Returns the flags with which the server would send what is `needed`; `None` if it does with `flags`.
+pub fn wanted_flags(flags: &str, needed: &str) -> Option<String> {
+    merged(flags, needed)
 }
 
 /// Finds out whether the server sends what we need, and extends its setting if it may be changed. Of a cluster every primary is
 /// asked, as each speaks for its own keys; the worst answer counts. Also answers which of them could not be asked.
 pub(super) async fn ensure(
     connection: &Connection,
-    lists: bool,
+    needed: &str,
 ) -> Result<(Availability, Vec<String>), redis::RedisError> {
     let Primaries { open, mut missing } = connection.primaries().await?;
     let mut worst = None;
     for mut server in open {
-        match ensure_one(&mut server, lists).await {
+        match ensure_one(&mut server, needed).await {
             Ok(found) => worst = worst.max(Some(found)),
             Err(error) if connection.is_cluster() => missing.push(error.to_string()),
             Err(error) => return Err(error),
@@ -59,14 +74,14 @@ pub(super) async fn ensure(
     Ok((worst, missing))
 }
 
-async fn ensure_one(connection: &mut Connection, lists: bool) -> Result<Availability, redis::RedisError> {
+async fn ensure_one(connection: &mut Connection, needed: &str) -> Result<Availability, redis::RedisError> {
     let mut get = redis::cmd("CONFIG");
     get.arg("GET").arg("notify-keyspace-events");
     let flags = match refusal(get.query_async::<HashMap<String, String>>(connection).await)? {
         Ok(settings) => settings.into_values().next().unwrap_or_default(),
         Err(why) => return Ok(Availability::Refused(format!("CONFIG GET notify-keyspace-events: {why}"))),
     };
-    let Some(wanted) = merged(&flags, needed(lists)) else { return Ok(Availability::Enabled(flags)) };
+    let Some(wanted) = merged(&flags, needed) else { return Ok(Availability::Enabled(flags)) };
     let mut set = redis::cmd("CONFIG");
     set.arg("SET").arg("notify-keyspace-events").arg(&wanted);
     Ok(match refusal(set.query_async::<Value>(connection).await)? {
@@ -88,7 +103,13 @@ fn refusal<T>(result: redis::RedisResult<T>) -> Result<Result<T, String>, redis:
 
 #[cfg(test)]
 mod tests {
-    use super::merged;
+    use super::*;
+
+    #[test]
+    fn each_kind_in_use_needs_its_flag() {
+        assert_eq!(needed_flags([QueueKind::Stream, QueueKind::Stream]), "Kt");
+        assert_eq!(needed_flags([QueueKind::List, QueueKind::Stream]), "Ktl");
+    }
 
     #[test]
     fn flags_are_added_and_never_removed() {

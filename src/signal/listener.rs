@@ -218,8 +218,7 @@ impl Listener {
             self.source_status.set(Source::Keyspace, SourceState::Off, "turned off by signals.keyspace");
             return Ok(false);
         }
-        let lists = self.directory.watched().iter().any(|watched| watched.list);
-        let (available, missing) = keyspace::ensure(connection, lists).await?;
+        let (available, missing) = keyspace::ensure(connection, &self.needed_flags()).await?;
         let detail = match available {
             keyspace::Availability::Enabled(flags) => format!("notify-keyspace-events is \"{flags}\""),
             keyspace::Availability::Extended { from, to } => {
@@ -282,6 +281,10 @@ impl Listener {
         }
     }
 
+    fn needed_flags(&self) -> String {
+        keyspace::needed_flags(self.directory.watched().iter().map(|watched| watched.kind))
+    }
+
     fn keyspace_prefix(&self) -> String {
         format!("__keyspace@{}__:", self.target.database())
     }
@@ -338,8 +341,7 @@ impl Listener {
         if !subscriptions.keyspace {
             return Ok(());
         }
-        let lists = self.directory.watched().iter().any(|watched| watched.list);
-        match keyspace::ensure(connection, lists).await?.0 {
+        match keyspace::ensure(connection, &self.needed_flags()).await?.0 {
             keyspace::Availability::Enabled(_) => Ok(()),
             keyspace::Availability::Extended { from, to } => {
                 let detail = format!("notify-keyspace-events had become \"{from}\", extended to \"{to}\" again");
@@ -390,7 +392,7 @@ impl Listener {
 
 fn keyspace_event(directory: &Directory, flooded: &mpsc::Sender<Command>, queue: &[u8], event: &[u8]) {
     let now = Instant::now();
-    directory.fed_by(queue, KeyEvent::of_event(event), |index| {
+    directory.fed_by(queue, KeyEvent::Named(event), |index| {
         let mailbox = directory.mailbox(index);
         if mailbox.post_counted(Source::Keyspace, now) && flooded.try_send(Command::Mute(index)).is_err() {
             // No room to ask for muting: go on hearing every event, and ask again with the next.

@@ -17,7 +17,7 @@ mod watched_type;
 pub use current::CurrentDirectory;
 pub use directory::Directory;
 pub use discovered_queues::{DiscoveredQueues, KeyEvent};
-pub use keyspace::wanted_flags;
+pub use keyspace::{needed_flags, wanted_flags};
 pub use listener::{Listener, ListenerHandle, ListenerSettings, Subscriptions};
 pub use mailbox::{Mailbox, Signals};
 pub use queue_finder::QueueFinder;

@@ -106,7 +106,7 @@ impl QueueFinder {
     async fn search_for(&self, of: &PatternedType, servers: &mut [Connection], source: Source) -> Result<(), Failure> {
         for pattern in &of.queues.patterns {
             for server in &mut *servers {
-                self.scan(pattern, of.list, server, source).await?;
+                self.scan(pattern, of.kind.redis_type(), server, source).await?;
             }
         }
         Ok(())
@@ -115,19 +115,18 @@ impl QueueFinder {
     async fn scan(
         &self,
         pattern: &QueuePattern,
-        list: bool,
+        redis_type: &str,
         server: &mut Connection,
         source: Source,
     ) -> Result<(), Failure> {
-        let (event, kind) = if list { (KeyEvent::List, "list") } else { (KeyEvent::Stream, "stream") };
-        let wanted = Scan { pattern: pattern.as_str(), kind: Some(kind), count: SCAN_COUNT };
+        let wanted = Scan { pattern: pattern.as_str(), kind: Some(redis_type), count: SCAN_COUNT };
         let mut cursor = 0;
         loop {
             let asked_at = Instant::now();
             let page = wanted.step(server, cursor).await;
             let (next, keys) = page.map_err(|error| failure(pattern, &error))?;
             for key in &keys {
-                for index in self.directory.discovery().see(key, event) {
+                for index in self.directory.discovery().see(key, KeyEvent::OfType(redis_type)) {
                     self.directory.post(index, source);
                 }
             }

@@ -95,7 +95,7 @@ mod tests {
         let watched = |number: usize| WatchedType {
             worker_type: WorkerType::new(format!("t{number}")),
             queue: format!("t{number}:jobs").into(),
-            list: false,
+            kind: crate::queue_kind::QueueKind::Stream,
             several: None,
         };
         let directory = Arc::new(Directory::new((0..200).map(watched).collect()));

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::model::{QueuePattern, Queues, WorkerType};
+use crate::{
+    model::{QueuePattern, Queues, WorkerType},
+    queue_kind::QueueKind,
+};
 
 /// What the signal sources need to know of one worker type.
 #[derive(Clone, Debug)]
@@ -11,8 +14,8 @@ pub struct WatchedType {
     pub worker_type: WorkerType,
     /// The key of its own queue.
     pub queue: Arc<str>,
-    /// Whether that key holds a list.
-    pub list: bool,
+    /// What that key holds.
+    pub kind: QueueKind,
     /// All of its queues, if there are others.
     pub several: Option<Box<Several>>,
 }

@@ -13,9 +13,10 @@ use super::{
 };
 use crate::{
     backend::ScaleRequest,
-    config::{QueueKind, ScalerSettings, WorkerTypeSettings},
+    config::{ScalerSettings, WorkerTypeSettings},
     evidence::Channel,
     model::{Counters, Demand, Reading, Source, Timestamp, WorkerType},
+    queue_kind::Delivery,
     scaler::{Actor, Effect, Expected, Heard, Input, Observed, Scaled, WorkerTracker},
     signal::Signals,
 };
@@ -297,14 +298,14 @@ impl<'a> Engine<'a> {
 
     /// What the stream counts. What was read is left out: a job that comes back from a worker is read twice.
     fn counters(&self) -> Counters {
-        let counts = self.setup.settings.kind == QueueKind::Stream;
+        let counts = self.setup.settings.kind.delivery() == Delivery::ConsumerGroup;
         Counters { added: counts.then_some(self.arrived as u64), read: None }
     }
 
     /// The queue as the probe would tell it. A list tells neither what is being worked on nor since when jobs wait.
     fn demand(&self) -> Demand {
         let lag = Reading::Known(self.waiting() as u64);
-        if self.setup.settings.kind == QueueKind::List {
+        if self.setup.settings.kind.delivery() == Delivery::Removal {
             let oldest = Reading::Unknown("a list does not tell how old its entries are".to_owned());
             return Demand { lag, pending: Reading::Known(0), oldest };
         }

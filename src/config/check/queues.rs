@@ -6,9 +6,10 @@ use super::{Checks, dotted, pointer};
 use crate::{
     config::{
         origin::element_of,
-        settings::{QueueKind, Settings, WorkerTypeSettings},
+        settings::{Settings, WorkerTypeSettings},
     },
     model::{Combine, QueuePattern, Queues},
+    queue_kind::Delivery,
 };
 
 /// Where one of the extra queues of a worker type is said.
@@ -107,9 +108,13 @@ fn conflict(one: &Reader<'_>, other: &Reader<'_>, queue: &str) -> Option<String>
     let both = format!("worker_types.{} and worker_types.{} {said}", one.name, other.name);
     let group = one.settings.group(one.name);
     if one.settings.kind != other.settings.kind {
-        Some(format!("{both}, one as a stream and one as a list; give both the same kind, or one another {}", one.key))
-    } else if one.settings.kind == QueueKind::List {
-        Some(format!("{both}, and a list has no groups to tell them apart; give one another {}", one.key))
+        let [kind, other_kind] = [one, other].map(|reader| reader.settings.kind.name());
+        let problem =
+            format!("one as a {kind} and one as a {other_kind}; give both the same kind, or one another {}", one.key);
+        Some(format!("{both}, {problem}"))
+    } else if one.settings.kind.delivery() == Delivery::Removal {
+        let kind = one.settings.kind.name();
+        Some(format!("{both}, and a {kind} has no groups to tell them apart; give one another {}", one.key))
     } else if group == other.settings.group(other.name) {
         Some(format!("{both} and group = {group:?}; give one another {} or group", one.key))
     } else {

@@ -69,8 +69,12 @@ struct Rig {
 impl Rig {
     fn start(settings: ScalingSettings) -> Self {
         let worker_type = WorkerType::new("browser");
-        let watched =
-            WatchedType { worker_type: worker_type.clone(), queue: "browser:jobs".into(), list: false, several: None };
+        let watched = WatchedType {
+            worker_type: worker_type.clone(),
+            queue: "browser:jobs".into(),
+            kind: crate::queue_kind::QueueKind::Stream,
+            several: None,
+        };
         let directory = Arc::new(Directory::new(vec![watched]));
         let target = RedisTarget::new(&SecretString::from("redis://127.0.0.1:1/0"), Duration::from_secs(1)).unwrap();
         let target = Arc::new(target);

@@ -1,0 +1,329 @@
+//! From what Redis says of a stream and its group to demand, with the traps there: nil lag, phantom lag, no stream, no group,
+//! ids that are not times. Pure.
+
+use super::StreamId;
+use crate::{
+    model::{Counters, Demand, Reading, Timestamp},
+    queue_kind::{Bounds, ConsumerPending, Observed, explain},
+};
+
+/// Why the age of a stream's jobs is unknown for good.
+pub(super) const NO_TIMES: &str = "the ids of its entries are not times";
+
+/// Why it is unknown for now.
+const NOT_READ: &str = "the oldest waiting entry is not among what the probe reads";
+
+/// Ids between these are times in milliseconds: from 2001 to 2286.
+const TIMES: std::ops::Range<u64> = 1_000_000_000_000..10_000_000_000_000;
+
+/// What is known of a stream: XINFO STREAM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct StreamInfo {
+    pub(super) length: u64,
+    pub(super) last_generated: StreamId,
+    pub(super) first_entry: Option<StreamId>,
+    /// The last entry that is left.
+    pub(super) last_entry: Option<StreamId>,
+    /// Entries ever added; not told before Redis 7.
+    pub(super) added: Option<u64>,
+    /// Bytes of the larger one of the first and last entry.
+    pub(super) entry_bytes: u64,
+}
+
+/// Our group in XINFO GROUPS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Group {
+    pub(super) pending: u64,
+    pub(super) last_delivered: StreamId,
+    /// nil when Redis can't tell; not told before Redis 7.
+    pub(super) lag: Option<u64>,
+    /// Entries ever delivered to the group; nil when Redis can't tell, not told before Redis 7.
+    pub(super) read: Option<u64>,
+}
+
+/// Entries after the last delivered one, counted up to a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Backlog {
+    pub(super) entries: u64,
+    pub(super) oldest: Option<StreamId>,
+    /// Whether these are all.
+    pub(super) is_all: bool,
+}
+
+/// The oldest pending id, and who holds how many.
+type Holders = (Option<StreamId>, Vec<ConsumerPending>);
+
+/// All that one round trip tells of a stream. Errors are the server's words.
+#[derive(Debug)]
+pub(super) struct RawStream {
+    pub(super) stream: Result<Option<StreamInfo>, String>,
+    pub(super) group: Result<Option<Group>, String>,
+    pub(super) consumers: Result<Holders, String>,
+}
+
+impl RawStream {
+    /// What the queue counts by itself. A stream or group that is not there has counted up to nothing.
+    fn counters(&self) -> Counters {
+        let Self { stream: Ok(stream), group: Ok(group), .. } = self else { return Counters::default() };
+        let added = stream.as_ref().map_or(Some(0), |stream| stream.added);
+        Counters { added, read: group.as_ref().map_or(Some(0), |group| group.read) }
+    }
+}
+
+/// What is remembered of a stream between readings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct StreamMemory {
+    surplus: Option<Surplus>,
+    oldest: Option<OldestWaiting>,
+    /// Bytes of the largest entry seen in the last reading.
+    pub(super) entry_bytes: u64,
+    /// A warning about ids was given.
+    pub(super) warned: bool,
+}
+
+/// How much more than there is Redis reports as lag.
+///
+/// Redis computes lag as entries added minus entries read, so entries trimmed before they were read are counted for
+/// ever. What it counts as read may change by other ways than reading: `XGROUP SETID … ENTRIESREAD`, a restart with
+/// another version, or an estimate of its own after an XDEL. So a surplus holds only while the group stands where it stood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Surplus {
+    jobs: i64,
+    last_delivered: StreamId,
+    read: Option<u64>,
+    added: Option<u64>,
+}
+
+impl Surplus {
+    fn of(reported: u64, real: u64, stream: &StreamInfo, group: &Group) -> Self {
+        let jobs = difference(reported, real);
+        Self { jobs, last_delivered: group.last_delivered, read: group.read, added: stream.added }
+    }
+
+    /// Whether it is still that of this group. One of nothing outlives reading: reading counts what it reads.
+    fn holds(&self, stream: &StreamInfo, group: &Group) -> bool {
+        let went_on = group.last_delivered >= self.last_delivered && stream.added >= self.added;
+        let stands = group.last_delivered == self.last_delivered && group.read == self.read;
+        if self.jobs == 0 { went_on } else { went_on && stands }
+    }
+}
+
+/// The oldest entry behind a group's position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct OldestWaiting {
+    last_delivered: StreamId,
+    id: StreamId,
+}
+
+/// What has to be counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Count {
+    pub(super) after: StreamId,
+    pub(super) limit: u64,
+    pub(super) bounds: Bounds,
+}
+
+/// The first look at a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Sight {
+    /// All there is to know.
+    Clear(Observed),
+    /// Entries have to be counted; what is known so far.
+    Count(Count, Observed),
+}
+
+pub(super) fn look(raw: RawStream, key: &str, memory: &mut StreamMemory) -> Sight {
+    let counters = raw.counters();
+    let with_counters = |observed: Observed| Observed { counters, ..observed };
+    match raw {
+        RawStream { stream: Err(error), .. } | RawStream { group: Err(error), .. } => {
+            let is_foreign = error.contains("WRONGTYPE");
+            Sight::Clear(Observed { is_foreign, ..Observed::failed(&explain(key, &error)) })
+        }
+        RawStream { stream: Ok(None), .. } => {
+            *memory = StreamMemory::default();
+            Sight::Clear(with_counters(Observed::of(nothing(), Reading::Known(Vec::new()))))
+        }
+        RawStream { stream: Ok(Some(stream)), group: Ok(None), .. } => {
+            *memory =
+                StreamMemory { entry_bytes: stream.entry_bytes, warned: memory.warned, ..StreamMemory::default() };
+            Sight::Clear(with_counters(Observed::of(untouched(&stream), Reading::Known(Vec::new()))))
+        }
+        RawStream { stream: Ok(Some(stream)), group: Ok(Some(group)), consumers } => {
+            let (oldest_pending, consumers) = match consumers {
+                Ok((oldest, consumers)) => (oldest, Reading::Known(consumers)),
+                Err(error) => (None, Reading::Failed(explain(key, &error))),
+            };
+            match read(&stream, &group, oldest_pending, memory) {
+                (demand, None) => Sight::Clear(with_counters(Observed::of(demand, consumers))),
+                (demand, Some(count)) => Sight::Count(count, with_counters(Observed::of(demand, consumers))),
+            }
+        }
+    }
+}
+
+/// A stream that our group reads: what is known, and what has to be counted.
+fn read(
+    stream: &StreamInfo,
+    group: &Group,
+    oldest_pending: Option<StreamId>,
+    memory: &mut StreamMemory,
+) -> (Demand, Option<Count>) {
+    memory.entry_bytes = stream.entry_bytes;
+    memory.surplus = memory.surplus.filter(|surplus| surplus.holds(stream, group));
+    let all_delivered = stream.length == 0 || group.last_delivered >= stream.last_generated;
+    let none_delivered = stream.first_entry.is_some_and(|first| first > group.last_delivered);
+    // Where the backlog is known for certain, what Redis reports beyond it is surplus.
+    let certain = if all_delivered {
+        Some(0)
+    } else if none_delivered {
+        Some(stream.length)
+    } else {
+        None
+    };
+    // Of two moments, they tell nothing of a surplus: an entry may have come in between.
+    let of_one_moment = match (stream.added, group.lag, group.read) {
+        (Some(added), Some(lag), Some(read)) => added == lag.saturating_add(read),
+        _ => true,
+    };
+    if let (Some(certain), Some(reported), true) = (certain, group.lag, of_one_moment) {
+        memory.surplus = Some(Surplus::of(reported, certain, stream, group));
+    }
+    let never_removed = stream.added == Some(stream.length);
+    let lag = match (certain, group.lag, memory.surplus) {
+        (Some(certain), _, _) => Some(certain),
+        (None, Some(reported), Some(surplus)) => Some(reported.saturating_sub_signed(surplus.jobs).min(stream.length)),
+        (None, Some(reported), None) if never_removed => Some(reported),
+        _ => None,
+    };
+    let oldest_waiting = oldest_waiting(stream, group, lag, none_delivered, memory);
+    let demand = Demand {
+        lag: lag.map_or_else(|| Reading::Unknown("redis does not tell the lag".to_owned()), Reading::Known),
+        pending: Reading::Known(group.pending),
+        oldest: oldest(lag, oldest_waiting, group.pending, oldest_pending),
+    };
+    let bounds = Bounds { reported: group.lag, length: stream.length, stood: standing(stream, group) };
+    let count = |limit| Count { after: group.last_delivered, limit, bounds };
+    let missing = match (lag, &demand.oldest) {
+        (None, _) => Some(count(super::COUNT_LIMIT)),
+        (Some(1..), Reading::Unknown(why)) if why == NOT_READ => Some(count(1)),
+        _ => None,
+    };
+    (demand, missing)
+}
+
+/// The oldest entry that waits, if that is known without asking.
+fn oldest_waiting(
+    stream: &StreamInfo,
+    group: &Group,
+    lag: Option<u64>,
+    none_delivered: bool,
+    memory: &mut StreamMemory,
+) -> Option<StreamId> {
+    memory.oldest = memory.oldest.filter(|oldest| {
+        oldest.last_delivered == group.last_delivered && stream.first_entry.is_some_and(|first| first <= oldest.id)
+    });
+    let last = stream.last_entry.filter(|last| *last > group.last_delivered);
+    let known = match lag {
+        Some(1..) if none_delivered => stream.first_entry,
+        // The only one that waits is the last one.
+        Some(1) => last,
+        Some(1..) => memory.oldest.map(|oldest| oldest.id),
+        _ => None,
+    };
+    if let Some(id) = known {
+        memory.oldest = Some(OldestWaiting { last_delivered: group.last_delivered, id });
+    }
+    known
+}
+
+fn difference(reported: u64, real: u64) -> i64 {
+    reported.checked_signed_diff(real).unwrap_or(i64::MAX)
+}
+
+/// Where a group stands, in numbers that a follow-up can carry.
+fn standing(stream: &StreamInfo, group: &Group) -> (StreamId, Option<u64>, Option<u64>) {
+    (group.last_delivered, group.read, stream.added)
+}
+
+/// Completes what was seen by the count. At the limit there may be more: then what Redis reports, or else the stream's
+/// length, bounds it from above, and too many is the safe side.
+pub(super) fn complete(
+    backlog: Result<Backlog, String>,
+    bounds: Bounds,
+    mut observed: Observed,
+    memory: &mut StreamMemory,
+) -> Observed {
+    let demand = &mut observed.demand;
+    let backlog = match backlog {
+        Ok(backlog) => backlog,
+        Err(error) => {
+            if demand.lag.known().is_none() {
+                demand.lag = Reading::Failed(error);
+            }
+            return observed;
+        }
+    };
+    let Bounds { reported, length, stood: (last_delivered, read, added) } = bounds;
+    if demand.lag.known().is_none() {
+        let most = reported.unwrap_or(length).min(length);
+        let lag = if backlog.is_all { backlog.entries } else { most.max(backlog.entries) };
+        if let (true, Some(reported)) = (backlog.is_all, reported) {
+            let jobs = difference(reported, backlog.entries);
+            memory.surplus = Some(Surplus { jobs, last_delivered, read, added });
+        }
+        demand.lag = Reading::Known(lag);
+    }
+    if let Some(id) = backlog.oldest {
+        memory.oldest = Some(OldestWaiting { last_delivered, id });
+    }
+    demand.oldest = match (backlog.oldest.map(time), demand.oldest.clone()) {
+        (Some(Reading::Known(waiting)), Reading::Known(Some(pending))) => {
+            Reading::Known(Some(waiting.map_or(pending, |waiting| waiting.min(pending))))
+        }
+        (Some(waiting), _) => waiting,
+        (None, known @ Reading::Known(_)) => known,
+        (None, _) => Reading::Known(None),
+    };
+    observed
+}
+
+/// The time in an id, if it is one.
+fn time(id: StreamId) -> Reading<Option<Timestamp>> {
+    if TIMES.contains(&id.ms()) {
+        Reading::Known(Some(Timestamp(id.ms())))
+    } else {
+        Reading::Unknown(NO_TIMES.to_owned())
+    }
+}
+
+fn oldest(
+    lag: Option<u64>,
+    waiting: Option<StreamId>,
+    pending: u64,
+    oldest_pending: Option<StreamId>,
+) -> Reading<Option<Timestamp>> {
+    match (waiting, oldest_pending) {
+        (Some(waiting), Some(pending)) => time(waiting.min(pending)),
+        // Delivered before anything that waits now was: entries are delivered in the order of their ids.
+        (Some(id), None) | (None, Some(id)) => time(id),
+        (None, None) if lag == Some(0) && pending == 0 => Reading::Known(None),
+        (None, None) => Reading::Unknown(NOT_READ.to_owned()),
+    }
+}
+
+fn nothing() -> Demand {
+    Demand { lag: Reading::Known(0), pending: Reading::Known(0), oldest: Reading::Known(None) }
+}
+
+/// A stream that our group does not exist on: whoever makes the group makes it at 0, so every entry is demand.
+fn untouched(stream: &StreamInfo) -> Demand {
+    Demand {
+        lag: Reading::Known(stream.length),
+        pending: Reading::Known(0),
+        oldest: stream.first_entry.map_or(Reading::Known(None), time),
+    }
+}
+
+#[cfg(test)]
+mod tests;

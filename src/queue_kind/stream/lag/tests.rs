@@ -1,0 +1,195 @@
+use super::*;
+
+/// Milliseconds that are a time.
+const BASE: u64 = 1_700_000_000_000;
+
+fn id(ms: u64) -> StreamId {
+    StreamId::at(BASE + ms)
+}
+
+fn at(ms: u64) -> Reading<Option<Timestamp>> {
+    Reading::Known(Some(Timestamp(BASE + ms)))
+}
+
+fn stream(length: u64, first: Option<u64>, last: u64, added: u64) -> StreamInfo {
+    let last_entry = first.map(|_| id(last));
+    StreamInfo {
+        length,
+        last_generated: id(last),
+        first_entry: first.map(id),
+        last_entry,
+        added: Some(added),
+        entry_bytes: 10,
+    }
+}
+
+fn group(delivered: u64, lag: Option<u64>) -> Group {
+    Group { pending: 0, last_delivered: id(delivered), lag, read: None }
+}
+
+fn see(stream: StreamInfo, group: Group, memory: &mut StreamMemory) -> Sight {
+    look(RawStream { stream: Ok(Some(stream)), group: Ok(Some(group)), consumers: Ok((None, Vec::new())) }, "q", memory)
+}
+
+fn sight(stream: StreamInfo, delivered: u64, lag: Option<u64>, memory: &mut StreamMemory) -> Sight {
+    see(stream, group(delivered, lag), memory)
+}
+
+/// The lag, if it does not have to be counted.
+fn lag_of(sight: Sight) -> Option<u64> {
+    let (Sight::Clear(observed) | Sight::Count(_, observed)) = sight;
+    observed.demand.lag.known().copied()
+}
+
+fn bounds(reported: Option<u64>, length: u64) -> Bounds {
+    Bounds { reported, length, stood: (id(0), None, None) }
+}
+
+fn counted(entries: u64, oldest: u64, is_all: bool) -> Result<Backlog, String> {
+    Ok(Backlog { entries, oldest: Some(id(oldest)), is_all })
+}
+
+fn unknown() -> Observed {
+    let gap = || Reading::Unknown("x".to_owned());
+    let demand = Demand { lag: gap(), pending: Reading::Known(0), oldest: Reading::Unknown("x".to_owned()) };
+    Observed::of(demand, Reading::Known(Vec::new()))
+}
+
+#[test]
+fn an_untrimmed_stream_is_believed() {
+    assert_eq!(lag_of(sight(stream(10, Some(1), 10, 10), 4, Some(6), &mut StreamMemory::default())), Some(6));
+}
+
+#[test]
+fn phantom_lag_on_an_empty_stream_is_nothing() {
+    assert_eq!(lag_of(sight(stream(0, None, 3, 3), 0, Some(3), &mut StreamMemory::default())), Some(0));
+}
+
+#[test]
+fn phantom_lag_is_subtracted_while_the_group_stands() {
+    let mut memory = StreamMemory::default();
+    // Three of four were trimmed unread, and one is left: Redis says 4.
+    assert_eq!(lag_of(sight(stream(1, Some(4), 4, 4), 0, Some(4), &mut memory)), Some(1));
+    // It was read and stays, and another came: Redis says 4 again, but how much of that is surplus has to be counted.
+    let Sight::Count(count, observed) = sight(stream(2, Some(4), 5, 5), 4, Some(4), &mut memory) else { panic!() };
+    let observed = complete(counted(1, 5, true), count.bounds, observed, &mut memory);
+    assert_eq!(observed.demand.lag, Reading::Known(1));
+    // More came, and nothing was read.
+    assert_eq!(lag_of(sight(stream(4, Some(4), 7, 7), 4, Some(6), &mut memory)), Some(3));
+}
+
+/// Trimmed unread entries, and then the counter was mended by `XGROUP SETID … ENTRIESREAD`.
+#[test]
+fn a_counter_that_was_repaired_has_no_surplus_any_more() {
+    let mut memory = StreamMemory::default();
+    let empty = Group { read: Some(2), ..group(5, Some(3)) };
+    assert_eq!(lag_of(see(stream(1, Some(5), 5, 5), empty, &mut memory)), Some(0));
+    let repaired = Group { read: Some(5), ..group(5, Some(3)) };
+    let Sight::Count(count, observed) = see(stream(4, Some(5), 8, 8), repaired, &mut memory) else { panic!() };
+    let observed = complete(counted(3, 6, true), count.bounds, observed, &mut memory);
+    assert_eq!(observed.demand.lag, Reading::Known(3));
+    // Now Redis is believed: the surplus is nothing.
+    let later = Group { read: Some(6), ..group(6, Some(2)) };
+    assert_eq!(lag_of(see(stream(4, Some(5), 8, 8), later, &mut memory)), Some(2));
+}
+
+#[test]
+fn lag_that_cannot_be_trusted_is_counted() {
+    let mut memory = StreamMemory::default();
+    assert_eq!(lag_of(sight(stream(5, Some(1), 9, 9), 4, None, &mut memory)), None, "nil lag");
+    assert_eq!(lag_of(sight(stream(5, Some(4), 9, 9), 4, Some(8), &mut memory)), None, "trimmed, never seen");
+}
+
+#[test]
+fn a_count_at_its_limit_errs_to_more() {
+    let mut memory = StreamMemory::default();
+    let observed = complete(counted(1_000, 5, false), bounds(None, 4_000), unknown(), &mut memory);
+    assert_eq!((observed.demand.lag, observed.demand.oldest), (Reading::Known(4_000), at(5)));
+    let observed = complete(counted(3, 5, false), bounds(Some(900), 1_000), unknown(), &mut memory);
+    assert_eq!(observed.demand.lag, Reading::Known(900), "its bytes were the limit");
+    assert_eq!(memory.surplus, None);
+}
+
+#[test]
+fn a_count_that_failed_leaves_only_this_lag_unknown() {
+    let observed = complete(Err("late".to_owned()), bounds(None, 9), unknown(), &mut StreamMemory::default());
+    assert_eq!(observed.demand.lag, Reading::Failed("late".to_owned()));
+    assert_eq!(observed.demand.pending, Reading::Known(0));
+}
+
+#[test]
+fn a_group_made_again_forgets_the_surplus() {
+    let surplus = Surplus { jobs: 3, last_delivered: id(9), read: None, added: None };
+    let mut memory = StreamMemory { surplus: Some(surplus), ..StreamMemory::default() };
+    assert_eq!(lag_of(sight(stream(10, Some(1), 10, 10), 4, Some(6), &mut memory)), Some(6));
+}
+
+#[test]
+fn a_missing_stream_is_empty_and_a_missing_group_is_all_demand() {
+    let of = |stream| {
+        let raw = RawStream { stream: Ok(stream), group: Ok(None), consumers: Ok((None, Vec::new())) };
+        lag_of(look(raw, "q", &mut StreamMemory::default()))
+    };
+    assert_eq!((of(None), of(Some(stream(7, Some(1), 7, 7)))), (Some(0), Some(7)));
+}
+
+/// One finished entry is left in the stream, and then jobs come that nobody takes.
+#[test]
+fn the_oldest_waiting_job_has_an_age_behind_a_finished_entry() {
+    let mut memory = StreamMemory::default();
+    let Sight::Clear(one) = sight(stream(2, Some(1), 5, 2), 1, Some(1), &mut memory) else {
+        panic!("the last entry is the one that waits")
+    };
+    assert_eq!(one.demand.oldest, at(5));
+    let Sight::Clear(more) = sight(stream(3, Some(1), 9, 3), 1, Some(2), &mut memory) else { panic!("remembered") };
+    assert_eq!(more.demand.oldest, at(5));
+
+    let mut memory = StreamMemory::default();
+    let Sight::Count(count, observed) = sight(stream(3, Some(1), 9, 3), 1, Some(2), &mut memory) else { panic!() };
+    assert_eq!((count.limit, lag_of(Sight::Count(count, observed.clone()))), (1, Some(2)));
+    let observed = complete(counted(1, 5, false), count.bounds, observed, &mut memory);
+    assert_eq!((observed.demand.lag, observed.demand.oldest), (Reading::Known(2), at(5)));
+    let Sight::Clear(again) = sight(stream(3, Some(1), 9, 3), 1, Some(2), &mut memory) else { panic!("remembered") };
+    assert_eq!(again.demand.oldest, at(5));
+}
+
+#[test]
+fn ids_that_are_not_times_tell_no_age() {
+    let odd = |ms| Some(StreamId::at(ms));
+    let info = StreamInfo {
+        first_entry: odd(7),
+        last_entry: odd(7),
+        last_generated: StreamId::at(7),
+        ..stream(1, None, 0, 1)
+    };
+    let demand = untouched(&info);
+    assert_eq!((demand.lag.known(), demand.oldest.why_not()), (Some(&1), Some(NO_TIMES)));
+    let group = Group { last_delivered: StreamId::at(3), ..group(0, Some(1)) };
+    let Sight::Clear(observed) = see(info, group, &mut StreamMemory::default()) else { panic!() };
+    assert_eq!(observed.demand.oldest.why_not(), Some(NO_TIMES));
+}
+
+#[test]
+fn counters_are_told_as_far_as_redis_counts() {
+    let counters = |stream, group| {
+        let counters = RawStream { stream, group, consumers: Ok((None, Vec::new())) }.counters();
+        (counters.added, counters.read)
+    };
+    let group = |read| Ok(Some(Group { pending: 1, last_delivered: id(4), lag: None, read }));
+    let before_7 = StreamInfo { added: None, ..stream(7, Some(1), 7, 0) };
+    assert_eq!(counters(Ok(Some(stream(7, Some(1), 7, 9))), group(Some(6))), (Some(9), Some(6)));
+    assert_eq!(counters(Ok(Some(stream(7, Some(1), 7, 9))), group(None)), (Some(9), None));
+    assert_eq!(counters(Ok(Some(before_7)), group(None)), (None, None));
+    assert_eq!(counters(Ok(None), Ok(None)), (Some(0), Some(0)), "nothing was ever added");
+    assert_eq!(counters(Err("NOPERM".to_owned()), Ok(None)), (None, None));
+}
+
+/// An entry that comes between the commands of one reading is no surplus: it would never be seen.
+#[test]
+fn replies_of_two_moments_teach_no_surplus() {
+    let mut memory = StreamMemory::default();
+    let later = Group { read: Some(1), ..group(1, Some(1)) };
+    see(stream(1, Some(1), 1, 1), later.clone(), &mut memory);
+    assert_eq!(memory.surplus, None);
+    assert_eq!(lag_of(see(stream(2, Some(1), 2, 2), later, &mut memory)), Some(1));
+}

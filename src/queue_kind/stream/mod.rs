@@ -1,0 +1,200 @@
+//! A Redis stream that workers read through a consumer group: the queue of swarm's own workers. The group remembers who holds
+//! which job.
+//!
+//! XINFO STREAM and XRANGE return whole entries. So the backlog is counted by a read-only script that returns numbers and
+//! ids, and once an entry was seen to be large, the regular reading is done by a script as well.
+
+mod lag;
+mod replies;
+mod scripts;
+
+use std::fmt;
+
+use redis::{Cmd, Value};
+
+use self::lag::{Count, RawStream, Sight, StreamMemory};
+use super::{
+    Delivery, FollowUp, Interpretation, Observed, Profile, QueueReader, QueueSpec, Scripts, explain,
+    reply::{missing, refusal},
+};
+
+pub use self::replies::group_position;
+
+/// An entry of so many bytes is large: it is not read over the wire a second time.
+const LARGE_ENTRY_BYTES: u64 = 4 * 1024;
+
+/// Entries counted when Redis can't tell the lag. Bounds the cost of a reading; a larger backlog is bounded from above by the
+/// stream's length.
+const COUNT_LIMIT: u64 = 1_000;
+
+/// Bytes of entries that one count copies within the server. About a millisecond of its time.
+const COUNT_BYTES: u64 = 2 * 1024 * 1024;
+
+/// Bytes of entries that one count reads over the wire where scripts are refused.
+const COUNT_WIRE_BYTES: u64 = 256 * 1024;
+
+/// A stream entry's id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StreamId {
+    ms: u64,
+    seq: u64,
+}
+
+impl StreamId {
+    /// Returns the first id of a millisecond.
+    pub fn at(ms: u64) -> Self {
+        Self { ms, seq: 0 }
+    }
+
+    /// Returns when the entry was added, in milliseconds, if its id was made by the server.
+    pub fn ms(self) -> u64 {
+        self.ms
+    }
+
+    /// Reads `MS-SEQ`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (ms, seq) = text.split_once('-')?;
+        Some(Self { ms: ms.parse().ok()?, seq: seq.parse().ok()? })
+    }
+}
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.ms, self.seq)
+    }
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Stream;
+
+impl Profile for Stream {
+    fn name(&self) -> &'static str {
+        "stream"
+    }
+
+    fn redis_type(&self) -> &'static str {
+        "stream"
+    }
+
+    fn event_flag(&self) -> char {
+        't'
+    }
+
+    fn arrival_events(&self) -> &'static [&'static str] {
+        &["xadd"]
+    }
+
+    fn delivery(&self) -> Delivery {
+        Delivery::ConsumerGroup
+    }
+
+    fn is_native(&self) -> bool {
+        true
+    }
+
+    fn content(&self, key: &str) -> Cmd {
+        redis::cmd("XINFO").arg("STREAM").arg(key).to_owned()
+    }
+
+    fn reader(&self) -> Box<dyn QueueReader> {
+        Box::new(StreamReader::default())
+    }
+
+    fn rights(&self, group: &str) -> Vec<(&'static str, Vec<String>)> {
+        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        vec![
+            ("xinfo|groups", Vec::new()),
+            ("xinfo|stream", Vec::new()),
+            ("xpending", words(&[group])),
+            ("xrange", words(&["-", "+", "COUNT", "1"])),
+        ]
+    }
+}
+
+/// Reads one stream, and remembers what sees through phantom lag.
+#[derive(Debug, Default)]
+struct StreamReader {
+    memory: StreamMemory,
+}
+
+impl StreamReader {
+    /// The command that counts, and how many entries it returns at most.
+    fn count(&self, key: &str, count: Count, scripts: Scripts) -> (Cmd, u64) {
+        let after = format!("({}", count.after);
+        if let Some(mut command) = scripts.command(scripts::COUNT, key) {
+            command.arg(after).arg(count.limit).arg(COUNT_BYTES);
+            return (command, count.limit);
+        }
+        let limit = (COUNT_WIRE_BYTES / self.memory.entry_bytes.max(1)).clamp(1, count.limit);
+        let mut command = redis::cmd("XRANGE");
+        command.arg(key).arg(after).arg("+").arg("COUNT").arg(limit);
+        (command, limit)
+    }
+}
+
+impl QueueReader for StreamReader {
+    fn commands(&self, spec: &QueueSpec, scripts: Scripts) -> Vec<Cmd> {
+        let key = &*spec.key;
+        let script = Some(scripts).filter(|_| self.memory.entry_bytes >= LARGE_ENTRY_BYTES);
+        let summary = script.and_then(|scripts| scripts.command(scripts::SUMMARY, key));
+        vec![
+            // The first one arms client-side caching, which a script does not on every server.
+            redis::cmd("XINFO").arg("GROUPS").arg(key).to_owned(),
+            summary.unwrap_or_else(|| Stream.content(key)),
+            redis::cmd("XPENDING").arg(key).arg(&*spec.group).to_owned(),
+        ]
+    }
+
+    fn interpret(&mut self, spec: &QueueSpec, replies: Vec<Value>, scripts: Scripts) -> Interpretation {
+        let mut replies = replies.into_iter();
+        let mut next = || replies.next().ok_or_else(missing);
+        let group = next().and_then(|value| replies::group(value, &spec.group));
+        let stream = next();
+        let is_scripted = scripts != Scripts::Refused && self.memory.entry_bytes >= LARGE_ENTRY_BYTES;
+        if is_scripted && stream.as_ref().ok().and_then(refusal).is_some_and(|error| is_script_refusal(&error)) {
+            return Interpretation::ScriptRefused;
+        }
+        let stream = stream.and_then(replies::stream);
+        let consumers = next().and_then(replies::pending);
+        let raw = RawStream { stream, group, consumers };
+        match lag::look(raw, &spec.key, &mut self.memory) {
+            Sight::Clear(observed) => Interpretation::Complete(self.warned(observed)),
+            Sight::Count(count, so_far) => {
+                let (command, limit) = self.count(&spec.key, count, scripts);
+                Interpretation::Ask(Box::new(FollowUp { command, so_far, limit, bounds: count.bounds }))
+            }
+        }
+    }
+
+    fn complete(&mut self, spec: &QueueSpec, follow_up: FollowUp, reply: Result<Value, String>) -> Interpretation {
+        let FollowUp { so_far, limit, bounds, .. } = follow_up;
+        let backlog = match reply.map(|value| (refusal(&value), value)) {
+            Ok((Some(error), _)) if is_script_refusal(&error) => return Interpretation::ScriptRefused,
+            Ok((_, value)) => replies::counted(value, limit).map_err(|error| explain(&spec.key, &error)),
+            Err(error) => Err(error),
+        };
+        let observed = lag::complete(backlog, bounds, so_far, &mut self.memory);
+        Interpretation::Complete(self.warned(observed))
+    }
+}
+
+impl StreamReader {
+    /// Says once that ages are unknown, because the ids are not times.
+    fn warned(&mut self, mut observed: Observed) -> Observed {
+        let is_odd = observed.demand.oldest.why_not() == Some(lag::NO_TIMES);
+        if is_odd && !std::mem::replace(&mut self.memory.warned, true) {
+            observed.warning = Some("entry ids of the stream are not times: the age of its jobs is unknown");
+        }
+        observed
+    }
+}
+
+/// Whether the server refuses scripts, or this way to send them: it does not know the command, or does not permit it. Where a
+/// command within the script is not permitted, the plain commands say so.
+fn is_script_refusal(error: &str) -> bool {
+    error.contains("unknown command") || error.starts_with("NOPERM")
+}
+
+#[cfg(test)]
+mod tests;

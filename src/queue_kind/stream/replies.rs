@@ -1,0 +1,132 @@
+//! Takes the replies of a stream's commands apart. Source of the reply shapes: redis.io, XINFO STREAM, XINFO GROUPS,
+//! XPENDING; each also checked on 6.2 and 7.0, where fields are missing or nil.
+
+use redis::Value;
+
+use super::{
+    StreamId,
+    lag::{Backlog, Group, StreamInfo},
+};
+use crate::queue_kind::{
+    ConsumerPending,
+    reply::{field, fields, number, refusal, text},
+};
+
+/// Returns what XINFO STREAM or the script `SUMMARY` says; `None` if there is no such key.
+pub(super) fn stream(value: Value) -> Result<Option<StreamInfo>, String> {
+    if let Some(error) = refusal(&value) {
+        return if error.contains("no such key") { Ok(None) } else { Err(error) };
+    }
+    if let Value::Array(parts) = &value
+        && let [length, last, first, final_entry, added, bytes] = &parts[..]
+    {
+        return summary([length, last, first, final_entry, added, bytes]).map(Some);
+    }
+    let fields = fields(value);
+    let entry = |name: &str| field(&fields, name);
+    let bytes = ["first-entry", "last-entry"].into_iter().filter_map(|name| entry(name).map(entry_bytes));
+    Ok(Some(StreamInfo {
+        length: int(&fields, "length").ok_or("XINFO STREAM tells no length")?,
+        last_generated: id(&fields, "last-generated-id").ok_or("XINFO STREAM tells no last-generated-id")?,
+        first_entry: entry("first-entry").and_then(entry_id),
+        last_entry: entry("last-entry").and_then(entry_id),
+        added: int(&fields, "entries-added"),
+        entry_bytes: bytes.max().unwrap_or(0),
+    }))
+}
+
+/// Returns the same from the parts of the script's reply.
+fn summary([length, last, first, final_entry, added, bytes]: [&Value; 6]) -> Result<StreamInfo, String> {
+    const ODD: &str = "the script that sums up a stream tells no length or last id";
+    let id = |value: &Value| text(value).and_then(StreamId::parse);
+    Ok(StreamInfo {
+        length: number(length).ok_or(ODD)?,
+        last_generated: id(last).ok_or(ODD)?,
+        first_entry: id(first),
+        last_entry: id(final_entry),
+        added: number(added),
+        entry_bytes: number(bytes).unwrap_or(0),
+    })
+}
+
+/// Returns up to where a group has read, from XINFO GROUPS; `None` if there is no such group.
+pub fn group_position(value: Value, name: &str) -> Result<Option<StreamId>, String> {
+    Ok(group(value, name)?.map(|group| group.last_delivered))
+}
+
+/// `None`: there is no such group.
+pub(super) fn group(value: Value, name: &str) -> Result<Option<Group>, String> {
+    if let Some(error) = refusal(&value) {
+        return if error.contains("no such key") { Ok(None) } else { Err(error) };
+    }
+    let Value::Array(groups) = value else { return Err(format!("unexpected reply to XINFO GROUPS: {value:?}")) };
+    for group in groups {
+        let fields = fields(group);
+        if field(&fields, "name").and_then(text) == Some(name) {
+            return Ok(Some(Group {
+                pending: int(&fields, "pending").ok_or("XINFO GROUPS tells no pending")?,
+                last_delivered: id(&fields, "last-delivered-id").ok_or("XINFO GROUPS tells no last-delivered-id")?,
+                lag: int(&fields, "lag"),
+                read: int(&fields, "entries-read"),
+            }));
+        }
+    }
+    Ok(None)
+}
+
+/// The oldest pending id and who holds how many. A missing stream or group has none.
+pub(super) fn pending(value: Value) -> Result<(Option<StreamId>, Vec<ConsumerPending>), String> {
+    if let Some(error) = refusal(&value) {
+        return if error.starts_with("NOGROUP") { Ok((None, Vec::new())) } else { Err(error) };
+    }
+    let Value::Array(parts) = value else { return Err(format!("unexpected reply to XPENDING: {value:?}")) };
+    let oldest = parts.get(1).and_then(text).and_then(StreamId::parse);
+    let Some(Value::Array(consumers)) = parts.into_iter().nth(3) else { return Ok((oldest, Vec::new())) };
+    let consumers = consumers.iter().filter_map(|consumer| match consumer {
+        Value::Array(pair) => {
+            let name = pair.first().and_then(text)?.to_owned();
+            Some(ConsumerPending { name, jobs: pair.get(1).and_then(number).unwrap_or(0) })
+        }
+        _ => None,
+    });
+    Ok((oldest, consumers.collect()))
+}
+
+/// Returns the count of the script `COUNT`, or of XRANGE with this limit where scripts are refused.
+pub(super) fn counted(value: Value, limit: u64) -> Result<Backlog, String> {
+    let entries = match value {
+        Value::Array(entries) => entries,
+        other => return Err(refusal(&other).unwrap_or_else(|| format!("unexpected reply to a count: {other:?}"))),
+    };
+    if let [Value::Int(count), first, Value::Int(all)] = &entries[..] {
+        let oldest = text(first).and_then(StreamId::parse);
+        return Ok(Backlog { entries: u64::try_from(*count).unwrap_or(0), oldest, is_all: *all == 1 });
+    }
+    let count = entries.len() as u64;
+    Ok(Backlog { entries: count, oldest: entries.first().and_then(entry_id), is_all: count < limit })
+}
+
+fn int(fields: &[(Value, Value)], name: &str) -> Option<u64> {
+    field(fields, name).and_then(number)
+}
+
+fn id(fields: &[(Value, Value)], name: &str) -> Option<StreamId> {
+    field(fields, name).and_then(text).and_then(StreamId::parse)
+}
+
+/// The id of a stream entry `[id, [field, value, …]]`.
+fn entry_id(entry: &Value) -> Option<StreamId> {
+    match entry {
+        Value::Array(parts) => parts.first().and_then(text).and_then(StreamId::parse),
+        _ => None,
+    }
+}
+
+fn entry_bytes(entry: &Value) -> u64 {
+    match entry {
+        Value::Array(parts) => parts.iter().skip(1).map(entry_bytes).chain(parts.first().map(entry_bytes)).sum(),
+        Value::Map(pairs) => pairs.iter().map(|(name, value)| entry_bytes(name) + entry_bytes(value)).sum(),
+        Value::BulkString(bytes) => bytes.len() as u64,
+        _ => 0,
+    }
+}
