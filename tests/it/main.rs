@@ -36,6 +36,7 @@ mod outages;
 mod page;
 mod process_backend;
 mod protocol_page;
+mod queue_readings;
 mod record;
 mod reload;
 mod scale_in;

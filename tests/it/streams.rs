@@ -143,7 +143,9 @@ async fn groups_on_one_stream_are_told_apart() {
 async fn a_list_where_a_stream_is_expected_is_an_error_of_that_queue_alone() {
     let server = RedisServer::start();
     let client = server.client().await;
-    let list = pool("list", HASTY, SLEEPER).replace("scaling =", "kind = \"list\"\nscaling =");
+    let list = pool("list", HASTY, SLEEPER)
+        .replace("scaling =", "kind = \"list\"\nscaling =")
+        .replace("heartbeats = false", "heartbeats = false, idle = \"empty_queue\"");
     let settings = format!("{NO_SWEEP}{}{list}", pool("test", HASTY, SLEEPER));
     let scaler = Autoscaler::start(&server.url(), &settings).await;
     scaler.until_ready().await;

@@ -114,7 +114,9 @@ async fn a_key_of_another_type_is_no_queue() {
 #[tokio::test]
 async fn lists_are_found_too() {
     let server = RedisServer::start();
-    let (client, scaler) = start(&server, KEYSPACE, &pool("test", &["tenant-*"], "kind = \"list\"")).await;
+    let pool = pool("test", &["tenant-*"], "kind = \"list\"")
+        .replace("heartbeats = false", "heartbeats = false, idle = \"empty_queue\"");
+    let (client, scaler) = start(&server, KEYSPACE, &pool).await;
     let _: String = redis(&client, "XADD tenant-stream * json {}").await;
     let _: u64 = redis(&client, "LPUSH tenant-list a b c d e f").await;
     scaler.until_workers("test", 2).await;
