@@ -35,9 +35,10 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// The routes of `settings`; other job types go to the stream that `JOB_STREAM` names, else `jobs`.
+    /// The routes of `settings`; other job types go to the stream that `SWARM_JOB_STREAM` or `JOB_STREAM` names, else `jobs`.
     pub fn from_env(settings: &Settings) -> Self {
-        let named = std::env::var(DEFAULT_STREAM_VARIABLE).ok().filter(|name| !name.is_empty());
+        let variables = [format!("SWARM_{DEFAULT_STREAM_VARIABLE}"), DEFAULT_STREAM_VARIABLE.to_owned()];
+        let named = variables.iter().find_map(|name| std::env::var(name).ok().filter(|named| !named.is_empty()));
         Self::new(settings, named.unwrap_or_else(|| keys::DEFAULT_STREAM.to_owned()))
     }
 

@@ -2,7 +2,8 @@
 //! replaces, so that its deployments keep working. Does not judge values: a bad one is laid over as it was said, and
 //! validation points at its variable.
 //!
-//! A variable that is set but empty counts as not set (`REDIS_URL=${REDIS_URL:-}` in a compose file).
+//! Each variable has a second name with `SWARM_` in front, which wins: other programs, and Kubernetes for its Services, may
+//! set the short one. A variable that is set but empty counts as not set (`REDIS_URL=${REDIS_URL:-}` in a compose file).
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
@@ -92,9 +93,9 @@ pub(super) struct Remarks {
 
 /// Lays the environment over `layers`.
 pub(super) fn overlay_environment(layers: &mut Layers, env: &Environment<'_>, remarks: &mut Remarks) {
-    for (variable, path, kind) in GLOBAL {
-        if let Some(text) = set(env, variable) {
-            layers.set(path, kind.value(text), Origin::Environment(variable.to_owned()));
+    for (name, path, kind) in GLOBAL {
+        if let Some((named, text)) = variable(env, name) {
+            layers.set(path, kind.value(text), Origin::Environment(named));
         }
     }
     overlay_metrics_port(layers, env, remarks);
@@ -127,11 +128,35 @@ pub(super) fn set(env: &Environment<'_>, variable: &str) -> Option<String> {
     env(variable).filter(|text| !text.trim().is_empty())
 }
 
+/// The first of `SWARM_NAME` and `NAME` that is set and not empty, and its value.
+fn variable(env: &Environment<'_>, name: &str) -> Option<(String, String)> {
+    both(name).into_iter().find_map(|name| set(env, &name).map(|text| (name, text)))
+}
+
+fn both(name: &str) -> [String; 2] {
+    [format!("SWARM_{name}"), name.to_owned()]
+}
+
+/// `METRICS_PORT`, unless it is what Kubernetes sets for a Service named `metrics`: the address of that Service.
+fn metrics_port(env: &Environment<'_>, remarks: &mut Remarks) -> Option<(String, String)> {
+    for variable in both("METRICS_PORT") {
+        let Some(text) = set(env, &variable) else { continue };
+        if !text.contains("://") {
+            return Some((variable, text));
+        }
+        remarks.warnings.push(format!(
+            "environment variable {variable} is ignored: {text:?} is an address, as Kubernetes sets it for a Service of that \
+             name; set `enableServiceLinks: false` in the pod, and SWARM_METRICS_PORT for a port"
+        ));
+    }
+    None
+}
+
 /// `METRICS_PORT` changes the port of `http.listen` and keeps its address; a server that was off listens on the default
 /// address. An address that can't be understood is left for validation.
 fn overlay_metrics_port(layers: &mut Layers, env: &Environment<'_>, remarks: &mut Remarks) {
-    let Some(text) = set(env, "METRICS_PORT") else { return };
-    let origin = Origin::Environment("METRICS_PORT".to_owned());
+    let Some((variable, text)) = metrics_port(env, remarks) else { return };
+    let origin = Origin::Environment(variable);
     let Ok(port) = text.trim().parse::<u16>() else {
         let message = format!("http.listen: expected a port from 0 to {}, found {text:?}", u16::MAX);
         return remarks.errors.push(ConfigError::new(origin, message));
@@ -151,8 +176,8 @@ fn overlay_metrics_port(layers: &mut Layers, env: &Environment<'_>, remarks: &mu
 /// `CUSTOM_WORKER_TYPES=a,b` adds the types that are not there yet, with every default.
 fn add_custom_worker_types(layers: &mut Layers, env: &Environment<'_>, remarks: &mut Remarks) {
     const VARIABLE: &str = "CUSTOM_WORKER_TYPES";
-    let Some(list) = set(env, VARIABLE) else { return };
-    let origin = Origin::Environment(VARIABLE.to_owned());
+    let Some((variable, list)) = variable(env, VARIABLE) else { return };
+    let origin = Origin::Environment(variable);
     for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
         if !WorkerType::is_valid(name) {
             remarks.errors.push(ConfigError::new(origin.clone(), invalid_name(name)));
@@ -178,8 +203,7 @@ fn overlay_worker_types(layers: &mut Layers, env: &Environment<'_>, remarks: &mu
     }
     for (prefix, names) in by_prefix {
         for (suffix, path, kind) in PER_TYPE {
-            let variable = format!("{prefix}{suffix}");
-            let Some(text) = set(env, &variable) else { continue };
+            let Some((variable, text)) = variable(env, &format!("{prefix}{suffix}")) else { continue };
             if names.len() > 1 {
                 remarks.warnings.push(format!("{variable} applies to all of: {}", names.join(", ")));
             }

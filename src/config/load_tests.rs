@@ -161,6 +161,62 @@ fn the_metrics_port_keeps_the_address_of_the_file() {
 }
 
 #[test]
+fn a_variable_with_the_programs_name_in_front_goes_first() {
+    let env = [
+        ("REDIS_URL", "redis://other"),
+        ("SWARM_REDIS_URL", "redis://ours"),
+        ("SWARM_METRICS_PORT", "78"),
+        ("METRICS_PORT", "77"),
+        ("SWARM_CUSTOM_WORKER_TYPES", "a"),
+        ("SWARM_A_MAX_WORKERS", "7"),
+        ("A_MAX_WORKERS", "8"),
+    ];
+    let loaded = load_with(&Flags::default(), env).unwrap();
+    assert_eq!(loaded.settings.redis_url.expose_secret(), "redis://ours");
+    assert_eq!(loaded.settings.http.listen, "127.0.0.1:78");
+    assert_eq!(loaded.settings.worker_types["a"].scaling.max_workers, 7);
+    assert_eq!(loaded.origins.nearest("/worker_types/a/scaling/max_workers").to_string(), "SWARM_A_MAX_WORKERS");
+}
+
+/// A Service named `metrics` in the namespace of the pod.
+#[test]
+fn a_port_that_kubernetes_sets_for_a_service_is_ignored() {
+    let address = "tcp://10.43.12.7:9090";
+    let loaded = load_with(&Flags::default(), [("METRICS_PORT", address)]).unwrap();
+    assert_eq!(loaded.settings.http.listen, "127.0.0.1:9000");
+    assert!(loaded.warnings.iter().any(|warning| warning.contains("METRICS_PORT is ignored")), "{:?}", loaded.warnings);
+    let env = [("SWARM_METRICS_PORT", address), ("METRICS_PORT", "77")];
+    assert_eq!(load_with(&Flags::default(), env).unwrap().settings.http.listen, "127.0.0.1:77");
+}
+
+#[test]
+fn a_list_without_heartbeats_is_warned_of_unless_its_workers_may_be_stopped() {
+    let warnings = |worker: &str| {
+        let text = format!("[worker_types.a]\nkind = \"list\"\n[worker_types.a.worker]\n{worker}\n");
+        load_text(&text, NO_ENV).unwrap().warnings
+    };
+    assert!(warnings("heartbeats = false").iter().any(|warning| warning.contains("nothing tells whether")));
+    assert_eq!(warnings("heartbeats = false\nidle = \"empty_queue\""), [""; 0]);
+    assert_eq!(warnings("heartbeats = true"), [""; 0]);
+    let text = "[worker_types.a.worker]\nidle = \"empty_queue\"\n";
+    let stream = load_text(text, NO_ENV).unwrap().warnings;
+    assert!(
+        stream.iter().any(|warning| warning.ends_with("worker.idle has no effect with kind = \"stream\"")),
+        "{stream:?}"
+    );
+}
+
+#[test]
+fn a_window_that_opens_and_closes_at_once_is_warned_of() {
+    let of = |end: &str| {
+        let window = format!("start = \"0 8 * * *\"\nend = \"{end}\"\nmin_workers = 2\n");
+        load_text(&format!("[[worker_types.a.scaling.schedule]]\n{window}"), NO_ENV).unwrap().warnings
+    };
+    assert!(of("0  8 * * *").iter().any(|warning| warning.contains("always open")), "{:?}", of("0 8 * * *"));
+    assert_eq!(of("0 9 * * *"), [""; 0]);
+}
+
+#[test]
 fn an_empty_variable_is_not_set() {
     let loaded = load_with(&Flags::default(), [("REDIS_URL", ""), ("SWARM_CONFIG", " "), ("CHECK_INTERVAL", "")]);
     assert_eq!(loaded.unwrap().settings.scaler.sweep_interval_seconds, 30);

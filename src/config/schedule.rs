@@ -51,6 +51,13 @@ impl ScheduleWindow {
         }
         problems
     }
+
+    /// Whether it closes at the very times at which it opens, and so is always open.
+    pub(super) fn is_always_open(&self) -> bool {
+        let words =
+            |said: &Said<Cron>| -> Vec<String> { said.text.split_whitespace().map(str::to_uppercase).collect() };
+        self.end.as_ref().is_some_and(|end| words(end) == words(&self.start))
+    }
 }
 
 /// A setting in words of its own, and what it means; nothing, if it can't be read.

@@ -79,7 +79,8 @@ impl Surroundings {
 
         let mut command = Command::new(&self.swarm);
         command.arg("process-start").arg("--").arg(program).args(arguments);
-        command.env("REDIS_URL", self.redis_url.expose_secret());
+        // The longer name would win over this one.
+        command.env("REDIS_URL", self.redis_url.expose_secret()).env_remove("SWARM_REDIS_URL");
         if let Some(file) = &self.config_file {
             command.env("SWARM_CONFIG", std::path::absolute(file).unwrap_or_else(|_| file.clone()));
         }

@@ -76,6 +76,15 @@ impl Checks<'_> {
             self.warn_unused(&join(at, "step_period_seconds"), "neither max_step_up nor max_step_down");
         }
         for (index, window) in scaling.schedule.iter().enumerate() {
+            if window.is_always_open() {
+                let end = join(&element_of(&join(at, "schedule"), index), "end");
+                self.warnings.push(format!(
+                    "{}: {}.schedule[{index}].end is the same as its start: the window is always open; give it another end, \
+                     or a duration",
+                    self.origins.of(&end),
+                    dotted(at)
+                ));
+            }
             if (1..=scaling.min_workers).contains(&window.min_workers) {
                 let key = join(&element_of(&join(at, "schedule"), index), "min_workers");
                 if *self.origins.of(&key) != Origin::Default {
