@@ -8,6 +8,7 @@ mod list;
 mod profile;
 pub mod reply;
 mod stream;
+mod stream_id;
 
 use std::ops::Deref;
 
@@ -19,7 +20,8 @@ pub use self::{
         Bounds, ConsumerPending, Delivery, FollowUp, Idleness, Interpretation, Observed, Profile, QueueReader,
         QueueSpec, Scripts, explain,
     },
-    stream::{StreamId, group_position},
+    stream::group_position,
+    stream_id::StreamId,
 };
 
 /// What a queue's key holds.

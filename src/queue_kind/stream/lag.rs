@@ -1,10 +1,9 @@
 //! From what Redis says of a stream and its group to demand, with the traps there: nil lag, phantom lag, no stream, no group,
 //! ids that are not times. Pure.
 
-use super::StreamId;
 use crate::{
     model::{Counters, Demand, Reading, Timestamp},
-    queue_kind::{Bounds, ConsumerPending, Observed, explain},
+    queue_kind::{Bounds, ConsumerPending, Observed, StreamId, explain},
 };
 
 /// Why the age of a stream's jobs is unknown for good.

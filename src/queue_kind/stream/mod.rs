@@ -8,8 +8,6 @@ mod lag;
 mod replies;
 mod scripts;
 
-use std::fmt;
-
 use redis::{Cmd, Value};
 
 use self::lag::{Count, RawStream, Sight, StreamMemory};
@@ -32,37 +30,6 @@ const COUNT_BYTES: u64 = 2 * 1024 * 1024;
 
 /// Bytes of entries that one count reads over the wire where scripts are refused.
 const COUNT_WIRE_BYTES: u64 = 256 * 1024;
-
-/// A stream entry's id.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct StreamId {
-    ms: u64,
-    seq: u64,
-}
-
-impl StreamId {
-    /// Returns the first id of a millisecond.
-    pub fn at(ms: u64) -> Self {
-        Self { ms, seq: 0 }
-    }
-
-    /// Returns when the entry was added, in milliseconds, if its id was made by the server.
-    pub fn ms(self) -> u64 {
-        self.ms
-    }
-
-    /// Reads `MS-SEQ`.
-    pub fn parse(text: &str) -> Option<Self> {
-        let (ms, seq) = text.split_once('-')?;
-        Some(Self { ms: ms.parse().ok()?, seq: seq.parse().ok()? })
-    }
-}
-
-impl fmt::Display for StreamId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.ms, self.seq)
-    }
-}
 
 /// See the [module](self).
 #[derive(Debug)]

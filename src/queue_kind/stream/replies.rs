@@ -3,12 +3,9 @@
 
 use redis::Value;
 
-use super::{
-    StreamId,
-    lag::{Backlog, Group, StreamInfo},
-};
+use super::lag::{Backlog, Group, StreamInfo};
 use crate::queue_kind::{
-    ConsumerPending,
+    ConsumerPending, StreamId,
     reply::{field, fields, number, refusal, text},
 };
 
