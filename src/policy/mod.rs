@@ -99,6 +99,7 @@ pub fn decide(settings: &ScalingSettings, observation: &Observation, history: &H
     let depth = KnownDepth::of(observation);
     let mut plan = Plan::new(settings, history, now, counts);
     plan.follow_strategy(&depth);
+    plan.wait_for_activation(depth.unfinished);
     plan.keep_spare(depth.waiting);
     plan.activate(depth.unfinished);
     plan.keep_bounds();

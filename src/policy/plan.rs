@@ -95,6 +95,16 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// Jobs below `activation_threshold` start nobody in an empty pool, whatever the strategy wants.
+    pub(super) fn wait_for_activation(&mut self, depth: u64) {
+        let threshold = self.settings.activation_threshold;
+        if self.current == 0 && self.target > 0 && (1..threshold).contains(&depth) {
+            self.target = 0;
+            self.recommendation = self.recommendation.map(|_| 0);
+            self.reasons.push(Reason::BelowActivation { depth, threshold });
+        }
+    }
+
     /// `spare` idle workers besides those at work.
     pub(super) fn keep_spare(&mut self, waiting: u64) {
         let spare = self.settings.spare;

@@ -108,6 +108,13 @@ pub enum Reason {
         /// Workers that there are.
         current: u32,
     },
+    /// There is too little work to start the first worker.
+    BelowActivation {
+        /// Unfinished jobs, or those known of.
+        depth: u64,
+        /// `activation_threshold`.
+        threshold: u64,
+    },
     /// Raised to the lower bound.
     Minimum {
         /// `min_workers`.
@@ -251,6 +258,7 @@ impl Reason {
             Self::LatencyUnlearned { .. } => "latency_unlearned",
             Self::Spare { .. } => "spare",
             Self::Activation { .. } => "activation",
+            Self::BelowActivation { .. } => "below_activation",
             Self::Minimum { .. } => "min_workers",
             Self::Schedule { .. } => "schedule",
             Self::Maximum { .. } => "max_workers",
@@ -317,6 +325,9 @@ impl fmt::Display for Reason {
             }
             Self::Activation { depth, threshold, .. } => {
                 write!(f, "depth {depth} ≥ {threshold} keeps the last worker")
+            }
+            Self::BelowActivation { depth, threshold } => {
+                write!(f, "depth {depth} < {threshold} (activation_threshold) starts nobody")
             }
             Self::Minimum { min } => write!(f, "at least {min} (min_workers)"),
             Self::Schedule { min, remaining } => write!(f, "at least {min} (schedule, for {})", Seconds(*remaining)),
