@@ -161,7 +161,7 @@ impl Autoscaler {
             app_shared.source_status.clone(),
             leadership,
             app_shared.canary.clone(),
-            wiring.parts(actors.shown()),
+            wiring.parts(&settings, actors.shown()),
         ));
 
         let stop = StopOrder::default();

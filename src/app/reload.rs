@@ -213,7 +213,7 @@ impl Autoscaler {
         };
         let past = Past { resting, remembered, changed: Some(&changed) };
         self.actors = ActorSet::start(&settings, &shared, past);
-        self.fleet.replace(self.wiring.parts(self.actors.shown()));
+        self.fleet.replace(self.wiring.parts(&settings, self.actors.shown()));
         self.app_shared.recorder.keep(settings.scaler.events_max_len);
         self.settings = Arc::new(settings);
         if let Some(mut before) = before {

@@ -135,8 +135,12 @@ impl Wiring {
     }
 
     /// What there is to show with these actors.
-    pub(super) fn parts(&self, snapshots: Vec<SnapshotCell>) -> FleetParts {
-        FleetParts { prober: self.prober.clone(), snapshots, delayed: self.delayed.clone() }
+    pub(super) fn parts(&self, settings: &Settings, snapshots: Vec<SnapshotCell>) -> FleetParts {
+        let bounds = |(name, of): (&str, &WorkerTypeSettings)| {
+            (WorkerType::new(name), (of.scaling.min_workers, of.scaling.max_workers))
+        };
+        let bounds = settings.enabled().map(bounds).collect();
+        FleetParts { prober: self.prober.clone(), bounds, snapshots, delayed: self.delayed.clone() }
     }
 
     /// The directory that its sources post to.

@@ -1,15 +1,18 @@
 //! All actors seen from outside: the snapshots, put together on request.
 
-use std::sync::{
-    Arc, PoisonError, RwLock,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::sync::watch;
 
 use crate::{
     model::{
-        Timestamp,
+        Timestamp, WorkerType,
         snapshot::{DelayedCounts, FleetSnapshot, ReloadSnapshot, SourceState, StatusSource},
     },
     probe::ProberHandle,
@@ -35,6 +38,8 @@ pub struct FleetInfo {
 pub struct FleetParts {
     /// Reads Redis.
     pub prober: ProberHandle,
+    /// `min_workers` and `max_workers` as they are configured, whatever a schedule makes of them.
+    pub bounds: HashMap<WorkerType, (u32, u32)>,
     /// What the actors show, in the order in which it is shown.
     pub snapshots: Vec<SnapshotCell>,
     /// Jobs that are not due yet.
@@ -78,6 +83,11 @@ impl Fleet {
 
     fn parts(&self) -> Arc<FleetParts> {
         self.parts.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns `min_workers` and `max_workers` of a worker type as they are configured.
+    pub(super) fn configured_bounds(&self, worker_type: &WorkerType) -> Option<(u32, u32)> {
+        self.parts().bounds.get(worker_type).copied()
     }
 
     /// From now on it is not ready: it is being stopped.

@@ -43,8 +43,8 @@ impl WorkerTypeIndex for Settings {
 
 impl WorkerTypeIndex for Fleet {
     fn bounds(&self, worker_type: &WorkerType) -> Option<(u32, u32)> {
-        let types = self.fleet().worker_types;
-        types.iter().find(|of| of.worker_type == *worker_type).map(|of| (of.min_workers, of.max_workers))
+        // An open window of the schedule raises what is shown as the minimum, and a pin goes before the schedule.
+        self.configured_bounds(worker_type)
     }
 
     fn names(&self) -> Vec<String> {

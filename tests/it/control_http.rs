@@ -121,3 +121,21 @@ async fn without_the_token_nothing_is_done() {
     assert_eq!((code, answer["error"].as_str().unwrap().ends_with("there are: test")), (StatusCode::NOT_FOUND, true));
     assert_eq!(records(&client, "test").await.len(), 0);
 }
+
+/// A pin goes before the schedule, over HTTP as by the command.
+#[tokio::test]
+async fn a_pin_below_the_minimum_of_an_open_window_is_accepted() {
+    let server = RedisServer::start();
+    let window = "[[worker_types.test.scaling.schedule]]\nstart = \"* * * * *\"\nduration = \"1h\"\nmin_workers = 3\n";
+    let pool = "[worker_types.test]\nworker = { heartbeats = false }\nprocess = { command = [\"sleep\", \"1000\"] }\n\
+        [worker_types.test.scaling]\nmax_workers = 8\ncooldown_seconds = 0\n";
+    let settings = format!("token = \"{TOKEN}\"\n{NO_SWEEP}{pool}{window}");
+    let scaler = Autoscaler::start(&server.url(), &settings).await;
+    scaler.until_workers("test", 3).await;
+    let order = json!({ "workers": 1, "for_seconds": 600 });
+    let (code, answer) = post(&scaler, "test/scale", Some(TOKEN), &order).await;
+    assert_eq!(code, StatusCode::OK, "{answer}");
+    scaler.until_workers("test", 1).await;
+    let (code, _) = post(&scaler, "test/scale", Some(TOKEN), &json!({ "workers": 9 })).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY);
+}
