@@ -81,7 +81,7 @@ impl ProberHandle {
     async fn ask_all(&self, of: &Several, directory: &Directory, request: Request) -> Answer {
         let current = of.current(directory);
         let Request { index, mut heartbeats } = request;
-        let questions = current.parts.iter().map(|part| {
+        let questions = current.unread().map(|part| {
             let request = Request { index, heartbeats: std::mem::take(&mut heartbeats) };
             self.ask_one(request, Some(part.clone()))
         });

@@ -11,9 +11,9 @@ use super::{
     combine::{self, CounterTotals, combine},
 };
 use crate::{
-    model::{Combine, QueueDemand, Reading},
-    queue_kind::QueueReader,
-    signal::Directory,
+    model::{Combine, Counters, Demand, QueueDemand, Reading},
+    queue_kind::{Delivery, QueueReader},
+    signal::{Directory, DirtyQueues},
 };
 
 /// The queues of a worker type that has others besides its own.
@@ -39,12 +39,26 @@ pub(super) struct Remembered {
     pub(super) reader: Box<dyn QueueReader>,
     /// Its key holds something else than a queue.
     pub(super) is_foreign: bool,
+    /// The last reading, as long as it holds: of an empty queue, until a signal names it.
+    rests: Option<(Demand, Counters)>,
 }
 
 impl Part {
     fn new(spec: QueueSpec) -> Arc<Self> {
-        let remembered = Remembered { reader: spec.kind.reader(), is_foreign: false };
+        let remembered = Remembered { reader: spec.kind.reader(), is_foreign: false, rests: None };
         Arc::new(Self { spec, remembered: Mutex::new(remembered) })
+    }
+
+    /// Keeps a reading, if nothing changes in the queue unheard: jobs that come are told by signals, but none tells that a job
+    /// was delivered or acknowledged.
+    fn keep(&self, demand: &Demand, counters: Counters) {
+        let is_idle = self.spec.kind.delivery() == Delivery::Removal || demand.pending.known() == Some(&0);
+        let rests = demand.lag.known() == Some(&0) && is_idle;
+        self.remembered().rests = rests.then(|| (demand.clone(), counters));
+    }
+
+    fn forget_reading(&self) {
+        self.remembered().rests = None;
     }
 
     pub(super) fn remembered(&self) -> MutexGuard<'_, Remembered> {
@@ -69,9 +83,18 @@ struct Past {
 
 /// What is to be looked at.
 pub(super) struct CurrentQueues {
-    pub(super) parts: Vec<Arc<Part>>,
+    parts: Vec<Arc<Part>>,
+    /// The places of those that have to be read.
+    unread: Vec<usize>,
     /// Whether these are all.
     all: Reading<()>,
+}
+
+impl CurrentQueues {
+    /// The queues that have to be read.
+    pub(super) fn unread(&self) -> impl Iterator<Item = &Arc<Part>> {
+        self.unread.iter().map(|place| &self.parts[*place])
+    }
 }
 
 impl Several {
@@ -80,8 +103,10 @@ impl Several {
         Self { index: spec.index, combine: spec.combine, named, past: Mutex::default() }
     }
 
-    /// The queues as they are now. What is remembered of those that are gone is forgotten.
+    /// The queues as they are now, and which of them have to be read: those that may have changed, those that were not empty,
+    /// and the first, with which heartbeats are read. What is remembered of those that are gone is forgotten.
     pub(super) fn current(&self, directory: &Directory) -> CurrentQueues {
+        let dirty = directory.take_dirty(self.index);
         let now = directory.discovered(self.index);
         let found = &mut self.past().found;
         let mut before = std::mem::take(found);
@@ -92,21 +117,42 @@ impl Several {
             found.insert(key, part.clone());
             parts.push(part);
         }
-        CurrentQueues { parts, all: now.all }
+        match dirty {
+            DirtyQueues::All => parts.iter().for_each(|part| part.forget_reading()),
+            DirtyQueues::Keys(keys) => {
+                let named = self.named.iter().filter(|part| keys.contains(&*part.spec.key));
+                named.chain(keys.iter().filter_map(|key| found.get(&**key))).for_each(|part| part.forget_reading());
+            }
+        }
+        let is_unread =
+            |(place, part): (usize, &Arc<Part>)| (place == 0 || part.remembered().rests.is_none()).then_some(place);
+        let unread = parts.iter().enumerate().filter_map(is_unread).collect();
+        CurrentQueues { parts, unread, all: now.all }
     }
 
-    /// Puts the answers, which are in the order of the parts, together to one.
+    /// Puts the answers, which are in the order of the queues that had to be read, together to one.
     pub(super) fn answer(&self, current: &CurrentQueues, answers: Vec<Answer>, directory: &Directory) -> Answer {
         let (mut queues, mut counters, mut consumers) = (Vec::new(), Vec::new(), Vec::new());
         let mut heartbeats = None;
-        for (place, (part, answer)) in current.parts.iter().zip(answers).enumerate() {
+        let mut answers = current.unread.iter().zip(answers).peekable();
+        for (place, part) in current.parts.iter().enumerate() {
+            let queue = part.spec.key.clone();
+            let Some((_, answer)) = answers.next_if(|(unread, _)| **unread == place) else {
+                // Another evaluation of the same worker type may have let go of it: it is unread then, and not empty.
+                let missing = || (Demand::failed("the queue was not read"), Counters::default());
+                let (demand, counted) = part.remembered().rests.clone().unwrap_or_else(missing);
+                queues.push(QueueDemand { queue, demand });
+                counters.push(counted);
+                continue;
+            };
             // They were asked for along with the first.
             heartbeats.get_or_insert(answer.heartbeats);
             if place >= self.named.len() && part.remembered().is_foreign {
-                directory.forget(self.index, &part.spec.key);
+                directory.forget(self.index, &queue);
                 continue;
             }
-            queues.push(QueueDemand { queue: part.spec.key.clone(), demand: answer.demand });
+            part.keep(&answer.demand, answer.counters);
+            queues.push(QueueDemand { queue, demand: answer.demand });
             counters.push(answer.counters);
             consumers.push(answer.consumers);
         }

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use tokio::time::Instant;
 
 use super::{
-    Mailbox, WatchedType,
+    DirtyQueues, Mailbox, WatchedType,
+    dirty_queues::DirtyMarks,
     discovered_queues::{DiscoveredQueues, KeyEvent, QueueDiscovery},
 };
 use crate::{
@@ -22,6 +23,8 @@ pub struct Directory {
     by_queue: HashMap<Box<[u8]>, Vec<u32>>,
     by_type: HashMap<WorkerType, u32>,
     discovery: QueueDiscovery,
+    /// Of worker types with several queues.
+    dirty: HashMap<u32, DirtyMarks>,
 }
 
 impl Directory {
@@ -37,7 +40,9 @@ impl Directory {
         }
         let mailboxes = watched.iter().map(|_| Mailbox::default()).collect();
         let discovery = QueueDiscovery::new(&watched);
-        Self { watched, mailboxes, by_queue, by_type, discovery }
+        let several = (0_u32..).zip(&watched).filter(|(_, of)| of.several.is_some());
+        let dirty = several.map(|(index, _)| (index, DirtyMarks::default())).collect();
+        Self { watched, mailboxes, by_queue, by_type, discovery, dirty }
     }
 
     /// The worker types, by index.
@@ -56,8 +61,14 @@ impl Directory {
     }
 
     /// Calls `feeds` with the index of each worker type that a key feeds. What the signal says of a key that nobody knows yet
-    /// decides whether it becomes one of the queues of those whose patterns take it.
+    /// decides whether it becomes one of the queues of those whose patterns take it. The queue is marked as changed.
     pub fn fed_by(&self, key: &[u8], event: KeyEvent<'_>, mut feeds: impl FnMut(u32)) {
+        let mut feeds = |index: u32| {
+            if let Some(marks) = self.dirty.get(&index) {
+                marks.mark(key);
+            }
+            feeds(index);
+        };
         self.naming(key).iter().copied().for_each(&mut feeds);
         self.discovery.each(key, event, feeds);
     }
@@ -72,6 +83,18 @@ impl Directory {
         self.discovery.forget(index, key);
     }
 
+    /// Takes which queues of a worker type with several may have changed: whoever takes that reads them.
+    pub fn take_dirty(&self, index: u32) -> DirtyQueues {
+        self.dirty.get(&index).map_or(DirtyQueues::All, DirtyMarks::take)
+    }
+
+    /// Any queue of this worker type may have changed unheard.
+    pub fn mark_all(&self, index: u32) {
+        if let Some(marks) = self.dirty.get(&index) {
+            marks.mark_all();
+        }
+    }
+
     /// What patterns have found.
     pub(super) fn discovery(&self) -> &QueueDiscovery {
         &self.discovery
@@ -82,14 +105,18 @@ impl Directory {
         self.by_type.get(worker_type).copied()
     }
 
-    /// Posts to one worker type.
+    /// Posts to one worker type. A sweep and a resync are about all of its queues.
     pub fn post(&self, index: u32, source: Source) {
+        if matches!(source, Source::Sweep | Source::Resync) {
+            self.mark_all(index);
+        }
         self.mailbox(index).post(source, Instant::now());
     }
 
     /// Posts to every worker type: anything may have been missed, also queues that came and went.
     pub fn post_all(&self, source: Source) {
         let now = Instant::now();
+        self.dirty.values().for_each(DirtyMarks::mark_all);
         for mailbox in &self.mailboxes {
             mailbox.post(source, now);
         }

@@ -305,6 +305,7 @@ impl Listener {
                 let channels = self.channels_of(muted.iter().map(|of| *of as usize));
                 self.listen(connection, &channels).await.map_err(|(_, error)| error)?;
                 for of in muted {
+                    self.directory.mark_all(of);
                     let mailbox = self.directory.mailbox(of);
                     mailbox.unmute();
                     // Worker types that share a queue were deaf as well, and this probe is not theirs.

@@ -4,6 +4,7 @@
 
 mod current;
 mod directory;
+mod dirty_queues;
 mod discovered_queues;
 mod flood_suppression;
 mod keyspace;
@@ -16,6 +17,7 @@ mod watched_type;
 
 pub use current::CurrentDirectory;
 pub use directory::Directory;
+pub use dirty_queues::DirtyQueues;
 pub use discovered_queues::{DiscoveredQueues, KeyEvent};
 pub use keyspace::{needed_flags, wanted_flags};
 pub use listener::{Listener, ListenerHandle, ListenerSettings, Subscriptions};

@@ -176,3 +176,39 @@ async fn of_a_cluster_queues_on_every_primary_are_found_and_heard() {
         scaler.until_workers("test", workers).await;
     }
 }
+
+/// Calls of XINFO so far.
+async fn readings(client: &Client) -> u64 {
+    let stats: String = redis(client, "INFO commandstats").await;
+    let calls = stats.lines().filter(|line| line.starts_with("cmdstat_xinfo|stream:"));
+    let calls = calls.filter_map(|line| line.split_once("calls=")?.1.split(',').next()?.parse::<u64>().ok());
+    calls.sum()
+}
+
+/// An evaluation costs what changed, not what exists.
+#[tokio::test]
+async fn a_job_in_one_of_many_queues_has_only_that_one_read() {
+    for signals in [KEYSPACE, TRACKING] {
+        let server = RedisServer::start();
+        let client = server.client().await;
+        for number in 0..300 {
+            let key = format!("tenant-{number}:jobs");
+            add_jobs(&client, &key, 1).await;
+            let _: u64 = redis(&client, &format!("XTRIM {key} MAXLEN 0")).await;
+        }
+        let (_, scaler) = start(&server, signals, &pool("test", &["tenant-*:jobs"], "")).await;
+        until_seen(&scaler, "all are empty", |of| of.demand.depth().known() == Some(&0)).await;
+        scaler.until_quiet().await;
+        let before = readings(&client).await;
+        add_jobs(&client, "tenant-7:jobs", 1).await;
+        scaler.until_workers("test", 1).await;
+        scaler.until_quiet().await;
+        let read = readings(&client).await - before;
+        assert!(read <= 30, "{signals}: {read} queues were read for one job");
+
+        let _: u64 = redis(&client, "XTRIM tenant-7:jobs MAXLEN 0").await;
+        scaler.until_workers("test", 0).await;
+        add_jobs(&client, "tenant-8:jobs", 6).await;
+        scaler.until_workers("test", 2).await;
+    }
+}
