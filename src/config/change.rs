@@ -50,7 +50,8 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// From `running` to what `loaded` says; and the settings that hold then: those loaded, but for what needs a restart.
+    /// From `running` to what `loaded` says; and the settings that hold then: those loaded, but for what needs a
+    /// restart.
     pub fn between(running: &Settings, loaded: &Settings) -> (Self, Settings) {
         let mut changes = Self::default();
         let mut holds = loaded.clone();

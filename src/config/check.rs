@@ -1,5 +1,5 @@
-//! What settings mean together: the checks that a schema can't express. Each rejects with its place and the cure; a check
-//! that involves a value already refused stays silent, so that one slip gives one error. Connects to nothing.
+//! What settings mean together: the checks that a schema can't express. Each rejects with its place and the cure; a
+//! check that involves a value already refused stays silent, so that one slip gives one error. Connects to nothing.
 
 mod queues;
 mod scaling;

@@ -1,5 +1,5 @@
-//! `[discord]`: who may use the bot, what it does for them, and where Discord is. The token is no setting: it comes from
-//! `DISCORD_TOKEN` or from `token_file`.
+//! `[discord]`: who may use the bot, what it does for them, and where Discord is. The token is no setting: it comes
+//! from `DISCORD_TOKEN` or from `token_file`.
 
 use std::{net::SocketAddr, num::NonZeroU64, path::PathBuf, time::Duration};
 
@@ -15,8 +15,8 @@ use crate::model::WorkerType;
 pub struct DiscordSettings {
     /// File that holds the bot's token, for secrets mounted as files. Wins over `DISCORD_TOKEN`.
     pub token_file: Option<PathBuf>,
-    /// Ids of the servers ("guilds") where the bot may be used. They have its commands at once. Empty: every server that
-    /// the bot is in, and nobody is an operator by permission.
+    /// Ids of the servers ("guilds") where the bot may be used. They have its commands at once. Empty: every server
+    /// that the bot is in, and nobody is an operator by permission.
     pub guilds: Vec<String>,
     /// Ids of the roles that may use `/web`. Empty: every member.
     pub user_roles: Vec<String>,
@@ -29,8 +29,8 @@ pub struct DiscordSettings {
     /// Seconds after which a reply says why there is no answer yet. The bot goes on waiting.
     #[schemars(range(min = 1, max = 840))]
     pub answer_seconds: u64,
-    /// Seconds after which the bot no longer waits for an answer, and a job that nobody has begun is not begun any more. Discord
-    /// takes replies for 15 minutes.
+    /// Seconds after which the bot no longer waits for an answer, and a job that nobody has begun is not begun any
+    /// more. Discord takes replies for 15 minutes.
     #[schemars(range(min = 1, max = 870))]
     pub give_up_seconds: u64,
     /// Show the page after each action.

@@ -2,8 +2,9 @@
 //! replaces, so that its deployments keep working. Does not judge values: a bad one is laid over as it was said, and
 //! validation points at its variable.
 //!
-//! Each variable has a second name with `SWARM_` in front, which wins: other programs, and Kubernetes for its Services, may
-//! set the short one. A variable that is set but empty counts as not set (`REDIS_URL=${REDIS_URL:-}` in a compose file).
+//! Each variable has a second name with `SWARM_` in front, which wins: other programs, and Kubernetes for its Services,
+//! may set the short one. A variable that is set but empty counts as not set (`REDIS_URL=${REDIS_URL:-}` in a compose
+//! file).
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 

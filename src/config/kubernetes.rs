@@ -9,14 +9,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct KubernetesSettings {
-    /// Namespace of all targets and pods. Default: the scaler's own in a cluster, else that of the kubeconfig's context.
+    /// Namespace of all targets and pods. Default: the scaler's own in a cluster, else that of the kubeconfig's
+    /// context.
     pub namespace: Option<String>,
     /// The kubeconfig. Default: the service account in a cluster, else `KUBECONFIG`, else `~/.kube/config`.
     pub kubeconfig: Option<PathBuf>,
     /// Context of the kubeconfig. Default: its current one. Not used in a cluster.
     pub context: Option<String>,
-    /// Name of a Lease (`coordination.k8s.io/v1`) in that namespace by which several autoscalers settle who leads. Default: they
-    /// settle it in Redis.
+    /// Name of a Lease (`coordination.k8s.io/v1`) in that namespace by which several autoscalers settle who leads.
+    /// Default: they settle it in Redis.
     pub lease: Option<String>,
     /// Label whose value is the worker type, on targets and on their pods.
     pub label: String,

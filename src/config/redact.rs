@@ -1,5 +1,5 @@
-//! What of a Redis URL, a word or an environment variable may be shown. A URL's password sits in its authority, or for a
-//! socket in its query.
+//! What of a Redis URL, a word or an environment variable may be shown. A URL's password sits in its authority, or for
+//! a socket in its query.
 
 use url::Url;
 

@@ -1,5 +1,6 @@
-//! Where Redis is, as the URL says: one server, a primary that sentinels know, or a cluster. Reads the two forms with several
-//! hosts, which no URL library reads, and leaves the rest to the client. Must never quote a URL: it may hold a password.
+//! Where Redis is, as the URL says: one server, a primary that sentinels know, or a cluster. Reads the two forms with
+//! several hosts, which no URL library reads, and leaves the rest to the client. Must never quote a URL: it may hold a
+//! password.
 
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;

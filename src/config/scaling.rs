@@ -41,7 +41,8 @@ pub struct ScalingSettings {
     /// Idle workers kept on top of the busy ones, within `max_workers`.
     #[schemars(range(max = 10_000))]
     pub spare: u32,
-    /// Scale-down follows the highest wish of the last so many seconds. Default: 60 for `backlog` and `latency`, else 0.
+    /// Scale-down follows the highest wish of the last so many seconds. Default: 60 for `backlog` and `latency`, else
+    /// 0.
     pub stabilization_window_seconds: Option<u64>,
     /// Workers added at most in any `step_period_seconds`. Default: as many as are wanted.
     #[schemars(range(min = 1))]

@@ -1,7 +1,7 @@
 //! `[[worker_types.NAME.scaling.schedule]]`: times at which there are never fewer than so many workers.
 //!
-//! What can't be read as a time is kept as it was said, so that validation can name its line and the cure. Reads no clock:
-//! what a window means at a time is for `policy`.
+//! What can't be read as a time is kept as it was said, so that validation can name its line and the cure. Reads no
+//! clock: what a window means at a time is for `policy`.
 
 use std::{borrow::Cow, str::FromStr, time::Duration};
 

@@ -28,8 +28,9 @@ use crate::{
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Redis to watch: `redis://` or `rediss://` (TLS), `user:password@`, `/N` for the database number. The primary that
-    /// sentinels watch: `redis+sentinel://host:26379,host2:26379/NAME/0`. A cluster: `redis+cluster://host:7000,host2:7000`.
+    /// Redis to watch: `redis://` or `rediss://` (TLS), `user:password@`, `/N` for the database number. The primary
+    /// that sentinels watch: `redis+sentinel://host:26379,host2:26379/NAME/0`. A cluster:
+    /// `redis+cluster://host:7000,host2:7000`.
     #[serde(serialize_with = "redacted_url")]
     #[schemars(with = "String")]
     pub redis_url: SecretString,
@@ -261,8 +262,8 @@ impl Default for HttpSettings {
 pub struct WorkerTypeSettings {
     /// Redis key of its queue. Default: `{type}:jobs`.
     pub job_queue: Option<String>,
-    /// Further queues that the same workers serve, besides `job_queue`: keys, or patterns of keys in which `*` stands for
-    /// anything (`"tenant-*:jobs"`).
+    /// Further queues that the same workers serve, besides `job_queue`: keys, or patterns of keys in which `*` stands
+    /// for anything (`"tenant-*:jobs"`).
     pub extra_queues: Vec<String>,
     /// With several queues: what the depth is that workers are scaled by.
     pub combine: Combine,
@@ -270,7 +271,8 @@ pub struct WorkerTypeSettings {
     pub group: Option<String>,
     /// What the key holds.
     pub kind: QueueKind,
-    /// `false`: left alone entirely. Turned off while the scaler runs, workers that only it can run (`process`) are let go.
+    /// `false`: left alone entirely. Turned off while the scaler runs, workers that only it can run (`process`) are let
+    /// go.
     pub enabled: bool,
     /// How many workers there should be.
     pub scaling: ScalingSettings,

@@ -1,9 +1,9 @@
-//! Where a running program's configuration comes from, to load it again: the same flags and environment, and a file that
-//! may have changed since. Looks at the file when it is asked to; has neither task nor clock.
+//! Where a running program's configuration comes from, to load it again: the same flags and environment, and a file
+//! that may have changed since. Looks at the file when it is asked to; has neither task nor clock.
 //!
-//! A file counts as changed when its content is another one, and only once two looks in a row have seen the same: half of
-//! it may be written. Where it lies is found anew at each look, and links are followed, so that an editor's new file in the
-//! place of the old one and a mount whose links are swapped are seen like a plain write.
+//! A file counts as changed when its content is another one, and only once two looks in a row have seen the same: half
+//! of it may be written. Where it lies is found anew at each look, and links are followed, so that an editor's new file
+//! in the place of the old one and a mount whose links are swapped are seen like a plain write.
 
 use std::{
     fs,

@@ -31,7 +31,8 @@ pub struct WorkerSettings {
     /// What does the jobs. Default: `exec` if `exec` names a program, else the handler of the worker type's name, else
     /// `builtin`.
     pub handler: Option<HandlerKind>,
-    /// `handler = "exec"`: program and arguments, started once for each job: job as JSON on stdin, result as JSON on stdout.
+    /// `handler = "exec"`: program and arguments, started once for each job: job as JSON on stdin, result as JSON on
+    /// stdout.
     pub exec: Vec<String>,
     /// `handler = "exec"`: more environment variables for the program. It gets few of the worker's own.
     pub exec_environment: BTreeMap<String, String>,
@@ -83,8 +84,8 @@ impl WorkerSettings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum IdleRule {
-    /// Heartbeats, or a consumer group in which nothing is pending. A list without heartbeats has neither: its workers are
-    /// never let go for want of jobs.
+    /// Heartbeats, or a consumer group in which nothing is pending. A list without heartbeats has neither: its workers
+    /// are never let go for want of jobs.
     #[default]
     Stated,
     /// An empty list. For workers that may be stopped at any time: one may have just taken the last job.

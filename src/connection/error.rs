@@ -2,8 +2,8 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-/// What the server's refusals of a user begin with. In RESP3 the user is named in HELLO, whose refusal the client passes on
-/// as it is.
+/// What the server's refusals of a user begin with. In RESP3 the user is named in HELLO, whose refusal the client
+/// passes on as it is.
 const REFUSALS: [&str; 2] = ["WRONGPASS", "NOAUTH"];
 
 /// Why there is no connection.
@@ -69,8 +69,8 @@ pub(super) fn is_refusal(cause: &RedisError) -> bool {
     cause.kind() == ErrorKind::AuthenticationFailed || cause.code().is_some_and(|code| REFUSALS.contains(&code))
 }
 
-/// Whether a connection on which this happened is of no more use, or may be: open another one. That goes for a primary that
-/// has become a replica and for a node that has given its slot away, too: another connection leads to the new one.
+/// Whether a connection on which this happened is of no more use, or may be: open another one. That goes for a primary
+/// that has become a replica and for a node that has given its slot away, too: another connection leads to the new one.
 pub fn is_lost(error: &RedisError) -> bool {
     error.is_io_error() || error.is_timeout() || error.is_unrecoverable_error() || has_moved_on(error)
 }

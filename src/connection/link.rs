@@ -1,4 +1,5 @@
-//! One connection, to whatever the target is: a server, or all primaries of a cluster. What the rest of the program talks to.
+//! One connection, to whatever the target is: a server, or all primaries of a cluster. What the rest of the program
+//! talks to.
 
 use futures_util::future::join_all;
 use redis::{
@@ -14,9 +15,9 @@ const SUBSCRIBE_BATCH: usize = 1_000;
 
 /// An open connection. Clones share it.
 ///
-/// On a cluster each command goes to the primary that has its key. A pipeline is split by primary, and what goes to one stays
-/// in order: a command without a key follows the one before it. A transaction over several slots is carried out slot by slot,
-/// that of its last command at the end, and only if the others were done.
+/// On a cluster each command goes to the primary that has its key. A pipeline is split by primary, and what goes to one
+/// stays in order: a command without a key follows the one before it. A transaction over several slots is carried out
+/// slot by slot, that of its last command at the end, and only if the others were done.
 #[derive(Clone)]
 pub struct Connection(Kind);
 
@@ -96,9 +97,9 @@ impl Connection {
         })
     }
 
-    /// Asks for a sign of life, on a cluster of every primary, and opens what is missing. The answer is another one than
-    /// before if keys may have gone elsewhere or connections were made anew since: then what was asked of a server before
-    /// (to track, to notify) has to be asked again.
+    /// Asks for a sign of life, on a cluster of every primary, and opens what is missing. The answer is another one
+    /// than before if keys may have gone elsewhere or connections were made anew since: then what was asked of a server
+    /// before (to track, to notify) has to be asked again.
     ///
     /// # Errors
     /// If nobody answers.
@@ -123,8 +124,8 @@ impl Connection {
         }
     }
 
-    /// Listens on channels on which each server speaks for itself. On a cluster, on every primary that can be reached: so
-    /// a key that goes from one to another is heard of all the time.
+    /// Listens on channels on which each server speaks for itself. On a cluster, on every primary that can be reached:
+    /// so a key that goes from one to another is heard of all the time.
     ///
     /// # Errors
     /// If a server refuses it; one that went away is no error on a cluster.
@@ -197,8 +198,8 @@ impl Connection {
         Ok(sum)
     }
 
-    /// The replies to a pipeline of commands. Of a cluster, what could not be asked is an error in the place of its reply, so
-    /// that one primary which is gone hides nothing of the others.
+    /// The replies to a pipeline of commands. Of a cluster, what could not be asked is an error in the place of its
+    /// reply, so that one primary which is gone hides nothing of the others.
     ///
     /// # Errors
     /// If nobody can be asked.
@@ -250,8 +251,8 @@ impl std::fmt::Debug for Connection {
     }
 }
 
-/// Whether any of these keys is there: one command and one number for hundreds of keys, most of which never are. `true` if
-/// that can't be told, so that whoever asks looks, and meets the error, himself.
+/// Whether any of these keys is there: one command and one number for hundreds of keys, most of which never are. `true`
+/// if that can't be told, so that whoever asks looks, and meets the error, himself.
 pub async fn any_exists(connection: &mut Connection, keys: impl IntoIterator<Item = String>) -> bool {
     let found: Result<u64, RedisError> = if connection.is_cluster() {
         let mut pipeline = redis::pipe();

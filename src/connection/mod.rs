@@ -1,6 +1,6 @@
-//! Opens connections to Redis: URL, TLS, time-outs, backoff between attempts; finds the primary by sentinels and the nodes of
-//! a cluster. The one place that knows the URL's secrets. Must not know what the connections are used for, and never repeats
-//! a command whose outcome isn't known.
+//! Opens connections to Redis: URL, TLS, time-outs, backoff between attempts; finds the primary by sentinels and the
+//! nodes of a cluster. The one place that knows the URL's secrets. Must not know what the connections are used for, and
+//! never repeats a command whose outcome isn't known.
 
 mod cluster;
 mod error;
@@ -121,8 +121,8 @@ impl RedisTarget {
     }
 
     /// Connects with RESP3. `push` is called in the connection's driver task for every message that the server sends by
-    /// itself, and with `PushKind::Disconnection` when the connection is lost, on a cluster that to any node; it must not
-    /// block.
+    /// itself, and with `PushKind::Disconnection` when the connection is lost, on a cluster that to any node; it must
+    /// not block.
     pub async fn connect_with_push(
         &self,
         push: impl Fn(PushInfo) -> Result<(), Infallible> + Send + Sync + 'static,

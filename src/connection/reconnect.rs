@@ -1,5 +1,5 @@
-//! Keeps a task connected to Redis: runs a session, and after it fails another one, with growing pauses in between. Must
-//! not know what a session does.
+//! Keeps a task connected to Redis: runs a session, and after it fails another one, with growing pauses in between.
+//! Must not know what a session does.
 
 use std::{convert::Infallible, time::Duration};
 

@@ -1,5 +1,5 @@
-//! Finds the primary that sentinels watch. Each connection asks anew, so that whoever connects again after a failover is led
-//! to the new primary. Source: redis.io, "Sentinel client spec": ask sentinels, then check the role.
+//! Finds the primary that sentinels watch. Each connection asks anew, so that whoever connects again after a failover
+//! is led to the new primary. Source: redis.io, "Sentinel client spec": ask sentinels, then check the role.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! What people say about a worker type besides its settings: leave it alone, or keep it at a number. What they may order,
-//! and how it is told; giving an order is the scaler's.
+//! What people say about a worker type besides its settings: leave it alone, or keep it at a number. What they may
+//! order, and how it is told; giving an order is the scaler's.
 
 use std::time::Duration;
 
@@ -62,7 +62,8 @@ impl Control {
     }
 }
 
-/// How long a number that is asked for once is held: far longer than any leader takes to look, far shorter than a cooldown.
+/// How long a number that is asked for once is held: far longer than any leader takes to look, far shorter than a
+/// cooldown.
 pub const ONCE: Duration = Duration::from_secs(5);
 
 /// What somebody wants to become of a worker type.

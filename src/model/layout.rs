@@ -1,6 +1,6 @@
-//! How keys are named that one script or transaction touches together. On a single server that is nobody's concern; on a
-//! Redis Cluster they must hash to the same slot, and a slot is computed from what stands in braces in the name, if anything
-//! does (redis.io, "Redis cluster specification", hash tags).
+//! How keys are named that one script or transaction touches together. On a single server that is nobody's concern; on
+//! a Redis Cluster they must hash to the same slot, and a slot is computed from what stands in braces in the name, if
+//! anything does (redis.io, "Redis cluster specification", hash tags).
 
 use super::{WorkerType, keys};
 
@@ -10,7 +10,8 @@ pub enum Layout {
     /// The names of `docs/protocol.md`, as they are.
     #[default]
     Single,
-    /// What belongs to a stream carries the stream's name in braces, and what belongs to the history that of the history.
+    /// What belongs to a stream carries the stream's name in braces, and what belongs to the history that of the
+    /// history.
     Cluster,
 }
 
@@ -30,8 +31,8 @@ impl Layout {
         format!("{}:dead", self.of_stream(stream))
     }
 
-    /// `scaler:leader`, a hash with a TTL, the lease of the autoscaler that leads: `holder`, `instance`, `token`. Also the
-    /// channel on which the end of a lease that was given up is told.
+    /// `scaler:leader`, a hash with a TTL, the lease of the autoscaler that leads: `holder`, `instance`, `token`. Also
+    /// the channel on which the end of a lease that was given up is told.
     pub fn leader(self) -> String {
         self.of_history("scaler:leader")
     }
@@ -65,8 +66,8 @@ impl Layout {
         hash_tag(name).is_some()
     }
 
-    /// Of a key's name the part that decides about its slot: keys that have it in common may be used in one command. Nothing
-    /// on a single server, where all may be.
+    /// Of a key's name the part that decides about its slot: keys that have it in common may be used in one command.
+    /// Nothing on a single server, where all may be.
     pub fn part(self, name: &str) -> &str {
         match self {
             Self::Single => "",

@@ -368,7 +368,8 @@ pub mod keys {
     pub const SCALER_CANARY: &str = "scaler:canary";
     /// Channel on which publishers and workers say that a stream has a new delayed job: payload `{stream}`.
     pub const DELAYED_CHANNEL: &str = "jobs:delayed";
-    /// Field of a heartbeat: whole seconds after which the worker's claims on jobs run out. Absent: never while it lives.
+    /// Field of a heartbeat: whole seconds after which the worker's claims on jobs run out. Absent: never while it
+    /// lives.
     pub const CLAIM_FIELD: &str = "claim_seconds";
     /// Field of a heartbeat: `1` if the worker listens on its control channel while it is connected.
     pub const LISTENS_FIELD: &str = "listens";
@@ -378,7 +379,8 @@ pub mod keys {
         format!("worker:heartbeat:{worker_type}:{id}")
     }
 
-    /// `worker:queues:{type}`, a string with a TTL: the queues that a worker of the type has found by its patterns, as JSON.
+    /// `worker:queues:{type}`, a string with a TTL: the queues that a worker of the type has found by its patterns, as
+    /// JSON.
     pub fn found_queues(worker_type: &WorkerType) -> String {
         format!("worker:queues:{worker_type}")
     }

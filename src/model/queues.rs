@@ -1,4 +1,5 @@
-//! Which keys feed a worker type: those that are named, and patterns of such as come and go; and what was read of several.
+//! Which keys feed a worker type: those that are named, and patterns of such as come and go; and what was read of
+//! several.
 
 use std::sync::Arc;
 
@@ -32,8 +33,8 @@ impl Combine {
 /// What no name of a queue ends with: swarm's own keys beside a stream.
 const BESIDE_A_STREAM: [&str; 2] = [":dead", ":delayed"];
 
-/// A pattern of keys, in which `*` stands for anything, also nothing. Redis understands it in the same way, which is why
-/// nothing else that Redis gives a meaning may stand in it.
+/// A pattern of keys, in which `*` stands for anything, also nothing. Redis understands it in the same way, which is
+/// why nothing else that Redis gives a meaning may stand in it.
 #[derive(Clone, Debug)]
 pub struct QueuePattern {
     text: Box<str>,
@@ -132,8 +133,9 @@ pub struct LongestQueue {
     pub jobs: u64,
 }
 
-/// The queues of a worker type that has several, as of one look. What they hold together is the worker type's [`Demand`]; here is
-/// what that does not tell: at least how much it is if not all of it is known, and what it is made of.
+/// The queues of a worker type that has several, as of one look. What they hold together is the worker type's
+/// [`Demand`]; here is what that does not tell: at least how much it is if not all of it is known, and what it is made
+/// of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct QueueDemands {
     /// What the workers are scaled by.
@@ -146,8 +148,8 @@ pub struct QueueDemands {
     pub unfinished: Option<u64>,
     /// The longest of those of which something is known.
     pub longest: Option<LongestQueue>,
-    /// Those that are named, in the order of the settings, and then some of those that were found by patterns: what can't be
-    /// read first, then the longest.
+    /// Those that are named, in the order of the settings, and then some of those that were found by patterns: what
+    /// can't be read first, then the longest.
     pub shown: Vec<QueueDemand>,
 }
 

@@ -1,4 +1,5 @@
-//! What the scaler shows of itself: `/status`, `swarm status`, `swarm demo` and the gauges all read these, nothing else.
+//! What the scaler shows of itself: `/status`, `swarm status`, `swarm demo` and the gauges all read these, nothing
+//! else.
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 

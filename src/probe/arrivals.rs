@@ -1,5 +1,5 @@
-//! Reads what comes onto streams, and how long it takes, without taking part: with XRANGE, XINFO GROUPS, XPENDING and TIME, none of
-//! which changes anything or holds anyone up. `docs/redis.md` lists the rights.
+//! Reads what comes onto streams, and how long it takes, without taking part: with XRANGE, XINFO GROUPS, XPENDING and
+//! TIME, none of which changes anything or holds anyone up. `docs/redis.md` lists the rights.
 
 use std::{sync::Arc, time::Duration};
 
@@ -79,8 +79,8 @@ pub struct ArrivalWatch {
 }
 
 impl ArrivalWatch {
-    /// Everything that came from `since` on. With an `interval` it is also found out how long jobs take, by looking so often;
-    /// without one, a job is told as soon as it has come.
+    /// Everything that came from `since` on. With an `interval` it is also found out how long jobs take, by looking so
+    /// often; without one, a job is told as soon as it has come.
     pub fn new(target: Arc<RedisTarget>, specs: Vec<QueueSpec>, since: Timestamp, interval: Option<Duration>) -> Self {
         let gap =
             interval.map(|interval| u64::try_from((interval * MAX_LATE_INTERVALS).as_millis()).unwrap_or(u64::MAX));
@@ -98,7 +98,8 @@ impl ArrivalWatch {
         Ok(Timestamp(time(self.ask(&pipeline).await?.first())?))
     }
 
-    /// One look. Adds each job once to `recorded`: when it is done, or when it has come. What was added before an error counts.
+    /// One look. Adds each job once to `recorded`: when it is done, or when it has come. What was added before an error
+    /// counts.
     ///
     /// # Errors
     /// If Redis can't be asked, or refuses.
@@ -143,7 +144,8 @@ impl ArrivalWatch {
         Ok(more)
     }
 
-    /// How far each group has read, and then what is in hand: in this order, so that what was read and is not in hand is done.
+    /// How far each group has read, and then what is in hand: in this order, so that what was read and is not in hand
+    /// is done.
     async fn follow_jobs(&mut self, recorded: &mut Vec<Recorded>) -> Result<(), ArrivalError> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("TIME");

@@ -1,7 +1,7 @@
 //! From what was read of each of several queues to what is known of their worker type. Pure.
 //!
-//! What the queues hold adds up, whatever their worker type is scaled by: a job that waits in any of them waits, and a worker that
-//! holds one is busy. [`Combine`] only says which depth workers are scaled by. A queue that could not be
+//! What the queues hold adds up, whatever their worker type is scaled by: a job that waits in any of them waits, and a
+//! worker that holds one is busy. [`Combine`] only says which depth workers are scaled by. A queue that could not be
 //! read makes the total unknown, never smaller, and what is known of the others still counts.
 
 use std::{
@@ -16,8 +16,8 @@ use crate::model::{Combine, Counters, Demand, LongestQueue, QueueDemand, QueueDe
 /// Queues found by patterns that are shown one by one: as many as somebody reads.
 const SHOWN: usize = 20;
 
-/// What queues of one worker type hold together, and what that is made of. The first `named` of them are named in the settings, the
-/// others were found by patterns; `all` says whether those are all, or why there may be more.
+/// What queues of one worker type hold together, and what that is made of. The first `named` of them are named in the
+/// settings, the others were found by patterns; `all` says whether those are all, or why there may be more.
 pub fn combine(combine: Combine, queues: Vec<QueueDemand>, named: usize, all: &Reading<()>) -> (Demand, QueueDemands) {
     let total = Demand {
         lag: total(&queues, all, |of| &of.lag, u64::saturating_add),
@@ -118,9 +118,9 @@ pub(super) fn consumers(parts: Vec<Reading<Vec<ConsumerPending>>>) -> Reading<Ve
     Reading::Known(jobs.into_iter().map(|(name, jobs)| ConsumerPending { name, jobs }).collect())
 }
 
-/// What queues counted since each of them was first looked at. A queue that comes brings what is unfinished in it, as if that
-/// had just been added, and nothing that was done before; one that goes takes its counts along, and whoever learns from
-/// them sees counts go back and begins anew, as with a stream that was made again.
+/// What queues counted since each of them was first looked at. A queue that comes brings what is unfinished in it, as
+/// if that had just been added, and nothing that was done before; one that goes takes its counts along, and whoever
+/// learns from them sees counts go back and begins anew, as with a stream that was made again.
 #[derive(Debug, Default)]
 pub(super) struct CounterTotals(BTreeMap<Arc<str>, Baseline>);
 

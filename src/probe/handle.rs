@@ -65,8 +65,8 @@ impl std::fmt::Debug for Asked {
 }
 
 impl ProberHandle {
-    /// Reads the queue of a worker type, or all its queues. Always answers, within about two response time-outs: without Redis
-    /// by saying so.
+    /// Reads the queue of a worker type, or all its queues. Always answers, within about two response time-outs:
+    /// without Redis by saying so.
     pub async fn ask(&self, request: Request) -> Answer {
         if let Some(several) = &self.several
             && let Some(of) = several.types.get(&request.index)

@@ -1,8 +1,9 @@
-//! What became of jobs, from looks at their stream now and then: when each was given to a worker, and how long that took. Pure.
+//! What became of jobs, from looks at their stream now and then: when each was given to a worker, and how long that
+//! took. Pure.
 //!
-//! Redis does not say when a job was acknowledged. But at each look it says which jobs are in hand and since when, and up to
-//! where the group has read; a job that was read and is not in hand is done. So a start is known to the millisecond if the job was
-//! seen in hand, and an end to the time between two looks.
+//! Redis does not say when a job was acknowledged. But at each look it says which jobs are in hand and since when, and
+//! up to where the group has read; a job that was read and is not in hand is done. So a start is known to the
+//! millisecond if the job was seen in hand, and an end to the time between two looks.
 
 use std::collections::BTreeMap;
 

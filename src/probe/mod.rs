@@ -1,8 +1,9 @@
 //! What waits in the queues, and what the workers say of themselves. Reads Redis, changes nothing, decides nothing.
 //!
 //! All probes go through one connection and are batched: whatever has been asked for while the batch before was being
-//! written goes out as one pipeline, so a sweep of ten thousand queues is some hundred round trips, and a single
-//! signal is one. A worker type with several queues asks for all of them, and the answers are put together. With invalidations in use, the first command of each probe also arms the next wake-up.
+//! written goes out as one pipeline, so a sweep of ten thousand queues is some hundred round trips, and a single signal
+//! is one. A worker type with several queues asks for all of them, and the answers are put together. With invalidations
+//! in use, the first command of each probe also arms the next wake-up.
 
 mod arrivals;
 mod combine;

@@ -76,8 +76,8 @@ enum Done {
 type Running = FuturesUnordered<futures_util::future::BoxFuture<'static, Done>>;
 
 impl Prober {
-    /// A prober and its handle. `specs`, which are of the worker types' own queues, and the directory share their indices;
-    /// `several` has the other queues of those worker types that have some.
+    /// A prober and its handle. `specs`, which are of the worker types' own queues, and the directory share their
+    /// indices; `several` has the other queues of those worker types that have some.
     pub fn new(
         target: Arc<RedisTarget>,
         specs: Vec<QueueSpec>,

@@ -1,5 +1,5 @@
-//! Worker types with several queues: which queues those are now, and what is remembered of each between two looks. What was read
-//! of each is put together by [`combine()`].
+//! Worker types with several queues: which queues those are now, and what is remembered of each between two looks. What
+//! was read of each is put together by [`combine()`].
 
 use std::{
     collections::HashMap,
@@ -49,8 +49,8 @@ impl Part {
         Arc::new(Self { spec, remembered: Mutex::new(remembered) })
     }
 
-    /// Keeps a reading, if nothing changes in the queue unheard: jobs that come are told by signals, but none tells that a job
-    /// was delivered or acknowledged.
+    /// Keeps a reading, if nothing changes in the queue unheard: jobs that come are told by signals, but none tells
+    /// that a job was delivered or acknowledged.
     fn keep(&self, demand: &Demand, counters: Counters) {
         let is_idle = self.spec.kind.delivery() == Delivery::Removal || demand.pending.known() == Some(&0);
         let rests = demand.lag.known() == Some(&0) && is_idle;
@@ -103,8 +103,8 @@ impl Several {
         Self { index: spec.index, combine: spec.combine, named, past: Mutex::default() }
     }
 
-    /// The queues as they are now, and which of them have to be read: those that may have changed, those that were not empty,
-    /// and the first, with which heartbeats are read. What is remembered of those that are gone is forgotten.
+    /// The queues as they are now, and which of them have to be read: those that may have changed, those that were not
+    /// empty, and the first, with which heartbeats are read. What is remembered of those that are gone is forgotten.
     pub(super) fn current(&self, directory: &Directory) -> CurrentQueues {
         let dirty = directory.take_dirty(self.index);
         let now = directory.discovered(self.index);

@@ -1,5 +1,5 @@
-//! A Redis list that workers pop from. Its length is the backlog. The server forgets what it gave away, so only the workers
-//! themselves can say whether they are busy.
+//! A Redis list that workers pop from. Its length is the backlog. The server forgets what it gave away, so only the
+//! workers themselves can say whether they are busy.
 
 use redis::{Cmd, Value};
 

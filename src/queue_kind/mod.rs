@@ -1,8 +1,9 @@
-//! Kinds of queues: what the key of a queue holds, which commands read it and what their replies mean, which events announce a
-//! job, and who knows which worker holds which job. Descriptions without I/O: a [`Profile`] never talks to Redis.
+//! Kinds of queues: what the key of a queue holds, which commands read it and what their replies mean, which events
+//! announce a job, and who knows which worker holds which job. Descriptions without I/O: a [`Profile`] never talks to
+//! Redis.
 //!
-//! A kind is one file with a [`Profile`], a variant here, its tests and a row in `docs/redis.md`. Nothing else asks which kind
-//! a queue is.
+//! A kind is one file with a [`Profile`], a variant here, its tests and a row in `docs/redis.md`. Nothing else asks
+//! which kind a queue is.
 
 mod list;
 mod profile;

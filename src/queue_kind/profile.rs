@@ -175,7 +175,8 @@ pub trait Profile: fmt::Debug + Send + Sync {
     /// How jobs get to workers.
     fn delivery(&self) -> Delivery;
 
-    /// Whether jobs are in swarm's own format: `swarm worker`, `swarm publish`, `swarm dead` and delayed jobs work with it.
+    /// Whether jobs are in swarm's own format: `swarm worker`, `swarm publish`, `swarm dead` and delayed jobs work with
+    /// it.
     fn is_native(&self) -> bool;
 
     /// Returns the command whose refusal tells that a key holds something else.
@@ -184,7 +185,8 @@ pub trait Profile: fmt::Debug + Send + Sync {
     /// Returns a reader for one queue.
     fn reader(&self) -> Box<dyn QueueReader>;
 
-    /// Returns the commands that the reader needs, each as ACLs name it, with arguments behind the key that change nothing.
+    /// Returns the commands that the reader needs, each as ACLs name it, with arguments behind the key that change
+    /// nothing.
     fn rights(&self, group: &str) -> Vec<(&'static str, Vec<String>)>;
 }
 

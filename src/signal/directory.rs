@@ -1,4 +1,4 @@
-//! All worker types with their mailboxes, and which keys feed them: what every signal source posts to.
+//! All worker types with their mailboxes, and the keys that feed them. Every signal source posts here.
 
 use std::collections::HashMap;
 
@@ -19,16 +19,16 @@ use crate::{
 pub struct Directory {
     watched: Vec<WatchedType>,
     mailboxes: Vec<Mailbox>,
-    /// By the queues that are named.
+    /// Indices of worker types, by the key of a configured queue.
     by_queue: HashMap<Box<[u8]>, Vec<u32>>,
     by_type: HashMap<WorkerType, u32>,
     discovery: QueueDiscovery,
-    /// Of worker types with several queues.
+    /// Changed queues, for worker types with several queues.
     dirty: HashMap<u32, DirtyMarks>,
 }
 
 impl Directory {
-    /// A directory in which worker type N has index N.
+    /// Creates a directory in which worker type N has index N.
     pub fn new(watched: Vec<WatchedType>) -> Self {
         let mut by_queue: HashMap<Box<[u8]>, Vec<u32>> = HashMap::with_capacity(watched.len());
         let mut by_type = HashMap::with_capacity(watched.len());
@@ -45,23 +45,23 @@ impl Directory {
         Self { watched, mailboxes, by_queue, by_type, discovery, dirty }
     }
 
-    /// The worker types, by index.
+    /// Returns the worker types, by index.
     pub fn watched(&self) -> &[WatchedType] {
         &self.watched
     }
 
-    /// The mailbox of the worker type with that index.
+    /// Returns the mailbox of a worker type.
     pub fn mailbox(&self, index: u32) -> &Mailbox {
         &self.mailboxes[index as usize]
     }
 
-    /// The indices of the worker types that name a queue; none for a key that nobody names.
+    /// Returns the indices of the worker types that are configured with this queue.
     pub(super) fn naming(&self, queue: &[u8]) -> &[u32] {
         self.by_queue.get(queue).map_or(&[], Vec::as_slice)
     }
 
-    /// Calls `feeds` with the index of each worker type that a key feeds. What the signal says of a key that nobody knows yet
-    /// decides whether it becomes one of the queues of those whose patterns take it. The queue is marked as changed.
+    /// Calls `feeds` with the index of each worker type that the key feeds, and marks the queue as changed. For an
+    /// unknown key, `event` decides whether it becomes a queue of the worker types whose patterns match.
     pub fn fed_by(&self, key: &[u8], event: KeyEvent<'_>, mut feeds: impl FnMut(u32)) {
         let mut feeds = |index: u32| {
             if let Some(marks) = self.dirty.get(&index) {
@@ -73,39 +73,39 @@ impl Directory {
         self.discovery.each(key, event, feeds);
     }
 
-    /// The queues that patterns of a worker type have found.
+    /// Returns the queues discovered by the patterns of a worker type.
     pub fn discovered(&self, index: u32) -> DiscoveredQueues {
         self.discovery.of(index)
     }
 
-    /// A key that a pattern found turned out to be no queue of this worker type.
+    /// Removes a discovered key that is not a queue of this worker type.
     pub fn forget(&self, index: u32, key: &str) {
         self.discovery.forget(index, key);
     }
 
-    /// Takes which queues of a worker type with several may have changed: whoever takes that reads them.
+    /// Takes the marks of the queues that may have changed. The caller has to read these queues.
     pub fn take_dirty(&self, index: u32) -> DirtyQueues {
         self.dirty.get(&index).map_or(DirtyQueues::All, DirtyMarks::take)
     }
 
-    /// Any queue of this worker type may have changed unheard.
+    /// Marks all queues of a worker type: signals may have been missed.
     pub fn mark_all(&self, index: u32) {
         if let Some(marks) = self.dirty.get(&index) {
             marks.mark_all();
         }
     }
 
-    /// What patterns have found.
+    /// Returns the index of discovered queues.
     pub(super) fn discovery(&self) -> &QueueDiscovery {
         &self.discovery
     }
 
-    /// The index of a worker type.
+    /// Returns the index of a worker type.
     pub fn index_of(&self, worker_type: &WorkerType) -> Option<u32> {
         self.by_type.get(worker_type).copied()
     }
 
-    /// Posts to one worker type. A sweep and a resync are about all of its queues.
+    /// Posts to one worker type. A sweep and a resync mark all of its queues.
     pub fn post(&self, index: u32, source: Source) {
         if matches!(source, Source::Sweep | Source::Resync) {
             self.mark_all(index);
@@ -113,7 +113,7 @@ impl Directory {
         self.mailbox(index).post(source, Instant::now());
     }
 
-    /// Posts to every worker type: anything may have been missed, also queues that came and went.
+    /// Posts to every worker type: signals may have been missed, and queues may have come or gone.
     pub fn post_all(&self, source: Source) {
         let now = Instant::now();
         self.dirty.values().for_each(DirtyMarks::mark_all);

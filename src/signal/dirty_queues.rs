@@ -1,12 +1,13 @@
-//! Which queues of a worker type may have changed since they were read. Every signal that names a key marks it before it is
-//! posted, so whoever takes the marks and then reads misses nothing.
+//! Which queues of a worker type may have changed since they were read. Every signal that names a key marks it before
+//! it is posted, so whoever takes the marks and then reads misses nothing.
 
 use std::{
     collections::HashSet,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// Marked keys beyond which all queues count as changed: then reading them all costs little more, and memory is bounded.
+/// Marked keys beyond which all queues count as changed: then reading them all costs little more, and memory is
+/// bounded.
 const MAX_MARKED: usize = 1_024;
 
 /// The queues that may have changed.

@@ -1,6 +1,6 @@
-//! Queues found by patterns, and which worker types each of them feeds. Every push asks here, so a key that is known costs one
-//! look under a read lock; a key is written down when it turns up, and let go when a search sees it no more. Must not
-//! talk to Redis: [`QueueFinder`](super::QueueFinder) does.
+//! Queues discovered by patterns, and the worker types that each of them feeds. Every push looks up its key here, so a
+//! known key costs one lookup under a read lock. A signal or a search registers a key; the next search that misses it
+//! removes it. Must not talk to Redis: [`QueueFinder`](super::QueueFinder) does.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -18,20 +18,20 @@ use crate::{
     queue_kind::{Delivery, QueueKind},
 };
 
-/// Queues found for one worker type. Each is three commands at every look, so that a look at so many takes Redis some tenths of
-/// a second; a pattern that finds more is more likely a slip than a fleet.
+/// Maximum queues discovered for one worker type. Reading one takes three commands, so a sweep of this many keeps Redis
+/// busy for a few tenths of a second. A pattern that matches more is more likely a mistake than a fleet.
 const MAX_DISCOVERED: usize = 10_000;
 
-/// What a signal says about its key, should that not be known yet.
+/// What a signal says about its key, in case the key is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyEvent<'a> {
-    /// Nothing that makes it a queue.
+    /// The key changed; this alone does not make it a queue.
     Change,
-    /// It is a queue; of which kind is not said.
+    /// The key is a queue of an unspecified kind.
     Queue,
-    /// The keyspace event of that name.
+    /// A keyspace event of this name.
     Named(&'a [u8]),
-    /// It was found by a search for keys of this type.
+    /// A search for keys of this type returned the key.
     OfType(&'a str),
 }
 
@@ -46,12 +46,12 @@ impl KeyEvent<'_> {
     }
 }
 
-/// What was found for a worker type.
+/// The discovered queues of one worker type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiscoveredQueues {
     /// The keys, in order.
     pub keys: Vec<Arc<str>>,
-    /// Whether these are all, or why there may be more.
+    /// Known if the keys are complete; otherwise why more may exist.
     pub all: Reading<()>,
 }
 
@@ -65,12 +65,12 @@ pub(super) struct PatternedType {
     group: Box<str>,
 }
 
-/// A key that was found.
+/// A discovered key.
 #[derive(Debug)]
 struct Key {
-    /// By their places among those with patterns; never none.
+    /// Positions in the list of worker types with patterns; never empty.
     feeds: Vec<usize>,
-    /// The last search during which it was seen.
+    /// The last search that saw the key.
     seen: AtomicU64,
 }
 
@@ -78,9 +78,9 @@ struct Key {
 #[derive(Debug)]
 struct OfType {
     keys: BTreeSet<Arc<str>>,
-    /// What the last search came to.
+    /// The result of the last search.
     searched: Reading<()>,
-    /// The last search during which one was passed over, as there are too many.
+    /// The last search that skipped a key because of the limit.
     too_many: Option<u64>,
 }
 
@@ -88,7 +88,7 @@ struct OfType {
 struct State {
     keys: HashMap<Arc<str>, Key>,
     of_types: Vec<OfType>,
-    /// Pairs of worker types that it was said of that they found the same queue.
+    /// Pairs of worker types with a warning about a shared queue.
     told: BTreeSet<(usize, usize)>,
 }
 
@@ -97,9 +97,9 @@ struct State {
 pub(super) struct QueueDiscovery {
     types: Vec<PatternedType>,
     state: RwLock<State>,
-    /// The search under way, or the last one.
+    /// Number of the running or last search.
     search: AtomicU64,
-    /// Told when keys may have come or gone unheard.
+    /// Notified when keys may have come or gone without a signal.
     pub(super) wanted: Notify,
 }
 
@@ -125,17 +125,17 @@ impl QueueDiscovery {
         Self { types, state: RwLock::new(state), search: AtomicU64::new(0), wanted: Notify::new() }
     }
 
-    /// The worker types with patterns.
+    /// Returns the worker types with patterns.
     pub(super) fn types(&self) -> &[PatternedType] {
         &self.types
     }
 
-    /// They are in the order of their indices.
+    /// Returns the position of a worker type. The list is sorted by index.
     fn place_of(&self, index: u32) -> Option<usize> {
         self.types.binary_search_by_key(&index, |of| of.index).ok()
     }
 
-    /// What was found for a worker type; nothing for one without patterns.
+    /// Returns the discovered queues of a worker type; none for a type without patterns.
     pub(super) fn of(&self, index: u32) -> DiscoveredQueues {
         let Some(place) = self.place_of(index) else {
             return DiscoveredQueues { keys: Vec::new(), all: Reading::Known(()) };
@@ -153,8 +153,8 @@ impl QueueDiscovery {
         DiscoveredQueues { keys: of.keys.iter().cloned().collect(), all }
     }
 
-    /// Calls `feeds` with each worker type that the key feeds by a pattern; one that is not known yet is written down if the
-    /// signal says that it is a queue. Quick: pushes call this.
+    /// Calls `feeds` with each worker type that the key feeds by a pattern. An unknown key is registered if the event
+    /// says that it is a queue. Must be fast: every push calls it.
     pub(super) fn each(&self, key: &[u8], event: KeyEvent<'_>, mut feeds: impl FnMut(u32)) {
         if self.types.is_empty() {
             return;
@@ -165,7 +165,7 @@ impl QueueDiscovery {
         }
     }
 
-    /// Notes that a key is there. Answers which worker types had not known that.
+    /// Registers a key that a search returned. Returns the worker types for which it is new.
     pub(super) fn see(&self, key: &str, event: KeyEvent<'_>) -> Vec<u32> {
         if self.see_known(key, &mut |_| ()) {
             return Vec::new();
@@ -173,7 +173,7 @@ impl QueueDiscovery {
         self.register(key, event).into_iter().map(|place| self.types[place].index).collect()
     }
 
-    /// Whether the key is one that was found; then calls `feeds` with each worker type that it feeds.
+    /// Returns whether the key is known, and calls `feeds` with each worker type that it feeds.
     fn see_known(&self, key: &str, feeds: &mut impl FnMut(u32)) -> bool {
         let state = self.read();
         let Some(known) = state.keys.get(key) else { return false };
@@ -182,12 +182,12 @@ impl QueueDiscovery {
         true
     }
 
-    /// A search begins: what is seen from now on is there.
+    /// Begins a search: keys seen from now on exist.
     pub(super) fn begin_search(&self) {
         self.search.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// A search is through for a worker type. What it did not see is gone. Whether that changes anything.
+    /// Ends a search for a worker type and removes the keys that it did not see. Returns whether anything changed.
     pub(super) fn finish_search(&self, place: usize) -> bool {
         let search = self.search.load(Ordering::Acquire);
         let mut state = self.write();
@@ -206,14 +206,14 @@ impl QueueDiscovery {
         was.known().is_none() || of.keys.len() != before
     }
 
-    /// A search could not tell everything. Whether that is news.
+    /// Records that a search failed. Returns whether that is new.
     pub(super) fn fail_search(&self, place: usize, why: &str) -> bool {
         let searched = &mut self.write().of_types[place].searched;
         let failed = Reading::Failed(why.to_owned());
         std::mem::replace(searched, failed.clone()) != failed
     }
 
-    /// A key turned out to be no queue of this worker type.
+    /// Removes a key that is not a queue of this worker type.
     pub(super) fn forget(&self, index: u32, key: &str) {
         let Some(place) = self.place_of(index) else { return };
         let mut state = self.write();
@@ -223,7 +223,7 @@ impl QueueDiscovery {
         }
     }
 
-    /// The worker types that take a key of which nobody knew, by their places.
+    /// Registers an unknown key. Returns the positions of the worker types that take it.
     fn register(&self, key: &str, event: KeyEvent<'_>) -> Vec<usize> {
         let takers = self.types.iter().enumerate().filter(|(_, of)| event.may_be(of.kind) && of.queues.finds(key));
         let takers: Vec<usize> = takers.map(|(place, _)| place).collect();
@@ -273,7 +273,7 @@ impl QueueDiscovery {
 }
 
 impl PatternedType {
-    /// Whether both would be given the same jobs of a queue: with consumer groups, if they read it as the same group.
+    /// Returns whether both would take the same jobs from a queue; with consumer groups, if the group is the same.
     fn takes_jobs_of(&self, other: &Self) -> bool {
         self.kind == other.kind && (self.kind.delivery() == Delivery::Removal || self.group == other.group)
     }

@@ -1,25 +1,26 @@
-//! Which channels tell of the queues of a worker type, and who else is deaf while nobody listens on them.
+//! The notification channels of a worker type, and the worker types that share them. A flooded worker type is
+//! unsubscribed from all its channels until just before its next probe.
 
 use super::{Directory, WatchedType};
 
 /// Channels of keyspace notifications.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Channels {
-    /// Of queues that are named.
+    /// Channels of configured queues.
     pub(super) names: Vec<String>,
-    /// Of patterns, for PSUBSCRIBE. A pattern of queues is one of channels too.
+    /// Channel patterns for PSUBSCRIBE: a pattern of queues is a pattern of channels too.
     pub(super) patterns: Vec<String>,
 }
 
 impl Channels {
-    /// Adds those of one worker type. `prefix` is what stands before the key.
+    /// Adds the channels of one worker type. `prefix` precedes the key in a channel's name.
     pub(super) fn add(&mut self, prefix: &str, of: &WatchedType) {
         self.names.extend(of.named().map(|queue| format!("{prefix}{queue}")));
         self.patterns.extend(of.patterns().map(|pattern| format!("{prefix}{pattern}")));
     }
 }
 
-/// The other worker types that hear of some of their queues through a channel of this one.
+/// Returns the other worker types that share a channel with this one.
 pub(super) fn sharing(directory: &Directory, index: u32) -> Vec<u32> {
     let of = &directory.watched()[index as usize];
     let mut sharing: Vec<u32> = of.named().flat_map(|queue| directory.naming(queue.as_bytes())).copied().collect();
@@ -37,8 +38,9 @@ pub(super) fn sharing(directory: &Directory, index: u32) -> Vec<u32> {
     sharing
 }
 
-/// The worker types to unmute with this one, itself first: those that share a channel with it and are muted, and in turn those
-/// that share one with them. All of their channels have to be listened on again, not only those that are shared.
+/// Returns the worker types to unmute together, this one first: the muted types that share a channel with it, and in
+/// turn the muted types that share a channel with those. All of their channels are subscribed again, not only the
+/// shared ones.
 pub(super) fn muted_with(directory: &Directory, index: u32) -> Vec<u32> {
     let mut all = vec![index];
     let mut next = 0;

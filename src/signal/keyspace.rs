@@ -1,5 +1,5 @@
-//! The server's side of keyspace notifications: which flags of `notify-keyspace-events` we need, and asking for them
-//! without taking any away. Source: redis.io, "Redis keyspace notifications".
+//! The server's side of keyspace notifications: finds out which flags `notify-keyspace-events` needs, and adds them
+//! without removing any. Source: redis.io, "Redis keyspace notifications".
 
 use std::collections::HashMap;
 
@@ -10,19 +10,19 @@ use crate::{
     queue_kind::QueueKind,
 };
 
-/// Whether keyspace notifications of our queues can be had.
+/// Whether the server sends keyspace notifications of our queues.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Availability {
     /// The server sends them already.
     Enabled(String),
-    /// The server sends them now that flags were added: `from` to `to`.
+    /// The server sends them after flags were added.
     Extended {
         /// Flags before.
         from: String,
         /// Flags now.
         to: String,
     },
-    /// The server does not send them, and why we could not change that.
+    /// The server does not send them, and refused to be changed: its words.
     Refused(String),
 }
 
@@ -43,7 +43,7 @@ pub fn needed_flags(kinds: impl IntoIterator<Item = QueueKind>) -> String {
     needed
 }
 
-/// `flags` with what is missing of `needed` added; `None` if nothing is missing. `A` stands for all types.
+/// Adds to `flags` what is missing of `needed`; `None` if nothing is missing. `A` stands for all types.
 fn merged(flags: &str, needed: &str) -> Option<String> {
     let has = |flag: char| flags.contains(flag) || (flag != 'K' && flags.contains('A'));
     let missing: String = needed.chars().filter(|flag| !has(*flag)).collect();
@@ -55,8 +55,8 @@ pub fn wanted_flags(flags: &str, needed: &str) -> Option<String> {
     merged(flags, needed)
 }
 
-/// Finds out whether the server sends what we need, and extends its setting if it may be changed. Of a cluster every primary is
-/// asked, as each speaks for its own keys; the worst answer counts. Also answers which of them could not be asked.
+/// Checks whether the server sends what is needed, and extends its setting if permitted. On a cluster, every primary is
+/// asked, and the worst answer counts. Also returns which primaries could not be asked.
 pub(super) async fn ensure(
     connection: &Connection,
     needed: &str,

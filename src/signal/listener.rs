@@ -1,13 +1,13 @@
 //! The subscriber's connection to Redis: keyspace notifications of exactly our queues, the `jobs:published` channel
-//! and the workers' own announcements. Reconnects for ever, and after every connect posts a resync to every worker
-//! type, because what was sent in between is gone.
+//! and the workers' own announcements. Reconnects forever, and after each connect posts a resync to every worker
+//! type, because messages sent in between are lost.
 //!
-//! Pushes are handled inside the connection's driver, without a queue in between. A queue whose notifications come in
-//! a flood is muted: unsubscribed until just before its next probe. Subscribing again comes first and the probe second, so
-//! nothing can fall between.
+//! The connection's driver handles pushes directly, without a queue in between. A queue whose notifications flood in is
+//! muted: unsubscribed until just before its next probe. The listener subscribes again first and the prober reads
+//! second, so no change is missed in between.
 //!
-//! Of a Redis Cluster, each primary tells of its own keys only. Their notifications are subscribed to on every primary, so
-//! that a slot which moves is heard of all the time; channels are passed on by the cluster, so one primary is enough.
+//! On a Redis Cluster, a primary sends notifications of its own keys only. The listener subscribes on every primary, so
+//! it hears of a moving slot at all times. The cluster forwards ordinary channels, so one primary is enough for those.
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,7 +31,7 @@ use crate::{
     telemetry::SignalsReceived,
 };
 
-/// Waiting flood reports and unmute requests. A worker type has at most one of each.
+/// Capacity for flood reports and unmute requests. A worker type has at most one of each.
 const COMMAND_CAPACITY: usize = 1_024;
 
 /// Which sources to use.
@@ -45,19 +45,19 @@ pub struct ListenerSettings {
     pub tracking: Switch,
 }
 
-/// What the listener settled on with the server it is connected to.
+/// What the listener agreed on with the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Subscriptions {
-    /// Keyspace notifications are in force.
+    /// Keyspace notifications are active.
     pub keyspace: bool,
     /// The prober is to arm invalidations.
     pub tracking: bool,
 }
 
-/// A check under way.
+/// A running check.
 type Checking = Option<BoxFuture<'static, redis::RedisResult<u64>>>;
 
-/// Of the check under way; never without one.
+/// Waits for the result of the running check; forever without one.
 async fn outcome(checking: &mut Checking) -> redis::RedisResult<u64> {
     match checking {
         Some(check) => check.await,
@@ -83,7 +83,7 @@ enum Command {
     Unmute(u32, oneshot::Sender<()>),
 }
 
-/// Asks things of a running [`Listener`].
+/// Sends requests to a running [`Listener`].
 #[derive(Clone, Debug)]
 pub struct ListenerHandle {
     directory: Arc<Directory>,
@@ -91,8 +91,8 @@ pub struct ListenerHandle {
 }
 
 impl ListenerHandle {
-    /// Returns when the queue's notifications are in force again, at once if they were not muted. If Redis can't be
-    /// reached that is never, but the probe that follows fails the same way, so this gives up after `patience`.
+    /// Returns when the queue's notifications are active again; immediately if they were not muted. If Redis can't be
+    /// reached, it gives up after `patience`: the probe that follows fails in the same way.
     pub async fn unmute(&self, index: u32, patience: Duration) {
         if self.directory.mailbox(index).is_muted() {
             // Boxed, because it is rare, and would be part of the observation under way of every worker type.
@@ -133,7 +133,7 @@ impl std::fmt::Debug for Command {
 }
 
 impl Listener {
-    /// A listener, its handle, and what it settles on at each connect.
+    /// Creates a listener, its handle, and a watch of what it agrees on at each connect.
     pub fn new(
         target: Arc<RedisTarget>,
         settings: ListenerSettings,
@@ -166,8 +166,8 @@ impl Listener {
         let mut seen = connection.check().await?;
         let mut subscriptions = self.subscribe_all(&mut connection).await?;
 
-        // A silent failure of a source (a frozen server, a setting taken away) goes unnoticed for no longer than this; the
-        // sweep covers that time.
+        // A silent failure of a source (a frozen server, a setting taken away) goes unnoticed for no longer than this;
+        // the sweep covers that time.
         let interval = self.target.check_interval();
         let mut check = tokio::time::interval_at(Instant::now() + interval, interval);
         let mut checking = Checking::default();
@@ -198,7 +198,7 @@ impl Listener {
         }
     }
 
-    /// Subscribes to everything that the settings and the server allow, and then has all queues looked at.
+    /// Subscribes to everything that the settings and the server allow, and then posts a resync.
     async fn subscribe_all(&self, connection: &mut Connection) -> Result<Subscriptions, SessionError> {
         let keyspace = self.subscribe_keyspace(connection).await?;
         let tracking = match self.settings.tracking {
@@ -319,7 +319,7 @@ impl Listener {
         Ok(())
     }
 
-    /// Of an error, the command that brought it.
+    /// Subscribes to channels. An error names the command that failed.
     async fn listen(
         &self,
         connection: &mut Connection,
@@ -329,15 +329,15 @@ impl Listener {
         connection.psubscribe_everywhere(&channels.patterns).await.map_err(|error| ("PSUBSCRIBE", error))
     }
 
-    /// The channels of the worker types with these indices.
+    /// Returns the channels of the worker types with these indices.
     fn channels_of(&self, indices: impl IntoIterator<Item = usize>) -> Channels {
         let (mut channels, prefix) = (Channels::default(), self.keyspace_prefix());
         indices.into_iter().for_each(|index| channels.add(&prefix, &self.directory.watched()[index]));
         channels
     }
 
-    /// Checks that the server still sends what was settled on; extends its setting again if it was taken
-    /// away, and falls back (by a new session) if that is refused.
+    /// Checks that the server still sends what was agreed on; extends its setting again if it was
+    /// changed back, and falls back (by a new session) if the server refuses.
     async fn check(&self, connection: &Connection, subscriptions: Subscriptions) -> Result<(), SessionError> {
         if !subscriptions.keyspace {
             return Ok(());
@@ -354,7 +354,8 @@ impl Listener {
         }
     }
 
-    /// What the connection's driver calls for each push. Must be quick: it stands between Redis and everything else.
+    /// Returns the handler that the connection's driver calls for each push. It must be fast: it delays everything
+    /// else.
     fn push_handler(
         &self,
         disconnected: Arc<Notify>,
@@ -429,7 +430,7 @@ pub enum SessionError {
     KeyspaceLost(String),
 }
 
-/// An error that is the server's "no" to one command is passed over; one of the connection is returned.
+/// Ignores the server's refusal of one command; returns an error of the connection.
 fn refused(error: &redis::RedisError) -> Result<(), SessionError> {
     if is_lost(error) { Err(SessionError::Redis(error.clone())) } else { Ok(()) }
 }

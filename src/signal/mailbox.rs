@@ -1,5 +1,5 @@
-//! Where signals for one worker type meet: a set of sources and the time of the first of them. Posting costs a few
-//! atomic operations and never allocates or queues, so a flood of a million signals leaves one entry.
+//! Collects the signals for one worker type: a set of sources and the time of the first signal. Posting costs a few
+//! atomic operations and never allocates, so a flood of a million signals leaves one entry.
 
 use std::sync::{
     Mutex, PoisonError,
@@ -10,32 +10,32 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::model::Source;
 
-/// Signals that came in since the last look.
+/// Signals received since the last evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signals {
     bits: u32,
-    /// When the first of them came in.
+    /// When the first one was received.
     pub first_at: Instant,
 }
 
 impl Signals {
-    /// Signals of a single source.
+    /// Returns a signal of a single source.
     pub fn one(source: Source, first_at: Instant) -> Self {
         Self { bits: bit(source), first_at }
     }
 
-    /// Both; the earlier time counts.
+    /// Returns the union; the earlier time counts.
     #[must_use]
     pub fn merge(self, other: Self) -> Self {
         Self { bits: self.bits | other.bits, first_at: self.first_at.min(other.first_at) }
     }
 
-    /// Whether `source` is among them.
+    /// Returns whether `source` is included.
     pub fn contains(self, source: Source) -> bool {
         self.bits & bit(source) != 0
     }
 
-    /// The sources, in their fixed order.
+    /// Returns the sources, in a fixed order.
     pub fn sources(self) -> impl Iterator<Item = Source> {
         Source::ALL.into_iter().filter(move |source| self.contains(*source))
     }
@@ -45,7 +45,7 @@ fn bit(source: Source) -> u32 {
     1 << (source as u32)
 }
 
-/// Keyspace notifications seen since the last look from which on a queue counts as flooded. Small enough that a flood
+/// Keyspace notifications since the last evaluation at which a queue counts as flooded. Small enough that a flood
 /// costs little before its subscription is muted, large enough that ordinary bursts never pay for muting.
 const FLOOD_THRESHOLD: u32 = 64;
 
@@ -60,7 +60,7 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
-    /// Leaves a signal. Only the first one since the last [`take`](Self::take) wakes the taker.
+    /// Posts a signal. Only the first one since the last [`take`](Self::take) wakes the taker.
     pub fn post(&self, source: Source, at: Instant) {
         // Repeats of a source that is already noted change nothing: this is the whole cost of a flood.
         if self.bits.load(Ordering::Acquire) & bit(source) != 0 {
@@ -74,13 +74,13 @@ impl Mailbox {
         }
     }
 
-    /// Leaves a keyspace signal and counts it; true when the queue turns out to be flooded, once per mute.
+    /// Posts a keyspace signal and counts it. Returns true when the queue is flooded, once per mute.
     pub fn post_counted(&self, source: Source, at: Instant) -> bool {
         self.post(source, at);
         self.repeats.fetch_add(1, Ordering::Relaxed) + 1 >= FLOOD_THRESHOLD && !self.muted.swap(true, Ordering::AcqRel)
     }
 
-    /// Takes what has come in, if anything has.
+    /// Takes the signals received so far, if any.
     pub fn take(&self) -> Option<Signals> {
         let mut first_at = self.first_at.lock().unwrap_or_else(PoisonError::into_inner);
         let bits = self.bits.swap(0, Ordering::AcqRel);
@@ -98,17 +98,17 @@ impl Mailbox {
         }
     }
 
-    /// Whether the queue's keyspace subscription is, or is about to be, muted.
+    /// Returns whether the queue's keyspace subscription is, or is about to be, muted.
     pub fn is_muted(&self) -> bool {
         self.muted.load(Ordering::Acquire)
     }
 
-    /// Notes that the queue's keyspace subscription is muted, because another worker type's was.
+    /// Marks the queue's keyspace subscription as muted, because another worker type that shares it is muted.
     pub fn mute(&self) {
         self.muted.store(true, Ordering::Release);
     }
 
-    /// Ends the muting: the subscription is in force again.
+    /// Ends the mute: the subscription is active again.
     pub fn unmute(&self) {
         self.muted.store(false, Ordering::Release);
     }

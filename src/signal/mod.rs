@@ -1,6 +1,6 @@
-//! Hints that a queue is worth a look, from wherever they come: keyspace notifications, the `jobs:published` channel,
-//! client-side-caching invalidations, the sweep, and backends. A hint names a worker type and nothing more, so lost,
-//! doubled and reordered hints are harmless. Must not read depths, and must not decide anything.
+//! Signals that a queue may have changed: keyspace notifications, the `jobs:published` channel, client-side-caching
+//! invalidations, the sweep, and backends. A signal names a queue or a worker type and no depth, so lost, doubled and
+//! reordered signals are harmless. Must not read depths, and must not decide anything.
 
 mod current;
 mod directory;

@@ -1,5 +1,5 @@
-//! Looks for the queues that patterns match: with SCAN, after each connect and along with the sweep, never when a signal comes. It
-//! has a connection of its own, so that a search through many keys holds up nobody, and runs only if some worker type
+//! Searches for the queues that patterns match: by SCAN, after each connect and with each sweep, never for a signal. It
+//! has a connection of its own, so that a search through many keys delays nothing else, and runs only if a worker type
 //! has patterns.
 
 use std::{sync::Arc, time::Duration};
@@ -14,10 +14,10 @@ use crate::{
     model::{QueuePattern, Source},
 };
 
-/// Keys that one SCAN looks at: some tenths of a millisecond of the server's time.
+/// Keys that one SCAN examines: a few tenths of a millisecond of the server's time.
 const SCAN_COUNT: usize = 500;
 
-/// After each SCAN that was not the last, so many times as long as it took: a search through millions of keys takes no more than
+/// Pause after each SCAN but the last, as a multiple of its duration: a search through millions of keys takes at most
 /// a fifth of the server's time.
 const REST_FACTOR: u32 = 4;
 
@@ -29,16 +29,17 @@ pub struct QueueFinder {
     interval: Duration,
 }
 
-/// Why a search did not come to its end.
+/// Why a search ended early.
 enum Failure {
-    /// This pattern can't be searched for.
+    /// The server refuses to search for this pattern.
     Refused(String),
-    /// Nothing can.
+    /// The connection is lost.
     Lost(String),
 }
 
 impl QueueFinder {
-    /// Searches once per interval, and whenever keys may have come or gone unheard. `None` if no worker type has patterns.
+    /// Searches once per interval, and when keys may have come or gone without a signal. `None` if no worker type has
+    /// patterns.
     pub fn new(target: Arc<RedisTarget>, directory: Arc<Directory>, interval: Duration) -> Option<Self> {
         (!directory.discovery().types().is_empty()).then_some(Self { target, directory, interval })
     }
@@ -68,7 +69,7 @@ impl QueueFinder {
         }
     }
 
-    /// One search for everything. An error means that the connection is of no more use.
+    /// Runs one search for all patterns. An error means that the connection is lost.
     async fn search(&self, connection: &mut Option<Connection>, source: Source) -> Result<(), String> {
         let connection = match connection {
             Some(connection) => connection,
@@ -95,7 +96,7 @@ impl QueueFinder {
         Ok(())
     }
 
-    /// What it did not find may be there all the same, and the worker type has to know.
+    /// Records that a search failed: queues that it did not find may exist, so the worker type is evaluated.
     fn failed(&self, place: usize, why: &str) {
         let discovery = self.directory.discovery();
         if discovery.fail_search(place, why) {

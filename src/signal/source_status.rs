@@ -1,4 +1,4 @@
-//! How the signal sources do, for `/readyz`, `/status` and the metrics.
+//! The state of the signal sources, for `/readyz`, `/status` and the metrics.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -25,7 +25,7 @@ impl Default for SourceStatus {
 }
 
 impl SourceStatus {
-    /// Notes the state of a source; says so in log and metrics if it is news.
+    /// Sets the state of a source; emits a log line and metrics if it changed.
     pub fn set(&self, source: Source, state: SourceState, detail: impl Into<String>) {
         let detail = detail.into();
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
@@ -39,7 +39,7 @@ impl SourceStatus {
         SourceChanged { source, state, detail: &detail }.emit();
     }
 
-    /// All sources as they are now.
+    /// Returns the state of all sources.
     pub fn snapshot(&self) -> Vec<SourceSnapshot> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -1,5 +1,5 @@
-//! The periodic reconciliation: every worker type gets a hint, whatever the other sources said. It walks exactly the
-//! path of any other signal.
+//! The periodic reconciliation: every worker type gets a signal, whatever the other sources sent. It takes the same
+//! path as any other signal.
 
 use std::{
     sync::{
@@ -18,12 +18,12 @@ use crate::{
     telemetry::{SignalsReceived, SweepFinished},
 };
 
-/// Worker types posted to at once, and the pause before the next ones: a job that comes in the middle of a sweep waits behind
-/// the probes of one slice, not of ten thousand queues. The pause is about what a slice takes.
+/// Worker types posted to at once, and the pause before the next slice: a job that arrives during a sweep waits behind
+/// the probes of one slice, not of ten thousand queues. The pause is about the time that a slice takes.
 const SWEEP_SLICE: usize = 128;
 const SLICE_PAUSE: Duration = Duration::from_millis(2);
 
-/// Knows when all worker types have answered a sweep.
+/// Tracks when all worker types have been evaluated after a sweep.
 #[derive(Debug, Default)]
 pub struct SweepMonitor {
     left: AtomicUsize,
@@ -39,8 +39,8 @@ impl SweepMonitor {
         self.left.store(queues, Ordering::Release);
     }
 
-    /// One worker type has been evaluated because of the sweep. `drift`: it needed more workers and no other signal
-    /// had said so.
+    /// Records that one worker type was evaluated because of the sweep. `drift`: it needed more workers, and no other
+    /// signal had announced that.
     pub fn answered(&self, drift: bool) {
         if drift {
             self.drift.fetch_add(1, Ordering::Relaxed);
@@ -55,7 +55,7 @@ impl SweepMonitor {
 }
 
 /// Posts to every worker type once per interval until cancelled. The first sweep comes one interval after the start:
-/// the resync of the first connection has already looked at everything.
+/// the resync of the first connection has evaluated everything.
 pub async fn run_sweep(
     directory: Arc<Directory>,
     monitor: Arc<SweepMonitor>,

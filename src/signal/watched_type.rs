@@ -16,18 +16,18 @@ pub struct WatchedType {
     pub queue: Arc<str>,
     /// What that key holds.
     pub kind: QueueKind,
-    /// All of its queues, if there are others.
+    /// All of its queues, if it has several.
     pub several: Option<Box<Several>>,
 }
 
 impl WatchedType {
-    /// The queues that are named, its own first.
+    /// Returns the configured queues, its own first.
     pub(super) fn named(&self) -> impl Iterator<Item = &str> {
         let others = self.several.iter().flat_map(|several| &several.queues.others);
         std::iter::once(&*self.queue).chain(others.map(String::as_str))
     }
 
-    /// The patterns of further ones.
+    /// Returns the patterns of further queues.
     pub(super) fn patterns(&self) -> impl Iterator<Item = &str> {
         self.several.iter().flat_map(|several| &several.queues.patterns).map(QueuePattern::as_str)
     }
@@ -36,8 +36,8 @@ impl WatchedType {
 /// The queues of a worker type that has several.
 #[derive(Clone, Debug)]
 pub struct Several {
-    /// Which.
+    /// The queues and patterns.
     pub queues: Queues,
-    /// The group that its workers read them as.
+    /// The consumer group of its workers.
     pub group: Box<str>,
 }

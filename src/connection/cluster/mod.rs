@@ -1,10 +1,10 @@
 //! A connection to a Redis Cluster: one to each of its primaries, and each command to the one that has its key. Follows
-//! redirections, reads the slots again when something does not fit them, and splits pipelines. Never repeats a command whose
-//! outcome is not known. See `docs/adr/0023-redis-cluster.md`.
+//! redirections, reads the slots again when something does not fit them, and splits pipelines. Never repeats a command
+//! whose outcome is not known. See `docs/adr/0023-redis-cluster.md`.
 //!
-//! A transaction whose keys lie in several slots can't be one: it is carried out slot by slot, the slot of its last command
-//! at the end and only if all others went well. Whoever writes one puts what must not be lost first, and what says that it is
-//! done last.
+//! A transaction whose keys lie in several slots can't be one: it is carried out slot by slot, the slot of its last
+//! command at the end and only if all others went well. Whoever writes one puts what must not be lost first, and what
+//! says that it is done last.
 
 mod node;
 mod pipeline;
@@ -196,8 +196,8 @@ impl ClusterConnection {
         Ok((open, missing))
     }
 
-    /// Listens on the node that has the slot of the channel's name, or on another one if that can't be reached: a message
-    /// is passed on to all nodes.
+    /// Listens on the node that has the slot of the channel's name, or on another one if that can't be reached: a
+    /// message is passed on to all nodes.
     pub(super) async fn subscribe(&self, channel: &str) -> Result<(), RedisError> {
         match self.at(channel).await {
             Ok(mut home) => home.subscribe(channel).await,
@@ -208,8 +208,8 @@ impl ClusterConnection {
         }
     }
 
-    /// Reads the slots, opens what is missing, and asks every primary for an answer. Answers a number that is another one
-    /// than before if slots have moved or connections were made since.
+    /// Reads the slots, opens what is missing, and asks every primary for an answer. Answers a number that is another
+    /// one than before if slots have moved or connections were made since.
     ///
     /// # Errors
     /// If no node tells the slots, or no primary can be reached.

@@ -16,8 +16,8 @@ use tokio::{sync::Mutex, time::Instant};
 
 use crate::connection::resp3;
 
-/// After a failure to connect, everybody who comes within so long is told of it at once instead of trying again: one node
-/// that is gone must not hold up what goes to the others.
+/// After a failure to connect, everybody who comes within so long is told of it at once instead of trying again: one
+/// node that is gone must not hold up what goes to the others.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 
 /// Called for every message that the server sends by itself.

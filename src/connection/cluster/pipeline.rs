@@ -108,8 +108,8 @@ impl ClusterConnection {
         Ok(followed)
     }
 
-    /// Carries out a transaction: as one if all keys are in one slot. Else slot by slot: the slot of the last command comes
-    /// last, when all others are done. Answers the replies as EXEC does.
+    /// Carries out a transaction: as one if all keys are in one slot. Else slot by slot: the slot of the last command
+    /// comes last, when all others are done. Answers the replies as EXEC does.
     ///
     /// # Errors
     /// If a part was refused or its outcome is not known; then the last part was not begun, or it is the one.

@@ -1,5 +1,5 @@
-//! Where the commands of this program go in a cluster: by the slot of their key. Knows the commands that are used here and no
-//! others; every key of a command has the slot of its first one, or the server refuses it.
+//! Where the commands of this program go in a cluster: by the slot of their key. Knows the commands that are used here
+//! and no others; every key of a command has the slot of its first one, or the server refuses it.
 
 use redis::{Arg, Cmd, Pipeline};
 

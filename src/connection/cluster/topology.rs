@@ -1,5 +1,5 @@
-//! Which primary of a cluster has which slots. Read from any node that answers, kept until somebody says that it is out of
-//! date; shared by all connections of a target.
+//! Which primary of a cluster has which slots. Read from any node that answers, kept until somebody says that it is out
+//! of date; shared by all connections of a target.
 
 use std::{
     collections::BTreeSet,
@@ -53,7 +53,8 @@ pub(super) struct SlotMap {
 }
 
 impl SlotMap {
-    /// The reply to CLUSTER SLOTS. A node that does not know its own name calls itself by none: it is where it was asked.
+    /// The reply to CLUSTER SLOTS. A node that does not know its own name calls itself by none: it is where it was
+    /// asked.
     fn read(reply: Value, asked: &NodeAddress) -> Option<Self> {
         let Value::Array(entries) = reply else { return None };
         let mut map = Self::default();
@@ -130,7 +131,8 @@ pub(in crate::connection) struct Topology {
 }
 
 impl Topology {
-    /// Knows the nodes at `seeds`, of which there is at least one. Each attempt to connect and each reply may take `patience`.
+    /// Knows the nodes at `seeds`, of which there is at least one. Each attempt to connect and each reply may take
+    /// `patience`.
     pub(in crate::connection) fn new(seeds: Vec<ConnectionInfo>, patience: Duration) -> Self {
         let (map, stale) = (Mutex::default(), AtomicBool::new(true));
         Self { seeds, patience, map, stale, asker: tokio::sync::Mutex::default(), missing: Mutex::default() }

@@ -1,5 +1,5 @@
-//! From what Redis says of a stream and its group to demand, with the traps there: nil lag, phantom lag, no stream, no group,
-//! ids that are not times. Pure.
+//! From what Redis says of a stream and its group to demand, with the traps there: nil lag, phantom lag, no stream, no
+//! group, ids that are not times. Pure.
 
 use crate::{
     model::{Counters, Demand, Reading, Timestamp},
@@ -84,7 +84,8 @@ pub(super) struct StreamMemory {
 ///
 /// Redis computes lag as entries added minus entries read, so entries trimmed before they were read are counted for
 /// ever. What it counts as read may change by other ways than reading: `XGROUP SETID … ENTRIESREAD`, a restart with
-/// another version, or an estimate of its own after an XDEL. So a surplus holds only while the group stands where it stood.
+/// another version, or an estimate of its own after an XDEL. So a surplus holds only while the group stands where it
+/// stood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Surplus {
     jobs: i64,

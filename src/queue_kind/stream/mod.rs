@@ -1,8 +1,8 @@
-//! A Redis stream that workers read through a consumer group: the queue of swarm's own workers. The group remembers who holds
-//! which job.
+//! A Redis stream that workers read through a consumer group: the queue of swarm's own workers. The group remembers who
+//! holds which job.
 //!
-//! XINFO STREAM and XRANGE return whole entries. So the backlog is counted by a read-only script that returns numbers and
-//! ids, and once an entry was seen to be large, the regular reading is done by a script as well.
+//! XINFO STREAM and XRANGE return whole entries. So the backlog is counted by a read-only script that returns numbers
+//! and ids, and once an entry was seen to be large, the regular reading is done by a script as well.
 
 mod lag;
 mod replies;
@@ -21,8 +21,8 @@ pub use self::replies::group_position;
 /// An entry of so many bytes is large: it is not read over the wire a second time.
 const LARGE_ENTRY_BYTES: u64 = 4 * 1024;
 
-/// Entries counted when Redis can't tell the lag. Bounds the cost of a reading; a larger backlog is bounded from above by the
-/// stream's length.
+/// Entries counted when Redis can't tell the lag. Bounds the cost of a reading; a larger backlog is bounded from above
+/// by the stream's length.
 const COUNT_LIMIT: u64 = 1_000;
 
 /// Bytes of entries that one count copies within the server. About a millisecond of its time.
@@ -157,8 +157,8 @@ impl StreamReader {
     }
 }
 
-/// Whether the server refuses scripts, or this way to send them: it does not know the command, or does not permit it. Where a
-/// command within the script is not permitted, the plain commands say so.
+/// Whether the server refuses scripts, or this way to send them: it does not know the command, or does not permit it.
+/// Where a command within the script is not permitted, the plain commands say so.
 fn is_script_refusal(error: &str) -> bool {
     error.contains("unknown command") || error.starts_with("NOPERM")
 }
