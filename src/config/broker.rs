@@ -1,27 +1,27 @@
-//! Settings of jobs on their way: how large, how often tried, how long remembered.
+//! Settings of jobs: maximum sizes, attempts, and lifetimes.
 
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// No wait before another attempt is longer, however often a job has failed: an hour.
+/// The longest wait before another attempt: an hour.
 const RETRY_MAX: Duration = Duration::from_secs(3_600);
 
 /// `[broker]`
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BrokerSettings {
-    /// Largest job in bytes of JSON. A larger one is refused when published, and a dead letter when read.
+    /// Maximum job size in bytes of JSON. A larger job is refused when published, and becomes a dead letter when read.
     #[schemars(range(min = 1_024, max = 268_435_456))]
     pub job_max_bytes: u32,
-    /// Largest result in bytes of JSON. Instead of a larger one, the waiter gets an error that says so.
+    /// Maximum result size in bytes of JSON. In place of a larger result, the waiter gets an error.
     #[schemars(range(min = 1_024, max = 268_435_456))]
     pub result_max_bytes: u32,
-    /// Seconds that a result waits to be fetched.
+    /// Seconds for which a result is kept.
     #[schemars(range(min = 1, max = 604_800))]
     pub result_ttl_seconds: u64,
-    /// Seconds for which a second job with the same idempotency key is the same job.
+    /// Seconds for which jobs with the same idempotency key count as one job.
     #[schemars(range(min = 1, max = 2_592_000))]
     pub idempotency_window_seconds: u64,
     /// Whether workers trim their stream of entries that every consumer group has finished.
@@ -56,14 +56,14 @@ impl BrokerSettings {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct JobSettings {
-    /// How often a job is begun before it becomes a dead letter; a worker that dies with it counts.
+    /// Attempts before a job becomes a dead letter. An attempt that ends with the worker's death counts.
     #[schemars(range(min = 1, max = 1_000))]
     pub max_attempts: u32,
-    /// Milliseconds before a failed job is tried again; doubled with each attempt, at most an hour.
+    /// Milliseconds before a failed job is retried; doubled with each attempt, at most an hour.
     #[schemars(range(max = 3_600_000))]
     pub retry_backoff_ms: u64,
-    /// Seconds after which a job that its worker has neither finished nor claimed again may be taken by another one.
-    /// `swarm worker` claims its jobs again three times in this period.
+    /// Seconds after which another worker may take a job that its worker neither finished nor claimed again. `swarm
+    /// worker` renews its claims three times in this period.
     #[schemars(range(min = 1, max = 86_400))]
     pub claim_seconds: u64,
 }
@@ -82,7 +82,7 @@ impl JobSettings {
         Duration::from_secs(self.claim_seconds)
     }
 
-    /// The wait after the attempt with that number, counted from 1.
+    /// Returns the wait after attempt N, counted from 1.
     pub fn retry_wait(&self, attempts: u32) -> Duration {
         let doubled = 2_u32.saturating_pow(attempts.saturating_sub(1));
         Duration::from_millis(self.retry_backoff_ms).saturating_mul(doubled).min(RETRY_MAX)

@@ -1,4 +1,4 @@
-//! `[worker_types.NAME.scaling]`: how many workers there should be. What the rules do with it is for `policy`.
+//! `[worker_types.NAME.scaling]`: how many workers to run. The module `policy` applies it.
 
 use std::time::Duration;
 
@@ -13,51 +13,52 @@ use super::schedule::ScheduleWindow;
 pub struct ScalingSettings {
     /// How a backlog becomes a number of workers.
     pub strategy: Strategy,
-    /// Never fewer workers than this.
+    /// Minimum workers.
     #[schemars(range(max = 10_000))]
     pub min_workers: u32,
-    /// Never more workers than this.
+    /// Maximum workers.
     #[schemars(range(max = 10_000))]
     pub max_workers: u32,
-    /// `threshold`, `step`: from this depth on, more workers; also the jobs one worker is asked to cover.
+    /// `threshold`, `step`: at this depth or more, scale up; also the jobs that one worker covers.
     #[schemars(range(min = 1))]
     pub scale_up_threshold: u64,
-    /// `threshold`, `step`: at this depth or less, fewer workers. Must be less than `scale_up_threshold`.
+    /// `threshold`, `step`: at this depth or less, scale down. Must be less than `scale_up_threshold`.
     pub scale_down_threshold: u64,
-    /// Seconds since the last change in either direction before workers are let go; for `step` also between steps up.
+    /// Minimum seconds between any change and the next scale-down; for `step`, also between two steps up.
     pub cooldown_seconds: u64,
-    /// With no worker running, this depth starts the first one, whatever `scale_up_threshold` says.
+    /// With no worker running, this depth starts the first worker, whatever `scale_up_threshold` says. Below it, no
+    /// strategy starts a worker.
     #[schemars(range(min = 1))]
     pub activation_threshold: u64,
-    /// `step`: workers added or removed at once.
+    /// `step`: workers added or removed at a time.
     #[schemars(range(min = 1))]
     pub step: u32,
-    /// `backlog`: unfinished jobs per worker; for `latency` too, as long as it can't tell how long a job takes.
+    /// `backlog`: unfinished jobs per worker. `latency` uses it until it has learned how long a job takes.
     #[schemars(range(min = 1))]
     pub jobs_per_worker: u64,
-    /// `latency`: seconds within which the workers can clear all unfinished jobs, and those that come meanwhile.
+    /// `latency`: seconds within which the workers clear all unfinished jobs and those that arrive meanwhile.
     #[schemars(range(min = 1, max = 86_400))]
     pub target_wait_seconds: u64,
     /// Idle workers kept on top of the busy ones, within `max_workers`.
     #[schemars(range(max = 10_000))]
     pub spare: u32,
-    /// Scale-down follows the highest wish of the last so many seconds. Default: 60 for `backlog` and `latency`, else
-    /// 0.
+    /// Scale-down follows the highest recommendation of the last N seconds. Default: 60 for `backlog` and `latency`,
+    /// else 0.
     pub stabilization_window_seconds: Option<u64>,
-    /// Workers added at most in any `step_period_seconds`. Default: as many as are wanted.
+    /// Maximum workers added per `step_period_seconds`. Default: unlimited.
     #[schemars(range(min = 1))]
     pub max_step_up: Option<u32>,
-    /// Workers let go at most in any `step_period_seconds`. Default: as many as are not wanted.
+    /// Maximum workers removed per `step_period_seconds`. Default: unlimited.
     #[schemars(range(min = 1))]
     pub max_step_down: Option<u32>,
-    /// The time over which `max_step_up` and `max_step_down` count.
+    /// Seconds over which `max_step_up` and `max_step_down` count.
     #[schemars(range(min = 1, max = 3_600))]
     pub step_period_seconds: u64,
     /// Seconds from the start of its process within which a worker must be ready; if it is not, it is replaced.
     #[schemars(range(min = 1))]
     pub start_grace_seconds: u64,
-    /// Seconds from the request after which a worker that the platform has not begun is reported as failed, with the platform's
-    /// reason. It still counts and is left alone.
+    /// Seconds from the request after which a worker that the platform has not begun is reported as failed, with the
+    /// platform's reason. It still counts and is left alone.
     #[schemars(range(min = 1))]
     pub start_timeout_seconds: u64,
     /// Seconds a worker may take to finish its jobs when asked to leave; then it is stopped hard.
@@ -140,14 +141,14 @@ impl ScalingSettings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Strategy {
-    /// `ceil(depth / scale_up_threshold)` from `scale_up_threshold` on; back down at `scale_down_threshold`.
+    /// `ceil(depth / scale_up_threshold)` from `scale_up_threshold` on; down again at `scale_down_threshold`.
     #[default]
     Threshold,
-    /// As `threshold`, by `step` workers at a time.
+    /// Like `threshold`, but by `step` workers at a time.
     Step,
     /// `ceil(depth / jobs_per_worker)`, always.
     Backlog,
-    /// As many as clear the depth, and what comes meanwhile, within `target_wait_seconds`: how long a job takes and how
-    /// many come is learned from the queue.
+    /// As many workers as clear the depth, and the jobs that arrive meanwhile, within `target_wait_seconds`. The
+    /// duration of a job and the arrival rate are learned from the queue.
     Latency,
 }

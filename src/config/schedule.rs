@@ -1,7 +1,7 @@
-//! `[[worker_types.NAME.scaling.schedule]]`: times at which there are never fewer than so many workers.
+//! `[[worker_types.NAME.scaling.schedule]]`: time windows with a higher minimum of workers.
 //!
-//! What can't be read as a time is kept as it was said, so that validation can name its line and the cure. Reads no
-//! clock: what a window means at a time is for `policy`.
+//! Text that is not a valid time is kept, so that validation can name its line and the cure. Reads no clock: `policy`
+//! applies the windows.
 
 use std::{borrow::Cow, str::FromStr, time::Duration};
 
@@ -26,15 +26,15 @@ pub struct ScheduleWindow {
     /// When it closes: a cron expression. Or `duration`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end: Option<Said<Cron>>,
-    /// Whose clock `start` and `end` go by, such as `"Europe/Berlin"`.
+    /// Time zone of `start` and `end`, such as `"Europe/Berlin"`.
     pub time_zone: Said<TimeZone>,
-    /// Never fewer workers than this while it is open.
+    /// Minimum workers while the window is open.
     #[schemars(range(min = 1, max = 10_000))]
     pub min_workers: u32,
 }
 
 impl ScheduleWindow {
-    /// What is wrong with it by itself: the key, and what to do.
+    /// Returns the problems of the window by itself: the key, and what to do.
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
         let times = [("start", Some(&self.start)), ("end", self.end.as_ref())];
@@ -52,7 +52,7 @@ impl ScheduleWindow {
         problems
     }
 
-    /// Whether it closes at the very times at which it opens, and so is always open.
+    /// Returns whether the window closes exactly when it opens, and so is always open.
     pub(super) fn is_always_open(&self) -> bool {
         let words =
             |said: &Said<Cron>| -> Vec<String> { said.text.split_whitespace().map(str::to_uppercase).collect() };
@@ -60,24 +60,24 @@ impl ScheduleWindow {
     }
 }
 
-/// A setting in words of its own, and what it means; nothing, if it can't be read.
+/// A setting's text and its parsed value, if the text is valid.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Said<T> {
     text: String,
     meaning: Option<T>,
 }
 
-/// What can be said in words.
+/// A value that is parsed from text.
 pub trait Meaning: Sized {
-    /// What `text` means; else what is wrong with it, and the cure.
+    /// Parses `text`. An error says what is wrong, and the cure.
     fn of(text: &str) -> Result<Self, String>;
 
-    /// What holds if nothing is said.
+    /// The default text.
     const DEFAULT: &'static str;
 }
 
 impl<T: Meaning> Said<T> {
-    /// What was said; `None` only before validation.
+    /// Returns the parsed value; `None` only before validation.
     pub fn get(&self) -> Option<&T> {
         self.meaning.as_ref()
     }
@@ -154,7 +154,7 @@ impl Meaning for Cron {
 impl Meaning for TimeZone {
     const DEFAULT: &'static str = "UTC";
 
-    /// The machine's own time zones are newer than those in the binary, if it has any.
+    /// Prefers the machine's time zone database, which may be newer than the one in the binary.
     fn of(text: &str) -> Result<Self, String> {
         let found = Self::get(text).or_else(|_| jiff::tz::TimeZoneDatabase::bundled().get(text));
         found.map_err(|_| {

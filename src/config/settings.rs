@@ -28,19 +28,19 @@ use crate::{
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Redis to watch: `redis://` or `rediss://` (TLS), `user:password@`, `/N` for the database number. The primary
-    /// that sentinels watch: `redis+sentinel://host:26379,host2:26379/NAME/0`. A cluster:
+    /// The Redis server to watch: `redis://` or `rediss://` (TLS), `user:password@`, `/N` or `?db=N` for the database
+    /// number. A primary behind sentinels: `redis+sentinel://host:26379,host2:26379/NAME/0`. A cluster:
     /// `redis+cluster://host:7000,host2:7000`.
     #[serde(serialize_with = "redacted_url")]
     #[schemars(with = "String")]
     pub redis_url: SecretString,
-    /// File that holds the Redis URL, for secrets mounted as files. Wins over `redis_url`.
+    /// File that contains the Redis URL, for secrets mounted as files. Overrides `redis_url`.
     pub redis_url_file: Option<PathBuf>,
-    /// Who runs the workers.
+    /// What runs the workers.
     pub orchestrator: Orchestrator,
     /// How the scaler evaluates.
     pub scaler: ScalerSettings,
-    /// Where hints come from.
+    /// Which signals trigger evaluations.
     pub signals: SignalSettings,
     /// The HTTP server for metrics, health and status.
     pub http: HttpSettings,
@@ -48,11 +48,11 @@ pub struct Settings {
     pub kubernetes: KubernetesSettings,
     /// How to reach Fly.io with `orchestrator = "fly"`.
     pub fly: FlySettings,
-    /// Jobs on their way.
+    /// Limits and lifetimes of jobs and results.
     pub broker: BrokerSettings,
     /// The Discord bot.
     pub discord: DiscordSettings,
-    /// The pools, by name.
+    /// The worker types, by name.
     pub worker_types: BTreeMap<String, WorkerTypeSettings>,
 }
 
@@ -81,19 +81,20 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The worker types that are not turned off, by name.
+    /// Returns the enabled worker types, by name.
     pub fn enabled(&self) -> impl Iterator<Item = (&str, &WorkerTypeSettings)> {
         self.worker_types.iter().filter(|(_, of)| of.enabled).map(|(name, of)| (name.as_str(), of))
     }
 
-    /// The object of the cluster by which autoscalers settle who leads; `None`: they settle it in Redis, or not at all.
+    /// Returns the Kubernetes Lease that decides which autoscaler leads; `None` if Redis decides, or without an
+    /// election.
     pub fn lease_object(&self) -> Option<&str> {
         let lease = self.kubernetes.lease.as_deref();
         lease.filter(|_| self.orchestrator == Orchestrator::Kubernetes && self.scaler.leader_lease_seconds > 0)
     }
 }
 
-/// Who runs the workers.
+/// What runs the workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Orchestrator {
@@ -125,24 +126,24 @@ impl Orchestrator {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScalerSettings {
-    /// After an evaluation, the shortest time to the next one of the same worker type, in milliseconds.
+    /// Minimum milliseconds between two evaluations of the same worker type.
     #[schemars(range(max = 60_000))]
     pub debounce_ms: u64,
     /// Seconds between reconciliations of every queue.
     #[schemars(range(min = 1, max = 86_400))]
     pub sweep_interval_seconds: u64,
-    /// Milliseconds after which a Redis reply counts as failed.
+    /// Milliseconds to wait for a reply from Redis.
     #[schemars(range(min = 10, max = 60_000))]
     pub redis_timeout_ms: u64,
-    /// Entries kept in `scaling:events`.
+    /// Maximum entries kept in `scaling:events`.
     #[schemars(range(min = 1))]
     pub events_max_len: u64,
-    /// What happens to the workers when the scaler is stopped. Processes are always drained.
+    /// What happens to the workers when the autoscaler stops. Processes are always drained.
     pub on_shutdown: OnShutdown,
-    /// Decide, log and show, never act.
+    /// Makes and shows decisions, and never changes anything.
     pub dry_run: bool,
-    /// Seconds for which the autoscaler that leads holds its lease in Redis. If it dies, another one takes over when
-    /// they have passed. 0: there is no other one, and no election.
+    /// Seconds for which the leading autoscaler holds its lease. If it dies, another autoscaler takes over after this
+    /// time. 0: no election, for a single autoscaler.
     #[schemars(range(max = 3_600))]
     pub leader_lease_seconds: u64,
 }
@@ -183,14 +184,14 @@ impl ScalerSettings {
     }
 }
 
-/// What happens to the workers when the scaler is stopped.
+/// What happens to the workers when the autoscaler stops.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnShutdown {
-    /// They go on; the next scaler takes them over.
+    /// They continue; the next autoscaler adopts them.
     #[default]
     Leave,
-    /// They finish their jobs and leave.
+    /// They finish their jobs and exit.
     Drain,
 }
 
@@ -198,10 +199,10 @@ pub enum OnShutdown {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Switch {
-    /// If the server allows it, or nothing better is there.
+    /// If the server allows it and no better source is available.
     #[default]
     Auto,
-    /// Always; a server that refuses is an error shown in `/readyz`.
+    /// Always; `/readyz` reports an error if the server refuses.
     On,
     /// Never.
     Off,
@@ -211,12 +212,12 @@ pub enum Switch {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SignalSettings {
-    /// Keyspace notifications of the configured keys. `auto`: if the server's `notify-keyspace-events` allows it or may
-    /// be extended.
+    /// Keyspace notifications of the configured keys. `auto`: if `notify-keyspace-events` on the server allows them or
+    /// can be extended.
     pub keyspace: Switch,
-    /// Pub/sub channel whose messages name the key that was written. `""` turns it off.
+    /// Pub/sub channel on which publishers name the key that they wrote. `""` turns it off.
     pub channel: String,
-    /// Client-side-caching invalidations. `auto`: when keyspace notifications can't be had.
+    /// Client-side-caching invalidations. `auto`: if keyspace notifications are unavailable.
     pub tracking: Switch,
 }
 
@@ -230,14 +231,14 @@ impl Default for SignalSettings {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpSettings {
-    /// Address and port to listen on; port 0 takes a free one. `""` turns the server off.
+    /// Address and port to listen on; port 0 picks a free port. `""` turns the server off.
     pub listen: String,
-    /// Whoever sends it (`Authorization: Bearer TOKEN`) may pause, resume and scale worker types over HTTP. At least 16
-    /// characters. Default: nobody may.
+    /// Token that permits pausing, resuming and scaling worker types over HTTP (`Authorization: Bearer TOKEN`). At
+    /// least 16 characters. Default: these requests are refused.
     #[serde(serialize_with = "redacted")]
     #[schemars(with = "Option<String>")]
     pub token: Option<SecretString>,
-    /// File that holds the token, for secrets mounted as files. Wins over `token`.
+    /// File that contains the token, for secrets mounted as files. Overrides `token`.
     pub token_file: Option<PathBuf>,
 }
 
@@ -260,37 +261,37 @@ impl Default for HttpSettings {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct WorkerTypeSettings {
-    /// Redis key of its queue. Default: `{type}:jobs`.
+    /// Redis key of the queue. Default: `{type}:jobs`.
     pub job_queue: Option<String>,
-    /// Further queues that the same workers serve, besides `job_queue`: keys, or patterns of keys in which `*` stands
-    /// for anything (`"tenant-*:jobs"`).
+    /// More queues for the same workers, besides `job_queue`: keys, or patterns in which `*` matches anything
+    /// (`"tenant-*:jobs"`).
     pub extra_queues: Vec<String>,
-    /// With several queues: what the depth is that workers are scaled by.
+    /// With several queues: how their depths combine to the depth that workers are scaled by.
     pub combine: Combine,
-    /// Consumer group on its queues. Default: the type's name.
+    /// Consumer group on the queues. Default: the type's name.
     pub group: Option<String>,
-    /// What the key holds.
+    /// What the key contains.
     pub kind: QueueKind,
-    /// `false`: left alone entirely. Turned off while the scaler runs, workers that only it can run (`process`) are let
-    /// go.
+    /// `false`: the autoscaler ignores this worker type. If it is turned off while the autoscaler runs, `process`
+    /// workers are drained.
     pub enabled: bool,
-    /// How many workers there should be.
+    /// How many workers to run.
     pub scaling: ScalingSettings,
-    /// How to run it with `orchestrator = "process"`.
+    /// How to run workers with `orchestrator = "process"`.
     pub process: ProcessSettings,
     /// What to scale with `orchestrator = "kubernetes"`.
     pub kubernetes: Section<KubernetesTarget>,
-    /// How to run it with `orchestrator = "docker"`.
+    /// How to run workers with `orchestrator = "docker"`.
     pub docker: Section<DockerSettings>,
-    /// How to run it with `orchestrator = "fly"`.
+    /// How to run workers with `orchestrator = "fly"`.
     pub fly: Section<FlyWorkerSettings>,
-    /// How often its jobs are tried.
+    /// How often jobs are attempted.
     pub jobs: Section<JobSettings>,
-    /// How its own workers behave (`swarm worker`).
+    /// How the workers behave (`swarm worker`).
     pub worker: Section<WorkerSettings>,
-    /// What its own workers do with `handler = "browser"`.
+    /// Settings of `handler = "browser"`.
     pub browser: Section<BrowserSettings>,
-    /// What its own workers do with `handler = "tankpit"`.
+    /// Settings of `handler = "tankpit"`.
     pub tankpit: Section<TankpitSettings>,
 }
 
@@ -361,11 +362,11 @@ impl WorkerTypeSettings {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProcessSettings {
-    /// Program and arguments of one worker. A first word `swarm` that names no path is this very binary. Gets
-    /// `SWARM_WORKER_ID`, `SWARM_WORKER_TYPE` and `REDIS_URL` in its environment. Default: `swarm worker --type TYPE`.
+    /// Program and arguments of one worker. A first word `swarm` without a path means this binary. The environment has
+    /// `SWARM_WORKER_ID`, `SWARM_WORKER_TYPE` and `REDIS_URL`. Default: `swarm worker --type TYPE`.
     pub command: Vec<String>,
-    /// More environment variables.
+    /// Additional environment variables.
     pub environment: BTreeMap<String, String>,
-    /// Working directory. Default: the scaler's.
+    /// Working directory. Default: that of the autoscaler.
     pub directory: Option<PathBuf>,
 }

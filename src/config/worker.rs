@@ -1,4 +1,4 @@
-//! The settings of `swarm worker`: how a worker of one type takes jobs, and what does them.
+//! The settings of `swarm worker`: how a worker of one type takes jobs, and which handler runs them.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,32 +9,32 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct WorkerSettings {
-    /// Jobs one worker does at the same time. Jobs of its open sessions come on top, one for each session.
+    /// Jobs that one worker runs concurrently. Each of its open sessions may run one more.
     #[schemars(range(min = 1, max = 10_000))]
     pub concurrency: u32,
-    /// Seconds between heartbeats; a worker silent for three of them counts as gone.
+    /// Seconds between heartbeats. A worker that misses three counts as gone.
     #[schemars(range(min = 1, max = 3_600))]
     pub heartbeat_seconds: u64,
-    /// Whether its workers write heartbeats, as `swarm worker` does. `false` for programs that don't: they count as
-    /// ready as soon as they run, and as busy while a consumer of their name holds jobs.
+    /// Whether the workers write heartbeats, as `swarm worker` does. With `false`, a worker counts as ready as soon as
+    /// it runs, and as busy while a consumer of its name holds jobs.
     pub heartbeats: bool,
-    /// What shows that a worker is idle, where neither heartbeats nor a consumer group do.
+    /// What shows that a worker is idle if neither heartbeats nor a consumer group do.
     pub idle: IdleRule,
-    /// Seconds one job may take; then it is given up and has failed. 0: as long as it likes.
+    /// Maximum seconds for one job; then it fails. 0: unlimited.
     #[schemars(range(max = 604_800))]
     pub job_timeout_seconds: u64,
-    /// Seconds after which a session that nothing was asked of is closed.
+    /// Seconds without a job after which a session is closed.
     #[schemars(range(min = 1, max = 604_800))]
     pub session_idle_seconds: u64,
-    /// Address and port of each worker's own `/metrics`; port 0 takes a free one. `""`: none.
+    /// Address and port of each worker's own `/metrics`; port 0 picks a free port. `""`: none.
     pub metrics_listen: String,
-    /// What does the jobs. Default: `exec` if `exec` names a program, else the handler of the worker type's name, else
-    /// `builtin`.
+    /// The handler that runs the jobs. Default: `exec` if `exec` names a program, else the handler with the worker
+    /// type's name, else `builtin`.
     pub handler: Option<HandlerKind>,
-    /// `handler = "exec"`: program and arguments, started once for each job: job as JSON on stdin, result as JSON on
-    /// stdout.
+    /// `handler = "exec"`: program and arguments, started once for each job, with the job as JSON on stdin and the
+    /// result as JSON on stdout.
     pub exec: Vec<String>,
-    /// `handler = "exec"`: more environment variables for the program. It gets few of the worker's own.
+    /// `handler = "exec"`: additional environment variables for the program, which inherits only a few of the worker's.
     pub exec_environment: BTreeMap<String, String>,
 }
 
@@ -63,7 +63,7 @@ impl WorkerSettings {
         Duration::from_secs(self.heartbeat_seconds)
     }
 
-    /// `job_timeout_seconds` as a duration; `None` if a job may take as long as it likes.
+    /// `job_timeout_seconds` as a duration; `None` if unlimited.
     pub fn job_timeout(&self) -> Option<Duration> {
         (self.job_timeout_seconds > 0).then(|| Duration::from_secs(self.job_timeout_seconds))
     }
@@ -73,7 +73,7 @@ impl WorkerSettings {
         Duration::from_secs(self.session_idle_seconds)
     }
 
-    /// What does the jobs of worker type `name`.
+    /// Returns the handler for worker type `name`.
     pub fn handler(&self, name: &str) -> HandlerKind {
         let of_name = if self.exec.is_empty() { HandlerKind::of_type(name) } else { Some(HandlerKind::Exec) };
         self.handler.or(of_name).unwrap_or_default()
@@ -84,31 +84,31 @@ impl WorkerSettings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum IdleRule {
-    /// Heartbeats, or a consumer group in which nothing is pending. A list without heartbeats has neither: its workers
-    /// are never let go for want of jobs.
+    /// Heartbeats, or a consumer group with nothing pending. A list without heartbeats has neither, so an empty list
+    /// never scales its workers down.
     #[default]
     Stated,
-    /// An empty list. For workers that may be stopped at any time: one may have just taken the last job.
+    /// An empty list. For workers that may be stopped at any time: a worker may have just taken the last job.
     EmptyQueue,
 }
 
-/// What does the jobs of a worker type.
+/// The handler of a worker type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum HandlerKind {
-    /// `echo` and `sleep` only, which every handler knows too.
+    /// `echo` and `sleep` only, which every handler supports.
     #[default]
     Builtin,
     /// The program that `exec` names.
     Exec,
     /// Drives Chromium.
     Browser,
-    /// Keeps game sessions over WebSocket.
+    /// Holds game sessions over WebSocket.
     Tankpit,
 }
 
 impl HandlerKind {
-    /// The handler that a worker type of that name has if nothing else is said.
+    /// Returns the default handler of a worker type with this name.
     fn of_type(name: &str) -> Option<Self> {
         match name {
             "browser" => Some(Self::Browser),
