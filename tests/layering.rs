@@ -128,8 +128,8 @@ const WORDS: &[(&str, &[&str])] = &[
     ("simulation", &["tracing", "SystemTime", "Timestamp::wall", "Clock", "std::fs", "std::net"]),
 ];
 
-/// Module -> how many edges of circles between its files are left at most, and which circles those are. A number may only
-/// go down; at 0 the row is removed.
+/// Module -> how many edges of circles between its files are left at most, and which circles those are. A number may
+/// only go down; at 0 the row is removed.
 const CIRCLES: &[(&str, usize, &str)] = &[
     ("backend", 4, "docker: endpoint and error; kubernetes: pool and store"),
     ("broker", 4, "call and client; explain and fate"),

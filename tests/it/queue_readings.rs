@@ -1,4 +1,5 @@
-//! What readings of queues say where Redis' own numbers mislead, and what they cost, with the real binary on a real server.
+//! What readings of queues say where Redis' own numbers mislead, and what they cost, with the real binary on a real
+//! server.
 
 use fred::{
     prelude::{Client, ClientLike},

@@ -1,5 +1,5 @@
-//! Which files of one module name each other, through re-exports of their parent too. Siblings that name each other in a
-//! circle can only be read together. A module and its own children are one thing, and may name each other.
+//! Which files of one module name each other, through re-exports of their parent too. Siblings that name each other in
+//! a circle can only be read together. A module and its own children are one thing, and may name each other.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -153,7 +153,8 @@ fn up(module: &Module, path: &[String]) -> Option<Module> {
     Some(module[..around].iter().chain(&path[ups..]).cloned().collect())
 }
 
-/// All paths of the tree at `from`: `a::{b, c as d}` gives `a::b` and `a::c`, the latter called `d`. Returns where it ends.
+/// All paths of the tree at `from`: `a::{b, c as d}` gives `a::b` and `a::c`, the latter called `d`. Returns where it
+/// ends.
 fn expand(
     tokens: &[Token],
     from: usize,

@@ -18,7 +18,7 @@ use super::{
 
 pub use self::replies::group_position;
 
-/// An entry of so many bytes is large: it is not read over the wire a second time.
+/// Bytes from which an entry is large: it is not read over the wire a second time.
 const LARGE_ENTRY_BYTES: u64 = 4 * 1024;
 
 /// Entries counted when Redis can't tell the lag. Bounds the cost of a reading; a larger backlog is bounded from above
