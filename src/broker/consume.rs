@@ -1,6 +1,10 @@
 //! Takes jobs from a stream through its consumer group.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use redis::{RedisError, Value};
 
@@ -70,8 +74,9 @@ impl Consumer {
         command.arg("GROUP").arg(&self.group).arg(&self.name).arg("COUNT").arg(count);
         // BLOCK 0 means for ever.
         command.arg("BLOCK").arg(block.as_millis().max(1).to_string()).arg("STREAMS").arg(&self.stream).arg(">");
+        let asked = Instant::now();
         let reply: Value = command.query_async(connection).await.map_err(|cause| self.failed("read jobs", cause))?;
-        Ok(delivery::read(reply))
+        Ok(delivery::read(reply, asked))
     }
 
     /// Looks for the jobs in what was delivered of this stream; each may be begun now.

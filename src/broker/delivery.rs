@@ -1,7 +1,7 @@
 //! What Redis hands out: stream entries, and whether there is a job in them that may be begun now. Pure; the reply's bytes
 //! are not trusted.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use redis::Value;
 
@@ -17,6 +17,11 @@ pub struct Delivery {
     pub entry: String,
     /// How often it has been begun, this time included: 1 for the first time.
     pub attempts: u32,
+    /// The number of this delivery. With the consumer it is the token of the claim: who finds another number, or another
+    /// consumer, has lost the job.
+    pub number: u32,
+    /// When Redis was asked for it: nobody can have taken it over within a lapse after that.
+    pub asked: Instant,
     /// The job in it, or why there is none to be done: then [`Consumer::refuse`](super::Consumer::refuse) it.
     pub job: Result<Box<Job>, Refusal>,
     /// The entry as it was, for the dead letters.
@@ -29,7 +34,9 @@ pub struct RawEntry {
     /// The stream entry's id.
     pub entry: String,
     /// How often Redis has handed it out, this time included.
-    delivered: u32,
+    pub number: u32,
+    /// When Redis was asked for it.
+    asked: Instant,
     fields: Fields,
 }
 
@@ -97,16 +104,16 @@ fn bytes(value: &Value) -> &[u8] {
 }
 
 impl Delivery {
-    pub(super) fn new(RawEntry { entry, delivered, fields }: RawEntry, admission: Admission<'_>) -> Self {
+    pub(super) fn new(RawEntry { entry, number, asked, fields }: RawEntry, admission: Admission<'_>) -> Self {
         let json = fields.get("json").ok_or(EnvelopeError::NoJson);
         let parsed = json.and_then(|json| Job::parse(json, admission.job_max_bytes)).map(Box::new);
         let carried = parsed.as_ref().map_or(0, |job| job.attempt);
-        let attempts = delivered.saturating_add(carried);
+        let attempts = number.saturating_add(carried);
         let job = parsed.map_err(Refusal::from).and_then(|job| match admission.refuses(&job, attempts) {
             Some(refusal) => Err(refusal),
             None => Ok(job),
         });
-        Self { stream: admission.stream.clone(), entry, attempts, job, fields }
+        Self { stream: admission.stream.clone(), entry, attempts, number, asked, job, fields }
     }
 
     /// The job in the entry, be it refused or not; `None` if there is none.
@@ -128,23 +135,23 @@ impl Admission<'_> {
 }
 
 /// What is in the reply to XREADGROUP for one stream, all of it delivered for the first time.
-pub(super) fn read(reply: Value) -> Vec<RawEntry> {
-    streams(reply).next().map(|(_, list)| raw_entries(list, 1)).unwrap_or_default()
+pub(super) fn read(reply: Value, asked: Instant) -> Vec<RawEntry> {
+    streams(reply).next().map(|(_, list)| raw_entries(list, 1, asked)).unwrap_or_default()
 }
 
 /// The deliveries in a list of entries, all for the first time.
-pub(super) fn first(list: Value, admission: Admission<'_>) -> Vec<Delivery> {
-    raw_entries(list, 1).into_iter().map(|entry| Delivery::new(entry, admission)).collect()
+pub(super) fn first(list: Value, asked: Instant, admission: Admission<'_>) -> Vec<Delivery> {
+    raw_entries(list, 1, asked).into_iter().map(|entry| Delivery::new(entry, admission)).collect()
 }
 
 /// The deliveries in the reply to XCLAIM of entries that had been delivered `before` times.
-pub(super) fn claimed(reply: Value, before: u32, admission: Admission<'_>) -> Vec<Delivery> {
-    let entries = raw_entries(reply, before.saturating_add(1));
+pub(super) fn claimed(reply: Value, before: u32, asked: Instant, admission: Admission<'_>) -> Vec<Delivery> {
+    let entries = raw_entries(reply, before.saturating_add(1), asked);
     entries.into_iter().map(|entry| Delivery::new(entry, admission)).collect()
 }
 
-fn raw_entries(list: Value, delivered: u32) -> Vec<RawEntry> {
-    entries(list).into_iter().map(|(entry, fields)| RawEntry { entry, delivered, fields }).collect()
+fn raw_entries(list: Value, number: u32, asked: Instant) -> Vec<RawEntry> {
+    entries(list).into_iter().map(|(entry, fields)| RawEntry { entry, number, asked, fields }).collect()
 }
 
 /// The streams in the reply to XREADGROUP, each with its entries: RESP2 answers an array of pairs, RESP3 a map, nothing is nil.

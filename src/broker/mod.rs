@@ -7,6 +7,7 @@
 
 mod call;
 mod client;
+mod complete;
 mod consume;
 mod control;
 mod dead;
@@ -32,6 +33,7 @@ mod validate;
 
 pub use call::Call;
 pub use client::{CallError, Client};
+pub use complete::{Done, Refused, Unsettled};
 pub use consume::Consumer;
 pub use control::{DRAIN, cancel_drain, request_drain};
 pub use dead::{DeadFilter, DeadLetter, DeadLetters, Revived};
@@ -50,7 +52,7 @@ pub use recover::{Begun, Recovered};
 pub use result::{JobResult, wait_for_any, wait_shared};
 pub use routing::{Routes, RoutingError, method_of};
 pub use session::{HANDED_OVER, Judgement, MAX_SESSION_NAME, Route, SessionClaims, SessionState, session_of};
-pub use settle::{Done, Failed, Retry};
+pub use settle::{Failed, Retry};
 pub use tidy::Tidied;
 
 use redis::RedisError;

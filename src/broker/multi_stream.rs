@@ -1,7 +1,10 @@
 //! Takes jobs from several streams at once, for a worker that serves all of them: never more than it has room for, and evenly,
 //! so that no stream starves another. On a Redis Cluster the streams of one call must be in one slot.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use redis::{FromRedisValue, RedisError, Value, make_extension_error};
 
@@ -49,12 +52,13 @@ impl Consumer {
                 command.arg(&**stream);
             }
             command.arg(&self.group).arg(&self.name).arg(left);
+            let asked = Instant::now();
             let reply: Vec<(usize, Value)> =
                 command.query_async(connection).await.map_err(|cause| of_all(streams, cause))?;
             for (number, found) in reply {
                 let Some(stream) = number.checked_sub(1).and_then(|at| streams.get(at)) else { continue };
                 match found {
-                    Value::Array(_) => take.deliveries.extend(delivery::first(found, self.admission(stream))),
+                    Value::Array(_) => take.deliveries.extend(delivery::first(found, asked, self.admission(stream))),
                     refusal => {
                         take.broken.push((stream.clone(), self.on(stream).failed("read jobs", refused(refusal))));
                     }
@@ -85,11 +89,12 @@ impl Consumer {
         for _ in all {
             command.arg(">");
         }
+        let asked = Instant::now();
         let reply: Value = command.query_async(connection).await.map_err(|cause| of_all(all, cause))?;
         let mut deliveries = Vec::new();
         for (stream, entries) in streams(reply) {
             let stream: Arc<str> = String::from_redis_value(stream).unwrap_or_default().into();
-            deliveries.extend(delivery::first(entries, self.admission(&stream)));
+            deliveries.extend(delivery::first(entries, asked, self.admission(&stream)));
         }
         Ok(deliveries)
     }
@@ -106,7 +111,7 @@ impl Consumer {
         job.group = Some(self.group.clone());
         let mut command = redis::cmd("EVAL");
         command.arg(GIVE_BACK).arg(1).arg(&*delivery.stream).arg(&self.group).arg(&self.name).arg(&delivery.entry);
-        command.arg(for_all).arg(job.to_json()).arg(&self.policy.channel);
+        command.arg(delivery.number).arg(for_all).arg(job.to_json()).arg(&self.policy.channel);
         let given = command.query_async(connection).await;
         given.map_err(|cause| self.on(&delivery.stream).failed("give back a job", cause))
     }

@@ -7,7 +7,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use redis::{FromRedisValue, Value};
@@ -230,6 +230,7 @@ impl Consumer {
             claim.arg(min_idle.as_millis().to_string()).arg(entry);
             claim.arg("RETRYCOUNT").arg(delivered.saturating_add(1));
         }
+        let asked = Instant::now();
         let replies: Vec<Value> = claims.query_async(connection).await.map_err(failed)?;
         let deleted: Vec<&String> = candidates
             .iter()
@@ -244,7 +245,7 @@ impl Consumer {
         }
         let stream = self.stream.as_str().into();
         let admission = self.admission(&stream);
-        let of = |(reply, candidate): (Value, &Candidate)| claimed(reply, candidate.delivered, admission);
+        let of = |(reply, candidate): (Value, &Candidate)| claimed(reply, candidate.delivered, asked, admission);
         Ok(replies.into_iter().zip(candidates).flat_map(of).collect())
     }
 }

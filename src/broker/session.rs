@@ -42,7 +42,8 @@ return 1";
 const RELEASE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
 
 /// KEYS session, lost mark, stream. ARGV me, group, entry, heartbeat prefix, control prefix, judgement (0 withheld, 1 by
-/// heartbeat, 2 by silence), TTL of the mark in ms, what the holder is told. Answers what to do and whom it concerns. JUSTID: being handed over is no attempt.
+/// heartbeat, 2 by silence), TTL of the mark in ms, what the holder is told,
+/// number of the delivery. Answers what to do and whom it concerns. JUSTID: being handed over is no attempt.
 ///
 /// The mark holds the time of the loss: jobs published before it, and seen only later, are told of the loss too.
 const ROUTE: &str = "\
@@ -65,6 +66,8 @@ local channel = ARGV[5] .. holder
 if redis.call('HGET', heartbeat, 'listens') == '1' and redis.call('PUBSUB', 'NUMSUB', channel)[2] == 0 then
   return {'silent', holder}
 end
+local held = redis.call('XPENDING', KEYS[3], ARGV[2], ARGV[3], ARGV[3], 1, ARGV[1])[1]
+if not held or held[4] ~= tonumber(ARGV[9]) then return {'gone', holder} end
 redis.call('XCLAIM', KEYS[3], ARGV[2], holder, 0, ARGV[3], 'JUSTID')
 redis.call('PUBLISH', channel, ARGV[8])
 return {'forwarded', holder}";
@@ -78,6 +81,8 @@ pub enum Route {
     Forwarded(WorkerId),
     /// The holder died with it.
     Lost(WorkerId),
+    /// The job is not ours any more: another worker has taken it over.
+    ClaimLost,
     /// The holder has no connection: it is connecting again, or died. Ask again.
     Silent(WorkerId),
 }
@@ -219,17 +224,17 @@ impl SessionClaims {
         &self,
         connection: &mut Connection,
         consumer: &Consumer,
-        entry: &str,
+        (entry, number): (&str, u32),
         name: &str,
         judgement: Judgement,
     ) -> Result<Route, BrokerError> {
         if connection.is_cluster() {
-            return self.route_in_steps(connection, consumer, entry, name, judgement).await;
+            return self.route_in_steps(connection, consumer, (entry, number), name, judgement).await;
         }
         let mut call = script(ROUTE, &[&self.key(name), &self.mark(connection, name), &consumer.stream]);
         call.arg(self.id.as_str()).arg(&consumer.group).arg(entry);
         call.arg(self.heartbeats()).arg(keys::control(&self.worker_type, &WorkerId::new("")));
-        call.arg(judgement as u8).arg(self.ttl_ms()).arg(self.handed_over(consumer));
+        call.arg(judgement as u8).arg(self.ttl_ms()).arg(self.handed_over(consumer)).arg(number);
         let (verdict, holder): (String, String) = call
             .query_async(connection)
             .await
@@ -239,6 +244,7 @@ impl SessionClaims {
             "forwarded" => Route::Forwarded(holder),
             "lost" => Route::Lost(holder),
             "silent" => Route::Silent(holder),
+            "gone" => Route::ClaimLost,
             _ => Route::Here,
         })
     }

@@ -1,17 +1,9 @@
-//! How a delivered job ends: done and answered, to be tried again, or a dead letter. Each is one atomic step on Redis, so
+//! How a job that was not done ends: tried again, answered with its error, or a dead letter. Each is one atomic step on Redis, so
 //! that a job is never both or neither; repeating a step whose reply was lost is harmless.
 
-use std::{
-    borrow::{Borrow, Cow},
-    sync::Arc,
-    time::Duration,
-};
+use std::{borrow::Cow, time::Duration};
 
-use redis::{Cmd, Pipeline};
-
-use serde_json::Value;
-
-use super::{BrokerError, Consumer, Delivery, Job, JobResult, Refusal, dead::Burial, result::bounded};
+use super::{BrokerError, Consumer, Delivery, Job, JobResult, Refusal, dead::Burial};
 use crate::{
     connection::Connection,
     model::{Timestamp, keys},
@@ -20,12 +12,6 @@ use crate::{
 
 const RETRY: &str = include_str!("lua/retry.lua");
 const BURY: &str = include_str!("lua/bury.lua");
-/// Results in one transaction: enough that its round trip no longer counts.
-const RESULTS_AT_ONCE: usize = 500;
-/// Bytes of results after which a transaction is sent.
-const BYTES_AT_ONCE: usize = 4 << 20;
-/// Bytes of a command without its key and its JSON, so that it is allocated once.
-const COMMAND: usize = 32;
 /// Fields of an entry that its dead letter keeps: no job has more than a few, and a script takes 8,000 values at most.
 const MAX_FIELDS: usize = 1_000;
 
@@ -56,129 +42,7 @@ pub enum Failed {
     TakenOver,
 }
 
-/// A job that was worked on, as Redis is to be told of it.
-#[derive(Clone, Debug)]
-pub struct Done {
-    stream: Arc<str>,
-    entry: String,
-    /// Whoever waits: the list, and what is pushed to it.
-    answer: Option<(String, String)>,
-}
-
-impl Done {
-    /// The stream that the entry is on.
-    pub fn stream(&self) -> &str {
-        &self.stream
-    }
-
-    /// The stream entry's id.
-    pub fn entry(&self) -> &str {
-        &self.entry
-    }
-}
-
 impl Consumer {
-    /// A job that was done, with `value` for whoever waits. If that is too large, they get an error that says so.
-    pub fn done(&self, delivery: Delivery, value: Value) -> Done {
-        let Delivery { stream, entry, job, .. } = delivery;
-        let waiter = job.ok().and_then(|job| Some((job.reply_to?, job.id)));
-        let answer = waiter.map(|(key, id)| {
-            let result = JobResult::new(id, Ok(value));
-            (key, bounded(&result, self.policy.result_max_bytes()))
-        });
-        Done { stream, entry, answer }
-    }
-
-    /// Acknowledges jobs that were worked on and pushes their results to whoever waits. A result that is too large is
-    /// replaced by an error that says so. Doing it again is harmless but for a second copy of a result.
-    ///
-    /// ```no_run
-    /// # use swarm::broker::{BrokerError, Consumer, JobResult};
-    /// # use std::time::Duration;
-    /// # async fn work(consumer: Consumer, mut connection: swarm::connection::Connection) -> Result<(), BrokerError> {
-    /// for delivery in consumer.read(&mut connection, 1, Duration::from_secs(2)).await? {
-    ///     match &delivery.job {
-    ///         Ok(job) => {
-    ///             let result = JobResult::new(&job.id, Ok("done".into()));
-    ///             consumer.complete(&mut connection, &[(&delivery, &result)]).await?;
-    ///         }
-    ///         Err(refusal) => consumer.refuse(&mut connection, &delivery, refusal).await?,
-    ///     }
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// If Redis did not do it; after a lost connection it may have.
-    pub async fn complete(
-        &self,
-        connection: &mut Connection,
-        done: &[(&Delivery, &JobResult)],
-    ) -> Result<(), BrokerError> {
-        let done = done.iter().map(|(delivery, result)| {
-            let waiter = delivery.job.as_ref().ok().and_then(|job| job.reply_to.clone());
-            let answer = waiter.map(|key| (key, bounded(result, self.policy.result_max_bytes())));
-            Done { stream: delivery.stream.clone(), entry: delivery.entry.clone(), answer }
-        });
-        self.complete_all(connection, &done.collect::<Vec<_>>()).await
-    }
-
-    /// As [`Consumer::complete`], for jobs whose results are written out.
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn complete_all<D: Borrow<Done>>(
-        &self,
-        connection: &mut Connection,
-        done: &[D],
-    ) -> Result<(), BrokerError> {
-        let mut rest = done;
-        while !rest.is_empty() {
-            rest = self.complete_some(connection, rest).await?;
-        }
-        Ok(())
-    }
-
-    /// Completes the first jobs of `done`, as many as fit one transaction; answers the others.
-    async fn complete_some<'a, D: Borrow<Done>>(
-        &self,
-        connection: &mut Connection,
-        done: &'a [D],
-    ) -> Result<&'a [D], BrokerError> {
-        // Two commands for each job and one for all; no reply is looked at.
-        let mut pipeline = Pipeline::with_capacity(2 * done.len().min(RESULTS_AT_ONCE) + 1);
-        let ttl = self.policy.result_ttl().as_secs();
-        let (mut taken, mut bytes) = (0, 0);
-        for one in done.iter().take(RESULTS_AT_ONCE) {
-            if let Some((key, json)) = &one.borrow().answer {
-                bytes += json.len();
-                let mut push = Cmd::with_capacity(3, COMMAND + key.len() + json.len());
-                push.arg("LPUSH").arg(key).arg(json);
-                let mut expire = Cmd::with_capacity(3, COMMAND + key.len());
-                expire.arg("EXPIRE").arg(key).arg(ttl);
-                pipeline.add_command(push).add_command(expire);
-            }
-            taken += 1;
-            if bytes >= BYTES_AT_ONCE {
-                break;
-            }
-        }
-        let entries: Vec<&str> = done[..taken].iter().map(|one| one.borrow().entry()).collect();
-        if bytes > 0 {
-            pipeline.atomic();
-        }
-        pipeline.cmd("XACK").arg(&self.stream).arg(&self.group).arg(entries);
-        match pipeline.exec_async(connection).await.map_err(|cause| self.failed("acknowledge jobs", cause)) {
-            // Only a result key can hold something else: the stream was read from. The others have been done all the same.
-            Err(error) if error.is_wrong_type() => {
-                tracing::warn!(stream = self.stream, "a result could not be delivered: its key is no list");
-            }
-            outcome => outcome?,
-        }
-        Ok(&done[taken..])
-    }
-
     /// A job that was tried and failed: tried again if that is worth it and it has attempts left, else answered with `error`.
     /// It becomes a dead letter if it used up its attempts, or if nobody waits for the answer.
     ///
@@ -201,7 +65,8 @@ impl Consumer {
             Some(wait) => self.retry(connection, delivery, job, wait).await,
             None if retry == Retry::Never && job.reply_to.is_some() => {
                 let result = JobResult::new(&job.id, Err(error.to_owned()));
-                self.complete(connection, &[(delivery, &result)]).await.map(|()| Failed::Answered)
+                let lost = self.complete(connection, &[(delivery, &result)]).await?;
+                Ok(if lost.is_empty() { Failed::Answered } else { Failed::TakenOver })
             }
             None => {
                 let burial = Burial { reason: DeadReason::Failed, error, attempts: delivery.attempts };
@@ -231,17 +96,24 @@ impl Consumer {
         self.bury(connection, delivery, job.as_ref(), burial).await.map(drop)
     }
 
-    /// Claims these entries again, so that they don't count as abandoned; answers those that are still ours.
+    /// Claims these entries, each with the number of its delivery, again, so that they don't count as abandoned; returns those
+    /// that are still ours.
     ///
     /// # Errors
     /// If Redis did not do it.
-    pub async fn extend(&self, connection: &mut Connection, entries: &[&str]) -> Result<Vec<String>, BrokerError> {
+    pub async fn extend(
+        &self,
+        connection: &mut Connection,
+        entries: &[(&str, u32)],
+    ) -> Result<Vec<String>, BrokerError> {
         if entries.is_empty() {
             return Ok(Vec::new());
         }
         let mut command = redis::cmd("EVAL");
         command.arg(include_str!("lua/extend.lua")).arg(1).arg(&self.stream).arg(&self.group).arg(&self.name);
-        command.arg(entries);
+        for (entry, number) in entries {
+            command.arg(entry).arg(number);
+        }
         command.query_async(connection).await.map_err(|cause| self.failed("renew claims on jobs", cause))
     }
 
@@ -257,7 +129,12 @@ impl Consumer {
         again.group = Some(self.group.clone());
         let mut command = redis::cmd("EVAL");
         command.arg(RETRY).arg(2).arg(&self.stream).arg(connection.layout().delayed(&self.stream));
-        command.arg(&self.group).arg(&self.name).arg(&delivery.entry).arg(wait.as_millis().to_string());
+        command
+            .arg(&self.group)
+            .arg(&self.name)
+            .arg(&delivery.entry)
+            .arg(delivery.number)
+            .arg(wait.as_millis().to_string());
         command.arg(for_all).arg(again.to_json()).arg(keys::DELAYED_CHANNEL);
         let due: Option<u64> =
             command.query_async(connection).await.map_err(|cause| self.failed("put a job aside", cause))?;
@@ -285,7 +162,7 @@ impl Consumer {
             .arg(&self.stream)
             .arg(&dead)
             .arg(waiter.filter(|_| !apart).map_or(&self.stream, |(key, _)| key));
-        command.arg(&self.group).arg(&self.name).arg(&delivery.entry);
+        command.arg(&self.group).arg(&self.name).arg(&delivery.entry).arg(delivery.number);
         let ttl = self.policy.result_ttl().as_secs();
         command.arg(answer.as_deref().filter(|_| !apart).unwrap_or_default()).arg(ttl);
         for (field, value) in delivery.fields.iter().take(MAX_FIELDS) {

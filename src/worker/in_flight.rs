@@ -3,6 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -19,12 +20,22 @@ pub(super) struct InFlight {
     state: Mutex<State>,
     changed: Notify,
     aside: Notify,
+    revoked: Notify,
+}
+
+/// A claim on an entry.
+#[derive(Clone, Copy)]
+struct Claim {
+    /// The number of the delivery.
+    number: u32,
+    /// Whether another worker has the entry by now.
+    revoked: bool,
 }
 
 #[derive(Default)]
 struct State {
     /// By stream: an entry's id is unique within one only.
-    entries: HashMap<Arc<str>, HashSet<String>>,
+    entries: HashMap<Arc<str>, HashMap<String, Claim>>,
     /// Jobs in progress that take a slot.
     slots: usize,
     /// Those that took one and have ended, and are not settled.
@@ -36,11 +47,46 @@ struct State {
 
 impl InFlight {
     /// Takes an entry in hand; `false` if it is already.
-    pub(super) fn take(&self, stream: &Arc<str>, entry: &str) -> bool {
+    pub(super) fn take(&self, stream: &Arc<str>, entry: &str, number: u32) -> bool {
         let mut state = self.lock();
-        match state.entries.get_mut(stream) {
-            Some(entries) => entries.insert(entry.to_owned()),
-            None => state.entries.entry(stream.clone()).or_default().insert(entry.to_owned()),
+        let entries = match state.entries.get_mut(stream) {
+            Some(entries) => entries,
+            None => state.entries.entry(stream.clone()).or_default(),
+        };
+        if entries.contains_key(entry) {
+            return false;
+        }
+        entries.insert(entry.to_owned(), Claim { number, revoked: false });
+        true
+    }
+
+    /// Notes that the claim on an entry was lost: whoever does the job stops.
+    pub(super) fn revoke(&self, stream: &str, entry: &str, number: u32) {
+        let mut state = self.lock();
+        let claim = state.entries.get_mut(stream).and_then(|entries| entries.get_mut(entry));
+        if let Some(claim) = claim.filter(|claim| claim.number == number) {
+            claim.revoked = true;
+            drop(state);
+            self.revoked.notify_waiters();
+        }
+    }
+
+    fn is_revoked(&self, stream: &str, entry: &str) -> bool {
+        let state = self.lock();
+        state.entries.get(stream).and_then(|entries| entries.get(entry)).is_some_and(|claim| claim.revoked)
+    }
+
+    /// Waits for the claim on an entry to be lost.
+    pub(super) async fn revoked(&self, stream: &str, entry: &str) {
+        let mut told = pin!(self.revoked.notified());
+        loop {
+            // Before the look, so that nothing is missed behind it.
+            told.as_mut().enable();
+            if self.is_revoked(stream, entry) {
+                return;
+            }
+            told.as_mut().await;
+            told.set(self.revoked.notified());
         }
     }
 
@@ -120,26 +166,29 @@ impl InFlight {
 
     /// Every entry of a stream that is in hand.
     pub(super) fn entries_of(&self, stream: &str) -> HashSet<String> {
-        self.lock().entries.get(stream).cloned().unwrap_or_default()
+        self.lock().entries.get(stream).map(|entries| entries.keys().cloned().collect()).unwrap_or_default()
     }
 
-    /// Every entry in hand, by stream.
-    pub(super) fn entries(&self) -> Vec<(Arc<str>, Vec<String>)> {
+    /// Every entry in flight with the number of its delivery, by stream.
+    pub(super) fn entries(&self) -> Vec<(Arc<str>, Vec<(String, u32)>)> {
         let state = self.lock();
         let some = state.entries.iter().filter(|(_, entries)| !entries.is_empty());
-        some.map(|(stream, entries)| (stream.clone(), entries.iter().cloned().collect())).collect()
+        let claims = |entries: &HashMap<String, Claim>| {
+            entries.iter().map(|(entry, claim)| (entry.clone(), claim.number)).collect()
+        };
+        some.map(|(stream, entries)| (stream.clone(), claims(entries))).collect()
     }
 
     /// Forgets a stream that is no more, unless something of it is in hand.
     pub(super) fn forget(&self, stream: &str) {
         let mut state = self.lock();
-        if state.entries.get(stream).is_some_and(HashSet::is_empty) {
+        if state.entries.get(stream).is_some_and(HashMap::is_empty) {
             state.entries.remove(stream);
         }
     }
 
     pub(super) fn count(&self) -> usize {
-        self.lock().entries.values().map(HashSet::len).sum()
+        self.lock().entries.values().map(HashMap::len).sum()
     }
 
     /// Waits for an entry to be let go or a slot to get free. Meant for one waiter.
@@ -154,13 +203,26 @@ impl InFlight {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
+
+    #[tokio::test]
+    async fn only_the_claim_that_was_lost_is_revoked() {
+        let (in_flight, stream) = (InFlight::default(), "s".into());
+        assert!(in_flight.take(&stream, "1-0", 2) && in_flight.take(&stream, "2-0", 1));
+        in_flight.revoke("s", "1-0", 1);
+        in_flight.revoke("t", "1-0", 2);
+        assert_eq!(in_flight.revoked("s", "1-0").now_or_never(), None);
+        let (lost, ()) = tokio::join!(in_flight.revoked("s", "1-0"), async { in_flight.revoke("s", "1-0", 2) });
+        assert_eq!((lost, in_flight.revoked("s", "2-0").now_or_never()), ((), None));
+    }
 
     #[test]
     fn a_slot_is_free_when_its_job_has_ended_unless_too_many_are_not_settled() {
         let (in_flight, stream) = (InFlight::default(), "s".into());
         for entry in ["1-0", "2-0", "3-0", "4-0"] {
-            assert!(in_flight.take(&stream, entry) && !in_flight.take(&stream, entry));
+            assert!(in_flight.take(&stream, entry, 1) && !in_flight.take(&stream, entry, 1));
         }
         in_flight.take_slots(2);
         assert_eq!(in_flight.room(2), 0);

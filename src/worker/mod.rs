@@ -98,6 +98,11 @@ impl WorkerConfig {
         self.heartbeat_interval * MISSED_HEARTBEATS
     }
 
+    /// How long after Redis was asked for a job nobody else can have it, with a margin.
+    fn trusted_for(&self) -> Duration {
+        self.lapse() * 3 / 4
+    }
+
     /// On its own queue; on others it is a consumer of the same name.
     fn consumer(&self) -> Consumer {
         Consumer {

@@ -241,7 +241,7 @@ impl Runtime {
     /// Starts new jobs of a handler without sessions, for all of which there is room; whoever does them opens them.
     fn start_unopened(&mut self, mut entries: Vec<RawEntry>) {
         let own = self.executor.consumer.stream.as_str().into();
-        entries.retain(|entry| self.executor.in_flight.take(&own, &entry.entry));
+        entries.retain(|entry| self.executor.in_flight.take(&own, &entry.entry, entry.number));
         self.executor.begin(entries.len(), entries.len());
         spawn_batches(&self.executor, entries);
     }
@@ -259,7 +259,7 @@ impl Runtime {
                 };
                 room = left;
             }
-            if !self.executor.in_flight.take(&delivery.stream, &delivery.entry) {
+            if !self.executor.in_flight.take(&delivery.stream, &delivery.entry, delivery.number) {
                 continue;
             }
             let needs_slot = self.executor.needs_slot(session.as_deref());

@@ -402,7 +402,7 @@ async fn the_documented_rights_are_enough() {
     publisher.publish(QUEUE, &[job(5)]).await.unwrap();
     let mut by_hand = as_user("worker").connect_without_timeout().await.unwrap();
     let delivery = consumer.read(&mut by_hand, 1, SOON).await.unwrap().pop().expect("a job");
-    consumer.extend(&mut by_hand, &[&delivery.entry]).await.unwrap();
+    consumer.extend(&mut by_hand, &[(&delivery.entry, delivery.number)]).await.unwrap();
     consumer.trim(&mut by_hand).await.unwrap();
     let failed = consumer.fail(&mut by_hand, &delivery, "again", Retry::After(SOON)).await.unwrap();
     assert!(matches!(failed, Failed::Retried { .. }));

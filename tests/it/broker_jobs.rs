@@ -217,14 +217,23 @@ async fn a_worker_that_lost_its_claim_settles_nothing(tested: &Tested) {
     let lost = slow.one().await;
     let taken = quick.take_over().await;
     let entry = lost.entry.as_str();
-    assert!(slow.consumer.extend(&mut slow.connection, &[entry]).await.unwrap().is_empty());
+    assert!(slow.consumer.extend(&mut slow.connection, &[(entry, lost.number)]).await.unwrap().is_empty());
     assert_eq!(slow.fail(&lost, "too late", Retry::Backoff).await, Failed::TakenOver);
+    let too_late = JobResult::new("a", Ok(json!("too late")));
+    let refused = slow.consumer.complete(&mut slow.connection, &[(&lost, &too_late)]).await.unwrap();
+    assert_eq!(refused, [entry], "who lost its claim can't complete the job");
+    assert!(!slow.consumer.give_back(&mut slow.connection, &lost).await.unwrap());
+    // The same worker by name, in an earlier life.
+    let mut earlier = taken[0].clone();
+    earlier.number = lost.number;
+    let refused = quick.consumer.complete(&mut quick.connection, &[(&earlier, &too_late)]).await.unwrap();
+    assert_eq!(refused, [entry], "the number of the delivery is part of the token");
     let mut hopeless = lost.clone();
     hopeless.attempts = 3;
     assert_eq!(slow.fail(&hopeless, "too late", Retry::Backoff).await, Failed::TakenOver);
     assert!(answers(&client, "a").await.is_empty() && slow.dead().await.is_empty());
     assert_eq!((slow.move_due().await, pending(&client, "t").await), (0, 1));
-    assert_eq!(quick.consumer.extend(&mut quick.connection, &[entry]).await.unwrap(), [entry]);
+    assert_eq!(quick.consumer.extend(&mut quick.connection, &[(entry, taken[0].number)]).await.unwrap(), [entry]);
     let done = JobResult::new("a", Ok(json!("in time")));
     quick.complete(&taken[0], &done).await;
     assert_eq!(answers(&client, "a").await, [done]);
@@ -242,7 +251,7 @@ async fn claims_of_the_living_run_out_only_if_they_say_so(tested: &Tested) {
     assert!(other.take_over().await.is_empty(), "nor before the time that it says");
     tokio::time::sleep(Duration::from_millis(500)).await;
     let entry = held.entry.as_str();
-    assert_eq!(holder.consumer.extend(&mut holder.connection, &[entry]).await.unwrap(), [entry]);
+    assert_eq!(holder.consumer.extend(&mut holder.connection, &[(entry, held.number)]).await.unwrap(), [entry]);
     tokio::time::sleep(Duration::from_millis(600)).await;
     assert!(other.take_over().await.is_empty(), "it was renewed");
     tokio::time::sleep(Duration::from_millis(500)).await;

@@ -8,13 +8,15 @@ use fred::{
     prelude::Client,
     types::{ClusterHash, CustomCommand, Value},
 };
+use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
 use crate::support::{
     autoscaler::DEADLINE,
-    command::{answers, redis},
+    command::{answers, pending, redis},
+    processes::with_variable,
     redis::RedisServer,
     wait::eventually,
     worker::WorkerProcess,
@@ -196,4 +198,82 @@ async fn a_worker_begins_while_redis_refuses_every_write_and_works_as_soon_as_it
     set(&client, "min-replicas-to-write", "0").await;
     assert!(eventually(DEADLINE, async || answered(&client, "j").await).await, "{}", worker.log());
     worker.until_state(&client, "IDLE").await;
+}
+
+/// Freezes a worker in a read that waits for a job and has only begun.
+async fn freeze_waiting(client: &Client, worker: &WorkerProcess) {
+    let waits = async || {
+        worker.signal(Signal::STOP);
+        let clients: String = redis(client, "CLIENT LIST").await;
+        let waits = clients.lines().any(|one| one.contains(" flags=b ") && one.contains(" idle=0 "));
+        if !waits {
+            worker.signal(Signal::CONT);
+        }
+        waits
+    };
+    assert!(eventually(DEADLINE, waits).await, "{}", worker.log());
+}
+
+/// Two workers of the program, the first frozen with a job; the second does the job meanwhile.
+async fn taken_over_from_a_frozen_worker(freeze_first: bool) -> (RedisServer, Program, WorkerProcess, WorkerProcess) {
+    let server = RedisServer::start();
+    let (client, program) = (server.client().await, Program::new());
+    let frozen = WorkerProcess::start_with(&server.url(), "frozen", &program.settings(""));
+    frozen.until_state(&client, "IDLE").await;
+    // A worker that waits for a job is delivered one, frozen or not.
+    if freeze_first {
+        freeze_waiting(&client, &frozen).await;
+    }
+    publish(&client, "j", "t.run").await;
+    let delivered = async || pending(&client, "t:jobs", "t").await.iter().any(|(consumer, _)| consumer == "frozen");
+    assert!(eventually(DEADLINE, delivered).await, "{}", frozen.log());
+    if !freeze_first {
+        assert!(eventually(DEADLINE, async || program.begun() == ["frozen"]).await, "{}", frozen.log());
+        frozen.signal(Signal::STOP);
+    }
+    let other = WorkerProcess::start_with(&server.url(), "other", &program.settings(""));
+    let taken_over = async || program.begun().last().is_some_and(|worker| worker == "other");
+    assert!(eventually(DEADLINE, taken_over).await, "{}", other.log());
+    (server, program, frozen, other)
+}
+
+#[tokio::test]
+async fn a_worker_that_thaws_stops_the_job_that_another_has_taken_over() {
+    let (server, program, frozen, _other) = taken_over_from_a_frozen_worker(false).await;
+    let client = server.client().await;
+    frozen.signal(Signal::CONT);
+    // While the other one is still at it: its program is ended and its slot is free.
+    frozen.until_state(&client, "IDLE").await;
+    let told = async || frozen.log().contains("another worker has taken the job over");
+    assert!(eventually(DEADLINE, told).await, "{}", frozen.log());
+    assert_eq!(programs_of(&program, "frozen"), 0, "the program of the thawed worker was ended");
+    assert_eq!(programs_of(&program, "other"), 1);
+    assert!(!answered(&client, "j").await);
+    program.let_end();
+    assert!(eventually(DEADLINE, async || answered(&client, "j").await).await);
+    assert_eq!((program.begun().len(), answers(&client, "j").await.len()), (2, 1));
+    assert!(pending(&client, "t:jobs", "t").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_worker_that_thaws_does_not_begin_a_job_that_another_has_done() {
+    let (server, program, frozen, other) = taken_over_from_a_frozen_worker(true).await;
+    let client = server.client().await;
+    program.let_end();
+    assert!(eventually(DEADLINE, async || answered(&client, "j").await).await, "{}", other.log());
+    frozen.signal(Signal::CONT);
+    // It reads the job and finds that it is not its own any more, or its read has timed out meanwhile.
+    let said = ["another worker has taken the job over", "can't take jobs; trying again"];
+    let told = async || said.iter().any(|said| frozen.log().contains(said));
+    assert!(eventually(DEADLINE, told).await, "{}", frozen.log());
+    frozen.until_state(&client, "IDLE").await;
+    assert_eq!(program.begun(), ["other"]);
+    assert_eq!(answers(&client, "j").await.len(), 1);
+}
+
+/// Running programs of a worker.
+fn programs_of(program: &Program, worker: &str) -> usize {
+    let begun = program.file("begun").display().to_string();
+    let ours = with_variable("SWARM_WORKER_ID", worker);
+    ours.iter().filter(|(_, command)| command.contains(&begun)).count()
 }

@@ -1,11 +1,12 @@
 -- Puts a delivered job aside until it is due again, and acknowledges it: both or neither, and only if it is still ours.
--- KEYS: stream, its delayed jobs. ARGV: group, consumer, entry, wait in ms, job, the job for this group only,
+-- KEYS: stream, its delayed jobs. ARGV: group, consumer, entry, number of its delivery, wait in ms, job, the job for this group only,
 -- channel to tell of it. Answers when it is due in ms since 1970, or nil if somebody else has taken it over.
-if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, ARGV[2]) == 0 then return false end
+local held = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, ARGV[2])[1]
+if not held or held[4] ~= tonumber(ARGV[4]) then return false end
 local now = redis.call('TIME')
-local due = now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[4]
+local due = now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[5]
 local groups = #redis.call('XINFO', 'GROUPS', KEYS[1])
-redis.call('ZADD', KEYS[2], string.format('%.0f', due), groups > 1 and ARGV[6] or ARGV[5])
+redis.call('ZADD', KEYS[2], string.format('%.0f', due), groups > 1 and ARGV[7] or ARGV[6])
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])
-redis.pcall('PUBLISH', ARGV[7], KEYS[1])
+redis.pcall('PUBLISH', ARGV[8], KEYS[1])
 return due

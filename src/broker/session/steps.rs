@@ -31,6 +31,14 @@ redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[2], now[1] .. string.format('%03d', math.floor(now[2] / 1000)) .. ' ' .. ARGV[1], 'PX', ARGV[2])
 return 1";
 
+/// KEYS stream. ARGV group, consumer, entry, number of its delivery, the holder of its session. Answers whether the entry was
+/// the consumer's and is the holder's now.
+const HAND_OVER: &str = "\
+local held = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, ARGV[2])[1]
+if not held or held[4] ~= tonumber(ARGV[4]) then return 0 end
+redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[5], 0, ARGV[3], 'JUSTID')
+return 1";
+
 impl SessionClaims {
     /// See [`SessionClaims::claim`].
     pub(super) async fn claim_in_steps(
@@ -63,7 +71,7 @@ impl SessionClaims {
         &self,
         connection: &mut Connection,
         consumer: &Consumer,
-        entry: &str,
+        (entry, number): (&str, u32),
         name: &str,
         judgement: Judgement,
     ) -> Result<Route, BrokerError> {
@@ -88,12 +96,13 @@ impl SessionClaims {
         if listens && connection.listeners(&channel).await.map_err(failed)? == 0 {
             return Ok(Route::Silent(holder));
         }
-        let mut hand_over = redis::pipe();
-        hand_over.cmd("XCLAIM").arg(&consumer.stream).arg(&consumer.group).arg(holder.as_str()).arg(0).arg(entry);
-        hand_over.arg("JUSTID").ignore();
-        // Behind the claim in the same group of commands, so that it is told after it.
-        hand_over.cmd("PUBLISH").arg(&channel).arg(self.handed_over(consumer)).ignore();
-        hand_over.exec_async(connection).await.map_err(failed)?;
+        let mut hand_over = script(HAND_OVER, &[&consumer.stream]);
+        hand_over.arg(&consumer.group).arg(&consumer.name).arg(entry).arg(number).arg(holder.as_str());
+        if !hand_over.query_async::<bool>(connection).await.map_err(failed)? {
+            return Ok(Route::ClaimLost);
+        }
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(&channel).arg(self.handed_over(consumer)).exec_async(connection).await.map_err(failed)?;
         Ok(Route::Forwarded(holder))
     }
 

@@ -29,6 +29,8 @@ pub enum JobOutcome {
     Refused,
     /// It was handed over to the worker that holds its session.
     HandedOver,
+    /// Another worker took it over, and it was stopped here.
+    ClaimLost,
 }
 
 impl JobOutcome {
@@ -42,6 +44,7 @@ impl JobOutcome {
             Self::SessionLost => "session_lost",
             Self::Refused => "refused",
             Self::HandedOver => "handed_over",
+            Self::ClaimLost => "claim_lost",
         }
     }
 }
@@ -79,7 +82,7 @@ impl JobMetrics {
     fn look_up(&self, method: &'static str, outcome: JobOutcome) -> JobMetric {
         let worker_type = label(&self.worker_type);
         let count = counter!(metric::JOBS, "worker_type" => worker_type.clone(), "method" => method, "outcome" => outcome.as_str());
-        let timed = outcome != JobOutcome::HandedOver;
+        let timed = !matches!(outcome, JobOutcome::HandedOver | JobOutcome::ClaimLost);
         let seconds = timed.then(|| histogram!(metric::JOB_SECONDS, "worker_type" => worker_type, "method" => method));
         JobMetric { method, outcome, count, seconds }
     }

@@ -1,6 +1,6 @@
 //! Renews the worker's claims on jobs and sessions. Takes and completes nothing.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -36,15 +36,18 @@ async fn renew_jobs(executor: &Executor) -> Result<(), String> {
     join_all(all).await.into_iter().collect()
 }
 
-async fn renew_jobs_of(executor: &Executor, stream: Arc<str>, entries: Vec<String>) -> Result<(), String> {
+async fn renew_jobs_of(executor: &Executor, stream: Arc<str>, entries: Vec<(String, u32)>) -> Result<(), String> {
     let consumer = executor.consumer.on(&stream);
     for some in entries.chunks(RENEWED_AT_ONCE) {
-        let some: Vec<&str> = some.iter().map(String::as_str).collect();
+        let some: Vec<(&str, u32)> = some.iter().map(|(entry, number)| (entry.as_str(), *number)).collect();
         let mut connection = executor.commands.get().await.map_err(|error| error.to_string())?;
         match consumer.extend(&mut connection, &some).await {
             // Fewer are ours than we thought: they were settled meanwhile, or taken over while we were thought dead.
             Ok(ours) if ours.len() < some.len() => {
-                tracing::debug!(asked = some.len(), ours = ours.len(), "some jobs are not ours any more");
+                let ours: HashSet<&str> = ours.iter().map(String::as_str).collect();
+                for (entry, number) in some.into_iter().filter(|(entry, _)| !ours.contains(entry)) {
+                    executor.in_flight.revoke(&stream, entry, number);
+                }
             }
             Ok(_) => {}
             // A queue that is no more: so are its jobs.

@@ -1,7 +1,7 @@
 //! Tells Redis how jobs ended: those that are done in batches, as many as have ended while the batch before was under way;
 //! each failed one for itself. Tries until Redis has taken it; a job is in hand, and its claim renewed, until then.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use futures_util::future::join_all;
 use tokio::{
@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    broker::{BrokerError, Consumer, Delivery, Done, Failed, Retry},
+    broker::{BrokerError, Consumer, Delivery, Done, Failed, Refused, Retry, Unsettled},
     connection::{Connection, backoff},
     worker::{by_stream::by_stream, connection::Commands, in_flight::InFlight, status::Status},
 };
@@ -103,7 +103,7 @@ impl Completer {
             let problem = match self.commands.get().await {
                 Err(error) => error.to_string(),
                 Ok(mut connection) => match consumer.complete_all(&mut connection, &all).await {
-                    Ok(()) => break,
+                    Ok(unsettled) => return self.close_completed(done, unsettled),
                     Err(error) if error.is_connection_lost() => {
                         self.commands.discard().await;
                         error.to_string()
@@ -117,8 +117,33 @@ impl Completer {
             tracing::warn!(error = problem, jobs = all.len(), "jobs are done and not settled; trying again");
             sleep(wait).await;
         }
-        self.close(&done, Settled::Done);
         Vec::new()
+    }
+
+    /// Closes those of `done` that are settled or lost. Returns those whose results Redis refuses.
+    fn close_completed(&self, done: Vec<Finished>, unsettled: Vec<Unsettled>) -> Vec<Finished> {
+        if unsettled.is_empty() {
+            self.close(&done, Settled::Done);
+            return Vec::new();
+        }
+        let why: HashMap<usize, Refused> = unsettled.into_iter().map(|one| (one.index, one.why)).collect();
+        let (mut settled, mut lost, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, one) in done.into_iter().enumerate() {
+            match why.get(&index) {
+                None => settled.push(one),
+                Some(Refused::ClaimLost) => {
+                    tell_lost(&one);
+                    lost.push(one);
+                }
+                Some(Refused::Result(error)) => {
+                    tracing::warn!(entry = one.entry(), %error, "a done job can't be answered; trying again");
+                    refused.push(one);
+                }
+            }
+        }
+        self.close(&settled, Settled::Done);
+        self.close(&lost, Settled::Elsewhere);
+        refused
     }
 
     async fn settle(self, one: Finished) {
@@ -149,7 +174,14 @@ impl Completer {
     async fn try_settle(&self, connection: &mut Connection, one: &Finished) -> Result<Settled, BrokerError> {
         let consumer = self.consumer.on(one.stream());
         match &one.ending {
-            Ending::Complete(done) => consumer.complete_all(connection, &[done]).await.map(|()| Settled::Done),
+            Ending::Complete(done) => match consumer.complete_all(connection, &[done]).await?.pop() {
+                None => Ok(Settled::Done),
+                Some(Unsettled { why: Refused::ClaimLost, .. }) => {
+                    tell_lost(one);
+                    Ok(Settled::Elsewhere)
+                }
+                Some(Unsettled { why: Refused::Result(error), .. }) => Err(error),
+            },
             Ending::Fail { delivery, error, retry } => {
                 Ok(match consumer.fail(connection, delivery, error, *retry).await? {
                     Failed::Retried { .. } => {
@@ -203,6 +235,10 @@ enum Settled {
     Failed,
     /// It is not finished: it will be tried again, or another worker has it.
     Elsewhere,
+}
+
+fn tell_lost(one: &Finished) {
+    tracing::warn!(entry = one.entry(), "job done after its claim was lost: the worker that has it now answers it");
 }
 
 fn completed(ending: &Ending) -> Option<&Done> {

@@ -167,8 +167,11 @@ impl Executor {
 
     /// Does the job here or hands it over.
     async fn attempt(&self, delivery: &Delivery, job: &Job, session: Option<&str>) -> End {
+        if !self.is_still_ours(delivery).await {
+            return claim_lost();
+        }
         match session {
-            None => self.perform(job).await,
+            None => self.perform(delivery, job).await,
             // Apart, since a task is as large as the largest thing that it may wait for, and is moved when it is spawned.
             Some(session) => Box::pin(self.attempt_of_session(delivery, job, session)).await,
         }
@@ -179,7 +182,7 @@ impl Executor {
             return end;
         }
         self.sessions.begin_use(session);
-        let (end, elsewhere) = self.perform_noting(job).await;
+        let (end, elsewhere) = self.perform_noting(delivery, job).await;
         self.sessions.end_use(session);
         // Opened by somebody else since we looked.
         if elsewhere && let Some(moved) = self.route(delivery, job, session).await {
@@ -213,6 +216,7 @@ impl Executor {
                     let error = format!("session lost: {why}; open it again");
                     return Some(failed(JobOutcome::SessionLost, error, Retry::Never));
                 }
+                Ok(Route::ClaimLost) => return Some(claim_lost()),
                 Ok(Route::Silent(_)) => {
                     silent_since.get_or_insert_with(Instant::now);
                     sleep(POLL_INTERVAL).await;
@@ -230,22 +234,49 @@ impl Executor {
         let claims = self.sessions.claims();
         let consumer = self.consumer.on(&delivery.stream);
         let route = async |connection: &mut Connection| {
-            claims.route(connection, &consumer, &delivery.entry, session, judgement).await
+            claims.route(connection, &consumer, (&delivery.entry, delivery.number), session, judgement).await
         };
         self.commands.step(route).await.map_err(|error: StepError| error.to_string())
     }
 
-    async fn perform(&self, job: &Job) -> End {
-        self.perform_noting(job).await.0
+    async fn perform(&self, delivery: &Delivery, job: &Job) -> End {
+        self.perform_noting(delivery, job).await.0
+    }
+
+    /// Whether the claim on a job holds before it is begun. Another worker can have taken it over only if more than a lapse
+    /// went by since Redis was asked for it: this process stood still. Asks until Redis answers.
+    async fn is_still_ours(&self, delivery: &Delivery) -> bool {
+        if delivery.asked.elapsed() < self.config.trusted_for() {
+            return true;
+        }
+        let consumer = self.consumer.on(&delivery.stream);
+        for wait in backoff() {
+            let claim = [(delivery.entry.as_str(), delivery.number)];
+            let renew = async |connection: &mut Connection| consumer.extend(connection, &claim).await;
+            match self.commands.step(renew).await {
+                Ok(ours) => return !ours.is_empty(),
+                Err(StepError::Broker(error)) if error.is_missing_group() => return false,
+                Err(error) => tracing::warn!(entry = delivery.entry, %error, "can't tell whose a job is; trying again"),
+            }
+            sleep(wait).await;
+        }
+        false
     }
 
     /// Runs the handler; also answers whether it could not since another worker holds the job's session.
-    async fn perform_noting(&self, job: &Job) -> (End, bool) {
+    async fn perform_noting(&self, delivery: &Delivery, job: &Job) -> (End, bool) {
         let handling = AssertUnwindSafe(self.handle(job)).catch_unwind();
         let limit = self.config.job_timeout;
-        let handled = match limit {
-            Some(limit) => timeout(limit, handling).await,
-            None => Ok(handling.await),
+        let limited = async {
+            match limit {
+                Some(limit) => timeout(limit, handling).await,
+                None => Ok(handling.await),
+            }
+        };
+        let handled = tokio::select! {
+            biased;
+            handled = limited => handled,
+            () = self.in_flight.revoked(&delivery.stream, &delivery.entry) => return (claim_lost(), false),
         };
         match handled {
             Ok(Ok(Ok(value))) => (End { outcome: JobOutcome::Done, verdict: Verdict::Done(value), error: None }, false),
@@ -295,6 +326,11 @@ impl Executor {
         let known = BuiltIn::METHODS.iter().chain(self.handler.methods().unwrap_or_default());
         known.copied().find(|known| *known == method).unwrap_or(OTHER_METHOD)
     }
+}
+
+fn claim_lost() -> End {
+    let error = "another worker has taken the job over: this one was silent for too long, and stops".to_owned();
+    End { outcome: JobOutcome::ClaimLost, verdict: Verdict::Gone, error: Some(error) }
 }
 
 fn failed(outcome: JobOutcome, error: String, retry: Retry) -> End {

@@ -53,13 +53,18 @@ impl Intake {
         }
     }
 
+    /// How long a read waits: less than a job that it brings at its end may be begun unseen.
+    fn block(&self) -> Duration {
+        BLOCK.min(self.config.lapse() / 2)
+    }
+
     async fn read_one(
         &mut self,
         room: usize,
         interrupted: impl Future<Output = ()>,
     ) -> Result<Vec<RawEntry>, TakeError> {
-        let consumer = Arc::clone(&self.consumer);
-        let read = async |connection: &mut Connection| consumer.read_raw(connection, room, BLOCK).await;
+        let (consumer, block) = (Arc::clone(&self.consumer), self.block());
+        let read = async |connection: &mut Connection| consumer.read_raw(connection, room, block).await;
         match self.waiting(read, interrupted).await {
             Ok(entries) => Ok(entries),
             Err(error) => {
@@ -140,8 +145,8 @@ impl Intake {
         streams: Vec<Arc<str>>,
         interrupted: impl Future<Output = ()>,
     ) -> Result<Vec<Delivery>, TakeError> {
-        let consumer = Arc::clone(&self.consumer);
-        let wait = async |connection: &mut Connection| consumer.wait(connection, &streams, BLOCK).await;
+        let (consumer, block) = (Arc::clone(&self.consumer), self.block());
+        let wait = async |connection: &mut Connection| consumer.wait(connection, &streams, block).await;
         match self.waiting(wait, interrupted).await {
             // One has gone, or is no stream any more. The next look tells which.
             Err(TakeError::Broker(error)) if error.is_missing_group() || error.is_wrong_type() => Ok(Vec::new()),
@@ -169,9 +174,9 @@ impl Intake {
         if self.blocking.is_none() {
             self.blocking = Some(connect(&self.target, &self.consumer.stream).await?);
         }
+        let limit = self.block() + self.target.response_timeout();
         let blocking = self.blocking.as_mut().expect("it was set just above");
         let id = blocking.id;
-        let limit = BLOCK + self.target.response_timeout();
         let read = timeout(limit, read(&mut blocking.connection));
         tokio::pin!(read);
         let answer = tokio::select! {

@@ -128,21 +128,25 @@ async fn a_job_of_a_session_goes_to_its_holder_and_its_loss_is_told() {
     assert!(claims("one").renew(&mut connection, "chat").await.unwrap());
     let entry: String = redis(&client, "XADD browser:jobs * json {}").await;
     assert_eq!(two.read(&mut connection, 1, Duration::from_millis(10)).await.unwrap().len(), 1);
-    let route = claims("two").route(&mut connection, &two, &entry, "chat", Judgement::ByHeartbeat).await.unwrap();
+    let route = claims("two").route(&mut connection, &two, (&entry, 1), "chat", Judgement::ByHeartbeat).await.unwrap();
     assert_eq!(route, Route::Forwarded(WorkerId::new("one")));
     let pending: Vec<(String, String, u64, u64)> = redis(&client, "XPENDING browser:jobs browser - + 10").await;
     assert_eq!(pending[0].1, "one", "the entry is the holder's now");
 
+    // Who has handed it over can't do so again, nor settle it.
+    let route = claims("two").route(&mut connection, &two, (&entry, 1), "chat", Judgement::ByHeartbeat).await.unwrap();
+    assert_eq!(route, Route::ClaimLost);
+
     let _: u64 = redis(&client, "DEL worker:heartbeat:browser:one").await;
-    let route = claims("two").route(&mut connection, &two, &entry, "chat", Judgement::ByHeartbeat).await.unwrap();
+    let route = claims("two").route(&mut connection, &two, (&entry, 1), "chat", Judgement::ByHeartbeat).await.unwrap();
     assert_eq!(route, Route::Lost(WorkerId::new("one")));
-    let route = claims("two").route(&mut connection, &two, &entry, "chat", Judgement::ByHeartbeat).await.unwrap();
+    let route = claims("two").route(&mut connection, &two, (&entry, 1), "chat", Judgement::ByHeartbeat).await.unwrap();
     assert_eq!(route, Route::Lost(WorkerId::new("one")), "what was published before is told of it, too");
     assert_eq!(claims("two").claim(&mut connection, "chat", true).await.unwrap(), WorkerId::new("two"));
     let later: String = redis(&client, "XADD browser:jobs * json {}").await;
     claims("two").release(&mut connection, "chat").await.unwrap();
     assert_eq!(
-        claims("one").route(&mut connection, &one, &later, "chat", Judgement::ByHeartbeat).await.unwrap(),
+        claims("one").route(&mut connection, &one, (&later, 1), "chat", Judgement::ByHeartbeat).await.unwrap(),
         Route::Here
     );
 }

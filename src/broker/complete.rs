@@ -1,0 +1,274 @@
+//! Jobs that were done: acknowledged and answered together, each only if the claim on it still holds.
+
+use std::{borrow::Borrow, sync::Arc};
+
+use redis::{Cmd, Pipeline, make_extension_error};
+use serde_json::Value;
+
+use super::{BrokerError, Consumer, Delivery, JobResult, code, result::bounded};
+use crate::connection::Connection;
+
+const COMPLETE: &str = include_str!("lua/complete.lua");
+/// Jobs in one step: enough that its round trip no longer counts.
+const JOBS_AT_ONCE: usize = 500;
+/// Bytes of results after which a step is sent.
+const BYTES_AT_ONCE: usize = 4 << 20;
+/// Bytes of a command without its key and its JSON, so that it is allocated once.
+const COMMAND: usize = 32;
+
+/// A job that was worked on, as Redis is to be told of it.
+#[derive(Clone, Debug)]
+pub struct Done {
+    stream: Arc<str>,
+    entry: String,
+    number: u32,
+    /// Whoever waits: the list, and what is pushed to it.
+    answer: Option<(String, String)>,
+}
+
+impl Done {
+    /// The stream that the entry is on.
+    pub fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    /// The stream entry's id.
+    pub fn entry(&self) -> &str {
+        &self.entry
+    }
+
+    /// About how many bytes it takes in a command.
+    fn weight(&self) -> usize {
+        COMMAND + self.answer.as_ref().map_or(0, |(key, json)| key.len() + json.len())
+    }
+}
+
+/// A job that was done and is not settled.
+#[derive(Debug)]
+pub struct Unsettled {
+    /// Its place among those that were to be completed.
+    pub index: usize,
+    /// Why.
+    pub why: Refused,
+}
+
+/// Why a job is not settled.
+#[derive(Debug)]
+pub enum Refused {
+    /// The claim on it was lost: another worker has it, or had it. Its result was told nobody.
+    ClaimLost,
+    /// Redis does not take its result.
+    Result(BrokerError),
+}
+
+impl Consumer {
+    /// A job that was done, with `value` for whoever waits. If that is too large, they get an error that says so.
+    pub fn done(&self, delivery: Delivery, value: Value) -> Done {
+        let Delivery { stream, entry, number, job, .. } = delivery;
+        let waiter = job.ok().and_then(|job| Some((job.reply_to?, job.id)));
+        let answer = waiter.map(|(key, id)| {
+            let result = JobResult::new(id, Ok(value));
+            (key, bounded(&result, self.policy.result_max_bytes()))
+        });
+        Done { stream, entry, number, answer }
+    }
+
+    /// Acknowledges jobs that were worked on and pushes their results to whoever waits; returns the entries whose claim was
+    /// lost, of which nothing was told. A result that is too large is replaced by an error that says so.
+    ///
+    /// ```no_run
+    /// # use swarm::broker::{BrokerError, Consumer, JobResult};
+    /// # use std::time::Duration;
+    /// # async fn work(consumer: Consumer, mut connection: swarm::connection::Connection) -> Result<(), BrokerError> {
+    /// for delivery in consumer.read(&mut connection, 1, Duration::from_secs(2)).await? {
+    ///     match &delivery.job {
+    ///         Ok(job) => {
+    ///             let result = JobResult::new(&job.id, Ok("done".into()));
+    ///             consumer.complete(&mut connection, &[(&delivery, &result)]).await?;
+    ///         }
+    ///         Err(refusal) => consumer.refuse(&mut connection, &delivery, refusal).await?,
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If Redis did not do it; after a lost connection it may have.
+    pub async fn complete(
+        &self,
+        connection: &mut Connection,
+        done: &[(&Delivery, &JobResult)],
+    ) -> Result<Vec<String>, BrokerError> {
+        let done = done.iter().map(|(delivery, result)| {
+            let waiter = delivery.job.as_ref().ok().and_then(|job| job.reply_to.clone());
+            let answer = waiter.map(|key| (key, bounded(result, self.policy.result_max_bytes())));
+            let (stream, entry) = (delivery.stream.clone(), delivery.entry.clone());
+            Done { stream, entry, number: delivery.number, answer }
+        });
+        let mut done: Vec<Done> = done.collect();
+        let mut lost = Vec::new();
+        for Unsettled { index, why } in self.complete_all(connection, &done).await? {
+            match why {
+                Refused::ClaimLost => lost.push(std::mem::take(&mut done[index].entry)),
+                Refused::Result(error) => return Err(error),
+            }
+        }
+        Ok(lost)
+    }
+
+    /// As [`Consumer::complete`], for jobs whose results are written out. Returns those that are not settled.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn complete_all<D: Borrow<Done>>(
+        &self,
+        connection: &mut Connection,
+        done: &[D],
+    ) -> Result<Vec<Unsettled>, BrokerError> {
+        let (mut from, mut unsettled) = (0, Vec::new());
+        while from < done.len() {
+            let some: Vec<&Done> = done[from..].iter().map(Borrow::borrow).take(fitting(&done[from..])).collect();
+            let refused = self.complete_some(connection, &some).await?;
+            unsettled.extend(refused.into_iter().map(|one| Unsettled { index: from + one.index, ..one }));
+            from += some.len();
+        }
+        Ok(unsettled)
+    }
+
+    async fn complete_some(&self, connection: &mut Connection, done: &[&Done]) -> Result<Vec<Unsettled>, BrokerError> {
+        if connection.is_cluster() && done.iter().any(|one| one.answer.is_some()) {
+            return self.complete_in_steps(connection, done).await;
+        }
+        match self.complete_fenced(connection, done, true).await {
+            Err(error) if error.is_missing_group() => {
+                // With the group went every claim: nobody else has these jobs, and whoever waits gets the answer.
+                self.answer(connection, done).await.map(|()| Vec::new())
+            }
+            Err(error) if code(&error.cause).as_deref() == Some("NOPERM") => {
+                self.complete_unfenced(connection, done).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// On a cluster results are elsewhere than the stream. First the claims are checked and renewed, so that nobody can take
+    /// them over meanwhile; then the results are pushed, then the entries acknowledged if they are still ours.
+    async fn complete_in_steps(
+        &self,
+        connection: &mut Connection,
+        done: &[&Done],
+    ) -> Result<Vec<Unsettled>, BrokerError> {
+        let claims: Vec<_> = done.iter().map(|one| (one.entry.as_str(), one.number)).collect();
+        let ours = match self.extend(connection, &claims).await {
+            Err(error) if error.is_missing_group() => return self.answer(connection, done).await.map(|()| Vec::new()),
+            ours => ours?,
+        };
+        let is_ours = |one: &&Done| ours.contains(&one.entry);
+        self.answer(connection, &done.iter().copied().filter(is_ours).collect::<Vec<_>>()).await?;
+        self.complete_fenced(connection, done, false).await
+    }
+
+    /// One script: each entry is acknowledged, and answered if `answers`, only if it is still this consumer's.
+    async fn complete_fenced(
+        &self,
+        connection: &mut Connection,
+        done: &[&Done],
+        answers: bool,
+    ) -> Result<Vec<Unsettled>, BrokerError> {
+        let bytes: usize = done.iter().map(|one| one.weight()).sum();
+        let mut command = Cmd::with_capacity(8 + 4 * done.len(), COMPLETE.len() + bytes);
+        let lists = done.iter().filter_map(|one| one.answer.as_ref()).filter(|_| answers);
+        command.arg("EVAL").arg(COMPLETE).arg(1 + lists.clone().count()).arg(&self.stream);
+        for (key, _) in lists {
+            command.arg(key);
+        }
+        let ids = || done.iter().map(|one| one.entry.as_str());
+        let (first, last) = (ids().min_by_key(|id| order(id)), ids().max_by_key(|id| order(id)));
+        command.arg(&self.group).arg(&self.name).arg(self.policy.result_ttl().as_secs());
+        command.arg(first.unwrap_or("-")).arg(last.unwrap_or("+"));
+        for one in done {
+            let json = one.answer.as_ref().filter(|_| answers).map_or("", |(_, json)| json);
+            command.arg(&one.entry).arg(one.number).arg(json);
+        }
+        let refused: Vec<(usize, String)> =
+            command.query_async(connection).await.map_err(|cause| self.failed("complete jobs", cause))?;
+        Ok(refused.into_iter().filter_map(|(index, why)| Some(Unsettled { index, why: self.refused(&why)? })).collect())
+    }
+
+    /// What the script says of a job; `None` if it is settled all the same.
+    fn refused(&self, why: &str) -> Option<Refused> {
+        if why.is_empty() {
+            return Some(Refused::ClaimLost);
+        }
+        let (code, words) = why.trim_start_matches('-').split_once(' ').unwrap_or((why, ""));
+        if code == "WRONGTYPE" {
+            tracing::warn!(stream = self.stream, "a result could not be delivered: its key is not a list");
+            return None;
+        }
+        let cause = make_extension_error(code.to_owned(), Some(words.to_owned()));
+        Some(Refused::Result(self.failed("deliver a result", cause)))
+    }
+
+    /// For a user without the right to run scripts: a lost claim goes unnoticed.
+    async fn complete_unfenced(
+        &self,
+        connection: &mut Connection,
+        done: &[&Done],
+    ) -> Result<Vec<Unsettled>, BrokerError> {
+        let mut pipeline = self.answers(done);
+        pipeline.atomic();
+        let entries: Vec<&str> = done.iter().map(|one| one.entry()).collect();
+        pipeline.cmd("XACK").arg(&self.stream).arg(&self.group).arg(entries);
+        self.tolerating_other_keys(pipeline.exec_async(connection).await).map(|()| Vec::new())
+    }
+
+    async fn answer(&self, connection: &mut Connection, done: &[&Done]) -> Result<(), BrokerError> {
+        let pipeline = self.answers(done);
+        if pipeline.is_empty() {
+            return Ok(());
+        }
+        self.tolerating_other_keys(pipeline.exec_async(connection).await)
+    }
+
+    fn answers(&self, done: &[&Done]) -> Pipeline {
+        let mut pipeline = Pipeline::with_capacity(2 * done.len() + 1);
+        let ttl = self.policy.result_ttl().as_secs();
+        for (key, json) in done.iter().filter_map(|one| one.answer.as_ref()) {
+            let mut push = Cmd::with_capacity(3, COMMAND + key.len() + json.len());
+            push.arg("LPUSH").arg(key).arg(json);
+            let mut expire = Cmd::with_capacity(3, COMMAND + key.len());
+            expire.arg("EXPIRE").arg(key).arg(ttl);
+            pipeline.add_command(push).add_command(expire);
+        }
+        pipeline
+    }
+
+    /// Only a result key can hold something else: the stream was read from. The other commands have been carried out.
+    fn tolerating_other_keys(&self, outcome: redis::RedisResult<()>) -> Result<(), BrokerError> {
+        match outcome.map_err(|cause| self.failed("acknowledge jobs", cause)) {
+            Err(error) if error.is_wrong_type() => {
+                tracing::warn!(stream = self.stream, "a result could not be delivered: its key is not a list");
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+}
+
+/// How many of the first jobs fit one step; at least one.
+fn fitting<D: Borrow<Done>>(done: &[D]) -> usize {
+    let mut bytes = 0;
+    let fits = |one: &&D| {
+        let fits = bytes < BYTES_AT_ONCE;
+        bytes += Borrow::<Done>::borrow(*one).weight();
+        fits
+    };
+    done.iter().take(JOBS_AT_ONCE).take_while(fits).count()
+}
+
+/// By what entries are ordered: the two numbers of the id.
+fn order(id: &str) -> (u64, u64) {
+    let (time, number) = id.split_once('-').unwrap_or((id, "0"));
+    (time.parse().unwrap_or(0), number.parse().unwrap_or(0))
+}
