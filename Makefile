@@ -11,7 +11,7 @@ LOCKED  := --locked
 ARGS    ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help packages servers demo build test check deny doc install fmt bench clean
+.PHONY: help packages servers demo build test check deny doc install fmt bench pictures clean
 # Each step needs the whole machine, and they share one build directory.
 .NOTPARALLEL:
 
@@ -79,6 +79,10 @@ fmt: ## Format the code
 
 bench: packages ## Run the benchmarks (optimized; minutes)
 	$(CARGO) bench $(LOCKED)
+
+pictures: packages ## Make the pictures of the documents anew, from real runs (installs chromium, tmux, aha, pngquant)
+	$(CARGO) build $(LOCKED)
+	.ci/pictures
 
 clean: ## Remove everything that was built
 	$(CARGO) clean
