@@ -1,4 +1,4 @@
-//! Nanoseconds per decision, for each strategy, against the least that any decision could cost: the division and the
+//! Measures nanoseconds per decision, for each strategy, against the floor of any decision: the division and the
 //! bounds. `cargo bench --bench decide`.
 
 use std::{
@@ -43,7 +43,7 @@ fn cases() -> Vec<(&'static str, ScalingSettings)> {
     ]
 }
 
-/// A pool that has just grown and whose queue has emptied: a scale-down that the cooldown holds, so all rules run.
+/// A pool that has just grown and whose queue is now empty: the cooldown holds a scale-down, so all rules run.
 fn observation() -> Observation {
     Observation {
         demand: Demand { lag: Reading::Known(0), pending: Reading::Known(0), oldest: Reading::Known(None) },
@@ -73,7 +73,7 @@ fn floor(depth: u64, settings: &ScalingSettings) -> u32 {
     recommendation.max(settings.min_workers).min(settings.max_workers)
 }
 
-/// Nanoseconds per call, the best of several batches: the others were disturbed.
+/// Returns nanoseconds per call: the best of several batches, because noise only adds time.
 fn nanoseconds<T>(call: impl Fn() -> T) -> f64 {
     const BATCH: u32 = 20_000;
     let batch = || {
@@ -99,7 +99,7 @@ fn main() {
     }
     group.finish();
     criterion.final_summary();
-    // Cargo says so when it measures; a test run only shows that the bench works.
+    // Cargo passes this flag for a measurement; a test run only shows that the benchmark works.
     if std::env::args().any(|argument| argument == "--bench") {
         print_ratios(&observation);
     }

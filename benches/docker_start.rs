@@ -1,8 +1,8 @@
-//! From a job put on a queue until a container runs for it, against the least it could be: a bare create and start of
-//! the same container through the API, in the same run. `cargo bench --bench docker_start [-- --quick --json]`.
+//! Measures the time from a job to its running container, against the floor: a bare create and start of the same
+//! container through the API, in the same run. `cargo bench --bench docker_start [-- --quick --json]`.
 //!
-//! Each round starts with no worker, and floor and product take turns. Both end when the engine says `start`. Needs a
-//! Docker engine (DOCKER_HOST), busybox (Debian: busybox-static) and the `docker` command, which imports the image.
+//! Each round starts without a worker, and floor and product alternate. Both end when the engine reports `start`. Needs
+//! a Docker engine (DOCKER_HOST), busybox (Debian: busybox-static) and the `docker` command, which imports the image.
 
 #[path = "support/percentile.rs"]
 mod percentile;
@@ -35,9 +35,9 @@ use crate::{percentile::percentile, redis_server::RedisServer, report::Finding};
 const IMAGE: &str = "swarm-bench:1";
 const PROJECT: &str = "swarmbench";
 const SERVICE: &str = "worker-bench";
-/// It catches SIGTERM, so that letting it go takes no ten seconds.
+/// Command that catches SIGTERM, so that a stop does not take ten seconds.
 const SCRIPT: &str = "trap 'exit 0' TERM; sleep 100000 & wait";
-/// How long anything may take.
+/// Timeout of every wait.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Parser)]
@@ -51,7 +51,7 @@ struct Options {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// What cargo says to every benchmark
+    /// Passed by cargo to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -111,7 +111,7 @@ async fn measure(docker: &Docker, metrics: MetricsHandle, standby: u32, rounds: 
     Ok(vec![finding(0.5, "p50"), finding(0.99, "p99")])
 }
 
-/// A bare create and start, in milliseconds.
+/// Measures a bare create and start, in milliseconds.
 async fn floor(docker: &Docker, events: &mut Events) -> anyhow::Result<f64> {
     let labels = HashMap::from([("com.docker.compose.project".to_owned(), PROJECT.to_owned())]);
     let body = ContainerCreateBody {
@@ -131,7 +131,7 @@ async fn floor(docker: &Docker, events: &mut Events) -> anyhow::Result<f64> {
     Ok((ended - started).as_secs_f64() * 1e3)
 }
 
-/// A job, in milliseconds; then the job is taken away, and the worker is let go.
+/// Measures a job, in milliseconds. Then removes the job, and waits until the worker is let go.
 async fn product(client: &Client, events: &mut Events, standby: u32) -> anyhow::Result<f64> {
     let started = Instant::now();
     let job: String = client.xadd("bench:jobs", false, None::<()>, "*", vec![("json", "{}")]).await?;
@@ -141,7 +141,7 @@ async fn product(client: &Client, events: &mut Events, standby: u32) -> anyhow::
     }
     let _: i64 = client.xdel("bench:jobs", job).await?;
     events.until("destroy").await?;
-    // The scaler looks once more after the last change: nothing of one round may fall into the next.
+    // The scaler evaluates once more after the last change, which must not happen in the next round.
     tokio::time::sleep(Duration::from_millis(200)).await;
     Ok((ended - started).as_secs_f64() * 1e3)
 }
@@ -170,11 +170,11 @@ fn settings(redis_url: &str, standby: u32) -> Settings {
     settings
 }
 
-/// What the engine says of this benchmark's containers, and when it came.
+/// Events of this benchmark's containers, with their time of arrival.
 struct Events(mpsc::UnboundedReceiver<(String, Instant)>);
 
 impl Events {
-    /// Waits for the next one of this kind; passes over others.
+    /// Waits for the next event of this kind; skips others.
     async fn until(&mut self, action: &str) -> anyhow::Result<Instant> {
         let next = async {
             while let Some((told, at)) = self.0.recv().await {
@@ -201,7 +201,7 @@ fn events(docker: &Docker) -> Events {
     Events(receiver)
 }
 
-/// An image with a shell and nothing else.
+/// Imports an image with only a shell.
 fn import_image() -> anyhow::Result<()> {
     let script = "set -e; cd \"$(mktemp -d)\"; mkdir -p bin proc sys dev etc tmp; cp \"$(command -v busybox)\" bin/\n\
                   ln -s busybox bin/sh; ln -s busybox bin/sleep; tar -c . | docker import - \"$0\"; rm -r \"$PWD\"";

@@ -1,7 +1,7 @@
-//! A million jobs put on one queue as fast as the server takes them: what that costs the scaler, whether it slows the
-//! producer, and whether the count is right in the end. `cargo bench --bench flood [-- --quick --json]`.
+//! Puts a million jobs on one queue as fast as the server accepts them. Measures what that costs the scaler, whether it
+//! slows the producer, and whether the count is right in the end. `cargo bench --bench flood [-- --quick --json]`.
 //!
-//! Floods without any scaler and floods with one take turns. The scaler has its default debounce.
+//! Floods with and without a scaler alternate. The scaler has its default debounce.
 
 #[path = "support/protocol.rs"]
 mod protocol;
@@ -39,16 +39,16 @@ use crate::{
 /// Jobs in one pipeline.
 const BATCH: u32 = 1_000;
 
-/// Pipelines under way.
+/// Simultaneous pipelines.
 const IN_FLIGHT: usize = 8;
 
-/// Workers that the whole flood needs. Less than `max_workers`, so that only an exact count gives it.
+/// Workers that the whole flood needs. Below `max_workers`, so that only an exact count leads to it.
 const WORKERS: u32 = 50;
 
-/// How long the scaler may take to see the last job.
+/// Timeout for the scaler to see the last job.
 const SETTLE: Duration = Duration::from_secs(10);
 
-/// How often to look whether it has.
+/// Interval of the check whether it has.
 const LOOK: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Parser)]
@@ -65,7 +65,7 @@ struct Options {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// What cargo says to every benchmark
+    /// Passed by cargo to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -82,18 +82,18 @@ fn main() -> anyhow::Result<()> {
     )
 }
 
-/// What one flood with a scaler showed.
+/// Result of one flood with a scaler.
 #[derive(Clone, Copy, Debug)]
 struct Flood {
-    /// Jobs a second, and without a scaler just before.
+    /// Jobs a second with the scaler, and without one just before.
     rate: f64,
     bare_rate: f64,
-    /// Share of one core while the flood lasted, in percent.
+    /// CPU during the flood, in percent of one core.
     cpu: f64,
-    /// MB.
+    /// Growth of resident memory, in MB.
     growth: f64,
     evaluations: f64,
-    /// Evaluations that the debounce allows.
+    /// Maximum evaluations under the debounce.
     allowed: f64,
     desired: f64,
 }
@@ -131,7 +131,7 @@ fn findings_of(name: &str, floods: &[Flood]) -> [Finding; 5] {
         values[values.len() / 2]
     };
     let worst = |value: fn(&Flood) -> f64| floods.iter().map(value).fold(f64::MIN, f64::max);
-    // The flood that used most of what it was allowed.
+    // The flood that came closest to its maximum.
     let hasty = floods.iter().max_by(|a, b| (a.evaluations / a.allowed).total_cmp(&(b.evaluations / b.allowed)));
     let (evaluations, allowed) = hasty.map_or((0.0, 0.0), |flood| (flood.evaluations, flood.allowed));
     let wrong = floods.iter().find(|flood| (flood.desired - f64::from(WORKERS)).abs() > 0.5).or(floods.first());
@@ -162,7 +162,7 @@ fn findings_of(name: &str, floods: &[Flood]) -> [Finding; 5] {
     ]
 }
 
-/// An empty server that notifies nobody, as it is without a scaler; with the queue's consumer group.
+/// Prepares an empty server without notifications, as it is without a scaler, with the queue's consumer group.
 async fn empty(client: &Client) -> anyhow::Result<()> {
     let _: () = client.config_set("notify-keyspace-events", "").await?;
     let _: () = client.flushall(false).await?;
@@ -170,7 +170,7 @@ async fn empty(client: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sends the jobs. Returns how long that took.
+/// Sends the jobs and returns the time that took.
 async fn flood(client: &Client, jobs: u32) -> anyhow::Result<Duration> {
     let started = Instant::now();
     let mut batches = stream::iter(0..jobs / BATCH).map(|_| batch(client)).buffer_unordered(IN_FLIGHT);
@@ -210,7 +210,7 @@ async fn with_scaler(client: &Client, setup: &Setup, jobs: u32, bare_rate: f64) 
     })
 }
 
-/// Waits until no more evaluations come, and returns what there is then.
+/// Waits until no more evaluations come, and returns the status.
 async fn settle(scaler: &mut Scaler) -> anyhow::Result<Status> {
     let deadline = Instant::now() + SETTLE;
     let (mut last, mut same) = (scaler.status().await?, 0);

@@ -1,10 +1,10 @@
-//! From a job put on a queue until the Machines API is asked to start a stopped machine, against the least it could
-//! be: a bare subscriber's event, a bare probe, and a bare request on a connection that is open.
+//! Measures the time from a job to the start request at the Machines API, against the floor: a bare subscriber's event,
+//! a bare probe, and a bare request on an open connection.
 //! `cargo bench --bench fly_reaction [-- --quick --json]`.
 //!
-//! The API is a stand-in on this machine, so what is measured is swarm's share, not the way to Fly.io. Each round
-//! starts with an empty queue and the machine stopped, and floor and product take turns. Fly.io's rate limits are not
-//! kept to.
+//! The API is a fake on this machine, so the result is swarm's share, without the network to Fly.io. Each round starts
+//! with an empty queue and a stopped machine, and floor and product alternate. The benchmark ignores Fly.io's rate
+//! limits.
 
 #[allow(dead_code, reason = "shared with benchmarks that use more of it")]
 #[path = "support/floor.rs"]
@@ -65,11 +65,11 @@ use crate::{
 
 /// The hidden argument that makes this the scaler's process; the addresses of Redis and of the API follow it.
 const SCALER: &str = "--scaler";
-/// Rounds before those that count.
+/// Warm-up rounds.
 const WARM_UP: usize = 20;
 /// Idle time before each half of a round.
 const PAUSE: Duration = Duration::from_millis(10);
-/// How long anything may take.
+/// Timeout of every wait.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Parser)]
@@ -83,7 +83,7 @@ struct Options {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// What cargo says to every benchmark
+    /// Passed by cargo to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -100,7 +100,7 @@ fn main() -> anyhow::Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(bench(&options))
 }
 
-/// The real autoscaler with the real backend, until stdin ends.
+/// Runs the real autoscaler with the real backend until stdin ends.
 fn run_scaler(redis: &str, api: String) -> anyhow::Result<()> {
     init_logging(LogFormat::Text, "info")?;
     let mut settings = Settings { redis_url: redis.into(), ..Settings::default() };
@@ -151,7 +151,7 @@ fn run_scaler(redis: &str, api: String) -> anyhow::Result<()> {
     })
 }
 
-/// The scaler's process; ends when its stdin does.
+/// Process of the scaler; ends when its stdin does.
 struct Process(Child);
 
 impl Process {
@@ -210,7 +210,7 @@ impl Rounds {
         Ok((sent, entry))
     }
 
-    /// Takes a job away, of which Redis tells: the machine is let go.
+    /// Removes a job, which Redis reports, and waits until the machine is let go.
     async fn remove(&self, queue: &str, entry: &str) -> anyhow::Result<()> {
         let _: u64 = self.client.xdel(queue, entry).await?;
         Ok(())
@@ -235,7 +235,7 @@ async fn bench(options: &Options) -> anyhow::Result<()> {
     make_queue(&client, &queue_name(0), &type_name(0)).await?;
     let api = FlyApi::start()?;
     let _scaler = Process::start(&server.url(), &api.url)?;
-    // The scaler extends the notifications that the floor needs as well; they are there from its first round on.
+    // The floor needs the notifications too; the scaler has extended them before the first round.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let floor = Floor::start(&server.url(), FLOOR_QUEUE, &Signal::Keyspace).await?;
     let _ = rustls::crypto::ring::default_provider().install_default();

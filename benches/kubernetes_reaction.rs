@@ -1,9 +1,9 @@
-//! From a job put on a queue until the API server has received the request for a pod, against the least it could be: a
-//! bare subscriber's XADD→event, a bare probe, and a bare request of the same client library.
+//! Measures the time from a job to the request for a pod at the API server, against the floor: a bare subscriber's
+//! event, a bare probe, and a bare request of the same client library.
 //! `cargo bench --bench kubernetes_reaction [-- --quick --json]`.
 //!
-//! The real `swarm autoscaler --orchestrator kubernetes`, a real Redis, and the tests' fake API server on threads of
-//! its own. Each round starts from no worker and an empty queue; `debounce_ms` and the cooldown are 0.
+//! Runs the real `swarm autoscaler --orchestrator kubernetes`, a real Redis, and the tests' fake API server on its own
+//! threads. Each round starts without a worker and with an empty queue; `debounce_ms` and the cooldown are 0.
 
 #[expect(dead_code, reason = "the tests use the rest")]
 #[path = "../tests/it/fake_kubernetes/mod.rs"]
@@ -54,20 +54,20 @@ use crate::{
     rounds::{FLOOR_QUEUE, Signal, make_queue},
 };
 
-/// Rounds before those that count.
+/// Warm-up rounds.
 const WARM_UP: usize = 50;
 /// Idle time before a round.
 const PAUSE: Duration = Duration::from_millis(5);
-/// How long anything may take.
+/// Timeout of every wait.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long to wait for a reaction to a nudge before the next one.
+/// Wait for a reaction to a message before the next one.
 const NUDGE: Duration = Duration::from_millis(50);
 
 const WORKER_TYPE: &str = "bench";
 const TARGET: &str = "discord-worker-bench";
-/// Stands for the target in the floor's requests: the product does not watch it.
+/// Target of the floor's requests, which the product does not watch.
 const FLOOR_TARGET: &str = "floor";
-/// Wakes the scaler when the job is done, which Redis tells nobody.
+/// Message that wakes the scaler when the job is done, because Redis does not report that.
 const NUDGES: &str = "bench:nudges";
 
 #[derive(Debug, Parser)]
@@ -81,7 +81,7 @@ struct Options {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// What cargo says to every benchmark
+    /// Passed by cargo to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -126,7 +126,7 @@ struct Bench {
     _server: RedisServer,
 }
 
-/// The autoscaler's process; killed when dropped.
+/// Process of the autoscaler; killed when dropped.
 struct Scaler {
     process: Child,
     _directory: TempDir,
@@ -166,7 +166,7 @@ impl Bench {
         Ok(bench)
     }
 
-    /// Event, probe, request: each by itself, as bare as can be.
+    /// Measures event, probe and request, each with bare commands.
     async fn floor_round(&mut self) -> anyhow::Result<f64> {
         tokio::time::sleep(PAUSE).await;
         let sent = nanos();
@@ -194,7 +194,7 @@ impl Bench {
         Ok(micros(received.saturating_sub(sent)))
     }
 
-    /// Takes the job as a worker would, and waits until the scaler has let the worker go.
+    /// Takes the job like a worker, and waits until the scaler has let the worker go.
     async fn rest(&mut self) -> anyhow::Result<()> {
         let taken: fred::types::Value =
             self.client.xreadgroup(WORKER_TYPE, "bench", None, None, true, queue(), ">").await?;
@@ -216,7 +216,7 @@ impl Bench {
     }
 }
 
-/// When the next request to scale this target came in.
+/// Returns the arrival time of the next request to scale this target.
 async fn patched(arrivals: &mut UnboundedReceiver<(SystemTime, Request)>, target: &str) -> anyhow::Result<u64> {
     loop {
         let (at, request) = arrivals.recv().await.context("the fake has ended")?;
@@ -226,7 +226,7 @@ async fn patched(arrivals: &mut UnboundedReceiver<(SystemTime, Request)>, target
     }
 }
 
-/// On threads of its own: it must not take turns with what is measured.
+/// Runs on its own threads, so that it does not compete with the measured tasks.
 async fn start_fake() -> anyhow::Result<FakeKubernetes> {
     let (sender, fake) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {

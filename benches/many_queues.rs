@@ -1,7 +1,7 @@
-//! Ten thousand worker types at rest: memory, CPU, the time of a sweep over all of them, and how fast one job among
-//! them is reacted to. `cargo bench --bench many_queues [-- --quick --json]`.
+//! Measures ten thousand worker types at rest: memory, CPU, the time of a sweep over all of them, and the reaction to
+//! one job among them. `cargo bench --bench many_queues [-- --quick --json]`.
 //!
-//! The reaction is measured as by `reaction`, against the same floor.
+//! The reaction is measured like in `reaction`, against the same floor.
 
 #[path = "support/floor.rs"]
 mod floor;
@@ -39,10 +39,10 @@ use crate::{
     scaler::Scaler,
 };
 
-/// The sweep interval that the CPU is told for: the product's default.
+/// Sweep interval of the reported CPU: the product's default.
 const SWEEP_INTERVAL: f64 = 30.0;
 
-/// Each round's worker type: as far as possible from the last ones.
+/// Step between the worker types of two rounds, so that each is far from the last ones.
 const STRIDE: usize = 6_997;
 
 #[derive(Debug, Parser)]
@@ -59,7 +59,7 @@ struct Options {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// What cargo says to every benchmark
+    /// Passed by cargo to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -86,7 +86,7 @@ async fn bench(options: &Options) -> anyhow::Result<()> {
     let mut scaler = Scaler::start(&setup).await?;
 
     let (before, started, cpu) = (scaler.status().await?, Instant::now(), usage::cpu(&scaler.process)?);
-    // Two sweeps, wherever in an interval this begins.
+    // Exactly two sweeps, wherever in an interval this begins.
     tokio::time::sleep(Duration::from_secs(2 * sweep_interval_seconds)).await;
     let cpu = usage::cpu(&scaler.process)?.saturating_sub(cpu).as_secs_f64() / started.elapsed().as_secs_f64() * 100.0;
     let resident = usage::resident_mb(&scaler.process)?;

@@ -1,8 +1,8 @@
-//! From a job put on a queue until the backend is asked for a worker, against the least it could be: a bare
-//! subscriber's XADD→event plus a bare probe's round trip. `cargo bench --bench reaction [-- --quick --json]`.
+//! Measures the time from a job to the backend's `scale` call, against the floor: a bare subscriber's event plus a bare
+//! probe's round trip. `cargo bench --bench reaction [-- --quick --json]`.
 //!
-//! Each round starts from an empty queue with no worker, and floor and product take turns. `debounce_ms` is 0 here: at
-//! its default a round that follows within 50 ms of another would be held up by design.
+//! Each round starts with an empty queue and no worker, and floor and product alternate. `debounce_ms` is 0: at its
+//! default, a round that follows another within 50 ms is delayed by design.
 
 #[path = "support/floor.rs"]
 mod floor;
@@ -36,7 +36,7 @@ use crate::{
     scaler::Scaler,
 };
 
-/// Rounds before those that count: connections, caches and the branch predictor warm up.
+/// Warm-up rounds for connections, caches and the branch predictor.
 const WARM_UP: usize = 50;
 
 #[derive(Debug, Parser)]
@@ -50,7 +50,7 @@ struct Options {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// What cargo says to every benchmark
+    /// Passed by cargo to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
 }

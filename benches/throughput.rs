@@ -1,11 +1,11 @@
-//! Jobs a second through publish, worker and result, and the time of one call, each against bare commands with the same
-//! batch and concurrency. `cargo bench --bench throughput [-- --quick --json]`.
+//! Measures jobs a second through publish, worker and result, and the time of one call, each against bare commands with
+//! the same batch and concurrency. `cargo bench --bench throughput [-- --quick --json]`.
 //!
-//! The floor is one producer that sends XADD in pipelines of the product's batch and one consumer that takes as many
-//! entries at once as the product's worker has slots and acknowledges them: no envelope, no result, no claim, no
-//! heartbeat. The same with results, LPUSH and EXPIRE in one transaction with the XACK as the protocol asks, says how
-//! much of the distance the results are that any client would pay for; it is no aim. Of a call the floor is three
-//! round trips, one after another: XADD, XREADGROUP, XACK.
+//! The floor is one producer that sends XADD in pipelines of the product's batch, and one consumer that reads as many
+//! entries as the product's worker has slots and acknowledges them: no envelope, result, claim or heartbeat. The same
+//! with results (LPUSH and EXPIRE in one transaction with the XACK, as the protocol asks) shows the share that any
+//! client would pay for results; it is not an aim. The floor of a call is three sequential round trips: XADD,
+//! XREADGROUP, XACK.
 
 #[path = "support/bare.rs"]
 mod bare;
@@ -45,7 +45,7 @@ use crate::{bare::Bare, percentile::percentile, redis_server::RedisServer, repor
 const QUEUE: &str = "bench:jobs";
 const GROUP: &str = "bench";
 const JOB: &str = "bench.answer";
-/// How long anything may take before the benchmark gives up.
+/// Timeout of every wait.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Parser)]
@@ -68,7 +68,7 @@ struct Options {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// What cargo says to every benchmark
+    /// Passed by cargo to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -147,7 +147,7 @@ impl Handler for Answers {
     }
 }
 
-/// A worker in this process.
+/// Worker in this process.
 struct Worker {
     handler: Arc<Answers>,
     stop: CancellationToken,
@@ -174,10 +174,10 @@ impl Worker {
     }
 }
 
-/// Publishes `count` jobs and waits until all are acknowledged; answers jobs a second. Then checks that each result is
-/// there.
+/// Publishes `count` jobs, waits until all are acknowledged, and returns jobs a second. Then checks that each result
+/// exists.
 ///
-/// Whether they are acknowledged is asked only when the last one was done: asking takes time from those that work.
+/// Asks whether the jobs are acknowledged only when the last one is done, because asking takes time from the workers.
 async fn round(target: &RedisTarget, fred: &Fred, answers: &Answers, count: usize, reply: bool) -> anyhow::Result<f64> {
     let jobs: Vec<Job> = (0..count).map(|_| sample(reply)).collect();
     let mut publisher = Publisher::new(target.connect().await?, "jobs:published", BrokerSettings::default());
@@ -187,7 +187,7 @@ async fn round(target: &RedisTarget, fred: &Fred, answers: &Answers, count: usiz
     timeout(PATIENCE, answers.done.notified()).await.context("not every job is done")?;
     bare::until_acknowledged(fred, QUEUE, GROUP, PATIENCE).await?;
     let rate = rate(count, started.elapsed());
-    // As the floor's: a stream that grows costs the server more for each job.
+    // Empties the stream like the floor does: a growing stream costs the server more for each job.
     let _: usize = fred.xtrim(QUEUE, ("MAXLEN", "=", 0, None)).await?;
     for some in jobs.chunks(1_000) {
         let keys: Vec<String> = some.iter().filter_map(|job| job.reply_to.clone()).collect();
@@ -199,7 +199,7 @@ async fn round(target: &RedisTarget, fred: &Fred, answers: &Answers, count: usiz
     Ok(rate)
 }
 
-/// Seconds of each three bare round trips, and of each call.
+/// Returns the seconds of each three bare round trips, and of each call.
 async fn call_rounds(
     server: &RedisServer,
     target: &RedisTarget,

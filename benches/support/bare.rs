@@ -1,4 +1,4 @@
-//! Bare stream commands, as the floor of what jobs cost: one producer, one consumer, the product's client crate.
+//! Bare stream commands, the floor of the cost of jobs: one producer, one consumer, the product's client crate.
 
 use std::time::{Duration, Instant};
 
@@ -6,18 +6,18 @@ use anyhow::{Context, bail};
 use fred::prelude::{Client as Fred, StreamsInterface};
 use redis::{Client, aio::MultiplexedConnection, streams::StreamReadReply};
 
-/// The floor's stream; the group and the consumer have the same name.
+/// Stream of the floor; the group and the consumer have the same name.
 const FLOOR: &str = "floor";
-/// Of its own, so that its results can be thrown away together.
+/// Separate key for results, so that they can be deleted together.
 const DATABASE: u8 = 1;
-/// XADDs in one pipeline, as many as the product sends.
+/// XADDs in one pipeline, the same number as in the product.
 const BATCH: usize = 500;
-/// What the product's worker answers to the benchmark's job.
+/// Answer of the product's worker to the benchmark's job.
 const RESULT: &str = r#"{"id":"00000000-0000-0000-0000-000000000000","ok":true,"value":["hello",42]}"#;
-/// Between two looks whether everything is acknowledged.
+/// Interval of the check whether everything is acknowledged.
 const POLL: Duration = Duration::from_millis(1);
 
-/// A producer's and a consumer's connection.
+/// Connections of a producer and a consumer.
 pub(crate) struct Bare {
     producer: MultiplexedConnection,
     consumer: MultiplexedConnection,
@@ -25,7 +25,7 @@ pub(crate) struct Bare {
 }
 
 impl Bare {
-    /// Connects, and makes the group. The consumer takes `at_once` entries.
+    /// Connects and creates the group. The consumer takes `at_once` entries per read.
     pub(crate) async fn connect(url: &str, at_once: usize) -> anyhow::Result<Self> {
         let client = Client::open(url)?;
         let mut producer = client.get_multiplexed_async_connection().await?;
@@ -114,7 +114,7 @@ async fn acknowledge(connection: &mut MultiplexedConnection, entries: &[String])
     Ok(())
 }
 
-/// The product's transaction, with results of the same size.
+/// Acknowledges with the product's transaction and results of the same size.
 async fn answer(connection: &mut MultiplexedConnection, entries: &[String]) -> anyhow::Result<()> {
     let mut pipeline = redis::pipe();
     pipeline.atomic();

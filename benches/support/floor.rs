@@ -1,5 +1,5 @@
-//! The least that a reaction could cost: a bare subscriber hears of the job, and one bare probe reads the queue. Same
-//! client library as the product, same commands, nothing else. It has a thread and a runtime of its own.
+//! Floor of a reaction: a bare subscriber receives the event of the job, and one bare probe reads the queue. It uses
+//! the client library and the commands of the product and nothing else, on a thread and a runtime of its own.
 
 use anyhow::Context;
 use redis::{AsyncConnectionConfig, Client, Pipeline, ProtocolVersion, PushInfo, PushKind, aio::MultiplexedConnection};
@@ -10,22 +10,22 @@ use crate::{
     rounds::{FLOOR_CHANNEL, Signal},
 };
 
-/// What one floor round took, in two parts.
+/// Duration of one floor round, in two parts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Heard {
-    /// When the event had reached the subscriber.
+    /// Time at which the event reached the subscriber.
     pub(crate) at: u64,
-    /// How long the probe took that it then made.
+    /// Duration of the probe that followed.
     pub(crate) probe: u64,
 }
 
-/// A bare subscriber and probe of one queue.
+/// Bare subscriber and probe of one queue.
 pub(crate) struct Floor {
     heard: UnboundedReceiver<anyhow::Result<Heard>>,
 }
 
 impl Floor {
-    /// Starts it, and returns when it listens. `queue` is also the name of the consumer group.
+    /// Starts the floor, and returns when it listens. `queue` is also the name of the consumer group.
     pub(crate) async fn start(url: &str, queue: &str, signal: &Signal) -> anyhow::Result<Self> {
         let (sender, heard) = unbounded_channel();
         let (ready, listening) = tokio::sync::oneshot::channel();
@@ -50,7 +50,7 @@ impl Floor {
         Ok(floor)
     }
 
-    /// The next event.
+    /// Waits for the next event.
     pub(crate) async fn next(&mut self) -> anyhow::Result<Heard> {
         self.heard.recv().await.context("the floor's thread has ended")?
     }
@@ -104,7 +104,7 @@ impl Subscriber {
         Ok(())
     }
 
-    /// Sends what the product sends, and does not look at the replies.
+    /// Sends the product's probe and ignores the replies.
     async fn probe(&mut self) -> anyhow::Result<u64> {
         let started = nanos();
         self.connection.send_packed_commands(&self.probe, 0, self.probe.len()).await?;

@@ -1,5 +1,5 @@
-//! The least of Fly.io's Machines API that the backend needs: one machine, which is started and stopped at once. It
-//! notes when requests reach it, before it does anything with them.
+//! Minimal fake of Fly.io's Machines API: one machine, which starts and stops immediately. It records the arrival of
+//! each request before it handles the request.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,18 +14,18 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::protocol::nanos;
 
-/// What has reached it, and when.
+/// Request, with its time of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reached {
-    /// A machine is to be started.
+    /// Request to start the machine.
     Start(u64),
-    /// The bare request of the floor.
+    /// Bare request of the floor.
     Bare(u64),
-    /// Somebody has seen that the machine stands still again.
+    /// A list has shown that the machine is stopped again.
     SeenStopped,
 }
 
-/// A running API.
+/// Running API.
 pub(crate) struct FlyApi {
     pub(crate) url: String,
     pub(crate) reached: UnboundedReceiver<Reached>,
@@ -37,7 +37,7 @@ struct Shared {
 }
 
 impl FlyApi {
-    /// Starts it on a thread and runtime of its own.
+    /// Starts the API on a thread and runtime of its own.
     pub(crate) fn start() -> anyhow::Result<Self> {
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
         listener.set_nonblocking(true)?;

@@ -1,4 +1,4 @@
-//! Percentiles.
+//! Percentiles of measurements.
 
 /// The value that a share of all values is not above.
 pub(crate) fn percentile(values: &[f64], share: f64) -> f64 {

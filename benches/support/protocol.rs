@@ -1,14 +1,14 @@
-//! What the benchmark and the scaler under test, a process of its own, say to each other: one JSON value a line.
+//! Messages between the benchmark and the process of the scaler under test: one JSON value a line.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use swarm::config::Switch;
 
-/// The hidden argument that makes a benchmark the scaler's process; the [`Setup`] follows it.
+/// Hidden argument that makes a benchmark the scaler's process; the [`Setup`] follows it.
 pub(crate) const SCALER_ARGUMENT: &str = "--scaler";
 
-/// How the scaler is to be set up. Everything else is as by default.
+/// Set-up of the scaler. Everything else has its default.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Setup {
     pub(crate) redis_url: String,
@@ -51,19 +51,19 @@ pub(crate) fn queue_name(index: usize) -> String {
     format!("{}:jobs", type_name(index))
 }
 
-/// To the scaler's process.
+/// Message to the scaler's process.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) enum Command {
-    /// Say [`Event::Status`].
+    /// Asks for [`Event::Status`].
     Status,
-    /// Take all workers of this type away, and say [`Event::Settled`] once the scaler has seen that and rests.
+    /// Removes all workers of this type. Asks for [`Event::Settled`] when the scaler has seen that and is at rest.
     Clear(usize),
 }
 
-/// From the scaler's process.
+/// Message from the scaler's process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Event {
-    /// It has been asked to scale: when, and to what. The first thing that the backend does is look at the clock.
+    /// The backend was asked to scale: when, and to which number. The backend reads the clock first.
     Scale { nanos: u64, target: u32 },
     /// See [`Command::Status`].
     Status(Status),
@@ -71,21 +71,21 @@ pub(crate) enum Event {
     Settled,
 }
 
-/// What the scaler shows of itself.
+/// Status of the scaler.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Status {
     pub(crate) ready: bool,
-    /// Evaluations of all worker types together.
+    /// Sum of evaluations of all worker types.
     pub(crate) evaluations: u64,
-    /// Targets of all worker types together.
+    /// Sum of targets of all worker types.
     pub(crate) desired: u64,
-    /// Sweeps so far.
+    /// Number of sweeps.
     pub(crate) sweeps: f64,
-    /// Seconds that they took together.
+    /// Total duration of the sweeps, in seconds.
     pub(crate) sweep_seconds: f64,
 }
 
-/// The machine's clock in nanoseconds: the same for both processes.
+/// Returns the machine's clock in nanoseconds, which both processes share.
 pub(crate) fn nanos() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)

@@ -1,4 +1,4 @@
-//! A backend in memory: notes when it is asked to scale, and what it was asked for it has at once.
+//! Backend in memory: records each request to scale, and has the requested workers immediately.
 
 use std::{
     collections::HashMap,
@@ -21,12 +21,12 @@ pub(crate) struct RecordingBackend {
 }
 
 impl RecordingBackend {
-    /// No workers yet. Requests are told to `events`.
+    /// Creates the backend without workers. It reports requests to `events`.
     pub(crate) fn new(events: Sender<Event>) -> Self {
         Self { pools: Mutex::default(), events }
     }
 
-    /// Takes all workers of a type away.
+    /// Removes all workers of a type.
     pub(crate) fn clear(&self, worker_type: &WorkerType) {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner).remove(worker_type);
     }

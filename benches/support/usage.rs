@@ -1,10 +1,10 @@
-//! What a process has used, by `/proc` (Linux).
+//! Resource use of a process, from `/proc` (Linux).
 
 use std::{fs, process::Child, time::Duration};
 
 use anyhow::Context;
 
-/// CPU time of all threads of a process, to the nanosecond; threads that have ended are not counted.
+/// Returns the CPU time of all threads of a process, to the nanosecond, without threads that have ended.
 pub(crate) fn cpu(process: &Child) -> anyhow::Result<Duration> {
     let mut nanos = 0;
     for task in fs::read_dir(format!("/proc/{}/task", process.id())).context("/proc is needed: run this on Linux")? {
@@ -14,7 +14,7 @@ pub(crate) fn cpu(process: &Child) -> anyhow::Result<Duration> {
     Ok(Duration::from_nanos(nanos))
 }
 
-/// Resident memory in MB (10^6 bytes).
+/// Returns resident memory in MB (10^6 bytes).
 pub(crate) fn resident_mb(process: &Child) -> anyhow::Result<f64> {
     let status =
         fs::read_to_string(format!("/proc/{}/status", process.id())).context("/proc is needed: run this on Linux")?;

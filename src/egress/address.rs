@@ -1,4 +1,4 @@
-//! Which addresses pages may reach: public ones, and what the settings allow besides.
+//! Decides which addresses pages may reach: public addresses, and those that the settings allow.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -9,13 +9,13 @@ use ipnet::IpNet;
 
 use crate::config::Allowed;
 
-/// What is not the public internet, from the IANA registries of special-purpose addresses.
+/// Networks outside the public internet, from the IANA registries of special-purpose addresses.
 const PRIVATE: [(&str, &str); 27] = [
     ("0.0.0.0/8", "\"this host\""),
     ("10.0.0.0/8", "private"),
     ("100.64.0.0/10", "shared (carrier-grade NAT)"),
     ("127.0.0.0/8", "loopback"),
-    // Also where clouds answer metadata, with credentials: 169.254.169.254.
+    // Includes the clouds' metadata service, with credentials: 169.254.169.254.
     ("169.254.0.0/16", "link-local"),
     ("172.16.0.0/12", "private"),
     // Metadata of Oracle's cloud.
@@ -28,9 +28,9 @@ const PRIVATE: [(&str, &str); 27] = [
     ("203.0.113.0/24", "documentation"),
     ("224.0.0.0/4", "multicast"),
     ("240.0.0.0/4", "reserved"),
-    // Azure's "wire server", which hands out configuration, at a public address.
+    // Azure's "wire server" serves configuration at a public address.
     ("168.63.129.16/32", "cloud metadata"),
-    // Alibaba's metadata lies inside 100.64.0.0/10, Amazon's IPv6 one inside fc00::/7.
+    // 100.64.0.0/10 contains Alibaba's metadata, fc00::/7 Amazon's over IPv6.
     ("::/128", "unspecified"),
     ("::1/128", "loopback"),
     ("64:ff9b:1::/48", "local NAT64"),
@@ -49,19 +49,19 @@ static REFUSED: LazyLock<Vec<(IpNet, &str)>> = LazyLock::new(|| {
     PRIVATE.iter().map(parse).collect()
 });
 
-/// What pages may reach.
+/// Rule for the addresses that pages may reach.
 #[derive(Clone, Debug, Default)]
 pub struct AddressRule {
     allowed: Vec<Allowed>,
 }
 
 impl AddressRule {
-    /// Public addresses and `allowed`.
+    /// Allows public addresses and `allowed`.
     pub fn new(allowed: Vec<Allowed>) -> Self {
         Self { allowed }
     }
 
-    /// `Err` with the kind of address if `address`, to which `host` was resolved, may not be connected to at `port`.
+    /// Checks a connection to `address`, to which `host` resolved, at `port`. The error is the kind of address.
     pub fn check(&self, host: &str, address: IpAddr, port: u16) -> Result<(), &'static str> {
         let real = embedded(address);
         let Some((_, kind)) = REFUSED.iter().find(|(network, _)| network.contains(&real)) else { return Ok(()) };
@@ -71,7 +71,7 @@ impl AddressRule {
     }
 }
 
-/// The IPv4 address that an IPv6 one stands for (v4-mapped, v4-compatible, NAT64), else the address itself.
+/// Returns the IPv4 address that an IPv6 address stands for (v4-mapped, v4-compatible, NAT64), else the address itself.
 fn embedded(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else { return address };
     let last = |v6: Ipv6Addr| {

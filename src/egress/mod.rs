@@ -1,6 +1,6 @@
-//! Where pages may go: which text names a page, and which addresses are public. Pure: resolves nothing, connects to
-//! nothing, so whoever takes an address from a person can say no before anybody is asked, and the worker's proxy, which
-//! checks every connection (`docs/adr/0007-browser-egress.md`), keeps the same rule.
+//! Decides where pages may go: which text names a page, and which addresses are public. Pure: resolves and connects to
+//! nothing. So the bot can refuse an address before it asks a worker, and the worker's proxy, which checks every
+//! connection (`docs/adr/0007-browser-egress.md`), applies the same rule.
 
 mod address;
 mod page;

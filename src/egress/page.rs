@@ -1,4 +1,4 @@
-//! Addresses of pages as people write them.
+//! Parses addresses of pages as people write them.
 
 use std::net::IpAddr;
 
@@ -6,37 +6,37 @@ use url::{Host, Url};
 
 use super::AddressRule;
 
-/// Why a text leads to no page.
+/// Reason why a text does not name a page.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAPage {
-    /// It does not parse.
+    /// The text does not parse as a URL.
     #[error("an http:// or https:// address; `{text}` is none ({reason})")]
     NoUrl {
-        /// What was given.
+        /// The text.
         text: String,
-        /// What is wrong with it.
+        /// Error of the parser.
         reason: String,
     },
-    /// Of a kind that pages are not loaded from.
+    /// The scheme is neither `http` nor `https`.
     #[error("an http:// or https:// address; `{scheme}:` is not opened")]
     Scheme {
         /// Which.
         scheme: String,
     },
-    /// It is written with an address that is not public.
+    /// The host is an address that is not public.
     #[error("a public address; {address} is a {kind} address, and pages may not go there")]
     Private {
         /// Which.
         address: IpAddr,
-        /// What it is instead of public.
+        /// Kind of the address, such as loopback.
         kind: &'static str,
     },
 }
 
-/// The page that `text` names.
+/// Parses the page that `text` names.
 ///
 /// # Errors
-/// If it is no URL, or neither `http` nor `https`. The words continue "it must be …".
+/// If it is not a URL, or neither `http` nor `https`. The message continues "it must be …".
 pub fn page_url(text: &str) -> Result<Url, NotAPage> {
     let url = Url::parse(text).map_err(|error| NotAPage::NoUrl { text: text.to_owned(), reason: error.to_string() })?;
     match url.scheme() {
@@ -45,11 +45,11 @@ pub fn page_url(text: &str) -> Result<Url, NotAPage> {
     }
 }
 
-/// Refuses a page whose host is written as an address that `rule` refuses, in whatever spelling. A name is not looked
-/// up: what it resolves to is checked by whoever connects.
+/// Refuses a page whose host is an address that `rule` refuses, in any notation. Does not resolve names: whoever
+/// connects checks the resolved address.
 ///
 /// # Errors
-/// If it is refused.
+/// If the rule refuses the host.
 pub fn check_written(url: &Url, rule: &AddressRule) -> Result<(), NotAPage> {
     let (address, host) = match url.host() {
         Some(Host::Ipv4(address)) => (IpAddr::from(address), address.to_string()),

@@ -1,5 +1,5 @@
-//! One child that must not outlive us, such as the browser of a worker. It is started the way workers are: held at the
-//! starting line until the guard knows of it.
+//! One child process that must not outlive this one, such as the browser of a worker. It starts like a worker: a
+//! wrapper waits until the guard knows of it.
 
 use std::{
     ffi::OsStr,
@@ -19,24 +19,24 @@ use super::{Guard, protocol::Group};
 /// How often to check whether the process has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What is started, and how it is ended.
+/// Describes what to start, and how to end it.
 #[derive(Debug)]
 pub struct GuardedChildSpec<'a, A> {
-    /// The binary that guards it: this very one.
+    /// Path of this binary, which also is the guard.
     pub swarm: PathBuf,
-    /// Found in PATH or by its path.
+    /// Program, by path or found in PATH.
     pub program: &'a Path,
-    /// Its arguments.
+    /// Arguments of the program.
     pub arguments: &'a [A],
-    /// Its standard output.
+    /// Standard output of the program.
     pub output: Stdio,
-    /// Its standard error.
+    /// Standard error of the program.
     pub errors: Stdio,
-    /// How long it may take to leave when it is told to, or when this process is gone.
+    /// Time that the program has to end after SIGTERM, also when this process is gone.
     pub time_to_leave: Duration,
 }
 
-/// A guarded process. Dropped without [`stop`](Self::stop), it lives until this process ends.
+/// Guarded process. If dropped without [`stop`](Self::stop), it lives until this process ends.
 #[derive(Debug)]
 pub struct GuardedChild {
     child: Child,
@@ -47,7 +47,7 @@ pub struct GuardedChild {
 }
 
 impl GuardedChild {
-    /// Starts it in a process group of its own.
+    /// Starts the process in a process group of its own.
     ///
     /// # Errors
     /// If the guard or the process can't be started. A program that is missing shows only as its exit code, 127.
@@ -61,28 +61,29 @@ impl GuardedChild {
         let group = Group::led_by(&child).ok_or_else(|| io::Error::other("a child's process id is not above 1"))?;
         guard.watch(group, spec.time_to_leave).await;
         if let Some(mut starting_line) = child.stdin.take() {
-            // Fails if the process is dead already, which its exit status will show.
+            // Fails if the process is already dead, which its exit status will show.
             let _ = starting_line.write_all(b"\n");
         }
         Ok(Self { child, group, guard, guard_task, time_to_leave: spec.time_to_leave })
     }
 
-    /// The process id, which is also its group's number.
+    /// Returns the process id, which is also the number of its group.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Whether it has ended. It stays unreaped until [`stop`](Self::stop), so its number is nobody else's.
+    /// Returns whether the process has ended. It stays unreaped until [`stop`](Self::stop), so its number is not
+    /// reused.
     pub fn ended(&self) -> bool {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        // An error means that it is no child of ours any more, and nothing is left to wait for.
+        // An error means that it is not our child any more, so there is nothing to wait for.
         !matches!(waitid(WaitId::Pid(self.group.pid()), options), Ok(None))
     }
 
-    /// Asks it to leave, kills what is left of its group when it has left or has had its time, and lets the guard go.
+    /// Sends SIGTERM, kills the rest of the group when the process has ended or its time is over, and closes the guard.
     ///
     /// # Errors
-    /// If it could not be reaped.
+    /// If the process could not be reaped.
     pub async fn stop(mut self) -> io::Result<()> {
         let patience = Instant::now() + self.time_to_leave;
         if !self.ended() {
@@ -91,7 +92,7 @@ impl GuardedChild {
         while !self.ended() && Instant::now() < patience {
             sleep(POLL_INTERVAL).await;
         }
-        // Its number can't be someone else's before it is reaped.
+        // The number is not reused before the process is reaped.
         let _ = kill_process_group(self.group.pid(), Signal::KILL);
         while !self.ended() {
             sleep(POLL_INTERVAL).await;

@@ -1,7 +1,6 @@
-//! Child processes that must not outlive us, however we end. [`Guard`] is our end of the process guard: it keeps one
-//! running, and informed of every process group that it has to end. [`GuardedChild`] is one child that is held by it.
-//! What the guard does when we are gone is not decided here but in `swarm process-guard`; see
-//! `docs/adr/0003-process-guard.md`.
+//! Keeps child processes from outliving this one, however it ends. [`Guard`] is our end of the process guard: it keeps
+//! a guard running, and tells it every process group that the guard has to end. [`GuardedChild`] is one such child.
+//! `swarm process-guard` decides what the guard does when we are gone; see `docs/adr/0003-process-guard.md`.
 
 mod guarded_child;
 mod helper;
@@ -31,9 +30,9 @@ use self::protocol::{Group, Message, READY};
 
 /// Timeout for a guard to start, to read and to end: its work takes microseconds.
 const GUARD_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pause before a guard is started again after a failed start.
+/// Pause before the next start after a failed one.
 const RESPAWN_PAUSE: Duration = Duration::from_millis(500);
-/// Messages on their way to the guard; those who send more wait, as they do for the acknowledgement anyway.
+/// Capacity of messages to the guard. Senders beyond it wait, as they do for the acknowledgement anyway.
 const MAILBOX: usize = 64;
 
 /// Tells the guard about process groups.
@@ -43,7 +42,7 @@ pub struct Guard {
     done: CancellationToken,
 }
 
-/// A message for the guard, and who wants to know that it has been delivered.
+/// Message for the guard, and the sender to notify of its delivery.
 struct Registration {
     message: Message,
     delivered: oneshot::Sender<()>,
@@ -60,17 +59,19 @@ impl Guard {
         Ok(Self { mailbox, done })
     }
 
-    /// Lets the guard go. It takes that for our death, so every group must have been forgotten.
+    /// Closes the guard. It treats that as our death, so every group must have been removed before.
     pub fn close(&self) {
         self.done.cancel();
     }
 
-    /// Has `group` ended if the scaler dies. Returns once that is certain, however often guards must be restarted.
+    /// Makes the guard end `group` if the scaler dies. Returns when the guard knows the group, after any number of
+    /// restarts.
     pub async fn watch(&self, group: Group, drain_timeout: Duration) {
         self.deliver(Message::Watch { group, drain_timeout }).await;
     }
 
-    /// Undoes [`watch`](Self::watch). Must return before the leader is reaped: after that, its number may be reused.
+    /// Undoes [`watch`](Self::watch). Must return before the leader is reaped, because its number may be reused
+    /// afterwards.
     pub async fn forget(&self, group: Group) {
         self.deliver(Message::Forget(group)).await;
     }
@@ -78,20 +79,20 @@ impl Guard {
     async fn deliver(&self, message: Message) {
         let (delivered, delivery) = oneshot::channel();
         if self.mailbox.send(Registration { message, delivered }).await.is_ok() {
-            // An error means that the runtime is being torn down, and the guard is about to see the end of its input.
+            // An error means that the runtime shuts down, and the guard is about to see the end of its input.
             let _ = delivery.await;
         }
     }
 }
 
-/// The task behind [`Guard`].
+/// Task behind [`Guard`].
 struct GuardTask {
     swarm: PathBuf,
     registrations: mpsc::Receiver<Registration>,
     done: CancellationToken,
-    /// What the guard knows, or is told first by the next one.
+    /// Groups that the guard knows, and that its successor learns first.
     watched: HashMap<Group, Duration>,
-    /// Deliveries to confirm once there is a guard again.
+    /// Deliveries to confirm when a guard runs again.
     waiting: Vec<oneshot::Sender<()>>,
 }
 
@@ -108,7 +109,7 @@ impl GuardTask {
         link.close().await;
     }
 
-    /// Passes registrations on until there are no more (`Ok`) or the guard fails.
+    /// Passes registrations on until the channel closes (`Ok`) or the guard fails.
     async fn serve(&mut self, link: &mut Link) -> io::Result<()> {
         let known: String = self
             .watched
@@ -127,7 +128,7 @@ impl GuardTask {
             };
             let Some(Registration { message, delivered }) = registration else { return Ok(()) };
             self.note(message);
-            // Queued first: if the guard fails here, the next one learns of it before anyone is told.
+            // Queued first: if the guard fails here, its successor learns of the group before the sender is notified.
             self.waiting.push(delivered);
             link.send(&message.to_string()).await?;
             for delivered in self.waiting.drain(..) {
@@ -136,7 +137,7 @@ impl GuardTask {
         }
     }
 
-    /// Starts guards until one runs; meanwhile groups that end are forgotten. `None` if nobody needs one any more.
+    /// Starts guards until one runs, and meanwhile removes groups that end. `None` if no guard is needed any more.
     async fn reopen(&mut self) -> Option<Link> {
         loop {
             match Link::open(&self.swarm).await {
@@ -169,14 +170,14 @@ impl GuardTask {
     }
 }
 
-/// A running guard.
+/// Running guard.
 struct Link {
     child: Child,
     input: ChildStdin,
 }
 
 impl Link {
-    /// Starts a guard and waits until it says that it is ready.
+    /// Starts a guard and waits until it reports that it is ready.
     async fn open(swarm: &Path) -> io::Result<Self> {
         let mut child = Command::new(swarm)
             .arg("process-guard")
@@ -201,7 +202,8 @@ impl Link {
         timeout(GUARD_TIMEOUT, self.input.write_all(lines.as_bytes())).await?
     }
 
-    /// Ends a failed guard. Its input stays open until it is dead, lest it takes our hanging up for our death.
+    /// Ends a failed guard. Keeps its input open until it is dead, so that it does not treat the end of input as our
+    /// death.
     async fn kill(mut self) {
         let unreaped = self.child.id().is_some();
         if unreaped && let Err(error) = self.child.kill().await {
@@ -209,7 +211,7 @@ impl Link {
         }
     }
 
-    /// Lets a guard go that has nothing left to watch.
+    /// Closes a guard that has no group left.
     async fn close(self) {
         let Self { mut child, input } = self;
         drop(input);

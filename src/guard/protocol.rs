@@ -1,42 +1,42 @@
-//! The lines that a scaler writes to its process guard: one per worker that starts or is gone. Owns their spelling.
+//! Lines that a scaler writes to its process guard: one for each worker that starts or is gone. Owns their format.
 
 use std::{fmt, str::FromStr, time::Duration};
 
 use rustix::process::Pid;
 
-/// First line that the guard answers: from here on it takes registrations and no terminal signal ends it.
+/// First line of the guard. From here on it accepts registrations, and no terminal signal ends it.
 pub const READY: &str = "ready";
 
-/// One line to the guard.
+/// Line to the guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// `+GROUP SECONDS`: this process group lives; its leader may take so long to leave when the scaler is gone.
+    /// `+GROUP SECONDS`: this process group lives. Its leader has SECONDS to end when the scaler is gone.
     Watch {
-        /// The process group, which is also the process id of its leader.
+        /// Process group, which is also the process id of its leader.
         group: Group,
-        /// Whole seconds are sent, rounded up.
+        /// Time to end. Sent in whole seconds, rounded up.
         drain_timeout: Duration,
     },
-    /// `-GROUP`: this process group is gone, and its number may soon be someone else's.
+    /// `-GROUP`: this process group is gone, and its number may be reused soon.
     Forget(Group),
 }
 
-/// The number of a process group that may be signalled: more than 1, so never "my own group", `init` or "everyone".
+/// Number of a process group that may be signalled: above 1, so never "my own group", `init` or "everyone".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Group(Pid);
 
 impl Group {
-    /// The group, unless its number has a meaning of its own to `kill(2)`.
+    /// Returns the group, unless its number has a special meaning for `kill(2)`.
     pub fn new(number: i32) -> Option<Self> {
         if number > 1 { Pid::from_raw(number).map(Self) } else { None }
     }
 
-    /// The group led by a child process that was started in a group of its own.
+    /// Returns the group of a child process that leads its own group.
     pub fn led_by(child: &std::process::Child) -> Option<Self> {
         i32::try_from(child.id()).ok().and_then(Self::new)
     }
 
-    /// The group's number, as the type that signals take.
+    /// Returns the group's number as the type that signals take.
     pub fn pid(self) -> Pid {
         self.0
     }
@@ -60,7 +60,7 @@ impl fmt::Display for Message {
     }
 }
 
-/// A line that is no [`Message`].
+/// Line that is not a [`Message`].
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("guard message `{0}` is neither `+GROUP SECONDS` nor `-GROUP` with a group above 1")]
 pub struct NotAMessage(String);

@@ -1,6 +1,5 @@
-//! What people ask of a running swarm and are told, whoever they talk through: the command line or Discord. Fetches the
-//! status that an autoscaler shows and the history of what it changed, gives orders through Redis, and puts snapshots and events
-//! into words. Decides nothing.
+//! Serves people through the command line or Discord. Fetches the status of an autoscaler and the history of its
+//! changes, writes overrides to Redis, and formats snapshots and events as text. Decides nothing.
 
 pub mod order;
 pub mod status_client;

@@ -1,11 +1,11 @@
-//! Orders as people write them; checking and giving them is the scaler's desk's.
+//! Parses overrides as people write them. `scaler::OverrideService` checks and writes them.
 
 use std::time::Duration;
 
-/// `90s`, `10m`, `2h`, `1d`: a whole number and its unit.
+/// Parses a duration: a whole number and its unit, such as `90s`, `10m`, `2h`, `1d`.
 ///
 /// # Errors
-/// If it is something else, with an example.
+/// If the text has another form; the message has an example.
 pub fn parse_time(text: &str) -> Result<Duration, String> {
     let unit = text.char_indices().last().map_or(0, |(at, _)| at);
     let (number, unit) = text.split_at(unit);

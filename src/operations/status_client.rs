@@ -14,21 +14,22 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::model::{history::ScalingEvent, snapshot::FleetSnapshot};
 
-/// The server answers from memory: one that takes longer hangs.
+/// Timeout of a request. The server answers from memory, so a slower one hangs.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Far above the status of ten thousand worker types; a stranger on the port must not fill the memory.
+/// Largest accepted response: far above the status of ten thousand worker types. Another program on the port must not
+/// fill the memory.
 const MAX_BODY: usize = 64 * 1024 * 1024;
 
-/// Why there is no status.
+/// Reason why there is no status.
 #[derive(Debug, thiserror::Error)]
 pub enum StatusError {
     /// The address does not parse.
     #[error("`{url}` is no address of an autoscaler ({reason}); write for example `http://127.0.0.1:9000`")]
     Address {
-        /// What was given.
+        /// The given address.
         url: String,
-        /// What is wrong with it.
+        /// Error of the parser.
         reason: String,
     },
     /// Nothing listens there.
@@ -37,53 +38,53 @@ pub enum StatusError {
          `[http] listen` names"
     )]
     NotRunning {
-        /// Who was asked.
+        /// Base URL of the request.
         url: String,
     },
-    /// The connection could not be made or broke.
+    /// The connection failed or broke.
     #[error("{url} can't be reached: {reason}")]
     Unreachable {
-        /// Who was asked.
+        /// Base URL of the request.
         url: String,
-        /// What went wrong.
+        /// Chain of causes.
         reason: String,
     },
-    /// Something else answers there.
+    /// Another program answers there.
     #[error("{url} answers, but not as swarm does ({reason}); give the address that `[http] listen` names")]
     NotSwarm {
-        /// Who was asked.
+        /// Base URL of the request.
         url: String,
-        /// What was odd.
+        /// Unexpected part of the response.
         reason: String,
     },
     /// No answer in time.
     #[error("{url} did not answer within {} s; its process may be stopped or overloaded", TIMEOUT.as_secs())]
     Timeout {
-        /// Who was asked.
+        /// Base URL of the request.
         url: String,
     },
 }
 
-/// Entries of the history that a live view asks for.
+/// Number of history entries that a live view requests.
 const EVENTS: usize = 20;
-/// Why it can't be told from the settings where an autoscaler's HTTP server is.
+/// Reason why the settings do not tell the address of an autoscaler's HTTP server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoAddress {
-    /// It is turned off.
+    /// The server is turned off.
     #[error("the configuration turns the HTTP server off; set `listen` in `[http]`, or name one with --url")]
     Off,
-    /// It takes any port.
+    /// The server picks a free port.
     #[error("`listen` in `[http]` takes any free port; give the one in the autoscaler's log with --url")]
     AnyPort,
-    /// No address at all.
+    /// The setting is not an address.
     #[error("`listen` in `[http]` is no ADDRESS:PORT")]
     Invalid,
 }
 
-/// Where to ask a server that listens on `listen`: an address that stands for all interfaces is asked on this machine.
+/// Returns the base URL of a server that listens on `listen`. For an address of all interfaces, that is this machine.
 ///
 /// # Errors
-/// If nobody can be asked there.
+/// If the setting does not tell the address.
 pub fn url_of(listen: &str) -> Result<String, NoAddress> {
     if listen.is_empty() {
         return Err(NoAddress::Off);
@@ -101,12 +102,12 @@ pub fn url_of(listen: &str) -> Result<String, NoAddress> {
     Ok(format!("http://{address}"))
 }
 
-/// The status of the autoscaler at `base_url`, for example `http://127.0.0.1:9000`.
+/// Fetches the status of the autoscaler at `base_url`, for example `http://127.0.0.1:9000`.
 pub async fn fetch_status(base_url: &str) -> Result<FleetSnapshot, StatusError> {
     fetch(base_url, "/status").await
 }
 
-/// The newest entries of the history there, oldest first.
+/// Fetches the newest entries of the history at `base_url`, oldest first.
 pub async fn fetch_events(base_url: &str) -> Result<Vec<ScalingEvent>, StatusError> {
     #[derive(Deserialize)]
     struct Events {
@@ -162,7 +163,7 @@ fn classify(base_url: &str, error: &hyper_util::client::legacy::Error) -> Status
     }
 }
 
-/// The chain of causes under `error`, the deepest last.
+/// Returns the chain of causes of `error`, the deepest last.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
     std::iter::successors(error.source(), |&cause| cause.source()).collect()
 }

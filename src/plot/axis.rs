@@ -1,16 +1,16 @@
-//! Where an axis has its marks, and what stands there.
+//! Positions and labels of the marks of an axis.
 
-/// Marks on an axis at most.
+/// Maximum marks on an axis.
 const MAX_TIMES: f64 = 13.0;
 const MAX_NUMBERS: f64 = 5.0;
 
-/// Steps between times that people count in, in seconds.
+/// Usual steps between times, in seconds.
 const TIME_STEPS: [f64; 19] = [
     1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1_800.0, 3_600.0, 7_200.0, 10_800.0, 14_400.0,
     21_600.0, 43_200.0, 86_400.0,
 ];
 
-/// Marks from 0 to `end`, in seconds, and how they are written.
+/// Marks from 0 to `end`, in seconds, and their unit.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Times {
     pub(super) marks: Vec<f64>,
@@ -18,7 +18,7 @@ pub(super) struct Times {
 }
 
 impl Times {
-    /// Marks on an axis of `end` seconds.
+    /// Computes the marks on an axis of `end` seconds.
     pub(super) fn until(end: f64) -> Self {
         let fits = |step: &&f64| end / **step <= MAX_TIMES;
         let days = (end / 86_400.0 / MAX_TIMES).ceil() * 86_400.0;
@@ -26,7 +26,7 @@ impl Times {
         Self { marks: multiples(step, end), step }
     }
 
-    /// What the marks are written in.
+    /// Unit of the labels.
     pub(super) fn unit(&self) -> &'static str {
         match self.step {
             step if step < 60.0 => "min:s",
@@ -35,7 +35,7 @@ impl Times {
         }
     }
 
-    /// A mark.
+    /// Formats a mark.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "marks are whole seconds from 0 on")]
     pub(super) fn text(&self, mark: f64) -> String {
         let seconds = mark.round() as u64;
@@ -47,7 +47,7 @@ impl Times {
     }
 }
 
-/// Marks from 0 to `end` of something that is counted: whole numbers.
+/// Computes the marks from 0 to `end` of a count: whole numbers.
 pub(super) fn counts(end: f64) -> Vec<f64> {
     let mut step = 1.0;
     for factor in [2.0, 2.5, 2.0].into_iter().cycle() {
@@ -64,7 +64,7 @@ fn multiples(step: f64, end: f64) -> Vec<f64> {
     (0..=(end / step).floor() as u32).map(|number| f64::from(number) * step).collect()
 }
 
-/// `0.25`, `3`, `1,200`, `1.5 M`
+/// Formats a number: `0.25`, `3`, `1,200`, `1.5 M`.
 pub(super) fn number(number: f64) -> String {
     match number {
         number if number >= 1e6 => format!("{} M", number / 1e6),

@@ -1,4 +1,4 @@
-//! The layout and its charts. Everything is laid out in pixels of an SVG, and multiplied by a scale for other backends.
+//! Layout of a picture and its charts, in pixels of an SVG. Other backends multiply by a scale.
 
 use plotters::{
     chart::{ChartBuilder, ChartContext},
@@ -25,10 +25,10 @@ const ARRIVALS: u32 = 150;
 const BACKLOG: u32 = 240;
 const WORKERS: u32 = 190;
 const FOOTER: u32 = 48;
-/// Left of the charts, for numbers; and right of them.
+/// Margins left of the charts, for numbers, and right of them.
 const LEFT: u32 = 70;
 const RIGHT: u32 = 28;
-/// Above each chart, for its heading; and below it.
+/// Margins above each chart, for its heading, and below it.
 const HEADING: u32 = 30;
 const GAP: u32 = 12;
 
@@ -41,7 +41,8 @@ const BUSY: RGBColor = RGBColor(0x2f, 0x6d, 0xb5);
 const READY: RGBColor = RGBColor(0xb9, 0xd4, 0xf0);
 const WANTED: RGBColor = RGBColor(0xd1, 0x3b, 0x4f);
 const AVERAGE: RGBColor = RGBColor(0xb9, 0xd4, 0xf0);
-/// Simulations, told apart by people who see few colours too. Source: Okabe and Ito, "Color Universal Design", 2008.
+/// Colours of simulations, distinguishable with colour blindness. Source: Okabe and Ito, "Color Universal Design",
+/// 2008.
 const TELLING: [RGBColor; 6] = [
     RGBColor(0x00, 0x72, 0xb2),
     RGBColor(0xd5, 0x5e, 0x00),
@@ -59,7 +60,7 @@ pub(super) fn height(panels: usize) -> u32 {
     HEADER + ARRIVALS + BACKLOG + u32::try_from(panels).unwrap_or(u32::MAX).saturating_mul(WORKERS) + FOOTER
 }
 
-/// Draws everything.
+/// Draws the whole picture.
 pub(super) fn draw<DB: DrawingBackend>(
     area: &DrawingArea<DB, Shift>,
     picture: &Picture<'_>,
@@ -85,10 +86,10 @@ pub(super) fn draw<DB: DrawingBackend>(
     area.present()
 }
 
-/// What all charts have in common.
+/// Common parameters of all charts.
 struct Canvas {
     scale: u32,
-    /// The last second.
+    /// Last second of the time axis.
     end: f64,
     times: Times,
 }
@@ -106,7 +107,7 @@ impl Canvas {
         colour.stroke_width(width * self.scale)
     }
 
-    /// A text whose upper edge is at `y`; `hpos` says which of its ends is at `x`.
+    /// Draws a text with its upper edge at `y`. `hpos` says which of its ends is at `x`.
     fn write<DB: DrawingBackend>(
         &self,
         area: &DrawingArea<DB, Shift>,
@@ -130,7 +131,7 @@ impl Canvas {
         area.draw(&Rectangle::new(corners, colour.filled()))
     }
 
-    /// The title, and what the colours of workers mean.
+    /// Draws the title, and the legend of the workers' colours.
     fn header<DB: DrawingBackend>(
         &self,
         area: &DrawingArea<DB, Shift>,
@@ -152,7 +153,7 @@ impl Canvas {
         Ok(())
     }
 
-    /// An empty chart with its heading: what is shown, and at the right end what else there is to say.
+    /// Draws an empty chart with its heading: the title, and a note at the right end.
     fn chart<'a, DB: DrawingBackend>(
         &self,
         area: &'a DrawingArea<DB, Shift>,
@@ -184,7 +185,7 @@ impl Canvas {
         Ok(chart)
     }
 
-    /// The steps of a value over the whole time.
+    /// Draws a value as steps over the whole time.
     fn steps(&self, buckets: &[Bucket], value: impl Fn(&Bucket) -> f64) -> Vec<(f64, f64)> {
         let ends = buckets.iter().skip(1).map(|bucket| bucket.from_seconds).chain([self.end]);
         buckets
@@ -261,7 +262,7 @@ impl Canvas {
         chart.draw_series(LineSeries::new(wanted, self.line(WANTED, 1))).map(drop)
     }
 
-    /// The times below the last chart.
+    /// Draws the times below the last chart.
     fn footer<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>) -> Result<(), Failure<DB>> {
         let style = self.font(12, FontStyle::Normal, FAINT);
         let across = f64::from(WIDTH - LEFT - RIGHT);

@@ -1,16 +1,16 @@
-//! The font of all pictures: DejaVu Sans, reduced to what they use (`fonts/LICENSE.txt`).
+//! Font of all pictures: DejaVu Sans, reduced to the used glyphs (`fonts/LICENSE.txt`).
 
 use std::sync::Once;
 
 use plotters::style::{FontStyle, register_font};
 
-/// The name under which it is used, and what viewers of an SVG take instead.
+/// Name of the font, and fallbacks for viewers of an SVG.
 pub(super) const FAMILY: &str = "sans-serif";
 
 const NORMAL: &[u8] = include_bytes!("fonts/DejaVuSans-subset.ttf");
 const BOLD: &[u8] = include_bytes!("fonts/DejaVuSans-Bold-subset.ttf");
 
-/// Makes it known, once for the whole process.
+/// Registers the font, once for the whole process.
 pub(super) fn register() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -1,8 +1,8 @@
 //! Pictures of simulations: arrivals, backlog and workers over time, one below the other on the same axis. As SVG and
 //! as PNG.
 //!
-//! Owns what a picture looks like. Must not read or write files, and needs nothing of the machine it runs on: text is
-//! drawn with the font that is compiled in.
+//! Owns the design of a picture. Must not read or write files, and must not depend on the machine: text uses a
+//! compiled-in font.
 
 mod axis;
 mod chart;
@@ -17,24 +17,24 @@ use plotters::{
 
 use crate::simulation::Report;
 
-/// Pixels across, before scaling.
+/// Width in pixels, before scaling.
 const WIDTH: u32 = 1_200;
-/// Pixels of a PNG for each one of the layout, so that it is sharp on dense screens.
+/// Pixels of a PNG for each pixel of the layout, for sharp pictures on dense screens.
 const PNG_SCALE: u32 = 2;
 
-/// What a picture is encoded as.
+/// File format of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Scalable, text stays text.
+    /// Vector graphics; text stays text.
     Svg,
-    /// Pixels.
+    /// Pixel graphics.
     Png,
 }
 
-/// A picture can't be made.
+/// Error of making a picture.
 #[derive(Debug, thiserror::Error)]
 pub enum PlotError {
-    /// It is not clear in which format.
+    /// The format is unknown.
     #[error("can't tell the picture's format from `{0}`; let the name end with .svg or .png")]
     Format(String),
     /// Drawing failed.
@@ -46,10 +46,10 @@ pub enum PlotError {
 }
 
 impl Format {
-    /// By the name of the file.
+    /// Returns the format by the extension of a file.
     ///
     /// # Errors
-    /// If that does not tell.
+    /// If the extension is unknown.
     pub fn of(file: &Path) -> Result<Self, PlotError> {
         match file.extension().map(|extension| extension.to_string_lossy().to_lowercase()).as_deref() {
             Some("svg") => Ok(Self::Svg),
@@ -59,31 +59,31 @@ impl Format {
     }
 }
 
-/// One simulation in a picture.
+/// Simulation in a picture.
 #[derive(Clone, Debug)]
 pub struct Panel<'a> {
-    /// What was simulated.
+    /// Name of the configuration.
     pub label: &'a str,
-    /// What was found, in a few words.
+    /// Summary of the result.
     pub note: String,
-    /// All that was found.
+    /// Full result.
     pub report: &'a Report,
 }
 
 /// Simulations of the same jobs.
 #[derive(Clone, Debug)]
 pub struct Picture<'a> {
-    /// What they are about.
+    /// Title.
     pub title: &'a str,
-    /// The simulations; at least one.
+    /// Simulations; at least one.
     pub panels: &'a [Panel<'a>],
 }
 
 impl Picture<'_> {
-    /// Draws it; answers the file's content.
+    /// Draws the picture and returns the file's content.
     ///
     /// # Errors
-    /// If it can't be drawn or encoded.
+    /// If drawing or encoding fails.
     pub fn draw(&self, format: Format) -> Result<Vec<u8>, PlotError> {
         fonts::register();
         let height = chart::height(self.panels.len());

@@ -1,4 +1,4 @@
-//! Pictures that decode and say what they should.
+//! Checks that pictures decode and contain the expected texts.
 
 use super::*;
 use crate::simulation::{Bucket, Waits};
@@ -56,7 +56,7 @@ fn a_png_decodes_to_its_size_and_has_text_in_it() {
     let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
     let info = reader.next_frame(&mut pixels).unwrap();
     assert_eq!((info.width, info.height), (WIDTH * PNG_SCALE, chart::height(2) * PNG_SCALE));
-    // The title: without a font there would be nothing, or a box of one colour.
+    // The title: without a font it would be empty, or a box of one colour.
     let row = info.line_size;
     let title = &pixels[row * 24..row * 64];
     let dark = title.chunks(3).filter(|pixel| pixel[0] < 0x60).count();

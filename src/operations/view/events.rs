@@ -1,13 +1,13 @@
-//! Entries of `scaling:events` for people: as a table, and as lines that fit under one another.
+//! Formats entries of `scaling:events` for people: as a table, and as aligned lines.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets::NOTHING};
 
 use super::words::{NONE, UNKNOWN, date_time, milliseconds, printable, time_of_day};
 use crate::scaler::ScalingEvent;
 
-/// `1 → 6`, `paused`
+/// Formats a change: `1 → 6`, `paused`.
 pub(crate) fn change(event: &ScalingEvent) -> String {
-    // What people say about a worker type changes no number by itself.
+    // An override changes no number by itself.
     if let (None, None, "paused" | "observe" | "pinned" | "resumed") =
         (event.from_count, event.to_count, event.decision.as_str())
     {
@@ -17,7 +17,7 @@ pub(crate) fn change(event: &ScalingEvent) -> String {
     format!("{} → {}", count(event.from_count), count(event.to_count))
 }
 
-/// The reason, and the error if it failed. A headline that begins with the change itself is shown without it.
+/// Formats the reason, and the error of a failed change. Drops the change from the start of a headline.
 pub(crate) fn reason(event: &ScalingEvent) -> String {
     let headline = format!("{} {}: ", event.decision.replace('_', " "), change(event));
     let reason = printable(event.reason.strip_prefix(&headline).unwrap_or(&event.reason));
@@ -35,7 +35,7 @@ fn or_none(text: &str) -> String {
     if text.is_empty() { NONE.to_owned() } else { printable(text) }
 }
 
-/// All of them, oldest first.
+/// Formats all entries, oldest first.
 pub(crate) fn table(events: &[ScalingEvent]) -> Table {
     let mut table = Table::new();
     table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
@@ -57,7 +57,7 @@ pub(crate) fn table(events: &[ScalingEvent]) -> Table {
     table
 }
 
-/// One of them, for following.
+/// Formats one entry, for `--follow`.
 pub(crate) fn line(event: &ScalingEvent) -> String {
     format!(
         "{}  {:<12} {:>9}  {} ({}, {}, {})",

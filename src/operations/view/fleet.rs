@@ -1,4 +1,4 @@
-//! A fleet snapshot for people: its rows, and the tables that `swarm status` prints.
+//! Formats a fleet snapshot for people: its rows, and the tables of `swarm status`.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets::NOTHING};
 
@@ -54,16 +54,16 @@ pub(crate) fn counts(of: &TypeSnapshot, now: Timestamp) -> [String; 12] {
     ]
 }
 
-/// The last decision's headline, and what is wrong.
+/// Formats the last decision's headline, and any trouble.
 pub(crate) fn decision(of: &TypeSnapshot) -> String {
     let headline = of.reasons.first().map_or(NONE, String::as_str);
     let mut words = printable(headline);
-    // The headline says by whom and for how long; the one who said it may have said why.
+    // The headline says who and for how long. An override may also have a reason.
     if let Some(control) = of.control.as_deref().filter(|control| !control.why.is_empty()) {
         words = format!("{words} (\u{201c}{}\u{201d})", printable(&control.why));
     }
     for error in of.backend_error.iter().map(String::as_str).chain(of.demand.lag.why_not()) {
-        // The headline may say it already.
+        // The headline may contain it already.
         if !headline.contains(error) {
             words = format!("{words}; {}", printable(error));
         }
@@ -76,12 +76,12 @@ pub(crate) fn read_ago(of: &TypeSnapshot, now: Timestamp) -> Option<String> {
     of.evaluated_at.map(|at| duration(now.since(at)))
 }
 
-/// When it looks again by itself: `in 4 s`.
+/// Formats the time of the next evaluation without a signal: `in 4 s`.
 pub(crate) fn looks_again(of: &TypeSnapshot, now: Timestamp) -> String {
     of.recheck_at.map_or_else(|| NONE.to_owned(), |at| format!("in {}", duration(at.since(now))))
 }
 
-/// Name and version, uptime, orchestrator.
+/// Formats name and version, uptime, orchestrator.
 pub(crate) fn title(fleet: &FleetSnapshot, now: Timestamp) -> String {
     let dry_run = if fleet.dry_run { ", dry run: changes nothing" } else { "" };
     format!(
@@ -94,12 +94,12 @@ pub(crate) fn title(fleet: &FleetSnapshot, now: Timestamp) -> String {
     )
 }
 
-/// Whether Redis answers.
+/// Formats whether Redis answers.
 pub(crate) fn redis(fleet: &FleetSnapshot) -> String {
     fleet.redis_error.as_deref().map_or_else(|| "answers".to_owned(), |why| format!("DOWN: {}", printable(why)))
 }
 
-/// `this autoscaler, term 7, for 12 s`, `there-1, term 8; this one stands by`
+/// Formats leadership: `this autoscaler, term 7, for 12 s`, `there-1, term 8; this one stands by`.
 pub(crate) fn leader(fleet: &FleetSnapshot, now: Timestamp) -> String {
     let of = &fleet.leadership;
     let term = of.token.map_or_else(String::new, |token| format!(", term {token}"));
@@ -114,7 +114,7 @@ pub(crate) fn leader(fleet: &FleetSnapshot, now: Timestamp) -> String {
     format!("{leader}{problem}; {this}")
 }
 
-/// `keyspace up, channel up, tracking off`
+/// Formats the signal sources: `keyspace up, channel up, tracking off`.
 pub(crate) fn sources(fleet: &FleetSnapshot) -> String {
     let of = |source: &crate::model::snapshot::SourceSnapshot| {
         let name = source.source.as_str();
@@ -129,14 +129,14 @@ pub(crate) fn sources(fleet: &FleetSnapshot) -> String {
     if all.is_empty() { NONE.to_owned() } else { all.join(", ") }
 }
 
-/// `browser:jobs 3`: jobs that are not due yet; `None` if there are none.
+/// Formats jobs that are not due yet: `browser:jobs 3`. `None` if there are none.
 pub(crate) fn delayed(fleet: &FleetSnapshot) -> Option<String> {
     let of = |(queue, jobs): (&String, &u64)| format!("{} {jobs}", printable(queue));
     let all: Vec<_> = fleet.delayed.iter().map(of).collect();
     (!all.is_empty()).then(|| all.join(", "))
 }
 
-/// `REFUSED 12 s ago, the one before goes on: swarm.toml:3: …`; `None` if it was never loaded again.
+/// Formats the last reload: `REFUSED 12 s ago, the one before goes on: swarm.toml:3: …`. `None` before the first.
 pub(crate) fn config(fleet: &FleetSnapshot, now: Timestamp) -> Option<String> {
     let reload = fleet.reload.as_ref()?;
     let ago = duration(now.since(reload.at));
@@ -153,7 +153,7 @@ pub(crate) fn config(fleet: &FleetSnapshot, now: Timestamp) -> Option<String> {
     Some(format!("{what}; NEEDS A RESTART for {}", printable(&reload.need_restart.join(", "))))
 }
 
-/// `w1 BUSY 12 s, w2 starting 400 ms`: the workers of a type, and for how long each has been there.
+/// Formats the workers of a type, each with its age: `w1 BUSY 12 s, w2 starting 400 ms`.
 pub(crate) fn workers(of: &TypeSnapshot, now: Timestamp) -> String {
     let one = |worker: &WorkerSnapshot| {
         let state = match worker.state {
@@ -167,7 +167,7 @@ pub(crate) fn workers(of: &TypeSnapshot, now: Timestamp) -> String {
     of.workers.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-/// Everything, as `swarm status` prints it.
+/// Formats the whole output of `swarm status`.
 pub(crate) fn text(fleet: &FleetSnapshot, now: Timestamp) -> String {
     let mut numbers = table();
     numbers.set_header(COUNTS);
@@ -213,12 +213,12 @@ fn table() -> Table {
     table
 }
 
-/// Without the blanks that fill each line.
+/// Removes trailing blanks from each line.
 pub(crate) fn trimmed(table: &Table) -> String {
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
-/// A snapshot for tests of views.
+/// Returns a snapshot for tests of views.
 #[cfg(test)]
 pub(crate) fn made_up() -> FleetSnapshot {
     use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! How snapshots, times and events are put for people. Reads them, asks nobody.
+//! Formats snapshots, times and events for people. Sends no request.
 
 pub(crate) mod events;
 pub(crate) mod fleet;

@@ -1,14 +1,14 @@
-//! The queues of a worker type that has several: as a sum, and as rows of a table.
+//! Formats the queues of a worker type with several: as a sum, and as rows of a table.
 
 use super::words::{NONE, UNKNOWN, duration, printable, reading};
 #[cfg(test)]
 use crate::model::QueueDemands;
 use crate::model::{Combine, QueueDemand, Reading, Timestamp, snapshot::TypeSnapshot};
 
-/// Queues that a sum names; what more there is, it tells together.
+/// Maximum queues that a sum names. It combines the others.
 const NAMED: usize = 8;
 
-/// `browser:jobs and 3 more`
+/// Formats the names of queues: `browser:jobs and 3 more`.
 pub(crate) fn names(of: &TypeSnapshot) -> String {
     let own = printable(&of.queue);
     match of.queues.as_deref().map_or(0, |queues| queues.count.saturating_sub(1)) {
@@ -17,7 +17,8 @@ pub(crate) fn names(of: &TypeSnapshot) -> String {
     }
 }
 
-/// `12 = browser:jobs 3 + urgent:jobs 9 (sum)`, `9 = max of browser:jobs 3, urgent:jobs 9`; `None` of a single queue.
+/// Formats the depth: `12 = browser:jobs 3 + urgent:jobs 9 (sum)`, `9 = max of browser:jobs 3, urgent:jobs 9`. `None`
+/// for a single queue.
 pub(crate) fn sum(of: &TypeSnapshot) -> Option<String> {
     let at_least = if of.demand.depth().known().is_some() { "" } else { "at least " };
     let of = of.queues.as_deref()?;
@@ -41,7 +42,7 @@ pub(crate) fn sum(of: &TypeSnapshot) -> Option<String> {
 /// Headings of [`rows`].
 pub(super) const HEADINGS: [&str; 6] = ["TYPE", "QUEUE", "LAG", "PENDING", "OLDEST", ""];
 
-/// A row for each queue of a worker type that is shown, one for those that are not, and what workers are scaled by.
+/// Returns a row for each shown queue of a worker type, one for the others together, and one for the depth.
 pub(super) fn rows(of: &TypeSnapshot, now: Timestamp) -> Vec<[String; 6]> {
     let Some(queues) = of.queues.as_deref() else { return Vec::new() };
     let one = |queue: &QueueDemand| {
@@ -69,7 +70,7 @@ pub(super) fn rows(of: &TypeSnapshot, now: Timestamp) -> Vec<[String; 6]> {
     rows
 }
 
-/// Queues for tests of views.
+/// Returns queues for tests of views.
 #[cfg(test)]
 pub(crate) fn made_up(combine: Combine) -> QueueDemands {
     use crate::model::{Demand, LongestQueue};

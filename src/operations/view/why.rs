@@ -1,4 +1,4 @@
-//! The last decision about a worker type as arithmetic.
+//! Formats the last decision about a worker type as arithmetic.
 
 use std::fmt::Write;
 
@@ -12,7 +12,7 @@ use crate::model::{
     snapshot::{FleetSnapshot, TypeSnapshot},
 };
 
-/// What was seen, the rules in order, and when it looks again: as `swarm why` prints it.
+/// Formats the output of `swarm why`: the observation, the rules in order, and the time of the next evaluation.
 pub(crate) fn text(of: &TypeSnapshot, fleet: &FleetSnapshot, now: Timestamp) -> String {
     let Explanation { decision, rules, .. } = Explanation::of(of, fleet);
     let outcome = decision.split_once(": ").map_or(decision, |(outcome, _)| outcome);

@@ -1,20 +1,20 @@
-//! Single values as words: numbers that may be unknown, ages, times of day.
+//! Formats single values: numbers that may be unknown, ages, times of day.
 
 use std::time::Duration;
 
 use crate::model::{Reading, Timestamp};
 
-/// For what is not known.
+/// Text for an unknown value.
 pub(crate) const UNKNOWN: &str = "?";
-/// For what there is none of.
+/// Text for an absent value.
 pub(crate) const NONE: &str = "-";
 
-/// A number, or `?` if it is not known.
+/// Formats a number, or `?` if it is unknown.
 pub(crate) fn reading(value: &Reading<u64>) -> String {
     value.known().map_or_else(|| UNKNOWN.to_owned(), u64::to_string)
 }
 
-/// `430 ms`, `12 s`, `3 min`, `5 h`: one unit, for a glance.
+/// Formats an age in one unit: `430 ms`, `12 s`, `3 min`, `5 h`.
 pub(crate) fn duration(duration: Duration) -> String {
     match duration.as_secs() {
         0 => format!("{} ms", duration.as_millis()),
@@ -24,7 +24,7 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
-/// `0.84 ms`, `12.3 ms`, `1.20 s`.
+/// Formats a short duration: `0.84 ms`, `12.3 ms`, `1.20 s`.
 pub(crate) fn milliseconds(ms: f64) -> String {
     match ms {
         ms if ms < 10.0 => format!("{ms:.2} ms"),
@@ -34,26 +34,26 @@ pub(crate) fn milliseconds(ms: f64) -> String {
     }
 }
 
-/// The time of day here, `14:03:59.123`.
+/// Formats the local time of day: `14:03:59.123`.
 pub(crate) fn time_of_day(at: Timestamp) -> String {
     local(at, "%H:%M:%S%.3f")
 }
 
-/// Date and time here, `2026-01-31 14:03:59`.
+/// Formats local date and time: `2026-01-31 14:03:59`.
 pub(crate) fn date_time(at: Timestamp) -> String {
     local(at, "%Y-%m-%d %H:%M:%S")
 }
 
 fn local(at: Timestamp, format: &str) -> String {
     let time = i64::try_from(at.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    // A time that no calendar has is someone else's nonsense: shown as it came.
+    // Another program may have written an impossible time: show it as it is.
     time.map_or_else(
         || at.0.to_string(),
         |time| time.to_zoned(jiff::tz::TimeZone::system()).strftime(format).to_string(),
     )
 }
 
-/// `text`, cut to `width` characters with an ellipsis.
+/// Cuts `text` to `width` characters, with an ellipsis.
 pub(crate) fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
@@ -61,7 +61,7 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
     text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// Without control characters, which could do things to a terminal: what comes out of Redis may hold any.
+/// Removes control characters, which could control a terminal. Text from Redis may contain any.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

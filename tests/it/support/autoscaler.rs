@@ -1,5 +1,5 @@
-//! The real `swarm autoscaler` as a child process: started with a TOML file, watched through its HTTP server and its
-//! log, stopped by signals. When dropped, it is killed, and nothing that it started may be left.
+//! Runs the real `swarm autoscaler` as a child process: started with a TOML file, watched through its HTTP server and
+//! its log, stopped by signals. Dropping it kills it, and none of its children may remain.
 
 use std::{
     fs,
@@ -28,28 +28,28 @@ use super::{
 
 /// The binary under test.
 pub(crate) const SWARM: &str = env!("CARGO_BIN_EXE_swarm");
-/// Far more than anything here takes, so that a loaded machine fails no test.
+/// Timeout of every wait: long, so that no test fails on a loaded machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(40);
-/// Names the test's directory to everything that the scaler starts: workers may write there, and what is left of them
-/// is found by it.
+/// Variable with the test's directory, in the environment of everything that the scaler starts. Workers may write
+/// there, and it identifies remaining processes.
 const DIRECTORY: &str = "SWARM_TEST_DIR";
-/// Between two looks that must see the same for the scaler to be at rest.
+/// Interval between two equal observations that show a scaler at rest.
 const QUIET: Duration = Duration::from_millis(300);
 
-/// Settings under which nothing but a signal wakes the scaler.
+/// Settings in which only a signal wakes the scaler.
 pub(crate) const NO_SWEEP: &str = "[scaler]\nsweep_interval_seconds = 86400\n";
-/// After [`NO_SWEEP`] or [`FAST_SWEEP`]: the only autoscaler there is, which acts without Redis too.
+/// Added to [`NO_SWEEP`] or [`FAST_SWEEP`]: a single autoscaler, which acts without Redis too.
 pub(crate) const ALONE: &str = "leader_lease_seconds = 0\n";
-/// Settings under which the sweep stands in for everything else.
+/// Settings in which the sweep replaces all signals.
 pub(crate) const FAST_SWEEP: &str = "[scaler]\nsweep_interval_seconds = 1\n";
 /// Settings with keyspace notifications as the only signal.
 pub(crate) const KEYSPACE: &str = "[signals]\nkeyspace = \"on\"\nchannel = \"\"\ntracking = \"off\"\n";
 /// Settings with client-side-caching invalidations as the only signal.
 pub(crate) const TRACKING: &str = "[signals]\nkeyspace = \"off\"\nchannel = \"\"\ntracking = \"on\"\n";
-/// A worker that does nothing until it is told to leave.
+/// Worker that sleeps until it is asked to leave.
 pub(crate) const SLEEPER: &str = "exec sleep 1000";
 
-/// The TOML of a worker type: its `scaling` as `key = value, …`, and a shell script as its worker.
+/// Returns the TOML of a worker type: `scaling` as `key = value, …`, and a shell script as its worker.
 pub(crate) fn pool(name: &str, scaling: &str, script: &str) -> String {
     let script = Value::from(script);
     format!(
@@ -58,33 +58,33 @@ pub(crate) fn pool(name: &str, scaling: &str, script: &str) -> String {
     )
 }
 
-/// The TOML of a worker type with `swarm worker` as its worker, with a heartbeat each second.
+/// Returns the TOML of a worker type with `swarm worker` as its worker, and a heartbeat every second.
 pub(crate) fn real_pool(name: &str, scaling: &str) -> String {
     format!("[worker_types.{name}]\nscaling = {{ {scaling} }}\nworker = {{ heartbeat_seconds = 1 }}\n")
 }
 
-/// A running autoscaler.
+/// Running autoscaler.
 pub(crate) struct Autoscaler {
     process: Child,
     http: SocketAddr,
     log: Log,
-    /// Lives as long as what was started: workers write there.
+    /// Directory of the test, kept until all children have ended.
     directory: Arc<TempDir>,
 }
 
 impl Autoscaler {
-    /// Starts it with these settings, to which the Redis URL and a free port are added, and waits until it says so.
+    /// Starts an autoscaler with these settings, plus the Redis URL and a free port, and waits until it listens.
     pub(crate) async fn start(redis_url: &str, settings: &str) -> Self {
         Self::start_with(redis_url, settings, &[]).await
     }
 
-    /// As [`Autoscaler::start`], with more flags.
+    /// Like [`Autoscaler::start`], with more flags.
     pub(crate) async fn start_with(redis_url: &str, settings: &str, flags: &[&str]) -> Self {
         let directory = Arc::new(tempfile::tempdir().expect("a temporary directory can be made"));
         Self::start_in(directory, redis_url, settings, flags, &[]).await
     }
 
-    /// As [`Autoscaler::start`], with more variables in its environment.
+    /// Like [`Autoscaler::start`], with more environment variables.
     pub(crate) async fn start_in_environment(redis_url: &str, settings: &str, more: &[(&str, &str)]) -> Self {
         let directory = Arc::new(tempfile::tempdir().expect("a temporary directory can be made"));
         Self::start_in(directory, redis_url, settings, &[], more).await
@@ -126,12 +126,12 @@ impl Autoscaler {
         Self { process, http, log, directory }
     }
 
-    /// Writes other settings into its file, and tells nobody.
+    /// Writes other settings into its file, without a signal.
     pub(crate) fn rewrite(&self, redis_url: &str, settings: &str) {
         fs::write(self.directory().join("swarm.toml"), whole(redis_url, settings)).expect("the directory is ours");
     }
 
-    /// Has it load other settings by SIGHUP, and waits for what comes of it.
+    /// Writes other settings, sends SIGHUP, and waits for the result of the reload.
     pub(crate) async fn reload(&self, redis_url: &str, settings: &str) -> ReloadSnapshot {
         let before = self.status().await.reload.map(|reload| reload.at);
         self.rewrite(redis_url, settings);
@@ -139,7 +139,7 @@ impl Autoscaler {
         self.reloaded_since(before).await
     }
 
-    /// Waits until settings have been loaded after that.
+    /// Waits for a reload after the given one.
     pub(crate) async fn reloaded_since(&self, before: Option<Timestamp>) -> ReloadSnapshot {
         let mut reload = None;
         self.until("it has loaded its settings again", async || {
@@ -150,7 +150,7 @@ impl Autoscaler {
         reload.expect("it was there just now")
     }
 
-    /// Waits for its end after a SIGTERM, and starts another with the same directory.
+    /// Sends SIGTERM, waits for the end, and starts another autoscaler with the same directory.
     pub(crate) async fn restart(mut self, redis_url: &str, settings: &str) -> Self {
         self.signal(Signal::TERM);
         self.exit().await;
@@ -159,34 +159,34 @@ impl Autoscaler {
         Self::start_in(directory, redis_url, settings, &[], &[]).await
     }
 
-    /// What it shows of itself.
+    /// Fetches its status.
     pub(crate) async fn status(&self) -> FleetSnapshot {
         let (code, body) = self.get("/status").await;
         assert_eq!(code, StatusCode::OK, "{body}");
         serde_json::from_str(&body).expect("/status is a snapshot")
     }
 
-    /// What it shows of a worker type.
+    /// Fetches the status of a worker type.
     pub(crate) async fn of(&self, worker_type: &str) -> Arc<TypeSnapshot> {
         let status = self.status().await;
         let found = status.worker_types.iter().find(|one| one.worker_type.as_str() == worker_type);
         found.expect("the worker type is configured").clone()
     }
 
-    /// The value of a metric with these labels, as written there; 0 before its first sample.
+    /// Fetches the value of a metric with these labels, in their written order; 0 before its first sample.
     pub(crate) async fn metric(&self, series: &str) -> f64 {
         let (_, text) = self.get("/metrics").await;
         let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         value.map_or(0.0, |value| value.trim().parse().expect("a sample is a number"))
     }
 
-    /// Whether it is ready, and the reasons.
+    /// Fetches readiness, and the reasons.
     pub(crate) async fn readyz(&self) -> (bool, String) {
         let (code, body) = self.get("/readyz").await;
         (code == StatusCode::OK, body)
     }
 
-    /// Waits for a condition; a failure shows the status and the log.
+    /// Waits for a condition. A failure shows the status and the log.
     pub(crate) async fn until(&self, what: &str, condition: impl AsyncFnMut() -> bool) {
         if !eventually(DEADLINE, condition).await {
             let status = serde_json::to_string_pretty(&self.status().await).unwrap_or_default();
@@ -194,13 +194,13 @@ impl Autoscaler {
         }
     }
 
-    /// Waits until it is ready and has nothing to do: from then on only something new wakes it.
+    /// Waits until it is ready and at rest, so that only new input wakes it.
     pub(crate) async fn until_ready(&self) {
         self.until("it is ready", async || self.readyz().await.0).await;
         self.until_quiet().await;
     }
 
-    /// Waits until every worker type was looked at, and two looks apart see no evaluation between them.
+    /// Waits until every worker type was evaluated, and no evaluation happens between two observations.
     pub(crate) async fn until_quiet(&self) {
         let evaluations = async || {
             let status = self.status().await;
@@ -237,39 +237,39 @@ impl Autoscaler {
         .await;
     }
 
-    /// Waits until it has logged something with this text. The log comes through a pipe, a little after the fact.
+    /// Waits until a log line contains this text. The log arrives through a pipe, slightly late.
     pub(crate) async fn until_logged(&self, text: &str) {
         let logged = eventually(DEADLINE, async || self.log.text().contains(text)).await;
         assert!(logged, "nobody logged `{text}`:\n{}", self.log.tail());
     }
 
-    /// Everything logged so far.
+    /// Returns the log so far.
     pub(crate) fn log(&self) -> String {
         self.log.text()
     }
 
-    /// Where its HTTP server answers.
+    /// Returns the address of its HTTP server.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.http)
     }
 
-    /// Where its configuration file lies and workers may write: `$SWARM_TEST_DIR`.
+    /// Returns the directory of its configuration file, where workers may write: `$SWARM_TEST_DIR`.
     pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// The lines of a file that workers wrote in their directory; none before the first.
+    /// Returns the lines of a file that workers wrote in their directory; none before the first line.
     pub(crate) fn lines(&self, file: &str) -> Vec<String> {
         let text = fs::read_to_string(self.directory().join(file)).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
 
-    /// Sends it a signal.
+    /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         kill(self.process.id(), signal);
     }
 
-    /// Waits until it has ended.
+    /// Waits for its end.
     pub(crate) async fn exit(&mut self) -> ExitStatus {
         let mut status = None;
         let ended = eventually(DEADLINE, async || {
@@ -281,7 +281,7 @@ impl Autoscaler {
         status.expect("it has ended")
     }
 
-    /// The processes of this test that live: the scaler, its guard, its workers and all their children.
+    /// Returns the living processes of this test: the scaler, its guard, its workers and all their children.
     pub(crate) fn processes(&self) -> Vec<(u32, String)> {
         with_variable(DIRECTORY, &self.directory().display().to_string())
     }
@@ -307,12 +307,12 @@ impl Drop for Autoscaler {
     }
 }
 
-/// The text of a configuration file: where Redis is, a free port, and these settings.
+/// Returns the text of a configuration file: the Redis URL, a free port, and these settings.
 pub(crate) fn whole(redis_url: &str, settings: &str) -> String {
     format!("redis_url = \"{redis_url}\"\n[http]\nlisten = \"127.0.0.1:0\"\n{settings}")
 }
 
-/// `swarm` with nothing of this machine's environment that could change what it does.
+/// Returns `swarm` without variables of this machine's environment that could change its behaviour.
 pub(crate) fn swarm(directory: &Path) -> Command {
     let mut command = Command::new(SWARM);
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env(DIRECTORY, directory);

@@ -1,4 +1,4 @@
-//! What tests of browser workers share: pages to visit, and a worker that may.
+//! Shared by tests of browser workers: pages to visit, and a worker that may visit them.
 //!
 //! Where no Chromium can be had, `SWARM_TEST_WITHOUT=chromium` leaves these tests out (build.rs).
 
@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 
 use super::{redis::RedisServer, worker_process::WorkerProcess};
 
-/// How long something may take that no job waits for.
+/// Timeout of waits without a job.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 const PAGE: &str = "<!doctype html><title>A page</title><body style='background:#0a0'>
@@ -34,23 +34,23 @@ const PAGE: &str = "<!doctype html><title>A page</title><body style='background:
     document.body.append(p) }, 100)\">Go</button>
 <div style='height:3000px'></div>";
 
-/// Opens windows when clicked, one that knows who opened it and one that does not, and says when the first is closed.
+/// Page that opens two windows on a click, one with and one without an opener, and reports when the first is closed.
 const OPENER: &str = "<!doctype html><title>opener</title><button id=go onclick=\"
     const w = open('/seen-by-child', '', '');
     setInterval(() => { if (w.closed) document.body.dataset.closed = 1 }, 20)\">Go</button>
 <a id=hidden href=/lost target=_blank rel=noopener>Away</a>";
 
-/// A server of pages on a port of its own, which counts who comes.
+/// Server of pages on its own port, which counts requests.
 pub(crate) struct Site {
     pub(crate) port: u16,
-    /// Connections to it. Through a worker's proxy each plain request has its own.
+    /// Number of connections. Through a worker's proxy each plain request has its own connection.
     pub(crate) visits: Arc<AtomicUsize>,
-    /// What was asked for below `/mark/`.
+    /// Requested paths below `/mark/`.
     pub(crate) marks: Arc<Mutex<BTreeSet<usize>>>,
 }
 
 impl Site {
-    /// `elsewhere` is the port that its pages try to reach.
+    /// Starts the server. Its pages try to reach the port `elsewhere`.
     pub(crate) async fn start(elsewhere: u16) -> Self {
         let (visits, marks) = (Arc::new(AtomicUsize::new(0)), Arc::<Mutex<BTreeSet<usize>>>::default());
         let (came, marked) = (Arc::clone(&visits), Arc::clone(&marks));
@@ -105,7 +105,7 @@ impl Site {
     }
 }
 
-/// A worker that may reach `site` and nothing else that is private.
+/// Starts a worker that may reach `site` and no other private address.
 pub(crate) async fn worker(server: &RedisServer, site: &Site, more: &str) -> WorkerProcess {
     let settings = format!(
         "[worker_types.browser.worker]\nheartbeat_seconds = 1\n[worker_types.browser.browser]\nallow_private = [\"127.0.0.1:{}\"]\n{more}",
@@ -114,7 +114,7 @@ pub(crate) async fn worker(server: &RedisServer, site: &Site, more: &str) -> Wor
     WorkerProcess::start(server, "browser", &settings).await
 }
 
-/// Chromium's own process: the one that all others of it descend from.
+/// Returns Chromium's main process, the ancestor of its other processes.
 pub(crate) fn chromium(worker: &WorkerProcess) -> Option<u32> {
     let all = worker.processes();
     let main = |(_, line): &&(u32, String)| line.contains("--remote-debugging-port") && !line.contains("--type=");

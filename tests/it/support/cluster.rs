@@ -1,4 +1,4 @@
-//! A Redis Cluster of three primaries, with a replica each if asked for: real servers on free ports, joined by
+//! Runs a Redis Cluster of three primaries, optionally with replicas: real servers on free ports, joined by
 //! `redis-cli --cluster create`, stopped when dropped.
 
 use std::process::Command;
@@ -18,10 +18,10 @@ use super::{
 /// Milliseconds of silence after which a node counts as gone: short, for quick failovers.
 const NODE_TIMEOUT: &str = "2000";
 
-/// The nodes of a cluster.
+/// Nodes of a cluster.
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<RedisServer>,
-    /// For `redis-cli`.
+    /// Options for `redis-cli`.
     more: Vec<String>,
 }
 
@@ -49,12 +49,12 @@ impl Cluster {
         assert!(output.status.success() && said.contains("All 16384 slots covered"), "{said}");
     }
 
-    /// The URL by which it is reached: two of its nodes are enough.
+    /// Returns the URL of the cluster, which names two of its nodes.
     pub(crate) fn url(&self) -> String {
         format!("redis+cluster://127.0.0.1:{},127.0.0.1:{}", self.nodes[1].port(), self.nodes[0].port())
     }
 
-    /// Waits until every node that lives says that all is well, and every replica has its copy.
+    /// Waits until every living node reports that the cluster is healthy, and every replica has its copy.
     pub(crate) async fn until_well(&self) {
         for node in self.nodes.iter().filter(|node| !node.is_dead()) {
             let client = client_at(node.port()).await;
@@ -67,7 +67,7 @@ impl Cluster {
         }
     }
 
-    /// A client of the whole, which is not the product's.
+    /// Returns a client of the whole cluster, independent of the product.
     pub(crate) async fn client(&self) -> Client {
         self.until_well().await;
         let url = self.url().replace("redis+cluster", "redis-cluster").split(',').next().map(str::to_owned);
@@ -77,14 +77,14 @@ impl Cluster {
         client
     }
 
-    /// What `redis-cli` says to a command; it follows where nodes send it, key by key.
+    /// Returns the output of `redis-cli` for a command. It follows redirections, key by key.
     pub(crate) fn cli(&self, command: &[&str]) -> String {
         let port = self.living().port().to_string();
         let output = Command::new("redis-cli").args(["-c", "-p", &port]).args(command).output();
         String::from_utf8_lossy(&output.expect("redis-cli is installed").stdout).trim().to_owned()
     }
 
-    /// Adds jobs to a stream, one by one, whatever the cluster goes through.
+    /// Adds jobs to a stream, one by one, through any trouble of the cluster.
     pub(crate) fn add_jobs(&self, stream: &str, count: usize) {
         for _ in 0..count {
             let entry = self.cli(&["XADD", stream, "*", "json", r#"{"id":"1","type":"t.echo","args":[],"kwargs":{}}"#]);
@@ -92,12 +92,12 @@ impl Cluster {
         }
     }
 
-    /// The slot of a key.
+    /// Returns the slot of a key.
     pub(crate) async fn slot(&self, key: &str) -> u16 {
         redis(&client_at(self.living().port()).await, &format!("CLUSTER KEYSLOT {key}")).await
     }
 
-    /// Which node has a slot, as a living node sees it.
+    /// Returns the node that has a slot, according to a living node.
     pub(crate) async fn owner(&self, slot: u16) -> usize {
         let ranges: Vec<Vec<Value>> = redis(&client_at(self.living().port()).await, "CLUSTER SLOTS").await;
         let number = |value: &Value| u16::try_from(value.as_u64().expect("slots are numbers")).expect("of 16 bits");
@@ -107,7 +107,7 @@ impl Cluster {
         self.nodes.iter().position(|node| node.port() == port).expect("the node is one of ours")
     }
 
-    /// Names of worker types whose queues lie on different primaries, in the order of the nodes.
+    /// Returns names of worker types whose queues lie on different primaries, in the order of the nodes.
     pub(crate) async fn types(&self) -> [String; 3] {
         let mut found: [Option<String>; 3] = [const { None }; 3];
         for number in 0.. {
@@ -128,13 +128,13 @@ impl Cluster {
         self.until_owner_is_not(slot, before).await;
     }
 
-    /// Waits until every other node has learned that a slot is not that node's any more.
+    /// Waits until every other node knows that a slot has left that node.
     pub(crate) async fn until_owner_is_not(&self, slot: u16, before: usize) {
         let over = async || self.owner(slot).await != before;
         assert!(eventually(DEADLINE, over).await, "no replica takes over");
     }
 
-    /// Begins to move a slot: its keys go to another node, and only those who are sent there find them.
+    /// Begins to move a slot: its keys go to another node, and only redirected clients find them.
     pub(crate) async fn begin_move(&self, slot: u16, to: usize, keys: &[&str]) {
         let from = self.owner(slot).await;
         let (source, target) = (self.nodes[from].client().await, self.nodes[to].client().await);
@@ -148,10 +148,10 @@ impl Cluster {
         }
     }
 
-    /// Ends what [`begin_move`](Self::begin_move) began, on every node.
+    /// Completes [`begin_move`](Self::begin_move) on every node.
     pub(crate) async fn end_move(&self, slot: u16, to: usize) {
         let id: String = redis(&self.nodes[to].client().await, "CLUSTER MYID").await;
-        // The target first: the slot must always be somebody's.
+        // The target first: the slot must always have an owner.
         let others = self.nodes.iter().enumerate().filter(|(at, _)| *at != to).map(|(_, node)| node);
         for node in std::iter::once(&self.nodes[to]).chain(others) {
             let _: String = redis(&node.client().await, &format!("CLUSTER SETSLOT {slot} NODE {id}")).await;

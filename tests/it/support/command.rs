@@ -1,5 +1,4 @@
-//! Redis commands written as one would type them into `redis-cli`, sent by `fred`, and the jobs and records that tests
-//! put and read.
+//! Sends Redis commands, written as for `redis-cli`, through `fred`; adds jobs and reads records for tests.
 
 use std::collections::HashMap;
 
@@ -21,7 +20,7 @@ pub(crate) async fn redis<R: FromValue>(client: &Client, command: &str) -> R {
     client.custom(custom, arguments).await.unwrap_or_else(|error| panic!("{command}: {error}"))
 }
 
-/// Adds jobs to a stream, all at once, so that nobody sees a part of them, and tells nobody.
+/// Adds jobs to a stream in one transaction, so that nobody sees some of them, and publishes no message.
 pub(crate) async fn add_jobs(client: &Client, stream: &str, count: usize) -> Vec<String> {
     let transaction = client.multi();
     for number in 0..count {
@@ -42,10 +41,10 @@ pub(crate) async fn work_off(client: &Client, stream: &str, group: &str) {
     let _: u64 = redis(client, &format!("XACK {stream} {group} {}", ids.join(" "))).await;
 }
 
-/// One entry of `scaling:events`.
+/// Entry of `scaling:events`.
 pub(crate) type ScalingRecord = HashMap<String, String>;
 
-/// The records of a worker type, oldest first.
+/// Returns the records of a worker type, oldest first.
 pub(crate) async fn records(client: &Client, worker_type: &str) -> Vec<ScalingRecord> {
     let entries: Vec<(String, ScalingRecord)> = redis(client, "XRANGE scaling:events - +").await;
     let all = entries.into_iter().map(|(_, record)| record);
@@ -60,13 +59,13 @@ pub(crate) async fn add_sleep(client: &Client, worker_type: &str, id: &str, seco
     let _: String = redis(client, &format!("XADD {worker_type}:jobs * json {job}")).await;
 }
 
-/// The answers to a job so far.
+/// Returns the answers to a job so far.
 pub(crate) async fn answers(client: &Client, id: &str) -> Vec<serde_json::Value> {
     let answers: Vec<String> = redis(client, &format!("LRANGE result:{id} 0 -1")).await;
     answers.iter().map(|answer| serde_json::from_str(answer).expect("an answer is JSON")).collect()
 }
 
-/// Who holds which entry of a stream: pairs of consumer and entry.
+/// Returns the pending entries of a stream: pairs of consumer and entry.
 pub(crate) async fn pending(client: &Client, stream: &str, group: &str) -> Vec<(String, String)> {
     let entries: Vec<(String, String, u64, u64)> =
         redis(client, &format!("XPENDING {stream} {group} - + 100000")).await;

@@ -1,5 +1,5 @@
-//! The Compose stack on the real engine: the repository's own `docker-compose.yml`, with an image that holds the binary
-//! under test, in a project of its own that is gone when dropped.
+//! Runs the Compose stack on the real engine: the repository's `docker-compose.yml`, with an image of the binary under
+//! test, in a project of its own that is removed when dropped.
 
 use std::{
     env, fs,
@@ -12,23 +12,23 @@ use tempfile::TempDir;
 
 use super::{autoscaler::SWARM, docker::project_name, engine_calls::EngineCalls, needs::repository};
 
-/// The words of the command, for machines where `docker-compose` is not the one to test: `docker compose`.
+/// Variable with the Compose command, for machines that should not use `docker-compose`: `docker compose`.
 const COMPOSE: &str = "SWARM_TEST_COMPOSE";
 
-/// The services that are tested. Grafana is in no package of Debian's, so it is not there where images can't be pulled.
+/// Tested services. Debian has no package of Grafana, so it is unavailable where images can't be pulled.
 pub(crate) const SERVICES: [&str; 3] = ["redis", "autoscaler", "prometheus"];
 
-/// A project that may have containers.
+/// Project that may have containers.
 pub(crate) struct Stack {
     project: String,
     image: String,
     directory: TempDir,
-    /// What the autoscaler asked of the engine.
+    /// Calls of the autoscaler to the engine.
     pub(crate) calls: EngineCalls,
 }
 
 impl Stack {
-    /// Makes the image and the files; starts nothing.
+    /// Creates the image and the files; starts nothing.
     ///
     /// # Panics
     /// If engine, Compose or images are missing.
@@ -44,7 +44,7 @@ impl Stack {
         stack
     }
 
-    /// Runs Compose and gives what it prints.
+    /// Runs Compose and returns its output.
     ///
     /// # Panics
     /// If it fails.
@@ -57,14 +57,14 @@ impl Stack {
         self.compose(&[&["exec", "-T", "autoscaler", "swarm"], arguments].concat())
     }
 
-    /// The names of this project's containers, stopped ones included.
+    /// Returns the names of this project's containers, stopped ones included.
     pub(crate) fn containers(&self) -> Vec<String> {
         let filter = format!("label=com.docker.compose.project={}", self.project);
         let names = docker(&["ps", "--all", "--filter", &filter, "--format", "{{.Names}}"]);
         names.lines().map(str::to_owned).collect()
     }
 
-    /// What a failure shows.
+    /// Returns the details that a failure shows.
     pub(crate) fn report(&self) -> String {
         let output = |arguments: &[&str]| String::from_utf8_lossy(&self.try_compose(arguments).stdout).into_owned();
         format!("{}\n{}", output(&["ps"]), output(&["logs", "--no-color", "--tail", "60", "autoscaler"]))
@@ -83,7 +83,7 @@ impl Stack {
             ("SWARM_PORT", "0".to_owned()),
             ("PROMETHEUS_PORT", "0".to_owned()),
             ("GRAFANA_PORT", "0".to_owned()),
-            // Or long names are broken into two lines.
+            // A wide terminal, so that long names stay on one line.
             ("COLUMNS", "250".to_owned()),
         ]);
         compose.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
@@ -93,7 +93,7 @@ impl Stack {
         self.directory.path().join(name)
     }
 
-    /// The image of the repository's Dockerfile, by the classic builder, with the binary that was built for this test.
+    /// Builds the repository's Dockerfile with the classic builder and the binary of this test.
     fn build(&self) {
         let context = self.file("context");
         let binary = context.join("prebuilt/swarm");
@@ -118,7 +118,7 @@ impl Stack {
         format!("{}:builder", self.project)
     }
 
-    /// What differs from the files of the repository: the image, and settings with short times.
+    /// Writes the differences from the files of the repository: the image, and settings with short times.
     fn write_files(&self) {
         let settings = fs::read_to_string(repository("config/compose/swarm.toml")).expect("the settings are there");
         let settings = settings
@@ -133,7 +133,7 @@ impl Stack {
         self.write("override.yml", &format!("services:\n{images}"));
     }
 
-    /// A file that the container's user may read.
+    /// Writes a file that the container's user may read.
     fn write(&self, name: &str, text: &str) {
         let readable = |mode| fs::Permissions::from_mode(mode);
         fs::write(self.file(name), text).expect("the directory is ours");
@@ -173,7 +173,7 @@ fn is_image(name: &str) -> bool {
     Command::new("docker").args(["image", "inspect", name]).output().is_ok_and(|output| output.status.success())
 }
 
-/// The images that are not built here and are tested.
+/// Tested images that are not built here.
 fn images_of(file: &Path) -> impl Iterator<Item = String> {
     let text = fs::read_to_string(file).expect("the Compose file is there");
     let images: Vec<_> =
@@ -181,7 +181,7 @@ fn images_of(file: &Path) -> impl Iterator<Item = String> {
     images.into_iter().filter(|image| image.starts_with("redis:") || image.starts_with("prom/"))
 }
 
-/// The image that the Dockerfile's own is made from.
+/// Base image of the Dockerfile.
 fn runtime_image() -> String {
     let text = fs::read_to_string(repository("Dockerfile")).expect("the Dockerfile is there");
     let image = text.lines().find_map(|line| line.strip_prefix("ARG RUNTIME="));

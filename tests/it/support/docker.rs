@@ -1,5 +1,5 @@
-//! A Docker engine for tests: the machine's own, else a private `dockerd`; a private one always where it is to be
-//! killed or frozen. Every test works in a Compose project of its own, whose containers are removed at its end.
+//! Provides a Docker engine for tests: the machine's own, else a private `dockerd`; always a private one for tests that
+//! kill or freeze it. Every test works in a Compose project of its own, whose containers are removed at its end.
 
 use std::{
     path::{Path, PathBuf},
@@ -21,38 +21,38 @@ use super::{
     processes::{self, kill},
 };
 
-/// An image with a shell and little else, imported once into each engine.
+/// Image with a shell and little else, imported once into each engine.
 pub(crate) const IMAGE: &str = "swarm-test:1";
-/// How long an engine may take to start.
+/// Timeout for the start of an engine.
 const START: Duration = Duration::from_secs(60);
 
-/// The private engine of all tests that run at the same time and need just any.
+/// Private engine shared by all simultaneous tests that need any engine.
 static SHARED: Mutex<Weak<Engine>> = Mutex::new(Weak::new());
 
-/// An engine.
+/// Docker engine.
 pub(crate) struct Engine {
     socket: PathBuf,
     private: Option<Mutex<Private>>,
 }
 
-/// A `dockerd` of our own.
+/// Private `dockerd`.
 struct Private {
     process: Child,
     directory: TempDir,
     network: Network,
 }
 
-/// What `host` means to the containers of a private engine.
+/// Network that `host` means for the containers of a private engine.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Network {
-    /// The tests' own network.
+    /// The network of the tests.
     OfTheTests,
-    /// An empty one: several engines in one network disturb each other.
+    /// An empty network, because several engines in one network disturb each other.
     OfItsOwn,
 }
 
 impl Engine {
-    /// Any engine: that of `DOCKER_HOST` or of the machine if it answers, else a private one.
+    /// Returns any engine: that of `DOCKER_HOST` or of the machine if it answers, else a private one.
     pub(crate) async fn any() -> Arc<Self> {
         let own = Self { socket: engine_socket(), private: None };
         if answers(&own.socket).await {
@@ -67,7 +67,7 @@ impl Engine {
         engine
     }
 
-    /// A private engine, for tests that kill or freeze it.
+    /// Returns a private engine, for tests that kill or freeze it.
     pub(crate) async fn private() -> Arc<Self> {
         Self::start(Network::OfItsOwn).await
     }
@@ -84,31 +84,31 @@ impl Engine {
         Arc::new(engine)
     }
 
-    /// Where it listens.
+    /// Returns the address it listens on.
     pub(crate) fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// A client of it.
+    /// Returns a client of the engine.
     pub(crate) fn client(&self) -> Docker {
         client(&self.socket).expect("the socket was there")
     }
 
-    /// `docker` with these arguments; its output.
+    /// Runs `docker` with these arguments and returns its output.
     pub(crate) fn docker(&self, arguments: &[&str]) -> String {
         run(Command::new("docker").args(arguments), &self.socket)
     }
 
-    /// Makes the worker of the test image fail, from inside: a `docker kill` would be somebody else's doing.
+    /// Makes the worker of the test image fail from inside, because a `docker kill` would count as a manual change.
     pub(crate) fn crash(&self, container: &str) {
-        // The command may be killed along with the container that it runs in.
+        // The command may be killed along with its container.
         let host = format!("unix://{}", self.socket.display());
         let arguments = ["exec", container, "kill", "-USR1", "1"];
         let output = Command::new("docker").args(arguments).env("DOCKER_HOST", host).output();
         assert!(output.is_ok(), "there is no docker command");
     }
 
-    /// `docker-compose` with these arguments in a directory; its output.
+    /// Runs `docker-compose` with these arguments in a directory and returns its output.
     pub(crate) fn compose(&self, directory: &Path, project: &str, arguments: &[&str]) -> String {
         run(Command::new("docker-compose").args(["-p", project]).args(arguments).current_dir(directory), &self.socket)
     }
@@ -124,14 +124,14 @@ impl Engine {
     pub(crate) async fn start_again(&self) {
         {
             let mut private = self.private.as_ref().expect("it is ours").lock().unwrap();
-            // Its containerd died with it. Until somebody has reaped that, dockerd would take it for alive.
+            // Its containerd died with it. Until that is reaped, dockerd would believe that it lives.
             let _ = std::fs::remove_file(private.directory.path().join("exec/containerd/containerd.pid"));
             private.process = spawn(private.directory.path(), private.network);
         }
         self.until_up().await;
     }
 
-    /// Freezes a private engine, or lets it go on: connections stay open, nothing is answered.
+    /// Freezes a private engine, or continues it: connections stay open, without answers.
     pub(crate) fn signal(&self, signal: Signal) {
         kill(self.private.as_ref().expect("it is ours").lock().unwrap().process.id(), signal);
     }
@@ -182,13 +182,13 @@ impl Drop for Engine {
     }
 }
 
-/// A name for a Compose project that no other test of this machine has.
+/// Returns a name for a Compose project that is unique on this machine.
 pub(crate) fn project_name() -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     format!("swarmtest{}x{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A Compose project of one test.
+/// Compose project of one test.
 pub(crate) struct Project {
     pub(crate) engine: Arc<Engine>,
     pub(crate) name: String,
@@ -199,7 +199,8 @@ impl Project {
         Self { engine, name: project_name() }
     }
 
-    /// Names of its containers in these states (`running`, `created`, …; any if there are none), sorted.
+    /// Returns the sorted names of its containers in these states (`running`, `created`, …; any state if none is
+    /// given).
     pub(crate) fn containers(&self, states: &[&str]) -> Vec<String> {
         let label = format!("label=com.docker.compose.project={}", self.name);
         let states: Vec<String> = states.iter().map(|state| format!("status={state}")).collect();
@@ -217,7 +218,7 @@ impl Drop for Project {
         if !answers_now(&self.engine.socket) {
             return;
         }
-        // A backend that still runs may remove the same ones at the same time: what is gone is gone.
+        // A backend that still runs may remove the same containers simultaneously, which is fine.
         let label = format!("label=com.docker.compose.project={}", self.name);
         let script = "docker ps --all --quiet --filter \"$0\" | xargs -r docker rm --force --volumes\n\
                       docker network ls --quiet --filter \"$0\" | xargs -r docker network rm";
@@ -235,7 +236,7 @@ async fn answers(socket: &Path) -> bool {
     tokio::time::timeout(Duration::from_secs(5), client.ping()).await.is_ok_and(|answer| answer.is_ok())
 }
 
-/// Whether somebody listens at a socket.
+/// Returns whether a process listens on a socket.
 fn answers_now(socket: &Path) -> bool {
     std::os::unix::net::UnixStream::connect(socket).is_ok()
 }
@@ -252,7 +253,7 @@ fn spawn(directory: &Path, network: Network) -> Child {
     let log = std::fs::File::options().create(true).append(true).open(path("log")).unwrap();
     // Where a containerd runs already, dockerd shares it; then namespaces keep engines apart.
     let namespace = directory.file_name().unwrap().to_string_lossy().into_owned();
-    // A dockerd without a bridge removes the `docker0` that it finds in its network.
+    // A dockerd without a bridge removes a `docker0` in its network.
     let mut command = match network {
         Network::OfTheTests => Command::new("dockerd"),
         Network::OfItsOwn => {
@@ -272,7 +273,7 @@ fn spawn(directory: &Path, network: Network) -> Child {
         .expect("dockerd is installed; SWARM_TEST_WITHOUT=docker leaves these tests out")
 }
 
-/// Kills whatever was started with a path below `directory` among its words, and waits until it is gone.
+/// Kills all processes with a path below `directory` in their arguments, and waits until they are gone.
 fn end_processes_naming(directory: &Path) {
     let place = directory.display().to_string();
     let ours = || {
@@ -290,7 +291,7 @@ fn end_processes_naming(directory: &Path) {
     }
 }
 
-/// Takes away all mounts below `directory`, the innermost first.
+/// Removes all mounts below `directory`, the innermost first.
 fn unmount_below(directory: &Path) {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let places =
@@ -300,7 +301,7 @@ fn unmount_below(directory: &Path) {
     }
 }
 
-/// A tar with busybox and its names, and the links that make a mounted `/usr` usable.
+/// Creates a tar with busybox and its names, and the links that make a mounted `/usr` usable.
 fn root_file_system() -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
     let script = "set -e; mkdir -p bin usr etc tmp proc sys dev root\n\

@@ -1,5 +1,5 @@
-//! A proxy in front of an engine's socket that does what engines and networks do on bad days: refuses, takes a request
-//! and never answers, or takes nothing at all.
+//! Proxy in front of an engine's socket that injects faults: it refuses requests, accepts a request and never answers,
+//! or accepts nothing at all.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,18 +13,18 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// What happens to a request.
+/// Fault of a request.
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
-    /// The engine never sees it; this is the answer.
+    /// The engine never sees the request; this is the answer.
     Refuse(u16, String),
-    /// The engine carries it out, and its answer gets lost.
+    /// The engine carries the request out, and its answer gets lost.
     LoseAnswer,
-    /// The engine never sees it, and there is no answer.
+    /// The engine never sees the request, and there is no answer.
     Drop,
 }
 
-/// A fault for the requests whose first line contains a text: `POST /containers/create`.
+/// Fault for requests whose first line contains a text: `POST /containers/create`.
 #[derive(Clone, Debug)]
 struct Rule {
     text: &'static str,
@@ -63,7 +63,7 @@ impl Proxy {
         self.rules.lock().unwrap().push(Rule { text, times, fault });
     }
 
-    /// How many requests of this kind have come.
+    /// Returns the number of requests of this kind.
     pub(crate) fn seen(&self, text: &str) -> usize {
         self.seen.lock().unwrap().iter().filter(|line| line.contains(text)).count()
     }

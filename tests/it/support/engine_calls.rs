@@ -1,5 +1,5 @@
-//! A socket in front of the Docker engine's own that passes everything on and notes which calls are made, so that
-//! tests can compare them with the list in `docs/security.md`.
+//! Socket in front of the Docker engine's own that passes everything on and records the calls, so that tests can
+//! compare them with the list in `docs/security.md`.
 
 use std::{
     collections::BTreeSet,
@@ -17,10 +17,10 @@ use std::{
 
 use super::needs::engine_socket;
 
-/// The longest request line that is looked for across two reads.
+/// Longest request line that is recognized across two reads.
 const LONGEST_LINE: usize = 8 * 1024;
 
-/// The calls so far: method and path, without version and query.
+/// Calls so far: method and path, without version and query.
 #[derive(Clone)]
 pub(crate) struct EngineCalls {
     socket: PathBuf,
@@ -28,7 +28,7 @@ pub(crate) struct EngineCalls {
 }
 
 impl EngineCalls {
-    /// Listens at `socket`, for us and our group, as the engine does, until the test program ends.
+    /// Listens on `socket` until the test program ends, accessible for this user and group, like the engine.
     pub(crate) fn listen(socket: &Path) -> Self {
         let listener = UnixListener::bind(socket).expect("the directory is ours");
         fs::set_permissions(socket, fs::Permissions::from_mode(0o660)).expect("the socket is ours");
@@ -48,12 +48,12 @@ impl EngineCalls {
         &self.socket
     }
 
-    /// What was called so far.
+    /// Returns the calls so far.
     pub(crate) fn seen(&self) -> BTreeSet<String> {
         self.seen.lock().expect("nobody panics while holding it").clone()
     }
 
-    /// Passes on what both sides say, on a thread each.
+    /// Passes on the data of both sides, on a thread each.
     fn relay(&self, client: &UnixStream, engine: &UnixStream) {
         let streams = || Some((client.try_clone().ok()?, engine.try_clone().ok()?));
         let (Some((from_client, to_engine)), Some((to_client, from_engine))) = (streams(), streams()) else { return };
@@ -87,10 +87,10 @@ fn pass_on(mut from: UnixStream, mut to: UnixStream, mut look: impl FnMut(&[u8])
     let _ = to.shutdown(Shutdown::Write);
 }
 
-/// The call of a request line: `GET /v1.41/containers/json?all=true HTTP/1.1` is `GET /containers/json`.
+/// Parses the call of a request line: `GET /v1.41/containers/json?all=true HTTP/1.1` is `GET /containers/json`.
 fn call(line: &str) -> Option<String> {
     let line = line.strip_suffix(" HTTP/1.1")?;
-    // Behind the body of the request before, on the same connection.
+    // It may follow the body of the previous request on the same connection.
     let line = &line[line.rfind(['}', '\n']).map_or(0, |end| end + 1)..];
     let (method, target) = line.split_once(' ')?;
     let path = target.split('?').next()?;

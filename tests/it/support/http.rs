@@ -1,4 +1,4 @@
-//! One GET over HTTP, as a browser or Prometheus would send it.
+//! Sends one GET over HTTP, like a browser or Prometheus.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::{StatusCode, body::Bytes};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 
-/// What is at a URL; `None` if nobody answers in time.
+/// Fetches a URL; `None` if no answer comes in time.
 pub(crate) async fn get(url: &str, deadline: Duration) -> Option<(StatusCode, String)> {
     let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
     let uri = url.parse().expect("the test's own URL is well formed");

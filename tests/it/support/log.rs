@@ -1,4 +1,4 @@
-//! What a child process logs, kept for tests to search and for failures to show.
+//! Keeps the log of a child process, for tests to search and for failures to show.
 
 use std::{
     io::{BufRead, BufReader},
@@ -10,12 +10,12 @@ use std::{
 /// Lines that a failure shows.
 const SHOWN: usize = 60;
 
-/// The lines so far, read by a thread that ends with the process.
+/// Lines so far, read by a thread that ends with the process.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<String>>>);
 
 impl Log {
-    /// Reads until nobody writes any more.
+    /// Reads until the last writer closes the pipe.
     pub(crate) fn capture(stderr: ChildStderr) -> Self {
         let log = Self::default();
         let lines = log.clone();
@@ -27,18 +27,18 @@ impl Log {
         log
     }
 
-    /// Everything.
+    /// Returns all lines.
     pub(crate) fn text(&self) -> String {
         self.0.lock().expect("nobody panics while holding it").join("\n")
     }
 
-    /// The end, for failures.
+    /// Returns the last lines, for failures.
     pub(crate) fn tail(&self) -> String {
         let lines = self.0.lock().expect("nobody panics while holding it");
         lines[lines.len().saturating_sub(SHOWN)..].join("\n")
     }
 
-    /// Where the autoscaler's HTTP server listens, once it has said so.
+    /// Returns the address of the autoscaler's HTTP server, once the log contains it.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         let text = self.text();
         let line = text.lines().find(|line| line.contains("autoscaler started"))?;

@@ -1,4 +1,4 @@
-//! What the integration tests share: real servers, the real binary, and waiting for conditions.
+//! Shared by the integration tests: real servers, the real binary, and waits for conditions.
 
 pub(crate) mod autoscaler;
 pub(crate) mod browser;

@@ -1,5 +1,4 @@
-//! Processes of this machine, as /proc shows them: by id, or by a variable of their environment, which all that they
-//! start inherits.
+//! Finds processes of this machine in /proc: by id, or by an environment variable, which their children inherit.
 
 use std::{
     fs,
@@ -9,7 +8,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A child process that does not outlive its test, however that ends.
+/// Child process that never outlives its test.
 pub(crate) struct KillOnDrop(pub(crate) Child);
 
 impl Deref for KillOnDrop {
@@ -33,14 +32,14 @@ impl Drop for KillOnDrop {
     }
 }
 
-/// Signals a process; it may be gone already.
+/// Signals a process, which may be gone already.
 pub(crate) fn kill(id: u32, signal: Signal) {
     if let Some(id) = i32::try_from(id).ok().and_then(Pid::from_raw) {
         let _ = kill_process(id, signal);
     }
 }
 
-/// The value of a variable that a process was started with; empty if it has none. A zombie has no environment.
+/// Returns the value of a variable in the environment of a process; empty if it is not set. A zombie has none.
 pub(crate) fn variable_of(process: u32, name: &str) -> String {
     let environment = fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
     let mut variables = environment.split(|byte| *byte == 0).map(String::from_utf8_lossy);
@@ -48,29 +47,29 @@ pub(crate) fn variable_of(process: u32, name: &str) -> String {
     value.unwrap_or_default()
 }
 
-/// The ids of all processes.
+/// Returns the ids of all processes.
 pub(crate) fn all() -> Vec<i32> {
     let entries = fs::read_dir("/proc").expect("Linux has /proc").flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// The state (`Z` for a zombie) and the parent of a process; `None` if there is no such process.
+/// Returns the state (`Z` for a zombie) and the parent of a process; `None` if there is no such process.
 pub(crate) fn state_and_parent(process: i32) -> Option<(char, u32)> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name in front may hold anything, closing parentheses too.
+    // The preceding name may contain any character, including closing parentheses.
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace();
     Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
 }
 
-/// The words that a process was started with.
+/// Returns the arguments of a process.
 pub(crate) fn command_line(process: i32) -> Vec<String> {
     let words = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
     let words = words.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
     words.filter(|word| !word.is_empty()).collect()
 }
 
-/// The processes that were started with this variable, by id, with their command lines.
+/// Returns the processes with this variable in their environment, by id, with their command lines.
 pub(crate) fn with_variable(name: &str, value: &str) -> Vec<(u32, String)> {
     let ids = all().into_iter().filter_map(|id| u32::try_from(id).ok());
     let found = ids.filter(|id| variable_of(*id, name) == value);

@@ -1,6 +1,6 @@
-//! A real Prometheus with the rules of `config/prometheus`, scraping one autoscaler, stopped when dropped.
+//! Runs a real Prometheus with the rules of `config/prometheus`, which scrapes one autoscaler; stopped when dropped.
 //!
-//! The times in the rules are shortened, since a test can't wait for ten minutes; everything else is as it is.
+//! The times in the rules are shortened, because a test can't wait for ten minutes. Everything else is unchanged.
 
 use std::{
     fs,
@@ -15,26 +15,26 @@ use tempfile::TempDir;
 
 use super::{autoscaler::DEADLINE, http::get, needs::repository, wait::eventually};
 
-/// Where `.ci/install-test-servers` puts its programs if none are installed.
+/// Directory of programs that `.ci/install-test-servers` installs.
 const UNPACKED: &str = "target/test-servers/prometheus/bin";
-/// For which range the shortened rules and the panels ask.
+/// Range of the queries in the shortened rules and panels.
 pub(crate) const RANGE: &str = "60s";
-/// What is long in the shortened rules, in seconds.
+/// Long wait in the shortened rules, in seconds.
 const LONG_WAIT: &str = "3";
 
-/// The path of one of its programs, or the name of one in PATH.
+/// Returns the path of a program, or its name if it is in PATH.
 pub(crate) fn program(name: &str) -> String {
     let unpacked = repository(UNPACKED).join(name);
     if unpacked.exists() { unpacked.display().to_string() } else { name.to_owned() }
 }
 
-/// An address of this machine that nobody listens on now.
+/// Returns an address of this machine that no process listens on.
 pub(crate) fn free_address() -> String {
     let free = TcpListener::bind(("127.0.0.1", 0)).and_then(|free| free.local_addr());
     free.expect("a port is free").to_string()
 }
 
-/// A running server.
+/// Running server.
 pub(crate) struct Prometheus {
     process: Child,
     address: String,
@@ -42,12 +42,12 @@ pub(crate) struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts a server that scrapes `target`, `host:port`, each second.
+    /// Starts a server that scrapes `target`, `host:port`, every second.
     pub(crate) async fn start(target: &str) -> Self {
         Self::start_with(target, "").await
     }
 
-    /// As [`Prometheus::start`], with a worker to scrape too.
+    /// Like [`Prometheus::start`], with a worker to scrape too.
     pub(crate) async fn start_with(target: &str, worker: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         write_configuration(directory.path(), target, worker);
@@ -68,7 +68,7 @@ impl Prometheus {
         server
     }
 
-    /// What an expression gives now: the samples of a vector.
+    /// Evaluates an expression now: the samples of a vector.
     ///
     /// # Panics
     /// If Prometheus refuses the expression.
@@ -79,21 +79,21 @@ impl Prometheus {
         answer["data"]["result"].as_array().cloned().unwrap_or_default()
     }
 
-    /// Every rule that it runs.
+    /// Returns every rule that it runs.
     pub(crate) async fn rules(&self) -> Vec<Value> {
         let answer = self.api("rules").await;
         let groups = answer["data"]["groups"].as_array().cloned().unwrap_or_default();
         groups.iter().flat_map(|group| group["rules"].as_array().cloned().unwrap_or_default()).collect()
     }
 
-    /// The labels of the alerts that fire.
+    /// Returns the labels of the firing alerts.
     pub(crate) async fn firing(&self) -> Vec<Value> {
         let answer = self.api("alerts").await;
         let alerts = answer["data"]["alerts"].as_array().cloned().unwrap_or_default();
         alerts.into_iter().filter(|alert| alert["state"] == "firing").map(|alert| alert["labels"].clone()).collect()
     }
 
-    /// What it logs.
+    /// Returns its log.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
@@ -116,8 +116,8 @@ impl Drop for Prometheus {
     }
 }
 
-/// The repository's own configuration, with these targets and short times. Workers are found by name there; here is no
-/// server of names, so the one to scrape takes the place of the names.
+/// Returns the repository's configuration, with these targets and short times. It finds workers by DNS; without a DNS
+/// server here, the worker to scrape replaces the names.
 fn write_configuration(directory: &Path, target: &str, worker: &str) {
     let read = |path: &str| fs::read_to_string(repository(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
     let main = read("config/prometheus/prometheus.yml");
@@ -136,7 +136,7 @@ fn write_configuration(directory: &Path, target: &str, worker: &str) {
     }
 }
 
-/// Rules with `for` of two seconds, ranges and offsets of [`RANGE`], and [`LONG_WAIT`] in place of a wait of ten
+/// Returns the rules with `for` of two seconds, ranges and offsets of [`RANGE`], and [`LONG_WAIT`] instead of ten
 /// minutes.
 fn shortened(rules: &str) -> String {
     let line = |line: &str| {

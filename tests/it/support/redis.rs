@@ -1,4 +1,5 @@
-//! A private `redis-server` on a free port, stopped when dropped, and `fred` as the client that is not the product's.
+//! Runs a private `redis-server` on a free port, stopped when dropped. `fred` is the client that the product does not
+//! use.
 
 use std::{
     net::TcpListener,
@@ -11,12 +12,12 @@ use fred::prelude::{Builder, Client, ClientLike, Config};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// How long a server may take to answer for the first time.
+/// Timeout for the first answer of a server.
 const START: Duration = Duration::from_secs(10);
-/// The machine's own server, looked up in PATH.
+/// Installed server, looked up in PATH.
 pub(crate) const INSTALLED: &str = "redis-server";
 
-/// A running server with nothing in it, and nothing kept on disk.
+/// Running server, empty and without persistence.
 pub(crate) struct RedisServer {
     process: Child,
     dead: bool,
@@ -32,16 +33,16 @@ impl RedisServer {
         Self::start_with(&[])
     }
 
-    /// As [`RedisServer::start`], with more command-line options (`["--maxmemory", "10mb"]`).
+    /// Like [`RedisServer::start`], with more command-line options (`["--maxmemory", "10mb"]`).
     pub(crate) fn start_with(extra: &[&str]) -> Self {
         Self::start_binary(Path::new(INSTALLED), extra)
     }
 
-    /// As [`RedisServer::start_with`], with this binary, be it Redis or what speaks like it.
+    /// Like [`RedisServer::start_with`], with this binary of Redis or a compatible server.
     pub(crate) fn start_binary(binary: &Path, extra: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let extra: Vec<String> = extra.iter().map(|&option| option.to_owned()).collect();
-        // Another process may take the free port between our look and the server's start: then take another one.
+        // Another process may take the free port before the server starts: then try another port.
         for _ in 0..5 {
             let port = free_port();
             let mut process = spawn(binary, port, &extra, &directory);
@@ -52,27 +53,27 @@ impl RedisServer {
         panic!("{} does not start: is it installed, and are the options {extra:?} right?", binary.display());
     }
 
-    /// The port on 127.0.0.1.
+    /// Returns the port on 127.0.0.1.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    /// The URL of database 0.
+    /// Returns the URL of database 0.
     pub(crate) fn url(&self) -> String {
         self.url_db(0)
     }
 
-    /// The URL of a database.
+    /// Returns the URL of a database.
     pub(crate) fn url_db(&self, database: u8) -> String {
         format!("redis://127.0.0.1:{}/{database}", self.port)
     }
 
-    /// Freezes the server (SIGSTOP): connections stay open, nothing is answered.
+    /// Freezes the server (SIGSTOP): connections stay open, without answers.
     pub(crate) fn stop(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// Lets a frozen server go on.
+    /// Continues a frozen server.
     pub(crate) fn cont(&self) {
         self.signal(Signal::CONT);
     }
@@ -91,14 +92,14 @@ impl RedisServer {
         self.dead = true;
     }
 
-    /// Starts a server that has ended again, on the same port and with what it kept.
+    /// Restarts an ended server on the same port with its persisted data.
     pub(crate) fn start_again(&mut self) {
         self.process = spawn(&self.binary, self.port, &self.extra, &self.directory);
         self.dead = false;
         assert!(answers(&mut self.process, self.port), "redis-server does not come back on port {}", self.port);
     }
 
-    /// Whether it was killed and not started again.
+    /// Returns whether it was killed and not started again.
     pub(crate) fn is_dead(&self) -> bool {
         self.dead
     }
@@ -109,12 +110,12 @@ impl RedisServer {
         self.start_again();
     }
 
-    /// A connected `fred` client of database 0.
+    /// Returns a connected `fred` client of database 0.
     pub(crate) async fn client(&self) -> Client {
         self.client_db(0).await
     }
 
-    /// A connected `fred` client of a database.
+    /// Returns a connected `fred` client of a database.
     pub(crate) async fn client_db(&self, database: u8) -> Client {
         let config = Config::from_url(&self.url_db(database)).expect("our own URL is well formed");
         let client = Builder::from_config(config).build().expect("the default settings are valid");
@@ -173,7 +174,7 @@ fn pong(port: u16) -> std::io::Result<bool> {
     Ok(&reply == b"+PONG" || (reply[0] == b'-' && &reply != b"-LOAD"))
 }
 
-/// A connected `fred` client of whatever listens there, as soon as it does.
+/// Connects a `fred` client, as soon as a server listens there.
 pub(crate) async fn client_at(port: u16) -> Client {
     let config = Config::from_url(&format!("redis://127.0.0.1:{port}")).expect("our own URL is well formed");
     let deadline = Instant::now() + START;
@@ -187,7 +188,7 @@ pub(crate) async fn client_at(port: u16) -> Client {
     }
 }
 
-/// A port that nobody listens on.
+/// Returns a port that no process listens on.
 pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port can be had");
     listener.local_addr().expect("a bound listener has an address").port()

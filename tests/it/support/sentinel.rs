@@ -1,4 +1,4 @@
-//! A primary with replicas and sentinels that watch it: real servers on free ports, stopped when dropped.
+//! Runs a primary with replicas and sentinels: real servers on free ports, stopped when dropped.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use super::{
     wait::eventually,
 };
 
-/// What the sentinels call the primary.
+/// Name of the primary for the sentinels.
 pub(crate) const NAME: &str = "mymaster";
 /// Sentinels that must agree that the primary is gone: two of the three.
 const QUORUM: usize = 2;
@@ -34,7 +34,7 @@ impl Sentinels {
         Self::start_with(&[], "").await
     }
 
-    /// As [`start`](Self::start), with more options for the servers and more lines for the sentinels.
+    /// Like [`start`](Self::start), with more options for the servers and more lines for the sentinels.
     pub(crate) async fn start_with(options: &[&str], lines: &str) -> Self {
         let mut servers = vec![RedisServer::start_with(options)];
         let primary = servers[0].port().to_string();
@@ -51,13 +51,13 @@ impl Sentinels {
         started
     }
 
-    /// The URL by which all of this is reached.
+    /// Returns the URL of the set.
     pub(crate) fn url(&self) -> String {
         let sentinels: Vec<_> = self.watchers.iter().map(|(_, port)| format!("127.0.0.1:{port}")).collect();
         format!("redis+sentinel://{}/{NAME}/0", sentinels.join(","))
     }
 
-    /// The server that the sentinels say is the primary.
+    /// Returns the primary according to the sentinels.
     pub(crate) async fn primary(&self) -> usize {
         let client = client_at(self.watchers[0].1).await;
         let address: Vec<String> = redis(&client, &format!("SENTINEL GET-MASTER-ADDR-BY-NAME {NAME}")).await;
@@ -65,19 +65,19 @@ impl Sentinels {
         found.expect("the primary is one of ours")
     }
 
-    /// A client of the primary.
+    /// Returns a client of the primary.
     pub(crate) async fn client(&self) -> Client {
         self.servers[self.primary().await].client().await
     }
 
-    /// Kills the primary and waits until another server is it.
+    /// Kills the primary and waits until another server has that role.
     pub(crate) async fn fail_over(&mut self) {
         let before = self.primary().await;
         self.servers[before].kill();
         self.until_other_primary(before).await;
     }
 
-    /// Waits until another server than that one is the primary, and takes writes.
+    /// Waits until another server is the primary and accepts writes.
     pub(crate) async fn until_other_primary(&self, before: usize) {
         let is_over = async || {
             let now = self.primary().await;
@@ -110,7 +110,7 @@ impl Drop for Sentinels {
     }
 }
 
-/// A sentinel writes into its file what it learns.
+/// A sentinel writes its knowledge into its file.
 fn start_sentinel(directory: &Path, primary: &str, lines: &str) -> (Child, u16) {
     let port = free_port();
     let file = directory.join(format!("{port}.conf"));

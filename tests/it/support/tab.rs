@@ -21,13 +21,13 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{autoscaler::DEADLINE, wait::eventually};
 
-/// What goes wrong in the page is kept there: errors of scripts, and what its own policy forbids.
+/// Script that records errors of the page: errors of scripts, and violations of its policy.
 const WATCH: &str = "window.faults = [];
     addEventListener('error', (event) => faults.push(event.message ?? String(event)));
     addEventListener('unhandledrejection', (event) => faults.push(String(event.reason)));
     addEventListener('securitypolicyviolation', (event) => faults.push(event.violatedDirective + ' ' + event.blockedURI));";
 
-/// A browser with one page. Ended when dropped.
+/// Browser with one page, ended when dropped.
 pub(crate) struct Tab {
     page: Page,
     _browser: Browser,
@@ -52,7 +52,7 @@ impl Tab {
         tab
     }
 
-    /// Makes the window so large; below 700 pixels it is a phone.
+    /// Sets the size of the window; below 700 pixels it emulates a phone.
     pub(crate) async fn resize(&self, (width, height): (u32, u32)) {
         let phone = width < 700;
         let scale = if phone { 2.0 } else { 1.0 };
@@ -60,13 +60,13 @@ impl Tab {
         self.page.execute(metrics).await.expect("chromium changes its size");
     }
 
-    /// What the reader prefers.
+    /// Sets preferences of the reader.
     pub(crate) async fn darken(&self, dark: bool) {
         let scheme = MediaFeature::new("prefers-color-scheme", if dark { "dark" } else { "light" });
         self.page.emulate_media_features(vec![scheme]).await.expect("chromium knows the preference");
     }
 
-    /// The value of an expression.
+    /// Evaluates an expression.
     pub(crate) async fn value(&self, script: &str) -> Value {
         let found = self.page.evaluate_expression(script).await.unwrap_or_else(|error| panic!("{script}: {error}"));
         found.value().cloned().unwrap_or_default()
@@ -84,12 +84,12 @@ impl Tab {
         }
     }
 
-    /// What went wrong in the page.
+    /// Returns the errors of the page.
     pub(crate) async fn faults(&self) -> Value {
         self.value("window.faults").await
     }
 
-    /// Keeps a picture for people to look at, below `target/tmp`.
+    /// Saves a screenshot for people, below `target/tmp`.
     pub(crate) async fn picture(&self, name: &str) -> PathBuf {
         let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.png"));
         let params = ScreenshotParams::builder().full_page(true).build();
@@ -109,7 +109,7 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// To this server.
+    /// Starts a relay to this server.
     pub(crate) async fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("there are free ports");
         let addr = listener.local_addr().expect("it is bound");
@@ -118,7 +118,7 @@ impl Relay {
         let (to, running) = (target.clone(), open.clone());
         let accepting = tokio::spawn(async move {
             while let Ok((mut client, _)) = listener.accept().await {
-                // A client that comes while the relay is cut is hung up on.
+                // While the relay is cut, new connections are closed.
                 let Some(target) = *to.lock().expect("nobody panics with it") else { continue };
                 running.lock().expect("nobody panics with it").spawn(async move {
                     if let Ok(mut server) = TcpStream::connect(target).await {
@@ -134,14 +134,14 @@ impl Relay {
         format!("http://{}", self.addr)
     }
 
-    /// Cuts every connection, and lets no new one through.
+    /// Cuts every connection, and refuses new ones.
     pub(crate) async fn cut(&self) {
         *self.target.lock().expect("nobody panics with it") = None;
         let mut open = std::mem::take(&mut *self.open.lock().expect("nobody panics with it"));
         open.shutdown().await;
     }
 
-    /// Goes on, to this server.
+    /// Continues, to this server.
     pub(crate) fn mend(&self, target: SocketAddr) {
         *self.target.lock().expect("nobody panics with it") = Some(target);
     }

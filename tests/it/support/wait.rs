@@ -1,11 +1,11 @@
-//! Waiting for something to become true, with a deadline.
+//! Waits for a condition, with a deadline.
 
 use std::time::Duration;
 
-/// Between two looks: short against what tests wait for, long enough to leave the machine to what is tested.
+/// Interval of checks: short compared with the waits, long enough to leave the CPU to the tested processes.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Whether `condition` becomes true within `deadline`. Looks at least once.
+/// Returns whether `condition` becomes true within `deadline`. Checks at least once.
 ///
 /// ```ignore
 /// assert!(eventually(Duration::from_secs(5), async || server.answers().await).await, "no answer within 5 s");

@@ -1,4 +1,4 @@
-//! The real `swarm worker` as a child process: with settings of its own, watched through its heartbeat and its log,
+//! Runs the real `swarm worker` as a child process with its own settings, watched through its heartbeat and its log;
 //! killed when dropped.
 
 use std::{
@@ -18,7 +18,7 @@ use super::{
     wait::eventually,
 };
 
-/// A running worker of type `t`.
+/// Running worker of type `t`.
 pub(crate) struct WorkerProcess {
     process: Child,
     id: String,
@@ -50,34 +50,34 @@ impl WorkerProcess {
         Self { process, id: id.to_owned(), log, _directory: directory }
     }
 
-    /// Everything in its heartbeat; empty if it has none.
+    /// Returns all fields of its heartbeat; empty if there is none.
     pub(crate) async fn heartbeat(&self, client: &Client) -> HashMap<String, String> {
         client.hgetall(format!("worker:heartbeat:t:{}", self.id)).await.expect("the server answers")
     }
 
-    /// Waits until its heartbeat says this state.
+    /// Waits until its heartbeat has this state.
     pub(crate) async fn until_state(&self, client: &Client, state: &str) {
         let is = async || self.heartbeat(client).await.get("state").is_some_and(|found| found == state);
         assert!(eventually(DEADLINE, is).await, "worker {} is not {state}; its log:\n{}", self.id, self.log.tail());
     }
 
-    /// Everything logged so far.
+    /// Returns the log so far.
     pub(crate) fn log(&self) -> String {
         self.log.text()
     }
 
-    /// Sends it a signal.
+    /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         kill(self.process.id(), signal);
     }
 
-    /// Kills it (SIGKILL) and waits until it is gone.
+    /// Sends SIGKILL and waits until the process is gone.
     pub(crate) fn kill(&mut self) {
         self.process.kill().expect("it is our child");
         self.process.wait().expect("it is our child");
     }
 
-    /// Waits until it has ended.
+    /// Waits for its end.
     pub(crate) async fn exit(&mut self) -> ExitStatus {
         let mut status = None;
         let ended = eventually(DEADLINE, async || {

@@ -1,4 +1,4 @@
-//! `swarm worker` as a process, with settings of its own, and jobs given to it as any program would.
+//! Runs `swarm worker` as a process with its own settings, and publishes jobs like any program.
 
 use std::{
     collections::HashMap,
@@ -20,14 +20,14 @@ use super::{
     wait::eventually,
 };
 
-/// How long a job may take: a browser on a machine that is busy starts slowly.
+/// Timeout of a job: a browser starts slowly on a busy machine.
 pub(crate) const JOB: Duration = Duration::from_secs(90);
-/// Found in the environment of the worker and of all that it starts.
+/// Variable in the environment of the worker and its children.
 const MARK: &str = "SWARM_TEST_MARK";
 
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 
-/// A running worker.
+/// Running worker.
 pub(crate) struct WorkerProcess {
     pub(crate) directory: TempDir,
     process: Child,
@@ -37,7 +37,7 @@ pub(crate) struct WorkerProcess {
 }
 
 impl WorkerProcess {
-    /// Starts one that takes jobs of `worker_type`; `settings` is TOML.
+    /// Starts a worker for jobs of `worker_type`; `settings` is TOML.
     pub(crate) async fn start(server: &RedisServer, worker_type: &'static str, settings: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let config = format!("redis_url = \"{}\"\n{settings}", server.url());
@@ -47,22 +47,22 @@ impl WorkerProcess {
         Self { directory, process, worker_type, mark, client: server.client().await }
     }
 
-    /// Starts a worker in the place of one that was killed.
+    /// Starts a worker in place of a killed one.
     pub(crate) fn start_again(&mut self) {
         self.process = spawn(&self.directory, self.worker_type, &self.mark);
     }
 
-    /// Talks to a Redis that was started again.
+    /// Reconnects to a restarted Redis.
     pub(crate) async fn reconnect(&mut self, server: &RedisServer) {
         self.client = server.client().await;
     }
 
-    /// How many answers a job has.
+    /// Returns the number of answers to a job.
     pub(crate) async fn answered(&self, id: &str) -> usize {
         answers(&self.client, id).await.len()
     }
 
-    /// Jobs that are published and not settled: waiting, and taken.
+    /// Returns the published jobs that are not completed: waiting, and taken.
     pub(crate) async fn unsettled(&self) -> u64 {
         let groups = format!("XINFO GROUPS {}:jobs", self.worker_type);
         let groups: Vec<HashMap<String, Reply>> = redis(&self.client, &groups).await;
@@ -70,7 +70,7 @@ impl WorkerProcess {
         number("lag").zip(number("pending")).map_or(u64::MAX, |(lag, pending)| lag + pending)
     }
 
-    /// Publishes a job and answers its id.
+    /// Publishes a job and returns its id.
     pub(crate) async fn publish(&self, method: &str, args: Value, more: Value) -> String {
         let id = format!("j{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let mut job = json!({
@@ -105,18 +105,18 @@ impl WorkerProcess {
         }
     }
 
-    /// Gives it a job of a session and waits for the answer.
+    /// Publishes a job of a session and waits for the answer.
     pub(crate) async fn ask(&self, session: &str, method: &str, args: Value) -> Result<Value, String> {
         self.ask_with(method, args, json!({ "session": session })).await
     }
 
-    /// Gives it a job with more fields and waits for the answer.
+    /// Publishes a job with more fields and waits for the answer.
     pub(crate) async fn ask_with(&self, method: &str, args: Value, more: Value) -> Result<Value, String> {
         let id = self.publish(method, args, more).await;
         self.answer(&id).await
     }
 
-    /// A field of its heartbeat.
+    /// Returns a field of its heartbeat.
     pub(crate) async fn heartbeat(&self, field: &str) -> Option<String> {
         let keys: Vec<String> = redis(&self.client, "KEYS worker:heartbeat:*").await;
         redis(&self.client, &format!("HGET {} {field}", keys.first()?)).await
@@ -130,18 +130,18 @@ impl WorkerProcess {
         self.process.id()
     }
 
-    /// It and all that it started and that runs, with their command lines.
+    /// Returns the worker and its running children, with their command lines.
     pub(crate) fn processes(&self) -> Vec<(u32, String)> {
         with_variable(MARK, &self.mark)
     }
 
-    /// SIGKILL, for it alone.
+    /// Sends SIGKILL to the worker only.
     pub(crate) fn kill(&mut self) {
         kill(self.process.id(), Signal::KILL);
         self.process.wait().expect("the worker is our child");
     }
 
-    /// SIGTERM, and waits until it has left.
+    /// Sends SIGTERM and waits for the end.
     pub(crate) async fn leave(&mut self) {
         kill(self.process.id(), Signal::TERM);
         let left = eventually(JOB, async || matches!(self.process.try_wait(), Ok(Some(_)))).await;
