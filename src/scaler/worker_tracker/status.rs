@@ -30,6 +30,8 @@ pub(super) struct Memory {
     pub(super) idle_since: Option<Timestamp>,
     /// Whether it was leaving when it was last seen.
     pub(super) leaving: bool,
+    /// Whether it said itself that it leaves: it takes its heartbeat along a moment before its process ends.
+    pub(super) said_leaving: bool,
     /// Whether it has been counted as a failed start.
     pub(super) noted_stalled: bool,
 }
@@ -55,6 +57,7 @@ impl Memory {
         }
         self.idle_since = (status == WorkerStatus::Idle).then(|| self.idle_since.unwrap_or(now));
         self.leaving = status == WorkerStatus::Draining;
+        self.said_leaving = self.leaving && (self.said_leaving || seen.heartbeat.is_some());
     }
 }
 
@@ -76,6 +79,7 @@ pub(super) fn of(
         (Phase::Draining, _) => WorkerStatus::Draining,
         (Phase::Suspended, _) => WorkerStatus::Suspended,
         (_, Some(heartbeat)) => said(heartbeat, instance, seen, expected, now),
+        (_, None) if memory.said_leaving => WorkerStatus::Draining,
         (Phase::Blocked, None) => WorkerStatus::Blocked,
         (Phase::Ready, None) => by_jobs(seen),
         (Phase::Running, None) if !expected.heartbeats => by_jobs(seen),

@@ -207,6 +207,20 @@ fn a_worker_that_says_it_drains_is_leaving_and_one_that_says_nothing_lingers() {
     assert_eq!(view.leaving, [WorkerId::new("by-hand")]);
 }
 
+#[test]
+fn a_worker_that_took_its_heartbeat_along_is_still_leaving() {
+    let mut tracker = WorkerTracker::default();
+    let nobody = Reading::Known(Vec::new());
+    let mut look = |beat, now| {
+        let view = classify(&mut tracker, pool(&["a"], 0), &beats(&[beat]), &nobody, EXPECTED, Timestamp(now));
+        view.workers[0].status
+    };
+    assert_eq!(look(Some(WorkerState::Busy), 1), WorkerStatus::Busy);
+    assert_eq!(look(Some(WorkerState::Draining), 2), WorkerStatus::Draining);
+    assert_eq!(look(None, 3), WorkerStatus::Draining, "its process ends in a moment");
+    assert_eq!(look(Some(WorkerState::Idle), 4), WorkerStatus::Idle, "it was called back");
+}
+
 /// An end after so many seconds of readiness, which began a second after the start; none: it was never seen ready.
 fn failed(ready_for: Option<u64>, lived: u64) -> bool {
     let mut tracker = WorkerTracker::default();
