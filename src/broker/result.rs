@@ -39,7 +39,6 @@ impl JobResult {
     }
 
     /// As it is pushed to the list.
-    #[expect(clippy::missing_panics_doc, reason = "it never does")]
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("keys are strings and values are JSON already")
     }

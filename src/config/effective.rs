@@ -17,7 +17,6 @@ pub fn effective(settings: &Settings) -> Value {
 }
 
 /// The settings as TOML; a comment on each line that is not a default names its origin.
-#[expect(clippy::missing_panics_doc, reason = "what came from TOML and was written as TOML is TOML")]
 pub fn to_toml(loaded: &Loaded) -> String {
     let text = toml::to_string(&filled_in(&loaded.settings)).expect("settings that came from TOML fit into TOML");
     let mut document: DocumentMut = text.parse().expect("what the serializer wrote is TOML");
