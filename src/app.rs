@@ -171,9 +171,7 @@ impl Autoscaler {
         let mut essential = JoinSet::new();
         // A dry run writes nothing: it tells nobody that it is there to start workers.
         if !settings.scaler.dry_run {
-            let noting = fleet.clone();
-            let on_write = Box::new(move |refused| noting.note_writes(refused));
-            let reporter = Reporter::new(target.clone(), fleet.clone(), app_shared.trouble.clone(), on_write);
+            let reporter = Reporter::new(target.clone(), fleet.clone(), app_shared.trouble.clone());
             spawn(&mut essential, "report", reporter.run(stop.report.clone()));
             let (leadership, canary) = (app_shared.leadership.clone(), app_shared.canary.clone());
             let writer = CanaryWriter::new(target.clone(), fleet.fleet().instance, leadership, clock, canary);
