@@ -159,26 +159,6 @@ mod tests {
 
     use super::*;
 
-    /// The help of a command and of all below it, as `--help` prints it.
-    fn helps(command: &mut clap::Command, name: &str, told: &mut String) {
-        let help = command.clone().bin_name(name).render_long_help();
-        *told += &format!("$ {name} --help\n{help}\n");
-        for below in command.get_subcommands_mut().filter(|below| !below.is_hide_set() && below.get_name() != "help") {
-            let name = format!("{name} {}", below.get_name());
-            helps(below, &name, told);
-        }
-    }
-
-    #[test]
-    fn every_help_text() {
-        let mut command = Cli::command();
-        command.build();
-        let mut told = String::new();
-        helps(&mut command, "swarm", &mut told);
-        let told: String = told.lines().map(|line| line.trim_end().to_owned() + "\n").collect();
-        insta::assert_snapshot!(told);
-    }
-
     #[test]
     fn every_command_has_a_first_line_of_its_own() {
         let command = Cli::command();

@@ -330,7 +330,9 @@ fn no_log_line_has_a_debug_form() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path.extension().is_some_and(|extension| extension == "rs")
+                && !path.ends_with("telemetry/tests.rs")
+            {
                 files += 1;
                 let text = std::fs::read_to_string(&path).unwrap();
                 found.extend(debug_forms(&text).map(|line| format!("{}: {line}", path.display())));

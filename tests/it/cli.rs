@@ -67,6 +67,24 @@ fn every_command_has_a_help_that_says_what_it_is_for() {
     }
 }
 
+/// The help of `swarm` and of every command below it, in the order in which they are listed.
+#[test]
+fn every_help_text_is_as_it_was_reviewed() {
+    let (mut open, mut told) = (vec![Vec::<String>::new()], String::new());
+    while let Some(words) = open.pop() {
+        let help = help_of(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        let command: String = std::iter::once("swarm")
+            .chain(words.iter().map(String::as_str))
+            .fold("$".to_owned(), |line, word| format!("{line} {word}"));
+        told += &format!("{command} --help\n");
+        help.lines().for_each(|line| told += &format!("{}\n", line.trim_end()));
+        told.push('\n');
+        let below = commands_in(&help).into_iter().rev();
+        open.extend(below.map(|command| [words.clone(), vec![command]].concat()));
+    }
+    insta::assert_snapshot!("every_help_text", told);
+}
+
 #[test]
 fn every_error_of_a_file_is_told_at_once_with_its_line() {
     let file = "orchestrator = \"proces\"\n\n[scaler]\ndebounce = 5\nsweep_interval_seconds = 0\n\n\
