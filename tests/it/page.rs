@@ -40,9 +40,6 @@ fn card(name: &str, part: &str) -> String {
 #[cfg_attr(without_chromium, ignore = "there is no Chromium")]
 #[tokio::test]
 async fn a_pool_whose_workers_fail_to_start_is_red_with_what_the_platform_said() {
-    if !is_here() {
-        return;
-    }
     let server = RedisServer::start();
     let settings = pool("broken", "min_workers = 1, max_workers = 2", "exit 3");
     let scaler = Autoscaler::start(&server.url(), &settings).await;
@@ -52,6 +49,7 @@ async fn a_pool_whose_workers_fail_to_start_is_red_with_what_the_platform_said()
     tab.until(&format!("{}.includes('3')", card("broken", ".note.bad"))).await;
 }
 
+#[cfg_attr(without_chromium, ignore = "there is no Chromium")]
 #[tokio::test]
 async fn the_page_shows_what_happens_while_it_happens() {
     let server = RedisServer::start();
