@@ -6,7 +6,9 @@ mod backends;
 mod config;
 mod control;
 mod error;
+mod http_port;
 mod reload;
+mod service;
 mod wiring;
 
 use std::{
@@ -17,13 +19,14 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use self::reload::Reload;
 use self::{
     actor_set::{ActorSet, Past},
+    http_port::HttpPort,
     reload::Requests,
     wiring::{AppShared, Wiring},
 };
@@ -31,7 +34,7 @@ use crate::{
     backend::{OnChange, ScalingBackend},
     config::{OnShutdown, Settings},
     connection::RedisTarget,
-    http::{HttpServer, HttpState},
+    http::HttpState,
     model::{
         Clock, Source, WorkerType,
         snapshot::{Change, StatusSource},
@@ -118,7 +121,7 @@ impl Autoscaler {
 
     async fn assemble(config: AutoscalerConfig, make_backend: Box<MakeBackend<'_>>) -> anyhow::Result<Self> {
         let AutoscalerConfig { settings, metrics, reload, .. } = config;
-        let http = bind_http(&settings).await?;
+        let http = HttpPort::bind(&settings).await?;
         let clock = Clock::start();
         let target = Arc::new(RedisTarget::new(&settings.redis_url, settings.scaler.redis_timeout())?);
         check_types(&settings)?;
@@ -175,13 +178,15 @@ impl Autoscaler {
             spawn(&mut essential, "canary", writer.run(stop.report.clone()));
         }
         spawn(&mut essential, "metrics upkeep", metrics.clone().upkeep(stop.http.clone()));
-        let http_addr = http.as_ref().map(HttpServer::local_addr);
-        if let Some(server) = http {
+        let http_addr = http.local_addr();
+        if matches!(http, HttpPort::Off) {
+            service::notify(service::READY);
+        } else {
             let events = Arc::new(EventBuffer::default());
             spawn(&mut essential, "history", events.clone().follow(target.clone(), stop.http.clone()));
             let control = control::http_control(&settings, &target, &fleet);
             let state = HttpState { status: fleet.clone(), events, metrics, control };
-            spawn(&mut essential, "http", serve(server, state, stop.http.clone()));
+            spawn(&mut essential, "http", http.serve(state, stop.http.clone()));
         }
         let requests = notice_changes(reload, &mut essential, &stop.notice);
         let mut recording = JoinSet::new();
@@ -213,7 +218,7 @@ impl Autoscaler {
         self.fleet.clone()
     }
 
-    /// Where its HTTP server listens; `None` if it is turned off.
+    /// Where its HTTP server listens; `None` if it is turned off, or waits for its port.
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.http
     }
@@ -251,6 +256,7 @@ impl Autoscaler {
     /// leader would start them again.
     async fn shutdown(mut self) {
         self.fleet.begin_stop();
+        service::notify(service::STOPPING);
         self.stop.notice.cancel();
         self.wiring.stop_sources();
         self.actors.finish().await;
@@ -338,12 +344,6 @@ fn spawn(tasks: &mut JoinSet<&'static str>, name: &'static str, task: impl Futur
     });
 }
 
-async fn serve(server: HttpServer, state: HttpState, cancelled: CancellationToken) {
-    if let Err(error) = server.serve(state, cancelled).await {
-        tracing::error!("http server: {error}");
-    }
-}
-
 /// Who leads, as far as it can be told at once: the only autoscaler there is leads from the start.
 async fn stand_for_election(
     settings: &Settings,
@@ -382,16 +382,6 @@ fn post_changes(current: &Arc<CurrentDirectory>) -> OnChange {
             SignalsReceived { source: Source::Backend, count: 1 }.emit();
         }
     })
-}
-
-async fn bind_http(settings: &Settings) -> anyhow::Result<Option<HttpServer>> {
-    if settings.http.listen.is_empty() {
-        return Ok(None);
-    }
-    let listen = settings.http.listen.parse().with_context(|| {
-        format!("http.listen = \"{}\" is not an address and port such as 127.0.0.1:9000", settings.http.listen)
-    })?;
-    Ok(Some(HttpServer::bind(listen).await?))
 }
 
 /// The last changes of these worker types. Without Redis nothing is remembered: then the start itself counts as the last

@@ -179,7 +179,7 @@ impl DelayedScheduler {
         let mut connection = self.target.connect_with_push(push).await?;
         if let Err(error) = connection.subscribe(keys::DELAYED_CHANNEL).await {
             let interval = self.interval;
-            tracing::warn!(%error, ?interval, "can't subscribe to `{}`: delayed jobs are looked for each interval", keys::DELAYED_CHANNEL);
+            tracing::warn!(%error, interval_seconds = interval.as_secs(), "can't subscribe to `{}`: delayed jobs are looked for each interval", keys::DELAYED_CHANNEL);
         }
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -13,10 +13,11 @@ use crate::{
     telemetry::{LogFormat, Traces, init_logging, install_metrics},
 };
 
-/// Watch the queues and keep as many workers as they need
+/// Watch the queues and scale their workers
 ///
-/// Reacts to every job put on a queue, starts workers, lets idle ones go after the cooldown, never busy ones. Runs until
-/// SIGTERM or Ctrl-C; a second one ends it at once. Loads its configuration again when the file changes, or on SIGHUP.
+/// Reacts to every job published to a queue. Starts workers, and stops idle ones after the cooldown; a busy worker is
+/// never stopped. Runs until SIGTERM or Ctrl-C; a second signal ends it immediately. Reloads the configuration when the
+/// file changes, and on SIGHUP.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -28,17 +29,17 @@ While it runs: `swarm status`, `swarm events --follow`, and http://127.0.0.1:900
 pub struct AutoscalerArgs {
     #[command(flatten)]
     config: ConfigFlags,
-    /// Who runs the workers: process, docker (also docker-api, docker-compose), kubernetes, fly
+    /// Platform that runs the workers: process, docker (also docker-api, docker-compose), kubernetes, fly
     /// [default: $ORCHESTRATOR, or orchestrator of the file]
     #[arg(long, value_name = "NAME")]
     orchestrator: Option<String>,
     /// Seconds between sweeps of all queues [default: $CHECK_INTERVAL, or scaler.sweep_interval_seconds of the file]
     #[arg(long, value_name = "SECONDS")]
     check_interval: Option<u64>,
-    /// Decide and log, but change nothing
+    /// Log decisions without carrying them out
     #[arg(long)]
     dry_run: bool,
-    /// How log lines look
+    /// Format of the log
     #[arg(long, value_enum, default_value_t, env = "SWARM_LOG_FORMAT", value_name = "FORMAT")]
     log_format: LogFormat,
 }

@@ -7,16 +7,16 @@ use clap_complete::Shell;
 
 use super::{Cli, output};
 
-/// Print the completion script for a shell.
+/// Print the completion script for a shell
 ///
-/// The script goes to standard output; where the shell looks for it depends on the system.
+/// Prints the script to standard output. The place where a shell looks for it depends on the system.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   swarm completions bash > ~/.local/share/bash-completion/completions/swarm
   swarm completions zsh > ~/.zfunc/_swarm            (with ~/.zfunc in fpath)
   swarm completions fish > ~/.config/fish/completions/swarm.fish")]
 pub struct CompletionsArgs {
-    /// The shell to complete in
+    /// Shell
     shell: Shell,
 }
 

@@ -8,10 +8,11 @@ use serde_json::json;
 use super::output;
 use crate::config::{self, ConfigErrors, Flags, Loaded};
 
-/// Check, show or describe the configuration.
+/// Check, show or describe the configuration
 ///
-/// Settings come from flags, environment variables, one TOML file and defaults, in this order. The file is the one named,
-/// else SWARM_CONFIG, else the first of swarm.toml, config/swarm.toml and /etc/swarm/swarm.toml. Nothing is connected to.
+/// Settings come from flags, environment variables, one TOML file and defaults, in this order. The file is the one that is
+/// named, else SWARM_CONFIG, else the first of swarm.toml, config/swarm.toml and /etc/swarm/swarm.toml. The command
+/// connects to nothing.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
     #[command(subcommand)]
@@ -20,18 +21,18 @@ pub struct ConfigArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Say everything that is wrong, each with its line and the cure.
+    /// Report every error with its line and its cure
     ///
-    /// Exits with 1 if there is an error. The environment counts, as it would for the autoscaler.
+    /// Exits with 1 if there is an error. Environment variables apply, as they do for the autoscaler.
     #[command(after_help = "Example: swarm config check config/swarm.toml")]
     Check(Source),
-    /// Show the settings that hold, as TOML that could be a file.
+    /// Show the settings in force, as a TOML file
     ///
-    /// A comment on each line that is not a default says where it came from: file and line, environment variable or flag.
+    /// A comment on each line that is not a default names its source: file and line, environment variable or flag.
     /// Passwords are masked.
     #[command(after_help = "Example: BROWSER_MAX_WORKERS=20 swarm config show")]
     Show(Source),
-    /// Print the JSON Schema of the file, for completion and checks in editors.
+    /// Print the JSON Schema of the file, for completion and checks in editors
     #[command(
         after_help = "Example: swarm config schema > swarm.schema.json, then `#:schema ./swarm.schema.json` as the first \
                       line of swarm.toml"
@@ -42,13 +43,13 @@ enum Command {
 /// Which configuration.
 #[derive(Debug, Args)]
 struct Source {
-    /// The file. Default: as for every command, see `swarm config --help`.
+    /// Configuration file [default: see `swarm config --help`]
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
-    /// The same, spelled as for the other commands.
+    /// The same, as an option
     #[arg(long, value_name = "FILE", conflicts_with = "file")]
     config: Option<PathBuf>,
-    /// Print JSON for programs.
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }

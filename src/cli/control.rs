@@ -21,7 +21,7 @@ use crate::{
 pub(super) struct OrderArgs {
     #[command(flatten)]
     pub(super) config: ConfigFlags,
-    /// Why, for the history
+    /// Reason, for the history
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
 }

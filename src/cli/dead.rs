@@ -24,10 +24,11 @@ use crate::{
 /// Queues by patterns whose dead letters are looked at.
 const MAX_FOUND: usize = 100_000;
 
-/// Look after dead letters: jobs that were given up
+/// List, retry or drop dead letters
 ///
-/// A job becomes a dead letter when it has used up its attempts, failed while nobody waited for it, or was not begun before its
-/// deadline; so does a stream entry that is no job. They stay in `{stream}:dead` until they are put back or dropped.
+/// A job becomes a dead letter when it has used up its attempts, when it fails while nobody waits for its result, or when
+/// it does not start before its deadline. A stream entry that is not a job becomes one as well. Dead letters stay in
+/// `{stream}:dead` until they are retried or dropped.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -45,33 +46,33 @@ pub struct DeadArgs {
 
 #[derive(Debug, Subcommand)]
 enum DeadCommand {
-    /// Show them, oldest first
+    /// List dead letters, oldest first
     List {
         #[command(flatten)]
         which: Which,
-        /// Show at most this many.
+        /// Maximum number of dead letters to list
         #[arg(long, value_name = "N", default_value_t = 100)]
         limit: usize,
-        /// One JSON object a line.
+        /// Print one JSON object per line
         #[arg(long)]
         json: bool,
     },
-    /// Put jobs back on their stream, as if they were new
+    /// Publish the jobs to their stream again, as new jobs
     Retry(Chosen),
-    /// Drop them for good
+    /// Delete dead letters
     Drop(Chosen),
 }
 
 #[derive(Debug, Args)]
 struct Which {
-    /// Ids of jobs or of dead letters.
+    /// Ids of jobs or of dead letters
     #[arg(value_name = "ID")]
     ids: Vec<String>,
-    /// Only those of this stream. [default: the queues of all configured worker types, also those that patterns
-    /// find, and the stream of job types without one]
+    /// Only dead letters of this stream [default: the queues of all configured worker types, including queues that
+    /// match patterns, and the stream of job types that are not configured]
     #[arg(long, value_name = "STREAM")]
     stream: Option<String>,
-    /// Only those of this job type, or of this worker type.
+    /// Only dead letters of this job type or worker type
     #[arg(long = "type", value_name = "TYPE")]
     job_type: Option<String>,
 }
@@ -80,10 +81,10 @@ struct Which {
 struct Chosen {
     #[command(flatten)]
     which: Which,
-    /// All that there are, or all that `--stream` and `--type` leave.
+    /// All dead letters that `--stream` and `--type` select
     #[arg(long)]
     all: bool,
-    /// One JSON object a line.
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }

@@ -49,7 +49,7 @@ const GRACE: Duration = Duration::from_secs(45);
 /// Exit code after Ctrl-C, as shells say it.
 const INTERRUPTED: u8 = 130;
 
-/// See it all work: a private Redis, the autoscaler, real workers, under a minute
+/// Run a demonstration with a private Redis and real workers, under a minute
 ///
 /// Starts everything on free ports of this machine, publishes jobs in bursts, shows how the pools follow, ends with a
 /// summary and leaves nothing behind. Needs only the program redis-server.
@@ -63,13 +63,13 @@ Examples:
 
 Exits with 0 if every job was answered and no process is left, with 130 after Ctrl-C, else with 1.")]
 pub struct DemoArgs {
-    /// About how long; shorter ones have fewer jobs
+    /// Approximate duration; a shorter demonstration has fewer jobs
     #[arg(long, value_name = "SECONDS", default_value_t = 40, value_parser = clap::value_parser!(u64).range(5..=3_600))]
     duration: u64,
-    /// Print plain lines, also on a terminal
+    /// Print plain lines, even on a terminal
     #[arg(long)]
     no_tui: bool,
-    /// Print the summary as JSON, and what happens to standard error
+    /// Print the summary as JSON, and progress to standard error
     #[arg(long)]
     json: bool,
 }

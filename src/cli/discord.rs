@@ -11,10 +11,10 @@ use crate::{
     telemetry::{LogFormat, init_logging},
 };
 
-/// Run the Discord bot: browsers for channels, and the autoscaler for operators
+/// Run the Discord bot: browsers for channels, autoscaler commands for operators
 ///
-/// Needs a token, in DISCORD_TOKEN or in the file that `token_file` in `[discord]` names; docs/discord.md says how to get one
-/// and how to invite the bot. Runs until SIGTERM or Ctrl-C; a second one ends it at once.
+/// Needs a token, in DISCORD_TOKEN or in the file that `token_file` in `[discord]` names. docs/discord.md describes how to
+/// get a token and how to invite the bot. Runs until SIGTERM or Ctrl-C; a second signal ends it immediately.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -25,7 +25,7 @@ In Discord: /web start https://example.org, /web screenshot, /swarm status.")]
 pub struct DiscordArgs {
     #[command(flatten)]
     config: ConfigFlags,
-    /// How log lines look
+    /// Format of the log
     #[arg(long, value_enum, default_value_t, env = "SWARM_LOG_FORMAT", value_name = "FORMAT")]
     log_format: LogFormat,
 }

@@ -16,11 +16,11 @@ use crate::{
     doctor::{Area, Finding, Level, Seen, examine, of_backend},
 };
 
-/// Look for what is wrong, and say what to do about it
+/// Diagnose problems and name their cures
 ///
-/// The configuration, the Redis server and what this user may do there, the autoscaler, the backend, queues, workers, and what
-/// people have said. It only looks: whatever it tries changes nothing. Run it where the autoscaler runs, as the user that it
-/// runs as: rights, programs and sockets are looked at from here.
+/// Checks the configuration, the Redis server and the rights of its user, the autoscaler, the backend, the queues, the
+/// workers, and overrides by people. It only reads: none of its checks changes anything. Run it on the autoscaler's
+/// machine and as the same user, because rights, programs and sockets are checked from here.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -28,14 +28,14 @@ Examples:
   swarm doctor --strict && echo all is well
   swarm doctor --json | jq -r '.findings[] | select(.level == \"problem\") | .found'
 
-Exits with 1 if there is a problem, or with --strict a warning.")]
+Exits with 1 if it finds a problem, or, with --strict, a warning.")]
 pub struct DoctorArgs {
     #[command(flatten)]
     config: ConfigFlags,
-    /// Where the autoscaler's HTTP server is [default: from http.listen of the configuration]
+    /// URL of the autoscaler's HTTP server [default: http.listen of the configuration]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// Exit with 1 for a warning too
+    /// Exit with 1 for warnings, too
     #[arg(long)]
     strict: bool,
     /// Print JSON

@@ -13,9 +13,10 @@ use crate::{
     scaler::{EventTail, ScalingEvent, recent_events},
 };
 
-/// Show what the autoscaler changed, and why
+/// Show the history of scaling, with reasons
 ///
-/// Reads the stream `scaling:events`: one entry for each change of a pool, failed ones too. Needs no running autoscaler.
+/// Reads the stream `scaling:events`: one entry for each change of a pool, including failed changes. Needs no running
+/// autoscaler.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -24,20 +25,20 @@ Examples:
   swarm events --follow
   swarm events --json | jq -r 'select(.outcome == \"failed\") | .error'
 
-REACTION is the time from the first signal until the backend had been asked and had answered.")]
+REACTION is the time from the first signal to the answer of the backend.")]
 pub struct EventsArgs {
     #[command(flatten)]
     config: ConfigFlags,
-    /// Show so many of the newest
+    /// Number of entries to show, the newest
     #[arg(long, short = 'n', value_name = "N", default_value_t = 20)]
     count: usize,
-    /// Show those of one worker type
+    /// Show only the entries of this worker type
     #[arg(long = "type", value_name = "TYPE")]
     worker_type: Option<String>,
-    /// Stay and print new ones as they are written
+    /// Keep running and print new entries as they are written
     #[arg(long, short)]
     follow: bool,
-    /// Print one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }

@@ -7,13 +7,13 @@ use clap::{Args, CommandFactory};
 
 use super::{Cli, output};
 
-/// Write the manual pages into a directory, one for each command.
+/// Write the manual pages, one per command
 ///
-/// Every page says what `--help` of its command says.
+/// Every page has the text of the command's `--help`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: swarm man ~/.local/share/man/man1, then `man swarm-autoscaler`")]
 pub struct ManArgs {
-    /// Where to; made if it is not there
+    /// Directory for the pages; created if it does not exist
     directory: PathBuf,
 }
 

@@ -44,10 +44,9 @@ use crate::{
     telemetry::{LogFormat, init_logging},
 };
 
-/// Runs job workers where and when they are needed: watches Redis streams, reacts within a millisecond, and keeps
-/// exactly as many workers as each queue needs.
+/// Scales job workers to the backlog of Redis queues, within a millisecond of a new job.
 #[derive(Debug, Parser)]
-#[command(version = env!("SWARM_VERSION"), about, after_help = "Start with `swarm demo`: it needs nothing running and shows everything.")]
+#[command(version = env!("SWARM_VERSION"), about, after_help = "Start with `swarm demo`: it needs no running server and shows every part.")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -83,7 +82,7 @@ pub struct ConfigFlags {
     /// /etc/swarm/swarm.toml]
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
-    /// Redis to use, for example redis://localhost:6379/0 [default: $REDIS_URL, or redis_url of the file]
+    /// Redis server, for example redis://localhost:6379/0 [default: $REDIS_URL, or redis_url of the file]
     #[arg(long, value_name = "URL", global = true)]
     pub redis_url: Option<String>,
 }
@@ -152,4 +151,22 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 
 fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
     crate::app::runtime()?.block_on(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_command_has_a_first_line_of_its_own() {
+        let command = Cli::command();
+        let mut lines: Vec<String> =
+            command.get_subcommands().filter_map(|of| of.get_about().map(ToString::to_string)).collect();
+        let all = lines.len();
+        lines.sort();
+        lines.dedup();
+        assert!(lines.len() == all && all > 15, "{lines:#?}");
+    }
 }

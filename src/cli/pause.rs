@@ -7,25 +7,25 @@ use clap::Args;
 use super::control::{OrderArgs, parse_time};
 use crate::model::control::OverrideAction;
 
-/// Leave the workers of a type as they are, until `swarm resume`
+/// Stop scaling a worker type until `swarm resume`
 ///
-/// Nobody is started, let go or replaced. It holds for every autoscaler of this Redis and over restarts.
+/// No worker is started, stopped or replaced. The pause applies to every autoscaler of this Redis, and survives restarts.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   swarm pause browser --reason 'the site is down'
   swarm pause browser --for 30m
-  swarm pause browser --observe     decide and tell what would be done: `swarm why browser`, `swarm status`")]
+  swarm pause browser --observe     go on deciding, and show what would be done: `swarm why browser`, `swarm status`")]
 pub struct PauseArgs {
     #[command(flatten)]
     order: OrderArgs,
     /// The worker type
     #[arg(value_name = "TYPE")]
     worker_type: String,
-    /// End it by itself after a time: 90s, 10m, 2h, 1d
+    /// End the pause after this time: 90s, 10m, 2h, 1d
     #[arg(long = "for", value_name = "TIME", value_parser = parse_time)]
     lasts: Option<Duration>,
-    /// Go on deciding, and tell what would be done
+    /// Go on deciding, and show what would be done
     #[arg(long)]
     observe: bool,
 }

@@ -29,10 +29,11 @@ const KEYS_AT_ONCE: usize = 100;
 /// Longest wait, delay and deadline: 30 days.
 const MAX_SECONDS: f64 = 2_592_000.0;
 
-/// Put a job on the stream of its worker type
+/// Publish jobs, and wait for their results with --wait
 ///
-/// The part of JOB_TYPE before the dot is the worker type, which decides the stream; types that are not configured go
-/// to `jobs` (or what JOB_STREAM names). --queue names another stream. An ARG that is JSON is taken as JSON, anything else as a string.
+/// The part of JOB_TYPE before the dot is the worker type, which selects the stream. Jobs of types that are not configured
+/// go to the stream `jobs`, or to the one that JOB_STREAM names. --queue selects another stream. An ARG that parses as JSON
+/// is sent as JSON, any other as a string.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -44,40 +45,40 @@ pub struct PublishArgs {
     /// The configuration.
     #[command(flatten)]
     pub config: ConfigFlags,
-    /// Worker type and method, for example `browser.echo`.
+    /// Worker type and method, for example `browser.echo`
     #[arg(value_name = "JOB_TYPE")]
     pub job_type: String,
-    /// Positional arguments: JSON, else strings.
+    /// Positional arguments: JSON, else strings
     #[arg(value_name = "ARG", allow_negative_numbers = true)]
     pub args: Vec<String>,
-    /// Put it on this stream, whatever its type [default: the `job_queue` of its worker type]
+    /// Publish to this stream, whatever the job type [default: the `job_queue` of its worker type]
     #[arg(long, value_name = "KEY", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub queue: Option<String>,
-    /// Named arguments, as one JSON object.
+    /// Named arguments, as one JSON object
     #[arg(long, value_name = "JSON", value_parser = parse_kwargs)]
     pub kwargs: Option<Map<String, Value>>,
-    /// Publish this many such jobs.
+    /// Number of copies to publish
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..))]
     pub count: u32,
-    /// Idempotency key: a second job with the same key within the window is the same job.
+    /// Idempotency key: within the window, a second job with the same key is not published
     #[arg(long, value_name = "KEY", conflicts_with = "count")]
     pub key: Option<String>,
-    /// Seconds before the job may be begun.
+    /// Seconds before the job may start
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub delay: Option<f64>,
-    /// Seconds within which the job must have been begun; later it becomes a dead letter.
+    /// Seconds within which the job must start; after that it becomes a dead letter
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub deadline: Option<f64>,
-    /// Session that the job belongs to.
+    /// Session that the job belongs to
     #[arg(long, value_name = "SESSION")]
     pub session: Option<String>,
-    /// Wait for the results and print them. Exit code 1 if a job failed or did not answer in time.
+    /// Wait for the results and print them; exits with 1 if a job fails or does not answer in time
     #[arg(long)]
     pub wait: bool,
-    /// Seconds to wait for all results.
+    /// Seconds to wait for all results
     #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = parse_seconds, requires = "wait")]
     pub timeout: f64,
-    /// One JSON object a line: published jobs, or results with --wait.
+    /// Print one JSON object per line: the published jobs, or with --wait the results
     #[arg(long)]
     pub json: bool,
 }

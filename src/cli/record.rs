@@ -32,11 +32,12 @@ const SHORTEST_SAMPLE: Duration = Duration::from_millis(5);
 /// Queues by patterns that are recorded at most.
 const MAX_FOUND: usize = 1_000;
 
-/// Record when jobs come and how long they take, for `swarm simulate`
+/// Record a trace of jobs for `swarm simulate`
 ///
-/// Reads the streams of worker types and changes nothing: no group, no consumer, no job. Without --duration or --follow it writes what
-/// is still on the streams, whose ids say when it came, and stops. With one of them it stays, and also finds out how long each job
-/// took, from its delivery to its acknowledgement, to about --sample. Ctrl-C ends it; what was recorded is kept.
+/// Reads the streams of worker types and changes nothing: no group, no consumer, no job. Without --duration or --follow it
+/// writes the arrivals of the entries that are still on the streams, and exits. With one of them it keeps running, and also
+/// measures how long each job takes, from its delivery to its acknowledgement, with the precision of --sample. Ctrl-C ends
+/// it and keeps the recording.
 ///
 /// The output is CSV with the columns arrival_ms (since 1970), worker_type and service_ms (empty where it could not be seen), a line
 /// for each job, in the order in which they are done.
@@ -47,27 +48,27 @@ Examples:
   swarm record --type browser --duration 1h --output trace.csv
   swarm record --follow --since 10m | tee trace.csv
 
-Of a worker type with several queues all are recorded; of those that patterns stand for, the ones that are there at the start.
+All queues of a worker type are recorded; for patterns, the queues that exist at the start.
 
-Lists (kind = \"list\") keep no times, so they can't be recorded. Workers trim what is done from streams: what came before is only there
-as far as it has not been trimmed.")]
+Lists (kind = \"list\") keep no times, so they can't be recorded. Workers trim finished entries from streams: earlier
+arrivals are recorded only as far as they have not been trimmed.")]
 pub struct RecordArgs {
     #[command(flatten)]
     config: ConfigFlags,
-    /// Record this worker type; several may be named [default: all with a stream]
+    /// Record this worker type; may be repeated [default: all with a stream]
     #[arg(long = "type", value_name = "TYPE")]
     worker_types: Vec<String>,
-    /// Begin with what came so long ago, as far as it is still there [default: all that is there; from now on with --duration or
-    /// --follow]
+    /// Begin with arrivals up to this time ago, as far as they are still on the stream [default: everything on the
+    /// stream; with --duration or --follow: from now on]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     since: Option<Duration>,
-    /// Stay for so long
+    /// Keep running for this time
     #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "follow")]
     duration: Option<Duration>,
-    /// Stay until Ctrl-C
+    /// Keep running until Ctrl-C
     #[arg(long, short)]
     follow: bool,
-    /// While it stays: look so often at what workers have in hand. Shorter is more exact and costs Redis more
+    /// Interval between two looks at delivered jobs while it runs. A shorter one is more precise and costs Redis more
     #[arg(long, value_name = "TIME", value_parser = parse_sample, default_value = "100ms")]
     sample: Duration,
     /// Write to this file [default: standard output]

@@ -7,7 +7,7 @@ use clap::Args;
 use super::control::OrderArgs;
 use crate::model::control::OverrideAction;
 
-/// Let the rules decide again: ends `swarm pause` and `swarm scale`
+/// End a `swarm pause` or a `swarm scale`
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

@@ -9,9 +9,9 @@ use crate::model::control::OverrideAction;
 
 /// Set the number of workers of a type, once or for a time
 ///
-/// Within min_workers and max_workers. With --for it is kept for that time, whatever the queue says. Without it is asked for
-/// once, and the rules go on from there: the cooldown starts, and more jobs start more workers. Workers that are one too many
-/// finish their jobs first.
+/// The number must be within min_workers and max_workers. With --for it holds for that time, whatever the queue contains.
+/// Without --for it is applied once, and the rules continue from there: the cooldown starts, and more jobs start more
+/// workers. Surplus workers finish their jobs first.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -23,7 +23,7 @@ pub struct ScaleArgs {
     /// The worker type and its number of workers
     #[arg(value_name = "TYPE=N", value_parser = parse_target)]
     target: (String, u32),
-    /// Keep it for a time: 90s, 10m, 2h, 1d
+    /// Hold the number for this time: 90s, 10m, 2h, 1d
     #[arg(long = "for", value_name = "TIME", value_parser = parse_time)]
     lasts: Option<Duration>,
 }

@@ -27,15 +27,15 @@ use crate::{
 /// The tail of a trace is a tenth of it, and at least this.
 const SHORTEST_TAIL: Duration = Duration::from_secs(60);
 
-/// Show what the autoscaler would do about a trace of jobs
+/// Simulate the autoscaler on a trace of jobs
 ///
-/// Runs the autoscaler's own decisions on a made-up clock, queue and pool, and shows how long jobs would have waited and what
-/// the workers would have cost. A day of a million jobs takes seconds. Several configurations are compared on the same jobs:
-/// name several files, or settings to change.
+/// Runs the autoscaler's own decision code on a simulated clock, queue and pool, and shows how long jobs would have waited
+/// and what the workers would have cost. A day of a million jobs takes seconds. To compare several configurations on the
+/// same jobs, name several files, or settings to change.
 ///
-/// TRACE is a CSV file, as `swarm record` writes it (`-` for standard input), or a pattern: `steady` (random arrivals at one
-/// rate), `burst` (the same, and many at once now and then) or `daily` (a peak in the afternoon). A file has a header and the
-/// columns arrival_ms, worker_type (optional) and service_ms (optional). Nothing is connected to.
+/// TRACE is a CSV file, as `swarm record` writes it (`-` for standard input), or a pattern: `steady` (random arrivals at a
+/// constant rate), `burst` (the same, with occasional bursts) or `daily` (a peak in the afternoon). A file has a header and
+/// the columns arrival_ms, worker_type (optional) and service_ms (optional). The command connects to nothing.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -45,9 +45,9 @@ Examples:
   swarm simulate trace.csv --config today.toml --config tomorrow.toml --startup 8s --plot both.svg
   swarm simulate trace.csv --json | jq '.runs[].wait_seconds.p95'
 
-WAIT is the time from publishing a job until a worker begins it. WORKER-HOURS count each worker
+WAIT is the time from publishing a job until a worker starts it. WORKER-HOURS count each worker
 from the request to start it until it is gone. docs/simulation.md works through an example, and
-says what is left out.")]
+lists what the simulation leaves out.")]
 pub struct SimulateArgs {
     #[command(flatten)]
     arrivals: ArrivalArgs,
@@ -56,17 +56,17 @@ pub struct SimulateArgs {
     /// The worker type [default: the only one]
     #[arg(long = "type", value_name = "TYPE")]
     worker_type: Option<String>,
-    /// How long a worker takes from being asked for until it takes its first job; forms as for --service [default: by
+    /// Time from the request of a worker until it takes its first job; forms as for --service [default: by
     /// orchestrator: 500ms for processes, 1500ms for docker, 10s for kubernetes, 3s for fly]
     #[arg(long, value_name = "TIMES", help_heading = "Workers")]
     startup: Option<Times>,
-    /// Workers that are there at the beginning [default: min_workers]
+    /// Number of workers at the beginning [default: min_workers]
     #[arg(long, value_name = "N", help_heading = "Workers")]
     initial: Option<u32>,
-    /// How long to go on when no more jobs come [default: a tenth of the trace, at least 1m]
+    /// Time to simulate after the last arrival [default: a tenth of the trace, at least 1m]
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Workers")]
     tail: Option<Duration>,
-    /// Draw a picture; the name ends with .svg or .png
+    /// Draw a picture to this file, whose name ends in .svg or .png
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     plot: Vec<PathBuf>,
     /// Print JSON, with every change of the number of workers and a timeline

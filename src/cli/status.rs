@@ -15,10 +15,11 @@ use clap::Args;
 /// How often a live view asks.
 const REFRESH: Duration = Duration::from_millis(500);
 
-/// Show what a running autoscaler sees and does
+/// Show the queues, workers and decisions of a running autoscaler
 ///
-/// Queues, workers, the last decision of each worker type with its reason, and when it looks again. Asks the
-/// autoscaler's HTTP server, by default at `http.listen` of the configuration.
+/// Shows for each worker type its queue, its workers, the last decision with its reason, and the time of the next
+/// evaluation. READ AGO is the age of the numbers. Asks the autoscaler's HTTP server, by default at `http.listen` of the
+/// configuration.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -27,17 +28,17 @@ Examples:
   swarm status --json | jq '.worker_types[] | {worker_type, desired}'
   swarm status --url http://10.0.0.7:9000
 
-`?` stands for what could not be read: it is never taken for 0. Exits with 1 if no autoscaler answers.")]
+`?` is a value that could not be read; it never counts as 0. Exits with 1 if no autoscaler answers.")]
 pub struct StatusArgs {
     #[command(flatten)]
     config: ConfigFlags,
-    /// Where the autoscaler's HTTP server is [default: from http.listen of the configuration]
+    /// URL of the autoscaler's HTTP server [default: http.listen of the configuration]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// Stay and show changes: full screen on a terminal (q leaves), else one table for each change of state
+    /// Keep running and show changes: full screen on a terminal (q quits), else one table per change of state
     #[arg(long, short)]
     watch: bool,
-    /// Print the whole snapshot as JSON; with --watch, one line for each change of state
+    /// Print the whole snapshot as JSON; with --watch, one line per change of state
     #[arg(long)]
     json: bool,
 }

@@ -12,24 +12,24 @@ use super::{
 };
 use crate::model::{Timestamp, explanation::Explanation};
 
-/// Show why a worker type has as many workers as it has
+/// Explain the last decision about a worker type
 ///
-/// What was seen at the last look, the rules in the order in which they changed the outcome, and when it looks again. Asks the
-/// autoscaler's HTTP server, by default at `http.listen` of the configuration.
+/// Shows the observation of the last evaluation, the rules in the order in which they changed the outcome, and the time of
+/// the next evaluation. Asks the autoscaler's HTTP server, by default at `http.listen` of the configuration.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   swarm why browser
   swarm why browser --json | jq -r '.rules[]'
 
-The last rule decided. `?` stands for what could not be read: it lowers nothing.")]
+The last rule is the one that decided. `?` is a value that could not be read; it never lowers a target.")]
 pub struct WhyArgs {
     #[command(flatten)]
     config: ConfigFlags,
     /// The worker type
     #[arg(value_name = "TYPE")]
     worker_type: String,
-    /// Where the autoscaler's HTTP server is [default: from http.listen of the configuration]
+    /// URL of the autoscaler's HTTP server [default: http.listen of the configuration]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// Print JSON

@@ -15,36 +15,38 @@ use crate::{
     worker::{Worker, WorkerConfig, handlers},
 };
 
-/// Run one worker: take jobs from the type's queues, do them, answer.
+/// Run one worker
 ///
-/// Usually the autoscaler starts workers; run one by hand to try things out. It acknowledges a job after the work, so a job
-/// whose worker dies is done again by another one. SIGTERM or Ctrl-C: finish the jobs in hand, then leave; a second
-/// one: leave at once, and other workers do the jobs again.
+/// Takes jobs from the queues of its type, runs them and publishes the results. The autoscaler usually starts workers; run
+/// one by hand to try things out. A job is acknowledged after it ran, so another worker repeats the job of a worker that
+/// dies. On SIGTERM or Ctrl-C the worker finishes its jobs, then exits. On a second signal it exits immediately, and other
+/// workers repeat its jobs.
 ///
-/// A type may have several queues (`job_queue` and `extra_queues`, which may be patterns); the worker serves all of them in turn, so
-/// that none starves another.
+/// A type may have several queues (`job_queue` and `extra_queues`, which may be patterns). The worker serves them in
+/// turn, so that a busy queue cannot starve the others.
 ///
-/// Every type knows two methods: `TYPE.echo ARG…` and `TYPE.sleep SECONDS` (see `swarm publish --help`). What else it does
-/// is the type's `worker.handler`, for example any program: `worker.exec`.
+/// Every type has two built-in methods: `TYPE.echo ARG…` and `TYPE.sleep SECONDS` (see `swarm publish --help`). The
+/// type's `worker.handler` runs all other methods, for example as a program (`worker.exec`).
 #[derive(Debug, clap::Args)]
 pub struct WorkerArgs {
     /// The configuration.
     #[command(flatten)]
     pub config: ConfigFlags,
-    /// Worker type; its queues and group are in the config, or `TYPE:jobs` and `TYPE` if it is not configured.
+    /// Worker type. The configuration names its queues and group; without it they are `TYPE:jobs` and `TYPE`
     #[arg(long = "type", value_name = "TYPE", env = "SWARM_WORKER_TYPE")]
     pub worker_type: String,
-    /// Name of this worker, unique within its type. [default: FLY_MACHINE_ID; as the main process of a container its host
-    /// name; else the type and something random]
+    /// Name of this worker, unique within its type [default: FLY_MACHINE_ID; the host name, as the main process of a
+    /// container; else the type and a random suffix]
     #[arg(long, value_name = "ID", env = "SWARM_WORKER_ID")]
     pub id: Option<String>,
-    /// Jobs done at the same time. [default: the type's `worker.concurrency`, else 1]
+    /// Maximum number of jobs that run at the same time [default: the type's `worker.concurrency`, else 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub concurrency: Option<u32>,
-    /// Serve this worker's metrics there; port 0 takes a free one. [default: the type's `worker.metrics_listen`, else not]
+    /// Address of a metrics server for this worker; port 0 takes a free port [default: the type's
+    /// `worker.metrics_listen`, else no server]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics_listen: Option<String>,
-    /// How log lines look.
+    /// Format of the log
     #[arg(long, value_enum, default_value_t, env = "SWARM_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: LogFormat,
 }

@@ -12,10 +12,16 @@ use crate::{
     },
 };
 
-pub(super) async fn look(connection: Option<&mut Connection>, settings: &Settings, seen: &Seen) -> Vec<Finding> {
+/// `doubt`: why a sign of life that is missing says nothing, if that is so.
+pub(super) async fn look(
+    connection: Option<&mut Connection>,
+    settings: &Settings,
+    seen: &Seen,
+    doubt: Option<&str>,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(connection) = connection {
-        findings.extend(signs_of_life(connection, settings, seen).await);
+        findings.extend(signs_of_life(connection, settings, seen, doubt).await);
     }
     match seen {
         Seen::Not(why) => findings.push(
@@ -27,7 +33,12 @@ pub(super) async fn look(connection: Option<&mut Connection>, settings: &Setting
     findings
 }
 
-async fn signs_of_life(connection: &mut Connection, settings: &Settings, seen: &Seen) -> Vec<Finding> {
+async fn signs_of_life(
+    connection: &mut Connection,
+    settings: &Settings,
+    seen: &Seen,
+    doubt: Option<&str>,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     let alive: RedisResult<Option<String>> = redis::cmd("GET").arg(keys::SCALER_ALIVE).query_async(connection).await;
     let cure = "start `swarm autoscaler` with this Redis, or see why it ends: its last log lines name the reason";
@@ -35,6 +46,7 @@ async fn signs_of_life(connection: &mut Connection, settings: &Settings, seen: &
         Ok(Some(instance)) => findings.push(Finding::ok(Area::Autoscaler, format!("{instance} runs on this redis"))),
         // One that only looks on says nothing here.
         Ok(None) if seen.fleet().is_some_and(|fleet| fleet.dry_run) => {}
+        Ok(None) if doubt.is_some() => findings.push(untold("whether an autoscaler runs", doubt)),
         Ok(None) => findings
             .push(Finding::problem(Area::Autoscaler, "none runs on this redis: nobody starts workers").cure(cure)),
         Err(error) => {
@@ -47,6 +59,7 @@ async fn signs_of_life(connection: &mut Connection, settings: &Settings, seen: &
             holder.arg(connection.layout().leader()).arg("instance").query_async(connection).await;
         match holder {
             Ok(Some(instance)) => findings.push(Finding::ok(Area::Autoscaler, format!("{instance} leads"))),
+            Ok(None) if doubt.is_some() => findings.push(untold("which autoscaler leads", doubt)),
             Ok(None) => findings.push(
                 Finding::problem(Area::Autoscaler, "none leads: nobody starts workers or lets them go")
                     .cure("wait some seconds if one has just ended; one with dry_run never leads"),
@@ -57,6 +70,12 @@ async fn signs_of_life(connection: &mut Connection, settings: &Settings, seen: &
         }
     }
     findings
+}
+
+/// A key that expires is not there, and its owner may not have been able to write it.
+fn untold(what: &str, doubt: Option<&str>) -> Finding {
+    let found = format!("{what} can't be told: {}, and the key that says so has expired", doubt.unwrap_or_default());
+    Finding::warning(Area::Autoscaler, found)
 }
 
 fn of_fleet(fleet: &FleetSnapshot, settings: &Settings) -> Vec<Finding> {
@@ -79,6 +98,9 @@ fn of_fleet(fleet: &FleetSnapshot, settings: &Settings) -> Vec<Finding> {
     }
     if let Some(why) = &fleet.redis_error {
         findings.push(Finding::problem(area, format!("it does not reach redis: {why}")));
+    }
+    if let Some(why) = &fleet.redis_refuses_writes {
+        findings.push(Finding::problem(area, format!("redis refuses its writes: {why}")));
     }
     for source in fleet.sources.iter().filter(|source| source.state == SourceState::Down) {
         let found = format!("its source {} is down: {}", source.source.as_str(), source.detail);

@@ -4,6 +4,8 @@
 mod attempts;
 mod autoscaler;
 mod finding;
+mod groups;
+mod memory;
 mod patterns;
 mod queues;
 mod rights;
@@ -55,14 +57,18 @@ pub async fn examine(settings: &Settings, seen: &Seen) -> Vec<Finding> {
             None
         }
     };
+    let mut doubt = None;
     if let Some(connection) = &mut redis {
         findings.extend(server::look(connection, &target, settings).await);
+        let writes = memory::look(connection).await;
+        findings.extend(writes.findings);
+        doubt = writes.doubt;
         findings.extend(wake::look(connection, &target, settings).await);
         findings.extend(rights::look(connection, &target, settings).await);
     }
-    findings.extend(autoscaler::look(redis.as_mut(), settings, seen).await);
+    findings.extend(autoscaler::look(redis.as_mut(), settings, seen, doubt.as_deref()).await);
     if let Some(connection) = &mut redis {
-        findings.extend(queues::look(connection, settings).await);
+        findings.extend(queues::look(connection, settings, doubt.as_deref()).await);
         findings.extend(finding::bounded(patterns::look(connection, settings).await));
         if seen.fleet().is_none() {
             findings.extend(types::from_redis(connection, settings).await);

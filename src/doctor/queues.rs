@@ -7,6 +7,7 @@ use redis::{FromRedisValue, Pipeline, Value};
 use super::{
     Area, Finding,
     finding::{bounded, some},
+    groups,
 };
 use crate::{
     config::{Settings, WorkerTypeSettings},
@@ -34,7 +35,9 @@ struct Held {
     by: Vec<(String, u64)>,
 }
 
-pub(super) async fn look(connection: &mut Connection, settings: &Settings) -> Vec<Finding> {
+/// `doubt`: why a heartbeat that is missing says nothing, if that is so.
+pub(super) async fn look(connection: &mut Connection, settings: &Settings, doubt: Option<&str>) -> Vec<Finding> {
+    let known: Vec<String> = settings.worker_types.iter().map(|(name, of)| of.group(name)).collect();
     let queues: Vec<Queue<'_>> = settings
         .worker_types
         .iter()
@@ -47,7 +50,7 @@ pub(super) async fn look(connection: &mut Connection, settings: &Settings) -> Ve
         .collect();
     let mut findings = Vec::new();
     for batch in queues.chunks(BATCH) {
-        match look_at(connection, batch).await {
+        match look_at(connection, batch, &known, doubt).await {
             Ok(found) => findings.extend(found),
             Err(error) => {
                 findings.push(Finding::problem(Area::Queues, format!("they can't be read: {error}")));
@@ -63,7 +66,12 @@ pub(super) async fn look(connection: &mut Connection, settings: &Settings) -> Ve
     findings
 }
 
-async fn look_at(connection: &mut Connection, queues: &[Queue<'_>]) -> redis::RedisResult<Vec<Finding>> {
+async fn look_at(
+    connection: &mut Connection,
+    queues: &[Queue<'_>],
+    known: &[String],
+    doubt: Option<&str>,
+) -> redis::RedisResult<Vec<Finding>> {
     let layout = connection.layout();
     let mut pipeline = Pipeline::new();
     for queue in queues {
@@ -83,8 +91,9 @@ async fn look_at(connection: &mut Connection, queues: &[Queue<'_>]) -> redis::Re
         findings.extend(dead_letters(queue, dead));
         if queue.settings.kind.delivery() == Delivery::ConsumerGroup {
             findings.extend(without_group(queue, content, groups));
+            findings.extend(groups::look(connection, &queue.key, &queue.group, known, groups).await?);
             if let Some(held) = held(pending) {
-                findings.extend(look_at_holders(connection, queue, held).await?);
+                findings.extend(look_at_holders(connection, queue, held, doubt).await?);
             }
         }
     }
@@ -159,6 +168,7 @@ async fn look_at_holders(
     connection: &mut Connection,
     queue: &Queue<'_>,
     held: Held,
+    doubt: Option<&str>,
 ) -> redis::RedisResult<Vec<Finding>> {
     let worker = &queue.settings.worker;
     if !worker.heartbeats || held.by.is_empty() {
@@ -173,7 +183,11 @@ async fn look_at_holders(
     let gone = held.by.iter().zip(states).filter(|(_, state)| state.0.is_none());
     let (workers, jobs) = gone.fold((0_u64, 0), |(workers, jobs), ((_, held), _)| (workers + 1, jobs + held));
     let mut findings = Vec::new();
-    if jobs > 0 {
+    if let (Some(doubt), 1..) = (doubt, jobs) {
+        let silent = some(workers, "worker");
+        let found = format!("{} of `{}` held by {silent} without a heartbeat", some(jobs, "job"), queue.key);
+        findings.push(Finding::warning(Area::Queues, format!("{found}, which says nothing of them: {doubt}")));
+    } else if jobs > 0 {
         let found =
             format!("{} of `{}` held by {}", some(jobs, "job"), queue.key, some(workers, "worker") + " gone since");
         let cure = "another worker does them again within a minute; if none is running, the section on the autoscaler says why";

@@ -78,6 +78,10 @@ fn held(of: &TypeSnapshot, now: Timestamp) -> Vec<Finding> {
             Finding::problem(Area::Workers, format!("`{name}`: {headline}"))
                 .cure("look at the workers' last words: in the autoscaler's log, or in that of their container"),
         ),
+        _ if of.start_failures.is_some() => findings.extend(of.start_failures.iter().map(|failures| {
+            let found = format!("`{name}`: {} workers in a row failed to start: {}", failures.count, failures.message);
+            Finding::problem(Area::Workers, found).cure("look at what the workers logged last")
+        })),
         _ if of.max_workers == 0 => findings.push(
             Finding::warning(Area::Scaling, format!("`{name}` never gets a worker"))
                 .cure("raise its max_workers above 0"),

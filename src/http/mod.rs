@@ -88,7 +88,7 @@ struct Served {
     ending: CancellationToken,
 }
 
-/// A server that listens and does not answer yet. Bound off_thread from serving, so that a port in use is found before
+/// A server that listens and does not answer yet. Bound before serving, so that a port in use is found before
 /// anything else starts.
 #[derive(Debug)]
 pub struct HttpServer {

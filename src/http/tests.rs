@@ -77,6 +77,7 @@ pub(crate) fn made_up_type(name: &str) -> TypeSnapshot {
         evaluations: 1,
         decisions: Vec::new(),
         backend_error: None,
+        start_failures: None,
         control: None,
         workers: Vec::new(),
     }

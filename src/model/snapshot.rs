@@ -129,6 +129,17 @@ pub struct DecisionCount {
     pub count: u64,
 }
 
+/// Workers that ended before they were ready, or soon after.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StartFailures {
+    /// Failures in a row.
+    pub count: u32,
+    /// When the last one happened.
+    pub last_at: Timestamp,
+    /// What the platform said of the last one.
+    pub message: String,
+}
+
 /// One worker type as of its last evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TypeSnapshot {
@@ -173,6 +184,9 @@ pub struct TypeSnapshot {
     pub decisions: Vec<DecisionCount>,
     /// Why the backend could not be asked, if it could not.
     pub backend_error: Option<String>,
+    /// How the newest workers failed to start, while they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_failures: Option<StartFailures>,
     /// Somebody's word about it, if it is paused, observed or pinned.
     #[serde(default)]
     pub control: Option<Arc<Control>>,
@@ -184,6 +198,14 @@ impl TypeSnapshot {
     /// Whether somebody may be waiting: there is unfinished work, or that can't be told.
     pub fn is_unfinished(&self) -> bool {
         self.backend_error.is_some() || self.demand.depth().known().is_none_or(|depth| *depth > 0)
+    }
+
+    /// Returns whether something of it can't be read, or its workers fail to start.
+    pub fn is_troubled(&self) -> bool {
+        self.backend_error.is_some()
+            || self.start_failures.is_some()
+            || self.demand.lag.why_not().is_some()
+            || self.pool.why_not().is_some()
     }
 
     /// Counts a decision.

@@ -16,7 +16,7 @@ use crate::{
     model::{
         Counters, Demand, QueueDemands, Reading, Source, Timestamp, WorkerId, WorkerType,
         control::{Control, Mode},
-        snapshot::{Action, Change, Reaction, TypeSnapshot, WorkerStatus},
+        snapshot::{Action, Change, Reaction, StartFailures, TypeSnapshot, WorkerStatus},
     },
     policy::{Backoff, Decision, History, Observation, Reason, decide_under},
     scaler::worker_tracker::PoolView,
@@ -184,6 +184,7 @@ impl Actor {
             evaluations: 0,
             decisions: Vec::new(),
             backend_error: None,
+            start_failures: None,
             control: None,
             workers: Vec::new(),
         });
@@ -511,6 +512,11 @@ impl Actor {
         if view.is_ok() && self.history.backend_failures.is_empty() {
             snapshot.backend_error = None;
         }
+        snapshot.start_failures = self.history.start_failures.as_ref().map(|failures| StartFailures {
+            count: failures.count,
+            last_at: failures.last_at,
+            message: failures.message.clone(),
+        });
     }
 
     /// The signals that led to the observation under way.

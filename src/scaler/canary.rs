@@ -17,6 +17,7 @@ use crate::{
     connection::{Connection, RedisTarget},
     evidence::{CANARY_INTERVAL, Canary, Channel},
     model::{Clock, Timestamp, keys},
+    telemetry::RedisWrites,
 };
 
 /// How long the key outlives its last write: several intervals, so that a slow server does not look like one that lost
@@ -131,7 +132,7 @@ impl CanaryWriter {
                 Err(Failure::Refused(error)) => {
                     self.state.failed(Some(error.clone()));
                     if refused_since.is_none() {
-                        tracing::warn!(%error, "redis refuses writes; silent workers are not replaced");
+                        RedisWrites { refused: Some(error) }.emit();
                     }
                     refused_since.get_or_insert_with(Instant::now);
                 }
@@ -144,7 +145,8 @@ impl CanaryWriter {
             if outcome.is_ok()
                 && let Some(since) = refused_since.take()
             {
-                tracing::info!(lasted = ?since.elapsed(), "redis accepts writes again");
+                RedisWrites { refused: None }.emit();
+                tracing::debug!(lasted_seconds = since.elapsed().as_secs(), "redis had refused writes");
             }
         }
     }

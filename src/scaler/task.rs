@@ -366,7 +366,7 @@ impl ActorTask {
                 self.mass_since = Some(Instant::now());
             }
             (None | Some(Held::Unwritable { .. }), Some(since)) => {
-                tracing::info!(%worker_type, lasted = ?since.elapsed(), "replacing no longer held");
+                tracing::info!(%worker_type, lasted_seconds = since.elapsed().as_secs(), "replacing no longer held");
                 self.mass_since = None;
             }
             _ => {}
@@ -400,7 +400,11 @@ async fn observe(context: Arc<ActorContext>) -> Outcome {
     if pool.is_ok()
         && let Some(lasted) = context.shared.outages.answered(context.index)
     {
-        tracing::info!(backend = context.shared.backend.name(), ?lasted, "backend answers again");
+        tracing::info!(
+            backend = context.shared.backend.name(),
+            lasted_seconds = lasted.as_secs(),
+            "backend answers again"
+        );
     }
     let instances = pool.as_ref().map_or(&[][..], |pool| pool.instances.as_slice());
     let heartbeats = instances.iter().map(|instance| keys::heartbeat(&context.worker_type, &instance.id)).collect();

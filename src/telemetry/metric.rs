@@ -65,6 +65,8 @@ metrics_table! {
     LAST_RELOAD_SUCCESS = Gauge "swarm_config_last_reload_success" [] Count
         "1 if the configuration could be used the last time it was loaded, else 0.";
     REDIS_UP = Gauge "swarm_redis_up" [] Count "1 while Redis answers, else 0.";
+    REDIS_WRITES_REFUSED = Gauge "swarm_redis_writes_refused" [] Count
+        "1 while Redis answers and refuses writes, for example because it is full, else 0.";
     WORKER_EXITS = Counter "swarm_worker_exits_total" ["worker_type", "success"] Count
         "Workers that ended without being asked to.";
     JOBS_DEAD = Counter "swarm_jobs_dead_total" ["reason"] Count "Jobs that became dead letters.";

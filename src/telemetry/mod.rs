@@ -19,7 +19,7 @@ pub use events::{
     BackendCall, BackendCalled, BackendFailure, ConfigLoaded, ConfigReloaded, DeadReason, DelayedMoved,
     EvaluationFinished, FailureKind, JobBuried, JobMetrics, JobOutcome, JobRetried, JobWorked, LateRecord,
     LeadershipChanged, NoticeFailed, PodRejected, PodRejectionsEnded, ProbeFailed, ReactionMeasured, RecordWaits,
-    RecordingFailed, RedisReachable, RedisUnreachable, ScalingOutcome, ScalingRecorded, ScalingRefused,
+    RecordingFailed, RedisReachable, RedisUnreachable, RedisWrites, ScalingOutcome, ScalingRecorded, ScalingRefused,
     SignalsReceived, SourceChanged, Stage, StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
 };
 pub use events::{CommandAcknowledged, CommandAnswered, CommandOutcome, GatewayOddity, ShardChange, ShardChanged};

@@ -6,8 +6,9 @@ use super::{
     BackendCall, BackendCalled, BackendFailure, CommandAcknowledged, CommandAnswered, CommandOutcome, ConfigLoaded,
     ConfigReloaded, DeadReason, DelayedMoved, EvaluationFinished, FailureKind, JobBuried, JobMetrics, JobOutcome,
     JobRetried, JobWorked, LateRecord, LeadershipChanged, ProbeFailed, ReactionMeasured, RecordWaits, RecordingFailed,
-    RedisReachable, RedisUnreachable, ScalingOutcome, ScalingRecorded, ScalingRefused, ShardChange, ShardChanged,
-    SignalsReceived, SourceChanged, Stage, StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
+    RedisReachable, RedisUnreachable, RedisWrites, ScalingOutcome, ScalingRecorded, ScalingRefused, ShardChange,
+    ShardChanged, SignalsReceived, SourceChanged, Stage, StreamTrimmed, SweepFinished, WatchBroken, WorkerExited,
+    WorkerLoad,
     events::signals,
     metric::{self, Kind},
     per_type, recorder,
@@ -68,6 +69,7 @@ fn snapshot() -> TypeSnapshot {
         evaluations: 1,
         decisions: vec![DecisionCount { action: Action::ScaleUp, reason: "backlog".into(), count: 1 }],
         backend_error: None,
+        start_failures: None,
         control: None,
         workers: Vec::new(),
     }
@@ -212,6 +214,8 @@ fn sources_and_redis_show_as_up_down_and_off() {
 
     assert_line(&recorded(|| RedisReachable.emit()), "swarm_redis_up 1");
     assert_line(&recorded(|| RedisUnreachable { error: "refused" }.emit()), "swarm_redis_up 0");
+    assert_line(&recorded(|| RedisWrites { refused: Some("OOM") }.emit()), "swarm_redis_writes_refused 1");
+    assert_line(&recorded(|| RedisWrites { refused: None }.emit()), "swarm_redis_writes_refused 0");
 }
 
 #[test]
@@ -314,4 +318,40 @@ fn the_list_holds_exactly_what_is_emitted() {
 #[test]
 fn the_documentation_lists_exactly_what_is_emitted() {
     assert_eq!(listed_in_documentation(), listed_in_code());
+}
+
+/// A field in its `Debug` form (`?field`) shows people the program's inside, and programs text in place of a number.
+#[test]
+fn no_log_line_has_a_debug_form() {
+    let mut folders = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let (mut files, mut found) = (0, Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs")
+                && !path.ends_with("telemetry/tests.rs")
+            {
+                files += 1;
+                let text = std::fs::read_to_string(&path).unwrap();
+                found.extend(debug_forms(&text).map(|line| format!("{}: {line}", path.display())));
+            }
+        }
+    }
+    assert!(files > 100 && found.is_empty(), "{files} files: {found:#?}");
+    let seen = ["info!(%a, ?b, \"c\");", "    ?limit,", "warn!(from = ?gone.from, \"c\");"];
+    assert_eq!(debug_forms(&seen.join("\n")).count(), 3, "the test sees what it looks for");
+}
+
+/// Lines with a `?` that begins a word: the operator `?` stands behind one.
+fn debug_forms(text: &str) -> impl Iterator<Item = &str> {
+    let begins_a_word = |line: &str| {
+        let code = line.split("//").next().unwrap_or_default();
+        let before = |at: usize| code[..at].chars().next_back().is_none_or(|c| matches!(c, ' ' | '('));
+        let after = |at: usize| code[at + 1..].starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
+        code.match_indices('?').any(|(at, _)| before(at) && after(at)) && !code.contains("?:")
+    };
+    let is_log = |line: &str| ["trace!", "debug!", "info!", "warn!", "error!"].iter().any(|name| line.contains(name));
+    text.lines().filter(move |line| begins_a_word(line) && (is_log(line) || line.trim().starts_with('?')))
 }

@@ -247,7 +247,12 @@ impl Intake {
         self.cursors.extend(recovered.cursor.map(|cursor| (stream.clone(), cursor)));
         if !recovered.deliveries.is_empty() {
             let jobs = recovered.deliveries.len();
-            tracing::warn!(jobs, queue = &**stream, from = ?recovered.from, "taking over jobs that nobody works on any more");
+            tracing::warn!(
+                jobs,
+                queue = &**stream,
+                from = recovered.from.join(","),
+                "taking over jobs that nobody works on any more"
+            );
         }
         Ok(recovered.deliveries)
     }

@@ -296,7 +296,7 @@ impl Runtime {
             tracing::error!(
                 jobs,
                 sessions,
-                ?limit,
+                limit_seconds = limit.as_secs(),
                 "drain time is over: leaving jobs for others to do again, closing sessions"
             );
         }

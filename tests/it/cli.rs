@@ -2,12 +2,21 @@
 
 use std::{
     fs,
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
+    os::unix::net::UnixDatagram,
     path::Path,
     process::{Output, Stdio},
+    time::Duration,
 };
 
-use crate::support::autoscaler::swarm;
+use rustix::process::Signal;
+
+use crate::support::{
+    autoscaler::{DEADLINE, pool, swarm},
+    processes::kill,
+    redis::RedisServer,
+    wait::eventually,
+};
 
 /// Runs `swarm` to its end in an empty directory with this file as `swarm.toml`.
 fn run(directory: &Path, file: &str, words: &[&str], environment: &[(&str, &str)]) -> Output {
@@ -58,6 +67,24 @@ fn every_command_has_a_help_that_says_what_it_is_for() {
     }
 }
 
+/// The help of `swarm` and of every command below it, in the order in which they are listed.
+#[test]
+fn every_help_text_is_as_it_was_reviewed() {
+    let (mut open, mut told) = (vec![Vec::<String>::new()], String::new());
+    while let Some(words) = open.pop() {
+        let help = help_of(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        let command: String = std::iter::once("swarm")
+            .chain(words.iter().map(String::as_str))
+            .fold("$".to_owned(), |line, word| format!("{line} {word}"));
+        told += &format!("{command} --help\n");
+        help.lines().for_each(|line| told += &format!("{}\n", line.trim_end()));
+        told.push('\n');
+        let below = commands_in(&help).into_iter().rev();
+        open.extend(below.map(|command| [words.clone(), vec![command]].concat()));
+    }
+    insta::assert_snapshot!("every_help_text", told);
+}
+
 #[test]
 fn every_error_of_a_file_is_told_at_once_with_its_line() {
     let file = "orchestrator = \"proces\"\n\n[scaler]\ndebounce = 5\nsweep_interval_seconds = 0\n\n\
@@ -105,6 +132,53 @@ fn a_port_in_use_is_named() {
     let address = taken.local_addr().expect("a bound listener has an address").to_string();
     let told = refusal(&format!("[http]\nlisten = \"{address}\"\n"), &["autoscaler"], &[]);
     assert!(told.contains(&address) && told.contains("in use"), "{told}");
+}
+
+/// As systemd would run it: what it is told comes on this socket.
+fn said_to_manager(socket: &UnixDatagram, deadline: Duration) -> Option<String> {
+    socket.set_read_timeout(Some(deadline)).expect("a deadline above 0");
+    let mut told = [0; 256];
+    let length = socket.recv(&mut told).ok()?;
+    Some(String::from_utf8_lossy(&told[..length]).into_owned())
+}
+
+#[tokio::test]
+async fn as_a_service_it_scales_without_its_port_and_is_ready_when_the_port_is_free() {
+    let server = RedisServer::start();
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let taken = TcpListener::bind(("127.0.0.1", 0)).expect("a free port can be had");
+    let address = taken.local_addr().expect("a bound listener has an address");
+    let manager = UnixDatagram::bind(directory.path().join("notify")).expect("the directory is ours");
+    let settings = format!(
+        "redis_url = \"{}\"\n[http]\nlisten = \"{address}\"\n{}",
+        server.url(),
+        pool("test", "min_workers = 1", "touch started; exec sleep 1000")
+    );
+    fs::write(directory.path().join("swarm.toml"), settings).expect("the directory is ours");
+    let mut command = swarm(directory.path());
+    command.arg("autoscaler").env("NOTIFY_SOCKET", directory.path().join("notify")).current_dir(directory.path());
+    let mut scaler = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary was built");
+    let started = eventually(DEADLINE, async || directory.path().join("started").exists()).await;
+    let early = said_to_manager(&manager, Duration::from_millis(1_500));
+    drop(taken);
+    let ready = said_to_manager(&manager, DEADLINE);
+    let healthy = eventually(DEADLINE, async || TcpStream::connect(address).is_ok()).await;
+    kill(scaler.id(), Signal::TERM);
+    let stopping = said_to_manager(&manager, DEADLINE);
+    let ended = eventually(DEADLINE, async || matches!(scaler.try_wait(), Ok(Some(_)))).await;
+    let _ = scaler.kill();
+    assert!(started, "it scales meanwhile");
+    assert_eq!(early, None, "it is not ready without its port");
+    assert_eq!((ready.as_deref(), stopping.as_deref()), (Some("READY=1"), Some("STOPPING=1")));
+    assert!(healthy && ended);
+}
+
+#[test]
+fn the_unit_has_no_start_limit_and_waits_for_readiness() {
+    let unit = include_str!("../../config/systemd/swarm-autoscaler.service");
+    for line in ["StartLimitIntervalSec=0", "Type=notify", "TimeoutStartSec=infinity"] {
+        assert!(unit.lines().any(|found| found == line), "{line}");
+    }
 }
 
 #[test]

@@ -196,6 +196,78 @@ async fn the_documented_rights_are_enough_and_each_missing_one_is_named_with_its
 }
 
 #[tokio::test]
+async fn a_full_redis_is_the_finding_and_nobody_is_called_gone() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let settings = alone(&server, &format!("[worker_types.test]\nscaling = {{ {SCALING} }}\n"));
+    let _: String = redis(&client, "XADD test:jobs * json {}").await;
+    let _: String = redis(&client, "XGROUP CREATE test:jobs test 0").await;
+    let _: fred::types::Value = redis(&client, "XREADGROUP GROUP test w-1 STREAMS test:jobs >").await;
+    let before = ask_about(&settings);
+    before.has("autoscaler", "problem", &["none runs on this redis"]);
+    let _: String = redis(&client, "CONFIG SET maxmemory 1").await;
+    let full = ask_about(&settings);
+    full.has("redis", "problem", &["redis is full", "maxmemory"]);
+    full.has("redis", "warning", &["% of maxmemory are used", "of 1 B"]);
+    full.has("autoscaler", "warning", &["whether an autoscaler runs can't be told", "redis refuses writes (OOM)"]);
+    full.has("queues", "warning", &["held by 1 worker without a heartbeat", "redis refuses writes"]);
+    assert!(!full.json.to_string().contains("none runs"), "{:#}", full.json);
+    assert!(!full.json.to_string().contains("gone since"), "{:#}", full.json);
+    let _: String = redis(&client, "CONFIG SET maxmemory 1gb").await;
+    let _: String = redis(&client, "CONFIG SET maxmemory-policy allkeys-lru").await;
+    ask_about(&settings).has("redis", "warning", &["maxmemory-policy is allkeys-lru", "noeviction"]);
+}
+
+#[tokio::test]
+async fn a_running_autoscaler_says_that_redis_refuses_writes_until_it_takes_them() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let scaler = Autoscaler::start(&server.url(), &pool("test", SCALING, SLEEPER)).await;
+    scaler.until_ready().await;
+    let _: String = redis(&client, "CONFIG SET maxmemory 1").await;
+    scaler.until("it is refused", async || scaler.status().await.redis_refuses_writes.is_some()).await;
+    let (ready, body) = scaler.readyz().await;
+    assert!(!ready && body.contains("redis refuses writes: OOM"), "{body}");
+    assert!((scaler.metric("swarm_redis_writes_refused").await - 1.0).abs() < f64::EPSILON);
+    let report = ask(&scaler);
+    report.has("autoscaler", "problem", &["redis refuses its writes: OOM"]);
+    let shown = swarm(scaler.directory()).args(["status", "--url", &scaler.url()]).output().unwrap();
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("redis    REFUSES WRITES: OOM"), "{shown:?}");
+    let _: String = redis(&client, "CONFIG SET maxmemory 0").await;
+    scaler.until("it is taken", async || scaler.status().await.redis_refuses_writes.is_none()).await;
+    scaler.until_ready().await;
+    assert!(scaler.metric("swarm_redis_writes_refused").await.abs() < f64::EPSILON);
+}
+
+#[tokio::test]
+async fn a_redis_without_its_replicas_refuses_writes_and_the_cure_is_named() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let settings = alone(&server, "[worker_types.test]\n");
+    let _: String = redis(&client, "CONFIG SET min-replicas-to-write 1").await;
+    ask_about(&settings).has("redis", "problem", &["too few replicas", "min-replicas-to-write"]);
+}
+
+#[tokio::test]
+async fn a_group_that_nobody_reads_is_named_with_what_it_pins_and_the_cure() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let settings = alone(&server, "[worker_types.test]\n");
+    for command in ["XGROUP CREATE test:jobs debug-7f3a 0 MKSTREAM", "XGROUP CREATE test:jobs test 0"] {
+        let _: String = redis(&client, command).await;
+    }
+    add_jobs(&client, "test:jobs", 40).await;
+    let _: fred::types::Value = redis(&client, "XREADGROUP GROUP test w-1 COUNT 30 NOACK STREAMS test:jobs >").await;
+    let parts = ["group `debug-7f3a` of `test:jobs`", "no consumer", "lags by 40 entries", "30 entries that are done"];
+    let report = ask_about(&settings);
+    report.has("queues", "warning", &[&parts[..], &["XGROUP DESTROY test:jobs debug-7f3a", "about "]].concat());
+    // One that reads is let be, however far behind it is.
+    let _: fred::types::Value = redis(&client, "XREADGROUP GROUP debug-7f3a c COUNT 1 STREAMS test:jobs >").await;
+    let found = ask_about(&settings).found("queues", "warning").join("\n");
+    assert!(!found.contains("debug-7f3a"), "{found}");
+}
+
+#[tokio::test]
 async fn every_named_queue_is_looked_at_and_what_patterns_find_is_counted() {
     let server = RedisServer::start();
     let client = server.client().await;

@@ -39,6 +39,18 @@ fn card(name: &str, part: &str) -> String {
 
 #[cfg_attr(without_chromium, ignore = "there is no Chromium")]
 #[tokio::test]
+async fn a_pool_whose_workers_fail_to_start_is_red_with_what_the_platform_said() {
+    let server = RedisServer::start();
+    let settings = pool("broken", "min_workers = 1, max_workers = 2", "exit 3");
+    let scaler = Autoscaler::start(&server.url(), &settings).await;
+    let tab = Tab::open(&scaler.url(), DESKTOP, false).await;
+    let pill = "document.querySelector('[data-type=broken] .pill')";
+    tab.until(&format!("{pill}?.dataset.state === 'bad' && {pill}.textContent === 'failing to start'")).await;
+    tab.until(&format!("{}.includes('3')", card("broken", ".note.bad"))).await;
+}
+
+#[cfg_attr(without_chromium, ignore = "there is no Chromium")]
+#[tokio::test]
 async fn the_page_shows_what_happens_while_it_happens() {
     let server = RedisServer::start();
     let client = server.client().await;

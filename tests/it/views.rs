@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 
 use crate::support::{
-    autoscaler::{Autoscaler, real_pool, swarm},
+    autoscaler::{Autoscaler, pool, real_pool, swarm},
     redis::RedisServer,
 };
 
@@ -87,6 +87,24 @@ async fn a_published_job_is_answered_shown_and_recorded() {
     assert!(first.to_string().contains("starts the first worker"), "{first}");
     scaler.until("the follower prints it", async || following.has("starts the first worker")).await;
     scaler.until("the watcher prints it", async || watching.has("test")).await;
+}
+
+#[tokio::test]
+async fn a_pool_whose_workers_fail_to_start_is_shown_as_failing() {
+    let server = RedisServer::start();
+    let settings = pool("broken", "min_workers = 1, max_workers = 2", "echo no license >&2; exit 3");
+    let scaler = Autoscaler::start(&server.url(), &settings).await;
+    scaler
+        .until("failures are counted", async || {
+            scaler.of("broken").await.start_failures.as_ref().is_some_and(|failures| failures.count >= 2)
+        })
+        .await;
+    let of = scaler.of("broken").await;
+    assert!(of.start_failures.as_ref().is_some_and(|failures| failures.message.contains('3')), "{of:?}");
+    for words in [&["status"][..], &["why", "broken"]] {
+        let text = printed(&run(&scaler, &[words, &["--url", &scaler.url()]].concat()).await);
+        assert!(text.contains("FAILS TO START ("), "{words:?}: {text}");
+    }
 }
 
 #[tokio::test]

@@ -113,7 +113,7 @@ impl Supervisor {
                 _ = child_ended.recv() => {}
                 Ok(()) = self.stop_requests.changed() => {
                     if let Some(within) = *self.stop_requests.borrow_and_update() {
-                        debug!(worker_type = %self.worker_type, worker_id = %self.id, ?within, "asking worker to leave");
+                        debug!(worker_type = %self.worker_type, worker_id = %self.id, within_seconds = within.as_secs(), "asking worker to leave");
                         let _ = kill_process(group.pid(), Signal::TERM);
                         kill_at = Instant::now().checked_add(within);
                     }
@@ -132,7 +132,7 @@ impl Supervisor {
         let (worker_type, worker_id) = (&self.worker_type, &self.id);
         let (success, detail) = describe(end);
         if let Some(exit) = self.pool.registry.ended(worker_id, self.shared.clock.now(), success, &detail) {
-            warn!(%worker_type, %worker_id, lived = ?exit.lived, "worker ended unasked: {detail}");
+            warn!(%worker_type, %worker_id, lived_seconds = exit.lived.as_secs(), "worker ended unasked: {detail}");
         } else {
             info!(%worker_type, %worker_id, "worker left: {detail}");
         }

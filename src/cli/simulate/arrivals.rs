@@ -24,13 +24,13 @@ pub(super) struct ArrivalArgs {
     /// A CSV file, - for standard input, or steady, burst or daily
     #[arg(value_name = "TRACE")]
     trace: String,
-    /// Patterns: jobs on average, such as 2/s, 30/min, 1000/h, 1000000/d [default: 1/s]
+    /// Patterns: average rate of jobs, such as 2/s, 30/min, 1000/h, 1000000/d [default: 1/s]
     #[arg(long, value_name = "RATE", value_parser = parse_rate, help_heading = "Jobs")]
     rate: Option<f64>,
-    /// Patterns: for how long jobs come [default: 1h, 1d for daily]
+    /// Patterns: time during which jobs arrive [default: 1h, 1d for daily]
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Jobs")]
     duration: Option<Duration>,
-    /// burst: jobs at once, on top of the rate [default: 100]
+    /// burst: jobs in one burst, on top of the rate [default: 100]
     #[arg(long, value_name = "JOBS", help_heading = "Jobs")]
     burst: Option<u32>,
     /// burst: time between two bursts [default: 10m]
@@ -47,7 +47,7 @@ pub(super) struct ArrivalArgs {
     /// else 2026-01-05T00:00:00Z]
     #[arg(long, value_name = "TIME", value_parser = parse_start, help_heading = "Jobs")]
     start: Option<Timestamp>,
-    /// What all random numbers begin with: the same seed gives the same outcome
+    /// Seed of the random numbers: the same seed gives the same outcome
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Jobs")]
     pub(super) seed: u64,
 }

@@ -167,8 +167,7 @@ impl Watch {
         };
         let curves = width >= WIDE;
         let rows = fleet.worker_types.iter().map(|of| {
-            let troubled = of.backend_error.is_some() || of.demand.lag.why_not().is_some();
-            let style = if troubled { Style::new().fg(Color::Red) } else { Style::new() };
+            let style = if of.is_troubled() { Style::new().fg(Color::Red) } else { Style::new() };
             let curve = curves.then(|| self.curves.get(&of.worker_type).map(bars).unwrap_or_default());
             cells(fleet::counts(of, now), curve).style(style)
         });
@@ -212,7 +211,8 @@ fn bars(curve: &VecDeque<u64>) -> String {
 
 fn heading<'a>(fleet: &FleetSnapshot, error: Option<&str>, now: Timestamp) -> Vec<Line<'a>> {
     let redis = Line::from(format!("redis    {}", fleet::redis(fleet)));
-    let redis = if fleet.redis_error.is_some() { redis.fg(Color::Red) } else { redis };
+    let redis =
+        if fleet.redis_error.is_some() || fleet.redis_refuses_writes.is_some() { redis.fg(Color::Red) } else { redis };
     let title = match error {
         Some(error) => Line::from(format!("no answer, this is old: {error}")).fg(Color::Red),
         None => Line::from(fleet::title(fleet, now)).bold(),

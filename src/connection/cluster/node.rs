@@ -63,8 +63,8 @@ impl Node {
         if let Some(open) = state.open.as_ref().filter(|_| !self.lost.load(Ordering::Acquire)) {
             return Ok(open.clone());
         }
-        if let Some((at, error)) = state.failed.as_ref().filter(|(at, _)| at.elapsed() < TRY_AGAIN) {
-            tracing::trace!(?at, "a node that could not be reached just now is not tried again yet");
+        if let Some((_, error)) = state.failed.as_ref().filter(|(at, _)| at.elapsed() < TRY_AGAIN) {
+            tracing::trace!("a node that could not be reached just now is not tried again yet");
             return Err(error.clone());
         }
         state.open = None;

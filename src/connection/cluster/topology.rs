@@ -228,7 +228,7 @@ impl Topology {
     fn keep(&self, map: SlotMap) -> Arc<SlotMap> {
         let mut kept = self.map.lock().unwrap_or_else(PoisonError::into_inner);
         if **kept != map {
-            tracing::debug!(primaries = ?map.primaries(), "slots of the cluster");
+            tracing::debug!(primaries = map.primaries().len(), "slots of the cluster");
             *kept = Arc::new(map);
         }
         kept.clone()

@@ -84,7 +84,7 @@ struct Totals {
     starting: u64,
     busy: u64,
     draining: u64,
-    /// Worker types of which something can't be read.
+    /// Worker types of which something can't be read, or whose workers fail to start.
     troubled: usize,
 }
 
@@ -100,15 +100,10 @@ impl Totals {
             totals.starting += u64::from(starting);
             totals.busy += u64::from(busy);
             totals.draining += u64::from(draining);
-            totals.troubled += usize::from(is_troubled(of));
+            totals.troubled += usize::from(of.is_troubled());
         }
         totals
     }
-}
-
-/// Something of it can't be read.
-fn is_troubled(of: &TypeSnapshot) -> bool {
-    of.backend_error.is_some() || of.demand.lag.why_not().is_some() || of.pool.why_not().is_some()
 }
 
 /// Of many worker types those that have most to show; all of few. In the order of their names.
@@ -116,7 +111,7 @@ fn shown(mut types: Vec<Arc<TypeSnapshot>>) -> Vec<Arc<TypeSnapshot>> {
     if types.len() > SHOWN {
         let importance = |of: &Arc<TypeSnapshot>| {
             let depth = of.demand.depth().known().copied().unwrap_or_default();
-            std::cmp::Reverse((is_troubled(of), of.control.is_some(), depth, of.desired))
+            std::cmp::Reverse((of.is_troubled(), of.control.is_some(), depth, of.desired))
         };
         types.sort_by_cached_key(importance);
         types.truncate(SHOWN);

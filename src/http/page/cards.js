@@ -28,8 +28,16 @@ function problems(type) {
   return [...new Set(all.filter((problem) => problem))];
 }
 
+/** How its workers fail to start, in the platform's words. */
+function startFailure(type) {
+  const failures = type.start_failures;
+  return failures ? `Workers fail to start (${number(failures.count)} in a row): ${failures.message}` : null;
+}
+
 function stateOf(type, now) {
   if (problems(type).length > 0) return ["bad", "not readable"];
+  // Before the action: a scale-up whose workers fail is not shown in the green of one that works.
+  if (type.start_failures) return ["bad", "failing to start"];
   if (controlWords(type.control, now)) return ["warn", "by hand"];
   const pool = known(type.pool);
   // A standby, a dry run and an observed pool say what they would do, and change nothing.
@@ -84,7 +92,7 @@ export class Card {
     this.type = type;
     const pool = known(type.pool);
     this.curve.add(at, depthOf(type.demand), type.desired, pool ? pool.ready + pool.starting + pool.draining : null);
-    const problem = problems(type).join("; ");
+    const problem = [startFailure(type), ...problems(type)].filter(Boolean).join("; ");
     this.problem.hidden = problem === "";
     setText(this.problem, problem);
     this.big.replaceChildren(make("b", {}, pool ? number(pool.ready) : UNKNOWN), ` of ${number(type.desired)} workers ready`);

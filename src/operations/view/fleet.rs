@@ -1,6 +1,6 @@
 //! Formats a fleet snapshot for people: its rows, and the tables of `swarm status`.
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets::NOTHING};
+use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Row, Table, presets::NOTHING};
 
 use super::{
     queues,
@@ -68,7 +68,16 @@ pub(crate) fn decision(of: &TypeSnapshot) -> String {
             words = format!("{words}; {}", printable(error));
         }
     }
-    words
+    match start_failures(of) {
+        Some(failures) => format!("{failures}; {words}"),
+        None => words,
+    }
+}
+
+/// `FAILS TO START (3 in a row): exit code 1`; `None` while workers start.
+pub(crate) fn start_failures(of: &TypeSnapshot) -> Option<String> {
+    let failures = of.start_failures.as_ref()?;
+    Some(format!("FAILS TO START ({} in a row): {}", failures.count, printable(&failures.message)))
 }
 
 /// Returns the age of the last reading of the queue and the pool, `12 s`; `None` before the first one.
@@ -96,7 +105,11 @@ pub(crate) fn title(fleet: &FleetSnapshot, now: Timestamp) -> String {
 
 /// Formats whether Redis answers.
 pub(crate) fn redis(fleet: &FleetSnapshot) -> String {
-    fleet.redis_error.as_deref().map_or_else(|| "answers".to_owned(), |why| format!("DOWN: {}", printable(why)))
+    match (&fleet.redis_error, &fleet.redis_refuses_writes) {
+        (Some(why), _) => format!("DOWN: {}", printable(why)),
+        (None, Some(why)) => format!("REFUSES WRITES: {}", printable(why)),
+        (None, None) => "answers".to_owned(),
+    }
 }
 
 /// Formats leadership: `this autoscaler, term 7, for 12 s`, `there-1, term 8; this one stands by`.
@@ -174,8 +187,9 @@ pub(crate) fn text(fleet: &FleetSnapshot, now: Timestamp) -> String {
     let mut decisions = table();
     decisions.set_header(["TYPE", "QUEUE", "LAST DECISION", "LOOKS AGAIN"]);
     for of in &fleet.worker_types {
-        numbers.add_row(counts(of, now));
-        decisions.add_row([of.worker_type.to_string(), queues::names(of), decision(of), looks_again(of, now)]);
+        let decided = [of.worker_type.to_string(), queues::names(of), decision(of), looks_again(of, now)];
+        numbers.add_row(painted(of, counts(of, now)));
+        decisions.add_row(painted(of, decided));
     }
     align_right(&mut numbers, 1..COUNTS.len());
     let mut tables = vec![trimmed(&numbers)];
@@ -197,6 +211,12 @@ pub(crate) fn text(fleet: &FleetSnapshot, now: Timestamp) -> String {
         config(fleet, now).map(|config| format!("\nconfig   {config}")).unwrap_or_default(),
         tables.join("\n\n")
     )
+}
+
+/// The row of a worker type in trouble is red; a table drops colours unless it goes to a terminal.
+fn painted<const N: usize>(of: &TypeSnapshot, row: [String; N]) -> Row {
+    let paint = |text: String| if of.is_troubled() { Cell::new(text).fg(Color::Red) } else { Cell::new(text) };
+    Row::from(row.map(paint))
 }
 
 fn align_right(table: &mut Table, columns: std::ops::Range<usize>) {
@@ -252,6 +272,7 @@ pub(crate) fn made_up() -> FleetSnapshot {
         evaluations: 17,
         decisions: Vec::new(),
         backend_error: None,
+        start_failures: None,
         control: None,
         workers: Vec::new(),
     };
@@ -316,6 +337,27 @@ mod tests {
             assert!(shown.contains(line), "`{line}` is missing in\n{shown}");
         }
         assert!(!text(&made_up(), Timestamp(60_000)).contains("TYPE     QUEUE         LAG"));
+    }
+
+    #[test]
+    fn a_redis_that_refuses_writes_is_told_from_one_that_is_down() {
+        let mut fleet = made_up();
+        fleet.redis_refuses_writes = Some("OOM: command not allowed".to_owned());
+        assert_eq!(redis(&fleet), "REFUSES WRITES: OOM: command not allowed");
+        fleet.redis_error = Some("refused".to_owned());
+        assert_eq!(redis(&fleet), "DOWN: refused");
+    }
+
+    #[test]
+    fn a_pool_whose_workers_fail_to_start_says_so_with_the_platforms_words() {
+        let mut fleet = made_up();
+        let of = std::sync::Arc::make_mut(&mut fleet.worker_types[0]);
+        assert!(!of.is_troubled());
+        let (count, last_at, message) = (3, Timestamp(58_000), "exit status: 3".to_owned());
+        of.start_failures = Some(crate::model::snapshot::StartFailures { count, last_at, message });
+        assert!(of.is_troubled());
+        assert!(decision(of).starts_with("FAILS TO START (3 in a row): exit status: 3; held at 6"), "{}", decision(of));
+        assert!(painted(of, ["x".to_owned()]).cell_iter().all(|cell| *cell == Cell::new("x").fg(Color::Red)));
     }
 
     #[test]

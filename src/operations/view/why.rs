@@ -63,6 +63,9 @@ pub(crate) fn text(of: &TypeSnapshot, fleet: &FleetSnapshot, now: Timestamp) -> 
             lines.push(format!("{:<12} {}", format!("{what}:"), printable(error)));
         }
     }
+    if let Some(failures) = fleet::start_failures(of) {
+        lines.push(format!("starts:      {failures}"));
+    }
     lines.join("\n")
 }
 

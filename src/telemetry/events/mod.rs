@@ -22,7 +22,7 @@ pub use evaluation::{
 pub use jobs::{DeadReason, DelayedMoved, JobBuried, JobRetried, StreamTrimmed};
 pub use kubernetes::{NoticeFailed, PodRejected, PodRejectionsEnded, ScalingRefused, WatchBroken};
 pub use leadership::{LateRecord, LeadershipChanged};
-pub use redis::{ProbeFailed, RedisReachable, RedisUnreachable};
+pub use redis::{ProbeFailed, RedisReachable, RedisUnreachable, RedisWrites};
 pub use reload::{ConfigLoaded, ConfigReloaded};
 pub use signals::{SignalsReceived, SourceChanged, SweepFinished};
 pub use worker::{JobMetrics, JobOutcome, JobWorked, WorkerLoad};

@@ -46,6 +46,24 @@ impl RedisUnreachable<'_> {
     }
 }
 
+/// Redis begins to refuse writes while it answers reads, or takes them again. To be emitted on the change only.
+#[derive(Clone, Copy, Debug)]
+pub struct RedisWrites<'a> {
+    /// Its answer; `None` when it takes writes again.
+    pub refused: Option<&'a str>,
+}
+
+impl RedisWrites<'_> {
+    /// Logs it and sets `swarm_redis_writes_refused`.
+    pub fn emit(self) {
+        gauge!(metric::REDIS_WRITES_REFUSED).set(if self.refused.is_some() { 1.0 } else { 0.0 });
+        match self.refused {
+            Some(error) => warn!(error, "redis refuses writes; silent workers are not replaced"),
+            None => info!("redis accepts writes again"),
+        }
+    }
+}
+
 /// Redis answers, for the first time or again. To be emitted on the change only.
 #[derive(Clone, Copy, Debug)]
 pub struct RedisReachable;

@@ -1,0 +1,201 @@
+//! Whether the server takes writes, and how much room it has. A full server, a failed snapshot or missing replicas stop
+//! heartbeats, publishing and the lease while reads go on, so what is not there then says little.
+
+use std::collections::HashMap;
+
+use redis::{RedisResult, Value};
+
+use super::{Area, Finding, attempts::NONSENSE};
+use crate::{
+    connection::{Connection, Primaries},
+    model::keys,
+};
+
+/// From this share of `maxmemory` on a burst of jobs or results may fill the server.
+const NEARLY_FULL_PERCENT: u64 = 90;
+
+/// What is known of the server's writes.
+pub(super) struct Writes {
+    pub(super) findings: Vec<Finding>,
+    /// Why a heartbeat or a sign of life that is missing says nothing, if that is so.
+    pub(super) doubt: Option<String>,
+}
+
+pub(super) async fn look(connection: &mut Connection) -> Writes {
+    let refusal = refused(connection).await;
+    let mut findings: Vec<Finding> = refusal.iter().map(Refusal::finding).collect();
+    let doubt = refusal.as_ref().map(|refusal| format!("redis refuses writes ({})", refusal.code));
+    let Ok(Primaries { open, .. }) = connection.primaries().await else { return Writes { findings, doubt } };
+    for mut server in open {
+        let told: RedisResult<String> = redis::cmd("INFO").query_async(&mut server).await;
+        let found = match told {
+            Ok(text) => {
+                let info = Info::read(&text);
+                let stops = if info.could_not_save() { stops_writes(&mut server).await } else { None };
+                info.findings(stops.as_deref())
+            }
+            // The documented rights do without it.
+            Err(error) => vec![Finding::ok(Area::Redis, format!("its memory can't be looked at: {error}"))],
+        };
+        findings.extend(found.into_iter().filter(|finding| !findings.contains(finding)).collect::<Vec<_>>());
+    }
+    Writes { findings, doubt }
+}
+
+/// The server does not take a write.
+struct Refusal {
+    code: String,
+    text: String,
+}
+
+/// Tries a write that changes nothing: the server looks at whether it may write at all before it looks at the
+/// arguments, which it must refuse.
+async fn refused(connection: &mut Connection) -> Option<Refusal> {
+    let mut set = redis::cmd("SET");
+    let tried: RedisResult<Value> =
+        set.arg(keys::SCALER_ALIVE).arg(NONSENSE).arg(NONSENSE).query_async(connection).await;
+    let error = tried.err()?;
+    let code = error.code().filter(|code| matches!(*code, "OOM" | "MISCONF" | "NOREPLICAS" | "READONLY"))?;
+    Some(Refusal { code: code.to_owned(), text: error.detail().unwrap_or_default().to_owned() })
+}
+
+impl Refusal {
+    fn finding(&self) -> Finding {
+        let (what, cure) = match self.code.as_str() {
+            "OOM" => (
+                "redis is full: it refuses writes",
+                "raise maxmemory, or delete what nobody needs; workers that run finish jobs without a reply_to meanwhile",
+            ),
+            "MISCONF" => (
+                "redis refuses writes, because it could not save its data to disk",
+                "its log names the reason, often a full disk; afterwards BGSAVE. stop-writes-on-bgsave-error decides \
+                 whether it refuses",
+            ),
+            "NOREPLICAS" => (
+                "redis refuses writes, because too few replicas are connected",
+                "bring the replicas back, or lower min-replicas-to-write",
+            ),
+            _ => ("redis refuses writes, because it is a replica", "name the primary in redis_url"),
+        };
+        let text = if self.text.is_empty() { String::new() } else { format!(" ({})", self.text) };
+        Finding::problem(Area::Redis, format!("{what}{text}")).cure(cure)
+    }
+}
+
+/// Fields of `INFO` that tell how the server's data came to disk the last time.
+const SAVES: [(&str, &str); 2] =
+    [("rdb_last_bgsave_status", "snapshot"), ("aof_last_write_status", "append-only file")];
+
+/// Whether the server refuses writes after a snapshot that failed; `None` if this may not be read.
+async fn stops_writes(connection: &mut Connection) -> Option<String> {
+    let mut get = redis::cmd("CONFIG");
+    let told: RedisResult<HashMap<String, String>> =
+        get.arg("GET").arg("stop-writes-on-bgsave-error").query_async(connection).await;
+    told.ok()?.into_values().next()
+}
+
+/// The fields of `INFO`.
+struct Info<'a>(HashMap<&'a str, &'a str>);
+
+impl<'a> Info<'a> {
+    fn read(text: &'a str) -> Self {
+        Self(text.lines().filter_map(|line| line.trim_end().split_once(':')).collect())
+    }
+
+    fn number(&self, field: &str) -> Option<u64> {
+        self.0.get(field)?.parse().ok()
+    }
+
+    fn could_not_save(&self) -> bool {
+        SAVES.iter().any(|(field, _)| self.failed(field))
+    }
+
+    fn failed(&self, field: &str) -> bool {
+        self.0.get(field).is_some_and(|status| *status != "ok")
+    }
+
+    /// `stops` is `stop-writes-on-bgsave-error`, as far as it may be read.
+    fn findings(&self, stops: Option<&str>) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        findings.extend(self.memory());
+        findings.extend(self.eviction());
+        let stops = stops.map_or_else(String::new, |stops| format!(" (stop-writes-on-bgsave-error is {stops})"));
+        for (_, what) in SAVES.iter().filter(|(field, _)| self.failed(field)) {
+            let found = format!("the last write of its {what} failed{stops}");
+            let cure = "its log names the reason, often a full disk; until it is mended, a restart loses jobs";
+            findings.push(Finding::problem(Area::Redis, found).cure(cure));
+        }
+        findings
+    }
+
+    fn memory(&self) -> Option<Finding> {
+        let (used, limit) = (self.number("used_memory")?, self.number("maxmemory")?);
+        if limit == 0 {
+            return Some(Finding::ok(Area::Redis, format!("{} of memory are used, without a limit", bytes(used))));
+        }
+        let percent = used.saturating_mul(100) / limit;
+        let found = format!("{percent} % of maxmemory are used: {} of {}", bytes(used), bytes(limit));
+        Some(if percent >= NEARLY_FULL_PERCENT {
+            let cure = "raise maxmemory, or find out what fills it (redis-cli --bigkeys): at the limit it refuses writes \
+                        or evicts keys";
+            Finding::warning(Area::Redis, found).cure(cure)
+        } else {
+            Finding::ok(Area::Redis, found)
+        })
+    }
+
+    /// Any key that is evicted is a loss: queues and groups hold jobs, and heartbeats and the lease expire by design.
+    fn eviction(&self) -> Option<Finding> {
+        let policy = self.0.get("maxmemory_policy").filter(|policy| **policy != "noeviction")?;
+        self.number("maxmemory").filter(|limit| *limit > 0)?;
+        let evicts = if policy.starts_with("volatile") { "heartbeats, the lease and results" } else { "whole queues" };
+        let found = format!("maxmemory-policy is {policy}: when memory runs out, redis deletes {evicts}");
+        Some(Finding::warning(Area::Redis, found).cure("set maxmemory-policy to noeviction"))
+    }
+}
+
+/// `512 B`, `1.5 MiB`.
+pub(super) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if count < 1024 {
+        return format!("{count} B");
+    }
+    // Tenths, in whole numbers.
+    let (mut tenths, mut unit) = (count.saturating_mul(10) / 1024, 0);
+    while tenths >= 10_240 && unit + 1 < UNITS.len() {
+        (tenths, unit) = (tenths / 1024, unit + 1);
+    }
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Level;
+
+    fn found(text: &str) -> Vec<(Level, String)> {
+        Info::read(text).findings(Some("yes")).into_iter().map(|finding| (finding.level, finding.found)).collect()
+    }
+
+    #[test]
+    fn memory_without_a_limit_is_well_whatever_the_policy() {
+        let all = found("# Memory\r\nused_memory:1048576\r\nmaxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\n");
+        assert_eq!(all, [(Level::Ok, "1.0 MiB of memory are used, without a limit".to_owned())]);
+    }
+
+    #[test]
+    fn little_room_eviction_and_failed_snapshots_are_told() {
+        let text = "used_memory:95\r\nmaxmemory:100\r\nmaxmemory_policy:volatile-ttl\r\nrdb_last_bgsave_status:err\r\n";
+        let levels: Vec<Level> = found(text).iter().map(|(level, _)| *level).collect();
+        assert_eq!(levels, [Level::Warning, Level::Warning, Level::Problem]);
+        assert!(found(text)[2].1.ends_with("(stop-writes-on-bgsave-error is yes)"), "{:?}", found(text));
+        assert!(found(text)[0].1.starts_with("95 % of maxmemory"), "{:?}", found(text));
+        let fine = "used_memory:10\r\nmaxmemory:100\r\nmaxmemory_policy:noeviction\r\nrdb_last_bgsave_status:ok\r\n";
+        assert_eq!(found(fine).iter().map(|(level, _)| *level).collect::<Vec<_>>(), [Level::Ok]);
+    }
+
+    #[test]
+    fn bytes_have_one_unit() {
+        assert_eq!([0, 1023, 1024, 1_572_864, u64::MAX].map(bytes)[..4], ["0 B", "1023 B", "1.0 KiB", "1.5 MiB"]);
+    }
+}
