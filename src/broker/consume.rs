@@ -91,6 +91,7 @@ impl Consumer {
             stream,
             group: &self.group,
             max_attempts: self.policy.jobs.max_attempts,
+            max_interruptions: self.policy.jobs.max_interruptions,
             job_max_bytes: self.policy.job_max_bytes(),
             now: Timestamp::wall(),
         }

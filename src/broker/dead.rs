@@ -39,6 +39,7 @@ impl Burial<'_> {
             ("dead_entry", delivery.entry.clone().into()),
             ("dead_group", group.to_owned().into()),
             ("dead_attempts", self.attempts.to_string().into()),
+            ("dead_interruptions", delivery.interruptions.to_string().into()),
         ];
         if left_out > 0 {
             fields.push(("dead_fields_left_out", left_out.to_string().into()));
@@ -61,7 +62,7 @@ pub struct DeadLetter {
     /// The job's type; `None` if there is no job in it.
     #[serde(rename = "type")]
     pub job_type: Option<String>,
-    /// `malformed`, `failed`, `expired` or `attempts_exhausted`.
+    /// `malformed`, `failed`, `expired`, `attempts_exhausted` or `interruptions_exhausted`.
     pub reason: String,
     /// The last error, in words.
     pub error: String,
@@ -69,8 +70,10 @@ pub struct DeadLetter {
     pub source_entry: String,
     /// The consumer group that gave it up.
     pub group: String,
-    /// How often the job was begun.
+    /// How many attempts failed.
     pub attempts: u32,
+    /// How often the job was interrupted.
+    pub interruptions: u32,
     /// The job, to put it back.
     #[serde(skip)]
     job: Option<Job>,
@@ -172,7 +175,8 @@ impl DeadLetters {
         channel: &str,
     ) -> Result<Revived, BrokerError> {
         let Some(job) = &letter.job else { return Ok(Revived::NoJob) };
-        let job = Job { attempt: 0, deadline_ts: None, not_before_ts: None, group: None, ..job.clone() };
+        let job =
+            Job { attempt: 0, interruptions: 0, deadline_ts: None, not_before_ts: None, group: None, ..job.clone() };
         let for_all = job.to_json();
         let for_group = Job { group: Some(letter.group.clone()), ..job }.to_json();
         let mut command = redis::cmd("EVAL");
@@ -213,6 +217,7 @@ impl DeadLetters {
             source_entry: text("dead_entry"),
             group: text("dead_group"),
             attempts: text("dead_attempts").parse().unwrap_or_default(),
+            interruptions: text("dead_interruptions").parse().unwrap_or_default(),
             job,
             entry,
         }

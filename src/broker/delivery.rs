@@ -15,8 +15,10 @@ pub struct Delivery {
     pub stream: Arc<str>,
     /// The stream entry's id.
     pub entry: String,
-    /// How often it has been begun, this time included: 1 for the first time.
+    /// The number of this attempt: 1 more than have failed.
     pub attempts: u32,
+    /// How often it was interrupted.
+    pub interruptions: u32,
     /// The number of this delivery. With the consumer it is the token of the claim: who finds another number, or another
     /// consumer, has lost the job.
     pub number: u32,
@@ -58,6 +60,12 @@ pub enum Refusal {
         /// How often it was begun.
         attempts: u32,
     },
+    /// It was interrupted too often.
+    #[error("given up after {interruptions} interruptions: its workers were drained before it was done, or died")]
+    InterruptionsExhausted {
+        /// How often.
+        interruptions: u32,
+    },
     /// It is for another consumer group on the same stream.
     #[error("for group `{0}`")]
     OtherGroup(String),
@@ -69,6 +77,7 @@ pub(super) struct Admission<'a> {
     pub(super) stream: &'a Arc<str>,
     pub(super) group: &'a str,
     pub(super) max_attempts: u32,
+    pub(super) max_interruptions: u32,
     pub(super) job_max_bytes: usize,
     pub(super) now: Timestamp,
 }
@@ -107,13 +116,21 @@ impl Delivery {
     pub(super) fn new(RawEntry { entry, number, asked, fields }: RawEntry, admission: Admission<'_>) -> Self {
         let json = fields.get("json").ok_or(EnvelopeError::NoJson);
         let parsed = json.and_then(|json| Job::parse(json, admission.job_max_bytes)).map(Box::new);
-        let carried = parsed.as_ref().map_or(0, |job| job.attempt);
-        let attempts = number.saturating_add(carried);
-        let job = parsed.map_err(Refusal::from).and_then(|job| match admission.refuses(&job, attempts) {
-            Some(refusal) => Err(refusal),
-            None => Ok(job),
-        });
-        Self { stream: admission.stream.clone(), entry, attempts, number, asked, job, fields }
+        let (failed, interrupted) = parsed.as_ref().map_or((0, 0), |job| (job.attempt, job.interruptions));
+        let (deaths, interruption) = earlier_deliveries(number);
+        let attempts = failed.saturating_add(deaths).saturating_add(1);
+        let interruptions = interrupted.saturating_add(interruption);
+        let job =
+            parsed.map_err(Refusal::from).and_then(|job| match admission.refuses(&job, attempts, interruptions) {
+                Some(refusal) => Err(refusal),
+                None => Ok(job),
+            });
+        Self { stream: admission.stream.clone(), entry, attempts, interruptions, number, asked, job, fields }
+    }
+
+    /// Whether an earlier worker may have died of it: then it is begun without another such job beside it.
+    pub fn is_suspect(&self) -> bool {
+        is_suspect(self.number)
     }
 
     /// The job in the entry, be it refused or not; `None` if there is none.
@@ -122,15 +139,29 @@ impl Delivery {
     }
 }
 
+/// Whether a delivery of this number comes after one whose worker died with the job, or lost it.
+pub fn is_suspect(number: u32) -> bool {
+    number > 1
+}
+
+/// What the deliveries before this one were: attempts that failed, and interruptions. The first death says nothing, since the
+/// worker had other jobs; after it the job is suspect and has no other suspect beside it, so the next death is its own.
+fn earlier_deliveries(number: u32) -> (u32, u32) {
+    (number.saturating_sub(2), u32::from(is_suspect(number)))
+}
+
 impl Admission<'_> {
-    fn refuses(self, job: &Job, attempts: u32) -> Option<Refusal> {
+    fn refuses(self, job: &Job, attempts: u32, interruptions: u32) -> Option<Refusal> {
         if let Some(group) = job.group.as_ref().filter(|group| *group != self.group) {
             return Some(Refusal::OtherGroup(group.clone()));
         }
         if let Some(deadline) = job.deadline().filter(|deadline| *deadline < self.now) {
             return Some(Refusal::Expired { late_ms: self.now.0 - deadline.0 });
         }
-        (attempts > self.max_attempts).then_some(Refusal::AttemptsExhausted { attempts: attempts - 1 })
+        if attempts > self.max_attempts {
+            return Some(Refusal::AttemptsExhausted { attempts: attempts - 1 });
+        }
+        (interruptions > self.max_interruptions).then_some(Refusal::InterruptionsExhausted { interruptions })
     }
 }
 
@@ -180,4 +211,15 @@ fn entry(entry: Value) -> Option<Entry> {
     let mut pair = pair.into_iter();
     let (Some(Value::BulkString(id)), Some(Value::Array(fields))) = (pair.next(), pair.next()) else { return None };
     Some((String::from_utf8(id).ok()?, Fields(fields)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_death_is_an_interruption_and_each_further_one_an_attempt() {
+        let told: Vec<_> = (1..=5).map(|number| (is_suspect(number), earlier_deliveries(number))).collect();
+        assert_eq!(told, [(false, (0, 0)), (true, (0, 1)), (true, (1, 1)), (true, (2, 1)), (true, (3, 1))]);
+    }
 }

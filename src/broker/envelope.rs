@@ -46,9 +46,12 @@ pub struct Job {
     /// Jobs of the same session are for the worker that holds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
-    /// How often it was begun before it was put on its stream again.
+    /// How often it failed before it was put on its stream again.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub attempt: u32,
+    /// How often it was interrupted before it was put on its stream again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub interruptions: u32,
     /// The only consumer group that it is for: set when one of several groups on a stream tries it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
@@ -105,6 +108,7 @@ impl Job {
             not_before_ts: None,
             session: None,
             attempt: 0,
+            interruptions: 0,
             group: None,
             extra: Map::new(),
         }
@@ -304,12 +308,13 @@ mod tests {
             extra in proptest::collection::hash_map("x_[a-z]{1,8}", json_value(), 0..4),
             reply_to in proptest::option::of("(result:)?.{0,20}"), names in [name(), name(), name()],
             times in [proptest::option::of(-1e18..1e18_f64), proptest::option::of(-1e18..1e18_f64)],
-            created_ts in proptest::option::of(any::<u32>().prop_map(f64::from)), attempt in any::<u32>(),
+            created_ts in proptest::option::of(any::<u32>().prop_map(f64::from)),
+            [attempt, interruptions] in any::<[u32; 2]>(),
         ) -> Job {
             let ([idempotency_key, session, group], [deadline_ts, not_before_ts]) = (names, times);
             let (kwargs, extra) = (kwargs.into_iter().collect(), extra.into_iter().collect());
             Job { id, job_type, args, kwargs, reply_to, created_ts, idempotency_key, deadline_ts, not_before_ts, session,
-                  attempt, group, extra }
+                  attempt, interruptions, group, extra }
         }
     }
 

@@ -39,7 +39,7 @@ pub use control::{DRAIN, cancel_drain, request_drain};
 pub use dead::{DeadFilter, DeadLetter, DeadLetters, Revived};
 pub use delayed::Delayed;
 pub use delayed_scheduler::DelayedScheduler;
-pub use delivery::{Delivery, RawEntry, Refusal};
+pub use delivery::{Delivery, RawEntry, Refusal, is_suspect};
 pub use drain::{DrainRequestError, DrainRequests, Progress};
 pub use envelope::{EnvelopeError, Job};
 pub use explain::{Outlook, Place, ScalerWord, explain, unread};

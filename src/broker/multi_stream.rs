@@ -9,12 +9,13 @@ use std::{
 use redis::{FromRedisValue, RedisError, Value, make_extension_error};
 
 use super::{
-    BrokerError, Consumer,
+    BrokerError, Consumer, Job,
     delivery::{self, Delivery, streams},
 };
 use crate::connection::Connection;
 
 const TAKE: &str = include_str!("lua/take.lua");
+const REREAD: &str = include_str!("lua/reread.lua");
 const GIVE_BACK: &str = include_str!("lua/give_back.lua");
 /// Streams in one script: a thousand empty ones take the server about a millisecond.
 const STREAMS_AT_ONCE: usize = 1_000;
@@ -106,7 +107,35 @@ impl Consumer {
     /// If Redis did not do it; after a lost connection it may have.
     pub async fn give_back(&self, connection: &mut Connection, delivery: &Delivery) -> Result<bool, BrokerError> {
         let Ok(job) = &delivery.job else { return Ok(false) };
-        let mut job = job.clone();
+        self.requeue(connection, delivery, Job::clone(job)).await
+    }
+
+    /// Gives back a job that was begun and is not done, since its worker leaves: that was an interruption and no attempt. `false`
+    /// if it is not ours any more, or no job.
+    ///
+    /// # Errors
+    /// If Redis did not do it; after a lost connection it may have.
+    pub async fn interrupt(&self, connection: &mut Connection, entry: &str, number: u32) -> Result<bool, BrokerError> {
+        let mut command = redis::cmd("EVAL");
+        command.arg(REREAD).arg(1).arg(&self.stream).arg(&self.group).arg(&self.name).arg(entry).arg(number);
+        let asked = Instant::now();
+        let reply: Value =
+            command.query_async(connection).await.map_err(|cause| self.failed("read a job again", cause))?;
+        let stream = self.stream.as_str().into();
+        let read = delivery::claimed(reply, number.saturating_sub(1), asked, self.admission(&stream)).pop();
+        let Some(delivery) = read else { return Ok(false) };
+        let Some(job) = delivery.envelope(self.policy.job_max_bytes()) else { return Ok(false) };
+        let attempt = delivery.attempts.saturating_sub(1);
+        let job = Job { attempt, interruptions: delivery.interruptions.saturating_add(1), ..job };
+        self.requeue(connection, &delivery, job).await
+    }
+
+    async fn requeue(
+        &self,
+        connection: &mut Connection,
+        delivery: &Delivery,
+        mut job: Job,
+    ) -> Result<bool, BrokerError> {
         let for_all = job.to_json();
         job.group = Some(self.group.clone());
         let mut command = redis::cmd("EVAL");

@@ -90,6 +90,9 @@ impl Consumer {
             Refusal::Malformed(_) => (DeadReason::Malformed, 0),
             Refusal::Expired { .. } => (DeadReason::Expired, delivery.attempts.saturating_sub(1)),
             Refusal::AttemptsExhausted { attempts } => (DeadReason::AttemptsExhausted, *attempts),
+            Refusal::InterruptionsExhausted { .. } => {
+                (DeadReason::InterruptionsExhausted, delivery.attempts.saturating_sub(1))
+            }
         };
         let job = delivery.envelope(self.policy.job_max_bytes());
         let burial = Burial { reason, error: &refusal.to_string(), attempts };
@@ -124,7 +127,8 @@ impl Consumer {
         job: &Job,
         wait: Duration,
     ) -> Result<Failed, BrokerError> {
-        let mut again = Job { attempt: delivery.attempts, ..job.clone() };
+        let (attempt, interruptions) = (delivery.attempts, delivery.interruptions);
+        let mut again = Job { attempt, interruptions, ..job.clone() };
         let for_all = again.to_json();
         again.group = Some(self.group.clone());
         let mut command = redis::cmd("EVAL");

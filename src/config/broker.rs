@@ -56,9 +56,13 @@ impl BrokerSettings {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct JobSettings {
-    /// Attempts before a job becomes a dead letter. An attempt that ends with the worker's death counts.
+    /// Attempts before a job becomes a dead letter. The first death of its worker makes a job suspect; a further death is
+    /// an attempt.
     #[schemars(range(min = 1, max = 1_000))]
     pub max_attempts: u32,
+    /// Interruptions before a job becomes a dead letter: drains that ended before it did, and first deaths of its worker.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub max_interruptions: u32,
     /// Milliseconds before a failed job is retried; doubled with each attempt, at most an hour.
     #[schemars(range(max = 3_600_000))]
     pub retry_backoff_ms: u64,
@@ -72,7 +76,7 @@ super::section::defaults!(JobSettings);
 
 impl Default for JobSettings {
     fn default() -> Self {
-        Self { max_attempts: 3, retry_backoff_ms: 1_000, claim_seconds: 60 }
+        Self { max_attempts: 3, max_interruptions: 20, retry_backoff_ms: 1_000, claim_seconds: 60 }
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::broker::Delivery;
+use crate::broker::{Delivery, is_suspect};
 
 /// Jobs that may wait here for others of their session; with so many, no more are taken.
 const MAX_WAITING: usize = 1_000;
@@ -21,6 +21,7 @@ pub(super) struct InFlight {
     changed: Notify,
     aside: Notify,
     revoked: Notify,
+    suspect_ended: Notify,
 }
 
 /// A claim on an entry.
@@ -94,14 +95,27 @@ impl InFlight {
     /// so that whoever waits for room finds all of it.
     pub(super) fn release<'a>(&self, entries: impl IntoIterator<Item = (&'a str, &'a str, bool)>) {
         let mut state = self.lock();
+        let mut suspect = false;
         for (stream, entry, took_slot) in entries {
-            if let Some(entries) = state.entries.get_mut(stream) {
-                entries.remove(entry);
-            }
+            let claim = state.entries.get_mut(stream).and_then(|entries| entries.remove(entry));
+            suspect |= claim.is_some_and(|claim| is_suspect(claim.number));
             state.ended = state.ended.saturating_sub(usize::from(took_slot));
         }
         drop(state);
+        if suspect {
+            self.suspect_ended.notify_one();
+        }
         self.changed.notify_one();
+    }
+
+    /// Whether a job is in flight of which an earlier worker may have died.
+    pub(super) fn has_suspect(&self) -> bool {
+        self.lock().entries.values().flat_map(HashMap::values).any(|claim| is_suspect(claim.number))
+    }
+
+    /// Waits for such a job to end. Meant for one waiter.
+    pub(super) async fn suspect_ended(&self) {
+        self.suspect_ended.notified().await;
     }
 
     /// Jobs in progress take a slot each until [their work ends](InFlight::end_work).

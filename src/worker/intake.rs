@@ -122,7 +122,7 @@ impl Intake {
 
     /// Whether to look for lost jobs now, with room for so many.
     pub(super) fn recovery_is_due(&self, room: usize) -> bool {
-        Instant::now() >= self.recover_at || (self.left_some && room > 0)
+        Instant::now() >= self.recover_at || (self.left_some && room > 0 && !self.in_flight.has_suspect())
     }
 
     /// There was no room for a job of those taken last. A new one is [given back](Self::give_back) next; one that was found is
@@ -171,19 +171,24 @@ impl Intake {
         let streams = self.next_to_look_at().await?;
         let mut deliveries = self.own_on(&streams).await?;
         if !self.commands.may_judge() {
-            self.left_some = deliveries.len() >= room;
+            self.left_some = deliveries.len() >= room || self.room_for_suspects(&deliveries) == 0;
             return Ok(deliveries);
         }
         for stream in &streams {
-            let rest = room.saturating_sub(deliveries.len());
+            let rest = room.saturating_sub(deliveries.len()).min(self.room_for_suspects(&deliveries));
             if rest > 0 {
                 let taken = self.of_others(stream, rest).await;
                 deliveries.extend(self.tolerated(stream, taken).await?);
             }
         }
-        self.left_some = deliveries.len() >= room;
+        self.left_some = deliveries.len() >= room || self.room_for_suspects(&deliveries) == 0;
         self.tidy(&streams).await;
         Ok(deliveries)
+    }
+
+    /// One worker begins jobs of which an earlier one may have died one at a time: if it dies too, it is known of which.
+    fn room_for_suspects(&self, taken: &[Delivery]) -> usize {
+        usize::from(!self.in_flight.has_suspect() && !taken.iter().any(Delivery::is_suspect))
     }
 
     /// Removes consumers of workers that are gone, now and then. A failure costs no job.
@@ -220,9 +225,9 @@ impl Intake {
     }
 
     async fn own_on(&mut self, streams: &[Arc<str>]) -> Result<Vec<Delivery>, TakeError> {
-        let mut deliveries = Vec::new();
+        let mut deliveries: Vec<Delivery> = Vec::new();
         for stream in streams {
-            let taken = self.own_of(stream).await;
+            let taken = self.own_of(stream, &deliveries).await;
             let own = self.tolerated(stream, taken).await?;
             self.left_some |= own.len() == HANDED_OVER_AT_ONCE;
             deliveries.extend(own);
@@ -230,12 +235,23 @@ impl Intake {
         Ok(deliveries)
     }
 
-    async fn own_of(&mut self, stream: &Arc<str>) -> Result<Vec<Delivery>, TakeError> {
+    async fn own_of(&mut self, stream: &Arc<str>, taken: &[Delivery]) -> Result<Vec<Delivery>, TakeError> {
         let mut connection = self.commands.get().await?;
         let begun = if self.known.contains(stream) { Begun::Never } else { Begun::Maybe };
         let (consumer, in_hand) = (self.consumer.on(stream), self.in_flight.entries_of(stream));
-        let own = consumer.recover_own(&mut connection, &in_hand, HANDED_OVER_AT_ONCE, begun).await?;
-        self.known.insert(stream.clone());
+        let limit = match begun {
+            Begun::Never => HANDED_OVER_AT_ONCE,
+            // What an earlier process of our name has left is suspect, as are the jobs of any other that died.
+            // Each claim counts as a delivery: none without a slot for it.
+            Begun::Maybe => self.room_for_suspects(taken).min(self.in_flight.room(self.config.concurrency)),
+        };
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let own = consumer.recover_own(&mut connection, &in_hand, limit, begun).await?;
+        if own.is_empty() || begun == Begun::Never {
+            self.known.insert(stream.clone());
+        }
         Ok(own)
     }
 

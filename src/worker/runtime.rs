@@ -14,6 +14,7 @@ use super::{
     Worker, WorkerConfig,
     background::{self, Heartbeat},
     complete::Completer,
+    connection::StepError,
     execute::{Executor, Taken, Tasks, spawn_batches},
     handlers::Handler,
     in_flight::InFlight,
@@ -22,7 +23,7 @@ use super::{
 };
 use crate::{
     broker::{Delivery, RawEntry},
-    connection::{ConnectionError, backoff},
+    connection::{Connection, ConnectionError, backoff},
     model::QueuePattern,
     telemetry::JobMetrics,
 };
@@ -116,12 +117,14 @@ struct Runtime {
     handed_over: watch::Receiver<()>,
     status: watch::Receiver<Status>,
     jobs: Arc<Tasks>,
+    /// Jobs that were not done when the drain ended.
+    abandoned: usize,
 }
 
 impl Runtime {
     fn new(executor: Arc<Executor>, intake: Intake, stop: CancellationToken, jobs: Arc<Tasks>) -> Self {
         let (handed_over, status) = (executor.commands.wakes().jobs.subscribe(), executor.status.subscribe());
-        Self { executor, intake, stop, handed_over, status, jobs }
+        Self { executor, intake, stop, handed_over, status, jobs, abandoned: 0 }
     }
 
     /// Waits until Redis knows of this worker; `false` if asked to leave before.
@@ -199,6 +202,8 @@ impl Runtime {
                 () = self.stop.cancelled() => {}
                 _ = self.handed_over.changed() => self.handed_over.mark_changed(),
                 _ = self.status.wait_for(|status| !status.takes_jobs()) => {}
+                // There may be another one to look for.
+                () = self.executor.in_flight.suspect_ended() => {}
             }
         };
         self.intake.read(room, interrupted).await
@@ -297,13 +302,32 @@ impl Runtime {
                 jobs,
                 sessions,
                 limit_seconds = limit.as_secs(),
-                "drain time is over: leaving jobs for others to do again, closing sessions"
+                "drain time is over: giving jobs back, closing sessions"
             );
         }
         self.jobs.shutdown().await;
+        self.abandoned = self.executor.in_flight.count();
+        if timeout(shutdown.max(Duration::from_secs(1)), self.interrupt_jobs()).await.is_err() {
+            tracing::warn!("jobs could not be given back in time; others take them over when the claims have run out");
+        }
         self.set_phase(Phase::Gone);
         if timeout(shutdown.max(Duration::from_secs(1)), self.executor.handler.shutdown()).await.is_err() {
             tracing::warn!("the handler did not let go of everything in time");
+        }
+    }
+
+    /// Gives back the jobs that were not done in time, for others to begin at once. That is no attempt.
+    async fn interrupt_jobs(&self) {
+        for (stream, entries) in self.executor.in_flight.entries() {
+            let consumer = self.executor.consumer.on(&stream);
+            for (entry, number) in entries {
+                let interrupt =
+                    async |connection: &mut Connection| consumer.interrupt(connection, &entry, number).await;
+                match self.executor.commands.step::<_, StepError>(interrupt).await {
+                    Ok(given) => tracing::info!(entry, queue = &*stream, given, "job interrupted and given back"),
+                    Err(error) => tracing::warn!(entry, %error, "an interrupted job can't be given back"),
+                }
+            }
         }
     }
 
@@ -354,6 +378,6 @@ impl Runtime {
 
     fn report(&self) -> WorkerReport {
         let status = *self.executor.status.borrow();
-        WorkerReport { processed: status.processed, failed: status.failed, abandoned: self.executor.in_flight.count() }
+        WorkerReport { processed: status.processed, failed: status.failed, abandoned: self.abandoned }
     }
 }

@@ -183,16 +183,16 @@ async fn a_job_that_kills_its_workers_is_given_up(tested: &Tested) {
     Member::join(&server, "w1").await;
     publish(&server, &[job("a").with_reply()]).await;
     assert_eq!(Member::join(&server, "w1").await.one().await.attempts, 1);
-    for (name, attempts) in [("w2", 2), ("w3", 3)] {
+    for (name, attempts) in [("w2", 1), ("w3", 2), ("w4", 3)] {
         let taken = Member::join(&server, name).await.take_over().await;
-        assert_eq!((taken.len(), taken[0].attempts), (1, attempts));
-        assert!(taken[0].job.is_ok());
+        assert_eq!((taken.len(), taken[0].attempts, taken[0].interruptions), (1, attempts, 1));
+        assert!(taken[0].job.is_ok() && taken[0].is_suspect());
     }
-    let mut last = Member::join(&server, "w4").await;
+    let mut last = Member::join(&server, "w5").await;
     let taken = last.take_over().await;
     assert_eq!(last.refuse(&taken[0]).await, Refusal::AttemptsExhausted { attempts: 3 });
     let dead = last.dead().await;
-    assert_eq!((dead[0].reason.as_str(), dead[0].attempts), ("attempts_exhausted", 3));
+    assert_eq!((dead[0].reason.as_str(), dead[0].attempts, dead[0].interruptions), ("attempts_exhausted", 3, 1));
     assert!(answers(&client, "a").await[0].error.as_ref().unwrap().contains("3 attempts"));
     assert_eq!(pending(&client, "t").await, 0);
 }
@@ -202,10 +202,10 @@ async fn what_was_lost_on_the_way_was_no_attempt(tested: &Tested) {
     let mut worker = Member::join(&server, "w1").await;
     publish(&server, &[job("a")]).await;
     worker.one().await;
-    for (begun, attempts) in [(Begun::Never, 1), (Begun::Never, 1), (Begun::Maybe, 2), (Begun::Never, 2)] {
+    for (begun, number) in [(Begun::Never, 1), (Begun::Never, 1), (Begun::Maybe, 2), (Begun::Never, 2)] {
         let Member { consumer, connection } = &mut worker;
         let own = consumer.recover_own(connection, &HashSet::new(), 10, begun).await.unwrap();
-        assert_eq!((own.len(), own[0].attempts), (1, attempts));
+        assert_eq!((own.len(), own[0].number, own[0].attempts), (1, number, 1));
     }
 }
 
@@ -256,7 +256,7 @@ async fn claims_of_the_living_run_out_only_if_they_say_so(tested: &Tested) {
     assert!(other.take_over().await.is_empty(), "it was renewed");
     tokio::time::sleep(Duration::from_millis(500)).await;
     let taken = other.take_over().await;
-    assert_eq!((taken.len(), taken[0].attempts), (1, 2), "a renewal is no attempt");
+    assert_eq!((taken.len(), taken[0].number), (1, 2), "a renewal is not a delivery");
 }
 
 async fn an_expired_job_is_never_begun(tested: &Tested) {

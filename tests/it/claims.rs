@@ -277,3 +277,64 @@ fn programs_of(program: &Program, worker: &str) -> usize {
     let ours = with_variable("SWARM_WORKER_ID", worker);
     ours.iter().filter(|(_, command)| command.contains(&begun)).count()
 }
+
+#[tokio::test]
+async fn a_drain_that_ends_before_its_job_gives_it_back_without_an_attempt() {
+    let server = RedisServer::start();
+    let (client, program) = (server.client().await, Program::new());
+    let scaling = "[worker_types.t.scaling]\ndrain_timeout_seconds = 1\n[worker_types.t.jobs]\nmax_attempts = 1\n";
+    let mut drained = WorkerProcess::start_with(&server.url(), "drained", &program.settings(scaling));
+    drained.until_state(&client, "IDLE").await;
+    publish(&client, "j", "t.run").await;
+    assert!(eventually(DEADLINE, async || program.begun() == ["drained"]).await, "{}", drained.log());
+    let other = WorkerProcess::start_with(&server.url(), "other", &program.settings(scaling));
+    other.until_state(&client, "IDLE").await;
+    drained.signal(Signal::TERM);
+    drained.exit().await;
+    // With an attempt used it would be a dead letter; waiting for the claim to run out would take 15 s and more.
+    let soon = Duration::from_secs(5);
+    assert!(eventually(soon, async || program.begun() == ["drained", "other"]).await, "{}", drained.log());
+    let entries: Vec<(String, HashMap<String, String>)> = redis(&client, "XRANGE t:jobs - +").await;
+    let job: serde_json::Value = serde_json::from_str(&entries.last().unwrap().1["json"]).unwrap();
+    assert_eq!((&job["interruptions"], job.get("attempt")), (&json!(1), None));
+    program.let_end();
+    assert!(eventually(DEADLINE, async || answered(&client, "j").await).await, "{}", other.log());
+}
+
+#[tokio::test]
+async fn a_job_that_kills_its_workers_is_given_up_and_takes_no_neighbour_along() {
+    const NEIGHBOURS: usize = 3;
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let log = tempfile::tempdir().unwrap();
+    // The job `bad` kills its worker; each of the others takes a while.
+    let script = format!(
+        "echo $SWARM_JOB_ID >> {}; if [ $SWARM_JOB_ID = bad ]; then sleep 0.3; kill -9 $PPID; fi; sleep 1; echo 1",
+        log.path().join("begun").display()
+    );
+    let settings = format!(
+        "[worker_types.t.worker]\nheartbeat_seconds = 1\nconcurrency = 4\nhandler = \"exec\"\n\
+         exec = [\"sh\", \"-c\", {}]\n[worker_types.t.jobs]\nmax_attempts = 2\n",
+        json!(script)
+    );
+    publish(&client, "bad", "t.run").await;
+    for number in 0..NEIGHBOURS {
+        publish(&client, &number.to_string(), "t.run").await;
+    }
+    let mut worker = WorkerProcess::start_with(&server.url(), "w0", &settings);
+    // The first death is an interruption of all of them, two more are attempts of the bad one.
+    for number in 1..=3 {
+        worker.exit().await;
+        worker = WorkerProcess::start_with(&server.url(), &format!("w{number}"), &settings);
+    }
+    for number in 0..NEIGHBOURS {
+        let done = eventually(DEADLINE, async || answered(&client, &number.to_string()).await).await;
+        assert!(done, "{number}: {}", worker.log());
+        assert_eq!(answers(&client, &number.to_string()).await[0]["ok"], json!(true));
+    }
+    assert!(eventually(DEADLINE, async || answered(&client, "bad").await).await, "{}", worker.log());
+    let dead: Vec<(String, HashMap<String, String>)> = redis(&client, "XRANGE t:jobs:dead - +").await;
+    assert_eq!(dead.len(), 1, "{dead:?}");
+    let of = |field: &str| dead[0].1[field].as_str();
+    assert_eq!((of("dead_reason"), of("dead_attempts")), ("attempts_exhausted", "2"));
+}

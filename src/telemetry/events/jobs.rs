@@ -20,6 +20,8 @@ pub enum DeadReason {
     Expired,
     /// Its workers died or lost their claims, as often as it may be tried.
     AttemptsExhausted,
+    /// It was interrupted too often.
+    InterruptionsExhausted,
 }
 
 impl DeadReason {
@@ -30,6 +32,7 @@ impl DeadReason {
             Self::Failed => "failed",
             Self::Expired => "expired",
             Self::AttemptsExhausted => "attempts_exhausted",
+            Self::InterruptionsExhausted => "interruptions_exhausted",
         }
     }
 }
