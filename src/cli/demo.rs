@@ -238,12 +238,11 @@ impl Demo {
         let job_counts = producer.job_counts();
         let played = self.begun == self.script.acts.len();
         if played && job_counts.open() == 0 && is_at_rest(fleet) && self.timeline.has_told_rest(fleet) {
-            let rested = match self.rested {
-                Some(rested) => rested,
-                None => {
-                    self.timeline.tell_rest(at, fleet);
-                    *self.rested.insert(at)
-                }
+            let rested = if let Some(rested) = self.rested {
+                rested
+            } else {
+                self.timeline.tell_rest(at, fleet);
+                *self.rested.insert(at)
             };
             if matches!(self.view, View::Screen(_)) && at < rested + LAST_FRAME {
                 return None;

@@ -127,6 +127,7 @@ mod tests {
         Timestamp(seconds * 1_000)
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "compared with what may be unknown")]
     fn seconds(seconds: u64) -> Option<Duration> {
         Some(Duration::from_secs(seconds))
     }

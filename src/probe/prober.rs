@@ -270,12 +270,11 @@ impl Prober {
 
     /// Lends the reader of a queue.
     fn with_reader<T>(&mut self, asked: &Asked, with: impl FnOnce(&mut dyn QueueReader, &QueueSpec) -> T) -> T {
-        match &asked.part {
-            Some(part) => with(&mut *part.remembered().reader, &part.spec),
-            None => {
-                let index = asked.request.index as usize;
-                with(&mut *self.readers[index], &self.specs[index])
-            }
+        if let Some(part) = &asked.part {
+            with(&mut *part.remembered().reader, &part.spec)
+        } else {
+            let index = asked.request.index as usize;
+            with(&mut *self.readers[index], &self.specs[index])
         }
     }
 

@@ -153,13 +153,12 @@ impl CanaryWriter {
 
     /// Writes once, on each primary; says whether all of them still had the write before.
     async fn write(&mut self) -> Result<bool, Failure> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => {
-                let connected = self.target.connect().await.map_err(|error| Failure::Away(error.to_string()))?;
-                self.state.connected(self.clock.now());
-                connected
-            }
+        let mut connection = if let Some(connection) = self.connection.take() {
+            connection
+        } else {
+            let connected = self.target.connect().await.map_err(|error| Failure::Away(error.to_string()))?;
+            self.state.connected(self.clock.now());
+            connected
         };
         let (now, ttl) = (self.clock.now(), TTL.as_millis().to_string());
         let since = self.state.channel(now).writable_since.map_or(String::new(), |since| since.0.to_string());
@@ -201,6 +200,6 @@ fn kept(replies: Vec<Value>, last: &str) -> Result<bool, Failure> {
     if let Some(refusal) = refusal {
         return Err(Failure::Refused(refusal.trim().to_owned()));
     }
-    let before = replies.into_iter().step_by(3).map(<(Option<String>,)>::from_redis_value);
-    Ok(before.map(|it| it.is_ok_and(|(before,)| before.as_deref() == Some(last))).fold(true, |all, one| all && one))
+    let mut before = replies.into_iter().step_by(3).map(<(Option<String>,)>::from_redis_value);
+    Ok(before.all(|it| it.is_ok_and(|(before,)| before.as_deref() == Some(last))))
 }

@@ -106,7 +106,7 @@ impl Heard<'_> {
     fn of(&self, position: usize, id: &WorkerId) -> Seen {
         let holds = |all: &Vec<ConsumerPending>| all.iter().any(|it| it.name == id.as_str() && it.jobs > 0);
         Seen {
-            heartbeat: self.heartbeats.known().and_then(|all| all.get(position)).cloned().flatten(),
+            heartbeat: self.heartbeats.known().and_then(|all| all.get(position)).copied().flatten(),
             readable: self.heartbeats.known().is_some(),
             holds_jobs: self.consumers.known().map(holds),
         }

@@ -216,7 +216,9 @@ mod tests {
         let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone());
         let emit = || {
             let (worker_type, worker_id) = (&WorkerType::new("w"), &WorkerId::new("w-1"));
-            lines.iter().for_each(|line| WorkerPrinted { worker_type, worker_id, line }.emit());
+            for line in lines {
+                WorkerPrinted { worker_type, worker_id, line }.emit();
+            }
         };
         match format {
             LogFormat::Text => {

@@ -46,6 +46,9 @@ struct State {
     waiting: usize,
 }
 
+/// A stream, and of each of its entries in flight the id and the number of its delivery.
+pub(super) type StreamClaims = (Arc<str>, Vec<(String, u32)>);
+
 impl InFlight {
     /// Takes an entry in hand; `false` if it is already.
     pub(super) fn take(&self, stream: &Arc<str>, entry: &str, number: u32) -> bool {
@@ -184,7 +187,7 @@ impl InFlight {
     }
 
     /// Every entry in flight with the number of its delivery, by stream.
-    pub(super) fn entries(&self) -> Vec<(Arc<str>, Vec<(String, u32)>)> {
+    pub(super) fn entries(&self) -> Vec<StreamClaims> {
         let state = self.lock();
         let some = state.entries.iter().filter(|(_, entries)| !entries.is_empty());
         let claims = |entries: &HashMap<String, Claim>| {

@@ -203,14 +203,13 @@ impl Intake {
             let consumer = self.consumer.on(stream);
             let tidied = async |connection: &mut _| consumer.remove_gone(connection, worker_type, lapse).await;
             match self.commands.step::<_, TakeError>(tidied).await {
-                Ok(Tidied::Removed(_)) => {}
                 Ok(Tidied::TooMany(consumers)) if self.crowded.insert(stream.clone()) => tracing::warn!(
                     queue = &**stream,
                     group = consumer.group,
                     consumers,
                     "too many consumers to remove those of dead workers; remove them with XGROUP DELCONSUMER"
                 ),
-                Ok(Tidied::TooMany(_)) => {}
+                Ok(Tidied::Removed(_) | Tidied::TooMany(_)) => {}
                 Err(error) => tracing::debug!(queue = &**stream, %error, "consumers of gone workers stay"),
             }
         }

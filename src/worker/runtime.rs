@@ -162,7 +162,7 @@ impl Runtime {
                     self.leave_trouble();
                     match batch {
                         Batch::Unopened(entries) if !self.executor.handler.keeps_sessions() => {
-                            self.start_unopened(entries)
+                            self.start_unopened(entries);
                         }
                         Batch::Unopened(entries) => self.start(self.executor.consumer.open(entries).collect()),
                         Batch::Opened(deliveries) => self.start(deliveries),

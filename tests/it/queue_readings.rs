@@ -111,7 +111,7 @@ async fn an_emptied_list_lets_nobody_go_unless_its_workers_may_be_stopped() {
     until_lag(&scaler, 0).await;
     scaler.until_evaluated("test", 3).await;
     let of = scaler.of("test").await;
-    assert_eq!(of.pool.known().map(|pool| pool.current()), Some(2), "{:?}", of.reasons);
+    assert_eq!(of.pool.known().map(swarm::model::PoolCounts::current), Some(2), "{:?}", of.reasons);
     assert!(of.reasons.iter().any(|reason| reason.contains("worker.idle")), "{:?}", of.reasons);
 }
 

@@ -10,6 +10,7 @@ use crate::{
     model::MissingFeature,
 };
 
+#[expect(clippy::needless_pass_by_value, reason = "as the backends that it stands in for")]
 pub(super) fn make(settings: Arc<Settings>) -> anyhow::Result<Box<MakeBackend<'static>>> {
     Err(missing(&settings).into())
 }

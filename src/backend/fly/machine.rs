@@ -211,7 +211,7 @@ impl Machine {
         let last = self.events.iter().flatten().max_by_key(|event| event.timestamp)?;
         let Event { r#type, status, source, .. } = last;
         let by = if source.is_empty() { String::new() } else { format!(" ({source})") };
-        (status == "failed" || status.ends_with("_failed")).then(|| format!("event `{}` {status}{by}", r#type))
+        (status == "failed" || status.ends_with("_failed")).then(|| format!("event `{type}` {status}{by}"))
     }
 
     /// A machine for tests.

@@ -1,6 +1,6 @@
 //! The demo's last words: what was done and how fast, whether all went well, and what to try next.
 
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 
 use comfy_table::{Table, presets::NOTHING};
 use serde_json::{Value, json};
@@ -120,7 +120,7 @@ pub(super) fn next_steps(program: &str) -> String {
     let width = commands.iter().map(String::len).max().unwrap_or_default();
     let mut text = "Next, with a Redis of your own (REDIS_URL, by default redis://localhost:6379/0):\n".to_owned();
     for (command, (_, what)) in commands.iter().zip(rows) {
-        text += &format!("  {command:<width$}   # {what}\n");
+        let _ = writeln!(text, "  {command:<width$}   # {what}");
     }
     if program != "swarm" {
         text += "`make install` puts `swarm` on the PATH. ";

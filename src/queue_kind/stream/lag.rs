@@ -192,7 +192,7 @@ fn read(
     let never_removed = stream.added == Some(stream.length);
     let lag = match (certain, group.lag, memory.surplus) {
         (Some(certain), _, _) => Some(certain),
-        (None, Some(reported), Some(surplus)) => Some(reported.saturating_sub_signed(surplus.jobs).min(stream.length)),
+        (None, Some(reported), Some(surplus)) => Some(less(reported, surplus.jobs).min(stream.length)),
         (None, Some(reported), None) if never_removed => Some(reported),
         _ => None,
     };
@@ -238,7 +238,12 @@ fn oldest_waiting(
 }
 
 fn difference(reported: u64, real: u64) -> i64 {
-    reported.checked_signed_diff(real).unwrap_or(i64::MAX)
+    i64::try_from(i128::from(reported) - i128::from(real)).unwrap_or(i64::MAX)
+}
+
+/// `jobs` fewer than `reported`, or more if it is negative; never below 0.
+fn less(reported: u64, jobs: i64) -> u64 {
+    if jobs < 0 { reported.saturating_add(jobs.unsigned_abs()) } else { reported.saturating_sub(jobs.unsigned_abs()) }
 }
 
 /// Where a group stands, in numbers that a follow-up can carry.

@@ -31,11 +31,12 @@ fn blocked(view: &PoolView, settings: &ScalingSettings, now: Timestamp) -> Vec<S
         let late = now.since(worker.started_at) >= settings.start_timeout();
         *by_reason.entry((late, worker.reason.as_deref().unwrap_or("the platform gives no reason"))).or_default() += 1;
     }
-    let note = |((late, reason), count): ((bool, &str), u32)| match late {
-        true => {
+    let note = |((late, reason), count): ((bool, &str), u32)| {
+        if late {
             format!("{count} not begun within {} s (start_timeout_seconds): {reason}", settings.start_timeout_seconds)
+        } else {
+            format!("{count} blocked: {reason}")
         }
-        false => format!("{count} blocked: {reason}"),
     };
     by_reason.into_iter().map(note).collect()
 }

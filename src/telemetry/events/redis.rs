@@ -57,9 +57,10 @@ impl RedisWrites<'_> {
     /// Logs it and sets `swarm_redis_writes_refused`.
     pub fn emit(self) {
         gauge!(metric::REDIS_WRITES_REFUSED).set(if self.refused.is_some() { 1.0 } else { 0.0 });
-        match self.refused {
-            Some(error) => warn!(error, "redis refuses writes; silent workers are not replaced"),
-            None => info!("redis accepts writes again"),
+        if let Some(error) = self.refused {
+            warn!(error, "redis refuses writes; silent workers are not replaced");
+        } else {
+            info!("redis accepts writes again");
         }
     }
 }

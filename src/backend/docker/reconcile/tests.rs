@@ -273,7 +273,7 @@ fn a_worker_that_does_not_work_says_why() {
     assert_eq!(reason(&world), None);
 
     world.set(&container, State::Running(Health::Unhealthy));
-    assert_eq!(world.registry.newly_unhealthy(&world.containers), [container.clone()]);
+    assert_eq!(world.registry.newly_unhealthy(&world.containers), std::slice::from_ref(&container));
     let said = HashMap::from([(container.clone(), "no heartbeat".to_owned())]);
     world.list(&Facts { health_outputs: said, ..Facts::default() });
     assert_eq!(reason(&world).as_deref(), Some("unhealthy: no heartbeat"));

@@ -45,6 +45,7 @@ fn bounds(reported: Option<u64>, length: u64) -> Bounds {
     Bounds { reported, length, stood: (id(0), None, None) }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a count may fail, and these did not")]
 fn counted(entries: u64, oldest: u64, is_all: bool) -> Result<Backlog, String> {
     Ok(Backlog { entries, oldest: Some(id(oldest)), is_all })
 }
