@@ -4,6 +4,8 @@
 
 #[path = "layering/files.rs"]
 mod files;
+#[path = "layering/retired.rs"]
+mod retired;
 #[path = "layering/tokens.rs"]
 mod tokens;
 
@@ -157,6 +159,17 @@ fn modules_name_only_what_the_table_allows() {
     assert!(sources.len() > 5, "found no source: the test looks in the wrong place");
     let violations: Vec<String> = sources.iter().flat_map(|(path, text)| violations(path, text)).collect();
     assert!(violations.is_empty(), "{} (see tests/layering.rs):\n{}", violations.len(), violations.join("\n"));
+}
+
+#[test]
+fn nothing_has_a_retired_name() {
+    let found = retired::all_retired(&source_files());
+    assert!(found.is_empty(), "retired names (tests/layering/retired.rs):\n{}", found.join("\n"));
+
+    let path = Path::new("worker/crew.rs");
+    let text = "const MOST: u8 = 1; struct Keeper; fn keep() { let crew = \"Settled\"; }";
+    assert_eq!(retired::retired(path, text).len(), 3, "the file, the constant and the type");
+    assert!(retired::retired(Path::new("policy/crew.rs"), "struct Keeper;").is_empty(), "other modules may");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::{
     worker::{Worker, WorkerConfig, handlers},
 };
 
-/// Run one worker
+/// Run one worker, which takes jobs of one type
 ///
 /// Takes jobs from the queues of its type, runs them and publishes the results. The autoscaler usually starts workers; run
 /// one by hand to try things out. A job is acknowledged after it ran, so another worker repeats the job of a worker that

@@ -365,17 +365,21 @@ impl fmt::Display for Reason {
             Self::BackendBackoff { count, message, remaining } => {
                 write!(f, "scaling failed {count} times in a row ({message}), next try in {}", Seconds(*remaining))
             }
-            Self::Paused { by, remaining } => write!(f, "paused by {by}{}", Ending(*remaining)),
-            Self::ObserveOnly { by, remaining } => write!(f, "only observed, as {by} wants it{}", Ending(*remaining)),
-            Self::Pinned { workers, by, remaining } => write!(f, "pinned at {workers} by {by}{}", Ending(*remaining)),
+            Self::Paused { by, remaining } => write!(f, "paused by {by}{}", Remaining(*remaining)),
+            Self::ObserveOnly { by, remaining } => {
+                write!(f, "only observed, as {by} wants it{}", Remaining(*remaining))
+            }
+            Self::Pinned { workers, by, remaining } => {
+                write!(f, "pinned at {workers} by {by}{}", Remaining(*remaining))
+            }
         }
     }
 }
 
 /// When something ends by itself, if it does.
-struct Ending(Option<Duration>);
+struct Remaining(Option<Duration>);
 
-impl fmt::Display for Ending {
+impl fmt::Display for Remaining {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.map_or(Ok(()), |remaining| write!(f, " for {}", Seconds(remaining)))
     }

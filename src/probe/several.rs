@@ -103,8 +103,8 @@ impl Several {
         Self { index: spec.index, combine: spec.combine, named, past: Mutex::default() }
     }
 
-    /// The queues as they are now, and which of them have to be read: those that may have changed, those that were not
-    /// empty, and the first, with which heartbeats are read. What is remembered of those that are gone is forgotten.
+    /// The queues as they are now, and which of them have to be read: all that are named, of which there are few, and of the
+    /// found ones those that may have changed or were not empty. What is remembered of those that are gone is forgotten.
     pub(super) fn current(&self, directory: &Directory) -> CurrentQueues {
         let dirty = directory.take_dirty(self.index);
         let now = directory.discovered(self.index);
@@ -120,12 +120,12 @@ impl Several {
         match dirty {
             DirtyQueues::All => parts.iter().for_each(|part| part.forget_reading()),
             DirtyQueues::Keys(keys) => {
-                let named = self.named.iter().filter(|part| keys.contains(&*part.spec.key));
-                named.chain(keys.iter().filter_map(|key| found.get(&**key))).for_each(|part| part.forget_reading());
+                keys.iter().filter_map(|key| found.get(&**key)).for_each(|part| part.forget_reading());
             }
         }
+        let named = self.named.len();
         let is_unread =
-            |(place, part): (usize, &Arc<Part>)| (place == 0 || part.remembered().rests.is_none()).then_some(place);
+            |(place, part): (usize, &Arc<Part>)| (place < named || part.remembered().rests.is_none()).then_some(place);
         let unread = parts.iter().enumerate().filter_map(is_unread).collect();
         CurrentQueues { parts, unread, all: now.all }
     }

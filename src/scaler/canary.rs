@@ -31,10 +31,10 @@ const NAMES: u32 = 256;
 /// What the canary has shown. Written by its [`CanaryWriter`], read by every actor and by whoever shows the state of
 /// Redis.
 #[derive(Debug, Default)]
-pub struct CanaryState(Mutex<Shown>);
+pub struct CanaryState(Mutex<CanaryFacts>);
 
 #[derive(Debug, Default)]
-struct Shown {
+struct CanaryFacts {
     canary: Canary,
     connected_since: Option<Timestamp>,
     refused: Option<String>,
@@ -44,7 +44,7 @@ impl CanaryState {
     /// A canary that has been written for ever: for tests of what has nothing to do with it.
     #[cfg(test)]
     pub(crate) fn flawless() -> Arc<Self> {
-        let shown = Shown { canary: Canary::flawless(), ..Shown::default() };
+        let shown = CanaryFacts { canary: Canary::flawless(), ..CanaryFacts::default() };
         Arc::new(Self(Mutex::new(shown)))
     }
 
@@ -76,7 +76,7 @@ impl CanaryState {
         shown.refused = refused;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Shown> {
+    fn lock(&self) -> MutexGuard<'_, CanaryFacts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -20,8 +20,10 @@ const FILTER_VARIABLES: [&str; 2] = ["SWARM_LOG", "RUST_LOG"];
 /// Discord's API. Their warnings are told, and nothing more, whatever the filter says.
 const CONFIDENTIAL: [&str; 2] = ["twilight_http", "twilight_http_ratelimiting"];
 
-/// Logs each request to the API server that fails at ERROR. Our own lines say the same, once for each outage.
-const REPEATED: &str = "kube_client::client::builder";
+/// Log each request to the API server that fails, and each connection that ends. Our own lines say the same, once for each
+/// outage.
+const REPEATED: [(&str, Level); 2] =
+    [("kube_client::client::builder", Level::ERROR), ("kube_client::client", Level::WARN)];
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,7 +117,7 @@ fn confidential() -> FilterFn {
 }
 
 fn may_be_told(metadata: &Metadata<'_>) -> bool {
-    if metadata.is_event() && metadata.target() == REPEATED && *metadata.level() == Level::ERROR {
+    if metadata.is_event() && REPEATED.contains(&(metadata.target(), *metadata.level())) {
         return false;
     }
     let module = metadata.target().split("::").next().unwrap_or_default();

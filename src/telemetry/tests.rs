@@ -130,6 +130,7 @@ fn emit_everything() {
     CommandAcknowledged { elapsed }.emit();
     ShardChanged { shard: 0, change: ShardChange::Lost { reason: "4009" }, ready: 1 }.emit();
     RedisReachable.emit();
+    RedisWrites { refused: Some("OOM") }.emit();
 }
 
 /// What the snapshots of these worker types show.

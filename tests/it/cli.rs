@@ -76,9 +76,8 @@ fn every_help_text_is_as_it_was_reviewed() {
         let command: String = std::iter::once("swarm")
             .chain(words.iter().map(String::as_str))
             .fold("$".to_owned(), |line, word| format!("{line} {word}"));
-        told += &format!("{command} --help\n");
-        help.lines().for_each(|line| told += &format!("{}\n", line.trim_end()));
-        told.push('\n');
+        let lines = help.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
+        told = [told, format!("{command} --help\n{lines}\n\n")].concat();
         let below = commands_in(&help).into_iter().rev();
         open.extend(below.map(|command| [words.clone(), vec![command]].concat()));
     }

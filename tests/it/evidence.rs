@@ -21,7 +21,7 @@ use crate::support::{
 const LONG: Duration = Duration::from_secs(20);
 /// One worker for each job, and nobody let go.
 const EACH: &str = "min_workers = 0, max_workers = 12, strategy = \"backlog\", jobs_per_worker = 1, \
-                    start_grace_seconds = 5, cooldown_seconds = 3600";
+                    start_grace_seconds = 5, cooldown_seconds = 3600, drain_timeout_seconds = 5";
 
 /// The process of each worker, by the worker's name.
 fn workers(scaler: &Autoscaler) -> BTreeMap<String, u32> {
@@ -76,11 +76,6 @@ async fn a_redis_that_refuses_writes_costs_no_worker(refuse: &str, accept: &str)
     scaler.until_logged("redis refuses writes").await;
     scaler.until("it is not ready", async || scaler.readyz().await.1.contains("redis refuses writes")).await;
     assert!(scaler.status().await.redis_refuses_writes.is_some());
-    scaler
-        .until("it is shown that silence says nothing", async || {
-            scaler.of("test").await.reasons.iter().any(|reason| reason.contains("no heartbeat can be written"))
-        })
-        .await;
     sleep(LONG).await;
     assert_eq!(workers(&scaler), before, "{}", scaler.log());
 
@@ -108,7 +103,9 @@ async fn workers_killed_all_at_once_are_replaced_at_once() {
     let client = server.client().await;
     let scaler = at_work(&server, &client, &format!("{FAST_SWEEP}{}", real_pool("test", EACH)), 12).await;
     let before = workers(&scaler);
-    before.values().for_each(|process| kill(*process, Signal::KILL));
+    for process in before.values() {
+        kill(*process, Signal::KILL);
+    }
     scaler
         .until("12 others are there", async || {
             let now = workers(&scaler);
@@ -124,7 +121,9 @@ async fn a_worker_told_to_drain_by_hand_is_replaced_once() {
     let client = server.client().await;
     let scaler = at_work(&server, &client, &format!("{FAST_SWEEP}{}", real_pool("test", EACH)), 1).await;
     let by_hand = workers(&scaler);
-    by_hand.values().for_each(|process| kill(*process, Signal::TERM));
+    for process in by_hand.values() {
+        kill(*process, Signal::TERM);
+    }
     scaler
         .until("it drains", async || scaler.of("test").await.pool.known().is_some_and(|pool| pool.draining == 1))
         .await;
@@ -149,7 +148,9 @@ async fn a_frozen_worker_is_replaced_when_its_silence_counts() {
     let settings = format!("{FAST_SWEEP}{pool}[worker_types.test.jobs]\nclaim_seconds = 5\n");
     let scaler = at_work(&server, &client, &settings, 1).await;
     let frozen = workers(&scaler);
-    frozen.values().for_each(|process| kill(*process, Signal::STOP));
+    for process in frozen.values() {
+        kill(*process, Signal::STOP);
+    }
     scaler
         .until("it is not heard", async || {
             scaler.of("test").await.workers.iter().any(|worker| serde_json::json!(worker.status) == "unheard")
@@ -197,17 +198,17 @@ async fn a_command_that_neither_gets_ready_nor_leaves_meets_a_ceiling() {
     let scaler = Autoscaler::start(&server.url(), &settings).await;
     let mut most = 0;
     scaler
-        .until("the ceiling holds", async || {
+        .until("it backs off after several rounds", async || {
             let names: BTreeSet<String> = workers(&scaler).into_keys().collect();
             most = most.max(names.len());
-            scaler.of("test").await.reasons.join("\n").contains("at most 4 may exist")
+            scaler.of("test").await.reasons.join("\n").contains("3 rounds of starts in a row failed")
         })
         .await;
-    for _ in 0..20 {
+    for _ in 0..100 {
         most = most.max(workers(&scaler).len());
         sleep(Duration::from_millis(100)).await;
     }
-    assert_eq!(most, 4, "twice max_workers");
+    assert!(most <= 4, "never more than twice max_workers: {most}");
     scaler.until_logged("worker:heartbeat:test:").await;
     assert!(scaler.log().contains("heartbeats = false"), "{}", scaler.log());
 }

@@ -16,14 +16,14 @@ const NAMES_TOLD: usize = 3;
 
 /// How a worker ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Ending {
+pub(super) struct ContainerExit {
     /// Whether it reported success.
     pub(super) success: bool,
     /// For people.
     pub(super) detail: String,
 }
 
-impl Ending {
+impl ContainerExit {
     /// By its exit code.
     pub(super) fn of(exit_code: i64, out_of_memory: bool) -> Self {
         let cause = if out_of_memory { "out of memory, " } else { "" };
@@ -42,9 +42,9 @@ pub(super) struct ChangeLog {
 
 impl ChangeLog {
     /// A worker ended by itself.
-    pub(super) fn note_exit(&mut self, id: WorkerId, at: Timestamp, lived: Duration, ending: Ending) {
+    pub(super) fn note_exit(&mut self, id: WorkerId, at: Timestamp, lived: Duration, ending: ContainerExit) {
         self.last_exit += 1;
-        let Ending { success, detail } = ending;
+        let ContainerExit { success, detail } = ending;
         keep(&mut self.exits, Exit { seq: self.last_exit, id, at, lived, success, detail });
     }
 
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn endings_are_told_in_words() {
-        assert_eq!(Ending::of(0, false), Ending { success: true, detail: "exit code 0".to_owned() });
-        assert_eq!(Ending::of(137, true).detail, "out of memory, exit code 137");
+        assert_eq!(ContainerExit::of(0, false), ContainerExit { success: true, detail: "exit code 0".to_owned() });
+        assert_eq!(ContainerExit::of(137, true).detail, "out of memory, exit code 137");
     }
 }

@@ -5,7 +5,7 @@ use bollard::models::ContainerInspectResponse;
 
 use super::{
     DockerShared, TypePool,
-    change_log::Ending,
+    change_log::ContainerExit,
     container_template::variable,
     error::EngineError,
     reconcile::{Facts, Known},
@@ -77,9 +77,9 @@ fn health_output(found: &ContainerInspectResponse) -> String {
     }
 }
 
-fn ending(found: &ContainerInspectResponse) -> Option<Ending> {
+fn ending(found: &ContainerInspectResponse) -> Option<ContainerExit> {
     let state = found.state.as_ref()?;
-    Some(Ending::of(state.exit_code?, state.oom_killed.unwrap_or_default()))
+    Some(ContainerExit::of(state.exit_code?, state.oom_killed.unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -114,6 +114,6 @@ mod tests {
         assert_eq!(worker(&["SWARM_WORKER_ID="]), Some(WorkerId::new("0123456789ab")));
         assert_eq!(worker(&["SWARM_WORKER_ID=w-1"]), Some(WorkerId::new("w-1")));
         assert_eq!(known(&found(&[])).map(|known| known.started_at), Some(Timestamp(1_767_323_045_678)));
-        assert_eq!(ending(&found(&[])), Some(Ending::of(3, false)));
+        assert_eq!(ending(&found(&[])), Some(ContainerExit::of(3, false)));
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    change_log::{ByHand, Ending},
+    change_log::{ByHand, ContainerExit},
     container_template::Identity,
     view::{Health, Seen, State},
     worker_registry::{Ended, Inner, Spare, Worker, WorkerRegistry},
@@ -26,7 +26,7 @@ pub(super) struct Facts {
     /// Of those that are not in the registry.
     pub(super) strangers: HashMap<String, Known>,
     /// How those ended that did, also those that run again.
-    pub(super) endings: HashMap<String, Ending>,
+    pub(super) endings: HashMap<String, ContainerExit>,
     /// Last output of health checks that began to fail.
     pub(super) health_outputs: HashMap<String, String>,
     /// Those that were started again after that.

@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, info};
 
 use super::{
-    DockerShared, TypePool, change_log::Ending, container_template::ContainerTemplate, error::EngineError,
+    DockerShared, TypePool, change_log::ContainerExit, container_template::ContainerTemplate, error::EngineError,
     housekeeping, inspection, labels, reconcile::Facts, self_container::SelfContainer, view::Seen,
 };
 use crate::model::Timestamp;
@@ -210,7 +210,9 @@ impl Watcher {
             "die" => {
                 self.facts.restarted.remove(&container);
                 let code = attribute("exitCode").parse().unwrap_or_default();
-                self.facts.endings.insert(container.clone(), Ending::of(code, self.out_of_memory.contains(&container)));
+                self.facts
+                    .endings
+                    .insert(container.clone(), ContainerExit::of(code, self.out_of_memory.contains(&container)));
             }
             "start" if self.facts.endings.contains_key(&container) => drop(self.facts.restarted.insert(container)),
             "oom" => drop(self.out_of_memory.insert(container)),

@@ -81,8 +81,8 @@ struct KubernetesShared {
 pub struct KubernetesBackend {
     shared: Arc<KubernetesShared>,
     reconcilers: Mutex<BTreeMap<WorkerType, ReconcilerHandle>>,
-    keeping: Crew,
-    watching: Crew,
+    keeping: TaskSet,
+    watching: TaskSet,
     label: String,
 }
 
@@ -96,12 +96,12 @@ struct ReconcilerHandle {
 
 /// Tasks that end together.
 #[derive(Default)]
-struct Crew {
+struct TaskSet {
     tasks: TaskTracker,
     cancel: CancellationToken,
 }
 
-impl Crew {
+impl TaskSet {
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let cancel = self.cancel.clone();
         self.tasks.spawn(async move {
@@ -144,7 +144,7 @@ impl KubernetesBackend {
             leader_guard: LeaderGuard::default(),
         });
 
-        let (keeping, watching) = (Crew::default(), Crew::default());
+        let (keeping, watching) = (TaskSet::default(), TaskSet::default());
         shared.conflicts.look(&shared.cluster).await;
         watching.spawn(check_for_conflicts(shared.clone()));
         watching.spawn(event_recorder::write(shared.cluster.clone(), to_write));

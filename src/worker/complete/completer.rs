@@ -25,37 +25,41 @@ const LOOKS: usize = 8;
 
 /// What to do with the entry of a job that ended.
 #[derive(Debug)]
-pub(in crate::worker) enum Ending {
+pub(in crate::worker) enum Completion {
     /// Acknowledge it and answer.
-    Complete(Done),
+    Succeeded(Done),
     /// It failed: try it again or answer the error.
-    Fail { delivery: Delivery, error: String, retry: Retry },
+    Failed { delivery: Delivery, error: String, retry: Retry },
     /// It must not be worked on.
-    Refuse(Delivery),
+    Rejected(Delivery),
     /// Nothing: it is another worker's now.
-    Gone(Delivery),
+    HandedOver(Delivery),
 }
 
 /// A job that ended in this worker.
 #[derive(Debug)]
-pub(in crate::worker) struct Finished {
-    pub(in crate::worker) ending: Ending,
+pub(in crate::worker) struct CompletedJob {
+    pub(in crate::worker) ending: Completion,
     /// Whether it took a slot.
     pub(in crate::worker) needs_slot: bool,
 }
 
-impl Finished {
+impl CompletedJob {
     fn stream(&self) -> &str {
         match &self.ending {
-            Ending::Complete(done) => done.stream(),
-            Ending::Fail { delivery, .. } | Ending::Refuse(delivery) | Ending::Gone(delivery) => &delivery.stream,
+            Completion::Succeeded(done) => done.stream(),
+            Completion::Failed { delivery, .. } | Completion::Rejected(delivery) | Completion::HandedOver(delivery) => {
+                &delivery.stream
+            }
         }
     }
 
     fn entry(&self) -> &str {
         match &self.ending {
-            Ending::Complete(done) => done.entry(),
-            Ending::Fail { delivery, .. } | Ending::Refuse(delivery) | Ending::Gone(delivery) => &delivery.entry,
+            Completion::Succeeded(done) => done.entry(),
+            Completion::Failed { delivery, .. } | Completion::Rejected(delivery) | Completion::HandedOver(delivery) => {
+                &delivery.entry
+            }
         }
     }
 }
@@ -71,12 +75,12 @@ pub(in crate::worker) struct Completer {
 
 impl Completer {
     /// Settles what comes until nothing more can come. Dropped, it leaves the rest unsettled: others do those jobs again.
-    pub(in crate::worker) async fn run(self, mut finished: mpsc::Receiver<Vec<Finished>>) {
+    pub(in crate::worker) async fn run(self, mut finished: mpsc::Receiver<Vec<CompletedJob>>) {
         let mut singles = JoinSet::new();
         while let Some(mut batch) = finished.recv().await {
             gather(&mut finished, &mut batch).await;
             let (done, others): (Vec<_>, Vec<_>) =
-                batch.into_iter().partition(|one| matches!(one.ending, Ending::Complete(_)));
+                batch.into_iter().partition(|one| matches!(one.ending, Completion::Succeeded(_)));
             for other in others {
                 singles.spawn(self.clone().settle(other));
             }
@@ -89,13 +93,13 @@ impl Completer {
     }
 
     /// Completes jobs, those of each stream together. Answers those that are left.
-    async fn complete_all(&self, done: Vec<Finished>) -> Vec<Finished> {
-        let each = by_stream(done, Finished::stream).into_iter().map(|done| self.complete(done));
+    async fn complete_all(&self, done: Vec<CompletedJob>) -> Vec<CompletedJob> {
+        let each = by_stream(done, CompletedJob::stream).into_iter().map(|done| self.complete(done));
         join_all(each).await.into_iter().flatten().collect()
     }
 
     /// Completes jobs of one stream together. Answers those that Redis refuses for a reason that may not be that of each.
-    async fn complete(&self, done: Vec<Finished>) -> Vec<Finished> {
+    async fn complete(&self, done: Vec<CompletedJob>) -> Vec<CompletedJob> {
         let all: Vec<_> = done.iter().filter_map(|one| completed(&one.ending)).collect();
         let Some(first) = all.first() else { return done };
         let consumer = self.consumer.on(first.stream());
@@ -121,9 +125,9 @@ impl Completer {
     }
 
     /// Closes those of `done` that are settled or lost. Returns those whose results Redis refuses.
-    fn close_completed(&self, done: Vec<Finished>, unsettled: Vec<Unsettled>) -> Vec<Finished> {
+    fn close_completed(&self, done: Vec<CompletedJob>, unsettled: Vec<Unsettled>) -> Vec<CompletedJob> {
         if unsettled.is_empty() {
-            self.close(&done, Settled::Done);
+            self.close(&done, Outcome::Succeeded);
             return Vec::new();
         }
         let why: HashMap<usize, Refused> = unsettled.into_iter().map(|one| (one.index, one.why)).collect();
@@ -141,12 +145,12 @@ impl Completer {
                 }
             }
         }
-        self.close(&settled, Settled::Done);
-        self.close(&lost, Settled::Elsewhere);
+        self.close(&settled, Outcome::Succeeded);
+        self.close(&lost, Outcome::Elsewhere);
         refused
     }
 
-    async fn settle(self, one: Finished) {
+    async fn settle(self, one: CompletedJob) {
         for wait in backoff() {
             let problem = match self.commands.get().await {
                 Err(error) => error.to_string(),
@@ -155,7 +159,7 @@ impl Completer {
                     // With the stream, or the group, the entry is gone: there is nothing left to settle.
                     Err(error) if error.is_missing_group() => {
                         tracing::warn!(entry = one.entry(), %error, "the queue of a failed job is gone, and the job with it");
-                        return self.close(std::slice::from_ref(&one), Settled::Elsewhere);
+                        return self.close(std::slice::from_ref(&one), Outcome::Elsewhere);
                     }
                     Err(error) => {
                         if error.is_connection_lost() {
@@ -171,50 +175,50 @@ impl Completer {
         }
     }
 
-    async fn try_settle(&self, connection: &mut Connection, one: &Finished) -> Result<Settled, BrokerError> {
+    async fn try_settle(&self, connection: &mut Connection, one: &CompletedJob) -> Result<Outcome, BrokerError> {
         let consumer = self.consumer.on(one.stream());
         match &one.ending {
-            Ending::Complete(done) => match consumer.complete_all(connection, &[done]).await?.pop() {
-                None => Ok(Settled::Done),
+            Completion::Succeeded(done) => match consumer.complete_all(connection, &[done]).await?.pop() {
+                None => Ok(Outcome::Succeeded),
                 Some(Unsettled { why: Refused::ClaimLost, .. }) => {
                     tell_lost(one);
-                    Ok(Settled::Elsewhere)
+                    Ok(Outcome::Elsewhere)
                 }
                 Some(Unsettled { why: Refused::Result(error), .. }) => Err(error),
             },
-            Ending::Fail { delivery, error, retry } => {
+            Completion::Failed { delivery, error, retry } => {
                 Ok(match consumer.fail(connection, delivery, error, *retry).await? {
                     Failed::Retried { .. } => {
                         self.in_flight.retry_scheduled();
-                        Settled::Elsewhere
+                        Outcome::Elsewhere
                     }
-                    Failed::TakenOver => Settled::Elsewhere,
-                    Failed::Answered | Failed::Dead => Settled::Failed,
+                    Failed::TakenOver => Outcome::Elsewhere,
+                    Failed::Answered | Failed::Dead => Outcome::Failed,
                 })
             }
-            Ending::Refuse(delivery) => match &delivery.job {
-                Err(refusal) => consumer.refuse(connection, delivery, refusal).await.map(|()| Settled::Failed),
-                Ok(_) => Ok(Settled::Elsewhere),
+            Completion::Rejected(delivery) => match &delivery.job {
+                Err(refusal) => consumer.refuse(connection, delivery, refusal).await.map(|()| Outcome::Failed),
+                Ok(_) => Ok(Outcome::Elsewhere),
             },
-            Ending::Gone(_) => Ok(Settled::Elsewhere),
+            Completion::HandedOver(_) => Ok(Outcome::Elsewhere),
         }
     }
 
     /// Lets settled jobs go and counts them.
-    fn close(&self, jobs: &[Finished], settled: Settled) {
+    fn close(&self, jobs: &[CompletedJob], settled: Outcome) {
         self.in_flight.release(jobs.iter().map(|job| (job.stream(), job.entry(), job.needs_slot)));
         let count = |counts: bool| if counts { jobs.len() as u64 } else { 0 };
         self.status.send_modify(|status| {
             status.busy = status.busy.saturating_sub(jobs.len());
-            status.processed += count(settled != Settled::Elsewhere);
-            status.failed += count(settled == Settled::Failed);
+            status.processed += count(settled != Outcome::Elsewhere);
+            status.failed += count(settled == Outcome::Failed);
         });
     }
 }
 
 /// Adds what ends in this moment, since a round trip costs more than many jobs: as long as letting others run brings more,
 /// up to a batch. In a flood others end on other threads: then it looks again a few times where nothing came.
-async fn gather(finished: &mut mpsc::Receiver<Vec<Finished>>, batch: &mut Vec<Finished>) {
+async fn gather(finished: &mut mpsc::Receiver<Vec<CompletedJob>>, batch: &mut Vec<CompletedJob>) {
     let mut in_vain = 0;
     while batch.len() < BATCH && in_vain <= if batch.len() < FLOOD { 0 } else { LOOKS } {
         yield_now().await;
@@ -230,20 +234,20 @@ async fn gather(finished: &mut mpsc::Receiver<Vec<Finished>>, batch: &mut Vec<Fi
 
 /// What became of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Settled {
-    Done,
+enum Outcome {
+    Succeeded,
     Failed,
     /// It is not finished: it will be tried again, or another worker has it.
     Elsewhere,
 }
 
-fn tell_lost(one: &Finished) {
+fn tell_lost(one: &CompletedJob) {
     tracing::warn!(entry = one.entry(), "job done after its claim was lost: the worker that has it now answers it");
 }
 
-fn completed(ending: &Ending) -> Option<&Done> {
+fn completed(ending: &Completion) -> Option<&Done> {
     match ending {
-        Ending::Complete(done) => Some(done),
+        Completion::Succeeded(done) => Some(done),
         _ => None,
     }
 }

@@ -2,4 +2,4 @@
 
 mod completer;
 
-pub(super) use completer::{Completer, Ending, Finished};
+pub(super) use completer::{CompletedJob, Completer, Completion};

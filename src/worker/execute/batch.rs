@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{Executor, Taken};
-use crate::{broker::RawEntry, worker::complete::Finished};
+use crate::{broker::RawEntry, worker::complete::CompletedJob};
 
 /// Jobs that one task begins: few, since a handler that blocks its thread holds the others up.
 const BATCH_SIZE: usize = 16;
@@ -48,7 +48,7 @@ async fn begin(executor: Arc<Executor>, batch: Vec<RawEntry>) {
     executor.end(ended).await;
 }
 
-async fn go_on(executor: Arc<Executor>, job: Pin<Box<impl Future<Output = Finished>>>) {
+async fn go_on(executor: Arc<Executor>, job: Pin<Box<impl Future<Output = CompletedJob>>>) {
     let finished = job.await;
     executor.end(vec![finished]).await;
 }

@@ -22,7 +22,7 @@ use crate::{
     telemetry::{JobMetrics, JobOutcome, JobTraced, JobWorked, TRACEPARENT},
     worker::{
         Sessions, WorkerConfig,
-        complete::{Ending, Finished},
+        complete::{CompletedJob, Completion},
         connection::{Commands, StepError},
         handlers::{BuiltIn, Handler, JobError},
         in_flight::InFlight,
@@ -50,7 +50,7 @@ pub(in crate::worker) struct Executor {
     pub(in crate::worker) commands: Arc<Commands>,
     pub(in crate::worker) in_flight: Arc<InFlight>,
     pub(in crate::worker) status: watch::Sender<Status>,
-    pub(in crate::worker) finished: mpsc::Sender<Vec<Finished>>,
+    pub(in crate::worker) finished: mpsc::Sender<Vec<CompletedJob>>,
     pub(in crate::worker) tasks: Weak<Tasks>,
     pub(in crate::worker) metrics: JobMetrics,
 }
@@ -72,13 +72,13 @@ struct End {
 /// What is to become of its entry.
 enum Verdict {
     /// It is acknowledged, and this the answer.
-    Done(Value),
+    Succeeded(Value),
     /// The job is tried again, or the error is the answer.
     Failed { error: String, retry: Retry },
     /// It must not be worked on.
-    Refused,
+    Rejected,
     /// Nothing: it is another worker's now.
-    Gone,
+    HandedOver,
 }
 
 impl Executor {
@@ -110,9 +110,9 @@ impl Executor {
     }
 
     /// Does a job of no session that has begun.
-    pub(in crate::worker) async fn alone(self: Arc<Self>, Taken { delivery, needs_slot }: Taken) -> Finished {
+    pub(in crate::worker) async fn alone(self: Arc<Self>, Taken { delivery, needs_slot }: Taken) -> CompletedJob {
         let verdict = self.one(&delivery, None).await;
-        Finished { ending: self.ending(delivery, verdict), needs_slot }
+        CompletedJob { ending: self.ending(delivery, verdict), needs_slot }
     }
 
     /// The same, and gives it to the completer.
@@ -122,12 +122,12 @@ impl Executor {
     }
 
     /// What is to be done with the entry. A job that was done is written out and let go here, where others do so at the same time.
-    fn ending(&self, delivery: Delivery, verdict: Verdict) -> Ending {
+    fn ending(&self, delivery: Delivery, verdict: Verdict) -> Completion {
         match verdict {
-            Verdict::Done(value) => Ending::Complete(self.consumer.done(delivery, value)),
-            Verdict::Failed { error, retry } => Ending::Fail { delivery, error, retry },
-            Verdict::Refused => Ending::Refuse(delivery),
-            Verdict::Gone => Ending::Gone(delivery),
+            Verdict::Succeeded(value) => Completion::Succeeded(self.consumer.done(delivery, value)),
+            Verdict::Failed { error, retry } => Completion::Failed { delivery, error, retry },
+            Verdict::Rejected => Completion::Rejected(delivery),
+            Verdict::HandedOver => Completion::HandedOver(delivery),
         }
     }
 
@@ -136,7 +136,7 @@ impl Executor {
         let mut next = Some(first);
         while let Some(Taken { delivery, needs_slot }) = next {
             let verdict = self.one(&delivery, Some(&session)).await;
-            self.end(vec![Finished { ending: self.ending(delivery, verdict), needs_slot }]).await;
+            self.end(vec![CompletedJob { ending: self.ending(delivery, verdict), needs_slot }]).await;
             next = self.in_flight.end_turn(&session).map(|delivery| {
                 let needs_slot = self.needs_slot(Some(&session));
                 self.begin(1, usize::from(needs_slot));
@@ -146,7 +146,7 @@ impl Executor {
     }
 
     /// Gives the slots of jobs that have ended to others, and the jobs to the completer.
-    pub(in crate::worker) async fn end(&self, jobs: Vec<Finished>) {
+    pub(in crate::worker) async fn end(&self, jobs: Vec<CompletedJob>) {
         if jobs.is_empty() {
             return;
         }
@@ -159,7 +159,7 @@ impl Executor {
         let began = std::time::Instant::now();
         let end = match &delivery.job {
             Ok(job) => self.attempt(delivery, job, session).await,
-            Err(_) => End { outcome: JobOutcome::Refused, verdict: Verdict::Refused, error: None },
+            Err(_) => End { outcome: JobOutcome::Refused, verdict: Verdict::Rejected, error: None },
         };
         self.tell(delivery, &end, began.elapsed());
         end.verdict
@@ -208,7 +208,7 @@ impl Executor {
                 Ok(Route::Here) => return None,
                 Ok(Route::Forwarded(holder)) => {
                     tracing::debug!(job = job.id, session, %holder, "job handed over to the holder of its session");
-                    return Some(End { outcome: JobOutcome::HandedOver, verdict: Verdict::Gone, error: None });
+                    return Some(End { outcome: JobOutcome::HandedOver, verdict: Verdict::HandedOver, error: None });
                 }
                 Ok(Route::Lost(holder)) => {
                     let why = self.sessions.take_loss(session);
@@ -279,7 +279,9 @@ impl Executor {
             () = self.in_flight.revoked(&delivery.stream, &delivery.entry) => return (claim_lost(), false),
         };
         match handled {
-            Ok(Ok(Ok(value))) => (End { outcome: JobOutcome::Done, verdict: Verdict::Done(value), error: None }, false),
+            Ok(Ok(Ok(value))) => {
+                (End { outcome: JobOutcome::Done, verdict: Verdict::Succeeded(value), error: None }, false)
+            }
             Ok(Ok(Err(error))) => {
                 let end = failed(JobOutcome::Failed, error.to_string(), error.retry());
                 (end, error.is_elsewhere())
@@ -330,7 +332,7 @@ impl Executor {
 
 fn claim_lost() -> End {
     let error = "another worker has taken the job over: this one was silent for too long, and stops".to_owned();
-    End { outcome: JobOutcome::ClaimLost, verdict: Verdict::Gone, error: Some(error) }
+    End { outcome: JobOutcome::ClaimLost, verdict: Verdict::HandedOver, error: Some(error) }
 }
 
 fn failed(outcome: JobOutcome, error: String, retry: Retry) -> End {

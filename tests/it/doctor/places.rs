@@ -69,7 +69,9 @@ async fn of_a_cluster_every_primary_is_looked_at() {
     report.has("redis", "ok", &["the cluster has 3 primaries"]);
     report.has("redis", "ok", &["answers, master, cluster"]);
     report.has("queues", "ok", &["3 queues can be read"]);
-    assert_eq!(report.found("redis", "ok").len(), 3, "what they all say is said once");
+    // The memory that each uses differs.
+    let same = report.found("redis", "ok").into_iter().filter(|found| !found.contains(" of memory are used"));
+    assert_eq!(same.count(), 3, "what they all say is said once");
 
     // The last of them: the URL names the other two.
     cluster.nodes[2].kill();

@@ -17,6 +17,7 @@ use crate::support::{
 const SIGNALS_MISSED: &str = "SwarmSignalsMissed";
 const NO_LEADER: &str = "SwarmNoLeader";
 const DEAD_LETTERS: &str = "SwarmDeadLetters";
+const WRITES_REFUSED: &str = "SwarmRedisRefusesWrites";
 /// Worker types whose jobs no signal tells of.
 const DRIFTING: [&str; 5] = ["drift1", "drift2", "drift3", "drift4", "drift5"];
 
@@ -61,7 +62,7 @@ async fn every_alert_fires_on_its_fault() {
     assert!(eventually(SCRAPED, failed).await, "no error of the backend is scraped:\n{}", prometheus.log());
     // An error that stays is tried again after a minute: this is one more.
     add_jobs(&client, "gone:jobs", 1).await;
-    let mut fired = BTreeSet::from([SIGNALS_MISSED, NO_LEADER, DEAD_LETTERS].map(str::to_owned));
+    let mut fired = BTreeSet::from([SIGNALS_MISSED, NO_LEADER, DEAD_LETTERS, WRITES_REFUSED].map(str::to_owned));
     for (alert, labels) in [
         ("SwarmQueueStuck", &[("worker_type", "absent")][..]),
         ("SwarmPoolAtMax", &[("worker_type", "full")]),
@@ -97,6 +98,16 @@ async fn an_alert_fires_when_only_the_sweep_finds_jobs() {
         add_jobs(&client, &format!("{worker_type}:jobs"), 1).await;
     }
     fires(&prometheus, SIGNALS_MISSED, &[]).await;
+}
+
+#[cfg_attr(without_prometheus, ignore = "there is no Prometheus")]
+#[tokio::test]
+async fn an_alert_fires_when_redis_refuses_writes() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let (_scaler, prometheus) = start(&server, &pool("full", "max_workers = 1", SLEEPER)).await;
+    let _: String = redis(&client, "CONFIG SET maxmemory 1").await;
+    fires(&prometheus, WRITES_REFUSED, &[]).await;
 }
 
 #[cfg_attr(without_prometheus, ignore = "there is no Prometheus")]

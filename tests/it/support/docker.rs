@@ -286,7 +286,9 @@ fn end_processes_naming(directory: &Path) {
         if left.is_empty() || Instant::now() > deadline {
             return;
         }
-        left.iter().for_each(|id| kill(id.cast_unsigned(), Signal::KILL));
+        for id in left {
+            kill(id.cast_unsigned(), Signal::KILL);
+        }
         std::thread::sleep(Duration::from_millis(10));
     }
 }

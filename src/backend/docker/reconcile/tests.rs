@@ -107,7 +107,7 @@ fn composed(facts: &mut Facts, id: &str, number: u32, state: State) -> Seen {
 }
 
 fn ended(container: &str, code: i64) -> Facts {
-    Facts { endings: HashMap::from([(container.to_owned(), Ending::of(code, false))]), ..Facts::default() }
+    Facts { endings: HashMap::from([(container.to_owned(), ContainerExit::of(code, false))]), ..Facts::default() }
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn an_end_is_an_exit_once_unless_the_engine_was_away() {
 #[test]
 fn facts_stay_until_a_list_knows_of_them() {
     let mut facts = ended("a", 1);
-    facts.endings.insert("b".to_owned(), Ending::of(2, false));
+    facts.endings.insert("b".to_owned(), ContainerExit::of(2, false));
     facts.signalled.insert("c".to_owned());
     assert!(facts.settle(&[ours("a", 1, State::Ended), ours("b", 2, RUNNING)]));
     assert_eq!((facts.endings.keys().map(String::as_str).collect::<Vec<_>>(), facts.signalled.len()), (vec!["b"], 0));
@@ -283,7 +283,7 @@ fn a_worker_that_does_not_work_says_why() {
     assert_eq!(reason(&world), None);
 
     world.set(&container, State::Restarting);
-    let killed = HashMap::from([(container.clone(), Ending::of(137, true))]);
+    let killed = HashMap::from([(container.clone(), ContainerExit::of(137, true))]);
     world.list(&Facts { endings: killed, restarted: HashSet::from([container.clone()]), ..Facts::default() });
     assert_eq!(reason(&world).as_deref(), Some("restarting: out of memory, exit code 137"));
     world.set(&container, RUNNING);

@@ -110,7 +110,7 @@ impl Chromium {
             }
         };
         let (lost, losses) = watch::channel(Losses::default());
-        let keeper = Keeper {
+        let keeper = ChromiumTask {
             browser: Arc::clone(&browser),
             limit: settings.max_memory_bytes(),
             resident: Arc::default(),
@@ -213,7 +213,7 @@ impl PageEvents {
 }
 
 /// The task that has the process.
-struct Keeper {
+struct ChromiumTask {
     browser: Arc<Browser>,
     limit: u64,
     resident: Arc<AtomicU64>,
@@ -221,7 +221,7 @@ struct Keeper {
     lost: watch::Sender<Losses>,
 }
 
-impl Keeper {
+impl ChromiumTask {
     async fn run(self, launched: Launched, pages: PageEvents, mut pump: AbortOnDropHandle<()>) {
         let Launched { child, profile, .. } = launched;
         let reason = tokio::select! {

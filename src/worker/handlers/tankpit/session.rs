@@ -78,14 +78,14 @@ pub(super) enum SessionProblem {
     NotSent(String),
 }
 
-struct Order {
+struct SessionCommand {
     text: String,
     sent: oneshot::Sender<Result<(), SessionProblem>>,
 }
 
 /// A running session. Breaks off when dropped; [`Session::stop`] says goodbye.
 pub(super) struct Session {
-    orders: mpsc::Sender<Order>,
+    commands: mpsc::Sender<SessionCommand>,
     report: watch::Receiver<Report>,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -95,13 +95,13 @@ pub(super) struct Session {
 impl Session {
     /// Connects, and says `hello` if there is one. From then on the connection is kept, and `hello` said on each new one.
     pub(super) async fn open(settings: &TankpitSettings, hello: Option<String>) -> Result<Self, SessionProblem> {
-        let (orders, inbox) = mpsc::channel(QUEUE);
+        let (commands, inbox) = mpsc::channel(QUEUE);
         let (tell, report) = watch::channel(Report::default());
         let stop = CancellationToken::new();
-        let mut keeper = Keeper { settings: settings.clone(), hello, inbox, tell, stop: stop.clone() };
-        let socket = keeper.connect().await.map_err(SessionProblem::Connect)?;
-        let task = tokio::spawn(async move { keeper.run(socket).await });
-        Ok(Self { orders, report, stop, task, patience: settings.timeout() })
+        let mut task = SessionTask { settings: settings.clone(), hello, inbox, tell, stop: stop.clone() };
+        let socket = task.connect().await.map_err(SessionProblem::Connect)?;
+        let task = tokio::spawn(async move { task.run(socket).await });
+        Ok(Self { commands, report, stop, task, patience: settings.timeout() })
     }
 
     pub(super) fn report(&self) -> Report {
@@ -120,7 +120,7 @@ impl Session {
         let over = || SessionProblem::Ended(self.ended().unwrap_or_else(|| "it ended".to_owned()));
         let (sent, done) = oneshot::channel();
         let sending = async {
-            self.orders.send(Order { text, sent }).await.map_err(|_| over())?;
+            self.commands.send(SessionCommand { text, sent }).await.map_err(|_| over())?;
             done.await.map_err(|_| over())?
         };
         // Twice, since one frame before it may be on its way.
@@ -154,10 +154,10 @@ impl std::fmt::Display for Closed {
 }
 
 /// The session's task.
-struct Keeper {
+struct SessionTask {
     settings: TankpitSettings,
     hello: Option<String>,
-    inbox: mpsc::Receiver<Order>,
+    inbox: mpsc::Receiver<SessionCommand>,
     tell: watch::Sender<Report>,
     stop: CancellationToken,
 }
@@ -168,7 +168,7 @@ enum End {
     Lost(Closed),
 }
 
-impl Keeper {
+impl SessionTask {
     async fn run(&mut self, mut socket: Socket) {
         let mut pauses = self.pauses();
         loop {
@@ -313,7 +313,7 @@ impl Keeper {
         None
     }
 
-    async fn carry_out(&self, socket: &mut Socket, order: Order) -> Option<Closed> {
+    async fn carry_out(&self, socket: &mut Socket, order: SessionCommand) -> Option<Closed> {
         let done = self.write(socket, order.text).await;
         let problem = done.err().map(|error| error.to_string());
         let told = problem.clone().map_or(Ok(()), |problem| Err(SessionProblem::NotSent(problem)));
