@@ -114,10 +114,11 @@ pub fn decide(settings: &ScalingSettings, observation: &Observation, history: &H
         Ordering::Greater => {
             plan.pace_steps();
             plan.limit_step_up();
-            plan.limit_alive();
         }
         Ordering::Equal => {}
     }
+    // Also where `min_workers` alone asks for more.
+    plan.limit_alive();
     plan.back_off();
     plan.finish()
 }
