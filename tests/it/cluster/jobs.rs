@@ -11,7 +11,7 @@ use swarm::{
 
 use super::{run, run_with, said};
 use crate::support::{
-    autoscaler::{Autoscaler, DEADLINE, NO_SWEEP, real_pool},
+    autoscaler::{Autoscaler, DEADLINE, FAST_SWEEP, real_pool},
     cluster::Cluster,
     command::{add_sleep, answers, redis},
     wait::eventually,
@@ -24,7 +24,8 @@ async fn a_job_goes_through_publisher_scaler_worker_and_back_on_every_primary() 
     cluster.until_well().await;
     let types = cluster.types().await;
     let pools: String = types.iter().map(|name| real_pool(name, "min_workers = 0, cooldown_seconds = 0")).collect();
-    let scaler = Autoscaler::start(&cluster.url(), &format!("{NO_SWEEP}{pools}")).await;
+    // What a loaded machine does not hear of a worker that became idle, the sweep finds.
+    let scaler = Autoscaler::start(&cluster.url(), &format!("{FAST_SWEEP}{pools}")).await;
     scaler.until_ready().await;
     let config = scaler.directory().join("swarm.toml").display().to_string();
     let run = |arguments: &[&str]| run(&cluster.url(), &[arguments, &["--config", &config]].concat());
