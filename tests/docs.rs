@@ -29,7 +29,6 @@ const NOT_YET_REWRITTEN: &[&str] = &[
     "src/discord",
     "src/doctor",
     "src/http",
-    "src/model",
     "src/policy",
     "src/probe",
     "src/scaler",

@@ -1,5 +1,5 @@
-//! What people say about a worker type besides its settings: leave it alone, or keep it at a number. What they may
-//! order, and how it is told; giving an order is the scaler's.
+//! Overrides: what a person can ask of a worker type besides its settings (pause it, only observe it, pin it to a
+//! number), and how the result is reported. Applying an override is the scaler's task.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use serde::{Deserialize, Serialize};
 
 use super::{Timestamp, WorkerType};
 
-/// How a worker type is controlled.
+/// Kind of override that is in force for a worker type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// Nothing is changed.
+    /// The autoscaler changes nothing.
     Paused,
-    /// Nothing is changed, and the decisions tell what would be.
+    /// The autoscaler changes nothing, and its decisions say what it would change.
     Observe,
-    /// So many workers, within `min_workers` and `max_workers`, whatever the queue says.
+    /// This number of workers, whatever the queue holds, within `min_workers` and `max_workers`.
     Pinned(u32),
 }
 
 impl Mode {
-    /// The name on the wire.
+    /// Returns the name on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Paused => "paused",
@@ -31,7 +31,7 @@ impl Mode {
         }
     }
 
-    /// The mode with that name on the wire; `pinned` needs its number of workers.
+    /// Returns the mode with that name on the wire. `pinned` needs the number of workers; without it: `None`.
     pub fn parse(name: &str, workers: Option<u32>) -> Option<Self> {
         match (name, workers) {
             ("paused", _) => Some(Self::Paused),
@@ -42,60 +42,60 @@ impl Mode {
     }
 }
 
-/// Somebody's word about a worker type. It outlives restarts and ends by itself.
+/// An override in force for a worker type. It outlives restarts of the autoscaler and can end by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Control {
-    /// What was said.
+    /// Kind of override.
     pub mode: Mode,
-    /// When it ends; `None`: when somebody ends it.
+    /// When the override ends; `None`: when somebody ends it.
     pub until: Option<Timestamp>,
-    /// Who said it: `user@host`, for people.
+    /// Who set the override, as `user@host`, for people to read.
     pub by: String,
-    /// Why, in that person's words; may be empty.
+    /// Reason, in that person's words; may be empty.
     pub why: String,
 }
 
 impl Control {
-    /// Whether it holds at `now`.
+    /// Returns whether the override is in force at `now`.
     pub fn holds_at(&self, now: Timestamp) -> bool {
         self.until.is_none_or(|until| now < until)
     }
 }
 
-/// How long a number that is asked for once is held: far longer than any leader takes to look, far shorter than a
-/// cooldown.
+/// How long the autoscaler holds a number that somebody asked for once: far longer than a leader takes to read the
+/// override, far shorter than a cooldown.
 pub const ONCE: Duration = Duration::from_secs(5);
 
-/// What somebody wants to become of a worker type.
+/// What a person asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverrideAction {
-    /// Leave it as it is.
+    /// Change nothing.
     Pause,
-    /// Leave it as it is, and tell what would be done.
+    /// Change nothing, and say in the decisions what would change.
     Observe,
-    /// So many workers; without an end they are asked for once, and the rules go on from there.
+    /// This number of workers. Without an end the number is held for [`ONCE`], and the rules go on from there.
     Scale(u32),
     /// Let the rules decide again.
     Resume,
 }
 
-/// What somebody wants of a worker type, and who.
+/// A person's request to set or to end an override.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OverrideRequest {
-    /// Which.
+    /// Worker type to override.
     pub worker_type: WorkerType,
-    /// What.
+    /// What the person asks for.
     pub action: OverrideAction,
-    /// How long it is to hold; `None`: until somebody ends it.
+    /// How long the override holds; `None`: until somebody ends it.
     pub lasts: Option<Duration>,
-    /// Who wants it: `user@host`.
+    /// Who asks, as `user@host`.
     pub by: String,
-    /// Why; may be empty.
+    /// Reason; may be empty.
     pub why: String,
 }
 
 impl OverrideRequest {
-    /// The control that it asks for, or `None` for its end.
+    /// Returns the mode that the request sets; `None` if it ends an override.
     pub fn mode(&self) -> Option<Mode> {
         match self.action {
             OverrideAction::Pause => Some(Mode::Paused),
@@ -105,7 +105,7 @@ impl OverrideRequest {
         }
     }
 
-    /// How long that control holds.
+    /// Returns how long that mode holds; `None`: until somebody ends it.
     pub fn held_for(&self) -> Option<Duration> {
         match self.action {
             OverrideAction::Scale(_) => Some(self.lasts.unwrap_or(ONCE)),
@@ -114,7 +114,8 @@ impl OverrideRequest {
         }
     }
 
-    /// What was done, for people: `browser: pinned at 4 for 600 s`. `existed`: whether there was a control before.
+    /// Returns what was done, for people: `browser: pinned at 4 for 600 s`. `existed` says whether an override was in
+    /// force before.
     pub fn done(&self, existed: bool) -> String {
         let name = &self.worker_type;
         let done = match (self.action, self.lasts) {
@@ -130,41 +131,43 @@ impl OverrideRequest {
     }
 }
 
-/// Why an order was not given.
+/// Why a request was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OverrideError {
-    /// There is no such worker type.
+    /// The configuration has no such worker type.
     #[error("no worker type `{worker_type}` in the configuration; there are: {}", known.join(", "))]
     Unknown {
-        /// The one that was named.
+        /// Worker type that the request names.
         worker_type: WorkerType,
-        /// Those that there are.
+        /// Worker types of the configuration.
         known: Vec<String>,
     },
-    /// So many workers it may not have.
+    /// The number of workers is outside the worker type's bounds.
     #[error(
         "{workers} is outside of what `{worker_type}` may have, {} to {}; change min_workers or max_workers", bounds.0, bounds.1
     )]
     OutOfBounds {
-        /// Whose.
+        /// Worker type that the request names.
         worker_type: WorkerType,
-        /// How many were asked for.
+        /// Number of workers that was asked for.
         workers: u32,
         /// `min_workers` and `max_workers`.
         bounds: (u32, u32),
     },
-    /// It could not be written down, so that nothing has changed.
+    /// The override could not be stored, so nothing has changed.
     #[error("{0}")]
     Unavailable(String),
 }
 
-/// Takes orders: checks them, writes them down with who and why, and tells whoever leads. The scaler implements it.
+/// Applies requests: validates them, stores them with who asked and why, and notifies the leader. The scaler implements
+/// this trait.
 #[async_trait]
 pub trait ApplyOverride: Send + Sync + 'static {
-    /// Gives the order. Says whether there was a control before; an end to none changes nothing.
+    /// Carries out a request. Returns whether an override was in force before; ending an override that does not exist
+    /// changes nothing.
     ///
     /// # Errors
-    /// If it makes no sense, or can't be written down.
+    /// If the request is invalid, or can't be stored.
     async fn give(&self, order: &OverrideRequest) -> Result<bool, OverrideError>;
 }
 

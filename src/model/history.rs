@@ -1,4 +1,4 @@
-//! Entries of `scaling:events` as they are shown: what was changed, and what people said.
+//! Entries of `scaling:events` in the form that readers are shown: changes of a pool, and overrides that people set.
 
 use std::sync::Arc;
 
@@ -10,45 +10,45 @@ use super::Timestamp;
 /// One entry of `scaling:events`. `docs/protocol.md` lists the fields.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ScalingEvent {
-    /// The entry's id.
+    /// Id of the entry.
     pub id: String,
-    /// When it was decided: the field `timestamp`, else the time in the id.
+    /// When the decision was made: the field `timestamp`; without it, the time in the entry's id.
     pub at: Timestamp,
-    /// Whose pool.
+    /// Worker type whose pool the entry is about.
     pub worker_type: String,
-    /// `scale_up` or `scale_down`; `paused`, `observe`, `pinned` or `resumed` for what somebody said.
+    /// `scale_up` or `scale_down`; `paused`, `observe`, `pinned` or `resumed` for an override.
     pub decision: String,
-    /// Workers before.
+    /// Workers before the change.
     pub from_count: Option<u32>,
-    /// Workers wanted.
+    /// Workers that the decision asks for.
     pub to_count: Option<u32>,
-    /// Why, in words.
+    /// Reason of the decision, in words.
     pub reason: String,
-    /// The signals that led to it.
+    /// Signals that led to the decision.
     pub trigger: Vec<String>,
-    /// Jobs not delivered then.
+    /// Jobs that were not delivered at the time of the decision.
     pub lag: Option<u64>,
-    /// Jobs delivered and unfinished then.
+    /// Jobs that were delivered and unfinished at the time of the decision.
     pub pending: Option<u64>,
     /// `done` or `failed`.
     pub outcome: String,
-    /// Why it failed, if it did.
+    /// Why the change failed; `None` if it did not fail.
     pub error: Option<String>,
-    /// From the first signal to the backend's answer, in milliseconds.
+    /// Time from the first signal to the backend's answer, in milliseconds.
     pub reaction_ms: Option<f64>,
-    /// The scaler that wrote it.
+    /// Instance of the autoscaler that wrote the entry.
     pub instance: String,
-    /// The fencing token of its term; `None` without an election.
+    /// Fencing token of that autoscaler's term; `None` without an election.
     pub token: Option<u64>,
-    /// Who said so, if it is somebody's word: `user@host`.
+    /// Person who set an override, as `user@host`; empty for a decision of the autoscaler.
     pub by: String,
 }
 
-/// Gives out the newest entries, from memory. The scaler implements it; readers hold it as `Arc<dyn EventSource>`.
+/// Serves the newest entries from memory. The scaler implements this trait; readers hold it as `Arc<dyn EventSource>`.
 pub trait EventSource: Send + Sync + 'static {
-    /// The newest `count` at most, oldest first, of one worker type if it is named.
+    /// Returns at most the `count` newest entries, oldest first; with `worker_type`, only entries of that worker type.
     fn newest(&self, count: usize, worker_type: Option<&str>) -> Vec<Arc<ScalingEvent>>;
 
-    /// Why they may be out of date; `None` if they are not.
+    /// Returns why the entries may be out of date; `None` while they are current.
     fn problem(&self) -> Option<String>;
 }

@@ -1,58 +1,59 @@
-//! How keys are named that one script or transaction touches together. On a single server that is nobody's concern; on
-//! a Redis Cluster they must hash to the same slot, and a slot is computed from what stands in braces in the name, if
-//! anything does (redis.io, "Redis cluster specification", hash tags).
+//! Names of the keys that one script or transaction uses together. A single server accepts any names. On a Redis
+//! Cluster the keys must hash to the same slot, and the slot is computed from the part in braces if the name has one
+//! (redis.io, "Redis cluster specification", hash tags).
 
 use super::{WorkerType, keys};
 
-/// Which names are used.
+/// Naming scheme of the keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Layout {
-    /// The names of `docs/protocol.md`, as they are.
+    /// The names of `docs/protocol.md`, unchanged.
     #[default]
     Single,
-    /// What belongs to a stream carries the stream's name in braces, and what belongs to the history that of the
-    /// history.
+    /// A key that belongs to a stream carries the stream's name in braces; a key that belongs to the history carries
+    /// `{scaling:events}`.
     Cluster,
 }
 
 impl Layout {
-    /// `{stream}:delayed`, a sorted set: jobs by the time in milliseconds at which they are due.
+    /// Returns `{stream}:delayed`, a sorted set of jobs. The score is the time at which a job is due, in milliseconds.
     pub fn delayed(self, stream: &str) -> String {
         format!("{}:delayed", self.of_stream(stream))
     }
 
-    /// `{stream}:once:{idempotency key}`: the id of the job that was published under that key.
+    /// Returns `{stream}:once:{idempotency key}`, which holds the id of the job that was published under that key.
     pub fn once(self, stream: &str, idempotency_key: &str) -> String {
         format!("{}:once:{idempotency_key}", self.of_stream(stream))
     }
 
-    /// `{stream}:dead`.
+    /// Returns `{stream}:dead`, the key of the dead letters.
     pub fn dead_letters(self, stream: &str) -> String {
         format!("{}:dead", self.of_stream(stream))
     }
 
-    /// `scaler:leader`, a hash with a TTL, the lease of the autoscaler that leads: `holder`, `instance`, `token`. Also
-    /// the channel on which the end of a lease that was given up is told.
+    /// Returns `scaler:leader`, a hash with a TTL: the leader's lease, with `holder`, `instance` and `token`. It is
+    /// also the channel on which a leader announces that it gave up its lease.
     pub fn leader(self) -> String {
         self.of_history("scaler:leader")
     }
 
-    /// `scaler:leader:token`, which counts the terms of all leaders: the fencing token of the present one.
+    /// Returns `scaler:leader:token`, the counter of all terms; its value is the fencing token of the present term.
     pub fn leader_token(self) -> String {
         self.of_history("scaler:leader:token")
     }
 
-    /// `scaler:state:{type}`, a hash: cooldown state that outlives a restart.
+    /// Returns `scaler:state:{type}`, a hash with the cooldown state that outlives a restart.
     pub fn scaler_state(self, worker_type: &WorkerType) -> String {
         self.of_history(&format!("scaler:state:{worker_type}"))
     }
 
-    /// `scaler:override:{type}`, a hash, with a TTL if it is to end by itself: `mode`, `workers`, `by`, `why`.
+    /// Returns `scaler:override:{type}`, a hash with `mode`, `workers`, `by` and `why`. It has a TTL if the override
+    /// ends by itself.
     pub fn scaler_override(self, worker_type: &WorkerType) -> String {
         self.of_history(&format!("scaler:override:{worker_type}"))
     }
 
-    /// `session-lost:{type}:{name}`: when a session was lost and whose it was, with a TTL.
+    /// Returns `session-lost:{type}:{name}`, a key with a TTL: when a session was lost, and which worker held it.
     pub fn session_lost(self, worker_type: &WorkerType, name: &str) -> String {
         let session = keys::session(worker_type, name);
         match self {
@@ -61,13 +62,13 @@ impl Layout {
         }
     }
 
-    /// Whether a part of the name alone decides about its slot.
+    /// Returns whether the slot depends on only a part of the name.
     pub fn has_hash_tag(name: &str) -> bool {
         hash_tag(name).is_some()
     }
 
-    /// Of a key's name the part that decides about its slot: keys that have it in common may be used in one command.
-    /// Nothing on a single server, where all may be.
+    /// Returns the part of a key's name that determines its slot: one command may use keys whose parts are equal. On a
+    /// single server the part is empty, because one command may use all keys.
     pub fn part(self, name: &str) -> &str {
         match self {
             Self::Single => "",
@@ -82,7 +83,7 @@ impl Layout {
         }
     }
 
-    /// The braces come last, so that rights by prefix (`scaler:*`) fit both.
+    /// Appends the braces at the end, so that ACL rules by prefix (`scaler:*`) match both layouts.
     fn of_history(self, key: &str) -> String {
         match self {
             Self::Single => key.to_owned(),
@@ -91,7 +92,7 @@ impl Layout {
     }
 }
 
-/// What stands in the first braces of a name, if anything does.
+/// Returns the text in the first pair of braces of a name, if there is one and it is not empty.
 fn hash_tag(name: &str) -> Option<&str> {
     let (_, behind) = name.split_once('{')?;
     let (tag, _) = behind.split_once('}')?;

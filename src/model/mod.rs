@@ -1,5 +1,5 @@
-//! The vocabulary every other module shares: names, counts, times, what was observed, and the Redis keys
-//! that other programs rely on. Holds no logic beyond small derivations and does no I/O.
+//! Vocabulary that all other modules share: names, counts, times, observations, and the Redis keys that other programs
+//! rely on. Holds no logic beyond small derivations and does no I/O.
 
 pub mod control;
 pub mod explanation;
@@ -20,12 +20,12 @@ pub use self::{
     queues::{Combine, LongestQueue, QueueDemand, QueueDemands, QueuePattern, Queues},
 };
 
-/// Name of a worker type, for example `browser`. Lower-case letters, digits, `-`, `_` and `.`; 1 to 63 characters.
+/// Name of a worker type, for example `browser`: 1 to 63 lower-case letters, digits, `-`, `_` and `.`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct WorkerType(Arc<str>);
 
-/// Name of one worker, unique within its type. Also its consumer name in the consumer group.
+/// Name of one worker, unique within its type. It is also the worker's consumer name in the consumer group.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct WorkerId(Arc<str>);
@@ -33,12 +33,12 @@ pub struct WorkerId(Arc<str>);
 macro_rules! name {
     ($name:ident) => {
         impl $name {
-            /// Wraps a name that has been validated where it came in.
+            /// Wraps a name. The caller has validated it.
             pub fn new(name: impl Into<Arc<str>>) -> Self {
                 Self(name.into())
             }
 
-            /// The name as text.
+            /// Returns the name as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -55,7 +55,8 @@ name!(WorkerType);
 name!(WorkerId);
 
 impl WorkerId {
-    /// Makes an id: the type and the random end of a UUID, 48 bits, so that two workers of a type hardly ever share one.
+    /// Returns a new id: the type and the random end of a UUID. With 48 random bits, two workers of a type hardly ever
+    /// share an id.
     pub fn random(worker_type: &WorkerType) -> Self {
         let uuid = uuid::Uuid::now_v7().simple().to_string();
         Self::new(format!("{worker_type}-{}", &uuid[uuid.len() - 12..]))
@@ -63,7 +64,7 @@ impl WorkerId {
 }
 
 impl WorkerType {
-    /// Whether `name` may name a worker type.
+    /// Returns whether `name` is a valid name of a worker type.
     pub fn is_valid(name: &str) -> bool {
         (1..=63).contains(&name.len())
             && name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
@@ -73,32 +74,32 @@ impl WorkerType {
 
 /// Milliseconds since the Unix epoch.
 ///
-/// Inside one process it never runs backwards: [`Clock`] derives it from a monotonic clock.
+/// Within one process a timestamp never runs backwards, because [`Clock`] derives it from a monotonic clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// The wall clock now. Code with a [`Clock`] at hand uses that instead.
+    /// Returns the wall-clock time. Code that has a [`Clock`] uses the clock instead.
     pub fn wall() -> Self {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// Time from `earlier` to `self`; zero if `earlier` is later.
+    /// Returns the time from `earlier` to `self`; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
-    /// `self + by`, saturating.
+    /// Returns `self + by`, saturating.
     #[must_use]
     pub fn after(self, by: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX)))
     }
 }
 
-/// Wall-clock timestamps that advance with the monotonic clock, so a clock jump shortens no cooldown.
-/// Under a paused tokio clock it stands still with it.
+/// Wall-clock timestamps that advance with the monotonic clock, so that a jump of the wall clock does not shorten a
+/// cooldown. While tokio's clock is paused, this clock stands still.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     base: Timestamp,
@@ -106,37 +107,38 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that reads the wall clock once, now.
+    /// Returns a clock that reads the wall clock once, now.
     pub fn start() -> Self {
         Self { base: Timestamp::wall(), at: tokio::time::Instant::now() }
     }
 
-    /// The timestamp now.
+    /// Returns the current timestamp.
     pub fn now(&self) -> Timestamp {
         self.base.after(self.at.elapsed())
     }
 
-    /// The monotonic instant at which `at` is reached.
+    /// Returns the monotonic instant at which the clock reaches `at`.
     pub fn instant_of(&self, at: Timestamp) -> tokio::time::Instant {
         self.at + at.since(self.base)
     }
 }
 
-/// Something observed: a value, or why there is none. Neither of the latter is ever treated as zero.
+/// An observation: a value, or the reason why there is none. A missing value is never treated as zero.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "Reading_of_{T}")]
 pub enum Reading<T> {
-    /// Read.
+    /// The value was read.
     Known(T),
-    /// The source answered, and the answer does not tell (say, a list has no pending entries to show).
+    /// The source answered, but its answer does not contain the value (for example, a list does not show pending
+    /// entries).
     Unknown(String),
-    /// The source did not answer or refused.
+    /// The source did not answer, or it refused.
     Failed(String),
 }
 
 impl<T> Reading<T> {
-    /// The value, if it is known.
+    /// Returns the value, if it is known.
     pub fn known(&self) -> Option<&T> {
         match self {
             Self::Known(value) => Some(value),
@@ -144,7 +146,7 @@ impl<T> Reading<T> {
         }
     }
 
-    /// Why there is no value.
+    /// Returns why there is no value; `None` if there is one.
     pub fn why_not(&self) -> Option<&str> {
         match self {
             Self::Known(_) => None,
@@ -162,7 +164,7 @@ impl<T> Reading<T> {
     }
 }
 
-/// Unfinished work in one queue, or in all queues of a worker type, as the probe saw it.
+/// Unfinished work in one queue, or in all queues of a worker type, as the probe read it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Demand {
     /// Jobs not yet delivered to any worker.
@@ -174,7 +176,7 @@ pub struct Demand {
 }
 
 impl Demand {
-    /// `lag + pending`: all unfinished jobs. Not known unless both are.
+    /// Returns `lag + pending`, all unfinished jobs. The depth is known only if both are.
     pub fn depth(&self) -> Reading<u64> {
         match (&self.lag, &self.pending) {
             (Reading::Known(lag), Reading::Known(pending)) => Reading::Known(lag.saturating_add(*pending)),
@@ -182,7 +184,7 @@ impl Demand {
         }
     }
 
-    /// Unfinished jobs known of: `depth` if that is known, else at least so many; `None` if nothing is known.
+    /// Returns the known unfinished jobs: the depth if it is known, else a lower limit. `None` if nothing is known.
     pub fn at_least(&self) -> Option<u64> {
         match (self.lag.known(), self.pending.known()) {
             (None, None) => None,
@@ -190,7 +192,7 @@ impl Demand {
         }
     }
 
-    /// A demand of which nothing could be read, for the same reason.
+    /// Returns a demand without any value, every part with the same reason.
     pub fn failed(why: &str) -> Self {
         Self {
             lag: Reading::Failed(why.to_owned()),
@@ -200,67 +202,67 @@ impl Demand {
     }
 }
 
-/// What a queue counts by itself, as far as it does: a list counts nothing, and a stream does so from Redis 7 on.
+/// Counters that a queue keeps by itself. A list keeps none; a stream keeps them since Redis 7.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Jobs ever added.
+    /// Number of jobs ever added.
     pub added: Option<u64>,
-    /// Jobs ever delivered to the group's workers. Redis may lose count of it, and find it again.
+    /// Number of jobs ever delivered to the workers of the group. Redis can lose this count and find it again.
     pub read: Option<u64>,
 }
 
-/// How many workers of a type there are, by what they are worth as capacity.
+/// Workers of a type, counted by their worth as capacity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PoolCounts {
-    /// Running and seen ready (a heartbeat, or the backend's own readiness).
+    /// Running, and seen ready by a heartbeat or by the backend's own readiness.
     pub ready: u32,
-    /// Asked for, not yet ready, within their start grace: counted as capacity.
+    /// Asked for, not yet ready, within their start grace. They count as capacity.
     pub starting: u32,
-    /// Not ready after the start grace: no capacity, to be replaced.
+    /// Not ready after their start grace. They are not capacity and are replaced.
     pub stalled: u32,
-    /// Ready workers that hold a job or an open session; never more than `ready`.
+    /// Ready workers that hold a job or an open session; at most `ready`.
     pub busy: u32,
-    /// Ready workers that are not heard, so that they may hold a job: never let go, and never a reason for more workers. With
-    /// `busy` never more than `ready`.
+    /// Ready workers whose state can't be read, so that they may hold a job. They are never let go and never a reason
+    /// for more workers. Together with `busy` at most `ready`.
     #[serde(default)]
     pub possibly_busy: u32,
-    /// Asked for and held up by the platform: counted as capacity.
+    /// Asked for and held up by the platform. They count as capacity.
     #[serde(default)]
     pub blocked: u32,
-    /// Asked to leave and not yet gone: no capacity.
+    /// Asked to leave and not yet gone. They are not capacity.
     pub draining: u32,
-    /// Of the draining ones those that hold no work and are still there: they may ignore that they were asked to leave.
+    /// Draining workers that hold no work and are still there: they may have ignored the request to leave.
     #[serde(default)]
     pub lingering: u32,
 }
 
 impl PoolCounts {
-    /// Workers that count: ready, starting and blocked ones.
+    /// Returns the workers that count as capacity: ready, starting and blocked ones.
     pub fn current(&self) -> u32 {
         self.ready + self.starting + self.blocked
     }
 }
 
-/// What a worker says of itself in its heartbeat.
+/// State that a worker reports in its heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum WorkerState {
     /// Ready, holds no job.
     Idle,
-    /// Holds a job or session that waits for something outside.
+    /// Holds a job or a session that waits for something outside the worker.
     Waiting,
     /// Works on a job.
     Busy,
-    /// Can't work now; says why in its log.
+    /// Can't work now; the worker's log says why.
     Error,
-    /// Takes no more jobs, finishes those that it has.
+    /// Takes no more jobs and finishes those that it has.
     Draining,
     /// About to exit.
     Shutdown,
 }
 
 impl WorkerState {
-    /// The name used on the wire.
+    /// Returns the name on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Idle => "IDLE",
@@ -272,7 +274,7 @@ impl WorkerState {
         }
     }
 
-    /// The state with that name on the wire.
+    /// Returns the state with that name on the wire.
     pub fn parse(name: &str) -> Option<Self> {
         [Self::Idle, Self::Waiting, Self::Busy, Self::Error, Self::Draining, Self::Shutdown]
             .into_iter()
@@ -280,7 +282,7 @@ impl WorkerState {
     }
 }
 
-/// Where a hint to look at a queue came from. A closed set: metric labels and `scaling:events` use it.
+/// Origin of a signal. A closed set, because metric labels and `scaling:events` use it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
@@ -291,21 +293,21 @@ pub enum Source {
     Channel = 1,
     /// A client-side-caching invalidation.
     Tracking = 2,
-    /// A connection to Redis was made or lost: anything may have been missed, or can't be told now.
+    /// A connection to Redis was made or lost: signals may have been missed, or are no longer received.
     Resync = 3,
-    /// The periodic reconciliation.
+    /// The periodic sweep.
     Sweep = 4,
-    /// The backend or a worker changed by itself.
+    /// The backend's pool or a worker changed by itself.
     Backend = 5,
-    /// A rule asked to look again at this time.
+    /// A rule asked for an evaluation at this time.
     Recheck = 6,
-    /// A person or another program changed the number of workers. Only in records: what tells of it is `Backend`.
+    /// A person or another program changed the number of workers. Used in records only; the signal is `Backend`.
     Manual = 7,
-    /// This autoscaler has begun to lead: what it would have done as a standby is due.
+    /// This autoscaler began to lead: what it decided as a standby is due.
     Leadership = 8,
-    /// Somebody paused, resumed or pinned the worker type, or that ended.
+    /// Somebody paused, resumed or pinned the worker type, or an override ended.
     Control = 9,
-    /// The settings of the worker type have changed, or it is new.
+    /// The worker type is new, or its settings changed.
     Reload = 10,
 }
 
@@ -325,7 +327,7 @@ impl Source {
         Self::Reload,
     ];
 
-    /// The name in metric labels and `scaling:events`.
+    /// Returns the name in metric labels and `scaling:events`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Keyspace => "keyspace",
@@ -349,61 +351,62 @@ pub mod keys {
 
     /// Default channel on which publishers name the stream they wrote to.
     pub const PUBLISHED_CHANNEL: &str = "jobs:published";
-    /// Default stream of job types with no queue of their own.
+    /// Default stream for job types that have no queue of their own.
     pub const DEFAULT_STREAM: &str = "jobs";
-    /// Default group on [`DEFAULT_STREAM`].
+    /// Default consumer group on [`DEFAULT_STREAM`].
     pub const DEFAULT_STREAM_GROUP: &str = "all-workers";
     /// Capped stream of scaling decisions that were carried out or failed.
     pub const SCALING_EVENTS: &str = "scaling:events";
-    /// Capped stream of every heartbeat.
+    /// Capped stream of all heartbeats.
     pub const WORKER_STATUS: &str = "worker:status";
-    /// Channel on which a worker says `{type}` when it becomes ready or leaves: a hint for the scaler.
+    /// Channel on which a worker publishes `{type}` when it becomes ready or leaves: a signal for the scaler.
     pub const WORKER_EVENTS_CHANNEL: &str = "worker:events";
 
-    /// Expires unless an autoscaler runs: its instance's name.
+    /// Key with a TTL that exists while an autoscaler runs; its value is the instance's name.
     pub const SCALER_ALIVE: &str = "scaler:alive";
-    /// `scaler:canary`, a hash with a TTL that the leader writes as workers write heartbeats: `at`, `instance`, and
-    /// `unbroken_since`, the milliseconds since 1970 since which every write has succeeded. On a cluster
+    /// `scaler:canary`, a hash with a TTL that the leader writes in the way workers write heartbeats: `at`, `instance`,
+    /// and `unbroken_since`, the time in milliseconds since 1970 since which every write has succeeded. On a cluster
     /// `scaler:canary:{number}`, one on each primary.
     pub const SCALER_CANARY: &str = "scaler:canary";
-    /// Channel on which publishers and workers say that a stream has a new delayed job: payload `{stream}`.
+    /// Channel on which publishers and workers announce a new delayed job; the payload is `{stream}`.
     pub const DELAYED_CHANNEL: &str = "jobs:delayed";
-    /// Field of a heartbeat: whole seconds after which the worker's claims on jobs run out. Absent: never while it
-    /// lives.
+    /// Field of a heartbeat: whole seconds after which the worker's claims on jobs expire. If absent, they do not
+    /// expire while the worker lives.
     pub const CLAIM_FIELD: &str = "claim_seconds";
     /// Field of a heartbeat: `1` if the worker listens on its control channel while it is connected.
     pub const LISTENS_FIELD: &str = "listens";
 
-    /// `worker:heartbeat:{type}:{id}`, a hash with a TTL.
+    /// Returns `worker:heartbeat:{type}:{id}`, a hash with a TTL.
     pub fn heartbeat(worker_type: &WorkerType, id: &WorkerId) -> String {
         format!("worker:heartbeat:{worker_type}:{id}")
     }
 
-    /// `worker:queues:{type}`, a string with a TTL: the queues that a worker of the type has found by its patterns, as
-    /// JSON.
+    /// Returns `worker:queues:{type}`, a string with a TTL: the queues that a worker of the type found by its patterns,
+    /// as JSON.
     pub fn found_queues(worker_type: &WorkerType) -> String {
         format!("worker:queues:{worker_type}")
     }
 
-    /// Channel on which whoever changes a `scaler:override:{type}` names the worker type.
+    /// Channel on which whoever changes a `scaler:override:{type}` publishes the worker type.
     pub const CONTROL_CHANNEL: &str = "scaler:control";
 
-    /// `worker:control:{type}:{id}`: what a worker is asked to do, and the channel that wakes it to look.
+    /// Returns `worker:control:{type}:{id}`, the key with the request to a worker, and the channel that tells the
+    /// worker to read the key.
     pub fn control(worker_type: &WorkerType, id: &WorkerId) -> String {
         format!("worker:control:{worker_type}:{id}")
     }
 
-    /// `session:{type}:{name}`: the id of the worker that holds the session, with a TTL.
+    /// Returns `session:{type}:{name}`, a key with a TTL that holds the id of the worker that has the session.
     pub fn session(worker_type: &WorkerType, name: &str) -> String {
         format!("session:{worker_type}:{name}")
     }
 
-    /// `scaler:report:{type}`, a hash that expires: what the autoscaler thinks of a worker type with unfinished jobs.
+    /// Returns `scaler:report:{type}`, a hash with a TTL: the autoscaler's view of a worker type with unfinished jobs.
     pub fn scaler_report(worker_type: &WorkerType) -> String {
         format!("scaler:report:{worker_type}")
     }
 
-    /// `{reply_to}` of a job published with a waiter: `result:{job id}`, a list with a TTL.
+    /// Returns the `{reply_to}` of a job whose publisher waits: `result:{job id}`, a list with a TTL.
     pub fn result(job_id: &str) -> String {
         format!("result:{job_id}")
     }

@@ -1,5 +1,5 @@
-//! Which keys feed a worker type: those that are named, and patterns of such as come and go; and what was read of
-//! several.
+//! The keys that feed a worker type: named queues, and patterns for queues that come and go; and the demand of several
+//! queues.
 
 use std::sync::Arc;
 
@@ -9,19 +9,19 @@ use wildmatch::WildMatch;
 
 use super::{Demand, keys};
 
-/// How the depths of several queues become the one that workers are scaled by.
+/// How the depths of several queues combine into the one depth that sizes the pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Combine {
-    /// All jobs of all queues.
+    /// The jobs of all queues.
     #[default]
     Sum,
-    /// The jobs of the queue that has most: as many workers as that one needs, whatever waits in the others.
+    /// The jobs of the queue with the most jobs; the pool is sized for that queue, whatever waits in the others.
     Max,
 }
 
 impl Combine {
-    /// As it is written in the settings.
+    /// Returns the name in the settings.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Sum => "sum",
@@ -30,11 +30,11 @@ impl Combine {
     }
 }
 
-/// What no name of a queue ends with: swarm's own keys beside a stream.
+/// Suffixes of the keys that swarm keeps next to a stream. A queue's name never ends in one of them.
 const BESIDE_A_STREAM: [&str; 2] = [":dead", ":delayed"];
 
-/// A pattern of keys, in which `*` stands for anything, also nothing. Redis understands it in the same way, which is
-/// why nothing else that Redis gives a meaning may stand in it.
+/// A pattern of keys in which `*` matches any text, also the empty one. Redis must understand the pattern in the same
+/// way, so no other character with a meaning in Redis patterns may occur.
 #[derive(Clone, Debug)]
 pub struct QueuePattern {
     text: Box<str>,
@@ -42,15 +42,15 @@ pub struct QueuePattern {
 }
 
 impl QueuePattern {
-    /// Whether a text is meant as a pattern rather than as the name of a key.
+    /// Returns whether a text is a pattern rather than the name of a key.
     pub fn is_pattern(text: &str) -> bool {
         text.contains('*')
     }
 
-    /// A pattern.
+    /// Parses a pattern.
     ///
     /// # Errors
-    /// What is wrong with it, and the cure.
+    /// What is wrong with the text, and the cure.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         if text.contains(['?', '[', ']', '\\']) {
             return Err("in a pattern only * has a meaning, and ?, [, ] and \\ can't be written; use * for them");
@@ -61,12 +61,12 @@ impl QueuePattern {
         Ok(Self { text: text.into(), matcher: WildMatch::new(text) })
     }
 
-    /// As it was written.
+    /// Returns the pattern as it was written.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Whether `key` may be a queue by this pattern: it matches, and it is not one of the keys that swarm keeps itself.
+    /// Returns whether `key` can be a queue by this pattern: it matches, and it is not one of swarm's own keys.
     pub fn takes(&self, key: &str) -> bool {
         self.matcher.matches(key)
             && !BESIDE_A_STREAM.iter().any(|end| key.ends_with(end))
@@ -85,76 +85,75 @@ impl Eq for QueuePattern {}
 /// The queues of one worker type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Queues {
-    /// Its own, to which its jobs go unless somebody names another.
+    /// Key of its own queue, which receives its jobs unless the publisher names another queue.
     pub own: String,
-    /// Others that are named.
+    /// Keys of further named queues.
     pub others: Vec<String>,
-    /// Patterns of further ones.
+    /// Patterns of further queues.
     pub patterns: Vec<QueuePattern>,
 }
 
 impl Queues {
-    /// A single queue.
+    /// Returns a single queue.
     pub fn one(own: impl Into<String>) -> Self {
         Self { own: own.into(), others: Vec::new(), patterns: Vec::new() }
     }
 
-    /// Those that are named: its own first.
+    /// Returns the named queues, the own queue first.
     pub fn named(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.own.as_str()).chain(self.others.iter().map(String::as_str))
     }
 
-    /// Whether there is its own and nothing else.
+    /// Returns whether the own queue is the only one.
     pub fn is_one(&self) -> bool {
         self.others.is_empty() && self.patterns.is_empty()
     }
 
-    /// Whether a key that is not named is one of its queues by a pattern.
+    /// Returns whether a key that is not named is one of the queues by a pattern.
     pub fn finds(&self, key: &str) -> bool {
         self.patterns.iter().any(|pattern| pattern.takes(key)) && self.named().all(|named| named != key)
     }
 }
 
-/// One of several queues, as the probe saw it.
+/// Demand of one of several queues, as the probe read it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct QueueDemand {
-    /// Its key.
+    /// Key of the queue.
     pub queue: Arc<str>,
-    /// Unfinished work in it.
+    /// Unfinished work in the queue.
     pub demand: Demand,
 }
 
 /// The queue with the most unfinished jobs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LongestQueue {
-    /// Its key.
+    /// Key of the queue.
     pub queue: Arc<str>,
-    /// Unfinished jobs known of in it.
+    /// Known unfinished jobs in the queue.
     pub jobs: u64,
 }
 
-/// The queues of a worker type that has several, as of one look. What they hold together is the worker type's
-/// [`Demand`]; here is what that does not tell: at least how much it is if not all of it is known, and what it is made
-/// of.
+/// The queues of a worker type that has several, as of one probe. Their total is the worker type's [`Demand`]. This
+/// type adds what the total does not say: the least amount when a part is unknown, and the share of each queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct QueueDemands {
-    /// What the workers are scaled by.
+    /// How the depths combine into the one that sizes the pool.
     pub combine: Combine,
-    /// How many queues there are.
+    /// Number of queues.
     pub count: usize,
-    /// Undelivered jobs known of in all of them.
+    /// Known undelivered jobs in all queues.
     pub waiting: u64,
-    /// Unfinished jobs known of in all of them; `None` if nothing is known of any.
+    /// Known unfinished jobs in all queues; `None` if nothing is known about any queue.
     pub unfinished: Option<u64>,
-    /// The longest of those of which something is known.
+    /// The longest of the queues whose depth is known.
     pub longest: Option<LongestQueue>,
-    /// Those that are named, in the order of the settings, and then some of those that were found by patterns: what
-    /// can't be read first, then the longest.
+    /// The named queues, in the order of the settings, and then some of the queues that patterns found: unreadable
+    /// queues first, then the longest.
     pub shown: Vec<QueueDemand>,
 }
 
 impl QueueDemands {
-    /// Unfinished jobs that workers are scaled by: at least so many. `None` if nothing is known.
+    /// Returns the unfinished jobs that size the pool; a lower limit if a part is unknown. `None` if nothing is known.
     pub fn sized_by(&self) -> Option<u64> {
         match self.combine {
             Combine::Sum => self.unfinished,
@@ -162,7 +161,7 @@ impl QueueDemands {
         }
     }
 
-    /// Queues that are not among those shown.
+    /// Returns the number of queues that `shown` does not contain.
     pub fn left_out(&self) -> usize {
         self.count.saturating_sub(self.shown.len())
     }

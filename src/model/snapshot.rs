@@ -1,5 +1,5 @@
-//! What the scaler shows of itself: `/status`, `swarm status`, `swarm demo` and the gauges all read these, nothing
-//! else.
+//! The state that the autoscaler shows of itself. `/status`, `swarm status`, `swarm demo` and the gauges read these
+//! types and nothing else.
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
@@ -10,20 +10,20 @@ use super::{
     Demand, PoolCounts, QueueDemands, Reading, Source, Timestamp, WorkerId, WorkerState, WorkerType, control::Control,
 };
 
-/// What a decision does.
+/// What a decision changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// Nothing.
+    /// Leaves the number of workers as it is.
     Hold,
-    /// More workers.
+    /// Adds workers.
     ScaleUp,
-    /// Fewer workers.
+    /// Removes workers.
     ScaleDown,
 }
 
 impl Action {
-    /// The name in metric labels and `scaling:events`.
+    /// Returns the name in metric labels and `scaling:events`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Hold => "hold",
@@ -33,10 +33,10 @@ impl Action {
     }
 }
 
-/// A change of the target that was carried out.
+/// A change of the target that the backend carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
-    /// When.
+    /// When the change was made.
     pub at: Timestamp,
     /// Workers before.
     pub from: u32,
@@ -44,14 +44,14 @@ pub struct Change {
     pub to: u32,
 }
 
-/// How long a reaction took, from the first signal that led to it. Milliseconds.
+/// Times of one reaction, in milliseconds since the first signal that led to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Reaction {
     /// Until the decision was made.
     pub decided_ms: f64,
-    /// Until the backend had been asked and had answered.
+    /// Until the backend had answered the request; `None` before that.
     pub requested_ms: Option<f64>,
-    /// Until the first of the new workers was ready.
+    /// Until the first of the new workers was ready; `None` before that.
     pub running_ms: Option<f64>,
 }
 
@@ -59,29 +59,30 @@ pub struct Reaction {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkerStatus {
-    /// Asked for, and held up by the platform: it says why.
+    /// Asked for, and held up by the platform, which says why.
     Blocked,
     /// Asked for, not ready yet.
     #[default]
     Starting,
-    /// Not ready when its start grace ended: it is replaced.
+    /// Not ready when its start grace ended; the autoscaler replaces it.
     Stalled,
     /// Ready, holds no work.
     Idle,
     /// Ready, holds a job or an open session.
     Busy,
-    /// Was ready, and nothing can be read of it now: it may hold a job.
+    /// Was ready, and its state can't be read now: it may hold a job.
     PossiblyBusy,
-    /// Was ready, and its heartbeat has lapsed: it may hold a job. Replaced only when its silence counts.
+    /// Was ready, and its heartbeat has lapsed: it may hold a job. The autoscaler replaces it only while heartbeats
+    /// could be written.
     Unheard,
     /// Finishes its work and leaves.
     Draining,
-    /// Suspended by somebody; left alone.
+    /// Suspended by somebody; the autoscaler leaves it alone.
     Suspended,
 }
 
 impl WorkerStatus {
-    /// The name in metric labels and for people.
+    /// Returns the name in metric labels and for people.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Blocked => "blocked",
@@ -97,110 +98,110 @@ impl WorkerStatus {
     }
 }
 
-/// One worker.
+/// One worker of a pool.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkerSnapshot {
-    /// Its name.
+    /// Id of the worker.
     pub id: WorkerId,
-    /// What it says of itself; `None` without a heartbeat.
+    /// State in the worker's heartbeat; `None` without a heartbeat.
     pub state: Option<WorkerState>,
     /// How the autoscaler classifies it.
     #[serde(default)]
     pub status: WorkerStatus,
-    /// Whether it holds a job or session.
+    /// Whether the worker holds a job or a session.
     pub busy: bool,
-    /// Whether it was asked to leave.
+    /// Whether the worker was asked to leave.
     pub draining: bool,
-    /// Why it is blocked or failing, in the platform's words.
+    /// Why the worker is blocked or fails, in the platform's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// When it was asked for.
+    /// When the worker was asked for.
     pub started_at: Timestamp,
 }
 
-/// How often one kind of decision was made since the scaler started.
+/// How often the autoscaler has made one kind of decision since it started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DecisionCount {
-    /// What it did.
+    /// What the decisions changed.
     pub action: Action,
-    /// The rule that had the last word, from the policy's closed set.
+    /// Rule that decided last, from the policy's closed set.
     pub reason: Cow<'static, str>,
-    /// How often.
+    /// Number of such decisions.
     pub count: u64,
 }
 
 /// Workers that ended before they were ready, or soon after.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StartFailures {
-    /// Failures in a row.
+    /// Consecutive failures.
     pub count: u32,
-    /// When the last one happened.
+    /// When the last failure happened.
     pub last_at: Timestamp,
-    /// What the platform said of the last one.
+    /// What the platform said about the last failure.
     pub message: String,
 }
 
-/// One worker type as of its last evaluation.
+/// State of one worker type as of its last evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TypeSnapshot {
-    /// Its name.
+    /// Name of the worker type.
     pub worker_type: WorkerType,
-    /// The key of its own queue.
+    /// Key of the worker type's own queue.
     pub queue: String,
-    /// Lower bound in force: `min_workers`, or what the schedule makes of it.
+    /// Lower bound in force: `min_workers`, or the value that the schedule puts in its place.
     pub min_workers: u32,
-    /// Upper bound.
+    /// Upper bound in force.
     pub max_workers: u32,
-    /// When it was last evaluated; `None` before the first time.
+    /// When the worker type was last evaluated; `None` before the first evaluation.
     pub evaluated_at: Option<Timestamp>,
-    /// Unfinished work, in all its queues together.
+    /// Unfinished work in all queues of the worker type together.
     pub demand: Demand,
-    /// Its queues one by one, if it has several.
+    /// Its queues one by one; `None` if it has one queue only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queues: Option<Arc<QueueDemands>>,
-    /// The pool.
+    /// Workers of the pool, counted by status.
     pub pool: Reading<PoolCounts>,
-    /// The target in force.
+    /// Target in force, in workers.
     pub desired: u32,
-    /// What the last evaluation did.
+    /// What the last decision changed.
     pub action: Action,
-    /// Why, in words; the first one is the headline.
+    /// Reasons of the last decision, in words; the first one is the headline.
     pub reasons: Vec<String>,
-    /// The rule that had the last word, from the policy's closed set; empty before the first decision.
+    /// Rule that decided last, from the policy's closed set; empty before the first decision.
     #[serde(default)]
     pub rule: Cow<'static, str>,
-    /// When a rule asked to look again.
+    /// When a rule asks for the next evaluation.
     pub recheck_at: Option<Timestamp>,
-    /// The last change that was carried out.
+    /// Last change that the backend carried out.
     pub last_change: Option<Change>,
-    /// What led to the last evaluation.
+    /// Signals that led to the last evaluation.
     pub sources: Vec<Source>,
-    /// The last reaction that changed something.
+    /// Last reaction that changed the number of workers.
     pub reaction: Option<Reaction>,
-    /// Evaluations so far.
+    /// Number of evaluations since the autoscaler started.
     pub evaluations: u64,
-    /// Decisions so far, by what they did and why.
+    /// Number of decisions since the autoscaler started, by action and rule.
     #[serde(default)]
     pub decisions: Vec<DecisionCount>,
-    /// Why the backend could not be asked, if it could not.
+    /// Why the backend could not be asked; `None` if it answered.
     pub backend_error: Option<String>,
-    /// How the newest workers failed to start, while they do.
+    /// How the newest workers fail to start; `None` once one of them has started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_failures: Option<StartFailures>,
-    /// Somebody's word about it, if it is paused, observed or pinned.
+    /// Override in force, if the worker type is paused, observed or pinned.
     #[serde(default)]
     pub control: Option<Arc<Control>>,
-    /// The workers, draining ones included.
+    /// The workers of the pool, including draining ones.
     pub workers: Vec<WorkerSnapshot>,
 }
 
 impl TypeSnapshot {
-    /// Whether somebody may be waiting: there is unfinished work, or that can't be told.
+    /// Returns whether somebody may be waiting for a job: there is unfinished work, or the amount is unknown.
     pub fn is_unfinished(&self) -> bool {
         self.backend_error.is_some() || self.demand.depth().known().is_none_or(|depth| *depth > 0)
     }
 
-    /// Returns whether something of it can't be read, or its workers fail to start.
+    /// Returns whether the queue or the pool can't be read, or workers fail to start.
     pub fn is_troubled(&self) -> bool {
         self.backend_error.is_some()
             || self.start_failures.is_some()
@@ -208,7 +209,7 @@ impl TypeSnapshot {
             || self.pool.why_not().is_some()
     }
 
-    /// Counts a decision.
+    /// Counts a decision and records its rule.
     pub fn count_decision(&mut self, action: Action, reason: &'static str) {
         self.evaluations += 1;
         self.rule = Cow::Borrowed(reason);
@@ -216,13 +217,13 @@ impl TypeSnapshot {
             seen.count += 1;
             return;
         }
-        // Few ever come: room for just one more, as there may be ten thousand of these.
+        // Few kinds of decision occur. Reserve room for one, because there may be ten thousand of these vectors.
         self.decisions.reserve_exact(1);
         self.decisions.push(DecisionCount { action, reason: Cow::Borrowed(reason), count: 1 });
     }
 }
 
-/// How a signal source does.
+/// Health of a signal source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceState {
@@ -230,38 +231,38 @@ pub enum SourceState {
     Off,
     /// Not yet connected.
     Connecting,
-    /// Works.
+    /// Connected and delivering signals.
     Up,
-    /// Does not work.
+    /// Fails.
     Down,
 }
 
-/// One signal source.
+/// State of one signal source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SourceSnapshot {
-    /// Which.
+    /// Signal source that the state belongs to.
     pub source: Source,
-    /// How it does.
+    /// Health of the source.
     pub state: SourceState,
-    /// In words: why it is off or down, or how it was set up.
+    /// Details in words: why the source is off or down, or how it was set up.
     pub detail: String,
 }
 
-/// What an autoscaler is among all that watch the same queues.
+/// Role of an autoscaler among all that watch the same queues.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Decides and acts.
     Leader,
-    /// Decides, and is ready to act when the leader is gone.
+    /// Decides, and takes over when the leader is gone.
     #[default]
     Standby,
-    /// Decides and says so, and never acts (`dry_run`).
+    /// Decides and publishes its decisions, and never acts (`dry_run`).
     Observer,
 }
 
 impl Role {
-    /// The name in `/readyz` and for people.
+    /// Returns the name in `/readyz` and for people.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Leader => "leader",
@@ -271,68 +272,69 @@ impl Role {
     }
 }
 
-/// Who leads.
+/// Which autoscaler leads.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LeadershipSnapshot {
-    /// What this autoscaler is.
+    /// Role of this autoscaler.
     pub role: Role,
-    /// The instance that leads; `None` if none is known to.
+    /// Instance that leads; `None` if no leader is known.
     pub leader: Option<String>,
-    /// The fencing token of its term; `None` without an election.
+    /// Fencing token of the leader's term; `None` without an election.
     pub token: Option<u64>,
-    /// Since when this autoscaler leads.
+    /// When this autoscaler began to lead; `None` while it does not lead.
     pub since: Option<Timestamp>,
-    /// Why it can't be told who leads.
+    /// Why the leader is unknown; `None` if the election works.
     pub problem: Option<String>,
 }
 
-/// The whole autoscaler.
+/// State of the whole autoscaler.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FleetSnapshot {
     /// Version of `swarm`.
     pub version: String,
     /// Name of this instance.
     pub instance: String,
-    /// Who runs the workers.
+    /// Backend that runs the workers (the setting `orchestrator`).
     pub orchestrator: String,
     /// When this instance started.
     pub started_at: Timestamp,
-    /// Whether it only decides and never acts.
+    /// Whether this instance only decides and never acts.
     pub dry_run: bool,
-    /// Who leads.
+    /// Which autoscaler leads.
     #[serde(default)]
     pub leadership: LeadershipSnapshot,
-    /// `None` while Redis answers; else why it does not.
+    /// Why Redis does not answer; `None` while it answers.
     pub redis_error: Option<String>,
-    /// Why Redis refuses writes (full, a failed save, too few replicas); `None` while it accepts them, or nobody has tried.
+    /// Why Redis refuses writes (out of memory, a failed save, too few replicas); `None` while it accepts them, or
+    /// before the first write.
     #[serde(default)]
     pub redis_refuses_writes: Option<String>,
-    /// The signal sources.
+    /// States of the signal sources.
     pub sources: Vec<SourceSnapshot>,
-    /// The worker types, by name.
+    /// States of the worker types, sorted by name.
     pub worker_types: Vec<Arc<TypeSnapshot>>,
-    /// Jobs that are not due yet.
+    /// Delayed jobs, by queue.
     #[serde(default)]
     pub delayed: DelayedCounts,
-    /// How loading the configuration again went the last time; `None` before the first time.
+    /// Result of the last reload; `None` before the first reload.
     #[serde(default)]
     pub reload: Option<ReloadSnapshot>,
 }
 
-/// What became of a configuration that was loaded while running.
+/// Result of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReloadOutcome {
-    /// It holds.
+    /// The new configuration is in force.
     Applied,
-    /// It says what held already.
+    /// The new configuration equals the one in force.
     Unchanged,
-    /// It can't be used; the one before goes on.
+    /// The new configuration is invalid; the previous one stays in force.
     Refused,
 }
 
 impl ReloadOutcome {
-    /// The name in metric labels.
+    /// Returns the name in metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Applied => "applied",
@@ -342,29 +344,29 @@ impl ReloadOutcome {
     }
 }
 
-/// How loading the configuration again went.
+/// The last reload of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReloadSnapshot {
-    /// When.
+    /// When the configuration was reloaded.
     pub at: Timestamp,
-    /// What became of it.
+    /// Result of the reload.
     pub outcome: ReloadOutcome,
-    /// What was taken over, in words.
+    /// Changes that took effect, in words.
     pub changes: String,
-    /// Why it was refused: everything that is wrong with it.
+    /// All errors for which the configuration was refused.
     pub errors: Vec<String>,
-    /// Settings that differ from those in force, and hold only after a restart.
+    /// Settings that differ from those in force and take effect only after a restart.
     pub need_restart: Vec<String>,
 }
 
-/// How many jobs of each queue are not due yet; queues without any are left out.
+/// Number of delayed jobs of each queue. Queues without delayed jobs are left out.
 pub type DelayedCounts = Arc<BTreeMap<String, u64>>;
 
-/// Gives out snapshots. The scaler implements it; readers hold it as `Arc<dyn StatusSource>`.
+/// Serves snapshots. The scaler implements this trait; readers hold it as `Arc<dyn StatusSource>`.
 pub trait StatusSource: Send + Sync + 'static {
-    /// The autoscaler now.
+    /// Returns the current state of the autoscaler.
     fn fleet(&self) -> FleetSnapshot;
 
-    /// What is not ready, in words: one entry for each thing; empty when ready.
+    /// Returns everything that is not ready, one entry in words for each; empty when the autoscaler is ready.
     fn not_ready(&self) -> Vec<String>;
 }
