@@ -34,7 +34,6 @@ const NOT_YET_REWRITTEN: &[&str] = &[
     "src/scaler",
     "src/signal",
     "src/simulation",
-    "src/telemetry",
     "src/worker",
 ];
 

@@ -1,4 +1,4 @@
-//! The log: where it goes, in which form, and what is filtered out.
+//! Set-up of the log: its destination, its format and its filter.
 
 use std::sync::OnceLock;
 
@@ -13,34 +13,34 @@ use tracing_subscriber::{
 
 use super::worker_output::PassOn;
 
-/// Environment variables that hold a filter, the first that is set wins.
+/// Environment variables that hold a filter; the first one that is set wins.
 const FILTER_VARIABLES: [&str; 2] = ["SWARM_LOG", "RUST_LOG"];
 
-/// What names whom it talks to by address, and the address holds a secret: the tokens of interactions stand in the paths of
-/// Discord's API. Their warnings are told, and nothing more, whatever the filter says.
+/// Crates that log the addresses of their requests, although the addresses contain a secret: the paths of Discord's API
+/// contain the tokens of interactions. Only their warnings and errors are logged, whatever the filter says.
 const CONFIDENTIAL: [&str; 2] = ["twilight_http", "twilight_http_ratelimiting"];
 
-/// Log each request to the API server that fails, and each connection that ends. Our own lines say the same, once for each
-/// outage.
+/// Targets that log every failed request to the API server and every closed connection. Our own log lines report each
+/// outage once.
 const REPEATED: [(&str, Level); 2] =
     [("kube_client::client::builder", Level::ERROR), ("kube_client::client", Level::WARN)];
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum LogFormat {
-    /// For people; coloured on a terminal.
+    /// Text for people; coloured on a terminal.
     #[default]
     Text,
-    /// One JSON object a line, the event's fields at the top level.
+    /// One JSON object per line, with the event's fields at the top level.
     Json,
 }
 
 impl LogFormat {
-    /// The value of the environment variable that selects this format.
+    /// Name of the environment variable that selects the format.
     pub const VARIABLE: &'static str = "SWARM_LOG_FORMAT";
 
-    /// The name in flags and in [`Self::VARIABLE`].
+    /// Returns the name in flags and in [`Self::VARIABLE`].
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Text => "text",
@@ -52,22 +52,24 @@ impl LogFormat {
 /// Why the log could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
-    /// The filter does not parse.
-    #[error("{variable} holds `{filter}`, which is no log filter ({reason}); write for example `info,swarm=debug`")]
+    /// The filter can't be parsed.
+    #[error(
+        "{variable} holds `{filter}`, which is not a log filter ({reason}); write, for example, `info,swarm=debug`"
+    )]
     Filter {
-        /// Where the filter came from.
+        /// Source of the filter: a variable's name, or `the default filter`.
         variable: &'static str,
-        /// The filter.
+        /// Text of the filter.
         filter: String,
-        /// What is wrong with it.
+        /// What is wrong with the filter.
         reason: String,
     },
-    /// A log is set up already in this process.
+    /// The process has set up a log already.
     #[error("the log is set up already; set it up once, at the start")]
     AlreadySet,
 }
 
-/// Sets up the log of this process, to stderr.
+/// Sets up the log of this process on stderr.
 ///
 /// The filter is `SWARM_LOG`, else `RUST_LOG`, else `default_filter`.
 pub fn init_logging(format: LogFormat, default_filter: &str) -> Result<(), LoggingError> {
@@ -86,20 +88,20 @@ pub fn init_logging(format: LogFormat, default_filter: &str) -> Result<(), Loggi
         }
     };
     installed.map_err(|_| LoggingError::AlreadySet)?;
-    // Set once: a second log was refused above.
+    // Can't fail: a second set-up was refused above.
     let _ = FORMAT.set(format);
     Ok(())
 }
 
 static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 
-/// The format of this process's log, for child processes that are to log in the same one; `None` without a log.
+/// Returns the format of this process's log, so that child processes can use the same one; `None` without a log.
 pub fn log_format() -> Option<LogFormat> {
     FORMAT.get().copied()
 }
 
 /// Sets up the log of this process as plain text into `writer`, for programs that need the terminal themselves. The
-/// filter as for [`init_logging`].
+/// filter is the same as in [`init_logging`].
 pub fn init_logging_into<W>(writer: W, default_filter: &str) -> Result<(), LoggingError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
@@ -111,7 +113,7 @@ where
     lines.finish().with(confidential()).try_init().map_err(|_| LoggingError::AlreadySet)
 }
 
-/// Holds back what [`CONFIDENTIAL`] says, spans too.
+/// Returns a filter that suppresses events and spans of [`CONFIDENTIAL`] and [`REPEATED`].
 fn confidential() -> FilterFn {
     filter_fn(may_be_told)
 }
@@ -130,7 +132,7 @@ fn filter(default_filter: &str) -> Result<EnvFilter, LoggingError> {
     parse_filter(variable, &filter)
 }
 
-/// A variable's value, unless it is unset, empty or not text.
+/// Returns a variable's value; `None` if it is unset, blank or not text.
 fn non_empty(variable: &str) -> Option<String> {
     std::env::var(variable).ok().filter(|value| !value.trim().is_empty())
 }

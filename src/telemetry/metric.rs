@@ -1,8 +1,8 @@
-//! The list of all metrics: name, kind, labels, unit, help. `docs/metrics.md` says the same to people; a test compares.
+//! The list of all metrics: name, kind, labels, unit, help. A test compares the list with `docs/metrics.md`.
 
 use metrics::Unit;
 
-/// What a metric is.
+/// Kind of a metric, as in Prometheus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Counter,
@@ -10,12 +10,12 @@ pub(super) enum Kind {
     Histogram,
 }
 
-/// One metric.
+/// Description of one metric.
 #[derive(Debug)]
 pub(super) struct Metric {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
-    /// Read by the test against `docs/metrics.md`; the emitting code writes them out.
+    /// Read by the test that compares with `docs/metrics.md`; the code that emits the metric writes the labels out.
     #[cfg_attr(
         all(not(test), feature = "autoscaler"),
         expect(dead_code, reason = "the list is compared with the documentation in tests")
@@ -29,7 +29,7 @@ macro_rules! metrics_table {
     ($($id:ident = $kind:ident $name:literal [$($label:literal),*] $unit:ident $help:literal;)*) => {
         $(pub(super) const $id: &str = $name;)*
 
-        /// Every metric that is ever emitted.
+        /// All metrics that the program can emit.
         pub(super) const ALL: &[Metric] = &[$(Metric {
             name: $name, kind: Kind::$kind, labels: &[$($label),*], unit: Unit::$unit, help: $help,
         }),*];
@@ -37,8 +37,8 @@ macro_rules! metrics_table {
 }
 
 metrics_table! {
-    BUILD_INFO = Gauge "swarm_build_info" ["version"] Count "Always 1; the label tells the version.";
-    SIGNALS = Counter "swarm_signals_total" ["source"] Count "Hints to look at a queue.";
+    BUILD_INFO = Gauge "swarm_build_info" ["version"] Count "Always 1; the label is the version.";
+    SIGNALS = Counter "swarm_signals_total" ["source"] Count "Signals received.";
     EVALUATIONS = Counter "swarm_evaluations_total" ["worker_type"] Count "Evaluations of a worker type.";
     DECISIONS = Counter "swarm_decisions_total" ["worker_type", "action", "reason"] Count "Decisions.";
     REACTION = Histogram "swarm_reaction_seconds" ["stage"] Seconds "Time since the first signal of a reaction.";
@@ -70,14 +70,14 @@ metrics_table! {
     WORKER_EXITS = Counter "swarm_worker_exits_total" ["worker_type", "success"] Count
         "Workers that ended without being asked to.";
     JOBS_DEAD = Counter "swarm_jobs_dead_total" ["reason"] Count "Jobs that became dead letters.";
-    JOBS_RETRIED = Counter "swarm_jobs_retried_total" [] Count "Failed jobs put aside to be tried again.";
+    JOBS_RETRIED = Counter "swarm_jobs_retried_total" [] Count "Failed jobs that wait for a retry.";
     DELAYED_MOVED = Counter "swarm_delayed_jobs_moved_total" [] Count "Delayed jobs that became due.";
     ENTRIES_TRIMMED = Counter "swarm_entries_trimmed_total" [] Count "Finished entries trimmed off their streams.";
     JOBS = Counter "swarm_jobs_total" ["worker_type", "method", "outcome"] Count "Jobs that ended in this worker.";
     JOB_SECONDS = Histogram "swarm_job_seconds" ["worker_type", "method"] Seconds "Time of a job, failed ones included.";
     JOBS_IN_PROGRESS = Gauge "swarm_jobs_in_progress" ["worker_type"] Count "Jobs in progress in this worker.";
     SESSIONS_OPEN = Gauge "swarm_sessions_open" ["worker_type"] Count "Sessions open on this worker.";
-    DISCORD_COMMANDS = Counter "swarm_discord_commands_total" ["command", "outcome"] Count "Commands dealt with.";
+    DISCORD_COMMANDS = Counter "swarm_discord_commands_total" ["command", "outcome"] Count "Commands answered.";
     DISCORD_COMMAND_SECONDS = Histogram "swarm_discord_command_seconds" ["command"] Seconds
         "Time from hearing of a command to its last reply.";
     DISCORD_ACKNOWLEDGED = Histogram "swarm_discord_acknowledged_seconds" [] Seconds

@@ -1,7 +1,7 @@
-//! What the program tells about itself: the log's set-up, the metrics recorder, and one struct for each event that is
-//! worth a log line or a metric. An event's `emit` does both, so that neither is forgotten and a metric's name and
-//! labels are written down once. Sees only `model`; decides nothing, keeps no state but the recorder's and handles to it,
-//! does no I/O but writing the log.
+//! What the program reports about itself: the set-up of the log, the metrics recorder, and one struct for each event
+//! that deserves a log line or a metric. An event's `emit` does both, so that neither is forgotten and a metric's name
+//! and labels are written down once. Sees only `model`; makes no decisions; keeps no state except the recorder and
+//! handles to it; does no I/O except writing the log.
 
 mod events;
 mod logging;

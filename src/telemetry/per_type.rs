@@ -1,5 +1,5 @@
-//! The metrics of worker types. They are not recorded but written from the snapshots whenever somebody asks, because
-//! ten thousand worker types would be more than a hundred thousand series kept in memory for nobody.
+//! The metrics of worker types. They are rendered from the snapshots on each scrape instead of recorded: ten thousand
+//! worker types would keep more than a hundred thousand series in memory between scrapes.
 
 use std::{fmt::Write, sync::Arc};
 
@@ -8,21 +8,21 @@ use metrics_exporter_prometheus::formatting::{sanitize_label_value, write_help_l
 use super::metric::{self, Kind};
 use crate::model::{PoolCounts, Reading, control::Mode, snapshot::TypeSnapshot};
 
-/// A metric that each worker type has.
+/// A metric that every worker type has.
 pub(super) struct Family {
     name: &'static str,
     value: Value,
 }
 
-/// What a snapshot has to say.
+/// How a metric is read from a snapshot.
 enum Value {
-    /// One number. What is not known is NaN, never 0.
+    /// One number. An unknown value is NaN, never 0.
     One(fn(&TypeSnapshot) -> f64),
-    /// A number for each kind of decision that was made.
+    /// One number for each kind of decision that was made.
     Decisions,
 }
 
-/// All of them.
+/// All metrics of worker types.
 pub(super) const FAMILIES: [Family; 15] = [
     Family { name: metric::EVALUATIONS, value: Value::One(|seen| float(seen.evaluations)) },
     Family { name: metric::DECISIONS, value: Value::Decisions },
@@ -57,7 +57,7 @@ pub(super) const FAMILIES: [Family; 15] = [
 ];
 
 impl Family {
-    /// Its lines in the Prometheus text format; empty without a worker type.
+    /// Renders the metric in the Prometheus text format; empty without a worker type.
     pub(super) fn render(&self, worker_types: &[Arc<TypeSnapshot>]) -> String {
         let mut text = String::new();
         if let Some(metric) = metric::ALL.iter().find(|metric| metric.name == self.name)
@@ -116,7 +116,8 @@ fn float(count: u64) -> f64 {
     count as f64
 }
 
-/// Age in seconds of the oldest unfinished job at the evaluation; 0 if there is none.
+/// Returns the age of the oldest unfinished job at the evaluation, in seconds; 0 without an unfinished job, NaN if the
+/// age is unknown.
 fn oldest_age(snapshot: &TypeSnapshot) -> f64 {
     match (&snapshot.demand.oldest, snapshot.evaluated_at) {
         (Reading::Known(Some(oldest)), Some(now)) => now.since(*oldest).as_secs_f64(),

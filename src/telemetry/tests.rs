@@ -1,4 +1,4 @@
-//! What the events record, and that `docs/metrics.md` tells the same.
+//! Tests of what the events record, and of `docs/metrics.md` against it.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::model::{
     snapshot::{Action, DecisionCount, ReloadOutcome, ReloadSnapshot, Role, SourceState, TypeSnapshot},
 };
 
-/// What `emit` records, in the Prometheus text format.
+/// Returns what `emit` records, in the Prometheus text format.
 fn recorded(emit: impl FnOnce()) -> String {
     let recorder = recorder::recorder().unwrap();
     let handle = recorder.handle();
@@ -35,7 +35,8 @@ fn browser() -> WorkerType {
     WorkerType::new("browser")
 }
 
-/// 7 waiting, 2 in work, the oldest for 4.5 s; 2 ready of which 1 busy, 1 starting, 1 stalled, 1 draining; 0 to 10.
+/// 7 jobs wait, 2 are in progress, the oldest for 4.5 s; 2 workers ready of which 1 busy, 1 starting, 1 stalled, 1
+/// draining; 0 to 10 workers.
 fn snapshot() -> TypeSnapshot {
     TypeSnapshot {
         worker_type: browser(),
@@ -75,7 +76,7 @@ fn snapshot() -> TypeSnapshot {
     }
 }
 
-/// Emits every event there is, so that every metric and every label shows.
+/// Emits every event, so that every metric and every label appears.
 fn emit_everything() {
     recorder::announce();
     signals::register()[Source::Tracking as usize].increment(3);
@@ -133,13 +134,13 @@ fn emit_everything() {
     RedisWrites { refused: Some("OOM") }.emit();
 }
 
-/// What the snapshots of these worker types show.
+/// Returns the metrics of these worker types.
 fn shown(worker_types: &[TypeSnapshot]) -> String {
     let worker_types: Vec<_> = worker_types.iter().cloned().map(Arc::new).collect();
     per_type::FAMILIES.iter().map(|family| family.render(&worker_types)).collect()
 }
 
-/// Everything that `/metrics` can ever show.
+/// Returns everything that `/metrics` can show.
 fn everything() -> String {
     recorded(emit_everything) + &shown(&[snapshot()])
 }
@@ -175,7 +176,8 @@ fn events_count_with_their_labels() {
     }
 }
 
-/// The only test that binds the process's signal counters: they keep the recorder that they were installed with.
+/// The only test that binds the process's signal counters, which keep the recorder that was in force at their
+/// installation.
 #[test]
 fn received_signals_count_at_their_source() {
     let text = recorded(|| {
@@ -281,7 +283,7 @@ fn listed_in_code() -> Listing {
     metric::ALL.iter().map(row).collect()
 }
 
-/// The rows of the tables in `docs/metrics.md` that begin with a metric's name.
+/// Returns the rows of the tables in `docs/metrics.md` that begin with a metric's name.
 fn listed_in_documentation() -> Listing {
     let text = include_str!("../../docs/metrics.md");
     let row = |line: &str| {
@@ -293,12 +295,12 @@ fn listed_in_documentation() -> Listing {
     text.lines().filter_map(row).collect()
 }
 
-/// The words between backticks.
+/// Returns the words between backticks.
 fn quoted(cell: &str) -> Vec<String> {
     cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// Kind and labels of everything that the events record, read back from the text format.
+/// Returns kind and labels of everything that the events record, read back from the text format.
 fn listed_by_emitting() -> Listing {
     let text = everything();
     let kinds = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
@@ -321,7 +323,8 @@ fn the_documentation_lists_exactly_what_is_emitted() {
     assert_eq!(listed_in_documentation(), listed_in_code());
 }
 
-/// A field in its `Debug` form (`?field`) shows people the program's inside, and programs text in place of a number.
+/// A field in its `Debug` form (`?field`) shows the program's internals to people, and gives programs text instead of a
+/// number.
 #[test]
 fn no_log_line_has_a_debug_form() {
     let mut folders = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
@@ -345,7 +348,7 @@ fn no_log_line_has_a_debug_form() {
     assert_eq!(debug_forms(&seen.join("\n")).count(), 3, "the test sees what it looks for");
 }
 
-/// Lines with a `?` that begins a word: the operator `?` stands behind one.
+/// Returns the lines with a `?` that begins a word; the operator `?` stands behind a word.
 fn debug_forms(text: &str) -> impl Iterator<Item = &str> {
     let begins_a_word = |line: &str| {
         let code = line.split("//").next().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Lines that worker processes print, passed on into this process's log. A line that a worker logged keeps its own
-//! timestamp, level and fields and gets the worker's id; any other text becomes the message of a line of our own.
+//! Passes lines that worker processes print to this process's log. A line that a worker logged keeps its own timestamp,
+//! level and fields and gets the worker's id; any other text becomes the message of a new log line.
 
 use std::fmt::{self, Write};
 
@@ -20,22 +20,22 @@ use tracing_subscriber::{
 use super::LogFormat;
 use crate::model::{WorkerId, WorkerType};
 
-/// The target of these events, by which [`PassOn`] knows them. Below `swarm`, so that filters for `swarm` cover it.
+/// Target of these events, by which [`PassOn`] recognizes them. It is below `swarm`, so that filters for `swarm` apply.
 const TARGET: &str = "swarm::worker_output";
 
 /// A worker process printed a line.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkerPrinted<'a> {
-    /// The worker's type.
+    /// Type of the worker.
     pub worker_type: &'a WorkerType,
-    /// The worker.
+    /// Id of the worker.
     pub worker_id: &'a WorkerId,
-    /// The line, without its end.
+    /// Text of the line, without its line ending.
     pub line: &'a str,
 }
 
 impl WorkerPrinted<'_> {
-    /// Logs it, at the level that the worker logged it at; at `info` if it is not a line of a log.
+    /// Logs the line at the level of the worker's log line; at `info` if it is not a log line.
     pub fn emit(self) {
         let Self { worker_type, worker_id, line } = self;
         macro_rules! at {
@@ -53,13 +53,13 @@ impl WorkerPrinted<'_> {
     }
 }
 
-/// A line as what it is.
+/// A parsed line.
 enum Line<'a> {
-    /// Of a log in JSON.
+    /// A line of a JSON log.
     Json(&'a str, Map<String, Value>),
-    /// Of a log in text: its timestamp, its level and the rest.
+    /// A line of a text log: its timestamp, its level and the rest.
     Text(&'a str, Level, &'a str),
-    /// Anything else.
+    /// Any other text.
     Other,
 }
 
@@ -136,7 +136,7 @@ where
     }
 }
 
-/// The fields of an event of [`WorkerPrinted`].
+/// Fields of a [`WorkerPrinted`] event.
 #[derive(Default)]
 struct Printed {
     worker_type: String,
@@ -145,8 +145,8 @@ struct Printed {
 }
 
 impl Printed {
-    /// The worker's own object, with the fields that name the worker in front unless it has them itself. The rest is
-    /// passed on character by character: parsing and writing it would change its numbers.
+    /// Writes the worker's own object, with the fields that name the worker in front unless the object has them. The
+    /// rest is copied character by character: parsing and writing it would change its numbers.
     fn json(&self, mut writer: Writer<'_>, text: &str, fields: &Map<String, Value>) -> fmt::Result {
         let own = [("worker_type", &self.worker_type), ("worker_id", &self.worker_id)];
         let added = own.into_iter().filter(|(name, _)| !fields.contains_key(*name));
@@ -157,7 +157,7 @@ impl Printed {
         writeln!(writer, "{{{}{comma}{rest}", added.join(","))
     }
 
-    /// Timestamp, level, worker and the rest; without control characters, which could do things to a terminal.
+    /// Writes timestamp, level, worker and the rest, without control characters, which could control a terminal.
     fn text(&self, mut writer: Writer<'_>, timestamp: &str, level: Level, rest: &str) -> fmt::Result {
         let rest: String =
             rest.chars().map(|c| if c.is_control() && c != '\t' { char::REPLACEMENT_CHARACTER } else { c }).collect();
@@ -185,7 +185,7 @@ impl Visit for Printed {
             "message" => &mut self.line,
             _ => return,
         };
-        // Writing to a String can't fail; what is formatted here is text, whose `Debug` is its `Display`.
+        // Writing to a String can't fail. The fields formatted here are text whose `Debug` form is its `Display` form.
         let _ = write!(text, "{value:?}");
     }
 }
@@ -209,7 +209,7 @@ mod tests {
         }
     }
 
-    /// What the log holds after worker `w-1` has printed `lines`.
+    /// Returns the log after worker `w-1` has printed `lines`.
     fn logged(format: LogFormat, lines: &[&str]) -> Vec<String> {
         let sink = Sink::default();
         let writer = sink.clone();

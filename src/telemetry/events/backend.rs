@@ -19,17 +19,17 @@ use crate::{
     telemetry::metric,
 };
 
-/// What a backend was asked.
+/// Operation that a backend was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BackendCall {
-    /// Which workers there are.
+    /// List the workers of a pool.
     Observe,
-    /// To make it so many.
+    /// Change the number of workers.
     Scale,
 }
 
 impl BackendCall {
-    /// The name in metric labels.
+    /// Returns the name in metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Observe => "observe",
@@ -38,17 +38,17 @@ impl BackendCall {
     }
 }
 
-/// Whether a failure may go away by itself.
+/// Whether a failure can end by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
-    /// It may.
+    /// The failure can end by itself.
     Retryable,
-    /// Someone must change something.
+    /// Somebody must change something.
     Permanent,
 }
 
 impl FailureKind {
-    /// The name in metric labels.
+    /// Returns the name in metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Retryable => "retryable",
@@ -57,35 +57,35 @@ impl FailureKind {
     }
 }
 
-/// Why a call failed.
+/// Failure of a backend call.
 #[derive(Clone, Copy, Debug)]
 pub struct BackendFailure<'a> {
-    /// A label value.
+    /// Kind of the failure; a label value.
     pub kind: FailureKind,
-    /// In words, for the log only.
+    /// Error in words, for the log only.
     pub error: &'a str,
 }
 
-/// A backend answered or failed.
+/// A backend answered, or failed.
 #[derive(Clone, Copy, Debug)]
 pub struct BackendCalled<'a> {
-    /// The backend's name.
+    /// Name of the backend.
     pub backend: &'static str,
-    /// What it was asked.
+    /// Operation that it was asked for.
     pub call: BackendCall,
-    /// For which worker type: in the log only, see [`super::ReactionMeasured`].
+    /// Worker type of the call: in the log only, see [`super::ReactionMeasured`].
     pub worker_type: &'a WorkerType,
-    /// How long it took.
+    /// Duration of the call.
     pub elapsed: Duration,
-    /// Why it failed, if it did.
+    /// Why the call failed; `None` if it succeeded.
     pub failure: Option<BackendFailure<'a>>,
-    /// Whether a failure is news, as far as the caller knows. It is logged at `warn` if it is, and if it differs from the
-    /// last failure of this call for this worker type.
+    /// Whether a failure is news, as far as the caller knows. The failure is logged at `warn` if it is news and differs
+    /// from the last failure of this call for this worker type.
     pub news: bool,
 }
 
 impl BackendCalled<'_> {
-    /// Measures the call; counts and logs a failure.
+    /// Records the duration; counts and logs a failure.
     pub fn emit(self) {
         let Self { backend, call, worker_type, elapsed, failure, news } = self;
         let call = call.as_str();
@@ -98,9 +98,9 @@ impl BackendCalled<'_> {
         let kind = kind.as_str();
         counter!(metric::BACKEND_ERRORS, "backend" => backend, "call" => call, "kind" => kind).increment(1);
         if news {
-            warn!(backend, call, %worker_type, elapsed_ms = milliseconds(elapsed), kind, "backend failed: {error}");
+            warn!(backend, call, %worker_type, elapsed_ms = milliseconds(elapsed), kind, "backend call failed: {error}");
         } else {
-            debug!(backend, call, %worker_type, elapsed_ms = milliseconds(elapsed), kind, "backend still fails: {error}");
+            debug!(backend, call, %worker_type, elapsed_ms = milliseconds(elapsed), kind, "backend call failed again: {error}");
         }
     }
 }
@@ -108,11 +108,11 @@ impl BackendCalled<'_> {
 /// Failures that were logged and have not ended since, by worker type and call. Nearly always empty.
 static LOGGED: Mutex<BTreeMap<(String, &'static str), String>> = Mutex::new(BTreeMap::new());
 
-/// Whether [`LOGGED`] holds anything: a call that succeeds takes no lock then.
+/// Whether [`LOGGED`] is not empty. While it is empty, a call that succeeds takes no lock.
 static ANY_LOGGED: AtomicBool = AtomicBool::new(false);
 
-/// Whether a call's outcome differs from the last failure that was logged of it. A decision that can't be carried out is
-/// retried many times, and logged once.
+/// Returns whether a call's outcome differs from its last logged failure. A decision that can't be carried out is
+/// retried many times and logged once.
 fn is_news(worker_type: &WorkerType, call: &'static str, error: Option<&str>) -> bool {
     if error.is_none() && !ANY_LOGGED.load(Ordering::Acquire) {
         return true;
@@ -127,23 +127,23 @@ fn is_news(worker_type: &WorkerType, call: &'static str, error: Option<&str>) ->
     before.as_deref() != error
 }
 
-/// A worker ended without being asked to.
+/// A worker ended although nobody had asked it to.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkerExited<'a> {
-    /// Of which type.
+    /// Type of the worker.
     pub worker_type: &'a WorkerType,
-    /// Which one: in the log only.
+    /// Id of the worker: in the log only.
     pub worker_id: &'a WorkerId,
-    /// How, in words: in the log only.
+    /// How the worker ended, in words: in the log only.
     pub detail: &'a str,
-    /// How long it had lived.
+    /// Time from the worker's start to its end.
     pub lived: Duration,
-    /// Whether it reported success.
+    /// Whether the worker reported success.
     pub success: bool,
 }
 
 impl WorkerExited<'_> {
-    /// Counts it; logs a failure at `warn`, else at `info`.
+    /// Counts the exit; logs a failure at `warn`, a success at `info`.
     pub fn emit(self) {
         let Self { worker_type, worker_id, detail, lived, success } = self;
         let outcome = if success { "true" } else { "false" };

@@ -9,31 +9,31 @@ use tracing::{info, warn};
 use super::milliseconds;
 use crate::telemetry::metric;
 
-/// What became of a command.
+/// Outcome of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommandOutcome {
-    /// Its reply says that it was done.
+    /// The command was carried out, and its reply says so.
     Done,
-    /// Its reply says why it was not.
+    /// The command failed, and its reply says why.
     Failed,
-    /// Whoever gave it may not, or it made no sense.
+    /// The user may not give the command, or the command was invalid.
     Refused,
-    /// Too many were given.
+    /// The user gave too many commands.
     Limited,
     /// The answer came after `answer_seconds`, in a message of its own.
     Late,
-    /// There was no answer for as long as Discord takes one.
+    /// No answer came within the time in which Discord accepts one.
     Unanswered,
-    /// Discord did not take the first reply: it came too late, or somebody else had replied.
+    /// Discord did not accept the first reply: it was too late, or another process had replied.
     Missed,
-    /// Discord did not take a later reply.
+    /// Discord did not accept a later reply.
     Undelivered,
     /// The bot was stopped before the answer came.
     Stopped,
 }
 
 impl CommandOutcome {
-    /// The name in metric labels.
+    /// Returns the name in metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Done => "done",
@@ -49,25 +49,25 @@ impl CommandOutcome {
     }
 }
 
-/// A command was dealt with.
+/// The bot finished a command.
 #[derive(Clone, Copy, Debug)]
 pub struct CommandAnswered<'a> {
-    /// `web start`, `swarm pause`, …: of a closed set.
+    /// Name of the command, from a closed set: `web start`, `swarm pause`, …
     pub command: &'static str,
-    /// What became of it.
+    /// Outcome of the command.
     pub outcome: CommandOutcome,
-    /// From when the bot heard of it until its last reply.
+    /// Time from the arrival of the command to the bot's last reply.
     pub elapsed: Duration,
-    /// Who gave it: in the log only.
+    /// User who gave the command: in the log only.
     pub user: &'a str,
-    /// Where: in the log only.
+    /// Channel in which the command was given: in the log only.
     pub channel: &'a str,
-    /// What is worth knowing besides.
+    /// Further details of the outcome, for the log.
     pub detail: &'a str,
 }
 
 impl CommandAnswered<'_> {
-    /// Counts, times and logs it.
+    /// Counts, times and logs the command.
     pub fn emit(self) {
         let Self { command, outcome, elapsed, user, channel, detail } = self;
         counter!(metric::DISCORD_COMMANDS, "command" => command, "outcome" => outcome.as_str()).increment(1);
@@ -77,52 +77,52 @@ impl CommandAnswered<'_> {
     }
 }
 
-/// Discord has acknowledged the first reply to a command, for which it allows three seconds.
+/// Discord acknowledged the first reply to a command, for which it allows three seconds.
 #[derive(Clone, Copy, Debug)]
 pub struct CommandAcknowledged {
-    /// From when the bot heard of the command.
+    /// Time since the command's arrival.
     pub elapsed: Duration,
 }
 
 impl CommandAcknowledged {
-    /// Times it.
+    /// Records the time.
     pub fn emit(self) {
         histogram!(metric::DISCORD_ACKNOWLEDGED).record(self.elapsed);
     }
 }
 
-/// How a shard's connection to the gateway is now.
+/// The state of a shard's connection to the gateway changed.
 #[derive(Clone, Copy, Debug)]
 pub struct ShardChanged<'a> {
-    /// Its number: in the log only.
+    /// Number of the shard: in the log only.
     pub shard: u32,
-    /// What happened.
+    /// What happened to the shard.
     pub change: ShardChange<'a>,
     /// Shards that have a session now.
     pub ready: usize,
 }
 
-/// What happened to a shard.
+/// A change of a shard's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShardChange<'a> {
-    /// It has a new session.
+    /// The shard has a new session.
     Ready,
-    /// It goes on with the session that it had.
+    /// The shard resumed its session.
     Resumed,
-    /// The connection is gone; it connects again by itself.
+    /// The connection was lost; the shard reconnects by itself.
     Lost {
-        /// Why, as far as that is known.
+        /// Why, if the reason is known.
         reason: &'a str,
     },
-    /// It could not connect, and tries again.
+    /// The shard could not connect, and retries.
     Unreachable {
-        /// Why.
+        /// Why the shard could not connect.
         reason: &'a str,
     },
 }
 
 impl ShardChanged<'_> {
-    /// Shows, counts and logs it.
+    /// Sets the gauge, counts and logs the change.
     #[expect(clippy::cast_precision_loss, reason = "nobody has 2^53 shards")]
     pub fn emit(self) {
         let Self { shard, change, ready } = self;
@@ -141,17 +141,17 @@ impl ShardChanged<'_> {
     }
 }
 
-/// Something of the gateway was not understood, and is left out.
+/// The bot did not understand an event of the gateway, and ignores the event.
 #[derive(Clone, Copy, Debug)]
 pub struct GatewayOddity<'a> {
-    /// The shard that got it.
+    /// Shard that received the event.
     pub shard: u32,
-    /// What is odd, without what was in it: that may hold secrets.
+    /// What is wrong with the event, without its content, which may contain secrets.
     pub problem: &'a str,
 }
 
 impl GatewayOddity<'_> {
-    /// Logs it.
+    /// Logs the problem.
     pub fn emit(self) {
         warn!(shard = self.shard, "an event of discord was not understood and is left out: {}", self.problem);
     }

@@ -1,4 +1,4 @@
-//! Events of a worker type's evaluation: decided, how fast, recorded.
+//! Events of a worker type's evaluation: its decision, its reaction times, its record.
 #![expect(clippy::disallowed_macros, reason = "`telemetry` is where metrics are emitted")]
 
 use std::time::Duration;
@@ -15,29 +15,29 @@ use crate::{
 /// A worker type was evaluated.
 #[derive(Clone, Copy, Debug)]
 pub struct EvaluationFinished<'a> {
-    /// Which.
+    /// Worker type that was evaluated.
     pub worker_type: &'a WorkerType,
-    /// What was decided.
+    /// What the decision changes.
     pub action: Action,
-    /// The rule that had the last word, from the policy's closed set: a label value.
+    /// Rule that decided last, from the policy's closed set: a label value.
     pub reason: &'static str,
-    /// The decision in words.
+    /// Decision in words.
     pub headline: &'a str,
-    /// What led to the evaluation.
+    /// Signals that led to the evaluation.
     pub sources: &'a [Source],
-    /// Whether this autoscaler carries it out, or would without `dry_run`; not for a standby.
+    /// Whether this autoscaler carries out the decision, or would without `dry_run`; false on a standby.
     pub acts: bool,
-    /// Whether it saw or decided something else than the one before.
+    /// Whether the observation or the decision differs from the previous one.
     pub changed: bool,
 }
 
 impl EvaluationFinished<'_> {
-    /// Logs it: one `info` line for a decision that scales, the headline; a hold, or a standby's decision, is `debug` if something changed, else
-    /// `trace`. It is counted in the snapshot.
+    /// Logs the decision. A decision that scales is one `info` line, the headline. A hold, or a standby's decision, is
+    /// `debug` if something changed, else `trace`. The snapshot counts the decision.
     pub fn emit(self) {
         let Self { worker_type, action, reason, headline, sources, acts, changed } = self;
         let action = action.as_str();
-        // A closure: at `info` most evaluations log nothing, and need no words.
+        // A closure, because at `info` most evaluations log nothing and need no names.
         let names = || sources.iter().map(|source| source.as_str()).collect::<Vec<_>>().join(",");
         if acts {
             info!(%worker_type, action, reason, sources = names(), "{headline}");
@@ -49,19 +49,19 @@ impl EvaluationFinished<'_> {
     }
 }
 
-/// How far a reaction has come.
+/// Stage of a reaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// The decision was made.
     Decided,
-    /// The backend was asked and had answered.
+    /// The backend had answered the request.
     Requested,
     /// The first of the new workers was ready.
     Running,
 }
 
 impl Stage {
-    /// The name in metric labels.
+    /// Returns the name in metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Decided => "decided",
@@ -73,20 +73,20 @@ impl Stage {
 
 /// A reaction reached a stage.
 ///
-/// The histogram has no label for the worker type: it would be 18 series for each type and stage, more than half a
-/// million with 10,000 types. `swarm status` and `/status` show the last reaction of each type.
+/// The histogram has no label for the worker type: with one, each type and stage would have 18 series, which is more
+/// than half a million for 10,000 types. `swarm status` and `/status` show the last reaction of each type.
 #[derive(Clone, Copy, Debug)]
 pub struct ReactionMeasured<'a> {
-    /// Whose, for the log.
+    /// Worker type that reacts, for the log.
     pub worker_type: &'a WorkerType,
-    /// How far.
+    /// Stage that the reaction reached.
     pub stage: Stage,
-    /// Time since the first signal that led to it.
+    /// Time since the first signal that led to the reaction.
     pub elapsed: Duration,
 }
 
 impl ReactionMeasured<'_> {
-    /// Measures it.
+    /// Records the time.
     pub fn emit(self) {
         let Self { worker_type, stage, elapsed } = self;
         let stage = stage.as_str();
@@ -95,17 +95,17 @@ impl ReactionMeasured<'_> {
     }
 }
 
-/// How a scaling ended.
+/// How a change of a pool ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScalingOutcome {
-    /// The backend did all that it was asked.
+    /// The backend carried out the whole request.
     Done,
-    /// The backend failed, perhaps after doing a part.
+    /// The backend failed, possibly after a part of the request.
     Failed,
 }
 
 impl ScalingOutcome {
-    /// The name in metric labels.
+    /// Returns the name in metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Done => "done",
@@ -114,25 +114,25 @@ impl ScalingOutcome {
     }
 }
 
-/// A scaling was written to `scaling:events`.
+/// A change of a pool was written to `scaling:events`.
 #[derive(Clone, Copy, Debug)]
 pub struct ScalingRecorded<'a> {
-    /// Whose.
+    /// Worker type whose pool changed.
     pub worker_type: &'a WorkerType,
-    /// Which way.
+    /// Direction of the change.
     pub action: Action,
     /// Workers before.
     pub from: u32,
     /// Workers after.
     pub to: u32,
-    /// How it ended.
+    /// How the change ended.
     pub outcome: ScalingOutcome,
-    /// Records that still wait.
+    /// Records that still wait to be written.
     pub waiting: usize,
 }
 
 impl ScalingRecorded<'_> {
-    /// Counts it.
+    /// Counts the change.
     pub fn emit(self) {
         let Self { worker_type, action, from, to, outcome, waiting } = self;
         count_scaling(worker_type, action, outcome);
@@ -141,25 +141,25 @@ impl ScalingRecorded<'_> {
     }
 }
 
-/// A scaling was carried out or tried, and could not be written to `scaling:events`.
+/// A change of a pool was carried out or tried, and could not be written to `scaling:events`.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordingFailed<'a> {
-    /// Whose.
+    /// Worker type whose pool changed.
     pub worker_type: &'a WorkerType,
-    /// Which way.
+    /// Direction of the change.
     pub action: Action,
     /// Workers before.
     pub from: u32,
     /// Workers after.
     pub to: u32,
-    /// How the scaling ended.
+    /// How the change ended.
     pub outcome: ScalingOutcome,
-    /// Why it could not be written.
+    /// Why the record could not be written.
     pub error: &'a str,
 }
 
 impl RecordingFailed<'_> {
-    /// Counts the scaling and the failure; the log line holds what the record would have told.
+    /// Counts the change and the failure; the log line contains what the record would have contained.
     pub fn emit(self) {
         let Self { worker_type, action, from, to, outcome, error } = self;
         count_scaling(worker_type, action, outcome);
@@ -169,21 +169,21 @@ impl RecordingFailed<'_> {
     }
 }
 
-/// A scaling can't be written to `scaling:events` yet; its record waits and is tried again.
+/// A change of a pool can't be written to `scaling:events` yet; its record is kept and the write retried.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordWaits<'a> {
-    /// Whose.
+    /// Worker type whose pool changed.
     pub worker_type: &'a WorkerType,
-    /// Records that wait, this one included.
+    /// Records that wait, including this one.
     pub waiting: usize,
-    /// Why it can't be written.
+    /// Why the record can't be written.
     pub error: &'a str,
     /// Whether this is the first failure since the last record was written.
     pub news: bool,
 }
 
 impl RecordWaits<'_> {
-    /// Shows how many wait, and warns of the first failure.
+    /// Sets the gauge of waiting records, and warns of the first failure.
     pub fn emit(self) {
         let Self { worker_type, waiting, error, news } = self;
         show_waiting(waiting);

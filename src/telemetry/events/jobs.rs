@@ -1,4 +1,4 @@
-//! Events of jobs on their way.
+//! Events of jobs between publisher and result.
 #![expect(clippy::disallowed_macros, reason = "`telemetry` is where metrics are emitted")]
 
 use std::time::Duration;
@@ -12,20 +12,20 @@ use crate::telemetry::metric;
 /// Why a job became a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeadReason {
-    /// The entry is no job.
+    /// The entry does not hold a job.
     Malformed,
-    /// It failed, and won't be tried again.
+    /// The job failed, and is not retried.
     Failed,
-    /// Its deadline was over before anybody began it.
+    /// The job's deadline had passed before a worker began it.
     Expired,
-    /// Its workers died or lost their claims, as often as it may be tried.
+    /// Its workers died or lost their claims, and no attempt is left.
     AttemptsExhausted,
-    /// It was interrupted too often.
+    /// The job was interrupted too many times.
     InterruptionsExhausted,
 }
 
 impl DeadReason {
-    /// The name in dead letters and metric labels.
+    /// Returns the name in dead letters and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
@@ -37,63 +37,63 @@ impl DeadReason {
     }
 }
 
-/// A job, or an entry that is none, went to the dead letters.
+/// A job, or a malformed entry, became a dead letter.
 #[derive(Clone, Copy, Debug)]
 pub struct JobBuried<'a> {
-    /// The stream that it was on: in the log only.
+    /// Stream of the entry: in the log only.
     pub stream: &'a str,
-    /// The entry's id.
+    /// Id of the entry.
     pub entry: &'a str,
-    /// The job's id; empty if there is none.
+    /// Id of the job; empty if the entry has none.
     pub job: &'a str,
-    /// A label value.
+    /// Why the job was given up; a label value.
     pub reason: DeadReason,
-    /// In words, for the log.
+    /// Error in words, for the log.
     pub error: &'a str,
 }
 
 impl JobBuried<'_> {
-    /// Counts and logs it.
+    /// Counts and logs the dead letter.
     pub fn emit(self) {
         let Self { stream, entry, job, reason, error } = self;
         counter!(metric::JOBS_DEAD, "reason" => reason.as_str()).increment(1);
-        warn!(stream, entry, job, reason = reason.as_str(), "job is a dead letter now: {error}");
+        warn!(stream, entry, job, reason = reason.as_str(), "job buried: {error}");
     }
 }
 
-/// A failed job will be tried again.
+/// A job failed and is going to be retried.
 #[derive(Clone, Copy, Debug)]
 pub struct JobRetried<'a> {
-    /// Its stream: in the log only.
+    /// Stream of the job: in the log only.
     pub stream: &'a str,
-    /// Its id.
+    /// Id of the job.
     pub job: &'a str,
-    /// How often it has been begun.
+    /// Attempts that were started so far.
     pub attempts: u32,
-    /// Until it is tried again.
+    /// Time until the next attempt.
     pub wait: Duration,
 }
 
 impl JobRetried<'_> {
-    /// Counts and logs it.
+    /// Counts and logs the retry.
     pub fn emit(self) {
         let Self { stream, job, attempts, wait } = self;
         counter!(metric::JOBS_RETRIED).increment(1);
-        info!(stream, job, attempts, wait_ms = milliseconds(wait), "job failed and is tried again");
+        info!(stream, job, attempts, wait_ms = milliseconds(wait), "job failed, retry scheduled");
     }
 }
 
-/// Delayed jobs were due and are on their stream now.
+/// Delayed jobs were due and moved to their stream.
 #[derive(Clone, Copy, Debug)]
 pub struct DelayedMoved<'a> {
-    /// The stream: in the log only.
+    /// Stream that received the jobs: in the log only.
     pub stream: &'a str,
-    /// How many.
+    /// Number of jobs.
     pub jobs: u64,
 }
 
 impl DelayedMoved<'_> {
-    /// Counts and logs them.
+    /// Counts and logs the jobs.
     pub fn emit(self) {
         let Self { stream, jobs } = self;
         counter!(metric::DELAYED_MOVED).increment(jobs);
@@ -101,17 +101,17 @@ impl DelayedMoved<'_> {
     }
 }
 
-/// Finished entries were trimmed off a stream.
+/// Finished entries were trimmed from a stream.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamTrimmed<'a> {
-    /// Which: in the log only.
+    /// Stream that was trimmed: in the log only.
     pub stream: &'a str,
-    /// How many.
+    /// Number of entries.
     pub entries: u64,
 }
 
 impl StreamTrimmed<'_> {
-    /// Counts and logs them.
+    /// Counts and logs the entries.
     pub fn emit(self) {
         let Self { stream, entries } = self;
         counter!(metric::ENTRIES_TRIMMED).increment(entries);

@@ -7,17 +7,17 @@ use tracing::{debug, info, warn};
 use super::label;
 use crate::{model::WorkerType, telemetry::metric};
 
-/// A watch on the cluster broke; it is made anew.
+/// A watch on the cluster broke; the backend starts a new one.
 #[derive(Clone, Copy, Debug)]
 pub struct WatchBroken<'a> {
     /// What was watched, from a closed set.
     pub watched: &'static str,
-    /// Why: in the log only.
+    /// Error in words: in the log only.
     pub error: &'a str,
 }
 
 impl WatchBroken<'_> {
-    /// Counts it. The log has the outage as a whole, from those who observe the pools.
+    /// Counts the failure. The code that observes the pools logs the outage as a whole.
     pub fn emit(self) {
         let Self { watched, error } = self;
         counter!(metric::WATCH_FAILURES, "watched" => watched).increment(1);
@@ -25,17 +25,17 @@ impl WatchBroken<'_> {
     }
 }
 
-/// Nothing was scaled, because another autoscaler has the same target.
+/// The backend did not scale, because another autoscaler has the same target.
 #[derive(Clone, Copy, Debug)]
 pub struct ScalingRefused<'a> {
-    /// Of which type.
+    /// Worker type that was not scaled.
     pub worker_type: &'a WorkerType,
-    /// What the other one is, from a closed set.
+    /// Kind of the other autoscaler, from a closed set.
     pub rival: &'static str,
 }
 
 impl ScalingRefused<'_> {
-    /// Counts it. The backend's error says the rest.
+    /// Counts the refusal. The backend's error says the rest.
     pub fn emit(self) {
         let Self { worker_type, rival } = self;
         counter!(metric::REFUSALS, "worker_type" => label(worker_type), "rival" => rival).increment(1);
@@ -45,35 +45,35 @@ impl ScalingRefused<'_> {
 /// A node refused to run a pod, for the first time in a while.
 #[derive(Clone, Copy, Debug)]
 pub struct PodRejected<'a> {
-    /// Of which type.
+    /// Type of the worker in the pod.
     pub worker_type: &'a WorkerType,
-    /// Which pod.
+    /// Name of the pod.
     pub pod: &'a str,
     /// Why, in the words of the kubelet.
     pub reason: &'a str,
 }
 
 impl PodRejected<'_> {
-    /// Logs it. Those that follow are counted by [`PodRejectionsEnded`].
+    /// Logs the rejection. [`PodRejectionsEnded`] counts those that follow.
     pub fn emit(self) {
         let Self { worker_type, pod, reason } = self;
         warn!(%worker_type, pod, "node rejected a pod: {reason}");
     }
 }
 
-/// Nodes have not refused a pod for a while.
+/// No node has refused a pod for a while.
 #[derive(Clone, Copy, Debug)]
 pub struct PodRejectionsEnded<'a> {
-    /// Of which type.
+    /// Type of the workers in the pods.
     pub worker_type: &'a WorkerType,
-    /// How many they had refused.
+    /// Number of pods that were refused.
     pub pods: u64,
-    /// Why, of the last one.
+    /// Why the last of them was refused.
     pub reason: &'a str,
 }
 
 impl PodRejectionsEnded<'_> {
-    /// Logs it.
+    /// Logs the end of the rejections.
     pub fn emit(self) {
         let Self { worker_type, pods, reason } = self;
         info!(%worker_type, pods, "nodes no longer reject pods; the last reason was: {reason}");
@@ -83,13 +83,13 @@ impl PodRejectionsEnded<'_> {
 /// An Event for `kubectl describe` could not be written.
 #[derive(Clone, Copy, Debug)]
 pub struct NoticeFailed<'a> {
-    /// Why.
+    /// Why the Event could not be written.
     pub error: &'a str,
 }
 
 impl NoticeFailed<'_> {
-    /// Logs it: nothing but the notice is lost.
+    /// Logs the failure. Only the Event is lost.
     pub fn emit(self) {
-        warn!("no Kubernetes Event: {}", self.error);
+        warn!("Kubernetes Event not written: {}", self.error);
     }
 }

@@ -1,4 +1,4 @@
-//! Who leads.
+//! Events of leadership.
 #![expect(clippy::disallowed_macros, reason = "`telemetry` is where metrics are emitted")]
 
 use metrics::{counter, gauge};
@@ -9,21 +9,21 @@ use crate::{
     telemetry::metric,
 };
 
-/// This autoscaler leads, or no longer does, or somebody else does. To be emitted on a change only.
+/// This autoscaler began or ceased to lead, or another leader is known. Emitted on a change only.
 #[derive(Clone, Copy, Debug)]
 pub struct LeadershipChanged<'a> {
-    /// What this autoscaler is now.
+    /// Role of this autoscaler now.
     pub role: Role,
-    /// The instance that leads; `None` if none is known to.
+    /// Instance that leads; `None` if no leader is known.
     pub leader: Option<&'a str>,
-    /// The fencing token of its term.
+    /// Fencing token of the leader's term.
     pub token: Option<u64>,
-    /// Why it can't be told who leads.
+    /// Why the leader is unknown.
     pub problem: Option<&'a str>,
 }
 
 impl LeadershipChanged<'_> {
-    /// Logs it and sets `swarm_leader`.
+    /// Logs the change and sets `swarm_leader`.
     pub fn emit(self) {
         let Self { role, leader, token, problem } = self;
         gauge!(metric::LEADER).set(if role == Role::Leader { 1.0 } else { 0.0 });
@@ -32,7 +32,7 @@ impl LeadershipChanged<'_> {
             (Role::Leader, ..) => info!(role = name, token, "this autoscaler leads"),
             (_, _, Some(problem)) => warn!(role = name, "this autoscaler does not act: {problem}"),
             (_, Some(leader), None) => info!(role = name, token, leader, "{leader} leads, this autoscaler stands by"),
-            (_, None, None) => info!(role = name, "nobody is known to lead"),
+            (_, None, None) => info!(role = name, "no leader is known"),
         }
     }
 }
@@ -40,14 +40,14 @@ impl LeadershipChanged<'_> {
 /// A change was recorded after a later leader had begun its term.
 #[derive(Clone, Copy, Debug)]
 pub struct LateRecord<'a> {
-    /// Whose.
+    /// Worker type whose pool changed.
     pub worker_type: &'a WorkerType,
-    /// The fencing token of the term in which it was made.
+    /// Fencing token of the term in which the change was made.
     pub token: Option<u64>,
 }
 
 impl LateRecord<'_> {
-    /// Counts it and logs it.
+    /// Counts and logs the late record.
     pub fn emit(self) {
         let Self { worker_type, token } = self;
         counter!(metric::FENCED_RECORDS).increment(1);

@@ -1,7 +1,7 @@
-//! One struct for each event, one file for each part of the program that emits them.
+//! One struct for each event, one file for each part of the program that emits events.
 //!
-//! Labels come from closed sets and configured names. Error text, worker ids and keys go to the log only: a label value
-//! that anyone can make up is memory that anyone can take.
+//! Labels come from closed sets and configured names. Error texts, worker ids and keys go to the log only: each new
+//! label value costs memory, so nobody outside may be able to invent one.
 
 mod backend;
 mod discord;
@@ -31,13 +31,13 @@ use metrics::SharedString;
 
 use crate::model::WorkerType;
 
-/// A duration as a field of the log: in milliseconds, to a microsecond.
+/// Returns a duration as a log field: in milliseconds, with a resolution of one microsecond.
 fn milliseconds(duration: std::time::Duration) -> f64 {
     let microseconds = u32::try_from(duration.as_micros()).unwrap_or(u32::MAX);
     f64::from(microseconds) / 1e3
 }
 
-/// A worker type as a label value.
+/// Returns a worker type as a label value.
 fn label(worker_type: &WorkerType) -> SharedString {
     SharedString::from_owned(worker_type.as_str().to_owned())
 }

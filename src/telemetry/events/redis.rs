@@ -6,20 +6,21 @@ use tracing::{debug, info, warn};
 
 use crate::{model::WorkerType, telemetry::metric};
 
-/// A queue could not be read. Emitted each time; the caller knows whether it is news.
+/// A queue could not be read. Emitted for every failure; the caller knows whether it is news.
 #[derive(Clone, Copy, Debug)]
 pub struct ProbeFailed<'a> {
-    /// Whose queue: in the log only. While Redis is away every queue fails, and `swarm_queue_lag` is NaN for each.
+    /// Worker type of the queue: in the log only. While Redis is down every queue fails, and `swarm_queue_lag` is NaN
+    /// for each.
     pub worker_type: &'a WorkerType,
-    /// Why.
+    /// Why the queue could not be read.
     pub error: &'a str,
-    /// Whether the probe before succeeded or failed otherwise. Only then is it logged at `warn`: a queue that stays
-    /// broken must not fill the log. Keeping track of that is the caller's part.
+    /// Whether the previous probe succeeded or failed for another reason. Only then the failure is logged at `warn`, so
+    /// that a queue that stays broken does not fill the log. The caller keeps track of it.
     pub news: bool,
 }
 
 impl ProbeFailed<'_> {
-    /// Counts it and logs it.
+    /// Counts and logs the failure.
     pub fn emit(self) {
         let Self { worker_type, error, news } = self;
         counter!(metric::PROBE_FAILURES).increment(1);
@@ -31,30 +32,30 @@ impl ProbeFailed<'_> {
     }
 }
 
-/// Redis does not answer any more. To be emitted on the change only.
+/// Redis no longer answers. Emitted on the change only.
 #[derive(Clone, Copy, Debug)]
 pub struct RedisUnreachable<'a> {
-    /// Why.
+    /// Why Redis does not answer.
     pub error: &'a str,
 }
 
 impl RedisUnreachable<'_> {
-    /// Logs it and sets `swarm_redis_up`.
+    /// Logs the outage and sets `swarm_redis_up`.
     pub fn emit(self) {
         gauge!(metric::REDIS_UP).set(0.0);
         warn!("redis does not answer, workers are held as they are: {}", self.error);
     }
 }
 
-/// Redis begins to refuse writes while it answers reads, or takes them again. To be emitted on the change only.
+/// Redis began to refuse writes while it answers reads, or accepts them again. Emitted on the change only.
 #[derive(Clone, Copy, Debug)]
 pub struct RedisWrites<'a> {
-    /// Its answer; `None` when it takes writes again.
+    /// Error that Redis answered; `None` when it accepts writes again.
     pub refused: Option<&'a str>,
 }
 
 impl RedisWrites<'_> {
-    /// Logs it and sets `swarm_redis_writes_refused`.
+    /// Logs the change and sets `swarm_redis_writes_refused`.
     pub fn emit(self) {
         gauge!(metric::REDIS_WRITES_REFUSED).set(if self.refused.is_some() { 1.0 } else { 0.0 });
         if let Some(error) = self.refused {
@@ -65,12 +66,12 @@ impl RedisWrites<'_> {
     }
 }
 
-/// Redis answers, for the first time or again. To be emitted on the change only.
+/// Redis answers, for the first time or again. Emitted on the change only.
 #[derive(Clone, Copy, Debug)]
 pub struct RedisReachable;
 
 impl RedisReachable {
-    /// Logs it and sets `swarm_redis_up`.
+    /// Logs the event and sets `swarm_redis_up`.
     pub fn emit(self) {
         gauge!(metric::REDIS_UP).set(1.0);
         info!("redis answers");

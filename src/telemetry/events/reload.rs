@@ -1,4 +1,4 @@
-//! The configuration, loaded again while running.
+//! Events of configuration reloads.
 #![expect(clippy::disallowed_macros, reason = "`telemetry` is where metrics are emitted")]
 
 use metrics::{counter, gauge};
@@ -9,7 +9,7 @@ use crate::{
     telemetry::metric,
 };
 
-/// The configuration holds that the program started with.
+/// The configuration with which the program started is in force.
 #[derive(Clone, Copy, Debug)]
 pub struct ConfigLoaded;
 
@@ -20,17 +20,17 @@ impl ConfigLoaded {
     }
 }
 
-/// The configuration was loaded again, whatever came of it.
+/// The configuration was reloaded, whatever the result.
 #[derive(Clone, Copy, Debug)]
 pub struct ConfigReloaded<'a> {
-    /// What led to it: `signal`, `file`.
+    /// What caused the reload: `signal`, `file`.
     pub trigger: &'static str,
-    /// What came of it.
+    /// Result of the reload.
     pub reload: &'a ReloadSnapshot,
 }
 
 impl ConfigReloaded<'_> {
-    /// Counts it and logs it: one line for what came of it, one more for what needs a restart.
+    /// Counts and logs the reload: one line for the result, one more for settings that need a restart.
     pub fn emit(self) {
         let Self { trigger, reload } = self;
         counter!(metric::RELOADS, "outcome" => reload.outcome.as_str()).increment(1);

@@ -12,33 +12,34 @@ use crate::{
     telemetry::metric,
 };
 
-/// One counter for each source, at its discriminant.
+/// One counter for each source, at the index of its discriminant.
 pub(in crate::telemetry) type SignalCounters = [Counter; Source::ALL.len()];
 
-/// The counters of the process's recorder; none while nothing is installed.
+/// The counters in the process's recorder; empty until [`install`].
 static COUNTERS: OnceLock<SignalCounters> = OnceLock::new();
 
-/// Counters in the recorder in force.
+/// Registers the counters in the recorder in force.
 pub(in crate::telemetry) fn register() -> SignalCounters {
     Source::ALL.map(|source| counter!(metric::SIGNALS, "source" => source.as_str()))
 }
 
-/// Makes [`SignalsReceived`] count in the recorder in force from now on.
+/// Binds [`SignalsReceived`] to the recorder in force.
 pub(in crate::telemetry) fn install() {
     COUNTERS.get_or_init(register);
 }
 
-/// Hints to look at a queue came in. Emitted up to hundreds of thousands of times a second: one atomic addition, no log.
+/// Signals arrived. Emitted up to hundreds of thousands of times a second, so it costs one atomic addition and logs
+/// nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct SignalsReceived {
-    /// From where.
+    /// Origin of the signals.
     pub source: Source,
-    /// How many.
+    /// Number of signals.
     pub count: u64,
 }
 
 impl SignalsReceived {
-    /// Counts them. Does nothing while no recorder is installed.
+    /// Counts the signals. Does nothing until a recorder is installed.
     pub fn emit(self) {
         if let Some(counters) = COUNTERS.get() {
             counters[self.source as usize].increment(self.count);
@@ -46,19 +47,19 @@ impl SignalsReceived {
     }
 }
 
-/// A signal source changed its state. To be emitted on a change only.
+/// A signal source changed its state. Emitted on a change only.
 #[derive(Clone, Copy, Debug)]
 pub struct SourceChanged<'a> {
-    /// Which.
+    /// Source that changed.
     pub source: Source,
-    /// How it does now.
+    /// New state of the source.
     pub state: SourceState,
-    /// In words: why it is off or down, or how it was set up.
+    /// Details in words: why the source is off or down, or how it was set up.
     pub detail: &'a str,
 }
 
 impl SourceChanged<'_> {
-    /// Logs it and sets `swarm_source_up`.
+    /// Logs the change and sets `swarm_source_up`.
     pub fn emit(self) {
         let Self { source, state, detail } = self;
         let name = source.as_str();
@@ -77,19 +78,19 @@ impl SourceChanged<'_> {
     }
 }
 
-/// Every queue was looked at once.
+/// A sweep read every queue.
 #[derive(Clone, Copy, Debug)]
 pub struct SweepFinished {
-    /// How many queues.
+    /// Number of queues.
     pub queues: usize,
-    /// How long it took.
+    /// Duration of the sweep.
     pub elapsed: Duration,
-    /// Evaluations that changed something which no signal had told of.
+    /// Evaluations that changed something for which no signal had arrived.
     pub drift: u64,
 }
 
 impl SweepFinished {
-    /// Measures it; logs at `info` if drift was found, since then a signal source misses something.
+    /// Records the sweep. Logs at `info` if drift was found, because then a signal source misses events.
     pub fn emit(self) {
         let Self { queues, elapsed, drift } = self;
         histogram!(metric::SWEEP).record(elapsed);

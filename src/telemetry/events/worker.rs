@@ -15,26 +15,26 @@ use crate::{model::WorkerType, telemetry::metric};
 /// How a job ended in its worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobOutcome {
-    /// Its handler answered.
+    /// The handler returned a result.
     Done,
-    /// Its handler said why not.
+    /// The handler returned an error.
     Failed,
-    /// It took longer than it may.
+    /// The job exceeded its time limit.
     TimedOut,
-    /// Its handler panicked.
+    /// The handler panicked.
     Panicked,
-    /// The worker that held its session died.
+    /// The worker that held the job's session died.
     SessionLost,
-    /// There was no job in the entry, or it must not be begun.
+    /// The entry did not hold a job, or the job must not be started.
     Refused,
-    /// It was handed over to the worker that holds its session.
+    /// The worker handed the job over to the worker that holds its session.
     HandedOver,
-    /// Another worker took it over, and it was stopped here.
+    /// Another worker claimed the job, and this worker stopped it.
     ClaimLost,
 }
 
 impl JobOutcome {
-    /// The name in metric labels.
+    /// Returns the name in metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Done => "done",
@@ -49,7 +49,7 @@ impl JobOutcome {
     }
 }
 
-/// The metrics of one worker's jobs, each looked up once: a look-up costs more than the counting.
+/// Metrics of one worker's jobs. Each metric is looked up once, because a look-up costs more than counting.
 pub struct JobMetrics {
     worker_type: WorkerType,
     known: RwLock<Vec<JobMetric>>,
@@ -59,12 +59,12 @@ struct JobMetric {
     method: &'static str,
     outcome: JobOutcome,
     count: Counter,
-    /// `None` for jobs that were done elsewhere.
+    /// `None` for outcomes of jobs that did not run here.
     seconds: Option<Histogram>,
 }
 
 impl JobMetrics {
-    /// Those of a worker of that type.
+    /// Returns the metrics of a worker of the given type.
     pub fn new(worker_type: WorkerType) -> Self {
         Self { worker_type, known: RwLock::default() }
     }
@@ -97,25 +97,25 @@ impl JobMetric {
     }
 }
 
-/// A job was worked on.
+/// A worker finished with a job.
 #[derive(Clone, Copy)]
 pub struct JobWorked<'a> {
-    /// Where it is counted.
+    /// Metrics that count the job.
     pub metrics: &'a JobMetrics,
-    /// The method; one that the handler names, else `other`: anyone can publish a job with any name.
+    /// Method of the job, if the handler names it, else `other`: anyone can publish a job with any name.
     pub method: &'static str,
-    /// The job's id: in the log only.
+    /// Id of the job: in the log only.
     pub job: &'a str,
-    /// How it ended.
+    /// How the job ended.
     pub outcome: JobOutcome,
-    /// Why, if it was not done.
+    /// Error in words; `None` if the job succeeded.
     pub error: Option<&'a str>,
-    /// From its begin to its end, without its settling.
+    /// Time from the job's start to its end, without its completion in Redis.
     pub elapsed: Duration,
 }
 
 impl JobWorked<'_> {
-    /// Counts, times and logs it.
+    /// Counts, times and logs the job.
     pub fn emit(self) {
         let Self { metrics, method, job, outcome, error, elapsed } = self;
         metrics.record(method, outcome, elapsed);
@@ -128,10 +128,10 @@ impl JobWorked<'_> {
     }
 }
 
-/// How much a worker has in progress.
+/// Work that a worker has in progress.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkerLoad<'a> {
-    /// The worker's type.
+    /// Type of the worker.
     pub worker_type: &'a WorkerType,
     /// Jobs in progress.
     pub jobs: usize,

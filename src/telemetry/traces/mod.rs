@@ -1,8 +1,8 @@
-//! Traces for an OpenTelemetry collector: why and how long from the first signal to the backend's answer, and the way of a
-//! job from publisher to worker. Built with the feature `otlp`, and used where the environment names an endpoint
+//! Traces for an OpenTelemetry collector: each reaction from the first signal to the backend's answer, and each job
+//! from publisher to worker. Built with the feature `otlp`, and active if the environment names an endpoint
 //! (`OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`); otherwise all of this does nothing.
 //!
-//! A span is made when all of its times are known, from what was noted on the way: nothing waits for it.
+//! A span is built when all its times are known, from instants noted on the way: nothing waits for a span.
 
 use std::time::Duration;
 
@@ -22,55 +22,55 @@ pub use target::{Course, Publishing, Traces};
 
 use crate::model::{Source, WorkerType};
 
-/// The field of a job that says to which trace it belongs: W3C Trace Context's `traceparent`.
+/// Field of a job that names its trace: `traceparent` of W3C Trace Context.
 pub const TRACEPARENT: &str = "traceparent";
 
-/// A pool was changed, or could not be.
+/// A pool was changed, or the change failed.
 #[derive(Clone, Copy, Debug)]
 pub struct Acted<'a> {
-    /// Whose.
+    /// Worker type whose pool changed.
     pub worker_type: &'a WorkerType,
-    /// When the first of the signals came in that led to it.
+    /// When the first of the signals arrived that led to the change.
     pub first_signal: Instant,
-    /// Those signals.
+    /// Signals that led to the change.
     pub sources: &'a [Source],
     /// `scale_up` or `scale_down`.
     pub action: &'static str,
     /// Workers before.
     pub from: u32,
-    /// Workers wanted.
+    /// Workers that the decision asks for.
     pub to: u32,
-    /// Why, in words.
+    /// Reason of the decision, in words.
     pub reason: &'a str,
-    /// Why it could not be.
+    /// Why the change failed; `None` if it succeeded.
     pub error: Option<&'a str>,
 }
 
-/// A worker has done a job, or tried to.
+/// A worker finished an attempt at a job.
 #[derive(Clone, Copy, Debug)]
 pub struct JobTraced<'a> {
-    /// Who did it.
+    /// Type of the worker.
     pub worker_type: &'a WorkerType,
-    /// `browser.goto`.
+    /// Type of the job: `browser.goto`.
     pub job_type: &'a str,
-    /// The job.
+    /// Id of the job.
     pub id: &'a str,
-    /// Its stream entry.
+    /// Id of the stream entry.
     pub entry: &'a str,
-    /// Which attempt this was.
+    /// Number of the attempt.
     pub attempt: u32,
-    /// Its [`TRACEPARENT`].
+    /// The job's [`TRACEPARENT`].
     pub parent: Option<&'a str>,
-    /// How it ended.
+    /// How the job ended.
     pub outcome: &'static str,
-    /// Why it was not done.
+    /// Error in words; `None` if the job succeeded.
     pub error: Option<&'a str>,
-    /// How long that took.
+    /// Duration of the attempt.
     pub elapsed: Duration,
 }
 
 impl JobTraced<'_> {
-    /// Tells the collector.
+    /// Sends the span to the collector.
     pub fn emit(self) {
         target::job(self);
     }

@@ -1,13 +1,13 @@
-//! What stands in for traces in a program that was built without them: nothing, in no bytes.
+//! Stand-ins for traces in a build without the feature `otlp`: no effect, no bytes.
 
 use super::{Acted, JobTraced};
 
-/// Would send traces until it is stopped.
+/// Stand-in for the exporter of traces.
 #[derive(Debug)]
 pub struct Traces;
 
 impl Traces {
-    /// Says so if somebody asks for traces.
+    /// Logs a line if the environment asks for traces.
     pub fn start() -> Self {
         const VARIABLES: [&str; 2] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
         let named = VARIABLES.into_iter().find(|variable| std::env::var_os(variable).is_some_and(|at| !at.is_empty()));
@@ -24,32 +24,32 @@ impl Traces {
     pub async fn stop(self) {}
 }
 
-/// Would note the times of one evaluation.
+/// Stand-in for the times of one evaluation.
 #[derive(Debug, Default)]
 pub struct Course {}
 
 impl Course {
-    /// The look at pool and queue begins.
+    /// Does nothing at the start of an observation.
     pub fn observing(&mut self) {}
-    /// It has ended.
+    /// Does nothing at the end of an observation.
     pub fn observed(&mut self) {}
-    /// What to do has been decided.
+    /// Does nothing after a decision.
     pub fn decided(&mut self) {}
-    /// It has been done.
+    /// Does nothing after a change.
     pub fn acted(&mut self, _: Acted<'_>) {}
 }
 
-/// Would be the span of a job that is being published.
+/// Stand-in for the span of a job that is being published.
 #[derive(Debug)]
 pub struct Publishing;
 
 impl Publishing {
-    /// No span.
+    /// Returns `None`: there are no spans.
     pub fn begin(_: &str, _: &str, _: &str, _: Option<&str>) -> Option<Self> {
         None
     }
 
-    /// Nothing.
+    /// Returns an empty text.
     pub fn traceparent(&self) -> String {
         String::new()
     }

@@ -1,5 +1,5 @@
-//! Traces by OTLP over HTTP. Where they go, what of them is kept and what the service is called is said by OpenTelemetry's
-//! own environment variables; sending is the SDK's, in a thread of its own, and what can't be sent is dropped.
+//! Traces by OTLP over HTTP. OpenTelemetry's own environment variables set the destination, the sampling and the name
+//! of the service. The SDK sends the spans in a thread of its own and drops spans that it can't send.
 
 use std::{
     sync::OnceLock,
@@ -22,21 +22,22 @@ use tokio::time::Instant;
 
 use super::{Acted, JobTraced};
 
-/// Each of them turns traces on.
+/// Variables that turn traces on; one of them is enough.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
-/// What the service is called unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` say otherwise.
+/// Default name of the service; `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` override it.
 const SERVICE: &str = "swarm";
-/// The last spans may take so long to be sent.
+/// Longest time to wait for the last spans to be sent.
 const LAST_SPANS: Duration = Duration::from_secs(5);
 
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 
-/// Sends traces until it is stopped.
+/// Exporter of traces, running until it is stopped.
 #[derive(Debug)]
 pub struct Traces(Option<SdkTracerProvider>);
 
 impl Traces {
-    /// Begins, if the environment names an endpoint. Once in a process; a failure is told in the log and is none of the rest.
+    /// Starts the exporter if the environment names an endpoint. Call it once in a process. A failure is logged and
+    /// affects nothing else.
     pub fn start() -> Self {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let disabled = variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
@@ -44,7 +45,7 @@ impl Traces {
         if disabled || !ENDPOINTS.iter().any(|name| variable(name).is_some()) {
             return Self(None);
         }
-        // The client is built here, and wants the cryptography of the process chosen by then.
+        // The exporter builds its HTTP client here, which needs the process's cryptography provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let exporter = match SpanExporter::builder().with_http().build() {
             Ok(exporter) => exporter,
@@ -65,10 +66,10 @@ impl Traces {
         Self(Some(provider))
     }
 
-    /// Sends the last ones.
+    /// Sends the last spans and stops.
     pub async fn stop(self) {
         let Some(provider) = self.0 else { return };
-        // It waits for its thread.
+        // The shutdown blocks until the SDK's thread has ended.
         let stopping = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(LAST_SPANS));
         if let Ok(Err(error)) = stopping.await {
             tracing::warn!(%error, "the last traces could not be sent");
@@ -76,7 +77,7 @@ impl Traces {
     }
 }
 
-/// The times of one evaluation. Only one that changes something becomes a trace.
+/// Times of one evaluation. Only an evaluation that changes something becomes a trace.
 #[derive(Debug, Default)]
 pub struct Course {
     observing: Option<Instant>,
@@ -85,22 +86,22 @@ pub struct Course {
 }
 
 impl Course {
-    /// The look at pool and queue begins.
+    /// Notes that the observation of pool and queue begins.
     pub fn observing(&mut self) {
         *self = Self { observing: note(), ..Self::default() };
     }
 
-    /// It has ended.
+    /// Notes that the observation has ended.
     pub fn observed(&mut self) {
         self.observed = note();
     }
 
-    /// What to do has been decided.
+    /// Notes that the decision has been made.
     pub fn decided(&mut self) {
         self.decided = note();
     }
 
-    /// It has been done: `scale`, and within it `wait` for the look, `observe`, `decide` and `act`.
+    /// Emits the trace of a change: `scale`, and within it `wait` for the evaluation, `observe`, `decide` and `act`.
     pub fn acted(&mut self, acted: Acted<'_>) {
         let (Some(tracer), Some(observing), Some(observed), Some(decided)) =
             (TRACER.get(), self.observing, self.observed, self.decided)
@@ -139,12 +140,12 @@ impl Course {
     }
 }
 
-/// The span of a job that is being published.
+/// Span of a job that is being published.
 #[derive(Debug)]
 pub struct Publishing(SdkSpan);
 
 impl Publishing {
-    /// Begins one, in the trace of `parent` if that is a `traceparent`.
+    /// Begins a span, in the trace of `parent` if that is a `traceparent`. Returns `None` while traces are off.
     pub fn begin(stream: &str, job_type: &str, id: &str, parent: Option<&str>) -> Option<Self> {
         let tracer = TRACER.get()?;
         let builder = SpanBuilder::from_name(format!("publish {job_type}")).with_kind(SpanKind::Producer);
@@ -152,20 +153,20 @@ impl Publishing {
         Some(Self(builder.start_with_context(tracer, &context(parent))))
     }
 
-    /// What the job is to say, so that its worker's span becomes part of this trace.
+    /// Returns the `traceparent` that the job must carry, so that its worker's span becomes part of this trace.
     pub fn traceparent(&self) -> String {
         let context = self.0.span_context();
         format!("00-{}-{}-{:02x}", context.trace_id(), context.span_id(), context.trace_flags().to_u8())
     }
 
-    /// It is published, or could not be.
+    /// Ends the span, with the error if publishing failed.
     pub fn end(mut self, error: Option<&str>) {
         tell(&mut self.0, error);
         self.0.end();
     }
 }
 
-/// `work TYPE.METHOD`, in the trace that the job names.
+/// Emits the span `work TYPE.METHOD`, in the trace that the job names.
 pub(super) fn job(told: JobTraced<'_>) {
     let Some(tracer) = TRACER.get() else { return };
     let JobTraced { worker_type, job_type, id, entry, attempt, parent, outcome, error, elapsed } = told;
@@ -193,7 +194,7 @@ fn messaging(operation: &'static str, destination: &str, id: &str) -> Vec<KeyVal
     ]
 }
 
-/// Nothing is noted unless somebody wants to know.
+/// Returns the current instant; `None` while traces are off.
 fn note() -> Option<Instant> {
     TRACER.get().map(|_| Instant::now())
 }
@@ -212,7 +213,7 @@ fn wall(at: Instant) -> SystemTime {
     SystemTime::now() - at.elapsed()
 }
 
-/// The context that a `traceparent` of version 00 names; a new trace for anything else.
+/// Returns the context that a `traceparent` names; a new trace if the text is not a valid `traceparent`.
 fn context(traceparent: Option<&str>) -> Context {
     let parse = |text: &str| {
         let parts: Vec<_> = text.split('-').collect();
