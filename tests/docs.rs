@@ -33,7 +33,6 @@ const NOT_YET_REWRITTEN: &[&str] = &[
     "src/probe",
     "src/scaler",
     "src/signal",
-    "src/simulation",
     "src/worker",
 ];
 

@@ -1,4 +1,4 @@
-//! The event loop: from each event to the next, through the real actor.
+//! The event loop: advances from event to event and drives the real actor.
 
 use std::{cmp::Reverse, collections::BinaryHeap, collections::VecDeque, sync::Arc, time::Duration};
 
@@ -24,37 +24,37 @@ use crate::{
 /// Events between two reports of progress.
 const PROGRESS: u64 = 1 << 14;
 
-/// What is simulated.
+/// Inputs of a simulation besides its trace.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// Whose workers.
+    /// Worker type that is simulated.
     pub worker_type: WorkerType,
-    /// Its settings.
+    /// Settings of the worker type.
     pub settings: WorkerTypeSettings,
-    /// How often is looked.
+    /// Settings of the scaler: sweep interval and debounce.
     pub scaler: ScalerSettings,
-    /// From asking for a worker until it takes its first job.
+    /// Time from the request for a worker until the worker takes its first job.
     pub startup: Times,
-    /// Workers that are there and ready at the beginning.
+    /// Workers that exist and are ready at the beginning.
     pub initial: u32,
-    /// For how long it goes on after the trace has ended.
+    /// How long the simulation continues after the end of the trace.
     pub tail: Duration,
-    /// For start-up times.
+    /// Seed of the random start-up times.
     pub seed: u64,
 }
 
-/// What happens by itself once its time has come. At the same time, in this order.
+/// An event that is due at a time of its own. Events of the same time happen in the order of the variants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    /// A worker has done a job.
+    /// A worker finished a job.
     Done(Number, JobIndex),
-    /// A worker is ready.
+    /// A worker became ready.
     Ready(Number),
-    /// A worker that was asked to leave has had its time.
+    /// The drain timeout of a worker ended.
     DrainEnds(Number),
 }
 
-/// What comes next.
+/// Kind of the next step.
 #[derive(Clone, Copy)]
 enum Next {
     Event(Event),
@@ -66,10 +66,10 @@ enum Next {
 struct Engine<'a> {
     setup: &'a Setup,
     trace: &'a Trace,
-    /// Signals want one; only differences count, so the outcome does not depend on it.
+    /// Base of the instants that signals carry. Only differences count, so the result does not depend on it.
     instant: Instant,
     now: SimTime,
-    /// Before `now`, for what was done before the beginning.
+    /// Time before `now` at which the actions before the beginning took place.
     before: Duration,
     actor: Actor,
     worker_tracker: WorkerTracker,
@@ -78,17 +78,17 @@ struct Engine<'a> {
     scheduled: u64,
     next_sweep: SimTime,
     starts: Random,
-    /// Jobs that have come: those before it.
+    /// Index of the next job to arrive: all jobs before it have arrived.
     arrived: JobIndex,
-    /// Jobs that were begun for the first time: those before it.
+    /// Index of the next job to be started for the first time: all jobs before it were started.
     begun: JobIndex,
-    /// Jobs of workers that were stopped: first in the queue.
+    /// Jobs of workers that were stopped; they are first in the queue.
     returned: VecDeque<JobIndex>,
     counted: Counted,
     stats: Stats,
 }
 
-/// Runs a simulation. `progress` is told now and then which part of it is done, 0 to 1.
+/// Runs a simulation. Calls `progress` from time to time with the finished share, 0 to 1.
 pub fn simulate(setup: &Setup, trace: &Trace, progress: &mut dyn FnMut(f64)) -> Report {
     let horizon = SimTime::START.after(trace.lasts).after(setup.tail);
     let mut engine = Engine::new(setup, trace, horizon.since(SimTime::START));
@@ -142,8 +142,8 @@ impl<'a> Engine<'a> {
         Timestamp(now.0.saturating_sub(u64::try_from(self.before.as_millis()).unwrap_or(u64::MAX)))
     }
 
-    /// The pool as it was left, and the first look, as after the start of an autoscaler. That was a moment ago: it
-    /// holds up no job that comes at once.
+    /// Sets up the initial pool and makes the first evaluation, as after the start of an autoscaler. The evaluation
+    /// lies one debounce interval in the past, so it does not delay the first job.
     fn begin(&mut self) {
         for _ in 0..self.setup.initial {
             let number = self.pool.start(self.clock());
@@ -161,7 +161,7 @@ impl<'a> Engine<'a> {
         self.events.push(Reverse((self.now.after(after), self.scheduled, event)));
     }
 
-    /// What comes next, and when. At the same time: events, then arrivals, then what makes the actor look.
+    /// Returns the next step and its time. At the same time, events come first, then arrivals, then evaluations.
     fn next(&self) -> Option<(SimTime, Next)> {
         let event = self.events.peek().map(|Reverse((at, _, event))| (*at, Next::Event(*event)));
         let arrival = self.trace.jobs.get(self.arrived).map(|job| (job.arrives, Next::Arrivals));
@@ -188,7 +188,7 @@ impl<'a> Engine<'a> {
         self.settle();
     }
 
-    /// Notes how things are now.
+    /// Records the present levels in the statistics.
     fn settle(&mut self) {
         let desired = self.actor.snapshot().desired;
         self.stats.set(Levels { waiting: self.waiting() as u64, desired, workers: self.pool.counts() });
@@ -226,7 +226,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// All jobs that come now: what is put on a queue together is seen together.
+    /// Adds all jobs that arrive now. Jobs that arrive together cause one signal.
     fn arrive(&mut self) {
         while self.trace.jobs.get(self.arrived).is_some_and(|job| job.arrives <= self.now) {
             self.arrived += 1;
@@ -236,7 +236,7 @@ impl<'a> Engine<'a> {
         self.signal(Source::Keyspace);
     }
 
-    /// Workers take what they can.
+    /// Hands waiting jobs to workers that have room.
     fn hand_out(&mut self) {
         while self.waiting() > 0 && self.pool.has_room() {
             let job = self.returned.pop_front().unwrap_or_else(|| {
@@ -255,7 +255,7 @@ impl<'a> Engine<'a> {
         self.tell(Input::Signals(Signals::one(source, at)));
     }
 
-    /// Tells the actor, and does what it wants until it wants nothing more.
+    /// Passes an input to the actor, and carries out its effects until it asks for nothing more.
     fn tell(&mut self, input: Input) {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
@@ -275,7 +275,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// One look. All that a decision is made from goes in here.
+    /// Returns an observation: everything that the decision is based on.
     fn observe(&mut self) -> Input {
         let demand = self.demand();
         let (heartbeats, consumers) = (self.pool.heartbeats(), self.pool.consumers());
@@ -296,13 +296,15 @@ impl<'a> Engine<'a> {
         }))
     }
 
-    /// What the stream counts. What was read is left out: a job that comes back from a worker is read twice.
+    /// Returns the counters of a stream. The count of reads is left out, because a job that comes back from a worker is
+    /// read twice.
     fn counters(&self) -> Counters {
         let counts = self.setup.settings.kind.delivery() == Delivery::ConsumerGroup;
         Counters { added: counts.then_some(self.arrived as u64), read: None }
     }
 
-    /// The queue as the probe would tell it. A list tells neither what is being worked on nor since when jobs wait.
+    /// Returns the demand as the probe would read it. A list shows neither the jobs in progress nor how long jobs have
+    /// waited.
     fn demand(&self) -> Demand {
         let lag = Reading::Known(self.waiting() as u64);
         if self.setup.settings.kind.delivery() == Delivery::Removal {
@@ -317,7 +319,7 @@ impl<'a> Engine<'a> {
         Demand { lag, pending, oldest: Reading::Known(oldest.map(published)) }
     }
 
-    /// Makes a request true. Workers that leave at once say so, as they would.
+    /// Carries out a request to scale. Workers that leave immediately cause a signal, as real ones do.
     fn scale(&mut self, request: &ScaleRequest) -> Vec<Input> {
         let scaling = self.pool.scale(request, self.clock());
         for worker in scaling.started {

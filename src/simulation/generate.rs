@@ -1,4 +1,4 @@
-//! Made-up arrivals: steady, in bursts, or with the hours of a day.
+//! Generated arrivals: steady, in bursts, or by the time of day.
 
 use std::{f64::consts::TAU, fmt, time::Duration};
 
@@ -11,62 +11,62 @@ use super::{
     times::spell,
 };
 
-/// Jobs that one simulation may have: about half a gigabyte of memory.
+/// Maximum jobs of one simulation; they take about half a gigabyte of memory.
 const MAX_JOBS: f64 = 2e7;
 
-/// Seconds of a day, and the second at which a daily pattern peaks: 14:00.
+/// Seconds of a day, and the second of the day at which a daily pattern peaks: 14:00.
 const DAY: f64 = 86_400.0;
 const PEAK_AT: f64 = 14.0 * 3_600.0;
 
-/// How arrivals are spread. All of them are random: at the mean rate, independent of one another.
+/// Distribution of arrivals over time. Arrivals are random and independent of one another, at the given mean rate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pattern {
-    /// The same rate all the time.
+    /// A constant rate.
     Steady,
-    /// A steady rate, and on top of it so many jobs at once, again and again; first after half an interval.
+    /// A constant rate, plus `jobs` simultaneous jobs every interval; the first burst comes after half an interval.
     Burst {
-        /// Jobs at once.
+        /// Simultaneous jobs of a burst.
         jobs: u32,
-        /// Between two bursts.
+        /// Time between two bursts.
         every: Duration,
     },
-    /// As a sine wave over the day, highest at 14:00 and lowest at 2:00.
+    /// A sine wave over the day, highest at 14:00 and lowest at 2:00.
     Daily {
-        /// The highest rate, as a multiple of the mean: 1 to 2.
+        /// Highest rate, as a multiple of the mean: 1 to 2.
         peak: f64,
     },
 }
 
-/// A pattern at a rate, for a time.
+/// A pattern with a rate and a duration.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Workload {
-    /// How arrivals are spread.
+    /// Distribution of arrivals over time.
     pub pattern: Pattern,
-    /// Jobs a second, on average over a day; without those of bursts.
+    /// Jobs per second, on average over a day, without the jobs of bursts.
     pub per_second: f64,
-    /// For how long jobs come.
+    /// Duration of the arrivals.
     pub lasts: Duration,
 }
 
-/// A workload can't be made.
+/// Why a workload can't be generated.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum WorkloadError {
-    /// Too many jobs.
+    /// The workload has too many jobs.
     #[error("that would be about {jobs:.0} jobs, and {MAX_JOBS:.0} is the most; lower the rate or the duration")]
     TooMany {
-        /// How many.
+        /// Expected number of jobs.
         jobs: f64,
     },
-    /// A number makes no sense.
+    /// A number is out of range.
     #[error("{0}")]
     Value(&'static str),
 }
 
 impl Workload {
-    /// When its jobs come, in order. The same seed gives the same ones.
+    /// Returns the arrival times of the jobs, in order. The same seed gives the same times.
     ///
     /// # Errors
-    /// If a number makes no sense, or too many jobs would come.
+    /// If a number is out of range, or the workload has too many jobs.
     pub fn arrivals(&self, seed: u64) -> Result<Vec<SimTime>, WorkloadError> {
         self.check()?;
         let mut random = row(seed, Purpose::Arrivals);
@@ -76,7 +76,7 @@ impl Workload {
             Pattern::Daily { peak } => self.per_second * peak,
             Pattern::Steady | Pattern::Burst { .. } => self.per_second,
         };
-        // Without any rate the first gap is endless.
+        // With a rate of 0 the first gap is infinite.
         let gap = |random: &mut Random| -> f64 { Distribution::<f64>::sample(&Exp1, random) / highest };
         let mut at = gap(&mut random);
         while at < end {
@@ -89,8 +89,8 @@ impl Workload {
         Ok(arrivals)
     }
 
-    /// Thins out the highest rate to that of the hour. Source: Lewis and Shedler, "Simulation of nonhomogeneous Poisson
-    /// processes by thinning", 1979.
+    /// Returns whether an arrival at the highest rate is kept, thinning that rate to the one at `at`. Source: Lewis and
+    /// Shedler, "Simulation of nonhomogeneous Poisson processes by thinning", 1979.
     fn comes(&self, at: f64, random: &mut Random) -> bool {
         match self.pattern {
             Pattern::Daily { peak } => {

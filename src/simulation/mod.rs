@@ -1,14 +1,15 @@
-//! What an autoscaler with given settings would have done about given jobs: the real state machine, worker_tracker and
-//! policy ([`Actor`](crate::scaler::Actor), [`WorkerTracker`](crate::scaler::WorkerTracker)), driven by a made-up
-//! queue, pool and clock.
+//! Simulates what an autoscaler with given settings would have done about given jobs: the real state machine, worker
+//! tracker and policy ([`Actor`](crate::scaler::Actor), [`WorkerTracker`](crate::scaler::WorkerTracker)) run on a
+//! simulated queue, pool and clock.
 //!
-//! Owns traces of arrivals (read, written, generated), how long services and starts take, the event loop, and what is
-//! counted in it. Must not do I/O beyond the reader or writer it is handed, read a clock, or decide anything itself:
-//! what it says is worth something because the decisions are the product's own. The same trace, settings and seed give
+//! Owns traces of arrivals (read, written, generated), the distributions of service and start-up times, the event loop,
+//! and the statistics. Must not do I/O beyond the reader or writer it is handed, read a clock, or make a decision: a
+//! simulation is worth something because the decisions are the product's own. The same trace, settings and seed give
 //! the same report.
 //!
 //! The simulation jumps from event to event: an arrival, the end of a job or of a start, a sweep, a time that the actor
-//! asked for. Observing and asking the backend take no time here; what they take in life is part of the start-up time.
+//! asked for. Observing and asking the backend take no simulated time; their real duration is part of the start-up
+//! time.
 
 mod engine;
 mod generate;

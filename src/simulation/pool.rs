@@ -1,4 +1,4 @@
-//! The made-up workers: what the backend lists, what their heartbeats say, and who takes the next job.
+//! The simulated workers: the backend's list, the heartbeats, and which worker takes the next job.
 
 use std::collections::VecDeque;
 
@@ -8,10 +8,10 @@ use crate::{
     probe::{ConsumerPending, Heartbeat},
 };
 
-/// A worker, by the order of its start.
+/// Number of a worker, in the order of starts.
 pub(super) type Number = usize;
 
-/// A job, by its place in the trace.
+/// Index of a job in the trace.
 pub(super) type JobIndex = usize;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,38 +28,38 @@ struct Worker {
     started_at: Timestamp,
     stage: Stage,
     jobs: Vec<JobIndex>,
-    /// Whether it is in [`SimPool::free`].
+    /// Whether the worker is in [`SimPool::free`].
     waits: bool,
 }
 
-/// How many workers there are, by what they do.
+/// Workers by stage, and their jobs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) starting: u32,
     pub(super) ready: u32,
     pub(super) draining: u32,
-    /// Of the ready and draining ones those that hold a job.
+    /// Ready and draining workers that hold a job.
     pub(super) busy: u32,
-    /// Jobs in hand.
+    /// Jobs that workers hold.
     pub(super) held: u32,
 }
 
 impl Counts {
-    /// Workers that exist, and cost something.
+    /// Returns the workers that exist and so cost something.
     pub(super) fn existing(self) -> u32 {
         self.starting + self.ready + self.draining
     }
 }
 
-/// What came of a request to scale.
+/// Result of a request to scale.
 #[derive(Debug, Default)]
 pub(super) struct Scaling {
     pub(super) report: ScaleReport,
     /// Workers that start now.
     pub(super) started: Vec<Number>,
-    /// Workers that finish their jobs first.
+    /// Workers that finish their jobs before they leave.
     pub(super) draining: Vec<Number>,
-    /// Whether some left at once.
+    /// Whether some workers left immediately.
     pub(super) left: bool,
 }
 
@@ -67,13 +67,13 @@ pub(super) struct Scaling {
 #[derive(Debug)]
 pub(super) struct SimPool {
     concurrency: u32,
-    /// Whether its workers write heartbeats.
+    /// Whether the workers write heartbeats.
     heartbeats: bool,
-    /// All that were ever started.
+    /// All workers ever started.
     workers: Vec<Worker>,
-    /// Those that exist, by the order of their start.
+    /// Workers that exist, in the order of their start.
     live: Vec<Number>,
-    /// Ready ones with room for a job, longest free first: whom Redis gives the next entry to.
+    /// Ready workers with room for a job, the one that is free longest first: Redis gives it the next entry.
     free: VecDeque<Number>,
     counts: Counts,
 }
@@ -88,12 +88,12 @@ impl SimPool {
         self.counts
     }
 
-    /// Workers ever started.
+    /// Returns the number of workers ever started.
     pub(super) fn started(&self) -> usize {
         self.workers.len()
     }
 
-    /// One more, not ready yet.
+    /// Adds a worker that is not ready yet.
     pub(super) fn start(&mut self, now: Timestamp) -> Number {
         let number = self.workers.len();
         let id = WorkerId::new(format!("sim-{number}"));
@@ -104,7 +104,7 @@ impl SimPool {
         number
     }
 
-    /// Its start is over. `false` if it was let go in the meantime.
+    /// Marks a worker as ready. Returns `false` if the worker was let go in the meantime.
     pub(super) fn become_ready(&mut self, number: Number) -> bool {
         let worker = &mut self.workers[number];
         if worker.stage != Stage::Starting {
@@ -126,7 +126,7 @@ impl SimPool {
         }
     }
 
-    /// Whether somebody could take a job.
+    /// Returns whether a worker can take a job.
     pub(super) fn has_room(&mut self) -> bool {
         while let Some(&first) = self.free.front() {
             if self.workers[first].stage == Stage::Ready {
@@ -137,7 +137,7 @@ impl SimPool {
         false
     }
 
-    /// Gives a job to whoever has waited longest. Only if there [is room](Self::has_room).
+    /// Gives a job to the worker that has waited longest. Call it only if there [is room](Self::has_room).
     pub(super) fn give(&mut self, job: JobIndex) -> Number {
         let number = self.free.pop_front().expect("the caller has asked whether there is room");
         let worker = &mut self.workers[number];
@@ -151,7 +151,7 @@ impl SimPool {
         number
     }
 
-    /// A job's time is over. `None` if its worker was stopped before; else whether the worker leaves now.
+    /// Finishes a job. Returns `None` if its worker was stopped before; otherwise whether the worker leaves now.
     pub(super) fn finish(&mut self, number: Number, job: JobIndex) -> Option<bool> {
         let worker = &mut self.workers[number];
         let place = worker.jobs.iter().position(|held| *held == job)?;
@@ -170,7 +170,7 @@ impl SimPool {
         Some(leaves)
     }
 
-    /// Makes a request true, as [`ScaleRequest`] says.
+    /// Carries out a request, as [`ScaleRequest`] says.
     pub(super) fn scale(&mut self, request: &ScaleRequest, now: Timestamp) -> Scaling {
         let mut scaling = Scaling::default();
         for id in &request.retire {
@@ -198,7 +198,7 @@ impl SimPool {
         scaling
     }
 
-    /// Stops one that has not finished in time; answers the jobs that it had. None if it is gone.
+    /// Stops a worker that did not finish within its drain timeout. Returns the jobs that it held; none if it is gone.
     pub(super) fn stop_hard(&mut self, number: Number) -> Vec<JobIndex> {
         let jobs = std::mem::take(&mut self.workers[number].jobs);
         if !jobs.is_empty() {
@@ -221,7 +221,7 @@ impl SimPool {
         self.live.retain(|live| *live != number);
     }
 
-    /// What the backend lists.
+    /// Returns the list of workers as a backend returns it.
     pub(super) fn list(&self) -> Pool {
         let instance = |number: &Number| {
             let worker = &self.workers[*number];
@@ -231,7 +231,7 @@ impl SimPool {
         Pool { instances: self.live.iter().map(instance).collect(), ..Pool::default() }
     }
 
-    /// What they say of themselves, in the order of the list: nothing until they are ready.
+    /// Returns the workers' heartbeats, in the order of the list; `None` for a worker that is not ready.
     pub(super) fn heartbeats(&self) -> Reading<Vec<Option<Heartbeat>>> {
         let heartbeat = |number: &Number| {
             let worker = &self.workers[*number];
@@ -242,7 +242,7 @@ impl SimPool {
         Reading::Known(self.live.iter().map(heartbeat).collect())
     }
 
-    /// Who holds jobs. Told only of workers without heartbeats: the heartbeats say the same, and it costs time.
+    /// Returns the workers that hold jobs. Empty if the workers write heartbeats, which say the same at a lower cost.
     pub(super) fn consumers(&self) -> Reading<Vec<ConsumerPending>> {
         let holding = self.live.iter().map(|number| &self.workers[*number]).filter(|worker| !worker.jobs.is_empty());
         let consumer =
@@ -250,7 +250,7 @@ impl SimPool {
         Reading::Known(holding.filter(|_| !self.heartbeats).map(consumer).collect())
     }
 
-    /// The job in hand that came first.
+    /// Returns the job in progress that arrived first.
     pub(super) fn oldest_job(&self) -> Option<JobIndex> {
         self.live.iter().flat_map(|number| &self.workers[*number].jobs).min().copied()
     }

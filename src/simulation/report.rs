@@ -1,4 +1,4 @@
-//! What a simulation found.
+//! Results of a simulation.
 
 use std::time::Duration;
 
@@ -6,29 +6,29 @@ use serde::Serialize;
 
 use super::{Bucket, stats::Stats};
 
-/// How long jobs waited until they were begun, in seconds. One that was never begun counts with its wait so far.
+/// Waiting times of jobs until their start, in seconds. A job that was never started counts with its wait so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Waits {
-    /// Mean.
+    /// Mean wait.
     pub mean: f64,
-    /// Half waited no longer.
+    /// Median: half of the jobs waited no longer.
     pub p50: f64,
-    /// 95 of 100 waited no longer.
+    /// 95th percentile.
     pub p95: f64,
-    /// 99 of 100 waited no longer.
+    /// 99th percentile.
     pub p99: f64,
-    /// The longest.
+    /// Longest wait.
     pub max: f64,
 }
 
 impl Waits {
-    /// Of all these, in microseconds.
+    /// Returns the figures of the given waits, in microseconds.
     #[expect(clippy::cast_precision_loss, reason = "exact for more than 200 years")]
     pub(super) fn of(mut micros: Vec<u64>) -> Self {
         micros.sort_unstable();
         let count = micros.len();
         let at = |percent: usize| {
-            // The nearest rank: a wait that was really had.
+            // Nearest rank, so that each percentile is a wait that occurred.
             let rank = (count * percent).div_ceil(100).max(1);
             micros.get(rank - 1).map_or(0.0, |wait| *wait as f64 / 1e6)
         };
@@ -41,56 +41,56 @@ impl Waits {
 /// A change of the number of workers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ScaleStep {
-    /// When, in seconds since the beginning.
+    /// Time of the change, in seconds since the beginning.
     pub at_seconds: f64,
     /// Workers before.
     pub from: u32,
-    /// Workers wanted.
+    /// Workers that the decision asks for.
     pub to: u32,
-    /// Why, as `swarm events` would say.
+    /// Reason, in the words of `swarm events`.
     pub reason: String,
 }
 
-/// What one simulation found. Times are in seconds.
+/// Results of one simulation. Times are in seconds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    /// The whole time simulated.
+    /// Simulated time.
     pub seconds: f64,
-    /// Jobs that came.
+    /// Jobs that arrived.
     pub jobs: usize,
-    /// Of those, that were done.
+    /// Arrived jobs that were finished.
     pub finished: usize,
-    /// Of those, that were not.
+    /// Arrived jobs that were not finished.
     pub unfinished: usize,
-    /// Jobs that were begun again, because their worker was stopped before it had finished.
+    /// Jobs that were started again, because their worker was stopped before it had finished them.
     pub redone: usize,
-    /// How long they waited.
+    /// Waiting times of the jobs.
     pub wait_seconds: Waits,
-    /// Unfinished jobs at once, at most.
+    /// Maximum unfinished jobs at a time.
     pub depth_max: u64,
-    /// Hours of all workers together, from the request to start one until it is gone.
+    /// Hours of all workers together, from the request to start a worker until it is gone.
     pub worker_hours: f64,
-    /// Hours in which they worked.
+    /// Hours in which workers held jobs.
     pub busy_hours: f64,
-    /// Of the jobs that workers could have worked on at once, over their whole time, those that they did: 0 to 1.
+    /// Share of the workers' job slots, over their whole time, in which a job ran: 0 to 1.
     pub utilisation: f64,
-    /// Workers at once, at most.
+    /// Maximum workers at a time.
     pub workers_max: u32,
     /// Workers that were started.
     pub workers_started: usize,
-    /// Times that workers were added or replaced.
+    /// Number of times that workers were added or replaced.
     pub scaled_up: usize,
-    /// Times that workers were let go.
+    /// Number of times that workers were let go.
     pub scaled_down: usize,
-    /// Times that the actor looked.
+    /// Number of evaluations.
     pub evaluations: u64,
-    /// Every change, in order.
+    /// All changes, in order.
     pub changes: Vec<ScaleStep>,
     /// The whole time in equal parts.
     pub timeline: Vec<Bucket>,
 }
 
-/// What the engine counted besides the [`Stats`].
+/// Figures that the engine counts besides [`Stats`].
 #[derive(Debug, Default)]
 pub(super) struct Counted {
     pub(super) jobs: usize,

@@ -1,4 +1,4 @@
-//! What is counted while a simulation runs: how much of everything there was, for how long.
+//! Statistics of a running simulation: levels over time, their sums and their maxima.
 
 use std::time::Duration;
 
@@ -6,49 +6,49 @@ use serde::Serialize;
 
 use super::{SimTime, pool::Counts};
 
-/// Parts of the whole time that are told apart: about as many as a picture has pixels to show them.
+/// Number of parts into which the whole time is divided: about as many as a picture has pixels to show them.
 const BUCKETS: usize = 600;
 
-/// How much of everything there is at some time.
+/// Levels at one time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Levels {
-    /// Jobs that nobody has begun.
+    /// Jobs that no worker has started.
     pub(super) waiting: u64,
-    /// Workers wanted.
+    /// Target, in workers.
     pub(super) desired: u32,
-    /// Workers there are.
+    /// Workers that exist.
     pub(super) workers: Counts,
 }
 
 impl Levels {
-    /// Unfinished jobs.
+    /// Returns the number of unfinished jobs.
     fn depth(self) -> u64 {
         self.waiting + u64::from(self.workers.held)
     }
 }
 
-/// One part of the whole time. Means are over its time.
+/// One part of the whole time. Means are over the part's time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Bucket {
-    /// When it begins, in seconds since the beginning.
+    /// Start of the part, in seconds since the beginning.
     pub from_seconds: f64,
-    /// Jobs that came.
+    /// Jobs that arrived.
     pub arrivals: u64,
-    /// Unfinished jobs, mean.
+    /// Mean number of unfinished jobs.
     pub depth: f64,
-    /// Unfinished jobs, at most.
+    /// Maximum number of unfinished jobs.
     pub depth_max: u64,
-    /// Workers wanted, mean.
+    /// Mean target, in workers.
     pub desired: f64,
-    /// Workers that exist, mean.
+    /// Mean number of workers that exist.
     pub workers: f64,
-    /// Of those, that are ready to work or work, mean.
+    /// Mean number of ready and draining workers.
     pub ready: f64,
-    /// Of those, that work, mean.
+    /// Mean number of workers that hold a job.
     pub busy: f64,
 }
 
-/// Counts.
+/// Accumulates the levels.
 #[derive(Debug)]
 pub(super) struct Stats {
     now: SimTime,
@@ -63,7 +63,7 @@ pub(super) struct Stats {
 }
 
 impl Stats {
-    /// For so long a time.
+    /// Returns empty statistics for a simulation of the given length.
     pub(super) fn new(horizon: Duration) -> Self {
         let micros = u64::try_from(horizon.as_micros()).unwrap_or(u64::MAX).max(1);
         let width = micros.div_ceil(BUCKETS as u64);
@@ -81,7 +81,7 @@ impl Stats {
         }
     }
 
-    /// Everything has been as it was until `to`.
+    /// Accounts for the time until `to`, in which the levels did not change.
     pub(super) fn advance(&mut self, to: SimTime) {
         let Counts { busy, held, .. } = self.levels.workers;
         let existing = self.levels.workers.existing();
@@ -101,7 +101,7 @@ impl Stats {
         usize::try_from(at.0 / self.width).unwrap_or(usize::MAX).min(self.buckets.len() - 1)
     }
 
-    /// Adds the levels for so long a time. Sums until [`Stats::buckets`] divides them.
+    /// Adds the levels over `seconds` to a bucket. The values are sums until [`Stats::buckets`] divides them.
     #[expect(clippy::cast_precision_loss, reason = "a depth beyond 2^52 is none")]
     fn fill(&mut self, place: usize, seconds: f64) {
         let (levels, bucket) = (self.levels, &mut self.buckets[place]);
@@ -113,7 +113,7 @@ impl Stats {
         bucket.busy += f64::from(levels.workers.busy) * seconds;
     }
 
-    /// From now on it is so.
+    /// Sets the levels that hold from now on.
     pub(super) fn set(&mut self, levels: Levels) {
         self.levels = levels;
         self.peak_workers = self.peak_workers.max(levels.workers.existing());
@@ -122,13 +122,13 @@ impl Stats {
         self.buckets[place].depth_max = self.buckets[place].depth_max.max(levels.depth());
     }
 
-    /// A job has come.
+    /// Counts an arrival.
     pub(super) fn arrival(&mut self) {
         let place = self.place(self.now);
         self.buckets[place].arrivals += 1;
     }
 
-    /// The whole time up to the present, in parts.
+    /// Returns the whole time up to now in parts.
     pub(super) fn buckets(mut self) -> Vec<Bucket> {
         let (end, width) = (self.now, self.width);
         for (number, bucket) in (0_u64..).zip(&mut self.buckets) {

@@ -1,4 +1,4 @@
-//! The engine against cases that can be worked out by hand, and against laws that hold for any of them.
+//! Tests of the engine against cases that can be computed by hand, and against laws that hold for all cases.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn seconds(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
 }
 
-/// Jobs by arrival and service, in seconds.
+/// Returns jobs with the given arrival and service times, in seconds.
 fn trace(jobs: &[(f64, f64)]) -> Trace {
     let job = |&(at, service): &(f64, f64)| TraceJob {
         arrives: SimTime::START.after(seconds(at)),
@@ -41,7 +41,7 @@ fn setup(scaling: ScalingSettings) -> Setup {
     }
 }
 
-/// So many workers, always.
+/// Returns a setup with a fixed number of workers.
 fn always(workers: u32) -> Setup {
     setup(ScalingSettings { min_workers: workers, max_workers: workers, ..ScalingSettings::default() })
 }
@@ -56,7 +56,7 @@ fn close(value: f64, expected: f64) -> bool {
 
 #[test]
 fn one_worker_serves_in_order() {
-    // Begun at 0, 2, 4 and 10: waits of 0, 1, 2.5 and 0.
+    // Starts at 0, 2, 4 and 10: waits of 0, 1, 2.5 and 0.
     let report = run(&always(1), &trace(&[(0.0, 2.0), (1.0, 2.0), (1.5, 2.0), (10.0, 2.0)]));
     assert_eq!((report.jobs, report.finished, report.depth_max), (4, 4, 3));
     let waits = report.wait_seconds;
@@ -68,7 +68,8 @@ fn one_worker_serves_in_order() {
 
 #[test]
 fn latency_learns_what_the_jobs_of_the_trace_take() {
-    // Ten jobs a second for a minute, of a second each: what one worker does not know of at first, ten must do.
+    // Ten jobs a second for a minute, of one second each. One worker does not know the service time at first; ten
+    // workers are needed.
     let jobs: Vec<(f64, f64)> = (0..600_u32).map(|job| (f64::from(job) / 10.0, 1.0)).collect();
     let latency = ScalingSettings {
         strategy: Scaling::Latency,
@@ -87,7 +88,7 @@ fn latency_learns_what_the_jobs_of_the_trace_take() {
 
 #[test]
 fn a_schedule_goes_by_the_time_of_the_trace() {
-    // It begins at 22:13:20.
+    // The simulation begins at 22:13:20.
     let window = ScheduleWindow {
         start: "15 22 * * *".into(),
         duration: Some("1m".into()),
@@ -96,7 +97,7 @@ fn a_schedule_goes_by_the_time_of_the_trace() {
     };
     let report =
         run(&setup(ScalingSettings { schedule: vec![window], ..ScalingSettings::default() }), &trace(&[(600.0, 1.0)]));
-    // From 100 s to 160 s.
+    // The window lasts from 100 s to 160 s.
     assert_eq!((report.workers_max, report.scaled_up), (3, 2));
     assert!(close(report.changes[0].at_seconds, 100.0), "{:?}", report.changes);
 }
@@ -133,7 +134,7 @@ fn the_first_job_starts_a_worker_and_the_cooldown_lets_it_go() {
     assert!(close(report.wait_seconds.max, 3.0), "{:?}", report.wait_seconds);
     let steps: Vec<_> = report.changes.iter().map(|step| (step.from, step.to)).collect();
     assert_eq!(steps, [(0, 1), (1, 0)], "{:?}", report.changes);
-    // Ends after 5 s; the cooldown that began with the start ends after 30, and wakes the actor.
+    // The job ends after 5 s. The cooldown that began with the start ends after 30 s, and wakes the actor.
     assert!(close(report.changes[1].at_seconds, 30.0), "{:?}", report.changes);
     assert!(close(report.worker_hours, 30.0 / 3_600.0), "{}", report.worker_hours);
     assert!(report.changes[0].reason.contains("starts the first worker"), "{:?}", report.changes);
@@ -152,7 +153,8 @@ fn a_worker_that_is_not_ready_in_its_grace_is_replaced_ever_less_often() {
     let mut slow = setup(ScalingSettings { start_grace_seconds: 10, ..ScalingSettings::default() });
     slow.startup = Times::Fixed(Duration::from_secs(20));
     let report = run(&slow, &trace(&[(0.0, 1.0)]));
-    // Failed rounds wait 0, 1, 2, 4, 8 s, and then 16 s: the worker of that round gets ready meanwhile.
+    // Failed rounds wait 0, 1, 2, 4 and 8 s. The next wait is 16 s, in which the worker of the last round becomes
+    // ready.
     let starts: Vec<f64> = report.changes.iter().map(|change| change.at_seconds).collect();
     assert_eq!(starts, [0.0, 10.0, 21.0, 33.0, 47.0, 65.0]);
     assert_eq!((report.finished, report.workers_max, report.workers_started), (1, 1, 6), "{:?}", report.changes);
@@ -169,7 +171,7 @@ fn the_shape_of_a_job_in_the_timeline() {
     assert_eq!(report.timeline.iter().map(|bucket| bucket.arrivals).sum::<u64>(), 3);
 }
 
-/// Any settings of which a simulation can be made.
+/// Returns arbitrary settings that can be simulated.
 fn any_setup() -> impl Strategy<Value = Setup> {
     let strategy = prop_oneof![Just(Scaling::Threshold), Just(Scaling::Step), Just(Scaling::Backlog)];
     let scaling = (strategy, 0..3_u32, 0..6_u32, 1..8_u64, 0..40_u64, 1..20_u64).prop_map(
@@ -197,7 +199,7 @@ fn any_setup() -> impl Strategy<Value = Setup> {
         },
         scaler: ScalerSettings { debounce_ms, ..ScalerSettings::default() },
         startup: Times::Exponential(Duration::from_millis(startup * 1_000 + 1)),
-        // One worker may have to do all of the longest trace: nine minutes' worth.
+        // One worker may have to do all jobs of the longest trace: nine minutes of work.
         tail: Duration::from_secs(3_600),
         seed,
         ..setup(ScalingSettings::default())
@@ -229,7 +231,7 @@ proptest! {
         for step in &report.changes {
             prop_assert!((min..=max).contains(&step.to), "{:?}", step);
         }
-        // What nobody had to do again was worked on for exactly as long as it takes.
+        // If no job was done again, the busy time is exactly the sum of the service times.
         if report.redone == 0 && report.unfinished == 0 && setup.settings.worker.concurrency == 1 {
             let work: f64 = trace.jobs.iter().map(|job| job.service.as_secs_f64()).sum();
             prop_assert!((report.busy_hours * 3_600.0 - work).abs() < 1e-3, "{} {}", report.busy_hours * 3_600.0, work);

@@ -1,4 +1,4 @@
-//! How long something takes: a job, a worker's start. Distributions that people can write down.
+//! Distributions of times, such as a job's service time or a worker's start-up time, in a form that people can write.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -7,39 +7,39 @@ use rand_distr::{Distribution, Exp1, StandardNormal};
 
 use super::random::Random;
 
-/// No single time is longer: what is, is a slip.
+/// Longest time that a text can state; a longer one is a mistake.
 const LONGEST: Duration = Duration::from_secs(7 * 86_400);
 
-/// Percentiles that may pin down a log-normal distribution, with their place in the standard normal one.
+/// Percentiles that can determine a log-normal distribution, with their quantiles of the standard normal distribution.
 const SPREADS: [(u8, f64); 3] = [(90, 1.281_551_565_5), (95, 1.644_853_627), (99, 2.326_347_874)];
 
-/// The forms, for messages.
+/// Accepted forms, for error messages.
 const FORMS: &str = "2s, fixed:2s, exponential:2s, lognormal:p50=1s,p95=4s or percentiles:p50=1s,p95=4s,p100=20s";
 
 /// A distribution of times.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Times {
-    /// Always the same.
+    /// Always the same time.
     Fixed(Duration),
     /// Exponential with this mean: mostly short, now and then long.
     Exponential(Duration),
-    /// Log-normal with this median and one more percentile, as most real services are about.
+    /// Log-normal with this median and one more percentile; most real service times are roughly log-normal.
     LogNormal {
-        /// Half are shorter.
+        /// Median: half of the times are shorter.
         median: Duration,
-        /// 90, 95 or 99.
+        /// Percentile of `value`: 90, 95 or 99.
         percent: u8,
-        /// So many percent are shorter.
+        /// Time that `percent` % of the times do not reach.
         value: Duration,
     },
-    /// Straight lines between these percentiles, by rising percentage; the first holds for everything below it, the
-    /// last for everything above.
+    /// Linear interpolation between these percentiles, which are sorted by percentage. Below the first and above the
+    /// last percentile, their times apply.
     Percentiles(Vec<(f64, Duration)>),
-    /// One of these, each as likely.
+    /// One of these times, each equally likely.
     Observed(Vec<Duration>),
 }
 
-/// A text is no distribution.
+/// A text is not a distribution.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{problem}; write {FORMS}")]
 pub struct TimesError {
@@ -50,10 +50,10 @@ fn wrong(problem: impl Into<String>) -> TimesError {
     TimesError { problem: problem.into() }
 }
 
-/// `500ms`, `1.5s`, `10m`, `2h`, `1d`: a time with its unit.
+/// Parses a time with its unit: `500ms`, `1.5s`, `10m`, `2h`, `1d`.
 ///
 /// # Errors
-/// If it is none, or longer than a week.
+/// If the text is not a time, or the time is longer than a week.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let span: jiff::Span = text.trim().parse().map_err(|_| no_time(text))?;
     let time = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| no_time(text))?;
@@ -65,10 +65,11 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 fn no_time(text: &str) -> String {
-    format!("{text:?} is no time; write a number and its unit, such as 500ms, 1.5s, 10m, 2h or 1d")
+    format!("{text:?} is not a time; write a number and its unit, such as 500ms, 1.5s, 10m, 2h or 1d")
 }
 
-/// `500ms`, `1s 500ms`, `10m`, `1d 2h`: what [`parse_duration`] reads. Of more than a minute only the seconds are told.
+/// Formats a time as [`parse_duration`] reads it: `500ms`, `1s 500ms`, `10m`, `1d 2h`. From one minute on without
+/// fractions of a second.
 pub fn spell(time: Duration) -> String {
     let whole = if time >= Duration::from_secs(60) { Duration::from_secs(time.as_secs()) } else { time };
     let days = whole.as_secs() / 86_400;
@@ -82,7 +83,7 @@ pub fn spell(time: Duration) -> String {
 }
 
 impl Times {
-    /// One of them. Never longer than a week, whatever the tail says.
+    /// Draws a time. It is never longer than a week, whatever the tail of the distribution.
     pub(super) fn sample(&self, random: &mut Random) -> Duration {
         let seconds = match self {
             Self::Fixed(time) => return *time,
@@ -102,12 +103,12 @@ impl Times {
     }
 }
 
-/// Where the percentile lies in the standard normal distribution.
+/// Returns the quantile of the standard normal distribution for a percentile.
 fn spread(percent: u8) -> f64 {
     SPREADS.iter().find(|spread| spread.0 == percent).map_or(1.0, |spread| spread.1)
 }
 
-/// Seconds at `percent` on the line through `points`.
+/// Returns the seconds at `percent` on the line through `points`.
 fn between(points: &[(f64, Duration)], percent: f64) -> f64 {
     let above = points.partition_point(|point| point.0 <= percent);
     match (above.checked_sub(1).map(|below| &points[below]), points.get(above)) {
@@ -130,7 +131,7 @@ impl FromStr for Times {
             "exponential" => Ok(Self::Exponential(positive(rest)?)),
             "lognormal" => log_normal(&points(rest)?),
             "percentiles" => Ok(Self::Percentiles(points(rest)?)),
-            _ => Err(wrong(format!("{kind:?} is no distribution"))),
+            _ => Err(wrong(format!("{kind:?} is not a distribution"))),
         }
     }
 }
@@ -140,10 +141,10 @@ fn time(text: &str) -> Result<Duration, TimesError> {
 }
 
 fn positive(text: &str) -> Result<Duration, TimesError> {
-    time(text).and_then(|time| if time.is_zero() { Err(wrong("a mean of 0 is no distribution")) } else { Ok(time) })
+    time(text).and_then(|time| if time.is_zero() { Err(wrong("the mean must be more than 0")) } else { Ok(time) })
 }
 
-/// `p50=1s,p95=4s`, rising in both.
+/// Parses `p50=1s,p95=4s`; percentages and times must rise.
 fn points(text: &str) -> Result<Vec<(f64, Duration)>, TimesError> {
     let point = |part: &str| {
         let (percent, value) = part.split_once('=').ok_or_else(|| wrong(format!("{part:?} is no percentile")))?;
@@ -197,7 +198,7 @@ mod tests {
         text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
-    /// Mean, median and 95th percentile of many samples, in seconds.
+    /// Returns mean, median and 95th percentile of many samples, in seconds.
     fn sampled(text: &str) -> (f64, f64, f64) {
         let times = times(text);
         let mut random = row(1, Purpose::Services);
@@ -219,7 +220,7 @@ mod tests {
         let (_, median, p95) = sampled("lognormal:p50=1s,p95=4s");
         assert!(about(median, 1.0) && about(p95, 4.0), "{median} {p95}");
         let (mean, median, p95) = sampled("percentiles:p0=0s,p50=1s,p95=4s,p100=5s");
-        // Half of them from 0 to 1 s, 45 % from 1 to 4 s, 5 % from 4 to 5 s.
+        // Half of the samples are from 0 to 1 s, 45 % from 1 to 4 s, 5 % from 4 to 5 s.
         assert!(about(mean, 0.25 + 1.125 + 0.225), "{mean}");
         assert!(about(median, 1.0) && about(p95, 4.0), "{median} {p95}");
     }

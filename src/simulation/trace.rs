@@ -1,4 +1,4 @@
-//! What comes in a simulation: jobs, each with its time and how long it takes.
+//! The jobs of a simulation, each with its arrival time and service time.
 
 use std::time::Duration;
 
@@ -8,59 +8,60 @@ use super::{
 };
 use crate::model::Timestamp;
 
-/// How long jobs take if nobody said so and the trace does not tell.
+/// Service times if neither the options nor the trace give them.
 const DEFAULT_SERVICE: Times = Times::Exponential(Duration::from_secs(1));
 
-/// What the clock shows at the beginning of a trace that does not say: a Monday at midnight, 2026-01-05T00:00:00Z.
+/// Start time of a trace that does not give one: a Monday at midnight, 2026-01-05T00:00:00Z.
 const A_MONDAY: Timestamp = Timestamp(1_767_571_200_000);
-/// A time before this, in 1973, is no date: the file counts from some other moment.
+/// A time before this one, in 1973, is not a date: the file counts from some other moment.
 const FIRST_DATE: Timestamp = Timestamp(100_000_000_000);
 
-/// One job.
+/// One job of a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceJob {
-    /// When it is put on the queue.
+    /// When the job is put on the queue.
     pub arrives: SimTime,
-    /// How long a worker takes for it.
+    /// Time that a worker takes for the job.
     pub service: Duration,
 }
 
-/// All that comes.
+/// All jobs of a simulation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trace {
-    /// What the clock shows at the beginning.
+    /// Time of the clock at the beginning.
     pub begins: Timestamp,
-    /// For how long jobs come.
+    /// Duration of the arrivals.
     pub lasts: Duration,
-    /// The jobs, by arrival.
+    /// Jobs, sorted by arrival.
     pub jobs: Vec<TraceJob>,
-    /// Where the service times are from, in words.
+    /// Source of the service times, in words.
     pub services: String,
 }
 
-/// How a trace is made of what is known of it.
+/// How a trace is completed from generated or recorded arrivals.
 #[derive(Clone, Debug, Default)]
 pub struct TraceOptions {
-    /// How long jobs take, whatever the trace says.
+    /// Service times that replace those of the trace.
     pub service: Option<Times>,
-    /// What the clock shows at the beginning; default: the trace's own time, and a Monday at midnight for one that has
-    /// none.
+    /// Time of the clock at the beginning. Default: the trace's own time; for a trace without one, a Monday at
+    /// midnight.
     pub begins: Option<Timestamp>,
-    /// For everything that is drawn.
+    /// Seed of everything that is drawn at random.
     pub seed: u64,
 }
 
 impl Trace {
-    /// A made-up one.
+    /// Returns a generated trace.
     ///
     /// # Errors
-    /// If the workload makes no sense.
+    /// If the workload is invalid.
     pub fn generated(workload: &Workload, options: &TraceOptions) -> Result<Self, WorkloadError> {
         let arrivals = workload.arrivals(options.seed)?.into_iter().map(|at| (at, None)).collect();
         Ok(Self::new(options.begins.unwrap_or(A_MONDAY), workload.lasts, arrivals, options))
     }
 
-    /// One that was recorded, in any order. It begins with its first job and ends with its last one.
+    /// Returns a trace of recorded jobs, which may be in any order. It begins with the first arrival and ends with the
+    /// last.
     pub fn recorded(mut rows: Vec<Row>, options: &TraceOptions) -> Self {
         rows.sort_by_key(|row| row.arrival_us);
         let first = rows.first().map_or(0, |row| row.arrival_us);
@@ -97,7 +98,8 @@ impl Trace {
         Self { begins, lasts, jobs: arrivals.into_iter().map(job).collect(), services }
     }
 
-    /// Workers that would be busy all the time if each job were begun at once: the work that comes in, by time.
+    /// Returns the offered load: the workers that would be busy all the time if each job were started on arrival. It is
+    /// the total service time divided by the duration.
     pub fn offered_load(&self) -> f64 {
         let work: f64 = self.jobs.iter().map(|job| job.service.as_secs_f64()).sum();
         if self.lasts.is_zero() { 0.0 } else { work / self.lasts.as_secs_f64() }

@@ -1,10 +1,10 @@
-//! Traces as files: CSV with a header. `docs/simulation.md` describes the columns for people.
+//! Traces as files: CSV with a header. `docs/simulation.md` describes the columns for users.
 //!
 //! | column | unit | |
 //! |---|---|---|
 //! | `arrival_ms` | milliseconds, since 1970 or since any other moment | when the job was put on its queue |
-//! | `worker_type` | | whose job it is; the column may be missing if all are of one type |
-//! | `service_ms` | milliseconds | how long a worker took; empty where that is not known, and the column may be missing |
+//! | `worker_type` | | the job's worker type; the column may be missing if all jobs are of one type |
+//! | `service_ms` | milliseconds | how long a worker took; empty where that is unknown, and the column may be missing |
 
 use std::{
     collections::BTreeMap,
@@ -18,25 +18,25 @@ use csv::{Reader, ReaderBuilder, StringRecord, Trim, Writer};
 /// The columns, in the order in which they are written.
 const COLUMNS: [&str; 3] = ["arrival_ms", "worker_type", "service_ms"];
 
-/// The end of the year 9999, in milliseconds: beyond it no calendar goes.
+/// End of the year 9999 in milliseconds, the latest time that calendars support.
 const LATEST_MS: f64 = 253_402_300_799_000.0;
-/// No job takes longer than a week.
+/// Longest service time of a job: a week.
 const LONGEST_SERVICE_MS: f64 = 604_800_000.0;
-/// No trace goes over more than 400 days: a single wrong unit would simulate centuries.
+/// Longest trace: 400 days. Otherwise a single wrong unit would simulate centuries.
 const LONGEST_TRACE_US: u64 = 400 * 86_400 * 1_000_000;
-/// Errors told at once; a file in a wrong form has as many as lines.
+/// Maximum errors in one report; a file in a wrong format has an error in every line.
 const ERRORS_TOLD: usize = 10;
 
 /// One job of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// When it came, in microseconds, since 1970 or since whatever the file counts from.
+    /// Arrival in microseconds, since 1970 or since the moment from which the file counts.
     pub arrival_us: u64,
-    /// How long it took, if that is known.
+    /// Service time, if it is known.
     pub service: Option<Duration>,
 }
 
-/// What is wrong with a file, each with its line and the cure.
+/// Errors of a file, each with its line and the cure.
 #[derive(Debug, Default)]
 pub struct TraceError {
     told: Vec<String>,
@@ -52,11 +52,11 @@ impl fmt::Display for TraceError {
     }
 }
 
-/// Reads the jobs of a file, of one worker type if it has several, in the order of the file. `name` is what errors call
-/// the file; a line that begins with `#` is a comment.
+/// Reads the jobs of one worker type from a file, in the order of the file. `name` is the file's name in errors. A line
+/// that begins with `#` is a comment.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// All errors of the file.
 pub fn read(input: impl Read, name: &str, worker_type: &str) -> Result<Vec<Row>, TraceError> {
     let reader = ReaderBuilder::new().trim(Trim::All).comment(Some(b'#')).flexible(true).from_reader(input);
     let mut file = File { name, errors: TraceError::default(), others: BTreeMap::new() };
@@ -65,7 +65,7 @@ pub fn read(input: impl Read, name: &str, worker_type: &str) -> Result<Vec<Row>,
     if file.errors.told.is_empty() { Ok(rows) } else { Err(file.errors) }
 }
 
-/// Where each column is.
+/// Indexes of the columns.
 struct Columns {
     count: usize,
     arrival: usize,
@@ -76,7 +76,7 @@ struct Columns {
 struct File<'a> {
     name: &'a str,
     errors: TraceError,
-    /// Jobs of other worker types.
+    /// Jobs of other worker types, by type.
     others: BTreeMap<String, u64>,
 }
 
@@ -148,7 +148,7 @@ impl File<'_> {
         Some(Columns { count: header.len(), arrival, worker_type, service })
     }
 
-    /// One line; `None` if it is wrong, or another worker type's.
+    /// Parses one line; `None` if the line is wrong or belongs to another worker type.
     fn row(&mut self, record: &StringRecord, columns: &Columns, wanted: &str) -> Option<Row> {
         let line = record.position().map(csv::Position::line);
         if record.len() != columns.count {
@@ -186,7 +186,7 @@ impl File<'_> {
         number
     }
 
-    /// What is wrong with the whole, if each line is right.
+    /// Checks the file as a whole, once each line is right.
     fn check(&mut self, rows: &[Row], wanted: &str) {
         if !self.errors.told.is_empty() {
             return;
@@ -212,41 +212,41 @@ impl File<'_> {
     }
 }
 
-/// Milliseconds within the bounds above, as microseconds.
+/// Converts milliseconds within the bounds above to microseconds.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 2.6e17, checked by `number`")]
 fn microseconds(ms: f64) -> u64 {
     (ms * 1e3).round() as u64
 }
 
-/// Writes a file, row by row.
+/// Writes a file row by row.
 #[derive(Debug)]
 pub struct RowWriter<W: Write>(Writer<W>);
 
 impl<W: Write> RowWriter<W> {
-    /// Begins with the header.
+    /// Writes the header.
     ///
     /// # Errors
-    /// If it can't be written.
+    /// If the header can't be written.
     pub fn new(output: W) -> io::Result<Self> {
         let mut writer = Writer::from_writer(output);
         writer.write_record(COLUMNS)?;
         Ok(Self(writer))
     }
 
-    /// One job. It may stay in a buffer until [`RowWriter::flush`].
+    /// Writes one job. The row may stay in a buffer until [`RowWriter::flush`].
     ///
     /// # Errors
-    /// If it can't be written.
+    /// If the row can't be written.
     pub fn write(&mut self, arrival_ms: u64, worker_type: &str, service_ms: Option<f64>) -> io::Result<()> {
         let service = service_ms.map_or_else(String::new, |ms| format!("{}", (ms * 10.0).round() / 10.0));
         self.0.write_record([&arrival_ms.to_string(), worker_type, &service])?;
         Ok(())
     }
 
-    /// Hands on what is in the buffer.
+    /// Writes the buffered rows.
     ///
     /// # Errors
-    /// If it can't be written.
+    /// If the buffer can't be written.
     pub fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
     }

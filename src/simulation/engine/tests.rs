@@ -1,4 +1,4 @@
-//! What no decision brings about in a whole simulation.
+//! Tests of cases that no decision causes in a whole simulation.
 
 use super::*;
 use crate::simulation::{TraceOptions, trace::TraceJob};
@@ -31,6 +31,6 @@ fn what_a_worker_has_not_finished_when_its_drain_ends_is_done_again() {
     let report = engine.finish(SimTime(60_000_000));
     assert_eq!((report.finished, report.redone), (2, 1));
     assert!(report.wait_seconds.max == 0.0, "both were begun at once: {:?}", report.wait_seconds);
-    // Five seconds were in vain.
+    // The other five seconds of work were lost.
     assert!((report.busy_hours * 3_600.0 - 21.0).abs() < 1e-6, "{}", report.busy_hours * 3_600.0);
 }

@@ -1,4 +1,4 @@
-//! Files that are right, and what is told of those that are not.
+//! Tests of valid files, and of the errors of invalid ones.
 
 use super::*;
 
