@@ -25,7 +25,6 @@ const NOT_YET_REWRITTEN: &[&str] = &[
     "src/broker",
     "src/cli",
     "src/config",
-    "src/connection",
     "src/discord",
     "src/doctor",
     "src/http",

@@ -1,20 +1,20 @@
-//! Why there is no connection, in words that name the server and the cure and hold no secret.
+//! Errors of connecting, in words that name the server and the cure and contain no secret.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-/// What the server's refusals of a user begin with. In RESP3 the user is named in HELLO, whose refusal the client
-/// passes on as it is.
+/// Error codes with which the server refuses a user. In RESP3, HELLO names the user, and the client passes on the
+/// refusal of HELLO unchanged.
 const REFUSALS: [&str; 2] = ["WRONGPASS", "NOAUTH"];
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
-    /// The URL can't be used. The URL itself is left out: it may hold a password.
+    /// The URL is invalid. The URL itself is left out, because it may contain a password.
     #[error(
         "the redis url can't be used: {reason}; write redis://[user:password@]host[:port][/database], or rediss:// for tls"
     )]
     Url {
-        /// What is wrong with it.
+        /// What is wrong with the URL.
         reason: String,
     },
     /// The server refused the user or password.
@@ -22,34 +22,34 @@ pub enum ConnectionError {
     Refused {
         /// `host:port/database`.
         target: String,
-        /// What the server said.
+        /// The server's error.
         cause: RedisError,
     },
-    /// No connection.
+    /// The server can't be reached.
     #[error("can't connect to redis at {target} ({cause}); check that it runs there and can be reached")]
     Unreachable {
         /// `host:port/database`.
         target: String,
-        /// What went wrong.
+        /// Error of the connection.
         cause: RedisError,
     },
-    /// Sentinels name no server that is the primary.
+    /// No sentinel names a server that is the primary.
     #[error("no primary for {target}: {reason}")]
     NoPrimary {
         /// The name and the sentinels.
         target: String,
-        /// What each said, and the cure.
+        /// What each sentinel said, and the cure.
         reason: String,
     },
-    /// No node tells which one has which slots.
+    /// No node of a cluster returns the slots.
     #[error(
         "none of the nodes of the redis {target} tells its slots ({cause}); check that they run there in cluster mode, can be \
          reached, and grant +cluster|slots"
     )]
     NoTopology {
-        /// The nodes that were asked.
+        /// Nodes that were asked.
         target: String,
-        /// What one of them said.
+        /// Error of one of the nodes.
         cause: RedisError,
     },
 }
@@ -64,13 +64,14 @@ impl ConnectionError {
     }
 }
 
-/// Whether the server does not let this user in.
+/// Returns whether the server refuses this user.
 pub(super) fn is_refusal(cause: &RedisError) -> bool {
     cause.kind() == ErrorKind::AuthenticationFailed || cause.code().is_some_and(|code| REFUSALS.contains(&code))
 }
 
-/// Whether a connection on which this happened is of no more use, or may be: open another one. That goes for a primary
-/// that has become a replica and for a node that has given its slot away, too: another connection leads to the new one.
+/// Returns whether the connection on which the error occurred is, or may be, unusable, so that the caller must open
+/// another one. That includes a primary that became a replica and a node that gave its slot away: another connection
+/// leads to the new primary.
 pub fn is_lost(error: &RedisError) -> bool {
     error.is_io_error() || error.is_timeout() || error.is_unrecoverable_error() || has_moved_on(error)
 }

@@ -1,5 +1,5 @@
-//! One connection, to whatever the target is: a server, or all primaries of a cluster. What the rest of the program
-//! talks to.
+//! One connection to the target, which is a server or all primaries of a cluster. The rest of the program uses this
+//! type.
 
 use futures_util::future::join_all;
 use redis::{
@@ -10,14 +10,14 @@ use redis::{
 use super::cluster::ClusterConnection;
 use crate::model::Layout;
 
-/// Channels named in one SUBSCRIBE: bounds the size of a command with many worker types.
+/// Maximum channels in one SUBSCRIBE; bounds the size of the command with many worker types.
 const SUBSCRIBE_BATCH: usize = 1_000;
 
 /// An open connection. Clones share it.
 ///
-/// On a cluster each command goes to the primary that has its key. A pipeline is split by primary, and what goes to one
-/// stays in order: a command without a key follows the one before it. A transaction over several slots is carried out
-/// slot by slot, that of its last command at the end, and only if the others were done.
+/// On a cluster each command goes to the primary that has its key. A pipeline is split by primary; the commands for one
+/// primary stay in order, and a command without a key follows the one before it. A transaction over several slots is
+/// carried out slot by slot; the slot of its last command comes last, and only if the others succeeded.
 #[derive(Clone)]
 pub struct Connection(Kind);
 
@@ -27,7 +27,7 @@ enum Kind {
     Cluster(ClusterConnection),
 }
 
-/// What is asked of every server that speaks for itself.
+/// Subscription command that every server of a target gets, because each server publishes only its own events there.
 #[derive(Clone, Copy, Debug)]
 enum Listening {
     Subscribe,
@@ -36,11 +36,11 @@ enum Listening {
     UnsubscribePatterns,
 }
 
-/// The primaries of a target, each by itself.
+/// The primaries of a target, one by one.
 pub struct Primaries {
-    /// Those that can be reached; the server, if it is one.
+    /// Connections to the reachable primaries; on a single server, the server.
     pub open: Vec<Connection>,
-    /// Why others can't.
+    /// Why the other primaries can't be reached.
     pub missing: Vec<String>,
 }
 
@@ -53,18 +53,18 @@ impl Connection {
         Self(Kind::Cluster(connection))
     }
 
-    /// Whether it is one to the primaries of a cluster.
+    /// Returns whether this is a connection to the primaries of a cluster.
     pub fn is_cluster(&self) -> bool {
         matches!(self.0, Kind::Cluster(_))
     }
 
-    /// How keys that are used together are named here.
+    /// Returns how keys that one command uses together are named here.
     pub fn layout(&self) -> Layout {
         if self.is_cluster() { Layout::Cluster } else { Layout::Single }
     }
 
-    /// A connection to the one server that has `key`: for what a server says about itself, and for blocking reads. It
-    /// counts as lost ([`is_lost`](super::is_lost)) when the key goes elsewhere.
+    /// Returns a connection to the one server that has `key`, for commands about that server and for blocking reads. It
+    /// counts as lost ([`is_lost`](super::is_lost)) when the key moves to another server.
     ///
     /// # Errors
     /// If that server can't be reached.
@@ -75,7 +75,8 @@ impl Connection {
         })
     }
 
-    /// Names the server that has `key`: what has the same name depends on the same server. `None` where all have.
+    /// Returns a name for the server that has `key`: keys with the same name depend on the same server. `None` on a
+    /// single server.
     pub fn place(&self, key: &str) -> Option<String> {
         match &self.0 {
             Kind::Server(_) => None,
@@ -83,10 +84,10 @@ impl Connection {
         }
     }
 
-    /// Every primary.
+    /// Returns all primaries.
     ///
     /// # Errors
-    /// If it isn't known which those are.
+    /// If the primaries are unknown.
     pub async fn primaries(&self) -> RedisResult<Primaries> {
         Ok(match &self.0 {
             Kind::Server(_) => Primaries { open: vec![self.clone()], missing: Vec::new() },
@@ -97,12 +98,12 @@ impl Connection {
         })
     }
 
-    /// Asks for a sign of life, on a cluster of every primary, and opens what is missing. The answer is another one
-    /// than before if keys may have gone elsewhere or connections were made anew since: then what was asked of a server
-    /// before (to track, to notify) has to be asked again.
+    /// Pings the server, on a cluster every primary, and opens missing connections. The returned number changes if keys
+    /// may have moved or connections were reopened: the caller then has to repeat what it asked of a server before
+    /// (tracking, notifications).
     ///
     /// # Errors
-    /// If nobody answers.
+    /// If no server answers.
     pub async fn check(&mut self) -> RedisResult<u64> {
         match &mut self.0 {
             Kind::Server(server) => {
@@ -113,10 +114,10 @@ impl Connection {
         }
     }
 
-    /// Listens on a channel. On a cluster, on one primary: a message is passed on to all.
+    /// Subscribes to a channel. On a cluster, one primary is enough, because messages are passed to all.
     ///
     /// # Errors
-    /// If the server refuses it.
+    /// If the server refuses the subscription.
     pub async fn subscribe(&mut self, channel: impl AsRef<str>) -> RedisResult<()> {
         match &mut self.0 {
             Kind::Server(server) => server.subscribe(channel.as_ref()).await,
@@ -124,19 +125,19 @@ impl Connection {
         }
     }
 
-    /// Listens on channels on which each server speaks for itself. On a cluster, on every primary that can be reached:
-    /// so a key that goes from one to another is heard of all the time.
+    /// Subscribes to channels on which each server publishes only its own events. On a cluster, subscribes on every
+    /// reachable primary, so that events of a key are received also while it moves between primaries.
     ///
     /// # Errors
-    /// If a server refuses it; one that went away is no error on a cluster.
+    /// If a server refuses the subscription. On a cluster, a lost server is not an error.
     pub async fn subscribe_everywhere(&mut self, channels: &[String]) -> RedisResult<()> {
         self.everywhere(channels, Listening::Subscribe).await
     }
 
-    /// As [`subscribe_everywhere`](Self::subscribe_everywhere), on all channels that match patterns.
+    /// Like [`subscribe_everywhere`](Self::subscribe_everywhere), for all channels that match patterns.
     ///
     /// # Errors
-    /// As there.
+    /// As for [`subscribe_everywhere`](Self::subscribe_everywhere).
     pub async fn psubscribe_everywhere(&mut self, patterns: &[String]) -> RedisResult<()> {
         self.everywhere(patterns, Listening::SubscribePatterns).await
     }
@@ -144,7 +145,7 @@ impl Connection {
     /// Ends [`subscribe_everywhere`](Self::subscribe_everywhere).
     ///
     /// # Errors
-    /// As there.
+    /// As for [`subscribe_everywhere`](Self::subscribe_everywhere).
     pub async fn unsubscribe_everywhere(&mut self, channels: &[String]) -> RedisResult<()> {
         self.everywhere(channels, Listening::Unsubscribe).await
     }
@@ -152,7 +153,7 @@ impl Connection {
     /// Ends [`psubscribe_everywhere`](Self::psubscribe_everywhere).
     ///
     /// # Errors
-    /// As there.
+    /// As for [`subscribe_everywhere`](Self::subscribe_everywhere).
     pub async fn punsubscribe_everywhere(&mut self, patterns: &[String]) -> RedisResult<()> {
         self.everywhere(patterns, Listening::UnsubscribePatterns).await
     }
@@ -178,13 +179,13 @@ impl Connection {
         }
     }
 
-    /// Of a cluster, one that went away is no error: the next check opens it again, and its answer then is another one.
+    /// Ignores lost servers of a cluster: the next check reopens their connections and returns another number.
     fn unless_gone(&self, outcomes: Vec<RedisResult<()>>) -> RedisResult<()> {
         let gone = |outcome: &RedisResult<()>| self.is_cluster() && outcome.as_ref().is_err_and(super::is_lost);
         outcomes.into_iter().filter(|outcome| !gone(outcome)).collect()
     }
 
-    /// How many listen on a channel, wherever in a cluster they do.
+    /// Returns the number of subscribers of a channel, on a cluster those of all primaries.
     ///
     /// # Errors
     /// If a server can't be asked.
@@ -198,11 +199,11 @@ impl Connection {
         Ok(sum)
     }
 
-    /// The replies to a pipeline of commands. Of a cluster, what could not be asked is an error in the place of its
-    /// reply, so that one primary which is gone hides nothing of the others.
+    /// Returns the replies to a pipeline. On a cluster, a command that could not be sent has an error in the place of
+    /// its reply, so that a lost primary does not hide the replies of the others.
     ///
     /// # Errors
-    /// If nobody can be asked.
+    /// If no server can be asked.
     pub async fn each(&mut self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
         match &mut self.0 {
             Kind::Server(server) => server.send_packed_commands(pipeline, 0, pipeline.len()).await,
@@ -251,8 +252,8 @@ impl std::fmt::Debug for Connection {
     }
 }
 
-/// Whether any of these keys is there: one command and one number for hundreds of keys, most of which never are. `true`
-/// if that can't be told, so that whoever asks looks, and meets the error, himself.
+/// Returns whether any of these keys exists: one command and one number for hundreds of keys, most of which never
+/// exist. Returns `true` on an error, so that the caller reads the keys and meets the error itself.
 pub async fn any_exists(connection: &mut Connection, keys: impl IntoIterator<Item = String>) -> bool {
     let found: Result<u64, RedisError> = if connection.is_cluster() {
         let mut pipeline = redis::pipe();

@@ -1,6 +1,6 @@
-//! Opens connections to Redis: URL, TLS, time-outs, backoff between attempts; finds the primary by sentinels and the
-//! nodes of a cluster. The one place that knows the URL's secrets. Must not know what the connections are used for, and
-//! never repeats a command whose outcome isn't known.
+//! Opens connections to Redis: URL, TLS, timeouts, backoff between attempts; finds the primary through sentinels, and
+//! the nodes of a cluster. The only module that knows the URL's secrets. Must not know what the connections are used
+//! for, and never repeats a command whose outcome is unknown.
 
 mod cluster;
 mod error;
@@ -34,12 +34,12 @@ pub use self::{
 };
 use crate::{config::RedisUrl, model::Layout};
 
-/// How often an idle connection is to be checked: bounds how long a dead server goes unnoticed between sweeps.
+/// Interval between checks of an idle connection: bounds how long a dead server goes unnoticed between sweeps.
 const CHECK_SERVER: Duration = Duration::from_secs(5);
 /// The same for a cluster, where it also bounds how long a replica's promotion and moved slots go unnoticed.
 const CHECK_CLUSTER: Duration = Duration::from_secs(1);
 
-/// A Redis database to connect to, and how long its answers may take.
+/// A Redis database to connect to, with the timeouts of its connections.
 ///
 /// `Debug` and [`RedisTarget::display`] show no secrets.
 #[derive(Clone)]
@@ -57,7 +57,7 @@ enum Place {
 }
 
 impl RedisTarget {
-    /// Reads `url`; connects to nothing yet. `timeout` bounds each attempt to connect and each reply.
+    /// Parses `url`; does not connect. `timeout` bounds each attempt to connect and each reply.
     pub fn new(url: &SecretString, timeout: Duration) -> Result<Self, ConnectionError> {
         install_crypto_provider();
         let problem = |reason| ConnectionError::Url { reason };
@@ -73,7 +73,7 @@ impl RedisTarget {
         Ok(Self { place, connect_timeout: timeout, response_timeout: timeout })
     }
 
-    /// The database number.
+    /// Returns the database number.
     pub fn database(&self) -> i64 {
         match &self.place {
             Place::Server(client) => client.get_connection_info().redis_settings().db(),
@@ -82,22 +82,22 @@ impl RedisTarget {
         }
     }
 
-    /// How keys that are used together are named there.
+    /// Returns how keys that one command uses together are named there.
     pub fn layout(&self) -> Layout {
         if matches!(self.place, Place::Cluster(_)) { Layout::Cluster } else { Layout::Single }
     }
 
-    /// How long a reply may take on connections of [`RedisTarget::connect`].
+    /// Returns the timeout of replies on connections of [`RedisTarget::connect`].
     pub fn response_timeout(&self) -> Duration {
         self.response_timeout
     }
 
-    /// How often whoever keeps a connection open is to [check](Connection::check) it.
+    /// Returns the interval at which the owner of an open connection must [check](Connection::check) it.
     pub fn check_interval(&self) -> Duration {
         if matches!(self.place, Place::Cluster(_)) { CHECK_CLUSTER } else { CHECK_SERVER }
     }
 
-    /// `host:port/database`, or the sentinels and the name, or the nodes of the cluster, for logs.
+    /// Returns `host:port/database`, or the sentinels and the name, or the nodes of the cluster, for logs.
     pub fn display(&self) -> String {
         match &self.place {
             Place::Server(client) => match client.get_connection_info().addr() {
@@ -109,20 +109,20 @@ impl RedisTarget {
         }
     }
 
-    /// Connects for commands that answer at once.
+    /// Connects for commands that do not block.
     pub async fn connect(&self) -> Result<Connection, ConnectionError> {
         self.open(Some(self.response_timeout), None).await
     }
 
-    /// Connects for commands that block in the server (`XREADGROUP … BLOCK`, `BLPOP`): replies have no time-out, so the
-    /// caller bounds each one itself. A blocking command holds up every other one on its connection.
+    /// Connects for commands that block in the server (`XREADGROUP … BLOCK`, `BLPOP`). Replies have no timeout, so the
+    /// caller bounds each one itself. A blocking command delays all other commands on its connection.
     pub async fn connect_without_timeout(&self) -> Result<Connection, ConnectionError> {
         self.open(None, None).await
     }
 
-    /// Connects with RESP3. `push` is called in the connection's driver task for every message that the server sends by
-    /// itself, and with `PushKind::Disconnection` when the connection is lost, on a cluster that to any node; it must
-    /// not block.
+    /// Connects with RESP3. The connection's driver task calls `push` for every push message of the server, and with
+    /// `PushKind::Disconnection` when the connection is lost; on a cluster, the connection to any node. `push` must not
+    /// block.
     pub async fn connect_with_push(
         &self,
         push: impl Fn(PushInfo) -> Result<(), Infallible> + Send + Sync + 'static,
@@ -174,7 +174,7 @@ impl RedisTarget {
     }
 }
 
-/// Called for every message that a server sends by itself.
+/// Callback for every push message of a server.
 type OnPush = Arc<dyn Fn(PushInfo) + Send + Sync>;
 
 fn pushes(push: OnPush) -> impl AsyncPushSender {
@@ -196,13 +196,13 @@ async fn connect_server(
     client.get_multiplexed_async_connection_with_config(config).await
 }
 
-/// The same server, spoken to in RESP3.
+/// Returns the same server settings with RESP3.
 fn resp3(info: ConnectionInfo) -> ConnectionInfo {
     let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
     info.set_redis_settings(settings)
 }
 
-/// `host:port`.
+/// Returns `host:port`.
 fn address(addr: &ConnectionAddr) -> String {
     match addr {
         ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } if host.contains(':') => {
@@ -219,7 +219,7 @@ impl fmt::Debug for RedisTarget {
     }
 }
 
-/// rustls wants its cryptography chosen once for the whole process. A provider chosen before stays.
+/// Chooses the cryptography provider of rustls, once for the whole process. A provider chosen earlier stays.
 fn install_crypto_provider() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

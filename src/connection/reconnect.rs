@@ -1,4 +1,4 @@
-//! Keeps a task connected to Redis: runs a session, and after it fails another one, with growing pauses in between.
+//! Keeps a task connected to Redis: runs a session, and after a failure another one, with growing pauses in between.
 //! Must not know what a session does.
 
 use std::{convert::Infallible, time::Duration};
@@ -7,16 +7,16 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// The first pause between attempts: a Redis that restarts is back within a few of these.
+/// First pause between attempts: a Redis that restarts is back within a few of these.
 const MIN_PAUSE: Duration = Duration::from_millis(50);
-/// The longest pause between attempts, and how long a session must have lasted for the pauses to start small again.
+/// Longest pause between attempts. A session must last at least this long for the pauses to start small again.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// Pauses between attempts to reach Redis: growing, jittered, at most 5 s, without end.
+/// Pauses between attempts to reach Redis: growing, with jitter, at most 5 s, without end.
 #[derive(Debug)]
 pub struct Backoff(ExponentialBackoff);
 
-/// A [`Backoff`] at its beginning.
+/// Returns a [`Backoff`] that begins with the first pause.
 pub fn backoff() -> Backoff {
     // Jitter at most doubles a pause.
     let builder = ExponentialBuilder::default().with_min_delay(MIN_PAUSE).with_max_delay(MAX_PAUSE / 2);
@@ -38,7 +38,7 @@ impl Iterator for Backoff {
     }
 }
 
-/// The work that a task does on one connection.
+/// Work that a task does on one connection.
 pub trait Session: Send {
     /// Why a session ended.
     type Error: Send + Sync;
@@ -50,7 +50,7 @@ pub trait Session: Send {
     fn failed(&mut self, error: Self::Error, pause: Duration) -> impl Future<Output = ()> + Send;
 }
 
-/// Runs sessions one after the other until cancelled.
+/// Runs sessions one after another until cancelled.
 pub async fn keep_connected(task: &mut impl Session, cancel: &CancellationToken) {
     let mut pauses = backoff();
     loop {
@@ -83,7 +83,7 @@ mod tests {
         assert!(pauses[49] >= MAX_PAUSE / 2);
     }
 
-    /// Sessions that last as long as said, and then fail.
+    /// Sessions that last for the given times and then fail.
     struct Failing {
         lasting: Vec<Duration>,
         pauses: Vec<Duration>,

@@ -1,25 +1,26 @@
-//! Goes through the keys of one server by SCAN. Keys that are no text are left out: nobody can name them.
+//! Iterates over the keys of one server with SCAN. Leaves out keys that are not valid UTF-8, because no setting can
+//! name them.
 
 use redis::RedisResult;
 
 use super::Connection;
 
-/// Which keys to look for.
+/// Selection of keys.
 #[derive(Clone, Copy, Debug)]
 pub struct Scan<'a> {
-    /// What they match, as Redis understands it.
+    /// Pattern that the keys match, in Redis syntax.
     pub pattern: &'a str,
-    /// What they hold: `stream`, `list`, …; anything if `None`.
+    /// Type of the keys' values: `stream`, `list`, …; any type if `None`.
     pub kind: Option<&'a str>,
-    /// Keys that the server looks at in one step.
+    /// Keys that the server examines in one step.
     pub count: usize,
 }
 
 impl Scan<'_> {
-    /// One step from `cursor`, which is 0 at first: where to go on, 0 at the end, and the keys that fit.
+    /// Runs one step from `cursor`, which is 0 at first. Returns the next cursor, 0 at the end, and the matching keys.
     ///
     /// # Errors
-    /// If the server refuses it or can't be asked.
+    /// If the server refuses the command or can't be asked.
     pub async fn step(&self, server: &mut Connection, cursor: u64) -> RedisResult<(u64, Vec<String>)> {
         let mut step = redis::cmd("SCAN");
         step.arg(cursor).arg("MATCH").arg(self.pattern).arg("COUNT").arg(self.count);
@@ -30,10 +31,10 @@ impl Scan<'_> {
         Ok((next, keys.into_iter().filter_map(|key| String::from_utf8(key).ok()).collect()))
     }
 
-    /// Hands all keys that fit to `keep` until it answers `false`. Whether it never did.
+    /// Passes the matching keys to `keep` until `keep` returns `false`. Returns whether it never did.
     ///
     /// # Errors
-    /// If the server refuses it or can't be asked.
+    /// If the server refuses the command or can't be asked.
     pub async fn all(&self, server: &mut Connection, mut keep: impl FnMut(String) -> bool) -> RedisResult<bool> {
         let mut cursor = 0;
         loop {

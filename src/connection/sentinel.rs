@@ -1,5 +1,5 @@
-//! Finds the primary that sentinels watch. Each connection asks anew, so that whoever connects again after a failover
-//! is led to the new primary. Source: redis.io, "Sentinel client spec": ask sentinels, then check the role.
+//! Finds the primary that sentinels watch. Each connection asks the sentinels again, so that a reconnect after a
+//! failover leads to the new primary. Source: redis.io, "Sentinel client spec": ask sentinels, then check the role.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::config::SentinelUrl;
 pub(super) struct Sentinels {
     each: Vec<Client>,
     name: String,
-    /// The primary's user and database; its address is asked for.
+    /// Settings of the primary except for its address, which the sentinels give.
     primary: ConnectionInfo,
 }
 
@@ -36,15 +36,15 @@ impl Sentinels {
         self.primary.redis_settings().db()
     }
 
-    /// For logs.
+    /// Returns the name of the target for logs.
     pub(super) fn display(&self) -> String {
         let sentinels: Vec<_> =
             self.each.iter().map(|sentinel| address(sentinel.get_connection_info().addr())).collect();
         format!("`{}`/{} of the sentinels {}", self.name, self.database(), sentinels.join(","))
     }
 
-    /// Connects to the primary, with `config` and in RESP3 if asked for. Each attempt to connect and each reply of a
-    /// sentinel may take `patience`.
+    /// Connects to the primary, with `config` and, if `push`, in RESP3. `patience` bounds each attempt to connect and
+    /// each reply of a sentinel.
     pub(super) async fn connect(
         &self,
         config: &AsyncConnectionConfig,
@@ -77,7 +77,7 @@ impl Sentinels {
         Err(ConnectionError::NoPrimary { target: self.display(), reason })
     }
 
-    /// Where one sentinel says that the primary is.
+    /// Asks one sentinel for the address of the primary.
     async fn ask(&self, sentinel: &Client, patience: Duration) -> (String, Result<(String, u16), String>) {
         let config =
             AsyncConnectionConfig::new().set_connection_timeout(Some(patience)).set_response_timeout(Some(patience));
@@ -113,7 +113,7 @@ impl Sentinels {
                 }
                 _ => Ok(connection),
             },
-            // Without the right to ask, the sentinel's word counts.
+            // Without the right to ask for the role, the sentinel's answer counts.
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) => Ok(connection),
             Err(error) => Err(error),
             Ok(_) => Ok(connection),
@@ -121,7 +121,7 @@ impl Sentinels {
     }
 }
 
-/// The same server settings at another address; with TLS if `info` has it.
+/// Returns the same settings with another address; with TLS if `info` has it.
 pub(super) fn at(info: &ConnectionInfo, host: &str, port: u16) -> ConnectionInfo {
     let host = host.to_owned();
     let addr = match info.addr() {

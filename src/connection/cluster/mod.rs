@@ -1,10 +1,10 @@
-//! A connection to a Redis Cluster: one to each of its primaries, and each command to the one that has its key. Follows
-//! redirections, reads the slots again when something does not fit them, and splits pipelines. Never repeats a command
-//! whose outcome is not known. See `docs/adr/0023-redis-cluster.md`.
+//! A connection to a Redis Cluster: one connection to each primary. Each command goes to the primary that has its key.
+//! Follows redirections, reads the slots again when a reply contradicts them, and splits pipelines. Never repeats a
+//! command whose outcome is unknown. See `docs/adr/0023-redis-cluster.md`.
 //!
-//! A transaction whose keys lie in several slots can't be one: it is carried out slot by slot, the slot of its last
-//! command at the end and only if all others went well. Whoever writes one puts what must not be lost first, and what
-//! says that it is done last.
+//! A transaction whose keys lie in several slots can't be atomic. It is carried out slot by slot; the slot of its last
+//! command comes last, and only if all others succeeded. The author of such a transaction puts what must not be lost
+//! first, and what marks the whole as done last.
 
 mod node;
 mod pipeline;
@@ -32,9 +32,9 @@ use self::{
 };
 use super::is_lost;
 
-/// Redirections followed for one command: one is usual, two can happen while slots move.
+/// Maximum redirections followed for one command: one is usual, two can happen while slots move.
 const HOPS: usize = 5;
-/// Between two attempts at a command whose keys are just being moved.
+/// Pause between two attempts at a command whose keys are being moved (TRYAGAIN).
 const TRY_AGAIN: Duration = Duration::from_millis(100);
 
 /// A connection to all primaries. Clones share it.
@@ -50,7 +50,7 @@ struct Inner {
     seen: Mutex<Arc<SlotMap>>,
 }
 
-/// What a server's error says about where to go instead.
+/// Where a server's error says the command must go instead.
 enum Redirect {
     Moved(NodeAddress),
     Ask(NodeAddress),
@@ -58,10 +58,10 @@ enum Redirect {
 }
 
 impl ClusterConnection {
-    /// Reads the slots if they are not known; connects to nodes when needed.
+    /// Reads the slots if they are not known. Connections to nodes are opened when needed.
     ///
     /// # Errors
-    /// If no node tells the slots.
+    /// If no node returns the slots.
     pub(super) async fn open(
         topology: Arc<Topology>,
         connect_timeout: Duration,
@@ -73,7 +73,7 @@ impl ClusterConnection {
         Ok(Self(Arc::new(Inner { topology, manner, nodes: Mutex::default(), generation: Arc::default(), seen })))
     }
 
-    /// Sends one command to where its key is.
+    /// Sends one command to the node that has its key.
     pub(super) async fn command(&self, command: &Cmd) -> Result<Value, RedisError> {
         let place = match route(command) {
             Route::Slot(slot) | Route::Any(Some(slot)) => Some(slot),
@@ -83,7 +83,7 @@ impl ClusterConnection {
         self.command_at(node, command, false).await
     }
 
-    /// Sends one command to a node, and then wherever that one says.
+    /// Sends one command to a node, and follows that node's redirections.
     async fn command_at(&self, mut to: NodeAddress, command: &Cmd, mut asking: bool) -> Result<Value, RedisError> {
         let mut hops = 0..HOPS;
         loop {
@@ -110,7 +110,7 @@ impl ClusterConnection {
         }
     }
 
-    /// One attempt at one node; an error of the connection is noted.
+    /// Makes one attempt at one node; records an error of the connection.
     async fn attempt(&self, to: &NodeAddress, command: &Cmd, asking: bool) -> Result<Value, RedisError> {
         let node = self.node(to);
         let sent = async {
@@ -121,7 +121,7 @@ impl ClusterConnection {
                 return Ok(replies.pop().unwrap_or(Value::Nil));
             }
             match connection.send_packed_command(command).await {
-                // Whether the client hands a refusal over as a value or as an error is its own affair.
+                // The client reports a refusal either as a value or as an error; both are handled alike.
                 Err(error) if redirect(&error, to).is_some() => Ok(refusal(&error)),
                 outcome => outcome,
             }
@@ -129,7 +129,7 @@ impl ClusterConnection {
         sent.await.inspect_err(|error| self.failed(to, &node, error))
     }
 
-    /// The connection of one node is of no more use.
+    /// Discards the connection to a node if the error means that it is unusable.
     fn failed(&self, to: &NodeAddress, node: &Node, error: &RedisError) {
         if is_lost(error) {
             node.lose();
@@ -138,7 +138,7 @@ impl ClusterConnection {
         }
     }
 
-    /// What an error that is handed on says about the slots.
+    /// Marks the slots as out of date if an error that is returned to the caller says so.
     fn learn(&self, error: &RedisError) {
         let told = [ServerErrorKind::Moved, ServerErrorKind::ReadOnly, ServerErrorKind::ClusterDown];
         if told.map(ErrorKind::Server).contains(&error.kind()) {
@@ -146,7 +146,7 @@ impl ClusterConnection {
         }
     }
 
-    /// The node that has that slot, or any.
+    /// Returns the node that has the slot; any primary without a slot.
     async fn node_for(&self, slot: Option<u16>) -> Result<NodeAddress, RedisError> {
         let map = self.0.topology.current().await?;
         let found = match slot {
@@ -166,19 +166,19 @@ impl ClusterConnection {
         nodes.entry(at.clone()).or_insert_with(make).clone()
     }
 
-    /// A connection to the node that has this key, and to no other.
+    /// Returns a connection to the one node that has this key.
     pub(super) async fn at(&self, key: &str) -> Result<MultiplexedConnection, RedisError> {
         let to = self.node_for(Some(slot(key.as_bytes()))).await?;
         let node = self.node(&to);
         node.get().await.inspect_err(|error| self.failed(&to, &node, error))
     }
 
-    /// Names the node that has this key as long as the slots stay as they are.
+    /// Returns a name for the node that has this key. It is the same while the slots stay as they are.
     pub(super) fn place(&self, key: &str) -> Option<String> {
         self.0.topology.map().owner(slot(key.as_bytes())).map(ToString::to_string)
     }
 
-    /// The primaries that can be reached, and those that can't with the reason.
+    /// Returns connections to the reachable primaries, and for each unreachable one the reason.
     pub(super) async fn primaries(&self) -> Result<(Vec<MultiplexedConnection>, Vec<String>), RedisError> {
         let map = self.0.topology.current().await?;
         let each = map.primaries().into_iter().map(async |at| {
@@ -196,8 +196,8 @@ impl ClusterConnection {
         Ok((open, missing))
     }
 
-    /// Listens on the node that has the slot of the channel's name, or on another one if that can't be reached: a
-    /// message is passed on to all nodes.
+    /// Subscribes on the node that has the slot of the channel's name, or on another node if that one is unreachable:
+    /// the cluster passes messages to all nodes.
     pub(super) async fn subscribe(&self, channel: &str) -> Result<(), RedisError> {
         match self.at(channel).await {
             Ok(mut home) => home.subscribe(channel).await,
@@ -208,11 +208,11 @@ impl ClusterConnection {
         }
     }
 
-    /// Reads the slots, opens what is missing, and asks every primary for an answer. Answers a number that is another
-    /// one than before if slots have moved or connections were made since.
+    /// Reads the slots, opens missing connections, and pings every primary. Returns a number that changes when slots
+    /// have moved or connections were made.
     ///
     /// # Errors
-    /// If no node tells the slots, or no primary can be reached.
+    /// If no node returns the slots, or no primary can be reached.
     pub(super) async fn check(&self) -> Result<u64, RedisError> {
         let map = self.0.topology.refresh().await?;
         self.forget_others(&map);
@@ -224,7 +224,7 @@ impl ClusterConnection {
                 let ping = redis::cmd("PING");
                 match timeout(patience, connection.send_packed_command(&ping)).await {
                     Ok(outcome) => outcome.map(drop),
-                    Err(_) => Err(RedisError::from((ErrorKind::Io, "it does not answer in time"))),
+                    Err(_) => Err(RedisError::from((ErrorKind::Io, "the node did not answer in time"))),
                 }
             };
             let outcome = outcome.await;
@@ -240,7 +240,7 @@ impl ClusterConnection {
         Ok(self.0.generation.load(Ordering::Acquire))
     }
 
-    /// Closes connections to nodes that are no primaries any more.
+    /// Closes connections to nodes that are no longer primaries.
     fn forget_others(&self, map: &Arc<SlotMap>) {
         let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if **seen != **map {
@@ -253,7 +253,7 @@ impl ClusterConnection {
     }
 }
 
-/// Where the server says that the command belongs.
+/// Returns where a server says that the command belongs; `None` if the error is not a redirection.
 fn redirect(error: &RedisError, from: &NodeAddress) -> Option<Redirect> {
     let ErrorKind::Server(kind) = error.kind() else { return None };
     let node = || NodeAddress::redirected(error.redirect_node()?.0, from);
@@ -265,7 +265,8 @@ fn redirect(error: &RedisError, from: &NodeAddress) -> Option<Redirect> {
     }
 }
 
-/// An error as the reply of a server, for whoever takes many replies apart and must not lose them all to one.
+/// Returns an error in the form of a server's reply, so that a caller with many replies does not lose them all to one
+/// error.
 fn refusal(error: &RedisError) -> Value {
     let text: String = match error.code() {
         Some(code) => format!("{code} {}", error.detail().unwrap_or_default()),

@@ -1,4 +1,4 @@
-//! The connection to one primary of a cluster: opened when needed, and again after it was lost.
+//! The connection to one primary of a cluster. It is opened when needed, and reopened after a loss.
 
 use std::{
     convert::Infallible,
@@ -16,14 +16,14 @@ use tokio::{sync::Mutex, time::Instant};
 
 use crate::connection::resp3;
 
-/// After a failure to connect, everybody who comes within so long is told of it at once instead of trying again: one
-/// node that is gone must not hold up what goes to the others.
+/// After a failure to connect, callers get the same error for this long, without another attempt. A node that is gone
+/// must not delay commands to other nodes.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 
-/// Called for every message that the server sends by itself.
+/// Callback for every push message of the server.
 pub(super) type OnPush = Arc<dyn Fn(PushInfo) + Send + Sync>;
 
-/// How connections to nodes are opened.
+/// Options of connections to nodes.
 #[derive(Clone)]
 pub(super) struct Manner {
     pub(super) connect_timeout: Duration,
@@ -32,13 +32,13 @@ pub(super) struct Manner {
     pub(super) push: Option<OnPush>,
 }
 
-/// One node.
+/// One node of the cluster.
 pub(super) struct Node {
     info: ConnectionInfo,
     manner: Manner,
     state: Mutex<State>,
     lost: Arc<AtomicBool>,
-    /// Of all nodes of the same connection: how often one was opened or lost.
+    /// Number of connections of the whole cluster connection that were opened or lost.
     changes: Arc<AtomicU64>,
 }
 
@@ -54,10 +54,10 @@ impl Node {
         Self { info, manner, state: Mutex::default(), lost: Arc::default(), changes }
     }
 
-    /// The open connection, or a new one. Whoever comes while one is being opened waits for it.
+    /// Returns the open connection, or opens a new one. Callers wait while one is being opened.
     ///
     /// # Errors
-    /// If there is none, and if there was none just now.
+    /// If the connection can't be opened, or could not be opened within the last [`TRY_AGAIN`].
     pub(super) async fn get(&self) -> Result<MultiplexedConnection, RedisError> {
         let mut state = self.state.lock().await;
         if let Some(open) = state.open.as_ref().filter(|_| !self.lost.load(Ordering::Acquire)) {
@@ -82,7 +82,7 @@ impl Node {
         }
     }
 
-    /// Has the next [`Node::get`] open a new connection.
+    /// Makes the next [`Node::get`] open a new connection.
     pub(super) fn lose(&self) {
         lose(&self.lost, &self.changes);
     }

@@ -1,11 +1,11 @@
-//! Pipelines and transactions over a cluster: split by node or slot, sent side by side, put together again.
+//! Pipelines and transactions on a cluster: split by node or slot, sent concurrently, replies reassembled.
 
 use futures_util::future::join_all;
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value};
 
 use super::{ClusterConnection, redirect, refusal, route::groups, topology::NodeAddress};
 
-/// The command behind ASKING, which lets a node answer for a key that is just being moved to it.
+/// Prefixes the command with ASKING, which lets a node answer for a key that is being moved to it.
 pub(super) fn asking(command: &Cmd) -> Pipeline {
     let mut pipeline = Pipeline::with_capacity(2);
     pipeline.cmd("ASKING").add_command(command.clone());
@@ -24,15 +24,16 @@ fn part(pipeline: &Pipeline, indices: &[usize]) -> Pipeline {
 }
 
 impl ClusterConnection {
-    /// Sends the commands to where their keys are; a reply for each. Those for one node stay in their order.
+    /// Sends each command to the node that has its key. Returns one reply for each command. Commands for one node stay
+    /// in their order.
     ///
     /// # Errors
-    /// If a node could not be asked; what went to others may have been done.
+    /// If a node could not be asked. Commands for other nodes may have been carried out.
     pub(in crate::connection) async fn pipeline(&self, pipeline: &Pipeline) -> Result<Vec<Value>, RedisError> {
         self.parts(pipeline).await?.into_iter().collect()
     }
 
-    /// As [`pipeline`](Self::pipeline), but what can't be asked is a refusal in the place of its reply.
+    /// Like [`pipeline`](Self::pipeline), but a command that could not be sent has an error in the place of its reply.
     pub(in crate::connection) async fn each(&self, pipeline: &Pipeline) -> Result<Vec<Value>, RedisError> {
         let replies = self.parts(pipeline).await?.into_iter();
         Ok(replies.map(|reply| reply.unwrap_or_else(|error| refusal(&error))).collect())
@@ -68,7 +69,7 @@ impl ClusterConnection {
         Ok(all.into_iter().map(|reply| reply.unwrap_or_else(missing)).collect())
     }
 
-    /// The commands for one node, and those of them that it sends elsewhere.
+    /// Sends the commands of one node, and follows the redirections of single commands.
     async fn group(
         &self,
         to: &NodeAddress,
@@ -92,7 +93,7 @@ impl ClusterConnection {
             };
             let error = RedisError::from(error.clone());
             followed.push(match redirect(&error, to) {
-                // It was not done there, so it is not done twice.
+                // The node refused the command, so sending it elsewhere does not run it twice.
                 Some(super::Redirect::Moved(node)) => {
                     self.0.topology.doubt();
                     self.command_at(node, command, false).await
@@ -108,11 +109,12 @@ impl ClusterConnection {
         Ok(followed)
     }
 
-    /// Carries out a transaction: as one if all keys are in one slot. Else slot by slot: the slot of the last command
-    /// comes last, when all others are done. Answers the replies as EXEC does.
+    /// Carries out a transaction: atomically if all keys are in one slot, otherwise slot by slot. The slot of the last
+    /// command comes last, after all others succeeded. Returns the replies in the form of EXEC.
     ///
     /// # Errors
-    /// If a part was refused or its outcome is not known; then the last part was not begun, or it is the one.
+    /// If a part was refused or its outcome is unknown. In that case the last part was not begun, or is the failed
+    /// part.
     pub(in crate::connection) async fn transaction(&self, pipeline: &Pipeline) -> Result<Vec<Value>, RedisError> {
         let groups = groups(pipeline, |slot| slot);
         let last = groups.iter().position(|(_, indices)| indices.last() == Some(&(pipeline.len() - 1)));
@@ -129,7 +131,7 @@ impl ClusterConnection {
         Ok(vec![Value::Array(all)])
     }
 
-    /// The commands of one slot, in a transaction if they are several.
+    /// Sends the commands of one slot, as a transaction if there are several.
     async fn at_once(
         &self,
         slot: Option<u16>,
@@ -146,8 +148,8 @@ impl ClusterConnection {
             Err(error) if is_moved(&error) => error,
             outcome => return outcome,
         };
-        // Nothing of it was done.
-        tracing::debug!(error = %refused, "a transaction goes to where its keys have moved");
+        // The node refused the whole transaction.
+        tracing::debug!(error = %refused, "transaction redirected, its keys have moved");
         self.0.topology.doubt();
         self.exec(slot, &part).await
     }
@@ -163,12 +165,12 @@ impl ClusterConnection {
         match replies.pop() {
             Some(Value::Array(replies)) => Ok(replies),
             Some(Value::ServerError(error)) => Err(RedisError::from(error)),
-            _ => Err(RedisError::from((ErrorKind::UnexpectedReturnType, "EXEC answers no list"))),
+            _ => Err(RedisError::from((ErrorKind::UnexpectedReturnType, "the reply to EXEC is not a list"))),
         }
     }
 }
 
-/// Whether the server refused all of a transaction because its keys are elsewhere.
+/// Returns whether the server refused a whole transaction because its keys are on another node.
 fn is_moved(error: &RedisError) -> bool {
     let moved = [ServerErrorKind::Moved, ServerErrorKind::ExecAbort];
     moved.map(ErrorKind::Server).contains(&error.kind())

@@ -1,25 +1,25 @@
-//! Where the commands of this program go in a cluster: by the slot of their key. Knows the commands that are used here
-//! and no others; every key of a command has the slot of its first one, or the server refuses it.
+//! Routing of this program's commands in a cluster, by the slot of their key. Knows only the commands that the program
+//! uses. All keys of a command must have the slot of its first key, or the server refuses the command.
 
 use redis::{Arg, Cmd, Pipeline};
 
 use super::topology::slot;
 
-/// Commands without a key. Where they go is said by what stands beside them in a pipeline.
+/// Commands without a key. Their neighbours in a pipeline determine where they go.
 const KEYLESS: [&str; 9] = ["PING", "CLIENT", "CONFIG", "CLUSTER", "PUBSUB", "TIME", "ROLE", "INFO", "HELLO"];
 
-/// Where one command goes.
+/// Destination of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route {
-    /// To the node that has this slot.
+    /// The node that has this slot.
     Slot(u16),
-    /// To any node. If it has to be chosen, to the one that has this slot: a message to those who listen there.
+    /// Any node. If one must be chosen, the node that has this slot: a message goes to the subscribers there.
     Any(Option<u16>),
-    /// To the node of the command that comes next: it is about that one.
+    /// The node of the following command, to which this command refers.
     WithNext,
 }
 
-/// Where this command goes.
+/// Returns the destination of a command.
 pub(super) fn route(command: &Cmd) -> Route {
     let words: Vec<&[u8]> = command.args_iter().map_while(|arg| simple(&arg)).take(16).collect();
     let name = words.first().map(|name| name.to_ascii_uppercase()).unwrap_or_default();
@@ -47,8 +47,9 @@ fn simple<'a>(arg: &Arg<&'a [u8]>) -> Option<&'a [u8]> {
     }
 }
 
-/// The commands of a pipeline in groups that go to the same place, in the order in which they come first; `place` says
-/// where a slot is. A command without a key stays behind the one before it: what it says may be about that one.
+/// Groups the commands of a pipeline by destination, in the order of first appearance; `place` maps a slot to its
+/// destination. A command without a key stays in the group of the command before it, because it may refer to that
+/// command.
 pub(super) fn groups<P: PartialEq>(pipeline: &Pipeline, place: impl Fn(u16) -> P) -> Vec<(Option<P>, Vec<usize>)> {
     let mut groups: Vec<(Option<P>, Vec<usize>)> = Vec::new();
     let mut last: Option<usize> = None;

@@ -1,5 +1,5 @@
-//! Which primary of a cluster has which slots. Read from any node that answers, kept until somebody says that it is out
-//! of date; shared by all connections of a target.
+//! The map from slots to primaries of a cluster. It is read from any node that answers, kept until a caller marks it as
+//! out of date, and shared by all connections of a target.
 
 use std::{
     collections::BTreeSet,
@@ -17,10 +17,10 @@ use tokio::time::Instant;
 
 use crate::connection::{address, sentinel::at};
 
-/// Slots of a Redis Cluster.
+/// Number of slots of a Redis Cluster.
 const SLOTS: u16 = 16_384;
 
-/// Where a node listens.
+/// Address of a node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct NodeAddress {
     pub(super) host: String,
@@ -35,7 +35,7 @@ impl fmt::Display for NodeAddress {
 }
 
 impl NodeAddress {
-    /// `HOST:PORT` as a redirection says it; an empty host is that of the node which said so.
+    /// Parses the `HOST:PORT` of a redirection. An empty host means the host of the node that sent it.
     pub(super) fn redirected(text: &str, from: &Self) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
         let host = if host.is_empty() { &from.host } else { host.trim_matches(['[', ']']) };
@@ -46,15 +46,15 @@ impl NodeAddress {
 /// The primaries and their slots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct SlotMap {
-    /// First and last slot, and whose they are; in order.
+    /// First slot, last slot and their primary, sorted by slot.
     ranges: Vec<(u16, u16, NodeAddress)>,
-    /// Replicas too: they can be asked when primaries are gone.
+    /// All nodes, including replicas: they can be asked when primaries are gone.
     nodes: BTreeSet<NodeAddress>,
 }
 
 impl SlotMap {
-    /// The reply to CLUSTER SLOTS. A node that does not know its own name calls itself by none: it is where it was
-    /// asked.
+    /// Parses the reply to CLUSTER SLOTS. A node that does not know its own address sends an empty one; its address is
+    /// the one under which it was asked.
     fn read(reply: Value, asked: &NodeAddress) -> Option<Self> {
         let Value::Array(entries) = reply else { return None };
         let mut map = Self::default();
@@ -91,7 +91,7 @@ fn node_address(node: &Value, asked: &NodeAddress) -> Option<NodeAddress> {
         Value::Nil => "",
         _ => return None,
     };
-    // "?" is a node whose name is not known.
+    // "?" stands for a node whose address is unknown.
     let host = match host {
         "?" => return None,
         "" | "0.0.0.0" | "::" => &asked.host,
@@ -100,8 +100,8 @@ fn node_address(node: &Value, asked: &NodeAddress) -> Option<NodeAddress> {
     Some(NodeAddress { host: host.to_owned(), port: u16::try_from(*port).ok()? })
 }
 
-/// The slot of a key: CRC16 of the part in its first braces, if that is not empty, else of all of it (redis.io, "Redis
-/// cluster specification").
+/// Returns the slot of a key: CRC16 of the text in its first braces if that is not empty, else of the whole key
+/// (redis.io, "Redis cluster specification").
 pub(super) fn slot(key: &[u8]) -> u16 {
     let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
         let behind = &key[open + 1..];
@@ -110,74 +110,74 @@ pub(super) fn slot(key: &[u8]) -> u16 {
     crc16::State::<crc16::XMODEM>::calculate(tag.filter(|tag| !tag.is_empty()).unwrap_or(key)) % SLOTS
 }
 
-/// Who reads the map.
+/// Connection that reads the map.
 #[derive(Default)]
 struct Asker {
-    /// Asked first, as long as it answers.
+    /// Node that is asked first, while it answers.
     node: Option<(NodeAddress, MultiplexedConnection)>,
     read_at: Option<Instant>,
 }
 
-/// What is known of the cluster.
+/// What the program knows about the cluster.
 pub(in crate::connection) struct Topology {
     seeds: Vec<ConnectionInfo>,
     patience: Duration,
     map: Mutex<Arc<SlotMap>>,
-    /// Something did not fit the map.
+    /// Whether a reply has contradicted the map.
     stale: AtomicBool,
     asker: tokio::sync::Mutex<Asker>,
-    /// Primaries that could not be reached: told once for each time.
+    /// Primaries that are unreachable. Each outage is logged once.
     missing: Mutex<BTreeSet<NodeAddress>>,
 }
 
 impl Topology {
-    /// Knows the nodes at `seeds`, of which there is at least one. Each attempt to connect and each reply may take
-    /// `patience`.
+    /// Returns an empty map of the cluster with the nodes `seeds`, at least one. `patience` bounds each attempt to
+    /// connect and each reply.
     pub(in crate::connection) fn new(seeds: Vec<ConnectionInfo>, patience: Duration) -> Self {
         let (map, stale) = (Mutex::default(), AtomicBool::new(true));
         Self { seeds, patience, map, stale, asker: tokio::sync::Mutex::default(), missing: Mutex::default() }
     }
 
-    /// For logs.
+    /// Returns the cluster's name for logs.
     pub(in crate::connection) fn display(&self) -> String {
         let seeds: Vec<_> = self.seeds.iter().map(|seed| address(seed.addr())).collect();
         format!("cluster {}", seeds.join(","))
     }
 
-    /// The map as it was read last; empty before the first time.
+    /// Returns the map that was read last; empty before the first read.
     pub(super) fn map(&self) -> Arc<SlotMap> {
         self.map.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How to reach the node there.
+    /// Returns the settings of a connection to a node.
     pub(super) fn info(&self, node: &NodeAddress) -> ConnectionInfo {
         at(&self.seeds[0], &node.host, node.port)
     }
 
-    /// Has the next [`Topology::current`] read the map again.
+    /// Makes the next [`Topology::current`] read the map again.
     pub(super) fn doubt(&self) {
         self.stale.store(true, Ordering::Release);
     }
 
-    /// The map, read again if there is a reason to doubt it.
+    /// Returns the map, after reading it again if it may be out of date.
     ///
     /// # Errors
-    /// If no node tells it and none is known.
+    /// If no node returns the map and none is known.
     pub(super) async fn current(&self) -> Result<Arc<SlotMap>, RedisError> {
         if self.stale.load(Ordering::Acquire) {
             match self.refresh().await {
                 Err(error) if self.map().ranges.is_empty() => return Err(error),
-                // What is known may still do for most keys.
+                // The known map may still be right for most keys.
                 outcome => outcome.map(drop).unwrap_or_default(),
             }
         }
         Ok(self.map())
     }
 
-    /// Reads the map now. Several who ask at the same time read it once.
+    /// Reads the map now. Concurrent callers share one read.
     ///
     /// # Errors
-    /// If no node tells it.
+    /// If no node returns the map.
     pub(super) async fn refresh(&self) -> Result<Arc<SlotMap>, RedisError> {
         let asked_at = Instant::now();
         let mut asker = self.asker.lock().await;
@@ -228,13 +228,13 @@ impl Topology {
     fn keep(&self, map: SlotMap) -> Arc<SlotMap> {
         let mut kept = self.map.lock().unwrap_or_else(PoisonError::into_inner);
         if **kept != map {
-            tracing::debug!(primaries = map.primaries().len(), "slots of the cluster");
+            tracing::debug!(primaries = map.primaries().len(), "slots of the cluster read");
             *kept = Arc::new(map);
         }
         kept.clone()
     }
 
-    /// Notes whether a primary can be reached; says so in the log if that is news.
+    /// Records whether a primary can be reached; logs a change.
     pub(super) fn note(&self, node: &NodeAddress, outcome: Result<(), &RedisError>) {
         let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
         match outcome {
@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn slots_are_those_of_the_specification() {
-        // Values of CLUSTER KEYSLOT on Redis 7.0.15.
+        // Replies of CLUSTER KEYSLOT on Redis 7.0.15.
         for (key, expected) in [("foo", 12_182), ("{user1000}.following", 3_443), ("user1000", 3_443), ("a{}b", 13_694)]
         {
             assert_eq!(slot(key.as_bytes()), expected, "{key}");
