@@ -26,7 +26,6 @@ const NOT_YET_REWRITTEN: &[&str] = &[
     "src/cli",
     "src/config",
     "src/discord",
-    "src/doctor",
     "src/http",
     "src/policy",
     "src/probe",

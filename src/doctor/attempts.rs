@@ -1,38 +1,39 @@
-//! The commands that an autoscaler needs, those of the list in `docs/redis.md`, each in a form that changes nothing. The server
-//! looks at rights before it looks at arguments, so a command that writes is given an argument that it must refuse.
+//! The commands that an autoscaler needs, as `docs/redis.md` lists them, each in a form that changes nothing. The
+//! server checks rights before it checks arguments, so a command that writes gets an argument that the server must
+//! refuse.
 
 use crate::{
     config::{Orchestrator, Settings, Switch},
     model::{Layout, WorkerId, WorkerType, keys},
 };
 
-/// What no id, number or option is: whatever is asked to take it refuses.
+/// A word that is not a valid id, number or option, so that a command with this argument is refused.
 pub(super) const NONSENSE: &str = "swarm-doctor";
 
-/// What a right is for.
+/// Feature that needs a right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {
-    /// Nothing works without.
+    /// Every autoscaler needs the right.
     Core,
-    /// Delayed jobs are moved by the autoscaler.
+    /// The autoscaler moves delayed jobs when they are due.
     Delayed,
-    /// The newest entries of the history are shown, and looked for after a failure.
+    /// The autoscaler shows the newest entries of the history, and searches them after a failure.
     History,
-    /// Orders are given over HTTP.
+    /// Overrides are set over HTTP.
     Orders,
-    /// Pods are asked to drain.
+    /// The autoscaler asks pods to drain.
     Draining,
-    /// Queues that patterns find are heard of by keyspace notifications.
+    /// Keyspace notifications announce queues that patterns find.
     Patterns,
 }
 
-/// One command that is tried.
+/// One command to try.
 pub(super) struct Attempt {
     pub(super) part: Part,
-    /// As ACLs name it.
+    /// Name of the command in ACLs.
     pub(super) command: &'static str,
     pub(super) words: Vec<String>,
-    /// What it is about, for people.
+    /// Key or channel of the command, for people; empty without one.
     pub(super) on: String,
 }
 
@@ -45,7 +46,7 @@ fn attempt(part: Part, command: &'static str, key: &str, arguments: &[&str]) -> 
     Attempt { part, command, words, on: key.to_owned() }
 }
 
-/// Everything that is tried, for every worker type that is enabled.
+/// Returns all commands to try, for all worker types that are enabled.
 pub(super) fn attempts(settings: &Settings, layout: Layout) -> Vec<Attempt> {
     let mut all = Vec::new();
     all.extend(of_everybody(settings, layout));
@@ -68,7 +69,7 @@ pub(super) fn attempts(settings: &Settings, layout: Layout) -> Vec<Attempt> {
     all
 }
 
-/// What does not depend on a worker type. `del` and others are for keys that are not there.
+/// Returns the commands that do not depend on a worker type. `del` and others use keys that do not exist.
 fn of_everybody(settings: &Settings, layout: Layout) -> Vec<Attempt> {
     let core = |command, key: &str, arguments: &[&str]| attempt(Part::Core, command, key, arguments);
     let nobody = keys::scaler_report(&WorkerType::new(NONSENSE));
@@ -105,7 +106,7 @@ fn of_everybody(settings: &Settings, layout: Layout) -> Vec<Attempt> {
     all
 }
 
-/// Delayed jobs are put on their queue when they are due.
+/// Returns the commands that move delayed jobs to their queue.
 fn of_delayed(queue: &str, layout: Layout) -> Vec<Attempt> {
     let delayed = layout.delayed(queue);
     vec![
@@ -134,7 +135,7 @@ fn of_type(worker_type: &WorkerType, orchestrator: Orchestrator, layout: Layout)
     all
 }
 
-/// The patterns of channels that are listened on.
+/// Returns the patterns of channels that the autoscaler subscribes to.
 pub(super) fn channel_patterns(settings: &Settings, database: i64) -> Vec<String> {
     if settings.signals.keyspace == Switch::Off {
         return Vec::new();
@@ -143,7 +144,7 @@ pub(super) fn channel_patterns(settings: &Settings, database: i64) -> Vec<String
     queues.map(|pattern| format!("__keyspace@{database}__:{}", pattern.as_str())).collect()
 }
 
-/// The channels that are listened on.
+/// Returns the channels that the autoscaler subscribes to.
 pub(super) fn channels(settings: &Settings, layout: Layout) -> Vec<(Part, String)> {
     let mut channels = vec![
         (Part::Core, keys::WORKER_EVENTS_CHANNEL.to_owned()),
@@ -166,8 +167,8 @@ mod tests {
     use super::*;
     use crate::config::{QueueKind, WorkerTypeSettings};
 
-    /// Said by connecting, by listening, or in ways that would be heard by others: `docs/redis.md` names them, and no attempt
-    /// is made of its own.
+    /// Commands of `docs/redis.md` that no attempt tries: connecting or subscribing shows the right, or other clients
+    /// would receive the attempt.
     const OTHERWISE: [&str; 8] =
         ["hello", "auth", "select", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "publish"];
 

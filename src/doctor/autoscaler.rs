@@ -1,4 +1,4 @@
-//! Whether an autoscaler lives, who leads, and what it says of itself.
+//! Checks whether an autoscaler runs, which one leads, and what it reports about itself.
 
 use redis::RedisResult;
 
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// `doubt`: why a sign of life that is missing says nothing, if that is so.
+/// Checks the autoscaler. `doubt`: why a missing sign of life proves nothing; `None` if it does.
 pub(super) async fn look(
     connection: Option<&mut Connection>,
     settings: &Settings,
@@ -25,8 +25,8 @@ pub(super) async fn look(
     }
     match seen {
         Seen::Not(why) => findings.push(
-            Finding::warning(Area::Autoscaler, format!("it could not be asked over http: {why}"))
-                .cure("without it less can be looked at: name the one that leads with --url"),
+            Finding::warning(Area::Autoscaler, format!("the autoscaler could not be asked over HTTP: {why}"))
+                .cure("fewer checks are possible without it: name the leader with --url"),
         ),
         Seen::Fleet(fleet) => findings.extend(of_fleet(fleet, settings)),
     }
@@ -41,10 +41,10 @@ async fn signs_of_life(
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     let alive: RedisResult<Option<String>> = redis::cmd("GET").arg(keys::SCALER_ALIVE).query_async(connection).await;
-    let cure = "start `swarm autoscaler` with this Redis, or see why it ends: its last log lines name the reason";
+    let cure = "start `swarm autoscaler` with this Redis, or find out why it exits: its last log lines say so";
     match alive {
         Ok(Some(instance)) => findings.push(Finding::ok(Area::Autoscaler, format!("{instance} runs on this redis"))),
-        // One that only looks on says nothing here.
+        // An observer writes no sign of life.
         Ok(None) if seen.fleet().is_some_and(|fleet| fleet.dry_run) => {}
         Ok(None) if doubt.is_some() => findings.push(untold("whether an autoscaler runs", doubt)),
         Ok(None) => findings
@@ -61,7 +61,7 @@ async fn signs_of_life(
             Ok(Some(instance)) => findings.push(Finding::ok(Area::Autoscaler, format!("{instance} leads"))),
             Ok(None) if doubt.is_some() => findings.push(untold("which autoscaler leads", doubt)),
             Ok(None) => findings.push(
-                Finding::problem(Area::Autoscaler, "none leads: nobody starts workers or lets them go")
+                Finding::problem(Area::Autoscaler, "no autoscaler leads, so none starts workers or lets them go")
                     .cure("wait some seconds if one has just ended; one with dry_run never leads"),
             ),
             Err(error) => {
@@ -72,7 +72,7 @@ async fn signs_of_life(
     findings
 }
 
-/// A key that expires is not there, and its owner may not have been able to write it.
+/// Returns the finding for a key that has expired although its owner may have been unable to write it.
 fn untold(what: &str, doubt: Option<&str>) -> Finding {
     let found = format!("{what} can't be told: {}, and the key that says so has expired", doubt.unwrap_or_default());
     Finding::warning(Area::Autoscaler, found)
@@ -110,7 +110,7 @@ fn of_fleet(fleet: &FleetSnapshot, settings: &Settings) -> Vec<Finding> {
     findings
 }
 
-/// Whether it has the worker types that are configured here.
+/// Compares the autoscaler's worker types with those configured here.
 fn other_types(fleet: &FleetSnapshot, settings: &Settings) -> Vec<Finding> {
     let has = |name: &str| fleet.worker_types.iter().any(|of| of.worker_type.as_str() == name);
     let enabled = settings.worker_types.iter().filter(|(_, of)| of.enabled);

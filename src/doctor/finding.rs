@@ -1,34 +1,34 @@
-//! What was found, and how bad it is.
+//! The findings of the checks, and how serious they are.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// Findings of one kind that are told one by one; of the rest, how many there are. What is as it should be is told of in fewer words.
+/// Maximum findings of one kind that are reported one by one; the rest is a number. Good findings get less room.
 const TOLD: usize = 20;
 const TOLD_OK: usize = 5;
 
-/// Where to look.
+/// Area of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Area {
-    /// The configuration file, environment and flags.
+    /// Configuration file, environment and flags.
     Configuration,
-    /// The Redis server.
+    /// Redis server.
     Redis,
-    /// How it is noticed that a job has come.
+    /// Signal sources.
     Signals,
-    /// What this Redis user may do.
+    /// Rights of this Redis user.
     Rights,
     /// The autoscaler itself.
     Autoscaler,
-    /// Who runs the workers.
+    /// Backend that runs the workers.
     Backend,
-    /// Queues and what is on them.
+    /// Queues and their jobs.
     Queues,
-    /// Workers.
+    /// Health of the workers.
     Workers,
-    /// What holds the number of workers.
+    /// What keeps a pool at its size.
     Scaling,
 }
 
@@ -48,20 +48,20 @@ impl fmt::Display for Area {
     }
 }
 
-/// How bad it is.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
-    /// As it should be.
+    /// Works as it should.
     Ok,
-    /// It works, and somebody should know.
+    /// Works, and somebody should know about it.
     Warning,
-    /// It does not work.
+    /// Does not work.
     Problem,
 }
 
 impl Level {
-    /// The name in the report.
+    /// Returns the name in the report.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -71,49 +71,49 @@ impl Level {
     }
 }
 
-/// One thing that was looked at.
+/// Result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Where.
+    /// Area of the check.
     pub area: Area,
-    /// How bad.
+    /// Severity of the result.
     pub level: Level,
-    /// What was found.
+    /// Description of the result.
     pub found: String,
-    /// What to do about it; `None` if nothing, or if `found` says so already.
+    /// What to do; `None` if there is nothing to do, or if `found` says it.
     pub cure: Option<String>,
 }
 
 impl Finding {
-    /// As it should be.
+    /// Returns a finding of something that works as it should.
     pub fn ok(area: Area, found: impl Into<String>) -> Self {
         Self { area, level: Level::Ok, found: found.into(), cure: None }
     }
 
-    /// Somebody should know.
+    /// Returns a finding that somebody should know about.
     pub fn warning(area: Area, found: impl Into<String>) -> Self {
         Self { level: Level::Warning, ..Self::ok(area, found) }
     }
 
-    /// It does not work.
+    /// Returns a finding of something that does not work.
     pub fn problem(area: Area, found: impl Into<String>) -> Self {
         Self { level: Level::Problem, ..Self::ok(area, found) }
     }
 
-    /// With what to do about it.
+    /// Adds what to do.
     #[must_use]
     pub fn cure(self, cure: impl Into<String>) -> Self {
         Self { cure: Some(cure.into()), ..self }
     }
 }
 
-/// `1 job`, `2 jobs`.
+/// Returns a count with its noun: `1 job`, `2 jobs`.
 pub(super) fn some(count: impl Into<u64>, thing: &str) -> String {
     let count = count.into();
     format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Of many findings the worst ones, and how many more there are.
+/// Returns the most serious findings, and a last one with the number of the others.
 pub(super) fn bounded(mut findings: Vec<Finding>) -> Vec<Finding> {
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
     let bad = findings.iter().filter(|finding| finding.level > Level::Ok).count();

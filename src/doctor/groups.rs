@@ -1,4 +1,5 @@
-//! Consumer groups that nobody reads any more: trimming waits for the slowest group, so they pin finished entries.
+//! Finds consumer groups that no consumer reads any more. Trimming waits for the slowest group, so they pin finished
+//! entries.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -7,21 +8,21 @@ use redis::{FromRedisValue, RedisResult, Value};
 use super::{Area, Finding, finding::some, memory::bytes};
 use crate::{connection::Connection, model::Timestamp};
 
-/// A group whose consumers have all been silent for this long counts as abandoned. A reader that is merely behind reads
+/// A group whose consumers have all been silent for this long counts as abandoned. A reader that is only behind reads
 /// more often.
 const SILENT: Duration = Duration::from_secs(600);
 
-/// A group of a stream.
+/// Consumer group of a stream.
 struct Group {
     name: String,
     consumers: u64,
-    /// The entry that it read last.
+    /// Id of the entry that the group read last.
     last: (u64, u64),
     lag: Option<u64>,
 }
 
 /// Finds the groups of the stream `key` that pin entries which the workers' own group has read. `own` is the workers'
-/// group, `known` are the groups of all configured worker types.
+/// group; `known` are the groups of all configured worker types.
 pub(super) async fn look(
     connection: &mut Connection,
     key: &str,
@@ -57,31 +58,31 @@ fn read(groups: &Value) -> Vec<Group> {
             name: text("name")?,
             consumers: number("consumers")?,
             last: (milliseconds.parse().ok()?, sequence.parse().ok()?),
-            // Redis 6.2 has none, and a group that was made at an id in the middle may have none.
+            // Redis 6.2 reports no lag, and neither does a group that was created at an id in the middle of the stream.
             lag: number("lag"),
         })
     };
     groups.into_iter().filter_map(group).collect()
 }
 
-/// How long all consumers of a group have been silent, in words; `None` if one was heard of lately.
+/// Returns how long all consumers of a group have been silent, in words; `None` if one of them read lately.
 async fn silence(connection: &mut Connection, key: &str, group: &str) -> RedisResult<Option<String>> {
     let mut info = redis::cmd("XINFO");
     let consumers: RedisResult<Vec<HashMap<String, Value>>> =
         info.arg("CONSUMERS").arg(key).arg(group).query_async(connection).await;
-    // Without the right to ask nothing is claimed.
+    // Without the right to ask, the check claims nothing.
     let Ok(consumers) = consumers else { return Ok(None) };
     let idle = |consumer: &HashMap<String, Value>| u64::from_redis_value_ref(consumer.get("idle")?).ok();
     let quietest = consumers.iter().filter_map(idle).min().map(Duration::from_millis);
     Ok(quietest.filter(|idle| *idle >= SILENT).map(|idle| format!("has read nothing for {} min", idle.as_secs() / 60)))
 }
 
-/// Entries that the workers' group has read and this one has not.
+/// Returns the number of entries that the workers' group has read and this group has not.
 fn pinned(group: &Group, ours: &Group) -> Option<u64> {
     Some(group.lag?.saturating_sub(ours.lag?)).filter(|entries| *entries > 0)
 }
 
-/// What so many entries of a stream take, about, in bytes; `None` if this may not be asked.
+/// Returns the approximate size of `entries` entries of a stream, in bytes; `None` if the server refuses to tell.
 async fn cost(connection: &mut Connection, key: &str, entries: Option<u64>) -> Option<u64> {
     let mut both = redis::pipe();
     both.cmd("XLEN").arg(key).cmd("MEMORY").arg("USAGE").arg(key);
@@ -112,7 +113,7 @@ fn finding(key: &str, group: &Group, silent: &str, pinned: Option<u64>, cost: Op
     Finding::warning(Area::Queues, found).cure(format!("if nobody needs the group: XGROUP DESTROY {key} {name}"))
 }
 
-/// Minutes since the entry that the group read last was published.
+/// Returns the minutes since the entry that the group read last was published.
 fn age(group: &Group) -> u64 {
     Timestamp::wall().since(Timestamp(group.last.0)).as_secs() / 60
 }

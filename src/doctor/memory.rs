@@ -1,5 +1,6 @@
-//! Whether the server takes writes, and how much room it has. A full server, a failed snapshot or missing replicas stop
-//! heartbeats, publishing and the lease while reads go on, so what is not there then says little.
+//! Checks whether the server accepts writes, and how much memory it has left. A full server, a failed snapshot or
+//! missing replicas stop heartbeats, publishing and the lease while reads go on, so a key that is missing then proves
+//! little.
 
 use std::collections::HashMap;
 
@@ -11,13 +12,13 @@ use crate::{
     model::keys,
 };
 
-/// From this share of `maxmemory` on a burst of jobs or results may fill the server.
+/// Percentage of `maxmemory` from which a burst of jobs or results may fill the server.
 const NEARLY_FULL_PERCENT: u64 = 90;
 
-/// What is known of the server's writes.
+/// Result of the check.
 pub(super) struct Writes {
     pub(super) findings: Vec<Finding>,
-    /// Why a heartbeat or a sign of life that is missing says nothing, if that is so.
+    /// Why a missing heartbeat or sign of life proves nothing; `None` if it does.
     pub(super) doubt: Option<String>,
 }
 
@@ -34,7 +35,7 @@ pub(super) async fn look(connection: &mut Connection) -> Writes {
                 let stops = if info.could_not_save() { stops_writes(&mut server).await } else { None };
                 info.findings(stops.as_deref())
             }
-            // The documented rights do without it.
+            // The documented rights do not include INFO.
             Err(error) => vec![Finding::ok(Area::Redis, format!("its memory can't be looked at: {error}"))],
         };
         findings.extend(found.into_iter().filter(|finding| !findings.contains(finding)).collect::<Vec<_>>());
@@ -42,14 +43,14 @@ pub(super) async fn look(connection: &mut Connection) -> Writes {
     Writes { findings, doubt }
 }
 
-/// The server does not take a write.
+/// The server refuses writes.
 struct Refusal {
     code: String,
     text: String,
 }
 
-/// Tries a write that changes nothing: the server looks at whether it may write at all before it looks at the
-/// arguments, which it must refuse.
+/// Tries a write that changes nothing: the server checks whether it may write at all before it checks the arguments,
+/// which it must refuse.
 async fn refused(connection: &mut Connection) -> Option<Refusal> {
     let mut set = redis::cmd("SET");
     let tried: RedisResult<Value> =
@@ -82,11 +83,11 @@ impl Refusal {
     }
 }
 
-/// Fields of `INFO` that tell how the server's data came to disk the last time.
+/// Fields of `INFO` with the status of the last write of the data to disk.
 const SAVES: [(&str, &str); 2] =
     [("rdb_last_bgsave_status", "snapshot"), ("aof_last_write_status", "append-only file")];
 
-/// Whether the server refuses writes after a snapshot that failed; `None` if this may not be read.
+/// Returns whether the server refuses writes after a failed snapshot; `None` if the server refuses to tell.
 async fn stops_writes(connection: &mut Connection) -> Option<String> {
     let mut get = redis::cmd("CONFIG");
     let told: RedisResult<HashMap<String, String>> =
@@ -94,7 +95,7 @@ async fn stops_writes(connection: &mut Connection) -> Option<String> {
     told.ok()?.into_values().next()
 }
 
-/// The fields of `INFO`.
+/// Fields of the reply to `INFO`.
 struct Info<'a>(HashMap<&'a str, &'a str>);
 
 impl<'a> Info<'a> {
@@ -114,7 +115,7 @@ impl<'a> Info<'a> {
         self.0.get(field).is_some_and(|status| *status != "ok")
     }
 
-    /// `stops` is `stop-writes-on-bgsave-error`, as far as it may be read.
+    /// Returns the findings. `stops` is `stop-writes-on-bgsave-error`, if the server tells it.
     fn findings(&self, stops: Option<&str>) -> Vec<Finding> {
         let mut findings = Vec::new();
         findings.extend(self.memory());
@@ -144,7 +145,7 @@ impl<'a> Info<'a> {
         })
     }
 
-    /// Any key that is evicted is a loss: queues and groups hold jobs, and heartbeats and the lease expire by design.
+    /// Every evicted key is a loss: queues and groups hold jobs, and heartbeats and the lease expire by design.
     fn eviction(&self) -> Option<Finding> {
         let policy = self.0.get("maxmemory_policy").filter(|policy| **policy != "noeviction")?;
         self.number("maxmemory").filter(|limit| *limit > 0)?;
@@ -154,13 +155,13 @@ impl<'a> Info<'a> {
     }
 }
 
-/// `512 B`, `1.5 MiB`.
+/// Formats a size: `512 B`, `1.5 MiB`.
 pub(super) fn bytes(count: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     if count < 1024 {
         return format!("{count} B");
     }
-    // Tenths, in whole numbers.
+    // Tenths, in integers.
     let (mut tenths, mut unit) = (count.saturating_mul(10) / 1024, 0);
     while tenths >= 10_240 && unit + 1 < UNITS.len() {
         (tenths, unit) = (tenths / 1024, unit + 1);

@@ -1,5 +1,5 @@
-//! Runs the list of what one looks at when something is wrong: the server, rights, the autoscaler, the backend, queues, workers,
-//! and what people have said. Only looks: everything it tries changes nothing. Wires nothing together and prints nothing.
+//! Runs the checks for `swarm doctor`: server, rights, autoscaler, backend, queues, workers and overrides. Only reads;
+//! everything that it tries changes nothing. Wires nothing together and prints nothing.
 
 mod attempts;
 mod autoscaler;
@@ -22,12 +22,12 @@ use crate::{
     model::snapshot::FleetSnapshot,
 };
 
-/// What the autoscaler says of itself over HTTP.
+/// What the autoscaler reports about itself over HTTP.
 #[derive(Debug)]
 pub enum Seen {
-    /// This.
+    /// State of the autoscaler.
     Fleet(Box<FleetSnapshot>),
-    /// It could not be asked, and why.
+    /// The autoscaler could not be asked, and why.
     Not(String),
 }
 
@@ -40,7 +40,7 @@ impl Seen {
     }
 }
 
-/// Looks at everything that Redis and the autoscaler tell.
+/// Runs all checks that use Redis and the autoscaler's state.
 pub async fn examine(settings: &Settings, seen: &Seen) -> Vec<Finding> {
     let mut findings = Vec::new();
     let target = match RedisTarget::new(&settings.redis_url, settings.scaler.redis_timeout()) {
@@ -80,7 +80,7 @@ pub async fn examine(settings: &Settings, seen: &Seen) -> Vec<Finding> {
     findings
 }
 
-/// What a backend has tried.
+/// Converts the checks of a backend into findings.
 pub fn of_backend(checks: Vec<Check>) -> Vec<Finding> {
     let finding = |Check { what, outcome }| match outcome {
         CheckOutcome::Fine(told) => Finding::ok(Area::Backend, format!("{what}: {told}")),

@@ -1,4 +1,4 @@
-//! How many queues the patterns of worker types find.
+//! Counts the queues that the patterns of worker types find.
 
 use redis::RedisResult;
 
@@ -9,7 +9,7 @@ use crate::{
     model::QueuePattern,
 };
 
-/// Keys looked at in one step.
+/// Keys that the server examines in one step.
 const SCANNED: usize = 500;
 
 pub(super) async fn look(connection: &mut Connection, settings: &Settings) -> Vec<Finding> {

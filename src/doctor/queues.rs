@@ -1,4 +1,4 @@
-//! Each queue that is named: what its key holds, whether its group is there, who holds jobs, and what was given up.
+//! Checks each named queue: the type of its key, its group, the holders of its jobs, and its dead letters.
 
 use std::collections::HashMap;
 
@@ -19,7 +19,7 @@ use crate::{
 /// Worker types in one round trip.
 const BATCH: usize = 100;
 
-/// One queue.
+/// One queue to check.
 struct Queue<'a> {
     name: &'a str,
     settings: &'a WorkerTypeSettings,
@@ -27,15 +27,15 @@ struct Queue<'a> {
     group: String,
 }
 
-/// Who holds jobs of a group.
+/// Jobs that consumers of a group hold.
 struct Held {
-    /// When the oldest of them was published.
+    /// When the oldest of these jobs was published.
     oldest: Timestamp,
-    /// How many, by consumer.
+    /// Number of jobs by consumer.
     by: Vec<(String, u64)>,
 }
 
-/// `doubt`: why a heartbeat that is missing says nothing, if that is so.
+/// Checks the queues. `doubt`: why a missing heartbeat proves nothing; `None` if it does.
 pub(super) async fn look(connection: &mut Connection, settings: &Settings, doubt: Option<&str>) -> Vec<Finding> {
     let known: Vec<String> = settings.worker_types.iter().map(|(name, of)| of.group(name)).collect();
     let queues: Vec<Queue<'_>> = settings
@@ -53,7 +53,7 @@ pub(super) async fn look(connection: &mut Connection, settings: &Settings, doubt
         match look_at(connection, batch, &known, doubt).await {
             Ok(found) => findings.extend(found),
             Err(error) => {
-                findings.push(Finding::problem(Area::Queues, format!("they can't be read: {error}")));
+                findings.push(Finding::problem(Area::Queues, format!("queues can't be read: {error}")));
                 break;
             }
         }
@@ -112,7 +112,7 @@ fn unreadable(queue: &Queue<'_>, content: &Value) -> Option<Finding> {
     let key = &queue.key;
     let kind = queue.settings.kind.name();
     Some(if error.contains("WRONGTYPE") {
-        Finding::problem(Area::Queues, format!("`{key}` of `{}` holds something else than a {kind}", queue.name))
+        Finding::problem(Area::Queues, format!("`{key}` of `{}` is not a {kind}", queue.name))
             .cure("set `kind` of the worker type to what it holds, or name another key in `job_queue`")
     } else if error.starts_with("NOPERM") {
         Finding::problem(Area::Queues, format!("`{key}` of `{}` may not be read", queue.name))
@@ -122,7 +122,7 @@ fn unreadable(queue: &Queue<'_>, content: &Value) -> Option<Finding> {
     })
 }
 
-/// The autoscaler's own user may not see them, which is no fault.
+/// Reports dead letters. A user without the right to see them, such as the autoscaler's, causes no finding.
 fn dead_letters(queue: &Queue<'_>, dead: &Value) -> Option<Finding> {
     let dead = u64::from_redis_value_ref(dead).ok().filter(|dead| *dead > 0)?;
     let key = &queue.key;
@@ -131,7 +131,7 @@ fn dead_letters(queue: &Queue<'_>, dead: &Value) -> Option<Finding> {
     Some(Finding::warning(Area::Queues, format!("{} of `{key}` given up", some(dead, "job"))).cure(cure))
 }
 
-/// A stream with entries that nobody has ever read.
+/// Reports a stream whose entries no consumer of the group has ever read.
 fn without_group(queue: &Queue<'_>, content: &Value, groups: &Value) -> Option<Finding> {
     let content: HashMap<String, Value> = FromRedisValue::from_redis_value_ref(content).ok()?;
     let length = content.get("length").and_then(|length| u64::from_redis_value_ref(length).ok())?;
@@ -151,7 +151,7 @@ fn without_group(queue: &Queue<'_>, content: &Value, groups: &Value) -> Option<F
     Some(Finding::warning(Area::Queues, found).cure(cure))
 }
 
-/// `XPENDING` without a range: how many, the ids of the first and the last, and how many by consumer.
+/// Parses `XPENDING` without a range: the count, the first and the last id, and the counts by consumer.
 fn held(pending: &Value) -> Option<Held> {
     type Summary = (u64, Option<String>, Option<String>, Option<Vec<(String, String)>>);
     let (count, oldest, _, by): Summary = FromRedisValue::from_redis_value_ref(pending).ok()?;
@@ -163,7 +163,7 @@ fn held(pending: &Value) -> Option<Held> {
     Some(Held { oldest: Timestamp(oldest), by })
 }
 
-/// Jobs of workers that are gone, and jobs that take very long.
+/// Reports jobs of workers that are gone, and jobs that take very long.
 async fn look_at_holders(
     connection: &mut Connection,
     queue: &Queue<'_>,

@@ -1,4 +1,4 @@
-//! What this Redis user may do, found out by trying what `attempts` lists, and told with the rule that is missing.
+//! Finds the rights of this Redis user by trying the commands of `attempts`, and names the missing ACL rule.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::{
 /// Commands in one round trip.
 const BATCH: usize = 500;
 
-/// Keys, commands and channels that a message names.
+/// Maximum keys, commands and channels that a message names.
 const NAMED: usize = 6;
 
 impl Part {
@@ -30,7 +30,7 @@ impl Part {
             Self::Delayed => Finding::warning(Area::Rights, format!("delayed jobs are left to the workers: {found}")),
             Self::Patterns => Finding::warning(
                 Area::Rights,
-                format!("keyspace notifications can't be had, as those of patterns are refused: {found}"),
+                format!("keyspace notifications are unavailable, because patterns are refused: {found}"),
             ),
             Self::History => Finding::warning(Area::Rights, format!("the history is not shown: {found}")),
         }
@@ -47,7 +47,7 @@ pub(super) async fn look(connection: &mut Connection, target: &RedisTarget, sett
         }
         let replies = match connection.each(&pipeline).await {
             Ok(replies) => replies,
-            Err(error) => return vec![Finding::problem(Area::Rights, format!("they can't be tried: {error}"))],
+            Err(error) => return vec![Finding::problem(Area::Rights, format!("rights can't be tried: {error}"))],
         };
         for (attempt, reply) in batch.iter().zip(&replies) {
             if is_forbidden(reply) {
@@ -63,7 +63,7 @@ pub(super) async fn look(connection: &mut Connection, target: &RedisTarget, sett
     let publishing = if settings.http.token.is_some() { transaction(target, &mut lacking).await } else { None };
     let tried = attempts.len() + channels.len() + patterns.len();
     if lacking.is_empty() {
-        let found = format!("user `{}` has all that were tried, {tried} in number", user(settings));
+        let found = format!("user `{}` has all {tried} rights that were tried", user(settings));
         return std::iter::once(Finding::ok(Area::Rights, found)).chain(publishing).collect();
     }
     let told = |(part, of): (Part, Vec<(&str, String)>)| part.finding(lack(&of)).cure(grant(settings, &of));
@@ -74,7 +74,7 @@ fn is_forbidden(reply: &Value) -> bool {
     matches!(reply, Value::ServerError(error) if error.code() == "NOPERM")
 }
 
-/// `no right to `xadd` on `scaling:events`, …`
+/// Returns `no right to `xadd` on `scaling:events`, …`
 fn lack(of: &[(&str, String)]) -> String {
     let named = of.iter().take(NAMED).map(|(command, on)| match on.as_str() {
         "" => format!("`{command}`"),
@@ -106,7 +106,7 @@ fn user(settings: &Settings) -> String {
     if name.is_empty() { "default".to_owned() } else { name }
 }
 
-/// Those that this user may not listen on.
+/// Returns the channels and patterns to which this user may not subscribe.
 async fn closed_channels(
     target: &RedisTarget,
     channels: &[(Part, String)],
@@ -133,7 +133,8 @@ async fn closed_channels(
     closed
 }
 
-/// Whether orders can be written: what is queued in a transaction has its rights looked at, and is dropped with the connection.
+/// Checks whether overrides can be written. The server checks the rights of commands that a transaction queues, and
+/// drops the transaction when the connection closes.
 async fn transaction(
     target: &RedisTarget,
     lacking: &mut BTreeMap<Part, Vec<(&'static str, String)>>,

@@ -1,4 +1,4 @@
-//! The Redis server: which it is, how far away, and who can listen in.
+//! Checks the Redis server: version, latency, and whether others can listen in.
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
@@ -13,10 +13,10 @@ use crate::{
     connection::{Connection, Primaries, RedisTarget},
 };
 
-/// Round trips that are measured; the middle one counts.
+/// Number of round trips that are measured; the median counts.
 const PINGS: usize = 5;
 
-/// The oldest version that is supported (`docs/redis.md`).
+/// Oldest supported version (`docs/redis.md`).
 const OLDEST: (u32, u32) = (6, 2);
 
 pub(super) async fn look(connection: &mut Connection, target: &RedisTarget, settings: &Settings) -> Vec<Finding> {
@@ -26,7 +26,7 @@ pub(super) async fn look(connection: &mut Connection, target: &RedisTarget, sett
     findings
 }
 
-/// Of each primary; those of a cluster that say the same say it once.
+/// Checks the version of each primary. Equal findings of several primaries are reported once.
 async fn greetings(connection: &Connection, target: &RedisTarget) -> Vec<Finding> {
     let Primaries { open, missing } = match connection.primaries().await {
         Ok(primaries) => primaries,
@@ -53,7 +53,7 @@ fn primaries(count: usize) -> String {
     format!("{count} {}", if count == 1 { "primary" } else { "primaries" })
 }
 
-/// `HELLO` tells what `INFO` tells, and every user may say it.
+/// Reads the version from `HELLO`, which every user may call, instead of `INFO`.
 async fn greeting(connection: &mut Connection, target: &RedisTarget) -> Finding {
     let at = target.display();
     let told: redis::RedisResult<HashMap<String, Value>> = redis::cmd("HELLO").query_async(connection).await;
@@ -83,7 +83,7 @@ fn number(version: &str) -> Option<(u32, u32)> {
     Some((parts.next()??, parts.next()??))
 }
 
-/// How long an answer takes.
+/// Measures the time of a reply.
 async fn distance(connection: &mut Connection, patience: Duration) -> Option<Finding> {
     let mut times = Vec::new();
     for _ in 0..PINGS {
@@ -106,7 +106,7 @@ async fn distance(connection: &mut Connection, patience: Duration) -> Option<Fin
     })
 }
 
-/// Who could listen in, or come in.
+/// Checks whether others could listen in or connect.
 fn listeners(settings: &Settings) -> Vec<Finding> {
     let Ok(named) = RedisUrl::parse(settings.redis_url.expose_secret()) else { return Vec::new() };
     let read = |url: &SecretString| Url::parse(url.expose_secret());

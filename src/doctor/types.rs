@@ -1,5 +1,5 @@
-//! What holds the number of workers of each type, and whether its workers are well: as the autoscaler sees it, or, if it can't
-//! be asked, as far as Redis tells.
+//! Checks what keeps each pool at its size, and the health of its workers: from the autoscaler's state or, without an
+//! autoscaler to ask, from what it stored in Redis.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -20,13 +20,13 @@ use crate::{
     },
 };
 
-/// Jobs that wait for so long although their pool is as large as it may be are worth a word.
+/// Jobs that wait longer than this while their pool has its maximum size deserve a finding.
 const LONG: Duration = Duration::from_secs(60);
 
 /// Worker types in one round trip.
 const BATCH: usize = 200;
 
-/// By what the autoscaler shows.
+/// Returns the findings from the autoscaler's state.
 pub(super) fn from_fleet(fleet: &FleetSnapshot, settings: &Settings) -> Vec<Finding> {
     let now = Timestamp::wall();
     let (mut scaling, mut workers) = (Vec::new(), Vec::new());
@@ -39,19 +39,16 @@ pub(super) fn from_fleet(fleet: &FleetSnapshot, settings: &Settings) -> Vec<Find
     let (mut scaling, mut workers) = (bounded(scaling), bounded(workers));
     if workers.is_empty() {
         let count: usize = fleet.worker_types.iter().map(|of| of.workers.len()).sum();
-        workers.push(Finding::ok(Area::Workers, format!("{}, none of them in trouble", some(count as u64, "worker"))));
+        workers.push(Finding::ok(Area::Workers, format!("{}, all healthy", some(count as u64, "worker"))));
     }
     if scaling.is_empty() {
         let count = fleet.worker_types.len();
-        scaling.push(Finding::ok(
-            Area::Scaling,
-            format!("{}, held by nobody and nothing", some(count as u64, "worker type")),
-        ));
+        scaling.push(Finding::ok(Area::Scaling, format!("{}, none held back", some(count as u64, "worker type"))));
     }
     workers.into_iter().chain(scaling).collect()
 }
 
-/// What keeps a worker type from what its queue needs.
+/// Reports what keeps a pool from the size that its queue needs.
 fn held(of: &TypeSnapshot, now: Timestamp) -> Vec<Finding> {
     let name = &of.worker_type;
     let headline = of.reasons.first().map_or("", String::as_str);
@@ -62,21 +59,21 @@ fn held(of: &TypeSnapshot, now: Timestamp) -> Vec<Finding> {
         findings.push(controlled(name, control.mode, &control.by, &until));
     }
     if let Some(error) = &of.backend_error {
-        findings.push(Finding::problem(Area::Scaling, format!("`{name}`: its workers are not known: {error}")));
+        findings.push(Finding::problem(Area::Scaling, format!("`{name}`: its workers are unknown: {error}")));
     }
     if let Some(error) = of.demand.lag.why_not() {
-        findings.push(Finding::problem(Area::Scaling, format!("`{name}`: its queue is not known: {error}")));
+        findings.push(Finding::problem(Area::Scaling, format!("`{name}`: its queue is unknown: {error}")));
     }
     let waiting = of.demand.lag.known().copied().unwrap_or_default();
     let age = of.demand.oldest.known().copied().flatten().map(|oldest| now.since(oldest)).unwrap_or_default();
     match &*of.rule {
         "backend_backoff" => findings.push(
             Finding::problem(Area::Scaling, format!("`{name}`: {headline}"))
-                .cure("mend what the message names; it is tried again by itself"),
+                .cure("fix what the message names; the autoscaler retries by itself"),
         ),
         "start_backoff" => findings.push(
             Finding::problem(Area::Workers, format!("`{name}`: {headline}"))
-                .cure("look at the workers' last words: in the autoscaler's log, or in that of their container"),
+                .cure("look at the workers' last log lines: in the autoscaler's log, or in their container's"),
         ),
         _ if of.start_failures.is_some() => findings.extend(of.start_failures.iter().map(|failures| {
             let found = format!("`{name}`: {} workers in a row failed to start: {}", failures.count, failures.message);
@@ -95,10 +92,10 @@ fn held(of: &TypeSnapshot, now: Timestamp) -> Vec<Finding> {
                     age.as_secs()
                 ),
             )
-            .cure("raise max_workers if what they use can bear it, or wait until the burst is over"),
+            .cure("raise max_workers if the services they use can bear it, or wait until the burst is over"),
         ),
         "cooldown" => {
-            findings.push(Finding::ok(Area::Scaling, format!("`{name}` lets nobody go yet: {headline}")));
+            findings.push(Finding::ok(Area::Scaling, format!("`{name}` lets no worker go yet: {headline}")));
         }
         _ => {}
     }
@@ -115,7 +112,7 @@ fn controlled(name: &WorkerType, mode: Mode, by: &str, until: &str) -> Finding {
         .cure(format!("`swarm resume {name}` ends it"))
 }
 
-/// Whether its workers are well.
+/// Reports unhealthy workers.
 fn health(of: &TypeSnapshot, heartbeats: bool) -> Vec<Finding> {
     let name = &of.worker_type;
     let mut findings = Vec::new();
@@ -130,7 +127,7 @@ fn health(of: &TypeSnapshot, heartbeats: bool) -> Vec<Finding> {
             "{} of `{name}` can't work by their own word, such as `{first}`",
             some(broken.len() as u64, "worker")
         );
-        findings.push(Finding::problem(Area::Workers, found).cure("their log says why"));
+        findings.push(Finding::problem(Area::Workers, found).cure("their logs say why"));
     }
     findings.extend(blocked(of));
     let stalled = of.pool.known().map_or(0, |pool| pool.stalled);
@@ -146,7 +143,7 @@ fn health(of: &TypeSnapshot, heartbeats: bool) -> Vec<Finding> {
     findings
 }
 
-/// Workers that their platform can't start, by its reason.
+/// Reports workers that their platform can't start, by reason.
 fn blocked(of: &TypeSnapshot) -> Vec<Finding> {
     let mut by_reason = BTreeMap::<&str, u64>::new();
     for worker in of.workers.iter().filter(|worker| worker.status == WorkerStatus::Blocked) {
@@ -159,7 +156,7 @@ fn blocked(of: &TypeSnapshot) -> Vec<Finding> {
     by_reason.into_iter().map(finding).collect()
 }
 
-/// By what the autoscaler has left in Redis.
+/// Returns the findings from what the autoscaler stored in Redis.
 pub(super) async fn from_redis(connection: &mut Connection, settings: &Settings) -> Vec<Finding> {
     let names: Vec<WorkerType> = settings
         .worker_types
@@ -202,7 +199,7 @@ async fn reports(connection: &mut Connection, names: &[WorkerType]) -> RedisResu
         }
         match (backend_error.filter(|error| !error.is_empty()), headline) {
             (Some(error), _) => {
-                findings.push(Finding::problem(Area::Scaling, format!("`{name}`: its workers are not known: {error}")));
+                findings.push(Finding::problem(Area::Scaling, format!("`{name}`: its workers are unknown: {error}")));
             }
             (None, Some(headline)) => {
                 findings.push(Finding::ok(Area::Scaling, format!("`{name}` has unfinished jobs: {headline}")));

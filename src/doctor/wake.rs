@@ -1,4 +1,4 @@
-//! What would wake an autoscaler: keyspace notifications, client-side caching, the channel. Turns nothing on that was off.
+//! Checks the signal sources: keyspace notifications, client-side caching, the channel. Turns on nothing that was off.
 
 use std::collections::HashMap;
 
@@ -11,11 +11,11 @@ use crate::{
     signal::{needed_flags, wanted_flags},
 };
 
-/// Whether a source works.
+/// Whether a signal source works.
 enum Wakes {
     Yes(String),
     No(String),
-    /// It is turned off.
+    /// The source is turned off.
     Off,
 }
 
@@ -35,8 +35,8 @@ pub(super) async fn look(connection: &mut Connection, target: &RedisTarget, sett
     let sweep = settings.scaler.sweep_interval_seconds;
     findings.push(match (any, channel) {
         (false, true) => {
-            let found = format!("only publishers that say so on `{}` wake the autoscaler", settings.signals.channel);
-            let cure = format!("others are noticed by the sweep, within {sweep} s: turn keyspace or tracking on");
+            let found = format!("only messages on `{}` wake the autoscaler", settings.signals.channel);
+            let cure = format!("the sweep notices other jobs within {sweep} s: turn keyspace or tracking on");
             Finding::warning(Area::Signals, found).cure(cure)
         }
         (false, false) => {
@@ -58,13 +58,13 @@ fn told(source: &str, wakes: &Wakes, switch: Switch, other: bool) -> Option<Find
             Some(Finding::problem(Area::Signals, format!("{source}: {why}")).cure(cure))
         }
         Wakes::No(why) if other => {
-            Some(Finding::ok(Area::Signals, format!("{source} can't be had, others can: {why}")))
+            Some(Finding::ok(Area::Signals, format!("{source} is unavailable, other sources work: {why}")))
         }
         Wakes::No(why) => Some(Finding::warning(Area::Signals, format!("{source}: {why}"))),
     }
 }
 
-/// Of a cluster each primary speaks for its own keys: the worst answer counts.
+/// Checks keyspace notifications. On a cluster each primary notifies about its own keys, so the worst answer counts.
 async fn keyspace(connection: &Connection, settings: &Settings) -> Wakes {
     if settings.signals.keyspace == Switch::Off {
         return Wakes::Off;
@@ -95,7 +95,7 @@ async fn keyspace_of(connection: &mut Connection, needed: &str) -> Wakes {
     let Some(wanted) = wanted_flags(&flags, needed) else {
         return Wakes::Yes(format!("notify-keyspace-events is \"{flags}\""));
     };
-    // What is there already is set again: it shows whether setting is allowed, and changes nothing.
+    // Sets the present value again, which shows whether setting is allowed and changes nothing.
     let mut set = redis::cmd("CONFIG");
     let set: redis::RedisResult<Value> =
         set.arg("SET").arg("notify-keyspace-events").arg(&flags).query_async(connection).await;
@@ -105,7 +105,7 @@ async fn keyspace_of(connection: &mut Connection, needed: &str) -> Wakes {
     }
 }
 
-/// Turned on for a connection of its own, which is closed again.
+/// Checks client-side caching on a connection of its own, which is closed again.
 async fn tracking(target: &RedisTarget, settings: &Settings) -> Wakes {
     if settings.signals.tracking == Switch::Off {
         return Wakes::Off;
@@ -118,7 +118,7 @@ async fn tracking(target: &RedisTarget, settings: &Settings) -> Wakes {
     let on: redis::RedisResult<Value> =
         tracking.arg("TRACKING").arg("ON").arg("OPTIN").query_async(&mut connection).await;
     match on {
-        Ok(_) => Wakes::Yes("the server tells when what was read changes".to_owned()),
+        Ok(_) => Wakes::Yes("the server announces changes of keys that were read".to_owned()),
         Err(error) => Wakes::No(format!("CLIENT TRACKING is refused: {error}")),
     }
 }

@@ -92,8 +92,8 @@ async fn where_all_is_well_it_says_so() {
     report.has("autoscaler", "ok", &["leads"]);
     report.has("backend", "ok", &["`swarm` can be run"]);
     report.has("queues", "ok", &["1 queue can be read"]);
-    report.has("workers", "ok", &["1 worker, none of them in trouble"]);
-    report.has("scaling", "ok", &["1 worker type, held by nobody and nothing"]);
+    report.has("workers", "ok", &["1 worker, all healthy"]);
+    report.has("scaling", "ok", &["1 worker type, none held back"]);
 
     let file = scaler.directory().join("swarm.toml");
     let told =
@@ -148,7 +148,7 @@ async fn queues_of_the_wrong_kind_without_a_group_or_with_stuck_and_dead_jobs_ar
     at_queues(&client).await;
     let types = ["list", "other", "held", "fine"].map(|name| format!("[worker_types.{name}]\n")).concat();
     let report = ask_about(&alone(&server, &types));
-    report.has("queues", "problem", &["`list:jobs` of `list` holds something else than a stream", "set `kind`"]);
+    report.has("queues", "problem", &["`list:jobs` of `list` is not a stream", "set `kind`"]);
     report.has("queues", "warning", &["`other:jobs` has entries (3)", "as group `other`", "it is read as elsewhere"]);
     report.has("queues", "warning", &["2 jobs of `held:jobs` held by 1 worker gone since"]);
     report.has("queues", "warning", &["1 job of `held:jobs` given up", "swarm dead list --stream held:jobs"]);
@@ -173,8 +173,8 @@ async fn the_documented_rights_are_enough_and_each_missing_one_is_named_with_its
     let settings = format!("redis_url = \"{url}\"\n[http]\nlisten = \"\"\n[worker_types.test]\n");
     let report = ask_about(&settings);
     report.has("rights", "ok", &["user `scaler` has all"]);
-    report.has("signals", "ok", &["keyspace can't be had, others can", "CONFIG GET"]);
-    report.has("signals", "ok", &["tracking: the server tells"]);
+    report.has("signals", "ok", &["keyspace is unavailable, other sources work", "CONFIG GET"]);
+    report.has("signals", "ok", &["tracking: the server announces"]);
     assert_eq!(report.found("rights", "problem"), [""; 0]);
 
     let _: String =
@@ -277,7 +277,7 @@ async fn every_named_queue_is_looked_at_and_what_patterns_find_is_counted() {
     }
     let queues = "[worker_types.test]\nextra_queues = [\"urgent:jobs\", \"tenant-*:jobs\"]\n";
     let report = ask_about(&alone(&server, queues));
-    report.has("queues", "problem", &["`urgent:jobs` of `test` holds something else than a stream"]);
+    report.has("queues", "problem", &["`urgent:jobs` of `test` is not a stream"]);
     report.has("queues", "ok", &["the pattern `tenant-*:jobs` of `test` finds 3 queues"]);
 
     // Channel patterns are granted letter by letter.
@@ -304,7 +304,7 @@ async fn what_does_not_wake_the_autoscaler_is_told() {
     report.has("signals", "problem", &["nothing wakes the autoscaler but the sweep"]);
     let channel = "[signals]\nkeyspace = \"off\"\ntracking = \"off\"\n";
     let report = ask_about(&alone(&server, &format!("{channel}{types}")));
-    report.has("signals", "warning", &["only publishers that say so on `jobs:published`"]);
+    report.has("signals", "warning", &["only messages on `jobs:published`"]);
     // A server that lets nobody ask for its settings.
     let strict = RedisServer::start_with(&["--rename-command", "CONFIG", ""]);
     let report = ask_about(&alone(&strict, &format!("[signals]\nkeyspace = \"on\"\n{types}")));
