@@ -27,7 +27,6 @@ const NOT_YET_REWRITTEN: &[&str] = &[
     "src/config",
     "src/discord",
     "src/http",
-    "src/policy",
     "src/probe",
     "src/scaler",
     "src/signal",

@@ -1,35 +1,36 @@
-//! How long to wait after failures in a row. Without jitter: every worker type fails at its own time, and a decision
+//! Waits after consecutive failures. They have no jitter: worker types fail at different times anyway, and a decision
 //! must be repeatable.
 
 use std::time::Duration;
 
 use crate::model::Timestamp;
 
-/// A capped exponential schedule.
+/// A capped exponential schedule of waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
-    /// Failures in a row that cost no wait.
+    /// Consecutive failures without a wait.
     free: u32,
-    /// The wait after the first failure that does; each one after it doubles.
+    /// Wait after the first failure that has one; each further failure doubles it.
     first: Duration,
-    /// No wait is longer.
+    /// Longest wait.
     cap: Duration,
 }
 
 impl Backoff {
-    /// For workers that end early. One death may be chance and is replaced at once. The cap is that of Kubernetes'
-    /// `CrashLoopBackOff`, five minutes: a start that keeps failing needs a person, and costs little meanwhile.
+    /// For workers that end early. A single death may be chance, and its replacement does not wait. The cap is that of
+    /// Kubernetes' `CrashLoopBackOff`, five minutes: a start that keeps failing needs a person, and costs little
+    /// meanwhile.
     pub const START: Self = Self { free: 1, first: Duration::from_secs(1), cap: Duration::from_secs(300) };
 
-    /// For calls to the backend that fail. The cap is shorter: an outage ends without anyone touching the workers, and
+    /// For failed calls to the backend. The cap is shorter: an outage ends without anyone touching the workers, and
     /// jobs wait meanwhile.
     pub const BACKEND: Self = Self { free: 0, first: Duration::from_secs(1), cap: Duration::from_secs(60) };
 
-    /// For replacing workers that are not heard any more: one at a time. They may live, and whatever silenced the first
-    /// may silence the next.
+    /// For replacing workers without a heartbeat, one at a time: they may live, and whatever silenced the first may
+    /// silence the next.
     pub const REPLACE: Self = Self { free: 0, first: Duration::from_secs(10), cap: Duration::from_secs(300) };
 
-    /// How long to wait after `count` failures in a row.
+    /// Returns the wait after `count` consecutive failures.
     pub fn wait(self, count: u32) -> Duration {
         match count.saturating_sub(self.free) {
             0 => Duration::ZERO,
@@ -38,25 +39,25 @@ impl Backoff {
     }
 }
 
-/// Failures in a row, with no success between them.
+/// Consecutive failures, with no success between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failures {
-    /// How many; at least 1.
+    /// Number of failures; at least 1.
     pub count: u32,
-    /// When the last one was.
+    /// When the last failure happened.
     pub last_at: Timestamp,
-    /// What the last one was, in words for people.
+    /// Last failure in words, for people.
     pub message: String,
 }
 
 impl Failures {
-    /// When to try again.
+    /// Returns when to try again.
     pub fn retry_at(&self, backoff: Backoff) -> Timestamp {
         self.last_at.after(backoff.wait(self.count))
     }
 
-    /// One more failed start after `earlier` ones. Workers fail in rounds: one that was started before the last failure
-    /// belongs to the same round, which counts once however many of it fail.
+    /// Adds a failed start to `earlier` ones. Workers fail in rounds: a worker that was started before the last failure
+    /// belongs to the same round, which counts once, however many of its workers fail.
     pub(super) fn one_more_round(
         earlier: Option<&Self>,
         started_at: Timestamp,
@@ -69,7 +70,7 @@ impl Failures {
         }
     }
 
-    /// One more failure after `earlier` ones.
+    /// Adds a failure to `earlier` ones.
     pub(super) fn one_more(earlier: Option<&Self>, at: Timestamp, message: String) -> Self {
         let count = earlier.map_or(0, |failures| failures.count).saturating_add(1);
         Self { count, last_at: at, message }

@@ -1,24 +1,23 @@
-//! Between what the number of workers lies at a time: `min_workers` and `max_workers`, and what the schedule makes of
-//! the first.
+//! The bounds of a pool at a given time: `min_workers`, which the schedule can raise, and `max_workers`.
 
 use super::{reason::Reason, schedule};
 use crate::{config::ScalingSettings, model::Timestamp};
 
-/// The bounds at one time.
+/// Bounds at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Bounds {
-    /// The lower one.
+    /// Lower bound.
     pub(super) min: u32,
-    /// The upper one.
+    /// Upper bound.
     pub(super) max: u32,
-    /// Why the lower one is what it is.
+    /// Rule that sets the lower bound.
     pub(super) why_min: Reason,
     /// When the schedule changes next.
     pub(super) change_at: Option<Timestamp>,
 }
 
 impl Bounds {
-    /// The bounds at `now`.
+    /// Returns the bounds at `now`.
     pub(super) fn at(settings: &ScalingSettings, now: Timestamp) -> Self {
         let (min, max) = (settings.min_workers, settings.max_workers);
         let bounds = Self { min, max, why_min: Reason::Minimum { min }, change_at: None };
@@ -34,7 +33,8 @@ impl Bounds {
         Self { min, why_min, change_at: floor.change_at, ..self }
     }
 
-    /// `workers` within the bounds. Unlike `clamp` it does not panic if they cross; then the upper one wins.
+    /// Returns `workers` limited to the bounds. Unlike `clamp` it does not panic if the bounds cross; then the upper
+    /// bound wins.
     pub(super) fn bound(&self, workers: u32) -> u32 {
         workers.max(self.min).min(self.max)
     }

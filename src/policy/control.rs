@@ -1,4 +1,4 @@
-//! Decisions under somebody's word about a worker type ([`Control`]).
+//! Decisions under an override ([`Control`]).
 
 use super::{Decision, History, Observation, Reason, bounds::Bounds, decide};
 use crate::{
@@ -10,15 +10,14 @@ use crate::{
     },
 };
 
-/// As [`decide`], under a control that holds at `now`.
+/// Decides like [`decide`], under an override that is in force at `now`.
 ///
-/// - Paused: [`Action::Hold`], always.
-/// - Observe: the decision as it would be, which the caller must not carry out.
-/// - Pinned: to that number at once, in both directions, but never outside `min_workers` and `max_workers`; backoffs
-///   hold
-///   it as anything else, and neither the schedule nor `spare` changes it.
+/// - Paused: always [`Action::Hold`].
+/// - Observe: the decision as [`decide`] makes it, which the caller must not carry out.
+/// - Pinned: immediately to the pinned number, up or down, but never outside `min_workers` and `max_workers`. Backoffs
+///   hold it like any other change; neither the schedule nor `spare` changes it.
 ///
-/// Looks again when the control ends, at the latest.
+/// Asks for the next evaluation at the end of the override, at the latest.
 pub fn decide_under(
     control: Option<&Control>,
     settings: &ScalingSettings,

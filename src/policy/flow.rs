@@ -1,35 +1,37 @@
-//! How long a job takes and how many come, learned from what a queue counts between one look and the next.
+//! Learns how long a job takes and how many arrive, from the counters of a queue in successive observations.
 //!
-//! A worker's time is measured by looks at who is at work. While jobs wait all the time, that is everybody, and the
-//! measure is exact however far apart the looks are. Otherwise only looks close to each other tell something.
+//! The time that workers spend on jobs is measured by the number of workers at work in each observation. While jobs
+//! wait all the time, every worker is at work, and the measure is exact however far apart the observations are.
+//! Otherwise only observations close to each other are useful.
 
 use std::time::Duration;
 
 use crate::model::Timestamp;
 
-/// Arrivals that came so long ago count half.
+/// Half-life of arrivals, in seconds.
 const ARRIVALS_HALF_LIFE: f64 = 30.0;
 
-/// Fewer seconds than these tell no rate: a burst at the first looks is not what comes all day.
+/// Shortest time over which arrivals give a rate, in seconds: a burst at the first observations is not the rate of the
+/// day.
 const ARRIVALS_AT_LEAST: f64 = 10.0;
 
-/// Finished jobs count half when so many more have finished, and their workers have worked for
-/// [`SERVICE_HALF_LIFE_SECONDS`] more: enough to be a mean, few enough to follow a change.
+/// Half-life of finished jobs: a job's weight halves after this number of further jobs and after another
+/// [`SERVICE_HALF_LIFE_SECONDS`] of work. Enough jobs for a mean, and few enough to follow a change.
 const SERVICE_HALF_LIFE_JOBS: f64 = 50.0;
 /// See [`SERVICE_HALF_LIFE_JOBS`].
 const SERVICE_HALF_LIFE_SECONDS: f64 = 60.0;
 
-/// Finished jobs from which on their time counts as known.
+/// Finished jobs after which their mean time counts as known.
 const ENOUGH_JOBS: u64 = 3;
 
-/// A queue and its workers at one look.
+/// A queue and its workers in one observation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sample {
-    /// When.
+    /// Time of the observation.
     pub(super) at: Timestamp,
     /// Jobs ever added to the queue.
     pub(super) added: u64,
-    /// Jobs ever delivered to its workers, if that is counted.
+    /// Jobs ever delivered to its workers, if the queue counts them.
     pub(super) read: Option<u64>,
     /// Jobs not delivered.
     pub(super) lag: u64,
@@ -40,8 +42,8 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    /// Jobs that finished between `earlier` and this look. `None` if the counts went back: the stream or its group was
-    /// made again.
+    /// Returns the jobs that finished between `earlier` and this observation. `None` if the counters went back, because
+    /// the stream or its group was recreated.
     fn finished_since(&self, earlier: &Self) -> Option<u64> {
         let by_reads = |of: &Self| of.read?.checked_sub(of.pending);
         let by_depth = |of: &Self| of.added.checked_sub(of.lag.saturating_add(of.pending));
@@ -52,7 +54,7 @@ impl Sample {
     }
 }
 
-/// An amount over a time, of which what is long ago counts less.
+/// An amount over a time, with exponential decay.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Faded {
     amount: f64,
@@ -60,7 +62,7 @@ struct Faded {
 }
 
 impl Faded {
-    /// Takes what there was as worth less by so many half-lives, and adds to it.
+    /// Decays the present amount by `half_lives`, and adds to it.
     fn add(&mut self, half_lives: f64, amount: f64, seconds: f64) {
         let worth = (-half_lives).exp2();
         self.amount = self.amount.mul_add(worth, amount);
@@ -71,46 +73,46 @@ impl Faded {
 /// Why there are no rates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unlearned {
-    /// Too few jobs were seen to finish.
+    /// Too few jobs have finished so far.
     TooFew,
-    /// The queue does not count: a list, or a stream of Redis before 7.
+    /// The queue keeps no counters: a list, or a stream of Redis before 7.
     Uncounted,
 }
 
-/// What was learned.
+/// Learned rates.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Rates {
-    /// A worker's time for one job.
+    /// Time that a worker takes for one job.
     pub(super) job: Duration,
-    /// Jobs that come in a second.
+    /// Jobs that arrive per second.
     pub(super) arriving: f64,
 }
 
-/// What is known of the flow of jobs through one queue. Takes a pointer until something is learned: most worker types
-/// go by other strategies.
+/// What is known about the flow of jobs through one queue. Takes a pointer until something is learned, because most
+/// worker types use other strategies.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Flow(Option<Box<Learned>>);
 
 impl Flow {
-    /// Learns from one more look. Looks further apart than `gap` tell of the time of jobs only if jobs waited all the
-    /// time.
+    /// Learns from one more observation. Observations further apart than `gap` give a job's time only if jobs waited
+    /// all the time.
     pub(super) fn note(&mut self, sample: Sample, gap: Duration) {
         self.0.get_or_insert_default().note(sample, gap);
     }
 
-    /// There is nothing to learn from: the queue does not count.
+    /// Records that the queue keeps no counters, so that nothing can be learned.
     pub(super) fn note_uncounted(&mut self) {
         let learned = self.0.get_or_insert_default();
         learned.uncounted = true;
         learned.last = None;
     }
 
-    /// Whether there is something to learn from, as far as that was seen.
+    /// Returns whether the queue keeps counters, as far as is known.
     pub(super) fn counts(&self) -> bool {
         self.0.as_ref().is_none_or(|learned| !learned.uncounted)
     }
 
-    /// What was learned so far.
+    /// Returns the rates that were learned so far.
     pub(super) fn rates(&self) -> Result<Rates, Unlearned> {
         self.0.as_ref().ok_or(Unlearned::TooFew)?.rates()
     }
@@ -121,9 +123,9 @@ struct Learned {
     last: Option<Sample>,
     uncounted: bool,
     arrivals: Faded,
-    /// Finished jobs over the time that workers were at work on them.
+    /// Finished jobs over the time that workers worked on them.
     service: Faded,
-    /// Seconds that workers were at work on jobs that are not finished.
+    /// Seconds that workers have worked on unfinished jobs.
     in_progress: f64,
     finished: u64,
 }
@@ -143,7 +145,7 @@ impl Learned {
         let passed = sample.at.since(last.at);
         let seconds = passed.as_secs_f64();
         self.arrivals.add(seconds / ARRIVALS_HALF_LIFE, float(came), seconds);
-        // More wait than came meanwhile: some of them have waited all the time.
+        // More jobs wait than have arrived since, so some of them have waited all the time.
         let waited = sample.lag > came;
         match sample.finished_since(&last) {
             Some(finished) if waited || passed <= gap => self.note_service(&last, &sample, finished, seconds),
@@ -151,8 +153,8 @@ impl Learned {
         }
     }
 
-    /// Of the time that workers were at work, finished jobs get theirs. One that is in progress is half done on the
-    /// average: a hundred that have just begun must not look like a hundred that take long.
+    /// Attributes to finished jobs their share of the time that workers were at work. A job in progress counts as half
+    /// done on average: a hundred jobs that have just begun must not look like a hundred jobs that take long.
     fn note_service(&mut self, last: &Sample, sample: &Sample, finished: u64, seconds: f64) {
         let jobs = float(finished);
         let worked =
@@ -176,7 +178,7 @@ impl Learned {
             return Err(Unlearned::TooFew);
         }
         let of_finished = self.service.seconds / self.service.amount;
-        // Those in progress have taken so long already, each of them, of which up to a half was left by those before.
+        // Mean time that each job in progress has taken so far, less the part, at most a half, that earlier jobs left.
         let pending = self.last.map_or(0, |last| last.pending);
         let so_far = if pending > 0 { self.in_progress / float(pending) - of_finished / 2.0 } else { 0.0 };
         let job = Duration::try_from_secs_f64(of_finished.max(so_far));
@@ -185,7 +187,7 @@ impl Learned {
     }
 }
 
-/// Exact up to 2^53, which no queue gets past.
+/// Converts a count; exact up to 2^53, which no queue exceeds.
 #[expect(clippy::cast_precision_loss, reason = "rates need no exactness beyond that")]
 pub(super) fn float(count: u64) -> f64 {
     count as f64
@@ -197,7 +199,8 @@ mod tests {
 
     const GAP: Duration = Duration::from_secs(1);
 
-    /// A look at that second: jobs added, read, and unfinished of those that were read; workers at work.
+    /// Returns an observation at that second: jobs added, jobs read, unfinished jobs among the read ones, workers at
+    /// work.
     fn look(second: u64, added: u64, read: u64, pending: u64, at_work: u32) -> Sample {
         let at = Timestamp(second * 1_000);
         Sample { at, added, read: Some(read), lag: added - read, pending, at_work }
@@ -211,7 +214,7 @@ mod tests {
         flow
     }
 
-    /// In whole seconds: what is in progress makes for the rest.
+    /// Returns the time of a job in whole seconds; jobs in progress cause the rest.
     fn job_seconds(looks: &[Sample]) -> Option<f64> {
         flow(looks).rates().ok().map(|rates| rates.job.as_secs_f64().round())
     }
@@ -220,7 +223,7 @@ mod tests {
     fn looks_far_apart_tell_the_time_of_a_job_if_jobs_waited_all_the_time() {
         // Four workers, a minute, 60 jobs.
         assert_eq!(job_seconds(&[look(0, 500, 4, 4, 4), look(60, 520, 64, 4, 4)]), Some(4.0));
-        // As many came as wait: perhaps none did for a while.
+        // As many jobs arrived as wait now: perhaps none waited for a while.
         assert_eq!(job_seconds(&[look(0, 60, 4, 4, 4), look(60, 520, 64, 4, 4)]), None);
         assert_eq!(job_seconds(&[look(0, 4, 4, 4, 4), look(1, 8, 8, 4, 4)]), Some(1.0), "near each other they do");
     }
@@ -251,7 +254,7 @@ mod tests {
     fn without_a_count_of_what_was_read_the_depth_tells_what_was_finished() {
         let unread = |sample: Sample| Sample { read: None, ..sample };
         assert_eq!(job_seconds(&[look(0, 500, 4, 4, 4), unread(look(60, 520, 64, 4, 4))]), Some(4.0));
-        // 300 entries were trimmed before they were read: counted as read they would be finished jobs.
+        // 300 entries were trimmed before they were read; if they counted as read, they would count as finished jobs.
         let trimmed = Sample { read: Some(364), ..look(60, 520, 64, 4, 4) };
         assert_eq!(job_seconds(&[unread(look(0, 500, 4, 4, 4)), trimmed]), Some(4.0));
     }
@@ -268,7 +271,7 @@ mod tests {
     fn many_that_begin_at_once_do_not_look_like_long_jobs() {
         let one = [look(0, 900, 1, 1, 1), look(10, 900, 11, 1, 1)];
         assert_eq!(job_seconds(&one), Some(1.0));
-        // A hundred workers more, a little before they are done.
+        // A hundred more workers, shortly before their jobs are done.
         let many = [one.as_slice(), &[look(11, 900, 112, 101, 101), look(12, 900, 113, 101, 101)]].concat();
         assert_eq!(job_seconds(&many), Some(1.0));
     }

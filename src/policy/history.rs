@@ -1,4 +1,4 @@
-//! What a decision needs to know of the past. Written by whoever carries decisions out, read by `decide`.
+//! What a decision needs to know about the past. The code that carries decisions out writes it; `decide` reads it.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -19,42 +19,43 @@ use crate::{
 /// The past of one worker type.
 #[derive(Clone, Debug, PartialEq)]
 pub struct History {
-    /// When this scaler began to watch. Counts as a change for scale-down, so that a restart alone never lowers.
+    /// When this scaler began to watch. Counts as a change for scale-down, so that a restart alone never lowers a
+    /// target.
     pub started_at: Timestamp,
-    /// The last change that was carried out, in either direction.
+    /// Last change that was carried out, in either direction.
     pub last_change: Option<Change>,
-    /// What the strategy wished for within the stabilization window, oldest first; of those only the ones that no later
-    /// recommendation reached, so the values fall and the first one is the highest.
+    /// Recommendations of the strategy within the stabilization window, oldest first. A recommendation that a later one
+    /// reached or exceeded is dropped, so the values fall and the first one is the highest.
     pub recommendations: VecDeque<(Timestamp, u32)>,
-    /// Workers added and let go lately.
+    /// Recent additions and removals of workers.
     pub steps: Steps,
-    /// What `latency` has learned of the queue.
+    /// What the strategy `latency` has learned about the queue.
     pub flow: Flow,
-    /// Rounds of starts that failed, in a row.
+    /// Consecutive rounds of failed starts.
     pub start_failures: Option<Failures>,
-    /// Requests to the backend that failed, in a row: for each direction, since a scale-in that is refused says nothing
-    /// about a scale-out.
+    /// Consecutive failed requests to the backend, for each direction: a refused scale-in says nothing about a
+    /// scale-out.
     pub backend_failures: ByDirection,
-    /// Replacements of workers that were not heard any more, since all were heard.
+    /// Replacements of workers without a heartbeat, since all workers last had one.
     pub replacements: Option<Failures>,
 }
 
-/// Failures of requests to the backend, by what was asked for.
+/// Failed requests to the backend, by direction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ByDirection {
-    /// More workers, or others in their place.
+    /// Requests for more workers, or for replacements.
     pub up: Option<Failures>,
-    /// Fewer workers.
+    /// Requests for fewer workers.
     pub down: Option<Failures>,
 }
 
 impl ByDirection {
-    /// Whether none failed in either direction.
+    /// Returns whether no request has failed in either direction.
     pub fn is_empty(&self) -> bool {
         self.up.is_none() && self.down.is_none()
     }
 
-    /// The failures of one direction.
+    /// Returns the failures of one direction.
     pub fn of(&self, action: Action) -> Option<&Failures> {
         match action {
             Action::ScaleDown => self.down.as_ref(),
@@ -71,7 +72,7 @@ impl ByDirection {
 }
 
 impl History {
-    /// No past at all.
+    /// Returns an empty past.
     pub fn new(started_at: Timestamp) -> Self {
         Self {
             started_at,
@@ -85,8 +86,8 @@ impl History {
         }
     }
 
-    /// The past after a restart. A change that another machine's clock dated after the start counts as of the start:
-    /// a clock that ran ahead must not stretch a cooldown.
+    /// Returns the past after a restart. A change that another machine's clock dated after the start counts as made at
+    /// the start: a fast clock must not prolong a cooldown.
     pub fn resumed(started_at: Timestamp, last_change: Option<Change>) -> Self {
         let mut history = Self::new(started_at);
         if let Some(change) = last_change {
@@ -107,8 +108,8 @@ impl History {
         }
     }
 
-    /// Keeps a change that was carried out; of one that was carried out in part, that part, so that `step` does not
-    /// step on from there at once. One that changed nothing is none: it starts no cooldown.
+    /// Records a change that was carried out; for a partly carried out change, the part, so that `step` does not
+    /// continue from there immediately. A change to the same number is ignored: it starts no cooldown.
     pub fn note_change(&mut self, change: Change) {
         if change.from != change.to {
             self.last_change = Some(change);
@@ -116,8 +117,8 @@ impl History {
         }
     }
 
-    /// Learns from a look how long jobs take and how many come, if the strategy goes by that. What could not be seen is
-    /// left out, and nothing is taken for zero.
+    /// Learns from an observation how long jobs take and how many arrive, if the strategy needs it. Values that could
+    /// not be read are left out; none is treated as zero.
     pub fn note_flow(
         &mut self,
         settings: &ScalingSettings,
@@ -131,7 +132,7 @@ impl History {
         let demand = &observation.demand;
         let seen = (demand.lag.known(), demand.pending.known(), observation.pool.known());
         let (Some(&lag), Some(&pending), Some(counts)) = seen else { return };
-        // Who may be at work and is not heard would be a guess.
+        // Whether a worker without a heartbeat is at work would be a guess.
         if counts.possibly_busy > 0 {
             return;
         }
@@ -140,7 +141,8 @@ impl History {
         self.flow.note(Sample { at: now, added, read: counters.read, lag, pending, at_work }, gap(settings));
     }
 
-    /// When to look again to learn how long jobs take, while there are some; `None` if there is nothing to learn.
+    /// Returns when to observe again to learn how long jobs take, while there are jobs; `None` if there is nothing to
+    /// learn.
     pub fn learns_at(
         &self,
         settings: &ScalingSettings,
@@ -152,41 +154,43 @@ impl History {
         (learns && unfinished).then(|| now.after(between_looks(settings)))
     }
 
-    /// A worker that was started at `started_at` ended early, or did not become ready. Counts once for each round of
-    /// starts.
+    /// Records that a worker that was started at `started_at` ended early, or did not become ready. Each round of
+    /// starts counts once.
     pub fn note_start_failure(&mut self, started_at: Timestamp, at: Timestamp, message: impl Into<String>) {
         let earlier = self.start_failures.as_ref();
         self.start_failures = Some(Failures::one_more_round(earlier, started_at, at, message.into()));
     }
 
-    /// A worker became ready and stayed: earlier failures no longer count.
+    /// Records that a worker became ready and stayed: earlier failures no longer count.
     pub fn note_start_success(&mut self) {
         self.start_failures = None;
     }
 
-    /// A request to the backend failed. [`Action::Hold`] is one that replaces workers.
+    /// Records a failed request to the backend. [`Action::Hold`] stands for a request that replaces workers.
     pub fn note_backend_failure(&mut self, action: Action, at: Timestamp, message: impl Into<String>) {
         let failures = self.backend_failures.of_mut(action);
         *failures = Some(Failures::one_more(failures.as_ref(), at, message.into()));
     }
 
-    /// A request to the backend succeeded: earlier failures of its direction no longer count.
+    /// Records a successful request to the backend: earlier failures in its direction no longer count.
     pub fn note_backend_success(&mut self, action: Action) {
         *self.backend_failures.of_mut(action) = None;
     }
 
-    /// A worker that was not heard any more was replaced.
+    /// Records the replacement of a worker without a heartbeat.
     pub fn note_replacement(&mut self, at: Timestamp) {
         self.replacements = Some(Failures::one_more(self.replacements.as_ref(), at, String::new()));
     }
 }
 
-/// Between two looks while jobs are being done: an error of half of it in the time of a job is small beside the target.
+/// Returns the time between two observations while jobs are in progress. An error of half this time in the time of a
+/// job is small compared with the target.
 fn between_looks(settings: &ScalingSettings) -> Duration {
     (settings.target_wait() / 10).clamp(Duration::from_millis(100), Duration::from_secs(5))
 }
 
-/// How far apart two looks may be that are to tell how long jobs took: some more than is aimed at.
+/// Returns the longest time between two observations that can tell how long jobs took: somewhat more than the intended
+/// time.
 fn gap(settings: &ScalingSettings) -> Duration {
     (between_looks(settings) * 3).max(Duration::from_secs(1))
 }

@@ -1,31 +1,29 @@
-//! What a decision is made from.
+//! The input of a decision.
 
 use std::sync::Arc;
 
 use crate::model::{Combine, Demand, PoolCounts, QueueDemands, Reading};
 
-/// The queues and the pool of one worker type, as seen at about the same time.
+/// The queues and the pool of one worker type, as read at about the same time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observation {
-    /// Unfinished work, in all its queues together.
+    /// Unfinished work in all queues of the worker type together.
     pub demand: Demand,
-    /// Its queues one by one, if it has several.
+    /// Its queues one by one; `None` if it has one queue only.
     pub queues: Option<Arc<QueueDemands>>,
-    /// The workers.
+    /// Workers, counted by status.
     pub pool: Reading<PoolCounts>,
 }
 
-/// What is known of the depth. A part that is known still counts: jobs that were seen are there, whatever else could
-/// not be seen.
+/// What is known about the depth. A known part counts: jobs that were read exist, whatever else could not be read.
 pub(super) struct KnownDepth<'a> {
-    /// Jobs that workers are scaled by: all of them if `gap` is `None`, else at least so many. `None`: nothing is
-    /// known.
+    /// Jobs that size the pool: all of them if `gap` is `None`, else a lower limit. `None`: nothing is known.
     pub(super) jobs: Option<u64>,
-    /// Unfinished jobs known of. More than `jobs` if the longest of several queues is what workers are scaled by.
+    /// Known unfinished jobs. More than `jobs` if the longest of several queues sizes the pool.
     pub(super) unfinished: u64,
-    /// Undelivered jobs known of.
+    /// Known undelivered jobs.
     pub(super) waiting: u64,
-    /// Why that is not all.
+    /// Why the known jobs may not be all.
     pub(super) gap: Option<String>,
     /// The queues, if only the longest of them counts.
     pub(super) longest_of: Option<&'a QueueDemands>,
@@ -54,7 +52,8 @@ impl<'a> KnownDepth<'a> {
     }
 }
 
-/// Workers at work, and idle ones that waiting jobs are about to occupy. Workers that are not heard are neither.
+/// Returns the workers at work, and the idle ones that waiting jobs are about to occupy. Workers without a heartbeat
+/// are neither.
 pub(super) fn at_work(counts: &PoolCounts, waiting: u64) -> u32 {
     let idle = counts.ready.saturating_sub(counts.busy).saturating_sub(counts.possibly_busy);
     counts.busy.saturating_add(u32::try_from(waiting).unwrap_or(u32::MAX).min(idle))

@@ -227,7 +227,7 @@ pub enum Reason {
         /// Until it ends; `None`: when somebody ends it.
         remaining: Option<Duration>,
     },
-    /// Somebody wants so many workers.
+    /// A person pinned the number of workers.
     Pinned {
         /// How many, within the bounds.
         workers: u32,

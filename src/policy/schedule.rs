@@ -1,28 +1,27 @@
-//! Which windows of a schedule are open at a time, and when that changes. Cron expressions and time zones are the
-//! crates' business; over a change of the clocks, `start` and `end` go by the wall and `duration` by the time that
-//! passes.
+//! Which windows of a schedule are open at a time, and when that changes. Crates handle cron expressions and time
+//! zones. Across a change of the clocks, `start` and `end` follow the wall clock and `duration` the elapsed time.
 
 use croner::Cron;
 use jiff::Zoned;
 
 use crate::{config::ScheduleWindow, model::Timestamp};
 
-/// What a schedule says at a time.
+/// State of a schedule at a time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Floor {
-    /// Of the windows that are open, the one with the most workers: how many, and when it closes.
+    /// The open window with the most workers: its number of workers, and when it closes.
     pub(super) window: Option<(u32, Timestamp)>,
     /// When the first window opens or closes.
     pub(super) change_at: Option<Timestamp>,
 }
 
-/// A window at a time.
+/// State of a window at a time.
 enum State {
     Open { closes_at: Timestamp },
     Closed { opens_at: Timestamp },
 }
 
-/// What `windows` say at `now`.
+/// Returns the state of `windows` at `now`.
 pub(super) fn floor(windows: &[ScheduleWindow], now: Timestamp) -> Floor {
     windows.iter().filter_map(|window| Some((window.min_workers, state(window, now)?))).fold(
         Floor::default(),
@@ -39,7 +38,7 @@ pub(super) fn floor(windows: &[ScheduleWindow], now: Timestamp) -> Floor {
     )
 }
 
-/// `None` for a window that validation would have refused.
+/// Returns the state of a window at `now`; `None` for a window that validation refuses.
 fn state(window: &ScheduleWindow, now: Timestamp) -> Option<State> {
     let start = window.start.get()?;
     let here = zoned(now)?.with_time_zone(window.time_zone.get()?.clone());
@@ -51,7 +50,8 @@ fn state(window: &ScheduleWindow, now: Timestamp) -> Option<State> {
     }
 }
 
-/// When a window that opened at `opened_at` closes. One that opens again before stays open; that is seen then.
+/// Returns when a window that opened at `opened_at` closes. If it opens again before that, it stays open, which the
+/// next evaluation sees.
 fn closing(window: &ScheduleWindow, opened_at: &Zoned) -> Option<Timestamp> {
     match (&window.duration, &window.end) {
         (Some(duration), _) => Some(timestamp(opened_at)?.after(*duration.get()?)),
@@ -64,7 +64,8 @@ fn next(cron: &Cron, after: &Zoned) -> Option<Timestamp> {
     timestamp(&cron.find_next_occurrence(after, false).ok()?)
 }
 
-/// In whole seconds, as cron expressions are: rounded down, so that what has come has come.
+/// Converts to whole seconds, the resolution of cron expressions. Rounds down, so that an occurrence counts from its
+/// second on.
 fn zoned(at: Timestamp) -> Option<Zoned> {
     let seconds = i64::try_from(at.0 / 1_000).ok()?;
     Some(jiff::Timestamp::from_second(seconds).ok()?.to_zoned(jiff::tz::TimeZone::UTC))
@@ -78,7 +79,7 @@ fn timestamp(at: &Zoned) -> Option<Timestamp> {
 mod tests {
     use super::*;
 
-    /// `10h` and the like, or a cron expression.
+    /// Returns a window until a duration such as `10h` or a cron expression.
     fn window(start: &str, until: &str, zone: &str, min_workers: u32) -> ScheduleWindow {
         let (duration, end) = if until.contains(' ') { (None, Some(until.into())) } else { (Some(until.into()), None) };
         ScheduleWindow { start: start.into(), duration, end, time_zone: zone.into(), min_workers }
@@ -89,7 +90,7 @@ mod tests {
         timestamp(&time.to_zoned(jiff::tz::TimeZone::UTC)).expect("after 1970")
     }
 
-    /// Workers, and when that changes.
+    /// Returns the workers, and when their number changes.
     fn says(windows: &[ScheduleWindow], time: &str) -> (u32, String) {
         let floor = floor(windows, at(time));
         let change_at = floor.change_at.expect("a schedule always changes");
@@ -125,7 +126,7 @@ mod tests {
         let (by_clock, by_time) = ("0 6 * * *", "8h");
         for (until, spring, autumn) in [
             (by_clock, "2026-03-29T04:00:00Z", "2026-10-25T05:00:00Z"),
-            // In spring an hour is left out, so eight hours end at 7 by the clock; in autumn at 5.
+            // In spring an hour is left out, so eight hours end at 7 o'clock; in autumn at 5.
             (by_time, "2026-03-29T05:00:00Z", "2026-10-25T04:00:00Z"),
         ] {
             let night = [window("0 22 * * *", until, "Europe/Berlin", 2)];

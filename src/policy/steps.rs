@@ -1,4 +1,4 @@
-//! How many workers were added, or let go, within a time that ends now.
+//! How many workers were added, or let go, within a period that ends now.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -7,32 +7,32 @@ use crate::{
     model::{Timestamp, snapshot::Change},
 };
 
-/// Changes in one direction that are remembered. Who changes more often than that within a period is not held to a
-/// limit above it.
+/// Maximum changes that are remembered in each direction. Changes beyond that number within a period escape the limit.
 const MAX_CHANGES: usize = 256;
 
-/// Changes of late, for as long as a period may be. Takes a pointer until there is one: most worker types rest.
+/// Recent changes, over the longest period that settings allow. Takes a pointer until there is one: most worker types
+/// are idle.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Steps(Option<Box<Log>>);
 
-/// Oldest first.
+/// Changes by direction, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Log {
     added: VecDeque<(Timestamp, u32)>,
     removed: VecDeque<(Timestamp, u32)>,
 }
 
-/// What is left of a limit.
+/// The remainder of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Room {
     /// Workers by which the number may change now.
     pub(super) workers: u32,
-    /// When it may change by more, if it changes by all of them now.
+    /// When it may change further, if it changes by all of them now.
     pub(super) more_at: Timestamp,
 }
 
 impl Steps {
-    /// Keeps a change.
+    /// Records a change.
     pub(super) fn note(&mut self, change: Change) {
         let log = self.0.get_or_insert_default();
         let steps = if change.to > change.from { &mut log.added } else { &mut log.removed };
@@ -43,12 +43,12 @@ impl Steps {
         steps.push_back((change.at, change.to.abs_diff(change.from)));
     }
 
-    /// The room for adding workers at `now`, with at most `most` of them in any `period`.
+    /// Returns how many workers may be added at `now`, with at most `most` in any `period`.
     pub(super) fn room_to_add(&self, most: u32, period: Duration, now: Timestamp) -> Room {
         room(self.0.iter().flat_map(|log| &log.added), most, period, now)
     }
 
-    /// As [`Steps::room_to_add`], for letting some go.
+    /// Like [`Steps::room_to_add`], for letting workers go.
     pub(super) fn room_to_remove(&self, most: u32, period: Duration, now: Timestamp) -> Room {
         room(self.0.iter().flat_map(|log| &log.removed), most, period, now)
     }

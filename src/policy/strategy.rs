@@ -1,5 +1,5 @@
-//! How a depth becomes a recommendation. Knows no bounds but the floor that `threshold` falls back to, and of the past
-//! only what `latency` learned.
+//! Turns a depth into a recommendation. Knows no bounds except the floor to which `threshold` falls back, and of the
+//! past only what `latency` has learned.
 
 use super::{
     flow::{Flow, Rates, float},
@@ -7,7 +7,8 @@ use super::{
 };
 use crate::config::{ScalingSettings, Strategy};
 
-/// What the configured strategy wants for `depth` unfinished jobs and `current` workers, and its arithmetic.
+/// Returns the recommendation of the configured strategy for `depth` unfinished jobs and `current` workers, and its
+/// arithmetic.
 pub(super) fn recommend(settings: &ScalingSettings, flow: &Flow, depth: u64, current: u32) -> (u32, Reason) {
     match settings.strategy {
         Strategy::Threshold => {
@@ -28,7 +29,7 @@ pub(super) fn recommend(settings: &ScalingSettings, flow: &Flow, depth: u64, cur
     }
 }
 
-/// As many as deal, within the target, with the depth and with what comes meanwhile.
+/// Recommends the workers that handle the depth, and the jobs that arrive meanwhile, within the target.
 fn by_latency(settings: &ScalingSettings, flow: &Flow, depth: u64) -> (u32, Reason) {
     match flow.rates() {
         Ok(Rates { job, arriving }) => {
@@ -45,10 +46,10 @@ fn by_latency(settings: &ScalingSettings, flow: &Flow, depth: u64) -> (u32, Reas
     }
 }
 
-/// Workers for `jobs` in a time of which each job takes a worker that `share`. A job that takes all of it has a worker
-/// of its own, and for less than one job nobody is kept.
+/// Returns the workers for `jobs` within a time of which each job takes a worker the share `share`. A job that takes
+/// the whole time has a worker of its own; less than one job needs no worker.
 fn workers_within(jobs: f64, share: f64) -> u32 {
-    /// Below it, a difference is one of rounding.
+    /// Smaller differences are rounding errors.
     const NOTHING: f64 = 1e-9;
     if jobs < 1.0 {
         return 0;
@@ -57,13 +58,13 @@ fn workers_within(jobs: f64, share: f64) -> u32 {
     u32::try_from(whole(workers)).unwrap_or(u32::MAX)
 }
 
-/// To the nearest whole number, saturating.
+/// Rounds to the nearest whole number, saturating.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast of a float saturates")]
 fn whole(number: f64) -> u64 {
     number.round() as u64
 }
 
-/// `up` from the upper threshold on, `down` from the lower one down, between them whatever is there.
+/// Recommends `up` from the upper threshold on, `down` up to the lower one, and the present number between them.
 fn by_threshold(settings: &ScalingSettings, depth: u64, current: u32, up: u32, down: u32) -> (u32, Reason) {
     let (low, high) = (settings.scale_down_threshold, settings.scale_up_threshold);
     if depth >= high {
@@ -81,7 +82,7 @@ fn by_threshold(settings: &ScalingSettings, depth: u64, current: u32, up: u32, d
     }
 }
 
-/// Workers that `depth` jobs need at `jobs_each`.
+/// Returns the workers that `depth` jobs need at `jobs_each` per worker.
 fn workers_for(depth: u64, jobs_each: u64) -> u32 {
     u32::try_from(depth.div_ceil(jobs_each.max(1))).unwrap_or(u32::MAX)
 }
@@ -98,9 +99,9 @@ mod tests {
 
     #[test]
     fn a_worker_does_as_many_jobs_as_fit_and_at_least_one() {
-        // 120 jobs and 31 that come, at 0.8 s each, within 10 s.
+        // 120 jobs and 31 that arrive, at 0.8 s each, within 10 s.
         assert_eq!(workers_within(151.0, 0.08), 13);
-        // 50 jobs of a fifth of the time are exactly ten workers, whatever a float makes of it.
+        // 50 jobs of a fifth of the time need exactly ten workers, despite rounding errors.
         assert_eq!(workers_within(50.0, 0.2), 10);
         assert_eq!(workers_within(7.0, 60.0), 7, "jobs that take longer than that have a worker each");
         assert_eq!([0.0, 0.99, 1.0, 1.01].map(|jobs| workers_within(jobs, 0.5)), [0, 0, 1, 1]);
