@@ -1,6 +1,6 @@
-//! Loads the configuration again while the autoscaler runs: when a SIGHUP asks for it, and when the file has changed
-//! (`docs/adr/0021-reload.md`). All or nothing: what can't be used is refused, with everything that is wrong with it, and
-//! what held before goes on.
+//! Reloads the configuration while the autoscaler runs: on SIGHUP, and when the file has changed
+//! (`docs/adr/0021-reload.md`). A reload is all-or-nothing: an invalid configuration is refused with all its errors,
+//! and the previous one stays in force.
 
 use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
@@ -27,10 +27,11 @@ use crate::{
     telemetry::ConfigReloaded,
 };
 
-/// Between two looks at the file. A look is one `stat`; a change is taken with the second look that sees it.
+/// Interval between two checks of the file. A check is one `stat`; a change is loaded after the second check that sees
+/// it.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Where the configuration comes from, and what asks to load it again.
+/// Source of the configuration, and what requests a reload.
 #[derive(Debug)]
 pub struct Reload {
     source: ConfigSource,
@@ -38,7 +39,7 @@ pub struct Reload {
     hangups: Signal,
 }
 
-/// What asked for it.
+/// What requested a reload.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Trigger {
     Signal,
@@ -54,14 +55,15 @@ impl Trigger {
     }
 }
 
-/// What is asked for, and where from to load.
+/// Requests for a reload, and the source to load from.
 pub(super) struct Requests {
     source: Option<ConfigSource>,
     asked: mpsc::Receiver<Trigger>,
 }
 
 impl Reload {
-    /// From now on SIGHUP asks to load `source` again and does not end the process. `watch` was made before it was loaded.
+    /// Makes SIGHUP request a reload of `source` instead of ending the process. `watch` was made before `source` was
+    /// loaded.
     ///
     /// # Errors
     /// If the signal can't be listened for.
@@ -69,10 +71,10 @@ impl Reload {
         Ok(Self { source, watch, hangups: signal(SignalKind::hangup())? })
     }
 
-    /// The task that notices, and where to hear of it.
+    /// Splits into the task that notices requests, the source, and the receiver of requests.
     pub(super) fn split(self) -> (impl Future<Output = ()> + Send, ConfigSource, mpsc::Receiver<Trigger>) {
         let Self { source, watch, hangups } = self;
-        // One that waits stands for all: what is loaded is what is there then.
+        // One waiting request stands for all, because a reload reads the state at its own time.
         let (ask, asked) = mpsc::channel(1);
         (notice(watch, hangups, ask), source, asked)
     }
@@ -83,7 +85,7 @@ impl Requests {
         Self { source, asked }
     }
 
-    /// Waits for the next one; `None` if there will be none.
+    /// Waits for the next request; `None` if there can't be one.
     pub(super) async fn next(&mut self) -> Option<Trigger> {
         self.asked.recv().await
     }
@@ -97,7 +99,7 @@ async fn notice(mut watch: FileWatch, mut hangups: Signal, ask: mpsc::Sender<Tri
             _ = hangups.recv() => true,
             _ = looks.tick() => false,
         };
-        // A file system that hangs must not hold up a thread that reacts to signals.
+        // A file system that hangs must not block a thread that reacts to signals.
         let looked = spawn_blocking(move || {
             if is_asked {
                 watch.take();
@@ -113,16 +115,16 @@ async fn notice(mut watch: FileWatch, mut hangups: Signal, ask: mpsc::Sender<Tri
     }
 }
 
-/// A configuration that can be used, with what it needs already at work.
+/// A valid configuration, with what it needs already running.
 struct Prepared {
     settings: Settings,
     changes: Changes,
-    /// If the one at work does not do.
+    /// New wiring; `None` if the present one fits.
     wiring: Option<Wiring>,
     remembered: HashMap<WorkerType, Change>,
 }
 
-/// What came of loading.
+/// Result of loading.
 enum Loaded {
     Usable(Box<Prepared>),
     Same { need_restart: Vec<String> },
@@ -130,7 +132,8 @@ enum Loaded {
 }
 
 impl Autoscaler {
-    /// Loads the configuration again and lets it hold. Given up if it is cancelled while it is not certain yet.
+    /// Reloads the configuration and puts it in force. Gives up if `cancel` comes before the configuration is known to
+    /// be valid.
     ///
     /// # Errors
     /// If an actor has failed.
@@ -159,8 +162,8 @@ impl Autoscaler {
         Ok(())
     }
 
-    /// Everything that may fail or take time, while the old configuration is at work. A new wiring hears and sees before the
-    /// old one is let go, so that nothing falls between.
+    /// Does everything that can fail or take time while the old configuration is in force. A new wiring receives
+    /// signals before the old one is stopped, so that no signal is lost.
     async fn prepare(&self) -> Loaded {
         let wrong = |error: String| Loaded::Wrong { errors: vec![error] };
         let Some(source) = self.requests.source.clone() else { return Loaded::Same { need_restart: Vec::new() } };
@@ -173,7 +176,7 @@ impl Autoscaler {
         let (changes, settings, warnings) = match spawn_blocking(load).await {
             Ok(Ok(loaded)) => loaded,
             Ok(Err(errors)) => return all_of(&errors),
-            Err(error) => return wrong(format!("loading it failed: {error}")),
+            Err(error) => return wrong(format!("the configuration could not be loaded: {error}")),
         };
         if let Err(error) = super::check_types(&settings) {
             return wrong(error.to_string());
@@ -198,7 +201,7 @@ impl Autoscaler {
         Loaded::Usable(Box::new(Prepared { settings, changes, wiring, remembered }))
     }
 
-    /// The change-over: the actors rest for a moment and go on in their new surroundings.
+    /// Switches to the new configuration: suspends the actors and resumes them with the new wiring.
     async fn take_over(&mut self, prepared: Prepared) -> anyhow::Result<()> {
         let Prepared { settings, changes, wiring, remembered } = prepared;
         let before = wiring.map(|new| {
@@ -217,7 +220,7 @@ impl Autoscaler {
         self.app_shared.recorder.keep(settings.scaler.events_max_len);
         self.settings = Arc::new(settings);
         if let Some(mut before) = before {
-            // It may wait for a Redis that does not answer, and nobody waits for it.
+            // Stopping may wait for a Redis that does not answer, and nothing else waits for it.
             self.leaving.spawn(async move { before.stop().await });
         }
         while self.leaving.try_join_next().is_some() {}

@@ -1,5 +1,6 @@
-//! What a service manager is told (`sd_notify` of systemd): when the autoscaler is ready, and that it stops. One datagram
-//! each, to the socket that `NOTIFY_SOCKET` names; without that variable nobody wants to know.
+//! Notifies a service manager (`sd_notify` of systemd) that the autoscaler is ready, and that it stops. Each
+//! notification is one datagram to the socket that `NOTIFY_SOCKET` names; without that variable there is no service
+//! manager.
 
 use std::{
     ffi::OsStr,
@@ -15,26 +16,27 @@ use std::{
 
 const SOCKET: &str = "NOTIFY_SOCKET";
 
-/// The autoscaler does all that it is configured to do.
+/// The autoscaler does everything that it is configured to do.
 pub(super) const READY: &str = "READY=1";
-/// It has begun to stop.
+/// The autoscaler has begun to stop.
 pub(super) const STOPPING: &str = "STOPPING=1";
 
-/// Returns whether a service manager waits to hear that this process is ready.
+/// Returns whether a service manager waits for the notification that this process is ready.
 pub(super) fn is_one() -> bool {
     std::env::var_os(SOCKET).is_some_and(|socket| !socket.is_empty())
 }
 
-/// Tells the service manager, if there is one. A failure is logged: the manager would wait in vain.
+/// Notifies the service manager, if there is one. A failure is logged, because the manager would wait until its
+/// timeout.
 pub(super) fn notify(state: &str) {
     let Some(socket) = std::env::var_os(SOCKET).filter(|socket| !socket.is_empty()) else { return };
     if let Err(error) = send(&socket, state) {
-        tracing::warn!(%error, state, "the service manager could not be told");
+        tracing::warn!(%error, state, "service manager could not be notified");
     }
 }
 
 fn send(socket: &OsStr, state: &str) -> io::Result<()> {
-    // A name that begins with @ is an abstract one.
+    // A name that begins with @ is in the abstract namespace.
     let address = match socket.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         _ => SocketAddr::from_pathname(socket)?,

@@ -1,4 +1,4 @@
-//! Stands in for a backend that this build was compiled without: whatever is asked of it is an error that names the feature.
+//! Stands in for a backend that this build was compiled without: every call returns an error that names the feature.
 #![expect(clippy::unused_async, reason = "the backends that it stands in for wait")]
 
 use std::sync::Arc;

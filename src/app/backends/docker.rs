@@ -1,4 +1,5 @@
-//! Makes the backend of `orchestrator = "docker"`, with the engine and the project as Docker's own tools are told.
+//! Makes the backend of `orchestrator = "docker"`; the engine and the project come from the same settings as for
+//! Docker's own tools.
 
 use std::sync::Arc;
 

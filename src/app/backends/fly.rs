@@ -1,4 +1,4 @@
-//! Makes the backend of `orchestrator = "fly"`, with the token and the app that the environment names.
+//! Makes the backend of `orchestrator = "fly"`, with the token and the app from the environment.
 
 use std::sync::Arc;
 
