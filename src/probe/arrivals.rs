@@ -1,5 +1,5 @@
-//! Reads what comes onto streams, and how long it takes, without taking part: with XRANGE, XINFO GROUPS, XPENDING and
-//! TIME, none of which changes anything or holds anyone up. `docs/redis.md` lists the rights.
+//! Reads which jobs arrive on streams, and how long they take, without taking part: with XRANGE, XINFO GROUPS, XPENDING
+//! and TIME. None of these changes anything or delays anyone. `docs/redis.md` lists the rights.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,31 +15,31 @@ use crate::{
     queue_kind::{StreamId, explain, group_position, reply},
 };
 
-/// Entries read at once. XRANGE brings the jobs themselves along, which may be large.
+/// Maximum entries of one read. XRANGE returns whole jobs, which may be large.
 const PAGE_ENTRIES: usize = 500;
 
-/// Jobs in hand asked for at once: more than a pool works on.
+/// Maximum pending jobs of one read: more than a pool works on.
 const MAX_IN_HAND: usize = 10_000;
 
-/// A look that comes so many intervals late tells nothing of what happened in between.
+/// An observation that comes this number of intervals late does not tell what happened in between.
 const MAX_LATE_INTERVALS: u32 = 4;
 
-/// Why nothing can be read.
+/// Why the streams can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ArrivalError {
-    /// No connection.
+    /// The connection failed.
     #[error(transparent)]
     Connect(#[from] ConnectionError),
     /// Redis went away, or does not answer.
     #[error("can't read the streams: {0}")]
     Redis(#[from] redis::RedisError),
-    /// Redis refuses, or answers what nobody understands.
+    /// Redis refused a command, or sent an unexpected reply.
     #[error("{0}")]
     Refused(String),
 }
 
 impl ArrivalError {
-    /// Whether trying again may help, without anyone mending anything first.
+    /// Returns whether trying again may help without a repair.
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Connect(error) => matches!(error, ConnectionError::Unreachable { .. }),
@@ -49,28 +49,28 @@ impl ArrivalError {
     }
 }
 
-/// One job that came.
+/// One recorded job.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Recorded {
-    /// On which stream, by its place among those watched.
+    /// Index of the job's stream among those watched.
     pub queue: usize,
-    /// When: the time in its entry's id.
+    /// Arrival: the time in the entry's id.
     pub arrival: Timestamp,
-    /// How long a worker took, in milliseconds, if that could be seen.
+    /// Time that a worker took, in milliseconds; `None` if it could not be observed.
     pub service_ms: Option<f64>,
 }
 
-/// One stream.
+/// One watched stream.
 #[derive(Debug)]
 struct WatchedStream {
     spec: QueueSpec,
-    /// The last entry that was read.
+    /// Last entry that was read.
     after: StreamId,
-    /// What is not done; `None` if it does not matter how long jobs take.
+    /// Unfinished jobs; `None` if the durations of jobs do not matter.
     ledger: Option<Ledger>,
 }
 
-/// Watches streams. After an error the next look connects anew and misses no arrival.
+/// Watches streams. After an error the next observation reconnects and misses no arrival.
 #[derive(Debug)]
 pub struct ArrivalWatch {
     target: Arc<RedisTarget>,
@@ -79,8 +79,8 @@ pub struct ArrivalWatch {
 }
 
 impl ArrivalWatch {
-    /// Everything that came from `since` on. With an `interval` it is also found out how long jobs take, by looking so
-    /// often; without one, a job is told as soon as it has come.
+    /// Watches for all jobs since `since`. With an `interval`, observations at that interval also measure how long jobs
+    /// take; without one, each job is recorded on arrival.
     pub fn new(target: Arc<RedisTarget>, specs: Vec<QueueSpec>, since: Timestamp, interval: Option<Duration>) -> Self {
         let gap =
             interval.map(|interval| u64::try_from((interval * MAX_LATE_INTERVALS).as_millis()).unwrap_or(u64::MAX));
@@ -88,7 +88,7 @@ impl ArrivalWatch {
         Self { target, connection: None, queues: specs.into_iter().map(watched).collect() }
     }
 
-    /// The server's clock, which is also that of entries' ids.
+    /// Returns the server's time, which is also the clock of entry ids.
     ///
     /// # Errors
     /// If Redis can't be asked.
@@ -98,11 +98,11 @@ impl ArrivalWatch {
         Ok(Timestamp(time(self.ask(&pipeline).await?.first())?))
     }
 
-    /// One look. Adds each job once to `recorded`: when it is done, or when it has come. What was added before an error
-    /// counts.
+    /// Makes one observation. Adds each job to `recorded` exactly once: when it finishes, or when it arrives. Jobs that
+    /// were added before an error count.
     ///
     /// # Errors
-    /// If Redis can't be asked, or refuses.
+    /// If Redis can't be asked, or refuses a command.
     pub async fn look(&mut self, recorded: &mut Vec<Recorded>) -> Result<(), ArrivalError> {
         while self.read_page(recorded).await? {}
         if self.queues.iter().any(|queue| queue.ledger.is_some()) {
@@ -111,7 +111,7 @@ impl ArrivalWatch {
         Ok(())
     }
 
-    /// Jobs that came and are not known to be done.
+    /// Returns the jobs that arrived and are not known to be finished.
     pub fn rest(self) -> Vec<Recorded> {
         let rest = |(queue, watched): (usize, WatchedStream)| {
             let open = watched.ledger.into_iter().flat_map(Ledger::rest);
@@ -122,7 +122,7 @@ impl ArrivalWatch {
         rest
     }
 
-    /// The next entries of each stream. `true` if there may be more.
+    /// Reads the next entries of each stream. Returns `true` if there may be more.
     async fn read_page(&mut self, recorded: &mut Vec<Recorded>) -> Result<bool, ArrivalError> {
         let mut pipeline = redis::pipe();
         for WatchedStream { spec, after, .. } in &self.queues {
@@ -144,8 +144,8 @@ impl ArrivalWatch {
         Ok(more)
     }
 
-    /// How far each group has read, and then what is in hand: in this order, so that what was read and is not in hand
-    /// is done.
+    /// Reads the position of each group, and then its pending jobs. With this order, a job that was read and is not
+    /// pending is finished.
     async fn follow_jobs(&mut self, recorded: &mut Vec<Recorded>) -> Result<(), ArrivalError> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("TIME");
@@ -163,7 +163,8 @@ impl ArrivalWatch {
             let Some(ledger) = &mut watched.ledger else { continue };
             let mut read_to = position;
             if in_hand.len() >= MAX_IN_HAND {
-                // There may be more: only up to here it is known that what is not in hand is done.
+                // More jobs may be pending. Only up to this id it is certain that a job that is not pending is
+                // finished.
                 read_to = read_to.min(in_hand.last().map(|job| job.id));
             }
             for job in ledger.looked(&GroupReading { now_ms, read_to, in_hand }) {
@@ -195,7 +196,7 @@ fn time(answer: Option<&Value>) -> Result<u64, ArrivalError> {
     Err(ArrivalError::Refused(format!("the command TIME: {why}; give the ACL user the rights in docs/redis.md")))
 }
 
-/// The ids of the reply to XRANGE.
+/// Returns the ids in the reply to XRANGE.
 fn entry_ids(answer: Value) -> Result<Vec<StreamId>, String> {
     match answer {
         Value::Array(entries) => Ok(entries.iter().filter_map(entry_id).collect()),
@@ -203,7 +204,7 @@ fn entry_ids(answer: Value) -> Result<Vec<StreamId>, String> {
     }
 }
 
-/// The id of a stream entry `[id, [field, value, …]]`.
+/// Returns the id of a stream entry `[id, [field, value, …]]`.
 fn entry_id(entry: &Value) -> Option<StreamId> {
     match entry {
         Value::Array(parts) => parts.first().and_then(reply::text).and_then(StreamId::parse),
@@ -211,7 +212,7 @@ fn entry_id(entry: &Value) -> Option<StreamId> {
     }
 }
 
-/// The reply to XPENDING with a range. A missing stream or group has none.
+/// Parses the reply to XPENDING with a range. A missing stream or group has no pending jobs.
 fn in_hand(answer: Value) -> Result<Vec<InHand>, String> {
     if let Some(error) = reply::refusal(&answer) {
         return if error.starts_with("NOGROUP") { Ok(Vec::new()) } else { Err(error) };

@@ -1,8 +1,8 @@
-//! From what was read of each of several queues to what is known of their worker type. Pure.
+//! Combines the readings of several queues into what is known about their worker type. Pure.
 //!
-//! What the queues hold adds up, whatever their worker type is scaled by: a job that waits in any of them waits, and a
-//! worker that holds one is busy. [`Combine`] only says which depth workers are scaled by. A queue that could not be
-//! read makes the total unknown, never smaller, and what is known of the others still counts.
+//! The jobs of all queues add up, whatever sizes the pool: a job that waits in any queue waits, and a worker that holds
+//! a job is busy. [`Combine`] only selects the depth that sizes the pool. An unreadable queue makes the total unknown,
+//! never smaller, and what is known of the other queues still counts.
 
 use std::{
     cmp::Reverse,
@@ -13,11 +13,11 @@ use std::{
 use super::ConsumerPending;
 use crate::model::{Combine, Counters, Demand, LongestQueue, QueueDemand, QueueDemands, Reading, Timestamp};
 
-/// Queues found by patterns that are shown one by one: as many as somebody reads.
+/// Maximum queues found by patterns that are shown one by one: as many as a person reads.
 const SHOWN: usize = 20;
 
-/// What queues of one worker type hold together, and what that is made of. The first `named` of them are named in the
-/// settings, the others were found by patterns; `all` says whether those are all, or why there may be more.
+/// Returns the total demand of a worker type's queues, and its parts. The first `named` queues are named in the
+/// settings; patterns found the others. `all` is known if these are all queues, else it says why there may be more.
 pub fn combine(combine: Combine, queues: Vec<QueueDemand>, named: usize, all: &Reading<()>) -> (Demand, QueueDemands) {
     let total = Demand {
         lag: total(&queues, all, |of| &of.lag, u64::saturating_add),
@@ -40,7 +40,7 @@ pub fn combine(combine: Combine, queues: Vec<QueueDemand>, named: usize, all: &R
     (total, parts)
 }
 
-/// The sum of what all of them hold, or why it is not known: the first that could not be read says so.
+/// Returns the sum over all queues; if it is unknown, the reason of the first unreadable queue.
 fn total<T: Copy + Default>(
     queues: &[QueueDemand],
     all: &Reading<()>,
@@ -63,7 +63,7 @@ fn total<T: Copy + Default>(
     }
 }
 
-/// Names the queue, unless the reason is everybody's: then it is not about a queue.
+/// Adds the queue's name to a reason, unless all queues have the same reason: then it is not about one queue.
 fn told<'a, T: 'a>(queue: &str, why: &str, parts: impl Iterator<Item = &'a Reading<T>> + Clone) -> String {
     if parts.clone().all(|part| part.why_not() == Some(why)) {
         return why.to_owned();
@@ -82,7 +82,7 @@ fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp
     }
 }
 
-/// Of those equally long, the one whose name comes first.
+/// Returns the longest queue; among equally long ones, the first by name.
 fn longest(queues: &[QueueDemand]) -> Option<LongestQueue> {
     let known = queues.iter().filter_map(|of| Some((of.demand.at_least()?, &of.queue)));
     let (jobs, queue) = known.max_by_key(|(jobs, queue)| (*jobs, Reverse(*queue)))?;
@@ -101,7 +101,7 @@ fn shown(mut queues: Vec<QueueDemand>, named: usize) -> Vec<QueueDemand> {
     queues
 }
 
-/// Who holds how many jobs of all queues. Not known unless all are.
+/// Adds up the jobs of each consumer over all queues. Unknown unless all queues are known.
 pub(super) fn consumers(parts: Vec<Reading<Vec<ConsumerPending>>>) -> Reading<Vec<ConsumerPending>> {
     let mut jobs = BTreeMap::<String, u64>::new();
     for part in parts {
@@ -118,13 +118,13 @@ pub(super) fn consumers(parts: Vec<Reading<Vec<ConsumerPending>>>) -> Reading<Ve
     Reading::Known(jobs.into_iter().map(|(name, jobs)| ConsumerPending { name, jobs }).collect())
 }
 
-/// What queues counted since each of them was first looked at. A queue that comes brings what is unfinished in it, as
-/// if that had just been added, and nothing that was done before; one that goes takes its counts along, and whoever
-/// learns from them sees counts go back and begins anew, as with a stream that was made again.
+/// Counters of queues since the first observation of each. A new queue adds its unfinished jobs, as if they had just
+/// been added, and none of its finished ones. A removed queue takes its counts away: the learner then sees counts go
+/// back and starts over, as after a stream was recreated.
 #[derive(Debug, Default)]
 pub(super) struct CounterTotals(BTreeMap<Arc<str>, Baseline>);
 
-/// What a queue had counted of jobs that were done when it was first looked at.
+/// What a queue had counted of finished jobs at its first observation.
 #[derive(Clone, Copy, Debug, Default)]
 struct Baseline {
     added: u64,
@@ -132,7 +132,8 @@ struct Baseline {
 }
 
 impl CounterTotals {
-    /// The sum, `None` where one does not count. A queue that can't be read leaves everything out this time.
+    /// Returns the sum; `None` for a counter that one queue does not keep. If a queue can't be read, this sum has no
+    /// counters.
     pub(super) fn sum(&mut self, queues: &[QueueDemand], counters: &[Counters]) -> Counters {
         let current: BTreeSet<&str> = queues.iter().map(|of| &*of.queue).collect();
         self.0.retain(|queue, _| current.contains(&**queue));
@@ -157,7 +158,7 @@ impl CounterTotals {
             Entry::Vacant(vacant) => vacant.insert(now),
             Entry::Occupied(known) => known.into_mut(),
         };
-        // The stream was made again, and so is its count.
+        // The stream was recreated, and its counter with it.
         if added < baseline.added || counters.read.zip(baseline.read).is_some_and(|(read, before)| read < before) {
             *baseline = now;
         }

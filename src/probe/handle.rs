@@ -1,4 +1,4 @@
-//! Asks a running prober: of one queue, or of all queues of a worker type at once.
+//! Requests to a running prober: for one queue, or for all queues of a worker type.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -11,25 +11,25 @@ use super::{
 };
 use crate::signal::Directory;
 
-/// Queues in one pipeline. Large enough to make a sweep a hundred round trips per ten thousand queues, small enough
-/// that a probe which comes in during a sweep does not wait long behind it.
+/// Maximum queues in one pipeline. Large enough that a sweep takes a hundred round trips per ten thousand queues, small
+/// enough that a probe during a sweep does not wait long behind it.
 pub(super) const MAX_BATCH: usize = 128;
 
-/// Requests that wait to be batched; beyond it actors wait.
+/// Maximum requests that wait for a batch; beyond it actors wait.
 pub(super) const REQUEST_CAPACITY: usize = 1_024;
 
-/// One question.
+/// A request for one probe.
 #[derive(Debug)]
 pub struct Request {
-    /// Which worker type, by its index.
+    /// Index of the worker type.
     pub index: u32,
-    /// Heartbeat keys to read along with it.
+    /// Heartbeat keys to read with the queue.
     pub heartbeats: Vec<String>,
 }
 
 pub(super) struct Asked {
     pub(super) request: Request,
-    /// Which of several queues; `None`: the only one.
+    /// The queue to read, if the worker type has several; `None`: its only one.
     pub(super) part: Option<Arc<Part>>,
     pub(super) reply: oneshot::Sender<Answer>,
 }
@@ -42,14 +42,14 @@ pub(super) struct SeveralTypes {
 }
 
 impl SeveralTypes {
-    /// `None` if there are none.
+    /// Returns `None` if no worker type has several queues.
     pub(super) fn new(specs: Vec<SeveralSpec>, directory: &Arc<Directory>) -> Option<Arc<Self>> {
         let types: HashMap<_, _> = specs.into_iter().map(|spec| (spec.index, Several::new(spec))).collect();
         (!types.is_empty()).then(|| Arc::new(Self { types, directory: directory.clone() }))
     }
 }
 
-/// Asks a running [`Prober`](super::Prober).
+/// Sends requests to a running [`Prober`](super::Prober).
 #[derive(Clone, Debug)]
 pub struct ProberHandle {
     pub(super) requests: mpsc::Sender<Asked>,
@@ -65,19 +65,19 @@ impl std::fmt::Debug for Asked {
 }
 
 impl ProberHandle {
-    /// Reads the queue of a worker type, or all its queues. Always answers, within about two response time-outs:
-    /// without Redis by saying so.
+    /// Reads the queue of a worker type, or all its queues. Always answers, within about two response timeouts; without
+    /// Redis with an error.
     pub async fn ask(&self, request: Request) -> Answer {
         if let Some(several) = &self.several
             && let Some(of) = several.types.get(&request.index)
         {
-            // Boxed, because it is rare, and would be part of the observation under way of every worker type.
+            // Boxed, because it is rare and would otherwise enlarge every worker type's observation in progress.
             return Box::pin(self.ask_all(of, &several.directory, request)).await;
         }
         self.ask_one(request, None).await
     }
 
-    /// No more than one pipeline at once: other worker types have their turn between them.
+    /// At most one pipeline at a time, so that other worker types have their turn in between.
     async fn ask_all(&self, of: &Several, directory: &Directory, request: Request) -> Answer {
         let current = of.current(directory);
         let Request { index, mut heartbeats } = request;
@@ -85,7 +85,7 @@ impl ProberHandle {
             let request = Request { index, heartbeats: std::mem::take(&mut heartbeats) };
             self.ask_one(request, Some(part.clone()))
         });
-        // Gathered first: the heartbeats go with the first of them.
+        // Collected first: the heartbeats go with the first request.
         let questions: Vec<_> = questions.collect();
         let answers = stream::iter(questions).buffered(MAX_BATCH).collect().await;
         of.answer(&current, answers, directory)
@@ -99,7 +99,7 @@ impl ProberHandle {
         answer.await.unwrap_or_else(|_| Answer::failed("the connection to redis was lost"))
     }
 
-    /// A handle answered by a function instead of Redis.
+    /// Returns a handle whose requests a function answers instead of Redis.
     #[cfg(test)]
     pub(crate) fn answered_by(answer: impl Fn(&Request) -> Answer + Send + 'static) -> Self {
         let (requests, mut asked) = mpsc::channel::<Asked>(REQUEST_CAPACITY);
@@ -112,13 +112,13 @@ impl ProberHandle {
         Self { requests, redis_error, several: None }
     }
 
-    /// Waits until its first attempt to connect has ended, one way or the other, but no longer than `patience`.
+    /// Waits until the prober's first attempt to connect has succeeded or failed, for at most `patience`.
     pub async fn until_tried(&self, patience: Duration) {
         let mut redis_error = self.redis_error.clone();
         let _ = tokio::time::timeout(patience, redis_error.changed()).await;
     }
 
-    /// Why Redis can't be asked; `None` while it can.
+    /// Returns why Redis can't be asked; `None` while it can.
     pub fn redis_error(&self) -> Option<String> {
         self.redis_error.borrow().clone()
     }

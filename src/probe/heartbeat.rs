@@ -1,4 +1,4 @@
-//! What workers say of themselves.
+//! Reads the heartbeats of workers.
 
 use redis::{Cmd, Value};
 
@@ -7,10 +7,10 @@ use crate::{
     queue_kind::reply::{number, refusal, text},
 };
 
-/// A worker's heartbeat, as far as scaling needs it.
+/// The part of a worker's heartbeat that scaling needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// What the worker does.
+    /// State of the worker.
     pub state: WorkerState,
     /// Open sessions.
     pub sessions: u64,

@@ -1,63 +1,62 @@
-//! What became of jobs, from looks at their stream now and then: when each was given to a worker, and how long that
-//! took. Pure.
+//! Follows jobs through observations of their stream: when each was delivered to a worker, and how long it took. Pure.
 //!
-//! Redis does not say when a job was acknowledged. But at each look it says which jobs are in hand and since when, and
-//! up to where the group has read; a job that was read and is not in hand is done. So a start is known to the
-//! millisecond if the job was seen in hand, and an end to the time between two looks.
+//! Redis does not tell when a job was acknowledged. But each observation tells which jobs are pending and since when,
+//! and up to which entry the group has read; a job that was read and is not pending is finished. So the start of a job
+//! is known to the millisecond if the job was seen pending, and its end to the time between two observations.
 
 use std::collections::BTreeMap;
 
 use crate::queue_kind::StreamId;
 
-/// Of a long job's time so much may be wrong, however late a look comes.
+/// Accepted error of a job's time, as a share of it, if an observation comes late.
 const MAX_RELATIVE_ERROR: f64 = 0.05;
 
-/// A job in hand.
+/// A pending job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct InHand {
     pub(super) id: StreamId,
-    /// Since it was delivered, or last claimed, in milliseconds.
+    /// Time since the job was delivered, or last claimed, in milliseconds.
     pub(super) idle_ms: u64,
-    /// How often it was delivered.
+    /// Number of deliveries.
     pub(super) deliveries: u64,
 }
 
-/// One look at a group.
+/// One observation of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct GroupReading {
-    /// By the server's clock, in milliseconds.
+    /// Time of the server's clock, in milliseconds.
     pub(super) now_ms: u64,
-    /// Up to where it had read when the look began; `None` if there is no group yet.
+    /// Last entry that the group had read when the observation began; `None` if the group does not exist.
     pub(super) read_to: Option<StreamId>,
-    /// What was in hand right after.
+    /// Pending jobs right after that.
     pub(super) in_hand: Vec<InHand>,
 }
 
-/// A job that is done.
+/// A finished job.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Finished {
     pub(super) id: StreamId,
-    /// How long a worker took, if it was seen well enough.
+    /// Time that a worker took, if it was observed well enough.
     pub(super) service_ms: Option<f64>,
 }
 
-/// What is known of a job that is not done.
+/// What is known about an unfinished job.
 #[derive(Clone, Copy, Debug, Default)]
 struct Open {
-    /// The last look at which nobody had begun it.
+    /// Last observation at which no worker had started it.
     waiting_at: Option<u64>,
     begun_at: Option<u64>,
-    /// The last look at which it was in hand.
+    /// Last observation at which it was pending.
     in_hand_at: Option<u64>,
-    /// Its start was missed, or it was begun more than once.
+    /// Whether its start was missed, or it was started more than once.
     unclear: bool,
 }
 
-/// The jobs of one stream that are not known to be done.
+/// The jobs of one stream that are not known to be finished.
 #[derive(Debug)]
 pub(super) struct Ledger {
     open: BTreeMap<StreamId, Open>,
-    /// Longer between two looks, and what happened between them is not known well enough.
+    /// Longest gap between two observations after which the times in between are known well enough.
     longest_gap_ms: u64,
 }
 
@@ -66,12 +65,12 @@ impl Ledger {
         Self { open: BTreeMap::new(), longest_gap_ms }
     }
 
-    /// A job has come.
+    /// Adds a job that arrived.
     pub(super) fn came(&mut self, id: StreamId) {
         self.open.insert(id, Open::default());
     }
 
-    /// Takes a look into account; answers what it shows to be done.
+    /// Applies an observation. Returns the jobs that it shows to be finished.
     pub(super) fn looked(&mut self, look: &GroupReading) -> Vec<Finished> {
         for job in &look.in_hand {
             self.in_hand(job, look.now_ms);
@@ -92,7 +91,8 @@ impl Ledger {
         let gap = self.longest_gap_ms;
         let Some(open) = self.open.get_mut(&job.id) else { return };
         if open.begun_at.is_none() {
-            // Claims that are renewed begin anew: only soon after its start it is known since when it is in hand.
+            // A renewed claim restarts the idle time, so only an observation soon after the start gives the time of the
+            // start.
             let since = open.waiting_at.unwrap_or_default().max(job.id.ms());
             open.unclear = now_ms.saturating_sub(since) > gap;
             open.begun_at = Some(now_ms.saturating_sub(job.idle_ms).max(since));
@@ -103,7 +103,8 @@ impl Ledger {
 
     #[expect(clippy::cast_precision_loss, reason = "milliseconds between two looks")]
     fn finished(&self, id: StreamId, open: Open, now_ms: u64) -> Finished {
-        // Seen in hand: it began then, and ended after the last time it was seen. Never seen: both between two looks.
+        // If the job was seen pending, it started at a known time and ended after the last observation of it. Otherwise
+        // both were between two observations.
         let (begun, before_end) = match (open.begun_at, open.in_hand_at) {
             (Some(begun), Some(seen)) => (Some(begun), seen),
             _ => (None, open.waiting_at.unwrap_or_default().max(id.ms())),
@@ -115,7 +116,7 @@ impl Ledger {
         Finished { id, service_ms: (exact && !open.unclear).then_some(service) }
     }
 
-    /// What is not known to be done, in order.
+    /// Returns the jobs that are not known to be finished, in order.
     pub(super) fn rest(self) -> impl Iterator<Item = StreamId> {
         self.open.into_keys()
     }
@@ -139,7 +140,7 @@ mod tests {
         GroupReading { now_ms: BASE + ms, read_to: read_to.map(id), in_hand: in_hand.to_vec() }
     }
 
-    /// Service times, by arrival.
+    /// Returns the service times, by arrival.
     fn services(ledger: &mut Ledger, looks: &[GroupReading]) -> Vec<(u64, Option<f64>)> {
         let done = looks.iter().flat_map(|look| ledger.looked(look)).collect::<Vec<_>>();
         done.iter().map(|job| (job.id.ms() - BASE, job.service_ms)).collect()

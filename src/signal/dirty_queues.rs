@@ -13,9 +13,9 @@ const MAX_MARKED: usize = 1_024;
 /// The queues that may have changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum DirtyQueues {
-    /// These.
+    /// These queues.
     Keys(HashSet<Box<str>>),
-    /// Any of them.
+    /// Any queue.
     #[default]
     All,
 }
@@ -25,7 +25,7 @@ pub enum DirtyQueues {
 pub(super) struct DirtyMarks(Mutex<DirtyQueues>);
 
 impl DirtyMarks {
-    /// Marks one key. A key that is no text can't be one of the queues.
+    /// Marks one key. A key that is not valid UTF-8 can't be one of the queues.
     pub(super) fn mark(&self, key: &[u8]) {
         let Ok(key) = std::str::from_utf8(key) else { return };
         let mut dirty = self.dirty();

@@ -1,4 +1,4 @@
-//! Rules that hold for any queues, and cases worked out by hand.
+//! Laws that hold for any queues, and cases worked out by hand.
 
 use proptest::prelude::*;
 
@@ -82,17 +82,17 @@ fn counted(added: u64, read: Option<u64>) -> Counters {
 #[test]
 fn a_queue_that_comes_or_goes_looks_neither_like_jobs_that_were_done_nor_like_some_that_came() {
     let mut totals = CounterTotals::default();
-    // 100 were added to `a`, of which 96 are done, before anybody looked.
+    // 100 jobs were added to `a`, of which 96 had finished before the first observation.
     let first = totals.sum(&[known("a", 1, 3, 1)], &[counted(100, Some(99))]);
     assert_eq!(first, counted(4, Some(3)), "what is unfinished");
-    // One more of `a` was done; and there is `b`, with a long past, two waiting and one in hand.
+    // One more job of `a` finished. `b` is new, with many finished jobs, two waiting and one in progress.
     let queues = [known("a", 0, 3, 1), known("b", 2, 1, 1)];
     let both = totals.sum(&queues, &[counted(100, Some(100)), counted(5_000, Some(4_998))]);
     let (lag, pending) = (2, 4);
     let done = |counters: Counters, pending: u64| counters.read.map(|read| read - pending);
     assert_eq!(done(both, pending), done(first, 3).map(|done| done + 1));
     assert_eq!(both.added.map(|added| added - lag - pending), Some(1), "by depth it is the same");
-    // `b` is gone: fewer were added than before, so that nothing is learned from this look.
+    // `b` is gone: the counters went back, so nothing is learned from this observation.
     let without = totals.sum(&[known("a", 0, 2, 1)], &[counted(100, Some(100))]);
     assert!(without.added < both.added, "{without:?}");
     assert_eq!(done(without, 2), Some(2));
@@ -133,7 +133,7 @@ fn any_rule() -> impl Strategy<Value = Combine> {
     prop_oneof![Just(Combine::Sum), Just(Combine::Max)]
 }
 
-/// But for the words, which name the first of them.
+/// Compares readings without their words, which name the first queue.
 fn is_same<T: PartialEq>(one: &Reading<T>, other: &Reading<T>) -> bool {
     one.known() == other.known() && std::mem::discriminant(one) == std::mem::discriminant(other)
 }
