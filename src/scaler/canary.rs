@@ -1,6 +1,6 @@
-//! The leader's canary: a key of its own, written in the same way as workers write heartbeats. While it can be written,
-//! a heartbeat could be written too; what follows from that is [`evidence`](crate::evidence)'s. On a cluster there is
-//! one on each primary.
+//! The leader's canary: a key of its own, written in the same way as workers write heartbeats. While the canary can be
+//! written, a heartbeat could be written too; [`evidence`](crate::evidence) draws the conclusions. On a cluster there
+//! is one canary on each primary.
 
 use std::{
     collections::BTreeMap,
@@ -20,16 +20,14 @@ use crate::{
     telemetry::RedisWrites,
 };
 
-/// How long the key outlives its last write: several intervals, so that a slow server does not look like one that lost
-/// it.
+/// TTL of the key: several intervals, so that a slow server does not look like one that lost the key.
 const TTL: Duration = Duration::from_secs(30);
 
-/// Names that are tried to find one on each primary of a cluster. With 256 a primary needs 1 slot in 50 to be found, as
-/// good as surely.
+/// Names that are tried to find one on each primary of a cluster. With 256 names, a primary with 1 slot in 50 is almost
+/// certain to get one.
 const NAMES: u32 = 256;
 
-/// What the canary has shown. Written by its [`CanaryWriter`], read by every actor and by whoever shows the state of
-/// Redis.
+/// What the canary has shown. Written by its [`CanaryWriter`], read by all actors and by readers of the state of Redis.
 #[derive(Debug, Default)]
 pub struct CanaryState(Mutex<CanaryFacts>);
 
@@ -41,20 +39,20 @@ struct CanaryFacts {
 }
 
 impl CanaryState {
-    /// A canary that has been written for ever: for tests of what has nothing to do with it.
+    /// Returns a canary that has always been written, for tests of unrelated parts.
     #[cfg(test)]
     pub(crate) fn flawless() -> Arc<Self> {
         let shown = CanaryFacts { canary: Canary::flawless(), ..CanaryFacts::default() };
         Arc::new(Self(Mutex::new(shown)))
     }
 
-    /// Returns what is known of the way of heartbeats at `now`.
+    /// Returns what is known at `now` about the path that heartbeats take.
     pub fn channel(&self, now: Timestamp) -> Channel {
         let shown = self.lock();
         Channel { writable_since: shown.canary.unbroken_since(now), connected_since: shown.connected_since }
     }
 
-    /// Returns why Redis refuses writes while it answers; `None` if it does not, or nobody has tried.
+    /// Returns why Redis refuses writes while it answers; `None` if it accepts writes, or none was tried.
     pub fn refused(&self) -> Option<String> {
         self.lock().refused.clone()
     }
@@ -84,9 +82,9 @@ impl CanaryState {
 /// Why a canary was not written.
 #[derive(Debug)]
 enum Failure {
-    /// The server answered, and refused it.
+    /// The server answered, and refused the write.
     Refused(String),
-    /// Nobody answered.
+    /// The server did not answer.
     Away(String),
 }
 
@@ -98,12 +96,12 @@ pub struct CanaryWriter {
     clock: Clock,
     state: Arc<CanaryState>,
     connection: Option<Connection>,
-    /// The write before this one.
+    /// Value of the previous write.
     last: String,
 }
 
 impl CanaryWriter {
-    /// A writer that shows what it finds out in `state`.
+    /// Returns a writer that publishes its results in `state`.
     pub fn new(
         target: Arc<RedisTarget>,
         instance: String,
@@ -114,7 +112,7 @@ impl CanaryWriter {
         Self { target, instance, leadership, clock, state, connection: None, last: String::new() }
     }
 
-    /// Writes at each interval until cancelled. A refusal is logged when it begins and when it ends.
+    /// Writes at each interval until cancelled. Logs when a refusal begins and when it ends.
     pub async fn run(mut self, cancel: CancellationToken) {
         let mut ticks = tokio::time::interval(CANARY_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -151,7 +149,7 @@ impl CanaryWriter {
         }
     }
 
-    /// Writes once, on each primary; says whether all of them still had the write before.
+    /// Writes once on each primary. Returns whether all of them still had the previous write.
     async fn write(&mut self) -> Result<bool, Failure> {
         let mut connection = if let Some(connection) = self.connection.take() {
             connection
@@ -180,7 +178,7 @@ impl CanaryWriter {
     }
 }
 
-/// The keys of a canary: one, or on a cluster one on each primary.
+/// Returns the keys of the canary: one, or on a cluster one on each primary.
 fn keys_of(connection: &Connection) -> Vec<String> {
     if !connection.is_cluster() {
         return vec![keys::SCALER_CANARY.to_owned()];
@@ -191,7 +189,7 @@ fn keys_of(connection: &Connection) -> Vec<String> {
     placed.into_values().collect()
 }
 
-/// Whether each server still had the write before this one, and took this one.
+/// Returns whether each server still had the previous write, and accepted this one.
 fn kept(replies: Vec<Value>, last: &str) -> Result<bool, Failure> {
     let refusal = replies.iter().find_map(|reply| match reply {
         Value::ServerError(error) => Some(format!("{} {}", error.code(), error.details().unwrap_or_default())),

@@ -1,7 +1,8 @@
-//! What people have said about worker types: kept in Redis, so that it holds for whoever leads and outlives restarts.
+//! Overrides that people set for worker types. They are kept in Redis, so that they hold for every leader and outlive
+//! restarts.
 //!
-//! `orders` writes it down; [`ControlWatch`] hears of it and keeps [`Controls`], from
-//! which actors read. Decides nothing: what a control does is the policy's.
+//! `override_service` writes overrides; [`ControlWatch`] is notified and keeps [`Controls`], from which actors read.
+//! Decides nothing: the policy defines what an override does.
 
 use std::{
     collections::HashMap,
@@ -26,22 +27,22 @@ use crate::{
 /// Worker types read in one round trip.
 const BATCH: usize = 500;
 
-/// Between two readings when nobody says anything: bounds how long a message that was lost goes unnoticed.
+/// Time between two reads without a notification: bounds how long a lost message goes unnoticed.
 const READ_EVERY: Duration = Duration::from_secs(30);
 
-/// The controls in force, by worker type. Written by the watch, read by actors.
+/// The overrides in force, by worker type. Written by the watch, read by actors.
 #[derive(Debug, Default)]
 pub struct Controls {
     table: Mutex<HashMap<WorkerType, Arc<Control>>>,
 }
 
 impl Controls {
-    /// What was said about a worker type. May be over: ask [`Control::holds_at`].
+    /// Returns the override of a worker type. It may have ended: ask [`Control::holds_at`].
     pub fn of(&self, worker_type: &WorkerType) -> Option<Arc<Control>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner).get(worker_type).cloned()
     }
 
-    /// Takes over what was read; the worker types for which that is news.
+    /// Stores what was read. Returns the worker types whose override changed.
     fn replace(&self, read: HashMap<WorkerType, Arc<Control>>) -> Vec<WorkerType> {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = |name: &WorkerType| match (table.get(name), read.get(name)) {
@@ -57,7 +58,7 @@ impl Controls {
     }
 }
 
-/// The end is read as a time that is left, so it is never quite the same twice.
+/// Compares two readings of an override. The end is read as a remaining time, so two readings differ slightly.
 fn is_same(one: &Control, other: &Control) -> bool {
     let almost = |one: Timestamp, other: Timestamp| one.0.abs_diff(other.0) < 1_000;
     (one.mode, &one.by, &one.why) == (other.mode, &other.by, &other.why)
@@ -77,27 +78,27 @@ pub struct ControlWatch {
     told: Arc<Notify>,
 }
 
-/// Why controls can't be read or given.
+/// Why overrides can't be read or set.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// No connection.
+    /// The connection failed.
     #[error(transparent)]
     Connect(#[from] ConnectionError),
-    /// Redis refused or went away.
+    /// Redis refused a command, or went away.
     #[error("`scaler:override:*` can't be used ({0}); give the redis user the rights listed in docs/redis.md")]
     Redis(#[from] redis::RedisError),
 }
 
 impl ControlWatch {
-    /// For these worker types.
+    /// Returns a watch for the worker types of the directory.
     pub fn new(target: Arc<RedisTarget>, directory: Arc<Directory>, controls: Arc<Controls>, clock: Clock) -> Self {
         Self { target, directory, controls, clock, connection: None, told: Arc::default() }
     }
 
-    /// Reads everything once and wakes the worker types for which that is news.
+    /// Reads all overrides once, and wakes the worker types whose override changed.
     ///
     /// # Errors
-    /// If Redis can't be asked. What was read before stays in force.
+    /// If Redis can't be asked. The previous overrides then stay in force.
     pub async fn read(&mut self) -> Result<(), ControlError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
@@ -106,7 +107,7 @@ impl ControlWatch {
         let watched = self.directory.watched();
         let mut read = HashMap::new();
         for batch in watched.chunks(BATCH) {
-            // Most worker types are never spoken of.
+            // Most worker types never have an override.
             let layout = connection.layout();
             let names = batch.iter().map(|entry| layout.scaler_override(&entry.worker_type));
             if !any_exists(&mut connection, names).await {
@@ -145,7 +146,7 @@ impl ControlWatch {
         Ok(Some(Control { mode, until, by: by.unwrap_or_default(), why: why.unwrap_or_default() }))
     }
 
-    /// Subscribes first, so that nothing falls between this and the reading that follows.
+    /// Subscribes before the read that follows, so that no change falls in between.
     async fn connect(&self) -> Result<Connection, ControlError> {
         let told = self.told.clone();
         let push = move |push: PushInfo| {
@@ -159,7 +160,7 @@ impl ControlWatch {
         Ok(connection)
     }
 
-    /// Goes on until cancelled.
+    /// Runs until cancelled.
     pub async fn run(mut self, cancel: CancellationToken) {
         let mut pauses = backoff();
         let mut next = READ_EVERY;
@@ -175,9 +176,7 @@ impl ControlWatch {
                 Ok(()) => (pauses, next, failing) = (backoff(), READ_EVERY, false),
                 Err(error) => {
                     if !failing {
-                        tracing::warn!(
-                            "what people say about worker types can't be read, the last word holds: {error}"
-                        );
+                        tracing::warn!("overrides could not be read, the last ones stay in force: {error}");
                     }
                     (next, failing) = (pauses.next().unwrap_or(READ_EVERY), true);
                 }
@@ -202,7 +201,7 @@ mod tests {
         };
         let (paused, pinned) = (control(Mode::Paused, None), control(Mode::Pinned(3), Some(60_000)));
         assert_eq!(controls.replace(read(&[(&one, paused.clone()), (&two, pinned)])), [one.clone(), two.clone()]);
-        // The same end, as it is read a little later.
+        // The same end, read a little later.
         let pinned = control(Mode::Pinned(3), Some(60_003));
         assert_eq!(controls.replace(read(&[(&one, paused.clone()), (&two, pinned)])), []);
         let longer = control(Mode::Pinned(3), Some(120_000));

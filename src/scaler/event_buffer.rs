@@ -1,5 +1,5 @@
-//! The newest entries of `scaling:events` in memory, for whoever shows them: however many ask, Redis is asked by one
-//! task. A reading that fails is tried again; until then what was read before is shown, with the reason.
+//! The newest entries of `scaling:events` in memory, for all readers: however many there are, one task asks Redis. A
+//! failed read is retried; until then the buffer shows the earlier entries, with the reason.
 
 use std::{
     collections::VecDeque,
@@ -14,7 +14,7 @@ use crate::{
     model::history::{EventSource, ScalingEvent},
 };
 
-/// Entries kept: some hundred kilobytes, and more than anyone scrolls through.
+/// Entries that are kept: some hundred kilobytes, and more than a person scrolls through.
 const KEPT: usize = 500;
 
 /// The newest entries.
@@ -63,7 +63,7 @@ impl EventBuffer {
                 Ok(()) => (pauses, told) = (backoff(), false),
                 Err(error) => {
                     if !std::mem::replace(&mut told, true) {
-                        tracing::warn!("what is shown of the history may be out of date: {error}");
+                        tracing::warn!("history could not be read, the shown entries may be out of date: {error}");
                     }
                     self.state().problem = Some(error.to_string());
                     tokio::time::sleep(pauses.next_pause()).await;
@@ -72,7 +72,7 @@ impl EventBuffer {
         }
     }
 
-    /// One reading; the first one looks back.
+    /// Reads once; the first read looks back.
     async fn step(&self, target: &Arc<RedisTarget>, tail: &mut Option<EventTail>) -> Result<(), HistoryError> {
         if let Some(tail) = tail {
             self.add(tail.next().await?);

@@ -1,4 +1,4 @@
-//! All actors seen from outside: the snapshots, put together on request.
+//! All actors seen from outside: combines their snapshots on request.
 
 use std::{
     collections::HashMap,
@@ -20,33 +20,33 @@ use crate::{
     signal::SourceStatus,
 };
 
-/// What does not change while the autoscaler runs.
+/// Facts that do not change while the autoscaler runs.
 #[derive(Clone, Debug)]
 pub struct FleetInfo {
     /// Name of this instance.
     pub instance: String,
-    /// Who runs the workers.
+    /// Backend that runs the workers.
     pub orchestrator: &'static str,
-    /// When it started.
+    /// When the autoscaler started.
     pub started_at: Timestamp,
-    /// Whether it only decides.
+    /// Whether the autoscaler only decides.
     pub dry_run: bool,
 }
 
-/// What a change of the worker types replaces.
+/// Parts that a change of the worker types replaces.
 #[derive(Debug)]
 pub struct FleetParts {
     /// Reads Redis.
     pub prober: ProberHandle,
-    /// `min_workers` and `max_workers` as they are configured, whatever a schedule makes of them.
+    /// The configured `min_workers` and `max_workers`, without the schedule.
     pub bounds: HashMap<WorkerType, (u32, u32)>,
-    /// What the actors show, in the order in which it is shown.
+    /// Snapshot cells of the actors, in the order of the output.
     pub snapshots: Vec<SnapshotCell>,
-    /// Jobs that are not due yet.
+    /// Delayed jobs, by queue.
     pub delayed: watch::Receiver<DelayedCounts>,
 }
 
-/// Gives out snapshots.
+/// Serves snapshots.
 #[derive(Debug)]
 pub struct Fleet {
     info: FleetInfo,
@@ -59,7 +59,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Of these actors.
+    /// Returns the fleet of these parts.
     pub fn new(
         info: FleetInfo,
         source_status: Arc<SourceStatus>,
@@ -71,12 +71,12 @@ impl Fleet {
         Self { info, source_status, leadership, canary, parts, reload, stopping: AtomicBool::new(false) }
     }
 
-    /// From now on it is of these.
+    /// Replaces the parts.
     pub fn replace(&self, parts: FleetParts) {
         *self.parts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(parts);
     }
 
-    /// How loading the configuration again went the last time.
+    /// Stores the result of the last reload.
     pub fn note_reload(&self, reload: ReloadSnapshot) {
         *self.reload.write().unwrap_or_else(PoisonError::into_inner) = Some(reload);
     }
@@ -85,12 +85,12 @@ impl Fleet {
         self.parts.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Returns `min_workers` and `max_workers` of a worker type as they are configured.
+    /// Returns the configured `min_workers` and `max_workers` of a worker type.
     pub(super) fn configured_bounds(&self, worker_type: &WorkerType) -> Option<(u32, u32)> {
         self.parts().bounds.get(worker_type).copied()
     }
 
-    /// From now on it is not ready: it is being stopped.
+    /// Reports not ready from now on, because the autoscaler is being stopped.
     pub fn begin_stop(&self) {
         self.stopping.store(true, Ordering::Release);
     }

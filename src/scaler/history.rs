@@ -1,5 +1,5 @@
-//! Reads the scaler's history, the stream `scaling:events`, for people. Writing it is `recorder`'s; other programs may
-//! write to it too, so every field may be missing or odd, and none of that is an error.
+//! Reads the scaler's history, the stream `scaling:events`, for people. `recorder` writes the history. Other programs
+//! may write to it too, so a missing or odd field is not an error.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,16 +14,16 @@ use crate::{
     model::{Timestamp, keys},
 };
 
-/// Entries read at once when looking back.
+/// Entries of one read when looking back.
 const PAGE: usize = 500;
 
-/// How long one blocking read waits. Bounds how long a dead server goes unnoticed.
+/// Longest wait of one blocking read; bounds how long a dead server goes unnoticed.
 const BLOCK: Duration = Duration::from_secs(5);
 
-/// What a blocking read may take beyond its wait.
+/// Time that a blocking read may take beyond its wait.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Reads an entry, whoever wrote it.
+/// Parses an entry, whichever program wrote it.
 fn event_of(entry: &StreamId) -> ScalingEvent {
     let text = |field: &str| entry.map.get(field).and_then(text).unwrap_or_default();
     let number = |field: &str| text(field).trim().parse::<u64>().ok();
@@ -56,19 +56,19 @@ fn text(value: &Value) -> Option<String> {
 /// Why the history can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {
-    /// No connection.
+    /// The connection failed.
     #[error(transparent)]
     Connect(#[from] ConnectionError),
-    /// Redis refused or went away.
+    /// Redis refused a command, or went away.
     #[error("can't read the stream `scaling:events` ({0}); it must be a stream that this user may read")]
     Redis(#[from] redis::RedisError),
-    /// A reply did not come in time.
+    /// A reply did not arrive in time.
     #[error("redis does not answer")]
     Timeout,
 }
 
 impl HistoryError {
-    /// Whether trying again may help, without anyone mending anything first.
+    /// Returns whether trying again may help without a repair.
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Connect(error) => matches!(error, ConnectionError::Unreachable { .. }),
@@ -78,19 +78,19 @@ impl HistoryError {
     }
 }
 
-/// The newest events, oldest first, and where the stream ended when they were read.
+/// The newest events, oldest first, and the end of the stream when they were read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recent {
-    /// Those asked for.
+    /// The requested events.
     pub events: Vec<ScalingEvent>,
-    /// The newest entry's id, of whatever worker type; `0-0` if there is none. An [`EventTail`] goes on from there.
+    /// Id of the newest entry, of any worker type; `0-0` if there is none. An [`EventTail`] continues from there.
     pub end: String,
 }
 
-/// Reads the newest `count` events, of one worker type if it is named.
+/// Reads the newest `count` events; with `worker_type`, those of that worker type.
 ///
 /// # Errors
-/// If Redis can't be asked or the key holds something else.
+/// If Redis can't be asked, or the key is not a stream.
 pub async fn recent_events(
     target: &RedisTarget,
     count: usize,
@@ -115,7 +115,7 @@ pub async fn recent_events(
         recent.events.extend(page.ids.iter().map(event_of).filter(wanted));
         match page.ids.last() {
             Some(oldest) if page.ids.len() == PAGE && recent.events.len() < count => {
-                // `(` excludes it: Redis 6.2 and later.
+                // `(` excludes the entry: Redis 6.2 and later.
                 newest = format!("({}", oldest.id);
             }
             _ => break,
@@ -126,7 +126,7 @@ pub async fn recent_events(
     Ok(recent)
 }
 
-/// Follows the stream. Owns a connection of its own, which its blocking reads hold up.
+/// Follows the stream on a connection of its own, because its blocking reads delay other commands.
 #[derive(Debug)]
 pub struct EventTail {
     target: Arc<RedisTarget>,
@@ -135,18 +135,18 @@ pub struct EventTail {
 }
 
 impl EventTail {
-    /// Everything after the entry `after`, such as [`Recent::end`].
+    /// Returns a tail that reads everything after the entry `after`, such as [`Recent::end`].
     pub fn new(target: Arc<RedisTarget>, after: String) -> Self {
         Self { target, connection: None, after }
     }
 
-    /// Waits some seconds for the next events; none is no error. After an error the next call connects anew and misses
-    /// nothing. Cancel safe.
+    /// Waits some seconds for the next events; no event is not an error. After an error the next call reconnects and
+    /// misses nothing. Cancel safe.
     ///
     /// # Errors
     /// As [`recent_events`].
     pub async fn next(&mut self) -> Result<Vec<ScalingEvent>, HistoryError> {
-        // A read that is cancelled leaves its connection blocked: it is put back only after an answer.
+        // A cancelled read leaves its connection blocked, so the connection is kept only after an answer.
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.target.connect_without_timeout().await?,

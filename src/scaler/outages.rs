@@ -1,5 +1,5 @@
-//! Outages of the backend, for the log: one line when one begins, one when it ends, whatever the number of worker types and
-//! attempts. Decides nothing.
+//! Outages of the backend, for the log: one line when an outage begins and one when it ends, whatever the number of
+//! worker types and attempts. Decides nothing.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -9,19 +9,20 @@ use std::{
 
 use tokio::time::Instant;
 
-/// Outages under way, by their first error.
+/// Outages in progress, by their first error.
 #[derive(Debug, Default)]
 pub struct Outages(Mutex<HashMap<String, Outage>>);
 
 #[derive(Debug)]
 struct Outage {
     since: Instant,
-    /// The worker types that it concerns, by index.
+    /// Indices of the worker types that the outage affects.
     types: HashSet<u32>,
 }
 
 impl Outages {
-    /// Notes a failure for a worker type. Says whether it begins an outage: another error during one does not.
+    /// Records a failure for a worker type. Returns whether it begins an outage: another error during an outage does
+    /// not.
     pub(super) fn failed(&self, index: u32, error: &str) -> bool {
         let mut outages = self.lock();
         if outages.values().any(|outage| outage.types.contains(&index)) {
@@ -33,7 +34,8 @@ impl Outages {
         begins
     }
 
-    /// Notes a success for a worker type. Returns how long an outage lasted that ends with it: the last type to recover ends it.
+    /// Records a success for a worker type. Returns the length of the outage that ends with it: an outage ends when the
+    /// last affected type has recovered.
     pub(super) fn answered(&self, index: u32) -> Option<Duration> {
         let mut outages = self.lock();
         let error = outages.iter().find(|(_, outage)| outage.types.contains(&index)).map(|(error, _)| error.clone())?;

@@ -18,15 +18,15 @@ use crate::{
     },
 };
 
-/// Names that a refusal lists.
+/// Maximum names that a refusal lists.
 const NAMED: usize = 20;
 
-/// Knows which worker types there are, and how many workers each may have.
+/// The worker types, and how many workers each may have.
 pub trait WorkerTypeIndex: Send + Sync + 'static {
-    /// `min_workers` and `max_workers`; `None` if there is no such worker type.
+    /// Returns `min_workers` and `max_workers`; `None` if the worker type does not exist.
     fn bounds(&self, worker_type: &WorkerType) -> Option<(u32, u32)>;
 
-    /// All names.
+    /// Returns all names.
     fn names(&self) -> Vec<String>;
 }
 
@@ -43,7 +43,8 @@ impl WorkerTypeIndex for Settings {
 
 impl WorkerTypeIndex for Fleet {
     fn bounds(&self, worker_type: &WorkerType) -> Option<(u32, u32)> {
-        // An open window of the schedule raises what is shown as the minimum, and a pin goes before the schedule.
+        // An open window of the schedule raises the minimum that is shown, and a pin takes precedence over the
+        // schedule.
         self.configured_bounds(worker_type)
     }
 
@@ -52,7 +53,7 @@ impl WorkerTypeIndex for Fleet {
     }
 }
 
-/// Takes orders for the worker types of one Redis.
+/// Applies overrides to the worker types of one Redis.
 pub struct OverrideService<R> {
     target: Arc<RedisTarget>,
     index: Arc<R>,
@@ -60,12 +61,12 @@ pub struct OverrideService<R> {
 }
 
 impl<R: WorkerTypeIndex> OverrideService<R> {
-    /// Orders may name who is on `index`; the history keeps about `history` entries.
+    /// Returns a service that accepts the worker types of `index`; the history keeps about `history` entries.
     pub fn new(target: Arc<RedisTarget>, index: Arc<R>, history: u64) -> Self {
         Self { target, index, history }
     }
 
-    /// The names for a refusal, as many as somebody reads.
+    /// Returns the names for a refusal: as many as a person reads.
     fn known(&self) -> Vec<String> {
         let mut known = self.index.names();
         let more = known.len().saturating_sub(NAMED);
@@ -76,7 +77,7 @@ impl<R: WorkerTypeIndex> OverrideService<R> {
         known
     }
 
-    /// What is not known may still be resumed: it may have been configured once.
+    /// Validates a request. A worker type that does not exist may be resumed, because it may have existed before.
     fn check(&self, request: &OverrideRequest) -> Result<(), OverrideError> {
         let bounds = self.index.bounds(&request.worker_type);
         match (request.action, bounds) {
@@ -103,8 +104,9 @@ impl<R: WorkerTypeIndex> ApplyOverride for OverrideService<R> {
     }
 }
 
-/// Gives an request: it is in force, in the history, and told to whoever runs, all or nothing. Says whether there was a
-/// control before; an end to none is no entry in the history.
+/// Carries out a request: stores the override, adds it to the history and notifies all autoscalers, all or nothing.
+/// Returns whether an override was in force before. Ending an override that does not exist adds no entry to the
+/// history.
 ///
 /// # Errors
 /// If Redis can't be asked.
@@ -147,7 +149,7 @@ async fn write(target: &RedisTarget, request: &OverrideRequest, history: u64) ->
     Ok(existed)
 }
 
-/// `pinned at 5 by ann@desk for 600 s: a test of the new image`
+/// Returns the entry's reason: `pinned at 5 by ann@desk for 600 s: a test of the new image`
 fn in_words(request: &OverrideRequest) -> String {
     let what = match request.mode() {
         None => "resumed".to_owned(),

@@ -20,10 +20,10 @@ use crate::{
     telemetry::{LateRecord, RecordWaits, RecordingFailed, ScalingOutcome, ScalingRecorded},
 };
 
-/// Adds the entry, and keeps the change unless a later leader has begun its term: what a leader remembers is not to be
-/// overwritten by one that came before. The entry is added all the same, since the change was made; it says so. `KEYS`:
-/// the stream, the state, the last token. `ARGV`: the length of the stream, the token or nothing, the number of words
-/// for the entry, those, and those for the state.
+/// Adds the entry, and stores the change unless a later leader has begun its term: an earlier leader must not overwrite
+/// what a later one remembers. The entry is added in any case, because the change was made; it is then marked as
+/// fenced. `KEYS`: the stream, the state, the last token. `ARGV`: the length of the stream, the token or nothing, the
+/// number of words for the entry, the words for the entry, and the words for the state.
 const WRITE: &str = "
 local stale = ARGV[2] ~= '' and tonumber(redis.call('GET', KEYS[3]) or 0) > tonumber(ARGV[2])
 local words = tonumber(ARGV[3])
@@ -41,13 +41,13 @@ if #state > 0 and not stale then
 end
 return stale and 1 or 0";
 
-/// Records that wait for Redis. Far more than are made in an outage: without Redis there is no demand to act on.
+/// Maximum records that wait for Redis. Far more than an outage produces: without Redis there is no demand to act on.
 const WAITING: usize = 4_096;
 
-/// How far back to look for a record whose write was not confirmed.
+/// Entries that are searched for a record whose write was not confirmed.
 const LOOK_BACK: usize = 64;
 
-/// Hands records to a running [`Recorder`].
+/// Passes records to a running [`Recorder`].
 #[derive(Clone, Debug)]
 pub struct RecorderHandle {
     records: mpsc::Sender<ScalingRecord>,
@@ -55,12 +55,12 @@ pub struct RecorderHandle {
 }
 
 impl RecorderHandle {
-    /// From now on the history keeps so many entries.
+    /// Sets how many entries the history keeps from now on.
     pub fn keep(&self, max_len: u64) {
         self.max_len.store(max_len, Ordering::Relaxed);
     }
 
-    /// Queues a record. Never waits: an actor is not to be held up by its history.
+    /// Queues a record. Never waits, because the history must not delay an actor.
     pub fn record(&self, record: ScalingRecord) {
         if let Err(error) = self.records.try_send(record) {
             let (mpsc::error::TrySendError::Full(record) | mpsc::error::TrySendError::Closed(record)) = error;
@@ -79,7 +79,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// A recorder and its handle. `instance` names this scaler in the records.
+    /// Returns a recorder and its handle. `instance` names this scaler in the records.
     pub fn new(target: Arc<RedisTarget>, instance: String, max_len: u64) -> (Self, RecorderHandle) {
         let (sender, records) = mpsc::channel(WAITING);
         let max_len = Arc::new(AtomicU64::new(max_len));
@@ -87,7 +87,7 @@ impl Recorder {
         (Self { target, instance, max_len, records }, handle)
     }
 
-    /// Writes until the last handle is gone. After `cancel`, a record that can't be written is given up on.
+    /// Writes until the last handle is dropped. After `cancel`, drops records that can't be written.
     pub async fn run(mut self, cancel: CancellationToken) {
         let mut connection = None;
         while let Some(record) = self.records.recv().await {
@@ -106,7 +106,7 @@ impl Recorder {
         }
     }
 
-    /// Tries until it is written or cancelled; then the last error.
+    /// Retries until the record is written, or until cancelled; then returns the last error.
     async fn write_until(
         &self,
         connection: &mut Option<Connection>,
@@ -150,7 +150,7 @@ impl Recorder {
         written.await.map_err(|error: redis::RedisError| error.to_string())
     }
 
-    /// Whether a later leader has begun its term meanwhile.
+    /// Adds the record. Returns whether a later leader has begun its term meanwhile.
     async fn add(&self, connection: &mut Connection, record: &ScalingRecord) -> RedisResult<bool> {
         let fields = self.fields(record);
         let layout = connection.layout();
@@ -167,7 +167,7 @@ impl Recorder {
         script.query_async(connection).await
     }
 
-    /// The entry's fields: `docs/protocol.md` lists them.
+    /// Returns the entry's fields, as `docs/protocol.md` lists them.
     fn fields(&self, record: &ScalingRecord) -> Vec<(&'static str, String)> {
         let number = |value: Option<u64>| value.map_or_else(|| "unknown".to_owned(), |value| value.to_string());
         let trigger: Vec<&str> = record.trigger.iter().map(|source| source.as_str()).collect();
@@ -192,7 +192,7 @@ impl Recorder {
         ]
     }
 
-    /// Whether the record is among the newest entries: its write may have come through unconfirmed.
+    /// Returns whether the record is among the newest entries: an unconfirmed write may have succeeded.
     async fn is_written(&self, connection: &mut Connection, record: &ScalingRecord) -> RedisResult<bool> {
         let entries: Vec<(String, HashMap<String, String>)> = redis::cmd("XREVRANGE")
             .arg(keys::SCALING_EVENTS)
@@ -214,15 +214,15 @@ impl Recorder {
 /// Why the last changes could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// No connection.
+    /// The connection failed.
     #[error(transparent)]
     Connect(#[from] ConnectionError),
-    /// No answer.
+    /// Redis refused a command, or went away.
     #[error("reading scaler:state:*: {0}")]
     Redis(#[from] redis::RedisError),
 }
 
-/// The last changes remembered from before, by index; `None` where there is none.
+/// Returns the stored last changes of the worker types, by index; `None` where there is none.
 ///
 /// # Errors
 /// If Redis can't be asked.
@@ -241,7 +241,7 @@ pub async fn load_changes(target: &RedisTarget, worker_types: &[WorkerType]) -> 
     Ok(changes)
 }
 
-/// Empty without an election.
+/// Returns the token as text; empty without an election.
 fn token(record: &ScalingRecord) -> String {
     record.token.map_or_else(String::new, |token| token.to_string())
 }

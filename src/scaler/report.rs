@@ -1,5 +1,5 @@
-//! Says on Redis that an autoscaler runs, and what it thinks of the worker types that have unfinished jobs: for whoever
-//! waits for an answer and gets none. Reads snapshots; nothing reads its keys to decide anything.
+//! Reports on Redis that an autoscaler runs, and its view of the worker types that have unfinished jobs, for publishers
+//! that wait for a result that does not come. Reads snapshots; no part reads these keys to decide anything.
 
 use std::{
     sync::{
@@ -21,12 +21,12 @@ use crate::{
     },
 };
 
-/// Between two reports: a waiter that gives up sees what was so at most this long ago.
+/// Interval between two reports: a waiter that gives up reads a state that is at most this old.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// After so long without a report the autoscaler counts as gone.
+/// TTL of a report: without a new report for this long, the autoscaler counts as gone.
 const LAPSE: Duration = Duration::from_secs(10);
-/// Worker types in one report: some milliseconds of the server's time. With more in trouble than that, some are not
-/// explained.
+/// Maximum worker types in one report; they take some milliseconds of the server's time. If more are in trouble, some
+/// are not explained.
 const MAX_TYPES: usize = 1_000;
 
 /// Writes the reports of one autoscaler.
@@ -38,13 +38,14 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Of what `status` shows. Its worker types are gone through only after `trouble` was set, and for as long as there
-    /// is something to tell: with thousands of idle ones that would be most of what an idle autoscaler does.
+    /// Returns a reporter of `status`. It examines the worker types only after `trouble` was set, and while there is
+    /// something to report: with thousands of idle types, that examination would be most of what an idle autoscaler
+    /// does.
     pub fn new(target: Arc<RedisTarget>, status: Arc<dyn StatusSource>, trouble: Arc<AtomicBool>) -> Self {
         Self { target, instance: status.fleet().instance, status, trouble }
     }
 
-    /// Reports each interval until cancelled; then takes the sign of life back.
+    /// Reports at each interval until cancelled, and then deletes the sign of life.
     pub async fn run(self, cancel: CancellationToken) {
         let mut connection = None;
         let mut ticks = tokio::time::interval(INTERVAL);
@@ -60,7 +61,10 @@ impl Reporter {
                 Ok(()) => failing = false,
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
-                        tracing::warn!(error, "can't report to redis: waiters can't tell that an autoscaler runs");
+                        tracing::warn!(
+                            error,
+                            "report to redis failed, waiting publishers can't see that an autoscaler runs"
+                        );
                     }
                     connection = None;
                 }

@@ -1,4 +1,5 @@
-//! What happens to an actor when settings are loaded anew: it stops looking, and goes on by the new ones with its past.
+//! The actor during a reload of the settings: it stops observing, and continues with its history under the new
+//! settings.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,22 +11,22 @@ use crate::{
     signal::Signals,
 };
 
-/// What an actor is told when settings were loaded anew.
+/// Settings of an actor that a reload can change.
 #[derive(Clone, Debug)]
 pub struct Tuning {
-    /// The key of its queue.
+    /// Key of the worker type's own queue.
     pub queue: String,
-    /// How many workers there should be.
+    /// Settings that decide the number of workers.
     pub settings: Arc<ScalingSettings>,
-    /// Between two evaluations.
+    /// Minimum time between two evaluations.
     pub debounce: Duration,
-    /// Whether anything about the worker type is different from before.
+    /// Whether any setting of the worker type has changed.
     pub changed: bool,
 }
 
 impl Actor {
-    /// Goes on under these settings, with its past and what is under way. `changed` says whether they are others than
-    /// before: then it looks at once, and what failed under the old ones is no reason to wait.
+    /// Continues under these settings, with the history and the effect in progress. If settings have `changed`, the
+    /// actor evaluates immediately, and failures under the old settings no longer delay it.
     pub fn retune(&mut self, tuning: Tuning, now: tokio::time::Instant) {
         let Tuning { queue, settings, debounce, changed } = tuning;
         let snapshot = Arc::make_mut(&mut self.snapshot);
@@ -40,12 +41,12 @@ impl Actor {
         }
     }
 
-    /// Whether an observation is under way.
+    /// Returns whether an observation is in progress.
     pub fn is_observing(&self) -> bool {
         matches!(self.phase, Phase::Observing(_))
     }
 
-    /// The observation under way, if any, is not going to end: what led to it waits again.
+    /// Gives up the observation in progress, if any. The signals that led to it wait again.
     pub fn abandon_observation(&mut self) {
         if let Phase::Observing(signals) = self.phase {
             self.phase = Phase::Resting;
@@ -54,7 +55,7 @@ impl Actor {
         }
     }
 
-    /// Takes signals without looking.
+    /// Keeps signals without starting an observation.
     pub fn note(&mut self, signals: Signals) {
         self.waiting = Some(self.waiting.map_or(signals, |waiting| waiting.merge(signals)));
     }

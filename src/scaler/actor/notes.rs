@@ -1,4 +1,4 @@
-//! What is shown of the workers beside a decision: why some are blocked, and why silent ones are not replaced.
+//! Notes about the workers beside a decision: why some are blocked, and why silent ones are not replaced.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::{
     scaler::worker_tracker::{Held, PoolView},
 };
 
-/// Notes for people about a pool, one a line; none if all is well.
+/// Returns notes about a pool for people, one per line; none if all workers are well.
 pub(super) fn of(view: &PoolView, settings: &ScalingSettings, now: Timestamp) -> Vec<String> {
     let mut notes: Vec<String> = blocked(view, settings, now);
     notes.extend(view.held.map(|held| match held {
@@ -24,7 +24,7 @@ pub(super) fn of(view: &PoolView, settings: &ScalingSettings, now: Timestamp) ->
     notes
 }
 
-/// Blocked workers, by the platform's reason.
+/// Returns notes about blocked workers, grouped by the platform's reason.
 fn blocked(view: &PoolView, settings: &ScalingSettings, now: Timestamp) -> Vec<String> {
     let mut by_reason: BTreeMap<(bool, &str), u32> = BTreeMap::new();
     for worker in view.workers.iter().filter(|worker| worker.status == WorkerStatus::Blocked) {
@@ -41,7 +41,7 @@ fn blocked(view: &PoolView, settings: &ScalingSettings, now: Timestamp) -> Vec<S
     by_reason.into_iter().map(note).collect()
 }
 
-/// What a worker lacks that runs and did not become ready.
+/// Returns what a running worker lacks that did not become ready.
 pub(super) fn no_heartbeat(worker_type: &WorkerType, id: &WorkerId) -> String {
     let key = keys::heartbeat(worker_type, id);
     format!(

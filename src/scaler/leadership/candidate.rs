@@ -1,5 +1,5 @@
-//! Stands for election: takes the lease, renews it, and gives it up. Where the lease is kept, in Redis or in the
-//! cluster, is for the [`lease_store`](super::lease_store).
+//! Takes part in the election: takes the lease, renews it and gives it up. The [`lease_store`](super::lease_store)
+//! knows where the lease is kept, in Redis or in the cluster.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,28 +21,28 @@ use crate::{
     telemetry::LeadershipChanged,
 };
 
-/// After the end of somebody's lease: Redis counts in whole milliseconds.
+/// Margin after the end of another leader's lease: Redis counts in whole milliseconds.
 const JUST_AFTER: Duration = Duration::from_millis(2);
 
-/// What an autoscaler stands for election with.
+/// What an autoscaler needs to take part in the election.
 pub struct Election {
-    /// Where the lease is, unless it is in an object of the cluster; and the fencing tokens, wherever the lease is.
+    /// Redis with the lease, unless the lease is an object of the cluster. The fencing tokens are in Redis in any case.
     pub target: Arc<RedisTarget>,
-    /// The object that is the lease, if it is not in Redis.
+    /// Object that is the lease, if the lease is not in Redis.
     pub object: Option<Arc<dyn LeaseObject>>,
-    /// Names this autoscaler to people.
+    /// Name of this autoscaler, for people.
     pub instance: String,
-    /// How long a lease lasts.
+    /// Length of a lease.
     pub lease: Duration,
-    /// Whose last changes a new leader reads, and who is woken then.
+    /// Worker types whose last changes a new leader reads, and that it wakes then.
     pub directory: Arc<CurrentDirectory>,
-    /// What has to give up its own workers when somebody else leads.
+    /// Backend that must give up its own workers when another autoscaler leads.
     pub backend: Arc<dyn ScalingBackend>,
-    /// Tells the time.
+    /// Clock of the autoscaler.
     pub clock: Clock,
 }
 
-/// Stands for election until it is told to resign.
+/// Takes part in the election until it is told to resign.
 pub struct Candidate {
     election: Election,
     leadership: Arc<Leadership>,
@@ -55,7 +55,7 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// Stands for election on behalf of `leadership`.
+    /// Returns a candidate that acts for `leadership`.
     pub fn new(election: Election, leadership: Arc<Leadership>) -> Self {
         let given_up = Arc::<GivenUp>::default();
         let lease = Lease::of(election.lease);
@@ -70,7 +70,7 @@ impl Candidate {
         Self { election, leadership, lease, lease_store, given_up, last_token: 0, next: Duration::ZERO, pauses }
     }
 
-    /// Tries to renew the lease or to take it, and looks who has it otherwise.
+    /// Tries to renew the lease or to take it; otherwise finds out who has it.
     pub async fn attempt(&mut self) {
         let sent_at = since_boot();
         let asked = tokio::time::timeout(self.lease.patience(), self.ask()).await;
@@ -94,7 +94,7 @@ impl Candidate {
         }
     }
 
-    /// Goes on until `resign`, then gives up the lease.
+    /// Runs until `resign`, then gives up the lease.
     pub async fn run(mut self, resign: CancellationToken) {
         loop {
             let given_up = self.given_up.clone();
@@ -137,7 +137,7 @@ impl Candidate {
 
     #[expect(clippy::unused_self, reason = "says what this candidate does without")]
     fn forget<T>(&self, error: &str) -> Vec<T> {
-        tracing::warn!("what the leader before did can't be read, cooldowns start anew: {error}");
+        tracing::warn!("changes of the previous leader could not be read, cooldowns start over: {error}");
         Vec::new()
     }
 
@@ -153,7 +153,7 @@ impl Candidate {
         }
     }
 
-    /// The lease can't be asked for: the term under way goes on until its time is over.
+    /// Handles an attempt without an answer: the term in progress continues until its time is over.
     fn fail(&self, error: &ElectionError) {
         if self.leadership.left(since_boot()).is_some() {
             tracing::debug!("the lease was not renewed: {error}");
@@ -172,7 +172,7 @@ impl Candidate {
         LeadershipChanged { role: now.role, leader, token: now.token, problem }.emit();
     }
 
-    /// Gives up the lease, if it is ours. If that fails, it ends by itself.
+    /// Gives up the lease, if this autoscaler has it. If that fails, the lease ends by itself.
     async fn resign(mut self) {
         if !self.leadership.follow(None, None) {
             return;

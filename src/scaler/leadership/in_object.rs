@@ -1,11 +1,11 @@
 //! The lease as an object of the cluster, which is written only if nobody else has written it meanwhile.
 //!
-//! Whether it is over is never told from the times in it, which are of other machines' clocks: it is over when it has
-//! not changed for as long as it lasts, by this machine's clock. So it ends for others later than for its holder.
+//! Whether the lease is over is never read from the times in it, which are those of other machines' clocks. It is over
+//! when it has not changed for its length, by this machine's clock. So it ends for others later than for its holder.
 //!
-//! Its count of transitions is the fencing token. Redis has the greatest one, too: there records are written, and there
-//! it outlives an object that is removed. Redis also passes on at once that a leader has stopped; without it that is
-//! noticed at the next look.
+//! The object's count of transitions is the fencing token. Redis has the greatest token as well: records are written
+//! there, and there it outlives a removed object. Redis also announces immediately that a leader has stopped; without
+//! Redis, the next look at the object notices it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,16 +22,16 @@ use crate::{
     model::Timestamp,
 };
 
-/// Between the instance's name and what makes it unique, in the holder's.
+/// Separator in the holder's name, between the instance's name and the suffix that makes it unique.
 const UNIQUE: char = '_';
 
-/// Writes in one attempt, of which all but the last met somebody else's.
+/// Writes in one attempt, of which all but the last met another candidate's write.
 const TRIES: usize = 2;
 
-/// Looks again after somebody else was faster each time.
+/// Pause before the next attempt after another candidate was faster each time.
 const SOON: Duration = Duration::from_millis(50);
 
-/// Lets the counter of tokens be no less than the caller's.
+/// Raises the counter of tokens to at least the caller's token.
 const RAISE: &str = "
 if tonumber(redis.call('GET', KEYS[1]) or 0) < tonumber(ARGV[1]) then
   redis.call('SET', KEYS[1], ARGV[1])
@@ -44,42 +44,42 @@ pub(super) struct InObject {
     identity: Identity,
     holder: String,
     sight: Sight,
-    /// A token that Redis has not been told yet.
+    /// Token that Redis does not know yet.
     untold: Option<u64>,
 }
 
-/// The object as it was seen last.
+/// The last version of the object.
 #[derive(Debug)]
 struct Sight {
     seen: Option<Seen>,
-    /// Of a lease that does not say how long it lasts.
+    /// Assumed length of a lease that does not state one.
     usual: Duration,
 }
 
 #[derive(Debug)]
 struct Seen {
     record: LeaseRecord,
-    /// If it has not changed by then, it is over.
+    /// Time at which the lease is over unless it has changed by then.
     until: SinceBoot,
 }
 
-/// What there is to do about an object.
+/// Next step with an object.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
-    /// It is ours.
+    /// This candidate holds the lease: renew it.
     Renew(LeaseRecord),
-    /// It is free: this one is to be written over, or made.
+    /// The lease is free: overwrite this record, or create the object.
     Take(Option<LeaseRecord>),
-    /// It is somebody else's, or was and is not there any more, until then.
+    /// Another candidate holds the lease, or held it before the object disappeared: wait until then.
     Wait(Option<LeaseRecord>, SinceBoot),
 }
 
 impl Sight {
-    /// Takes in what was read or written at a time.
+    /// Takes note of what was read or written at a time.
     fn see(&mut self, read: Option<LeaseRecord>, holder: &str, now: SinceBoot) -> Step {
         let Some(record) = read else {
             return match &self.seen {
-                // Somebody has removed it, and its holder may not know yet.
+                // Somebody has removed the object, and its holder may not know yet.
                 Some(seen) if !seen.record.holder.is_empty() && seen.record.holder != holder && now < seen.until => {
                     Step::Wait(None, seen.until)
                 }
@@ -104,13 +104,14 @@ impl Sight {
         step
     }
 
-    /// The last one, if it was ours: it can be renewed without looking.
+    /// Returns the last record if this candidate holds it: it can be renewed without reading it.
     fn ours(&self, holder: &str) -> Option<LeaseRecord> {
         self.seen.as_ref().filter(|seen| seen.record.holder == holder).map(|seen| seen.record.clone())
     }
 }
 
-/// Whether nothing was said anew: a label that somebody sets makes another version, and no other lease.
+/// Returns whether the holder has not renewed in between: a label that somebody sets makes another version, and not
+/// another lease.
 fn is_same_renewal(one: &LeaseRecord, other: &LeaseRecord) -> bool {
     let said = |of: &LeaseRecord| (of.holder.clone(), of.transitions, of.renewed, of.length);
     said(one) == said(other)
@@ -139,7 +140,7 @@ impl InObject {
         Ok(self.see(read))
     }
 
-    /// Does what there is to do. If somebody else has written meanwhile, that may be something else.
+    /// Carries out the step. If another candidate has written meanwhile, the step may become another one.
     async fn write(&mut self, mut step: Step, last_token: u64) -> Result<Held, ElectionError> {
         for _ in 0..TRIES {
             let (wanted, is_new) = match step {
@@ -157,7 +158,7 @@ impl InObject {
             return Ok(Held { mine: true, token, instance: self.identity.instance.clone(), ends_in });
         }
         let Step::Wait(read, until) = step else { return Ok(Held::by_nobody(SOON)) };
-        // To hear when it is given up.
+        // Connects, to be notified when the lease is given up.
         self.redis.connected().await;
         Ok(held(read, until))
     }
@@ -226,7 +227,7 @@ impl LeaseStore for InObject {
         Ok(written.is_some())
     }
 
-    /// What was seen last may have been written over, by us as well.
+    /// Forgets what may have been overwritten, also by this candidate.
     fn lost(&mut self) {
         self.redis.connection = None;
         if self.sight.ours(&self.holder).is_some() {
@@ -235,7 +236,7 @@ impl LeaseStore for InObject {
     }
 }
 
-/// Of another one's.
+/// Returns the state of a lease that another candidate holds.
 fn held(read: Option<LeaseRecord>, until: SinceBoot) -> Held {
     let ends_in = until.saturating_sub(since_boot());
     read.map_or(Held::by_nobody(ends_in), |record| {
@@ -244,11 +245,11 @@ fn held(read: Option<LeaseRecord>, until: SinceBoot) -> Held {
     })
 }
 
-/// What Redis adds. All of it may fail: then something is later, or less sure.
+/// What Redis contributes. Any of it may fail: then something happens later or is less certain.
 struct Redis {
     target: Arc<RedisTarget>,
     given_up: Arc<GivenUp>,
-    /// Never enough to let a lease run out.
+    /// Timeout of one command; short enough that the lease can't run out.
     patience: Duration,
     connection: Option<Connection>,
 }
@@ -308,7 +309,7 @@ mod tests {
             transitions: 3,
             length: LENGTH,
             acquired: Timestamp(0),
-            // Long ago by the wall clock, which says nothing.
+            // Long ago by the wall clock, which must not matter.
             renewed: Timestamp(1),
             version: Some(version.to_string()),
         }

@@ -1,9 +1,8 @@
-//! The lease in Redis: the hash `scaler:leader`, which expires. Each step is one script, so that nobody comes in
-//! between.
+//! The lease in Redis: the hash `scaler:leader`, which expires. Each step is one script, so that it is atomic.
 //!
-//! Whoever finds none makes one, with a token that is greater than every token before: the counter in Redis, or what
-//! was seen of it if Redis has lost it. A leader that stops gives its lease up and says so on a channel, so the next
-//! one need not wait for the end of it.
+//! A candidate that finds no lease creates one, with a token greater than every earlier token: greater than the counter
+//! in Redis, or than the greatest token seen if Redis has lost the counter. A leader that stops gives up its lease and
+//! publishes that on a channel, so that the next one need not wait for the lease to end.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,9 +15,9 @@ use super::{
 };
 use crate::connection::{Connection, RedisTarget};
 
-/// Renews the caller's lease, or takes it if there is none: `{1, token, instance, ms}`. Else who holds it: `{0, …}`,
-/// with token 0 for nobody. `ARGV`: holder, instance, length in ms, the greatest token seen, ms to wait before it takes
-/// one.
+/// Renews the caller's lease, or takes it if there is none: returns `{1, token, instance, ms}`. If another candidate
+/// holds it, returns `{0, …}`, with token 0 for nobody. `ARGV`: holder, instance, length in ms, greatest token seen, ms
+/// to wait before taking a lease.
 const TAKE: &str = "
 local held = redis.call('HMGET', KEYS[1], 'holder', 'token', 'instance')
 if held[1] and held[1] ~= ARGV[1] then
@@ -37,7 +36,7 @@ end
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return {1, token, ARGV[2], tonumber(ARGV[3])}";
 
-/// Ends the lease if it is the caller's, and says so.
+/// Ends the lease if it is the caller's, and publishes that.
 const RESIGN: &str = "
 if redis.call('HGET', KEYS[1], 'holder') == ARGV[1] then
   redis.call('DEL', KEYS[1])
@@ -50,7 +49,7 @@ pub(super) struct InRedis {
     identity: Identity,
     given_up: Arc<GivenUp>,
     connection: Option<Connection>,
-    /// When the lease that was last seen ends. If it is not there before then, Redis has lost it, and its holder may
+    /// End of the lease that was last seen. If the lease disappears before then, Redis has lost it, and its holder may
     /// still act.
     not_before: SinceBoot,
 }
@@ -122,7 +121,8 @@ impl LeaseStore for InRedis {
     }
 }
 
-/// A connection that is told when a lease is given up. Without the right to hear of it, one waits for its end.
+/// Returns a connection that is notified when a lease is given up. Without the right to subscribe, the candidate waits
+/// for the lease to end.
 pub(super) async fn connect(target: &RedisTarget, given_up: Arc<GivenUp>) -> Result<Connection, ElectionError> {
     let push = move |push: PushInfo| {
         if push.kind == PushKind::Message {
@@ -133,7 +133,7 @@ pub(super) async fn connect(target: &RedisTarget, given_up: Arc<GivenUp>) -> Res
     let mut connection = target.connect_with_push(push).await?;
     let channel = target.layout().leader();
     if let Err(error) = connection.subscribe(&channel).await {
-        tracing::warn!("a leader's end is noticed late: SUBSCRIBE {channel}: {error}; allow the channel");
+        tracing::warn!("the end of a leader is noticed late, SUBSCRIBE {channel}: {error}; allow the channel");
     }
     Ok(connection)
 }

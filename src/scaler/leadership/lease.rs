@@ -1,19 +1,20 @@
-//! The arithmetic of a lease. Pure but for [`since_boot`].
+//! The arithmetic of a lease. Pure except for [`since_boot`].
 
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// A point in time as the time since this machine's boot.
+/// A point in time, as the time since this machine's boot.
 pub(super) type SinceBoot = Duration;
 
-/// Now. Goes on while the process is stopped and while the machine sleeps, and no setting of the wall clock moves it.
+/// Returns the current time. It continues while the process is stopped and while the machine sleeps, and setting the
+/// wall clock does not move it.
 pub(super) fn since_boot() -> SinceBoot {
     let now = clock_gettime(ClockId::Boottime);
     Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
-/// How long a lease lasts, and what follows from that.
+/// Length of a lease, and the times that follow from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lease {
     length: Duration,
@@ -24,28 +25,28 @@ impl Lease {
         Self { length }
     }
 
-    /// How long Redis keeps it.
+    /// Returns how long the lease lasts in Redis.
     pub(super) fn length(self) -> Duration {
         self.length
     }
 
-    /// Between two renewals, and between two looks of a standby: two renewals in a row may fail before the leader stops
-    /// acting.
+    /// Returns the time between two renewals, and between two looks of a standby. Two consecutive renewals may fail
+    /// before the leader stops acting.
     pub(super) fn renew_every(self) -> Duration {
         self.length / 5
     }
 
-    /// How long one attempt may take, connecting included.
+    /// Returns the timeout of one attempt, including connecting.
     pub(super) fn patience(self) -> Duration {
         self.length / 5
     }
 
-    /// Until when its holder may act, if the renewal was sent at `sent_at`. Redis keeps it for two fifths longer: time
-    /// for a write that began just before to end before anybody else may begin one.
+    /// Returns until when the holder may act, if the renewal was sent at `sent_at`. Redis keeps the lease for two
+    /// fifths of its length longer: time for a write that began just before to end before another leader may begin one.
     ///
-    /// Even if Redis loses the lease: a standby that saw it last with `left` waits for so long. As long as the leader
-    /// renews in time, that is at least four fifths from its look on; the leader renewed for the last time a fifth
-    /// after that look at most, and acts for three fifths more.
+    /// This holds even if Redis loses the lease. A standby that last saw it with `left` remaining waits for `left`. As
+    /// long as the leader renews in time, that is at least four fifths from the standby's look on. The leader renewed
+    /// for the last time at most a fifth after that look, and acts for three fifths more.
     pub(super) fn usable_until(self, sent_at: SinceBoot) -> SinceBoot {
         sent_at + self.length * 3 / 5
     }

@@ -1,6 +1,5 @@
-//! Where the lease is kept, as a [`Candidate`](super::Candidate) sees it: who holds it, and a way to take it, to renew
-//! it and to give it up. Each place sees to it that nobody comes in between. Tells nobody and decides nothing about
-//! leading.
+//! Where the lease is kept, as a [`Candidate`](super::Candidate) sees it: who holds it, and how to take, renew and give
+//! it up. Each store makes these steps atomic. Notifies nobody and decides nothing about leading.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -13,32 +12,32 @@ use tokio::sync::Notify;
 use super::lease::Lease;
 use crate::{backend::BackendError, connection::ConnectionError};
 
-/// The longest pause after a failure, if the lease is long.
+/// Longest pause after a failure, if the lease is long.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Who stands for election.
+/// A candidate of the election.
 #[derive(Clone, Debug)]
 pub(super) struct Identity {
-    /// Names this process and no other: an instance's name may come back after a crash.
+    /// Name that is unique to this process: an instance's name may come back after a crash.
     pub(super) holder: String,
-    /// Names this autoscaler to people.
+    /// Name of this autoscaler, for people.
     pub(super) instance: String,
     pub(super) lease: Lease,
 }
 
-/// Who holds the lease.
+/// Holder of the lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Held {
     pub(super) mine: bool,
-    /// 0 for nobody.
+    /// Fencing token; 0 for nobody.
     pub(super) token: u64,
     pub(super) instance: String,
-    /// So long nobody else can take it.
+    /// Time during which no other candidate can take the lease.
     pub(super) ends_in: Duration,
 }
 
 impl Held {
-    /// By nobody, and nobody may take it before that.
+    /// Returns a lease that nobody holds and that nobody may take before `ends_in` has passed.
     pub(super) fn by_nobody(ends_in: Duration) -> Self {
         Self { mine: false, token: 0, instance: String::new(), ends_in }
     }
@@ -47,24 +46,24 @@ impl Held {
 /// A place that keeps the lease. Any of its futures may be dropped before it ends; then [`lost`](Self::lost) is called.
 #[async_trait]
 pub(super) trait LeaseStore: Send {
-    /// What does not answer, if it does not.
+    /// Name of the service, for the error that it does not answer.
     fn name(&self) -> &'static str;
 
-    /// Renews the lease if it is ours, or takes it if it is free. A lease that is taken gets a token greater than every
-    /// token before, of which `last_token` is the greatest that was seen.
+    /// Renews the lease if this candidate holds it, or takes it if it is free. A lease that is taken gets a token
+    /// greater than every earlier token; `last_token` is the greatest one seen.
     async fn take(&mut self, last_token: u64) -> Result<Held, ElectionError>;
 
-    /// Who holds it, for one that never will.
+    /// Returns the holder, without taking the lease.
     async fn look(&mut self) -> Result<Held, ElectionError>;
 
-    /// Ends it, if it is ours, and says so; whether it tried to.
+    /// Ends the lease if this candidate holds it, and announces that. Returns whether it tried to.
     async fn give_up(&mut self) -> Result<bool, ElectionError>;
 
-    /// The last call has failed, or was not waited for.
+    /// Handles that the last call failed, or was not waited for.
     fn lost(&mut self);
 }
 
-/// A leader has said that it gave up its lease.
+/// Notification that a leader gave up its lease.
 #[derive(Debug, Default)]
 pub(super) struct GivenUp {
     wake: Notify,
@@ -77,7 +76,7 @@ impl GivenUp {
         self.wake.notify_one();
     }
 
-    /// Whether it was told since the last time.
+    /// Returns whether a notification has come since the last call.
     pub(super) fn take(&self) -> bool {
         self.told.swap(false, Ordering::AcqRel)
     }
@@ -91,10 +90,10 @@ impl GivenUp {
 pub(super) enum ElectionError {
     #[error(transparent)]
     Connect(#[from] ConnectionError),
-    #[error("the lease `scaler:leader` can't be had ({0}); give the redis user the rights listed in docs/redis.md")]
+    #[error("the lease `scaler:leader` can't be used ({0}); give the redis user the rights listed in docs/redis.md")]
     Redis(#[from] redis::RedisError),
     #[error("{}", .0.message)]
     Object(#[from] BackendError),
-    #[error("{0} does not answer in time")]
+    #[error("{0} did not answer in time")]
     Timeout(&'static str),
 }

@@ -1,8 +1,8 @@
 //! Which of several autoscalers acts: one leads, by a lease in Redis or in the cluster, and the others stand by.
 //!
-//! Owns the lease ([`Candidate`]) and the answer to "may I write now" ([`Leadership::permit`]), which is asked right
+//! Owns the lease ([`Candidate`]) and the answer to "may I write now" ([`Leadership::permit`]), which callers ask right
 //! before each write to a backend. The answer comes from a clock of this machine, never from Redis: a leader that was
-//! stopped or cut off for longer than its lease finds it over before it can act. Must not know what is written.
+//! stopped or cut off for longer than its lease finds the lease over before it can act. Must not know what is written.
 
 mod candidate;
 mod in_object;
@@ -25,10 +25,10 @@ use crate::model::{
     snapshot::{Change, LeadershipSnapshot, Role},
 };
 
-/// The right to write once, now.
+/// Permission to write once, now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permit {
-    /// The fencing token of the term; `None` without an election.
+    /// Fencing token of the term; `None` without an election.
     pub token: Option<u64>,
 }
 
@@ -38,7 +38,7 @@ struct Term {
     token: u64,
     usable_until: SinceBoot,
     since: Timestamp,
-    /// The last changes of worker types, as the leader before left them; empty if they can't be read.
+    /// Last changes of the worker types, as the previous leader left them; empty if they can't be read.
     changes: HashMap<WorkerType, Change>,
 }
 
@@ -53,19 +53,20 @@ enum LeadershipState {
         leader: Option<(String, u64)>,
         problem: Option<String>,
     },
-    /// Never a candidate.
+    /// An observer, which is never a candidate.
     Observing {
         leader: Option<(String, u64)>,
         problem: Option<String>,
     },
 }
 
-/// What this autoscaler is. Written by its [`Candidate`], read by everyone.
+/// Leadership of this autoscaler. Written by its [`Candidate`], read by all parts.
 #[derive(Debug)]
 pub struct Leadership {
     instance: String,
     state: Mutex<LeadershipState>,
-    /// Changes with each term; 0 while it does not lead. Lets ten thousand actors look without a lock.
+    /// Number of the term, another one for each term; 0 while this autoscaler does not lead. Ten thousand actors can
+    /// read it without a lock.
     term: AtomicU64,
     terms: AtomicU64,
 }
@@ -77,22 +78,22 @@ impl Leadership {
         Arc::new(Self { instance: instance.to_owned(), state: Mutex::new(state), term, terms })
     }
 
-    /// The only autoscaler there is: leads for ever.
+    /// Returns the leadership of the only autoscaler, which always leads.
     pub fn unopposed(instance: &str, since: Timestamp) -> Arc<Self> {
         Self::new(instance, LeadershipState::Unopposed { since })
     }
 
-    /// One of several, until a [`Candidate`] finds out more.
+    /// Returns the leadership of one of several autoscalers, before its [`Candidate`] finds out more.
     pub fn standby(instance: &str) -> Arc<Self> {
         Self::new(instance, LeadershipState::Following { leader: None, problem: None })
     }
 
-    /// One that never acts.
+    /// Returns the leadership of an autoscaler that never acts.
     pub fn observer(instance: &str) -> Arc<Self> {
         Self::new(instance, LeadershipState::Observing { leader: None, problem: None })
     }
 
-    /// Whether a write may begin now. The time is read here, so ask right before the write.
+    /// Returns whether a write may begin now. The time is read here, so call it right before the write.
     pub fn permit(&self) -> Option<Permit> {
         self.permit_at(since_boot())
     }
@@ -105,12 +106,12 @@ impl Leadership {
         }
     }
 
-    /// A number that differs from term to term; `None` while it does not lead.
+    /// Returns the number of the term, another one for each term; `None` while this autoscaler does not lead.
     pub fn term(&self) -> Option<u64> {
         Some(self.term.load(Ordering::Acquire)).filter(|term| *term > 0)
     }
 
-    /// The last change of a worker type, as the leader before left it.
+    /// Returns the last change of a worker type, as the previous leader left it.
     pub fn remembered(&self, worker_type: &WorkerType) -> Option<Change> {
         match &*self.state() {
             LeadershipState::Leading(term) => term.changes.get(worker_type).copied(),
@@ -118,7 +119,7 @@ impl Leadership {
         }
     }
 
-    /// What it shows of itself.
+    /// Returns the state that is shown to readers.
     pub fn snapshot(&self) -> LeadershipSnapshot {
         let leads = self.permit().is_some();
         let (role, leader, problem) = match &*self.state() {
@@ -137,8 +138,8 @@ impl Leadership {
         LeadershipSnapshot { role: Role::Leader, leader, token, since: Some(since), problem: None }
     }
 
-    /// Lengthens the term under way: false if there is none, or if another autoscaler may have led in between. The
-    /// token rises by one when Redis lost the lease and it was taken again at once.
+    /// Extends the term in progress. Returns false if there is none, or if another autoscaler may have led in between.
+    /// The token rises by one if Redis lost the lease and this autoscaler took it again immediately.
     fn extend(&self, token: u64, usable_until: SinceBoot, now: SinceBoot) -> bool {
         match &mut *self.state() {
             LeadershipState::Leading(term) if now < term.usable_until && token.wrapping_sub(term.token) <= 1 => {
@@ -156,7 +157,7 @@ impl Leadership {
         self.term.store(self.terms.fetch_add(1, Ordering::AcqRel) + 1, Ordering::Release);
     }
 
-    /// Somebody else leads, or nobody is known to. Says whether that ended a term.
+    /// Records that another autoscaler leads, or that no leader is known. Returns whether that ended a term.
     fn follow(&self, leader: Option<(String, u64)>, problem: Option<String>) -> bool {
         let mut state = self.state();
         let led = matches!(*state, LeadershipState::Leading(_));
@@ -168,7 +169,7 @@ impl Leadership {
         led
     }
 
-    /// Redis can't be asked and the lease is over. A leader that was followed may still lead.
+    /// Records that Redis can't be asked and the lease is over. A leader that was followed may still lead.
     fn lapse(&self, problem: String) {
         let leader = match &mut *self.state() {
             LeadershipState::Following { leader, .. } | LeadershipState::Observing { leader, .. } => leader.take(),
@@ -177,7 +178,8 @@ impl Leadership {
         self.follow(leader, Some(problem));
     }
 
-    /// What is left of the term's time; `None` if it does not lead, even if only because that is over.
+    /// Returns the remaining time of the term; `None` while this autoscaler does not lead, also because the time is
+    /// over.
     fn left(&self, now: SinceBoot) -> Option<std::time::Duration> {
         match &*self.state() {
             LeadershipState::Leading(term) => term.usable_until.checked_sub(now).filter(|left| !left.is_zero()),

@@ -1,5 +1,5 @@
-//! An actor between two runs: its state and the effect under way, which goes on in whoever holds it. So a change of the
-//! settings waits for nobody, and there is never more than one effect for a worker type.
+//! An actor between two runs: its state and the effect in progress, which continues in the caller that holds it. So a
+//! change of the settings waits for nothing, and there is never more than one effect for a worker type.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
     scaler::{actor::Tuning, snapshot_cell::SnapshotCell},
 };
 
-/// An actor that does not run: its state, and the scaling under way if there is one.
+/// A suspended actor: its state, and the scaling in progress if there is one.
 pub struct SuspendedActor {
     task: ActorTask,
 }
@@ -24,7 +24,7 @@ impl std::fmt::Debug for SuspendedActor {
 }
 
 impl SuspendedActor {
-    /// An observation changes nothing, so it is given up and made again; a scaling is kept.
+    /// Suspends a task. An observation changes nothing, so it is dropped and made again later; a scaling is kept.
     pub(super) fn new(mut task: ActorTask) -> Self {
         if task.actor.is_observing() {
             task.under_way = None;
@@ -33,22 +33,22 @@ impl SuspendedActor {
         Self { task }
     }
 
-    /// Whose actor it is.
+    /// Returns the worker type of the actor.
     pub fn worker_type(&self) -> &WorkerType {
         &self.task.context.worker_type
     }
 
-    /// What it shows, now and when it runs again.
+    /// Returns the cell of its snapshots, the same when it runs again.
     pub fn snapshot_cell(&self) -> SnapshotCell {
         self.task.snapshot_cell.clone()
     }
 
-    /// Whether a scaling is under way.
+    /// Returns whether a scaling is in progress.
     pub fn is_unfinished(&self) -> bool {
         self.task.under_way.is_some()
     }
 
-    /// Runs on in other surroundings and by other settings, until cancelled.
+    /// Resumes with another context and other settings, until cancelled.
     pub fn resume(
         mut self,
         context: ActorContext,
@@ -61,8 +61,8 @@ impl SuspendedActor {
         self.task.until(cancel)
     }
 
-    /// Waits for the scaling under way, if there is one, and records it. `None` when that is done; what is left if it
-    /// was cancelled before.
+    /// Waits for the scaling in progress, if there is one, and records it. Returns `None` when that is done; the actor
+    /// if it was cancelled before.
     pub async fn finish(mut self, cancel: &CancellationToken) -> Option<Self> {
         if !self.is_unfinished() {
             return None;
@@ -74,7 +74,7 @@ impl SuspendedActor {
             outcome = next_outcome(&mut task.under_way) => outcome,
         };
         let input = self.task.input_of(outcome);
-        // An effect that would start something new is left: only the record of what was done is still written.
+        // An effect that would start something new is dropped; only the record of what was done is still written.
         self.task.apply(input);
         self.task.show(None);
         None

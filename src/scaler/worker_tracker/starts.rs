@@ -1,4 +1,4 @@
-//! Which ends of workers are failed starts.
+//! Which exits of workers are failed starts.
 
 use super::{Expected, status::Memory};
 use crate::{
@@ -6,29 +6,29 @@ use crate::{
     model::{Timestamp, WorkerId},
 };
 
-/// A worker that did not become ready, or did not stay so for a start grace.
+/// A worker that did not become ready, or did not stay ready for a start grace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedStart {
-    /// Which worker.
+    /// Id of the worker.
     pub id: WorkerId,
-    /// When it was started.
+    /// When the worker was started.
     pub started_at: Timestamp,
-    /// When it failed.
+    /// When the start failed.
     pub at: Timestamp,
-    /// How it ended; `None` if it runs and is not ready.
+    /// How the worker ended; `None` if it runs and is not ready.
     pub detail: Option<String>,
 }
 
 impl FailedStart {
-    /// A worker that runs and did not become ready within its grace.
+    /// Returns the failed start of a worker that runs and did not become ready within its grace.
     pub(super) fn stalled(instance: &Instance, now: Timestamp) -> Self {
         let Instance { id, started_at, reason, .. } = instance.clone();
         Self { id, started_at, at: now, detail: reason }
     }
 
-    /// An end that counts as a failed start. A worker that was ready for a start grace did start, however it ended, and
-    /// one that was leaving ended as it should. Of one that was never seen ready the first grace of its life counts as
-    /// its start.
+    /// Returns the failed start that an exit is; `None` if it is not one. A worker that was ready for a start grace did
+    /// start, however it ended, and a draining worker ended as planned. For a worker that was never seen ready, the
+    /// first grace of its life counts as its start.
     pub(super) fn of_exit(exit: &Exit, memory: Option<&Memory>, expected: Expected) -> Option<Self> {
         let grace = expected.start_grace;
         let ready_for = match memory.and_then(|memory| memory.ready_since) {

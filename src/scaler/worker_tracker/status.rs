@@ -1,4 +1,4 @@
-//! The status of one worker, from what is seen and remembered of it (`docs/adr/0031-silence-counts-by-evidence.md`).
+//! The status of one worker, from what is read and remembered about it (`docs/adr/0031-silence-counts-by-evidence.md`).
 
 use super::Expected;
 use crate::{
@@ -8,36 +8,36 @@ use crate::{
     probe::Heartbeat,
 };
 
-/// What is seen of a worker besides what its backend says.
+/// What is read about a worker besides the backend's list.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
-    /// Its heartbeat.
+    /// Heartbeat of the worker.
     pub(super) heartbeat: Option<Heartbeat>,
-    /// Whether heartbeats could be read: if not, that there is none says nothing.
+    /// Whether heartbeats could be read; if not, a missing heartbeat proves nothing.
     pub(super) readable: bool,
-    /// Whether it holds delivered jobs; `None` if that could not be read.
+    /// Whether the worker holds delivered jobs; `None` if that could not be read.
     pub(super) holds_jobs: Option<bool>,
 }
 
-/// What is remembered of a worker.
+/// What is remembered about a worker.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Memory {
-    /// When it was last heard as ready.
+    /// When the worker last had a heartbeat as ready.
     pub(super) heard_at: Option<Timestamp>,
-    /// Since when it has been ready.
+    /// When the worker became ready.
     pub(super) ready_since: Option<Timestamp>,
-    /// Since when it has been idle.
+    /// When the worker became idle.
     pub(super) idle_since: Option<Timestamp>,
-    /// Whether it was leaving when it was last seen.
+    /// Whether the worker was leaving at the last observation.
     pub(super) leaving: bool,
-    /// Whether it said itself that it leaves: it takes its heartbeat along a moment before its process ends.
+    /// Whether the worker itself announced that it leaves: it removes its heartbeat shortly before its process ends.
     pub(super) said_leaving: bool,
-    /// Whether it has been counted as a failed start.
+    /// Whether the worker was counted as a failed start.
     pub(super) noted_stalled: bool,
 }
 
 impl Memory {
-    /// Takes in a new status.
+    /// Takes note of a new status.
     pub(super) fn note(
         &mut self,
         status: WorkerStatus,
@@ -51,7 +51,7 @@ impl Memory {
             self.heard_at = Some(now);
         }
         if ready {
-            // Without heartbeats nobody sees it become ready: running is as good as ready.
+            // Without heartbeats nothing shows when a worker becomes ready, so a running worker counts as ready.
             let since = if expected.heartbeats { now } else { began(instance) };
             self.ready_since.get_or_insert(since);
         }
@@ -61,12 +61,12 @@ impl Memory {
     }
 }
 
-/// When the worker's process began; when it was asked for, if that is not known.
+/// Returns when the worker's process began; if unknown, when the worker was asked for.
 fn began(instance: &Instance) -> Timestamp {
     instance.began_at.unwrap_or(instance.started_at)
 }
 
-/// The status of a worker at `now`.
+/// Returns the status of a worker at `now`.
 pub(super) fn of(
     instance: &Instance,
     seen: Seen,
@@ -91,8 +91,8 @@ pub(super) fn of(
     }
 }
 
-/// When time alone changes the status of a worker: a starting one stalls, an unheard one is to be replaced. `None` if
-/// it does not.
+/// Returns when time alone changes the status of a worker: a starting one stalls, or an unheard one is to be replaced.
+/// `None` if it does not.
 pub(super) fn change_at(
     status: WorkerStatus,
     instance: &Instance,
@@ -108,7 +108,8 @@ pub(super) fn change_at(
     }
 }
 
-/// What a heartbeat says. It follows the delivery of a job: in between it still says idle.
+/// Returns the status that a heartbeat gives. A heartbeat lags behind the delivery of a job: in between it still says
+/// idle.
 fn said(heartbeat: Heartbeat, instance: &Instance, seen: Seen, expected: Expected, now: Timestamp) -> WorkerStatus {
     match (heartbeat.state, heartbeat.sessions) {
         (WorkerState::Idle, 0) if seen.holds_jobs == Some(true) => WorkerStatus::Busy,
@@ -128,7 +129,8 @@ fn by_jobs(seen: Seen) -> WorkerStatus {
     }
 }
 
-/// A worker that was never heard is starting until its grace is over, and until it could have been heard for as long.
+/// Returns the status of a worker that never had a heartbeat. It is starting until its grace is over, and until its
+/// heartbeats could have been written for as long as that.
 fn not_ready(instance: &Instance, seen: Seen, expected: Expected, channel: Channel, now: Timestamp) -> WorkerStatus {
     let over = stalls_at(instance, expected, channel).is_some_and(|at| at <= now);
     if over && (seen.readable || !expected.heartbeats) { WorkerStatus::Stalled } else { WorkerStatus::Starting }
