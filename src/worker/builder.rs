@@ -9,7 +9,7 @@ use crate::{
     model::{QueuePattern, WorkerId, WorkerType},
 };
 
-/// How an autoscaler tells a worker its id.
+/// Variable in which an autoscaler passes a worker its id.
 const ID_VARIABLE: &str = "SWARM_WORKER_ID";
 
 /// Builds a [`WorkerConfig`]; made by [`WorkerConfig::builder`].
@@ -26,7 +26,7 @@ pub struct WorkerConfigBuilder {
 /// Why a [`WorkerConfig`] can't be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WorkerConfigError {
-    /// The name can't name a worker type.
+    /// The name is not a valid name of a worker type.
     #[error(
         "`{0}` can't name a worker type; use 1 to 63 lower-case letters, digits, `-`, `_` and `.`, beginning with a \
          letter or digit"
@@ -73,8 +73,8 @@ impl WorkerConfig {
 }
 
 impl WorkerConfigBuilder {
-    /// Names the worker. Default: `SWARM_WORKER_ID` of the environment, which an autoscaler sets, else the type and
-    /// something random.
+    /// Names the worker. Default: `SWARM_WORKER_ID` of the environment, which an autoscaler sets, else the type and a
+    /// random suffix.
     #[must_use]
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
@@ -109,14 +109,14 @@ impl WorkerConfigBuilder {
         self
     }
 
-    /// Writes a heartbeat this often. Default: 5 s.
+    /// Sets the time between two heartbeats. Default: 5 s.
     #[must_use]
     pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
         self.heartbeat_interval = Some(interval);
         self
     }
 
-    /// Gives jobs this long to finish when the worker is asked to stop. Default: 300 s.
+    /// Sets how long jobs may take to finish when the worker is asked to stop. Default: 300 s.
     #[must_use]
     pub fn drain_timeout(mut self, time: Duration) -> Self {
         self.drain_timeout = Some(time);
@@ -137,10 +137,10 @@ impl WorkerConfigBuilder {
         self
     }
 
-    /// Checks everything and returns the configuration.
+    /// Validates everything and returns the configuration.
     ///
     /// # Errors
-    /// If a name is not valid or a number is 0.
+    /// If a name is invalid or a number is 0.
     pub fn build(self) -> Result<WorkerConfig, WorkerConfigError> {
         let Self { worker_type: name, id, heartbeat_interval, drain_timeout, job_timeout, settings } = self;
         if !WorkerType::is_valid(&name) {
@@ -177,15 +177,15 @@ impl WorkerConfigBuilder {
 }
 
 impl Worker {
-    /// Returns a worker that will take its jobs from the Redis at `redis_url`. Connects to nothing yet.
+    /// Returns a worker that takes its jobs from the Redis at `redis_url`. Does not connect yet.
     ///
     /// # Errors
-    /// If the URL is not valid.
+    /// If the URL is invalid.
     pub fn open(redis_url: &str, config: WorkerConfig) -> Result<Self, ConnectionError> {
         Ok(Self::new(config, RedisTarget::new(&redis_url.into(), ScalerSettings::default().redis_timeout())?))
     }
 
-    /// The sessions that are open here: a handler that keeps sessions opens and closes them.
+    /// Returns the sessions that are open here: a handler that keeps sessions opens and closes them.
     pub fn sessions(&self) -> Sessions {
         self.sessions.clone()
     }

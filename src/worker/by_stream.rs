@@ -1,10 +1,10 @@
-//! What belongs to the same stream, or to the same slot, is sent to Redis together. Pure.
+//! Groups items of the same stream, or of the same slot, that are sent to Redis together. Pure.
 
-/// The items of each stream, in their order; the streams in the order in which they come first.
+/// Returns the items of each stream, in their order; the streams are in the order of their first items.
 pub(super) fn by_stream<T>(items: Vec<T>, stream: impl Fn(&T) -> &str) -> Vec<Vec<T>> {
     let is_same = |pair: &[T]| matches!(pair, [one, other] if stream(one) == stream(other));
     if items.windows(2).all(is_same) {
-        // Of most workers there is one stream.
+        // Most workers have one stream.
         return if items.is_empty() { Vec::new() } else { vec![items] };
     }
     let mut groups: Vec<Vec<T>> = Vec::new();

@@ -1,7 +1,7 @@
-//! The worker's connection for commands that answer at once: shared by its jobs, heartbeat and recovery, opened again after
-//! a failure by whoever needs it next. Through it Redis also wakes the worker: it listens on the worker's control channel,
-//! and others see by that that the worker is connected; where queues come and go, also on the channel that names those that
-//! were written to.
+//! The worker's connection for commands that do not block: shared by its jobs, heartbeat and recovery, and reopened
+//! after a failure by the next user. Through it Redis also wakes the worker: the connection is subscribed to the
+//! worker's control channel, which shows other workers that this one is connected. Where queues come and go, it is also
+//! subscribed to the channel that names queues that were written to.
 
 use std::{
     convert::Infallible,
@@ -30,31 +30,31 @@ use crate::{
     model::{Layout, QueuePattern},
 };
 
-/// A worker whose own connection is younger than this does not judge who is not connected: all of them may be connecting again.
-/// Longer than the longest wait between attempts to connect.
+/// A worker whose own connection is younger than this does not decide which workers are gone, because all of them may
+/// be reconnecting. Longer than the longest pause between attempts to connect.
 const STABLE: Duration = Duration::from_secs(7);
 
-/// Told when something has come for the worker. A change of the value is the message.
+/// Notifications for the worker. A change of the value is the message.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Wakes {
-    /// It is asked for something, or the connection was lost: write a heartbeat, which sees what.
+    /// The control key may have changed, or the connection was lost: write a heartbeat, which reads the key.
     pub(super) control: watch::Sender<()>,
-    /// Jobs were handed over to it.
+    /// Jobs were handed over to the worker.
     pub(super) jobs: watch::Sender<()>,
-    /// There is a new connection: something may have been missed.
+    /// There is a new connection: notifications may have been missed.
     pub(super) connected: watch::Sender<()>,
 }
 
-/// Where it is told which queues are written to.
+/// The channel that names the queues that were written to.
 #[derive(Clone, Debug)]
 pub(super) struct Hints {
     channel: String,
-    /// Whether queues that it knows are of interest too, since it can't wait for all of them at once.
+    /// Whether known queues matter too, because the worker can't wait for all of them together.
     of_known: bool,
 }
 
 impl Hints {
-    /// What a worker of these queues needs; `None` if it knows all of them and can wait for them.
+    /// Returns the hints that a worker of these queues needs; `None` if it knows all queues and can wait for them.
     pub(super) fn of(queues: &QueueSet, channel: &str, layout: Layout) -> Option<Self> {
         let configured = queues.configured();
         let names = configured.named().chain(configured.patterns.iter().map(QueuePattern::as_str));
@@ -91,7 +91,7 @@ struct Open {
 }
 
 impl Commands {
-    /// A connection to `target` that listens on `channel`, and to hints.
+    /// Returns a connection to `target` that subscribes to `channel` and to hints.
     pub(super) fn new(
         target: RedisTarget,
         channel: String,
@@ -103,12 +103,12 @@ impl Commands {
         Self { target, channel, queues, hints, wakes, open, evidence: evidence.into() }
     }
 
-    /// Who is told when the worker is woken.
+    /// Returns the notifications of the worker.
     pub(super) fn wakes(&self) -> &Wakes {
         &self.wakes
     }
 
-    /// The open connection, or a new one. Whoever comes while one is being opened waits for it.
+    /// Returns the open connection, or opens a new one. Callers wait while one is being opened.
     pub(super) async fn get(&self) -> Result<Connection, ConnectionError> {
         let mut open = self.open.lock().await;
         if let Some(found) = open.as_ref().filter(|found| !found.lost.load(Ordering::Relaxed)) {
@@ -118,12 +118,12 @@ impl Commands {
         Ok(open.insert(self.connect().await?).connection.clone())
     }
 
-    /// Has the next [`Commands::get`] open a new connection.
+    /// Makes the next [`Commands::get`] open a new connection.
     pub(super) async fn discard(&self) {
         *self.open.lock().await = None;
     }
 
-    /// Takes a step on the connection; one that was lost by that is not used again.
+    /// Takes a step on the connection. If the step loses the connection, the connection is not used again.
     pub(super) async fn step<T, E: From<ConnectionError> + From<BrokerError>>(
         &self,
         step: impl AsyncFnOnce(&mut Connection) -> Result<T, BrokerError>,
@@ -135,22 +135,23 @@ impl Commands {
         Ok(outcome?)
     }
 
-    /// Whether the connection listens: it does not where this user may not subscribe.
+    /// Returns whether the connection is subscribed to the control channel: without the right to subscribe, it is not.
     pub(super) async fn listens(&self) -> bool {
         self.open.lock().await.as_ref().is_some_and(|open| open.listens)
     }
 
-    /// Whether a worker that is silent now counts as gone.
+    /// Returns whether a worker without a heartbeat counts as gone now.
     pub(super) fn may_judge(&self) -> bool {
         self.evidence().suffices(Instant::now())
     }
 
-    /// Whether a worker that does not listen now, and has not for a while, counts as gone: connected workers listen.
+    /// Returns whether a worker that has not been subscribed for a while counts as gone: connected workers are
+    /// subscribed.
     pub(super) fn may_judge_by_silence(&self) -> bool {
         self.evidence().unbroken_for(Instant::now()) >= STABLE
     }
 
-    /// What this worker knows of its own heartbeats.
+    /// Returns what this worker knows about its own heartbeats.
     pub(super) fn evidence(&self) -> MutexGuard<'_, OwnEvidence> {
         self.evidence.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -178,14 +179,14 @@ impl Commands {
         {
             tracing::warn!(channel, %error, "can't listen for what is published; new queues are looked for now and then");
         }
-        // What came before this is seen now.
+        // What was missed before this moment is read now.
         self.wakes.jobs.send_replace(());
         self.wakes.connected.send_replace(());
         Ok(Open { connection, listens: subscribed.is_ok(), lost })
     }
 }
 
-/// Who hears what the server sends by itself.
+/// Receives the push messages of the server.
 struct Listener {
     wakes: Wakes,
     lost: Arc<AtomicBool>,
@@ -194,7 +195,7 @@ struct Listener {
 }
 
 impl Listener {
-    /// Called by the connection's driver: must not block.
+    /// Handles a push message. The connection's driver calls it, so it must not block.
     fn heed(&self, push: &PushInfo) {
         match (&push.kind, push.data.as_slice()) {
             (PushKind::Message, [Value::BulkString(channel), Value::BulkString(text)]) => {
@@ -211,7 +212,7 @@ impl Listener {
         }
     }
 
-    /// Somebody wrote to a stream.
+    /// Handles that a stream was written to.
     fn written(&self, hints: &Hints, stream: &[u8]) {
         let Ok(stream) = str::from_utf8(stream) else { return };
         if offer(&self.queues, stream) == Offered::Known && hints.of_known {
@@ -219,7 +220,7 @@ impl Listener {
         }
     }
 
-    /// Something is for this worker.
+    /// Handles a message for this worker.
     fn told(&self, text: &[u8]) {
         let Some(behind) = text.strip_prefix(HANDED_OVER.as_bytes()) else {
             self.wakes.control.send_replace(());

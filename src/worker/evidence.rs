@@ -1,17 +1,18 @@
-//! The worker's own evidence: whether the silence of another worker means anything. A worker that could not write its own
-//! heartbeats, or has just connected, can't tell the dead from the unheard. Pure.
+//! The worker's own evidence: whether the silence of another worker proves anything. A worker that could not write its
+//! own heartbeats, or has just connected, can't tell dead workers from silent ones. Pure.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Knows since when this worker's own heartbeats have been written without a gap. They are its canary: they take the same
-/// way to the same server as those of every other worker.
+/// Since when this worker's own heartbeats have been written without a gap. They are its canary: they take the same
+/// path to the same server as those of every other worker.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OwnEvidence {
-    /// The longest time between two heartbeats that is not a gap.
+    /// Longest time between two heartbeats that is not a gap.
     max_gap: Duration,
-    /// How long heartbeats must have been written before silence counts: in that time every living worker renews its own.
+    /// How long heartbeats must have been written before silence counts: in that time every living worker renews its
+    /// own.
     settle: Duration,
     unbroken: Option<Unbroken>,
 }
@@ -23,31 +24,31 @@ struct Unbroken {
 }
 
 impl OwnEvidence {
-    /// For workers that write a heartbeat each `interval`, and of which one that was silent for `lapse` counts as gone. An
-    /// attempt to write one may take up to `timeout`.
+    /// Returns the evidence for workers that write a heartbeat every `interval` and count as gone after a silence of
+    /// `lapse`. `timeout` bounds an attempt to write a heartbeat.
     pub(super) fn new(interval: Duration, lapse: Duration, timeout: Duration) -> Self {
         Self { max_gap: interval * 2 + timeout, settle: lapse + timeout, unbroken: None }
     }
 
-    /// Notes that a heartbeat was written. `renewed` says whether Redis still had the one before: if not, Redis was away, was
-    /// flushed, or this worker stood still.
+    /// Records that a heartbeat was written. `renewed` says whether Redis still had the previous one: if not, Redis was
+    /// away or was flushed, or this worker stood still.
     pub(super) fn written(&mut self, now: Instant, renewed: bool) {
         let since = self.unbroken.filter(|before| renewed && now - before.last <= self.max_gap);
         self.unbroken = Some(Unbroken { since: since.map_or(now, |before| before.since), last: now });
     }
 
-    /// Notes a new connection, or a command that Redis did not carry out.
+    /// Records a new connection, or a command that Redis did not carry out.
     pub(super) fn broken(&mut self) {
         self.unbroken = None;
     }
 
-    /// For how long heartbeats have been written without a gap.
+    /// Returns for how long heartbeats have been written without a gap.
     pub(super) fn unbroken_for(&self, now: Instant) -> Duration {
         let unbroken = self.unbroken.filter(|unbroken| now - unbroken.last <= self.max_gap);
         unbroken.map_or(Duration::ZERO, |unbroken| now - unbroken.since)
     }
 
-    /// Whether a worker that is silent now, and has been for its lapse, is gone.
+    /// Returns whether a worker that is silent now, and has been for its lapse, is gone.
     pub(super) fn suffices(&self, now: Instant) -> bool {
         self.unbroken_for(now) >= self.settle
     }
@@ -76,7 +77,7 @@ mod tests {
             evidence.written(after(beat), beat > 0);
         }
         assert!(!evidence.suffices(after(15)) && evidence.suffices(after(16)));
-        // A worker that stood still for a while judges nobody before it has written again for a lapse.
+        // A worker that stood still does not judge before it has written heartbeats for a lapse again.
         assert!(!evidence.suffices(after(60)));
         evidence.written(after(60), true);
         assert!(!evidence.suffices(after(60)));
@@ -92,7 +93,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happened before: when silence counts, every heartbeat of the last lapse was written, and none was new.
+        /// Whatever happened before: when silence counts, every heartbeat of the last lapse was written, and none was
+        /// new.
         #[test]
         fn silence_never_counts_within_a_lapse_of_trouble(events in proptest::collection::vec((0..20_u64, 0..8_u8), 1..60)) {
             let (mut evidence, mut now) = (evidence(), Instant::now());

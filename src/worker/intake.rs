@@ -1,5 +1,5 @@
-//! Takes jobs: new ones by a read that waits for them, those handed over to this worker, and those that nobody works on
-//! any more. Owns the connection that waits. Knows nothing of what is done with them.
+//! Takes jobs: new ones with a read that waits for them, jobs handed over to this worker, and jobs that no worker is
+//! working on any more. Owns the connection that waits. Knows nothing about what is done with the jobs.
 
 mod read;
 
@@ -24,11 +24,13 @@ use crate::{
     connection::{ConnectionError, RedisTarget},
 };
 
-/// Jobs handed over to us that are taken at once, however many others are in progress: they are of open sessions.
+/// Maximum handed-over jobs that are taken in one step, whatever number of others is in progress: they belong to open
+/// sessions.
 const HANDED_OVER_AT_ONCE: usize = 100;
-/// Queues that are looked at for lost jobs each time, whether anything is pending there or not: two round trips each.
+/// Maximum queues that are searched for lost jobs each time, whether anything is pending there or not: two round trips
+/// each.
 const LOOKED_AT: usize = 8;
-/// How many looks for lost jobs come to one look for consumers of dead workers.
+/// Searches for lost jobs per search for consumers of dead workers.
 const LOOKS_PER_TIDY: u32 = 6;
 
 /// Why no jobs could be taken.
@@ -53,16 +55,16 @@ impl TakeError {
 
 /// Jobs that were taken.
 pub(super) enum Batch {
-    /// New ones of the type's own queue, for all of which there is room.
+    /// New jobs of the type's own queue; there is room for all of them.
     Unopened(Vec<RawEntry>),
-    /// Of whichever queue; or they were lost, or handed over.
+    /// Jobs of any queue, or jobs that were lost or handed over.
     Opened(Vec<Delivery>),
 }
 
 /// The taking side of one worker.
 pub(super) struct Intake {
     config: WorkerConfig,
-    /// On the type's own queue.
+    /// Consumer on the type's own queue.
     consumer: Arc<Consumer>,
     target: RedisTarget,
     commands: Arc<Commands>,
@@ -71,23 +73,24 @@ pub(super) struct Intake {
     turns: Turns,
     blocking: Option<Blocking>,
     recover_at: Instant,
-    /// There was no room for all lost jobs.
+    /// Whether there was no room for all lost jobs.
     left_some: bool,
-    /// Queues whose jobs pending on us were looked at: of what is found there later nothing was begun by an earlier process.
+    /// Queues whose jobs pending on this consumer were read. Jobs found there later were not started by an earlier
+    /// process.
     known: HashSet<Arc<str>>,
-    /// How many queues have had their turn to be looked at for lost jobs.
+    /// Number of queues that have had their turn in the search for lost jobs.
     looks: usize,
     /// Whether the jobs taken last are new ones.
     took_new: bool,
     /// New jobs for which there is no room.
     surplus: Vec<Delivery>,
-    /// Where the search for jobs of others goes on, for queues where it is not through.
+    /// Where the search for jobs of other workers continues, for queues where it is not finished.
     cursors: HashMap<Arc<str>, String>,
-    /// Looks for jobs of others since consumers were tidied up.
+    /// Searches for jobs of other workers since consumers were last removed.
     looks_since_tidied: u32,
-    /// Queues with too many consumers, for which that was told.
+    /// Queues with too many consumers, for which that was logged.
     crowded: BTreeSet<Arc<str>>,
-    /// Queues that can't be read, for a reason that was told.
+    /// Queues that can't be read, for a reason that was logged.
     broken: BTreeSet<Arc<str>>,
 }
 
@@ -115,18 +118,18 @@ impl Intake {
         }
     }
 
-    /// When lost jobs are looked for next.
+    /// Returns when to search for lost jobs next.
     pub(super) fn recover_at(&self) -> Instant {
         self.recover_at
     }
 
-    /// Whether to look for lost jobs now, with room for so many.
+    /// Returns whether to search for lost jobs now, with room for `room` jobs.
     pub(super) fn recovery_is_due(&self, room: usize) -> bool {
         Instant::now() >= self.recover_at || (self.left_some && room > 0 && !self.in_flight.has_suspect())
     }
 
-    /// There was no room for a job of those taken last. A new one is [given back](Self::give_back) next; one that was found is
-    /// looked for again as soon as there is room.
+    /// Records that there was no room for one of the jobs taken last. A new job is [given back](Self::give_back) next;
+    /// a found job is searched for again as soon as there is room.
     pub(super) fn left_behind(&mut self, delivery: Delivery) {
         if self.took_new && delivery.job.is_ok() {
             self.surplus.push(delivery);
@@ -135,7 +138,8 @@ impl Intake {
         }
     }
 
-    /// Gives new jobs for which there is no room to whoever has some. What can't be given back is looked for as lost jobs are.
+    /// Gives new jobs for which there is no room back to workers that have some. A job that can't be given back is
+    /// found later like a lost job.
     pub(super) async fn give_back(&mut self) {
         for delivery in std::mem::take(&mut self.surplus) {
             match self.try_give_back(&delivery).await {
@@ -152,19 +156,20 @@ impl Intake {
         self.commands.step(async |connection| self.consumer.give_back(connection, delivery).await).await
     }
 
-    /// After an error: jobs may have been delivered that never got here.
+    /// Starts over after an error: jobs may have been delivered that never arrived here.
     pub(super) fn start_over(&mut self) {
         self.commands.evidence().broken();
         self.blocking = None;
         self.recover_at = Instant::now();
     }
 
-    /// Gives the waiting connection back.
+    /// Closes the waiting connection.
     pub(super) fn close(&mut self) {
         self.blocking = None;
     }
 
-    /// Jobs that nobody works on: our own that are not in hand, and with `room` for them those of others.
+    /// Returns jobs that no worker is working on: own ones that are not in flight and, with `room` for them, those of
+    /// other workers.
     pub(super) async fn recover(&mut self, room: usize) -> Result<Vec<Delivery>, TakeError> {
         self.recover_at = Instant::now() + self.config.heartbeat_interval;
         self.took_new = false;
@@ -186,12 +191,13 @@ impl Intake {
         Ok(deliveries)
     }
 
-    /// One worker begins jobs of which an earlier one may have died one at a time: if it dies too, it is known of which.
+    /// Returns the room for suspect jobs. A worker starts jobs that may have killed an earlier worker one at a time: if
+    /// it dies too, the job that killed it is known.
     fn room_for_suspects(&self, taken: &[Delivery]) -> usize {
         usize::from(!self.in_flight.has_suspect() && !taken.iter().any(Delivery::is_suspect))
     }
 
-    /// Removes consumers of workers that are gone, now and then. A failure costs no job.
+    /// Removes consumers of workers that are gone, from time to time. A failure loses no job.
     async fn tidy(&mut self, streams: &[Arc<str>]) {
         self.looks_since_tidied += 1;
         if self.looks_since_tidied < LOOKS_PER_TIDY {
@@ -215,7 +221,7 @@ impl Intake {
         }
     }
 
-    /// Jobs that are delivered to us and not in hand: handed over, or lost on the way.
+    /// Returns jobs that are delivered to this worker and not in flight: handed over, or lost on the way.
     pub(super) async fn own(&mut self) -> Result<Vec<Delivery>, TakeError> {
         self.took_new = false;
         let streams = self.queues.streams();
@@ -240,8 +246,8 @@ impl Intake {
         let (consumer, in_hand) = (self.consumer.on(stream), self.in_flight.entries_of(stream));
         let limit = match begun {
             Begun::Never => HANDED_OVER_AT_ONCE,
-            // What an earlier process of our name has left is suspect, as are the jobs of any other that died.
-            // Each claim counts as a delivery: none without a slot for it.
+            // What an earlier process of the same name has left is suspect, as are the jobs of any other worker that
+            // died. Each claim counts as a delivery, so none is taken without a slot for it.
             Begun::Maybe => self.room_for_suspects(taken).min(self.in_flight.room(self.config.concurrency)),
         };
         if limit == 0 {
@@ -272,8 +278,8 @@ impl Intake {
         Ok(recovered.deliveries)
     }
 
-    /// The queues to look at for lost jobs: all of them if they are few, else those where there may be some, and of the rest,
-    /// where consumers may be left over, some in turn.
+    /// Returns the queues to search for lost jobs: all of them if they are few; otherwise those where there may be
+    /// some, and a few of the others in turn, where consumers may be left.
     async fn next_to_look_at(&mut self) -> Result<Vec<Arc<str>>, TakeError> {
         let streams = self.queues.streams();
         if streams.len() <= LOOKED_AT {
@@ -291,8 +297,8 @@ impl Intake {
         self.commands.step(async |connection| self.consumer.unsettled(connection, streams).await).await
     }
 
-    /// What was taken from a queue. One that can't be read, for whatever reason, is mended if it can be; if not it is no error
-    /// as long as there are others.
+    /// Returns what was taken from a queue. A queue that can't be read is repaired if possible; if not, that is not an
+    /// error while there are other queues.
     async fn tolerated<T: Default>(&mut self, stream: &Arc<str>, taken: Result<T, TakeError>) -> Result<T, TakeError> {
         let error = match taken {
             Ok(taken) => return Ok(taken),
@@ -308,8 +314,8 @@ impl Intake {
         }
     }
 
-    /// Mends what can be mended at once: a group that is missing is made, unless it was that of a queue which was found and is
-    /// gone. Such a one is dropped. Else the error comes back.
+    /// Repairs what can be repaired immediately: creates a missing group, unless the queue was found by a pattern and
+    /// is gone. Such a queue is dropped. Otherwise returns the error.
     async fn mend(&mut self, stream: &Arc<str>, error: TakeError) -> Result<(), TakeError> {
         let is_named = self.queues.is_named(stream);
         match error {
@@ -353,7 +359,7 @@ impl Intake {
         self.broken.remove(stream);
     }
 
-    /// Once for each time that it breaks.
+    /// Logs a queue's error once for each time that it begins.
     fn tell_broken(&mut self, stream: &Arc<str>, error: &TakeError) {
         if self.broken.insert(stream.clone()) {
             tracing::warn!(%error, queue = &**stream, "can't take jobs of this queue; others are served, it is tried again");
@@ -361,7 +367,7 @@ impl Intake {
     }
 }
 
-/// Where a worker of that name begins with its queues: others begin elsewhere.
+/// Returns the index at which a worker of that name begins with its queues, so that workers begin at different ones.
 fn seed(id: &str) -> usize {
     id.bytes().fold(0, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte)))
 }

@@ -1,5 +1,5 @@
-//! One worker: takes jobs of its type, runs them through a handler, answers, says how it does. Sees Redis through the
-//! broker only for jobs; owns its heartbeat. Must not decide how many workers there are.
+//! One worker: takes jobs of its type, runs them through a handler, sends results, reports its state. Sees Redis only
+//! through the broker for jobs; owns its heartbeat. Must not decide how many workers there are.
 
 mod background;
 mod builder;
@@ -39,42 +39,42 @@ use crate::{
     model::{Queues, WorkerId, WorkerType, keys},
 };
 
-/// Heartbeats that may be missed before a worker counts as gone: its key's TTL in intervals.
+/// Heartbeats that may be missed before a worker counts as gone: the TTL of its key, in intervals.
 const MISSED_HEARTBEATS: u32 = 3;
-/// How often queues are looked for unless it is said.
+/// Default time between two searches for queues.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 
-/// What one worker needs to know.
+/// Configuration of one worker.
 #[derive(Clone, Debug)]
 pub struct WorkerConfig {
-    /// Its type.
+    /// Type of the worker.
     pub worker_type: WorkerType,
-    /// Its name, unique within the type.
+    /// Id of the worker, unique within the type.
     pub id: WorkerId,
-    /// The streams that it takes jobs from.
+    /// Streams that the worker takes jobs from.
     pub queues: Queues,
-    /// The consumer group on them.
+    /// Consumer group on these streams.
     pub group: String,
-    /// Jobs at the same time; at least 1.
+    /// Maximum jobs at the same time; at least 1.
     pub concurrency: usize,
-    /// Between heartbeats.
+    /// Time between two heartbeats.
     pub heartbeat_interval: Duration,
-    /// How long jobs may take to finish when asked to leave.
+    /// How long jobs may take to finish when the worker is asked to leave.
     pub drain_timeout: Duration,
-    /// How long one job may take; then it has failed. `None`: as long as it likes.
+    /// Time limit of one job, after which it has failed. `None`: unlimited.
     pub job_timeout: Option<Duration>,
-    /// How long a session stays open that nothing is asked of.
+    /// How long a session without jobs stays open.
     pub session_idle: Duration,
-    /// Between two looks for queues, if there are patterns of them.
+    /// Time between two searches for queues, if there are patterns.
     pub sweep_interval: Duration,
-    /// Where its metrics can be read, for its heartbeat; `None` if nowhere.
+    /// Address of the worker's metrics, for its heartbeat; `None` if they are not served.
     pub metrics: Option<SocketAddr>,
-    /// The rules for its jobs.
+    /// Rules for the worker's jobs.
     pub policy: JobPolicy,
 }
 
 impl WorkerConfig {
-    /// What `settings` say about a worker of this type.
+    /// Returns the configuration that `settings` give a worker of this type.
     pub fn new(worker_type: WorkerType, id: WorkerId, settings: &WorkerTypeSettings) -> Self {
         let worker: &WorkerSettings = &settings.worker;
         Self {
@@ -93,17 +93,17 @@ impl WorkerConfig {
         }
     }
 
-    /// The time after which a silent worker counts as gone.
+    /// Returns the time after which a silent worker counts as gone.
     fn lapse(&self) -> Duration {
         self.heartbeat_interval * MISSED_HEARTBEATS
     }
 
-    /// How long after Redis was asked for a job nobody else can have it, with a margin.
+    /// Returns for how long after Redis was asked for a job no other worker can have claimed it, with a margin.
     fn trusted_for(&self) -> Duration {
         self.lapse() * 3 / 4
     }
 
-    /// On its own queue; on others it is a consumer of the same name.
+    /// Returns the consumer on the own queue; on other queues it is a consumer of the same name.
     fn consumer(&self) -> Consumer {
         Consumer {
             stream: self.queues.own.clone(),
@@ -114,7 +114,7 @@ impl WorkerConfig {
     }
 }
 
-/// One worker that has not begun. Made before its handler, which may want its [`Context`].
+/// A worker that has not started. It is made before its handler, which may need its [`Context`].
 pub struct Worker {
     config: WorkerConfig,
     target: RedisTarget,
@@ -125,7 +125,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker that will take its jobs from the Redis at `target`. Connects to nothing yet.
+    /// Returns a worker that takes its jobs from the Redis at `target`. Does not connect yet.
     pub fn new(config: WorkerConfig, target: RedisTarget) -> Self {
         let channel = keys::control(&config.worker_type, &config.id);
         let queues = Arc::new(QueueSet::new(config.queues.clone()));
@@ -140,7 +140,7 @@ impl Worker {
         Self { config, target, commands, queues, status, sessions }
     }
 
-    /// What its handler may use.
+    /// Returns what its handler may use.
     pub fn context(&self, settings: Arc<WorkerTypeSettings>) -> Context {
         Context {
             worker_type: self.config.worker_type.clone(),
@@ -156,7 +156,7 @@ impl Worker {
     }
 }
 
-/// Runs a worker whose handler needs nothing of it, as [`Worker::run`] does.
+/// Runs a worker whose handler needs nothing from it, as [`Worker::run`] does.
 pub async fn run(
     config: WorkerConfig,
     target: RedisTarget,

@@ -1,5 +1,5 @@
-//! Which queues a worker serves now: those that are named, always, and those that its patterns have found, as long as they are
-//! there. Shared by whoever finds queues, reads them and tends them. Talks to nobody.
+//! The queues that a worker serves now: always the named ones, and those that its patterns have found, while they
+//! exist. Shared by the code that finds, reads and maintains queues. Does no I/O.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -7,10 +7,10 @@ use tokio::sync::watch;
 
 use crate::model::Queues;
 
-/// Queues found by patterns that one worker serves at most: each costs a little with every read.
+/// Maximum queues found by patterns that one worker serves: each costs a little with every read.
 pub(super) const MAX_FOUND: usize = 1_000;
 
-/// See the [module](self). Their order stays as it is while none comes or goes: the named ones first.
+/// See the [module](self). The order is stable while no queue comes or goes: the named ones first.
 pub(super) struct QueueSet {
     queues: Queues,
     named: usize,
@@ -18,16 +18,16 @@ pub(super) struct QueueSet {
     news: watch::Sender<()>,
 }
 
-/// What became of a key that may be a queue.
+/// Result of offering a key that may be a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Offered {
-    /// It is served from now on.
+    /// The queue is served from now on.
     New,
-    /// It was before.
+    /// The queue was served before.
     Known,
-    /// It is none of this worker's.
+    /// The key is not a queue of this worker.
     Foreign,
-    /// There are as many already as one worker serves.
+    /// The worker already serves the maximum number of queues.
     TooMany,
 }
 
@@ -37,22 +37,22 @@ impl QueueSet {
         Self { queues, named: now.len(), now: Mutex::new(now), news: watch::Sender::default() }
     }
 
-    /// What the settings say.
+    /// Returns the configured queues and patterns.
     pub(super) fn configured(&self) -> &Queues {
         &self.queues
     }
 
-    /// Those that are served now.
+    /// Returns the queues that are served now.
     pub(super) fn streams(&self) -> Arc<[Arc<str>]> {
         self.lock().clone()
     }
 
-    /// Whether the settings name this one, so that it is served whether it is there or not.
+    /// Returns whether the settings name this queue, so that it is served whether it exists or not.
     pub(super) fn is_named(&self, stream: &str) -> bool {
         self.queues.named().any(|named| named == stream)
     }
 
-    /// Takes up a queue that somebody has seen, if a pattern finds it.
+    /// Adds a queue that was seen somewhere, if it matches a pattern.
     pub(super) fn offer(&self, key: &str) -> Offered {
         let mut now = self.lock();
         if now.iter().any(|known| **known == *key) {
@@ -70,7 +70,7 @@ impl QueueSet {
         Offered::New
     }
 
-    /// Drops a queue that is no more. One that is named stays.
+    /// Drops a queue that no longer exists. A named queue stays.
     pub(super) fn forget(&self, stream: &str) {
         if !self.is_named(stream) {
             let mut now = self.lock();
@@ -78,12 +78,12 @@ impl QueueSet {
         }
     }
 
-    /// Changes when there is a queue more, or when [somebody wrote](Self::written) to one.
+    /// Returns a receiver that changes when a queue is added, or when one was [written to](Self::written).
     pub(super) fn news(&self) -> watch::Receiver<()> {
         self.news.subscribe()
     }
 
-    /// Says that a queue was written to.
+    /// Notifies that a queue was written to.
     pub(super) fn written(&self) {
         self.news.send_replace(());
     }
@@ -93,26 +93,26 @@ impl QueueSet {
     }
 }
 
-/// Whose turn it is. Each time it is that of the one behind who had it last, so that all get theirs however much one has.
+/// Round-robin over the queues, so that a busy queue can't starve the others.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     last: Option<Arc<str>>,
 }
 
 impl Turns {
-    /// Begins at a place that differs from worker to worker, or all would look at the same queue first.
+    /// Begins at an index that differs from worker to worker; otherwise all workers would read the same queue first.
     pub(super) fn new(streams: &[Arc<str>], seed: usize) -> Self {
         Self { last: streams.get(seed.checked_rem(streams.len()).unwrap_or(0)).cloned() }
     }
 
-    /// All streams, in the order of their turns.
+    /// Returns all streams, in the order of their turns.
     pub(super) fn order(&self, streams: &[Arc<str>]) -> Vec<Arc<str>> {
         let last = self.last.as_ref().and_then(|last| streams.iter().position(|stream| stream == last));
         let (before, from) = streams.split_at(last.map_or(0, |last| last + 1));
         from.iter().chain(before).cloned().collect()
     }
 
-    /// The next ones have their turn behind this one.
+    /// Ends the turn of this stream; the following ones are next.
     pub(super) fn had(&mut self, stream: Arc<str>) {
         self.last = Some(stream);
     }

@@ -1,5 +1,5 @@
-//! The run loop: takes no more jobs than there are free slots, has them done, and drains when asked to. Redis may go away
-//! at any time: jobs go on, and are settled when it is back.
+//! The run loop: takes no more jobs than there are free slots, starts them, and drains on request. Redis may go away at
+//! any time: jobs continue, and are completed when it is back.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,17 +28,18 @@ use crate::{
     telemetry::JobMetrics,
 };
 
-/// Groups of jobs that have ended and wait to be settled; more than one batch, so that the completer never waits for them.
+/// Maximum groups of ended jobs that wait for completion; more than one batch, so that the completer never waits for
+/// them.
 const ENDED: usize = 1_024;
-/// The wait after an error if the backoff knows none.
+/// Pause after an error if the backoff has none left.
 const PAUSE: Duration = Duration::from_secs(2);
-/// Of the drain time, at most this is left to the handler for letting go of what it holds.
+/// Maximum part of the drain time that is left to the handler for releasing what it holds.
 const MAX_SHUTDOWN: Duration = Duration::from_secs(5);
 
 /// Why a worker can't work.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
-    /// Redis refuses it, so that trying again is of no use.
+    /// Redis refuses the connection, so that trying again is useless.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
 }
@@ -46,7 +47,7 @@ pub enum WorkerError {
 /// What a worker did until it left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkerReport {
-    /// Jobs finished, failed ones included.
+    /// Jobs finished, including failed ones.
     pub processed: u64,
     /// Jobs whose handler failed.
     pub failed: u64,
@@ -127,7 +128,7 @@ impl Runtime {
         Self { executor, intake, stop, handed_over, status, jobs, abandoned: 0 }
     }
 
-    /// Waits until Redis knows of this worker; `false` if asked to leave before.
+    /// Waits until Redis knows this worker; returns `false` if asked to leave before.
     async fn arrive(&mut self, heartbeat: &mut Heartbeat) -> Result<bool, WorkerError> {
         for wait in backoff() {
             match self.executor.commands.get().await {
@@ -180,7 +181,7 @@ impl Runtime {
         }
     }
 
-    /// The next jobs to start; often none.
+    /// Returns the next jobs to start; often none.
     async fn take(&mut self) -> Result<Batch, TakeError> {
         self.intake.give_back().await;
         let room = self.gathered_room().await;
@@ -202,7 +203,7 @@ impl Runtime {
                 () = self.stop.cancelled() => {}
                 _ = self.handed_over.changed() => self.handed_over.mark_changed(),
                 _ = self.status.wait_for(|status| !status.takes_jobs()) => {}
-                // There may be another one to look for.
+                // There may be another suspect job to search for.
                 () = self.executor.in_flight.suspect_ended() => {}
             }
         };
@@ -221,7 +222,7 @@ impl Runtime {
         }
     }
 
-    /// How many jobs may be taken that are of no session open here.
+    /// Returns how many jobs may be taken that belong to no session open here.
     fn room(&self) -> usize {
         if self.executor.status.borrow().takes_jobs() {
             self.executor.in_flight.room(self.executor.config.concurrency)
@@ -230,8 +231,8 @@ impl Runtime {
         }
     }
 
-    /// As much room as jobs make that end in this moment, up to half of the slots: a read costs more than many jobs, and the
-    /// other half is at work meanwhile.
+    /// Returns the room, after waiting for jobs that end in this moment, up to half of the slots. A read costs more
+    /// than many jobs, and the other half keeps working meanwhile.
     async fn gathered_room(&self) -> usize {
         let enough = self.executor.config.concurrency.div_ceil(2);
         let (mut before, mut room) = (0, self.room());
@@ -243,7 +244,7 @@ impl Runtime {
         room
     }
 
-    /// Starts new jobs of a handler without sessions, for all of which there is room; whoever does them opens them.
+    /// Starts new jobs of a handler without sessions; there is room for all of them. The executor parses them.
     fn start_unopened(&mut self, mut entries: Vec<RawEntry>) {
         let own = self.executor.consumer.stream.as_str().into();
         entries.retain(|entry| self.executor.in_flight.take(&own, &entry.entry, entry.number));
@@ -251,7 +252,8 @@ impl Runtime {
         spawn_batches(&self.executor, entries);
     }
 
-    /// Starts jobs. Those for which there is no room are left: new ones for other workers, the rest for the next recovery.
+    /// Starts jobs. Jobs for which there is no room are left: new ones to other workers, the others to the next
+    /// recovery.
     fn start(&mut self, deliveries: Vec<Delivery>) {
         let mut room = self.room();
         let (mut alone, mut of_sessions) = (Vec::with_capacity(deliveries.len()), Vec::new());
@@ -287,7 +289,7 @@ impl Runtime {
         }
     }
 
-    /// Finishes the jobs in hand and serves the open sessions until they are closed, for as long as the drain may take.
+    /// Finishes the jobs in flight and serves the open sessions until they are closed, for at most the drain time.
     async fn leave(&mut self) {
         self.intake.give_back().await;
         self.intake.close();
@@ -316,7 +318,8 @@ impl Runtime {
         }
     }
 
-    /// Gives back the jobs that were not done in time, for others to begin at once. That is no attempt.
+    /// Gives back the jobs that were not done in time, so that others can start them immediately. That does not count
+    /// as an attempt.
     async fn interrupt_jobs(&self) {
         for (stream, entries) in self.executor.in_flight.entries() {
             let consumer = self.executor.consumer.on(&stream);

@@ -7,12 +7,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::worker::execute::Executor;
 
-/// Entries whose claims are renewed in one script.
+/// Maximum entries whose claims one script renews.
 const RENEWED_AT_ONCE: usize = 1_000;
-/// Renewals within the time after which a claim runs out, so that one or two may fail.
+/// Renewals within the time after which a claim expires, so that one or two may fail.
 const RENEWALS: u32 = 3;
 
-/// Renews them for as long as the worker runs.
+/// Renews the claims for as long as the worker runs.
 pub(super) async fn renew(executor: &Executor) {
     let claims = executor.config.policy.jobs.claim() / RENEWALS;
     let every = claims.min(executor.config.heartbeat_interval).max(Duration::from_millis(1));
@@ -42,7 +42,8 @@ async fn renew_jobs_of(executor: &Executor, stream: Arc<str>, entries: Vec<(Stri
         let some: Vec<(&str, u32)> = some.iter().map(|(entry, number)| (entry.as_str(), *number)).collect();
         let mut connection = executor.commands.get().await.map_err(|error| error.to_string())?;
         match consumer.extend(&mut connection, &some).await {
-            // Fewer are ours than we thought: they were settled meanwhile, or taken over while we were thought dead.
+            // Fewer claims are ours than expected: the other jobs were completed meanwhile, or claimed by another
+            // worker while this one counted as gone.
             Ok(ours) if ours.len() < some.len() => {
                 let ours: HashSet<&str> = ours.iter().map(String::as_str).collect();
                 for (entry, number) in some.into_iter().filter(|(entry, _)| !ours.contains(entry)) {
@@ -50,7 +51,7 @@ async fn renew_jobs_of(executor: &Executor, stream: Arc<str>, entries: Vec<(Stri
                 }
             }
             Ok(_) => {}
-            // A queue that is no more: so are its jobs.
+            // The queue no longer exists, and neither do its jobs.
             Err(error) if error.is_missing_group() && !executor.queues.is_named(&stream) => {
                 tracing::debug!(queue = &*stream, %error, "claims on jobs are not renewed");
             }

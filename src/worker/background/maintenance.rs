@@ -1,5 +1,5 @@
-//! What a worker does for its streams besides working: puts delayed jobs on them when they are due, and trims what is finished.
-//! Any worker may do so at any time, and the autoscaler moves delayed jobs too; a failure here costs no job.
+//! Maintenance of the worker's streams: moves delayed jobs to them when they are due, and trims finished entries. Any
+//! worker may do it at any time, and the autoscaler moves delayed jobs too; a failure here loses no job.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::{
     worker::{connection::StepError, execute::Executor},
 };
 
-/// Streams trimmed at each interval; where there are more they have it in turn.
+/// Maximum streams trimmed at each interval; more streams take turns.
 const TRIMMED_AT_ONCE: usize = 16;
 
-/// Moves delayed jobs when they are due, and looks each heartbeat interval whether there are new ones.
+/// Moves delayed jobs when they are due, and checks for new ones at each heartbeat interval.
 pub(in crate::worker) async fn move_due(executor: &Executor) {
     let mut failing = false;
     loop {
@@ -28,13 +28,13 @@ pub(in crate::worker) async fn move_due(executor: &Executor) {
         }
         tokio::select! {
             () = sleep(next.max(Duration::from_millis(1))) => {}
-            // Perhaps due before everything else.
+            // The new job may be due before all others.
             () = executor.in_flight.next_scheduled_retry() => {}
         }
     }
 }
 
-/// Trims streams each heartbeat interval.
+/// Trims streams at each heartbeat interval.
 pub(in crate::worker) async fn trim(executor: &Executor) {
     let mut ticks = interval(executor.config.heartbeat_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -63,9 +63,9 @@ async fn attempt<T>(
     executor.commands.step(step).await.map_err(|error: StepError| error.to_string())
 }
 
-/// Once for each time that it begins to fail.
+/// Logs a failure once for each time that the maintenance begins to fail.
 fn tell(failing: &mut bool, error: &str) {
     if !std::mem::replace(failing, true) {
-        tracing::warn!(error, "a stream is not tended; jobs are done all the same");
+        tracing::warn!(error, "stream maintenance failed, jobs are not affected");
     }
 }

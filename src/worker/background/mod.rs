@@ -1,5 +1,5 @@
-//! What a worker does beside its jobs: heartbeats, renewal of claims, maintenance of its streams, the search for queues. Also
-//! closes sessions that idled out, and shows in metrics how much is in progress. Stops with the worker.
+//! What a worker does beside its jobs: heartbeats, renewal of claims, maintenance of its streams, the search for
+//! queues. Also closes sessions that idled out, and shows the load in metrics. Stops with the worker.
 
 mod claim_renewal;
 mod heartbeat;
@@ -13,7 +13,7 @@ pub(super) use self::{heartbeat::Heartbeat, queue_finder::offer};
 use super::execute::Executor;
 use crate::telemetry::WorkerLoad;
 
-/// Works until `stop`.
+/// Runs all background work until `stop`.
 pub(super) async fn run(executor: &Executor, stop: &CancellationToken) {
     let keeping = async {
         tokio::join!(

@@ -1,6 +1,6 @@
-//! Finds the queues that patterns stand for: looks for them at the start and each sweep interval, then for all workers of the
-//! type. In between others tell: what is published on the channel names the queue, as does whoever hands a job over. Reads no
-//! queue.
+//! Finds the queues that match the patterns: searches at the start and at each sweep interval, then on behalf of all
+//! workers of the type. In between others announce queues: a message on the channel names the queue, and so does a
+//! worker that hands a job over. Reads no queue.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Looks again and again.
+/// Searches repeatedly.
 pub(in crate::worker) async fn find(executor: &Executor) {
     let set = &executor.queues;
     if set.configured().patterns.is_empty() {
@@ -26,12 +26,12 @@ pub(in crate::worker) async fn find(executor: &Executor) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut connected = executor.commands.wakes().connected.subscribe();
     let (mut failing, mut full) = (false, false);
-    // A worker may have been started for a queue that others have not found yet.
+    // The autoscaler may have started this worker for a queue that other workers have not found yet.
     let mut thorough = true;
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
-            // Nobody told us of what came while there was no connection.
+            // Announcements were lost while there was no connection.
             _ = connected.changed() => thorough = true,
         }
         match look(executor, thorough).await {
@@ -53,7 +53,8 @@ pub(in crate::worker) async fn find(executor: &Executor) {
     }
 }
 
-/// Takes up what there is; answers whether it is too much. `thorough`: whatever others have found.
+/// Adds the queues that exist. Returns whether there are too many. `thorough` searches even if other workers have just
+/// done so.
 async fn look(executor: &Executor, thorough: bool) -> Result<bool, String> {
     let found = executor.commands.step(async |connection| found(executor, connection, thorough).await).await;
     let found = found.map_err(|error: StepError| error.to_string())?;
@@ -70,7 +71,7 @@ async fn found(
         return Ok(found);
     }
     let found = find_queues(connection, queues, MAX_FOUND + 1).await?;
-    // A little shorter, so that whoever looks next at each interval finds that it is time.
+    // A little shorter, so that a worker that looks at each interval finds that it is time to search.
     let ttl = executor.config.sweep_interval.mul_f64(0.9);
     if let Err(error) = tell_found(connection, worker_type, queues, found.clone(), ttl).await {
         tracing::debug!(%error, "every worker has to look for queues itself");
@@ -78,7 +79,7 @@ async fn found(
     Ok(found)
 }
 
-/// Takes up a queue that was seen somewhere, if it is one of ours.
+/// Adds a queue that was seen somewhere, if it matches a pattern of this worker.
 pub(in crate::worker) fn offer(set: &QueueSet, key: &str) -> Offered {
     let offered = set.offer(key);
     if offered == Offered::New {

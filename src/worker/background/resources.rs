@@ -1,4 +1,4 @@
-//! What the worker uses of its machine, as Linux tells it in `/proc`; nothing elsewhere.
+//! What the worker uses of its machine, read from `/proc` on Linux; nothing on other systems.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 /// Measures this process from one heartbeat to the next.
 pub(in crate::worker) struct Resources {
-    /// When CPU time was read last, and how much had been used.
+    /// When the CPU time was last read, and how much had been used.
     last: Option<(Instant, f64)>,
 }
 
@@ -15,7 +15,8 @@ impl Resources {
         Self { last: cpu_seconds().map(|used| (Instant::now(), used)) }
     }
 
-    /// Fields for the heartbeat: resident memory, CPU since the last call (100 is one core), load of the machine.
+    /// Returns fields for the heartbeat: resident memory, CPU since the last call (100 is one core), load of the
+    /// machine.
     pub(in crate::worker) fn fields(&mut self) -> Vec<(&'static str, String)> {
         let rss = resident_bytes().map(|bytes| ("rss_bytes", bytes.to_string()));
         let cpu = self.cpu_percent().map(|percent| ("cpu_percent", format!("{percent:.1}")));
@@ -37,10 +38,10 @@ fn resident_bytes() -> Option<u64> {
     Some(pages * u64::try_from(rustix::param::page_size()).ok()?)
 }
 
-/// User and system time of this process, its reaped children left out.
+/// Returns user and system time of this process in seconds, without its reaped children.
 fn cpu_seconds() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // After the program's name, which may hold blanks: state is the first field, utime and stime the 12th and 13th.
+    // After the program's name, which may contain blanks: state is the first field, utime and stime the 12th and 13th.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let (user, system) = (fields.next()?.parse::<u32>().ok()?, fields.next()?.parse::<u32>().ok()?);
     let ticks = u32::try_from(rustix::param::clock_ticks_per_second()).ok()?;

@@ -1,5 +1,6 @@
-//! Tells Redis how jobs ended: those that are done in batches, as many as have ended while the batch before was under way;
-//! each failed one for itself. Tries until Redis has taken it; a job is in hand, and its claim renewed, until then.
+//! Completes jobs in Redis: successful ones in batches, as many as have ended while the previous batch was being
+//! written; each failed one by itself. Retries until Redis has accepted the outcome. Until then the job is in flight
+//! and its claim is renewed.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -16,23 +17,23 @@ use crate::{
     worker::{by_stream::by_stream, connection::Commands, in_flight::InFlight, status::Status},
 };
 
-/// With so many jobs to settle, no more are waited for.
+/// Maximum jobs in a batch.
 const BATCH: usize = 500;
-/// So many jobs that have ended at once are a flood.
+/// Jobs that ended in the same moment from which on they count as a flood.
 const FLOOD: usize = 8;
-/// How often to look in vain for more of a flood, some microseconds each.
+/// Maximum looks for more jobs of a flood that find none; each takes some microseconds.
 const LOOKS: usize = 8;
 
-/// What to do with the entry of a job that ended.
+/// How the entry of an ended job is completed.
 #[derive(Debug)]
 pub(in crate::worker) enum Completion {
-    /// Acknowledge it and answer.
+    /// The job succeeded: acknowledge the entry and send the result.
     Succeeded(Done),
-    /// It failed: try it again or answer the error.
+    /// The job failed: retry it, or send the error.
     Failed { delivery: Delivery, error: String, retry: Retry },
-    /// It must not be worked on.
+    /// The job must not be started.
     Rejected(Delivery),
-    /// Nothing: it is another worker's now.
+    /// Nothing to do: another worker has the entry now.
     HandedOver(Delivery),
 }
 
@@ -40,7 +41,7 @@ pub(in crate::worker) enum Completion {
 #[derive(Debug)]
 pub(in crate::worker) struct CompletedJob {
     pub(in crate::worker) ending: Completion,
-    /// Whether it took a slot.
+    /// Whether the job took a slot.
     pub(in crate::worker) needs_slot: bool,
 }
 
@@ -64,7 +65,7 @@ impl CompletedJob {
     }
 }
 
-/// Settles the jobs of one worker.
+/// Completes the jobs of one worker.
 #[derive(Clone)]
 pub(in crate::worker) struct Completer {
     pub(in crate::worker) consumer: Consumer,
@@ -74,7 +75,8 @@ pub(in crate::worker) struct Completer {
 }
 
 impl Completer {
-    /// Settles what comes until nothing more can come. Dropped, it leaves the rest unsettled: others do those jobs again.
+    /// Completes jobs until no more can come. If dropped, the remaining jobs stay incomplete, and other workers do them
+    /// again.
     pub(in crate::worker) async fn run(self, mut finished: mpsc::Receiver<Vec<CompletedJob>>) {
         let mut singles = JoinSet::new();
         while let Some(mut batch) = finished.recv().await {
@@ -92,13 +94,14 @@ impl Completer {
         while singles.join_next().await.is_some() {}
     }
 
-    /// Completes jobs, those of each stream together. Answers those that are left.
+    /// Completes the jobs of each stream together. Returns the jobs that are left.
     async fn complete_all(&self, done: Vec<CompletedJob>) -> Vec<CompletedJob> {
         let each = by_stream(done, CompletedJob::stream).into_iter().map(|done| self.complete(done));
         join_all(each).await.into_iter().flatten().collect()
     }
 
-    /// Completes jobs of one stream together. Answers those that Redis refuses for a reason that may not be that of each.
+    /// Completes jobs of one stream together. Returns the jobs that Redis refuses for a reason that may not apply to
+    /// each of them.
     async fn complete(&self, done: Vec<CompletedJob>) -> Vec<CompletedJob> {
         let all: Vec<_> = done.iter().filter_map(|one| completed(&one.ending)).collect();
         let Some(first) = all.first() else { return done };
@@ -124,7 +127,7 @@ impl Completer {
         Vec::new()
     }
 
-    /// Closes those of `done` that are settled or lost. Returns those whose results Redis refuses.
+    /// Closes those jobs of `done` that are completed or lost. Returns the jobs whose results Redis refuses.
     fn close_completed(&self, done: Vec<CompletedJob>, unsettled: Vec<Unsettled>) -> Vec<CompletedJob> {
         if unsettled.is_empty() {
             self.close(&done, Outcome::Succeeded);
@@ -156,7 +159,7 @@ impl Completer {
                 Err(error) => error.to_string(),
                 Ok(mut connection) => match self.try_settle(&mut connection, &one).await {
                     Ok(settled) => return self.close(std::slice::from_ref(&one), settled),
-                    // With the stream, or the group, the entry is gone: there is nothing left to settle.
+                    // The entry is gone with the stream or the group: there is nothing left to complete.
                     Err(error) if error.is_missing_group() => {
                         tracing::warn!(entry = one.entry(), %error, "the queue of a failed job is gone, and the job with it");
                         return self.close(std::slice::from_ref(&one), Outcome::Elsewhere);
@@ -204,7 +207,7 @@ impl Completer {
         }
     }
 
-    /// Lets settled jobs go and counts them.
+    /// Releases completed jobs and counts them.
     fn close(&self, jobs: &[CompletedJob], settled: Outcome) {
         self.in_flight.release(jobs.iter().map(|job| (job.stream(), job.entry(), job.needs_slot)));
         let count = |counts: bool| if counts { jobs.len() as u64 } else { 0 };
@@ -216,8 +219,8 @@ impl Completer {
     }
 }
 
-/// Adds what ends in this moment, since a round trip costs more than many jobs: as long as letting others run brings more,
-/// up to a batch. In a flood others end on other threads: then it looks again a few times where nothing came.
+/// Adds jobs that end in this moment, because a round trip costs more than many jobs: yields as long as that brings
+/// more jobs, up to a batch. In a flood, jobs end on other threads: then looks again a few times although nothing came.
 async fn gather(finished: &mut mpsc::Receiver<Vec<CompletedJob>>, batch: &mut Vec<CompletedJob>) {
     let mut in_vain = 0;
     while batch.len() < BATCH && in_vain <= if batch.len() < FLOOD { 0 } else { LOOKS } {
@@ -232,12 +235,12 @@ async fn gather(finished: &mut mpsc::Receiver<Vec<CompletedJob>>, batch: &mut Ve
     }
 }
 
-/// What became of a job.
+/// Outcome of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Succeeded,
     Failed,
-    /// It is not finished: it will be tried again, or another worker has it.
+    /// The job is not finished: it is retried, or another worker has it.
     Elsewhere,
 }
 

@@ -1,4 +1,4 @@
-//! Tells Redis how jobs ended.
+//! Completes jobs in Redis.
 
 mod completer;
 

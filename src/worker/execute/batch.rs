@@ -1,5 +1,5 @@
-//! Begins several jobs in one task, since a task of its own costs more than a job that ends at once. A job that does not
-//! goes on in its own task, where it harms no other. For new jobs of handlers without sessions.
+//! Starts several jobs in one task, because a task costs more than a job that ends immediately. A job that does not end
+//! immediately continues in its own task, where it delays no other. For new jobs of handlers without sessions.
 
 use std::{
     pin::Pin,
@@ -11,12 +11,12 @@ use std::{
 use super::{Executor, Taken};
 use crate::{broker::RawEntry, worker::complete::CompletedJob};
 
-/// Jobs that one task begins: few, since a handler that blocks its thread holds the others up.
+/// Maximum jobs that one task starts: few, because a handler that blocks its thread delays the others.
 const BATCH_SIZE: usize = 16;
-/// If a job takes its thread for longer than this, those behind it get a task each, and with it other threads.
+/// If a job occupies its thread for longer than this, the jobs behind it get a task each, and so other threads.
 const LONG: Duration = Duration::from_micros(100);
 
-/// Begins `jobs` in as few tasks as may be.
+/// Starts `jobs` in as few tasks as possible.
 pub(in crate::worker) fn spawn(executor: &Arc<Executor>, jobs: Vec<RawEntry>) {
     let mut jobs = jobs.into_iter();
     while jobs.len() > 0 {
@@ -31,7 +31,7 @@ async fn begin(executor: Arc<Executor>, batch: Vec<RawEntry>) {
     let mut began = Instant::now();
     for taken in batch.by_ref() {
         let mut job = Box::pin(Arc::clone(&executor).alone(taken));
-        // Nobody is woken: a job that waits is polled anew as a task.
+        // Nothing needs waking: a job that waits is polled again as a task.
         match job.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(finished) => ended.push(finished),
             Poll::Pending => executor.spawn(go_on(Arc::clone(&executor), job)),

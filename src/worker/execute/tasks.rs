@@ -1,5 +1,5 @@
-//! The tasks of a worker's jobs: begun by the run loop, and by tasks that begin several jobs. When the run loop is dropped, so
-//! are they.
+//! The tasks of a worker's jobs, spawned by the run loop and by tasks that start several jobs. They are dropped with
+//! the run loop.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -14,13 +14,13 @@ impl Tasks {
         self.lock().spawn(task);
     }
 
-    /// Forgets those that have ended.
+    /// Removes tasks that have ended.
     pub(in crate::worker) fn reap(&self) {
         let mut tasks = self.lock();
         while tasks.try_join_next().is_some() {}
     }
 
-    /// Drops all jobs, and those that they begin meanwhile, and waits until none runs any more.
+    /// Drops all jobs, and those that they start meanwhile, and waits until none is running.
     pub(in crate::worker) async fn shutdown(&self) {
         loop {
             let mut tasks = std::mem::take(&mut *self.lock());

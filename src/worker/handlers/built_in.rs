@@ -1,4 +1,4 @@
-//! The methods that every worker type has: `echo` and `sleep`, to try things out with.
+//! The methods that every worker type has: `echo` and `sleep`, for trials.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use serde_json::Value;
 use super::{Handler, JobError};
 use crate::broker::Job;
 
-/// `TYPE.echo ARG…` answers its arguments as an array; `TYPE.sleep SECONDS` sleeps and answers the seconds.
+/// `TYPE.echo ARG…` returns its arguments as an array; `TYPE.sleep SECONDS` sleeps and returns the seconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BuiltIn;
 
 impl BuiltIn {
-    /// The methods that every worker knows, whatever its handler.
+    /// Methods that every worker knows, whatever its handler.
     pub const METHODS: &[&str] = &["echo", "sleep"];
 }
 

@@ -1,4 +1,4 @@
-//! Why a job was not done.
+//! Errors of jobs.
 
 use std::time::Duration;
 
@@ -8,51 +8,51 @@ use crate::{
     worker::SessionError,
 };
 
-/// Why a job was not done, in words for whoever asked for it.
+/// Why a job failed, in words for its publisher.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JobError {
-    /// No such method.
+    /// The handler does not know the method.
     #[error("no method `{method}` in job type `{job_type}`; this worker knows {known}")]
     UnknownMethod {
-        /// What the job asked for.
+        /// Type of the job.
         job_type: String,
-        /// The method in it.
+        /// Method in the type.
         method: String,
-        /// Those that there are.
+        /// Methods that the worker knows.
         known: String,
     },
-    /// The arguments don't fit.
+    /// The arguments are invalid.
     #[error("{job_type}: {problem}")]
     Arguments {
-        /// What the job asked for.
+        /// Type of the job.
         job_type: String,
-        /// What is wrong, and what is right.
+        /// What is wrong, and what would be right.
         problem: String,
     },
-    /// It was tried and failed, and would fail again.
+    /// The job failed, and would fail again.
     #[error("{0}")]
     Failed(String),
-    /// It was tried and failed, and may succeed another time.
+    /// The job failed, and may succeed another time.
     #[error("{0}")]
     Transient(String),
-    /// Its session could not be opened. If another worker holds it, the job is brought there.
+    /// The job's session could not be opened. If another worker holds it, the job is handed over to that worker.
     #[error(transparent)]
     Session(#[from] SessionError),
 }
 
 impl JobError {
-    /// `problem` with the arguments of `job`: what is wrong, and what would be right.
+    /// Returns an error for invalid arguments of `job`. `problem` says what is wrong, and what would be right.
     pub fn arguments(job: &Job, problem: impl Into<String>) -> Self {
         Self::Arguments { job_type: job.job_type.clone(), problem: problem.into() }
     }
 
-    /// `method` of `job` is none of `known`, nor one that every worker knows.
+    /// Returns an error for a `method` of `job` that is not among `known`, nor known to every worker.
     pub fn unknown_method(job: &Job, method: &str, known: &[&str]) -> Self {
         let known = known.iter().chain(BuiltIn::METHODS).copied().collect::<Vec<_>>().join(", ");
         Self::UnknownMethod { job_type: job.job_type.clone(), method: method.to_owned(), known }
     }
 
-    /// Whether another attempt is worth it.
+    /// Returns whether another attempt is worth it.
     pub(in crate::worker) fn retry(&self) -> Retry {
         match self {
             Self::Transient(_) | Self::Session(SessionError::Unclaimed { .. }) => Retry::Backoff,
@@ -61,7 +61,7 @@ impl JobError {
         }
     }
 
-    /// Whether the job's session is open on another worker.
+    /// Returns whether the job's session is open on another worker.
     pub(in crate::worker) fn is_elsewhere(&self) -> bool {
         matches!(self, Self::Session(SessionError::HeldElsewhere { .. }))
     }

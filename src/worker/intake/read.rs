@@ -1,6 +1,6 @@
-//! Reads new jobs. A worker with one queue waits for all that it has room for. With several it takes what there is, in turn and
-//! evenly, and only if there is nothing waits for the first job of any: a read of several streams would bring it so many of
-//! each.
+//! Reads new jobs. A worker with one queue waits for as many jobs as it has room for. With several queues it takes what
+//! there is, in turn and evenly, and waits for a first job of any queue only if there is none: a read of several
+//! streams would return the whole number for each.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -13,22 +13,23 @@ use crate::{
     worker::{by_stream::by_stream, connection::Commands},
 };
 
-/// How long one read waits for a job. Bounds how late lost jobs are looked for, and how long a drain takes where the user
-/// may not run CLIENT UNBLOCK.
+/// Longest wait of one read. Bounds how late lost jobs are searched for, and how long a drain takes if the user may not
+/// run CLIENT UNBLOCK.
 const BLOCK: Duration = Duration::from_secs(2);
-/// Between two looks at queues in several slots of a cluster, which can't be waited for together. What is published with a
-/// message is seen at once.
+/// Time between two looks at queues in several slots of a cluster, which one read can't wait for. A job that is
+/// announced on the channel is noticed immediately.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The connection that waits for jobs.
 pub(super) struct Blocking {
     connection: Connection,
-    /// For CLIENT UNBLOCK; `None` if this user may not ask.
+    /// Client id for CLIENT UNBLOCK; `None` if this user may not ask for it.
     id: Option<u64>,
 }
 
 impl Intake {
-    /// Up to `room` new jobs, or in rare cases some more; none if there are none in a while, or `interrupted` ends before.
+    /// Reads up to `room` new jobs, in rare cases some more. Returns none if none arrive for a while, or if
+    /// `interrupted` ends before.
     pub(in crate::worker) async fn read(
         &mut self,
         room: usize,
@@ -53,7 +54,8 @@ impl Intake {
         }
     }
 
-    /// How long a read waits: less than a job that it brings at its end may be begun unseen.
+    /// Returns how long a read waits. The wait is short enough that a job which arrives at its end can be started
+    /// without checking the claim.
     fn block(&self) -> Duration {
         BLOCK.min(self.config.lapse() / 2)
     }
@@ -119,7 +121,7 @@ impl Intake {
         self.wait_for_any(readable, interrupted).await
     }
 
-    /// Those of `all` that are not broken, of which there must be one. `whole`: all of them were looked at.
+    /// Returns those of `all` that are not broken; there must be one. `whole`: all of them were tried.
     fn readable(
         &mut self,
         all: &[Arc<str>],
@@ -148,7 +150,7 @@ impl Intake {
         let (consumer, block) = (Arc::clone(&self.consumer), self.block());
         let wait = async |connection: &mut Connection| consumer.wait(connection, &streams, block).await;
         match self.waiting(wait, interrupted).await {
-            // One has gone, or is no stream any more. The next look tells which.
+            // A queue has gone, or is not a stream any more. The next look tells which one.
             Err(TakeError::Broker(error)) if error.is_missing_group() || error.is_wrong_type() => Ok(Vec::new()),
             Err(error) => {
                 if error.is_connection_lost() {
@@ -165,7 +167,7 @@ impl Intake {
         }
     }
 
-    /// Does a `read` that waits, on the connection for that, and ends it at once if it is interrupted.
+    /// Runs a blocking `read` on its connection, and ends it immediately if it is interrupted.
     async fn waiting<T>(
         &mut self,
         read: impl AsyncFnOnce(&mut Connection) -> Result<T, BrokerError>,
@@ -183,7 +185,7 @@ impl Intake {
             biased;
             answer = &mut read => answer,
             () = interrupted => {
-                // The read is ended, not dropped: a job delivered in this moment is ours to do.
+                // The read is ended, not dropped: a job that is delivered in this moment belongs to this worker.
                 unblock(&self.commands, &self.consumer.stream, id).await;
                 read.await
             }
@@ -192,7 +194,7 @@ impl Intake {
     }
 }
 
-/// The connection is to the one server that has the stream, which is the one that has to be asked to end a read.
+/// Connects to the one server that has the stream; that server is also the one that can end a read.
 async fn connect(target: &RedisTarget, stream: &str) -> Result<Blocking, TakeError> {
     let unreachable = |cause| ConnectionError::Unreachable { target: target.display(), cause };
     let mut connection = target.connect_without_timeout().await?.at(stream).await.map_err(unreachable)?;
@@ -203,7 +205,7 @@ async fn connect(target: &RedisTarget, stream: &str) -> Result<Blocking, TakeErr
     Ok(Blocking { connection, id })
 }
 
-/// Ends a blocked read at once. Where that is not allowed it ends by itself.
+/// Ends a blocked read immediately. Without the right to do so, the read ends by itself.
 async fn unblock(commands: &Commands, stream: &str, id: Option<u64>) {
     if let (Some(id), Ok(connection)) = (id, commands.get().await)
         && let Ok(mut connection) = connection.at(stream).await

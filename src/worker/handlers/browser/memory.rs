@@ -1,16 +1,16 @@
-//! How much memory a process and its descendants hold. Reads `/proc`; elsewhere it is not known.
+//! Measures the memory that a process and its descendants hold. Reads `/proc`; unknown on other systems.
 
 use std::{collections::HashMap, fs};
 
-/// Of one process, in pages.
+/// Memory of one process, in pages.
 struct Process {
     parent: u32,
     private: u64,
     shared: u64,
 }
 
-/// Resident bytes of `root` and all below it: what each has for itself, and of what they share (program text, shared
-/// buffers) as much as the one that has most of it. `None` if `root` is gone or there is no `/proc`.
+/// Returns the resident bytes of `root` and all its descendants: the sum of their private memory, plus the largest
+/// shared part (program text, shared buffers). `None` if `root` is gone or there is no `/proc`.
 pub(super) fn of_tree(root: u32) -> Option<u64> {
     let processes: HashMap<u32, Process> = fs::read_dir("/proc")
         .ok()?
@@ -26,7 +26,7 @@ pub(super) fn of_tree(root: u32) -> Option<u64> {
 
 fn descends(id: u32, root: u32, processes: &HashMap<u32, Process>) -> bool {
     let mut at = id;
-    // Numbers are reused between two reads: the length is what ends a circle.
+    // Process ids can be reused between two reads; the bound ends a circle.
     for _ in 0..processes.len() {
         match processes.get(&at) {
             _ if at == root => return true,
@@ -39,7 +39,7 @@ fn descends(id: u32, root: u32, processes: &HashMap<u32, Process>) -> bool {
 
 fn read(id: u32) -> Option<Process> {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    // The name, in parentheses, may hold anything.
+    // The name, in parentheses, may contain anything.
     let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
     let statm = fs::read_to_string(format!("/proc/{id}/statm")).ok()?;
     let mut pages = statm.split_whitespace().skip(1).map(str::parse::<u64>);

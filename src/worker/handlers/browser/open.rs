@@ -1,5 +1,5 @@
-//! Which sessions are open: each under its name, and claimed by this worker for as long. Lets go of those that were lost; opens
-//! none itself.
+//! The open sessions, by name; the worker has claimed each of them. Releases sessions that were lost; opens none
+//! itself.
 
 use std::{
     collections::HashMap,
@@ -16,12 +16,12 @@ pub(super) struct OpenSessions {
 }
 
 impl OpenSessions {
-    /// None yet.
+    /// Returns an empty list.
     pub(super) fn new(claims: Sessions) -> Self {
         Self { book: Mutex::default(), claims }
     }
 
-    /// What they are claimed with.
+    /// Returns the claims of the sessions.
     pub(super) fn claims(&self) -> &Sessions {
         &self.claims
     }
@@ -34,34 +34,34 @@ impl OpenSessions {
         self.lock().get(name).cloned()
     }
 
-    /// Notes a session whose claim this worker has.
+    /// Adds a session whose claim this worker has.
     pub(super) fn insert(&self, name: &str, session: Arc<Session>) {
         self.lock().insert(name.to_owned(), session);
     }
 
-    /// Takes a session away without a word about its claim.
+    /// Removes a session, and leaves its claim as it is.
     pub(super) fn take(&self, name: &str) -> Option<Arc<Session>> {
         self.lock().remove(name)
     }
 
-    /// Takes all away, as [`OpenSessions::take`] does.
+    /// Removes all sessions, as [`OpenSessions::take`] does.
     pub(super) fn clear(&self) {
         self.lock().clear();
     }
 
-    /// Closes one; says whether it was open.
+    /// Closes a session; returns whether it was open.
     pub(super) async fn close(&self, name: &str) -> bool {
         let was_open = self.take(name).is_some();
         self.claims.close(name).await;
         was_open
     }
 
-    /// The names of those that fit.
+    /// Returns the names that match.
     pub(super) fn names(&self, fits: impl Fn(&str) -> bool) -> Vec<String> {
         self.lock().keys().filter(|name| fits(name)).cloned().collect()
     }
 
-    /// Lets go of those whose page is gone: the next job of each is told why.
+    /// Releases the sessions whose page is gone; the next job of each is told why.
     pub(super) fn let_go_of_lost(&self) {
         let mut lost = Vec::new();
         self.lock().retain(|name, session| {

@@ -1,5 +1,5 @@
-//! The directory that one run of Chromium writes to: fresh, and removed with it. One whose worker was killed is removed by
-//! the next worker on the machine: a lock on a file in it says whether its worker lives.
+//! The directory that one run of Chromium writes to: fresh, and removed with the run. The next worker on the machine
+//! removes the directory of a worker that was killed: a lock on a file in it shows whether its worker lives.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -16,18 +16,18 @@ const LOCK: &str = "swarm.lock";
 #[derive(Debug)]
 pub(super) struct Profile {
     directory: TempDir,
-    /// Locked for as long as this process lives.
+    /// Locked while this process lives.
     _lock: File,
 }
 
 impl Profile {
-    /// Makes one in `parent`.
+    /// Creates a profile in `parent`.
     pub(super) fn create(parent: &Path) -> io::Result<Self> {
         let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?;
         let unlocked = directory.path().join("swarm.lock.new");
         let lock = File::create(&unlocked)?;
         lock.lock()?;
-        // Under its name it is never seen unlocked while we live.
+        // Under its final name the file is never seen unlocked while this process lives.
         fs::rename(unlocked, directory.path().join(LOCK))?;
         Ok(Self { directory, _lock: lock })
     }
@@ -54,7 +54,7 @@ pub(super) fn sweep(parent: &Path) {
 }
 
 fn is_abandoned(path: &Path) -> bool {
-    // Not there, or not ours to open: someone is just making it, or another user's.
+    // The file is missing or can't be opened: the profile is being created, or belongs to another user.
     let Ok(lock) = File::options().write(true).open(path.join(LOCK)) else { return false };
     !matches!(lock.try_lock(), Err(TryLockError::WouldBlock | TryLockError::Error(_)))
 }

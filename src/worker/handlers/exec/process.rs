@@ -1,5 +1,5 @@
-//! One run of a program: in a process group of its own, fed with its input, its output bounded, and at the end killed with
-//! all that it started. Knows nothing of jobs.
+//! One run of a program: in a process group of its own, with its input on stdin and bounded output; at the end it is
+//! killed with all processes that it started. Knows nothing about jobs.
 
 use std::{
     io,
@@ -16,26 +16,26 @@ use tokio::{
     time::timeout,
 };
 
-/// How long output is waited for after the end: only a child that left the process group can hold it open.
+/// How long output is read after the end: only a child that left the process group can keep it open.
 const LAST_OUTPUT: Duration = Duration::from_secs(1);
-/// Bytes read at once.
+/// Maximum bytes of one read.
 const CHUNK: usize = 16 << 10;
 
-/// How a program ended and what it printed.
+/// How a program ended, and what it printed.
 #[derive(Debug)]
 pub(super) struct Finished {
-    /// The exit code, if it exited.
+    /// Exit code, if the program exited.
     pub(super) code: Option<i32>,
-    /// The signal that ended it, if one did.
+    /// Signal that ended the program, if one did.
     pub(super) signal: Option<i32>,
     pub(super) stdout: Vec<u8>,
-    /// The end of what it printed to stderr.
+    /// End of what it printed to stderr.
     pub(super) stderr_tail: Vec<u8>,
-    /// It printed more to stdout than it may, and was killed for it.
+    /// Whether it printed more to stdout than allowed, and was killed for that.
     pub(super) too_much: bool,
 }
 
-/// A running program. Dropped, it is killed with all that it started.
+/// A running program. When dropped, it is killed with all processes that it started.
 pub(super) struct Process {
     group: Group,
     child_ended: SignalStream,
@@ -47,7 +47,7 @@ pub(super) struct Process {
 impl Process {
     /// Starts `command`, which may print `max_stdout` bytes; the last `stderr_tail` bytes of stderr are kept.
     pub(super) fn start(mut command: Command, max_stdout: usize, stderr_tail: usize) -> io::Result<Self> {
-        // Before the start, so that no end is missed.
+        // Before the start, so that no exit is missed.
         let child_ended = signal(SignalKind::child())?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child = command.spawn()?;
@@ -60,7 +60,7 @@ impl Process {
         Ok(Self { group, child_ended, pipes: Some(pipes), max_stdout, stderr_tail })
     }
 
-    /// Feeds it `input` and waits for its end.
+    /// Passes `input` to the program and waits for its end.
     pub(super) async fn run(mut self, input: String) -> io::Result<Finished> {
         let Some((stdin, mut stdout, mut stderr)) = self.pipes.take() else {
             return Err(io::Error::other("the program has no pipes"));
@@ -85,7 +85,8 @@ impl Process {
                 ended(group, &mut self.child_ended).await?
             }
         };
-        // It is dead and not reaped: the group's number still is its own. Ends those that hold the pipes open.
+        // The program is dead and not reaped, so the group's id is still its own. Kills processes that keep the pipes
+        // open.
         group.kill();
         let fits = match fits {
             Some(fits) => fits,
@@ -109,13 +110,13 @@ async fn ended(group: &Group, child_ended: &mut SignalStream) -> io::Result<Wait
     }
 }
 
-/// A program may end without reading its input, which is no error.
+/// Writes the input. A program may end without reading it, which is not an error.
 async fn feed(mut stdin: ChildStdin, input: String) {
     let _ = stdin.write_all(input.as_bytes()).await;
     let _ = stdin.write_all(b"\n").await;
 }
 
-/// Reads until the end; `false` if there was more than `limit`.
+/// Reads until the end; returns `false` if there was more than `limit`.
 async fn read_up_to(pipe: &mut (impl AsyncRead + Unpin), into: &mut Vec<u8>, limit: usize) -> bool {
     let mut chunk = vec![0; CHUNK];
     while let Ok(read @ 1..) = pipe.read(&mut chunk).await {
@@ -137,7 +138,7 @@ async fn read_tail(pipe: &mut (impl AsyncRead + Unpin), into: &mut Vec<u8>, keep
     }
 }
 
-/// A process group led by our child. Killed and reaped when dropped.
+/// A process group led by the child. Killed and reaped when dropped.
 struct Group(Child);
 
 impl Group {
@@ -147,7 +148,7 @@ impl Group {
 
     fn kill(&self) {
         if let Some(pid) = self.pid() {
-            // Fails if there is nobody left.
+            // Fails if no process is left.
             let _ = kill_process_group(pid, Signal::KILL);
         }
     }

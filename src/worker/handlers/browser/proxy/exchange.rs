@@ -1,5 +1,5 @@
-//! What the proxy does with one request of Chromium: a tunnel for CONNECT (https and every WebSocket), else one request
-//! passed on and its answer passed back. Trusts no header of either side with where to connect.
+//! Handles one request of Chromium: a tunnel for CONNECT (https and every WebSocket), otherwise one request that is
+//! forwarded, and its response. No header of either side determines where the proxy connects to.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -23,7 +23,7 @@ use super::{
 
 type Body = BoxBody<Bytes, hyper::Error>;
 
-/// Answers one request. Never fails: what goes wrong is an answer that says so.
+/// Answers one request. Never fails: an error becomes a response that says so.
 pub(super) async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Body>, Infallible> {
     let Some(place) = place(&request) else {
         let response = text(StatusCode::BAD_REQUEST, "this proxy takes CONNECT and http:// only");
@@ -37,7 +37,7 @@ pub(super) async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> R
     Ok(done.unwrap_or_else(|error| explain(&error, &shared)))
 }
 
-/// Where a request is to go, from its target alone.
+/// Returns the destination of a request, from its target alone.
 fn place(request: &Request<Incoming>) -> Option<Place> {
     let uri = request.uri();
     let host = uri.host()?;
@@ -53,7 +53,7 @@ async fn tunnel(request: Request<Incoming>, place: &Place, shared: &Arc<Shared>)
     let token = shared.closed.clone();
     shared.tasks.spawn(token.run_until_cancelled_owned(async move {
         let Ok(here) = hyper::upgrade::on(request).await else { return };
-        // Either side may break off at any time, and both see it.
+        // Either side may disconnect at any time, and both notice it.
         let _ = copy_bidirectional(&mut TokioIo::new(here), &mut there).await;
     }));
     Ok(Response::new(empty()))
@@ -78,7 +78,7 @@ async fn forward(
     Ok(response.map(BodyExt::boxed))
 }
 
-/// Fits a request for the one that it goes to: an origin wants the path only, a proxy the whole URL.
+/// Rewrites a request for its destination: an origin server wants the path only, a proxy the whole URL.
 fn address(request: &mut Request<Incoming>, via: Option<&Via>) {
     strip(request.headers_mut());
     let authority = request.uri().authority().map_or_else(String::new, ToString::to_string);
@@ -98,7 +98,7 @@ fn address(request: &mut Request<Incoming>, via: Option<&Via>) {
     }
 }
 
-/// Removes what is meant for one connection only (RFC 9110, 7.6.1). Framing is left to hyper.
+/// Removes headers that are meant for one connection only (RFC 9110, 7.6.1). Hyper does the framing.
 fn strip(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)

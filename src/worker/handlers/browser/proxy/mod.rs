@@ -1,6 +1,7 @@
-//! The only way out for a session's pages: an HTTP proxy on the loopback interface that resolves, checks and connects
-//! itself. So one rule covers what is typed, redirects, subresources, frames and WebSockets, and names can't be
-//! rebound between check and connection. See `docs/adr/0007-browser-egress.md`. One proxy for each session.
+//! The only way out for a session's pages: an HTTP proxy on the loopback interface that resolves names, checks
+//! addresses and connects. So one rule covers typed addresses, redirects, subresources, frames and WebSockets, and
+//! names can't be rebound between check and connection. See `docs/adr/0007-browser-egress.md`. Each session has its own
+//! proxy.
 
 mod dial;
 mod exchange;
@@ -25,9 +26,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(super) use self::dial::{Dialer, Place, SystemResolver};
 
-/// Header of an answer that the proxy gave itself, with the reason. Taken out of every other answer.
+/// Header of a response that the proxy itself sent, with the reason. Removed from every other response.
 pub(super) const PROBLEM_HEADER: &str = "x-swarm-problem";
-/// Connections of one session at the same time; more wait. Chromium makes 32 to one proxy, and 255 for WebSockets.
+/// Maximum simultaneous connections of one session; more wait. Chromium makes 32 to one proxy, and 255 for WebSockets.
 const CONNECTIONS: usize = 300;
 /// Pause after a connection that could not be accepted.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
@@ -46,7 +47,7 @@ struct Shared {
 }
 
 impl Proxy {
-    /// Starts one on a free port.
+    /// Starts a proxy on a free port.
     pub(super) async fn start(dialer: Dialer) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
@@ -57,12 +58,12 @@ impl Proxy {
         Ok(Self { address, shared })
     }
 
-    /// As Chromium wants it.
+    /// Returns the URL in Chromium's form.
     pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The last thing that was refused or failed since this was asked before.
+    /// Returns the last refusal or failure since the previous call.
     pub(super) fn take_problem(&self) -> Option<String> {
         self.shared.problem.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -90,7 +91,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                 let token = shared.closed.clone();
                 shared.tasks.spawn(token.run_until_cancelled_owned(serve(stream, Arc::clone(&shared), slot)));
             }
-            // Out of file descriptors, most likely: others have to close first.
+            // Most likely out of file descriptors: other connections have to close first.
             Err(error) => {
                 tracing::warn!(%error, "a page's connection was not accepted");
                 sleep(AFTER_FAILURE).await;
@@ -102,6 +103,6 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 async fn serve(stream: TcpStream, shared: Arc<Shared>, _slot: OwnedSemaphorePermit) {
     let service = service_fn(|request| exchange::answer(request, Arc::clone(&shared)));
     let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-    // Ends when Chromium has had enough; what a page may have done wrong concerns nobody here.
+    // Ends when Chromium disconnects; errors of a page do not matter here.
     let _ = connection.with_upgrades().await;
 }
