@@ -1,4 +1,4 @@
-//! Jobs that were done: acknowledged and answered together, each only if the claim on it still holds.
+//! Completes jobs: acknowledges them and sends their results together, each only if the claim on it still holds.
 
 use std::{borrow::Borrow, sync::Arc};
 
@@ -9,60 +9,61 @@ use super::{BrokerError, Consumer, Delivery, JobResult, code, result::bounded};
 use crate::connection::Connection;
 
 const COMPLETE: &str = include_str!("lua/complete.lua");
-/// Jobs in one step: enough that its round trip no longer counts.
+/// Maximum jobs in one step: enough that its round trip no longer counts.
 const JOBS_AT_ONCE: usize = 500;
 /// Bytes of results after which a step is sent.
 const BYTES_AT_ONCE: usize = 4 << 20;
 /// Bytes of a command without its key and its JSON, so that it is allocated once.
 const COMMAND: usize = 32;
 
-/// A job that was worked on, as Redis is to be told of it.
+/// A finished job in the form that is sent to Redis.
 #[derive(Clone, Debug)]
 pub struct Done {
     stream: Arc<str>,
     entry: String,
     number: u32,
-    /// Whoever waits: the list, and what is pushed to it.
+    /// Result for a waiting publisher: the list, and what is pushed to it.
     answer: Option<(String, String)>,
 }
 
 impl Done {
-    /// The stream that the entry is on.
+    /// Returns the stream of the entry.
     pub fn stream(&self) -> &str {
         &self.stream
     }
 
-    /// The stream entry's id.
+    /// Returns the id of the stream entry.
     pub fn entry(&self) -> &str {
         &self.entry
     }
 
-    /// About how many bytes it takes in a command.
+    /// Returns the approximate bytes of the job in a command.
     fn weight(&self) -> usize {
         COMMAND + self.answer.as_ref().map_or(0, |(key, json)| key.len() + json.len())
     }
 }
 
-/// A job that was done and is not settled.
+/// A finished job that could not be completed.
 #[derive(Debug)]
 pub struct Unsettled {
-    /// Its place among those that were to be completed.
+    /// Index among the jobs that were to be completed.
     pub index: usize,
-    /// Why.
+    /// Why the job is not completed.
     pub why: Refused,
 }
 
-/// Why a job is not settled.
+/// Why a job is not completed.
 #[derive(Debug)]
 pub enum Refused {
-    /// The claim on it was lost: another worker has it, or had it. Its result was told nobody.
+    /// The claim on the job was lost: another worker has it, or had it. Its result was not sent.
     ClaimLost,
-    /// Redis does not take its result.
+    /// Redis does not accept the result.
     Result(BrokerError),
 }
 
 impl Consumer {
-    /// A job that was done, with `value` for whoever waits. If that is too large, they get an error that says so.
+    /// Returns a successful job with its result `value`. If the result is too large, a waiting publisher gets an error
+    /// that says so.
     pub fn done(&self, delivery: Delivery, value: Value) -> Done {
         let Delivery { stream, entry, number, job, .. } = delivery;
         let waiter = job.ok().and_then(|job| Some((job.reply_to?, job.id)));
@@ -73,8 +74,8 @@ impl Consumer {
         Done { stream, entry, number, answer }
     }
 
-    /// Acknowledges jobs that were worked on and pushes their results to whoever waits; returns the entries whose claim was
-    /// lost, of which nothing was told. A result that is too large is replaced by an error that says so.
+    /// Acknowledges finished jobs and pushes their results for waiting publishers. Returns the entries whose claim was
+    /// lost; their results were not sent. A result that is too large is replaced by an error that says so.
     ///
     /// ```no_run
     /// # use swarm::broker::{BrokerError, Consumer, JobResult};
@@ -94,7 +95,7 @@ impl Consumer {
     /// ```
     ///
     /// # Errors
-    /// If Redis did not do it; after a lost connection it may have.
+    /// If Redis did not carry it out; after a lost connection that is uncertain.
     pub async fn complete(
         &self,
         connection: &mut Connection,
@@ -117,10 +118,10 @@ impl Consumer {
         Ok(lost)
     }
 
-    /// As [`Consumer::complete`], for jobs whose results are written out. Returns those that are not settled.
+    /// Like [`Consumer::complete`], for jobs whose results are serialized. Returns the jobs that are not completed.
     ///
     /// # Errors
-    /// As there.
+    /// As for [`Consumer::complete`].
     pub async fn complete_all<D: Borrow<Done>>(
         &self,
         connection: &mut Connection,
@@ -142,7 +143,8 @@ impl Consumer {
         }
         match self.complete_fenced(connection, done, true).await {
             Err(error) if error.is_missing_group() => {
-                // With the group went every claim: nobody else has these jobs, and whoever waits gets the answer.
+                // All claims are gone with the group: no other worker has these jobs, and waiting publishers get the
+                // results.
                 self.answer(connection, done).await.map(|()| Vec::new())
             }
             Err(error) if code(&error.cause).as_deref() == Some("NOPERM") => {
@@ -152,8 +154,9 @@ impl Consumer {
         }
     }
 
-    /// On a cluster results are elsewhere than the stream. First the claims are checked and renewed, so that nobody can take
-    /// them over meanwhile; then the results are pushed, then the entries acknowledged if they are still ours.
+    /// Completes jobs on a cluster, where results are on other nodes than the stream. First checks and renews the
+    /// claims, so that no other worker can claim the jobs meanwhile; then pushes the results; then acknowledges the
+    /// entries that are still this consumer's.
     async fn complete_in_steps(
         &self,
         connection: &mut Connection,
@@ -169,7 +172,8 @@ impl Consumer {
         self.complete_fenced(connection, done, false).await
     }
 
-    /// One script: each entry is acknowledged, and answered if `answers`, only if it is still this consumer's.
+    /// Completes jobs with one script: acknowledges each entry, and sends its result if `answers`, only if the entry is
+    /// still this consumer's.
     async fn complete_fenced(
         &self,
         connection: &mut Connection,
@@ -196,7 +200,7 @@ impl Consumer {
         Ok(refused.into_iter().filter_map(|(index, why)| Some(Unsettled { index, why: self.refused(&why)? })).collect())
     }
 
-    /// What the script says of a job; `None` if it is settled all the same.
+    /// Returns what the script says about a job; `None` if the job is completed nevertheless.
     fn refused(&self, why: &str) -> Option<Refused> {
         if why.is_empty() {
             return Some(Refused::ClaimLost);
@@ -210,7 +214,7 @@ impl Consumer {
         Some(Refused::Result(self.failed("deliver a result", cause)))
     }
 
-    /// For a user without the right to run scripts: a lost claim goes unnoticed.
+    /// Completes jobs for a user without the right to run scripts. A lost claim goes unnoticed.
     async fn complete_unfenced(
         &self,
         connection: &mut Connection,
@@ -244,7 +248,8 @@ impl Consumer {
         pipeline
     }
 
-    /// Only a result key can hold something else: the stream was read from. The other commands have been carried out.
+    /// Tolerates keys of another type: only a result key can be one, because the stream was read from. The other
+    /// commands have been carried out.
     fn tolerating_other_keys(&self, outcome: redis::RedisResult<()>) -> Result<(), BrokerError> {
         match outcome.map_err(|cause| self.failed("acknowledge jobs", cause)) {
             Err(error) if error.is_wrong_type() => {
@@ -256,7 +261,7 @@ impl Consumer {
     }
 }
 
-/// How many of the first jobs fit one step; at least one.
+/// Returns how many of the first jobs fit into one step; at least one.
 fn fitting<D: Borrow<Done>>(done: &[D]) -> usize {
     let mut bytes = 0;
     let fits = |one: &&D| {
@@ -267,7 +272,7 @@ fn fitting<D: Borrow<Done>>(done: &[D]) -> usize {
     done.iter().take(JOBS_AT_ONCE).take_while(fits).count()
 }
 
-/// By what entries are ordered: the two numbers of the id.
+/// Returns the sort key of an entry: the two numbers of its id.
 fn order(id: &str) -> (u64, u64) {
     let (time, number) = id.split_once('-').unwrap_or((id, "0"));
     (time.parse().unwrap_or(0), number.parse().unwrap_or(0))

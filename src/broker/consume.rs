@@ -15,21 +15,21 @@ use super::{
 use crate::connection::Connection;
 use crate::model::Timestamp;
 
-/// One member of a consumer group.
+/// A member of a consumer group.
 #[derive(Clone, Debug)]
 pub struct Consumer {
-    /// The stream's key.
+    /// Key of the stream.
     pub stream: String,
     /// The consumer group.
     pub group: String,
-    /// The consumer's name: the worker's id.
+    /// Name of the consumer: the worker's id.
     pub name: String,
-    /// The rules for its jobs.
+    /// Rules for its jobs.
     pub policy: JobPolicy,
 }
 
 impl Consumer {
-    /// The same member of the group of the same name on another stream.
+    /// Returns the member of the same name, of the group of the same name, on another stream.
     pub fn on(&self, stream: &str) -> Cow<'_, Self> {
         if stream == self.stream {
             return Cow::Borrowed(self);
@@ -37,7 +37,7 @@ impl Consumer {
         Cow::Owned(Self { stream: stream.to_owned(), ..self.clone() })
     }
 
-    /// Makes the stream and the group if they are missing, at 0: jobs published before count.
+    /// Creates the stream and the group if they are missing. The group starts at 0, so earlier jobs count.
     pub async fn ensure_group(&self, connection: &mut Connection) -> Result<(), BrokerError> {
         let mut command = redis::cmd("XGROUP");
         command.arg("CREATE").arg(&self.stream).arg(&self.group).arg(0).arg("MKSTREAM");
@@ -49,10 +49,10 @@ impl Consumer {
         }
     }
 
-    /// Takes up to `count` new jobs, waiting for the first for up to `block`. `connection` must have no response time-out
-    /// shorter than that. None in time is an empty answer.
+    /// Takes up to `count` new jobs; waits for the first one for at most `block`. The response timeout of `connection`
+    /// must not be shorter. Returns no job if none arrives in time.
     ///
-    /// After an error, jobs may have been delivered all the same: [`Consumer::recover_own`] finds them.
+    /// After an error, jobs may have been delivered: [`Consumer::recover_own`] finds them.
     pub async fn read(
         &self,
         connection: &mut Connection,
@@ -63,7 +63,7 @@ impl Consumer {
         Ok(self.open(entries).collect())
     }
 
-    /// As [`Consumer::read`], without a look into what came: that may be done elsewhere.
+    /// Like [`Consumer::read`], without parsing the entries, which can be done elsewhere.
     pub async fn read_raw(
         &self,
         connection: &mut Connection,
@@ -72,20 +72,20 @@ impl Consumer {
     ) -> Result<Vec<RawEntry>, BrokerError> {
         let mut command = redis::cmd("XREADGROUP");
         command.arg("GROUP").arg(&self.group).arg(&self.name).arg("COUNT").arg(count);
-        // BLOCK 0 means for ever.
+        // BLOCK 0 would wait without a limit.
         command.arg("BLOCK").arg(block.as_millis().max(1).to_string()).arg("STREAMS").arg(&self.stream).arg(">");
         let asked = Instant::now();
         let reply: Value = command.query_async(connection).await.map_err(|cause| self.failed("read jobs", cause))?;
         Ok(delivery::read(reply, asked))
     }
 
-    /// Looks for the jobs in what was delivered of this stream; each may be begun now.
+    /// Parses the entries that were delivered from this stream; each job may be started now.
     pub fn open(&self, entries: impl IntoIterator<Item = RawEntry>) -> impl Iterator<Item = Delivery> {
         let own: Arc<str> = self.stream.as_str().into();
         entries.into_iter().map(move |entry| Delivery::new(entry, self.admission(&own)))
     }
 
-    /// By what an entry of `stream` that is delivered now is judged.
+    /// Returns the rules by which an entry of `stream` that is delivered now is judged.
     pub(super) fn admission<'a>(&'a self, stream: &'a Arc<str>) -> Admission<'a> {
         Admission {
             stream,

@@ -1,5 +1,5 @@
-//! Asks running workers, over Redis, to take no more jobs, and takes that back. For whoever lets workers go and can't send
-//! them a signal. Owns the keys and channels `worker:control:*`.
+//! Asks running workers over Redis to take no more jobs, and withdraws such a request: for code that lets workers go
+//! and can't send them a signal. Owns the keys and channels `worker:control:*`.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use super::BrokerError;
 use crate::connection::Connection;
 use crate::model::{WorkerId, WorkerType, keys};
 
-/// What the key holds while a worker shall take no more jobs.
+/// Value of the key while a worker must take no more jobs.
 pub const DRAIN: &str = "drain";
 
-/// Asks the workers `ids` to take no more jobs until `ttl` is over; ask again to extend it. They finish what they hold, say
-/// `DRAINING` in their heartbeats, and stay: drained is whose heartbeat says `DRAINING` with no job in progress and no
-/// session.
+/// Asks the workers `ids` to take no more jobs until `ttl` is over; ask again to extend it. The workers finish what
+/// they hold, write `DRAINING` in their heartbeats, and stay. A worker is drained when its heartbeat says `DRAINING`
+/// with no job in progress and no session.
 pub async fn request_drain(
     connection: &mut Connection,
     worker_type: &WorkerType,
@@ -40,7 +40,7 @@ pub async fn cancel_drain(
     tell(connection, worker_type, ids, take_back, "let workers work again").await
 }
 
-/// Writes each worker's key, and wakes it: without the message it would see that with its next heartbeat.
+/// Writes each worker's key, and wakes the worker: without the message it would read the key with its next heartbeat.
 async fn tell(
     connection: &mut Connection,
     worker_type: &WorkerType,

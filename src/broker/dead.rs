@@ -1,5 +1,5 @@
-//! Dead letters: what was given up, why, and how to put it back or drop it. A dead letter is the entry as it was, with
-//! fields of its own behind.
+//! Dead letters: what was given up, why, and how to put it back or drop it. A dead letter is the original entry,
+//! followed by fields of its own.
 
 use std::borrow::Cow;
 
@@ -13,20 +13,20 @@ use super::{
 use crate::{connection::Connection, model::Timestamp, telemetry::DeadReason};
 
 const REVIVE: &str = include_str!("lua/revive.lua");
-/// Dead letters read at once.
+/// Dead letters of one read.
 const PAGE: usize = 100;
 
-/// What a dead letter says about its end.
+/// What a dead letter records about the end of its job.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Burial<'a> {
     pub(super) reason: DeadReason,
     pub(super) error: &'a str,
-    /// How often the job was begun.
+    /// Attempts that were started.
     pub(super) attempts: u32,
 }
 
 impl Burial<'_> {
-    /// The fields behind those of the entry. `left_out`: fields of the entry that are not copied.
+    /// Returns the fields that follow those of the entry. `left_out`: number of the entry's fields that are not copied.
     pub(super) fn fields(
         &self,
         group: &str,
@@ -51,40 +51,40 @@ impl Burial<'_> {
 /// One dead letter.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DeadLetter {
-    /// The stream that it was on.
+    /// Stream that the job was on.
     pub stream: String,
-    /// Its id among the dead letters.
+    /// Id among the dead letters.
     pub entry: String,
-    /// When it was given up: the time in that id.
+    /// When the job was given up: the time in that id.
     pub at: Timestamp,
-    /// The job's id; `None` if there is no job in it.
+    /// Id of the job; `None` if the entry is malformed.
     pub id: Option<String>,
-    /// The job's type; `None` if there is no job in it.
+    /// Type of the job; `None` if the entry is malformed.
     #[serde(rename = "type")]
     pub job_type: Option<String>,
     /// `malformed`, `failed`, `expired`, `attempts_exhausted` or `interruptions_exhausted`.
     pub reason: String,
-    /// The last error, in words.
+    /// Last error, in words.
     pub error: String,
-    /// The id that the entry had on the stream.
+    /// Id that the entry had on the stream.
     pub source_entry: String,
-    /// The consumer group that gave it up.
+    /// Consumer group that gave the job up.
     pub group: String,
-    /// How many attempts failed.
+    /// Attempts that failed.
     pub attempts: u32,
-    /// How often the job was interrupted.
+    /// Number of interruptions.
     pub interruptions: u32,
     /// The job, to put it back.
     #[serde(skip)]
     job: Option<Job>,
 }
 
-/// Which dead letters; everything that is given must fit.
+/// Selection of dead letters; all given criteria must match.
 #[derive(Clone, Debug, Default)]
 pub struct DeadFilter {
     /// A job type (`browser.goto`), or the worker type before the dot.
     pub job_type: Option<String>,
-    /// Job ids or dead letters' ids; empty for any.
+    /// Job ids or dead letters' ids; any if empty.
     pub ids: Vec<String>,
 }
 
@@ -106,24 +106,24 @@ pub struct DeadLetters {
     job_max_bytes: usize,
 }
 
-/// What became of a dead letter that was to be put back.
+/// Result of putting a dead letter back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Revived {
-    /// It is on its stream again, as this entry.
+    /// The job is on its stream again, as this entry.
     As(String),
     /// Somebody else has put it back or dropped it.
     Gone,
-    /// There is no job in it, so that it would be dead again at once.
+    /// The entry is malformed, so it would become a dead letter again immediately.
     NoJob,
 }
 
 impl DeadLetters {
-    /// Those of `stream`, whose jobs may have so many bytes.
+    /// Returns the dead letters of `stream`, whose jobs may have at most `job_max_bytes` bytes.
     pub fn of(stream: &str, job_max_bytes: usize) -> Self {
         Self { stream: stream.to_owned(), job_max_bytes }
     }
 
-    /// The oldest `limit` that fit.
+    /// Returns the oldest `limit` dead letters that match.
     ///
     /// # Errors
     /// If Redis can't be asked.
@@ -148,7 +148,7 @@ impl DeadLetters {
         Ok(found)
     }
 
-    /// The newest `count`, newest first.
+    /// Returns the newest `count` dead letters, newest first.
     ///
     /// # Errors
     /// If Redis can't be asked.
@@ -163,11 +163,11 @@ impl DeadLetters {
         Ok(entries(page).into_iter().map(|entry| self.letter(entry)).collect())
     }
 
-    /// Puts a job back on its stream, as if it were new: without its attempts, its delay and its deadline. However many do
-    /// this at the same time, it is put back once.
+    /// Puts a job back on its stream as if it were new: without its attempts, its delay and its deadline. If several
+    /// callers do this at the same time, the job is put back once.
     ///
     /// # Errors
-    /// If Redis did not do it; after a lost connection it may have.
+    /// If Redis did not carry it out; after a lost connection that is uncertain.
     pub async fn retry(
         &self,
         connection: &mut Connection,
@@ -192,10 +192,10 @@ impl DeadLetters {
         Ok(entry.map_or(Revived::Gone, Revived::As))
     }
 
-    /// Drops a dead letter for good; says whether it was there.
+    /// Drops a dead letter for good. Returns whether it existed.
     ///
     /// # Errors
-    /// If Redis did not do it; after a lost connection it may have.
+    /// If Redis did not carry it out; after a lost connection that is uncertain.
     pub async fn remove(&self, connection: &mut Connection, letter: &DeadLetter) -> Result<bool, BrokerError> {
         let mut command = redis::cmd("XDEL");
         command.arg(connection.layout().dead_letters(&self.stream)).arg(&letter.entry);
@@ -203,7 +203,7 @@ impl DeadLetters {
     }
 
     fn letter(&self, (entry, fields): Entry) -> DeadLetter {
-        // Ours are the last ones: an entry that was no job may have had fields of the same names.
+        // The dead letter's own fields are the last ones: a malformed entry may have had fields of the same names.
         let text = |name: &str| String::from_utf8_lossy(fields.last(name).unwrap_or_default()).into_owned();
         let job = fields.get("json").and_then(|json| Job::parse(json, self.job_max_bytes).ok());
         let at = entry.split('-').next().and_then(|at| at.parse().ok()).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Jobs that are not due yet: a sorted set beside each stream, and the step that puts those on the stream that are. The
-//! step is atomic and goes by the server's clock, so anybody may take it at any time.
+//! Delayed jobs: a sorted set beside each stream, and the step that moves due jobs to the stream. The step is atomic
+//! and uses the server's clock, so any program may take it at any time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,24 +10,24 @@ use crate::connection::{Connection, any_exists};
 use crate::telemetry::DelayedMoved;
 
 const MOVE_DUE: &str = include_str!("lua/move_due.lua");
-/// Jobs moved at once: about a millisecond of the server's time.
+/// Maximum jobs of one step: about a millisecond of the server's time.
 const AT_ONCE: u64 = 500;
 
-/// The delayed jobs of one stream after those that were due have been moved.
+/// The delayed jobs of one stream, after due jobs were moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Delayed {
-    /// Moved to the stream just now.
+    /// Jobs moved to the stream by this call.
     pub moved: u64,
-    /// Not due yet.
+    /// Jobs that are not due yet.
     pub left: u64,
-    /// Until the first of those is due, at most a day; `None` if there are none.
+    /// Time until the first of those is due, at most a day; `None` if there are none.
     pub next: Option<Duration>,
 }
 
-/// Puts the jobs of `stream` that are due on it, and names it on `channel` if there were any.
+/// Moves the due jobs of `stream` to it, and names it on `channel` if there were any.
 ///
 /// # Errors
-/// If Redis did not do it.
+/// If Redis did not carry it out.
 pub(super) async fn move_due(connection: &mut Connection, stream: &str, channel: &str) -> Result<Delayed, BrokerError> {
     let mut moved = 0;
     loop {
@@ -47,10 +47,11 @@ pub(super) async fn move_due(connection: &mut Connection, stream: &str, channel:
     }
 }
 
-/// Streams asked about in one pipeline.
+/// Streams in one pipeline.
 const SLICE: usize = 500;
 
-/// Those of `streams` that have delayed jobs, due or not, and those of which that can't be told. Few ever have any.
+/// Returns those of `streams` that have delayed jobs, due or not, and those for which that is unknown. Few streams ever
+/// have any.
 ///
 /// # Errors
 /// If Redis can't be asked at all.
@@ -73,7 +74,7 @@ pub(super) async fn with_delayed<'a, S: AsRef<str>>(
     Ok(found)
 }
 
-/// How many jobs of each stream are not due yet; of a stream that can't be asked, why.
+/// Returns how many jobs of each stream are not due yet; for a stream that can't be asked, why.
 ///
 /// # Errors
 /// If Redis can't be asked at all.
@@ -86,7 +87,7 @@ async fn count_delayed(
     for stream in streams {
         pipeline.cmd("ZCARD").arg(layout.delayed(stream));
     }
-    // The low-level call, since one key of a wrong type must not hide the others.
+    // The low-level call, because one key of a wrong type must not hide the others.
     let replies = connection.each(&pipeline).await;
     let replies = replies.map_err(|cause| BrokerError::new("count delayed jobs", cause))?;
     let count = |(reply, stream): (Value, &&str)| {
@@ -97,19 +98,19 @@ async fn count_delayed(
 }
 
 impl Consumer {
-    /// Puts jobs that are due on the stream. A worker that does so before each read, and reads for no longer than until the
-    /// next one is due, needs nobody else to.
+    /// Moves due jobs to the stream. A worker that does so before each read, and reads for no longer than until the
+    /// next job is due, depends on no other program.
     ///
     /// # Errors
-    /// If Redis did not do it.
+    /// If Redis did not carry it out.
     pub async fn move_due(&self, connection: &mut Connection) -> Result<Delayed, BrokerError> {
         move_due(connection, &self.stream, &self.policy.channel).await
     }
 
-    /// [Does that](Self::move_due) for all of `streams`. One that can't be moved holds up no other.
+    /// [Moves due jobs](Self::move_due) of all `streams`. A stream that fails does not delay the others.
     ///
     /// # Errors
-    /// If Redis did not do it for one of them.
+    /// If Redis did not carry it out for one of them.
     pub async fn move_due_of(&self, connection: &mut Connection, streams: &[Arc<str>]) -> Result<Delayed, BrokerError> {
         if let [only] = streams {
             return self.on(only).move_due(connection).await;

@@ -1,6 +1,7 @@
-//! Puts delayed jobs on their streams at the moment they are due, also while no worker runs: the autoscaler's part. Unlike the
-//! rest of the broker it owns its connection. Hears of new delayed jobs on a channel, and looks at all streams at each
-//! connect and each interval, so a message that was missed costs time and no job. Must not touch jobs that are not due.
+//! Moves delayed jobs to their streams when they are due, also while no worker runs: the autoscaler's part. Unlike the
+//! rest of the broker it owns its connection. A channel announces new delayed jobs, and the scheduler looks at all
+//! streams after each connect and at each interval, so a missed message costs time and no job. Must not touch jobs that
+//! are not due.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,7 +27,7 @@ use crate::{
     model::{QueuePattern, keys, snapshot::DelayedCounts},
 };
 
-/// Streams found by patterns that are looked after at most.
+/// Maximum streams found by patterns that are looked after.
 const MAX_FOUND: usize = 10_000;
 
 /// The task that moves delayed jobs.
@@ -41,7 +42,7 @@ pub struct DelayedScheduler {
     timers: Timers,
     /// Streams whose delayed jobs could not be moved the last time.
     broken: BTreeSet<Arc<str>>,
-    /// Whether patterns could not be looked for the last time.
+    /// Whether the last search by patterns failed.
     blind: bool,
 }
 
@@ -49,22 +50,22 @@ pub struct DelayedScheduler {
 #[derive(Debug, Default)]
 struct Watched {
     named: BTreeSet<Arc<str>>,
-    /// Of others, those that match and have delayed jobs.
+    /// Patterns of further streams; those that match and have delayed jobs are looked after.
     patterns: Vec<QueuePattern>,
 }
 
 impl Watched {
-    /// The stream of that name, if it is one of these.
+    /// Returns the stream of that name, if it is looked after.
     fn stream(&self, name: &str) -> Option<Arc<str>> {
         let found = || self.patterns.iter().any(|pattern| pattern.takes(name)).then(|| name.into());
         self.named.get(name).cloned().or_else(found)
     }
 }
 
-/// What the connection's driver has heard and the task has not yet looked at.
+/// What the connection's driver has received and the task has not handled yet.
 #[derive(Debug, Default)]
 struct Told {
-    /// The streams that we look after.
+    /// The streams that are looked after.
     ours: Arc<Watched>,
     named: Mutex<BTreeSet<Arc<str>>>,
     lost: Mutex<bool>,
@@ -90,7 +91,7 @@ impl Told {
     }
 }
 
-/// When to look at which stream again: one time for each.
+/// When to look at which stream again: one time for each stream.
 #[derive(Debug, Default)]
 struct Timers {
     queue: BTreeSet<(Instant, Arc<str>)>,
@@ -112,7 +113,7 @@ impl Timers {
         self.queue.first().map(|(at, _)| *at)
     }
 
-    /// The streams whose time has come.
+    /// Returns the streams whose time has come.
     fn due(&mut self, now: Instant) -> Vec<Arc<str>> {
         let due = self.queue.iter().take_while(|(at, _)| *at <= now).map(|(_, stream)| stream.clone());
         let due: Vec<Arc<str>> = due.collect();
@@ -123,7 +124,7 @@ impl Timers {
     }
 }
 
-/// Why a session of the mover ended.
+/// Why a session of the scheduler ended.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     #[error(transparent)]
@@ -148,8 +149,8 @@ impl Session for DelayedScheduler {
 }
 
 impl DelayedScheduler {
-    /// For `streams`, and for those that match `patterns`; they are named on `channel` when jobs were moved. All of them are
-    /// looked at each `interval`.
+    /// Returns a scheduler for `streams`, and for streams that match `patterns`. It names a stream on `channel` when it
+    /// has moved jobs, and looks at all streams at each `interval`.
     pub fn new(
         target: Arc<RedisTarget>,
         streams: BTreeSet<String>,
@@ -218,7 +219,7 @@ impl DelayedScheduler {
         Ok(())
     }
 
-    /// Those that are named, those that are found now, and those of which something was known.
+    /// Returns the named streams, those that patterns find now, and those with known delayed jobs.
     async fn streams(&mut self, connection: &Connection) -> Result<Vec<Arc<str>>, SessionError> {
         let counted: Vec<Arc<str>> = self.counts.borrow().keys().map(|stream| stream.as_str().into()).collect();
         let known = self.watched.named.iter().chain(self.timers.at.keys()).cloned().chain(counted);
@@ -230,7 +231,7 @@ impl DelayedScheduler {
                     streams.extend(found.into_iter().map(Arc::from));
                 }
                 Err(error) if error.is_connection_lost() && !connection.is_cluster() => return Err(error.into()),
-                // What belongs to the queues that are named goes on, and what is told on the channel.
+                // Named queues and announcements on the channel are not affected.
                 Err(error) => {
                     if !std::mem::replace(&mut self.blind, true) {
                         tracing::warn!(%error, "delayed jobs of queues that are not named may wait until they are found");
@@ -241,7 +242,8 @@ impl DelayedScheduler {
         Ok(streams.into_iter().collect())
     }
 
-    /// Moves what is due of one stream, and sets the time of the next look. A stream that can't be moved holds up no other.
+    /// Moves the due jobs of one stream, and sets the time of the next look. A stream that fails does not delay the
+    /// others.
     async fn look_at(&mut self, connection: &mut Connection, stream: &Arc<str>) -> Result<(), SessionError> {
         match move_due(connection, stream, &self.channel).await {
             Ok(delayed) => {
@@ -252,7 +254,7 @@ impl DelayedScheduler {
             }
             Err(error) if error.is_connection_lost() => Err(error.into()),
             Err(error) => {
-                // Once for each time that it breaks. It is looked at again with the next message or interval.
+                // Logged once for each time that the failure begins. The next message or interval looks again.
                 if self.broken.insert(stream.clone()) {
                     tracing::warn!(%error, "delayed jobs stay where they are");
                 }

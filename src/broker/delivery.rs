@@ -1,5 +1,5 @@
-//! What Redis hands out: stream entries, and whether there is a job in them that may be begun now. Pure; the reply's bytes
-//! are not trusted.
+//! Deliveries: stream entries from Redis, and whether they hold a job that may be started now. Pure; does not trust the
+//! reply's bytes.
 
 use std::{sync::Arc, time::Instant};
 
@@ -11,67 +11,67 @@ use crate::model::Timestamp;
 /// A stream entry that was delivered and not yet acknowledged.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// The stream that it is on.
+    /// Stream of the entry.
     pub stream: Arc<str>,
-    /// The stream entry's id.
+    /// Id of the stream entry.
     pub entry: String,
-    /// The number of this attempt: 1 more than have failed.
+    /// Number of this attempt: the failed attempts plus 1.
     pub attempts: u32,
-    /// How often it was interrupted.
+    /// Number of interruptions.
     pub interruptions: u32,
-    /// The number of this delivery. With the consumer it is the token of the claim: who finds another number, or another
-    /// consumer, has lost the job.
+    /// Number of this delivery. Together with the consumer it is the token of the claim: a worker that finds another
+    /// number, or another consumer, has lost the job.
     pub number: u32,
-    /// When Redis was asked for it: nobody can have taken it over within a lapse after that.
+    /// When Redis was asked for the entry: no other worker can have claimed it within a lapse after that.
     pub asked: Instant,
-    /// The job in it, or why there is none to be done: then [`Consumer::refuse`](super::Consumer::refuse) it.
+    /// The job in the entry, or why it must not be started: then [`Consumer::refuse`](super::Consumer::refuse) it.
     pub job: Result<Box<Job>, Refusal>,
-    /// The entry as it was, for the dead letters.
+    /// The original entry, for the dead letters.
     pub(super) fields: Fields,
 }
 
-/// A stream entry that was delivered and not yet looked into: [`Consumer::open`](super::Consumer::open) does so.
+/// A stream entry that was delivered and not yet parsed: [`Consumer::open`](super::Consumer::open) does that.
 #[derive(Clone, Debug)]
 pub struct RawEntry {
-    /// The stream entry's id.
+    /// Id of the stream entry.
     pub entry: String,
-    /// How often Redis has handed it out, this time included.
+    /// Number of deliveries, including this one.
     pub number: u32,
-    /// When Redis was asked for it.
+    /// When Redis was asked for the entry.
     asked: Instant,
     fields: Fields,
 }
 
-/// Why a delivered entry must not be worked on.
+/// Why a delivered entry must not be started.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// It is no job.
+    /// The entry does not hold a job.
     #[error(transparent)]
     Malformed(#[from] EnvelopeError),
-    /// Its deadline is over.
+    /// The deadline has passed.
     #[error("expired: the deadline was over for {} ms when a worker took the job", .late_ms)]
     Expired {
-        /// For how long, in milliseconds.
+        /// Time since the deadline, in milliseconds.
         late_ms: u64,
     },
-    /// It was begun too often, the last time by a worker that died or lost its claim.
+    /// No attempt is left; the worker of the last one died or lost its claim.
     #[error("given up after {attempts} attempts: the worker of the last one died or lost its claim before it was done")]
     AttemptsExhausted {
-        /// How often it was begun.
+        /// Attempts that were started.
         attempts: u32,
     },
-    /// It was interrupted too often.
+    /// The job was interrupted too many times.
     #[error("given up after {interruptions} interruptions: its workers were drained before it was done, or died")]
     InterruptionsExhausted {
-        /// How often.
+        /// Number of interruptions.
         interruptions: u32,
     },
-    /// It is for another consumer group on the same stream.
+    /// The job is for another consumer group on the same stream.
     #[error("for group `{0}`")]
     OtherGroup(String),
 }
 
-/// What decides whether an entry's job may be begun.
+/// Rules that decide whether an entry's job may be started.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Admission<'a> {
     pub(super) stream: &'a Arc<str>,
@@ -85,7 +85,7 @@ pub(super) struct Admission<'a> {
 /// An entry's id and its fields.
 pub(super) type Entry = (String, Fields);
 
-/// The fields of an entry and their values, by turns, as Redis sent them: most entries are never looked into again.
+/// Fields of an entry and their values, alternating, as Redis sent them: most entries are never looked into again.
 #[derive(Clone, Debug)]
 pub(super) struct Fields(Vec<Value>);
 
@@ -94,12 +94,12 @@ impl Fields {
         self.0.chunks_exact(2).map(|pair| (bytes(&pair[0]), bytes(&pair[1])))
     }
 
-    /// The value of the first field of that name.
+    /// Returns the value of the first field of that name.
     pub(super) fn get(&self, name: &str) -> Option<&[u8]> {
         self.iter().find(|(field, _)| *field == name.as_bytes()).map(|(_, value)| value)
     }
 
-    /// The value of the last field of that name.
+    /// Returns the value of the last field of that name.
     pub(super) fn last(&self, name: &str) -> Option<&[u8]> {
         self.iter().rfind(|(field, _)| *field == name.as_bytes()).map(|(_, value)| value)
     }
@@ -128,24 +128,25 @@ impl Delivery {
         Self { stream: admission.stream.clone(), entry, attempts, interruptions, number, asked, job, fields }
     }
 
-    /// Whether an earlier worker may have died of it: then it is begun without another such job beside it.
+    /// Returns whether the job may have killed an earlier worker: then no other such job is started beside it.
     pub fn is_suspect(&self) -> bool {
         is_suspect(self.number)
     }
 
-    /// The job in the entry, be it refused or not; `None` if there is none.
+    /// Returns the job in the entry, whether it is refused or not; `None` if there is none.
     pub(super) fn envelope(&self, job_max_bytes: usize) -> Option<Job> {
         self.fields.get("json").and_then(|json| Job::parse(json, job_max_bytes).ok())
     }
 }
 
-/// Whether a delivery of this number comes after one whose worker died with the job, or lost it.
+/// Returns whether a delivery of this number follows one whose worker died with the job, or lost it.
 pub fn is_suspect(number: u32) -> bool {
     number > 1
 }
 
-/// What the deliveries before this one were: attempts that failed, and interruptions. The first death says nothing, since the
-/// worker had other jobs; after it the job is suspect and has no other suspect beside it, so the next death is its own.
+/// Returns what the earlier deliveries were: failed attempts, and interruptions. The first death proves nothing,
+/// because the worker had other jobs; after it the job is suspect and has no other suspect job beside it, so the next
+/// death is its own.
 fn earlier_deliveries(number: u32) -> (u32, u32) {
     (number.saturating_sub(2), u32::from(is_suspect(number)))
 }
@@ -165,17 +166,17 @@ impl Admission<'_> {
     }
 }
 
-/// What is in the reply to XREADGROUP for one stream, all of it delivered for the first time.
+/// Returns the entries in the reply to XREADGROUP for one stream, all of them delivered for the first time.
 pub(super) fn read(reply: Value, asked: Instant) -> Vec<RawEntry> {
     streams(reply).next().map(|(_, list)| raw_entries(list, 1, asked)).unwrap_or_default()
 }
 
-/// The deliveries in a list of entries, all for the first time.
+/// Returns the deliveries in a list of entries, all of them delivered for the first time.
 pub(super) fn first(list: Value, asked: Instant, admission: Admission<'_>) -> Vec<Delivery> {
     raw_entries(list, 1, asked).into_iter().map(|entry| Delivery::new(entry, admission)).collect()
 }
 
-/// The deliveries in the reply to XCLAIM of entries that had been delivered `before` times.
+/// Returns the deliveries in the reply to XCLAIM of entries that had been delivered `before` times.
 pub(super) fn claimed(reply: Value, before: u32, asked: Instant, admission: Admission<'_>) -> Vec<Delivery> {
     let entries = raw_entries(reply, before.saturating_add(1), asked);
     entries.into_iter().map(|entry| Delivery::new(entry, admission)).collect()
@@ -185,7 +186,8 @@ fn raw_entries(list: Value, number: u32, asked: Instant) -> Vec<RawEntry> {
     entries(list).into_iter().map(|(entry, fields)| RawEntry { entry, number, asked, fields }).collect()
 }
 
-/// The streams in the reply to XREADGROUP, each with its entries: RESP2 answers an array of pairs, RESP3 a map, nothing is nil.
+/// Returns the streams in the reply to XREADGROUP, each with its entries. RESP2 sends an array of pairs, RESP3 a map,
+/// and nothing is nil.
 pub(super) fn streams(reply: Value) -> impl Iterator<Item = (Value, Value)> {
     let (pairs, map) = match reply {
         Value::Array(pairs) => (pairs, Vec::new()),
@@ -199,8 +201,8 @@ pub(super) fn streams(reply: Value) -> impl Iterator<Item = (Value, Value)> {
     pairs.chain(map)
 }
 
-/// Reads `[[id, [field, value, …]], …]`. By hand, since a field's name need not be UTF-8 and one bad entry must not hide the
-/// others. Entries deleted from the stream have no fields (before Redis 7) and are left out.
+/// Parses `[[id, [field, value, …]], …]`. By hand, because a field's name need not be UTF-8 and one bad entry must not
+/// hide the others. Entries deleted from the stream have no fields (before Redis 7) and are left out.
 pub(super) fn entries(entries: Value) -> Vec<Entry> {
     let Value::Array(entries) = entries else { return Vec::new() };
     entries.into_iter().filter_map(entry).collect()

@@ -1,5 +1,5 @@
-//! Drain requests for whoever lets workers go and can't signal them: keeps a connection for them, and reads from the workers'
-//! heartbeats how far they are. Decides nothing.
+//! Drain requests, for code that lets workers go and can't signal them: keeps a connection for them, and reads the
+//! workers' progress from their heartbeats. Decides nothing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,31 +11,31 @@ use crate::{
     model::{WorkerId, WorkerState, WorkerType, keys},
 };
 
-/// How far a worker is with its draining, by its heartbeat.
+/// Progress of a worker's drain, by its heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// It takes jobs.
+    /// The worker takes jobs.
     Working,
-    /// It takes no more, and has a job or a session left.
+    /// The worker takes no more jobs, and has a job or a session left.
     Draining,
-    /// It takes no more and has none.
+    /// The worker takes no more jobs and has none left.
     Drained,
-    /// It has no heartbeat: it is gone, or never was there.
+    /// The worker has no heartbeat: it is gone, or never existed.
     Gone,
 }
 
 /// Why a request did not reach the workers.
 #[derive(Debug, thiserror::Error)]
 pub enum DrainRequestError {
-    /// No connection.
+    /// The connection failed.
     #[error(transparent)]
     Connect(#[from] ConnectionError),
-    /// No answer, or a refusal.
+    /// Redis did not answer, or refused.
     #[error(transparent)]
     Broker(#[from] BrokerError),
 }
 
-/// Asks and looks, over a connection of its own that is made when first needed and after each loss.
+/// Sends requests and reads progress, over a connection of its own that is opened on first use and after each loss.
 #[derive(Debug)]
 pub struct DrainRequests {
     target: Arc<RedisTarget>,
@@ -43,12 +43,12 @@ pub struct DrainRequests {
 }
 
 impl DrainRequests {
-    /// Connects to nothing yet.
+    /// Returns an instance that has not connected yet.
     pub fn new(target: Arc<RedisTarget>) -> Self {
         Self { target, connection: Mutex::new(None) }
     }
 
-    /// See [`request_drain`].
+    /// Asks workers to drain; see [`request_drain`].
     pub async fn request(
         &self,
         worker_type: &WorkerType,
@@ -60,14 +60,14 @@ impl DrainRequests {
         self.checked(outcome).await
     }
 
-    /// See [`cancel_drain`].
+    /// Withdraws the request; see [`cancel_drain`].
     pub async fn cancel(&self, worker_type: &WorkerType, ids: &[WorkerId]) -> Result<(), DrainRequestError> {
         let mut connection = self.connection().await?;
         let outcome = cancel_drain(&mut connection, worker_type, ids).await;
         self.checked(outcome).await
     }
 
-    /// How far these workers are, in their order.
+    /// Returns the progress of these workers, in their order.
     pub async fn progress(
         &self,
         worker_type: &WorkerType,
@@ -86,7 +86,7 @@ impl DrainRequests {
         Ok(self.checked(read).await?.iter().map(progress).collect())
     }
 
-    /// Clones of a connection share it, so nobody waits for anybody else's answer.
+    /// Returns a clone of the connection. Clones share it, so no caller waits for another one's reply.
     async fn connection(&self) -> Result<Connection, ConnectionError> {
         let mut connection = self.connection.lock().await;
         match &*connection {
@@ -103,14 +103,14 @@ impl DrainRequests {
     }
 }
 
-/// `state`, `jobs_in_progress`, `sessions`.
+/// The fields `state`, `jobs_in_progress`, `sessions`.
 type Heartbeat = (Option<String>, Option<u64>, Option<u64>);
 
 fn progress((state, jobs, sessions): &Heartbeat) -> Progress {
     match state.as_deref().map(WorkerState::parse) {
         None => Progress::Gone,
         Some(Some(WorkerState::Shutdown)) => Progress::Drained,
-        // A worker that does not count its jobs says by its state alone that it has some: then it is still at it.
+        // A worker that does not count its jobs may still have some while its state is `DRAINING`.
         Some(Some(WorkerState::Draining)) if *jobs == Some(0) && sessions.unwrap_or(0) == 0 => Progress::Drained,
         Some(Some(WorkerState::Draining)) => Progress::Draining,
         Some(_) => Progress::Working,

@@ -1,4 +1,4 @@
-//! Why nobody answered, as far as Redis shows it. Only looks, and turns a failure to look into words.
+//! Explains why a job has no result, as far as Redis shows it. Only reads, and turns a failed read into words.
 
 use redis::{
     RedisResult,
@@ -18,9 +18,9 @@ use crate::{
 /// Where the unanswered jobs are.
 #[derive(Debug)]
 pub struct Place {
-    /// `None`: no configured worker type reads the stream.
+    /// Worker type that reads the stream; `None` if no configured type does.
     worker_type: Option<String>,
-    /// The jobs are not where such jobs go by themselves.
+    /// Whether the jobs are on another stream than routing would choose.
     is_elsewhere: bool,
     pub(super) stream: String,
     pub(super) group: String,
@@ -28,7 +28,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// The place of jobs of that type which are on `stream`.
+    /// Returns the place of jobs of that type which are on `stream`.
     pub fn of(settings: &Settings, routes: &Routes, job_type: &str, stream: &str) -> Self {
         let worker_type = routes.reader(job_type, stream).map(str::to_owned);
         let is_elsewhere = routes.stream(job_type).ok() != Some(stream);
@@ -38,7 +38,7 @@ impl Place {
         Self { worker_type, is_elsewhere, stream: stream.to_owned(), group, job_max_bytes }
     }
 
-    /// The heartbeat key of one of its workers.
+    /// Returns the heartbeat key of one of its workers.
     pub(super) fn heartbeat(&self, worker: &str) -> String {
         // Without a configured type, the name of the group is the best guess.
         let worker_type = WorkerType::new(self.worker_type.as_deref().unwrap_or(&self.group));
@@ -46,8 +46,8 @@ impl Place {
     }
 }
 
-/// What can be seen, a line for each finding: first of the job, then of its queue, the workers and the autoscaler. A finding
-/// that this user has no right to see is left out.
+/// Returns the findings, one line for each: about the job, its queue, the workers and the autoscaler. Leaves out
+/// findings that this user has no right to see.
 pub async fn explain(connection: &mut Connection, place: &Place, subject: &Subject) -> String {
     let mut lines: Vec<String> = unconfigured(place).into_iter().collect();
     match groups(connection, place).await {
@@ -69,7 +69,7 @@ fn unconfigured(place: &Place) -> Option<String> {
     none.then(|| format!("no configured worker type does such jobs: they are on `{stream}`; check the spelling, or add the type to the config"))
 }
 
-/// That nobody will do the jobs on a stream, and what would help.
+/// Returns the finding that no worker reads a stream, with the cure.
 pub fn unread(stream: &str) -> String {
     format!("no configured worker type reads `{stream}`; check the spelling, or add it to the `extra_queues` of one")
 }
@@ -79,7 +79,7 @@ async fn groups(connection: &mut Connection, place: &Place) -> RedisResult<Optio
     info.arg("GROUPS").arg(&place.stream);
     match info.query_async::<StreamInfoGroupsReply>(connection).await {
         Ok(reply) => Ok(reply.groups.into_iter().find(|found| found.name == place.group)),
-        // A job that is delayed can be all there is.
+        // A delayed job may be all there is.
         Err(error) if error.to_string().contains("no such key") => Ok(None),
         Err(error) => Err(error),
     }
@@ -102,51 +102,51 @@ async fn look_at_queue(connection: &mut Connection, place: &Place, group: Option
     lines
 }
 
-/// Who could do jobs of one type, as far as Redis shows it.
+/// Which workers could do jobs of one type, as far as Redis shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outlook {
-    /// Workers that live and have read the stream.
+    /// Living workers that have read the stream.
     pub workers: usize,
-    /// What the autoscaler makes of it.
+    /// What the autoscaler reports.
     pub scaler: ScalerWord,
 }
 
-/// What an autoscaler says of a worker type.
+/// What an autoscaler reports about a worker type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScalerWord {
-    /// This user may not read it, or no worker type does such jobs.
+    /// This user may not read the report, or no worker type does such jobs.
     Unknown,
     /// No autoscaler runs.
     Nobody,
-    /// It runs and can't do what it wants.
+    /// The autoscaler runs, and its backend fails.
     Failing {
-        /// Which.
+        /// Instance of the autoscaler.
         instance: String,
-        /// Why, in the backend's words.
+        /// Error in the backend's words.
         error: String,
     },
-    /// It knows of unfinished jobs.
+    /// The autoscaler knows about unfinished jobs.
     Wants {
-        /// Which.
+        /// Instance of the autoscaler.
         instance: String,
-        /// The workers that it wants.
+        /// Its target, in workers.
         desired: String,
-        /// The most that it may have.
+        /// Its maximum, in workers.
         max: String,
-        /// Why so many.
+        /// Headline of its decision.
         headline: String,
     },
-    /// It runs and knows of none.
+    /// The autoscaler runs, and knows about no unfinished jobs.
     Quiet {
-        /// Which.
+        /// Instance of the autoscaler.
         instance: String,
     },
 }
 
-/// Looks at workers and autoscaler.
+/// Reads the state of workers and autoscaler.
 ///
 /// # Errors
-/// If the stream or the workers can't be looked at.
+/// If the stream or the workers can't be read.
 pub(super) async fn outlook(connection: &mut Connection, place: &Place) -> RedisResult<Outlook> {
     let workers = match groups(connection, place).await? {
         Some(_) => workers(connection, place).await?.states.len(),
@@ -157,13 +157,13 @@ pub(super) async fn outlook(connection: &mut Connection, place: &Place) -> Redis
 
 /// The consumers of a group.
 struct Workers {
-    /// Those with a heartbeat: name and state.
+    /// Name and state of the consumers with a heartbeat.
     states: Vec<(String, String)>,
-    /// How many have none, and hold jobs.
+    /// Number of consumers without a heartbeat that hold jobs.
     gone: usize,
 }
 
-/// Which of the group's consumers have a heartbeat: what the group knows is enough, nothing scans the keyspace.
+/// Returns which of the group's consumers have a heartbeat. The group lists its consumers, so no keys are scanned.
 async fn workers(connection: &mut Connection, place: &Place) -> RedisResult<Workers> {
     let mut info = redis::cmd("XINFO");
     info.arg("CONSUMERS").arg(&place.stream).arg(&place.group);
@@ -211,7 +211,7 @@ async fn scaler_word(connection: &mut Connection, place: &Place) -> ScalerWord {
     }
 }
 
-/// What the autoscaler reports; nothing if this user may not read it.
+/// Returns the finding about the autoscaler's report; nothing if this user may not read it.
 async fn look_at_scaler(connection: &mut Connection, place: &Place) -> Option<String> {
     let worker_type = place.worker_type.as_deref()?;
     Some(match scaler_word(connection, place).await {
@@ -230,7 +230,7 @@ async fn look_at_scaler(connection: &mut Connection, place: &Place) -> Option<St
 }
 
 impl Subject {
-    /// A job and what became of it when it was published.
+    /// Returns the subject for a job and the result of its publishing.
     pub fn new(id: &str, published: &Published) -> Self {
         let (entry, due) = match published {
             Published::Entry { entry } => (Some(entry.clone()), None),

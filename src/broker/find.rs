@@ -1,5 +1,5 @@
-//! Finds keys by how they are named: the queues that patterns stand for, and what belongs to such queues. Goes through all keys
-//! of every primary, in steps that hold nobody up; answers no more than it was asked for.
+//! Finds keys by their names: the queues that match patterns, and the keys that belong to such queues. Scans all keys
+//! of every primary, in steps that do not block the server; returns at most the requested number.
 
 use std::{collections::BTreeSet, io, time::Duration};
 
@@ -12,19 +12,19 @@ use crate::{
     model::{Layout, QueuePattern, Queues, WorkerType, keys},
 };
 
-/// Keys looked at in one step of a scan.
+/// Keys that the server examines in one step.
 const SCANNED: usize = 1_000;
 
 /// Keys that belong to a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beside {
-    /// Its dead letters.
+    /// Dead letters of the queue.
     Dead,
-    /// Its delayed jobs.
+    /// Delayed jobs of the queue.
     Delayed,
 }
 
-/// The streams that the patterns of `queues` stand for now, at most `limit` of them.
+/// Returns the streams that match the patterns of `queues` now, at most `limit` of them.
 ///
 /// # Errors
 /// If not every primary can be asked.
@@ -44,12 +44,12 @@ pub async fn find_queues(
 /// What one worker has found, for others of its type.
 #[derive(Serialize, Deserialize)]
 struct Found {
-    /// Others may have been started with other settings.
+    /// Patterns of the search. Other workers may have been started with other settings.
     patterns: Vec<String>,
     queues: BTreeSet<String>,
 }
 
-/// The streams that a worker of that type has [told of](tell_found) lately; `None` if none has.
+/// Returns the streams that a worker of that type has [published](tell_found) recently; `None` if none has.
 ///
 /// # Errors
 /// If Redis can't be asked.
@@ -65,10 +65,10 @@ pub async fn found_lately(
     Ok(found.filter(|found| found.patterns.iter().eq(texts(queues))).map(|found| found.queues))
 }
 
-/// Tells other workers of that type which streams there are, so that for `ttl` they need not look themselves.
+/// Publishes the existing streams to other workers of that type, so that they need not search for `ttl`.
 ///
 /// # Errors
-/// If Redis did not do it.
+/// If Redis did not carry it out.
 pub async fn tell_found(
     connection: &mut Connection,
     worker_type: &WorkerType,
@@ -88,8 +88,8 @@ fn texts(queues: &Queues) -> impl Iterator<Item = &str> {
     queues.patterns.iter().map(QueuePattern::as_str)
 }
 
-/// The queues, by these patterns, that have dead letters or delayed jobs now, at most `limit` of them. A queue itself need not
-/// be there.
+/// Returns the queues, among those that match these patterns, that have dead letters or delayed jobs now, at most
+/// `limit` of them. The queue itself need not exist.
 ///
 /// # Errors
 /// If not every primary can be asked.
@@ -118,7 +118,7 @@ pub async fn find_beside(
     Ok(found)
 }
 
-/// The stream that a key of that ending belongs to.
+/// Returns the stream to which a key with that suffix belongs.
 fn owner<'a>(key: &'a str, ending: &str, layout: Layout) -> Option<&'a str> {
     let stream = key.strip_suffix(ending)?;
     let bare = stream.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
@@ -147,7 +147,7 @@ async fn look(
     scanned.map_err(|cause| BrokerError::new(format!("look for queues by `{}`", pattern.as_str()), cause))
 }
 
-/// Hands all keys that fit to `keep`, those of every primary, until it answers `false`.
+/// Passes all matching keys of every primary to `keep` until `keep` returns `false`.
 ///
 /// # Errors
 /// If not every primary can be asked.

@@ -1,4 +1,4 @@
-//! Where one job is that nobody answered: delayed, waiting behind others, in a worker's hands, or a dead letter. Only looks.
+//! Finds where a job is that has no result: delayed, waiting behind others, in progress, or a dead letter. Only reads.
 
 use redis::{
     RedisResult, Value,
@@ -9,23 +9,23 @@ use super::{DeadLetters, Place, delivery::entries};
 use crate::connection::Connection;
 use crate::model::Timestamp;
 
-/// Jobs ahead are counted up to so many.
+/// Maximum up to which jobs ahead are counted.
 const MAX_AHEAD: usize = 1_000;
-/// Dead letters looked through, newest first.
+/// Dead letters that are searched, newest first.
 const RECENT_DEAD: usize = 200;
 
-/// The job that is asked about.
+/// The job in question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
-    /// Its id.
+    /// Id of the job.
     pub id: String,
-    /// Its stream entry; `None` if it was not put on the stream when it was published.
+    /// Id of its stream entry; `None` if publishing did not put it on the stream.
     pub entry: Option<String>,
-    /// When it is due, if it was delayed.
+    /// When the job is due, if it was delayed.
     pub due: Option<Timestamp>,
 }
 
-/// What is known of the job, in words; nothing if nothing is.
+/// Returns what is known about the job, in words; `None` if nothing is.
 pub(super) async fn of(
     connection: &mut Connection,
     place: &Place,
@@ -53,7 +53,7 @@ pub(super) async fn of(
     Some(format!("a worker has finished the job{aside}: its result was taken by somebody else, or not written"))
 }
 
-/// Who works on the entry.
+/// Returns which worker holds the entry.
 async fn held(connection: &mut Connection, place: &Place, entry: &str) -> RedisResult<Option<String>> {
     let mut pending = redis::cmd("XPENDING");
     pending.arg(&place.stream).arg(&place.group).arg(entry).arg(entry).arg(1);
@@ -88,7 +88,8 @@ async fn aside(connection: &mut Connection, place: &Place) -> RedisResult<u64> {
     redis::cmd("ZCARD").arg(delayed).query_async(connection).await
 }
 
-/// Whether the stream id `a` comes after `b`. Both are two numbers with a dash between them; anything else is 0.
+/// Returns whether the stream id `a` comes after `b`. Both are two numbers with a dash between them; anything else is
+/// 0.
 fn is_after(a: &str, b: &str) -> bool {
     let numbers = |id: &str| {
         let (time, number) = id.split_once('-').unwrap_or((id, "0"));

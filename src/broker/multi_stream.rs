@@ -1,4 +1,4 @@
-//! Takes jobs from several streams at once, for a worker that serves all of them: never more than it has room for, and evenly,
+//! Takes jobs from several streams, for a worker that serves all of them: never more than it has room for, and evenly,
 //! so that no stream starves another. On a Redis Cluster the streams of one call must be in one slot.
 
 use std::{
@@ -17,10 +17,10 @@ use crate::connection::Connection;
 const TAKE: &str = include_str!("lua/take.lua");
 const REREAD: &str = include_str!("lua/reread.lua");
 const GIVE_BACK: &str = include_str!("lua/give_back.lua");
-/// Streams in one script: a thousand empty ones take the server about a millisecond.
+/// Maximum streams in one script: a thousand empty ones take the server about a millisecond.
 const STREAMS_AT_ONCE: usize = 1_000;
 
-/// What there was on several streams.
+/// Result of taking jobs from several streams.
 #[derive(Debug, Default)]
 pub struct Take {
     /// The jobs, in the order of the streams.
@@ -30,11 +30,12 @@ pub struct Take {
 }
 
 impl Consumer {
-    /// Takes up to `count` new jobs from `streams`, on each of which this consumer is a member of the same group. The first one
-    /// has the first turn. Waits for nothing.
+    /// Takes up to `count` new jobs from `streams`. This consumer is a member of the group of the same name on each of
+    /// them. The first stream has the first turn. Does not wait.
     ///
     /// # Errors
-    /// If none can be asked; then jobs may have been delivered all the same. One that can't be read is part of the answer.
+    /// If no stream can be asked; jobs may have been delivered nevertheless. A stream that can't be read is part of the
+    /// result.
     pub async fn take(
         &self,
         connection: &mut Connection,
@@ -69,12 +70,12 @@ impl Consumer {
         Ok(take)
     }
 
-    /// Waits for up to `block` for a new job on any of `streams`, and takes it. If several come in the same moment it may be one
-    /// of each: [give back](Self::give_back) those that there is no room for. `connection` must have no response time-out
-    /// shorter than `block`.
+    /// Waits for a new job on any of `streams` for at most `block`, and takes it. If several arrive in the same moment,
+    /// the result may have one of each: [give back](Self::give_back) those for which there is no room. The response
+    /// timeout of `connection` must not be shorter than `block`.
     ///
     /// # Errors
-    /// If one of the streams can't be read: [`Consumer::take`] tells which.
+    /// If one of the streams can't be read: [`Consumer::take`] tells which one.
     pub async fn wait(
         &self,
         connection: &mut Connection,
@@ -100,21 +101,22 @@ impl Consumer {
         Ok(deliveries)
     }
 
-    /// Gives back a job that was delivered and not begun: it is on its stream again as if it were new, behind the others, and
-    /// this delivery was no attempt. `false` if it is not ours any more, or no job.
+    /// Gives back a job that was delivered and not started: it is on its stream again as if it were new, behind the
+    /// others, and this delivery was not an attempt. Returns `false` if the entry is no longer this consumer's, or does
+    /// not hold a job.
     ///
     /// # Errors
-    /// If Redis did not do it; after a lost connection it may have.
+    /// If Redis did not carry it out; after a lost connection that is uncertain.
     pub async fn give_back(&self, connection: &mut Connection, delivery: &Delivery) -> Result<bool, BrokerError> {
         let Ok(job) = &delivery.job else { return Ok(false) };
         self.requeue(connection, delivery, Job::clone(job)).await
     }
 
-    /// Gives back a job that was begun and is not done, since its worker leaves: that was an interruption and no attempt. `false`
-    /// if it is not ours any more, or no job.
+    /// Gives back a job that was started and is not finished, because its worker leaves. That was an interruption and
+    /// not an attempt. Returns `false` if the entry is no longer this consumer's, or does not hold a job.
     ///
     /// # Errors
-    /// If Redis did not do it; after a lost connection it may have.
+    /// If Redis did not carry it out; after a lost connection that is uncertain.
     pub async fn interrupt(&self, connection: &mut Connection, entry: &str, number: u32) -> Result<bool, BrokerError> {
         let mut command = redis::cmd("EVAL");
         command.arg(REREAD).arg(1).arg(&self.stream).arg(&self.group).arg(&self.name).arg(entry).arg(number);
@@ -145,10 +147,11 @@ impl Consumer {
         given.map_err(|cause| self.on(&delivery.stream).failed("give back a job", cause))
     }
 
-    /// Makes the group if there is a stream for it; says whether there is. Unlike [`Consumer::ensure_group`] it makes no stream.
+    /// Creates the group if the stream exists; returns whether it exists. Unlike [`Consumer::ensure_group`] it creates
+    /// no stream.
     ///
     /// # Errors
-    /// If the key holds something else, or Redis did not do it.
+    /// If the key is not a stream, or Redis did not carry it out.
     pub async fn join_group(&self, connection: &mut Connection) -> Result<bool, BrokerError> {
         let mut command = redis::cmd("XGROUP");
         command.arg("CREATE").arg(&self.stream).arg(&self.group).arg(0);
@@ -159,10 +162,10 @@ impl Consumer {
         }
     }
 
-    /// Those of `streams` on which something is delivered and not acknowledged. One that can't be asked has nothing.
+    /// Returns those of `streams` with pending entries. A stream that can't be asked counts as having none.
     ///
     /// # Errors
-    /// If none can be asked.
+    /// If no stream can be asked.
     pub async fn unsettled(
         &self,
         connection: &mut Connection,
@@ -188,7 +191,7 @@ fn of_all(streams: &[Arc<str>], cause: RedisError) -> BrokerError {
     BrokerError::new(format!("read jobs of `{first}`{others}"), cause)
 }
 
-/// The refusal that a script passed on as text: the code, and words.
+/// Returns the refusal that a script passed on as text: the code, and words.
 fn refused(text: Value) -> RedisError {
     let text = String::from_redis_value(text).unwrap_or_default();
     let text = text.trim_start_matches('-');

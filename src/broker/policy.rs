@@ -1,4 +1,5 @@
-//! What holds for the jobs of one worker type: how often they are tried, how large they and their results may be.
+//! The rules for the jobs of one worker type: how many times they are tried, and how large they and their results may
+//! be.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use crate::config::{BrokerSettings, JobSettings};
 pub struct JobPolicy {
     /// Limits for all jobs.
     pub broker: BrokerSettings,
-    /// How often this worker type's jobs are tried.
+    /// Attempts of this worker type's jobs.
     pub jobs: JobSettings,
     /// Channel on which streams that were written to are named; none if empty.
     pub channel: String,
@@ -23,17 +24,17 @@ impl Default for JobPolicy {
 }
 
 impl JobPolicy {
-    /// Most bytes of JSON that a job may have.
+    /// Returns the maximum bytes of a job's JSON.
     pub fn job_max_bytes(&self) -> usize {
         usize::try_from(self.broker.job_max_bytes).unwrap_or(usize::MAX)
     }
 
-    /// Most bytes of JSON that a result may have.
+    /// Returns the maximum bytes of a result's JSON.
     pub fn result_max_bytes(&self) -> usize {
         usize::try_from(self.broker.result_max_bytes).unwrap_or(usize::MAX)
     }
 
-    /// How long a result waits to be fetched.
+    /// Returns how long a result waits to be fetched.
     pub fn result_ttl(&self) -> Duration {
         self.broker.result_ttl()
     }

@@ -1,5 +1,6 @@
-//! Puts jobs on streams and says so on the channel, in one round trip. Never retries: whether a lost reply's job was
-//! written can't be known, and only the caller knows if doing it twice is harmless. With an idempotency key it is.
+//! Puts jobs on streams and announces them on the channel, in one round trip. Never retries: if a reply is lost, it is
+//! unknown whether the job was written, and only the caller knows whether doing it twice is harmless. With an
+//! idempotency key it is.
 
 use redis::{Cmd, FromRedisValue, Pipeline, RedisWrite, Value};
 
@@ -12,9 +13,9 @@ use crate::{
 };
 
 const PUBLISH: &str = include_str!("lua/publish.lua");
-/// Jobs in one pipeline: many enough that the round trip no longer counts, few enough to fit the time-out of one reply.
+/// Maximum jobs in one pipeline: enough that the round trip no longer counts, few enough for the timeout of one reply.
 const BATCH: usize = 500;
-/// Bytes of most jobs' JSON; of others the command is allocated twice.
+/// Bytes that are enough for most jobs' JSON; for larger jobs the command is allocated twice.
 const USUAL_JSON: usize = 400;
 /// Bytes of an XADD without its key and its JSON, so that it is allocated once.
 const COMMAND: usize = 16;
@@ -27,22 +28,22 @@ pub struct Publisher {
     limits: BrokerSettings,
 }
 
-/// What became of a job that was published.
+/// Result of publishing a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Published {
-    /// It is on its stream.
+    /// The job is on its stream.
     Entry {
-        /// The stream entry's id.
+        /// Id of the stream entry.
         entry: String,
     },
-    /// It will be on its stream.
+    /// The job is delayed.
     Delayed {
-        /// When.
+        /// When the job is due.
         due: Timestamp,
     },
-    /// A job was published under the same idempotency key before: that one counts, this one was not written.
+    /// A job was published under the same idempotency key before: that job counts, and this one was not written.
     Duplicate {
-        /// The first job's id, which names its result too.
+        /// Id of the first job, which is also the name of its result.
         of: String,
     },
 }
@@ -50,15 +51,15 @@ pub enum Published {
 /// Why jobs could not be published.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// Nobody would do it; none was published.
+    /// A worker would refuse a job; none was published.
     #[error("job {id} can't be published: {cause}")]
     Invalid {
-        /// The job.
+        /// Id of the job.
         id: String,
-        /// What is wrong with it.
+        /// What is wrong with the job.
         cause: EnvelopeError,
     },
-    /// Redis did not take them, or the connection broke: some may be there.
+    /// Redis did not accept the jobs, or the connection broke: some may have been published.
     #[error(transparent)]
     Broker(#[from] BrokerError),
 }
@@ -69,8 +70,8 @@ impl Publisher {
         Self { connection, channel: channel.into(), limits }
     }
 
-    /// Puts `jobs` on `stream` in order, except those that are delayed; says what became of each. Jobs with an idempotency
-    /// key always have their result kept: the second publisher may want it too.
+    /// Puts `jobs` on `stream` in order, except for delayed jobs, and returns the result for each. The result of a job
+    /// with an idempotency key is always kept, because a second publisher may wait for it.
     ///
     /// ```no_run
     /// # use swarm::{broker::{Job, Published, Publisher}, config::BrokerSettings, connection::RedisTarget};
@@ -86,8 +87,8 @@ impl Publisher {
     /// ```
     ///
     /// # Errors
-    /// If a job is not one that a worker would take: then none was published. If Redis did not take them: then those of
-    /// earlier batches of 500 are there, and some of the last one may be.
+    /// If a worker would refuse one of the jobs: then none was published. If Redis did not accept them: then earlier
+    /// batches of 500 were published, and some jobs of the last one may have been.
     pub async fn publish(&mut self, stream: &str, jobs: &[Job]) -> Result<Vec<Published>, PublishError> {
         let limit = usize::try_from(self.limits.job_max_bytes).unwrap_or(usize::MAX);
         let mut written = Vec::with_capacity(jobs.len());
@@ -110,7 +111,7 @@ impl Publisher {
         published
     }
 
-    /// Sends jobs, of which some are `written` already, in batches. While Redis is at one, the next is made.
+    /// Sends jobs, some of which are `written` already, in batches. Prepares the next batch while Redis handles one.
     async fn send(
         &mut self,
         stream: &str,
@@ -126,7 +127,7 @@ impl Publisher {
         while let Some((count, pipeline)) = next {
             let sent = pipeline.query_async::<Vec<Value>>(&mut connection);
             let (replies, following) = tokio::join!(sent, async { make() });
-            // Behind them comes the reply to PUBLISH.
+            // After them comes the reply to PUBLISH.
             for reply in replies.map_err(failed)?.into_iter().take(count) {
                 published.push(read(reply).map_err(failed)?);
             }
@@ -167,7 +168,7 @@ impl Publisher {
     }
 }
 
-/// The job as it is sent: its result is kept if a second publisher may want it, and it names the trace that it is part of.
+/// Returns the job as it is sent: it requests its result if a second publisher may want it, and names its trace.
 fn prepared(job: &Job, span: Option<&Publishing>) -> Job {
     let mut job = job.clone();
     if job.idempotency_key.is_some() && job.reply_to.is_none() {
@@ -177,7 +178,7 @@ fn prepared(job: &Job, span: Option<&Publishing>) -> Job {
     job
 }
 
-/// The reply to XADD, an id, or that of the script.
+/// Parses the reply to XADD, an id, or the reply of the script.
 fn read(reply: Value) -> redis::RedisResult<Published> {
     if !matches!(reply, Value::Array(_)) {
         return Ok(Published::Entry { entry: String::from_redis_value(reply)? });

@@ -1,9 +1,9 @@
-//! Finds jobs that were delivered to nobody who still works on them: our own that got lost on the way, those of workers
-//! that are gone, and those whose claim has run out. A worker is gone when its heartbeat key is; a claim runs out only if
-//! the worker's heartbeat says after what time. Nobody else's jobs are ever touched.
+//! Finds jobs that no worker is working on although they were delivered: own ones that were lost on the way, those of
+//! workers that are gone, and those whose claim has expired. A worker is gone when its heartbeat key is; a claim
+//! expires only if the worker's heartbeat says after what time. No other jobs are touched.
 //!
-//! Silence is no evidence by itself: whoever calls this must have written its own heartbeats for a whole lapse. The work of
-//! one call is bounded, however many consumers and pending entries a group has.
+//! Silence alone proves nothing: the caller must have written its own heartbeats for a whole lapse. The work of one
+//! call is bounded, however many consumers and pending entries a group has.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -16,42 +16,42 @@ use super::{BrokerError, Consumer, Delivery, delivery::claimed};
 use crate::connection::Connection;
 use crate::model::{WorkerId, WorkerType, keys};
 
-/// Pending entries read at once.
+/// Pending entries of one read.
 const PAGE: usize = 100;
-/// Pages read in one call; the next call goes on behind them.
+/// Maximum pages of one call; the next call continues after them.
 const MAX_PAGES: usize = 10;
 
-/// Jobs taken over from other workers.
+/// Jobs claimed from other workers.
 #[derive(Clone, Debug, Default)]
 pub struct Recovered {
-    /// The jobs, now delivered to us.
+    /// The jobs, now delivered to this consumer.
     pub deliveries: Vec<Delivery>,
-    /// Whose they were.
+    /// Consumers that held them.
     pub from: Vec<String>,
-    /// The last entry that was looked at, for the next call; `None` if there are no more behind it.
+    /// Last entry that was examined, for the next call; `None` if there are no more after it.
     pub cursor: Option<String>,
 }
 
-/// Whether lost jobs may have been begun.
+/// Whether lost jobs may have been started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begun {
-    /// By an earlier process of our name: that was an attempt.
+    /// An earlier process of the same name may have started them: that was an attempt.
     Maybe,
-    /// They were delivered into a connection that broke: no attempt.
+    /// They were delivered into a connection that broke: that was not an attempt.
     Never,
 }
 
-/// What is known of the worker behind a consumer.
+/// What is known about the worker behind a consumer.
 #[derive(Clone, Copy, Debug)]
 enum Owner {
-    /// It has no heartbeat.
+    /// The worker has no heartbeat.
     Gone,
-    /// It has one, and its claims run out after this time, if they do.
+    /// The worker has a heartbeat, and its claims expire after this time, if they do.
     Alive { claim: Option<Duration> },
 }
 
 impl Owner {
-    /// How long an entry must have been idle before it may be taken from this owner; `None` if it may not.
+    /// Returns how long an entry must have been idle before it may be claimed from this owner; `None` if it may not.
     fn min_idle(self, lapse: Duration) -> Option<Duration> {
         match self {
             Self::Gone => Some(lapse),
@@ -60,7 +60,7 @@ impl Owner {
     }
 }
 
-/// An entry that is pending on a consumer. Names of consumers are any bytes.
+/// An entry that is pending on a consumer. The name of a consumer can be any bytes.
 struct Pending {
     entry: String,
     consumer: Vec<u8>,
@@ -71,15 +71,15 @@ struct Pending {
 /// An entry that may be claimed.
 struct Candidate {
     entry: String,
-    /// How often it has been delivered.
+    /// Number of deliveries.
     delivered: u32,
-    /// Idle for that long it may be claimed. Keeps two workers from claiming the same entry.
+    /// Minimum idle time for the claim. Keeps two workers from claiming the same entry.
     min_idle: Duration,
 }
 
 impl Consumer {
-    /// Up to `limit` jobs that are pending on this consumer and not in `in_flight`: left by an earlier process of the same
-    /// name, or delivered into a connection that broke.
+    /// Returns up to `limit` jobs that are pending on this consumer and not in `in_flight`: left by an earlier process
+    /// of the same name, or delivered into a connection that broke.
     pub async fn recover_own(
         &self,
         connection: &mut Connection,
@@ -104,9 +104,9 @@ impl Consumer {
         self.claim(connection, &lost).await
     }
 
-    /// Takes over up to `limit` jobs of workers of `worker_type` that are gone or have let their claims run out. `lapse` is
-    /// the time after which a silent worker counts as gone; a job must have been idle for that long. Looks at a bounded
-    /// number of entries, behind `cursor`, which the call before returned.
+    /// Claims up to `limit` jobs of workers of `worker_type` that are gone or have let their claims expire. `lapse` is
+    /// the time after which a silent worker counts as gone; a job must have been idle for that long. Examines a bounded
+    /// number of entries after `cursor`, which the previous call returned.
     pub async fn recover_from_gone(
         &self,
         connection: &mut Connection,
@@ -140,7 +140,7 @@ impl Consumer {
         Ok(recovered)
     }
 
-    /// The oldest entries of the group behind `cursor` that have been idle for `min_idle`.
+    /// Returns the oldest entries of the group after `cursor` that have been idle for `min_idle`.
     async fn idle_entries(
         &self,
         connection: &mut Connection,
@@ -155,7 +155,8 @@ impl Consumer {
         reply.map(pending).map_err(|cause| self.failed("list jobs that nobody renews", cause))
     }
 
-    /// Those of `page` that may be taken, at most `room`, whose they are, and the last entry that was looked at.
+    /// Returns the entries of `page` that may be claimed, at most `room`, their consumers, and the last entry that was
+    /// examined.
     async fn candidates(
         &self,
         connection: &mut Connection,
@@ -180,7 +181,7 @@ impl Consumer {
         Ok((candidates, from, seen))
     }
 
-    /// What the heartbeats of the other consumers of `page` say.
+    /// Reads the heartbeats of the other consumers of `page`.
     async fn owners(
         &self,
         connection: &mut Connection,
@@ -193,7 +194,7 @@ impl Consumer {
         Ok(names.into_iter().map(<[u8]>::to_vec).zip(heartbeats).collect())
     }
 
-    /// What the heartbeats of workers say.
+    /// Reads the heartbeats of workers.
     async fn heartbeats(
         &self,
         connection: &mut Connection,
@@ -223,7 +224,7 @@ impl Consumer {
             return Ok(Vec::new());
         }
         let failed = |cause| self.failed("claim jobs", cause);
-        // One command for each, as only then a reply without a job tells which entry it is about.
+        // One command for each entry, because only then a reply without a job shows which entry it is about.
         let mut claims = redis::pipe();
         for Candidate { entry, delivered, min_idle } in candidates {
             let claim = claims.cmd("XCLAIM").arg(&self.stream).arg(&self.group).arg(&self.name);
@@ -250,19 +251,21 @@ impl Consumer {
     }
 }
 
-/// The claim time in a heartbeat: whole seconds, at least one. Anything else is none, and then the claim never runs out.
+/// Returns the claim time in a heartbeat: whole seconds, at least one. For anything else `None`, and then the claim
+/// never expires.
 fn claim_time(reply: &Value) -> Option<Duration> {
     let seconds: u64 = String::from_redis_value_ref(reply).ok()?.parse().ok()?;
     (seconds > 0).then(|| Duration::from_secs(seconds))
 }
 
-/// Whether the claimed entry is no longer in the stream. Redis 7 then drops it from what is pending and answers nothing;
-/// before, it stays pending on whoever claimed it, and the answer is nil in the place of the entry.
+/// Returns whether the claimed entry is no longer in the stream. Redis 7 then drops it from the pending entries and
+/// returns nothing; earlier versions keep it pending on the claiming consumer, and return nil in the place of the
+/// entry.
 fn is_deleted(claimed: &Value) -> bool {
     matches!(claimed, Value::Array(entries) if entries.first() == Some(&Value::Nil))
 }
 
-/// Reads `[[id, consumer, idle in ms, deliveries], …]`. By hand, since a consumer's name need not be UTF-8.
+/// Parses `[[id, consumer, idle in ms, deliveries], …]`. By hand, because a consumer's name need not be UTF-8.
 fn pending(reply: Value) -> Vec<Pending> {
     let Value::Array(rows) = reply else { return Vec::new() };
     rows.into_iter().filter_map(row).collect()
@@ -278,7 +281,7 @@ fn row(row: Value) -> Option<Pending> {
     Some(Pending {
         entry: String::from_utf8(entry).ok()?,
         consumer,
-        // A clock that was set back makes it negative.
+        // Negative if a clock was set back.
         idle: Duration::from_millis(u64::try_from(idle).unwrap_or(0)),
         delivered: u32::try_from(delivered).unwrap_or(u32::MAX),
     })

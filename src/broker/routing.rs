@@ -1,4 +1,4 @@
-//! Which stream a job type goes to. Pure: knows the configured worker types, asks nobody.
+//! Determines which stream a job type goes to. Pure: knows the configured worker types and does no I/O.
 
 use std::collections::BTreeMap;
 
@@ -7,22 +7,22 @@ use crate::{
     model::{Queues, keys},
 };
 
-/// Names another stream for job types with no worker type of their own.
+/// Variable that names another stream for job types without a worker type of their own.
 const DEFAULT_STREAM_VARIABLE: &str = "JOB_STREAM";
 
-/// A job type that can't be published.
+/// Why a job type can't be published.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RoutingError {
-    /// The worker type's queue is of a kind whose format is its users' own.
+    /// The worker type's queue is of a kind whose format its users define.
     #[error(
         "worker type `{worker_type}` has `kind = \"{kind}\"`: push to the {kind} `{queue}` in the form its workers expect"
     )]
     Foreign {
-        /// Whose queue.
+        /// Worker type of the queue.
         worker_type: String,
-        /// Its key.
+        /// Key of the queue.
         queue: String,
-        /// What it holds.
+        /// Kind of the queue.
         kind: &'static str,
     },
 }
@@ -35,33 +35,34 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// The routes of `settings`; other job types go to the stream that `SWARM_JOB_STREAM` or `JOB_STREAM` names, else `jobs`.
+    /// Returns the routes of `settings`. Other job types go to the stream that `SWARM_JOB_STREAM` or `JOB_STREAM`
+    /// names, else to `jobs`.
     pub fn from_env(settings: &Settings) -> Self {
         let variables = [format!("SWARM_{DEFAULT_STREAM_VARIABLE}"), DEFAULT_STREAM_VARIABLE.to_owned()];
         let named = variables.iter().find_map(|name| std::env::var(name).ok().filter(|named| !named.is_empty()));
         Self::new(settings, named.unwrap_or_else(|| keys::DEFAULT_STREAM.to_owned()))
     }
 
-    /// The routes of `settings`; other job types go to `default_stream`.
+    /// Returns the routes of `settings`. Other job types go to `default_stream`.
     pub fn new(settings: &Settings, default_stream: String) -> Self {
         let queues =
             settings.worker_types.iter().map(|(name, of)| (name.clone(), (of.queues(name), of.kind))).collect();
         Self { queues, default_stream }
     }
 
-    /// The stream of job types that no configured worker type does.
+    /// Returns the stream of job types that no configured worker type does.
     pub fn default_stream(&self) -> &str {
         &self.default_stream
     }
 
-    /// The configured worker type that does `job_type`: the longest name that `job_type` continues with a dot.
+    /// Returns the configured worker type that does `job_type`: the longest name that `job_type` continues with a dot.
     pub fn worker_type(&self, job_type: &str) -> Option<&str> {
         let prefixes = job_type.rmatch_indices('.').map(|(dot, _)| &job_type[..dot]);
         prefixes.filter_map(|prefix| self.queues.get_key_value(prefix)).map(|(name, _)| name.as_str()).next()
     }
 
-    /// The configured worker type that would do `job_type` if it were on the stream `queue`: the type that does such jobs, if it
-    /// reads that stream, else any that does.
+    /// Returns the configured worker type that would do `job_type` on the stream `queue`: the type for such jobs, if it
+    /// reads that stream, else any type that reads it.
     pub fn reader(&self, job_type: &str, queue: &str) -> Option<&str> {
         let reads = |name: &&str| {
             let (queues, kind) = &self.queues[*name];
@@ -70,7 +71,7 @@ impl Routes {
         self.worker_type(job_type).filter(reads).or_else(|| self.queues.keys().map(String::as_str).find(reads))
     }
 
-    /// The stream that `job_type` goes to unless somebody names another.
+    /// Returns the stream that `job_type` goes to unless the publisher names another.
     pub fn stream(&self, job_type: &str) -> Result<&str, RoutingError> {
         let Some(worker_type) = self.worker_type(job_type) else { return Ok(&self.default_stream) };
         let (queues, kind) = &self.queues[worker_type];
@@ -81,8 +82,8 @@ impl Routes {
     }
 }
 
-/// The method that `job_type` asks of a worker of type `worker_type`: what follows the type's name, or the first dot when
-/// the job is meant for another type (on a stream shared by several). Empty if it names none.
+/// Returns the method in `job_type` for a worker of type `worker_type`: what follows the type's name, or the first dot
+/// if the job is meant for another type (on a stream shared by several). Empty if it names none.
 pub fn method_of<'a>(job_type: &'a str, worker_type: &str) -> &'a str {
     let own = job_type.strip_prefix(worker_type).and_then(|rest| rest.strip_prefix('.'));
     own.or_else(|| job_type.split_once('.').map(|(_, method)| method)).unwrap_or_default()

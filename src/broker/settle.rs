@@ -1,5 +1,5 @@
-//! How a job that was not done ends: tried again, answered with its error, or a dead letter. Each is one atomic step on Redis, so
-//! that a job is never both or neither; repeating a step whose reply was lost is harmless.
+//! How a job ends that did not succeed: retried, answered with its error, or a dead letter. Each is one atomic step on
+//! Redis, so that a job is never both or neither; repeating a step whose reply was lost is harmless.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -12,42 +12,43 @@ use crate::{
 
 const RETRY: &str = include_str!("lua/retry.lua");
 const BURY: &str = include_str!("lua/bury.lua");
-/// Fields of an entry that its dead letter keeps: no job has more than a few, and a script takes 8,000 values at most.
+/// Maximum fields of an entry that its dead letter keeps: no job has more than a few, and a script takes at most 8,000
+/// values.
 const MAX_FIELDS: usize = 1_000;
 
 /// Whether a failed job is worth another attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// It would fail in the same way.
+    /// The job would fail in the same way.
     Never,
-    /// After the wait that the settings say, which doubles with each attempt.
+    /// After the wait from the settings, which doubles with each attempt.
     Backoff,
     /// After this time.
     After(Duration),
 }
 
-/// What became of a failed job.
+/// Result of handling a failed job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failed {
-    /// It will be tried again, then.
+    /// The job is going to be retried.
     Retried {
-        /// When.
+        /// When the job is due.
         due: Timestamp,
     },
-    /// It won't be tried again; whoever waits got the error.
+    /// The job is not retried; the waiting publisher got the error.
     Answered,
-    /// It is a dead letter; if anybody waits, they got the error.
+    /// The job is a dead letter; a waiting publisher, if there is one, got the error.
     Dead,
-    /// Somebody else has taken it over meanwhile, and will settle it.
+    /// Another worker has claimed the job meanwhile, and completes it.
     TakenOver,
 }
 
 impl Consumer {
-    /// A job that was tried and failed: tried again if that is worth it and it has attempts left, else answered with `error`.
-    /// It becomes a dead letter if it used up its attempts, or if nobody waits for the answer.
+    /// Handles a job that failed: retries it if that is worth it and an attempt is left, else answers with `error`. The
+    /// job becomes a dead letter if it has used up its attempts, or if no publisher waits for the result.
     ///
     /// # Errors
-    /// If Redis did not do it; after a lost connection it may have.
+    /// If Redis did not carry it out; after a lost connection that is uncertain.
     pub async fn fail(
         &self,
         connection: &mut Connection,
@@ -75,10 +76,11 @@ impl Consumer {
         }
     }
 
-    /// An entry that must not be worked on: a dead letter, its waiter answered; one for another group is only acknowledged.
+    /// Handles an entry that must not be started: buries it and answers its waiting publisher. An entry for another
+    /// group is only acknowledged.
     ///
     /// # Errors
-    /// If Redis did not do it; after a lost connection it may have.
+    /// If Redis did not carry it out; after a lost connection that is uncertain.
     pub async fn refuse(
         &self,
         connection: &mut Connection,
@@ -99,11 +101,11 @@ impl Consumer {
         self.bury(connection, delivery, job.as_ref(), burial).await.map(drop)
     }
 
-    /// Claims these entries, each with the number of its delivery, again, so that they don't count as abandoned; returns those
-    /// that are still ours.
+    /// Renews the claims on these entries, each with the number of its delivery, so that they do not count as
+    /// abandoned. Returns the entries that are still this consumer's.
     ///
     /// # Errors
-    /// If Redis did not do it.
+    /// If Redis did not carry it out.
     pub async fn extend(
         &self,
         connection: &mut Connection,
@@ -157,7 +159,8 @@ impl Consumer {
         let waiter = job.and_then(|job| Some((job.reply_to.as_ref()?, &job.id)));
         let answer = waiter.map(|(_, id)| JobResult::new(id, Err(burial.error.to_owned())).to_json());
         let dead = connection.layout().dead_letters(&self.stream);
-        // On a cluster the waiter's list may be on another node than the stream: then it is answered in a step of its own.
+        // On a cluster the publisher's list may be on another node than the stream: then the answer is a step of its
+        // own.
         let apart = connection.is_cluster();
         let mut command = redis::cmd("EVAL");
         command
@@ -188,7 +191,7 @@ impl Consumer {
             let mut push = redis::pipe();
             push.atomic().cmd("LPUSH").arg(key).arg(answer).ignore().cmd("EXPIRE").arg(key).arg(ttl).ignore();
             if let Err(error) = push.exec_async(connection).await {
-                tracing::warn!(key, %error, "whoever waits for a job that was given up could not be told");
+                tracing::warn!(key, %error, "the publisher waiting for a buried job could not be notified");
             }
         }
         let job = job.map_or("", |job| &job.id);

@@ -1,5 +1,5 @@
-//! Removes consumers of workers that are gone from a group: they only cost memory. Redis has no way to list some of them, so
-//! a group with very many is left alone; whoever looks after the server is told.
+//! Removes consumers of workers that are gone from a group: they only cost memory. Redis has no way to list only some
+//! of them, so a group with very many is left alone, and the operator is told.
 
 use std::time::Duration;
 
@@ -9,30 +9,30 @@ use super::{BrokerError, Consumer};
 use crate::connection::Connection;
 use crate::model::{WorkerId, WorkerType, keys};
 
-/// Removes a consumer if, in this very moment, it has nothing pending. One atomic step: removing a consumer throws away what
-/// is pending on it, and its worker may have come back since we looked for its heartbeat. If it has, and waits for jobs,
-/// its next read makes the consumer again.
+/// Removes a consumer if it has nothing pending at this moment. One atomic step: removing a consumer discards its
+/// pending entries, and its worker may have come back since its heartbeat was read. If it has, and waits for jobs, its
+/// next read creates the consumer again.
 const REMOVE_IF_DONE: &str = "\
 if #redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2]) > 0 then return 0 end
 redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
 return 1";
-/// Consumers of a group that are listed: the server needs about a millisecond for a thousand.
+/// Maximum consumers of a group that are listed: the server needs about a millisecond for a thousand.
 const MAX_LISTED: i64 = 10_000;
-/// Consumers removed in one call.
+/// Maximum consumers removed in one call.
 const REMOVED_AT_ONCE: usize = 50;
 
 /// What was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tidied {
-    /// So many consumers.
+    /// This number of consumers.
     Removed(usize),
-    /// None: the group has so many that listing them would hold up the server.
+    /// None: the group has this number of consumers, and listing them would block the server.
     TooMany(i64),
 }
 
 impl Consumer {
-    /// Removes consumers of workers that are gone and have nothing pending, a few at a time. `lapse` is the time after which
-    /// a silent worker counts as gone. Whoever calls this must have written its own heartbeats for that long.
+    /// Removes consumers of workers that are gone and have nothing pending, a few at a time. `lapse` is the time after
+    /// which a silent worker counts as gone. The caller must have written its own heartbeats for that long.
     pub async fn remove_gone(
         &self,
         connection: &mut Connection,
@@ -66,7 +66,7 @@ impl Consumer {
         Ok(Tidied::Removed(removed))
     }
 
-    /// Removes the consumer `name` if it has no heartbeat and nothing pending; says whether it did.
+    /// Removes the consumer `name` if it has no heartbeat and nothing pending; returns whether it did.
     pub async fn remove_if_done(
         &self,
         connection: &mut Connection,
@@ -98,7 +98,7 @@ impl Consumer {
     }
 }
 
-/// How many consumers the reply to XINFO GROUPS gives `group`; 0 if there is no such group.
+/// Returns the number of consumers of `group` in the reply to XINFO GROUPS; 0 if the group does not exist.
 fn consumers_of(groups: &Value, group: &[u8]) -> i64 {
     let Value::Array(groups) = groups else { return 0 };
     let of = |info: &Value| {
@@ -108,7 +108,8 @@ fn consumers_of(groups: &Value, group: &[u8]) -> i64 {
     groups.iter().find_map(of).flatten().unwrap_or(0)
 }
 
-/// The names of the consumers in the reply to XINFO CONSUMERS that have nothing pending and were silent for `lapse`.
+/// Returns the names of the consumers in the reply to XINFO CONSUMERS that have nothing pending and were silent for
+/// `lapse`.
 fn idle_consumers(consumers: &Value, lapse: Duration) -> Vec<Vec<u8>> {
     let Value::Array(consumers) = consumers else { return Vec::new() };
     let number = |info: &Value, name: &[u8]| match field(info, name) {
@@ -126,7 +127,7 @@ fn idle_consumers(consumers: &Value, lapse: Duration) -> Vec<Vec<u8>> {
     idle.filter_map(name).collect()
 }
 
-/// A field of what RESP2 answers as a flat list and RESP3 as a map.
+/// Returns a field of a reply that is a flat list in RESP2 and a map in RESP3.
 fn field<'a>(info: &'a Value, name: &[u8]) -> Option<&'a Value> {
     let is_it = |key: &Value| match key {
         Value::BulkString(key) => key == name,

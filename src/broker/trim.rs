@@ -1,19 +1,19 @@
-//! Keeps streams short without losing anything: only what every consumer group has finished goes.
+//! Keeps streams short without losing anything: trims only entries that every consumer group has finished.
 
 use super::{BrokerError, Consumer};
 use crate::connection::Connection;
 use crate::telemetry::StreamTrimmed;
 
 const TRIM: &str = include_str!("lua/trim.lua");
-/// Entries trimmed at once: some milliseconds of the server's time, and more than workers finish between two trims.
+/// Maximum entries of one trim: some milliseconds of the server's time, and more than workers finish between two trims.
 const AT_ONCE: usize = 100_000;
 
 impl Consumer {
-    /// Trims the stream of entries that every group has had delivered and acknowledged, in one bounded step; answers how many.
-    /// Redis drops them in blocks of about a hundred, so that some stay. Does nothing if the settings say so.
+    /// Trims the entries that every group has had delivered and acknowledged, in one bounded step. Returns how many.
+    /// Redis drops entries in blocks of about a hundred, so some stay. Does nothing if the settings turn trimming off.
     ///
     /// # Errors
-    /// If Redis did not do it.
+    /// If Redis did not carry it out.
     pub async fn trim(&self, connection: &mut Connection) -> Result<u64, BrokerError> {
         if !self.policy.broker.trim {
             return Ok(0);

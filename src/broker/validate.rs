@@ -1,15 +1,15 @@
-//! Tells before a job is written whether it may be: the publisher promises to publish none if one is no job, and is to write
-//! each only when its batch is made.
+//! Validates a job before it is encoded: the publisher promises to publish no job if one is invalid, and encodes each
+//! only when its batch is made.
 
 use serde_json::{Map, Value};
 
 use super::{EnvelopeError, Job};
 
-/// More bytes than the JSON of a job has without its names, arguments and unknown fields.
+/// More bytes than a job's JSON has without its names, arguments and unknown fields.
 const ENVELOPE: usize = 400;
 
 impl Job {
-    /// Whether it may be [encoded](Self::encode); the JSON, if it had to be written to know.
+    /// Validates that the job can be [encoded](Self::encode). Returns the JSON if it had to be written to find out.
     pub(super) fn validate(&self, limit: usize) -> Result<Option<String>, EnvelopeError> {
         if self.max_bytes() > limit {
             return self.encode(limit).map(Some);
@@ -17,7 +17,7 @@ impl Job {
         self.check().map(|()| None)
     }
 
-    /// No fewer bytes than its JSON has.
+    /// Returns an upper limit for the bytes of the job's JSON.
     pub(super) fn max_bytes(&self) -> usize {
         let names = [Some(&self.id), Some(&self.job_type), self.reply_to.as_ref(), self.idempotency_key.as_ref()];
         let names = names.into_iter().chain([self.session.as_ref(), self.group.as_ref()]).flatten();
@@ -27,7 +27,7 @@ impl Job {
     }
 }
 
-/// A byte takes six at most, as `\u001f`; then the quotes, and a comma or colon.
+/// Each byte takes at most six, as in `\u001f`; then the quotes, and a comma or colon.
 fn max_bytes_of_text(text: &str) -> usize {
     6 * text.len() + 3
 }
@@ -36,11 +36,11 @@ fn max_bytes_of_map(map: &Map<String, Value>) -> usize {
     3 + map.iter().map(|(name, value)| max_bytes_of_text(name) + max_bytes_of(value)).sum::<usize>()
 }
 
-/// With a comma behind it.
+/// Returns an upper limit including a comma.
 fn max_bytes_of(value: &Value) -> usize {
     match value {
         Value::Null | Value::Bool(_) => 6,
-        // The longest is a double of 17 digits with sign, point and exponent.
+        // The longest number is a double of 17 digits with sign, point and exponent.
         Value::Number(_) => 32,
         Value::String(text) => max_bytes_of_text(text),
         Value::Array(values) => 3 + values.iter().map(max_bytes_of).sum::<usize>(),
