@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The longest wait before another attempt: an hour.
+/// Longest wait before another attempt: an hour.
 const RETRY_MAX: Duration = Duration::from_secs(3_600);
 
 /// `[broker]`
@@ -41,12 +41,12 @@ impl Default for BrokerSettings {
 }
 
 impl BrokerSettings {
-    /// `result_ttl_seconds` as a duration.
+    /// Returns `result_ttl_seconds` as a duration.
     pub fn result_ttl(&self) -> Duration {
         Duration::from_secs(self.result_ttl_seconds)
     }
 
-    /// `idempotency_window_seconds` as a duration.
+    /// Returns `idempotency_window_seconds` as a duration.
     pub fn idempotency_window(&self) -> Duration {
         Duration::from_secs(self.idempotency_window_seconds)
     }
@@ -81,7 +81,7 @@ impl Default for JobSettings {
 }
 
 impl JobSettings {
-    /// `claim_seconds` as a duration.
+    /// Returns `claim_seconds` as a duration.
     pub fn claim(&self) -> Duration {
         Duration::from_secs(self.claim_seconds)
     }

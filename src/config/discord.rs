@@ -1,5 +1,5 @@
-//! `[discord]`: who may use the bot, what it does for them, and where Discord is. The token is no setting: it comes
-//! from `DISCORD_TOKEN` or from `token_file`.
+//! `[discord]`: the bot's users, its limits, and the addresses of Discord. The token is not a setting: it comes from
+//! `DISCORD_TOKEN` or from `token_file`.
 
 use std::{net::SocketAddr, num::NonZeroU64, path::PathBuf, time::Duration};
 
@@ -13,46 +13,47 @@ use crate::model::WorkerType;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DiscordSettings {
-    /// File that holds the bot's token, for secrets mounted as files. Wins over `DISCORD_TOKEN`.
+    /// File that contains the bot's token, for secrets mounted as files. Overrides `DISCORD_TOKEN`.
     pub token_file: Option<PathBuf>,
-    /// Ids of the servers ("guilds") where the bot may be used. They have its commands at once. Empty: every server
-    /// that the bot is in, and nobody is an operator by permission.
+    /// Ids of the servers ("guilds") in which the bot may be used. Its commands are available there immediately. Empty:
+    /// every server that the bot is in, and no operator by permission.
     pub guilds: Vec<String>,
     /// Ids of the roles that may use `/web`. Empty: every member.
     pub user_roles: Vec<String>,
     /// Ids of the roles that may use `/swarm` and `/web closeall`.
     pub operator_roles: Vec<String>,
-    /// Who else may, by a permission that Discord gives in one of `guilds`.
+    /// Discord permission that also makes an operator, in one of `guilds`.
     pub operator_permission: OperatorPermission,
-    /// The worker type that drives browsers.
+    /// Worker type that drives browsers.
     pub browser_type: String,
-    /// Seconds after which a reply says why there is no answer yet. The bot goes on waiting.
+    /// Seconds after which a reply says why there is no answer yet. The bot continues to wait.
     #[schemars(range(min = 1, max = 840))]
     pub answer_seconds: u64,
-    /// Seconds after which the bot no longer waits for an answer, and a job that nobody has begun is not begun any
-    /// more. Discord takes replies for 15 minutes.
+    /// Seconds after which the bot stops waiting for an answer, and a job that no worker has started is not started any
+    /// more. Discord accepts replies for 15 minutes.
     #[schemars(range(min = 1, max = 870))]
     pub give_up_seconds: u64,
-    /// Show the page after each action.
+    /// Whether to show the page after each action.
     pub screenshots: bool,
-    /// Commands that one person may give in a minute.
+    /// Maximum commands of one person per minute.
     #[schemars(range(min = 1, max = 6_000))]
     pub user_per_minute: u32,
-    /// Commands that may be given in one channel in a minute.
+    /// Maximum commands in one channel per minute.
     #[schemars(range(min = 1, max = 6_000))]
     pub channel_per_minute: u32,
-    /// Commands under way at the same time; more are refused.
+    /// Maximum commands in progress at the same time; more are refused.
     #[schemars(range(min = 1, max = 10_000))]
     pub max_under_way: usize,
-    /// Where the autoscaler's HTTP server is, for `/swarm status` and `/swarm why`: `http://HOST:PORT`. Default: where
-    /// `http.listen` says, on this machine.
+    /// Address of the autoscaler's HTTP server, for `/swarm status` and `/swarm why`: `http://HOST:PORT`. Default: that
+    /// of `http.listen`, on this machine.
     pub status_url: Option<String>,
-    /// Address and port of the bot's own `/metrics` and `/healthz`; port 0 takes a free one. `""`: none.
+    /// Address and port of the bot's own `/metrics` and `/healthz`; port 0 picks a free port. `""`: none.
     pub metrics_listen: String,
-    /// Where Discord's REST API is, for those who have a proxy in front of it: `https://HOST` or, without TLS,
+    /// Address of Discord's REST API, if there is a proxy in front of it: `https://HOST` or, without TLS,
     /// `http://HOST:PORT`. The token is sent there.
     pub api_url: String,
-    /// Where its gateway is, for those who have a proxy: `wss://HOST` or `ws://HOST:PORT`. Default: where the API says.
+    /// Address of Discord's gateway, if there is a proxy in front of it: `wss://HOST` or `ws://HOST:PORT`. Default: the
+    /// address that the API returns.
     pub gateway_url: Option<String>,
 }
 
@@ -60,12 +61,12 @@ pub struct DiscordSettings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OperatorPermission {
-    /// "Administrator".
+    /// The permission "Administrator".
     #[default]
     Administrator,
-    /// "Manage Server", which administrators have too.
+    /// The permission "Manage Server", which administrators have too.
     ManageServer,
-    /// None: by role only.
+    /// No permission: operators need a role.
     None,
 }
 
@@ -93,17 +94,17 @@ impl Default for DiscordSettings {
 }
 
 impl DiscordSettings {
-    /// `answer_seconds` as a duration.
+    /// Returns `answer_seconds` as a duration.
     pub fn answer(&self) -> Duration {
         Duration::from_secs(self.answer_seconds)
     }
 
-    /// `give_up_seconds` as a duration.
+    /// Returns `give_up_seconds` as a duration.
     pub fn give_up(&self) -> Duration {
         Duration::from_secs(self.give_up_seconds)
     }
 
-    /// What is wrong, each with the key it belongs to.
+    /// Returns the problems of the table, each with its key.
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
         let ids =
@@ -138,7 +139,7 @@ impl DiscordSettings {
     }
 }
 
-/// Whether it names a server and nothing on it.
+/// Returns whether the text names a server, without a path or query.
 fn is_origin(text: &str, schemes: &[&str]) -> bool {
     Url::parse(text).is_ok_and(|url| {
         let bare = url.username().is_empty() && url.password().is_none() && url.query().is_none();

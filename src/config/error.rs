@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, in words: each error names its place and the cure. Never holds a secret.
+//! Errors of a configuration, in words: each names its place and the cure. Never contain a secret.
 
 use std::fmt;
 
@@ -6,10 +6,10 @@ use serde::{Serialize, Serializer};
 
 use super::origin::Origin;
 
-/// One thing that is wrong.
+/// One error of a configuration.
 #[derive(Clone, Debug, Serialize)]
 pub struct ConfigError {
-    /// Where it was said.
+    /// Where the value was set.
     #[serde(serialize_with = "as_text")]
     pub origin: Origin,
     /// What is wrong and what to do about it.
@@ -32,24 +32,24 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Everything that is wrong, in the order of the file, then the environment, then the flags. Never empty.
+/// All errors, in the order of the file, then the environment, then the flags. Never empty.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}", self.lines())]
 pub struct ConfigErrors(Vec<ConfigError>);
 
 impl ConfigErrors {
-    /// All of `errors`, put in order.
+    /// Returns `errors` in order.
     pub(super) fn new(mut errors: Vec<ConfigError>) -> Self {
         errors.sort_by_key(|error| error.origin.report_order());
         Self(errors)
     }
 
-    /// A single error.
+    /// Returns a single error.
     pub(super) fn one(error: ConfigError) -> Self {
         Self(vec![error])
     }
 
-    /// The errors, in order.
+    /// Returns the errors, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &ConfigError> {
         self.0.iter()
     }

@@ -1,4 +1,4 @@
-//! Finds the configuration file and reads it into a tree of values that remembers its lines. Does not judge the values.
+//! Finds the configuration file and parses it into a tree of values with their lines. Does not judge the values.
 
 use std::path::{Path, PathBuf};
 
@@ -13,10 +13,11 @@ use super::{
     origin::{Layers, Origin, element_of, join},
 };
 
-/// Where a file is looked for when none is named, in this order.
+/// Paths that are searched if no file is named, in this order.
 pub const SEARCH_PATHS: [&str; 3] = ["swarm.toml", "config/swarm.toml", "/etc/swarm/swarm.toml"];
 
-/// The file to read: the one named by flag, else by variable, else the first of `search` that exists, else none.
+/// Returns the file to read: the one named by flag, else by variable, else the first of `search` that exists, else
+/// none.
 pub(super) fn locate(
     flag: Option<&Path>,
     variable: Option<String>,
@@ -35,7 +36,7 @@ pub(super) fn locate(
     Err(ConfigErrors::one(ConfigError::new(by, message)))
 }
 
-/// Reads `path`. Errors are those of reading and of TOML itself, as many as the parser can find.
+/// Reads `path`. The errors are those of reading and of TOML itself, as many as the parser can find.
 pub(super) fn read(path: &Path) -> Result<Layers, ConfigErrors> {
     let whole = |message: String| {
         ConfigErrors::one(ConfigError::new(Origin::File { path: path.to_owned(), line: None }, message))
@@ -45,19 +46,19 @@ pub(super) fn read(path: &Path) -> Result<Layers, ConfigErrors> {
     parse(path, &text)
 }
 
-/// Reads `text`; errors name `path`.
+/// Parses `text`; errors name `path`.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Layers, ConfigErrors> {
     let mut reader = Reader { path, lines: Lines::of(text), layers: Layers::default(), errors: Vec::new() };
     let (table, syntax) = DeTable::parse_recoverable(text);
     for error in syntax {
-        // Only the message: the parser's own rendering quotes the line, which may hold a password.
+        // Only the message: the parser's own rendering quotes the line, which may contain a password.
         let message = format!("not valid TOML: {}", error.message().replace('\n', ", "));
         reader.reject(error.span().map_or(0, |span| span.start), message);
     }
     if reader.errors.is_empty() {
         reader.layers.tree = reader.table("", table.get_ref());
     }
-    // One slip often upsets the rest of its line: the first error says it all.
+    // One mistake often spoils the rest of its line, so the first error of a line is enough.
     reader.errors.dedup_by(|later, first| later.origin == first.origin);
     if reader.errors.is_empty() { Ok(reader.layers) } else { Err(ConfigErrors::new(reader.errors)) }
 }
@@ -109,7 +110,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A table among others has a line of its own, for what is missing in it.
+    /// Records the line of a table in an array, for errors about missing keys.
     fn element(&mut self, array: &str, (index, element): (usize, &Spanned<DeValue<'_>>)) -> Value {
         let at = element_of(array, index);
         if element.get_ref().is_table() {
@@ -118,14 +119,14 @@ impl Reader<'_> {
         self.value(&at, element)
     }
 
-    /// Rejects a value; the tree gets nothing in its place.
+    /// Rejects a value; the tree gets null in its place.
     fn refuse(&mut self, offset: usize, message: String) -> Value {
         self.reject(offset, message);
         Value::Null
     }
 }
 
-/// Turns byte offsets into line numbers.
+/// Converts byte offsets to line numbers.
 struct Lines {
     starts: Vec<usize>,
 }

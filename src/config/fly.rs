@@ -1,5 +1,5 @@
 //! `[fly]` and `[worker_types.NAME.fly]`: how to reach Fly.io's Machines API, and how to run a worker type with
-//! `orchestrator = "fly"`. The token is no setting: it comes from `FLY_API_TOKEN` or from `token_file`.
+//! `orchestrator = "fly"`. The token is not a setting: it comes from `FLY_API_TOKEN` or from `token_file`.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -15,12 +15,12 @@ use super::redact::{masked_variable, masked_word};
 pub struct FlySettings {
     /// Address of the Machines API. On Fly.io itself: `http://_api.internal:4280`.
     pub base_url: String,
-    /// File that holds the API token, for secrets mounted as files. Wins over `FLY_API_TOKEN`.
+    /// File that contains the API token, for secrets mounted as files. Overrides `FLY_API_TOKEN`.
     pub token_file: Option<PathBuf>,
-    /// Seconds between two looks at the machines of an app: so long until a crash or a manual change is noticed.
+    /// Seconds between two reads of an app's machines: the longest time until a crash or a manual change is noticed.
     #[schemars(range(min = 1, max = 300))]
     pub poll_seconds: u64,
-    /// Seconds after which an answer of the API counts as failed.
+    /// Seconds after which a request to the API counts as failed.
     #[schemars(range(min = 1, max = 300))]
     pub timeout_seconds: u64,
 }
@@ -32,17 +32,17 @@ impl Default for FlySettings {
 }
 
 impl FlySettings {
-    /// `poll_seconds` as a duration.
+    /// Returns `poll_seconds` as a duration.
     pub fn poll(&self) -> Duration {
         Duration::from_secs(self.poll_seconds)
     }
 
-    /// `timeout_seconds` as a duration.
+    /// Returns `timeout_seconds` as a duration.
     pub fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout_seconds)
     }
 
-    /// What is wrong, each with the key it belongs to.
+    /// Returns the problems of the table, each with its key.
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
         let usable = Url::parse(&self.base_url)
             .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host() && url.password().is_none());
@@ -53,8 +53,8 @@ impl FlySettings {
 
 /// `[worker_types.NAME.fly]`
 ///
-/// New machines are copies of one that the process group has. `image` and what belongs to it are for a group that has
-/// none yet; where they are given, they hold for copies too.
+/// New machines are copies of a machine that the process group has. `image` and related settings are for a group
+/// without a machine; if they are set, they apply to copies too.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FlyWorkerSettings {
@@ -62,20 +62,20 @@ pub struct FlyWorkerSettings {
     pub app: Option<String>,
     /// Process group of the workers. Default: `worker-` and the worker type.
     pub process_group: Option<String>,
-    /// Regions that new machines are spread over, such as `["fra", "ams"]`. Default: where the copied machine is.
+    /// Regions over which new machines are spread, such as `["fra", "ams"]`. Default: the region of the copied machine.
     pub regions: Vec<String>,
     /// Image of new machines: `registry.fly.io/app:tag`. Default: the copied machine's own, by digest.
     pub image: Option<String>,
     /// Arguments for the image of new machines (its `CMD`). Default: the copied machine's, else the image's own.
     pub command: Vec<String>,
-    /// More environment variables for new machines. Secrets belong into `fly secrets`.
+    /// Additional environment variables for new machines. Secrets belong into `fly secrets`.
     pub environment: BTreeMap<String, String>,
-    /// Named size of new machines: `shared-cpu-1x`. Default: as the copied machine.
+    /// Named size of new machines: `shared-cpu-1x`. Default: that of the copied machine.
     pub size: Option<String>,
     /// Size of new machines in detail, instead of `size`.
     #[schemars(with = "FlyGuest")]
     pub guest: Option<FlyGuest>,
-    /// Stopped machines that are kept, because starting one is much quicker than making one; what goes beyond is
+    /// Maximum stopped machines to keep, because starting one is much faster than creating one; further ones are
     /// destroyed. The last machine of a group without `image` is always kept, to be copied.
     #[schemars(range(max = 1_000))]
     pub keep_stopped: u32,
@@ -105,7 +105,7 @@ impl Default for FlyWorkerSettings {
 pub struct FlyGuest {
     /// `shared` or `performance`.
     pub cpu_kind: String,
-    /// CPUs.
+    /// Number of CPUs.
     #[schemars(range(min = 1, max = 64))]
     pub cpus: u32,
     /// Memory in MB, a multiple of 256.
@@ -120,12 +120,12 @@ impl Default for FlyGuest {
 }
 
 impl FlyWorkerSettings {
-    /// The process group of worker type `name`.
+    /// Returns the process group of worker type `name`.
     pub fn process_group(&self, name: &str) -> String {
         self.process_group.clone().unwrap_or_else(|| format!("worker-{name}"))
     }
 
-    /// What is wrong, each with the key it belongs to.
+    /// Returns the problems of the table, each with its key.
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
         let named =
@@ -152,7 +152,7 @@ impl FlyWorkerSettings {
         problems
     }
 
-    /// As it may be shown, with what follows from the worker type's name filled in.
+    /// Masks secrets, and fills in what follows from the worker type's name.
     pub(super) fn shown(&mut self, name: &str) {
         self.process_group = Some(self.process_group(name));
         self.command = self.command.iter().map(|word| masked_word(word)).collect();

@@ -1,4 +1,4 @@
-//! `[kubernetes]` and `[worker_types.NAME.kubernetes]`: where the cluster's side of the pools is.
+//! `[kubernetes]` and `[worker_types.NAME.kubernetes]`: the cluster, and the objects that run the pods.
 
 use std::path::PathBuf;
 
@@ -12,12 +12,12 @@ pub struct KubernetesSettings {
     /// Namespace of all targets and pods. Default: the scaler's own in a cluster, else that of the kubeconfig's
     /// context.
     pub namespace: Option<String>,
-    /// The kubeconfig. Default: the service account in a cluster, else `KUBECONFIG`, else `~/.kube/config`.
+    /// Path of the kubeconfig. Default: the service account in a cluster, else `KUBECONFIG`, else `~/.kube/config`.
     pub kubeconfig: Option<PathBuf>,
     /// Context of the kubeconfig. Default: its current one. Not used in a cluster.
     pub context: Option<String>,
-    /// Name of a Lease (`coordination.k8s.io/v1`) in that namespace by which several autoscalers settle who leads.
-    /// Default: they settle it in Redis.
+    /// Name of a Lease (`coordination.k8s.io/v1`) in that namespace by which several autoscalers elect the leader.
+    /// Default: they elect it in Redis.
     pub lease: Option<String>,
     /// Label whose value is the worker type, on targets and on their pods.
     pub label: String,
@@ -30,7 +30,7 @@ impl Default for KubernetesSettings {
 }
 
 impl KubernetesSettings {
-    /// What is wrong with it, by key.
+    /// Returns the problems of the table, each with its key.
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
         let lease = self.lease.iter().filter(|name| !is_object_name(name));
         let problem = |name: &String| {
@@ -43,7 +43,7 @@ impl KubernetesSettings {
     }
 }
 
-/// A DNS subdomain name (RFC 1123), as the API wants it.
+/// Returns whether the text is a DNS subdomain name (RFC 1123), as the API requires.
 fn is_object_name(name: &str) -> bool {
     let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     (1..=253).contains(&name.len())
@@ -57,20 +57,20 @@ fn is_object_name(name: &str) -> bool {
 pub struct KubernetesTarget {
     /// Name of the object to scale. Default: `discord-worker-{type}`.
     pub name: Option<String>,
-    /// What it is.
+    /// Kind of the object.
     pub kind: TargetKind,
 }
 
 super::section::defaults!(KubernetesTarget);
 
 impl KubernetesTarget {
-    /// Name of the object to scale for a worker type.
+    /// Returns the name of the object to scale for a worker type.
     pub fn name(&self, worker_type: &str) -> String {
         self.name.clone().unwrap_or_else(|| format!("discord-worker-{worker_type}"))
     }
 }
 
-/// What runs the pods of a worker type.
+/// Kind of object that runs the pods of a worker type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TargetKind {

@@ -1,35 +1,35 @@
-//! Where each setting was said, kept beside the tree of values so that every message can point at its place. Knows
-//! nothing of what a value means.
+//! The origin of each setting, kept beside the tree of values so that every message can point at its place. Knows
+//! nothing about the meaning of a value.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use serde_json::{Map, Value};
 
-/// Where a setting was said, weakest first: a later one overrides an earlier one.
+/// Origin of a setting, weakest first: a later variant overrides an earlier one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Origin {
-    /// Nowhere: built in.
+    /// The built-in default.
     #[default]
     Default,
-    /// In the configuration file.
+    /// The configuration file.
     File {
-        /// As it was named.
+        /// Path as it was given.
         path: PathBuf,
-        /// Counted from 1; `None` if the file as a whole is meant.
+        /// Line, counted from 1; `None` for the file as a whole.
         line: Option<usize>,
     },
-    /// In the file that `redis_url_file` or `http.token_file` names.
+    /// The file that `redis_url_file` or `http.token_file` names.
     SecretFile(PathBuf),
-    /// In this environment variable.
+    /// This environment variable.
     Environment(String),
-    /// In this command-line flag.
+    /// This command-line flag.
     Flag(&'static str),
-    /// In a flag `--set` of this setting.
+    /// A flag `--set` of this setting.
     Set(String),
 }
 
 impl Origin {
-    /// Its layer: a greater one overrides a smaller one.
+    /// Returns the layer: a greater one overrides a smaller one.
     pub fn layer(&self) -> u8 {
         match self {
             Self::Default => 0,
@@ -40,7 +40,7 @@ impl Origin {
         }
     }
 
-    /// Order in a report: by layer, then from the top of the file to its end.
+    /// Returns the position in a report: by layer, then from the top of the file to its end.
     pub(super) fn report_order(&self) -> (u8, usize) {
         let line = if let Self::File { line, .. } = self { line.unwrap_or(0) } else { 0 };
         (self.layer(), line)
@@ -64,18 +64,18 @@ impl fmt::Display for Origin {
 #[derive(Clone, Debug, Default)]
 pub struct Origins {
     in_force: BTreeMap<String, Origin>,
-    /// The origin that each setting had before a stronger layer replaced it.
+    /// Origin of each setting before a stronger layer replaced it.
     overridden: BTreeMap<String, Origin>,
 }
 
 impl Origins {
-    /// The origin of exactly this setting.
+    /// Returns the origin of exactly this setting.
     pub fn of(&self, pointer: &str) -> &Origin {
         static DEFAULT: Origin = Origin::Default;
         self.in_force.get(pointer).unwrap_or(&DEFAULT)
     }
 
-    /// The origin that this setting had before a stronger layer replaced it, if one did.
+    /// Returns the origin of this setting before a stronger layer replaced it, if one did.
     pub fn overridden(&self, pointer: &str) -> Option<&Origin> {
         self.overridden.get(pointer)
     }
@@ -86,12 +86,12 @@ impl Origins {
         }
     }
 
-    /// Notes an origin that a stronger one had already replaced when it was read.
+    /// Records an origin that a stronger one had already replaced when it was read.
     pub(super) fn note_overridden(&mut self, pointer: String, origin: Origin) {
         self.overridden.insert(pointer, origin);
     }
 
-    /// The origin of this setting or, if it is a default, of the table around it that was said last.
+    /// Returns the origin of this setting or, if it is a default, of the nearest table around it that was set.
     pub fn nearest(&self, pointer: &str) -> &Origin {
         let mut at = pointer;
         loop {
@@ -105,7 +105,7 @@ impl Origins {
         }
     }
 
-    /// Of those settings' origins the one that overrides the others; the first of equals.
+    /// Returns the strongest of the settings' origins; the first of equal ones.
     pub(super) fn strongest(&self, pointers: &[String]) -> Origin {
         let mut strongest = &Origin::Default;
         for pointer in pointers {
@@ -120,7 +120,7 @@ impl Origins {
         }
     }
 
-    /// Every setting that is not a default, as a dotted path, with its origin.
+    /// Returns every setting that is not a default, as a dotted path, with its origin.
     pub fn iter(&self) -> impl Iterator<Item = (String, &Origin)> {
         self.in_force
             .iter()
@@ -129,7 +129,7 @@ impl Origins {
     }
 }
 
-/// The values said so far, one layer laid over the other, and where each was said.
+/// The values of all layers so far, and the origin of each.
 #[derive(Debug, Default)]
 pub(super) struct Layers {
     pub(super) tree: Value,
@@ -137,23 +137,23 @@ pub(super) struct Layers {
 }
 
 impl Layers {
-    /// A bottom layer of built-in values.
+    /// Returns a bottom layer of built-in values.
     pub(super) fn built_in(tree: Value) -> Self {
         Self { tree, origins: Origins::default() }
     }
 
-    /// Notes where a value that is already in the tree was said.
+    /// Records the origin of a value that is already in the tree.
     pub(super) fn note(&mut self, pointer: String, origin: Origin) {
         self.origins.note(pointer, origin);
     }
 
-    /// What was said at `path`.
+    /// Returns the value at `path`.
     pub(super) fn get(&self, path: &[&str]) -> Option<&Value> {
         self.tree.pointer(&pointer(path))
     }
 
-    /// Lays `value` over whatever was said at `path`. Where a table is needed and something else was said, that stays:
-    /// validation will point at it.
+    /// Sets `value` at `path`. If a table is needed and another value is there, that value stays: validation points at
+    /// it.
     pub(super) fn set(&mut self, path: &[&str], value: Value, origin: Origin) {
         let Some((key, tables)) = path.split_last() else { return };
         let mut table = &mut self.tree;
@@ -167,7 +167,7 @@ impl Layers {
         }
     }
 
-    /// Removes what was said at `pointer`, so that the default holds.
+    /// Removes the value at `pointer`, so that the default applies.
     pub(super) fn remove(&mut self, pointer: &str) {
         let Some((parent, key)) = pointer.rsplit_once('/') else {
             self.tree = Value::Object(Map::new());
@@ -177,24 +177,24 @@ impl Layers {
             Some(Value::Object(entries)) => {
                 entries.remove(&unescape(key));
             }
-            // An element has no default of its own: without it the array as a whole is not what was said.
+            // An element has no default of its own, and without it the array is not what was written.
             Some(Value::Array(_)) => self.remove(parent),
             _ => {}
         }
     }
 }
 
-/// The JSON pointer of `path`.
+/// Returns the JSON pointer of `path`.
 pub(super) fn pointer(path: &[&str]) -> String {
     path.iter().fold(String::new(), |at, key| join(&at, key))
 }
 
-/// The JSON pointer of `key` in the table at `parent`.
+/// Returns the JSON pointer of `key` in the table at `parent`.
 pub(super) fn join(parent: &str, key: &str) -> String {
     format!("{parent}/{}", key.replace('~', "~0").replace('/', "~1"))
 }
 
-/// The JSON pointer of an element of the array at `parent`.
+/// Returns the JSON pointer of an element of the array at `parent`.
 pub(super) fn element_of(parent: &str, index: usize) -> String {
     format!("{parent}/{index}")
 }
@@ -203,7 +203,7 @@ fn unescape(key: &str) -> String {
     key.replace("~1", "/").replace("~0", "~")
 }
 
-/// The setting at a JSON pointer as TOML would spell it: `worker_types."a b".enabled`.
+/// Returns the setting at a JSON pointer in TOML's spelling: `worker_types."a b".enabled`.
 pub(super) fn dotted(pointer: &str) -> String {
     pointer.split('/').skip(1).map(|key| quoted_if_needed(&unescape(key))).collect::<Vec<_>>().join(".")
 }

@@ -1,14 +1,14 @@
-//! What of a Redis URL, a word or an environment variable may be shown. A URL's password sits in its authority, or for
-//! a socket in its query.
+//! Masks secrets in Redis URLs, words and environment variables. A URL's password is in its authority, or for a socket
+//! in its query.
 
 use url::Url;
 
 use super::redis_url;
 
-/// Stands for what is not shown.
+/// Replacement for a secret.
 pub(super) const MASK: &str = "***";
 
-/// The URL with its password masked; of what is no URL, nothing.
+/// Returns the URL with its password masked; only the mask if the text is not a URL.
 pub(super) fn masked_url(text: &str) -> String {
     if let Some(masked) = redis_url::masked(text, MASK) {
         return masked;
@@ -30,7 +30,7 @@ pub(super) fn masked_url(text: &str) -> String {
     url.to_string()
 }
 
-/// A word that is free text: masked only if it is a URL with a password in it.
+/// Returns a free-text word, masked only if it is a URL with a password.
 pub(super) fn masked_word(text: &str) -> String {
     let has_password = redis_url::has_several_hosts(text)
         || Url::parse(text).is_ok_and(|url| url.password().is_some() || has_password_parameter(&url));
@@ -41,7 +41,7 @@ fn has_password_parameter(url: &Url) -> bool {
     url.query_pairs().any(|(key, _)| key.starts_with("pass"))
 }
 
-/// An environment variable's value, masked entirely if its name says that it is a secret.
+/// Returns an environment variable's value, masked entirely if the name suggests a secret.
 pub(super) fn masked_variable(name: &str, value: &str) -> String {
     const SECRETS: [&str; 6] = ["PASS", "SECRET", "TOKEN", "KEY", "CREDENTIAL", "AUTH"];
     let name = name.to_uppercase();

@@ -1,13 +1,13 @@
-//! Where Redis is, as the URL says: one server, a primary that sentinels know, or a cluster. Reads the two forms with
-//! several hosts, which no URL library reads, and leaves the rest to the client. Must never quote a URL: it may hold a
+//! Parses the Redis URL: one server, a primary behind sentinels, or a cluster. Parses the two forms with several hosts,
+//! which no URL library supports, and leaves the rest to the client. Must never quote a URL, which may contain a
 //! password.
 
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-/// Between the scheme and the rest.
+/// Separator between the scheme and the rest.
 const SEPARATOR: &str = "://";
-/// Where sentinels listen unless the URL says otherwise.
+/// Default port of sentinels.
 const SENTINEL_PORT: u16 = 26_379;
 
 const NOT_A_HOST: &str = "one of the hosts is not HOST or HOST:PORT; separate them by commas, write IPv6 addresses in \
@@ -23,22 +23,22 @@ const PARAMETER: &str = "the URL has a parameter that is not known here; sentine
 /// What a Redis URL names.
 #[derive(Clone, Debug)]
 pub enum RedisUrl {
-    /// One server, in the form that the client reads.
+    /// One server, in the form that the client accepts.
     Single(SecretString),
     /// The primary that these sentinels name.
     Sentinel(SentinelUrl),
-    /// A cluster, of which these nodes are known: each in the form that the client reads.
+    /// A cluster with these known nodes, each in the form that the client accepts.
     Cluster(Vec<SecretString>),
 }
 
 /// Sentinels, and what to ask them for.
 #[derive(Clone, Debug)]
 pub struct SentinelUrl {
-    /// Each sentinel, in the form that the client reads.
+    /// Each sentinel, in the form that the client accepts.
     pub sentinels: Vec<SecretString>,
-    /// The name under which they watch the primary.
+    /// Name under which the sentinels watch the primary.
     pub name: String,
-    /// How to reach the primary once its address is known: a URL with a host that stands for it.
+    /// Settings of the primary: a URL with a placeholder for its host.
     pub primary: SecretString,
 }
 
@@ -53,10 +53,10 @@ struct Parts<'a> {
 }
 
 impl RedisUrl {
-    /// Takes a URL apart. Text that is not a URL is left for the client to refuse.
+    /// Parses a URL. Text that is not a URL is left for the client to refuse.
     ///
     /// # Errors
-    /// What is wrong with the URL, in words that hold none of its secrets.
+    /// What is wrong with the URL, in words that contain none of its secrets.
     pub fn parse(text: &str) -> Result<Self, String> {
         let Some((scheme, rest)) = text.split_once(SEPARATOR) else { return Ok(Self::Single(text.into())) };
         match scheme {
@@ -70,7 +70,7 @@ impl RedisUrl {
         }
     }
 
-    /// What it names that can be connected to at once: the server, the sentinels, or nodes of the cluster.
+    /// Returns the servers to connect to first: the server, the sentinels, or nodes of the cluster.
     pub fn seeds(&self) -> &[SecretString] {
         match self {
             Self::Single(url) => std::slice::from_ref(url),
@@ -79,7 +79,7 @@ impl RedisUrl {
         }
     }
 
-    /// A URL with the user and the password for the servers that hold the data; `None` if it names no server.
+    /// Returns a URL with the user and the password for the servers that hold the data; `None` if it names no server.
     pub fn credentials(&self) -> Option<&SecretString> {
         match self {
             Self::Single(url) => Some(url),
@@ -89,7 +89,7 @@ impl RedisUrl {
     }
 }
 
-/// Says what is wrong with a Redis URL, never quoting its values.
+/// Returns what is wrong with a Redis URL, never quoting its values.
 pub(super) fn check_redis_url(text: &str) -> Result<(), String> {
     const SCHEME: &str = "the URL's scheme is none of redis, rediss and unix; write redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], rediss:// for TLS, unix:///PATH, or redis+sentinel:// or redis+cluster:// with several hosts";
     if text.contains(char::is_whitespace) {
@@ -124,7 +124,8 @@ fn check_database(number: &str) -> Result<(), &'static str> {
     Err("the database is not a number; end the URL in /0, or leave it out for database 0")
 }
 
-/// The URL of one server, in the form that the client reads. The database may stand in the query, as redis-py has it.
+/// Returns the URL of one server, in the form that the client accepts. The database may be in the query, as in
+/// redis-py.
 fn single(text: &str) -> Result<SecretString, String> {
     let Ok(mut url) = Url::parse(text) else { return Ok(text.into()) };
     let (form, known): (&str, &[&str]) = match url.scheme() {
@@ -164,13 +165,13 @@ fn single(text: &str) -> Result<SecretString, String> {
     Ok(SecretString::from(String::from(url)))
 }
 
-/// A parameter's name for a message, unless it may be part of a secret that was not percent-encoded.
+/// Returns a parameter's name for a message, unless it may be part of a secret that was not percent-encoded.
 fn quotable(name: &str) -> String {
     let is_name = (1..=32).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     if is_name { format!(" `{name}`") } else { String::new() }
 }
 
-/// The same with a mask in the place of each secret; `None` for a URL of a single server.
+/// Returns the same URL with each secret masked; `None` for a URL of a single server.
 pub(super) fn masked(text: &str, mask: &str) -> Option<String> {
     let (scheme, rest) = text.split_once(SEPARATOR)?;
     if !matches!(scheme, "redis+sentinel" | "rediss+sentinel" | "redis+cluster" | "rediss+cluster") {
@@ -193,7 +194,7 @@ pub(super) fn masked(text: &str, mask: &str) -> Option<String> {
     Some(format!("{scheme}{SEPARATOR}{who}{hosts}{path}{pairs}"))
 }
 
-/// Whether the URL holds a password where only [`masked`] looks.
+/// Returns whether the URL may contain a password that only [`masked`] finds.
 pub(super) fn has_several_hosts(text: &str) -> bool {
     masked(text, "").is_some()
 }
@@ -211,7 +212,7 @@ impl<'a> Parts<'a> {
         Ok(Self { tls, credentials, hosts, path: path.trim_matches('/'), query })
     }
 
-    /// The URL of one server.
+    /// Returns the URL of one server.
     fn single(
         &self,
         credentials: &str,
@@ -247,7 +248,7 @@ fn sentinel(parts: &Parts<'_>) -> Result<SentinelUrl, &'static str> {
             _ => return Err(PARAMETER),
         }
     }
-    // As they stand in the URL: percent-encoded.
+    // As in the URL: percent-encoded.
     let credentials = password.map_or_else(String::new, |password| format!("{}:{password}@", user.unwrap_or_default()));
     let each = parts.hosts.iter().map(|host| parts.single(&credentials, host, Some(SENTINEL_PORT), "0"));
     let sentinels = each.collect::<Result<_, _>>()?;
@@ -265,7 +266,7 @@ fn cluster(parts: &Parts<'_>) -> Result<Vec<SecretString>, &'static str> {
     parts.hosts.iter().map(|host| parts.single(parts.credentials, host, None, "0")).collect()
 }
 
-/// What is wrong with the name of a queue there: on a cluster, keys beside it must be on the same node.
+/// Checks the name of a queue: on a cluster, keys beside it must be on the same node.
 pub(super) fn check_queue(url: &SecretString, queue: &str) -> Result<(), &'static str> {
     if matches!(RedisUrl::parse(url.expose_secret()), Ok(RedisUrl::Cluster(_))) {
         check_hash_tag(queue)

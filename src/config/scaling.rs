@@ -94,15 +94,16 @@ impl Default for ScalingSettings {
 }
 
 impl ScalingSettings {
-    /// The longest `step_period_seconds`, so that nobody has to remember steps for longer.
+    /// Longest `step_period_seconds`; bounds how long changes must be remembered.
     pub const LONGEST_STEP_PERIOD: Duration = Duration::from_secs(3_600);
 
-    /// `cooldown_seconds` as a duration.
+    /// Returns `cooldown_seconds` as a duration.
     pub fn cooldown(&self) -> Duration {
         Duration::from_secs(self.cooldown_seconds)
     }
 
-    /// `stabilization_window_seconds`, or the strategy's own: those that follow the depth down as it falls need one.
+    /// Returns `stabilization_window_seconds`, or the strategy's default: strategies that follow the depth as it falls
+    /// need a window.
     pub fn stabilization_window(&self) -> Duration {
         let of_strategy = match self.strategy {
             Strategy::Threshold | Strategy::Step => 0,
@@ -111,27 +112,27 @@ impl ScalingSettings {
         Duration::from_secs(self.stabilization_window_seconds.unwrap_or(of_strategy))
     }
 
-    /// `target_wait_seconds` as a duration.
+    /// Returns `target_wait_seconds` as a duration.
     pub fn target_wait(&self) -> Duration {
         Duration::from_secs(self.target_wait_seconds)
     }
 
-    /// `step_period_seconds` as a duration.
+    /// Returns `step_period_seconds` as a duration.
     pub fn step_period(&self) -> Duration {
         Duration::from_secs(self.step_period_seconds)
     }
 
-    /// `start_grace_seconds` as a duration.
+    /// Returns `start_grace_seconds` as a duration.
     pub fn start_grace(&self) -> Duration {
         Duration::from_secs(self.start_grace_seconds)
     }
 
-    /// `start_timeout_seconds` as a duration.
+    /// Returns `start_timeout_seconds` as a duration.
     pub fn start_timeout(&self) -> Duration {
         Duration::from_secs(self.start_timeout_seconds)
     }
 
-    /// `drain_timeout_seconds` as a duration.
+    /// Returns `drain_timeout_seconds` as a duration.
     pub fn drain_timeout(&self) -> Duration {
         Duration::from_secs(self.drain_timeout_seconds)
     }

@@ -143,7 +143,7 @@ impl Meaning for Cron {
         let cron = parser
             .parse(text)
             .map_err(|error| format!("{text:?} is no cron expression ({}); {FORM}", plain(&error.to_string())))?;
-        // Without a year it comes again, or it never came.
+        // Without a year the time recurs, or it never occurs.
         match cron.find_next_occurrence(&Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC), true) {
             Ok(_) => Ok(cron),
             Err(_) => Err(format!("{text:?} never comes; name a day that there is")),
@@ -174,7 +174,7 @@ impl Meaning for Duration {
     }
 }
 
-/// The cron parser's words as a part of ours.
+/// Returns the cron parser's message in a form that fits into ours.
 fn plain(message: &str) -> String {
     message.trim_end_matches('.').to_lowercase()
 }

@@ -1,5 +1,5 @@
-//! A table of settings that most worker types leave out: it takes a pointer until something is said in it. With ten
-//! thousand worker types, tables for backends that nobody uses would be megabytes.
+//! A table of settings that most worker types omit: it takes a pointer until a setting in it is set. With ten thousand
+//! worker types, tables for unused backends would take megabytes.
 
 use std::{
     borrow::Cow,
@@ -9,9 +9,9 @@ use std::{
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Settings that know their defaults as a constant place in memory.
+/// Settings whose defaults have a constant place in memory.
 pub trait Defaults: Default + 'static {
-    /// The defaults.
+    /// Returns the defaults.
     fn defaults() -> &'static Self;
 }
 
@@ -28,7 +28,7 @@ macro_rules! defaults {
 }
 pub(super) use defaults;
 
-/// A table of settings; without anything said, its defaults. Used like the table itself.
+/// A table of settings; its defaults if nothing is set. Used like the table itself.
 #[derive(Clone, Debug, Default)]
 pub struct Section<T>(Option<Box<T>>);
 
@@ -55,7 +55,7 @@ impl<T: Defaults> DerefMut for Section<T> {
     }
 }
 
-/// By what holds, said or not.
+/// Compares the values in force, set or not.
 impl<T: Defaults + PartialEq> PartialEq for Section<T> {
     fn eq(&self, other: &Self) -> bool {
         matches!((&self.0, &other.0), (None, None)) || **self == **other

@@ -1,9 +1,9 @@
-//! Where a running program's configuration comes from, to load it again: the same flags and environment, and a file
-//! that may have changed since. Looks at the file when it is asked to; has neither task nor clock.
+//! The source of a running program's configuration, for reloads: the same flags and environment, and a file that may
+//! have changed. Reads the file on request; has neither a task nor a clock.
 //!
-//! A file counts as changed when its content is another one, and only once two looks in a row have seen the same: half
-//! of it may be written. Where it lies is found anew at each look, and links are followed, so that an editor's new file
-//! in the place of the old one and a mount whose links are swapped are seen like a plain write.
+//! A file counts as changed when its content differs, and only after two consecutive looks have seen the same content,
+//! because it may be half written. Each look searches for the file again and follows links, so that an editor's new
+//! file in the place of the old one, and a mount whose links are swapped, are noticed like a plain write.
 
 use std::{
     fs,
@@ -26,29 +26,30 @@ pub struct ConfigSource {
 }
 
 impl ConfigSource {
-    /// Of these flags and this process's environment; and the watch over its file, made before the first
-    /// [`load`](Self::load), so that no change is missed between the two.
+    /// Returns the source for these flags and this process's environment, and the watch of its file. The watch is made
+    /// before the first [`load`](Self::load), so that no change is missed between the two.
     pub fn new(flags: Flags) -> (Self, FileWatch) {
         let watch = FileWatch::of(flags.clone());
         (Self { flags }, watch)
     }
 
-    /// Loads it.
+    /// Loads the configuration.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// All errors of the configuration.
     pub fn load(&self) -> Result<Loaded, ConfigErrors> {
         load(&self.flags, &process_environment)
     }
 }
 
-/// The file that would be read: the one named, there or not, else the first of the usual ones that is there.
+/// Returns the file that would be read: the named one, whether it exists or not, else the first of the usual ones that
+/// exists.
 fn file_of(flags: &Flags, env: &Environment<'_>) -> Option<PathBuf> {
     let usual = || SEARCH_PATHS.iter().map(PathBuf::from).find(|path| path.is_file());
     flags.config.clone().or_else(|| set(env, "SWARM_CONFIG").map(PathBuf::from)).or_else(usual)
 }
 
-/// What tells cheaply that a file was touched: place, size and times.
+/// Cheap signs that a file was touched: place, size and times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mark {
     place: (u64, u64),
@@ -64,10 +65,10 @@ impl Mark {
     }
 }
 
-/// The content of a file, or that there is none.
+/// Hash of a file's content; `None` if the file does not exist.
 type Content = Option<u64>;
 
-/// Notices that the file is another one.
+/// Notices that the file has changed.
 #[derive(Debug)]
 pub struct FileWatch {
     flags: Flags,
@@ -80,12 +81,13 @@ impl FileWatch {
         Self { flags, state }
     }
 
-    /// It is being loaded as it is now: that is no news any more.
+    /// Takes the present content as known, because it is about to be loaded.
     pub fn take(&mut self) {
         self.state = State::of(file_of(&self.flags, &process_environment).as_deref());
     }
 
-    /// Whether the file has changed since it was last said so, or taken. Reads it only if it looks touched.
+    /// Returns whether the file has changed since this was last reported or [taken](Self::take). Reads the file only if
+    /// it looks touched.
     pub fn has_changed(&mut self) -> bool {
         self.state.look(file_of(&self.flags, &process_environment).as_deref())
     }
@@ -94,9 +96,9 @@ impl FileWatch {
 #[derive(Debug)]
 struct State {
     mark: Option<Mark>,
-    /// The content that was last taken.
+    /// Content that is known.
     taken: Content,
-    /// Another one, seen once.
+    /// Different content that was seen once.
     candidate: Option<Content>,
 }
 
@@ -138,7 +140,7 @@ mod tests {
 
     use super::*;
 
-    /// How many looks it takes until a change is told, of three.
+    /// Returns which of three looks reports a change.
     fn told_at(watch: &mut State, path: &Path) -> Option<usize> {
         (1..=3).find(|_| watch.look(Some(path)))
     }
@@ -179,7 +181,7 @@ mod tests {
             fs::create_dir(path(version)).unwrap();
             fs::write(path(version).join("f"), text).unwrap();
         }
-        // As a ConfigMap is mounted: the file is a link through `..data`, which is swapped.
+        // As in a mounted ConfigMap: the file is a link through `..data`, which is swapped.
         symlink("v1", path("..data")).unwrap();
         symlink("..data/f", path("f")).unwrap();
         let file = path("f");

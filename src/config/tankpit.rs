@@ -1,4 +1,4 @@
-//! The settings of tankpit workers: where the game is, and how its connections are kept.
+//! Settings of tankpit workers: the address of the game, and how its connections are kept open.
 
 use std::time::Duration;
 
@@ -10,22 +10,22 @@ use url::Url;
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TankpitSettings {
-    /// The game's WebSocket: `ws://` or `wss://` (TLS). `""`: none, and `spawn` says so.
+    /// URL of the game's WebSocket: `ws://` or `wss://` (TLS). `""`: none, and `spawn` fails.
     pub url: String,
-    /// Sessions that one worker has open at most.
+    /// Maximum open sessions of one worker.
     #[schemars(range(min = 1, max = 10_000))]
     pub max_sessions: usize,
-    /// Seconds that connecting, and sending one frame, may take.
+    /// Maximum seconds for connecting, and for sending one frame.
     #[schemars(range(min = 1, max = 600))]
     pub timeout_seconds: u64,
-    /// Seconds between pings. A connection on which nothing arrives for two of them is given up.
+    /// Seconds between pings. A connection on which nothing arrives for two intervals is given up.
     #[schemars(range(min = 1, max = 3_600))]
     pub ping_seconds: u64,
-    /// How often in a row a lost connection is tried to be made again, first after about a second, then after twice the
-    /// time of before, up to a minute. 0: never.
+    /// Maximum consecutive attempts to reopen a lost connection. The first follows after about a second; each further
+    /// wait is twice as long, up to a minute. 0: never.
     #[schemars(range(max = 1_000))]
     pub max_reconnects: usize,
-    /// Largest frame, in bytes, that is sent or taken.
+    /// Largest frame to send or accept, in bytes.
     #[schemars(range(min = 1, max = 16_777_216))]
     pub max_frame_bytes: usize,
 }
@@ -46,17 +46,17 @@ impl Default for TankpitSettings {
 }
 
 impl TankpitSettings {
-    /// `timeout_seconds` as a duration.
+    /// Returns `timeout_seconds` as a duration.
     pub fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout_seconds)
     }
 
-    /// `ping_seconds` as a duration.
+    /// Returns `ping_seconds` as a duration.
     pub fn ping(&self) -> Duration {
         Duration::from_secs(self.ping_seconds)
     }
 
-    /// What no schema can tell, each with its key.
+    /// Returns the problems that a schema can't express, each with its key.
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
         let fits = |url: Url| matches!(url.scheme(), "ws" | "wss") && url.has_host();
         if self.url.is_empty() || Url::parse(&self.url).is_ok_and(fits) {

@@ -58,17 +58,17 @@ impl Default for WorkerSettings {
 }
 
 impl WorkerSettings {
-    /// `heartbeat_seconds` as a duration.
+    /// Returns `heartbeat_seconds` as a duration.
     pub fn heartbeat_interval(&self) -> Duration {
         Duration::from_secs(self.heartbeat_seconds)
     }
 
-    /// `job_timeout_seconds` as a duration; `None` if unlimited.
+    /// Returns `job_timeout_seconds` as a duration; `None` if unlimited.
     pub fn job_timeout(&self) -> Option<Duration> {
         (self.job_timeout_seconds > 0).then(|| Duration::from_secs(self.job_timeout_seconds))
     }
 
-    /// `session_idle_seconds` as a duration.
+    /// Returns `session_idle_seconds` as a duration.
     pub fn session_idle(&self) -> Duration {
         Duration::from_secs(self.session_idle_seconds)
     }

@@ -1,4 +1,4 @@
-//! What the settings of `[worker_types.NAME.scaling]` mean together.
+//! Semantic checks of `[worker_types.NAME.scaling]`.
 
 use serde_json::json;
 
@@ -11,7 +11,7 @@ use crate::config::{
 
 use Strategy::{Backlog, Latency, Step, Threshold};
 
-/// Which strategies read a setting that not all of them do.
+/// Strategies that use a setting which not all of them use.
 const OF_STRATEGIES: [(&str, &[Strategy]); 5] = [
     ("scale_up_threshold", &[Threshold, Step]),
     ("scale_down_threshold", &[Threshold, Step]),
@@ -62,10 +62,10 @@ impl Checks<'_> {
         }
     }
 
-    /// Warns about what was said in the belief that it does something.
+    /// Warns about settings that have no effect.
     pub(super) fn scaling_without_effect(&mut self, at: &str, scaling: &ScalingSettings) {
         let (said, default) = (json!(scaling), json!(ScalingSettings::default()));
-        // What equals the default, as in a file that spells everything out, misleads nobody.
+        // A value that equals the default, as in a file that spells out every setting, misleads nobody.
         let is_said = |key: &str| said[key] != default[key];
         for (key, strategies) in OF_STRATEGIES {
             if !strategies.contains(&scaling.strategy) && is_said(key) {
