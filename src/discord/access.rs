@@ -1,7 +1,7 @@
-//! Who may do what: by server, role and permission. Pure.
+//! Access rules: by server, role and permission. Pure.
 //!
-//! Permissions count only in servers that the configuration names: everyone is an administrator somewhere, and could invite
-//! the bot there. Roles have ids that no other server has, so they count as they are.
+//! Permissions count only in servers that the configuration names: everyone is an administrator somewhere, and could
+//! invite the bot there. Role ids are unique across servers, so roles count everywhere.
 
 use std::collections::BTreeSet;
 
@@ -9,27 +9,27 @@ use twilight_model::guild::Permissions;
 
 use crate::config::{DiscordSettings, OperatorPermission};
 
-/// Who asks, and where.
+/// User who gives a command, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Caller {
     pub(super) user: u64,
-    /// The name under which Discord knows the user.
+    /// The user's name on Discord.
     pub(super) name: String,
-    /// None in direct messages.
+    /// `None` in direct messages.
     pub(super) guild: Option<u64>,
     pub(super) channel: u64,
     pub(super) roles: Vec<u64>,
     pub(super) permissions: Permissions,
 }
 
-/// What one must be.
+/// Rank that a command requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rank {
     User,
     Operator,
 }
 
-/// Why somebody may not.
+/// Why a user may not give a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Denied {
     #[error("This works in servers, not in direct messages.")]
@@ -42,7 +42,7 @@ pub(super) enum Denied {
     NoOperator,
 }
 
-/// The rules.
+/// The access rules of the configuration.
 #[derive(Clone, Debug)]
 pub(super) struct Access {
     guilds: BTreeSet<u64>,
@@ -66,18 +66,18 @@ impl Access {
         }
     }
 
-    /// The servers that are named; none if all will do.
+    /// Returns the configured servers; empty if every server is allowed.
     pub(super) fn guilds(&self) -> &BTreeSet<u64> {
         &self.guilds
     }
 
-    /// The permission that Discord is to show operators' commands to, unless roles decide.
+    /// Returns the permission to which Discord shows operators' commands; `None` if roles decide.
     pub(super) fn default_permission(&self) -> Option<Permissions> {
-        // To members without it Discord does not even show the command, operators by role among them.
+        // Discord does not show the command to members without the permission, even if they are operators by role.
         self.operator_roles.is_empty().then(|| self.permission.unwrap_or(Permissions::ADMINISTRATOR))
     }
 
-    /// Whether `caller` may do what needs `rank`.
+    /// Returns whether `caller` may give a command that requires `rank`.
     pub(super) fn check(&self, caller: &Caller, rank: Rank) -> Result<(), Denied> {
         let guild = caller.guild.ok_or(Denied::DirectMessage)?;
         if !self.guilds.is_empty() && !self.guilds.contains(&guild) {
@@ -147,7 +147,7 @@ mod tests {
             (access(&["7"], &[], &[], ManageServer), caller(Some(7), &[], admin), Operator, Ok(())),
             (access(&["7"], &[], &["9"], Never), caller(Some(7), &[], admin), Operator, Err(Denied::NoOperator)),
             (access(&["7"], &[], &["9"], Never), caller(Some(7), &[9], NOBODY), Operator, Ok(())),
-            // Somebody's own server, where everybody can be administrator.
+            // A user's own server, in which anyone can be an administrator.
             (access(&[], &[], &[], Administrator), caller(Some(7), &[], admin), Operator, Err(Denied::NoOperator)),
             (access(&[], &[], &["9"], Administrator), caller(Some(7), &[9], NOBODY), Operator, Ok(())),
         ] {

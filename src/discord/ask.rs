@@ -1,4 +1,4 @@
-//! What somebody asks for: read from an interaction, into words of our own. Pure; trusts Discord to have checked nothing.
+//! Parses an interaction into the bot's own terms. Pure; assumes that Discord has validated nothing.
 
 use std::time::Instant;
 
@@ -20,22 +20,22 @@ use super::{
     what::{EVENTS, Press, Swarm, Web, What},
 };
 
-/// One interaction, understood.
+/// One parsed interaction.
 pub(super) struct Ask {
     pub(super) id: Id<InteractionMarker>,
     pub(super) application: Id<ApplicationMarker>,
-    /// With it anyone may reply, for 15 minutes.
+    /// Token with which anyone may reply for 15 minutes.
     pub(super) token: SecretString,
-    /// When the bot heard of it.
+    /// When the interaction arrived.
     pub(super) heard: Instant,
-    /// The largest file that Discord takes there, in bytes.
+    /// Largest file that Discord accepts there, in bytes.
     pub(super) attachment_limit: u64,
     pub(super) caller: Caller,
     pub(super) what: What,
 }
 
 impl Ask {
-    /// Reads an interaction; `None` for one that nobody is behind.
+    /// Parses an interaction; `None` if it comes from no user.
     pub(super) fn read(interaction: Interaction, heard: Instant) -> Option<Self> {
         let caller = caller(&interaction)?;
         let what = match (interaction.kind, interaction.data) {
@@ -145,7 +145,7 @@ fn swarm(name: &str, options: &Options<'_>) -> Option<Swarm> {
     })
 }
 
-/// What stands in the option that somebody types in.
+/// Returns the text in the option in which the user is typing.
 fn typed(data: &CommandData) -> String {
     fn focused(options: &[CommandDataOption]) -> Option<String> {
         options.iter().find_map(|option| match &option.value {

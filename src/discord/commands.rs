@@ -1,4 +1,4 @@
-//! The commands as Discord is told of them.
+//! The commands in the form in which they are registered with Discord.
 
 use twilight_model::{
     application::{
@@ -12,14 +12,14 @@ use twilight_util::builder::command::{
     BooleanBuilder, CommandBuilder, IntegerBuilder, StringBuilder, SubCommandBuilder,
 };
 
-/// Longest text that may be filled in or given as a reason: what Discord shows of it anyway.
+/// Longest text of a field, and longest reason: Discord shows no more of them.
 const LONGEST_TEXT: u16 = 2_000;
 const LONGEST_REASON: u16 = 200;
-/// Events that one embed can show.
+/// Maximum events in one embed.
 const MAX_EVENTS: i64 = 20;
 
-/// All commands. Operators' are shown to members with `permission`, or to everyone if roles decide; whoever may not use them
-/// is told so.
+/// Returns all commands. Operators' commands are shown to members with `permission`, or to everyone if roles decide;
+/// users without the right to use them are told so.
 pub(super) fn commands(permission: Option<Permissions>) -> Vec<Command> {
     vec![web(), swarm(permission)]
 }
@@ -94,7 +94,7 @@ mod tests {
             let options = serde_json::to_value(command).unwrap();
             assert!(options["options"].as_array().is_some_and(|all| all.len() <= 25));
             assert_eq!(options["contexts"], serde_json::json!([0]));
-            // Required options come first, which Discord insists on.
+            // Required options come first, as Discord demands.
             for sub in options["options"].as_array().into_iter().flatten() {
                 let required: Vec<bool> =
                     sub["options"].as_array().into_iter().flatten().map(|option| option["required"] == true).collect();

@@ -1,5 +1,5 @@
-//! Where commands arrive: checks who asks and how often, replies within three seconds, and sees each to its end. Owns the
-//! tasks that do so.
+//! Dispatches commands: checks the caller's rights and rate, replies within three seconds, and runs each command to its
+//! end. Owns the tasks that do so.
 
 use std::{
     sync::Arc,
@@ -30,12 +30,12 @@ use crate::{
     telemetry::{CommandAnswered, CommandOutcome},
 };
 
-/// Refusals under way at the same time when everything else is at its limit; beyond them nobody is answered.
+/// Maximum refusals in progress while all slots are taken; beyond them no reply is sent.
 const REFUSALS: usize = 64;
-/// How long commands may take to tell that the bot is being stopped.
+/// Time that commands have to report that the bot is being stopped.
 const GOODBYE: Duration = Duration::from_secs(10);
 
-/// Takes commands, and sees each to its end.
+/// Dispatches commands, and runs each to its end.
 pub(super) struct Dispatcher {
     context: CommandContext,
     http: Arc<Http>,
@@ -66,7 +66,7 @@ impl Dispatcher {
         }
     }
 
-    /// Takes an interaction; returns at once.
+    /// Dispatches an interaction; returns immediately.
     pub(super) fn take(self: &Arc<Self>, interaction: Interaction) {
         let Some(ask) = Ask::read(interaction, Instant::now()) else { return };
         let dispatcher = Arc::clone(self);
@@ -83,7 +83,7 @@ impl Dispatcher {
         }
     }
 
-    /// Lets commands that are under way say that the bot stops, and waits until they have.
+    /// Lets commands in progress report that the bot stops, and waits until they have.
     pub(super) async fn close(&self) {
         self.context.stop.cancel();
         self.tasks.close();
@@ -120,8 +120,8 @@ impl Dispatcher {
         }
     }
 
-    /// Offers names to somebody who is typing; none to who may not know them. Each key is a question, so it is neither counted
-    /// nor told.
+    /// Suggests names while the user types; none to a user without the right to know them. Each keystroke is a request,
+    /// so suggestions are neither counted nor logged.
     async fn suggest(&self, conversation: &Conversation, caller: &Caller, typed: &str) {
         let names = match self.access.check(caller, Rank::Operator) {
             Ok(()) => operate::suggestions(&self.context.settings, typed),
@@ -132,7 +132,7 @@ impl Dispatcher {
         }
     }
 
-    /// Why it is not even begun, if it is not.
+    /// Returns why a command is refused; `None` if it is started.
     fn refusal(&self, caller: &Caller, what: &What) -> Option<(Reply, CommandOutcome)> {
         if let Err(denied) = self.access.check(caller, what.rank()) {
             let reply = Reply::new(Tone::Bad, "Not allowed").with_text(Markup::text(&denied.to_string()));

@@ -1,5 +1,5 @@
-//! Shards: connections to Discord's gateway, kept by the library, which heartbeats, resumes and reconnects by itself. Hands
-//! interactions on, and says how the connections are.
+//! Shards: connections to Discord's gateway. The library keeps them: it heartbeats, resumes and reconnects by itself.
+//! Passes interactions on, and reports the state of the connections.
 
 use std::{
     collections::BTreeSet,
@@ -18,10 +18,10 @@ use twilight_model::gateway::CloseCode;
 use super::dispatcher::Dispatcher;
 use crate::telemetry::{GatewayOddity, ShardChange, ShardChanged};
 
-/// How long the gateway may take to confirm that a connection is over.
+/// Timeout of the gateway's confirmation that a connection is closed.
 const GOODBYE: Duration = Duration::from_secs(3);
 
-/// What a shard listens to.
+/// Returns the events that a shard subscribes to.
 fn wanted() -> EventTypeFlags {
     EventTypeFlags::INTERACTION_CREATE
         | EventTypeFlags::READY
@@ -33,20 +33,20 @@ fn wanted() -> EventTypeFlags {
 /// How a shard ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// It was told to.
+    /// The bot stopped the shard.
     Stopped,
-    /// Discord wants another number of shards.
+    /// Discord requires another number of shards.
     Reshard,
-    /// Discord refuses it for good.
+    /// Discord refuses the shard for good.
     Refused {
-        /// The close code.
+        /// Close code of the connection.
         code: u16,
-        /// What it means, and the cure.
+        /// Meaning of the code, and the cure.
         meaning: &'static str,
     },
 }
 
-/// Which shards have a session.
+/// Numbers of the shards that have a session.
 #[derive(Debug, Default)]
 pub(super) struct Ready(Mutex<BTreeSet<u32>>);
 
@@ -61,14 +61,14 @@ impl Ready {
             (had, ready.len())
         };
         match change {
-            // A connection ends once: what follows its end is the end's echo.
+            // A connection ends once; later reports of the same end are ignored.
             ShardChange::Lost { reason } if !had => tracing::debug!(shard, reason, "connection ended"),
             change => ShardChanged { shard, change, ready }.emit(),
         }
     }
 }
 
-/// Runs one shard until it is told to stop, or Discord refuses it.
+/// Runs one shard until it is stopped, or Discord refuses it.
 pub(super) async fn run(
     mut shard: Shard,
     dispatcher: Arc<Dispatcher>,
@@ -108,7 +108,7 @@ pub(super) async fn run(
     }
 }
 
-/// Closes the connection so that Discord shows the bot as gone at once.
+/// Closes the connection so that Discord shows the bot as offline immediately.
 async fn say_goodbye(shard: &mut Shard) {
     shard.close(CloseFrame::NORMAL);
     let closing = async {
@@ -118,7 +118,7 @@ async fn say_goodbye(shard: &mut Shard) {
             }
         }
     };
-    // A shard without a connection would make one first.
+    // Without the timeout, a shard without a connection would first open one.
     let _ = tokio::time::timeout(GOODBYE, closing).await;
 }
 
@@ -128,7 +128,7 @@ fn failed(ready: &Ready, shard: u32, error: &ReceiveMessageError) {
             let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
             ready.tell(shard, ShardChange::Unreachable { reason: &reason });
         }
-        // What was in it may hold secrets: it is not told.
+        // The event's content may contain secrets, so it is not logged.
         ReceiveMessageErrorType::Deserializing { .. } => {
             let problem = error.source().map_or_else(|| "no reason is known".to_owned(), ToString::to_string);
             GatewayOddity { shard, problem: &problem }.emit();
@@ -137,7 +137,7 @@ fn failed(ready: &Ready, shard: u32, error: &ReceiveMessageError) {
     }
 }
 
-/// What a close code means that ends a shard.
+/// Returns what a close code means that ends a shard.
 fn ended(code: Option<u16>) -> Ended {
     let code = code.unwrap_or_default();
     let meaning = match CloseCode::try_from(code) {

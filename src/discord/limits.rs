@@ -1,4 +1,4 @@
-//! How many commands one person, and everybody in one channel, may give in a minute.
+//! Rate limits of commands: per person and per channel, in a minute.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -10,15 +10,15 @@ use governor::{
 use super::access::Caller;
 use crate::config::DiscordSettings;
 
-/// People and channels that are not heard of any more are forgotten from so many on.
+/// Number of people or channels from which on inactive ones are forgotten.
 const MANY: usize = 10_000;
 
-/// Who has given too many.
+/// Which limit is exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TooMany {
-    /// The caller; in so long there may be another one.
+    /// The caller's own limit; the next command is accepted after this time.
     User(Duration),
-    /// Everybody in the channel together.
+    /// The limit of the whole channel.
     Channel(Duration),
 }
 
@@ -40,7 +40,7 @@ impl Limits {
         }
     }
 
-    /// Counts a command of `caller`, if it may be given.
+    /// Counts a command of `caller`, if it is within the limits.
     pub(super) fn count(&self, caller: &Caller) -> Result<(), TooMany> {
         self.pass(&self.users, caller.user).map_err(TooMany::User)?;
         self.pass(&self.channels, caller.channel).map_err(TooMany::Channel)

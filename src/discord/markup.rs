@@ -1,47 +1,48 @@
-//! Text for replies. Discord reads its markup in everything that it shows, so what people, pages and programs wrote comes in
-//! only through the functions here, which leave it nothing to mean: no mention, link, emoji, style, or escape from its place.
+//! Text for replies. Discord interprets markup in everything that it shows, so text that people, pages and programs
+//! wrote enters only through the functions here, which neutralize it: no mention, link, emoji, style, or escape from
+//! its place.
 
 use std::fmt::Write;
 
 use crate::model::Timestamp;
 
-/// Characters of one foreign text that are shown.
+/// Maximum characters of one foreign text.
 const SHOWN: usize = 1_000;
-/// Characters of a block that are shown: with the rest they fit an embed's 4096.
+/// Maximum characters of a block: together with the rest they fit an embed's 4096.
 const SHOWN_IN_BLOCK: usize = 3_400;
 
-/// Text that Discord may read as markup, because what is in it was ours or was made harmless.
+/// Text that Discord may interpret as markup, because it is the bot's own or was neutralized.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Markup(String);
 
 impl Markup {
-    /// Our own words, as they are.
+    /// Returns the bot's own text, unchanged.
     pub(super) fn ours(text: &'static str) -> Self {
         Self(text.to_owned())
     }
 
-    /// Somebody's words, in a line.
+    /// Returns foreign text, in a line.
     pub(super) fn text(text: &str) -> Self {
         Self::default().and_text(text)
     }
 
-    /// A name, in a line, in the letters of code.
+    /// Returns a name in a line, as code.
     pub(super) fn code(text: &str) -> Self {
         Self::default().and_code(text)
     }
 
-    /// Lines as they are, in the letters of code.
+    /// Returns lines as a code block.
     pub(super) fn block(text: &str) -> Self {
         Self::default().and_block(text)
     }
 
-    /// Our own words behind it.
+    /// Appends the bot's own text.
     pub(super) fn and(mut self, text: &'static str) -> Self {
         self.0.push_str(text);
         self
     }
 
-    /// Somebody's words behind it. Every sign is told not to mean anything: Discord shows a sign behind a backslash as itself.
+    /// Appends foreign text. Every punctuation mark is escaped: Discord shows a character after a backslash as itself.
     pub(super) fn and_text(mut self, text: &str) -> Self {
         for c in shortened(text, SHOWN).chars().map(harmless) {
             if c.is_ascii_punctuation() {
@@ -52,7 +53,7 @@ impl Markup {
         self
     }
 
-    /// A name behind it, in the letters of code, where nothing but a backtick means anything.
+    /// Appends a name as code, in which only a backtick has a meaning.
     pub(super) fn and_code(mut self, text: &str) -> Self {
         self.0.push_str("`` ");
         let line = shortened(text, SHOWN);
@@ -61,7 +62,7 @@ impl Markup {
         self
     }
 
-    /// Lines behind it, in the letters of code.
+    /// Appends lines as a code block.
     pub(super) fn and_block(mut self, text: &str) -> Self {
         self.0.push_str("```\n");
         let lines = shortened(text.trim_matches('\n'), SHOWN_IN_BLOCK);
@@ -70,20 +71,20 @@ impl Markup {
         self
     }
 
-    /// A number behind it.
+    /// Appends a number.
     pub(super) fn and_number(mut self, number: impl Into<u64>) -> Self {
         self.0.push_str(&number.into().to_string());
         self
     }
 
-    /// A moment behind it, which Discord shows in each reader's own time zone: `5 minutes ago`.
+    /// Appends a time, which Discord shows in each reader's own time zone: `5 minutes ago`.
     pub(super) fn and_moment(mut self, at: Timestamp) -> Self {
         // Writing to a String can't fail.
         let _ = write!(self.0, "<t:{}:R>", at.0 / 1_000);
         self
     }
 
-    /// Another one behind it.
+    /// Appends another text.
     pub(super) fn and_all(mut self, other: &Self) -> Self {
         self.0.push_str(&other.0);
         self
@@ -93,13 +94,13 @@ impl Markup {
         self.0.is_empty()
     }
 
-    /// Its length as Discord counts it.
+    /// Returns the length as Discord counts it, in UTF-16 units.
     pub(super) fn len(&self) -> usize {
         self.0.encode_utf16().count()
     }
 
-    /// For Discord: at most `limit` long. What would be longer is not cut in the middle of something, where half an escape
-    /// could mean something; it gives way to a line that says so.
+    /// Returns the text for Discord, at most `limit` long. A longer text is not cut, because half an escape could have
+    /// a meaning; a line that says so replaces it.
     pub(super) fn within(self, limit: usize) -> String {
         if self.len() <= limit { self.0 } else { "(too long to be shown here)".to_owned() }
     }
@@ -112,8 +113,8 @@ fn shortened(text: &str, most: usize) -> String {
     text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// Signs that are not seen and change what is: controls, and those that turn the direction of writing or hide between
-/// letters.
+/// Replaces invisible characters that change the text: controls, and characters that change the direction of writing or
+/// hide between letters.
 fn harmless(c: char) -> char {
     match c {
         '\n' => '\n',
@@ -124,7 +125,7 @@ fn harmless(c: char) -> char {
     }
 }
 
-/// A backtick would end the code that it stands in; its double doesn't.
+/// Replaces a backtick, which would end the code that contains it, with a similar character.
 fn without_backtick(c: char) -> char {
     if c == '`' { '\u{2cb}' } else { c }
 }

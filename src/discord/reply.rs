@@ -1,4 +1,5 @@
-//! What a reply says, apart from how it gets there; and its form for Discord: one embed, perhaps a picture and buttons.
+//! The content of a reply, independent of its delivery, and its form for Discord: one embed, optionally a picture and
+//! buttons.
 
 use twilight_model::{
     channel::message::{
@@ -11,18 +12,18 @@ use twilight_util::builder::embed::{EmbedBuilder, EmbedFieldBuilder, ImageSource
 
 use super::{markup::Markup, what::Press};
 
-/// Name of an attached picture.
+/// File name of an attached picture.
 const PICTURE: &str = "page.png";
 /// Discord's limits for an embed's description, and the names and values of its fields.
 const LONGEST_TEXT: usize = 4_096;
 const LONGEST_NAME: usize = 256;
 const LONGEST_VALUE: usize = 1_024;
-/// Its limit for the fields of an embed.
+/// Discord's limit for the number of an embed's fields.
 const MAX_FIELDS: usize = 25;
-/// Its limit for everything in an embed together.
+/// Discord's limit for the total length of an embed.
 const LONGEST: usize = 6_000;
 
-/// How a reply is meant; shows in its colour.
+/// Tone of a reply, shown as its colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Tone {
     #[default]
@@ -50,7 +51,7 @@ pub(super) struct Reply {
     pub(super) title: Markup,
     pub(super) text: Markup,
     pub(super) fields: Vec<(Markup, Markup)>,
-    /// A PNG.
+    /// A picture, as PNG.
     pub(super) picture: Option<Vec<u8>>,
     pub(super) buttons: Vec<Press>,
 }
@@ -82,7 +83,7 @@ impl Reply {
         self
     }
 
-    /// As Discord takes it. Fields that are too many are left out: whoever may have many says so in the text.
+    /// Returns the embed for Discord. Surplus fields are left out: code that may have many says so in the text.
     pub(super) fn embed(&self) -> Embed {
         let mut embed = EmbedBuilder::new().color(self.tone.colour()).title(self.title.clone().within(LONGEST_NAME));
         let mut length = self.title.len().min(LONGEST_NAME);
@@ -104,12 +105,12 @@ impl Reply {
         embed.build()
     }
 
-    /// What is attached.
+    /// Returns the attachments.
     pub(super) fn attachments(&self) -> Vec<Attachment> {
         self.picture.iter().map(|png| Attachment::from_bytes(PICTURE.to_owned(), png.clone(), 1)).collect()
     }
 
-    /// Its buttons, in one row.
+    /// Returns the buttons, in one row.
     pub(super) fn components(&self) -> Vec<Component> {
         if self.buttons.is_empty() {
             return Vec::new();

@@ -1,16 +1,16 @@
-//! Which browser session belongs to whom: one for each channel. Pure.
+//! The browser session of each channel. Pure.
 
 use super::access::Caller;
 
-/// What the names of sessions begin with that belong to channels of Discord.
+/// Prefix of the names of sessions that belong to Discord channels.
 const PREFIX: &str = "discord";
 
-/// The session of the caller's channel: `discord:SERVER:CHANNEL`.
+/// Returns the session of the caller's channel: `discord:SERVER:CHANNEL`.
 pub(super) fn of_channel(caller: &Caller) -> String {
     format!("{}{}", of_guild(caller), caller.channel)
 }
 
-/// What the names of all sessions of the caller's server begin with.
+/// Returns the prefix of all sessions of the caller's server.
 pub(super) fn of_guild(caller: &Caller) -> String {
     format!("{PREFIX}:{}:", caller.guild.unwrap_or_default())
 }

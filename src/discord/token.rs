@@ -8,15 +8,15 @@ use std::{
 
 use secrecy::{ExposeSecret, SecretString};
 
-/// Holds the token, unless a file is named.
+/// Variable with the token, unless a file is named.
 pub const TOKEN_VARIABLE: &str = "DISCORD_TOKEN";
-/// Far above any token: a wrong path such as a device must not fill the memory.
+/// Far above any token: a wrong path, such as a device, must not fill the memory.
 const LONGEST: u64 = 4_096;
 
-/// Why there is no token. Never quotes it.
+/// Why there is no token. Never quotes the token.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// Nobody said it.
+    /// Neither a variable nor a file gives a token.
     #[error(
         "there is no token for discord; set DISCORD_TOKEN, or `discord.token_file` to a file that holds it \
          (docs/discord.md says where Discord shows it)"
@@ -25,20 +25,20 @@ pub enum TokenError {
     /// The file can't be read.
     #[error("discord.token_file: {path} can't be read ({cause}); create it, readable for this user")]
     File {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the system.
         cause: io::Error,
     },
-    /// It holds what no token holds.
+    /// The token contains characters that no token has.
     #[error("discord's token holds blanks or characters that no token has; copy it again (it is not shown here)")]
     Odd,
 }
 
-/// The token in `file` if one is named, else `variable`.
+/// Reads the token from `file` if one is named, else from `variable`.
 ///
 /// # Errors
-/// If there is none, or it can't be one.
+/// If there is no token, or the text can't be one.
 pub fn read_token(file: Option<&Path>, variable: Option<String>) -> Result<SecretString, TokenError> {
     let text = match file {
         Some(path) => read(path).map_err(|cause| TokenError::File { path: path.to_owned(), cause })?,

@@ -1,5 +1,5 @@
-//! Waiting for a worker's answer, while the reply tells what is going on: that a worker is being started, that nobody starts
-//! one, that it takes longer than it should and why.
+//! Waits for a worker's answer, while the reply shows the progress: a worker is being started, no autoscaler starts
+//! one, or the answer takes longer than it should, and why.
 
 use std::time::Duration;
 
@@ -13,29 +13,29 @@ use super::{
 };
 use crate::broker::{Call, CallError, Job, Outlook, ScalerWord};
 
-/// An answer that comes within this needs no word before it.
+/// An answer within this time needs no intermediate reply.
 const QUICK: Duration = Duration::from_millis(700);
-/// Between two looks at what is going on.
+/// Time between two looks at the progress.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How waiting ended.
+/// How the waiting ended.
 #[derive(Debug)]
 pub(super) enum Waited {
-    /// With an answer; `late`: after the reply has said that there is none.
+    /// An answer came; `late`: after the reply had said that there is none.
     Answer { outcome: Result<Value, String>, late: bool },
-    /// Discord takes no more replies.
+    /// Discord no longer accepts replies.
     OutOfTime,
     /// The bot is being stopped.
     Stopped,
 }
 
-/// Publishes a job and waits for the answer, as long as Discord takes replies.
+/// Publishes a job and waits for its answer, while Discord accepts replies.
 ///
 /// # Errors
-/// If it could not be published.
+/// If the job could not be published.
 pub(super) async fn ask(context: &CommandContext, conversation: &Conversation, job: Job) -> Result<Waited, CallError> {
     let job_type = job.job_type.clone();
-    // Before the job can wake anybody: a worker that is started quickly was started all the same.
+    // Before the job can wake the autoscaler, so that a quickly started worker is still reported as started.
     let before = context.client.outlook(&job_type).await;
     let mut call = context.client.begin(job).await?;
     let mut said = Said { shown: None, late: false };
@@ -61,7 +61,7 @@ async fn wait(
             Ok(Some(value)) => return Waited::Answer { outcome: Ok(value), late: said.late },
             Err(CallError::Failed { error, .. }) => return Waited::Answer { outcome: Err(error), late: said.late },
             Ok(None) => {}
-            // Redis is away. The answer waits there, and so do we.
+            // Redis is down. The answer waits there, and so does the bot.
             Err(_) => {
                 let _ = context.stop.run_until_cancelled(tokio::time::sleep(POLL_INTERVAL)).await;
             }
@@ -96,7 +96,7 @@ impl Said {
         self.say(conversation, reply).await;
     }
 
-    /// Once: what can be seen of the reason.
+    /// Reports the visible reasons, once.
     async fn no_answer(&mut self, context: &CommandContext, conversation: &Conversation, call: &Call) {
         if self.late {
             return;
@@ -106,8 +106,8 @@ impl Said {
         self.late = true;
     }
 
-    /// Says it, unless it is said already. What goes wrong with a word in between is no reason to give up: the answer is yet
-    /// to come.
+    /// Edits the reply, unless it says that already. A failed intermediate reply is no reason to give up: the answer is
+    /// still to come.
     async fn say(&mut self, conversation: &Conversation, reply: Reply) {
         if self.shown.as_ref() != Some(&reply) && conversation.edit(&reply).await != Err(Undelivered::Gone) {
             self.shown = Some(reply);
@@ -115,7 +115,7 @@ impl Said {
     }
 }
 
-/// Who could do the job, and who sees to it that there is somebody.
+/// Returns which workers could do the job, and whether an autoscaler starts one.
 fn going_on(outlook: &Outlook, worker_type: &str) -> Reply {
     if outlook.workers > 0 {
         let text = Markup::ours("A ").and_code(worker_type).and(" worker is there. Waiting for its answer.");

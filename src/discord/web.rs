@@ -1,4 +1,4 @@
-//! `/web …`: this channel's browser, through the jobs of the workers that drive browsers (`docs/browser.md`).
+//! `/web …`: the channel's browser, through the jobs of browser workers (`docs/browser.md`).
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures_util::{StreamExt, stream};
@@ -20,11 +20,11 @@ use crate::{
     telemetry::CommandOutcome,
 };
 
-/// Sessions that are closed at the same time.
+/// Maximum sessions that are closed at the same time.
 const CLOSED_AT_ONCE: usize = 16;
 
 impl Web {
-    /// The method of the worker that does it, and its arguments.
+    /// Returns the method of the worker that carries it out, and its arguments.
     fn job(&self) -> (&'static str, Vec<Value>) {
         match self {
             Self::Start { url } => ("start", url.iter().map(|url| json!(url)).collect()),
@@ -37,13 +37,13 @@ impl Web {
         }
     }
 
-    /// Whether the page is another one afterwards.
+    /// Returns whether the command can change the page.
     fn shows_a_page(&self) -> bool {
         matches!(self, Self::Start { url: Some(_) } | Self::Open { .. } | Self::Click { .. } | Self::Fill { .. })
     }
 }
 
-/// Why it is not even begun, as far as that can be told without asking anybody.
+/// Returns why a command is refused, as far as that is known without asking Redis.
 pub(super) fn refusal(context: &CommandContext, web: &Web) -> Option<Reply> {
     let (Web::Start { url: Some(text) } | Web::Open { url: text }) = web else { return None };
     let checked = page_url(text).and_then(|url| check_written(&url, &context.rule));
@@ -52,7 +52,7 @@ pub(super) fn refusal(context: &CommandContext, web: &Web) -> Option<Reply> {
     Some(Reply::new(Tone::Bad, "No such page").with_text(text))
 }
 
-/// Does it.
+/// Carries out a command.
 pub(super) async fn carry_out(
     context: &CommandContext,
     conversation: &Conversation,
@@ -72,7 +72,7 @@ pub(super) async fn carry_out(
     Errand { context, conversation, session }.run(&web).await
 }
 
-/// What is said instead of asking a worker, if this channel has no browser: nobody is to be started to say so.
+/// Returns the reply for a channel without a browser, so that no worker is started only to say so.
 async fn without_session(context: &CommandContext, session: &str, web: &Web) -> Option<Reply> {
     if matches!(web, Web::Start { .. }) {
         return None;
@@ -129,11 +129,11 @@ impl Errand<'_> {
     async fn ask(&self, method: &str, args: Vec<Value>) -> Result<Waited, CallError> {
         let job = Job::new(format!("{}.{method}", self.context.worker_type), args, Map::new())
             .with_session(self.session.as_str());
-        // Nobody is to act on a page when nobody can be told of it any more.
+        // A job must not act on a page when its result can no longer be reported.
         ask(self.context, self.conversation, job.with_deadline(self.conversation.left())).await
     }
 
-    /// The reply with what the page looks like; if that can't be had, with the reason.
+    /// Adds a picture of the page to the reply; if that fails, the reason.
     async fn with_picture(&self, reply: Reply) -> Reply {
         let job = Job::new(format!("{}.screenshot", self.context.worker_type), vec![json!(false)], Map::new());
         let job = job.with_session(self.session.as_str()).with_deadline(self.conversation.left());
@@ -145,8 +145,8 @@ impl Errand<'_> {
         }
     }
 
-    /// Brings a reply there: as an edit, or behind what was said in between. A picture that Discord does not take gives way
-    /// to a word about it, and a reply that somebody has deleted to a new one.
+    /// Delivers a reply: as an edit, or as a follow-up of an intermediate reply. A note replaces a picture that Discord
+    /// does not accept, and a new message a reply that somebody has deleted.
     async fn deliver(&self, reply: &Reply, late: bool) -> Result<(), Undelivered> {
         let mut reply = reply.clone();
         let size = reply.picture.as_ref().map_or(0, Vec::len);
@@ -165,7 +165,7 @@ impl Errand<'_> {
         if late { self.conversation.follow_up(reply).await } else { self.conversation.edit(reply).await }
     }
 
-    /// The last word before Discord takes no more.
+    /// Sends the last reply before Discord accepts no more.
     async fn out_of_time(&self) -> CommandReport {
         let text = Markup::ours(
             "No answer is waited for any more, and the job will not be begun. If a worker has it already, ",
@@ -217,7 +217,7 @@ async fn close_all(context: &CommandContext, conversation: &Conversation, caller
     CommandReport::of_delivery(conversation.edit(&reply).await, outcome)
 }
 
-/// The reply to a job that was done.
+/// Returns the reply to a successful job.
 fn answer(web: &Web, value: &Value) -> Reply {
     let page = |reply: Reply, page: &Value| {
         let text = |key: &str| page[key].as_str().map(Markup::text).unwrap_or_default();
@@ -251,7 +251,7 @@ fn answer(web: &Web, value: &Value) -> Reply {
     }
 }
 
-/// The picture in the answer to `screenshot`.
+/// Returns the picture in the result of `screenshot`.
 fn picture(value: &Value) -> Result<Vec<u8>, String> {
     let text = value["png"].as_str().ok_or("the worker's answer holds no picture")?;
     BASE64_STANDARD.decode(text).map_err(|error| format!("the worker's picture can't be read: {error}"))

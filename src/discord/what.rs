@@ -1,17 +1,17 @@
-//! What may be asked for, and of whom. Knows nothing of Discord's forms.
+//! The commands that can be given, and the rank that each requires. Knows nothing about Discord's formats.
 
 use super::access::Rank;
 
-/// What is asked for.
+/// What the user asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum What {
     Web(Web),
     Swarm(Swarm),
-    /// A button.
+    /// A button was pressed.
     Press(Press),
-    /// Names of worker types that go with what has been typed so far.
+    /// Suggestions of worker types for the text typed so far.
     Suggest(String),
-    /// Something that this version does not know: Discord's list of commands is older or newer than the bot.
+    /// A command that this version does not know: Discord's list of commands is older or newer than the bot.
     Unknown,
 }
 
@@ -48,13 +48,13 @@ pub(super) enum Press {
     Resume(String),
 }
 
-/// Events shown unless asked for otherwise.
+/// Default number of events.
 pub(super) const EVENTS: usize = 10;
-/// What a button's id begins with.
+/// Prefix of a button's id.
 const BUTTONS: &str = "swarm";
 
 impl Press {
-    /// The id that Discord gives back. At most 100 characters: a worker type's name has 63.
+    /// Returns the id that Discord sends back. At most 100 characters: a worker type's name has 63.
     pub(super) fn id(&self) -> String {
         match self {
             Self::Status(None) => format!("{BUTTONS}:status"),
@@ -91,7 +91,7 @@ impl Press {
         matches!(self, Self::Pause(_) | Self::Resume(_))
     }
 
-    /// The command that it stands for.
+    /// Returns the command that the button stands for.
     pub(super) fn command(self) -> Swarm {
         let reason = String::new();
         match self {
@@ -104,7 +104,7 @@ impl Press {
 }
 
 impl What {
-    /// Its name, from a closed set.
+    /// Returns its name, from a closed set.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Web(Web::Start { .. }) => "web start",
@@ -126,7 +126,7 @@ impl What {
         }
     }
 
-    /// Who may ask for it.
+    /// Returns the rank that it requires.
     pub(super) fn rank(&self) -> Rank {
         match self {
             Self::Web(Web::CloseAll) | Self::Swarm(_) | Self::Press(_) | Self::Suggest(_) => Rank::Operator,
