@@ -1,4 +1,4 @@
-//! Answers that say what is wrong, for every route.
+//! Error responses, for every route.
 
 use axum::{
     Json,
@@ -8,13 +8,13 @@ use axum::{
 use serde_json::json;
 use tokio::task::spawn_blocking;
 
-/// An answer that says what is wrong.
+/// Returns a response that says what is wrong.
 pub(super) fn refusal(code: StatusCode, error: &str) -> Response {
     (code, Json(json!({ "error": error }))).into_response()
 }
 
-/// Makes an answer away from the threads that react to signals: with thousands of worker types it takes tens of
-/// milliseconds, a reaction one.
+/// Renders a response away from the threads that react to signals: with thousands of worker types rendering takes tens
+/// of milliseconds, a reaction one.
 pub(super) async fn off_thread(answer: impl FnOnce() -> Response + Send + 'static) -> Response {
     spawn_blocking(answer).await.unwrap_or_else(|error| {
         tracing::error!("an http answer could not be made: {error}");

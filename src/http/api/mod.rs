@@ -1,5 +1,6 @@
-//! `/v1`: what an autoscaler shows, and orders about worker types, for programs. Reading is open as `/status` is; an order
-//! needs the token. Every operation is in one table, from which the router and the OpenAPI document are both made.
+//! `/v1`: the state of an autoscaler, and overrides of worker types, for programs. Reading is open like `/status`; an
+//! override needs the token. Every operation is in one table, from which the router and the OpenAPI document are both
+//! made.
 
 mod openapi;
 mod orders;
@@ -26,17 +27,17 @@ use crate::model::{
     snapshot::{FleetSnapshot, TypeSnapshot},
 };
 
-/// Bytes of a request's body: far more than any order has.
+/// Maximum bytes of a request's body: far more than any request needs.
 const BODY_LIMIT: usize = 16 * 1024;
 
-/// Makes a schema, and those that it refers to.
+/// Generates a schema, and the schemas that it refers to.
 type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
 /// One operation.
 struct Operation {
     path: &'static str,
     handler: MethodRouter<Served>,
-    /// Its name in the document, and in clients made from it.
+    /// Operation id in the document, and so the name in generated clients.
     id: &'static str,
     summary: &'static str,
     query: &'static [Parameter],
@@ -44,7 +45,7 @@ struct Operation {
     answer: Answer,
 }
 
-/// A parameter of a query.
+/// A query parameter.
 struct Parameter {
     name: &'static str,
     of_type: &'static str,
@@ -54,7 +55,7 @@ struct Parameter {
 #[derive(Clone, Copy)]
 enum Kind {
     Read,
-    /// Needs the token.
+    /// A request that changes something; it needs the token.
     Order {
         body: SchemaOf,
         required: bool,
@@ -66,7 +67,7 @@ enum Answer {
     Json(SchemaOf),
     /// Server-sent events.
     Stream,
-    /// The document itself: nobody describes it.
+    /// The document itself, which has no schema.
     Document,
 }
 
@@ -75,7 +76,7 @@ impl Operation {
         Self { path, handler, id, summary, query: &[], kind: Kind::Read, answer: Answer::Document }
     }
 
-    /// Something is done about a worker type. Other methods than POST are refused with a hint.
+    /// Returns an operation that changes a worker type. Methods other than POST are refused with a hint.
     fn order<B: JsonSchema>(
         path: &'static str,
         id: &'static str,
@@ -102,19 +103,15 @@ fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 
 const MATCHING: &[Parameter] = &[
     Parameter { name: "match", of_type: "string", what: "Only those whose name or queue contains this text." },
-    Parameter {
-        name: "limit",
-        of_type: "integer",
-        what: "So many at most: 100 unless it is said, and never above 1000.",
-    },
+    Parameter { name: "limit", of_type: "integer", what: "Maximum number. Default: 100. At most 1000." },
 ];
 
 const NEWEST: &[Parameter] = &[
     Parameter { name: "type", of_type: "string", what: "Only those of this worker type." },
-    Parameter { name: "count", of_type: "integer", what: "So many of the newest: 50 unless it is said, 500 at most." },
+    Parameter { name: "count", of_type: "integer", what: "Number of newest entries. Default: 50. At most 500." },
 ];
 
-/// The table.
+/// Returns the table of operations.
 fn operations() -> Vec<Operation> {
     let scale = Operation::order::<ScaleRequest>(
         "/v1/worker_types/{name}/scale",
@@ -176,7 +173,7 @@ fn operations() -> Vec<Operation> {
     ]
 }
 
-/// All routes below `/v1`.
+/// Returns all routes below `/v1`.
 pub(super) fn router() -> Router<Served> {
     let add = |router: Router<Served>, operation: Operation| router.route(operation.path, operation.handler);
     operations().into_iter().fold(Router::new(), add).layer(DefaultBodyLimit::max(BODY_LIMIT))

@@ -1,5 +1,5 @@
-//! Orders about worker types over HTTP. What comes in is brought into the form in which the command line gives orders too, and
-//! handed to the same desk: checks, history and effect are the same.
+//! Overrides of worker types over HTTP. Converts requests to the form that the command line uses too, and passes them
+//! to the same service: validation, history and effect are the same.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -19,23 +19,23 @@ use crate::model::{
     control::{Control, OverrideAction, OverrideError, OverrideRequest},
 };
 
-/// Characters of a name and of a reason: they are shown in one line.
+/// Maximum characters of a name and of a reason: they are shown in one line.
 const LONGEST: (usize, usize) = (200, 1_000);
 
-/// Until when something can be held: a year, as nobody means more.
+/// Longest override: a year.
 const LONGEST_HOLD: u64 = 366 * 24 * 3_600;
 
-/// Leaves a worker type alone.
+/// Leaves a worker type as it is.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct HoldRequest {
-    /// Ends by itself after so many seconds; without it, when somebody resumes the worker type.
+    /// Seconds after which the override ends. Without it, it ends when somebody resumes the worker type.
     #[schemars(range(min = 1, max = LONGEST_HOLD))]
     for_seconds: Option<u64>,
-    /// Why, for the history.
+    /// Reason, for the history.
     #[schemars(length(max = LONGEST.1))]
     reason: String,
-    /// Who wants it, for the history; the client's address unless it is said.
+    /// Who asks, for the history. Default: the client's address.
     #[schemars(length(max = LONGEST.0))]
     by: Option<String>,
 }
@@ -44,10 +44,10 @@ pub(super) struct HoldRequest {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ResumeRequest {
-    /// Why, for the history.
+    /// Reason, for the history.
     #[schemars(length(max = LONGEST.1))]
     reason: String,
-    /// Who wants it, for the history; the client's address unless it is said.
+    /// Who asks, for the history. Default: the client's address.
     #[schemars(length(max = LONGEST.0))]
     by: Option<String>,
 }
@@ -56,21 +56,21 @@ pub(super) struct ResumeRequest {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ScaleRequest {
-    /// Within `min_workers` and `max_workers`.
+    /// Number of workers, within `min_workers` and `max_workers`.
     workers: u32,
-    /// Keeps that number for so many seconds, whatever the queue says; without it, it is asked for once.
+    /// Seconds for which the number is kept, whatever the queue holds. Without it, the number is asked for once.
     #[schemars(range(min = 1, max = LONGEST_HOLD))]
     for_seconds: Option<u64>,
-    /// Why, for the history.
+    /// Reason, for the history.
     #[schemars(length(max = LONGEST.1))]
     #[serde(default)]
     reason: String,
-    /// Who wants it, for the history; the client's address unless it is said.
+    /// Who asks, for the history. Default: the client's address.
     #[schemars(length(max = LONGEST.0))]
     by: Option<String>,
 }
 
-/// What every order says.
+/// Fields that every request has.
 struct Said {
     reason: String,
     by: Option<String>,
@@ -79,13 +79,13 @@ struct Said {
 /// What was done.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct OrderAnswer {
-    /// In words: `browser: paused for 600 s`.
+    /// Description in words: `browser: paused for 600 s`.
     done: String,
-    /// What is in force from now on; `null` if the rules decide.
+    /// Override that is now in force; `null` if the rules decide.
     control: Option<Control>,
 }
 
-/// A JSON body; none counts as the default, where there is one.
+/// A JSON body; an empty body counts as the default, where there is one.
 pub(super) struct Body<T>(T);
 
 impl<T: DeserializeOwned> FromRequest<Served> for Body<T> {
@@ -178,7 +178,7 @@ async fn give(
     }
 }
 
-/// What is wrong with an order, whoever it is about.
+/// Returns what is wrong with a request, independent of its worker type.
 fn problem(name: &str, by: &str, why: &str, for_seconds: Option<u64>) -> Option<String> {
     let too_long = |text: &str, longest: usize| text.chars().count() > longest;
     if !WorkerType::is_valid(name) {
@@ -187,7 +187,7 @@ fn problem(name: &str, by: &str, why: &str, for_seconds: Option<u64>) -> Option<
     if too_long(by, LONGEST.0) || too_long(why, LONGEST.1) {
         return Some(format!("`by` has at most {} characters, and `reason` {}; shorten them", LONGEST.0, LONGEST.1));
     }
-    // They end up in log lines and on terminals.
+    // They are shown in log lines and on terminals.
     if by.chars().chain(why.chars()).any(char::is_control) {
         return Some("`by` and `reason` are one line each, without control characters".to_owned());
     }

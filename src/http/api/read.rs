@@ -1,4 +1,4 @@
-//! What can be read below `/v1`. All of it comes from memory.
+//! The read operations below `/v1`. All of them answer from memory.
 
 use std::sync::Arc;
 
@@ -21,23 +21,23 @@ use crate::model::{
     snapshot::{FleetSnapshot, TypeSnapshot},
 };
 
-/// Worker types in an answer unless more are asked for, and at most.
+/// Default and maximum worker types in an answer.
 const TYPES: (usize, usize) = (100, 1_000);
 
-/// Entries of the history in an answer unless more are asked for, and at most.
+/// Default and maximum entries of the history in an answer.
 const EVENTS: (usize, usize) = (50, 500);
 
-/// The answer to a refused request.
+/// Answer to a refused request.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Failure {
-    /// What is wrong and what to do about it.
+    /// What is wrong, and what to do about it.
     error: String,
 }
 
-/// Worker types.
+/// A list of worker types.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Types {
-    /// How many match.
+    /// Number of matching worker types.
     matching: usize,
     /// The first of them.
     worker_types: Vec<Arc<TypeSnapshot>>,
@@ -46,13 +46,13 @@ pub(super) struct Types {
 /// Entries of the history.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Events {
-    /// Why they may be out of date.
+    /// Why the entries may be out of date; `null` while they are current.
     problem: Option<String>,
-    /// Oldest first.
+    /// Entries, oldest first.
     events: Vec<Arc<ScalingEvent>>,
 }
 
-/// The query of [`types`].
+/// Query of [`types`].
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Matching {
@@ -60,7 +60,7 @@ pub(super) struct Matching {
     limit: Option<usize>,
 }
 
-/// The query of [`events`].
+/// Query of [`events`].
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Newest {
@@ -118,7 +118,7 @@ pub(super) async fn events(State(served): State<Served>, asked: Asked<Newest>) -
     .await
 }
 
-/// An answer about one worker type.
+/// Returns the answer about one worker type; a refusal if it does not exist.
 fn about(
     fleet: &FleetSnapshot,
     name: &str,

@@ -1,4 +1,4 @@
-//! One state of the fleet as readers get it: its JSON is made once, and only for what has changed.
+//! One state of the fleet as readers get it. Its JSON is rendered once, and only for what has changed.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -11,13 +11,13 @@ use crate::model::{
     snapshot::{DelayedCounts, LeadershipSnapshot, SourceSnapshot, StatusSource, TypeSnapshot},
 };
 
-/// Worker types in a frame. With more of them, those that have most to show.
+/// Maximum worker types in a frame; of more types, the most important ones are shown.
 pub(super) const SHOWN: usize = 100;
 
-/// Workers of one type that are named one by one.
+/// Maximum workers of one type that are listed.
 const WORKERS: usize = 50;
 
-/// Entries of the history in a frame.
+/// Maximum entries of the history in a frame.
 const EVENTS: usize = 50;
 
 /// One worker type.
@@ -40,12 +40,12 @@ pub(super) struct Entry {
 
 /// One state of the fleet.
 pub(super) struct Frame {
-    /// When it was made; `None` for the one before the first.
+    /// When the frame was made; `None` before the first one.
     pub(super) made: Option<Instant>,
-    /// All but the worker types and the history.
+    /// JSON of everything except the worker types and the history.
     pub(super) fleet: Arc<str>,
     pub(super) rows: Vec<Arc<Row>>,
-    /// Oldest first.
+    /// Entries of the history, oldest first.
     pub(super) entries: Vec<Arc<Entry>>,
 }
 
@@ -55,7 +55,7 @@ impl Default for Frame {
     }
 }
 
-/// What is shown of the fleet as a whole.
+/// The part of a frame about the fleet as a whole.
 #[derive(Serialize)]
 struct FleetBody<'a> {
     version: &'a str,
@@ -77,14 +77,14 @@ struct FleetBody<'a> {
 struct Totals {
     types: usize,
     shown: usize,
-    /// Unfinished jobs, as far as they are known.
+    /// Known unfinished jobs.
     depth: u64,
     desired: u64,
     ready: u64,
     starting: u64,
     busy: u64,
     draining: u64,
-    /// Worker types of which something can't be read, or whose workers fail to start.
+    /// Worker types with unreadable data, or whose workers fail to start.
     troubled: usize,
 }
 
@@ -106,7 +106,7 @@ impl Totals {
     }
 }
 
-/// Of many worker types those that have most to show; all of few. In the order of their names.
+/// Selects the most important worker types if there are many; all if there are few. Sorted by name.
 fn shown(mut types: Vec<Arc<TypeSnapshot>>) -> Vec<Arc<TypeSnapshot>> {
     if types.len() > SHOWN {
         let importance = |of: &Arc<TypeSnapshot>| {
@@ -120,12 +120,12 @@ fn shown(mut types: Vec<Arc<TypeSnapshot>>) -> Vec<Arc<TypeSnapshot>> {
     types
 }
 
-/// A worker type with the workers that are named.
+/// A worker type with its listed workers.
 #[derive(Serialize)]
 struct RowBody<'a> {
     #[serde(flatten)]
     of: &'a TypeSnapshot,
-    /// Workers that are not named.
+    /// Workers that are not listed.
     more_workers: usize,
 }
 
@@ -144,7 +144,7 @@ fn json<T: Serialize>(value: &T) -> String {
 }
 
 impl Frame {
-    /// The state now. What has not changed since `before` is taken over.
+    /// Returns the present state. Reuses what has not changed since `before`.
     pub(super) fn after(before: &Self, status: &dyn StatusSource, events: &dyn EventSource) -> Self {
         let now = status.fleet();
         let body = FleetBody {

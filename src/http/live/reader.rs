@@ -1,4 +1,4 @@
-//! One reader of the stream: what it was sent, and what it has to be sent next.
+//! One reader of the stream: what it was sent, and what it is sent next.
 
 use std::{collections::HashMap, fmt::Write, sync::Arc, time::Duration};
 
@@ -12,10 +12,10 @@ use super::{
 };
 use crate::model::{Timestamp, WorkerType};
 
-/// A reader hears something after so long, so that it can tell a quiet fleet from a dead connection.
+/// Longest time without a message, so that a reader can tell a quiet fleet from a dead connection.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// How soon a browser tries again after the connection was lost.
+/// Time after which a browser reconnects after the connection was lost.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// What one reader knows.
@@ -27,7 +27,7 @@ pub(super) struct Reader {
     fleet: Option<Arc<str>>,
     rows: HashMap<WorkerType, Arc<Row>>,
     last_entry: Option<String>,
-    /// Gives the seat back when the reader leaves.
+    /// Released when the reader leaves.
     _seat: OwnedSemaphorePermit,
 }
 
@@ -43,7 +43,7 @@ impl Reader {
         Self { live: Arc::clone(live), frames, ending, greeted, fleet, rows, last_entry, _seat: seat }
     }
 
-    /// The next message; `None` when the server ends.
+    /// Returns the next message; `None` when the server ends.
     pub(super) async fn next(&mut self) -> Option<Event> {
         tokio::select! {
             () = self.ending.cancelled() => return None,
@@ -55,7 +55,7 @@ impl Reader {
         Some(if std::mem::replace(&mut self.greeted, true) { event } else { event.retry(RETRY) })
     }
 
-    /// What is new in `frame`. `now` is always there, and the rest only if there is something to tell.
+    /// Returns what is new in `frame`. `now` is always present, the rest only if it has changed.
     fn message(&mut self, frame: &Frame) -> String {
         let mut message = format!("{{\"now\":{}", Timestamp::wall().0);
         if !self.greeted {

@@ -1,5 +1,6 @@
-//! The curves of the last minutes, so that whoever opens the status page sees where the numbers come from. Bounded: a point is
-//! kept only if something has changed, only of worker types that are not at rest, and only of so many of those.
+//! The curves of the last minutes, so that a reader who opens the status page sees where the numbers come from.
+//! Bounded: a point is kept only if something has changed, only for worker types that are not at rest, and only for a
+//! limited number of them.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -9,16 +10,16 @@ use std::{
 
 use crate::model::{Timestamp, WorkerType, snapshot::TypeSnapshot};
 
-/// How far back the curves go. The page shows as much.
+/// Time span of the curves. The page shows the same span.
 const KEPT: Duration = Duration::from_secs(600);
 
-/// Worker types that have a curve. Together with one point in five seconds: some megabytes at most.
+/// Maximum worker types with a curve. Together with one point in five seconds: some megabytes at most.
 const CURVES: usize = 500;
 
-/// Unfinished jobs (`None`: not known), the target, and the workers that there are (`None`: not known).
+/// Unfinished jobs (`None`: unknown), the target, and the present workers (`None`: unknown).
 type Values = (Option<u64>, u32, Option<u32>);
 
-/// One point of a curve: it holds until the next one.
+/// One point of a curve: it is valid until the next one.
 type Point = (Timestamp, Values);
 
 /// The curves, by worker type.
@@ -32,7 +33,7 @@ fn values(of: &TypeSnapshot) -> Values {
 }
 
 impl Trace {
-    /// Adds what is so now.
+    /// Adds the present values.
     pub(super) fn add(&mut self, types: &[Arc<TypeSnapshot>], now: Timestamp) {
         for of in types {
             let values = values(of);
@@ -42,7 +43,7 @@ impl Trace {
                 _ => {}
             }
         }
-        // The last point that is too old still says how the curve begins.
+        // The last point that is too old still defines the beginning of the curve.
         for curve in self.curves.values_mut() {
             while curve.get(1).is_some_and(|second| now.since(second.0) > KEPT) {
                 curve.pop_front();
@@ -55,7 +56,7 @@ impl Trace {
         self.curves.retain(|_, curve| !at_rest(curve));
     }
 
-    /// A curve more. If there are too many, the one that has been still for longest goes.
+    /// Starts a curve. If there are too many, drops the one that has not changed for longest.
     fn begin(&mut self, worker_type: WorkerType, point: Point) {
         if self.curves.len() >= CURVES {
             let last = |(_, curve): &(&WorkerType, &VecDeque<Point>)| curve.back().map(|point| point.0);
@@ -67,7 +68,7 @@ impl Trace {
         self.curves.insert(worker_type, VecDeque::from([point]));
     }
 
-    /// The curves of these worker types: `{"browser":[[time, depth, target, workers], …]}`.
+    /// Returns the curves of these worker types: `{"browser":[[time, depth, target, workers], …]}`.
     pub(super) fn json(&self, types: &[&WorkerType]) -> String {
         let curve = |name: &&WorkerType| {
             let points = self.curves.get(*name)?.iter();
