@@ -1,4 +1,4 @@
-//! Stand-ins for the commands that this build was compiled without: each is an error that names the feature.
+//! Stand-ins for the commands that this build was compiled without: each returns an error that names the feature.
 
 use std::{ffi::OsString, process::ExitCode};
 

@@ -1,4 +1,4 @@
-//! `swarm completions`: what a shell needs to complete `swarm` on Tab.
+//! `swarm completions`: prints what a shell needs to complete `swarm` on Tab.
 
 use std::process::ExitCode;
 
@@ -20,10 +20,10 @@ pub struct CompletionsArgs {
     shell: Shell,
 }
 
-/// Prints it.
+/// Runs `swarm completions`.
 ///
 /// # Errors
-/// Standard output can't be written to.
+/// If standard output can't be written to.
 pub fn run(args: &CompletionsArgs) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut for_people(&Cli::command()), "swarm", &mut script);
@@ -31,7 +31,7 @@ pub fn run(args: &CompletionsArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The command line without the commands that only swarm itself calls, which not every shell's script would hide.
+/// Returns the command line without hidden commands, which not every shell's script would hide.
 fn for_people(all: &Command) -> Command {
     Command::new("swarm")
         .args(all.get_arguments().cloned())

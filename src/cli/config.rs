@@ -1,4 +1,5 @@
-//! `swarm config`: checks a configuration, shows what holds and why, and prints the schema of the file.
+//! `swarm config`: checks a configuration, shows the settings in force and their origins, and prints the schema of the
+//! file.
 
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
@@ -115,7 +116,7 @@ fn show(source: &Source) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The errors: for people on standard error, for programs on standard output.
+/// Prints the errors: for people on standard error, for programs on standard output.
 fn report(errors: &ConfigErrors, as_json: bool) -> anyhow::Result<ExitCode> {
     if as_json {
         output::json(&json!({ "ok": false, "errors": errors.iter().collect::<Vec<_>>() }))?;
@@ -134,7 +135,7 @@ fn warn(loaded: &Loaded) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `OK: config/swarm.toml`, then a line for each worker type.
+/// Returns `OK: config/swarm.toml`, then a line for each worker type.
 fn summary(loaded: &Loaded) -> String {
     let source = loaded.file.as_ref().map_or_else(
         || format!("no file (looked for {}), built-in worker types", config::SEARCH_PATHS.join(", ")),

@@ -1,4 +1,4 @@
-//! What `swarm pause`, `swarm resume` and `swarm scale` have in common: they give an order in Redis, where whoever leads
+//! The common part of `swarm pause`, `swarm resume` and `swarm scale`: they set an override in Redis, where the leader
 //! finds it.
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
@@ -27,10 +27,10 @@ pub(super) struct OrderArgs {
 }
 
 impl OrderArgs {
-    /// Gives the order and says so.
+    /// Sets the override and prints the result.
     ///
     /// # Errors
-    /// If it makes no sense, or Redis can't be asked.
+    /// If the override is invalid, or Redis can't be asked.
     pub(super) async fn give(
         &self,
         name: &str,
@@ -48,7 +48,7 @@ impl OrderArgs {
     }
 }
 
-/// `user@host`
+/// Returns `user@host`.
 fn somebody() -> String {
     let user = ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();

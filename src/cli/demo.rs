@@ -1,5 +1,5 @@
-//! `swarm demo`: everything at once on a machine where nothing runs: a private Redis, the autoscaler, real workers, jobs in
-//! bursts, and what comes of it, live. Leaves nothing behind, however it ends.
+//! `swarm demo`: a whole system on one machine: a private Redis, the autoscaler, real workers, jobs in bursts, and the
+//! result, live. Leaves nothing behind, however it ends.
 
 mod jobs;
 mod log;
@@ -40,13 +40,13 @@ use crate::{
     scaler::{EventTail, ScalingEvent},
 };
 
-/// Between two looks, and two frames: smooth for the eye, nothing for the machine.
+/// Time between two looks, and two frames: smooth to the eye, cheap for the machine.
 const TICK: Duration = Duration::from_millis(50);
-/// How long the last frame stays on a screen before the terminal is given back: long enough to read it.
+/// How long the last frame stays on the screen before the terminal is given back: long enough to read it.
 const LAST_FRAME: Duration = Duration::from_secs(3);
-/// How long all jobs may take beyond the script's length, and the pools to come up, before something is wrong.
+/// Time that all jobs may take beyond the script's length, and the pools to come up, before the demo fails.
 const GRACE: Duration = Duration::from_secs(45);
-/// Exit code after Ctrl-C, as shells say it.
+/// Exit code after Ctrl-C, as shells report it.
 const INTERRUPTED: u8 = 130;
 
 /// Run a demonstration with a private Redis and real workers, under a minute
@@ -74,10 +74,10 @@ pub struct DemoArgs {
     json: bool,
 }
 
-/// Runs it.
+/// Runs `swarm demo`.
 ///
 /// # Errors
-/// If it can't be set up.
+/// If the demo can't be set up.
 pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let stop = stop_on_signal("workers finish their jobs")?;
     let directory =
@@ -97,14 +97,14 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// A demo under way.
+/// A running demo.
 struct Demo {
     script: Script,
     begun: usize,
     started: Instant,
-    /// When the pools were up, from which the script counts.
+    /// When the pools were up; the script's times count from here.
     pools_up_at: Option<Duration>,
-    /// When all was done and drawn; a screen shows its last frame from then on for [`LAST_FRAME`].
+    /// When everything was finished and drawn; a screen shows its last frame from then on for [`LAST_FRAME`].
     rested: Option<Duration>,
     timeline: Timeline,
     stop: CancellationToken,
@@ -112,14 +112,14 @@ struct Demo {
     view: View,
 }
 
-/// How it is shown.
+/// How the demo is shown.
 enum View {
     Screen(Screen),
     Lines { to_stderr: bool, colour: bool },
 }
 
 impl Demo {
-    /// From setting up to the summary.
+    /// Plays the demo, from the set-up to the summary.
     async fn play(
         args: &DemoArgs,
         directory: &std::path::Path,
@@ -147,7 +147,7 @@ impl Demo {
             Ok(ending) => ending,
             Err(error) => Ending::Failed(format!("{error:#}")),
         };
-        // The terminal is given back first: what follows are lines, and a second Ctrl-C is a signal again.
+        // The terminal is given back first: plain lines follow, and a second Ctrl-C is a signal again.
         demo.view = View::lines(args);
         demo.timeline.take_unread();
         let job_counts = producer.stop().await;
@@ -179,7 +179,7 @@ impl Demo {
         }
     }
 
-    /// Until the script is played and the pools are at rest, or something ends it.
+    /// Runs until the script is played and the pools are at rest, or until something ends the demo.
     async fn perform(&mut self, args: &DemoArgs, stage: &Stage, producer: &mut Producer) -> anyhow::Result<Ending> {
         if !args.no_tui && !args.json && Screen::is_available() {
             self.view = View::Screen(Screen::take()?);
@@ -217,7 +217,7 @@ impl Demo {
         }
     }
 
-    /// The next act, if it is time for it. The script's clock starts when all pools are at rest.
+    /// Returns the next act, if it is due. The script's clock starts when all pools are at rest.
     fn due(&mut self, at: Duration, fleet: &FleetSnapshot) -> Option<Act> {
         let pools_up_at = match self.pools_up_at {
             Some(pools_up_at) => pools_up_at,
@@ -230,10 +230,10 @@ impl Demo {
         Some(act)
     }
 
-    /// How it ends, if it does now.
+    /// Returns how the demo ends, if it ends now.
     ///
-    /// The history arrives behind the snapshots: the end waits until it has told of every scale-down, so that the last
-    /// frame and the last lines show the pools at rest.
+    /// The history arrives after the snapshots: the end waits until the history contains every scale-down, so that the
+    /// last frame and the last lines show the pools at rest.
     fn ending(&mut self, at: Duration, fleet: &FleetSnapshot, producer: &Producer) -> Option<Ending> {
         let job_counts = producer.job_counts();
         let played = self.begun == self.script.acts.len();
@@ -262,7 +262,7 @@ impl Demo {
         })
     }
 
-    /// Shows what is new; whether someone wants to leave.
+    /// Shows what is new; returns whether the user wants to leave.
     fn show(&mut self, fleet: &FleetSnapshot, producer: &Producer) -> anyhow::Result<bool> {
         match &mut self.view {
             View::Screen(screen) => {
@@ -308,7 +308,7 @@ fn painted(text: &str, kind: Kind) -> String {
     format!("\x1b[{code}m{text}\x1b[0m")
 }
 
-/// Returns how this program can be called from here: by its name if the PATH leads to it, else by its path.
+/// Returns how to call this program from here: by its name if the PATH contains it, else by its path.
 fn program() -> String {
     let Ok(this) = std::env::current_exe() else { return "swarm".to_owned() };
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -323,7 +323,7 @@ fn program() -> String {
     if path.chars().all(plain) { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }
 
-/// Every pool is as small as it may be, all its workers ready, and nobody on the way out.
+/// Returns whether every pool has its minimum size, with all workers ready and none draining.
 fn is_at_rest(fleet: &FleetSnapshot) -> bool {
     fleet.worker_types.iter().all(|of| {
         of.pool.known().is_some_and(|pool| {
@@ -332,7 +332,7 @@ fn is_at_rest(fleet: &FleetSnapshot) -> bool {
     })
 }
 
-/// The events as they are written. What can't be read now is tried again: the next read misses nothing.
+/// Returns the events as they are written. A failed read is retried: the next read misses nothing.
 fn follow(tail: EventTail) -> impl Stream<Item = ScalingEvent> {
     stream::unfold(tail, |mut tail| async {
         loop {

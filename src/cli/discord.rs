@@ -1,4 +1,4 @@
-//! `swarm discord`: the bot, until it is asked to stop.
+//! `swarm discord`: runs the bot until it is asked to stop.
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -30,7 +30,7 @@ pub struct DiscordArgs {
     log_format: LogFormat,
 }
 
-/// Runs it.
+/// Runs `swarm discord`.
 ///
 /// # Errors
 /// If there is no token, or Discord refuses the bot.

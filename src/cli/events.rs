@@ -43,7 +43,7 @@ pub struct EventsArgs {
     json: bool,
 }
 
-/// Runs it.
+/// Runs `swarm events`.
 ///
 /// # Errors
 /// If Redis can't be read.
@@ -67,7 +67,7 @@ pub async fn run(args: EventsArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints what comes until Ctrl-C. An outage is told once and waited for.
+/// Prints new events until Ctrl-C. An outage is reported once and waited out.
 async fn follow(mut tail: EventTail, args: &EventsArgs) -> anyhow::Result<()> {
     let mut pauses = backoff();
     let mut told = false;

@@ -1,4 +1,4 @@
-//! `swarm man`: the manual pages, made from the same texts as `--help`.
+//! `swarm man`: writes the manual pages, generated from the same texts as `--help`.
 
 use std::{fs, path::PathBuf, process::ExitCode};
 
@@ -17,10 +17,10 @@ pub struct ManArgs {
     directory: PathBuf,
 }
 
-/// Writes them.
+/// Runs `swarm man`.
 ///
 /// # Errors
-/// The directory can't be made or written to.
+/// If the directory can't be created or written to.
 pub fn run(args: &ManArgs) -> anyhow::Result<ExitCode> {
     let ManArgs { directory } = args;
     let cannot = || format!("the manual pages can't be written to {}", directory.display());

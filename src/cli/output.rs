@@ -1,4 +1,4 @@
-//! What a command says on its standard streams. A reader that goes away (`swarm … | head`) is no error: the rest is
+//! Output of commands on the standard streams. A reader that goes away (`swarm … | head`) is not an error: the rest is
 //! dropped. The log is not written here.
 
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ pub fn line(text: &str) -> io::Result<()> {
     write_line(&mut io::stdout().lock(), text)
 }
 
-/// Writes a line to standard error, for what is wrong.
+/// Writes a line to standard error, for errors.
 pub fn error_line(text: &str) -> io::Result<()> {
     write_line(&mut io::stderr().lock(), text)
 }

@@ -30,10 +30,10 @@ pub struct PauseArgs {
     observe: bool,
 }
 
-/// Runs it.
+/// Runs `swarm pause`.
 ///
 /// # Errors
-/// If there is no such worker type, or Redis can't be asked.
+/// If the worker type does not exist, or Redis can't be asked.
 pub async fn run(args: PauseArgs) -> anyhow::Result<ExitCode> {
     let action = if args.observe { OverrideAction::Observe } else { OverrideAction::Pause };
     args.order.give(&args.worker_type, action, args.lasts).await

@@ -1,4 +1,4 @@
-//! `swarm resume`: ends what `swarm pause` or `swarm scale` said.
+//! `swarm resume`: ends the override of `swarm pause` or `swarm scale`.
 
 use std::process::ExitCode;
 
@@ -20,10 +20,10 @@ pub struct ResumeArgs {
     worker_type: String,
 }
 
-/// Runs it.
+/// Runs `swarm resume`.
 ///
 /// # Errors
-/// If Redis can't be asked. A worker type that is not configured any more may be resumed too.
+/// If Redis can't be asked. A worker type that is no longer configured may be resumed too.
 pub async fn run(args: ResumeArgs) -> anyhow::Result<ExitCode> {
     args.order.give(&args.worker_type, OverrideAction::Resume, None).await
 }

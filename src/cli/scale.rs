@@ -1,4 +1,4 @@
-//! `swarm scale`: a number of workers, once or for a time.
+//! `swarm scale`: sets the number of workers, once or for a time.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -33,10 +33,10 @@ fn parse_target(text: &str) -> Result<(String, u32), String> {
     parsed.ok_or_else(|| "expected TYPE=N, such as browser=5".to_owned())
 }
 
-/// Runs it.
+/// Runs `swarm scale`.
 ///
 /// # Errors
-/// If there is no such worker type, the number is outside its bounds, or Redis can't be asked.
+/// If the worker type does not exist, the number is outside its bounds, or Redis can't be asked.
 pub async fn run(args: ScaleArgs) -> anyhow::Result<ExitCode> {
     let (name, workers) = &args.target;
     args.order.give(name, OverrideAction::Scale(*workers), args.lasts).await

@@ -1,4 +1,4 @@
-//! Stopping on request: the first signal asks, the second one insists.
+//! Stops on request: the first signal asks, the second one insists.
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
@@ -26,7 +26,7 @@ pub(super) fn stop_on_signal(doing: &'static str) -> anyhow::Result<Cancellation
     Ok(token)
 }
 
-/// One item for each signal of this kind: the exit code of a process that it ends.
+/// Returns one item for each signal of this kind: the exit code of a process that it ends.
 fn exit_codes(kind: SignalKind) -> std::io::Result<impl Stream<Item = i32> + Unpin> {
     let code = 128 + kind.as_raw_value();
     Ok(SignalStream::new(signal(kind)?).map(move |()| code))

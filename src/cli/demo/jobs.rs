@@ -1,4 +1,4 @@
-//! The demo's producer: publishes jobs through the broker and counts the answers, each job's own.
+//! The demo's producer: publishes jobs through the broker and counts the result of each job.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -15,30 +15,30 @@ use crate::{
     connection::RedisTarget,
 };
 
-/// How long one look for results waits. Jobs published meanwhile are looked for after that.
+/// Longest wait of one read of results. Results of jobs published meanwhile are read after that.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Batches on their way to the collector; an act has two.
 const WAITING: usize = 16;
 
-/// Jobs by what became of them.
+/// Jobs by their results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct JobCounts {
-    /// Put on a queue.
+    /// Jobs put on a queue.
     pub(super) published: usize,
-    /// Answered with a value.
+    /// Jobs that succeeded.
     pub(super) done: usize,
-    /// Answered with an error.
+    /// Jobs that failed.
     pub(super) failed: usize,
 }
 
 impl JobCounts {
-    /// Not answered.
+    /// Returns the number of jobs without a result.
     pub(super) fn open(self) -> usize {
         self.published - self.done - self.failed
     }
 }
 
-/// Publishes, and knows what has been answered.
+/// Publishes jobs, and counts their results.
 #[derive(Debug)]
 pub(super) struct Producer {
     target: Arc<RedisTarget>,
@@ -52,7 +52,7 @@ pub(super) struct Producer {
 }
 
 impl Producer {
-    /// Jobs go where `settings` say.
+    /// Starts a producer that publishes to the queues of `settings`.
     pub(super) fn start(target: Arc<RedisTarget>, settings: &Settings) -> Self {
         let (keys, new_keys) = mpsc::channel(WAITING);
         let (counts, answers) = watch::channel((0, 0));
@@ -61,7 +61,7 @@ impl Producer {
             target,
             channel: settings.signals.channel.clone(),
             limits: settings.broker.clone(),
-            // The user's JOB_STREAM is of no concern here: every job type of the demo is configured.
+            // The user's JOB_STREAM does not matter here: every job type of the demo is configured.
             routes: Routes::new(settings, String::new()),
             published: 0,
             keys,
@@ -83,13 +83,13 @@ impl Producer {
         self.keys.send(keys).await.map_err(|_| anyhow::anyhow!("the results are not collected any more"))
     }
 
-    /// Up to now.
+    /// Returns the counts so far.
     pub(super) fn job_counts(&self) -> JobCounts {
         let (done, failed) = *self.answers.borrow();
         JobCounts { published: self.published, done, failed }
     }
 
-    /// Collects no more.
+    /// Stops collecting results; returns the counts.
     pub(super) async fn stop(self) -> JobCounts {
         let job_counts = self.job_counts();
         self.collector.abort();
@@ -98,7 +98,7 @@ impl Producer {
     }
 }
 
-/// Takes results until the producer is gone. An error of Redis is told, and tried again.
+/// Reads results until the producer is gone. An error of Redis is logged, and the read retried.
 async fn collect(
     target: Arc<RedisTarget>,
     mut new_keys: mpsc::Receiver<Vec<String>>,

@@ -1,4 +1,4 @@
-//! The log while the demo runs: all of it into a file, the newest lines at hand for the screen, nothing to the terminal.
+//! The log while the demo runs: all lines go to a file, the newest are kept for the screen, none goes to the terminal.
 
 use std::{
     collections::VecDeque,
@@ -10,10 +10,10 @@ use std::{
 
 use crate::telemetry::init_logging_into;
 
-/// Lines kept at hand: more than any screen shows.
+/// Lines kept in memory: more than any screen shows.
 const KEPT: usize = 50;
 
-/// Where log lines go.
+/// Destination of log lines.
 #[derive(Clone, Debug)]
 pub(super) struct Log {
     inner: Arc<Mutex<Inner>>,
@@ -38,13 +38,13 @@ impl Log {
         Self { inner: Arc::new(Mutex::new(Inner { file, newest: VecDeque::with_capacity(KEPT) })) }
     }
 
-    /// The newest `count` lines, oldest first.
+    /// Returns the newest `count` lines, oldest first.
     pub(super) fn newest(&self, count: usize) -> Vec<String> {
         let inner = self.lock();
         inner.newest.iter().skip(inner.newest.len().saturating_sub(count)).cloned().collect()
     }
 
-    /// Nothing panics halfway through a line.
+    /// Locks the lines; a panic never leaves a line half written.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

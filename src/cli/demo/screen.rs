@@ -1,4 +1,4 @@
-//! The demo on a full screen: a card for each worker type, what happened, the log. Draws, decides nothing.
+//! The demo on a full screen: a card for each worker type, the events, the log. Draws, decides nothing.
 
 use std::time::Duration;
 
@@ -23,15 +23,15 @@ use crate::{
     },
 };
 
-/// From this height on there is room for log lines.
+/// Height from which on there is room for log lines.
 const LOG_FROM: u16 = 34;
 /// Rows of a card: frame, curve, and four lines of text.
 const CARD: u16 = 11;
 
-/// What is drawn.
+/// Input of a frame.
 pub(super) struct Scene<'a> {
     pub(super) script: &'a Script,
-    /// Acts that have begun.
+    /// Number of acts that have begun.
     pub(super) begun: usize,
     pub(super) at: Duration,
     pub(super) fleet: &'a FleetSnapshot,
@@ -41,7 +41,7 @@ pub(super) struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    /// Draws it all.
+    /// Draws the whole frame.
     pub(super) fn draw(&self, frame: &mut Frame<'_>) {
         let log = if frame.area().height >= LOG_FROM { frame.area().height / 5 } else { 0 };
         let [head, cards, happened, log, foot] = Layout::vertical([
@@ -147,7 +147,8 @@ impl Scene<'_> {
     }
 }
 
-/// A log line without its time. A worker's own line, which is the message of one of ours, stands for itself.
+/// Returns a log line without its time. For a worker's own line, which is the message of one of ours, returns that
+/// line.
 fn message_of(line: &str) -> &str {
     line.rsplit_once("Z ").map_or(line, |(_, message)| message.trim_start())
 }
@@ -156,7 +157,7 @@ fn block(title: &'static str) -> Block<'static> {
     Block::bordered().title(title).border_style(Style::new().dim())
 }
 
-/// Colours for what happened.
+/// Returns the colour of an event.
 pub(super) fn colour(kind: Kind) -> Color {
     match kind {
         Kind::Act => Color::Cyan,
@@ -174,7 +175,7 @@ fn queue_line(of: &TypeSnapshot) -> Line<'static> {
     Line::from(vec![depth, Span::from(parts)])
 }
 
-/// One sign for each worker, and a faint one for each that there may be yet.
+/// Draws one symbol for each worker, and a faint one for each that may still be added.
 fn worker_dots(of: &TypeSnapshot) -> Line<'static> {
     let mut spans = vec![Span::from(format!("{} of {}–{}  ", of.desired, of.min_workers, of.max_workers)).bold()];
     for worker in &of.workers {
@@ -207,7 +208,7 @@ fn state_line(of: &TypeSnapshot) -> Line<'static> {
 fn reaction_line(of: &TypeSnapshot) -> Line<'static> {
     let Some(reaction) = of.reaction else { return Line::from("no reaction yet").dim() };
     let or_none = |ms: Option<f64>| ms.map_or_else(|| words::NONE.to_owned(), words::milliseconds);
-    // Decided, requested, ready: what the longer line in "what happened" spells out.
+    // Decided, requested, ready: the longer line under "what happened" spells them out.
     Line::from(format!(
         "⚡ {} → {} → {}",
         words::milliseconds(reaction.decided_ms),

@@ -1,8 +1,8 @@
-//! What happens in the demo and when: the worker types, and acts that publish jobs. Pure.
+//! The script of the demo: the worker types, and acts that publish jobs. Pure.
 
 use std::time::Duration;
 
-/// The length that the numbers below are made for.
+/// Length for which the numbers below are made.
 const USUAL: Duration = Duration::from_secs(40);
 
 /// Jobs of one kind.
@@ -10,38 +10,38 @@ const USUAL: Duration = Duration::from_secs(40);
 pub(super) struct JobBatch {
     /// `{worker type}.{method}`
     pub(super) job_type: &'static str,
-    /// Its one argument.
+    /// Only argument of the jobs.
     pub(super) argument: f64,
-    /// How many.
+    /// Number of jobs.
     pub(super) count: usize,
 }
 
-/// Jobs published at once, and what to look at.
+/// Jobs that are published together, and what to look at.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Act {
-    /// When, since the pools were up.
+    /// Time of the act, since the pools were up.
     pub(super) at: Duration,
     /// What is published.
     pub(super) title: String,
-    /// What is to be seen.
+    /// What the viewer should see.
     pub(super) expect: &'static str,
-    /// The jobs.
+    /// The jobs, by kind.
     pub(super) batches: Vec<JobBatch>,
 }
 
 /// The whole demo.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Script {
-    /// About how long it takes.
+    /// Approximate length.
     pub(super) length: Duration,
     /// `cooldown_seconds` of both worker types.
     pub(super) cooldown_seconds: u64,
-    /// In order.
+    /// Acts in their order.
     pub(super) acts: Vec<Act>,
 }
 
 impl Script {
-    /// A script of about this length: shorter ones have fewer jobs and a shorter cooldown.
+    /// Returns a script of about this length: shorter ones have fewer jobs and a shorter cooldown.
     pub(super) fn lasting(length: Duration) -> Self {
         let scale = length.as_secs_f64() / USUAL.as_secs_f64();
         #[expect(
@@ -87,7 +87,7 @@ impl Script {
         Self { length, cooldown_seconds: (length.as_secs() / 8).clamp(1, 5), acts }
     }
 
-    /// The configuration file of the demo's autoscaler and workers.
+    /// Returns the configuration file of the demo's autoscaler and workers.
     pub(super) fn configuration(&self) -> String {
         let cooldown_seconds = self.cooldown_seconds;
         format!(

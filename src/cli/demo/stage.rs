@@ -1,5 +1,5 @@
-//! What the demo runs on: a temporary directory, a private Redis, the autoscaler in this process, and its workers. Sets
-//! all of it up and takes all of it down again, in order.
+//! The environment of the demo: a temporary directory, a private Redis, the autoscaler in this process, and its
+//! workers. Sets everything up and tears it down again, in order.
 
 use std::{
     fs,
@@ -26,7 +26,7 @@ use crate::{
     telemetry::install_metrics,
 };
 
-/// Environment variables that set something for all of `swarm`. What the user set for another Redis is not for the demo.
+/// Environment variables that apply to all of `swarm`. The demo ignores what the user set for another Redis.
 const GLOBAL_VARIABLES: [&str; 5] =
     ["CUSTOM_WORKER_TYPES", "ORCHESTRATOR", "CHECK_INTERVAL", "METRICS_PORT", "JOB_STREAM"];
 
@@ -35,11 +35,11 @@ pub(super) struct Stage {
     redis: PrivateRedis,
     autoscaler: JoinHandle<Result<(), AutoscalerError>>,
     cancel: CancellationToken,
-    /// What the autoscaler shows.
+    /// State of the autoscaler.
     pub(super) status: Arc<dyn StatusSource>,
-    /// Where it shows it.
+    /// Address of the autoscaler's HTTP server.
     pub(super) http: Option<SocketAddr>,
-    /// Its settings.
+    /// Settings of the autoscaler.
     pub(super) settings: Arc<Settings>,
     /// The private Redis.
     pub(super) target: Arc<RedisTarget>,
@@ -81,17 +81,17 @@ impl Stage {
         Ok((Autoscaler::start(options).await?, settings, target))
     }
 
-    /// Where Redis is.
+    /// Returns the URL of Redis.
     pub(super) fn redis_url(&self) -> String {
         self.redis.url()
     }
 
-    /// Whether the autoscaler has stopped by itself; [`tear_down`](Self::tear_down) says why.
+    /// Returns whether the autoscaler has stopped by itself; [`tear_down`](Self::tear_down) returns why.
     pub(super) fn has_collapsed(&self) -> bool {
         self.autoscaler.is_finished()
     }
 
-    /// Drains the workers, stops everything, and makes sure that no process is left.
+    /// Drains the workers, stops everything, and checks that no process is left.
     pub(super) async fn tear_down(self) -> anyhow::Result<()> {
         self.cancel.cancel();
         let ran = self.autoscaler.await.context("the autoscaler crashed");
@@ -101,7 +101,7 @@ impl Stage {
     }
 }
 
-/// The demo's own settings: the file's, and nothing of the user's environment.
+/// Returns the demo's own settings: those of the file, and nothing of the user's environment.
 fn settings(file: &Path, redis_url: String) -> anyhow::Result<Settings> {
     let flags = Flags { config: Some(file.to_owned()), redis_url: Some(redis_url), ..Flags::default() };
     let mut settings = Settings::clone(&load(&flags, &|_| None)?.settings);
@@ -111,7 +111,7 @@ fn settings(file: &Path, redis_url: String) -> anyhow::Result<Settings> {
         GLOBAL_VARIABLES.contains(&name) || prefixes.iter().any(|prefix| name.starts_with(prefix.as_str()))
     };
     let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(|name| disturbs(name));
-    // For the workers, an empty variable is one that is not set.
+    // For the workers, an empty variable counts as unset.
     let blanked: Vec<String> = set.collect();
     for worker_type in settings.worker_types.values_mut() {
         worker_type.process.environment.extend(blanked.iter().map(|name| (name.clone(), String::new())));
@@ -119,7 +119,7 @@ fn settings(file: &Path, redis_url: String) -> anyhow::Result<Settings> {
     Ok(settings)
 }
 
-/// Everything that the demo starts is a child of this process until it is reaped.
+/// Checks for remaining processes: everything that the demo starts is a child of this process until it is reaped.
 fn check_no_process_is_left() -> anyhow::Result<()> {
     let any = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     match waitid(WaitId::All, any) {

@@ -1,4 +1,4 @@
-//! The demo's last words: what was done and how fast, whether all went well, and what to try next.
+//! The summary of the demo: what was done and how fast, whether all went well, and what to try next.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -11,18 +11,18 @@ use crate::{
     model::snapshot::Reaction,
 };
 
-/// How it ended.
+/// How the demo ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// The whole script, and the pools back at their minimum.
+    /// The whole script was played, and the pools are back at their minimum.
     Complete,
-    /// Someone pressed Ctrl-C or `q`, or sent SIGTERM.
+    /// The user pressed Ctrl-C or `q`, or sent SIGTERM.
     Interrupted,
     /// Something went wrong.
     Failed(String),
 }
 
-/// All that is to be said.
+/// Input of the summary.
 pub(super) struct Summary<'a> {
     pub(super) timeline: &'a Timeline,
     pub(super) job_counts: JobCounts,
@@ -38,12 +38,12 @@ impl Summary<'_> {
         )
     }
 
-    /// For people.
+    /// Returns the summary for people.
     pub(super) fn text(&self) -> String {
         let Self { timeline, job_counts, .. } = self;
         let (started, retired) = timeline.workers();
         let (decisions, failures) = timeline.decisions();
-        // Jobs that were still open when someone stopped the demo are not lost but not done.
+        // Jobs without a result are lost only if the demo was not interrupted.
         let open = if *self.ending == Ending::Interrupted { "unfinished" } else { "lost" };
         let rows = [
             (
@@ -79,7 +79,7 @@ impl Summary<'_> {
         }
     }
 
-    /// For programs.
+    /// Returns the summary for programs.
     pub(super) fn json(&self) -> Value {
         let Self { timeline, job_counts, .. } = self;
         let (started, retired) = timeline.workers();
@@ -108,7 +108,7 @@ impl Summary<'_> {
     }
 }
 
-/// Returns what to try next, as commands that can be pasted: `program` is how this program can be called from here.
+/// Returns what to try next, as commands to paste. `program` is how to call this program from here.
 pub(super) fn next_steps(program: &str) -> String {
     let rows = [
         ("autoscaler", "run it; config/swarm.toml explains every setting"),

@@ -1,4 +1,4 @@
-//! What the demo has shown so far: puts together snapshots, history and answers. Knows no terminal and does no I/O.
+//! What the demo has shown so far: combines snapshots, history and results. Knows no terminal and does no I/O.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -17,23 +17,23 @@ use crate::{
 
 /// Points of a queue's curve: as wide as a wide terminal.
 pub(super) const CURVE: usize = 200;
-/// Between two points of the curve.
+/// Time between two points of the curve.
 const CURVE_STEP: Duration = Duration::from_millis(250);
 /// Lines kept for the screen.
 const LINES: usize = 100;
 
-/// One thing that happened.
+/// One event of the timeline.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Line {
-    /// When, since the start.
+    /// Time since the start.
     pub(super) at: Duration,
-    /// What kind of thing.
+    /// Kind of the event.
     pub(super) kind: Kind,
-    /// In words.
+    /// Description in words.
     pub(super) text: String,
 }
 
-/// Kinds of things, for colours.
+/// Kinds of events, for their colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The demo itself: acts and set-up.
@@ -42,7 +42,7 @@ pub(super) enum Kind {
     Up,
     /// Fewer workers.
     Down,
-    /// How long something took, how many are done.
+    /// A duration, or a count of finished jobs.
     Measure,
     /// Something went wrong.
     Trouble,
@@ -59,7 +59,7 @@ pub(super) struct Timeline {
     seen: BTreeSet<WorkerId>,
     there: BTreeSet<WorkerId>,
     most: u32,
-    /// The number of workers that the history told last.
+    /// Number of workers in the last entry of the history, by worker type.
     told_workers: BTreeMap<String, u32>,
     decisions: usize,
     failures: usize,
@@ -77,7 +77,7 @@ impl Timeline {
         self.unread.push(line);
     }
 
-    /// A decision was carried out or failed.
+    /// Adds a decision that was carried out or failed.
     pub(super) fn note_event(&mut self, at: Duration, event: &ScalingEvent) {
         self.decisions += 1;
         let kind = match (&event.error, event.decision.as_str()) {
@@ -94,7 +94,7 @@ impl Timeline {
         self.tell(at, kind, text);
     }
 
-    /// Returns whether the last change that the history told of each pool is the one to its minimum.
+    /// Returns whether the last change of each pool in the history is the one to its minimum.
     pub(super) fn has_told_rest(&self, fleet: &FleetSnapshot) -> bool {
         fleet
             .worker_types
@@ -102,7 +102,7 @@ impl Timeline {
             .all(|of| self.told_workers.get(of.worker_type.as_str()).is_none_or(|workers| *workers == of.min_workers))
     }
 
-    /// Tells that the pools are at rest.
+    /// Adds that the pools are at rest.
     pub(super) fn tell_rest(&mut self, at: Duration, fleet: &FleetSnapshot) {
         let of = |of: &std::sync::Arc<crate::model::snapshot::TypeSnapshot>| {
             let ready = of.pool.known().map_or_else(|| words::UNKNOWN.to_owned(), |pool| pool.ready.to_string());
@@ -112,7 +112,7 @@ impl Timeline {
         self.tell(at, Kind::Act, format!("at rest: every pool is at its minimum again ({})", pools.join(", ")));
     }
 
-    /// Looks at the autoscaler.
+    /// Takes note of the autoscaler's state.
     pub(super) fn note_fleet(&mut self, at: Duration, fleet: &FleetSnapshot) {
         let new_point = at >= self.curve_at;
         if new_point {
@@ -136,7 +136,7 @@ impl Timeline {
         self.most = self.most.max(workers);
     }
 
-    /// A reaction belongs to the change that was carried out with it.
+    /// Adds the reaction that belongs to the last change.
     fn note_reaction(&mut self, at: Duration, of: &crate::model::snapshot::TypeSnapshot) {
         let (Some(change), Some(reaction)) = (of.last_change, of.reaction) else { return };
         if reaction.requested_ms.is_none() {
@@ -156,7 +156,7 @@ impl Timeline {
         }
     }
 
-    /// Looks at the answers; tells when a batch is all done.
+    /// Takes note of the results; adds a line when all jobs so far have one.
     pub(super) fn note_job_counts(&mut self, at: Duration, job_counts: JobCounts) {
         if job_counts.open() == 0 && job_counts.published > 0 && self.told != job_counts {
             self.tell(at, Kind::Measure, format!("jobs    all {} published so far are answered", job_counts.published));
@@ -164,37 +164,37 @@ impl Timeline {
         }
     }
 
-    /// Lines that were added since the last time.
+    /// Returns the lines that were added since the last call.
     pub(super) fn take_unread(&mut self) -> Vec<Line> {
         std::mem::take(&mut self.unread)
     }
 
-    /// The newest lines, oldest first.
+    /// Returns the newest lines, oldest first.
     pub(super) fn newest(&self, count: usize) -> impl Iterator<Item = &Line> {
         self.lines.iter().skip(self.lines.len().saturating_sub(count))
     }
 
-    /// The depth of a queue over time, the newest last.
+    /// Returns the depth of a queue over time, the newest last.
     pub(super) fn curve(&self, worker_type: &WorkerType) -> Vec<u64> {
         self.curves.get(worker_type).map(|curve| curve.iter().copied().collect()).unwrap_or_default()
     }
 
-    /// Workers started, and those of them that have left or were asked to.
+    /// Returns the workers started, and those of them that have left or were asked to.
     pub(super) fn workers(&self) -> (usize, usize) {
         (self.seen.len(), self.seen.difference(&self.there).count())
     }
 
-    /// The most workers that there were at once.
+    /// Returns the maximum number of workers at a time.
     pub(super) fn most_workers(&self) -> u32 {
         self.most
     }
 
-    /// Decisions that changed something, and those that failed.
+    /// Returns the decisions that changed something, and those that failed.
     pub(super) fn decisions(&self) -> (usize, usize) {
         (self.decisions, self.failures)
     }
 
-    /// Median and maximum of one stage of all reactions, in milliseconds.
+    /// Returns median and maximum of one stage of all reactions, in milliseconds.
     pub(super) fn spread(&self, stage: impl Fn(&Reaction) -> Option<f64>) -> Option<(f64, f64)> {
         let mut times: Vec<f64> = self.reactions.values().filter_map(stage).collect();
         times.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! Where the jobs of a simulation come from: a pattern and its numbers, or a file.
+//! The source of a simulation's jobs: a pattern and its numbers, or a file.
 
 use std::{
     fmt,
@@ -15,7 +15,7 @@ use crate::{
     simulation::{Pattern, Times, Trace, TraceOptions, Workload, parse_duration, read},
 };
 
-/// What standard input is called.
+/// Name of standard input.
 const STDIN: &str = "-";
 
 /// Options about the jobs.
@@ -52,17 +52,17 @@ pub(super) struct ArrivalArgs {
     pub(super) seed: u64,
 }
 
-/// Where jobs come from.
+/// Source of the jobs.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Source {
-    /// Made up.
+    /// A generated workload.
     Pattern(Workload),
-    /// Read.
+    /// A file of recorded jobs.
     File(String),
 }
 
 impl Source {
-    /// For programs.
+    /// Returns the name of the source, for programs.
     pub(super) fn name(&self) -> &str {
         match self {
             Self::Pattern(workload) => match workload.pattern {
@@ -86,10 +86,10 @@ impl fmt::Display for Source {
 }
 
 impl ArrivalArgs {
-    /// Which one is meant.
+    /// Returns the source that the options name.
     ///
     /// # Errors
-    /// If there are options that say nothing about it.
+    /// If there are options that do not apply to the source.
     pub(super) fn source(&self) -> anyhow::Result<Source> {
         let (burst, daily) = (self.burst.is_some() || self.every.is_some(), self.peak.is_some());
         let pattern = match self.trace.as_str() {
@@ -113,10 +113,10 @@ impl ArrivalArgs {
         Ok(Source::Pattern(Workload { pattern, per_second: self.rate.unwrap_or(1.0), lasts }))
     }
 
-    /// Its jobs, of one worker type.
+    /// Returns the jobs of one worker type.
     ///
     /// # Errors
-    /// If the file can't be read or is wrong, or the pattern makes no sense.
+    /// If the file can't be read or is invalid, or the pattern is invalid.
     pub(super) fn trace(&self, source: &Source, worker_type: &str) -> anyhow::Result<Trace> {
         let options = TraceOptions { service: self.service.clone(), begins: self.start, seed: self.seed };
         let rows = match source {
@@ -133,7 +133,7 @@ impl ArrivalArgs {
     }
 }
 
-/// `2/s`, `30/min`, `1000/h`, `1e6/d`: jobs a second.
+/// Parses `2/s`, `30/min`, `1000/h`, `1e6/d`; returns jobs per second.
 fn parse_rate(text: &str) -> Result<f64, String> {
     let form = || format!("{text:?} is no rate; write jobs and a time, such as 2/s, 30/min, 1000/h or 1000000/d");
     let (jobs, unit) = text.split_once('/').ok_or_else(form)?;

@@ -1,4 +1,4 @@
-//! Runs simulations side by side, and says how far they are if it takes a while.
+//! Runs simulations in parallel, and reports their progress if they take a while.
 
 use std::{
     io::{IsTerminal, Write, stderr},
@@ -13,26 +13,27 @@ use serde::Serialize;
 use super::variants::Variant;
 use crate::simulation::{Report, Setup, Trace, simulate};
 
-/// What takes no longer than this needs no word.
+/// Time after which progress is reported.
 const PROGRESS_AFTER: Duration = Duration::from_secs(1);
-/// Between two looks at how far it is.
+/// Time between two looks at the progress.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// One of them, done.
+/// One finished simulation.
 #[derive(Debug, Serialize)]
 pub(super) struct Run {
-    /// Of the variant.
+    /// Name of the variant.
     pub(super) name: String,
-    /// How long a start took, in words.
+    /// Start-up time, in words.
     startup: String,
     #[serde(flatten)]
     pub(super) report: Report,
 }
 
-/// Runs one simulation for each variant, as many at a time as there are processors; answers in their order.
+/// Runs one simulation for each variant, as many at a time as there are processors. Returns the results in the order of
+/// the variants.
 ///
 /// # Errors
-/// If standard error can't be written.
+/// If standard error can't be written to.
 pub(super) fn run(variants: &[Variant], setups: &[Setup], trace: &Trace) -> anyhow::Result<Vec<Run>> {
     let threads = thread::available_parallelism().map_or(1, usize::from).min(setups.len());
     let next = AtomicUsize::new(0);
@@ -63,7 +64,7 @@ pub(super) fn run(variants: &[Variant], setups: &[Setup], trace: &Trace) -> anyh
     Ok(named.collect())
 }
 
-/// Waits until all is done; on a terminal it says how far it is.
+/// Waits until all simulations have finished; on a terminal it shows the progress.
 fn watch(done: &[AtomicU32], finished: impl Fn() -> bool) -> anyhow::Result<()> {
     let started = Instant::now();
     let mut told = false;

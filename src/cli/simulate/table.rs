@@ -1,4 +1,4 @@
-//! What simulations found, for people.
+//! Results of simulations, for people.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use crate::{
     simulation::{Report, Setup, Trace, spell},
 };
 
-/// `12,345`
+/// Formats a number: `12,345`
 pub(super) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|group| str::from_utf8(group).ok()).collect();
     groups.join(",")
 }
 
-/// `0 s`, `120 ms`, `3.4 s`, `2.1 min`: three digits are enough to compare.
+/// Formats a wait: `0 s`, `120 ms`, `3.4 s`, `2.1 min`. Three digits are enough to compare.
 pub(super) fn wait(seconds: f64) -> String {
     match seconds {
         seconds if seconds < 0.0005 => "0 s".to_owned(),
@@ -28,7 +28,7 @@ pub(super) fn wait(seconds: f64) -> String {
     }
 }
 
-/// What was assumed, in a line.
+/// Returns the assumptions, in a line.
 pub(super) fn details(setups: &[Setup], trace: &Trace) -> String {
     let startup: Vec<String> = setups.iter().map(|setup| setup.startup.to_string()).collect();
     let same = startup.windows(2).all(|pair| pair[0] == pair[1]);
@@ -42,7 +42,7 @@ pub(super) fn details(setups: &[Setup], trace: &Trace) -> String {
     )
 }
 
-/// One row for each.
+/// Returns a table with one row for each simulation.
 pub(super) fn of(runs: &[Run]) -> String {
     let mut table = Table::new();
     table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -85,7 +85,7 @@ pub(super) fn of(runs: &[Run]) -> String {
     trimmed(&table)
 }
 
-/// The same in a few words, for a picture.
+/// Returns the results of one simulation in a few words, for a picture.
 pub(super) fn note(report: &Report) -> String {
     let waits = report.wait_seconds;
     let unfinished = match report.unfinished {

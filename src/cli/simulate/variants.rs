@@ -1,4 +1,4 @@
-//! The configurations that are compared: each file as it is, and again with each `--set`.
+//! The configurations to compare: each file as it is, and again with each `--set`.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -30,26 +30,26 @@ pub(super) struct VariantArgs {
 /// One configuration.
 #[derive(Clone, Debug)]
 pub(super) struct Variant {
-    /// For people.
+    /// Name for people.
     pub(super) label: String,
-    /// What holds.
+    /// Settings in force.
     pub(super) settings: Arc<Settings>,
 }
 
-/// All of them.
+/// All configurations.
 #[derive(Debug)]
 pub(super) struct Variants {
     pub(super) worker_type: String,
     pub(super) all: Vec<Variant>,
-    /// What is allowed and probably not meant, in words.
+    /// Settings that are valid and probably a mistake, in words.
     pub(super) warnings: Vec<String>,
 }
 
 impl VariantArgs {
-    /// Loads them. Of each file first what it says, then what each `--set` makes of it.
+    /// Loads the configurations: each file as it is, then with each `--set`.
     ///
     /// # Errors
-    /// Everything that is wrong with one of them, or if it is not clear which worker type is meant.
+    /// All errors of the configurations, or if it is unclear which worker type is meant.
     pub(super) fn load(&self, worker_type: Option<&str>) -> anyhow::Result<Variants> {
         let files: Vec<Option<PathBuf>> =
             if self.config.is_empty() { vec![None] } else { self.config.iter().cloned().map(Some).collect() };
@@ -91,7 +91,7 @@ fn load(file: Option<PathBuf>, settings: Vec<Setting>) -> anyhow::Result<Loaded>
     Ok(flags.load_with(Flags { settings, ..Flags::default() })?)
 }
 
-/// The worker type that is named, or the only one.
+/// Returns the named worker type, or the only one.
 fn chosen(settings: &Settings, named: Option<&str>) -> anyhow::Result<String> {
     let known: Vec<&str> = settings.worker_types.keys().map(String::as_str).collect();
     match (named, known.as_slice()) {
@@ -103,8 +103,8 @@ fn chosen(settings: &Settings, named: Option<&str>) -> anyhow::Result<String> {
     }
 }
 
-/// `scaling.cooldown_seconds=30,scaler.debounce_ms=500` as settings. What is no table of the whole file is meant for the
-/// worker type. A value is TOML, or else a text.
+/// Parses `scaling.cooldown_seconds=30,scaler.debounce_ms=500`. A key that does not start with a table of the file is
+/// meant for the worker type. A value is TOML, or else text.
 fn parse_set(text: &str, worker_type: &str) -> anyhow::Result<Vec<Setting>> {
     let schema = schema();
     let tables = schema["properties"].as_object();
@@ -127,7 +127,7 @@ fn toml_value(text: &str) -> Value {
     parsed.ok().and_then(|mut table| table.get_mut("value").map(Value::take)).unwrap_or_else(|| Value::from(text))
 }
 
-/// What stands between commas, but for those within quotes and brackets.
+/// Splits at commas, except for those within quotes and brackets.
 fn parts(text: &str) -> Vec<&str> {
     let (mut parts, mut from, mut depth, mut quote) = (Vec::new(), 0, 0_usize, None);
     for (at, c) in text.char_indices() {

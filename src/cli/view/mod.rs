@@ -1,4 +1,4 @@
-//! What the commands that show things have in common: the words of `operations`, and the screen.
+//! The common part of commands that show things: the words of `operations`, and the screen.
 
 pub(super) mod screen;
 

@@ -1,4 +1,4 @@
-//! The full screen: taken, drawn on, asked for keys, and given back however the program goes on.
+//! The full screen: takes the terminal, draws, reads keys, and restores the terminal however the program continues.
 
 use std::{
     io::{self, IsTerminal},
@@ -16,19 +16,19 @@ pub(in crate::cli) struct Screen {
     terminal: DefaultTerminal,
 }
 
-/// What a person at the terminal wants.
+/// Request of the person at the terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cli) enum ScreenCommand {
-    /// Something that means nothing here, or the window has another size: draw again.
+    /// An unknown key was pressed, or the window was resized: draw again.
     Redraw,
     /// `q` or Escape.
     Quit,
-    /// Ctrl-C, which is no signal while the screen is taken.
+    /// Ctrl-C, which is not a signal while the screen is taken.
     Interrupt,
 }
 
 impl Screen {
-    /// Whether there is a terminal to take.
+    /// Returns whether there is a terminal to take.
     pub(in crate::cli) fn is_available() -> bool {
         io::stdout().is_terminal() && io::stdin().is_terminal()
     }
@@ -43,7 +43,7 @@ impl Screen {
         self.terminal.draw(render).map(drop)
     }
 
-    /// What was wished for since the last time, if anything; does not wait. The last word that ends it all wins.
+    /// Returns the request since the last call, if any; does not wait. A request that ends the command wins.
     #[expect(clippy::unused_self, reason = "keys come in only while the screen is taken")]
     pub(in crate::cli) fn command(&self) -> io::Result<Option<ScreenCommand>> {
         let mut command = None;
