@@ -56,11 +56,12 @@ impl BrokerSettings {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct JobSettings {
-    /// Attempts before a job becomes a dead letter. The first death of its worker makes a job suspect; a further death is
-    /// an attempt.
+    /// Attempts before a job becomes a dead letter. The first death of its worker makes a job suspect; a further death
+    /// is an attempt.
     #[schemars(range(min = 1, max = 1_000))]
     pub max_attempts: u32,
-    /// Interruptions before a job becomes a dead letter: drains that ended before it did, and first deaths of its worker.
+    /// Interruptions before a job becomes a dead letter: drains that ended before it did, and first deaths of its
+    /// worker.
     #[schemars(range(min = 1, max = 10_000))]
     pub max_interruptions: u32,
     /// Milliseconds before a failed job is retried; doubled with each attempt, at most an hour.
