@@ -11,8 +11,8 @@ use crate::config::{self, ConfigErrors, Flags, Loaded};
 
 /// Check, show or describe the configuration
 ///
-/// Settings come from flags, environment variables, one TOML file and defaults, in this order. The file is the one that is
-/// named, else SWARM_CONFIG, else the first of swarm.toml, config/swarm.toml and /etc/swarm/swarm.toml. The command
+/// Settings come from flags, environment variables, one TOML file and defaults, in this order. The file is the one that
+/// is named, else SWARM_CONFIG, else the first of swarm.toml, config/swarm.toml and /etc/swarm/swarm.toml. The command
 /// connects to nothing.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {

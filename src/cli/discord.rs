@@ -13,8 +13,8 @@ use crate::{
 
 /// Run the Discord bot: browsers for channels, autoscaler commands for operators
 ///
-/// Needs a token, in DISCORD_TOKEN or in the file that `token_file` in `[discord]` names. docs/discord.md describes how to
-/// get a token and how to invite the bot. Runs until SIGTERM or Ctrl-C; a second signal ends it immediately.
+/// Needs a token, in DISCORD_TOKEN or in the file that `token_file` in `[discord]` names. docs/discord.md describes how
+/// to get a token and how to invite the bot. Runs until SIGTERM or Ctrl-C; a second signal ends it immediately.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

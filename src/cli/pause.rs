@@ -9,7 +9,8 @@ use crate::model::control::OverrideAction;
 
 /// Stop scaling a worker type until `swarm resume`
 ///
-/// No worker is started, stopped or replaced. The pause applies to every autoscaler of this Redis, and survives restarts.
+/// No worker is started, stopped or replaced. The pause applies to every autoscaler of this Redis, and survives
+/// restarts.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

@@ -9,9 +9,9 @@ use crate::model::control::OverrideAction;
 
 /// Set the number of workers of a type, once or for a time
 ///
-/// The number must be within min_workers and max_workers. With --for it holds for that time, whatever the queue contains.
-/// Without --for it is applied once, and the rules continue from there: the cooldown starts, and more jobs start more
-/// workers. Surplus workers finish their jobs first.
+/// The number must be within min_workers and max_workers. With --for it holds for that time, whatever the queue
+/// contains. Without --for it is applied once, and the rules continue from there: the cooldown starts, and more jobs
+/// start more workers. Surplus workers finish their jobs first.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

@@ -5,8 +5,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_stream::{Stream, StreamExt, wrappers::SignalStream};
 use tokio_util::sync::CancellationToken;
 
-/// Returns a token that the first SIGTERM or SIGINT cancels. The second ends the process with 128 + its number, as a shell
-/// reports it. `doing` says in the log what happens in between.
+/// Returns a token that the first SIGTERM or SIGINT cancels. The second ends the process with 128 + its number, as a
+/// shell reports it. `doing` says in the log what happens in between.
 pub(super) fn stop_on_signal(doing: &'static str) -> anyhow::Result<CancellationToken> {
     let terminate = exit_codes(SignalKind::terminate()).context("can't listen for SIGTERM")?;
     let interrupt = exit_codes(SignalKind::interrupt()).context("can't listen for SIGINT")?;

@@ -39,12 +39,12 @@ pub(super) struct ArrivalArgs {
     /// daily: the highest rate as a multiple of the mean, 1 to 2 [default: 1.8]
     #[arg(long, value_name = "FACTOR", help_heading = "Jobs")]
     peak: Option<f64>,
-    /// How long jobs take: 2s, exponential:2s, lognormal:p50=1s,p95=4s or percentiles:p50=1s,p95=4s,p100=20s [default: what
-    /// the trace says; exponential:1s if it says nothing]
+    /// How long jobs take: 2s, exponential:2s, lognormal:p50=1s,p95=4s or percentiles:p50=1s,p95=4s,p100=20s [default:
+    /// what the trace says; exponential:1s if it says nothing]
     #[arg(long, value_name = "TIMES", help_heading = "Jobs")]
     service: Option<Times>,
-    /// When the trace begins, such as 2026-03-02T06:00:00Z, for rules that depend on the time of day [default: as recorded,
-    /// else 2026-01-05T00:00:00Z]
+    /// When the trace begins, such as 2026-03-02T06:00:00Z, for rules that depend on the time of day [default: as
+    /// recorded, else 2026-01-05T00:00:00Z]
     #[arg(long, value_name = "TIME", value_parser = parse_start, help_heading = "Jobs")]
     start: Option<Timestamp>,
     /// Seed of the random numbers: the same seed gives the same outcome

@@ -17,12 +17,12 @@ type Setting = (Vec<String>, Value);
 /// Options about the configurations.
 #[derive(Args, Debug)]
 pub(super) struct VariantArgs {
-    /// Configuration file; may be repeated to compare several [default: $SWARM_CONFIG, or the first of swarm.toml, config/swarm.toml,
-    /// /etc/swarm/swarm.toml]
+    /// Configuration file; may be repeated to compare several [default: $SWARM_CONFIG, or the first of swarm.toml,
+    /// config/swarm.toml, /etc/swarm/swarm.toml]
     #[arg(long, value_name = "FILE", help_heading = "Configurations")]
     config: Vec<PathBuf>,
-    /// Compare with settings changed, of the worker type (scaling.cooldown_seconds=30, worker.concurrency=4) or the whole
-    /// (scaler.debounce_ms=500); several at once with commas. Each --set adds one configuration to the comparison
+    /// Compare with settings changed, of the worker type (scaling.cooldown_seconds=30, worker.concurrency=4) or the
+    /// whole (scaler.debounce_ms=500); several at once with commas. Each --set adds one configuration to the comparison
     #[arg(long, value_name = "KEY=VALUE[,…]", help_heading = "Configurations")]
     set: Vec<String>,
 }
