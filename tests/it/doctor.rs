@@ -109,7 +109,7 @@ async fn without_an_autoscaler_or_redis_the_cause_is_told() {
     let report = ask_about(&settings);
     assert_eq!(report.code, Some(1));
     report.has("autoscaler", "problem", &["none runs on this redis", "start `swarm autoscaler`"]);
-    report.has("autoscaler", "problem", &["none leads"]);
+    report.has("autoscaler", "problem", &["no autoscaler leads"]);
     report.has("autoscaler", "warning", &["turns the HTTP server off", "--url"]);
     server.kill();
     let report = ask_about(&settings);
@@ -388,7 +388,7 @@ async fn a_dry_run_and_a_standby_are_told_from_a_leader() {
     let observer = Autoscaler::start_with(&server.url(), &types, &["--dry-run"]).await;
     let report = ask(&observer);
     report.has("autoscaler", "warning", &["it only decides and changes nothing"]);
-    report.has("autoscaler", "problem", &["none leads"]);
+    report.has("autoscaler", "problem", &["no autoscaler leads"]);
     let more = format!("{types}{}", pool("more", SCALING, SLEEPER));
     fs::write(observer.directory().join("swarm.toml"), alone(&server, &more)).unwrap();
     ask(&observer).has("autoscaler", "warning", &["it does not know of `more`"]);

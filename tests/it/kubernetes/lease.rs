@@ -251,7 +251,7 @@ async fn the_doctor_and_the_start_look_at_the_lease() {
         report["findings"].as_array().unwrap().iter().filter_map(|finding| finding["found"].as_str()).collect();
     let instance = leader.status().await.instance;
     assert!(found.iter().any(|text| text.contains(&format!("lease `{NAME}`: names {instance}_"))), "{found:#?}");
-    assert!(!found.iter().any(|text| text.contains("none leads")), "{found:#?}");
+    assert!(!found.iter().any(|text| text.contains("no autoscaler leads")), "{found:#?}");
 
     bed.fake().deny("get", "leases");
     let mut command = swarm(leader.directory());
