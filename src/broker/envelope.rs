@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::exact;
 use crate::model::{Timestamp, keys};
 
 /// All result keys begin so. A worker writes, and sets an expiry on, no other key that a job names: a job could else make
@@ -154,6 +155,13 @@ impl Job {
         self.deadline_ts.map(timestamp)
     }
 
+    /// For how many milliseconds its deadline has been over; `None` if it is not.
+    pub fn late_ms(&self) -> Option<u64> {
+        let deadline = self.deadline()?;
+        let now = Timestamp::wall();
+        (now > deadline).then(|| u64::try_from(now.since(deadline).as_millis()).unwrap_or(u64::MAX))
+    }
+
     /// When it may be begun; `None` if at once.
     pub fn not_before(&self) -> Option<Timestamp> {
         self.not_before_ts.map(timestamp)
@@ -164,7 +172,7 @@ impl Job {
         if json.len() > limit {
             return Err(EnvelopeError::TooLarge { bytes: json.len(), limit });
         }
-        let job: Self = serde_json::from_slice(json).map_err(|error| EnvelopeError::Shape(error.to_string()))?;
+        let job: Self = exact::from_slice(json).map_err(|error| EnvelopeError::Shape(error.to_string()))?;
         job.check()?;
         Ok(job)
     }
@@ -180,13 +188,18 @@ impl Job {
     }
 
     /// Writes the content of the field `json` to where writing never fails.
-    pub(super) fn write_json(&self, to: impl std::io::Write) {
-        serde_json::to_writer(to, self).expect("keys are strings and values are JSON already, and memory takes them");
+    pub(super) fn write_json(&self, mut to: impl std::io::Write) {
+        let written = if exact::any_marked() {
+            to.write_all(self.to_json().as_bytes()).map_err(serde_json::Error::io)
+        } else {
+            serde_json::to_writer(to, self)
+        };
+        written.expect("keys are strings and values are JSON already, and memory takes them");
     }
 
     /// The content of the field `json`.
     pub fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("keys are strings and values are JSON already")
+        exact::to_string(self)
     }
 
     pub(super) fn check(&self) -> Result<(), EnvelopeError> {

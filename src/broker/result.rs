@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::BrokerError;
+use super::{BrokerError, exact};
 use crate::connection::Connection;
 
 /// Between two looks for results that are on several nodes of a cluster.
@@ -40,7 +40,7 @@ impl JobResult {
 
     /// As it is pushed to the list.
     pub fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("keys are strings and values are JSON already")
+        exact::to_string(self)
     }
 }
 
@@ -122,6 +122,6 @@ fn seconds(timeout: Duration) -> f64 {
 }
 
 fn read(key: &str, json: &[u8]) -> JobResult {
-    serde_json::from_slice(json)
+    exact::from_slice(json)
         .unwrap_or_else(|error| JobResult::new(key, Err(format!("the worker's result can't be read: {error}"))))
 }

@@ -13,7 +13,8 @@ use serde_json::{Map, Value, json};
 use super::{ConfigFlags, output};
 use crate::{
     broker::{
-        Job, JobResult, Place, Published, Publisher, Routes, Subject, explain, unread, wait_for_any, wait_shared,
+        Job, JobResult, Place, Published, Publisher, Routes, Subject, explain, from_slice, to_string, unread,
+        wait_for_any, wait_shared,
     },
     config::{Settings, WorkerTypeSettings},
     connection::RedisTarget,
@@ -84,7 +85,7 @@ pub struct PublishArgs {
 }
 
 fn parse_kwargs(text: &str) -> Result<Map<String, Value>, String> {
-    serde_json::from_str(text).map_err(|error| format!("not a JSON object ({error}); write '{{\"name\": \"value\"}}'"))
+    from_slice(text.as_bytes()).map_err(|error| format!("not a JSON object ({error}); write '{{\"name\": \"value\"}}'"))
 }
 
 fn parse_seconds(text: &str) -> Result<f64, String> {
@@ -94,7 +95,7 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
 
 /// An argument as its JSON, or as a string if it is none.
 fn parse_arg(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+    from_slice(text.as_bytes()).unwrap_or_else(|_| Value::String(text.to_owned()))
 }
 
 /// A job whose result is waited for.
@@ -265,11 +266,11 @@ async fn wait(target: &RedisTarget, args: &PublishArgs, waiting: &mut Vec<Awaite
 
 fn print(args: &PublishArgs, result: &JobResult) -> io::Result<()> {
     if args.json {
-        return output::json_line(result);
+        return output::line(&result.to_json());
     }
     match (&result.value, &result.error) {
         (_, Some(error)) => writeln!(io::stderr(), "error: job {}: {error}", result.id),
-        (value, None) => output::json_line(value),
+        (value, None) => output::line(&to_string(value)),
     }
 }
 

@@ -26,7 +26,7 @@ use swarm::{
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{
-    autoscaler::DEADLINE,
+    autoscaler::{DEADLINE, swarm},
     command::{pending, redis},
     processes::with_variable,
     redis::RedisServer,
@@ -280,6 +280,29 @@ async fn a_program_gets_the_job_and_answers_with_json() {
     assert_eq!(result(&client, "exec-echo").await.value, Some(json!(["by the worker"])));
     publish(&client, "exec-again", "t.again", json!([])).await;
     assert_eq!(result(&client, "exec-again").await.value, Some(json!("at last")));
+}
+
+/// Numbers that no 64-bit integer and no double can hold, from `swarm publish` to the program, through a retry, and back.
+#[tokio::test]
+async fn large_numbers_keep_their_digits_all_the_way() {
+    const NUMBERS: &str = "[340282366920938463463374607431768211455,18446744073709551616,-9223372036854775809,1e400,0.12345678901234567890123]";
+    let server = RedisServer::start();
+    let settings = "[worker_types.t.worker]\nexec = [\"sh\", \"-c\", 'if [ $SWARM_JOB_METHOD = again ]; then echo x >> attempts; [ $(wc -l < attempts) -ge 2 ] || exit 75; fi; cat']\n\
+         [worker_types.t.jobs]\nretry_backoff_ms = 10\n";
+    let client = server.client().await;
+    let worker = WorkerProcess::start_with(&server.url(), "w1", settings);
+    worker.until_state(&client, "IDLE").await;
+    for method in ["input", "again", "echo"] {
+        let published = swarm(worker.directory())
+            .args(["publish", &format!("t.{method}"), NUMBERS, "--kwargs", &format!("{{\"all\":{NUMBERS}}}")])
+            .args(["--wait", "--timeout", "60"])
+            .output()
+            .unwrap();
+        let said = String::from_utf8(published.stdout).unwrap();
+        assert!(published.status.success(), "{said}{}", String::from_utf8_lossy(&published.stderr));
+        let times = if method == "echo" { 1 } else { 2 };
+        assert_eq!(said.matches(NUMBERS).count(), times, "{method}: {said}");
+    }
 }
 
 #[tokio::test]

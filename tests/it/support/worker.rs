@@ -4,6 +4,7 @@
 use std::{
     collections::HashMap,
     fs,
+    path::Path,
     process::{Child, ExitStatus, Stdio},
 };
 
@@ -23,7 +24,7 @@ pub(crate) struct WorkerProcess {
     process: Child,
     id: String,
     log: Log,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl WorkerProcess {
@@ -47,7 +48,7 @@ impl WorkerProcess {
             .spawn()
             .expect("the binary was built for this test");
         let log = Log::capture(process.stderr.take().expect("it is piped"));
-        Self { process, id: id.to_owned(), log, _directory: directory }
+        Self { process, id: id.to_owned(), log, directory }
     }
 
     /// Returns all fields of its heartbeat; empty if there is none.
@@ -59,6 +60,11 @@ impl WorkerProcess {
     pub(crate) async fn until_state(&self, client: &Client, state: &str) {
         let is = async || self.heartbeat(client).await.get("state").is_some_and(|found| found == state);
         assert!(eventually(DEADLINE, is).await, "worker {} is not {state}; its log:\n{}", self.id, self.log.tail());
+    }
+
+    /// Returns where it runs, with its settings.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Returns the log so far.

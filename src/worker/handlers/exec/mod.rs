@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use self::process::{Finished, Process};
 use super::{Context, Handler, HandlerError, JobError};
-use crate::broker::Job;
+use crate::broker::{self, Job};
 
 /// Most that a program may print to stdout, in bytes: as much as a result may have by default.
 const MAX_STDOUT: usize = 8 << 20;
@@ -94,7 +94,7 @@ fn result(program: &str, stdout: &[u8]) -> Result<Value, JobError> {
     if stdout.iter().all(u8::is_ascii_whitespace) {
         return Ok(Value::Null);
     }
-    serde_json::from_slice(stdout).map_err(|error| {
+    broker::from_slice(stdout).map_err(|error| {
         let start: String = String::from_utf8_lossy(&stdout[..stdout.len().min(200)]).chars().take(80).collect();
         JobError::Failed(format!(
             "`{program}` must print one JSON value to stdout and nothing else ({error}); it printed {start:?}"

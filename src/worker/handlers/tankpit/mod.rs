@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use self::session::{Session, SessionProblem};
 use super::{Context, Handler, JobError};
 use crate::{
-    broker::{Job, session_of},
+    broker::{Job, session_of, to_string},
     config::TankpitSettings,
     worker::Sessions,
 };
@@ -80,7 +80,7 @@ impl TankpitHandler {
     async fn send(&self, name: &str, job: &Job) -> Result<Value, JobError> {
         let text = match job.args.as_slice() {
             [Value::String(text)] => text.clone(),
-            [value] => value.to_string(),
+            [value] => to_string(value),
             _ => {
                 let problem = "expects one argument: the text to send, or anything else to send as JSON";
                 return Err(JobError::arguments(job, problem));
@@ -158,6 +158,14 @@ impl Handler for TankpitHandler {
         true
     }
 
+    fn places(&self) -> Option<usize> {
+        Some(self.settings.max_sessions)
+    }
+
+    fn opens_session(&self, method: &str) -> bool {
+        method == "spawn"
+    }
+
     async fn session_ended(&self, name: &str) {
         let session = self.lock().remove(name);
         if let Some(session) = session {
@@ -187,7 +195,7 @@ fn greeting(job: &Job) -> Result<Option<String>, JobError> {
     }
     let named = job.kwargs.iter().filter(|(name, _)| !OWNERS.contains(&name.as_str()));
     let greeting: Map<String, Value> = named.map(|(name, value)| (name.clone(), value.clone())).collect();
-    Ok((!greeting.is_empty()).then(|| Value::Object(greeting).to_string()))
+    Ok((!greeting.is_empty()).then(|| to_string(&greeting)))
 }
 
 fn failed(problem: &SessionProblem) -> JobError {
