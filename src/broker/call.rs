@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::{
     BrokerError, CallError, Client, Job, JobResult, Published, Subject,
@@ -37,35 +38,45 @@ impl Call {
         &self.subject.id
     }
 
-    /// Waits up to `patience` for the answer; `None` if it has not come yet. Not to be cancelled by whoever wants to wait
-    /// again: the answer may come to the wait that was given up.
+    /// Waits up to `patience` for the answer; `None` if it has not come yet. A wait whose connection breaks is taken up again on
+    /// another one. Not to be cancelled by whoever wants to wait again: the answer may come to the wait that was given up.
     ///
     /// # Errors
     /// If the worker's answer is an error, or Redis can't be asked; then it may be waited for again.
     pub async fn wait(&mut self, patience: Duration) -> Result<Option<Value>, CallError> {
+        let until = Instant::now() + patience;
+        let lost = |cause| CallError::Lost { id: self.subject.id.clone(), cause };
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.client.waiting_connection().await?,
         };
-        // A Redis that is frozen does not even say that there is nothing.
-        let waiting = tokio::time::timeout(patience + self.client.slack(), self.result(&mut connection, patience));
-        match waiting.await {
-            Ok(Ok(Some(result))) => {
-                self.client.keep(connection);
-                let failed = |error| CallError::Failed { id: self.subject.id.clone(), error };
-                if result.ok {
-                    Ok(Some(result.value.unwrap_or_default()))
-                } else {
-                    Err(failed(result.error.unwrap_or_default()))
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            // A Redis that is frozen does not even say that there is nothing.
+            let waiting = tokio::time::timeout(left + self.client.slack(), self.result(&mut connection, left));
+            match waiting.await {
+                Ok(Ok(Some(result))) => {
+                    self.client.keep(connection);
+                    return self.outcome(result).map(Some);
                 }
+                Ok(Ok(None)) => {
+                    self.connection = Some(connection);
+                    return Ok(None);
+                }
+                Ok(Err(cause)) if cause.is_connection_lost() && Instant::now() < until => {
+                    connection = self.client.waiting_connection().await.map_err(|_| lost(cause))?;
+                }
+                Ok(Err(cause)) => return Err(lost(cause)),
+                Err(_) => return Ok(None),
             }
-            Ok(Ok(None)) => {
-                self.connection = Some(connection);
-                Ok(None)
-            }
-            Ok(Err(cause)) => Err(CallError::Lost { id: self.subject.id.clone(), cause }),
-            Err(_) => Ok(None),
         }
+    }
+
+    fn outcome(&self, result: JobResult) -> Result<Value, CallError> {
+        if result.ok {
+            return Ok(result.value.unwrap_or_default());
+        }
+        Err(CallError::Failed { id: self.subject.id.clone(), error: result.error.unwrap_or_default() })
     }
 
     async fn result(&self, connection: &mut Connection, patience: Duration) -> Result<Option<JobResult>, BrokerError> {

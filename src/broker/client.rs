@@ -2,11 +2,12 @@
 //! connections; a call that fails says so and is not repeated.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::{
     BrokerError, Call, Job, Outlook, Place, PublishError, Published, Publisher, Routes, RoutingError, SessionState,
@@ -14,10 +15,13 @@ use super::{
 };
 use crate::{
     config::{Settings, WorkerTypeSettings},
-    connection::{Connection, ConnectionError, RedisTarget},
+    connection::{Connection, ConnectionError, RedisTarget, is_lost},
     model::WorkerType,
 };
 
+/// A connection that was unused for longer is checked before it is used: a server (`timeout`), a firewall or a proxy may have
+/// closed it. None of these is set to so short a time.
+const TRUSTED: Duration = Duration::from_secs(1);
 /// Connections kept for later calls; each call under way holds one more.
 const SPARE: usize = 32;
 
@@ -43,9 +47,33 @@ struct Inner {
     routes: Routes,
     target: RedisTarget,
     /// For commands that answer at once; opened when needed.
-    commands: tokio::sync::Mutex<Option<Connection>>,
+    commands: tokio::sync::Mutex<Option<Idle>>,
     /// For those that wait for a result, one call each at a time.
-    spare: Mutex<Vec<Connection>>,
+    spare: Mutex<Vec<Idle>>,
+}
+
+/// A connection, and since when it is not used.
+struct Idle {
+    connection: Connection,
+    since: Instant,
+}
+
+impl Idle {
+    fn now(connection: Connection) -> Self {
+        Self { connection, since: Instant::now() }
+    }
+
+    /// The connection if it still is one. `limit`: how long the server may take to say so.
+    async fn checked(mut self, limit: Duration) -> Option<Connection> {
+        if self.since.elapsed() < TRUSTED {
+            return Some(self.connection);
+        }
+        match tokio::time::timeout(limit, self.connection.check()).await {
+            // A user without the right to PING gets an error, over a connection that works.
+            Ok(answer) => answer.err().is_none_or(|error| !is_lost(&error)).then_some(self.connection),
+            Err(_) => None,
+        }
+    }
 }
 
 /// Why a call has no value.
@@ -224,25 +252,37 @@ impl Client {
 
     async fn commands(&self) -> Result<Connection, ConnectionError> {
         let mut open = self.0.commands.lock().await;
-        if let Some(connection) = &*open {
-            return Ok(connection.clone());
-        }
-        Ok(open.insert(self.0.target.connect().await?).clone())
+        let found = match open.take() {
+            Some(idle) => idle.checked(self.slack()).await,
+            None => None,
+        };
+        let connection = match found {
+            Some(connection) => connection,
+            None => self.0.target.connect().await?,
+        };
+        *open = Some(Idle::now(connection.clone()));
+        Ok(connection)
     }
 
     pub(super) async fn waiting_connection(&self) -> Result<Connection, ConnectionError> {
-        let spare = self.0.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        match spare {
-            Some(connection) => Ok(connection),
-            None => self.0.target.connect_without_timeout().await,
+        loop {
+            let idle = self.spare().pop();
+            let Some(idle) = idle else { return self.0.target.connect_without_timeout().await };
+            if let Some(connection) = idle.checked(self.slack()).await {
+                return Ok(connection);
+            }
         }
     }
 
     /// Only a connection whose answer has come is used again: another one may still be waited on by the server.
     pub(super) fn keep(&self, connection: Connection) {
-        let mut spare = self.0.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spare = self.spare();
         if spare.len() < SPARE {
-            spare.push(connection);
+            spare.push(Idle::now(connection));
         }
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.0.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -242,3 +242,40 @@ async fn a_connection_that_was_closed_while_idle_is_replaced() {
     let outlook = client.outlook("test.echo").await.unwrap();
     assert_eq!(outlook, Outlook { workers: 0, scaler: ScalerWord::Nobody });
 }
+
+/// A server with `timeout` closes connections that are kept for the next call. The next calls are true calls all the same.
+#[tokio::test]
+async fn calls_after_the_server_has_closed_idle_connections_get_their_answers() {
+    let server = RedisServer::start_with(&["--timeout", "1"]);
+    let (client, fred) = (client(&server), server.client().await);
+    for round in ["first", "second"] {
+        let calls = (0..5).map(|n| {
+            let client = client.clone();
+            async move { client.call(job(&format!("{round} {n}")), SOON).await.unwrap() }
+        });
+        let (values, ()) = tokio::join!(join_all(calls), work(&server, 5));
+        assert_eq!(values.len(), 5);
+        let closed = async || {
+            let clients: String = command(&fred, "CLIENT LIST TYPE normal").await;
+            clients.lines().count() == 1
+        };
+        assert!(eventually(SOON, closed).await, "the server keeps idle connections open");
+    }
+}
+
+#[tokio::test]
+async fn a_wait_whose_connection_breaks_is_taken_up_again() {
+    let server = RedisServer::start();
+    let (client, fred) = (client(&server), server.client().await);
+    let answered = async {
+        let waits = async || {
+            let clients: String = command(&fred, "CLIENT LIST TYPE normal").await;
+            clients.contains("cmd=blpop")
+        };
+        assert!(eventually(SOON, waits).await, "nobody waits");
+        let _: u64 = command(&fred, "CLIENT KILL TYPE normal SKIPME yes").await;
+        work(&server, 1).await;
+    };
+    let (value, ()) = tokio::join!(client.call(job("a"), SOON), answered);
+    assert_eq!(value.unwrap(), json!("a"));
+}
