@@ -127,6 +127,19 @@ async fn a_final_close_code_ends_the_session_and_is_told() {
     assert!(error.contains("session lost: the game closed the connection with code 4001 (banned)"), "{error}");
 }
 
+/// A game whose first frame is too large would end each connection in the same way.
+#[tokio::test]
+async fn a_frame_that_is_too_large_ends_the_session_and_names_the_setting() {
+    let table = Table::set("max_frame_bytes = 1000").await;
+    let mut game = table.spawn().await;
+    game.send(Message::text("x".repeat(2_000))).await.unwrap();
+    let report = table.report(|report| report["state"] == json!("ended")).await;
+    assert_eq!((&report["reconnects"], &report["frames_received"]), (&json!(0), &json!(0)));
+    let error = table.worker.ask("a", "send", json!(["x"])).await.unwrap_err();
+    assert!(error.contains("2000 bytes, more than max_frame_bytes = 1000"), "{error}");
+    assert!(error.contains("raise `max_frame_bytes`"), "{error}");
+}
+
 #[tokio::test]
 async fn who_does_not_answer_refuses_or_floods_is_given_up() {
     let table = Table::set("timeout_seconds = 1\nping_seconds = 1\nmax_reconnects = 0\nmax_frame_bytes = 1000").await;

@@ -16,6 +16,7 @@ use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async_with_config,
     tungstenite::{
         Bytes, Error, Message,
+        error::CapacityError,
         protocol::{CloseFrame, WebSocketConfig, frame::coding::CloseCode},
     },
 };
@@ -166,6 +167,8 @@ struct SessionTask {
 enum End {
     Stopped,
     Lost(Closed),
+    /// Another connection would end in the same way.
+    Hopeless(Closed),
 }
 
 impl SessionTask {
@@ -173,9 +176,12 @@ impl SessionTask {
         let mut pauses = self.pauses();
         loop {
             let since = Instant::now();
-            let End::Lost(closed) = self.serve(&mut socket).await else { break };
-            tracing::info!(%closed, "game connection lost");
-            let final_word = closed.code.is_some_and(is_final);
+            let (closed, final_word) = match self.serve(&mut socket).await {
+                End::Stopped => break,
+                End::Lost(closed) => (closed.clone(), closed.code.is_some_and(is_final)),
+                End::Hopeless(closed) => (closed, true),
+            };
+            tracing::info!(%closed, final_word, "game connection lost");
             self.tell.send_modify(|report| {
                 report.state = State::Reconnecting;
                 report.last_close = Some(closed);
@@ -273,6 +279,13 @@ impl SessionTask {
                 }
                 message = socket.next() => {
                     heard = Instant::now();
+                    if let Some(Err(Error::Capacity(CapacityError::MessageTooLong { size, max_size }))) = message {
+                        let reason = format!(
+                            "the game sent a frame of {size} bytes, more than max_frame_bytes = {max_size}; raise \
+                             `max_frame_bytes` in [worker_types.NAME.tankpit]"
+                        );
+                        return End::Hopeless(broken(reason));
+                    }
                     self.take(message)
                 }
                 Some(order) = self.inbox.recv() => self.carry_out(socket, order).await,
