@@ -109,7 +109,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("wildmatch", &["model"]),
     ("kube", &["backend"]),
     ("k8s_openapi", &["backend"]),
-    ("reqwest", &["backend"]),
+    ("reqwest", &["backend", "discord"]),
     ("croner", &["config", "policy"]),
     ("governor", &["backend", "discord"]),
     ("twilight_gateway", &["discord"]),

@@ -25,6 +25,7 @@ use super::{
     commands::commands,
     dispatcher::Dispatcher,
     gateway::{self, Ended, Ready},
+    pace::{self, Pace},
 };
 use crate::{
     config::{NotAllowed, Settings},
@@ -90,6 +91,7 @@ pub struct Bot {
     settings: Arc<Settings>,
     token: SecretString,
     http: Arc<Http>,
+    pace: Pace,
     access: Access,
     dispatcher: Arc<Dispatcher>,
 }
@@ -110,10 +112,11 @@ impl Bot {
         };
         let allowed = worker_type.browser.allowed().map_err(|cause| BotError::AllowPrivate { name, cause })?;
         let http = Arc::new(http(&settings.discord.api_url, &token));
+        let pace = Pace::new(&settings.discord.api_url, &token);
         let access = Access::new(&settings.discord);
         let rule = AddressRule::new(allowed);
         let dispatcher = Dispatcher::new(Arc::clone(&settings), redis, Arc::clone(&http), access.clone(), rule);
-        Ok(Self { settings, token, http, access, dispatcher: Arc::new(dispatcher) })
+        Ok(Self { settings, token, http, pace, access, dispatcher: Arc::new(dispatcher) })
     }
 
     /// Runs until `stop`. Reaching Discord for the first time is tried until it works.
@@ -130,7 +133,7 @@ impl Bot {
         let Some(application) = self.until_answered(stop, async || self.application().await).await? else {
             return Ok(());
         };
-        self.register(application).await;
+        self.register(application, stop).await;
         loop {
             let Some(info) = self.until_answered(stop, async || self.connection_info().await).await? else {
                 return Ok(());
@@ -146,11 +149,11 @@ impl Bot {
     }
 
     async fn application(&self) -> Result<Id<ApplicationMarker>, Trouble> {
-        Ok(self.http.current_user_application().await?.model().await?.id)
+        Ok(pace::at_most(1, self.http.current_user_application()).await?.model().await?.id)
     }
 
     async fn connection_info(&self) -> Result<BotConnectionInfo, Trouble> {
-        Ok(self.http.gateway().authed().await?.model().await?)
+        Ok(pace::at_most(1, self.http.gateway().authed()).await?.model().await?)
     }
 
     /// Asks until there is an answer; `None` if the bot is to stop before. A refusal is final.
@@ -166,34 +169,67 @@ impl Bot {
             .with_jitter()
             .build();
         loop {
-            let reason = match stop.run_until_cancelled(ask()).await {
+            let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
+            let going_on = match stop.run_until_cancelled(ask()).await {
                 None => return Ok(None),
                 Some(Ok(answer)) => return Ok(Some(answer)),
                 Some(Err(Trouble::Final(error))) => return Err(error),
-                Some(Err(Trouble::Passing(reason))) => reason,
+                Some(Err(Trouble::Limited)) => stop.run_until_cancelled(self.until_allowed(pause)).await,
+                Some(Err(Trouble::Passing(reason))) => {
+                    tracing::warn!("discord can't be reached, trying again in {} s: {reason}", pause.as_secs() + 1);
+                    stop.run_until_cancelled(tokio::time::sleep(pause)).await
+                }
             };
-            let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
-            tracing::warn!("discord can't be reached, trying again in {} s: {reason}", pause.as_secs() + 1);
-            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            if going_on.is_none() {
                 return Ok(None);
             }
         }
     }
 
+    /// Waits until Discord takes requests again, and for at least `pause`.
+    async fn until_allowed(&self, pause: Duration) {
+        let wait = self.pace.wait().await.max(pause);
+        tracing::warn!(wait_seconds = wait.as_secs_f64(), "discord has too many requests from here; sending none");
+        tokio::time::sleep(wait).await;
+    }
+
+    /// Asks a few times, while Discord does not answer. For what does no harm if it is done twice.
+    async fn repeated(
+        &self,
+        stop: &CancellationToken,
+        ask: impl AsyncFn() -> Result<(), HttpError>,
+    ) -> Result<(), HttpError> {
+        let mut pauses = ExponentialBuilder::default().with_max_times(4).with_jitter().build();
+        loop {
+            let Err(error) = ask().await else { return Ok(()) };
+            let passing = !matches!(error.kind(), ErrorType::Response { status, .. } if status.is_client_error());
+            let Some(pause) = pauses.next().filter(|_| passing) else { return Err(error) };
+            let going_on = if pace::is_limited(&error) {
+                stop.run_until_cancelled(self.until_allowed(pause)).await
+            } else {
+                stop.run_until_cancelled(tokio::time::sleep(pause)).await
+            };
+            if going_on.is_none() {
+                return Err(error);
+            }
+        }
+    }
+
     /// Tells Discord of the commands. Where that fails, those from before are still there: no reason to end.
-    async fn register(&self, application: Id<ApplicationMarker>) {
+    async fn register(&self, application: Id<ApplicationMarker>, stop: &CancellationToken) {
         let commands = commands(self.access.default_permission());
         let client = self.http.interaction(application);
         let guilds = self.access.guilds();
         // In named servers they are there at once; registered globally too they would be there twice.
         let global: &[Command] = if guilds.is_empty() { &commands } else { &[] };
-        let set_global = async || client.set_global_commands(global).await.map(drop);
-        if let Err(error) = repeated(set_global).await {
+        let set_global = async || pace::at_most(1, client.set_global_commands(global)).await.map(drop);
+        if let Err(error) = self.repeated(stop, set_global).await {
             tracing::warn!("global commands can't be registered: {error}");
         }
         for guild in guilds {
             let Some(id) = Id::new_checked(*guild) else { continue };
-            match repeated(async || client.set_guild_commands(id, &commands).await.map(drop)).await {
+            let set = async || pace::at_most(1, client.set_guild_commands(id, &commands)).await.map(drop);
+            match self.repeated(stop, set).await {
                 Ok(()) => tracing::info!(guild, "commands registered"),
                 Err(error) => tracing::warn!(
                     guild,
@@ -259,30 +295,20 @@ fn http(url: &str, token: &SecretString) -> Http {
     }
 }
 
-/// Asks a few times, while Discord does not answer. For what does no harm if it is done twice.
-async fn repeated(ask: impl AsyncFn() -> Result<(), HttpError>) -> Result<(), HttpError> {
-    let mut pauses = ExponentialBuilder::default().with_max_times(4).with_jitter().build();
-    loop {
-        let Err(error) = ask().await else { return Ok(()) };
-        let passing = !matches!(error.kind(), ErrorType::Response { status, .. } if status.is_client_error());
-        match pauses.next().filter(|_| passing) {
-            Some(pause) => tokio::time::sleep(pause).await,
-            None => return Err(error),
-        }
-    }
-}
-
 /// Why Discord has not answered.
 enum Trouble {
     /// It says no, and trying again changes nothing.
     Final(BotError),
     /// It may another time.
     Passing(String),
+    /// It has too many requests from here.
+    Limited,
 }
 
 impl From<HttpError> for Trouble {
     fn from(error: HttpError) -> Self {
         match error.kind() {
+            _ if pace::is_limited(&error) => Self::Limited,
             ErrorType::Unauthorized => Self::Final(BotError::Token),
             ErrorType::Response { status, .. } if status.get() == 401 => Self::Final(BotError::Token),
             ErrorType::Response { status, .. } if status.is_client_error() => {

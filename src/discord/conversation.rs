@@ -23,7 +23,7 @@ use twilight_model::{
     },
 };
 
-use super::{ask::Ask, reply::Reply};
+use super::{ask::Ask, pace, reply::Reply};
 
 /// Discord forgets an interaction that has no reply by then.
 const FIRST_REPLY: Duration = Duration::from_secs(3);
@@ -39,6 +39,9 @@ const UNKNOWN_MESSAGE: u64 = 10_008;
 const ALREADY_ACKNOWLEDGED: u64 = 40_060;
 /// For a file that is too large.
 const TOO_LARGE: u64 = 40_005;
+
+/// How often one reply is sent while Discord has too many requests; it is that often only if Discord names the times.
+const SENDS: usize = 3;
 
 /// Who sees a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +65,9 @@ pub(super) enum Undelivered {
     /// The picture is too large.
     #[error("the picture is larger than discord takes here")]
     TooLarge,
+    /// Discord has too many requests from here.
+    #[error("discord has too many requests from here, and takes none")]
+    Limited,
     /// It was refused for another reason.
     #[error("discord refused the reply: {0}")]
     Refused(String),
@@ -127,11 +133,6 @@ impl Conversation {
         self.first(InteractionResponseType::DeferredChannelMessageWithSource, Some(data)).await
     }
 
-    /// Says that the message whose button was pressed will be edited.
-    pub(super) async fn defer_edit(&self) -> Result<(), Undelivered> {
-        self.first(InteractionResponseType::DeferredUpdateMessage, None).await
-    }
-
     /// Offers words to somebody who is typing.
     pub(super) async fn suggest(&self, words: Vec<String>) -> Result<(), Undelivered> {
         let choice = |word: String| CommandOptionChoice {
@@ -152,7 +153,8 @@ impl Conversation {
     ) -> Result<(), Undelivered> {
         let response = InteractionResponse { kind, data };
         let client = self.http.interaction(self.application);
-        let sending = client.create_response(self.interaction, self.token.expose_secret(), &response).into_future();
+        let response = client.create_response(self.interaction, self.token.expose_secret(), &response);
+        let sending = pace::at_most(SENDS, response);
         match tokio::time::timeout(FIRST_REPLY.saturating_sub(self.elapsed()), sending).await {
             Ok(sent) => sent.map(drop).map_err(|error| understood(&error)),
             Err(_) => Err(Undelivered::Gone),
@@ -173,7 +175,7 @@ impl Conversation {
             // Without a picture of its own it has none: one from before would show what is over.
             let edit =
                 if attachments.is_empty() { edit.keep_attachment_ids(&[]) } else { edit.attachments(&attachments) };
-            edit.await.map(drop).map_err(|error| understood(&error))
+            pace::at_most(SENDS, edit).await.map(drop).map_err(|error| understood(&error))
         };
         let pauses = ExponentialBuilder::default().with_max_times(3).with_min_delay(Duration::from_millis(300));
         let repeated = once.retry(pauses.with_jitter()).when(|error| matches!(error, Undelivered::Unreachable(_)));
@@ -191,7 +193,7 @@ impl Conversation {
             .embeds(&embeds)
             .components(&components)
             .attachments(&attachments);
-        self.in_time(async { message.await.map(drop).map_err(|error| understood(&error)) }).await
+        self.in_time(async { pace::at_most(SENDS, message).await.map(drop).map_err(|error| understood(&error)) }).await
     }
 
     async fn in_time(&self, sending: impl Future<Output = Result<(), Undelivered>>) -> Result<(), Undelivered> {
@@ -206,6 +208,7 @@ fn flags(audience: Audience) -> Option<MessageFlags> {
 /// What went wrong, in our words. The library's own may hold an address, and that the token.
 fn understood(error: &Error) -> Undelivered {
     match error.kind() {
+        _ if pace::is_limited(error) => Undelivered::Limited,
         ErrorType::Response { error: ApiError::General(problem), status, .. } => match problem.code {
             UNKNOWN_INTERACTION | UNKNOWN_WEBHOOK | INVALID_WEBHOOK_TOKEN => Undelivered::Gone,
             ALREADY_ACKNOWLEDGED => Undelivered::Taken,

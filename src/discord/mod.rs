@@ -16,6 +16,7 @@ mod gateway;
 mod limits;
 mod markup;
 mod operate;
+mod pace;
 mod reply;
 mod sessions;
 mod token;

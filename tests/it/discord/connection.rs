@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::bench::{Bot, DEADLINE, settings};
 use crate::{
-    fake_discord::{APPLICATION, FakeDiscord, Fault, GUILD, Member, TOKEN, World},
+    fake_discord::{APPLICATION, FakeDiscord, Fault, GUILD, Member, Refusal, TOKEN, World},
     support::{command::redis as command, http::get, redis::RedisServer, wait::eventually},
 };
 
@@ -161,6 +161,38 @@ async fn rate_limits_are_kept() {
     fake.fail("PATCH", "/messages/@original", Fault::TooMany(2));
     is_answered(&fake).await;
     assert_eq!(fake.see(|world| world.too_early), 0, "it did not wait");
+    bot.assert_discreet(&fake);
+}
+
+/// The edge of Discord's network refuses an address for longer the more it asks.
+#[tokio::test]
+async fn a_bot_that_is_refused_at_its_start_asks_twice_and_waits() {
+    for how in [Refusal::Json, Refusal::Text, Refusal::Global] {
+        let (fake, redis) = (FakeDiscord::start().await, RedisServer::start());
+        fake.act(|world| world.refuse(how, 3));
+        let bot = Bot::start(&settings(&fake, &redis, "", ""));
+        bot.until_logged("discord has too many requests from here").await;
+        let asked = fake.see(|world| world.requests.len());
+        assert!(asked <= 2, "{how:?}: {asked} requests");
+        fake.until_ready(1).await;
+        is_answered(&fake).await;
+        bot.assert_discreet(&fake);
+        let all = fake.see(|world| world.requests.clone());
+        assert!(all.iter().filter(|one| one.ends_with("/applications/@me")).count() <= 3, "{how:?}: {all:?}");
+    }
+}
+
+/// A reply that nobody takes is given up; its command is not repeated at fifty requests a second.
+#[tokio::test]
+async fn a_reply_that_is_refused_is_not_sent_again_and_again() {
+    let (fake, _redis, bot) = connected("").await;
+    fake.until("commands are registered", |world| world.commands.contains_key(&Some(GUILD))).await;
+    let before = fake.see(|world| world.requests.len());
+    fake.act(|world| world.refuse(Refusal::Text, 60));
+    fake.command(&Member::user(), "web", "status", json!([]));
+    bot.until_logged("discord has too many requests from here, and takes none").await;
+    let asked = fake.see(|world| world.requests.len()) - before;
+    assert!((1..=3).contains(&asked), "{asked} requests");
     bot.assert_discreet(&fake);
 }
 

@@ -20,7 +20,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use self::{
     interaction::{Member, Message, flag, number, text},
-    world::{Fault, World},
+    world::{Fault, Refusal, World},
 };
 
 /// The token that it knows.

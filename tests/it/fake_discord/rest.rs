@@ -19,7 +19,7 @@ use super::{
     APPLICATION, Shared, TOKEN,
     interaction::Message,
     upload::message,
-    world::{Fault, World},
+    world::{Fault, Refusal, World},
 };
 
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
@@ -62,6 +62,11 @@ const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 /// Notes the request, and refuses it while its path is limited.
 fn limit(world: &mut World, method: &Method, path: &str) -> Option<Response> {
     world.requests.push(format!("{method} {path}"));
+    if let Some((how, until)) = world.refused
+        && until > Instant::now()
+    {
+        return Some(refused(how, until.duration_since(Instant::now()).as_secs_f64()));
+    }
     let fits = |(of, end, fault): &(String, String, Fault)| {
         of == method.as_str() && path.ends_with(end.as_str()) && matches!(fault, Fault::TooMany(_))
     };
@@ -86,6 +91,20 @@ fn limit(world: &mut World, method: &Method, path: &str) -> Option<Response> {
         ("x-ratelimit-scope", "user".to_owned()),
     ];
     Some((StatusCode::TOO_MANY_REQUESTS, headers, JSON, body.to_string()).into_response())
+}
+
+fn refused(how: Refusal, seconds: f64) -> Response {
+    let after = [("retry-after", format!("{:.0}", seconds.ceil()))];
+    let json =
+        |message: &str, global| json!({ "message": message, "retry_after": seconds, "global": global }).to_string();
+    match how {
+        Refusal::Json => (StatusCode::TOO_MANY_REQUESTS, after, JSON, json("blocked", false)).into_response(),
+        Refusal::Text => (StatusCode::TOO_MANY_REQUESTS, after, "error code: 1015").into_response(),
+        Refusal::Global => {
+            let scope = [("x-ratelimit-global", "true"), ("x-ratelimit-scope", "global")];
+            (StatusCode::TOO_MANY_REQUESTS, after, scope, JSON, json("limited", true)).into_response()
+        }
+    }
 }
 
 fn answer(world: &mut World, method: &Method, path: &str, headers: &HeaderMap, body: &[u8]) -> Answer {

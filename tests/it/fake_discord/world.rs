@@ -1,6 +1,9 @@
 //! What the fake knows: sessions, interactions, commands, and what is to go wrong.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -17,6 +20,17 @@ pub(crate) enum Fault {
     TooMany(u64),
     /// Another status, with Discord's code.
     Status(u16, u64),
+}
+
+/// How the edge of Discord's network refuses every request: without the headers of Discord's own limits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Refusal {
+    /// JSON with `Retry-After`.
+    Json,
+    /// Text of the edge itself.
+    Text,
+    /// Discord's limit for everything together, which the library hands to nobody.
+    Global,
 }
 
 /// What a gateway connection is told.
@@ -61,6 +75,8 @@ pub(crate) struct World {
     pub(super) limited: BTreeMap<String, Instant>,
     /// Requests that came while they were.
     pub(crate) too_early: usize,
+    /// Whether every request is refused, how, and until when.
+    pub(super) refused: Option<(Refusal, Instant)>,
     pub(crate) requests: Vec<String>,
     pub(super) connections: usize,
     next_id: u64,
@@ -84,6 +100,7 @@ impl World {
             faults: Vec::new(),
             limited: BTreeMap::new(),
             too_early: 0,
+            refused: None,
             requests: Vec::new(),
             connections: 0,
             next_id: 900_000,
@@ -93,6 +110,11 @@ impl World {
     pub(super) fn new_id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
+    }
+
+    /// Refuses every request for that number of seconds.
+    pub(crate) fn refuse(&mut self, how: Refusal, seconds: u64) {
+        self.refused = Some((how, Instant::now() + Duration::from_secs(seconds)));
     }
 
     /// From now on the API names a gateway that nobody is at; the real one.
