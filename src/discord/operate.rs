@@ -57,20 +57,14 @@ pub(super) async fn command(
     }
 }
 
-/// A button: what only shows something takes the place of the reply that the button is on.
+/// A button does what its command does, with a reply of its own: the one that the button is on may be for everybody.
 pub(super) async fn press(
     context: &CommandContext,
     conversation: &Conversation,
     caller: &Caller,
     press: Press,
 ) -> CommandReport {
-    if press.changes_something() {
-        return command(context, conversation, caller, press.command()).await;
-    }
-    match first_reply(conversation, conversation.defer_edit()).await {
-        Ok(()) => reply_to(context, conversation, caller, press.command()).await,
-        Err(missed) => missed,
-    }
+    command(context, conversation, caller, press.command()).await
 }
 
 async fn reply_to(

@@ -86,9 +86,12 @@ async fn operators_see_what_the_commands_show() {
         (&json!(8), &json!([{ "name": "test", "value": "test" }]))
     );
 
-    // A button shows in place of what it is on.
-    let (kind, shown) = bench.press("swarm:why:test").await;
-    assert_eq!((kind, shown.title()), (6, "Why"));
+    // What a button shows is for whoever presses it: the reply that it is on stays as it is for everybody.
+    for (button, title) in [("swarm:why:test", "Why"), ("swarm:status:test", "test")] {
+        let (kind, shown) = bench.press(button).await;
+        assert_eq!((kind, shown.title()), (5, title));
+        assert!(shown.is_private(), "{shown:?}");
+    }
 }
 
 #[tokio::test]
