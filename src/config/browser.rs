@@ -16,7 +16,8 @@ pub struct BrowserSettings {
     /// Path or name of the browser. Default: the first of `chromium`, `chromium-browser`, `google-chrome` and
     /// `google-chrome-stable` in PATH.
     pub executable: Option<PathBuf>,
-    /// Whether Chromium may run without its own sandbox. A worker that runs as root must do so, and warns of it.
+    /// Whether Chromium runs without its own sandbox, because something else isolates the worker. Without this setting a
+    /// worker opens no browser where there is no sandbox: as root, or without user namespaces.
     pub no_sandbox: bool,
     /// What pages may reach although it is private: `HOST`, `ADDRESS` or `NETWORK/BITS`, each with `:PORT` if only that
     /// port is meant (`[…]:PORT` for IPv6).
@@ -27,10 +28,11 @@ pub struct BrowserSettings {
     pub proxy: Option<SecretString>,
     /// What Chromium says it is. Default: what it is.
     pub user_agent: Option<String>,
-    /// Sessions, each with one page, that one worker has open at most.
+    /// Sessions, each with one page, that one worker has open at most: its places. Jobs that open more wait for a place, and
+    /// start another worker.
     #[schemars(range(min = 1, max = 1_000))]
     pub max_pages: usize,
-    /// MiB that Chromium's processes may hold together. From four fifths on no session is opened; above it Chromium is
+    /// MiB that Chromium's processes may hold together. From four fifths on there are no more places; above it Chromium is
     /// ended, and its sessions are lost.
     #[schemars(range(min = 256, max = 1_048_576))]
     pub max_memory_mib: u64,

@@ -65,9 +65,13 @@ impl AddressRule {
     pub fn check(&self, host: &str, address: IpAddr, port: u16) -> Result<(), &'static str> {
         let real = embedded(address);
         let Some((_, kind)) = REFUSED.iter().find(|(network, _)| network.contains(&real)) else { return Ok(()) };
-        let allowed =
-            self.allowed.iter().any(|entry| entry.covers(host, real, port) || entry.covers(host, address, port));
-        if allowed { Ok(()) } else { Err(kind) }
+        if self.allows(host, address, port) { Ok(()) } else { Err(kind) }
+    }
+
+    /// Whether the settings make an exception for this connection.
+    pub fn allows(&self, host: &str, address: IpAddr, port: u16) -> bool {
+        let real = embedded(address);
+        self.allowed.iter().any(|entry| entry.covers(host, real, port) || entry.covers(host, address, port))
     }
 }
 

@@ -6,4 +6,4 @@ mod address;
 mod page;
 
 pub use address::AddressRule;
-pub use page::{NotAPage, check_written, page_url};
+pub use page::{NotAPage, check_written, page_url, shown, without_credentials};

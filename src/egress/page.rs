@@ -1,6 +1,6 @@
 //! Parses addresses of pages as people write them.
 
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr};
 
 use url::{Host, Url};
 
@@ -9,7 +9,7 @@ use super::AddressRule;
 /// Reason why a text does not name a page.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAPage {
-    /// The text does not parse as a URL.
+    /// The text does not parse as a URL. Shown without what may be credentials.
     #[error("an http:// or https:// address; `{text}` is none ({reason})")]
     NoUrl {
         /// The text.
@@ -38,11 +38,40 @@ pub enum NotAPage {
 /// # Errors
 /// If it is not a URL, or neither `http` nor `https`. The message continues "it must be …".
 pub fn page_url(text: &str) -> Result<Url, NotAPage> {
-    let url = Url::parse(text).map_err(|error| NotAPage::NoUrl { text: text.to_owned(), reason: error.to_string() })?;
+    let url = Url::parse(text)
+        .map_err(|error| NotAPage::NoUrl { text: without_credentials(text).into_owned(), reason: error.to_string() })?;
     match url.scheme() {
         "http" | "https" => Ok(url),
         scheme => Err(NotAPage::Scheme { scheme: scheme.to_owned() }),
     }
+}
+
+/// What stands for credentials.
+const MASK: &str = "***";
+
+/// Returns the address for people and logs: `***` in place of user name and password.
+pub fn shown(url: &Url) -> String {
+    if url.username().is_empty() && url.password().is_none() {
+        return url.to_string();
+    }
+    let mut masked = url.clone();
+    // Fails for addresses that can't have credentials, and have none.
+    let _ = masked.set_password(None);
+    let _ = masked.set_username(MASK);
+    masked.to_string()
+}
+
+/// Returns an address for people and logs that may not parse: everything before its last `@`, apart from the scheme, is
+/// taken for credentials.
+pub fn without_credentials(text: &str) -> Cow<'_, str> {
+    if let Ok(url) = Url::parse(text)
+        && url.has_host()
+    {
+        return Cow::Owned(shown(&url));
+    }
+    let Some(at) = text.rfind('@') else { return Cow::Borrowed(text) };
+    let scheme = text.find("://").map_or(0, |colon| colon + 3).min(at);
+    Cow::Owned(format!("{}{MASK}{}", &text[..scheme], &text[at..]))
 }
 
 /// Refuses a page whose host is an address that `rule` refuses, in any notation. Does not resolve names: whoever
@@ -77,6 +106,24 @@ mod tests {
             let error = page_url(text).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
         }
+    }
+
+    #[test]
+    fn credentials_are_shown_nowhere() {
+        for (text, says) in [
+            ("https://example.org/a?b#c", "https://example.org/a?b#c"),
+            ("https://user:hunter2@example.org/a@b", "https://***@example.org/a@b"),
+            ("https://hunter2@example.org/", "https://***@example.org/"),
+            ("https:user:hunter2@example.org", "https://***@example.org/"),
+            ("about:blank", "about:blank"),
+            ("https://user:hunter2/x@exam ple.org/", "https://***@exam ple.org/"),
+            ("user:hunter2@example.org", "***@example.org"),
+            ("someone@example.org", "***@example.org"),
+        ] {
+            assert_eq!(without_credentials(text), says);
+        }
+        let error = page_url("https://user:hunter2@exam ple.org/").unwrap_err().to_string();
+        assert!(error.contains("`https://***@exam ple.org/` is none"), "{error}");
     }
 
     #[test]

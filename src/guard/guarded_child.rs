@@ -4,7 +4,7 @@
 use std::{
     ffi::OsStr,
     io::{self, Write},
-    os::unix::process::CommandExt,
+    os::{fd::OwnedFd, unix::process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -14,7 +14,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, kill_process, kill_process_
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
-use super::{Guard, protocol::Group};
+use super::{Guard, process_start::WITH_INPUT, protocol::Group};
 
 /// How often to check whether the process has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -32,6 +32,8 @@ pub struct GuardedChildSpec<'a, A> {
     pub output: Stdio,
     /// Standard error of the program.
     pub errors: Stdio,
+    /// Whether the program's standard input is a pipe from this process. Otherwise it is empty.
+    pub has_input: bool,
     /// Time that the program has to end after SIGTERM, also when this process is gone.
     pub time_to_leave: Duration,
 }
@@ -40,6 +42,7 @@ pub struct GuardedChildSpec<'a, A> {
 #[derive(Debug)]
 pub struct GuardedChild {
     child: Child,
+    input: Option<OwnedFd>,
     group: Group,
     guard: Guard,
     guard_task: TaskTracker,
@@ -55,21 +58,31 @@ impl GuardedChild {
         let guard_task = TaskTracker::new();
         let guard = Guard::start(spec.swarm.clone(), &guard_task).await?;
         let mut command = Command::new(spec.swarm);
-        command.arg("process-start").arg("--").arg(spec.program).args(spec.arguments);
+        command.arg("process-start").arg(if spec.has_input { WITH_INPUT } else { "--" });
+        command.arg(spec.program).args(spec.arguments);
         command.stdin(Stdio::piped()).stdout(spec.output).stderr(spec.errors).process_group(0);
         let mut child = command.spawn()?;
+        // The program's ends of pipes are the only ones from now on.
+        drop(command);
         let group = Group::led_by(&child).ok_or_else(|| io::Error::other("a child's process id is not above 1"))?;
         guard.watch(group, spec.time_to_leave).await;
-        if let Some(mut starting_line) = child.stdin.take() {
+        let mut starting_line = child.stdin.take();
+        if let Some(starting_line) = &mut starting_line {
             // Fails if the process is already dead, which its exit status will show.
             let _ = starting_line.write_all(b"\n");
         }
-        Ok(Self { child, group, guard, guard_task, time_to_leave: spec.time_to_leave })
+        let input = starting_line.filter(|_| spec.has_input).map(OwnedFd::from);
+        Ok(Self { child, input, group, guard, guard_task, time_to_leave: spec.time_to_leave })
     }
 
     /// Returns the process id, which is also the number of its group.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Returns our end of its standard input, once, if it has one.
+    pub fn take_input(&mut self) -> Option<OwnedFd> {
+        self.input.take()
     }
 
     /// Returns whether the process has ended. It stays unreaped until [`stop`](Self::stop), so its number is not

@@ -15,6 +15,5 @@ pub fn run_as_helper() -> Option<ExitCode> {
     if role == "process-guard" {
         return Some(process_guard::run());
     }
-    // The first word after it is `--`.
-    (role == "process-start").then(|| process_start::run(arguments.skip(1)))
+    (role == "process-start").then(|| process_start::run(arguments))
 }

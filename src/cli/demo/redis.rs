@@ -47,6 +47,7 @@ impl PrivateRedis {
                 arguments: &arguments,
                 output: Stdio::null(),
                 errors: Stdio::null(),
+                has_input: false,
                 time_to_leave: TIME_TO_LEAVE,
             };
             let child =

@@ -23,6 +23,8 @@ use tokio::net::TcpListener;
 
 use super::{redis::RedisServer, worker_process::WorkerProcess};
 
+/// Tests run as whoever runs them, root too, where Chromium has no sandbox.
+pub(crate) const NO_SANDBOX: &str = "no_sandbox = true\n";
 /// Timeout of waits without a job.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
@@ -108,7 +110,7 @@ impl Site {
 /// Starts a worker that may reach `site` and no other private address.
 pub(crate) async fn worker(server: &RedisServer, site: &Site, more: &str) -> WorkerProcess {
     let settings = format!(
-        "[worker_types.browser.worker]\nheartbeat_seconds = 1\n[worker_types.browser.browser]\nallow_private = [\"127.0.0.1:{}\"]\n{more}",
+        "[worker_types.browser.worker]\nheartbeat_seconds = 1\n[worker_types.browser.browser]\n{NO_SANDBOX}allow_private = [\"127.0.0.1:{}\"]\n{more}",
         site.port
     );
     WorkerProcess::start(server, "browser", &settings).await
@@ -117,6 +119,6 @@ pub(crate) async fn worker(server: &RedisServer, site: &Site, more: &str) -> Wor
 /// Returns Chromium's main process, the ancestor of its other processes.
 pub(crate) fn chromium(worker: &WorkerProcess) -> Option<u32> {
     let all = worker.processes();
-    let main = |(_, line): &&(u32, String)| line.contains("--remote-debugging-port") && !line.contains("--type=");
+    let main = |(_, line): &&(u32, String)| line.contains("--remote-debugging-pipe") && !line.contains("--type=");
     all.iter().find(main).map(|(id, _)| *id)
 }

@@ -11,6 +11,7 @@ pub(crate) mod engine_calls;
 pub(crate) mod http;
 pub(crate) mod log;
 pub(crate) mod needs;
+pub(crate) mod pages;
 pub(crate) mod processes;
 pub(crate) mod prometheus;
 pub(crate) mod redis;

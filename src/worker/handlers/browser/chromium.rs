@@ -2,7 +2,7 @@
 //! lost. It is never repaired: a new one is started when somebody needs it.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,20 +10,9 @@ use std::{
     time::Duration,
 };
 
-use chromiumoxide::{
-    Browser, Handler,
-    cdp::browser_protocol::browser::BrowserContextId,
-    cdp::browser_protocol::target::{
-        CloseTargetParams, CreateBrowserContextParams, DisposeBrowserContextParams, EventTargetCrashed,
-        EventTargetCreated, TargetId,
-    },
-    error::CdpError,
-    handler::{HandlerConfig, viewport::Viewport},
-    listeners::EventStream,
-};
-use futures_util::StreamExt;
+use serde_json::json;
 use tokio::{
-    sync::watch,
+    sync::{mpsc, watch},
     time::{interval, timeout},
 };
 use tokio_util::{
@@ -32,6 +21,7 @@ use tokio_util::{
 };
 
 use super::{
+    devtools::{CommandError, DevTools, Event},
     launch::{LaunchError, Launched, launch},
     memory,
     proxy::Proxy,
@@ -40,6 +30,14 @@ use crate::config::BrowserSettings;
 
 /// Why everything is lost if Chromium ends unasked, or says nothing any more.
 pub(super) const CRASHED: &str = "the browser crashed";
+/// Why a page is lost whose own process crashed.
+const PAGE_CRASHED: &str = "the page crashed";
+/// Why a page is lost that takes no commands any more.
+const HANGS: &str = "the page hangs";
+/// Why a page is lost that has closed its own window.
+const CLOSED_ITSELF: &str = "the page closed itself";
+/// How long Chromium may take to start; it takes about a second, and more on a machine that is busy.
+const START: Duration = Duration::from_secs(30);
 /// Between two looks whether the process lives.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Looks between two measurements of memory: one each second.
@@ -53,7 +51,7 @@ pub(super) enum ChromiumError {
     #[error(transparent)]
     Launch(#[from] LaunchError),
     #[error("the browser does not take commands: {0}")]
-    Commands(#[from] CdpError),
+    Commands(#[from] CommandError),
     #[error("the proxy for pages could not be started: {0}")]
     Proxy(#[from] std::io::Error),
     #[error("the browser's start was broken off")]
@@ -65,14 +63,15 @@ pub(super) enum ChromiumError {
 pub(super) struct Losses {
     /// Everything, and why.
     pub(super) all: Option<String>,
-    /// Pages that crashed alone.
-    pub(super) pages: HashSet<TargetId>,
+    /// Pages that were lost alone, by their target, and why.
+    pub(super) pages: HashMap<String, &'static str>,
 }
 
 /// A running Chromium. Ended when dropped, soon; by [`Chromium::stop`], for certain.
 pub(super) struct Chromium {
-    browser: Arc<Browser>,
-    losses: watch::Receiver<Losses>,
+    devtools: DevTools,
+    has_sandbox: bool,
+    lost: watch::Sender<Losses>,
     resident: Arc<AtomicU64>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -88,43 +87,39 @@ impl Chromium {
 
     async fn launch(settings: &BrowserSettings, proxy: &str) -> Result<Self, ChromiumError> {
         let tasks = TaskTracker::new();
-        let launched = launch(settings, proxy, &tasks).await?;
-        let config = HandlerConfig {
-            ignore_https_errors: false,
-            viewport: Some(Viewport { width: settings.width, height: settings.height, ..Viewport::default() }),
-            // Actions have their own limit, and one that is over is not waited for any more.
-            request_timeout: settings.action_timeout(),
-            ..HandlerConfig::default()
-        };
-        let connecting = async {
-            let (browser, handler) = Browser::connect_with_config(&launched.commands, config).await?;
-            let pump = AbortOnDropHandle::new(tokio::spawn(pump(handler)));
-            let pages = PageEvents::listen(&browser).await?;
-            Ok::<_, CdpError>((Arc::new(browser), pump, pages))
-        };
-        let (browser, pump, pages) = match connecting.await {
-            Ok(connected) => connected,
-            Err(error) => {
-                launched.child.stop().await?;
-                return Err(error.into());
-            }
-        };
-        let (lost, losses) = watch::channel(Losses::default());
+        let mut launched = launch(settings, proxy, &tasks).await?;
+        let (devtools, pump) = launched.connect()?;
+        let pump = AbortOnDropHandle::new(tokio::spawn(async {
+            // Its end is what counts; why the pipe broke shows in what became of the process.
+            let _ = pump.await;
+        }));
+        let events = devtools.listen("");
+        let ready = devtools.call("", "Target.setDiscoverTargets", json!({ "discover": true }));
+        if !matches!(timeout(START, ready).await, Ok(Ok(_))) {
+            let failure = launched.failure(START).await;
+            launched.child.stop().await?;
+            return Err(failure.into());
+        }
+        let has_sandbox = launched.has_sandbox();
+        if !has_sandbox {
+            tracing::warn!(told = settings.no_sandbox, "the browser runs without its sandbox");
+        }
+        let lost = watch::Sender::new(Losses::default());
         let keeper = ChromiumTask {
-            browser: Arc::clone(&browser),
+            devtools: devtools.clone(),
             limit: settings.max_memory_bytes(),
             resident: Arc::default(),
             stop: CancellationToken::new(),
-            lost,
+            lost: lost.clone(),
         };
         let (resident, stop) = (Arc::clone(&keeper.resident), keeper.stop.clone());
-        tasks.spawn(keeper.run(launched, pages, pump));
-        Ok(Self { browser, losses, resident, stop, tasks })
+        tasks.spawn(keeper.run(launched, events, pump));
+        Ok(Self { devtools, has_sandbox, lost, resident, stop, tasks })
     }
 
     /// What is lost so far, and what will be.
     pub(super) fn losses(&self) -> watch::Receiver<Losses> {
-        self.losses.clone()
+        self.lost.subscribe()
     }
 
     /// Calls `look` after each loss, until everything is lost.
@@ -132,14 +127,18 @@ impl Chromium {
         let mut losses = self.losses();
         self.tasks.spawn(async move {
             while losses.changed().await.is_ok() {
+                let is_last = losses.borrow_and_update().all.is_some();
                 look();
+                if is_last {
+                    break;
+                }
             }
         });
     }
 
     /// Why it can't be used any more, if so.
     pub(super) fn ended(&self) -> Option<String> {
-        self.losses.borrow().all.clone()
+        self.lost.borrow().all.clone()
     }
 
     /// Memory that its processes hold, in bytes; 0 where that can't be told.
@@ -147,19 +146,32 @@ impl Chromium {
         self.resident.load(Ordering::Relaxed)
     }
 
-    pub(super) fn browser(&self) -> &Browser {
-        &self.browser
+    /// Whether its pages run in its own sandbox.
+    pub(super) fn has_sandbox(&self) -> bool {
+        self.has_sandbox
+    }
+
+    /// To give it commands.
+    pub(super) fn devtools(&self) -> &DevTools {
+        &self.devtools
     }
 
     /// A new profile within it: own cookies, own storage, own way out.
-    pub(super) async fn context(&self, proxy: &Proxy) -> Result<BrowsingContext, CdpError> {
-        let params = CreateBrowserContextParams::builder()
-            .dispose_on_detach(true)
-            .proxy_server(proxy.url())
-            .proxy_bypass_list("<-loopback>")
-            .build();
-        let id = self.browser.create_browser_context(params).await?;
-        Ok(BrowsingContext { id, browser: Arc::clone(&self.browser), tasks: self.tasks.clone() })
+    pub(super) async fn context(&self, proxy: &Proxy) -> Result<BrowsingContext, CommandError> {
+        let params = json!({ "disposeOnDetach": true, "proxyServer": proxy.url(), "proxyBypassList": "<-loopback>" });
+        let creating = self.devtools.call("", "Target.createBrowserContext", params);
+        let late = || CommandError::Refused("the browser opens no profile".to_owned());
+        let created = timeout(START, creating).await.unwrap_or_else(|_| Err(late()))?;
+        let id = created["browserContextId"].as_str().unwrap_or_default().to_owned();
+        let context = BrowsingContext { id, devtools: self.devtools.clone(), tasks: self.tasks.clone() };
+        let downloads = json!({ "behavior": "deny", "browserContextId": context.id });
+        self.devtools.call("", "Browser.setDownloadBehavior", downloads).await?;
+        Ok(context)
+    }
+
+    /// A page that does not react any more is given up.
+    pub(super) fn give_up(&self, page: &str) {
+        lose(&self.lost, page, HANGS);
     }
 
     /// Ends it and waits for that.
@@ -179,42 +191,25 @@ impl Drop for Chromium {
 
 /// A profile within Chromium. Dropping it closes its pages and forgets what they stored.
 pub(super) struct BrowsingContext {
-    pub(super) id: BrowserContextId,
-    browser: Arc<Browser>,
+    pub(super) id: String,
+    devtools: DevTools,
     tasks: TaskTracker,
 }
 
 impl Drop for BrowsingContext {
     fn drop(&mut self) {
-        let (browser, id) = (Arc::clone(&self.browser), self.id.clone());
+        let (devtools, id) = (self.devtools.clone(), self.id.clone());
         self.tasks.spawn(async move {
+            let dispose = devtools.call("", "Target.disposeBrowserContext", json!({ "browserContextId": id }));
             // Fails if Chromium is gone, and the context with it.
-            let _ = timeout(IN_PASSING, browser.execute(DisposeBrowserContextParams::new(id))).await;
+            let _ = timeout(IN_PASSING, dispose).await;
         });
-    }
-}
-
-/// Passes commands and events until the connection breaks.
-async fn pump(mut handler: Handler) {
-    while let Some(Ok(())) = handler.next().await {}
-}
-
-/// What is told of pages.
-struct PageEvents {
-    crashed: EventStream<EventTargetCrashed>,
-    created: EventStream<EventTargetCreated>,
-}
-
-impl PageEvents {
-    /// To be called before the first session, so that none of its pages is missed.
-    async fn listen(browser: &Browser) -> Result<Self, CdpError> {
-        Ok(Self { crashed: browser.event_listener().await?, created: browser.event_listener().await? })
     }
 }
 
 /// The task that has the process.
 struct ChromiumTask {
-    browser: Arc<Browser>,
+    devtools: DevTools,
     limit: u64,
     resident: Arc<AtomicU64>,
     stop: CancellationToken,
@@ -222,13 +217,13 @@ struct ChromiumTask {
 }
 
 impl ChromiumTask {
-    async fn run(self, launched: Launched, pages: PageEvents, mut pump: AbortOnDropHandle<()>) {
+    async fn run(self, launched: Launched, events: mpsc::UnboundedReceiver<Event>, mut pump: AbortOnDropHandle<()>) {
         let Launched { child, profile, .. } = launched;
         let reason = tokio::select! {
             // Any end of it, a panic too: nothing can be asked of Chromium any more.
             _ = &mut pump => CRASHED.to_owned(),
             reason = self.watch(&child) => reason,
-            () = self.watch_pages(pages) => CRASHED.to_owned(),
+            () = self.watch_pages(events) => CRASHED.to_owned(),
             () = self.stop.cancelled() => "the browser was closed".to_owned(),
         };
         if !self.stop.is_cancelled() {
@@ -263,29 +258,36 @@ impl ChromiumTask {
         unreachable!("looks go on until one of them ends this")
     }
 
-    /// Notes pages that crash, and closes those that pages open. Returns if it is told nothing any more.
-    async fn watch_pages(&self, pages: PageEvents) {
-        tokio::join!(self.note_crashes(pages.crashed), self.close_popups(pages.created));
-    }
-
-    async fn note_crashes(&self, mut crashed: EventStream<EventTargetCrashed>) {
-        while let Some(event) = crashed.next().await {
-            self.lost.send_modify(|losses| {
-                losses.pages.insert(event.target_id.clone());
-            });
-        }
-    }
-
-    /// A session has one page: the first of its profile. Whether a page has an opener says less, since a link may hide that.
-    async fn close_popups(&self, mut created: EventStream<EventTargetCreated>) {
+    /// Notes pages that are lost, and closes those that pages open. Returns if it is told nothing any more. A session has
+    /// one page: the first of its profile. Whether a page has an opener says less, since a link may hide that.
+    async fn watch_pages(&self, mut events: mpsc::UnboundedReceiver<Event>) {
         // As many as sessions were opened in this run.
-        let mut with_page = HashSet::new();
-        while let Some(event) = created.next().await {
-            let target = &event.target_info;
-            if target.r#type == "page" && !with_page.insert(target.browser_context_id.clone()) {
-                let close = CloseTargetParams::new(target.target_id.clone());
-                let _ = timeout(IN_PASSING, self.browser.execute(close)).await;
+        let (mut with_page, mut pages) = (HashSet::new(), HashSet::new());
+        while let Some(event) = events.recv().await {
+            let target = event.params["targetId"].as_str().unwrap_or_default();
+            match event.method.as_str() {
+                "Target.targetCreated" => {
+                    let target = &event.params["targetInfo"];
+                    if target["type"] != "page" {
+                        continue;
+                    }
+                    let id = target["targetId"].as_str().unwrap_or_default().to_owned();
+                    if with_page.insert(target["browserContextId"].to_string()) {
+                        pages.insert(id);
+                    } else {
+                        self.devtools.tell("", "Target.closeTarget", json!({ "targetId": id }));
+                    }
+                }
+                "Target.targetCrashed" if pages.contains(target) => lose(&self.lost, target, PAGE_CRASHED),
+                "Target.targetDestroyed" if pages.remove(target) => lose(&self.lost, target, CLOSED_ITSELF),
+                _ => {}
             }
         }
     }
+}
+
+fn lose(lost: &watch::Sender<Losses>, page: &str, why: &'static str) {
+    lost.send_modify(|losses| {
+        losses.pages.entry(page.to_owned()).or_insert(why);
+    });
 }

@@ -1,12 +1,13 @@
-//! Starts Chromium: finds it, gives it its flags and a fresh profile, and waits until it takes commands. A guard ends it
+//! Starts Chromium: finds it, gives it its flags, a fresh profile and the pipes that it takes commands from. A guard ends it
 //! with this worker, however the worker ends.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     io::{self, PipeReader},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    process::Stdio,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -18,7 +19,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::profile::Profile;
+use super::{devtools::DevTools, profile::Profile};
 use crate::{
     config::BrowserSettings,
     guard::{GuardedChild, GuardedChildSpec},
@@ -26,12 +27,18 @@ use crate::{
 
 /// Names that it goes by.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
-/// How long it may take to start; it takes about a second, and more on a machine that is busy.
-const START: Duration = Duration::from_secs(30);
-/// Between two looks whether it has started.
+/// Has Chromium take commands from descriptor 3 and tell what came of them on descriptor 4, as it expects. A shell gives
+/// them these numbers whatever else is open under them; most builds of Chromium start through one anyway.
+const WITH_PIPES: [&str; 2] = ["-c", r#"exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null"#];
+const SHELL: &str = "/bin/sh";
+/// How long it may take to end after its pipes were closed, so that what it said is complete.
+const ENDING: Duration = Duration::from_secs(1);
+/// Between two looks whether it has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How long it may take to leave.
 const TIME_TO_LEAVE: Duration = Duration::from_secs(3);
+/// Chromium's words for a machine that allows it no sandbox.
+const NO_SANDBOX: &str = "No usable sandbox";
 /// Bytes of what it says that are kept for an error.
 const LAST_WORDS: usize = 2_000;
 
@@ -44,20 +51,55 @@ pub(super) enum LaunchError {
         "there is no browser at {0}; install it (Debian: apt install chromium), or correct `executable` in [worker_types.NAME.browser]"
     )]
     NotThere(PathBuf),
+    #[error(
+        "the browser would run without its sandbox: {0}; run workers as a user of their own on a machine that allows user \
+         namespaces, or set `no_sandbox = true` in [worker_types.NAME.browser] if something else isolates them"
+    )]
+    NoSandbox(String),
     #[error("could not start the browser: {0}")]
     Io(#[from] io::Error),
     #[error("the browser ended while it started; it said: {0}")]
     Ended(String),
-    #[error("the browser did not start within {START:?}; it said: {0}")]
-    Slow(String),
+    #[error("the browser did not start within {0:?}; it said: {1}")]
+    Slow(Duration, String),
 }
 
-/// A Chromium that takes commands.
+/// A Chromium that was started.
 pub(super) struct Launched {
     pub(super) child: GuardedChild,
     pub(super) profile: Profile,
-    /// Where it takes commands: a WebSocket on the loopback interface, on a path that nobody can guess.
-    pub(super) commands: String,
+    /// Where it takes commands, and where it tells what came of them. No other process has these pipes.
+    pipes: Option<(pipe::Sender, pipe::Receiver)>,
+    words: Arc<Mutex<String>>,
+}
+
+impl Launched {
+    /// The connection to it, once; and the future that passes messages on.
+    pub(super) fn connect(
+        &mut self,
+    ) -> Result<(DevTools, impl Future<Output = io::Result<()>> + Send + 'static + use<>), LaunchError> {
+        let (commands, events) = self.pipes.take().ok_or_else(|| io::Error::other("the pipes are in use"))?;
+        Ok(DevTools::new(events, commands))
+    }
+
+    /// Whether it was started with its sandbox. Its own launcher can add flags, so it says so itself.
+    pub(super) fn has_sandbox(&self) -> bool {
+        let line = fs::read(format!("/proc/{}/cmdline", self.child.id())).unwrap_or_default();
+        !line.split(|byte| *byte == 0).any(|word| word == b"--no-sandbox")
+    }
+
+    /// Why it takes no commands, `limit` after it was started or earlier.
+    pub(super) async fn failure(&self, limit: Duration) -> LaunchError {
+        let patience = Instant::now() + ENDING;
+        while !self.child.ended() && Instant::now() < patience {
+            sleep(POLL_INTERVAL).await;
+        }
+        let words = self.words.lock().unwrap_or_else(PoisonError::into_inner).trim().to_owned();
+        if words.contains(NO_SANDBOX) {
+            return LaunchError::NoSandbox("this machine allows no user namespaces".to_owned());
+        }
+        if self.child.ended() { LaunchError::Ended(words) } else { LaunchError::Slow(limit, words) }
+    }
 }
 
 /// Starts one. Must run to its end: what is dropped half-way lives until this process ends. `proxy` is for what belongs to
@@ -68,25 +110,30 @@ pub(super) async fn launch(
     tasks: &TaskTracker,
 ) -> Result<Launched, LaunchError> {
     let program = find(settings.executable.as_deref())?;
+    if !settings.no_sandbox && rustix::process::geteuid().is_root() {
+        return Err(LaunchError::NoSandbox("this worker runs as root".to_owned()));
+    }
     let profile = Profile::create(&env::temp_dir())?;
     let (reader, writer) = io::pipe()?;
     let words = listen(reader, tasks)?;
+    let (events, its_events) = io::pipe()?;
+    let mut words_of_shell: Vec<OsString> = WITH_PIPES.map(OsString::from).to_vec();
+    words_of_shell.push(program.into());
+    words_of_shell.extend(arguments(settings, profile.path(), proxy).into_iter().map(OsString::from));
     let spec = GuardedChildSpec {
         swarm: env::current_exe()?,
-        program: &program,
-        arguments: &arguments(settings, profile.path(), proxy),
-        output: Stdio::null(),
+        program: Path::new(SHELL),
+        arguments: &words_of_shell,
+        output: its_events.into(),
         errors: writer.into(),
+        has_input: true,
         time_to_leave: TIME_TO_LEAVE,
     };
-    let child = GuardedChild::start(spec).await?;
-    if let Some(commands) = wait_for_commands(&child, profile.path()).await {
-        return Ok(Launched { child, profile, commands });
-    }
-    let ended = child.ended();
-    child.stop().await?;
-    let words = words.lock().unwrap_or_else(PoisonError::into_inner).trim().to_owned();
-    Err(if ended { LaunchError::Ended(words) } else { LaunchError::Slow(words) })
+    let mut child = GuardedChild::start(spec).await?;
+    let commands = child.take_input().ok_or_else(|| io::Error::other("the browser has no input"))?;
+    let commands = pipe::Sender::from_owned_fd(commands)?;
+    let events = pipe::Receiver::from_owned_fd(OwnedFd::from(events))?;
+    Ok(Launched { child, profile, pipes: Some((commands, events)), words })
 }
 
 fn find(configured: Option<&Path>) -> Result<PathBuf, LaunchError> {
@@ -104,7 +151,7 @@ fn arguments(settings: &BrowserSettings, profile: &Path, proxy: &str) -> Vec<Str
     let mut arguments: Vec<String> = [
         "--headless=new",
         "--disable-gpu",
-        "--remote-debugging-port=0",
+        "--remote-debugging-pipe",
         "--no-first-run",
         "--no-default-browser-check",
         "--no-pings",
@@ -132,31 +179,11 @@ fn arguments(settings: &BrowserSettings, profile: &Path, proxy: &str) -> Vec<Str
     arguments.push(format!("--user-data-dir={}", profile.display()));
     arguments.push(format!("--window-size={},{}", settings.width, settings.height));
     arguments.extend(settings.user_agent.iter().map(|agent| format!("--user-agent={agent}")));
-    let root = rustix::process::geteuid().is_root();
-    if root && !settings.no_sandbox {
-        tracing::warn!("running as root, where chromium has no sandbox: run workers as another user");
-    }
-    if root || settings.no_sandbox {
+    if settings.no_sandbox {
         arguments.push("--no-sandbox".to_owned());
     }
     arguments.push("about:blank".to_owned());
     arguments
-}
-
-/// Waits for the file in which Chromium says where it listens: its port, and a path. `None` if it ends or is too slow.
-async fn wait_for_commands(child: &GuardedChild, profile: &Path) -> Option<String> {
-    let file = profile.join("DevToolsActivePort");
-    let deadline = Instant::now() + START;
-    while !child.ended() && Instant::now() < deadline {
-        if let Ok(text) = fs::read_to_string(&file)
-            && let Some((port, path)) = text.trim().split_once('\n')
-            && path.starts_with("/devtools/browser/")
-        {
-            return Some(format!("ws://127.0.0.1:{port}{path}"));
-        }
-        sleep(POLL_INTERVAL).await;
-    }
-    None
 }
 
 /// Reads what it says until its end, and keeps the last of it.

@@ -1,81 +1,126 @@
-//! What a page tells while it loads: which answer its document came from, and whether it came to nothing.
+//! Loads a page: until its own document has loaded or the time is over, with whatever is there then. Frames, pictures,
+//! downloads in a frame and other parts of it never take the page away.
 
-use std::sync::Arc;
+use std::time::Duration;
 
-use chromiumoxide::{
-    Page,
-    cdp::browser_protocol::{
-        network::{EventLoadingFailed, EventResponseReceived, ResourceType},
-        page::{EventFrameNavigated, FrameId},
-    },
-    error::CdpError,
-    listeners::EventStream,
+use serde_json::json;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout, timeout_at},
 };
-use futures_util::{FutureExt, StreamExt};
+use url::Url;
 
-use super::{proxy::PROBLEM_HEADER, session::ActionError};
+use super::{
+    devtools::CommandError,
+    page::{Page, PageState},
+    proxy::Proxy,
+    session::ActionError,
+};
+use crate::egress::shown;
 
-/// One load of a page. Subscribed before it begins.
-pub(super) struct Loading {
-    frame: Option<FrameId>,
-    answers: EventStream<EventResponseReceived>,
-    failures: EventStream<EventLoadingFailed>,
-    commits: EventStream<EventFrameNavigated>,
-    /// The newest answer for the page itself, and whether the page shows it.
-    newest: Option<Arc<EventResponseReceived>>,
-    shown: bool,
+/// How long after its load a page may take to say that it goes on elsewhere.
+const SETTLING: Duration = Duration::from_millis(30);
+/// How long a page that has loaded and goes on elsewhere may take to get there.
+const LEAVING: Duration = Duration::from_secs(2);
+/// How often a page may go on elsewhere before what it shows counts.
+const MAX_REDIRECTS: usize = 10;
+/// How long a page may take to stop loading.
+const STOP: Duration = Duration::from_secs(2);
+/// Chromium's word for an error status without a body: it shows a page of its own.
+const EMPTY_ERROR: &str = "net::ERR_HTTP_RESPONSE_CODE_FAILURE";
+/// Its word for a load that came to nothing.
+const ABORTED: &str = "net::ERR_ABORTED";
+
+/// What a load led to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Loaded {
+    /// The HTTP status; `None` if no server was asked, as for `#fragment`.
+    pub(super) status: Option<i64>,
+    /// Whether everything in the page has loaded.
+    pub(super) is_complete: bool,
 }
 
-impl Loading {
-    pub(super) async fn listen(page: &Page) -> Result<Self, CdpError> {
-        Ok(Self {
-            frame: page.mainframe().await?,
-            answers: page.event_listener().await?,
-            failures: page.event_listener().await?,
-            commits: page.event_listener().await?,
-            newest: None,
-            shown: false,
-        })
+/// Loads `url`.
+pub(super) async fn load(page: &Page, url: &Url, limit: Duration, proxy: &Proxy) -> Result<Loaded, ActionError> {
+    let deadline = Instant::now() + limit;
+    let too_slow = || ActionError::TooSlow { what: format!("loading {}", shown(url)), limit };
+    // What hangs of the page before would else keep the connections to its server.
+    let _ = timeout(STOP.min(limit), page.call("Page.stopLoading", json!({}))).await;
+    proxy.take_problem();
+    let mut state = page.state();
+    let begun = page.call("Page.navigate", json!({ "url": url.as_str() }));
+    let begun = timeout_at(deadline, begun).await.map_err(|_| too_slow())??;
+    let loader = begun["loaderId"].as_str().unwrap_or_default();
+    if let Some(cause) = begun["errorText"].as_str() {
+        let answer = state.borrow().answer_of(loader).cloned();
+        if let Some(answer) = answer.filter(|answer| cause == EMPTY_ERROR && answer.problem.is_none()) {
+            // Chromium's own page, which has the address.
+            let _ = timeout(STOP, state.wait_for(|state| state.has_shown(loader))).await;
+            return Ok(Loaded { status: Some(answer.status), is_complete: true });
+        }
+        return Err(not_loaded(url, cause, proxy));
     }
-
-    /// Waits until the document has been answered with nothing to show, and says how. A document that is shown and then
-    /// replaced by another one has not come to nothing.
-    pub(super) async fn aborted(&mut self) -> String {
-        loop {
-            tokio::select! {
-                biased;
-                Some(answer) = self.answers.next() => self.note(answer),
-                Some(commit) = self.commits.next() => {
-                    let newest = self.newest.as_ref().map(|answer| answer.loader_id.inner().as_str());
-                    self.shown |= newest == Some(commit.frame.loader_id.inner().as_str());
-                }
-                Some(failure) = self.failures.next() => {
-                    let ours = self.newest.as_ref().is_some_and(|answer| answer.request_id == failure.request_id);
-                    if ours && !self.shown {
-                        return format!("{}: a download, or an answer without content", failure.error_text);
-                    }
-                }
-                else => std::future::pending::<()>().await,
-            }
+    if loader.is_empty() {
+        return Ok(Loaded { status: None, is_complete: true });
+    }
+    let in_time = timeout_at(deadline, until_loaded(&mut state, loader)).await.is_ok();
+    let is_complete = in_time && !state.borrow().is_broken;
+    if !in_time {
+        // A page that is too busy for this goes on loading.
+        let _ = timeout(STOP, page.call("Page.stopLoading", json!({}))).await;
+        if !state.borrow().has_shown(loader) {
+            return Err(too_slow());
         }
     }
-
-    /// The HTTP status of what is shown, `None` if no server was asked; an error if it is the proxy's own answer.
-    pub(super) fn status(mut self) -> Result<Option<i64>, ActionError> {
-        while let Some(Some(answer)) = self.answers.next().now_or_never() {
-            self.note(answer);
-        }
-        let Some(answer) = self.newest else { return Ok(None) };
-        let headers = answer.response.headers.inner().as_object();
-        let problem = headers
-            .and_then(|headers| headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(PROBLEM_HEADER))?.1.as_str());
-        problem.map_or(Ok(Some(answer.response.status)), |text| Err(ActionError::Refused(text.to_owned())))
+    let answer = state.borrow().answer().cloned();
+    match answer {
+        Some(answer) => match answer.problem {
+            Some(problem) => Err(ActionError::Refused(problem)),
+            None => Ok(Loaded { status: Some(answer.status), is_complete }),
+        },
+        None => Ok(Loaded { status: None, is_complete }),
     }
+}
 
-    fn note(&mut self, answer: Arc<EventResponseReceived>) {
-        if answer.r#type == ResourceType::Document && answer.frame_id == self.frame {
-            self.newest = Some(answer);
-            self.shown = false;
+/// Waits until the page has loaded and stays where it is.
+async fn until_loaded(state: &mut watch::Receiver<PageState>, loader: &str) {
+    // An error means that the page is gone, which whoever waits notices by other means.
+    let _ = state.wait_for(|state| state.has_shown(loader)).await;
+    for _ in 0..MAX_REDIRECTS {
+        let _ = state.wait_for(|state| state.is_loaded || state.is_broken).await;
+        sleep(SETTLING).await;
+        if !state.borrow().is_leaving {
+            break;
+        }
+        let _ = timeout(LEAVING, state.wait_for(|state| !state.is_leaving)).await;
+        if state.borrow().is_loaded {
+            break;
         }
     }
+}
+
+fn not_loaded(url: &Url, cause: &str, proxy: &Proxy) -> ActionError {
+    let cause = match (proxy.take_problem(), cause) {
+        (Some(problem), cause) => format!("{cause} ({problem})"),
+        (None, ABORTED) => format!("{ABORTED}: a download, or an answer without content"),
+        (None, cause) => cause.to_owned(),
+    };
+    ActionError::NotLoaded { url: shown(url), cause }
+}
+
+/// Whether the page takes commands: not while a script of it never ends.
+pub(super) async fn reacts(page: &Page) -> bool {
+    let asked = page.call("Runtime.evaluate", json!({ "expression": "1" }));
+    matches!(timeout(STOP, asked).await, Ok(Ok(_) | Err(CommandError::Refused(_))))
+}
+
+/// Breaks off what is loading and leaves a blank page; says whether the page did.
+pub(super) async fn clear(page: &Page) -> bool {
+    let clearing = async {
+        page.call("Page.stopLoading", json!({})).await?;
+        page.call("Page.navigate", json!({ "url": "about:blank" })).await
+    };
+    let cleared = matches!(timeout(STOP, clearing).await, Ok(Ok(_) | Err(CommandError::Refused(_))));
+    // A page that hangs takes the command and never shows it.
+    cleared && reacts(page).await
 }

@@ -2,10 +2,12 @@
 //! which sessions are open and when Chromium is started; see `docs/browser.md` for what jobs there are.
 
 mod chromium;
+mod devtools;
 mod launch;
 mod loading;
 mod memory;
 mod open;
+mod page;
 mod profile;
 mod proxy;
 mod request;
@@ -81,8 +83,7 @@ impl BrowserHandler {
         })?;
         let chromium = self.chromium(&mut engine).await.map_err(failed)?;
         self.open.claims().open(name).await?;
-        let session =
-            Session::open(Arc::clone(&chromium), self.dialer.clone(), self.settings.action_timeout(), slot).await;
+        let session = Session::open(Arc::clone(&chromium), self.dialer.clone(), &self.settings, slot).await;
         match session {
             Ok(session) => {
                 let session = Arc::new(session);
@@ -146,6 +147,8 @@ impl BrowserHandler {
             Request::Fill { selector, text } => session.fill(&selector, &text).await,
             Request::WaitFor { selector, timeout } => session.wait_for(&selector, timeout).await,
             Request::Screenshot { full_page } => session.screenshot(full_page).await,
+            Request::Content => session.content().await,
+            Request::Pdf => session.pdf().await,
             _ => session.status().await,
         };
         match done {
@@ -226,6 +229,17 @@ impl Handler for BrowserHandler {
         true
     }
 
+    /// None besides those that are open while Chromium uses so much memory that it opens no more.
+    fn places(&self) -> Option<usize> {
+        let open = self.open.count();
+        let has_memory = self.resident_bytes() < self.settings.max_memory_bytes() / 5 * 4;
+        Some(if open == 0 || has_memory { self.settings.max_pages } else { open.min(self.settings.max_pages) })
+    }
+
+    fn opens_session(&self, method: &str) -> bool {
+        method == "start"
+    }
+
     async fn session_ended(&self, name: &str) {
         drop(self.open.take(name));
     }
@@ -240,7 +254,10 @@ impl Handler for BrowserHandler {
 
     fn resources(&self) -> Vec<(&'static str, String)> {
         let pages = self.open.count();
-        vec![("pages", pages.to_string()), ("browser_rss_bytes", self.resident_bytes().to_string())]
+        let mut fields = vec![("pages", pages.to_string()), ("browser_rss_bytes", self.resident_bytes().to_string())];
+        let sandbox = self.running().as_ref().map(|chromium| chromium.has_sandbox());
+        fields.extend(sandbox.map(|sandbox| ("sandbox", u8::from(sandbox).to_string())));
+        fields
     }
 }
 

@@ -8,8 +8,20 @@ use url::Url;
 use crate::{broker::Job, egress::page_url, worker::JobError};
 
 /// All methods.
-pub(super) const METHODS: &[&str] =
-    &["start", "goto", "click", "fill", "wait_for", "screenshot", "status", "close", "close_channel", "close_all"];
+pub(super) const METHODS: &[&str] = &[
+    "start",
+    "goto",
+    "click",
+    "fill",
+    "wait_for",
+    "screenshot",
+    "content",
+    "pdf",
+    "status",
+    "close",
+    "close_channel",
+    "close_all",
+];
 /// Named arguments that say whose job it is; they are read elsewhere.
 const OWNERS: [&str; 3] = ["session", "channel", "user"];
 /// Longest text of an argument, in bytes.
@@ -24,6 +36,8 @@ pub(super) enum Request {
     Fill { selector: String, text: String },
     WaitFor { selector: String, timeout: Option<Duration> },
     Screenshot { full_page: bool },
+    Content,
+    Pdf,
     Status,
     Close,
     CloseChannel { channel: Option<String> },
@@ -56,6 +70,8 @@ impl Request {
                 }
             }
             "screenshot" => Self::Screenshot { full_page: with(&["full_page"])?.flag("full_page")? },
+            "content" => with(&[]).map(|_| Self::Content)?,
+            "pdf" => with(&[]).map(|_| Self::Pdf)?,
             "status" => with(&[]).map(|_| Self::Status)?,
             "close" => with(&[]).map(|_| Self::Close)?,
             "close_channel" => Self::CloseChannel { channel: with(&["channel"])?.optional_text("channel")? },

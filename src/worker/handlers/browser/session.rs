@@ -8,20 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chromiumoxide::{
-    Page,
-    cdp::browser_protocol::{
-        browser::{SetDownloadBehaviorBehavior, SetDownloadBehaviorParams},
-        page::{
-            CaptureScreenshotFormat, CaptureScreenshotParams, GetLayoutMetricsParams, StopLoadingParams,
-            Viewport as Clip,
-        },
-        target::{CreateTargetParams, GetTargetInfoParams, TargetInfo},
-    },
-    cdp::js_protocol::runtime::EvaluateParams,
-    element::Element,
-    error::CdpError,
-};
 use serde_json::{Value, json};
 use tokio::{
     sync::OwnedSemaphorePermit,
@@ -31,22 +17,33 @@ use url::Url;
 
 use super::{
     chromium::{BrowsingContext, CRASHED, Chromium, ChromiumError},
-    loading::Loading,
+    devtools::CommandError,
+    loading::{self, Loaded},
+    page::Page,
     proxy::{Dialer, Place, Proxy},
+};
+use crate::{
+    config::BrowserSettings,
+    egress::{shown, without_credentials},
 };
 
 /// Between two looks for an element.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// How long a page may take to stop loading, and a lost browser to be noticed.
+/// How long a lost browser may take to be noticed.
 const STOP: Duration = Duration::from_secs(2);
+/// Beyond a load's own time-out, for stopping it.
+const STOPPING: Duration = Duration::from_secs(5);
 /// Largest screenshot in each direction, in pixels: what Chromium can paint at once.
 const MAX_SIDE: f64 = 16_384.0;
+/// Largest screenshot in all, in pixels. Chromium holds a picture several times, with four bytes a pixel.
+const MAX_AREA: f64 = 33_554_432.0;
+/// Largest page as HTML that is told, in bytes.
+const MAX_HTML: usize = 4 << 20;
 /// Characters of a title or an address that are told.
 const TOLD: usize = 2_048;
 
 /// Sets the value of a form field as a person would have, and tells the page. Answers what is wrong, or nothing.
-const FILL: &str = "function() {
-    const text = TEXT;
+const FILL: &str = "function(text) {
     if (this.isContentEditable) { this.focus(); this.textContent = text; }
     else if (this instanceof HTMLSelectElement) {
         const option = [...this.options].find(o => o.value === text || o.label === text);
@@ -77,7 +74,7 @@ pub(super) enum ActionError {
     #[error("{0}")]
     Refused(String),
     #[error("{url} was not loaded: {cause}")]
-    NotLoaded { url: Url, cause: String },
+    NotLoaded { url: String, cause: String },
     #[error("no element matches `{0}`")]
     NoElement(String),
     #[error("`{0}` is no CSS selector")]
@@ -85,7 +82,7 @@ pub(super) enum ActionError {
     #[error("the element `{selector}` {problem}")]
     Unfit { selector: String, problem: String },
     #[error("the browser says: {0}")]
-    Browser(#[from] CdpError),
+    Browser(#[from] CommandError),
 }
 
 /// An open session. Dropping it closes its page and breaks off its connections.
@@ -105,18 +102,13 @@ impl Session {
     pub(super) async fn open(
         chromium: Arc<Chromium>,
         dialer: Dialer,
-        limit: Duration,
+        settings: &BrowserSettings,
         slot: OwnedSemaphorePermit,
     ) -> Result<Self, ChromiumError> {
         let proxy = Proxy::start(dialer.clone()).await?;
         let context = chromium.context(&proxy).await?;
-        let mut downloads = SetDownloadBehaviorParams::new(SetDownloadBehaviorBehavior::Deny);
-        downloads.browser_context_id = Some(context.id.clone());
-        chromium.browser().execute(downloads).await?;
-        let mut blank = CreateTargetParams::new("about:blank");
-        blank.browser_context_id = Some(context.id.clone());
-        let page = chromium.browser().new_page(blank).await?;
-        let opened = Instant::now();
+        let page = Page::open(chromium.devtools().clone(), &context.id, settings).await?;
+        let (opened, limit) = (Instant::now(), settings.action_timeout());
         Ok(Self { page, proxy, dialer, chromium, limit, opened, _context: context, _slot: slot })
     }
 
@@ -124,8 +116,8 @@ impl Session {
     pub(super) fn lost(&self) -> Option<String> {
         let losses = self.chromium.losses();
         let losses = losses.borrow();
-        let crashed = || losses.pages.contains(self.page.target_id()).then(|| "the page crashed".to_owned());
-        losses.all.clone().or_else(crashed)
+        let alone = || losses.pages.get(self.page.target()).map(|why| (*why).to_owned());
+        losses.all.clone().or_else(alone)
     }
 
     /// Loads `url` and waits until the page has. Answers where that led.
@@ -134,68 +126,85 @@ impl Session {
             let place = Place::new(host, port);
             self.dialer.check(&place).await.map_err(|error| ActionError::Refused(error.to_string()))?;
         }
-        let loaded = self.within(self.limit, &format!("loading {url}"), self.load(url)).await;
+        let loading = loading::load(&self.page, url, self.limit, &self.proxy);
+        let loaded = self.within(self.limit + STOPPING, "stopping to load", loading).await;
         if matches!(loaded, Err(ActionError::TooSlow { .. } | ActionError::NotLoaded { .. })) {
             self.clear().await;
         }
-        let status = loaded?;
-        let TargetInfo { url, title, .. } = self.info().await?;
-        Ok(json!({ "url": short(&url), "title": short(&title), "status": status }))
+        let Loaded { status, is_complete } = loaded.map_err(|error| self.with_dialogs_told(error))?;
+        let (at, title) = self.info().await?;
+        // Chromium shows a page of its own in place of an error without a body.
+        let at = if at.starts_with("chrome-error:") { shown(url) } else { without_credentials(&at).into_owned() };
+        let mut told = json!({ "url": short(&at), "title": short(&title), "status": status });
+        if !is_complete {
+            told["loaded"] = json!(false);
+            // What there is of it can be told, and nothing more be done with it.
+            if !loading::reacts(&self.page).await {
+                self.chromium.give_up(self.page.target());
+            }
+        }
+        Ok(self.with_dialogs(told))
     }
 
-    /// Answers the HTTP status; `None` if nothing was asked of a server, as for `#fragment`.
-    async fn load(&self, url: &Url) -> Result<Option<i64>, ActionError> {
-        let mut news = Loading::listen(&self.page).await?;
-        self.proxy.take_problem();
-        let mut going = pin!(self.page.goto(url.as_str()));
-        let gone = tokio::select! {
-            biased;
-            cause = news.aborted() => return Err(ActionError::NotLoaded { url: url.clone(), cause }),
-            gone = &mut going => gone,
-        };
-        match gone {
-            Err(CdpError::ChromeMessage(cause)) => {
-                let problem = self.proxy.take_problem().map_or_else(String::new, |problem| format!(" ({problem})"));
-                Err(ActionError::NotLoaded { url: url.clone(), cause: format!("{cause}{problem}") })
-            }
-            Err(error) => Err(error.into()),
-            Ok(_) => news.status(),
+    /// Leaves a blank page. One that hangs is lost: nothing more can be done with it.
+    async fn clear(&self) {
+        if self.lost().is_none() && !loading::clear(&self.page).await {
+            self.chromium.give_up(self.page.target());
         }
     }
 
-    /// Breaks off what is loading and leaves a blank page. The driver begins no other load before one that it waits for is
-    /// replaced by a new document.
-    async fn clear(&self) {
-        let clearing = async {
-            self.page.execute(StopLoadingParams::default()).await?;
-            self.page.execute(EvaluateParams::new("location.replace('about:blank')")).await
-        };
-        // A page that is too busy for this holds up the next load, until that one's limit at most.
-        let _ = timeout(STOP, clearing).await;
+    /// An answer with the dialogs that were shown since the last one.
+    fn with_dialogs(&self, told: Value) -> Value {
+        let Some(dialogs) = self.page.take_dialogs() else { return told };
+        let mut told = if told.is_null() { json!({}) } else { told };
+        told["dialogs"] = dialogs;
+        told
+    }
+
+    /// An error with the first dialog that was shown since the last answer: it may be why.
+    fn with_dialogs_told(&self, error: ActionError) -> ActionError {
+        match (error, self.page.take_dialogs()) {
+            (ActionError::TooSlow { what, limit }, Some(dialogs)) => {
+                let what = format!("{what} (which showed the dialog {})", dialogs[0]["message"]);
+                ActionError::TooSlow { what, limit }
+            }
+            (error, _) => error,
+        }
     }
 
     /// Clicks the first element that matches, in its middle, as a mouse does.
     pub(super) async fn click(&self, selector: &str) -> Result<Value, ActionError> {
+        let unfit = |problem: String| ActionError::Unfit { selector: selector.to_owned(), problem };
         let clicking = async {
             let element = self.find(selector).await?;
-            let unfit = |error: CdpError| ActionError::Unfit {
-                selector: selector.to_owned(),
-                problem: format!("can't be clicked: {error}"),
+            let element = json!({ "objectId": element });
+            let scrolled = self.page.call("DOM.scrollIntoViewIfNeeded", element.clone()).await;
+            scrolled.map_err(|error| unfit(format!("can't be clicked: {error}")))?;
+            let quads = self.page.call("DOM.getContentQuads", element).await;
+            let quads = quads.map_err(|error| unfit(format!("can't be clicked: {error}")))?;
+            let Some((x, y)) = middle(&quads["quads"]) else {
+                return Err(unfit("can't be clicked: it is not visible".to_owned()));
             };
-            element.click().await.map_err(unfit)?;
+            for kind in ["mouseMoved", "mousePressed", "mouseReleased"] {
+                let button = if kind == "mouseMoved" { "none" } else { "left" };
+                let event = json!({ "type": kind, "x": x, "y": y, "button": button, "clickCount": 1 });
+                self.page.call("Input.dispatchMouseEvent", event).await?;
+            }
             Ok(())
         };
         self.within(self.limit, &format!("clicking `{selector}`"), clicking).await?;
-        Ok(Value::Null)
+        Ok(self.with_dialogs(Value::Null))
     }
 
     /// Sets the value of the first field that matches.
     pub(super) async fn fill(&self, selector: &str, text: &str) -> Result<Value, ActionError> {
         let filling = async {
             let element = self.find(selector).await?;
-            let function = FILL.replace("TEXT", &json!(text).to_string());
-            let answer = element.call_js_fn(function, false).await?;
-            match answer.result.value.as_ref().and_then(Value::as_str) {
+            let filling = json!({
+                "functionDeclaration": FILL, "objectId": element, "arguments": [{ "value": text }], "returnByValue": true,
+            });
+            let answer = self.page.call("Runtime.callFunctionOn", filling).await?;
+            match answer["result"]["value"].as_str() {
                 Some("") => Ok(()),
                 other => {
                     let problem = other.unwrap_or("can't be filled").to_owned();
@@ -204,7 +213,7 @@ impl Session {
             }
         };
         self.within(self.limit, &format!("filling `{selector}`"), filling).await?;
-        Ok(Value::Null)
+        Ok(self.with_dialogs(Value::Null))
     }
 
     /// Waits until an element matches, at most `limit` and never longer than an action may take.
@@ -221,52 +230,102 @@ impl Session {
         };
         let limit = limit.unwrap_or(self.limit).min(self.limit);
         self.within(limit, &format!("waiting for `{selector}`"), waiting).await?;
-        Ok(Value::Null)
+        Ok(self.with_dialogs(Value::Null))
     }
 
-    /// The page as a PNG in base64: what the window shows, or all of it.
+    /// The page as a PNG in base64: what the window shows, or as much of all of it as a picture may have.
     pub(super) async fn screenshot(&self, full_page: bool) -> Result<Value, ActionError> {
         let taking = async {
-            let metrics = self.page.execute(GetLayoutMetricsParams::default()).await?.result;
-            let window = metrics.css_layout_viewport;
-            #[expect(clippy::cast_precision_loss, reason = "a window has some thousand pixels")]
-            let (mut width, mut height) = (window.client_width as f64, window.client_height as f64);
-            let mut params =
-                CaptureScreenshotParams { format: Some(CaptureScreenshotFormat::Png), ..Default::default() };
+            let metrics = self.page.call("Page.getLayoutMetrics", json!({})).await?;
+            let size = |of: &str, width: &str, height: &str| {
+                let side = |name: &str| metrics[of][name].as_f64().unwrap_or(1.0);
+                (side(width), side(height))
+            };
+            let (mut width, mut height) = size("cssLayoutViewport", "clientWidth", "clientHeight");
+            let (mut params, mut cut_off) = (json!({ "format": "png" }), None);
             if full_page {
-                let content = metrics.css_content_size;
-                (width, height) = (content.width.clamp(1.0, MAX_SIDE), content.height.clamp(1.0, MAX_SIDE));
-                params.clip = Some(Clip { x: 0.0, y: 0.0, width, height, scale: 1.0 });
-                params.capture_beyond_viewport = Some(true);
+                let all = size("cssContentSize", "width", "height");
+                (width, height) = fitting(all);
+                cut_off = (all.0.ceil() > width.ceil() || all.1.ceil() > height.ceil()).then_some(all);
+                params["clip"] = json!({ "x": 0, "y": 0, "width": width, "height": height, "scale": 1 });
+                params["captureBeyondViewport"] = json!(true);
             }
-            let png: String = self.page.execute(params).await?.result.data.into();
-            Ok(json!({ "png": png, "width": width, "height": height }))
+            let mut taken = self.page.call("Page.captureScreenshot", params).await?;
+            let mut told = json!({ "png": taken["data"].take(), "width": width, "height": height });
+            if let Some((page_width, page_height)) = cut_off {
+                told["clipped"] = json!(true);
+                told["page_width"] = json!(page_width);
+                told["page_height"] = json!(page_height);
+            }
+            Ok(told)
         };
-        self.within(self.limit, "the screenshot", taking).await
+        let told = self.within(self.limit, "the screenshot", taking).await?;
+        Ok(self.with_dialogs(told))
+    }
+
+    /// The page as HTML.
+    pub(super) async fn content(&self) -> Result<Value, ActionError> {
+        const HTML: &str = "document.documentElement ? document.documentElement.outerHTML : ''";
+        let reading = async {
+            let params = json!({ "expression": HTML, "returnByValue": true });
+            let answer = self.page.call("Runtime.evaluate", params).await?;
+            let html = answer["result"]["value"].as_str().unwrap_or_default();
+            let end = (0..=html.len().min(MAX_HTML)).rev().find(|at| html.is_char_boundary(*at)).unwrap_or(0);
+            let mut told = json!({ "html": &html[..end] });
+            if end < html.len() {
+                told["clipped"] = json!(true);
+            }
+            Ok(told)
+        };
+        let told = self.within(self.limit, "reading the page", reading).await?;
+        Ok(self.with_dialogs(told))
+    }
+
+    /// The page as a PDF in base64.
+    pub(super) async fn pdf(&self) -> Result<Value, ActionError> {
+        let printing = async {
+            let mut printed = self.page.call("Page.printToPDF", json!({ "printBackground": true })).await?;
+            Ok(json!({ "pdf": printed["data"].take() }))
+        };
+        let told = self.within(self.limit, "printing the page", printing).await?;
+        Ok(self.with_dialogs(told))
     }
 
     /// Where it is.
     pub(super) async fn status(&self) -> Result<Value, ActionError> {
-        let TargetInfo { url, title, .. } = self.info().await?;
-        Ok(json!({ "url": short(&url), "title": short(&title), "open_seconds": self.opened.elapsed().as_secs() }))
+        let (url, title) = self.info().await?;
+        let url = without_credentials(&url);
+        let open_seconds = self.opened.elapsed().as_secs();
+        let told = json!({ "url": short(&url), "title": short(&title), "open_seconds": open_seconds });
+        Ok(self.with_dialogs(told))
     }
 
-    async fn info(&self) -> Result<TargetInfo, ActionError> {
-        let asking = async {
-            let target_id = Some(self.page.target_id().clone());
-            Ok(self.chromium.browser().execute(GetTargetInfoParams { target_id }).await?.result.target_info)
-        };
-        self.within(self.limit, "asking where the page is", asking).await
+    async fn info(&self) -> Result<(String, String), ActionError> {
+        self.within(self.limit, "asking where the page is", async { Ok(self.page.info().await?) }).await
     }
 
-    async fn find(&self, selector: &str) -> Result<Element, ActionError> {
-        self.page.find_element(selector).await.map_err(|error| match error {
-            CdpError::Chrome(error) if error.message.contains("DOM Error") => {
-                ActionError::NoSelector(selector.to_owned())
+    /// The first element that matches, by Chromium's name for it.
+    async fn find(&self, selector: &str) -> Result<Value, ActionError> {
+        let none = || ActionError::NoElement(selector.to_owned());
+        let document = self.page.call("DOM.getDocument", json!({ "depth": 0 })).await?;
+        let asked = json!({ "nodeId": document["root"]["nodeId"], "selector": selector });
+        let node = match self.page.call("DOM.querySelector", asked).await {
+            Ok(found) => found["nodeId"].clone(),
+            Err(CommandError::Refused(problem)) if problem.contains("DOM Error") => {
+                return Err(ActionError::NoSelector(selector.to_owned()));
             }
-            CdpError::Chrome(_) | CdpError::NotFound => ActionError::NoElement(selector.to_owned()),
-            error => error.into(),
-        })
+            // The document has been replaced meanwhile.
+            Err(CommandError::Refused(_)) => return Err(none()),
+            Err(error) => return Err(error.into()),
+        };
+        if node.as_u64().unwrap_or_default() == 0 {
+            return Err(none());
+        }
+        match self.page.call("DOM.resolveNode", json!({ "nodeId": node })).await {
+            Ok(mut resolved) => Ok(resolved["object"]["objectId"].take()),
+            Err(CommandError::Refused(_)) => Err(none()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// `action` within `limit`, unless the page is lost before.
@@ -276,9 +335,9 @@ impl Session {
         what: &str,
         action: impl Future<Output = Result<T, ActionError>>,
     ) -> Result<T, ActionError> {
-        let id = self.page.target_id();
+        let page = self.page.target();
         let mut losses = self.chromium.losses();
-        let loss = pin!(losses.wait_for(|losses| losses.all.is_some() || losses.pages.contains(id)));
+        let loss = pin!(losses.wait_for(|losses| losses.all.is_some() || losses.pages.contains_key(page)));
         let done = tokio::select! {
             biased;
             _ = loss => return Err(self.loss()),
@@ -287,14 +346,10 @@ impl Session {
         match done {
             Err(_) => Err(ActionError::TooSlow { what: what.to_owned(), limit }),
             // What was under way when the connection broke says less than why it broke.
-            Ok(Err(ActionError::Browser(CdpError::ChannelSendError(_) | CdpError::Ws(_)))) => {
+            Ok(Err(ActionError::Browser(CommandError::Closed))) => {
                 let mut losses = self.chromium.losses();
                 let _ = timeout(STOP, losses.wait_for(|losses| losses.all.is_some())).await;
                 Err(self.loss())
-            }
-            // The driver's own limit is the same as ours.
-            Ok(Err(ActionError::Browser(CdpError::Timeout))) => {
-                Err(ActionError::TooSlow { what: what.to_owned(), limit })
             }
             Ok(done) => done,
         }
@@ -305,6 +360,48 @@ impl Session {
     }
 }
 
+/// As much of a page from its upper left corner as one picture may show.
+fn fitting((width, height): (f64, f64)) -> (f64, f64) {
+    let width = width.clamp(1.0, MAX_SIDE);
+    (width, height.clamp(1.0, MAX_SIDE).min((MAX_AREA / width).floor()))
+}
+
+/// The middle of the first of an element's boxes that has a size.
+fn middle(quads: &Value) -> Option<(f64, f64)> {
+    quads.as_array()?.iter().find_map(|quad| {
+        let corners: Vec<f64> = quad.as_array()?.iter().filter_map(Value::as_f64).collect();
+        let [x1, y1, x2, y2, x3, y3, x4, y4] = corners[..] else { return None };
+        let twice_area = (x1 * y2 - x2 * y1) + (x2 * y3 - x3 * y2) + (x3 * y4 - x4 * y3) + (x4 * y1 - x1 * y4);
+        (twice_area.abs() > 2.0).then_some(((x1 + x2 + x3 + x4) / 4.0, (y1 + y2 + y3 + y4) / 4.0))
+    })
+}
+
 fn short(text: &str) -> String {
     text.chars().take(TOLD).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_has_at_most_so_many_pixels() {
+        for (page, picture) in [
+            ((1_280.0, 800.0), (1_280.0, 800.0)),
+            ((1_280.0, 99_999.0), (1_280.0, 16_384.0)),
+            ((8_000.0, 40_000.0), (8_000.0, 4_194.0)),
+            ((99_999.0, 99_999.0), (16_384.0, 2_048.0)),
+            ((0.0, 0.0), (1.0, 1.0)),
+        ] {
+            assert_eq!(fitting(page), picture);
+            assert!(picture.0 * picture.1 <= MAX_AREA);
+        }
+    }
+
+    #[test]
+    fn an_element_is_clicked_in_the_middle_of_its_first_box_with_a_size() {
+        let quads = json!([[0, 0, 0, 0, 0, 0, 0, 0], [10, 10, 30, 10, 30, 20, 10, 20]]);
+        assert_eq!(middle(&quads), Some((20.0, 15.0)));
+        assert_eq!((middle(&json!([])), middle(&json!([[1, 2]]))), (None, None));
+    }
 }

@@ -4,7 +4,7 @@
 
 use std::{
     fmt, io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     sync::Arc,
     time::Duration,
 };
@@ -37,6 +37,19 @@ const ADDRESSES_TRIED: usize = 3;
 pub(in super::super) trait Resolve: Send + Sync + 'static {
     /// All addresses of `host`.
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
+
+    /// Whether `address` is one of this machine. A public one leads to what listens here, past every firewall.
+    fn is_own(&self, address: IpAddr) -> bool {
+        can_be_bound(address) && !can_be_bound(FOREIGN)
+    }
+}
+
+/// An address of no machine (RFC 5737). Where it can be bound, every address can, and binding says nothing.
+const FOREIGN: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
+
+/// Only what an interface has can be bound. Asked each time, since interfaces come and go.
+fn can_be_bound(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
 }
 
 /// The system's resolver.
@@ -123,7 +136,13 @@ impl Dialer {
         let mut refused = None;
         let mut fine = Vec::new();
         for address in found {
-            match self.rule.check(&place.host, address.ip(), place.port) {
+            let (ip, port) = (address.ip(), place.port);
+            let public = self.rule.check(&place.host, ip, port);
+            match public {
+                Ok(()) if !self.rule.allows(&place.host, ip, port) && self.resolver.is_own(ip) => {
+                    let kind = "local (of this machine)";
+                    refused = Some(DialError::Refused { place: place.clone(), address: ip, kind });
+                }
                 Ok(()) => fine.push(address),
                 Err(kind) => refused = Some(DialError::Refused { place: place.clone(), address: address.ip(), kind }),
             }

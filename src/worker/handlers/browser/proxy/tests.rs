@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     Dialer, Place, Proxy,
-    dial::{DialError, Resolve},
+    dial::{DialError, Resolve, SystemResolver},
 };
 use crate::egress::AddressRule;
 
@@ -33,6 +33,10 @@ impl Resolve for Rebinding {
         let nth = self.asked.fetch_add(1, Ordering::SeqCst).min(self.answers.len() - 1);
         let addresses = self.answers[nth].split_whitespace();
         Ok(addresses.map(|address| SocketAddr::new(address.parse().unwrap(), port)).collect())
+    }
+
+    fn is_own(&self, address: IpAddr) -> bool {
+        address == IpAddr::from([9, 9, 9, 9])
     }
 }
 
@@ -125,4 +129,17 @@ async fn what_is_no_request_to_a_proxy_is_refused_and_dropping_it_ends_its_tunne
     drop(proxy);
     let mut rest = Vec::new();
     assert_eq!(accepted.unwrap().0.read_to_end(&mut rest).await.unwrap_or_default(), 0);
+}
+
+/// A public address of the machine itself is not outside: whatever listens on all interfaces answers there.
+#[tokio::test]
+async fn the_machines_own_public_address_is_refused_unless_allowed() {
+    let place = Place::new("name.example", 80);
+    let error = dialer("10.0.0.1", &["9.9.9.9"]).check(&place).await.unwrap_err().to_string();
+    assert!(error.contains("9.9.9.9 is a local (of this machine) address"), "{error}");
+    assert_eq!(dialer("9.9.9.9", &["9.9.9.9"]).check(&place).await.unwrap().len(), 1);
+    assert_eq!(dialer("10.0.0.1", &["9.9.9.9 1.1.1.1"]).check(&place).await.unwrap().len(), 1);
+    // The real look, for an address that every machine has, and for one that none has.
+    assert!(SystemResolver.is_own(IpAddr::from([127, 0, 0, 1])));
+    assert!(!SystemResolver.is_own(IpAddr::from([1, 1, 1, 1])));
 }

@@ -1,0 +1,311 @@
+//! The DevTools protocol over Chromium's own pipe: commands with their answers, and events by session. Each message is
+//! JSON that ends with a NUL. Owns the connection and who waits for what; knows no command.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::unix::pipe,
+    sync::{mpsc, oneshot},
+};
+
+/// Bytes read at once: a picture has some hundred thousand.
+const CHUNK: usize = 1 << 18;
+/// The largest message that is taken. A picture of the largest size has less.
+const MAX_MESSAGE: usize = 256 << 20;
+
+/// Why a command was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum CommandError {
+    /// Chromium says no.
+    #[error("{0}")]
+    Refused(String),
+    /// Chromium is gone.
+    #[error("the browser's connection is closed")]
+    Closed,
+}
+
+/// What Chromium tells unasked.
+#[derive(Debug)]
+pub(super) struct Event {
+    /// Of which session; empty for the browser as a whole.
+    pub(super) session: String,
+    pub(super) method: String,
+    pub(super) params: Value,
+}
+
+/// A connection. Clones share it.
+#[derive(Clone)]
+pub(super) struct DevTools(Arc<Inner>);
+
+struct Inner {
+    /// Messages to write. Unbounded: each is small, and answers one of Chromium's or is awaited by a job.
+    outbox: mpsc::UnboundedSender<Vec<u8>>,
+    next: AtomicU64,
+    book: Mutex<Book>,
+}
+
+#[derive(Default)]
+struct Book {
+    closed: bool,
+    waiting: HashMap<u64, oneshot::Sender<Result<Value, CommandError>>>,
+    listeners: HashMap<String, mpsc::UnboundedSender<Event>>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    id: Option<u64>,
+    #[serde(default)]
+    result: Value,
+    error: Option<Problem>,
+    method: Option<String>,
+    #[serde(default)]
+    params: Value,
+    #[serde(rename = "sessionId", default)]
+    session: String,
+}
+
+#[derive(Deserialize)]
+struct Problem {
+    message: String,
+}
+
+impl DevTools {
+    /// A connection over these ends of pipes; the future passes messages on until it breaks.
+    pub(super) fn new(
+        reader: pipe::Receiver,
+        writer: pipe::Sender,
+    ) -> (Self, impl Future<Output = io::Result<()>> + Send + 'static) {
+        let (outbox, to_write) = mpsc::unbounded_channel();
+        let devtools = Self(Arc::new(Inner { outbox, next: AtomicU64::new(1), book: Mutex::default() }));
+        let inner = Arc::downgrade(&devtools.0);
+        let closing = Closing(Arc::clone(&devtools.0));
+        let take = move |message: &[u8]| {
+            if let (Some(inner), Ok(message)) = (inner.upgrade(), serde_json::from_slice(message)) {
+                inner.take(message);
+            }
+        };
+        let pump = async move {
+            let _closing = closing;
+            tokio::select! {
+                read = read(reader, take) => read,
+                written = write(writer, to_write) => written,
+            }
+        };
+        (devtools, pump)
+    }
+
+    /// Has a command carried out, in a session or by the browser, and waits for the answer.
+    pub(super) async fn call(&self, session: &str, method: &str, params: Value) -> Result<Value, CommandError> {
+        let id = self.0.next.fetch_add(1, Ordering::Relaxed);
+        let (tell, told) = oneshot::channel();
+        {
+            let mut book = self.0.lock();
+            if book.closed {
+                return Err(CommandError::Closed);
+            }
+            book.waiting.insert(id, tell);
+        }
+        let forgotten = Forgetting { inner: &self.0, id };
+        self.send(id, session, method, params);
+        let answer = told.await.unwrap_or(Err(CommandError::Closed));
+        drop(forgotten);
+        answer
+    }
+
+    /// Gives a command on which nobody waits.
+    pub(super) fn tell(&self, session: &str, method: &str, params: Value) {
+        let id = self.0.next.fetch_add(1, Ordering::Relaxed);
+        self.send(id, session, method, params);
+    }
+
+    /// Events of a session from now on; the empty name is the browser. Ends with the connection.
+    pub(super) fn listen(&self, session: &str) -> mpsc::UnboundedReceiver<Event> {
+        let (tell, told) = mpsc::unbounded_channel();
+        let mut book = self.0.lock();
+        if !book.closed {
+            book.listeners.insert(session.to_owned(), tell);
+        }
+        told
+    }
+
+    /// Whoever hears events of `session` hears those of `other` too.
+    pub(super) fn join(&self, session: &str, other: &str) {
+        let mut book = self.0.lock();
+        if let Some(listener) = book.listeners.get(session).cloned() {
+            book.listeners.insert(other.to_owned(), listener);
+        }
+    }
+
+    /// Nobody hears events of this session any more, nor of others whose listener is gone.
+    pub(super) fn leave(&self, session: &str) {
+        let mut book = self.0.lock();
+        book.listeners.remove(session);
+        book.listeners.retain(|_, listener| !listener.is_closed());
+    }
+
+    fn send(&self, id: u64, session: &str, method: &str, params: Value) {
+        let mut message = json!({ "id": id, "method": method, "params": params });
+        if !session.is_empty() {
+            message["sessionId"] = json!(session);
+        }
+        let mut bytes = message.to_string().into_bytes();
+        bytes.push(0);
+        // Whoever waits is told that the connection is closed.
+        let _ = self.0.outbox.send(bytes);
+    }
+}
+
+impl Inner {
+    fn take(&self, message: Message) {
+        let mut book = self.lock();
+        match (message.id, message.method) {
+            (Some(id), _) => {
+                if let Some(waiting) = book.waiting.remove(&id) {
+                    let refused = |problem: Problem| Err(CommandError::Refused(problem.message));
+                    // Whoever asked may have gone.
+                    let _ = waiting.send(message.error.map_or(Ok(message.result), refused));
+                }
+            }
+            (None, Some(method)) => {
+                if let Some(listener) = book.listeners.get(&message.session) {
+                    let event = Event { session: message.session, method, params: message.params };
+                    let _ = listener.send(event);
+                }
+            }
+            (None, None) => {}
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells everybody that the connection is closed, however it ends.
+struct Closing(Arc<Inner>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        let mut book = self.0.lock();
+        *book = Book { closed: true, ..Book::default() };
+    }
+}
+
+/// Waits no longer for an answer.
+struct Forgetting<'a> {
+    inner: &'a Inner,
+    id: u64,
+}
+
+impl Drop for Forgetting<'_> {
+    fn drop(&mut self) {
+        self.inner.lock().waiting.remove(&self.id);
+    }
+}
+
+async fn read(mut reader: pipe::Receiver, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+    let (mut message, mut chunk) = (Vec::new(), vec![0; CHUNK]);
+    loop {
+        let length = reader.read(&mut chunk).await?;
+        if length == 0 {
+            return Ok(());
+        }
+        let mut rest = &chunk[..length];
+        while let Some(end) = rest.iter().position(|byte| *byte == 0) {
+            message.extend_from_slice(&rest[..end]);
+            take(&message);
+            message.clear();
+            message.shrink_to(CHUNK);
+            rest = &rest[end + 1..];
+        }
+        message.extend_from_slice(rest);
+        if message.len() > MAX_MESSAGE {
+            return Err(io::Error::other("the browser sent a message that is too large"));
+        }
+    }
+}
+
+async fn write(mut writer: pipe::Sender, mut messages: mpsc::UnboundedReceiver<Vec<u8>>) -> io::Result<()> {
+    while let Some(message) = messages.recv().await {
+        writer.write_all(&message).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+
+    /// A connection, and the other ends of its pipes.
+    fn pair() -> (DevTools, pipe::Receiver, pipe::Sender) {
+        let receiver = |end: io::PipeReader| pipe::Receiver::from_owned_fd(OwnedFd::from(end)).unwrap();
+        let sender = |end: io::PipeWriter| pipe::Sender::from_owned_fd(OwnedFd::from(end)).unwrap();
+        let ((commands, to_write), (to_read, events)) = (io::pipe().unwrap(), io::pipe().unwrap());
+        let (devtools, pump) = DevTools::new(receiver(to_read), sender(to_write));
+        tokio::spawn(pump);
+        (devtools, receiver(commands), sender(events))
+    }
+
+    async fn command(from: &mut pipe::Receiver) -> Value {
+        let mut message = Vec::new();
+        loop {
+            match from.read_u8().await.unwrap() {
+                0 => return serde_json::from_slice(&message).unwrap(),
+                byte => message.push(byte),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn answers_find_their_commands_and_events_their_sessions() {
+        let (devtools, mut commands, mut events) = pair();
+        let mut heard = devtools.listen("s");
+        devtools.join("s", "child");
+        let chromium = async {
+            let (first, second) = (command(&mut commands).await, command(&mut commands).await);
+            assert_eq!((&first["method"], &first["sessionId"]), (&json!("A.a"), &Value::Null));
+            assert_eq!((&second["sessionId"], &second["params"]), (&json!("s"), &json!({ "x": 1 })));
+            let said = format!(
+                "{{\"method\":\"E.e\",\"params\":{{}},\"sessionId\":\"child\"}}\0no json\0{{\"id\":{},\"result\":{{\"y\":2}}}}\0\
+                 {{\"id\":{},\"error\":{{\"code\":-1,\"message\":\"no such node\"}}}}\0",
+                second["id"], first["id"]
+            );
+            for piece in said.as_bytes().chunks(7) {
+                events.write_all(piece).await.unwrap();
+            }
+        };
+        let (first, second, ()) =
+            tokio::join!(devtools.call("", "A.a", json!({})), devtools.call("s", "B.b", json!({ "x": 1 })), chromium);
+        assert_eq!(first, Err(CommandError::Refused("no such node".to_owned())));
+        assert_eq!(second, Ok(json!({ "y": 2 })));
+        let event = heard.recv().await.unwrap();
+        assert_eq!((event.session.as_str(), event.method.as_str()), ("child", "E.e"));
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_is_told_that_the_connection_is_closed() {
+        let (devtools, commands, events) = pair();
+        let mut heard = devtools.listen("");
+        let closing = async {
+            tokio::task::yield_now().await;
+            drop((commands, events));
+        };
+        let (answer, ()) = tokio::join!(devtools.call("", "A.a", json!({})), closing);
+        assert_eq!(answer, Err(CommandError::Closed));
+        assert!(heard.recv().await.is_none());
+        assert_eq!(devtools.call("", "A.a", json!({})).await, Err(CommandError::Closed));
+        assert!(devtools.listen("").recv().await.is_none());
+    }
+}

@@ -1,0 +1,313 @@
+//! One page, as the browser tells of it: what it shows, whether that has loaded, what its server answered. Whatever a page
+//! asks a person is answered here immediately, so that no page waits for anybody: dialogs, passwords, files.
+
+use std::{collections::VecDeque, time::Duration};
+
+use serde_json::{Value, json};
+use tokio::{sync::watch, time::timeout};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    devtools::{CommandError, DevTools, Event},
+    proxy::PROBLEM_HEADER,
+};
+use crate::config::BrowserSettings;
+
+/// Documents that are remembered: a page that is redirected by scripts has several.
+const REMEMBERED: usize = 16;
+/// Dialogs whose text is told; of the others only the number.
+const DIALOGS: usize = 10;
+/// Characters of a dialog's text that are told.
+const DIALOG_TEXT: usize = 500;
+/// How long a page may take to be set up.
+const SETUP: Duration = Duration::from_secs(20);
+
+/// An answer to a request for a document of the page itself.
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    pub(super) loader: String,
+    pub(super) status: i64,
+    /// What the session's own proxy says in place of the server.
+    pub(super) problem: Option<String>,
+}
+
+/// What is known of a page.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PageState {
+    /// Its own frame, in which others may be.
+    frame: String,
+    /// The documents that it has shown, the current one last.
+    documents: VecDeque<String>,
+    /// Whether the current one has loaded, with everything in it.
+    pub(super) is_loaded: bool,
+    /// Whether the current one broke off: it never will have loaded.
+    pub(super) is_broken: bool,
+    /// Whether the page has asked to go elsewhere.
+    pub(super) is_leaving: bool,
+    answers: VecDeque<Answer>,
+    dialogs: Vec<Value>,
+    untold_dialogs: u64,
+}
+
+impl PageState {
+    /// Whether the document that a load began with is, or was, shown.
+    pub(super) fn has_shown(&self, loader: &str) -> bool {
+        self.documents.iter().any(|document| document == loader)
+    }
+
+    /// The answer that the current document came from.
+    pub(super) fn answer(&self) -> Option<&Answer> {
+        self.answer_of(self.documents.back()?)
+    }
+
+    /// The answer to the request for that document, shown or not.
+    pub(super) fn answer_of(&self, loader: &str) -> Option<&Answer> {
+        self.answers.iter().rev().find(|answer| answer.loader == loader)
+    }
+
+    fn dialog(&mut self, params: &Value) {
+        if self.dialogs.len() < DIALOGS {
+            let text = params["message"].as_str().unwrap_or_default();
+            let text: String = text.chars().take(DIALOG_TEXT).collect();
+            self.dialogs.push(json!({ "type": params["type"], "message": text }));
+        } else {
+            self.untold_dialogs += 1;
+        }
+    }
+
+    fn note(&mut self, event: &Event) {
+        let params = &event.params;
+        let is_own = |frame: &Value| frame.as_str() == Some(self.frame.as_str());
+        match event.method.as_str() {
+            "Page.frameNavigated" if is_own(&params["frame"]["id"]) => {
+                remember(&mut self.documents, text(&params["frame"]["loaderId"]));
+                (self.is_loaded, self.is_broken, self.is_leaving) = (false, false, false);
+            }
+            "Page.frameRequestedNavigation" if is_own(&params["frameId"]) => self.is_leaving = true,
+            "Page.frameStoppedLoading" if is_own(&params["frameId"]) => self.is_leaving = false,
+            "Page.lifecycleEvent" if is_own(&params["frameId"]) && params["name"] == "load" => {
+                self.is_loaded |= self.documents.back().map(String::as_str) == params["loaderId"].as_str();
+            }
+            "Network.loadingFailed" => {
+                self.is_broken |= self.documents.back().map(String::as_str) == params["requestId"].as_str();
+            }
+            "Network.responseReceived" if params["type"] == "Document" && is_own(&params["frameId"]) => {
+                let response = &params["response"];
+                let mut headers = response["headers"].as_object().into_iter().flatten();
+                let problem = headers.find(|(name, _)| name.eq_ignore_ascii_case(PROBLEM_HEADER));
+                let answer = Answer {
+                    loader: text(&params["loaderId"]),
+                    status: response["status"].as_i64().unwrap_or_default(),
+                    problem: problem.map(|(_, problem)| text(problem)),
+                };
+                remember(&mut self.answers, answer);
+            }
+            "Page.javascriptDialogOpening" => self.dialog(params),
+            _ => {}
+        }
+    }
+}
+
+/// A page of the browser. Its target is closed with its profile, not here.
+pub(super) struct Page {
+    devtools: DevTools,
+    target: String,
+    session: String,
+    state: watch::Sender<PageState>,
+    _listener: AbortOnDropHandle<()>,
+}
+
+impl Page {
+    /// Opens an empty page in the profile `context`.
+    pub(super) async fn open(
+        devtools: DevTools,
+        context: &str,
+        settings: &BrowserSettings,
+    ) -> Result<Self, CommandError> {
+        let opening = Self::open_unbounded(devtools, context, settings);
+        let late = || CommandError::Refused("the browser opens no page".to_owned());
+        timeout(SETUP, opening).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    async fn open_unbounded(
+        devtools: DevTools,
+        context: &str,
+        settings: &BrowserSettings,
+    ) -> Result<Self, CommandError> {
+        let blank = json!({ "url": "about:blank", "browserContextId": context });
+        let target = text(&devtools.call("", "Target.createTarget", blank).await?["targetId"]);
+        let attach = json!({ "targetId": target, "flatten": true });
+        let session = text(&devtools.call("", "Target.attachToTarget", attach).await?["sessionId"]);
+        let events = devtools.listen(&session);
+        let frames = devtools.call(&session, "Page.getFrameTree", json!({})).await?;
+        let frame = text(&frames["frameTree"]["frame"]["id"]);
+        let state = watch::Sender::new(PageState { frame, ..PageState::default() });
+        let listener = Listener { devtools: devtools.clone(), session: session.clone(), state: state.clone() };
+        let listener = AbortOnDropHandle::new(tokio::spawn(listener.run(events)));
+        let page = Self { devtools, target, session, state, _listener: listener };
+        let (width, height) = (settings.width, settings.height);
+        for (method, params) in [
+            ("Page.enable", json!({})),
+            ("Page.setLifecycleEventsEnabled", json!({ "enabled": true })),
+            // Chromium would keep the bodies of answers for somebody to look at.
+            ("Network.enable", json!({ "maxTotalBufferSize": 0, "maxResourceBufferSize": 0 })),
+            ("Fetch.enable", fetch()),
+            ("Page.setInterceptFileChooserDialog", json!({ "enabled": true })),
+            (
+                "Emulation.setDeviceMetricsOverride",
+                json!({ "width": width, "height": height, "deviceScaleFactor": 0, "mobile": false }),
+            ),
+            ("Target.setAutoAttach", json!({ "autoAttach": true, "waitForDebuggerOnStart": false, "flatten": true })),
+        ] {
+            page.call(method, params).await?;
+        }
+        Ok(page)
+    }
+
+    /// Has a command carried out in the page.
+    pub(super) async fn call(&self, method: &str, params: Value) -> Result<Value, CommandError> {
+        self.devtools.call(&self.session, method, params).await
+    }
+
+    pub(super) fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// What is known of it, and what will be.
+    pub(super) fn state(&self) -> watch::Receiver<PageState> {
+        self.state.subscribe()
+    }
+
+    /// Its address and title. Asks the browser, not the page, which may be busy.
+    pub(super) async fn info(&self) -> Result<(String, String), CommandError> {
+        let info = self.devtools.call("", "Target.getTargetInfo", json!({ "targetId": self.target })).await?;
+        let info = &info["targetInfo"];
+        Ok((text(&info["url"]), text(&info["title"])))
+    }
+
+    /// The dialogs since the last time, as they are told; `None` if there was none.
+    pub(super) fn take_dialogs(&self) -> Option<Value> {
+        let mut taken = None;
+        self.state.send_if_modified(|state| {
+            let mut dialogs = std::mem::take(&mut state.dialogs);
+            let untold = std::mem::take(&mut state.untold_dialogs);
+            if untold > 0 {
+                dialogs.push(json!({ "type": "more", "message": format!("{untold} more") }));
+            }
+            taken = (!dialogs.is_empty()).then(|| Value::from(dialogs));
+            false
+        });
+        taken
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        self.devtools.leave(&self.session);
+    }
+}
+
+/// Requests pass through us, so that we are asked for passwords, and a person is not.
+fn fetch() -> Value {
+    json!({ "handleAuthRequests": true, "patterns": [{ "urlPattern": "*" }] })
+}
+
+/// Hears what a page and the frames in it tell, and answers what they ask.
+struct Listener {
+    devtools: DevTools,
+    session: String,
+    state: watch::Sender<PageState>,
+}
+
+impl Listener {
+    async fn run(self, mut events: tokio::sync::mpsc::UnboundedReceiver<Event>) {
+        while let Some(event) = events.recv().await {
+            self.answer(&event);
+            if event.session == self.session {
+                self.state.send_modify(|state| state.note(&event));
+            }
+        }
+    }
+
+    fn answer(&self, event: &Event) {
+        let params = &event.params;
+        let request = |more: Value| {
+            let mut request = json!({ "requestId": params["requestId"] });
+            if let (Value::Object(request), Value::Object(more)) = (&mut request, more) {
+                request.extend(more);
+            }
+            request
+        };
+        let tell = |method, params| self.devtools.tell(&event.session, method, params);
+        match event.method.as_str() {
+            // Staying on a page because it asks to is not what whoever leads it elsewhere wants.
+            "Page.javascriptDialogOpening" => {
+                tell("Page.handleJavaScriptDialog", json!({ "accept": params["type"] == "beforeunload" }));
+            }
+            "Fetch.requestPaused" => tell("Fetch.continueRequest", request(json!({}))),
+            "Fetch.authRequired" => {
+                let none = json!({ "authChallengeResponse": { "response": "CancelAuth" } });
+                tell("Fetch.continueWithAuth", request(none));
+            }
+            // A frame of another site has a process and a session of its own.
+            "Target.attachedToTarget" if params["targetInfo"]["type"] == "iframe" => {
+                let frame = text(&params["sessionId"]);
+                self.devtools.join(&self.session, &frame);
+                self.devtools.tell(&frame, "Fetch.enable", fetch());
+            }
+            "Target.detachedFromTarget" => {
+                self.devtools.leave(&text(&params["sessionId"]));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn remember<T>(all: &mut VecDeque<T>, one: T) {
+    all.push_back(one);
+    if all.len() > REMEMBERED {
+        all.pop_front();
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(events: &[(&str, Value)]) -> PageState {
+        let mut state = PageState { frame: "main".to_owned(), ..PageState::default() };
+        for (method, params) in events {
+            let event = Event { session: "s".to_owned(), method: (*method).to_owned(), params: params.clone() };
+            state.note(&event);
+        }
+        state
+    }
+
+    fn navigated(frame: &str, loader: &str) -> (&'static str, Value) {
+        ("Page.frameNavigated", json!({ "frame": { "id": frame, "loaderId": loader } }))
+    }
+
+    fn load(frame: &str, loader: &str) -> (&'static str, Value) {
+        ("Page.lifecycleEvent", json!({ "frameId": frame, "loaderId": loader, "name": "load" }))
+    }
+
+    #[test]
+    fn a_page_has_loaded_when_its_newest_document_has_whatever_its_frames_do() {
+        assert!(!state(&[navigated("main", "a"), load("child", "b")]).is_loaded);
+        assert!(state(&[navigated("main", "a"), navigated("child", "b"), load("main", "a")]).is_loaded);
+        let redirected = state(&[navigated("main", "a"), navigated("main", "b"), load("main", "a")]);
+        assert!(!redirected.is_loaded && redirected.has_shown("a") && redirected.has_shown("b"));
+    }
+
+    #[test]
+    fn dialogs_are_told_up_to_a_limit() {
+        let alert = ("Page.javascriptDialogOpening", json!({ "type": "alert", "message": "x".repeat(9_999) }));
+        let state = state(&vec![alert; DIALOGS + 3]);
+        assert_eq!((state.dialogs.len(), state.untold_dialogs), (DIALOGS, 3));
+        assert_eq!(state.dialogs[0]["message"].as_str().unwrap().len(), DIALOG_TEXT);
+    }
+}
