@@ -115,6 +115,8 @@ fn pool(cell: &str) -> Outcome<Reading<PoolCounts>> {
             Some((count, "stalled")) => counts.stalled = number(count)?,
             Some((count, "possibly busy")) => counts.possibly_busy = number(count)?,
             Some((count, "lingering")) => counts.lingering = number(count)?,
+            Some((count, "full")) => counts.full = number(count)?,
+            Some((count, "waiting for a place")) => counts.waiting_for_place = number(count)?,
             Some((count, "starting")) => {
                 counts.starting = number(count)?;
                 counts.ready = counts.ready.checked_sub(counts.starting).ok_or("more start than there are")?;

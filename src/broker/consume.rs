@@ -28,7 +28,22 @@ pub struct Consumer {
     pub policy: JobPolicy,
 }
 
+/// Behind every entry that there can be.
+const LAST_ID: &str = "18446744073709551615-18446744073709551615";
+
 impl Consumer {
+    /// Has the group know this consumer before it has a job: other workers look for workers with room among the group's
+    /// consumers. Reads nothing.
+    ///
+    /// # Errors
+    /// If Redis did not do it.
+    pub async fn introduce(&self, connection: &mut Connection) -> Result<(), BrokerError> {
+        let mut command = redis::cmd("XREADGROUP");
+        command.arg("GROUP").arg(&self.group).arg(&self.name).arg("COUNT").arg(1);
+        command.arg("STREAMS").arg(&self.stream).arg(LAST_ID);
+        command.exec_async(connection).await.map_err(|cause| self.failed("join the group", cause))
+    }
+
     /// Returns the member of the same name, of the group of the same name, on another stream.
     pub fn on(&self, stream: &str) -> Cow<'_, Self> {
         if stream == self.stream {

@@ -4,6 +4,7 @@
 //! A job of a session that is open elsewhere is not copied: its entry is handed over within the consumer group (XCLAIM for
 //! the holder), so at every moment exactly one worker has it, and if that one dies it is recovered like any other job.
 
+mod room;
 mod steps;
 
 use std::{collections::BTreeSet, time::Duration};

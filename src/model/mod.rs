@@ -234,6 +234,18 @@ pub struct PoolCounts {
     /// Draining workers that hold no work and are still there: they may have ignored the request to leave.
     #[serde(default)]
     pub lingering: u32,
+    /// Ready workers that have no room for another session: no place, or no slot for the job that opens it.
+    #[serde(default)]
+    pub full: u32,
+    /// Sessions that the ready workers can hold; 0 if they don't limit them.
+    #[serde(default)]
+    pub places: u32,
+    /// Of these places the taken ones.
+    #[serde(default)]
+    pub places_taken: u32,
+    /// Jobs that workers hold and have no place for.
+    #[serde(default)]
+    pub waiting_for_place: u32,
 }
 
 impl PoolCounts {
@@ -375,6 +387,16 @@ pub mod keys {
     pub const CLAIM_FIELD: &str = "claim_seconds";
     /// Field of a heartbeat: `1` if the worker listens on its control channel while it is connected.
     pub const LISTENS_FIELD: &str = "listens";
+    /// Field of a heartbeat: sessions that the worker can hold at most. Absent: it does not limit them.
+    pub const PLACES_FIELD: &str = "places";
+    /// Field of a heartbeat: open sessions.
+    pub const SESSIONS_FIELD: &str = "sessions";
+    /// Field of a heartbeat: jobs that may begin now besides those in progress.
+    pub const FREE_SLOTS_FIELD: &str = "free_slots";
+    /// Field of a heartbeat: jobs in hand that wait for a place, on this worker or another.
+    pub const WAITING_FIELD: &str = "waiting_for_place";
+    /// Field of a heartbeat: what the worker does.
+    pub const STATE_FIELD: &str = "state";
 
     /// Returns `worker:heartbeat:{type}:{id}`, a hash with a TTL.
     pub fn heartbeat(worker_type: &WorkerType, id: &WorkerId) -> String {

@@ -11,6 +11,7 @@
 //!    them or of the longest ([`Combine`](crate::model::Combine));
 //! 2. `spare` workers are wanted beside those at work;
 //! 3. enough unfinished jobs for activation, in whichever queues, want at least one worker;
+//!    jobs that no worker has a place for want one worker more;
 //! 4. `min_workers`, or what the schedule makes of it, and `max_workers` bound it;
 //! 5. what would let workers go must get past the stabilization window, the workers that are or may be busy, the
 //!    cooldown and `max_step_down`; what would add some, past the pace of the `step` strategy, `max_step_up` and the
@@ -102,6 +103,7 @@ pub fn decide(settings: &ScalingSettings, observation: &Observation, history: &H
     plan.wait_for_activation(depth.unfinished);
     plan.keep_spare(depth.waiting);
     plan.activate(depth.unfinished);
+    plan.find_room(depth.waiting);
     plan.keep_bounds();
     match plan.direction() {
         Ordering::Less => {

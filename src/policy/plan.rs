@@ -138,6 +138,23 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// A job that waits although every worker has all the sessions that it can hold wants one worker more, whatever the
+    /// thresholds say: the sessions may stay open for hours. One that is about to be there has room.
+    pub(super) fn find_room(&mut self, waiting: u64) {
+        let PoolCounts { ready, full, starting, blocked, waiting_for_place, .. } = *self.counts;
+        let jobs = waiting.saturating_add(waiting_for_place.into());
+        if jobs == 0 || full == 0 || full < ready || starting > 0 || blocked > 0 {
+            return;
+        }
+        let recommendation = self.current.saturating_add(1);
+        self.recommendation =
+            self.recommendation.map(|of_strategy| of_strategy.max(recommendation.min(self.bounds.max)));
+        if self.target < recommendation {
+            self.target = recommendation;
+            self.reasons.push(Reason::NoPlace { jobs, full });
+        }
+    }
+
     /// `min_workers`, or what the schedule makes of it, and `max_workers`.
     pub(super) fn keep_bounds(&mut self) {
         let target = self.bounds.bound(self.target);

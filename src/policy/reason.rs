@@ -115,6 +115,13 @@ pub enum Reason {
         /// `activation_threshold`.
         threshold: u64,
     },
+    /// Jobs wait, and every worker holds as many sessions as it can.
+    NoPlace {
+        /// Jobs that wait.
+        jobs: u64,
+        /// Workers without room.
+        full: u32,
+    },
     /// Raised to the lower bound.
     Minimum {
         /// `min_workers`.
@@ -259,6 +266,7 @@ impl Reason {
             Self::Spare { .. } => "spare",
             Self::Activation { .. } => "activation",
             Self::BelowActivation { .. } => "below_activation",
+            Self::NoPlace { .. } => "no_place",
             Self::Minimum { .. } => "min_workers",
             Self::Schedule { .. } => "schedule",
             Self::Maximum { .. } => "max_workers",
@@ -328,6 +336,10 @@ impl fmt::Display for Reason {
             }
             Self::BelowActivation { depth, threshold } => {
                 write!(f, "depth {depth} < {threshold} (activation_threshold) starts nobody")
+            }
+            Self::NoPlace { jobs, full } => {
+                let (wait, have) = (if *jobs == 1 { "waits" } else { "wait" }, if *full == 1 { "has" } else { "have" });
+                write!(f, "{jobs} {wait} and {full} of {full} workers {have} no room for a session: one more")
             }
             Self::Minimum { min } => write!(f, "at least {min} (min_workers)"),
             Self::Schedule { min, remaining } => write!(f, "at least {min} (schedule, for {})", Seconds(*remaining)),

@@ -3,7 +3,7 @@
 use redis::{Cmd, Value};
 
 use crate::{
-    model::WorkerState,
+    model::{WorkerState, keys},
     queue_kind::reply::{number, refusal, text},
 };
 
@@ -14,11 +14,27 @@ pub struct Heartbeat {
     pub state: WorkerState,
     /// Open sessions.
     pub sessions: u64,
+    /// What it has room for, if it limits its sessions.
+    pub places: Option<Places>,
+}
+
+/// What a worker that limits its sessions has room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Sessions that it can hold.
+    pub all: u64,
+    /// Jobs that may begin besides those in progress; `None` if it does not say.
+    pub free_slots: Option<u64>,
+    /// Jobs that it holds and has no place for.
+    pub waiting: u64,
 }
 
 /// Returns the command that reads a heartbeat.
 pub(super) fn command(key: &str) -> Cmd {
-    redis::cmd("HMGET").arg(key).arg("state").arg("sessions").to_owned()
+    let mut command = redis::cmd("HMGET");
+    command.arg(key).arg(keys::STATE_FIELD).arg(keys::SESSIONS_FIELD).arg(keys::PLACES_FIELD);
+    command.arg(keys::FREE_SLOTS_FIELD).arg(keys::WAITING_FIELD);
+    command
 }
 
 /// Returns the heartbeat of a reply; `None` if there is none.
@@ -28,5 +44,7 @@ pub(super) fn parse(value: Value) -> Result<Option<Heartbeat>, String> {
     }
     let Value::Array(fields) = value else { return Ok(None) };
     let Some(state) = fields.first().and_then(text).and_then(WorkerState::parse) else { return Ok(None) };
-    Ok(Some(Heartbeat { state, sessions: fields.get(1).and_then(number).unwrap_or(0) }))
+    let number = |at: usize| fields.get(at).and_then(number);
+    let places = number(2).map(|all| Places { all, free_slots: number(3), waiting: number(4).unwrap_or(0) });
+    Ok(Some(Heartbeat { state, sessions: number(1).unwrap_or(0), places }))
 }

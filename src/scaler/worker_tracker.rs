@@ -245,11 +245,13 @@ fn count(
         }
         WorkerStatus::Idle => {
             counts.ready += 1;
+            count_places(counts, seen);
             sorted.idle.push((memory.idle_since, id()));
         }
         WorkerStatus::Busy => {
             counts.ready += 1;
             counts.busy += 1;
+            count_places(counts, seen);
             sorted.busy.push(id());
         }
         WorkerStatus::PossiblyBusy | WorkerStatus::Unheard => {
@@ -268,6 +270,16 @@ fn count(
         }
         WorkerStatus::Suspended => counts.stalled += 1,
     }
+}
+
+/// Counts what a ready worker says that it has room for.
+fn count_places(counts: &mut PoolCounts, seen: Seen) {
+    let Some(Heartbeat { sessions, places: Some(places), .. }) = seen.heartbeat else { return };
+    let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    counts.places = counts.places.saturating_add(small(places.all));
+    counts.places_taken = counts.places_taken.saturating_add(small(sessions.min(places.all)));
+    counts.waiting_for_place = counts.waiting_for_place.saturating_add(small(places.waiting));
+    counts.full += u32::from(sessions >= places.all || places.free_slots == Some(0));
 }
 
 #[cfg(test)]

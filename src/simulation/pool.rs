@@ -237,7 +237,7 @@ impl SimPool {
             let worker = &self.workers[*number];
             let state = if worker.jobs.is_empty() { WorkerState::Idle } else { WorkerState::Busy };
             let speaks = self.heartbeats && worker.stage != Stage::Starting;
-            speaks.then_some(Heartbeat { state, sessions: 0 })
+            speaks.then_some(Heartbeat { state, sessions: 0, places: None })
         };
         Reading::Known(self.live.iter().map(heartbeat).collect())
     }

@@ -99,6 +99,12 @@ metrics_table! {
         "Workers within their start grace; NaN if not known.";
     WORKERS_DRAINING = Gauge "swarm_workers_draining" ["worker_type"] Count
         "Workers asked to leave and not yet gone; NaN if not known.";
+    SESSION_PLACES = Gauge "swarm_session_places" ["worker_type"] Count
+        "Sessions that the ready workers can hold, 0 if they don't limit them; NaN if not known.";
+    SESSION_PLACES_TAKEN = Gauge "swarm_session_places_taken" ["worker_type"] Count
+        "Places with an open session; NaN if not known.";
+    SESSION_JOBS_WAITING = Gauge "swarm_session_jobs_waiting" ["worker_type"] Count
+        "Jobs that wait on workers for a place for their session; NaN if not known.";
     WORKERS_MIN = Gauge "swarm_workers_min" ["worker_type"] Count "min_workers.";
     WORKERS_MAX = Gauge "swarm_workers_max" ["worker_type"] Count "max_workers.";
     WORKERS_PAUSED = Gauge "swarm_workers_paused" ["worker_type"] Count

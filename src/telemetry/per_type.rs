@@ -23,7 +23,7 @@ enum Value {
 }
 
 /// All metrics of worker types.
-pub(super) const FAMILIES: [Family; 15] = [
+pub(super) const FAMILIES: [Family; 18] = [
     Family { name: metric::EVALUATIONS, value: Value::One(|seen| float(seen.evaluations)) },
     Family { name: metric::DECISIONS, value: Value::Decisions },
     Family { name: metric::QUEUE_LAG, value: Value::One(|seen| jobs(&seen.demand.lag)) },
@@ -38,6 +38,9 @@ pub(super) const FAMILIES: [Family; 15] = [
     Family { name: metric::WORKERS_BUSY, value: Value::One(|seen| pool(seen, |pool| pool.busy)) },
     Family { name: metric::WORKERS_STARTING, value: Value::One(|seen| pool(seen, |pool| pool.starting)) },
     Family { name: metric::WORKERS_DRAINING, value: Value::One(|seen| pool(seen, |pool| pool.draining)) },
+    Family { name: metric::SESSION_PLACES, value: Value::One(|seen| pool(seen, |pool| pool.places)) },
+    Family { name: metric::SESSION_PLACES_TAKEN, value: Value::One(|seen| pool(seen, |pool| pool.places_taken)) },
+    Family { name: metric::SESSION_JOBS_WAITING, value: Value::One(|seen| pool(seen, |pool| pool.waiting_for_place)) },
     Family { name: metric::WORKERS_MIN, value: Value::One(|seen| f64::from(seen.min_workers)) },
     Family { name: metric::WORKERS_MAX, value: Value::One(|seen| f64::from(seen.max_workers)) },
     Family {

@@ -57,6 +57,9 @@ fn snapshot() -> TypeSnapshot {
             stalled: 1,
             busy: 1,
             draining: 1,
+            places: 16,
+            places_taken: 9,
+            waiting_for_place: 3,
             ..PoolCounts::default()
         }),
         desired: 3,
@@ -235,6 +238,9 @@ fn snapshots_show_queue_and_pool() {
         ("swarm_workers_starting", "1"),
         ("swarm_workers_draining", "1"),
         ("swarm_workers_max", "10"),
+        ("swarm_session_places", "16"),
+        ("swarm_session_places_taken", "9"),
+        ("swarm_session_jobs_waiting", "3"),
     ] {
         assert_line(&text, &format!(r#"{name}{{worker_type="browser"}} {value}"#));
     }

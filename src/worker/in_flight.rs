@@ -138,6 +138,14 @@ impl InFlight {
         self.changed.notify_one();
     }
 
+    /// Frees the slot of a job that waits, for [`take_slots`](InFlight::take_slots) when it goes on.
+    pub(super) fn lend_slot(&self) {
+        let mut state = self.lock();
+        state.slots = state.slots.saturating_sub(1);
+        drop(state);
+        self.changed.notify_one();
+    }
+
     /// How many jobs may be taken if `concurrency` of them may be in progress, and as many may have ended and wait to be
     /// settled. With more of these none are taken: Redis does not take what is done.
     pub(super) fn room(&self, concurrency: usize) -> usize {

@@ -75,6 +75,8 @@ pub(super) struct Intake {
     recover_at: Instant,
     /// Whether there was no room for all lost jobs.
     left_some: bool,
+    /// Whether other workers look for this one, since its sessions have places.
+    has_places: bool,
     /// Queues whose jobs pending on this consumer were read. Jobs found there later were not started by an earlier
     /// process.
     known: HashSet<Arc<str>>,
@@ -107,6 +109,7 @@ impl Intake {
             blocking: None,
             recover_at: Instant::now(),
             left_some: false,
+            has_places: executor.handler.places().is_some(),
             known: HashSet::new(),
             looks: 0,
             took_new: false,
@@ -255,7 +258,13 @@ impl Intake {
         }
         let own = consumer.recover_own(&mut connection, &in_hand, limit, begun).await?;
         if own.is_empty() || begun == Begun::Never {
-            self.known.insert(stream.clone());
+            let is_new = self.known.insert(stream.clone());
+            if is_new
+                && self.has_places
+                && let Err(error) = consumer.introduce(&mut connection).await
+            {
+                tracing::debug!(queue = &**stream, %error, "other workers find this one after its first job only");
+            }
         }
         Ok(own)
     }

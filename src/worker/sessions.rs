@@ -59,6 +59,21 @@ struct Inner {
     commands: Arc<Commands>,
     status: watch::Sender<Status>,
     changed: Notify,
+    /// A place may have become free.
+    freed: Notify,
+}
+
+/// A place for one session, taken.
+pub(super) struct Place {
+    sessions: Sessions,
+    name: String,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.sessions.lock().opening.remove(&self.name);
+        self.sessions.0.freed.notify_waiters();
+    }
 }
 
 #[derive(Default)]
@@ -67,6 +82,8 @@ struct Book {
     open: HashMap<String, Instant>,
     /// Those with a job in progress, open or not: they are not idle.
     in_use: HashSet<String>,
+    /// Those that a job is about to open: each has a place.
+    opening: HashSet<String>,
     /// Those that the handler has lost, until the next job of each is told: why, and since when.
     lost: HashMap<String, (String, Instant)>,
 }
@@ -79,7 +96,7 @@ impl Sessions {
         status: watch::Sender<Status>,
     ) -> Self {
         let book = Mutex::default();
-        Self(Arc::new(Inner { book, idle, claims, commands, status, changed: Notify::new() }))
+        Self(Arc::new(Inner { book, idle, claims, commands, status, changed: Notify::new(), freed: Notify::new() }))
     }
 
     /// Opens session `name` here, or touches it if it is. From then on its jobs come to this worker, and the worker is
@@ -134,6 +151,23 @@ impl Sessions {
                 book.lost.insert(name.to_owned(), (why.to_owned(), now));
             }
         });
+    }
+
+    /// A place for session `name`, if fewer than `places` are taken. It is kept until it is dropped, and by the session if
+    /// that is open then.
+    pub(super) fn try_place(&self, name: &str, places: usize) -> Option<Place> {
+        let mut book = self.lock();
+        let opening = book.opening.iter().filter(|opening| !book.open.contains_key(*opening)).count();
+        let is_free = book.open.contains_key(name) || book.open.len() + opening < places;
+        is_free.then(|| {
+            book.opening.insert(name.to_owned());
+            Place { sessions: self.clone(), name: name.to_owned() }
+        })
+    }
+
+    /// Waits until a place may have become free.
+    pub(super) async fn place_freed(&self) {
+        self.0.freed.notified().await;
     }
 
     /// How many are open.
@@ -269,6 +303,7 @@ impl Sessions {
         };
         self.0.status.send_modify(|status| status.sessions = count);
         self.0.changed.notify_one();
+        self.0.freed.notify_waiters();
     }
 
     fn lock(&self) -> MutexGuard<'_, Book> {

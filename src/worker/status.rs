@@ -26,6 +26,8 @@ pub(super) struct Status {
     pub(super) busy: usize,
     /// Open sessions.
     pub(super) sessions: usize,
+    /// Jobs in hand that wait for a place for their session.
+    pub(super) waiting: usize,
     /// Jobs finished, failed ones included.
     pub(super) processed: u64,
     pub(super) failed: u64,

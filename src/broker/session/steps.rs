@@ -33,7 +33,7 @@ return 1";
 
 /// KEYS stream. ARGV group, consumer, entry, number of its delivery, the holder of its session. Answers whether the entry was
 /// the consumer's and is the holder's now.
-const HAND_OVER: &str = "\
+pub(super) const HAND_OVER: &str = "\
 local held = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, ARGV[2])[1]
 if not held or held[4] ~= tonumber(ARGV[4]) then return 0 end
 redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[5], 0, ARGV[3], 'JUSTID')

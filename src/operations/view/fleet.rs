@@ -7,7 +7,7 @@ use super::{
     words::{NONE, UNKNOWN, date_time, duration, milliseconds, printable, reading},
 };
 use crate::model::{
-    Timestamp,
+    PoolCounts, Timestamp,
     snapshot::{FleetSnapshot, ReloadOutcome, Role, SourceState, TypeSnapshot, WorkerSnapshot},
 };
 
@@ -35,7 +35,7 @@ pub(crate) fn counts(of: &TypeSnapshot, now: Timestamp) -> [String; 12] {
         Some(None) => NONE.to_owned(),
         None => UNKNOWN.to_owned(),
     };
-    let pool = |count: fn(&crate::model::PoolCounts) -> u32| {
+    let pool = |count: fn(&PoolCounts) -> u32| {
         of.pool.known().map_or_else(|| UNKNOWN.to_owned(), |pool| count(pool).to_string())
     };
     [
@@ -68,10 +68,24 @@ pub(crate) fn decision(of: &TypeSnapshot) -> String {
             words = format!("{words}; {}", printable(error));
         }
     }
+    if let Some(places) = of.pool.known().and_then(places) {
+        words = format!("{words}; {places}");
+    }
     match start_failures(of) {
         Some(failures) => format!("{failures}; {words}"),
         None => words,
     }
+}
+
+/// Formats how many sessions the workers hold, and what waits for a place; `None` if they don't limit their sessions.
+pub(super) fn places(pool: &PoolCounts) -> Option<String> {
+    let PoolCounts { places, places_taken, waiting_for_place, .. } = *pool;
+    let waiting = match waiting_for_place {
+        0 => String::new(),
+        1 => ", 1 job waits for one".to_owned(),
+        jobs => format!(", {jobs} jobs wait for one"),
+    };
+    (places > 0).then(|| format!("{places_taken} of {places} session places taken{waiting}"))
 }
 
 /// `FAILS TO START (3 in a row): exit code 1`; `None` while workers start.

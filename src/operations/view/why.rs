@@ -79,6 +79,9 @@ fn workers(pool: &Reading<PoolCounts>) -> String {
             let _ = write!(text, "; not counted: {count} {what}");
         }
     }
+    if let Some(places) = fleet::places(pool) {
+        let _ = write!(text, "; {places}");
+    }
     text
 }
 

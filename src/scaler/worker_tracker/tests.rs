@@ -26,7 +26,9 @@ fn classify(
 }
 
 fn beats(states: &[Option<WorkerState>]) -> Reading<Vec<Option<Heartbeat>>> {
-    Reading::Known(states.iter().map(|state| state.map(|state| Heartbeat { state, sessions: 0 })).collect())
+    Reading::Known(
+        states.iter().map(|state| state.map(|state| Heartbeat { state, sessions: 0, places: None })).collect(),
+    )
 }
 
 #[test]

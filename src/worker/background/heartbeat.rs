@@ -15,7 +15,7 @@ use super::resources::Resources;
 use crate::{
     broker::{DRAIN, refuses_writes},
     connection::{Connection, backoff, is_lost},
-    model::{Timestamp, keys},
+    model::{Timestamp, WorkerState, keys},
     worker::{execute::Executor, status::Status},
 };
 
@@ -35,6 +35,8 @@ pub(in crate::worker) struct Heartbeat {
     hostname: String,
     /// Whether the scaler was told of this worker.
     announced: bool,
+    /// Whether the scaler was told that this worker has no room.
+    told_full: bool,
     /// Whether Redis refused the last heartbeat.
     refused: bool,
 }
@@ -61,6 +63,7 @@ impl Heartbeat {
             started: Instant::now(),
             hostname,
             announced: false,
+            told_full: false,
             refused: false,
         }
     }
@@ -89,12 +92,13 @@ impl Heartbeat {
     /// again, with backoff.
     pub(in crate::worker) async fn run(&mut self, stop: &CancellationToken) {
         let mut last = Instant::now();
-        let mut written = self.status.borrow().state();
+        let mut written = self.told();
         let mut retries = backoff();
         let mut retry_at = None;
         while !stop.is_cancelled() {
             let due = retry_at.unwrap_or(last + self.executor.config.heartbeat_interval);
-            let changed = self.status.wait_for(|status| status.state() != written).map(drop);
+            let executor = Arc::clone(&self.executor);
+            let changed = self.status.wait_for(|status| told(status, &executor) != written).map(drop);
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = sleep_until(due) => {}
@@ -102,7 +106,7 @@ impl Heartbeat {
                 _ = self.control.changed(), if retry_at.is_none() => sleep_until(last + MIN_GAP).await,
             }
             self.control.mark_unchanged();
-            let state = self.status.borrow().state();
+            let state = self.told();
             last = Instant::now();
             match self.write().await {
                 Ok(()) => {
@@ -150,6 +154,10 @@ impl Heartbeat {
         publish.exec_async(&mut connection).await.map_err(|error| error.to_string())
     }
 
+    fn told(&self) -> Told {
+        told(&self.status.borrow(), &self.executor)
+    }
+
     async fn write(&mut self) -> Result<(), HeartbeatError> {
         let connection = self.executor.commands.get().await;
         let mut connection = connection.map_err(|error| HeartbeatError::Failed(error.to_string()))?;
@@ -162,13 +170,17 @@ impl Heartbeat {
         pipeline.cmd("HSET").arg(self.key()).arg(&fields);
         pipeline.cmd("PEXPIRE").arg(self.key()).arg(ttl).ignore();
         history(&mut pipeline, &fields);
-        if !self.announced {
+        let (_, full, waits) = self.told();
+        let full = full || waits;
+        // The scaler looks at a new worker, and for room when there is none.
+        if !self.announced || (full && !self.told_full) {
             pipeline.cmd("PUBLISH").arg(keys::WORKER_EVENTS_CHANNEL).arg(config.worker_type.as_str()).ignore();
         }
         match pipeline.query_async::<(Option<Vec<u8>>, usize)>(&mut connection).await {
             Ok((asked, new_fields)) => {
                 self.executor.commands.evidence().written(Instant::now(), new_fields < fields.len());
                 self.announced = true;
+                self.told_full = full;
                 self.heed(asked.as_deref());
                 Ok(())
             }
@@ -227,13 +239,13 @@ impl Heartbeat {
         let mut fields = vec![
             ("worker_id", config.id.to_string()),
             ("worker_type", config.worker_type.to_string()),
-            ("state", status.state().as_str().to_owned()),
+            (keys::STATE_FIELD, status.state().as_str().to_owned()),
             ("timestamp", format!("{}.{:03}", now / 1_000, now % 1_000)),
             ("uptime_seconds", self.started.elapsed().as_secs().to_string()),
             ("jobs_in_progress", status.busy.to_string()),
             ("jobs_processed", status.processed.to_string()),
             ("jobs_failed", status.failed.to_string()),
-            ("sessions", status.sessions.to_string()),
+            (keys::SESSIONS_FIELD, status.sessions.to_string()),
             ("concurrency", config.concurrency.to_string()),
             (keys::CLAIM_FIELD, config.policy.jobs.claim_seconds.to_string()),
             (keys::LISTENS_FIELD, u8::from(self.executor.commands.listens().await).to_string()),
@@ -241,11 +253,26 @@ impl Heartbeat {
             ("pid", std::process::id().to_string()),
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ];
+        if let Some(places) = self.executor.handler.places() {
+            let free_slots = self.executor.in_flight.room(config.concurrency);
+            fields.push((keys::PLACES_FIELD, places.to_string()));
+            fields.push((keys::FREE_SLOTS_FIELD, free_slots.to_string()));
+            fields.push((keys::WAITING_FIELD, status.waiting.to_string()));
+        }
         fields.extend(config.metrics.map(|at| ("metrics", at.to_string())));
         fields.extend(self.resources.fields());
         fields.extend(self.executor.handler.resources());
         fields
     }
+}
+
+/// What is written as soon as it changes: the state, and of a worker that limits its sessions whether it has no room for
+/// another, and whether a job waits for that.
+type Told = (WorkerState, bool, bool);
+
+fn told(status: &Status, executor: &Executor) -> Told {
+    let has_no_room = |places| status.sessions >= places || executor.in_flight.room(executor.config.concurrency) == 0;
+    (status.state(), executor.handler.places().is_some_and(has_no_room), status.waiting > 0)
 }
 
 fn history(pipeline: &mut Pipeline, fields: &[(&'static str, String)]) {

@@ -17,7 +17,7 @@ use tokio::{
 
 use super::Tasks;
 use crate::{
-    broker::{Consumer, Delivery, Job, Judgement, Retry, Route, method_of, session_of},
+    broker::{Consumer, Delivery, Job, Judgement, Refusal, Retry, Route, method_of, session_of},
     connection::{Connection, backoff},
     telemetry::{JobMetrics, JobOutcome, JobTraced, JobWorked, TRACEPARENT},
     worker::{
@@ -63,20 +63,22 @@ pub(in crate::worker) struct Taken {
 }
 
 /// How a job ended, before it is told to anybody.
-struct End {
-    outcome: JobOutcome,
-    verdict: Verdict,
-    error: Option<String>,
+pub(super) struct End {
+    pub(super) outcome: JobOutcome,
+    pub(super) verdict: Verdict,
+    pub(super) error: Option<String>,
 }
 
 /// What is to become of its entry.
-enum Verdict {
+pub(super) enum Verdict {
     /// It is acknowledged, and this the answer.
     Succeeded(Value),
     /// The job is tried again, or the error is the answer.
     Failed { error: String, retry: Retry },
     /// It must not be worked on.
     Rejected,
+    /// Its deadline was over, for that many milliseconds, before it could begin.
+    Expired { late_ms: u64 },
     /// Nothing: it is another worker's now.
     HandedOver,
 }
@@ -122,11 +124,15 @@ impl Executor {
     }
 
     /// What is to be done with the entry. A job that was done is written out and let go here, where others do so at the same time.
-    fn ending(&self, delivery: Delivery, verdict: Verdict) -> Completion {
+    fn ending(&self, mut delivery: Delivery, verdict: Verdict) -> Completion {
         match verdict {
             Verdict::Succeeded(value) => Completion::Succeeded(self.consumer.done(delivery, value)),
             Verdict::Failed { error, retry } => Completion::Failed { delivery, error, retry },
             Verdict::Rejected => Completion::Rejected(delivery),
+            Verdict::Expired { late_ms } => {
+                delivery.job = Err(Refusal::Expired { late_ms });
+                Completion::Rejected(delivery)
+            }
             Verdict::HandedOver => Completion::HandedOver(delivery),
         }
     }
@@ -170,6 +176,10 @@ impl Executor {
         if !self.is_still_ours(delivery).await {
             return claim_lost();
         }
+        // It may have waited for others of its session.
+        if let Some(late_ms) = job.late_ms() {
+            return expired(late_ms);
+        }
         match session {
             None => self.perform(delivery, job).await,
             // Apart, since a task is as large as the largest thing that it may wait for, and is moved when it is spawned.
@@ -181,8 +191,13 @@ impl Executor {
         if let Some(end) = self.route(delivery, job, session).await {
             return end;
         }
+        let place = match self.place(delivery, job, session).await {
+            Ok(place) => place,
+            Err(end) => return end,
+        };
         self.sessions.begin_use(session);
         let (end, elsewhere) = self.perform_noting(delivery, job).await;
+        drop(place);
         self.sessions.end_use(session);
         // Opened by somebody else since we looked.
         if elsewhere && let Some(moved) = self.route(delivery, job, session).await {
@@ -330,7 +345,12 @@ impl Executor {
     }
 }
 
-fn claim_lost() -> End {
+pub(super) fn expired(late_ms: u64) -> End {
+    let error = Refusal::Expired { late_ms }.to_string();
+    End { outcome: JobOutcome::Refused, verdict: Verdict::Expired { late_ms }, error: Some(error) }
+}
+
+pub(super) fn claim_lost() -> End {
     let error = "another worker has taken the job over: this one was silent for too long, and stops".to_owned();
     End { outcome: JobOutcome::ClaimLost, verdict: Verdict::HandedOver, error: Some(error) }
 }

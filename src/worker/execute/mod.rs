@@ -2,6 +2,7 @@
 
 mod batch;
 mod executor;
+mod place;
 mod tasks;
 
 pub(super) use batch::spawn as spawn_batches;

@@ -48,6 +48,17 @@ pub trait Handler: Send + Sync + 'static {
         false
     }
 
+    /// How many sessions it can hold now, those that are open included; `None`: it does not limit them. A job that opens
+    /// one waits while there are as many, and goes to another worker that has a place.
+    fn places(&self) -> Option<usize> {
+        None
+    }
+
+    /// Whether `method` opens the session of its job, which takes a place.
+    fn opens_session(&self, _method: &str) -> bool {
+        false
+    }
+
     /// Lets go of what belongs to a session that is over without having been closed by a job: it idled out, or this worker
     /// was thought dead and lost it. It is no longer open when this is called. Must not take long.
     async fn session_ended(&self, _name: &str) {}
