@@ -28,8 +28,8 @@ pub struct Consumer {
     pub policy: JobPolicy,
 }
 
-/// Behind every entry that there can be.
-const LAST_ID: &str = "18446744073709551615-18446744073709551615";
+/// Behind every entry that there will be. Not the highest id, which Redis takes for `>`, an order to deliver.
+const LAST_ID: &str = "18446744073709551615-0";
 
 impl Consumer {
     /// Has the group know this consumer before it has a job: other workers look for workers with room among the group's

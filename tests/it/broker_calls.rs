@@ -243,7 +243,7 @@ async fn a_connection_that_was_closed_while_idle_is_replaced() {
     assert_eq!(outlook, Outlook { workers: 0, scaler: ScalerWord::Nobody });
 }
 
-/// A server with `timeout` closes connections that are kept for the next call. The next calls are true calls all the same.
+/// A server with `timeout` closes connections that are kept for the next call. The next calls get their answers.
 #[tokio::test]
 async fn calls_after_the_server_has_closed_idle_connections_get_their_answers() {
     let server = RedisServer::start_with(&["--timeout", "1"]);

@@ -24,13 +24,15 @@ enum Answer {
     Page(&'static str, u64, bool, usize),
     /// The page with its title, whether everything has loaded or not: that depends on the machine.
     Shown(&'static str),
+    /// A page of the browser's own in place of an error without a body: the HTTP status.
+    Status(u64),
     /// An error with this text.
     Error(&'static str),
     /// The page, or an error. It counts that there is an answer, and that the next one is right.
     Any,
 }
 
-use Answer::{Any, Error, Page, Shown};
+use Answer::{Any, Error, Page, Shown, Status};
 
 /// Pages that load at their own pace. A page named like its title is given without it.
 const LOADED: &[(&str, Answer)] = &[
@@ -84,8 +86,8 @@ const LOADED: &[(&str, Answer)] = &[
     ("401", Page("who is there", 401, true, 0)),
     ("503", Page("later", 503, true, 0)),
     ("404", Page("nothing here", 404, true, 0)),
-    ("404-empty", Page("127.0.0.1", 404, true, 0)),
-    ("500-empty", Page("127.0.0.1", 500, true, 0)),
+    ("404-empty", Status(404)),
+    ("500-empty", Status(500)),
     ("401-empty", Any),
     ("407", Any),
     ("empty", Page("127.0.0.1:PORT/empty", 200, true, 0)),
@@ -99,7 +101,8 @@ const LOADED: &[(&str, Answer)] = &[
     ("304", Any),
     ("download", Error("a download, or an answer without content")),
     ("binary", Error("a download, or an answer without content")),
-    ("gzip", Error("net::ERR_CONTENT_DECODING_FAILED")),
+    // Shown as empty, and said to be broken off; or an error, by which is noticed first.
+    ("gzip", Any),
     ("reset", Error("")),
     ("garbage", Error("")),
 ];
@@ -149,23 +152,28 @@ impl Bench {
         let session = path.replace('/', "-");
         self.worker.ask(&session, "start", json!([])).await?;
         let page = self.goto(&session, path).await;
-        self.check(expected, &page).map_err(|problem| format!("{path}: {problem}: {page:?}"))?;
-        let next = match self.goto(&session, "plain.html").await {
-            // A page that takes its own session away says so, and only once.
-            Err(error) if matches!(expected, Any) && is_loss(&error) => self
-                .worker
-                .ask(&session, "start", json!([self.url("plain.html")]))
-                .await
-                .map(|mut told| told["page"].take()),
-            next => next,
-        };
+        self.check(path, expected, &page).map_err(|problem| format!("{path}: {problem}: {page:?}"))?;
+        let mut next = self.goto(&session, "plain.html").await;
+        // A page that hangs holds up the next load for its whole time. Then its session is lost, which is told once.
+        for _ in 0..2 {
+            next = match next {
+                Err(error) if matches!(expected, Any) && is_loss(&error) => {
+                    let started = self.worker.ask(&session, "start", json!([self.url("plain.html")])).await;
+                    started.map(|mut told| told["page"].take())
+                }
+                Err(error) if matches!(expected, Any) && error.contains("took longer than") => {
+                    self.goto(&session, "plain.html").await
+                }
+                next => next,
+            };
+        }
         let close = self.worker.ask(&session, "close", json!([])).await;
         let title = next.as_ref().map(|page| (page["title"].clone(), page["status"].clone(), page["loaded"].clone()));
         let right = title == Ok((json!("plain"), json!(200), Value::Null)) && close.is_ok();
         right.then_some(()).ok_or_else(|| format!("after {path}: {next:?}, {close:?}"))
     }
 
-    fn check(&self, expected: Answer, page: &Result<Value, String>) -> Result<(), String> {
+    fn check(&self, path: &str, expected: Answer, page: &Result<Value, String>) -> Result<(), String> {
         let right = match (expected, page) {
             (Page(title, status, loaded, dialogs), Ok(page)) => {
                 page["title"] == json!(title.replace("PORT", &self.port.to_string()))
@@ -174,6 +182,7 @@ impl Bench {
                     && page["dialogs"].as_array().map_or(0, Vec::len) == dialogs
             }
             (Shown(title), Ok(page)) => page["title"] == json!(title) && page["status"] == json!(200),
+            (Status(status), Ok(page)) => page["status"] == json!(status) && page["url"] == json!(self.url(path)),
             (Error(text), Err(error)) => error.contains(text),
             (Any, _) => true,
             _ => false,

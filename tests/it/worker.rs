@@ -282,12 +282,14 @@ async fn a_program_gets_the_job_and_answers_with_json() {
     assert_eq!(result(&client, "exec-again").await.value, Some(json!("at last")));
 }
 
-/// Numbers that no 64-bit integer and no double can hold, from `swarm publish` to the program, through a retry, and back.
+/// Numbers that no 64-bit integer and no double can hold, from `swarm publish` to the program and back, also retried.
 #[tokio::test]
 async fn large_numbers_keep_their_digits_all_the_way() {
-    const NUMBERS: &str = "[340282366920938463463374607431768211455,18446744073709551616,-9223372036854775809,1e400,0.12345678901234567890123]";
+    const NUMBERS: &str = "[340282366920938463463374607431768211455,18446744073709551616,-9223372036854775809,\
+                           1e400,0.12345678901234567890123]";
     let server = RedisServer::start();
-    let settings = "[worker_types.t.worker]\nexec = [\"sh\", \"-c\", 'if [ $SWARM_JOB_METHOD = again ]; then echo x >> attempts; [ $(wc -l < attempts) -ge 2 ] || exit 75; fi; cat']\n\
+    let settings = "[worker_types.t.worker]\nexec = [\"sh\", \"-c\", '[ $SWARM_JOB_METHOD != again ] || \
+         { echo x >> attempts; [ $(wc -l < attempts) -ge 2 ]; } || exit 75; cat']\n\
          [worker_types.t.jobs]\nretry_backoff_ms = 10\n";
     let client = server.client().await;
     let worker = WorkerProcess::start_with(&server.url(), "w1", settings);

@@ -35,8 +35,8 @@ pub(in crate::worker) struct Heartbeat {
     hostname: String,
     /// Whether the scaler was told of this worker.
     announced: bool,
-    /// Whether the scaler was told that this worker has no room.
-    told_full: bool,
+    /// Whether the last heartbeat said that this worker has no room, and that a job waits for that.
+    said: (bool, bool),
     /// Whether Redis refused the last heartbeat.
     refused: bool,
 }
@@ -63,7 +63,7 @@ impl Heartbeat {
             started: Instant::now(),
             hostname,
             announced: false,
-            told_full: false,
+            said: (false, false),
             refused: false,
         }
     }
@@ -171,16 +171,15 @@ impl Heartbeat {
         pipeline.cmd("PEXPIRE").arg(self.key()).arg(ttl).ignore();
         history(&mut pipeline, &fields);
         let (_, full, waits) = self.told();
-        let full = full || waits;
         // The scaler looks at a new worker, and for room when there is none.
-        if !self.announced || (full && !self.told_full) {
+        if !self.announced || (full && !self.said.0) || (waits && !self.said.1) {
             pipeline.cmd("PUBLISH").arg(keys::WORKER_EVENTS_CHANNEL).arg(config.worker_type.as_str()).ignore();
         }
         match pipeline.query_async::<(Option<Vec<u8>>, usize)>(&mut connection).await {
             Ok((asked, new_fields)) => {
                 self.executor.commands.evidence().written(Instant::now(), new_fields < fields.len());
                 self.announced = true;
-                self.told_full = full;
+                self.said = (full, waits);
                 self.heed(asked.as_deref());
                 Ok(())
             }

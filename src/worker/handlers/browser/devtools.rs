@@ -154,7 +154,8 @@ impl DevTools {
     }
 
     fn send(&self, id: u64, session: &str, method: &str, params: Value) {
-        let mut message = json!({ "id": id, "method": method, "params": params });
+        let mut message = json!({ "id": id, "method": method });
+        message["params"] = params;
         if !session.is_empty() {
             message["sessionId"] = json!(session);
         }

@@ -25,7 +25,7 @@ const LEAVING: Duration = Duration::from_secs(2);
 /// How often a page may go on elsewhere before what it shows counts.
 const MAX_REDIRECTS: usize = 10;
 /// How long a page may take to stop loading.
-const STOP: Duration = Duration::from_secs(2);
+const STOP: Duration = Duration::from_secs(5);
 /// Chromium's word for an error status without a body: it shows a page of its own.
 const EMPTY_ERROR: &str = "net::ERR_HTTP_RESPONSE_CODE_FAILURE";
 /// Its word for a load that came to nothing.
@@ -38,6 +38,8 @@ pub(super) struct Loaded {
     pub(super) status: Option<i64>,
     /// Whether everything in the page has loaded.
     pub(super) is_complete: bool,
+    /// Whether it is a page of Chromium's own, in place of an error without a body.
+    pub(super) is_substitute: bool,
 }
 
 /// Loads `url`.
@@ -56,12 +58,12 @@ pub(super) async fn load(page: &Page, url: &Url, limit: Duration, proxy: &Proxy)
         if let Some(answer) = answer.filter(|answer| cause == EMPTY_ERROR && answer.problem.is_none()) {
             // Chromium's own page, which has the address.
             let _ = timeout(STOP, state.wait_for(|state| state.has_shown(loader))).await;
-            return Ok(Loaded { status: Some(answer.status), is_complete: true });
+            return Ok(Loaded { status: Some(answer.status), is_complete: true, is_substitute: true });
         }
         return Err(not_loaded(url, cause, proxy));
     }
     if loader.is_empty() {
-        return Ok(Loaded { status: None, is_complete: true });
+        return Ok(Loaded { status: None, is_complete: true, is_substitute: false });
     }
     let in_time = timeout_at(deadline, until_loaded(&mut state, loader)).await.is_ok();
     let is_complete = in_time && !state.borrow().is_broken;
@@ -73,12 +75,10 @@ pub(super) async fn load(page: &Page, url: &Url, limit: Duration, proxy: &Proxy)
         }
     }
     let answer = state.borrow().answer().cloned();
-    match answer {
-        Some(answer) => match answer.problem {
-            Some(problem) => Err(ActionError::Refused(problem)),
-            None => Ok(Loaded { status: Some(answer.status), is_complete }),
-        },
-        None => Ok(Loaded { status: None, is_complete }),
+    let status = answer.as_ref().map(|answer| answer.status);
+    match answer.and_then(|answer| answer.problem) {
+        Some(problem) => Err(ActionError::Refused(problem)),
+        None => Ok(Loaded { status, is_complete, is_substitute: false }),
     }
 }
 

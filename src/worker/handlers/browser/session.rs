@@ -22,17 +22,14 @@ use super::{
     page::Page,
     proxy::{Dialer, Place, Proxy},
 };
-use crate::{
-    config::BrowserSettings,
-    egress::{shown, without_credentials},
-};
+use crate::{config::BrowserSettings, egress::without_credentials};
 
 /// Between two looks for an element.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a lost browser may take to be noticed.
 const STOP: Duration = Duration::from_secs(2);
 /// Beyond a load's own time-out, for stopping it.
-const STOPPING: Duration = Duration::from_secs(5);
+const STOPPING: Duration = Duration::from_secs(15);
 /// Largest screenshot in each direction, in pixels: what Chromium can paint at once.
 const MAX_SIDE: f64 = 16_384.0;
 /// Largest screenshot in all, in pixels. Chromium holds a picture several times, with four bytes a pixel.
@@ -131,10 +128,9 @@ impl Session {
         if matches!(loaded, Err(ActionError::TooSlow { .. } | ActionError::NotLoaded { .. })) {
             self.clear().await;
         }
-        let Loaded { status, is_complete } = loaded.map_err(|error| self.with_dialogs_told(error))?;
-        let (at, title) = self.info().await?;
-        // Chromium shows a page of its own in place of an error without a body.
-        let at = if at.starts_with("chrome-error:") { shown(url) } else { without_credentials(&at).into_owned() };
+        let Loaded { status, is_complete, is_substitute } = loaded.map_err(|error| self.with_dialogs_told(error))?;
+        let (at, title) = if is_substitute { (url.to_string(), String::new()) } else { self.info().await? };
+        let at = without_credentials(&at);
         let mut told = json!({ "url": short(&at), "title": short(&title), "status": status });
         if !is_complete {
             told["loaded"] = json!(false);
@@ -309,7 +305,7 @@ impl Session {
         let none = || ActionError::NoElement(selector.to_owned());
         let document = self.page.call("DOM.getDocument", json!({ "depth": 0 })).await?;
         let asked = json!({ "nodeId": document["root"]["nodeId"], "selector": selector });
-        let node = match self.page.call("DOM.querySelector", asked).await {
+        let found = match self.page.call("DOM.querySelector", asked).await {
             Ok(found) => found["nodeId"].clone(),
             Err(CommandError::Refused(problem)) if problem.contains("DOM Error") => {
                 return Err(ActionError::NoSelector(selector.to_owned()));
@@ -318,10 +314,10 @@ impl Session {
             Err(CommandError::Refused(_)) => return Err(none()),
             Err(error) => return Err(error.into()),
         };
-        if node.as_u64().unwrap_or_default() == 0 {
+        if found.as_u64().unwrap_or_default() == 0 {
             return Err(none());
         }
-        match self.page.call("DOM.resolveNode", json!({ "nodeId": node })).await {
+        match self.page.call("DOM.resolveNode", json!({ "nodeId": found })).await {
             Ok(mut resolved) => Ok(resolved["object"]["objectId"].take()),
             Err(CommandError::Refused(_)) => Err(none()),
             Err(error) => Err(error.into()),
