@@ -259,7 +259,7 @@ async fn calls_after_the_server_has_closed_idle_connections_get_their_answers() 
             let clients: String = command(&fred, "CLIENT LIST TYPE normal").await;
             clients.lines().count() == 1
         };
-        assert!(eventually(SOON, closed).await, "the server keeps idle connections open");
+        assert!(eventually(SOON * 6, closed).await, "the server keeps idle connections open");
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio_tungstenite::accept_async;
 
 use crate::support::{
-    autoscaler::{Autoscaler, NO_SWEEP},
+    autoscaler::{Autoscaler, FAST_SWEEP},
     browser::{Site, worker},
     command::{answers, records, redis},
     redis::RedisServer,
@@ -63,7 +63,7 @@ async fn answer(client: &Client, id: &str) -> Value {
 async fn pool(server: &RedisServer, max_workers: u32) -> Autoscaler {
     let port = game().await;
     let settings = format!(
-        "{NO_SWEEP}[worker_types.tankpit]\nscaling = {{ max_workers = {max_workers}, drain_timeout_seconds = 2 }}\n\
+        "{FAST_SWEEP}[worker_types.tankpit]\nscaling = {{ max_workers = {max_workers}, drain_timeout_seconds = 2 }}\n\
          worker = {{ heartbeat_seconds = 1, concurrency = 8 }}\n\
          tankpit = {{ url = \"ws://127.0.0.1:{port}/\", max_sessions = 2 }}\n"
     );

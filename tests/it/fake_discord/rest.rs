@@ -62,10 +62,8 @@ const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 /// Notes the request, and refuses it while its path is limited.
 fn limit(world: &mut World, method: &Method, path: &str) -> Option<Response> {
     world.requests.push(format!("{method} {path}"));
-    if let Some((how, until)) = world.refused
-        && until > Instant::now()
-    {
-        return Some(refused(how, until.duration_since(Instant::now()).as_secs_f64()));
+    if let Some((how, seconds)) = world.refused {
+        return Some(refused(how, seconds));
     }
     let fits = |(of, end, fault): &(String, String, Fault)| {
         of == method.as_str() && path.ends_with(end.as_str()) && matches!(fault, Fault::TooMany(_))
@@ -93,8 +91,8 @@ fn limit(world: &mut World, method: &Method, path: &str) -> Option<Response> {
     Some((StatusCode::TOO_MANY_REQUESTS, headers, JSON, body.to_string()).into_response())
 }
 
-fn refused(how: Refusal, seconds: f64) -> Response {
-    let after = [("retry-after", format!("{:.0}", seconds.ceil()))];
+fn refused(how: Refusal, seconds: u64) -> Response {
+    let after = [("retry-after", seconds.to_string())];
     let json =
         |message: &str, global| json!({ "message": message, "retry_after": seconds, "global": global }).to_string();
     match how {

@@ -1,9 +1,6 @@
 //! What the fake knows: sessions, interactions, commands, and what is to go wrong.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Instant};
 
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -75,8 +72,8 @@ pub(crate) struct World {
     pub(super) limited: BTreeMap<String, Instant>,
     /// Requests that came while they were.
     pub(crate) too_early: usize,
-    /// Whether every request is refused, how, and until when.
-    pub(super) refused: Option<(Refusal, Instant)>,
+    /// Whether every request is refused, how, and the number of seconds that are named.
+    pub(crate) refused: Option<(Refusal, u64)>,
     pub(crate) requests: Vec<String>,
     pub(super) connections: usize,
     next_id: u64,
@@ -110,11 +107,6 @@ impl World {
     pub(super) fn new_id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
-    }
-
-    /// Refuses every request for that number of seconds.
-    pub(crate) fn refuse(&mut self, how: Refusal, seconds: u64) {
-        self.refused = Some((how, Instant::now() + Duration::from_secs(seconds)));
     }
 
     /// From now on the API names a gateway that nobody is at; the real one.
