@@ -98,9 +98,9 @@ impl BackendCalled<'_> {
         let kind = kind.as_str();
         counter!(metric::BACKEND_ERRORS, "backend" => backend, "call" => call, "kind" => kind).increment(1);
         if news {
-            warn!(backend, call, %worker_type, elapsed_ms = milliseconds(elapsed), kind, "backend call failed: {error}");
+            warn!(backend, call, %worker_type, elapsed_ms = milliseconds(elapsed), kind, "backend failed: {error}");
         } else {
-            debug!(backend, call, %worker_type, elapsed_ms = milliseconds(elapsed), kind, "backend call failed again: {error}");
+            debug!(backend, call, %worker_type, elapsed_ms = milliseconds(elapsed), kind, "backend still fails: {error}");
         }
     }
 }

@@ -152,7 +152,7 @@ async fn an_outage_of_the_api_server_is_logged_at_its_beginning_and_at_its_end()
     let log = scaler.log();
     let shown = |line: &&str| !line.contains(" DEBUG ");
     let lines = |text: &str| log.lines().filter(shown).filter(|line| line.contains(text)).count();
-    let unknown = |line: &&str| line.contains("backend call failed") && line.contains("observe");
+    let unknown = |line: &&str| line.contains("backend failed") && line.contains("observe");
     assert_eq!((log.lines().filter(unknown).count(), lines("backend answers again")), (1, 1), "{log}");
     assert_eq!((lines("failed with error"), lines("watch broke"), lines("kube_client")), (0, 0, 0), "{log}");
 }
