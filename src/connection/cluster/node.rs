@@ -14,6 +14,7 @@ use redis::{
 };
 use tokio::{sync::Mutex, time::Instant};
 
+use super::topology::ended_early;
 use crate::connection::resp3;
 
 /// After a failure to connect, callers get the same error for this long, without another attempt. A node that is gone
@@ -56,12 +57,27 @@ impl Node {
 
     /// Returns the open connection, or opens a new one. Callers wait while one is being opened.
     ///
+    /// A task of its own opens it, within the time limit for connecting: the lock must never wait for a caller, which may
+    /// not be polled for a while.
+    ///
     /// # Errors
     /// If the connection can't be opened, or could not be opened within the last [`TRY_AGAIN`].
-    pub(super) async fn get(&self) -> Result<MultiplexedConnection, RedisError> {
+    pub(super) async fn get(self: &Arc<Self>) -> Result<MultiplexedConnection, RedisError> {
+        if let Some(open) = self.state.try_lock().ok().and_then(|state| self.usable(&state)) {
+            return Ok(open);
+        }
+        let node = self.clone();
+        tokio::spawn(async move { node.get_or_open().await }).await.unwrap_or_else(|_| Err(ended_early()))
+    }
+
+    fn usable(&self, state: &State) -> Option<MultiplexedConnection> {
+        state.open.clone().filter(|_| !self.lost.load(Ordering::Acquire))
+    }
+
+    async fn get_or_open(&self) -> Result<MultiplexedConnection, RedisError> {
         let mut state = self.state.lock().await;
-        if let Some(open) = state.open.as_ref().filter(|_| !self.lost.load(Ordering::Acquire)) {
-            return Ok(open.clone());
+        if let Some(open) = self.usable(&state) {
+            return Ok(open);
         }
         if let Some((_, error)) = state.failed.as_ref().filter(|(at, _)| at.elapsed() < TRY_AGAIN) {
             tracing::trace!("a node that could not be reached just now is not tried again yet");
@@ -108,5 +124,26 @@ impl Node {
 fn lose(lost: &AtomicBool, changes: &AtomicU64) {
     if !lost.swap(true, Ordering::AcqRel) {
         changes.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_caller_that_is_not_polled_any_more_holds_up_nobody() {
+        let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = Client::open(format!("redis://{}", mute.local_addr().unwrap())).unwrap();
+        let manner = Manner { connect_timeout: Duration::from_millis(50), response_timeout: None, push: None };
+        let node = Arc::new(Node::new(client.get_connection_info().clone(), manner, Arc::default()));
+        let mut begun = Box::pin(node.get());
+        assert!((&mut begun).now_or_never().is_none());
+        let other = timeout(Duration::from_secs(30), node.get()).await;
+        assert!(other.expect("an answer, though the first caller is not polled").is_err());
+        assert!(begun.await.is_err());
     }
 }

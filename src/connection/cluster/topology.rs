@@ -163,7 +163,7 @@ impl Topology {
     ///
     /// # Errors
     /// If no node returns the map and none is known.
-    pub(super) async fn current(&self) -> Result<Arc<SlotMap>, RedisError> {
+    pub(super) async fn current(self: &Arc<Self>) -> Result<Arc<SlotMap>, RedisError> {
         if self.stale.load(Ordering::Acquire) {
             match self.refresh().await {
                 Err(error) if self.map().ranges.is_empty() => return Err(error),
@@ -176,10 +176,20 @@ impl Topology {
 
     /// Reads the map now. Concurrent callers share one read.
     ///
+    /// A task of its own does the reading, because the lock must never wait for a caller: a caller that has begun and is
+    /// not polled for a while (a check that runs beside other work of the same task) would hold up everybody else, and
+    /// itself if it comes here a second time meanwhile. Each step of the task has a time limit.
+    ///
     /// # Errors
     /// If no node returns the map.
-    pub(super) async fn refresh(&self) -> Result<Arc<SlotMap>, RedisError> {
-        let asked_at = Instant::now();
+    pub(super) async fn refresh(self: &Arc<Self>) -> Result<Arc<SlotMap>, RedisError> {
+        let (topology, asked_at) = (self.clone(), Instant::now());
+        let read = tokio::spawn(async move { topology.read_unless_since(asked_at).await });
+        read.await.unwrap_or_else(|_| Err(ended_early()))
+    }
+
+    /// Reads the map, unless somebody has read it since.
+    async fn read_unless_since(&self, asked_at: Instant) -> Result<Arc<SlotMap>, RedisError> {
         let mut asker = self.asker.lock().await;
         if asker.read_at.is_some_and(|read_at| read_at >= asked_at) {
             return Ok(self.map());
@@ -252,6 +262,11 @@ async fn read(node: &NodeAddress, connection: &mut MultiplexedConnection) -> Res
     SlotMap::read(reply, node).ok_or_else(unexpected)
 }
 
+/// The runtime shuts down.
+pub(super) fn ended_early() -> RedisError {
+    RedisError::from((ErrorKind::Io, "the attempt to connect ended early"))
+}
+
 fn unexpected() -> RedisError {
     RedisError::from((
         ErrorKind::UnexpectedReturnType,
@@ -261,7 +276,23 @@ fn unexpected() -> RedisError {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+    use tokio::time::timeout;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_caller_that_is_not_polled_any_more_holds_up_nobody() {
+        let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let seed = Client::open(format!("redis://{}", mute.local_addr().unwrap())).unwrap();
+        let seeds = vec![seed.get_connection_info().clone()];
+        let topology = Arc::new(Topology::new(seeds, Duration::from_millis(50)));
+        let mut begun = Box::pin(topology.refresh());
+        assert!((&mut begun).now_or_never().is_none());
+        let other = timeout(Duration::from_secs(30), topology.refresh()).await;
+        assert!(other.expect("an answer, though the first caller is not polled").is_err());
+        assert!(begun.await.is_err());
+    }
 
     fn node(host: &str, port: u16) -> Value {
         Value::Array(vec![Value::BulkString(host.into()), Value::Int(port.into()), Value::BulkString("id".into())])
