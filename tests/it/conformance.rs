@@ -42,6 +42,9 @@ pub(crate) trait Rig: Sized {
     /// How many workers exist, counted past the backend.
     async fn count(&self) -> usize;
 
+    /// Waits until the workers that run notice what they are asked to do.
+    async fn until_listening(&self) {}
+
     async fn scale(&self, target: u32, retire: &[WorkerId]) -> Result<ScaleReport, BackendError> {
         let (worker_type, retire) = (self.worker_type(), retire.to_vec());
         self.backend().scale(ScaleRequest { worker_type, target, retire, drain_timeout: LONG }).await
@@ -52,6 +55,7 @@ pub(crate) trait Rig: Sized {
         let before = live(&self.backend().observe(&self.worker_type()).await.unwrap());
         let started = self.scale(target, &[]).await.unwrap().started;
         if Self::NAMES_STARTED {
+            self.until_listening().await;
             return started;
         }
         let all_ready =
@@ -143,7 +147,7 @@ async fn exactly_the_named_workers_leave<R: Rig>(mut rig: R) {
 /// What was done before a failure is told, and a retry makes up for the rest and no more.
 async fn a_partial_failure_tells_what_was_done_and_a_retry_makes_up_for_the_rest<R: Rig>(mut rig: R) {
     rig.until("an empty pool", |pool| pool.instances.is_empty()).await;
-    let ids = rig.scale(2, &[]).await.unwrap().started;
+    let ids = rig.grow(2).await;
     rig.until_count(2).await;
     rig.allow_starts(false).await;
     let error = rig.scale(3, &ids[..1]).await.unwrap_err();

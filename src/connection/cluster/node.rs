@@ -57,7 +57,7 @@ impl Node {
 
     /// Returns the open connection, or opens a new one. Callers wait while one is being opened.
     ///
-    /// A task of its own opens it, within the time limit for connecting: the lock must never wait for a caller, which may
+    /// A separate task opens it, within the time limit for connecting: the lock must never wait for a caller, which may
     /// not be polled for a while.
     ///
     /// # Errors

@@ -176,9 +176,9 @@ impl Topology {
 
     /// Reads the map now. Concurrent callers share one read.
     ///
-    /// A task of its own does the reading, because the lock must never wait for a caller: a caller that has begun and is
-    /// not polled for a while (a check that runs beside other work of the same task) would hold up everybody else, and
-    /// itself if it comes here a second time meanwhile. Each step of the task has a time limit.
+    /// A separate task does the reading, because the lock must never wait for a caller: a caller that has begun and is
+    /// not polled for a while (a check that runs beside other work of the same task) would block all other callers, and
+    /// itself if it calls this a second time meanwhile. Each step of the task has a time limit.
     ///
     /// # Errors
     /// If no node returns the map.

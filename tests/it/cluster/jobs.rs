@@ -24,7 +24,7 @@ async fn a_job_goes_through_publisher_scaler_worker_and_back_on_every_primary() 
     cluster.until_well().await;
     let types = cluster.types().await;
     let pools: String = types.iter().map(|name| real_pool(name, "min_workers = 0, cooldown_seconds = 0")).collect();
-    // What a loaded machine does not hear of a worker that became idle, the sweep finds.
+    // Acknowledgements notify nobody (docs/redis.md): without a sweep, a pool may become idle without an evaluation.
     let scaler = Autoscaler::start(&cluster.url(), &format!("{FAST_SWEEP}{pools}")).await;
     scaler.until_ready().await;
     let config = scaler.directory().join("swarm.toml").display().to_string();

@@ -40,6 +40,10 @@ impl Rig for Containers {
         self.bench.changed().await;
     }
 
+    async fn until_listening(&self) {
+        self.bench.until_listening().await;
+    }
+
     async fn crash(&self, id: &WorkerId) {
         let label = format!("label=swarm.worker={id}");
         let container = self.bench.project.engine.docker(&["ps", "--quiet", "--no-trunc", "--filter", &label]);

@@ -27,9 +27,15 @@ use crate::support::{
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 /// A drain that no test waits for.
 pub(crate) const LONG: Duration = Duration::from_secs(600);
-/// A worker that leaves when asked to, and fails on SIGUSR1. The first process of a container gets no SIGTERM that it
-/// does not catch.
-pub(crate) const SLEEPER: &str = "trap 'exit 0' TERM; trap 'exit 7' USR1; sleep 100000 & wait";
+/// A worker that leaves when asked to, and fails on SIGUSR1. The first process of a container gets no signal that it
+/// does not catch: before it says that it listens, a signal is lost (see [`Bench::until_listening`]).
+pub(crate) const SLEEPER: &str = "trap 'exit 0' TERM; trap 'exit 7' USR1; echo listening; sleep 100000 & wait";
+/// For an engine that answers late, but answers.
+const PATIENT: Limits =
+    Limits { call: Duration::from_secs(30), launch: Duration::from_secs(60), pull: Duration::from_secs(60) };
+/// For an engine that never answers.
+pub(crate) const IMPATIENT: Limits =
+    Limits { call: Duration::from_secs(5), launch: Duration::from_secs(10), ..PATIENT };
 
 /// The bench.
 pub(crate) struct Bench {
@@ -58,6 +64,16 @@ impl Bench {
 
     /// At this endpoint, which leads to the project's engine.
     pub(crate) fn at(endpoint: Endpoint, project: Project, adjust: impl FnOnce(&mut DockerSettings)) -> Self {
+        Self::within(PATIENT, endpoint, project, adjust)
+    }
+
+    /// At this endpoint, whose answers may take this long.
+    pub(crate) fn within(
+        limits: Limits,
+        endpoint: Endpoint,
+        project: Project,
+        adjust: impl FnOnce(&mut DockerSettings),
+    ) -> Self {
         let mut settings = DockerSettings {
             image: Some(IMAGE.to_owned()),
             command: shell_command(SLEEPER),
@@ -65,7 +81,7 @@ impl Bench {
             ..DockerSettings::default()
         };
         adjust(&mut settings);
-        let (backend, changes) = backend(endpoint, &project.name, settings);
+        let (backend, changes) = backend(limits, endpoint, &project.name, settings);
         Self { backend, project, changes }
     }
 
@@ -129,7 +145,7 @@ impl Bench {
         let mut settings = DockerSettings::default();
         adjust(&mut settings);
         let endpoint = Endpoint::Unix(self.project.engine.socket().to_owned());
-        (self.backend, self.changes) = backend(endpoint, &self.project.name, settings);
+        (self.backend, self.changes) = backend(PATIENT, endpoint, &self.project.name, settings);
     }
 
     /// Waits until the project has `count` containers, running or not.
@@ -138,13 +154,26 @@ impl Bench {
         assert!(there, "not {count} containers: {:?}", self.containers(&[]));
     }
 
+    /// Waits until every running [`SLEEPER`] catches signals.
+    pub(crate) async fn until_listening(&self) {
+        for name in self.containers(&["running"]) {
+            let said = async || self.project.engine.docker(&["logs", &name]).contains("listening");
+            assert!(eventually(DEADLINE, said).await, "{name} does not say that it listens");
+        }
+    }
+
     /// The names of its containers in these states.
     pub(crate) fn containers(&self, states: &[&str]) -> Vec<String> {
         self.project.containers(states)
     }
 }
 
-fn backend(endpoint: Endpoint, project: &str, settings: DockerSettings) -> (DockerBackend, watch::Receiver<u64>) {
+fn backend(
+    limits: Limits,
+    endpoint: Endpoint,
+    project: &str,
+    settings: DockerSettings,
+) -> (DockerBackend, watch::Receiver<u64>) {
     let (count, changes) = watch::channel(0);
     let on_change = Arc::new(move |worker_type: &WorkerType| {
         assert_eq!(*worker_type, shell());
@@ -154,7 +183,7 @@ fn backend(endpoint: Endpoint, project: &str, settings: DockerSettings) -> (Dock
     let spec = DockerSpec { settings, service: "worker-shell".to_owned(), drain_timeout, max_workers: 100 };
     let surroundings = Surroundings {
         endpoint,
-        limits: Limits { call: Duration::from_secs(5), launch: Duration::from_secs(10), ..Limits::default() },
+        limits,
         redis_url: SecretString::from("redis://example:6379/3"),
         project: Some(project.to_owned()),
         sweep_interval: Duration::from_secs(2),

@@ -122,6 +122,7 @@ async fn the_last_container_stays_as_the_template_of_the_next_one() {
     assert_eq!(pool.manual, vec![], "it was there before");
     side.bench.start(2).await;
     let ids: Vec<_> = side.bench.observe().await.unwrap().instances.into_iter().map(|one| one.id).collect();
+    side.bench.until_listening().await;
     side.bench.scale(0, &ids, LONG).await.unwrap();
     side.bench.until("nobody is left", |pool| pool.instances.is_empty()).await;
     let left = side.bench.containers(&["exited"]);

@@ -1,8 +1,8 @@
 //! What engines refuse and what gets lost on the way, by means of a proxy in front of a real engine.
 
-use swarm::backend::ErrorKind;
+use swarm::backend::{ErrorKind, docker::Endpoint};
 
-use super::bench::{Bench, LONG};
+use super::bench::{Bench, IMPATIENT, LONG};
 use crate::support::{
     docker::{Engine, Project},
     docker_proxy::{Fault, Proxy},
@@ -11,7 +11,8 @@ use crate::support::{
 async fn behind_a_proxy() -> (Bench, Proxy) {
     let engine = Engine::any().await;
     let proxy = Proxy::start(engine.socket());
-    let mut bench = Bench::through(&proxy.socket(), Project::new(engine), |_| {});
+    let endpoint = Endpoint::Unix(proxy.socket());
+    let mut bench = Bench::within(IMPATIENT, endpoint, Project::new(engine), |_| {});
     bench.until("the engine is seen", |pool| pool.instances.is_empty()).await;
     (bench, proxy)
 }

@@ -1,9 +1,9 @@
 //! Engines that die, freeze and come back, and things that vanish: each time the backend recovers by itself.
 
 use rustix::process::Signal;
-use swarm::backend::ErrorKind;
+use swarm::backend::{ErrorKind, docker::Endpoint};
 
-use super::bench::{Bench, LONG};
+use super::bench::{Bench, IMPATIENT, LONG};
 use crate::support::{
     autoscaler::DEADLINE,
     docker::{Engine, Project},
@@ -39,7 +39,8 @@ async fn a_killed_engine_makes_workers_unknown_and_afterwards_the_count_is_right
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_engine_is_an_error_and_nothing_is_made_twice() {
     let engine = Engine::private().await;
-    let mut bench = Bench::on(engine.clone(), |_| {});
+    let endpoint = Endpoint::Unix(engine.socket().to_owned());
+    let mut bench = Bench::within(IMPATIENT, endpoint, Project::new(engine.clone()), |_| {});
     bench.until("the engine is seen", |pool| pool.instances.is_empty()).await;
     bench.start(1).await;
 

@@ -25,6 +25,8 @@ use super::{
 pub(crate) const IMAGE: &str = "swarm-test:1";
 /// Timeout for the start of an engine.
 const START: Duration = Duration::from_secs(60);
+/// Timeout for the answer of an engine that listens: long, because tests replace an engine that counts as away.
+const PING: Duration = Duration::from_secs(30);
 
 /// Private engine shared by all simultaneous tests that need any engine.
 static SHARED: Mutex<Weak<Engine>> = Mutex::new(Weak::new());
@@ -233,7 +235,7 @@ fn client(socket: &Path) -> Result<Docker, bollard::errors::Error> {
 
 async fn answers(socket: &Path) -> bool {
     let Ok(client) = client(socket) else { return false };
-    tokio::time::timeout(Duration::from_secs(5), client.ping()).await.is_ok_and(|answer| answer.is_ok())
+    tokio::time::timeout(PING, client.ping()).await.is_ok_and(|answer| answer.is_ok())
 }
 
 /// Returns whether a process listens on a socket.
