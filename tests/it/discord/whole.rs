@@ -42,7 +42,8 @@ async fn start(fake: &FakeDiscord, site: &Site) -> Message {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_makes_a_worker_that_shows_a_page() {
     let (fake, redis, site) = (FakeDiscord::start().await, RedisServer::start(), Site::start(1).await);
-    let browser = format!("allow_private = [\"127.0.0.1:{}\"]\nwidth = 640\nheight = 480", site.port);
+    let browser =
+        format!("no_sandbox = true\nallow_private = [\"127.0.0.1:{}\"]\nwidth = 640\nheight = 480", site.port);
     let pools = format!("{}[worker_types.browser.browser]\n{browser}\n", real_pool("browser", "min_workers = 0"));
     let scaler = Autoscaler::start(&redis.url(), &format!("{NO_SWEEP}{pools}")).await;
     scaler.until_ready().await;
