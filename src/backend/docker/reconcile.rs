@@ -35,6 +35,8 @@ pub(super) struct Facts {
     pub(super) signalled: HashSet<String>,
     /// Those that were told to stop, or ended, while the engine was away: it does that itself when it starts again.
     pub(super) in_outage: HashSet<String>,
+    /// Those that a list showed as ended before an event told of it.
+    pub(super) untold: HashSet<String>,
     /// Whether the engine was away since the last list: what ended meanwhile ended with it.
     pub(super) was_away: bool,
 }
@@ -44,6 +46,17 @@ impl Facts {
     /// little before their lists do.
     pub(super) fn has_ended(&self, container: &str, state: Option<State>) -> bool {
         self.endings.contains_key(container) && (!state.is_some_and(runs) || self.restarted.contains(container))
+    }
+
+    /// Returns whether a list must be asked for again, because it shows workers as ended of which no event has told. A
+    /// list may be ahead of the events: the signal that somebody sent to the container is still to be read then, and
+    /// without it the end looks like one of the worker's own. Waits once for each container.
+    pub(super) fn is_ahead(&mut self, ended: Vec<String>) -> bool {
+        if self.was_away {
+            return false;
+        }
+        let untold: Vec<String> = ended.into_iter().filter(|container| !self.endings.contains_key(container)).collect();
+        untold.into_iter().fold(false, |ahead, container| self.untold.insert(container) || ahead)
     }
 
     /// Forgets what has been taken over with a list. `true` if something is left that the list did not know yet.

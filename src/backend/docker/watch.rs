@@ -39,6 +39,8 @@ pub(super) struct Watcher {
     project: Option<String>,
     /// Of the engine's clock, in nanoseconds.
     last_event: i64,
+    /// The last event of the stream before: one stream tells no event twice, though not always in the order of time.
+    told_until: i64,
     /// The end of the last outage, likewise. Containers that the engine stopped during the outage are not manual
     /// changes.
     back_since: i64,
@@ -50,7 +52,7 @@ impl Watcher {
     pub(super) fn new(shared: Arc<DockerShared>, project: Option<String>) -> Self {
         let (facts, out_of_memory) = Default::default();
         let (last_event, back_since) = (nanoseconds(shared.clock.now()), 0);
-        Self { shared, project, last_event, back_since, facts, out_of_memory }
+        Self { shared, project, last_event, told_until: last_event, back_since, facts, out_of_memory }
     }
 
     /// Until the backend stops.
@@ -80,6 +82,7 @@ impl Watcher {
             self.back_since = nanoseconds(self.shared.clock.now());
         }
         self.find_home().await?;
+        self.told_until = self.last_event;
         let since = self.last_event.saturating_sub(i64::try_from(OVERLAP.as_nanos()).unwrap_or_default()).max(0);
         let mut events =
             self.shared.engine.events(&format!("{}.{:09}", since / 1_000_000_000, since % 1_000_000_000))?;
@@ -156,7 +159,7 @@ impl Watcher {
     }
 
     /// Lists the containers and reconciles the registry. Facts from events are kept if that fails. `true` if the list
-    /// lags behind the events.
+    /// lags behind the events, or is ahead of them.
     async fn list(&mut self) -> Result<bool, EngineError> {
         // In this order: a request after a worker type was added gets a list with it.
         let begun = self.shared.resync.begin();
@@ -168,10 +171,12 @@ impl Watcher {
             let listed = self.shared.engine.list(&[format!("{}={project}", labels::PROJECT)]).await?;
             seen.extend(listed.iter().filter_map(Seen::of));
         }
-        for (pool, list) in pools.iter().zip(lists) {
-            let owner = pool.owner();
-            let of_pool = |seen: &&Seen| seen.project == owner.project && seen.service == owner.service;
-            let of_pool: Vec<Seen> = seen.iter().filter(of_pool).cloned().collect();
+        let of_pools: Vec<Vec<Seen>> = pools.iter().map(|pool| of_pool(pool, &seen)).collect();
+        let ended = pools.iter().zip(&of_pools).flat_map(|(pool, of_pool)| pool.registry.newly_ended(of_pool));
+        if self.facts.is_ahead(ended.collect()) {
+            return Ok(true);
+        }
+        for ((pool, list), of_pool) in pools.iter().zip(lists).zip(of_pools) {
             follow_example(&self.shared, pool, &of_pool).await?;
             inspection::complete(&self.shared, pool, list, &of_pool, &mut self.facts).await?;
             if pool.registry.reconcile(list, &of_pool, &self.facts, self.shared.clock.now()) {
@@ -198,7 +203,7 @@ impl Watcher {
             return false;
         }
         let at = event.time_nano.unwrap_or_default();
-        let told_before = at <= self.last_event;
+        let told_before = at <= self.told_until;
         self.last_event = self.last_event.max(at);
         let container = actor.id.clone().unwrap_or_default();
         let is_fatal = action == "kill" && FATAL_SIGNALS.contains(&attribute("signal"));
@@ -223,6 +228,13 @@ impl Watcher {
         // Events inside a container, such as those of its health check, change nothing.
         !action.starts_with("exec_") && !matches!(action, "attach" | "detach" | "top" | "resize")
     }
+}
+
+/// Returns the listed containers that belong to a pool.
+fn of_pool(pool: &TypePool, seen: &[Seen]) -> Vec<Seen> {
+    let owner = pool.owner();
+    let of_pool = |seen: &&Seen| seen.project == owner.project && seen.service == owner.service;
+    seen.iter().filter(of_pool).cloned().collect()
 }
 
 /// As the engine's events tell time.

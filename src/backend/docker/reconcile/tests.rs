@@ -290,3 +290,17 @@ fn a_worker_that_does_not_work_says_why() {
     world.list(&Facts::default());
     assert_eq!(reason(&world).as_deref(), Some("restarted: out of memory, exit code 137"));
 }
+
+#[test]
+fn a_list_that_is_ahead_of_the_events_waits_for_them_once() {
+    let ended = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+    let exit = || ContainerExit::of(0, false);
+    let mut facts = Facts { endings: HashMap::from([("told".to_owned(), exit())]), ..Facts::default() };
+    assert!(!facts.is_ahead(ended(&[])));
+    assert!(!facts.is_ahead(ended(&["told"])));
+    assert!(facts.is_ahead(ended(&["told", "one", "two"])));
+    assert!(!facts.is_ahead(ended(&["one", "two"])), "events that never come are not waited for");
+    assert!(facts.is_ahead(ended(&["one", "three"])));
+    facts.was_away = true;
+    assert!(!facts.is_ahead(ended(&["four"])), "what ended in an outage has no events");
+}
