@@ -1,7 +1,9 @@
 # One image for every subcommand, and one with Chromium for browser workers:
 #
-#   docker build --target swarm   --tag swarm:0.1.0 .
-#   docker build --target browser --tag swarm-browser:0.1.0 .
+#   docker build --target swarm   --tag localhost/swarm:0.1.0 .
+#   docker build --target browser --tag localhost/swarm-browser:0.1.0 .
+#
+# Nobody can push to `localhost/`, so an image that is missing is never somebody else's.
 #
 # Builds with BuildKit and with the classic builder. The classic builder runs every stage above its target, so the
 # stages are in the order in which they are needed, and none needs BuildKit's mounts.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use super::{
@@ -15,6 +15,9 @@ const NAMED: usize = 12;
 
 /// Of `[scaler]`, what is settled at the start.
 const SCALER_NEEDS_RESTART: [&str; 3] = ["redis_timeout_ms", "dry_run", "leader_lease_seconds"];
+
+/// Secrets, which are serialized masked and so are compared by themselves.
+const HTTP_TOKENS: [&str; 2] = ["http.token", "http.read_token"];
 
 /// One setting that is another one now.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,9 +77,18 @@ impl Changes {
         if running.redis_url.expose_secret() != holds.redis_url.expose_secret() {
             differ.push("redis_url".to_owned());
         }
-        let token = |of: &Settings| of.http.token.as_ref().map(|token| token.expose_secret().to_owned());
-        if token(running) != token(holds) {
-            differ.push("http.token".to_owned());
+        let of_workers = |of: &Settings| of.worker_redis_url.as_ref().map(|url| url.expose_secret().to_owned());
+        if of_workers(running) != of_workers(holds) {
+            differ.push("worker_redis_url".to_owned());
+        }
+        let text = |token: &Option<SecretString>| token.as_ref().map(|token| token.expose_secret().to_owned());
+        for (key, running, holds) in [
+            (HTTP_TOKENS[0], &running.http.token, &holds.http.token),
+            (HTTP_TOKENS[1], &running.http.read_token, &holds.http.read_token),
+        ] {
+            if text(running) != text(holds) {
+                differ.push(key.to_owned());
+            }
         }
         if running.orchestrator != holds.orchestrator {
             differ.push("orchestrator".to_owned());
@@ -90,11 +102,13 @@ impl Changes {
             differences(&format!("/scaler/{key}"), &before[key], &now[key], &mut keys);
         }
         // Written masked: a token that comes or goes was found above.
-        differ.extend(keys.into_iter().map(|changed| changed.key).filter(|key| key != "http.token"));
+        differ.extend(keys.into_iter().map(|changed| changed.key).filter(|key| !HTTP_TOKENS.contains(&key.as_str())));
         self.need_restart = differ;
 
         holds.redis_url = running.redis_url.clone();
         holds.redis_url_file.clone_from(&running.redis_url_file);
+        holds.worker_redis_url.clone_from(&running.worker_redis_url);
+        holds.worker_redis_url_file.clone_from(&running.worker_redis_url_file);
         holds.orchestrator = running.orchestrator;
         holds.http = running.http.clone();
         holds.kubernetes = running.kubernetes.clone();

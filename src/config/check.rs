@@ -9,15 +9,15 @@ use std::{
     net::SocketAddr,
 };
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
 use self::queues::extra_queue;
 use super::{
     environment::invalid_name,
     error::ConfigError,
-    origin::{Origin, Origins, dotted, join, pointer},
+    origin::{Origin, Origins, dotted, element_of, join, pointer},
     redis_url,
-    settings::{Orchestrator, Settings, Switch, WorkerTypeSettings},
+    settings::{HttpSettings, Orchestrator, Settings, Switch, WorkerTypeSettings},
     worker::{HandlerKind, IdleRule},
 };
 use crate::{
@@ -104,6 +104,15 @@ impl Checks<'_> {
         if let Err(problem) = redis_url::check_redis_url(settings.redis_url.expose_secret()) {
             self.reject(&[at], format!("redis_url: {problem}"));
         }
+        if let Some(Err(problem)) =
+            settings.worker_redis_url.as_ref().map(|url| redis_url::check_redis_url(url.expose_secret()))
+        {
+            self.reject(&[pointer(&["worker_redis_url"])], format!("worker_redis_url: {problem}"));
+        }
+        if !matches!(settings.orchestrator, Orchestrator::Process | Orchestrator::Docker) {
+            let because = format!("orchestrator = \"{}\"", settings.orchestrator.as_str());
+            self.warn_unused(&pointer(&["worker_redis_url"]), &because);
+        }
     }
 
     fn http(&mut self, settings: &Settings) {
@@ -115,29 +124,47 @@ impl Checks<'_> {
             );
             self.reject(&[pointer(&["http", "listen"])], message);
         }
-        self.token(settings);
+        let http = &settings.http;
+        self.token(http, "token", http.token.as_ref());
+        self.token(http, "read_token", http.read_token.as_ref());
+        let exposed = |token: &Option<SecretString>| token.as_ref().map(|token| token.expose_secret().to_owned());
+        if http.token.is_some() && exposed(&http.token) == exposed(&http.read_token) {
+            let message = "http.read_token: the same as http.token, so whoever reads could scale; generate another one";
+            self.reject(&[pointer(&["http", "read_token"]), pointer(&["http", "token"])], message.to_owned());
+        }
+        for (index, host) in http.hosts.iter().enumerate() {
+            let name = host.strip_prefix("*.").unwrap_or(host);
+            let letters = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
+            if host != "*" && (name.is_empty() || !letters) {
+                let message = format!(
+                    "http.hosts: expected a host name such as \"autoscaler\", \"*.example.com\", or \"*\" for any name, \
+                     without scheme and port, found {host:?}"
+                );
+                self.reject(&[element_of(&pointer(&["http", "hosts"]), index)], message);
+            }
+        }
     }
 
-    fn token(&mut self, settings: &Settings) {
-        let Some(token) = &settings.http.token else { return };
-        let at = pointer(&["http", "token"]);
+    fn token(&mut self, http: &HttpSettings, key: &str, token: Option<&SecretString>) {
+        let Some(token) = token else { return };
+        let at = pointer(&["http", key]);
         let token = token.expose_secret();
         if token.len() < SHORTEST_TOKEN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             let message = format!(
-                "http.token: can be guessed, or can't be sent; make one of at least {SHORTEST_TOKEN} letters and digits, \
+                "http.{key}: can be guessed, or can't be sent; make one of at least {SHORTEST_TOKEN} letters and digits, \
                  without spaces, such as `openssl rand -hex 32` gives"
             );
             return self.reject(&[at], message);
         }
-        let listen = settings.http.listen.parse::<SocketAddr>();
-        if settings.http.listen.is_empty() {
+        let listen = http.listen.parse::<SocketAddr>();
+        if http.listen.is_empty() {
             self.warn_unused(&at, "listen = \"\"");
         } else if listen.is_ok_and(|listen| !listen.ip().is_loopback()) {
             let origin = self.origins.of(&at);
             self.warnings.push(format!(
-                "{origin}: http.token travels in clear text to http.listen = {:?}; put a reverse proxy with TLS in front, or \
-                 listen on 127.0.0.1",
-                settings.http.listen
+                "{origin}: http.{key} travels in clear text to http.listen = {:?}; put a reverse proxy with TLS in front, \
+                 or listen on 127.0.0.1",
+                http.listen
             ));
         }
     }

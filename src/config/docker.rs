@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// `[worker_types.NAME.docker]`
 ///
 /// Where a Compose service for the worker type has a container, that container is the template of all others, and of
 /// these settings only `service`, `project`, `pull` and `standby` count. The rest describes a container from nothing.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DockerSettings {
     /// Image of a worker, for worker types without a Compose service: `registry/name:tag`.
@@ -42,6 +43,38 @@ pub struct DockerSettings {
     /// Containers made in advance and not started, which makes the start of a worker quicker.
     #[schemars(range(max = 1_000))]
     pub standby: u32,
+    /// Without more rights than a worker needs: no new privileges, no capabilities, and a limit of processes. `false`
+    /// for images that need them.
+    pub hardened: bool,
+    /// More of the container's `HostConfig`, by the names of the engine's API (`ReadonlyRootfs`, `ShmSize`, …). Lies
+    /// over what the other settings make.
+    pub host_config: Map<String, Value>,
+    /// More of the container's configuration, by the names of the engine's API (`User`, `Healthcheck`, …). Lies over
+    /// what the other settings make.
+    pub config: Map<String, Value>,
+}
+
+impl Default for DockerSettings {
+    fn default() -> Self {
+        Self {
+            image: None,
+            command: Vec::new(),
+            environment: BTreeMap::new(),
+            networks: Vec::new(),
+            volumes: Vec::new(),
+            memory: None,
+            cpus: None,
+            stop_signal: None,
+            labels: BTreeMap::new(),
+            service: None,
+            project: None,
+            pull: PullPolicy::default(),
+            standby: 0,
+            hardened: true,
+            host_config: Map::new(),
+            config: Map::new(),
+        }
+    }
 }
 
 /// What to do about an image that the engine does not have.

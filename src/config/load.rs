@@ -61,7 +61,7 @@ pub fn load_text(text: &str) -> Result<Loaded, ConfigErrors> {
 
 /// Resolves the secrets in files, and validates everything.
 fn finish(mut layers: Layers, mut remarks: Remarks, file: Option<PathBuf>) -> Result<Loaded, ConfigErrors> {
-    for secret in [REDIS_URL, HTTP_TOKEN] {
+    for secret in [REDIS_URL, WORKER_REDIS_URL, HTTP_TOKEN, HTTP_READ_TOKEN] {
         resolve_file(&mut layers, &mut remarks, &secret);
     }
     let settings = validated(&mut layers, &mut remarks);
@@ -113,7 +113,9 @@ struct InFile {
 }
 
 const REDIS_URL: InFile = InFile { key: &["redis_url"], file: &["redis_url_file"] };
+const WORKER_REDIS_URL: InFile = InFile { key: &["worker_redis_url"], file: &["worker_redis_url_file"] };
 const HTTP_TOKEN: InFile = InFile { key: &["http", "token"], file: &["http", "token_file"] };
+const HTTP_READ_TOKEN: InFile = InFile { key: &["http", "read_token"], file: &["http", "read_token_file"] };
 
 /// Replaces a setting by the content of its file, unless a stronger layer gave it.
 fn resolve_file(layers: &mut Layers, remarks: &mut Remarks, secret: &InFile) {

@@ -389,3 +389,35 @@ fn the_token_comes_from_its_file_is_checked_and_is_never_shown() {
     let errors = load_text("[http]\ntoken_file = \"/not/there\"\n", NO_ENV).unwrap_err().to_string();
     assert!(errors.contains("http.token_file: /not/there can't be read") && errors.contains("or use http.token"));
 }
+
+#[test]
+fn names_of_the_server_and_the_read_token_are_checked() {
+    let text = "[http]\nhosts = [\"autoscaler\", \"*.example.com\", \"*\"]\nread_token = \"readers-0123456789\"\n\
+                [worker_types.a]\n";
+    let loaded = load_text(text, NO_ENV).unwrap();
+    assert!(!format!("{} {}", json!(loaded.settings), crate::config::to_toml(&loaded)).contains("readers-"));
+    for host in ["http://autoscaler", "autoscaler:9000", "", "*example.com"] {
+        let errors = load_text(&format!("[http]\nhosts = [{host:?}]\n"), NO_ENV).unwrap_err().to_string();
+        assert!(errors.contains("http.hosts: expected a host name") && errors.contains(host), "{errors}");
+    }
+    let same = "[http]\ntoken = \"readers-0123456789\"\nread_token = \"readers-0123456789\"\n";
+    let errors = load_text(same, NO_ENV).unwrap_err().to_string();
+    assert!(errors.contains("http.read_token: the same as http.token"), "{errors}");
+}
+
+#[test]
+fn the_redis_url_of_workers_is_a_secret_and_has_a_file() {
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "redis://worker:hunter2@redis:6379/0\n").unwrap();
+    let text = format!("worker_redis_url_file = {:?}\n[worker_types.a]\n", secret.path());
+    let loaded = load_text(&text, NO_ENV).unwrap();
+    assert_eq!(loaded.settings.redis_url_of_workers().expose_secret(), "redis://worker:hunter2@redis:6379/0");
+    assert!(!format!("{:?} {}", loaded, crate::config::to_toml(&loaded)).contains("hunter2"));
+    let without = load_text("redis_url = \"redis://one\"\n[worker_types.a]\n", NO_ENV).unwrap();
+    assert_eq!(without.settings.redis_url_of_workers().expose_secret(), "redis://one");
+    let errors = load_text("worker_redis_url = \"http://one\"\n", NO_ENV).unwrap_err().to_string();
+    assert!(errors.contains("worker_redis_url: "), "{errors}");
+    let unused = "orchestrator = \"kubernetes\"\nworker_redis_url = \"redis://one\"\n[worker_types.a]\n";
+    let warnings = load_text(unused, NO_ENV).unwrap().warnings;
+    assert!(warnings.iter().any(|warning| warning.contains("worker_redis_url has no effect")), "{warnings:?}");
+}

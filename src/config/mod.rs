@@ -39,6 +39,7 @@ mod settings;
 mod source;
 mod tankpit;
 mod worker;
+mod worker_variable;
 
 pub use broker::{BrokerSettings, JobSettings};
 pub use browser::{Allowed, BrowserSettings, NoProxy, NotAllowed, Place, UpstreamProxy};
@@ -71,3 +72,4 @@ pub use settings::*;
 pub use source::{ConfigSource, FileWatch};
 pub use tankpit::TankpitSettings;
 pub use worker::{HandlerKind, IdleRule, WorkerSettings};
+pub use worker_variable::WORKER_SETTINGS;

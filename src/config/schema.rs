@@ -159,7 +159,11 @@ fn choices(node: &Value) -> Vec<&str> {
 /// A value as it was said, as far as it may be shown: URLs, commands and environments hold secrets.
 fn found(at: &str, value: &Value) -> String {
     const SECRET: [&str; 4] = ["/process/", "/docker/environment", "/fly/environment", "/worker/exec"];
-    let secret = at.starts_with("/redis_url") || at == "/http/token" || SECRET.iter().any(|place| at.contains(place));
+    let token = matches!(at, "/http/token" | "/http/read_token");
+    let secret = at.starts_with("/redis_url")
+        || at.starts_with("/worker_redis_url")
+        || token
+        || SECRET.iter().any(|place| at.contains(place));
     match value {
         Value::Array(_) => "an array".to_owned(),
         Value::Object(_) => "a table".to_owned(),

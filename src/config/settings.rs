@@ -36,6 +36,13 @@ pub struct Settings {
     pub redis_url: SecretString,
     /// File that contains the Redis URL, for secrets mounted as files. Overrides `redis_url`.
     pub redis_url_file: Option<PathBuf>,
+    /// The Redis server for workers that the autoscaler starts as processes or containers, with a user of their own.
+    /// Default: `redis_url`.
+    #[serde(serialize_with = "redacted_optional_url")]
+    #[schemars(with = "Option<String>")]
+    pub worker_redis_url: Option<SecretString>,
+    /// File that contains it. Overrides `worker_redis_url`.
+    pub worker_redis_url_file: Option<PathBuf>,
     /// What runs the workers.
     pub orchestrator: Orchestrator,
     /// How the scaler evaluates.
@@ -62,11 +69,22 @@ fn redacted_url<S: serde::Serializer>(url: &SecretString, serializer: S) -> Resu
     serializer.serialize_str(&super::redact::masked_url(url.expose_secret()))
 }
 
+/// The same for a URL that may be missing.
+#[expect(clippy::ref_option, reason = "serde hands over the field")]
+fn redacted_optional_url<S: serde::Serializer>(url: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
+    match url {
+        Some(url) => redacted_url(url, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
             redis_url: SecretString::from("redis://localhost:6379/0"),
             redis_url_file: None,
+            worker_redis_url: None,
+            worker_redis_url_file: None,
             orchestrator: Orchestrator::default(),
             scaler: ScalerSettings::default(),
             signals: SignalSettings::default(),
@@ -84,6 +102,11 @@ impl Settings {
     /// Returns the enabled worker types, by name.
     pub fn enabled(&self) -> impl Iterator<Item = (&str, &WorkerTypeSettings)> {
         self.worker_types.iter().filter(|(_, of)| of.enabled).map(|(name, of)| (name.as_str(), of))
+    }
+
+    /// Returns the Redis URL that workers get: processes and containers that the autoscaler starts.
+    pub fn redis_url_of_workers(&self) -> &SecretString {
+        self.worker_redis_url.as_ref().unwrap_or(&self.redis_url)
     }
 
     /// Returns the Kubernetes Lease that decides which autoscaler leads; `None` if Redis decides, or without an
@@ -240,6 +263,16 @@ pub struct HttpSettings {
     pub token: Option<SecretString>,
     /// File that contains the token, for secrets mounted as files. Overrides `token`.
     pub token_file: Option<PathBuf>,
+    /// Token that reading requires (`Authorization: Bearer TOKEN`), except `/healthz`, `/readyz` and the files of the
+    /// page. At least 16 characters, different from `token`. Default: reading requires no token.
+    #[serde(serialize_with = "redacted")]
+    #[schemars(with = "Option<String>")]
+    pub read_token: Option<SecretString>,
+    /// File that contains the read token. Overrides `read_token`.
+    pub read_token_file: Option<PathBuf>,
+    /// Names under which clients may address the server, besides IP addresses and `localhost`: `"autoscaler"`,
+    /// `"*.example.com"`, or `"*"` for any name. `/healthz` and `/readyz` answer under any name.
+    pub hosts: Vec<String>,
 }
 
 /// Serializes a secret as asterisks.
@@ -253,7 +286,14 @@ fn redacted<S: serde::Serializer>(secret: &Option<SecretString>, serializer: S) 
 
 impl Default for HttpSettings {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:9000".to_owned(), token: None, token_file: None }
+        Self {
+            listen: "127.0.0.1:9000".to_owned(),
+            token: None,
+            token_file: None,
+            read_token: None,
+            read_token_file: None,
+            hosts: Vec::new(),
+        }
     }
 }
 

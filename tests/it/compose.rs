@@ -1,9 +1,12 @@
 //! The Compose stack as a user meets it, on the real engine and with the real Compose file: nothing, then the
 //! autoscaler, a job, a worker that Compose knows, an answer, and nothing again. And what the files around it promise.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{
     autoscaler::{DEADLINE, swarm},
@@ -79,13 +82,46 @@ async fn a_job_gets_a_worker_an_answer_and_the_worker_goes() {
 
 #[cfg_attr(without_compose, ignore = "no Docker engine, or no images for docker-compose.yml")]
 #[tokio::test]
-async fn down_removes_the_workers_too() {
+async fn up_again_stops_no_busy_worker_and_workers_are_hardened() {
     let stack = Stack::prepare();
     up(&stack).await;
     publish(&stack, &["browser.sleep", "600"]);
     until(&stack, "a worker runs", async || workers(&stack).len() == 1).await;
-    stack.compose(&["down", "--volumes", "--timeout", "1"]);
+    let running = || stack.running("worker-browser");
+    let before = running();
+    assert_eq!(before.len(), 1, "{before:?}");
+    for _ in 0..3 {
+        let started = Instant::now();
+        stack.compose(&["up", "--detach", "--no-build", "redis", "autoscaler"]);
+        assert!(started.elapsed() < Duration::from_secs(30), "it took {:?}", started.elapsed());
+        assert_eq!(running(), before, "{}", stack.report());
+    }
+    let made = stack.inspect(&before[0]);
+    let host = &made["HostConfig"];
+    assert_eq!((&host["ReadonlyRootfs"], &host["CapDrop"]), (&json!(true), &json!(["ALL"])));
+    assert_eq!((&host["SecurityOpt"], &host["PidsLimit"]), (&json!(["no-new-privileges:true"]), &json!(4096)));
+    assert_eq!((&host["ShmSize"], &host["Tmpfs"]), (&json!(1 << 30), &json!({ "/tmp": "" })));
+    assert_eq!(host["LogConfig"]["Config"]["max-size"], "10m");
+    assert_eq!(made["Config"]["StopTimeout"], 300, "`docker stop` gives a job its time too");
+}
+
+#[cfg_attr(without_compose, ignore = "no Docker engine, or no images for docker-compose.yml")]
+#[tokio::test]
+async fn down_lets_jobs_finish_before_redis_goes_and_leaves_nothing() {
+    let stack = Stack::prepare();
+    up(&stack).await;
+    publish(&stack, &["browser.sleep", "4"]);
+    until(&stack, "a worker has the job", async || stack.redis(&["XPENDING", "browser:jobs", "browser"]) == "1").await;
+    stack.compose(&["down"]);
     assert_eq!(stack.containers(), Vec::<String>::new());
+
+    // The volume of Redis is still there, and tells what became of the job.
+    stack.compose(&["up", "--detach", "--no-build", "redis"]);
+    until(&stack, "redis answers", async || stack.redis(&["PING"]) == "PONG").await;
+    assert_eq!(stack.redis(&["XPENDING", "browser:jobs", "browser"]), "0", "it was finished and acknowledged");
+    assert_eq!(stack.redis(&["EXISTS", "browser:jobs:dead"]), "0");
+    let read = stack.redis(&["XINFO", "GROUPS", "browser:jobs"]);
+    assert!(read.contains("entries-read\n1") || read.contains("lag\n0"), "{read}");
 }
 
 /// The calls in the table of `docs/security.md`.
@@ -135,6 +171,7 @@ fn settings_and_compose_file_name_the_same_workers() {
         };
         assert_eq!(after(service, "image: "), after(table, "image = ").replace('"', ""));
         assert_eq!(after(service, "command: "), after(table, "command = "));
+        assert_eq!(after(service, "mem_limit: "), after(table, "memory = ").replace('"', ""));
     }
 }
 
@@ -155,7 +192,7 @@ fn the_bot_of_the_compose_files_finds_what_it_needs() {
     assert!(volumes.contains(token.trim_matches('"')), "{volumes}");
     let stack = read("docker-compose.yml");
     assert!(settings.contains("http://autoscaler:9000") && stack.contains("  autoscaler:\n"));
-    let image = |text: &str| text.lines().filter(|line| line.trim() == "image: swarm:0.1.0").count();
+    let image = |text: &str| text.lines().filter(|line| line.trim() == "image: localhost/swarm:0.1.0").count();
     assert!(image(&compose) == 1 && image(&stack) > 0, "the bot is of the stack's image");
 }
 

@@ -31,7 +31,7 @@ fn surroundings(settings: &Settings) -> anyhow::Result<Surroundings> {
     Ok(Surroundings {
         endpoint: Endpoint::from_environment(variable)?,
         limits: docker::Limits::default(),
-        redis_url: settings.redis_url.clone(),
+        redis_url: settings.redis_url_of_workers().clone(),
         project: variable("COMPOSE_PROJECT_NAME").filter(|project| !project.is_empty()),
         sweep_interval: settings.scaler.sweep_interval(),
     })

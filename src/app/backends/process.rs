@@ -33,5 +33,5 @@ fn specs(settings: &Settings) -> BTreeMap<WorkerType, ProcessSpec> {
 }
 
 fn surroundings(settings: &Settings, config_file: Option<PathBuf>, program: PathBuf) -> Surroundings {
-    Surroundings { swarm: program, redis_url: settings.redis_url.clone(), config_file }
+    Surroundings { swarm: program, redis_url: settings.redis_url_of_workers().clone(), config_file }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use bollard::models::{ContainerCreateBody, ContainerSummary};
+use secrecy::SecretString;
 
 use super::{
     DockerSpec, Surroundings, TypePool, engine::Engine, error::EngineError, labels, self_container::SelfContainer,
@@ -36,6 +37,10 @@ pub async fn check(types: &BTreeMap<WorkerType, DockerSpec>, surroundings: &Surr
     checks.push(may_make(&engine).await);
     let mut listed = BTreeMap::new();
     for (worker_type, spec) in types {
+        if let Err(error) = spec.check(worker_type) {
+            checks.push(Check::new(format!("worker type `{worker_type}`: settings"), Err(error)));
+            continue;
+        }
         let pool = TypePool::new(worker_type.clone(), spec.clone());
         pool.settle(&self_container);
         let project = pool.owner().project.to_owned();
@@ -46,7 +51,7 @@ pub async fn check(types: &BTreeMap<WorkerType, DockerSpec>, surroundings: &Surr
             checks.push(Check::new(format!("docker: list the containers of project `{project}`"), told));
             listed.insert(project.clone(), containers.unwrap_or_default());
         }
-        checks.extend(can_start(&engine, &pool, &listed[&project]).await);
+        checks.extend(can_start(&engine, &pool, &listed[&project], &surroundings.redis_url).await);
     }
     checks
 }
@@ -71,7 +76,12 @@ async fn may_make(engine: &Engine) -> Check {
 }
 
 /// Checks what its containers would be created from.
-async fn can_start(engine: &Engine, pool: &TypePool, listed: &[ContainerSummary]) -> Vec<Check> {
+async fn can_start(
+    engine: &Engine,
+    pool: &TypePool,
+    listed: &[ContainerSummary],
+    redis_url: &SecretString,
+) -> Vec<Check> {
     let what = format!("worker type `{}`: service `{}`", pool.worker_type, pool.owner().service);
     let seen = listed.iter().filter_map(Seen::of);
     let example = seen.filter(|seen| seen.service == pool.owner().service && !seen.from_settings).count();
@@ -82,6 +92,10 @@ async fn can_start(engine: &Engine, pool: &TypePool, listed: &[ContainerSummary]
     let settings = &spec.settings;
     let Some(image) = &settings.image else { return vec![Check::new(what, Err(pool.no_template()))] };
     let mut checks = vec![has_image(engine, what, image, settings.pull).await];
+    if pool.template().is_some_and(|template| template.misses_redis(redis_url)) {
+        let what = format!("worker type `{}`: redis", pool.worker_type);
+        checks.push(Check::new(what, Err(super::no_redis(&pool.worker_type))));
+    }
     for network in &settings.networks {
         checks.push(has_network(engine, pool, network).await);
     }
@@ -161,11 +175,15 @@ mod tests {
     }
 
     async fn checks(endpoint: Endpoint, settings: DockerSettings) -> Vec<CheckOutcome> {
+        checks_with(endpoint, settings, "redis://redis").await
+    }
+
+    async fn checks_with(endpoint: Endpoint, settings: DockerSettings, redis_url: &str) -> Vec<CheckOutcome> {
         let spec = DockerSpec { settings, ..DockerSpec::from_settings("test", &WorkerTypeSettings::default()) };
         let surroundings = Surroundings {
             endpoint,
             limits: Limits { call: Duration::from_secs(20), ..Limits::default() },
-            redis_url: "redis://localhost".into(),
+            redis_url: redis_url.into(),
             project: Some("shop".to_owned()),
             sweep_interval: Duration::from_secs(60),
         };
@@ -186,6 +204,9 @@ mod tests {
         let lost = DockerSettings { networks: vec!["back".to_owned()], ..image("lost") };
         let found = checks(Endpoint::Tcp(engine(false).await), lost).await;
         assert!(wrong(&found[3], "no image `lost`") && wrong(&found[4], "no network `back`"), "{found:?}");
+
+        let found = checks_with(Endpoint::Tcp(engine(false).await), image("here"), "redis://u:p@127.0.0.1:6379").await;
+        assert!(wrong(&found[4], "set `worker_redis_url`"), "{found:?}");
 
         let found = checks(Endpoint::Tcp(engine(true).await), DockerSettings::default()).await;
         assert!(wrong(&found[1], "refused `create`") && wrong(&found[3], "docker compose -p shop up"), "{found:?}");

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
+    net::IpAddr,
 };
 
 use bollard::models::{
@@ -12,17 +13,31 @@ use bollard::models::{
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
-use super::labels;
-use crate::{
-    config::DockerSettings,
-    model::{WorkerId, WorkerType},
-};
+use super::{labels, overlay::lay_over, pool::DockerSpec};
+use crate::model::{WorkerId, WorkerType};
 
 /// The variables by which a worker knows who it is. Those of the template are not copied.
 const IDENTITY_VARIABLES: [&str; 2] = ["SWARM_WORKER_ID", "SWARM_WORKER_TYPE"];
 
 /// Network modes without a network of their own: they take no aliases.
 const BUILT_IN: [&str; 4] = ["bridge", "host", "none", "default"];
+
+/// Processes and threads of a hardened container: far above what a browser with all its pages has, and far below what a
+/// machine can bear.
+const PIDS_LIMIT: i64 = 4_096;
+
+/// Names of `host_config` and `config` that other settings decide.
+const RESERVED_HOST: [(&str, &str); 2] = [
+    ("AutoRemove", "swarm removes containers itself, after it has seen how they ended"),
+    ("NetworkMode", "use `networks`"),
+];
+const RESERVED_CONFIG: [(&str, &str); 5] = [
+    ("Image", "use `image`"),
+    ("Env", "use `environment`"),
+    ("Labels", "use `labels`"),
+    ("HostConfig", "use `host_config`"),
+    ("NetworkingConfig", "use `networks`"),
+];
 
 /// One container as it is going to be called.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +64,8 @@ pub(super) struct ContainerTemplate {
     pub(super) fingerprint: String,
     /// For people: what it was made from.
     pub(super) origin: String,
+    /// Whether it has the rights that swarm gives by default, and not those that somebody chose.
+    pub(super) hardened: bool,
 }
 
 /// Whose containers they are.
@@ -65,10 +82,11 @@ impl ContainerTemplate {
         let id = found.id.unwrap_or_default();
         let name = found.name.unwrap_or_default().trim_start_matches('/').to_owned();
         let own_names = |alias: &String| !(id.starts_with(alias.as_str()) && alias.len() >= 12) && *alias != name;
-        let config = found.config.unwrap_or_default();
+        let mut config = found.config.unwrap_or_default();
         let mut host = found.host_config.unwrap_or_default();
         host.auto_remove = Some(false);
         host.container_id_file = None;
+        renew_anonymous_volumes(&mut config, &mut host);
         let first = host.network_mode.clone().unwrap_or_default();
         let endpoints = found.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
         let mut networks: Vec<_> =
@@ -76,6 +94,16 @@ impl ContainerTemplate {
         networks.sort_by_key(|(network, _)| (*network != first, network.clone()));
         let mut body = copied_config(config);
         body.hostname = body.hostname.filter(|hostname| !id.starts_with(hostname.as_str()));
+        if is_borrowed(&first) {
+            // All of that is the owner's of the network, and the engine refuses it here.
+            networks.clear();
+            (body.hostname, body.domainname, body.exposed_ports) = (None, None, None);
+            (host.port_bindings, host.publish_all_ports, host.links) = (None, None, None);
+            (host.dns, host.dns_search, host.dns_options, host.extra_hosts) = (None, None, None, None);
+        } else if matches!(first.as_str(), "host" | "none") {
+            networks.clear();
+            body.hostname = None;
+        }
         let labels = body.labels.get_or_insert_default();
         labels.retain(|label, _| !label.starts_with(labels::OURS) && label != labels::REPLACE);
         labels.insert(labels::NUMBER.to_owned(), String::new());
@@ -88,8 +116,16 @@ impl ContainerTemplate {
     }
 
     /// Builds from settings; `None` without an image. `networks` is for settings that name none.
-    pub(super) fn of_settings(settings: &DockerSettings, owner: Owner<'_>, networks: &[String]) -> Option<Self> {
-        let image = settings.image.clone()?;
+    ///
+    /// # Errors
+    /// What of `host_config` or `config` the engine does not know.
+    pub(super) fn of_settings(
+        spec: &DockerSpec,
+        owner: Owner<'_>,
+        networks: &[String],
+    ) -> Result<Option<Self>, String> {
+        let settings = &spec.settings;
+        let Some(image) = settings.image.clone() else { return Ok(None) };
         let networks = if settings.networks.is_empty() { networks } else { &settings.networks };
         let mut labels: HashMap<String, String> = settings.labels.clone().into_iter().collect();
         labels.extend([
@@ -98,13 +134,6 @@ impl ContainerTemplate {
             (labels::ONE_OFF.to_owned(), "False".to_owned()),
             (labels::NUMBER.to_owned(), String::new()),
         ]);
-        let host = HostConfig {
-            network_mode: networks.first().cloned(),
-            binds: (!settings.volumes.is_empty()).then(|| settings.volumes.clone()),
-            memory: settings.memory_bytes().and_then(|bytes| i64::try_from(bytes).ok()),
-            nano_cpus: settings.cpus.map(nano_cpus),
-            ..HostConfig::default()
-        };
         let endpoint =
             || EndpointSettings { aliases: Some(vec![owner.service.to_owned()]), ..EndpointSettings::default() };
         let joined = networks.iter().filter(|network| !BUILT_IN.contains(&network.as_str()));
@@ -114,14 +143,19 @@ impl ContainerTemplate {
             env: Some(settings.environment.iter().map(|(name, value)| format!("{name}={value}")).collect()),
             labels: Some(labels),
             stop_signal: settings.stop_signal.clone(),
-            host_config: Some(host),
+            // For others than swarm: `docker stop`, `docker compose down`.
+            stop_timeout: i64::try_from(spec.drain_timeout.as_secs()).ok(),
             ..ContainerCreateBody::default()
         };
+        let mut body = lay_over(&body, &settings.config, ("config", "ContainerConfig"), &RESERVED_CONFIG)?;
+        let host = host_config(spec, networks);
+        body.host_config = Some(lay_over(&host, &settings.host_config, ("host_config", "HostConfig"), &RESERVED_HOST)?);
         let origin = format!("[worker_types.{}.docker]", owner.worker_type);
         let mut made = Self::finished(body, joined.map(|network| (network.clone(), endpoint())).collect(), '-', origin);
         let hash = made.fingerprint.clone();
         made.body.labels.get_or_insert_default().insert(labels::CONFIG_HASH.to_owned(), hash);
-        Some(made)
+        made.hardened = settings.hardened;
+        Ok(Some(made))
     }
 
     fn finished(
@@ -132,7 +166,16 @@ impl ContainerTemplate {
     ) -> Self {
         let mut hasher = DefaultHasher::new();
         hash_value(&json!([body, networks]), &mut hasher);
-        Self { body, networks, separator, fingerprint: format!("{:016x}", hasher.finish()), origin }
+        let fingerprint = format!("{:016x}", hasher.finish());
+        Self { body, networks, separator, fingerprint, origin, hardened: false }
+    }
+
+    /// Whether its containers would look for this Redis server in themselves: a loopback address, in a network of
+    /// their own. What the template itself says about Redis is somebody's own choice.
+    pub(super) fn misses_redis(&self, redis_url: &SecretString) -> bool {
+        let given = self.body.env.iter().flatten().any(|entry| variable(entry) == "REDIS_URL");
+        let mode = self.body.host_config.as_ref().and_then(|host| host.network_mode.as_deref()).unwrap_or_default();
+        !given && !is_borrowed(mode) && !matches!(mode, "host" | "none") && is_loopback(redis_url)
     }
 
     /// The image that its containers run.
@@ -225,6 +268,69 @@ fn copied_config(found: ContainerConfig) -> ContainerCreateBody {
         shell: found.shell,
         host_config: None,
         networking_config: None,
+    }
+}
+
+/// Whether the first server that a Redis URL names is on the machine that reads it.
+fn is_loopback(redis_url: &SecretString) -> bool {
+    let url = redis_url.expose_secret();
+    let authority = url.split_once("://").map_or("", |(_, rest)| rest).split(['/', '?']).next().unwrap_or_default();
+    let hosts = authority.rsplit_once('@').map_or(authority, |(_, hosts)| hosts);
+    let first = hosts.split(',').next().unwrap_or_default();
+    let name = first
+        .strip_prefix('[')
+        .map_or_else(|| first.split(':').next().unwrap_or_default(), |rest| rest.split(']').next().unwrap_or_default());
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// The `HostConfig` that the settings make, without `host_config`.
+fn host_config(spec: &DockerSpec, networks: &[String]) -> HostConfig {
+    let settings = &spec.settings;
+    let host = HostConfig {
+        network_mode: networks.first().cloned(),
+        binds: (!settings.volumes.is_empty()).then(|| settings.volumes.clone()),
+        memory: settings.memory_bytes().and_then(|bytes| i64::try_from(bytes).ok()),
+        nano_cpus: settings.cpus.map(nano_cpus),
+        ..HostConfig::default()
+    };
+    if !settings.hardened {
+        return host;
+    }
+    HostConfig {
+        security_opt: Some(vec!["no-new-privileges:true".to_owned()]),
+        cap_drop: Some(vec!["ALL".to_owned()]),
+        pids_limit: Some(PIDS_LIMIT),
+        ..host
+    }
+}
+
+/// Whether a network mode is the network of another container, as `network_mode: "service:…"` of Compose makes it.
+fn is_borrowed(mode: &str) -> bool {
+    mode.starts_with("container:")
+}
+
+/// Makes each copy of a container get anonymous volumes of its own: a bind or a mount names that of the container.
+fn renew_anonymous_volumes(config: &mut ContainerConfig, host: &mut HostConfig) {
+    let anonymous = |name: &str| name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let mut targets = Vec::new();
+    if let Some(binds) = &mut host.binds {
+        binds.retain(|bind| match bind.split_once(':') {
+            Some((source, rest)) if anonymous(source) => {
+                targets.push(rest.split(':').next().unwrap_or_default().to_owned());
+                false
+            }
+            _ => true,
+        });
+    }
+    for mount in host.mounts.iter_mut().flatten() {
+        mount.source = mount.source.take().filter(|source| !anonymous(source));
+    }
+    if !targets.is_empty() {
+        let mut volumes: Vec<String> = config.volumes.take().into_iter().flatten().collect();
+        volumes.extend(targets);
+        volumes.sort();
+        volumes.dedup();
+        config.volumes = Some(volumes);
     }
 }
 

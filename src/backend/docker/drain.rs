@@ -1,49 +1,91 @@
-//! Lets one container go: asks it to stop, gives it its time, kills it, removes it. A second SIGTERM tells a worker to
-//! leave at once, so where it is not known whether the first one arrived, none is sent again.
+//! Lets one container go: sends its stop signal, gives it its time, kills it, removes it. Nothing of that hangs on a
+//! connection: engines 23 and 24 kill a container at once when the client of their `stop` goes away, and an engine that
+//! restarts forgets it. A second SIGTERM tells a worker to leave at once, so where it is not known whether the first one
+//! arrived, none is sent again.
 
 use std::{sync::Arc, time::Duration};
 
+use bollard::models::ContainerInspectResponse;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::{DockerShared, TypePool, engine::Engine, error::EngineError};
 
-/// Between two looks at a container on an engine that has been away.
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two looks at a container: from the first to the longest. Workers without a job leave within milliseconds.
+const LOOKS: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
+
+/// What the engine sends where a container names no signal.
+const STOP_SIGNAL: &str = "SIGTERM";
 
 /// Drains a container. Ends when it has stopped.
 pub(super) async fn drain(shared: Arc<DockerShared>, pool: Arc<TypePool>, container: String, within: Duration) {
     let deadline = Instant::now() + within;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match shared.engine.stop(&container, left).await {
-            Ok(()) => break,
-            Err(error) if error.is_not_found() => break,
-            Err(error) if error.was_never_asked() => sleep(POLL_INTERVAL).await,
-            Err(error) => {
-                info!(%pool.worker_type, container, "watching whether it stops: {error}");
-                wait_or_kill(&shared.engine, &container, deadline).await;
-                break;
-            }
-        }
+    if ask(&shared.engine, &container, deadline).await {
+        wait_or_kill(&shared.engine, &container, deadline).await;
     }
     remove(&shared, &pool, &container).await;
     (shared.on_change)(&pool.worker_type);
 }
 
+/// Sends the container's stop signal, once. `false` if it does not run.
+async fn ask(engine: &Engine, container: &str, deadline: Instant) -> bool {
+    let mut refused = false;
+    while Instant::now() < deadline {
+        match send_stop_signal(engine, container).await {
+            Ok(runs) => return runs,
+            Err(error) if error.is_ambiguous() => {
+                info!(container, "watching whether it stops: {error}");
+                return true;
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut refused, true) {
+                    warn!(container, "it can't be asked to stop yet: {error}");
+                }
+            }
+        }
+        sleep(LOOKS[1]).await;
+    }
+    true
+}
+
+/// Whether it was running. An ambiguous error is about the signal: a look that fails is worth another one.
+async fn send_stop_signal(engine: &Engine, container: &str) -> Result<bool, EngineError> {
+    let found = match engine.inspect(container).await {
+        Ok(found) if !is_running(&found) => return Ok(false),
+        Ok(found) => found,
+        Err(error) if error.is_not_found() => return Ok(false),
+        Err(error) => return Err(error.unsent()),
+    };
+    let signal = found.config.and_then(|config| config.stop_signal).filter(|signal| !signal.is_empty());
+    match engine.kill(container, signal.as_deref().unwrap_or(STOP_SIGNAL)).await {
+        Ok(()) => Ok(true),
+        Err(error) if error.is_not_found() => Ok(false),
+        // It has ended meanwhile, or is about to.
+        Err(error) if error.is_conflict() => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_running(found: &ContainerInspectResponse) -> bool {
+    found.state.as_ref().and_then(|state| state.running).unwrap_or_default()
+}
+
 /// Waits until the container has stopped or its time is up.
 async fn wait_or_kill(engine: &Engine, container: &str, deadline: Instant) {
+    let [mut pause, longest] = LOOKS;
     loop {
         match engine.inspect(container).await {
-            Ok(found) if !found.state.as_ref().and_then(|state| state.running).unwrap_or_default() => return,
+            Ok(found) if !is_running(&found) => return,
             Err(error) if error.is_not_found() => return,
-            Ok(_) if Instant::now() >= deadline => match engine.kill(container).await {
+            Ok(_) if Instant::now() >= deadline => match engine.kill(container, "SIGKILL").await {
                 Ok(()) => {}
                 Err(error) => info!(container, "not killed yet: {error}"),
             },
             Ok(_) | Err(_) => {}
         }
-        sleep(POLL_INTERVAL).await;
+        let left = deadline.saturating_duration_since(Instant::now());
+        sleep(pause.min(left.max(LOOKS[0]))).await;
+        pause = (pause * 2).min(longest);
     }
 }
 
@@ -63,4 +105,124 @@ async fn remove(shared: &DockerShared, pool: &TypePool, container: &str) {
         }
     }
     pool.registry.forget(container);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use axum::{
+        Json, Router,
+        body::{Body, Bytes},
+        extract::{Query, State},
+        http::StatusCode,
+        response::{IntoResponse, Response},
+        routing::{get, post},
+    };
+    use serde_json::json;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::backend::docker::{Endpoint, Limits};
+
+    /// One container, and an engine that kills it when the client of a `stop` goes away.
+    #[derive(Default)]
+    struct World {
+        running: bool,
+        signal: Option<&'static str>,
+        /// The worker leaves at its signal.
+        obeys: bool,
+        /// Answers to that many signals break off halfway.
+        cut: usize,
+        /// That many signals are refused.
+        refused: usize,
+        signals: Vec<String>,
+    }
+
+    type Shared = Arc<Mutex<World>>;
+
+    #[derive(serde::Deserialize)]
+    struct Signal {
+        signal: String,
+    }
+
+    async fn kill(State(world): State<Shared>, Query(Signal { signal }): Query<Signal>) -> Response {
+        let mut world = world.lock().unwrap();
+        if world.refused > 0 {
+            world.refused -= 1;
+            return (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({ "message": "busy" }))).into_response();
+        }
+        if signal == "SIGKILL" || world.obeys {
+            world.running = false;
+        }
+        world.signals.push(signal);
+        if world.cut > 0 {
+            world.cut -= 1;
+            let broken = [Ok(Bytes::from_static(b"{")), Err(std::io::Error::other("cut"))];
+            let body = Body::from_stream(futures_util::stream::iter(broken));
+            return (StatusCode::INTERNAL_SERVER_ERROR, body).into_response();
+        }
+        StatusCode::NO_CONTENT.into_response()
+    }
+
+    async fn inspect(State(world): State<Shared>) -> Response {
+        let world = world.lock().unwrap();
+        Json(json!({ "State": { "Running": world.running }, "Config": { "StopSignal": world.signal } })).into_response()
+    }
+
+    async fn engine(world: World) -> (Engine, Shared) {
+        let world = Arc::new(Mutex::new(World { running: true, ..world }));
+        let dropped = world.clone();
+        let stop = async move || {
+            dropped.lock().unwrap().running = false;
+            StatusCode::NO_CONTENT
+        };
+        let routes = Router::new()
+            .route("/{version}/containers/{id}/kill", post(kill))
+            .route("/{version}/containers/{id}/stop", post(stop))
+            .route("/{version}/containers/{id}/json", get(inspect))
+            .with_state(world.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        (Engine::new(Endpoint::Tcp(address), Limits::default()), world)
+    }
+
+    async fn drained(world: World, within: Duration) -> Vec<String> {
+        let (engine, world) = engine(world).await;
+        let deadline = Instant::now() + within;
+        if ask(&engine, "c", deadline).await {
+            wait_or_kill(&engine, "c", deadline).await;
+        }
+        let world = world.lock().unwrap();
+        assert!(!world.running);
+        world.signals.clone()
+    }
+
+    const LONG: Duration = Duration::from_secs(600);
+
+    #[tokio::test]
+    async fn a_worker_gets_its_own_stop_signal_and_no_kill() {
+        assert_eq!(drained(World { obeys: true, ..World::default() }, LONG).await, ["SIGTERM"]);
+        let own = World { obeys: true, signal: Some("SIGINT"), ..World::default() };
+        assert_eq!(drained(own, LONG).await, ["SIGINT"]);
+    }
+
+    #[tokio::test]
+    async fn a_signal_whose_answer_is_lost_is_not_sent_again_and_a_refused_one_is() {
+        assert_eq!(drained(World { cut: 1, ..World::default() }, Duration::from_secs(1)).await, ["SIGTERM", "SIGKILL"]);
+        assert_eq!(drained(World { refused: 1, obeys: true, ..World::default() }, LONG).await, ["SIGTERM"]);
+    }
+
+    #[tokio::test]
+    async fn whoever_goes_away_leaves_the_worker_its_time() {
+        let (engine, world) = engine(World::default()).await;
+        let deadline = Instant::now() + LONG;
+        assert!(ask(&engine, "c", deadline).await);
+        let waiting = tokio::time::timeout(Duration::from_millis(200), wait_or_kill(&engine, "c", deadline)).await;
+        assert!(waiting.is_err(), "it is at work");
+        drop(engine);
+        let world = world.lock().unwrap();
+        assert_eq!((world.running, world.signals.as_slice()), (true, &["SIGTERM".to_owned()][..]));
+    }
 }

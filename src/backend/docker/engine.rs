@@ -11,7 +11,7 @@ use bollard::{
     },
     query_parameters::{
         CreateContainerOptions, CreateImageOptions, EventsOptions, KillContainerOptions, ListContainersOptions,
-        RemoveContainerOptions, StopContainerOptions,
+        RemoveContainerOptions,
     },
 };
 use futures_util::{Stream, StreamExt, TryStreamExt};
@@ -129,17 +129,9 @@ impl Engine {
         self.make("start", self.limits.launch, async |client| client.start_container(container, None).await).await
     }
 
-    /// Asks a container to stop, and kills it after `within`. Comes back when it has stopped. The engine sees to it
-    /// even if nobody waits for the answer.
-    pub(super) async fn stop(&self, container: &str, within: Duration) -> Result<(), EngineError> {
-        let seconds = i32::try_from(within.as_millis().div_ceil(1_000)).unwrap_or(i32::MAX);
-        let options = StopContainerOptions { t: Some(seconds), ..StopContainerOptions::default() };
-        let limit = within.saturating_add(self.limits.launch);
-        self.call("stop", limit, async |client| client.stop_container(container, Some(options)).await).await
-    }
-
-    pub(super) async fn kill(&self, container: &str) -> Result<(), EngineError> {
-        let options = KillContainerOptions { signal: "SIGKILL".to_owned() };
+    /// Sends a signal. With the container's own stop signal, and with SIGKILL, the engine does not restart it afterwards.
+    pub(super) async fn kill(&self, container: &str, signal: &str) -> Result<(), EngineError> {
+        let options = KillContainerOptions { signal: signal.to_owned() };
         self.call("kill", self.limits.call, async |client| client.kill_container(container, Some(options)).await).await
     }
 

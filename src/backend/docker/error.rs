@@ -125,6 +125,22 @@ impl EngineError {
         !self.was_never_asked() && !matches!(self, Self::Refused { .. } | Self::NotLeading)
     }
 
+    /// The same for a request that changes nothing, so that nothing may have been done.
+    pub(super) fn unsent(self) -> Self {
+        match self {
+            Self::Unreachable { engine, why, cure, .. } => Self::Unreachable { engine, why, cure, sent: false },
+            Self::TimedOut { engine, call, after } => {
+                let why = format!("no answer to `{call}` within {} s", after.as_secs());
+                Self::Unreachable { engine, why, cure: "look at its log", sent: false }
+            }
+            Self::Other { engine, call, why } => {
+                let why = format!("`{call}`: {why}");
+                Self::Unreachable { engine, why, cure: "look at its log", sent: false }
+            }
+            other => other,
+        }
+    }
+
     /// Whether the engine can't have got the request.
     pub(super) fn was_never_asked(&self) -> bool {
         matches!(self, Self::Unreachable { sent: false, .. })

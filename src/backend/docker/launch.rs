@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
+use bollard::models::ContainerCreateBody;
 use tracing::info;
 
 use super::{
     DockerShared, TypePool,
-    container_template::{ContainerTemplate, Identity},
+    container_template::{ContainerTemplate, Identity, variable},
     error::EngineError,
     labels,
     view::{Seen, State},
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     backend::{BackendError, ErrorKind, ScaleReport},
-    config::PullPolicy,
+    config::{DockerSettings, PullPolicy, WORKER_SETTINGS},
     model::WorkerId,
 };
 
@@ -104,7 +105,8 @@ impl Launch {
     /// Makes a container and joins its networks.
     async fn create(&self, identity: &Identity) -> Result<String, EngineError> {
         let engine = &self.shared.engine;
-        let body = self.template.body(&self.pool.worker_type, identity, &self.shared.redis_url);
+        let mut body = self.template.body(&self.pool.worker_type, identity, &self.shared.redis_url);
+        hand_over(&self.pool.spec().settings, &mut body);
         let container = match engine.create(&identity.name, body).await {
             Err(error) if error.is_ambiguous() => match self.find(identity).await? {
                 Some((container, _)) => container,
@@ -152,7 +154,7 @@ impl Launch {
 
     /// In words that name the cure.
     fn explain(&self, failure: Failure) -> BackendError {
-        let ContainerTemplate { origin, .. } = &*self.template;
+        let ContainerTemplate { origin, hardened, .. } = &*self.template;
         let (worker_type, service) = (&self.pool.worker_type, &self.pool.service);
         let (kind, message) = match failure {
             Failure::Crowded(error) => {
@@ -178,13 +180,38 @@ impl Launch {
                 (ErrorKind::Permanent, format!("a worker of `{worker_type}` can't be started: {error}; {cure}"))
             }
             Failure::Engine(error @ EngineError::Refused { .. }) => {
-                let message = format!("a worker of `{worker_type}` can't be started: {error}; check {origin}");
-                (error.kind(), message)
+                let cure = if *hardened && is_about_rights(&error) {
+                    format!(
+                        "swarm starts it without capabilities, new privileges and unlimited processes; if its image needs \
+                         them, set `worker_types.{worker_type}.docker.hardened = false`"
+                    )
+                } else {
+                    format!("check {origin}")
+                };
+                (error.kind(), format!("a worker of `{worker_type}` can't be started: {error}; {cure}"))
             }
             Failure::Engine(error) => (error.kind(), format!("a worker of `{worker_type}` can't be started: {error}")),
         };
         BackendError { kind, message, done: ScaleReport::default() }
     }
+}
+
+/// Gives a copy of a Compose service the settings of the autoscaler too; a container from settings has them already.
+fn hand_over(settings: &DockerSettings, body: &mut ContainerCreateBody) {
+    let environment = body.env.get_or_insert_default();
+    if let Some(handed) = settings.environment.get(WORKER_SETTINGS)
+        && !environment.iter().any(|entry| variable(entry) == WORKER_SETTINGS)
+    {
+        environment.push(format!("{WORKER_SETTINGS}={handed}"));
+    }
+}
+
+/// Whether the engine may have refused a start for what hardening takes away.
+fn is_about_rights(error: &EngineError) -> bool {
+    const WORDS: [&str; 6] = ["permission denied", "not permitted", "capabilit", "privilege", "pids", "cgroup"];
+    let EngineError::Refused { message, .. } = error else { return false };
+    let message = message.to_lowercase();
+    WORDS.iter().any(|word| message.contains(word))
 }
 
 fn is_missing_image(error: &EngineError) -> bool {

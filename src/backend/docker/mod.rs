@@ -17,6 +17,7 @@ mod housekeeping;
 mod inspection;
 mod labels;
 mod launch;
+mod overlay;
 mod pool;
 mod reconcile;
 mod resync;
@@ -124,7 +125,8 @@ impl DockerBackend {
     /// `on_change` is called from tasks of this backend whenever a pool has changed by itself; it must not block.
     ///
     /// # Errors
-    /// If two worker types have the same Compose service: nobody could tell their containers apart.
+    /// If two worker types have the same Compose service: nobody could tell their containers apart. If the engine does
+    /// not know a name in `host_config` or `config`.
     pub fn start(
         types: &BTreeMap<WorkerType, DockerSpec>,
         surroundings: Surroundings,
@@ -136,7 +138,7 @@ impl DockerBackend {
             (worker_type.clone(), Arc::new(TypePool::new(worker_type.clone(), spec.clone())))
         };
         let pools: Pools = types.iter().map(make).collect();
-        check_services(types)?;
+        check_specs(types)?;
         let shared = Arc::new(DockerShared {
             engine: Engine::new(endpoint, limits),
             redis_url,
@@ -227,6 +229,9 @@ impl ScalingBackend for DockerBackend {
             return Ok(done);
         }
         let Some(template) = pool.template() else { return Err(BackendError { done, ..pool.no_template() }) };
+        if template.misses_redis(&self.shared.redis_url) {
+            return Err(BackendError { done, ..no_redis(&pool.worker_type) });
+        }
         let Some(tickets) = pool.registry.reserve(&template, pool.owner(), request.target, self.shared.clock.now())
         else {
             let message = format!("the scaler is stopping; no worker of `{}` is started any more", pool.worker_type);
@@ -248,7 +253,7 @@ impl ScalingBackend for DockerBackend {
 
     async fn reconfigure(&self, settings: &Settings) -> Result<(), BackendError> {
         let specs = DockerSpec::all(settings);
-        check_services(&specs)?;
+        check_specs(&specs)?;
         let mut released = self.released.lock().unwrap_or_else(PoisonError::into_inner);
         let mut pools = Pools::clone(&self.shared.pools());
         for (worker_type, spec) in specs {
@@ -282,8 +287,8 @@ impl ScalingBackend for DockerBackend {
     }
 
     /// With `drain`, all workers finish their jobs and leave first, and what was made in advance is removed; that takes
-    /// as long as the slowest drain timeout at most. Otherwise they stay for the next scaler, and drains that were
-    /// begun are finished by the engine.
+    /// as long as the slowest drain timeout at most. Otherwise they stay for the next scaler; a worker that has its stop
+    /// signal goes on to finish its jobs and leaves.
     async fn shutdown(&self, drain: bool) {
         let pools = self.shared.pools();
         let spares: Vec<_> = pools.values().flat_map(|pool| pool.registry.close()).collect();
@@ -322,10 +327,11 @@ fn summary(failures: Vec<BackendError>, wanted: usize) -> Option<BackendError> {
     Some(error)
 }
 
-/// Two worker types must not share a service.
-fn check_services(types: &BTreeMap<WorkerType, DockerSpec>) -> Result<(), BackendError> {
+/// Two worker types must not share a service, and the engine must know what their settings say by its own names.
+fn check_specs(types: &BTreeMap<WorkerType, DockerSpec>) -> Result<(), BackendError> {
     let mut owners = BTreeMap::new();
     for (worker_type, spec) in types {
+        spec.check(worker_type)?;
         if let Some(other) = owners.insert((&spec.settings.project, &spec.service), worker_type) {
             return Err(permanent(format!(
                 "worker types `{other}` and `{worker_type}` both have the Compose service `{}`; give one another \
@@ -335,6 +341,15 @@ fn check_services(types: &BTreeMap<WorkerType, DockerSpec>) -> Result<(), Backen
         }
     }
     Ok(())
+}
+
+/// Why no worker is started that would look for Redis in its own container.
+fn no_redis(worker_type: &WorkerType) -> BackendError {
+    permanent(format!(
+        "a worker of `{worker_type}` would look for Redis in its own container, because the Redis URL names this machine \
+         itself; set `worker_redis_url` to an address that containers reach, or `worker_types.{worker_type}.docker.networks \
+         = [\"host\"]`"
+    ))
 }
 
 /// An error that someone must cure.

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     backend::BackendError,
-    config::{DockerSettings, Settings, WorkerTypeSettings},
+    config::{DockerSettings, Settings, WORKER_SETTINGS, WorkerTypeSettings},
     model::WorkerType,
 };
 
@@ -37,12 +37,26 @@ pub struct DockerSpec {
 impl DockerSpec {
     /// What the settings of worker type `name` say.
     pub fn from_settings(name: &str, settings: &WorkerTypeSettings) -> Self {
+        let mut docker = DockerSettings::clone(&settings.docker);
+        if let Some(handed) = settings.for_workers() {
+            docker.environment.entry(WORKER_SETTINGS.to_owned()).or_insert(handed);
+        }
         Self {
-            settings: DockerSettings::clone(&settings.docker),
+            settings: docker,
             service: settings.docker.service(name),
             drain_timeout: settings.scaling.drain_timeout(),
             max_workers: settings.scaling.max_workers,
         }
+    }
+
+    /// Whether the engine's types know everything that the settings say by the engine's own names.
+    ///
+    /// # Errors
+    /// If they do not, with the setting.
+    pub(super) fn check(&self, worker_type: &WorkerType) -> Result<(), BackendError> {
+        let owner = Owner { worker_type, project: "", service: &self.service };
+        let built = ContainerTemplate::of_settings(self, owner, &[]);
+        built.map(drop).map_err(|problem| permanent(format!("worker_types.{worker_type}.docker: {problem}")))
     }
 
     /// Those of all worker types that are enabled.
@@ -98,8 +112,9 @@ impl TypePool {
     }
 
     fn build(&self, self_container: &SelfContainer) {
-        let built = ContainerTemplate::of_settings(&self.spec().settings, self.owner(), &self_container.networks);
-        self.example().template = built.map(Arc::new);
+        // Errors were found before: the backend takes no settings that have any.
+        let built = ContainerTemplate::of_settings(&self.spec(), self.owner(), &self_container.networks);
+        self.example().template = built.ok().flatten().map(Arc::new);
     }
 
     /// Settles what depends on where the scaler lives. Only the first time counts.

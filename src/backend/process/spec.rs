@@ -15,7 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
     backend::{BackendError, ErrorKind, ScaleReport},
-    config::WorkerTypeSettings,
+    config::{WORKER_SETTINGS, WorkerTypeSettings},
     model::{WorkerId, WorkerType},
     telemetry::{LogFormat, log_format},
 };
@@ -39,9 +39,13 @@ pub struct ProcessSpec {
 impl ProcessSpec {
     /// What the settings of worker type `name` say; with no command, its own worker: `swarm worker --type NAME`.
     pub fn from_settings(name: &str, settings: &WorkerTypeSettings) -> Self {
+        let mut environment = settings.process.environment.clone();
+        if let Some(handed) = settings.for_workers() {
+            environment.entry(WORKER_SETTINGS.to_owned()).or_insert(handed);
+        }
         Self {
             command: settings.command(name),
-            environment: settings.process.environment.clone(),
+            environment,
             directory: settings.process.directory.clone(),
             drain_timeout: settings.scaling.drain_timeout(),
         }

@@ -8,6 +8,7 @@ use std::{
     process::{Command, Output},
 };
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{autoscaler::SWARM, docker::project_name, engine_calls::EngineCalls, needs::repository};
@@ -62,6 +63,27 @@ impl Stack {
         let filter = format!("label=com.docker.compose.project={}", self.project);
         let names = docker(&["ps", "--all", "--filter", &filter, "--format", "{{.Names}}"]);
         names.lines().map(str::to_owned).collect()
+    }
+
+    /// Returns the ids of a service's running containers.
+    pub(crate) fn running(&self, service: &str) -> Vec<String> {
+        let label = |name: &str, value: &str| format!("label=com.docker.compose.{name}={value}");
+        let filters = [label("project", &self.project), label("service", service)];
+        let ids = docker(&["ps", "--no-trunc", "--quiet", "--filter", &filters[0], "--filter", &filters[1]]);
+        ids.lines().map(str::to_owned).collect()
+    }
+
+    /// Returns what the engine says of a container.
+    pub(crate) fn inspect(&self, container: &str) -> Value {
+        let text = docker(&["inspect", container]);
+        serde_json::from_str::<Value>(&text).expect("it is JSON")[0].take()
+    }
+
+    /// Runs `redis-cli` in the container of Redis; the first line of an answer, or all of several.
+    pub(crate) fn redis(&self, arguments: &[&str]) -> String {
+        let text = self.compose(&[&["exec", "-T", "redis", "redis-cli"], arguments].concat());
+        let first = if arguments[0] == "XPENDING" { text.lines().next().unwrap_or_default() } else { &text };
+        first.trim().to_owned()
     }
 
     /// Returns the details that a failure shows.
@@ -122,8 +144,8 @@ impl Stack {
     fn write_files(&self) {
         let settings = fs::read_to_string(repository("config/compose/swarm.toml")).expect("the settings are there");
         let settings = settings
-            .replace("swarm-browser:0.1.0", &self.image)
-            .replace("swarm:0.1.0", &self.image)
+            .replace("localhost/swarm-browser:0.1.0", &self.image)
+            .replace("localhost/swarm:0.1.0", &self.image)
             .replace("max_workers = ", "cooldown_seconds = 5\nmax_workers = ");
         self.write("swarm.toml", &settings);
         let services = ["autoscaler", "worker-browser", "worker-tankpit"];
@@ -144,6 +166,10 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
+        // Without their autoscaler, so that nobody waits for jobs that no test waits for.
+        for name in self.containers().iter().filter(|name| name.contains("autoscaler") || name.contains("worker")) {
+            let _ = Command::new("docker").args(["rm", "--force", name]).output();
+        }
         self.try_compose(&["down", "--volumes", "--timeout", "5"]);
         let left = self.containers();
         for name in &left {

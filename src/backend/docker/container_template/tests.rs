@@ -1,9 +1,17 @@
+use std::time::Duration;
+
 use super::*;
+use crate::config::DockerSettings;
 
 const OWNER_TYPE: &str = "browser";
 
 fn owner(worker_type: &WorkerType) -> Owner<'_> {
     Owner { worker_type, project: "shop", service: "worker-browser" }
+}
+
+fn spec(settings: DockerSettings) -> DockerSpec {
+    let drain_timeout = Duration::from_secs(300);
+    DockerSpec { settings, service: "worker-browser".to_owned(), drain_timeout, max_workers: 1 }
 }
 
 fn identity() -> Identity {
@@ -118,7 +126,8 @@ fn the_fingerprint_is_that_of_the_service() {
 #[test]
 fn settings_make_a_container_that_compose_takes_for_its_own() {
     let worker_type = WorkerType::new(OWNER_TYPE);
-    assert!(ContainerTemplate::of_settings(&DockerSettings::default(), owner(&worker_type), &[]).is_none(), "no image");
+    let none = ContainerTemplate::of_settings(&spec(DockerSettings::default()), owner(&worker_type), &[]).unwrap();
+    assert!(none.is_none(), "no image");
     let settings = DockerSettings {
         image: Some("worker:1".to_owned()),
         cpus: Some(1.5),
@@ -126,7 +135,7 @@ fn settings_make_a_container_that_compose_takes_for_its_own() {
         ..DockerSettings::default()
     };
     let own = ["shop_default".to_owned()];
-    let template = ContainerTemplate::of_settings(&settings, owner(&worker_type), &own).unwrap();
+    let template = ContainerTemplate::of_settings(&spec(settings.clone()), owner(&worker_type), &own).unwrap().unwrap();
     assert_eq!(template.name(owner(&worker_type), 3), "shop-worker-browser-3");
     let body = template.body(&worker_type, &identity(), &SecretString::from("redis://here"));
     let labels = body.labels.unwrap();
@@ -141,7 +150,128 @@ fn settings_make_a_container_that_compose_takes_for_its_own() {
     );
 
     let host = DockerSettings { networks: vec!["host".to_owned()], ..settings };
-    let template = ContainerTemplate::of_settings(&host, owner(&worker_type), &own).unwrap();
+    let template = ContainerTemplate::of_settings(&spec(host), owner(&worker_type), &own).unwrap().unwrap();
     let body = template.body(&worker_type, &identity(), &SecretString::from("redis://here"));
     assert_eq!((body.networking_config, body.host_config.unwrap().network_mode.as_deref()), (None, Some("host")));
+}
+
+fn of_settings(settings: DockerSettings) -> Result<ContainerCreateBody, String> {
+    let worker_type = WorkerType::new(OWNER_TYPE);
+    let template = ContainerTemplate::of_settings(&spec(settings), owner(&worker_type), &[])?.expect("an image");
+    Ok(template.body(&worker_type, &identity(), &SecretString::from("redis://here")))
+}
+
+#[test]
+fn workers_from_settings_are_hardened_unless_somebody_says_otherwise() {
+    let image = || DockerSettings { image: Some("worker:1".to_owned()), ..DockerSettings::default() };
+    let body = of_settings(image()).unwrap();
+    assert_eq!(body.stop_timeout, Some(300), "that of the drain, for `docker stop`");
+    let host = body.host_config.unwrap();
+    assert_eq!(host.security_opt.unwrap(), ["no-new-privileges:true"]);
+    assert_eq!((host.cap_drop.unwrap(), host.pids_limit), (vec!["ALL".to_owned()], Some(PIDS_LIMIT)));
+    let host = of_settings(DockerSettings { hardened: false, ..image() }).unwrap().host_config.unwrap();
+    assert_eq!((host.security_opt, host.cap_drop, host.pids_limit), (None, None, None));
+}
+
+#[test]
+fn the_engines_own_names_lie_over_what_the_settings_make() {
+    let table = |value: Value| value.as_object().unwrap().clone();
+    let settings = |host: Value, config: Value| DockerSettings {
+        image: Some("worker:1".to_owned()),
+        memory: Some("1k".to_owned()),
+        host_config: table(host),
+        config: table(config),
+        ..DockerSettings::default()
+    };
+    let said = settings(json!({ "ReadonlyRootfs": true, "Memory": 2048 }), json!({ "User": "1000", "StopTimeout": 9 }));
+    let body = of_settings(said).unwrap();
+    assert_eq!((body.user.as_deref(), body.stop_timeout), (Some("1000"), Some(9)));
+    let host = body.host_config.unwrap();
+    assert_eq!((host.readonly_rootfs, host.memory, host.pids_limit), (Some(true), Some(2_048), Some(PIDS_LIMIT)));
+    for (host, config, part) in [
+        (json!({ "ReadOnly": true }), json!({}), "`host_config.ReadOnly` is unknown"),
+        (json!({}), json!({ "user": "1000" }), "`config.user` is unknown"),
+        (json!({ "NetworkMode": "host" }), json!({}), "use `networks`"),
+        (json!({}), json!({ "Env": ["A=1"] }), "use `environment`"),
+    ] {
+        let error = of_settings(settings(host, config)).unwrap_err();
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+/// A copy of the example, changed as an engine shows another kind of container.
+fn copy_of(change: impl FnOnce(&mut ContainerInspectResponse)) -> ContainerCreateBody {
+    let worker_type = WorkerType::new(OWNER_TYPE);
+    let mut found = example();
+    change(&mut found);
+    let template = ContainerTemplate::of_container(found, owner(&worker_type));
+    template.body(&worker_type, &identity(), &SecretString::from("redis://here"))
+}
+
+#[test]
+fn a_borrowed_network_brings_what_belongs_to_it() {
+    let body = copy_of(|found| {
+        let config = found.config.as_mut().unwrap();
+        (config.hostname, config.domainname) = (Some("vpn".to_owned()), Some("local".to_owned()));
+        config.exposed_ports = Some(vec!["9100/tcp".to_owned()]);
+        let host = found.host_config.as_mut().unwrap();
+        host.network_mode = Some(format!("container:{}", "a".repeat(64)));
+        (host.port_bindings, host.dns) = (Some(HashMap::new()), Some(vec!["10.0.0.1".to_owned()]));
+        found.network_settings.as_mut().unwrap().networks = Some(HashMap::new());
+    });
+    assert_eq!((body.hostname, body.domainname, body.exposed_ports), (None, None, None));
+    let host = body.host_config.unwrap();
+    assert_eq!((host.port_bindings, host.dns, host.links), (None, None, None));
+    assert_eq!(host.network_mode, Some(format!("container:{}", "a".repeat(64))));
+    assert!(body.networking_config.is_none());
+    for mode in ["host", "none"] {
+        let body = copy_of(|found| {
+            found.host_config.as_mut().unwrap().network_mode = Some(mode.to_owned());
+            let own = HashMap::from([(mode.to_owned(), EndpointSettings::default())]);
+            found.network_settings.as_mut().unwrap().networks = Some(own);
+        });
+        assert!(body.networking_config.is_none() && body.hostname.is_none(), "{mode}");
+    }
+}
+
+#[test]
+fn anonymous_volumes_are_fresh_and_named_ones_shared() {
+    let anonymous = "ab".repeat(32);
+    let body = copy_of(|found| {
+        let host = found.host_config.as_mut().unwrap();
+        host.binds = Some(vec!["data:/data".to_owned(), format!("{anonymous}:/cache:rw"), "/srv:/srv:ro".to_owned()]);
+        let mounts =
+            json!([{ "Type": "volume", "Source": anonymous, "Target": "/tmp" }, { "Source": "data", "Target": "/d" }]);
+        host.mounts = serde_json::from_value(mounts).unwrap();
+        found.config.as_mut().unwrap().volumes = Some(vec!["/logs".to_owned()]);
+    });
+    assert_eq!(body.volumes.unwrap(), ["/cache", "/logs"]);
+    let host = body.host_config.unwrap();
+    assert_eq!(host.binds.unwrap(), ["data:/data", "/srv:/srv:ro"]);
+    let sources: Vec<_> = host.mounts.unwrap().into_iter().map(|mount| mount.source).collect();
+    assert_eq!(sources, [None, Some("data".to_owned())]);
+}
+
+#[test]
+fn a_loopback_address_of_redis_is_another_one_in_a_container() {
+    let worker_type = WorkerType::new(OWNER_TYPE);
+    let misses = |networks: &[&str], environment: &[&str], url: &str| {
+        let settings = DockerSettings {
+            image: Some("worker:1".to_owned()),
+            networks: networks.iter().map(ToString::to_string).collect(),
+            environment: environment.iter().map(|name| ((*name).to_owned(), "redis://other".to_owned())).collect(),
+            ..DockerSettings::default()
+        };
+        let template = ContainerTemplate::of_settings(&spec(settings), owner(&worker_type), &[]).unwrap().unwrap();
+        template.misses_redis(&SecretString::from(url))
+    };
+    for url in
+        ["redis://localhost", "rediss://u:p@127.0.0.1:6379/0", "redis://[::1]:1", "redis+cluster://LOCALHOST:1,b:2"]
+    {
+        assert!(misses(&[], &[], url) && misses(&["shop_default"], &[], url), "{url}");
+        assert!(!misses(&["host"], &[], url) && !misses(&[], &["REDIS_URL"], url), "{url}");
+    }
+    for url in ["redis://redis:6379/0", "redis://u:localhost@10.0.0.1", "unix:///run/redis.sock"] {
+        assert!(!misses(&[], &[], url), "{url}");
+    }
 }
