@@ -9,7 +9,8 @@
 use std::process::Command;
 
 /// What tests may do without.
-const OPTIONAL: &[&str] = &["chromium", "compose", "docker", "prometheus", "redis-6.2", "redis-8", "valkey-8"];
+const OPTIONAL: &[&str] =
+    &["chromium", "compose", "docker", "prometheus", "redis-6.2", "redis-8", "systemd", "valkey-8"];
 
 fn main() {
     println!("cargo::rerun-if-env-changed=SWARM_COMMIT");

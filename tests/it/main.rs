@@ -52,6 +52,7 @@ mod signals;
 mod simulate;
 mod streams;
 mod support;
+mod systemd;
 mod tankpit;
 mod tls;
 mod traces;
