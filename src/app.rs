@@ -185,7 +185,8 @@ impl Autoscaler {
             let events = Arc::new(EventBuffer::default());
             spawn(&mut essential, "history", events.clone().follow(target.clone(), stop.http.clone()));
             let control = control::http_control(&settings, &target, &fleet);
-            let state = HttpState { status: fleet.clone(), events, metrics, control };
+            let access = control::http_access(&settings);
+            let state = HttpState { status: fleet.clone(), events, metrics, control, access };
             spawn(&mut essential, "http", http.serve(state, stop.http.clone()));
         }
         let requests = notice_changes(reload, &mut essential, &stop.notice);

@@ -1,11 +1,11 @@
-//! Wires what the HTTP server shows of the history, and the desk to which it hands orders.
+//! Wires who may read and order over HTTP, and the service that takes orders.
 
 use std::sync::Arc;
 
 use crate::{
     config::Settings,
     connection::RedisTarget,
-    http::HttpControl,
+    http::{HttpAccess, HttpControl},
     scaler::{Fleet, OverrideService},
 };
 
@@ -14,4 +14,9 @@ pub(super) fn http_control(settings: &Settings, target: &Arc<RedisTarget>, fleet
     let token = settings.http.token.clone()?;
     let desk = OverrideService::new(target.clone(), fleet.clone(), settings.scaler.events_max_len);
     Some(HttpControl { token, desk: Arc::new(desk) })
+}
+
+/// Who may read over HTTP.
+pub(super) fn http_access(settings: &Settings) -> HttpAccess {
+    HttpAccess { hosts: settings.http.hosts.clone(), read_token: settings.http.read_token.clone() }
 }

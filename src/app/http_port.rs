@@ -64,9 +64,7 @@ impl HttpPort {
         };
         let Some(server) = server else { return };
         service::notify(service::READY);
-        if let Err(error) = server.serve(state, cancelled).await {
-            tracing::error!("http server: {error}");
-        }
+        server.serve(state, cancelled).await;
     }
 }
 

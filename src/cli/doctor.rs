@@ -5,15 +5,12 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::{
-    ConfigFlags, output,
-    status_client::{fetch_status, url_of},
-    view::words::printable,
-};
+use super::{ConfigFlags, output, view::words::printable};
 use crate::{
     app::check_backend,
     config::{Loaded, Settings},
     doctor::{Area, Finding, Level, Seen, examine, of_backend},
+    operations::status_client::StatusServer,
 };
 
 /// Diagnose problems and name their cures
@@ -105,11 +102,11 @@ fn of_configuration(loaded: &Loaded) -> Vec<Finding> {
 }
 
 async fn ask(url: Option<&str>, settings: &Settings) -> Seen {
-    let url = match url.map_or_else(|| url_of(&settings.http.listen), |url| Ok(url.to_owned())) {
-        Ok(url) => url,
+    let server = match StatusServer::of(&settings.http, url) {
+        Ok(server) => server,
         Err(error) => return Seen::Not(error.to_string()),
     };
-    match fetch_status(&url).await {
+    match server.status().await {
         Ok(fleet) => Seen::Fleet(Box::new(fleet)),
         Err(error) => Seen::Not(error.to_string()),
     }

@@ -46,11 +46,6 @@ pub(super) async fn serve_metrics(listen: &str) -> anyhow::Result<Option<ServedM
     tracing::info!(%at, "metrics");
     let mut tasks = JoinSet::new();
     tasks.spawn(handle.clone().upkeep(stop.clone()));
-    let serving = server.serve_metrics(handle, stop.clone());
-    tasks.spawn(async move {
-        if let Err(error) = serving.await {
-            tracing::warn!(%error, "metrics are no longer served");
-        }
-    });
+    tasks.spawn(server.serve_metrics(handle, stop.clone()));
     Ok(Some(ServedMetrics { at, stop, tasks }))
 }

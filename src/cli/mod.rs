@@ -38,7 +38,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-pub(crate) use crate::operations::status_client;
+use crate::operations::status_client::StatusServer;
 use crate::{
     config::{ConfigErrors, Flags, Loaded, load, process_environment},
     telemetry::{LogFormat, init_logging},
@@ -102,6 +102,19 @@ impl ConfigFlags {
     /// Everything that is wrong with it.
     pub fn load_with(&self, flags: Flags) -> Result<Loaded, ConfigErrors> {
         load(&self.flags(flags), &process_environment)
+    }
+
+    /// The autoscaler at `url`, else the one of the configuration; with the token for readers of the configuration, if
+    /// there is a valid one.
+    ///
+    /// # Errors
+    /// If neither tells the address.
+    pub(crate) fn status_server(&self, url: Option<&str>) -> anyhow::Result<StatusServer> {
+        match (self.load(), url) {
+            (Ok(loaded), url) => Ok(StatusServer::of(&loaded.settings.http, url)?),
+            (Err(_), Some(url)) => Ok(StatusServer::new(url, None)),
+            (Err(error), None) => Err(error.into()),
+        }
     }
 
     /// These options among `flags`.

@@ -6,10 +6,12 @@ use std::{process::ExitCode, time::Duration};
 
 use super::{
     ConfigFlags, output,
-    status_client::{fetch_status, url_of},
     view::{fleet, screen::Screen, words},
 };
-use crate::model::{Reading, Timestamp, snapshot::FleetSnapshot};
+use crate::{
+    model::{Reading, Timestamp, snapshot::FleetSnapshot},
+    operations::status_client::StatusServer,
+};
 use clap::Args;
 
 /// How often a live view asks.
@@ -48,11 +50,8 @@ pub struct StatusArgs {
 /// # Errors
 /// If no autoscaler answers.
 pub async fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
-    let url = match &args.url {
-        Some(url) => url.clone(),
-        None => url_of(&args.config.load()?.settings.http.listen)?,
-    };
-    let fleet = fetch_status(&url).await?;
+    let server = args.config.status_server(args.url.as_deref())?;
+    let fleet = server.status().await?;
     if !args.watch {
         if args.json {
             output::json(&fleet)?;
@@ -62,15 +61,15 @@ pub async fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if Screen::is_available() && !args.json {
-        live::watch(&url, fleet).await?;
+        live::watch(server, fleet).await?;
     } else {
-        watch_in_lines(&url, fleet, args.json).await?;
+        watch_in_lines(&server, fleet, args.json).await?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// One table for each change of state, until Ctrl-C or until the autoscaler is gone.
-async fn watch_in_lines(url: &str, mut fleet: FleetSnapshot, json: bool) -> anyhow::Result<()> {
+async fn watch_in_lines(server: &StatusServer, mut fleet: FleetSnapshot, json: bool) -> anyhow::Result<()> {
     let mut shown = None;
     loop {
         let state = state_of(&fleet);
@@ -84,7 +83,7 @@ async fn watch_in_lines(url: &str, mut fleet: FleetSnapshot, json: bool) -> anyh
             shown = Some(state);
         }
         tokio::time::sleep(REFRESH).await;
-        fleet = fetch_status(url).await?;
+        fleet = server.status().await?;
     }
 }
 

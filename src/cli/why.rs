@@ -5,11 +5,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::Args;
 
-use super::{
-    ConfigFlags, output,
-    status_client::{fetch_status, url_of},
-    view::why::text,
-};
+use super::{ConfigFlags, output, view::why::text};
 use crate::model::{Timestamp, explanation::Explanation};
 
 /// Explain the last decision about a worker type
@@ -42,14 +38,11 @@ pub struct WhyArgs {
 /// # Errors
 /// If no autoscaler answers, or it does not know the worker type.
 pub async fn run(args: WhyArgs) -> anyhow::Result<ExitCode> {
-    let url = match &args.url {
-        Some(url) => url.clone(),
-        None => url_of(&args.config.load()?.settings.http.listen)?,
-    };
-    let fleet = fetch_status(&url).await?;
+    let server = args.config.status_server(args.url.as_deref())?;
+    let fleet = server.status().await?;
     let Some(of) = fleet.worker_types.iter().find(|of| of.worker_type.as_str() == args.worker_type) else {
         let known: Vec<_> = fleet.worker_types.iter().map(|of| of.worker_type.as_str()).collect();
-        bail!("no worker type `{}` at {url}; there are: {}", args.worker_type, known.join(", "));
+        bail!("no worker type `{}` at {}; there are: {}", args.worker_type, server.url(), known.join(", "));
     };
     if args.json {
         output::json(&Explanation::of(of, &fleet))?;

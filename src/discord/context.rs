@@ -13,7 +13,7 @@ use crate::{
     model::WorkerType,
     operations::{
         OverrideService as Orders,
-        status_client::{NoAddress, url_of},
+        status_client::{NoAddress, StatusServer},
     },
     telemetry::{CommandAcknowledged, CommandOutcome},
 };
@@ -29,8 +29,8 @@ pub(super) struct CommandContext {
     pub(super) rule: AddressRule,
     /// Takes orders.
     pub(super) orders: Orders<Settings>,
-    /// The address at which the autoscaler shows its status.
-    pub(super) status_url: Result<String, NoAddress>,
+    /// Where the autoscaler shows its status.
+    pub(super) status_server: Result<StatusServer, NoAddress>,
     /// Cancelled when the bot is to stop.
     pub(super) stop: CancellationToken,
 }
@@ -58,17 +58,14 @@ impl CommandReport {
 impl CommandContext {
     pub(super) fn new(settings: Arc<Settings>, redis: RedisTarget, rule: AddressRule) -> Self {
         let discord = &settings.discord;
-        let status_url = match &discord.status_url {
-            Some(url) => Ok(url.clone()),
-            None => url_of(&settings.http.listen),
-        };
+        let status_server = StatusServer::of(&settings.http, discord.status_url.as_deref());
         Self {
             client: Client::new(Arc::clone(&settings), redis.clone()),
             orders: Orders::new(Arc::new(redis.clone()), Arc::clone(&settings), settings.scaler.events_max_len),
             redis,
             worker_type: WorkerType::new(discord.browser_type.as_str()),
             rule,
-            status_url,
+            status_server,
             stop: CancellationToken::new(),
             settings,
         }

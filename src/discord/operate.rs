@@ -19,7 +19,6 @@ use crate::{
     operations::{
         order::parse_time,
         recent_events,
-        status_client::fetch_status,
         view::{events, fleet, why},
     },
     telemetry::CommandOutcome,
@@ -111,12 +110,12 @@ async fn answer(context: &CommandContext, caller: &Caller, swarm: Swarm) -> Resu
 }
 
 async fn status(context: &CommandContext) -> Result<FleetSnapshot, String> {
-    let url = context.status_url.as_ref().map_err(|_| {
+    let server = context.status_server.as_ref().map_err(|_| {
         "it is not known where the autoscaler shows its status; set `status_url` in `[discord]`, for example to \
          http://autoscaler:9000"
             .to_owned()
     })?;
-    fetch_status(url).await.map_err(|error| error.to_string())
+    server.status().await.map_err(|error| error.to_string())
 }
 
 fn find<'a>(fleet: &'a FleetSnapshot, name: &str) -> Result<&'a TypeSnapshot, String> {

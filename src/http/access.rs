@@ -1,8 +1,12 @@
-//! Who may change something over HTTP: whoever sends the token. Without one nobody may.
+//! Who may ask what over HTTP. Whoever names this server by its address, or by a name that the settings list; for reads
+//! whoever sends the read token, if there is one; for overrides whoever sends the token, and without one nobody.
+
+use std::net::{IpAddr, Ipv6Addr};
 
 use axum::{
-    extract::FromRequestParts,
-    http::{HeaderMap, StatusCode, header, request::Parts},
+    extract::{FromRequestParts, Request, State},
+    http::{HeaderMap, Method, StatusCode, header, request::Parts, uri::Authority},
+    middleware::Next,
     response::{IntoResponse, Response},
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -10,7 +14,10 @@ use subtle::ConstantTimeEq;
 
 use super::{Served, error::refusal};
 
-/// The request carries the token.
+/// Paths for probes: they are answered to everybody, under any name.
+const PROBES: [&str; 2] = ["/healthz", "/readyz"];
+
+/// The request carries the token for overrides.
 pub(super) struct Allowed;
 
 /// Why a request is refused.
@@ -48,14 +55,81 @@ impl FromRequestParts<Served> for Allowed {
 
     async fn from_request_parts(parts: &mut Parts, served: &Served) -> Result<Self, Response> {
         check(served.control.as_ref().map(|control| &control.token), &parts.headers).map_err(|denied| {
-            let answer = refusal(denied.code(), denied.message());
             if denied == Denied::Off {
-                return answer;
+                return refusal(denied.code(), denied.message());
             }
-            ([(header::WWW_AUTHENTICATE, "Bearer")], answer).into_response()
+            unauthorized(denied.message())
         })?;
         Ok(Self)
     }
+}
+
+/// For every route: refuses a request under an unknown name, and a read without its token.
+pub(super) async fn guard(State(served): State<Served>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    if PROBES.contains(&path) {
+        return next.run(request).await;
+    }
+    if let Some(host) = foreign_host(&request, &served.access.hosts) {
+        let error = format!(
+            "this server is not known as {host:?}; use its address, or add the name to `hosts` in `[http]` of its \
+             configuration"
+        );
+        return refusal(StatusCode::MISDIRECTED_REQUEST, &error);
+    }
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    if is_read && !is_public(path) && !may_read(&served, request.headers()) {
+        return unauthorized(
+            "reading needs a token; send the one of `[http] read_token` or `read_token_file` as `Authorization: Bearer \
+             TOKEN`",
+        );
+    }
+    next.run(request).await
+}
+
+/// Whether a request with these headers may read: always, unless there is a read token. The token for overrides reads too.
+pub(super) fn may_read(served: &Served, headers: &HeaderMap) -> bool {
+    let Some(read_token) = &served.access.read_token else { return true };
+    let control = served.control.as_ref().map(|control| &control.token);
+    check(Some(read_token), headers).is_ok() || check(control, headers).is_ok()
+}
+
+/// The page's own files, which contain no data.
+fn is_public(path: &str) -> bool {
+    path == "/" || path.starts_with("/page/")
+}
+
+fn unauthorized(message: &str) -> Response {
+    ([(header::WWW_AUTHENTICATE, "Bearer")], refusal(StatusCode::UNAUTHORIZED, message)).into_response()
+}
+
+/// Returns the name of this server in a request, if it is not one of its names. A web page of strangers can make a browser
+/// resolve its own name to this address (DNS rebinding) and would then read the answers; the name gives it away.
+fn foreign_host<'a>(request: &'a Request, hosts: &[String]) -> Option<&'a str> {
+    let named = request.headers().get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or("?"));
+    let mut named = request.uri().authority().map(Authority::as_str).into_iter().chain(named);
+    named.find(|authority| match authority.parse::<Authority>() {
+        Ok(parsed) => !is_own_name(parsed.host(), hosts),
+        Err(_) => true,
+    })
+}
+
+/// Whether this server may be called `host`: addresses and names of this machine always, others as the settings say.
+fn is_own_name(host: &str, hosts: &[String]) -> bool {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let is_address = match bracketed {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => host.parse::<IpAddr>().is_ok(),
+    };
+    is_address
+        || host == "localhost"
+        || host.ends_with(".localhost")
+        || hosts.iter().any(|pattern| match pattern.to_ascii_lowercase().strip_prefix('*') {
+            // "*" is any name, "*.example.com" those below example.com.
+            Some(end) => host.ends_with(end) && host.len() > end.len(),
+            None => pattern.eq_ignore_ascii_case(&host),
+        })
 }
 
 /// How long the comparison takes tells nothing but the token's length.
@@ -74,7 +148,7 @@ const BEARER: &[u8] = b"bearer ";
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
+    use axum::{body::Body, http::HeaderValue};
 
     use super::*;
 
@@ -95,5 +169,40 @@ mod tests {
         }
         assert_eq!(check(Some(&token), &HeaderMap::new()), Err(Denied::Missing));
         assert_eq!(check(None, &HeaderMap::new()), Err(Denied::Off));
+    }
+
+    fn foreign(uri: &str, host: Option<&str>, hosts: &[&str]) -> Option<String> {
+        let mut request = Request::builder().uri(uri);
+        if let Some(host) = host {
+            request = request.header(header::HOST, host);
+        }
+        let hosts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
+        foreign_host(&request.body(Body::empty()).unwrap(), &hosts).map(str::to_owned)
+    }
+
+    #[test]
+    fn addresses_and_this_machine_are_always_its_names() {
+        let own =
+            ["127.0.0.1", "10.1.2.3:9000", "[::1]:9000", "[fdaa::3]", "localhost:9000", "LOCALHOST", "a.localhost."];
+        for host in own {
+            assert_eq!(foreign("/status", Some(host), &[]), None, "{host}");
+        }
+        assert_eq!(foreign("/status", None, &[]), None, "no browser leaves it out");
+    }
+
+    #[test]
+    fn other_names_are_those_of_the_settings() {
+        for host in ["evil.example", "localhost.evil.example:9000", "127.0.0.1.nip.io", "127.1", "::1", "", "a b"] {
+            assert_eq!(foreign("/status", Some(host), &[]).as_deref(), Some(host));
+        }
+        let hosts = ["autoscaler", "*.Internal"];
+        for host in ["autoscaler:9000", "AutoScaler", "my.internal", "a.b.internal:1"] {
+            assert_eq!(foreign("/status", Some(host), &hosts), None, "{host}");
+        }
+        for host in ["autoscaler.evil.example", "internal", ".internal", "eviltinternal", "xautoscaler"] {
+            assert!(foreign("/status", Some(host), &hosts).is_some(), "{host}");
+        }
+        assert_eq!(foreign("/status", Some("any.thing"), &["*"]), None);
+        assert!(foreign("http://evil.example/status", Some("127.0.0.1"), &[]).is_some(), "the URI may name it too");
     }
 }

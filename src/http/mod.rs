@@ -3,21 +3,25 @@
 
 mod access;
 mod api;
+mod connections;
 mod error;
+#[cfg(test)]
+mod guard_tests;
 mod live;
 mod page;
 mod routes;
+mod stall;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::{future::IntoFuture, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::live::Live;
+use self::{connections::Limits, live::Live};
 use crate::{
     model::{control::ApplyOverride, history::EventSource, snapshot::StatusSource},
     telemetry::MetricsHandle,
@@ -66,6 +70,17 @@ pub struct HttpState {
     pub metrics: MetricsHandle,
     /// Takes orders; `None`: nobody does, over HTTP.
     pub control: Option<HttpControl>,
+    /// Who may read.
+    pub access: HttpAccess,
+}
+
+/// Under which names the server answers, and to whom. The default: addresses and names of this machine, and everybody.
+#[derive(Clone, Debug, Default)]
+pub struct HttpAccess {
+    /// Further names: `name`, `*.domain`, or `*` for any.
+    pub hosts: Vec<String>,
+    /// What a client has to send to read; `None`: nothing.
+    pub read_token: Option<SecretString>,
 }
 
 /// Who may give orders over HTTP, and who takes them.
@@ -84,6 +99,7 @@ struct Served {
     events: Arc<dyn EventSource>,
     metrics: MetricsHandle,
     control: Option<HttpControl>,
+    access: HttpAccess,
     live: Arc<Live>,
     ending: CancellationToken,
 }
@@ -94,6 +110,7 @@ struct Served {
 pub struct HttpServer {
     listener: TcpListener,
     local_addr: SocketAddr,
+    limits: Limits,
 }
 
 impl HttpServer {
@@ -106,7 +123,7 @@ impl HttpServer {
         };
         let listener = TcpListener::bind(listen).await.map_err(refused)?;
         let local_addr = listener.local_addr().map_err(refused)?;
-        Ok(Self { listener, local_addr })
+        Ok(Self { listener, local_addr, limits: Limits::default() })
     }
 
     /// Where it listens.
@@ -115,34 +132,23 @@ impl HttpServer {
     }
 
     /// Answers until `cancelled`, then lets requests under way finish for a short while.
-    pub async fn serve(self, state: HttpState, cancelled: CancellationToken) -> io::Result<()> {
-        let HttpState { status, events, metrics, control } = state;
+    pub async fn serve(self, state: HttpState, cancelled: CancellationToken) {
+        let HttpState { status, events, metrics, control, access } = state;
         let live = Live::new(status.clone(), events.clone());
         let publishing = live.clone().publish();
-        let served = Served { status, events, metrics, control, live, ending: cancelled.clone() };
+        let served = Served { status, events, metrics, control, access, live, ending: cancelled.clone() };
         tokio::select! {
-            ended = self.answer(routes::router(served), cancelled) => ended,
-            () = publishing => Ok(()),
+            () = self.answer(routes::router(served), cancelled) => {}
+            () = publishing => {}
         }
     }
 
     /// As [`HttpServer::serve`], with metrics and health only: for programs that have no fleet to show.
-    pub async fn serve_metrics(self, metrics: MetricsHandle, cancelled: CancellationToken) -> io::Result<()> {
-        self.answer(routes::metrics_router(metrics), cancelled).await
+    pub async fn serve_metrics(self, metrics: MetricsHandle, cancelled: CancellationToken) {
+        self.answer(routes::metrics_router(metrics), cancelled).await;
     }
 
-    async fn answer(self, router: Router, cancelled: CancellationToken) -> io::Result<()> {
-        let router = router.into_make_service_with_connect_info::<SocketAddr>();
-        let serving = axum::serve(self.listener, router)
-            .with_graceful_shutdown(cancelled.clone().cancelled_owned())
-            .into_future();
-        let out_of_time = async {
-            cancelled.cancelled().await;
-            tokio::time::sleep(SHUTDOWN_GRACE).await;
-        };
-        tokio::select! {
-            ended = serving => ended,
-            () = out_of_time => Ok(()),
-        }
+    async fn answer(self, router: Router, cancelled: CancellationToken) {
+        connections::serve(self.listener, router, self.limits, cancelled, SHUTDOWN_GRACE).await;
     }
 }

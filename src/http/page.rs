@@ -1,4 +1,4 @@
-//! The status page: three files that are part of the program, and nothing from anywhere else.
+//! The status page: files that are part of the program, and nothing from anywhere else.
 
 use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, header},
@@ -8,11 +8,12 @@ use axum::{
 const HTML: &str = include_str!("page/index.html");
 
 /// The page's parts: path, content type, content.
-pub(super) const PARTS: [(&str, &str, &str); 5] = [
+pub(super) const PARTS: [(&str, &str, &str); 6] = [
     ("/page/status.css", "text/css; charset=utf-8", include_str!("page/status.css")),
     ("/page/main.js", SCRIPT, include_str!("page/main.js")),
     ("/page/cards.js", SCRIPT, include_str!("page/cards.js")),
     ("/page/chart.js", SCRIPT, include_str!("page/chart.js")),
+    ("/page/stream.js", SCRIPT, include_str!("page/stream.js")),
     ("/page/words.js", SCRIPT, include_str!("page/words.js")),
 ];
 

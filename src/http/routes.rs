@@ -1,21 +1,23 @@
 //! What is answered to which path.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, time::Duration};
 
 use axum::{
     Json, Router,
     body::Body,
-    extract::State,
+    extract::{Request, State},
     http::{HeaderMap, Method, StatusCode, Uri, header},
+    middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::get,
 };
 use futures_util::stream;
 use serde::Serialize;
+use serde_json::json;
 use tokio::task::spawn_blocking;
 
 use super::{
-    Served, api,
+    Served, access, api,
     error::{off_thread, refusal},
     page,
 };
@@ -36,6 +38,9 @@ const INDEX: &str = "swarm\n\n\
 /// Content type of the Prometheus text format.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// Time for the body of a request and the beginning of its answer. An order waits for Redis, which has a shorter limit.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// All routes.
 pub(super) fn router(served: Served) -> Router {
     let page = |router: Router<Served>, (path, kind, content)| {
@@ -52,6 +57,8 @@ pub(super) fn router(served: Served) -> Router {
         .route("/status", get(status))
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
+        .layer(from_fn_with_state(served.clone(), access::guard))
+        .layer(from_fn(in_time))
         .with_state(served)
 }
 
@@ -62,7 +69,17 @@ pub(super) fn metrics_router(handle: MetricsHandle) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
+        .layer(from_fn(in_time))
         .with_state(handle)
+}
+
+/// Bounds the time until an answer begins, and with it the time in which the body of a request comes.
+async fn in_time(request: Request, next: Next) -> Response {
+    let Ok(answer) = tokio::time::timeout(ANSWER_TIMEOUT, next.run(request)).await else {
+        let error = format!("the request was not complete and answered within {} s", ANSWER_TIMEOUT.as_secs());
+        return refusal(StatusCode::REQUEST_TIMEOUT, &error);
+    };
+    answer
 }
 
 async fn metrics(State(state): State<Served>) -> Response {
@@ -101,11 +118,14 @@ struct Readiness {
     reload: Option<ReloadSnapshot>,
 }
 
-async fn readyz(State(state): State<Served>) -> Response {
+async fn readyz(State(state): State<Served>, headers: HeaderMap) -> Response {
     off_thread(move || {
         let not_ready = state.status.not_ready();
         let ready = not_ready.is_empty();
         let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        if !access::may_read(&state, &headers) {
+            return (code, Json(json!({ "ready": ready }))).into_response();
+        }
         let FleetSnapshot { leadership, sources, reload, .. } = state.status.fleet();
         let (role, leader) = (leadership.role, leadership.leader);
         (code, Json(Readiness { ready, role, leader, not_ready, sources, reload })).into_response()

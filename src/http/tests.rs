@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{BindError, HttpControl, HttpServer, HttpState, SHUTDOWN_GRACE};
+use super::{BindError, HttpAccess, HttpControl, HttpServer, HttpState, SHUTDOWN_GRACE, connections::Limits};
 use crate::{
     model::{
         Demand, PoolCounts, Reading, Source, Timestamp, WorkerType,
@@ -101,7 +101,7 @@ impl EventSource for MadeUpHistory {
 pub(crate) struct Running {
     pub(crate) addr: SocketAddr,
     pub(crate) cancel: CancellationToken,
-    pub(crate) task: JoinHandle<std::io::Result<()>>,
+    pub(crate) task: JoinHandle<()>,
 }
 
 /// Serves a made-up fleet on a free port.
@@ -116,9 +116,21 @@ pub(crate) async fn serve_state(
     history: Vec<Arc<ScalingEvent>>,
     control: Option<HttpControl>,
 ) -> Running {
-    let server = HttpServer::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    serve_with(status, history, control, HttpAccess::default(), Limits::default()).await
+}
+
+/// Serves a made-up fleet for those who may read, within these limits.
+pub(super) async fn serve_with(
+    status: Arc<dyn StatusSource>,
+    history: Vec<Arc<ScalingEvent>>,
+    control: Option<HttpControl>,
+    access: HttpAccess,
+    limits: Limits,
+) -> Running {
+    let bound = HttpServer::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let server = HttpServer { limits, ..bound };
     let events = Arc::new(MadeUpHistory(history));
-    let state = HttpState { status, events, metrics: MetricsHandle::detached().unwrap(), control };
+    let state = HttpState { status, events, metrics: MetricsHandle::detached().unwrap(), control, access };
     let (addr, cancel) = (server.local_addr(), CancellationToken::new());
     Running { addr, task: tokio::spawn(server.serve(state, cancel.clone())), cancel }
 }
@@ -249,6 +261,6 @@ async fn a_client_that_never_finishes_its_request_does_not_hold_up_the_end() {
     ask(server.addr, Method::GET, "/healthz").await;
 
     server.cancel.cancel();
-    timeout(SHUTDOWN_GRACE + Duration::from_secs(5), server.task).await.expect("ends in time").unwrap().unwrap();
+    timeout(SHUTDOWN_GRACE + Duration::from_secs(5), server.task).await.expect("ends in time").unwrap();
     assert!(TcpStream::connect(server.addr).await.is_err(), "no longer listens");
 }

@@ -8,11 +8,15 @@ use std::{
 };
 
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Uri, body::Bytes};
+use hyper::{Request, StatusCode, Uri, body::Bytes, header::AUTHORIZATION};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::model::{history::ScalingEvent, snapshot::FleetSnapshot};
+use crate::{
+    config::HttpSettings,
+    model::{history::ScalingEvent, snapshot::FleetSnapshot},
+};
 
 /// Timeout of a request. The server answers from memory, so a slower one hangs.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -56,6 +60,27 @@ pub enum StatusError {
         url: String,
         /// Unexpected part of the response.
         reason: String,
+    },
+    /// The autoscaler wants a token, or another one.
+    #[error(
+        "{url} requires {}; set `read_token_file` in `[http]` of this configuration to a file with the token of that \
+         autoscaler",
+        if *.sent { "another token than that of this configuration" } else { "a token from readers" }
+    )]
+    Unauthorized {
+        /// Base URL of the request.
+        url: String,
+        /// Whether a token was sent.
+        sent: bool,
+    },
+    /// The autoscaler does not answer under the name in the URL.
+    #[error(
+        "the autoscaler at {url} does not answer under this name; add the name to `hosts` in `[http]` of its \
+         configuration, or use its IP address"
+    )]
+    OtherName {
+        /// Base URL of the request.
+        url: String,
     },
     /// No answer in time.
     #[error("{url} did not answer within {} s; its process may be stopped or overloaded", TIMEOUT.as_secs())]
@@ -102,26 +127,85 @@ pub fn url_of(listen: &str) -> Result<String, NoAddress> {
     Ok(format!("http://{address}"))
 }
 
-/// Fetches the status of the autoscaler at `base_url`, for example `http://127.0.0.1:9000`.
-pub async fn fetch_status(base_url: &str) -> Result<FleetSnapshot, StatusError> {
-    fetch(base_url, "/status").await
+/// An autoscaler's HTTP server, as its readers address it.
+#[derive(Clone, Debug)]
+pub struct StatusServer {
+    url: String,
+    token: Option<SecretString>,
 }
 
-/// Fetches the newest entries of the history at `base_url`, oldest first.
-pub async fn fetch_events(base_url: &str) -> Result<Vec<ScalingEvent>, StatusError> {
-    #[derive(Deserialize)]
-    struct Events {
-        events: Vec<ScalingEvent>,
+impl StatusServer {
+    /// The server at this base URL, for example `http://127.0.0.1:9000`, which wants this token from readers, if any.
+    pub fn new(url: impl Into<String>, token: Option<SecretString>) -> Self {
+        Self { url: url.into(), token }
     }
-    fetch::<Events>(base_url, &format!("/v1/events?count={EVENTS}")).await.map(|answer| answer.events)
-}
 
-async fn fetch<T: DeserializeOwned>(base_url: &str, path: &str) -> Result<T, StatusError> {
-    let uri = uri(base_url, path)?;
-    let answer = tokio::time::timeout(TIMEOUT, get(base_url, path, uri)).await;
-    let body = answer.map_err(|_| StatusError::Timeout { url: base_url.to_owned() })??;
-    serde_json::from_slice(&body)
-        .map_err(|error| not_swarm(base_url, format!("{path} is not as in this version: {error}")))
+    /// The server of these settings, or the one at `url` with the token of these settings.
+    ///
+    /// # Errors
+    /// If the settings do not tell the address.
+    pub fn of(settings: &HttpSettings, url: Option<&str>) -> Result<Self, NoAddress> {
+        let url = url.map_or_else(|| url_of(&settings.listen), |url| Ok(url.to_owned()))?;
+        // Whoever may scale may read.
+        let token = settings.read_token.as_ref().or(settings.token.as_ref());
+        Ok(Self::new(url, token.cloned()))
+    }
+
+    /// Its base URL.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Fetches the status.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn status(&self) -> Result<FleetSnapshot, StatusError> {
+        self.fetch("/status").await
+    }
+
+    /// Fetches the newest entries of the history, oldest first.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn events(&self) -> Result<Vec<ScalingEvent>, StatusError> {
+        #[derive(Deserialize)]
+        struct Events {
+            events: Vec<ScalingEvent>,
+        }
+        self.fetch::<Events>(&format!("/v1/events?count={EVENTS}")).await.map(|answer| answer.events)
+    }
+
+    async fn fetch<T: DeserializeOwned>(&self, path: &str) -> Result<T, StatusError> {
+        let uri = uri(&self.url, path)?;
+        let answer = tokio::time::timeout(TIMEOUT, self.get(path, uri)).await;
+        let body = answer.map_err(|_| StatusError::Timeout { url: self.url.clone() })??;
+        serde_json::from_slice(&body)
+            .map_err(|error| not_swarm(&self.url, format!("{path} is not as in this version: {error}")))
+    }
+
+    async fn get(&self, path: &str, uri: Uri) -> Result<Bytes, StatusError> {
+        let mut request = Request::get(uri);
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {}", token.expose_secret()));
+        }
+        let request = request
+            .body(Empty::new())
+            .map_err(|error| StatusError::Address { url: self.url.clone(), reason: error.to_string() })?;
+        let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+        let response = client.request(request).await.map_err(|error| classify(&self.url, &error))?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            return Err(StatusError::Unauthorized { url: self.url.clone(), sent: self.token.is_some() });
+        }
+        if response.status() == StatusCode::MISDIRECTED_REQUEST {
+            return Err(StatusError::OtherName { url: self.url.clone() });
+        }
+        if !response.status().is_success() {
+            return Err(not_swarm(&self.url, format!("{path} gives {}", response.status())));
+        }
+        let body = Limited::new(response.into_body(), MAX_BODY).collect().await;
+        body.map(http_body_util::Collected::to_bytes).map_err(|error| not_swarm(&self.url, error.to_string()))
+    }
 }
 
 fn uri(base_url: &str, path: &str) -> Result<Uri, StatusError> {
@@ -133,16 +217,6 @@ fn uri(base_url: &str, path: &str) -> Result<Uri, StatusError> {
         (Some("http"), Some(_)) => Ok(uri),
         _ => Err(invalid("it must start with http:// and name a host".to_owned())),
     }
-}
-
-async fn get(base_url: &str, path: &str, uri: Uri) -> Result<Bytes, StatusError> {
-    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
-    let response = client.get(uri).await.map_err(|error| classify(base_url, &error))?;
-    if !response.status().is_success() {
-        return Err(not_swarm(base_url, format!("{path} gives {}", response.status())));
-    }
-    let body = Limited::new(response.into_body(), MAX_BODY).collect().await;
-    body.map(http_body_util::Collected::to_bytes).map_err(|error| not_swarm(base_url, error.to_string()))
 }
 
 fn classify(base_url: &str, error: &hyper_util::client::legacy::Error) -> StatusError {
@@ -182,6 +256,10 @@ mod tests {
         model::snapshot::StatusSource,
     };
 
+    async fn status(url: &str) -> Result<FleetSnapshot, StatusError> {
+        StatusServer::new(url, None).status().await
+    }
+
     #[test]
     fn the_url_is_where_a_server_that_listens_there_can_be_asked() {
         assert_eq!(url_of("127.0.0.1:9000").unwrap(), "http://127.0.0.1:9000");
@@ -194,14 +272,14 @@ mod tests {
     #[tokio::test]
     async fn a_running_autoscaler_gives_its_snapshot() {
         let server = serve(&[]).await;
-        let fleet = fetch_status(&format!("http://{}/", server.addr)).await.unwrap();
+        let fleet = status(&format!("http://{}/", server.addr)).await.unwrap();
         assert_eq!(fleet, MadeUpFleet { not_ready: Vec::new() }.fleet());
     }
 
     #[tokio::test]
     async fn a_free_port_means_not_running() {
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let error = fetch_status(&format!("http://{free}")).await.unwrap_err();
+        let error = status(&format!("http://{free}")).await.unwrap_err();
         assert!(matches!(error, StatusError::NotRunning { .. }), "{error:?}");
         assert!(error.to_string().contains("swarm autoscaler"), "{error}");
     }
@@ -217,7 +295,7 @@ mod tests {
                 peer.shutdown().await.unwrap();
                 peer
             };
-            let (asked, _peer) = tokio::join!(fetch_status(&url), stranger);
+            let (asked, _peer) = tokio::join!(status(&url), stranger);
             assert!(matches!(asked, Err(StatusError::NotSwarm { .. })), "{answer:?}: {asked:?}");
         }
     }
@@ -226,14 +304,14 @@ mod tests {
     async fn a_server_that_hangs_times_out() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let error = fetch_status(&url).await.unwrap_err();
+        let error = status(&url).await.unwrap_err();
         assert!(matches!(error, StatusError::Timeout { .. }), "{error:?}");
     }
 
     #[tokio::test]
     async fn addresses_that_are_none_are_refused() {
         for url in ["", "localhost", "https://localhost:9000", "redis://localhost", "http://"] {
-            let error = fetch_status(url).await.unwrap_err();
+            let error = status(url).await.unwrap_err();
             assert!(matches!(error, StatusError::Address { .. }), "{url}: {error:?}");
         }
     }

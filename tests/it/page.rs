@@ -152,3 +152,38 @@ async fn a_page_that_was_cut_off_says_so_and_catches_up() {
     tab.until(&format!("document.title !== {before}")).await;
     assert_eq!(tab.faults().await, serde_json::json!([]));
 }
+
+#[cfg_attr(without_chromium, ignore = "there is no Chromium")]
+#[tokio::test]
+async fn with_a_read_token_the_page_asks_for_it_and_keeps_it_in_memory_only() {
+    const TOKEN: &str = "readers-0123456789";
+    let server = RedisServer::start();
+    let settings = format!("read_token = {TOKEN:?}\n{}", pool("rest", "max_workers = 3", SLEEPER));
+    let scaler = Autoscaler::start(&server.url(), &settings).await;
+    let tab = Tab::open(&scaler.url(), PHONE, true).await;
+    tab.until("document.getElementById('link').textContent === 'locked'").await;
+    let enter = |token: &str| {
+        format!(
+            "(() => {{ document.getElementById('token').value = '{token}'; \
+             document.querySelector('#unlock button').click(); }})()"
+        )
+    };
+    tab.value(&enter("readers-wrong-0000")).await;
+    tab.until("document.getElementById('link').textContent === 'token refused'").await;
+    tab.value(&enter(TOKEN)).await;
+    tab.until("document.getElementById('link').textContent === 'live'").await;
+    tab.until("document.querySelectorAll('.card').length === 1").await;
+    assert_eq!(tab.value("getComputedStyle(document.getElementById('unlock')).display").await, "none");
+    let places = "[location.href, document.cookie, JSON.stringify(localStorage), JSON.stringify(sessionStorage), \
+                  document.getElementById('token').value].join(' ')";
+    let places = tab.value(places).await;
+    assert!(!places.as_str().unwrap().contains("readers"), "{places}");
+    assert_eq!(tab.faults().await, serde_json::json!([]));
+
+    // The command line has the token from its configuration.
+    order(&scaler, &["status", "--url", &scaler.url()]);
+    let bare =
+        swarm(scaler.directory()).args(["status", "--url", &scaler.url(), "--config", "/none"]).output().unwrap();
+    let told = String::from_utf8_lossy(&bare.stderr).into_owned();
+    assert!(!bare.status.success() && told.contains("read_token_file"), "{told}");
+}

@@ -16,18 +16,16 @@ use ratatui::{
 
 use super::{Duration, REFRESH};
 use crate::{
-    cli::{
-        status_client::{StatusError, fetch_events, fetch_status},
-        view::{
-            events, fleet, queues,
-            screen::{Screen, ScreenCommand},
-        },
+    cli::view::{
+        events, fleet, queues,
+        screen::{Screen, ScreenCommand},
     },
     model::{
         Timestamp, WorkerType,
         history::ScalingEvent,
         snapshot::{FleetSnapshot, ReloadOutcome, TypeSnapshot},
     },
+    operations::status_client::{StatusError, StatusServer},
 };
 
 /// How often it looks for keys: below what a hand notices.
@@ -45,7 +43,7 @@ const PANEL: u16 = 5;
 
 /// What is watched, and what was seen of it.
 struct Watch {
-    url: String,
+    server: StatusServer,
     seen: Result<FleetSnapshot, StatusError>,
     /// The last one that came.
     last: Option<FleetSnapshot>,
@@ -55,13 +53,13 @@ struct Watch {
 }
 
 /// Until somebody leaves.
-pub(super) async fn watch(url: &str, fleet: FleetSnapshot) -> anyhow::Result<()> {
+pub(super) async fn watch(server: StatusServer, fleet: FleetSnapshot) -> anyhow::Result<()> {
     let mut screen = Screen::take()?;
-    let mut watch = Watch::new(url, fleet);
+    let mut watch = Watch::new(server, fleet);
     loop {
         watch.note();
         // A version without history shows none.
-        watch.events = fetch_events(url).await.unwrap_or_default();
+        watch.events = watch.server.events().await.unwrap_or_default();
         screen.draw(|frame| watch.draw(frame))?;
         let asked_at = Instant::now();
         while asked_at.elapsed() < REFRESH {
@@ -71,14 +69,15 @@ pub(super) async fn watch(url: &str, fleet: FleetSnapshot) -> anyhow::Result<()>
                 None => tokio::time::sleep(KEYS).await,
             }
         }
-        watch.see(fetch_status(url).await);
+        let seen = watch.server.status().await;
+        watch.see(seen);
     }
 }
 
 impl Watch {
-    fn new(url: &str, fleet: FleetSnapshot) -> Self {
+    fn new(server: StatusServer, fleet: FleetSnapshot) -> Self {
         let (last, events, curves) = Default::default();
-        Self { url: url.to_owned(), seen: Ok(fleet), last, events, curves, next_point: Instant::now() }
+        Self { server, seen: Ok(fleet), last, events, curves, next_point: Instant::now() }
     }
 
     fn see(&mut self, seen: Result<FleetSnapshot, StatusError>) {
@@ -135,7 +134,7 @@ impl Watch {
             decided,
         );
         self.draw_panels(frame, panels, fleet, now);
-        let foot_line = Line::from(format!("q leaves · {}", self.url)).dim().alignment(Alignment::Right);
+        let foot_line = Line::from(format!("q leaves · {}", self.server.url())).dim().alignment(Alignment::Right);
         frame.render_widget(foot_line, foot);
     }
 
@@ -251,7 +250,7 @@ mod tests {
             reason: None,
             started_at: Timestamp::wall(),
         }];
-        let mut watch = Watch::new("http://127.0.0.1:9000", fleet);
+        let mut watch = Watch::new(StatusServer::new("http://127.0.0.1:9000", None), fleet);
         watch.note();
         let reason = "scale up 1 → 6: depth 40 ≥ 5".to_owned();
         let (from_count, to_count, decision) = (Some(1), Some(6), "scale_up".to_owned());

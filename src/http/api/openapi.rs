@@ -51,15 +51,18 @@ pub(super) fn made() -> Value {
         "info": {
             "title": "swarm autoscaler",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "What an autoscaler shows of itself, and orders about its worker types. Reading needs no token; an \
-                            order needs the one of `[http] token`, and without one there are no orders. Times are \
-                            milliseconds since 1970.",
+            "description": "What an autoscaler shows of itself, and orders about its worker types. Reading needs the token of \
+                            `[http] read_token` or that of `[http] token`, if there is a read token; an order needs the one \
+                            of `[http] token`, and without one there are no orders. Times are milliseconds since 1970.",
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
         "paths": paths,
         "components": {
             "schemas": components,
-            "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } },
+            "securitySchemes": {
+                "token": { "type": "http", "scheme": "bearer" },
+                "readToken": { "type": "http", "scheme": "bearer" },
+            },
         },
     })
 }
@@ -70,8 +73,8 @@ fn described(operation: &Operation, schemas: &mut Schemas) -> Value {
         "summary": operation.summary,
         "parameters": parameters(operation),
         "responses": responses(operation, schemas),
-        // Said also where it is none: nothing is forgotten.
-        "security": [],
+        // None, or either of the tokens: the settings decide.
+        "security": [{}, { "readToken": [] }, { "token": [] }],
     });
     if let Kind::Order { body, required } = operation.kind {
         described["security"] = json!([{ "token": [] }]);
@@ -116,7 +119,11 @@ fn responses(operation: &Operation, schemas: &mut Schemas) -> Map<String, Value>
 
 /// What may be refused, and why.
 fn failures(operation: &Operation) -> Vec<(StatusCode, &'static str)> {
-    let mut failures = Vec::new();
+    let mut failures =
+        vec![(StatusCode::MISDIRECTED_REQUEST, "The server does not answer under the name in the request.")];
+    if operation.is_read() {
+        failures.push((StatusCode::UNAUTHORIZED, "Reading needs a token, and none was sent, or a wrong one."));
+    }
     if !operation.query.is_empty() {
         failures.push((StatusCode::BAD_REQUEST, "The query is not as described."));
     }

@@ -17,7 +17,7 @@ use std::{
 };
 
 use axum::{
-    extract::State,
+    extract::{Extension, State},
     http::{HeaderName, StatusCode, header},
     response::{IntoResponse, Response, sse::Sse},
 };
@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use self::{frame::Frame, reader::Reader, trace::Trace};
-use super::{Served, error::refusal};
+use super::{Served, connections::Connection, error::refusal};
 use crate::model::{Timestamp, history::EventSource, snapshot::StatusSource};
 
 /// Between two frames: as fast as an eye follows numbers.
@@ -107,11 +107,12 @@ impl Live {
 }
 
 /// `GET /v1/stream`
-pub(super) async fn stream(State(served): State<Served>) -> Response {
+pub(super) async fn stream(State(served): State<Served>, Extension(connection): Extension<Connection>) -> Response {
     let Ok(seat) = Arc::clone(&served.live.seats).try_acquire_owned() else {
         let error = format!("{READERS} readers follow already; close some, or read /v1/status from time to time");
         return ([(header::RETRY_AFTER, "10")], refusal(StatusCode::SERVICE_UNAVAILABLE, &error)).into_response();
     };
+    connection.follow();
     let reader = Reader::new(&served.live, seat, served.ending);
     let messages = futures_util::stream::unfold(reader, async |mut reader| {
         let message = reader.next().await?;

@@ -1,10 +1,13 @@
 // Follows the autoscaler and keeps the page in step with it.
 
 import { Card } from "./cards.js";
+import { Unauthorized, follow, read, setToken } from "./stream.js";
 import { UNKNOWN, clock, duration, make, milliseconds, number, queueNames, setText } from "./words.js";
 
 // The server says something every five seconds: silent for so long, the connection is dead.
 const SILENCE = 15_000;
+// Wait before the next attempt after a connection was lost.
+const RETRY = 1_000;
 const EVENTS = 50;
 // From so many worker types on there is a filter.
 const MANY = 7;
@@ -14,7 +17,8 @@ const cards = new Map();
 // Worker types that the stream tells of, and those that the filter has found beyond.
 const streamed = new Set();
 let [fleet, events, found, searches] = [null, [], new Map(), 0];
-let [skew, heard, source, retry] = [0, performance.now(), null, null];
+let [skew, heard, stop, retry] = [0, performance.now(), null, null];
+let [locked, refused] = [false, false];
 
 /** The server's time: clocks differ. */
 const now = () => Date.now() + skew;
@@ -28,15 +32,42 @@ function say(state, words) {
 
 function connect() {
   clearTimeout(retry);
-  source?.close();
+  stop?.abort();
+  stop = new AbortController();
+  const { signal } = stop;
   heard = performance.now();
-  source = new EventSource("v1/stream");
-  source.onmessage = (message) => take(JSON.parse(message.data));
-  source.onerror = () => {
-    say("bad", "connection lost");
-    // The browser tries again by itself, unless it was refused.
-    if (source.readyState === EventSource.CLOSED) retry = setTimeout(connect, 3_000);
-  };
+  follow("v1/stream", signal, take).then(
+    () => lost(signal),
+    (error) => (error instanceof Unauthorized ? lock(signal) : lost(signal)),
+  );
+}
+
+function lost(signal) {
+  if (signal.aborted) return;
+  say("bad", "connection lost");
+  retry = setTimeout(connect, RETRY);
+}
+
+/** The autoscaler wants a token from readers: asks for it. */
+function lock(signal) {
+  if (signal.aborted) return;
+  locked = true;
+  say("bad", refused ? "token refused" : "locked");
+  refused = true;
+  by("unlock").hidden = false;
+  by("links").hidden = true;
+  by("token").focus();
+}
+
+function unlock(event) {
+  event.preventDefault();
+  // It is kept in memory only: neither in the URL nor in a cookie nor in storage.
+  setToken(by("token").value.trim());
+  by("token").value = "";
+  by("unlock").hidden = true;
+  locked = false;
+  say("wait", "connecting");
+  connect();
 }
 
 function take(message) {
@@ -182,7 +213,7 @@ async function search() {
   let [before, now_found] = [found, new Map()];
   if (text !== "" && hidden) {
     try {
-      const answer = await fetch(`v1/worker_types?limit=50&match=${encodeURIComponent(text)}`);
+      const answer = await read(`v1/worker_types?limit=50&match=${encodeURIComponent(text)}`);
       for (const type of (await answer.json()).worker_types) now_found.set(type.worker_type, type);
     } catch {
       now_found = before;
@@ -201,10 +232,11 @@ async function search() {
 }
 
 by("filter").addEventListener("input", search);
+by("unlock").addEventListener("submit", unlock);
 setInterval(() => {
   tick();
   const silence = performance.now() - heard;
-  if (silence > SILENCE) {
+  if (silence > SILENCE && !locked) {
     say("bad", `no news for ${duration(silence)}`);
     connect();
   }
