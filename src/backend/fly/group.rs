@@ -1,7 +1,7 @@
 //! A process group, which is the pool of one worker type, and the app that it belongs to; and what all of them share.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
@@ -16,6 +16,7 @@ use super::{
     api::Api,
     failure::{permanent, retryable},
     registry::MachineRegistry,
+    volumes::ClaimedVolumes,
 };
 use crate::{
     backend::{BackendError, ErrorKind, OnChange},
@@ -123,8 +124,8 @@ pub(super) struct App {
     pub(super) listed: watch::Sender<Listed>,
     /// Asks for a list before it is time.
     pub(super) look: Notify,
-    /// Volumes that were given to a machine, whether a list says so already or not.
-    pub(super) claimed: Mutex<HashSet<String>>,
+    /// Volumes that were given to a machine, which no list may say yet.
+    pub(super) claimed: Mutex<ClaimedVolumes>,
 }
 
 /// How the lists of an app come along.

@@ -20,6 +20,7 @@ use super::{
     machine::{LAUNCH, Machine},
     registry::Launch,
     template,
+    volumes::ClaimedVolumes,
 };
 use crate::{
     backend::{BackendError, ScaleReport},
@@ -83,6 +84,9 @@ async fn wake(
                 Err(failure) if failure.is_conflict() || failure.is_capacity() => {
                     tracing::debug!(app, machine = machine.id, "machine can't be started now: {failure}");
                     registry.sleeps_on(&machine.id);
+                    if failure.is_capacity() {
+                        registry.note_no_room(&machine.id, now());
+                    }
                     refused.insert(machine.id.clone());
                 }
                 Err(failure) => {
@@ -181,7 +185,7 @@ async fn in_region(
     if let (Some(volume), Err(failure)) = (volume, &outcome)
         && !failure.is_ambiguous()
     {
-        claimed(group).remove(&volume);
+        claimed(group).release(&volume);
     }
     outcome
 }
@@ -235,15 +239,13 @@ async fn own_volume(
     let Some(mount) = config.pointer("/mounts/0") else { return Ok(None) };
     let name = mount.get("name").and_then(Value::as_str).unwrap_or("data");
     let app = group.app.name.as_str();
-    let free = |volume: &Volume| {
-        volume.name == name
-            && volume.state == "created"
-            && region.is_none_or(|region| volume.region == region)
-            && volume.attached_machine_id.as_deref().is_none_or(str::is_empty)
+    let fits = |volume: &Volume| {
+        volume.name == name && volume.state == "created" && region.is_none_or(|region| volume.region == region)
     };
     let volumes = shared.api.volumes(app).await?;
-    if let Some(volume) = volumes.into_iter().filter(free).find(|volume| claimed(group).insert(volume.id.clone())) {
-        return Ok(Some(volume.id));
+    let free = claimed(group).claim_one(&volumes, fits, shared.clock.now());
+    if let Some(volume) = free {
+        return Ok(Some(volume));
     }
     let size = mount.get("size_gb").and_then(Value::as_u64).unwrap_or(VOLUME_GB);
     let mut body = json!({ "name": name, "size_gb": size, "require_unique_zone": false });
@@ -253,10 +255,10 @@ async fn own_volume(
         }
     }
     let volume = shared.api.create_volume(app, body).await?;
-    claimed(group).insert(volume.id.clone());
+    claimed(group).claim(&volume.id, shared.clock.now());
     Ok(Some(volume.id))
 }
 
-fn claimed(group: &Group) -> std::sync::MutexGuard<'_, HashSet<String>> {
+fn claimed(group: &Group) -> std::sync::MutexGuard<'_, ClaimedVolumes> {
     group.app.claimed.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

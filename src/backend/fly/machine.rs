@@ -33,9 +33,16 @@ pub(super) struct Machine {
     created_at: Option<String>,
     updated_at: Option<String>,
     events: Option<Vec<Event>>,
-    /// Of a lease that somebody holds on it.
-    nonce: Option<String>,
+    /// The lease that somebody holds on it. Lists show it without its nonce, which only its holder gets.
+    lease: Option<Lease>,
     host_status: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Lease {
+    /// Seconds since 1970.
+    expires_at: u64,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -163,8 +170,8 @@ impl Machine {
     }
 
     /// Whether somebody holds a lease on it: it is about to be changed.
-    pub(super) fn leased(&self) -> bool {
-        self.nonce.as_deref().is_some_and(|nonce| !nonce.is_empty())
+    pub(super) fn leased(&self, now: Timestamp) -> bool {
+        self.lease.as_ref().is_some_and(|lease| lease.expires_at.saturating_mul(1_000) > now.0)
     }
 
     /// The image that it runs, by digest where that is known.
@@ -265,6 +272,14 @@ mod tests {
         assert_eq!(fresh.condition(now), Condition::Up, "20 s old: being launched");
         let unreachable = machine(json!({ "state": "started", "host_status": "unreachable" }));
         assert_eq!(unreachable.condition(now), Condition::Unreachable);
+    }
+
+    #[test]
+    fn a_lease_counts_until_it_expires() {
+        let leased = machine(json!({ "lease": { "expires_at": 100, "owner": "ada@example.org", "description": "" } }));
+        assert!(leased.leased(Timestamp(99_999)) && !leased.leased(Timestamp(100_000)));
+        // Whoever makes a machine with a lease gets its nonce once; it says nothing later.
+        assert!(!machine(json!({ "nonce": "x" })).leased(Timestamp(0)));
     }
 
     #[test]

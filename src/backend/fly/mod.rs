@@ -16,6 +16,7 @@ mod machine;
 mod rate_limit;
 mod registry;
 mod template;
+mod volumes;
 mod watch;
 
 use std::{

@@ -27,8 +27,8 @@ use crate::{
 /// How long a machine that was asked to start counts as starting, whatever lists say. The slowest documented starts,
 /// with an image that must be fetched, are well below.
 pub(super) const SETTLE: Duration = Duration::from_secs(90);
-/// How long a machine whose worker crashed is not started again: the heartbeat of that worker may still vouch for it,
-/// and another machine tells a broken worker from a broken host.
+/// How long a machine whose worker crashed, or whose host had no room, is not started again: the heartbeat of that worker
+/// may still vouch for it, and another machine tells a broken worker from a broken host.
 const QUARANTINE: Duration = Duration::from_secs(60);
 /// How long deleted machines are remembered, because an older list may still contain them.
 const TOMBSTONE: Duration = Duration::from_secs(600);
@@ -143,20 +143,21 @@ impl MachineRegistry {
         inner.launches.len() + inner.entries.values().filter(|entry| entry.status == MachineStatus::Up).count()
     }
 
-    /// Takes a machine that stands still and that nobody else is changing, to be started now. Suspended ones come last,
-    /// regions with few workers first.
+    /// Takes a machine that stands still and that nobody else is changing, to be started now. Those whose host had no
+    /// room when it was last asked come last, suspended ones before them; regions with few workers first.
     pub(super) fn wake(&self, except: &HashSet<String>, now: Timestamp) -> Option<Arc<Machine>> {
         let mut inner = self.lock();
         let regions = inner.regions();
         let startable = inner.entries.values_mut().filter(|entry| {
             entry.status == MachineStatus::Down
                 && entry.machine.condition(now) == Condition::Stopped
-                && !entry.machine.leased()
+                && !entry.machine.leased(now)
                 && entry.crashed.is_none_or(|at| now.since(at) >= QUARANTINE)
+                && entry.no_room.is_none_or(|at| now.since(at) >= QUARANTINE)
                 && !except.contains(&entry.machine.id)
         });
         let crowd = |entry: &Entry| regions.get(&entry.machine.region).copied().unwrap_or(0);
-        let chosen = startable.min_by_key(|entry| (entry.machine.state == "suspended", crowd(entry)))?;
+        let chosen = startable.min_by_key(|entry| (entry.no_room, entry.machine.state == "suspended", crowd(entry)))?;
         chosen.ask(DesiredState::Up, now);
         (chosen.status, chosen.since, chosen.stop_sent) = (MachineStatus::Up, now, false);
         Some(chosen.machine.clone())
@@ -166,6 +167,13 @@ impl MachineRegistry {
     pub(super) fn sleeps_on(&self, id: &str) {
         if let Some(entry) = self.lock().entries.get_mut(id) {
             (entry.desired, entry.status) = (DesiredState::None, MachineStatus::Down);
+        }
+    }
+
+    /// The host of a machine has no room for it: it is not asked again for a while, and then after the others.
+    pub(super) fn note_no_room(&self, id: &str, now: Timestamp) {
+        if let Some(entry) = self.lock().entries.get_mut(id) {
+            entry.no_room = Some(now);
         }
     }
 
@@ -230,7 +238,8 @@ impl MachineRegistry {
             entry.status == MachineStatus::Down
                 && matches!(entry.machine.condition(now), Condition::Stopped | Condition::Broken)
         });
-        let may_go = |entry: &Entry| (entry.stop_sent || entry.machine.launch().is_some()) && !entry.machine.leased();
+        let may_go =
+            |entry: &Entry| (entry.stop_sent || entry.machine.launch().is_some()) && !entry.machine.leased(now);
         asleep.map(|entry| (entry.machine.clone(), may_go(entry))).collect()
     }
 
@@ -309,6 +318,9 @@ impl Inner {
         }
         let was_seen_up = entry.machine.started();
         entry.machine = machine.clone();
+        if machine.started() {
+            entry.no_room = None;
+        }
         // Up as asked; or it has been up in the meantime and is not any more.
         let ended_since = machine.exited().is_some_and(|(at, _)| at > entry.asked) && !machine.started();
         if entry.desired == DesiredState::Up && (machine.started() || (ended_since && was_seen_up)) {

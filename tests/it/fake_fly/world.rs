@@ -115,8 +115,10 @@ impl Machine {
             "image_ref": { "registry": registry, "repository": repository, "tag": "v1", "digest": "sha256:0ff1ce" },
             "created_at": written(self.created), "updated_at": written(self.updated), "events": self.events,
         });
-        if let Some(nonce) = &self.lease {
-            shown["nonce"] = json!(nonce);
+        if self.lease.is_some() {
+            // Without its nonce, which only its holder gets.
+            let expires_at = millis() / 1_000 + 60;
+            shown["lease"] = json!({ "owner": "ada@example.org", "description": "deploy", "expires_at": expires_at });
         }
         if self.host_down {
             shown["host_status"] = json!("unreachable");

@@ -26,6 +26,8 @@ pub(super) struct Entry {
     pub(super) start_failed: bool,
     /// When its worker last ended by itself without success.
     pub(super) crashed: Option<Timestamp>,
+    /// When its host last had no room to start it.
+    pub(super) no_room: Option<Timestamp>,
     pub(super) missing: u8,
 }
 
@@ -61,6 +63,7 @@ impl Entry {
             stop_sent: false,
             start_failed: false,
             crashed: None,
+            no_room: None,
             missing: 0,
         }
     }
@@ -82,7 +85,7 @@ impl Entry {
             DesiredState::Down(_) | DesiredState::None => {}
         }
         let under_change =
-            self.machine.leased() && self.status == MachineStatus::Up && self.desired == DesiredState::None;
+            self.machine.leased(now) && self.status == MachineStatus::Up && self.desired == DesiredState::None;
         match self.machine.condition(now) {
             Condition::Gone => MachineStatus::Gone,
             Condition::Unreachable => MachineStatus::Lost,

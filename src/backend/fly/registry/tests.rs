@@ -151,7 +151,9 @@ fn a_launch_counts_until_it_is_seen_or_its_time_is_up() {
 #[test]
 fn a_machine_under_a_lease_counts_as_before_and_is_not_touched() {
     let registry = MachineRegistry::default();
-    let leased = |id: &str, state: &str| of(json!({ "id": id, "state": state, "nonce": "x", "config": {} }));
+    let leased = |id: &str, state: &str| {
+        of(json!({ "id": id, "state": state, "lease": { "expires_at": u32::MAX }, "config": {} }))
+    };
     list(&registry, 1, &[machine("a", "started"), machine("b", "stopped")]);
     list(&registry, 2, &[leased("a", "stopped"), leased("b", "stopped")]);
     assert_eq!(workers(&registry), running(&["a"]), "being deployed");
