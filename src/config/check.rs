@@ -52,6 +52,13 @@ pub(super) fn check(
     (checks.errors, checks.warnings)
 }
 
+/// Whether the Redis URL names a user or a password.
+fn has_password(settings: &Settings) -> bool {
+    let url = settings.redis_url.expose_secret();
+    let authority = url.split_once("://").map_or("", |(_, rest)| rest).split(['/', '?']).next().unwrap_or_default();
+    authority.contains('@')
+}
+
 struct Checks<'a> {
     origins: &'a Origins,
     refused: &'a BTreeSet<String>,
@@ -108,6 +115,16 @@ impl Checks<'_> {
             settings.worker_redis_url.as_ref().map(|url| redis_url::check_redis_url(url.expose_secret()))
         {
             self.reject(&[pointer(&["worker_redis_url"])], format!("worker_redis_url: {problem}"));
+        }
+        if settings.orchestrator == Orchestrator::Docker
+            && settings.worker_redis_url.is_none()
+            && has_password(settings)
+        {
+            let origin = self.origins.of(&pointer(&["redis_url"]));
+            self.warnings.push(format!(
+                "{origin}: workers in containers get redis_url with its password, which may do more than they need; set \
+                 worker_redis_url to a user with the workers' rights"
+            ));
         }
         if !matches!(settings.orchestrator, Orchestrator::Process | Orchestrator::Docker) {
             let because = format!("orchestrator = \"{}\"", settings.orchestrator.as_str());

@@ -417,6 +417,13 @@ fn the_redis_url_of_workers_is_a_secret_and_has_a_file() {
     assert_eq!(without.settings.redis_url_of_workers().expose_secret(), "redis://one");
     let errors = load_text("worker_redis_url = \"http://one\"\n", NO_ENV).unwrap_err().to_string();
     assert!(errors.contains("worker_redis_url: "), "{errors}");
+    let shared = "orchestrator = \"docker\"\nredis_url = \"redis://u:hunter2@one\"\n";
+    for (more, warns) in [("", true), ("worker_redis_url = \"redis://w:p@one\"\n", false)] {
+        let warnings = load_text(&format!("{shared}{more}[worker_types.a]\n"), NO_ENV).unwrap().warnings;
+        let warning = warnings.iter().find(|warning| warning.contains("set worker_redis_url"));
+        assert_eq!(warning.is_some(), warns, "{warnings:?}");
+        assert!(!format!("{warnings:?}").contains("hunter2"));
+    }
     let unused = "orchestrator = \"kubernetes\"\nworker_redis_url = \"redis://one\"\n[worker_types.a]\n";
     let warnings = load_text(unused, NO_ENV).unwrap().warnings;
     assert!(warnings.iter().any(|warning| warning.contains("worker_redis_url has no effect")), "{warnings:?}");
