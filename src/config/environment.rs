@@ -14,7 +14,6 @@ use super::{
     error::ConfigError,
     origin::{Layers, Origin, dotted, pointer},
     settings::HttpSettings,
-    worker_variable::overlay_worker_settings,
 };
 use crate::model::WorkerType;
 
@@ -95,7 +94,6 @@ pub(super) struct Remarks {
 
 /// Lays the environment over `layers`.
 pub(super) fn overlay_environment(layers: &mut Layers, env: &Environment<'_>, remarks: &mut Remarks) {
-    overlay_worker_settings(layers, env, remarks);
     for (name, path, kind) in GLOBAL {
         if let Some((named, text)) = variable(env, name) {
             layers.set(path, kind.value(text), Origin::Environment(named));

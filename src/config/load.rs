@@ -18,6 +18,7 @@ use super::{
     origin::{Layers, Origin, Origins, dotted, pointer},
     schema::validate,
     settings::Settings,
+    worker_variable::overlay_worker_settings,
 };
 
 /// A valid configuration and where it came from.
@@ -49,6 +50,7 @@ pub(super) fn load_from(flags: &Flags, env: &Environment<'_>, search: &[PathBuf]
         None => Layers::built_in(built_in()),
     };
     let mut remarks = Remarks::default();
+    overlay_worker_settings(&mut layers, env, &mut remarks);
     overlay_environment(&mut layers, env, &mut remarks);
     overlay_flags(&mut layers, flags);
     finish(layers, remarks, file)

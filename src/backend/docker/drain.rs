@@ -1,7 +1,7 @@
 //! Lets one container go: sends its stop signal, gives it its time, kills it, removes it. Nothing of that hangs on a
 //! connection: engines 23 and 24 kill a container at once when the client of their `stop` goes away, and an engine that
-//! restarts forgets it. A second SIGTERM tells a worker to leave at once, so where it is not known whether the first one
-//! arrived, none is sent again.
+//! restarts forgets it. A second SIGTERM tells a worker to leave at once, so where it is not known whether the first
+//! one arrived, none is sent again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -178,9 +178,9 @@ mod tests {
             StatusCode::NO_CONTENT
         };
         let routes = Router::new()
-            .route("/{version}/containers/{id}/kill", post(kill))
-            .route("/{version}/containers/{id}/stop", post(stop))
-            .route("/{version}/containers/{id}/json", get(inspect))
+            .route("/containers/{id}/kill", post(kill))
+            .route("/containers/{id}/stop", post(stop))
+            .route("/containers/{id}/json", get(inspect))
             .with_state(world.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();

@@ -129,7 +129,8 @@ impl Engine {
         self.make("start", self.limits.launch, async |client| client.start_container(container, None).await).await
     }
 
-    /// Sends a signal. With the container's own stop signal, and with SIGKILL, the engine does not restart it afterwards.
+    /// Sends a signal. With the container's own stop signal, and with SIGKILL, the engine does not restart it
+    /// afterwards.
     pub(super) async fn kill(&self, container: &str, signal: &str) -> Result<(), EngineError> {
         let options = KillContainerOptions { signal: signal.to_owned() };
         self.call("kill", self.limits.call, async |client| client.kill_container(container, Some(options)).await).await

@@ -287,8 +287,8 @@ impl ScalingBackend for DockerBackend {
     }
 
     /// With `drain`, all workers finish their jobs and leave first, and what was made in advance is removed; that takes
-    /// as long as the slowest drain timeout at most. Otherwise they stay for the next scaler; a worker that has its stop
-    /// signal goes on to finish its jobs and leaves.
+    /// as long as the slowest drain timeout at most. Otherwise they stay for the next scaler; a worker that has its
+    /// stop signal goes on to finish its jobs and leaves.
     async fn shutdown(&self, drain: bool) {
         let pools = self.shared.pools();
         let spares: Vec<_> = pools.values().flat_map(|pool| pool.registry.close()).collect();

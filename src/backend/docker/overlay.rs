@@ -1,7 +1,7 @@
 //! Lays a table of the settings over an object of the engine's API, by the engine's own names. Pure.
 //!
-//! What was said must come back from the engine's types as it was said: a name that they do not know would be dropped on
-//! the way, and a limit that somebody relies on would silently not exist.
+//! What was said must come back from the engine's types as it was said: a name that they do not know would be dropped
+//! on the way, and a limit that somebody relies on would silently not exist.
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};

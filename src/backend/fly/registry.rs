@@ -27,8 +27,8 @@ use crate::{
 /// How long a machine that was asked to start counts as starting, whatever lists say. The slowest documented starts,
 /// with an image that must be fetched, are well below.
 pub(super) const SETTLE: Duration = Duration::from_secs(90);
-/// How long a machine whose worker crashed, or whose host had no room, is not started again: the heartbeat of that worker
-/// may still vouch for it, and another machine tells a broken worker from a broken host.
+/// How long a machine whose worker crashed, or whose host had no room, is not started again: the heartbeat of that
+/// worker may still vouch for it, and another machine tells a broken worker from a broken host.
 const QUARANTINE: Duration = Duration::from_secs(60);
 /// How long deleted machines are remembered, because an older list may still contain them.
 const TOMBSTONE: Duration = Duration::from_secs(600);

@@ -23,8 +23,9 @@ impl ClaimedVolumes {
         self.0.remove(volume);
     }
 
-    /// Claims a volume of a list that fits, is attached to no machine and is not claimed. The claim of a volume that the
-    /// list shows as attached ends here: from then on the lists tell whether it is free, also after its machine is gone.
+    /// Claims a volume of a list that fits, is attached to no machine and is not claimed. The claim of a volume that
+    /// the list shows as attached ends here: from then on the lists tell whether it is free, also after its machine is
+    /// gone.
     pub(super) fn claim_one(
         &mut self,
         listed: &[Volume],

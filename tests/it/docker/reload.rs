@@ -18,7 +18,7 @@ fn settings(project: &Project, types: &[(&str, &str)]) -> String {
         format!(
             "[worker_types.{name}]\nworker = {{ heartbeats = false }}\n\
              scaling = {{ cooldown_seconds = 0, scale_up_threshold = 1, drain_timeout_seconds = 1 }}\n\
-             [worker_types.{name}.docker]\nimage = \"{IMAGE}\"\nproject = \"{}\"\ncommand = {command}\n{more}\n",
+             [worker_types.{name}.docker]\nimage = \"{IMAGE}\"\nproject = \"{}\"\ncommand = {command}\nenvironment = {{ REDIS_URL = \"redis://redis\" }}\n{more}\n",
             project.name
         )
     };

@@ -79,13 +79,6 @@ impl Stack {
         serde_json::from_str::<Value>(&text).expect("it is JSON")[0].take()
     }
 
-    /// Runs `redis-cli` in the container of Redis; the first line of an answer, or all of several.
-    pub(crate) fn redis(&self, arguments: &[&str]) -> String {
-        let text = self.compose(&[&["exec", "-T", "redis", "redis-cli"], arguments].concat());
-        let first = if arguments[0] == "XPENDING" { text.lines().next().unwrap_or_default() } else { &text };
-        first.trim().to_owned()
-    }
-
     /// Returns the details that a failure shows.
     pub(crate) fn report(&self) -> String {
         let output = |arguments: &[&str]| String::from_utf8_lossy(&self.try_compose(arguments).stdout).into_owned();
