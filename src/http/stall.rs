@@ -89,7 +89,7 @@ mod tests {
         let mut server = Stalling::new(server, LIMIT);
         let writing = tokio::spawn(async move { server.write_all(&[0; 12]).await.map(|()| server) });
         for _ in 0..2 {
-            tokio::time::sleep(LIMIT - Duration::from_secs(1)).await;
+            tokio::time::sleep(LIMIT * 9 / 10).await;
             client.read_exact(&mut [0; 4]).await.unwrap();
         }
         let mut server = writing.await.unwrap().expect("it read in time");

@@ -96,7 +96,9 @@ fn of_manifests(lines: &mut Vec<Line>) {
         let text = std::fs::read_to_string(&path).expect("it can be read");
         let documents: Vec<Value> = serde_saphyr::from_multiple(&text).expect("it is YAML");
         let at = path.file_name().expect("it has a name").to_string_lossy().into_owned();
-        documents.iter().for_each(|document| of_manifest(&at, document, lines));
+        for document in &documents {
+            of_manifest(&at, document, lines);
+        }
     }
 }
 

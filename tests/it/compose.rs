@@ -96,7 +96,7 @@ async fn up_again_stops_no_busy_worker_and_workers_are_hardened() {
         assert!(started.elapsed() < Duration::from_secs(30), "it took {:?}", started.elapsed());
         assert_eq!(running(), before, "{}", stack.report());
     }
-    let made = stack.inspect(&before[0]);
+    let made = Stack::inspect(&before[0]);
     let host = &made["HostConfig"];
     assert_eq!((&host["ReadonlyRootfs"], &host["CapDrop"]), (&json!(true), &json!(["ALL"])));
     assert_eq!((&host["SecurityOpt"], &host["PidsLimit"]), (&json!(["no-new-privileges:true"]), &json!(4096)));

@@ -68,7 +68,7 @@ fn groups() -> BTreeMap<String, Vec<String>> {
         match line.strip_prefix("    ").map(str::trim) {
             Some(name) if !name.starts_with('#') => groups.entry(group.clone()).or_default().push(name.to_owned()),
             Some(_) => {}
-            None => group = line.trim().to_owned(),
+            None => line.trim().clone_into(&mut group),
         }
     }
     groups
@@ -122,7 +122,12 @@ fn open_page(calls: &BTreeSet<String>) -> Output {
     command.args(["--no-new-privs", "/usr/bin/python3"]).arg(script).arg(names.join(","));
     command.args(["chromium", "--headless=new", "--disable-gpu", "--dump-dom"]);
     command.arg(format!("--user-data-dir={}", home.join("profile").display()));
-    output(command.arg(format!("file://{}", page.display())).env("HOME", home).env_remove("CHROMIUM_FLAGS"))
+    output(
+        command
+            .arg(format!("file://{}", page.display()))
+            .envs([("HOME", home), ("TMPDIR", home)])
+            .env_remove("CHROMIUM_FLAGS"),
+    )
 }
 
 #[cfg_attr(any(without_systemd, without_chromium), ignore = "there is no systemd-analyze, or no Chromium")]

@@ -18,7 +18,8 @@ fn settings(project: &Project, types: &[(&str, &str)]) -> String {
         format!(
             "[worker_types.{name}]\nworker = {{ heartbeats = false }}\n\
              scaling = {{ cooldown_seconds = 0, scale_up_threshold = 1, drain_timeout_seconds = 1 }}\n\
-             [worker_types.{name}.docker]\nimage = \"{IMAGE}\"\nproject = \"{}\"\ncommand = {command}\nenvironment = {{ REDIS_URL = \"redis://redis\" }}\n{more}\n",
+             [worker_types.{name}.docker]\nimage = \"{IMAGE}\"\nproject = \"{}\"\ncommand = {command}\n\
+             environment.REDIS_URL = \"redis://redis\"\n{more}\n",
             project.name
         )
     };
@@ -53,7 +54,7 @@ async fn containers_of_worker_types_are_taken_on_and_left_alone() {
 
     // A new type, and other settings for the next containers of the old one.
     add_jobs(&client, "mail:jobs", 2).await;
-    let shop = ("shop", "environment = { COLOUR = \"green\" }");
+    let shop = ("shop", "environment.COLOUR = \"green\"");
     let reload = scaler.reload(&server.url(), &settings(&project, &[shop, ("mail", "")])).await;
     assert_eq!(reload.outcome, ReloadOutcome::Applied, "{reload:?}");
     assert_eq!(reload.changes, "added mail; shop: docker.environment.COLOUR");

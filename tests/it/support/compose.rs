@@ -74,7 +74,7 @@ impl Stack {
     }
 
     /// Returns what the engine says of a container.
-    pub(crate) fn inspect(&self, container: &str) -> Value {
+    pub(crate) fn inspect(container: &str) -> Value {
         let text = docker(&["inspect", container]);
         serde_json::from_str::<Value>(&text).expect("it is JSON")[0].take()
     }
