@@ -56,7 +56,7 @@ impl ActorSet {
             let parked = resting.remove(&worker_type);
             let context = context(index, &worker_type, of, shared);
             let tuning = Tuning {
-                queue: of.queue(name),
+                queue: of.queue_title(name),
                 settings: scaling.of(&of.scaling),
                 debounce: settings.scaler.debounce(),
                 changed: changed.is_some_and(|changed| changed(name)),
@@ -154,7 +154,8 @@ fn context(index: u32, worker_type: &WorkerType, of: &WorkerTypeSettings, shared
         worker_type: worker_type.clone(),
         expected: Expected {
             start_grace: of.scaling.start_grace(),
-            heartbeats: of.worker.heartbeats,
+            heartbeats: of.writes_heartbeats(),
+            is_foreign: of.framework.is_some(),
             heartbeat_lapse: 3 * of.worker.heartbeat_interval(),
             claim: of.jobs.claim(),
         },

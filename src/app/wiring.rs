@@ -67,11 +67,11 @@ impl Wiring {
         let (listener, listener_handle, plan) =
             Listener::new(target.clone(), listener_settings(settings), directory.clone(), source_status.clone());
         let planned = plan.clone();
-        let specs = settings.enabled().map(|(name, of)| queue_spec(name, of)).collect();
+        let specs = settings.enabled().map(|(name, of)| of.queue_spec(name)).collect();
         let several = (0..).zip(settings.enabled()).filter_map(|(index, (name, of))| several_spec(index, name, of));
         let several = several.collect();
         let (prober, prober_handle) =
-            Prober::new(target.clone(), specs, several, directory.clone(), source_status.clone(), plan);
+            Prober::new(target.clone(), specs, several, directory.clone(), source_status.clone(), plan, *clock);
         let mut orders = ControlWatch::new(target.clone(), directory.clone(), controls.clone(), *clock);
         if let Err(error) = orders.read().await {
             tracing::warn!("whether worker types are paused or pinned can't be read yet: {error}");
@@ -166,7 +166,11 @@ pub(super) fn is_same(one: &Settings, other: &Settings) -> bool {
     let queues = |settings: &Settings| -> Vec<_> {
         settings
             .enabled()
-            .map(|(name, of)| (name.to_owned(), of.queues(name), of.combine, of.group(name), of.kind, of.idleness()))
+            .map(|(name, of)| {
+                let framework = of.framework_spec();
+                let group = (of.group(name), of.queue_kind(), framework);
+                (name.to_owned(), of.queues(name), of.combine, group, of.idleness())
+            })
             .collect()
     };
     one.signals == other.signals
@@ -181,29 +185,22 @@ pub(super) fn directory(settings: &Settings) -> Arc<Directory> {
         WatchedType {
             worker_type: WorkerType::new(name),
             queue: of.queue(name).into(),
-            kind: of.kind,
-            several: (!of.extra_queues.is_empty()).then(several),
+            kind: of.queue_kind(),
+            several: (!of.extra_queues.is_empty() && of.framework.is_none()).then(several),
+            signals: of.framework_spec().map(|spec| Box::new(spec.signals())),
         }
     };
     Arc::new(Directory::new(settings.enabled().map(watched).collect()))
 }
 
-fn queue_spec(name: &str, settings: &WorkerTypeSettings) -> QueueSpec {
-    QueueSpec {
-        key: settings.queue(name).into(),
-        group: settings.group(name).into(),
-        kind: settings.kind,
-        idleness: settings.idleness(),
-    }
-}
-
 /// Those of a worker type that has others than its own.
 fn several_spec(index: u32, name: &str, settings: &WorkerTypeSettings) -> Option<SeveralSpec> {
     let queues = settings.queues(name);
-    if queues.is_one() {
+    // Those of a framework are read together.
+    if queues.is_one() || settings.framework.is_some() {
         return None;
     }
-    let own = queue_spec(name, settings);
+    let own = settings.queue_spec(name);
     let named = queues.named().map(|key| QueueSpec { key: key.into(), ..own.clone() }).collect();
     Some(SeveralSpec { index, combine: settings.combine, named })
 }
@@ -213,7 +210,7 @@ fn delayed_scheduler(
     target: &Arc<RedisTarget>,
     settings: &Settings,
 ) -> (DelayedScheduler, watch::Receiver<DelayedCounts>) {
-    let streams = settings.enabled().filter(|(_, of)| of.kind.is_native());
+    let streams = settings.enabled().filter(|(_, of)| of.queue_kind().is_native());
     let queues: Vec<Queues> = streams.map(|(name, of)| of.queues(name)).collect();
     let named: BTreeSet<String> = queues.iter().flat_map(Queues::named).map(str::to_owned).collect();
     let patterns = queues.into_iter().flat_map(|queues| queues.patterns).collect();

@@ -197,7 +197,7 @@ async fn streams(which: &Which, settings: &Settings, connection: &Connection) ->
     if let Some(stream) = &which.stream {
         return Ok([stream.clone()].into());
     }
-    let configured = settings.worker_types.iter().filter(|(_, of)| of.kind.is_native());
+    let configured = settings.worker_types.iter().filter(|(_, of)| of.queue_kind().is_native());
     let queues: Vec<Queues> = configured.map(|(name, of)| of.queues(name)).collect();
     let mut streams: BTreeSet<String> = queues.iter().flat_map(Queues::named).map(str::to_owned).collect();
     streams.insert(Routes::from_env(settings).default_stream().to_owned());

@@ -151,7 +151,8 @@ impl RecordArgs {
         settings: &Settings,
         target: &RedisTarget,
     ) -> anyhow::Result<(Vec<String>, Vec<QueueSpec>)> {
-        let is_stream = |name: &&String| settings.worker_types[*name].kind.delivery() == Delivery::ConsumerGroup;
+        let is_stream =
+            |name: &&String| settings.worker_types[*name].queue_kind().delivery() == Delivery::ConsumerGroup;
         let names: Vec<String> = if self.worker_types.is_empty() {
             settings.worker_types.keys().filter(is_stream).cloned().collect()
         } else {
@@ -160,10 +161,10 @@ impl RecordArgs {
         let (mut types, mut specs) = (Vec::with_capacity(names.len()), Vec::with_capacity(names.len()));
         for name in &names {
             let of = settings_of(settings, name)?;
-            if of.kind.delivery() != Delivery::ConsumerGroup {
+            if of.queue_kind().delivery() != Delivery::ConsumerGroup {
                 bail!(
                     "the queue of `{name}` is a {}, which keeps no times; only streams can be recorded",
-                    of.kind.name()
+                    of.queue_kind().name()
                 )
             }
             let queues = of.queues(name);
@@ -173,12 +174,7 @@ impl RecordArgs {
             }
             for key in keys {
                 types.push(name.clone());
-                specs.push(QueueSpec {
-                    key: key.into(),
-                    group: of.group(name).into(),
-                    kind: of.kind,
-                    idleness: of.idleness(),
-                });
+                specs.push(QueueSpec { key: key.into(), ..of.queue_spec(name) });
             }
         }
         if names.is_empty() {

@@ -97,10 +97,10 @@ fn configure(args: &WorkerArgs, settings: &Settings) -> anyhow::Result<(WorkerCo
     let unconfigured = WorkerTypeSettings::default();
     let of_type = settings.worker_types.get(name).unwrap_or(&unconfigured);
     ensure!(
-        of_type.kind.is_native(),
+        of_type.queue_kind().is_native(),
         "the queue `{}` of worker type `{name}` is a {}; `swarm worker` takes jobs from streams only",
         of_type.queue(name),
-        of_type.kind.name()
+        of_type.queue_kind().name()
     );
     let mut of_type = of_type.clone();
     of_type.worker.concurrency = args.concurrency.unwrap_or(of_type.worker.concurrency);

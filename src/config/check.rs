@@ -1,6 +1,7 @@
 //! What settings mean together: the checks that a schema can't express. Each rejects with its place and the cure; a
 //! check that involves a value already refused stays silent, so that one slip gives one error. Connects to nothing.
 
+mod framework;
 mod queues;
 mod scaling;
 
@@ -46,6 +47,7 @@ pub(super) fn check(
     }
     for (name, worker_type) in &settings.worker_types {
         checks.worker_type(name, worker_type);
+        checks.framework(&pointer(&["worker_types", name]), worker_type, settings);
         checks.on_cluster(name, worker_type, settings);
     }
     checks.shared_queues(settings);
@@ -319,6 +321,9 @@ impl Checks<'_> {
     /// Warns about what was said in the belief that it does something.
     fn without_effect(&mut self, at: &str, worker_type: &WorkerTypeSettings) {
         self.scaling_without_effect(&join(at, "scaling"), &worker_type.scaling);
+        if worker_type.framework.is_some() {
+            return;
+        }
         let kind = format!("kind = \"{}\"", worker_type.kind.name());
         let idle = join(&join(at, "worker"), "idle");
         match worker_type.kind.delivery() {

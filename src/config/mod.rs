@@ -22,6 +22,7 @@ mod error;
 #[cfg(feature = "autoscaler")]
 mod file;
 mod fly;
+mod framework;
 mod kubernetes;
 #[cfg(feature = "autoscaler")]
 mod load;
@@ -56,6 +57,7 @@ pub use error::{ConfigError, ConfigErrors};
 #[cfg(feature = "autoscaler")]
 pub use file::SEARCH_PATHS;
 pub use fly::{FlyGuest, FlySettings, FlyWorkerSettings};
+pub use framework::{Acknowledge, CelerySettings};
 pub use kubernetes::{KubernetesSettings, KubernetesTarget, TargetKind};
 #[cfg(feature = "autoscaler")]
 pub use load::{Loaded, load, load_text};

@@ -45,6 +45,15 @@ fn fit_to_toml(schema: &mut Schema) {
             schema.insert("type".to_owned(), only);
         }
     }
+    // A setting that may be left out takes what it takes if it is not.
+    if let Some(Value::Array(options)) = schema.get("anyOf")
+        && let [Value::Object(only), Value::Object(null)] = options.as_slice()
+        && null.get("type").is_some_and(|kind| kind == "null")
+    {
+        let only = only.clone();
+        schema.remove("anyOf");
+        only.into_iter().for_each(|(key, value)| drop(schema.insert(key, value)));
+    }
     if schema.get("default").is_some_and(Value::is_null) {
         schema.remove("default");
     }

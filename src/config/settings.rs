@@ -13,6 +13,7 @@ use super::{
     discord::DiscordSettings,
     docker::DockerSettings,
     fly::{FlySettings, FlyWorkerSettings},
+    framework::CelerySettings,
     kubernetes::{KubernetesSettings, KubernetesTarget},
     scaling::ScalingSettings,
     section::Section,
@@ -20,8 +21,8 @@ use super::{
 };
 pub use crate::queue_kind::QueueKind;
 use crate::{
-    model::{Combine, QueuePattern, Queues, keys},
-    queue_kind::Idleness,
+    model::{Combine, QueuePattern, Queues, StopSignal, keys},
+    queue_kind::{Framework, Idleness},
 };
 
 /// The whole file.
@@ -107,6 +108,12 @@ impl Settings {
     /// Returns the Redis URL that workers get: processes and containers that the autoscaler starts.
     pub fn redis_url_of_workers(&self) -> &SecretString {
         self.worker_redis_url.as_ref().unwrap_or(&self.redis_url)
+    }
+
+    /// Returns whether the Redis URL names a cluster.
+    pub fn redis_url_is_cluster(&self) -> bool {
+        use secrecy::ExposeSecret;
+        matches!(super::RedisUrl::parse(self.redis_url.expose_secret()), Ok(super::RedisUrl::Cluster(_)))
     }
 
     /// Returns the Kubernetes Lease that decides which autoscaler leads; `None` if Redis decides, or without an
@@ -312,6 +319,22 @@ pub struct WorkerTypeSettings {
     pub group: Option<String>,
     /// What the key contains.
     pub kind: QueueKind,
+    /// The job framework whose workers these are, instead of `kind`: swarm then reads the framework's own queues, named
+    /// in `queues`.
+    pub framework: Option<Framework>,
+    /// With `framework`: names of the queues that the workers serve, as the framework has them. Default: the one that
+    /// the framework uses by itself.
+    pub queues: Vec<String>,
+    /// With `framework`: what it puts before its keys. Default: what the framework does without a setting of its own.
+    pub key_prefix: Option<String>,
+    /// Settings of `framework = "celery"`.
+    pub celery: CelerySettings,
+    /// Signal that asks a worker to finish its jobs and leave, with `orchestrator = "process"`. Default: the
+    /// framework's, else `SIGTERM`.
+    pub stop_signal: Option<StopSignal>,
+    /// Whether a worker that outstays `drain_timeout_seconds` is killed, with `orchestrator = "process"`. Default:
+    /// `false` with `framework`, because nothing of swarm runs its jobs again; else `true`.
+    pub hard_kill: Option<bool>,
     /// `false`: the autoscaler ignores this worker type. If it is turned off while the autoscaler runs, `process`
     /// workers are drained.
     pub enabled: bool,
@@ -343,6 +366,12 @@ impl Default for WorkerTypeSettings {
             combine: Combine::default(),
             group: None,
             kind: QueueKind::default(),
+            framework: None,
+            queues: Vec::new(),
+            key_prefix: None,
+            celery: CelerySettings::default(),
+            stop_signal: None,
+            hard_kill: None,
             enabled: true,
             scaling: ScalingSettings::default(),
             process: ProcessSettings::default(),
@@ -360,6 +389,10 @@ impl Default for WorkerTypeSettings {
 impl WorkerTypeSettings {
     /// All of its queues. An extra one that is neither a name nor a pattern was refused when it was loaded.
     pub fn queues(&self, name: &str) -> Queues {
+        if let Some(spec) = self.framework_spec() {
+            let mut keys = spec.keys();
+            return Queues { own: keys.next().unwrap_or_default(), others: keys.collect(), patterns: Vec::new() };
+        }
         let (patterns, others): (Vec<_>, Vec<_>) =
             self.extra_queues.iter().partition(|text| QueuePattern::is_pattern(text));
         Queues {
@@ -371,6 +404,9 @@ impl WorkerTypeSettings {
 
     /// The key of its own queue.
     pub fn queue(&self, name: &str) -> String {
+        if let Some(spec) = self.framework_spec() {
+            return spec.keys().next().unwrap_or_default();
+        }
         self.job_queue.clone().unwrap_or_else(|| format!("{name}:jobs"))
     }
 

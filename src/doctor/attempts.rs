@@ -53,11 +53,11 @@ pub(super) fn attempts(settings: &Settings, layout: Layout) -> Vec<Attempt> {
     for (name, of) in settings.worker_types.iter().filter(|(_, of)| of.enabled) {
         let queues = of.queues(name);
         for queue in queues.named() {
-            for (command, arguments) in of.kind.rights(&of.group(name)) {
+            for (command, arguments) in of.queue_kind().rights(&of.group(name)) {
                 let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
                 all.push(attempt(Part::Core, command, queue, &arguments));
             }
-            if of.kind.is_native() {
+            if of.queue_kind().is_native() {
                 all.extend(of_delayed(queue, layout));
             }
         }

@@ -16,7 +16,7 @@ pub(super) async fn look(connection: &mut Connection, settings: &Settings) -> Ve
     let mut findings = Vec::new();
     for (name, of) in settings.enabled() {
         for pattern in &of.queues(name).patterns {
-            findings.push(match count(connection, pattern, of.kind.redis_type()).await {
+            findings.push(match count(connection, pattern, of.queue_kind().redis_type()).await {
                 Ok(found) => {
                     let found = some(found, "queue");
                     Finding::ok(Area::Queues, format!("the pattern `{}` of `{name}` finds {found}", pattern.as_str()))

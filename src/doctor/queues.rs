@@ -75,7 +75,7 @@ async fn look_at(
     let layout = connection.layout();
     let mut pipeline = Pipeline::new();
     for queue in queues {
-        pipeline.add_command(queue.settings.kind.content(&queue.key));
+        pipeline.add_command(queue.settings.queue_kind().content(&queue.key));
         pipeline.cmd("XINFO").arg("GROUPS").arg(&queue.key);
         pipeline.cmd("XPENDING").arg(&queue.key).arg(&queue.group);
         pipeline.cmd("XLEN").arg(layout.dead_letters(&queue.key));
@@ -89,7 +89,7 @@ async fn look_at(
             continue;
         }
         findings.extend(dead_letters(queue, dead));
-        if queue.settings.kind.delivery() == Delivery::ConsumerGroup {
+        if queue.settings.queue_kind().delivery() == Delivery::ConsumerGroup {
             findings.extend(without_group(queue, content, groups));
             findings.extend(groups::look(connection, &queue.key, &queue.group, known, groups).await?);
             if let Some(held) = held(pending) {
@@ -110,7 +110,7 @@ fn refusal(reply: &Value) -> Option<String> {
 fn unreadable(queue: &Queue<'_>, content: &Value) -> Option<Finding> {
     let error = refusal(content).filter(|error| !error.contains("no such key"))?;
     let key = &queue.key;
-    let kind = queue.settings.kind.name();
+    let kind = queue.settings.queue_kind().name();
     Some(if error.contains("WRONGTYPE") {
         Finding::problem(Area::Queues, format!("`{key}` of `{}` is not a {kind}", queue.name))
             .cure("set `kind` of the worker type to what it holds, or name another key in `job_queue`")

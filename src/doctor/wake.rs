@@ -69,7 +69,7 @@ async fn keyspace(connection: &Connection, settings: &Settings) -> Wakes {
     if settings.signals.keyspace == Switch::Off {
         return Wakes::Off;
     }
-    let needed = needed_flags(settings.enabled().map(|(_, of)| of.kind));
+    let needed = needed_flags(settings.enabled().map(|(_, of)| of.queue_kind()));
     let servers = match connection.primaries().await {
         Ok(primaries) => primaries.open,
         Err(error) => return Wakes::No(error.to_string()),

@@ -14,7 +14,11 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, kill_process, kill_process_
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
-use super::{Guard, process_start::WITH_INPUT, protocol::Group};
+use super::{
+    Guard,
+    process_start::WITH_INPUT,
+    protocol::{End, Group},
+};
 
 /// How often to check whether the process has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -65,7 +69,7 @@ impl GuardedChild {
         // The program's ends of pipes are the only ones from now on.
         drop(command);
         let group = Group::led_by(&child).ok_or_else(|| io::Error::other("a child's process id is not above 1"))?;
-        guard.watch(group, spec.time_to_leave).await;
+        guard.watch(group, End::term_within(spec.time_to_leave)).await;
         let mut starting_line = child.stdin.take();
         if let Some(starting_line) = &mut starting_line {
             // Fails if the process is already dead, which its exit status will show.

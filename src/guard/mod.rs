@@ -26,7 +26,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::guarded_child::{GuardedChild, GuardedChildSpec};
 pub use self::helper::run_as_helper;
-use self::protocol::{Group, Message, READY};
+use self::protocol::{End, Group, Message, READY};
 
 /// Timeout for a guard to start, to read and to end: its work takes microseconds.
 const GUARD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -66,8 +66,8 @@ impl Guard {
 
     /// Makes the guard end `group` if the scaler dies. Returns when the guard knows the group, after any number of
     /// restarts.
-    pub async fn watch(&self, group: Group, drain_timeout: Duration) {
-        self.deliver(Message::Watch { group, drain_timeout }).await;
+    pub async fn watch(&self, group: Group, end: End) {
+        self.deliver(Message::Watch { group, end }).await;
     }
 
     /// Undoes [`watch`](Self::watch). Must return before the leader is reaped, because its number may be reused
@@ -91,7 +91,7 @@ struct GuardTask {
     registrations: mpsc::Receiver<Registration>,
     done: CancellationToken,
     /// Groups that the guard knows, and that its successor learns first.
-    watched: HashMap<Group, Duration>,
+    watched: HashMap<Group, End>,
     /// Deliveries to confirm when a guard runs again.
     waiting: Vec<oneshot::Sender<()>>,
 }
@@ -111,11 +111,8 @@ impl GuardTask {
 
     /// Passes registrations on until the channel closes (`Ok`) or the guard fails.
     async fn serve(&mut self, link: &mut Link) -> io::Result<()> {
-        let known: String = self
-            .watched
-            .iter()
-            .map(|(&group, &drain_timeout)| Message::Watch { group, drain_timeout }.to_string())
-            .collect();
+        let known: String =
+            self.watched.iter().map(|(&group, &end)| Message::Watch { group, end }.to_string()).collect();
         link.send(&known).await?;
         for delivered in self.waiting.drain(..) {
             let _ = delivered.send(());
@@ -164,7 +161,7 @@ impl GuardTask {
 
     fn note(&mut self, message: Message) {
         match message {
-            Message::Watch { group, drain_timeout } => drop(self.watched.insert(group, drain_timeout)),
+            Message::Watch { group, end } => drop(self.watched.insert(group, end)),
             Message::Forget(group) => drop(self.watched.remove(&group)),
         }
     }

@@ -16,7 +16,7 @@ use rustix::{
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
-use super::protocol::{Group, Message, READY};
+use super::protocol::{End, Group, Message, READY};
 
 /// How often it looks whether a worker has left: it is not their parent, so nobody tells it.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -47,13 +47,13 @@ fn take_post() -> io::Result<()> {
 }
 
 /// Keeps the list of groups until the input ends.
-fn listen(mut input: impl BufRead) -> HashMap<Group, Duration> {
+fn listen(mut input: impl BufRead) -> HashMap<Group, End> {
     let mut watched = HashMap::new();
     let mut line = String::new();
     while matches!(input.read_line(&mut line), Ok(1..)) {
         // A line cut short by the scaler's death names a worker that was not let go yet, or that has left.
         match line.strip_suffix('\n').map(str::parse) {
-            Some(Ok(Message::Watch { group, drain_timeout })) => drop(watched.insert(group, drain_timeout)),
+            Some(Ok(Message::Watch { group, end })) => drop(watched.insert(group, end)),
             Some(Ok(Message::Forget(group))) => drop(watched.remove(&group)),
             Some(Err(error)) => say(&format!("ignored: {error}")),
             None => {}
@@ -64,15 +64,16 @@ fn listen(mut input: impl BufRead) -> HashMap<Group, Duration> {
 }
 
 /// Asks every leader to leave, and kills the groups whose leader has left or has had its time.
-fn end(watched: HashMap<Group, Duration>) {
+fn end(watched: HashMap<Group, End>) {
     let asked_at = Instant::now();
-    let mut left: Vec<(Group, Duration)> = watched.into_iter().collect();
-    for (group, _) in &left {
-        let _ = kill_process(group.pid(), Signal::TERM);
+    let mut left: Vec<(Group, End)> = watched.into_iter().collect();
+    for (group, end) in &left {
+        let _ = kill_process(group.pid(), end.signal);
     }
     loop {
-        left.retain(|(group, drain_timeout)| {
-            let stays = test_kill_process(group.pid()) != Err(Errno::SRCH) && asked_at.elapsed() < *drain_timeout;
+        left.retain(|(group, end)| {
+            let has_time = end.within.is_none_or(|within| asked_at.elapsed() < within);
+            let stays = has_time && test_kill_process(group.pid()) != Err(Errno::SRCH);
             if !stays {
                 // Fails if nobody is left in the group.
                 let _ = kill_process_group(group.pid(), Signal::KILL);
@@ -97,7 +98,8 @@ mod tests {
 
     #[test]
     fn listening_keeps_what_was_not_forgotten_and_skips_nonsense_and_a_torn_last_line() {
-        let watched = listen(&b"+10 1\n+20 2\nhello\n+0 9\n-10\n+30"[..]);
-        assert_eq!(watched, HashMap::from([(Group::new(20).unwrap(), Duration::from_secs(2))]));
+        let watched = listen(&b"+10 1 TERM\n+20 2 TERM\nhello\n+0 9 TERM\n-10\n+30"[..]);
+        let end = End::term_within(Duration::from_secs(2));
+        assert_eq!(watched, HashMap::from([(Group::new(20).unwrap(), end)]));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 
 /// First line of the guard. From here on it accepts registrations, and no terminal signal ends it.
 pub const READY: &str = "ready";
@@ -10,16 +10,36 @@ pub const READY: &str = "ready";
 /// Line to the guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// `+GROUP SECONDS`: this process group lives. Its leader has SECONDS to end when the scaler is gone.
+    /// `+GROUP SECONDS SIGNAL`: this process group lives. When the scaler is gone, its leader gets SIGNAL once and has
+    /// SECONDS to end; `-` in their place is any time, and nobody kills the group.
     Watch {
         /// Process group, which is also the process id of its leader.
         group: Group,
-        /// Time to end. Sent in whole seconds, rounded up.
-        drain_timeout: Duration,
+        /// How to end it.
+        end: End,
     },
     /// `-GROUP`: this process group is gone, and its number may be reused soon.
     Forget(Group),
 }
+
+/// How the guard ends a process group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// Asks the leader to end.
+    pub signal: Signal,
+    /// Time to end, in whole seconds, rounded up when sent. `None`: as long as it takes.
+    pub within: Option<Duration>,
+}
+
+impl End {
+    /// SIGTERM, and SIGKILL after this time.
+    pub fn term_within(time: Duration) -> Self {
+        Self { signal: Signal::TERM, within: Some(time) }
+    }
+}
+
+/// The signals that a guard sends to a leader, by name.
+const SIGNALS: [(&str, Signal); 3] = [("TERM", Signal::TERM), ("INT", Signal::INT), ("QUIT", Signal::QUIT)];
 
 /// Number of a process group that may be signalled: above 1, so never "my own group", `init` or "everyone".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,9 +71,15 @@ impl fmt::Display for Group {
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Watch { group, drain_timeout } => {
-                let seconds = drain_timeout.as_secs().saturating_add(u64::from(drain_timeout.subsec_nanos() > 0));
-                writeln!(f, "+{group} {seconds}")
+            Self::Watch { group, end: End { signal, within } } => {
+                let name = SIGNALS.iter().find(|(_, known)| known == signal).map_or("TERM", |(name, _)| name);
+                match within {
+                    Some(time) => {
+                        let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
+                        writeln!(f, "+{group} {seconds} {name}")
+                    }
+                    None => writeln!(f, "+{group} - {name}"),
+                }
             }
             Self::Forget(group) => writeln!(f, "-{group}"),
         }
@@ -62,7 +88,7 @@ impl fmt::Display for Message {
 
 /// Line that is not a [`Message`].
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("guard message `{0}` is neither `+GROUP SECONDS` nor `-GROUP` with a group above 1")]
+#[error("guard message `{0}` is neither `+GROUP SECONDS SIGNAL` nor `-GROUP` with a group above 1")]
 pub struct NotAMessage(String);
 
 impl FromStr for Message {
@@ -71,15 +97,21 @@ impl FromStr for Message {
     fn from_str(line: &str) -> Result<Self, NotAMessage> {
         let group = |digits: &str| digits.parse().ok().and_then(Group::new);
         let message = match line.trim_end().split_at_checked(1) {
-            Some(("+", rest)) => rest.split_once(' ').and_then(|(number, seconds)| {
-                let drain_timeout = Duration::from_secs(seconds.parse().ok()?);
-                Some(Self::Watch { group: group(number)?, drain_timeout })
-            }),
+            Some(("+", rest)) => watch(rest, group),
             Some(("-", number)) => group(number).map(Self::Forget),
             _ => None,
         };
         message.ok_or_else(|| NotAMessage(line.trim_end().to_owned()))
     }
+}
+
+fn watch(rest: &str, group: impl Fn(&str) -> Option<Group>) -> Option<Message> {
+    let mut words = rest.split(' ');
+    let (number, seconds, name) = (words.next()?, words.next()?, words.next()?);
+    let within = if seconds == "-" { None } else { Some(Duration::from_secs(seconds.parse().ok()?)) };
+    let (_, signal) = SIGNALS.into_iter().find(|(known, _)| *known == name)?;
+    let message = Message::Watch { group: group(number)?, end: End { signal, within } };
+    words.next().is_none().then_some(message)
 }
 
 #[cfg(test)]
@@ -89,15 +121,22 @@ mod tests {
     #[test]
     fn a_message_reads_back_as_written_with_the_timeout_rounded_up() {
         let group = Group::new(4711).unwrap();
-        let watch = Message::Watch { group, drain_timeout: Duration::from_millis(1_001) };
-        assert_eq!(watch.to_string(), "+4711 2\n");
-        assert_eq!("+4711 2\n".parse(), Ok(Message::Watch { group, drain_timeout: Duration::from_secs(2) }));
+        let watch = |end| Message::Watch { group, end };
+        assert_eq!(watch(End::term_within(Duration::from_millis(1_001))).to_string(), "+4711 2 TERM\n");
+        assert_eq!("+4711 2 TERM\n".parse(), Ok(watch(End::term_within(Duration::from_secs(2)))));
+        for signal in [Signal::TERM, Signal::INT, Signal::QUIT] {
+            let patient = watch(End { signal, within: None });
+            assert_eq!(patient.to_string().parse(), Ok(patient));
+        }
+        assert_eq!(watch(End { signal: Signal::QUIT, within: None }).to_string(), "+4711 - QUIT\n");
         assert_eq!(Message::Forget(group).to_string().parse(), Ok(Message::Forget(group)));
     }
 
     #[test]
     fn numbers_that_kill_reads_as_more_than_one_group_are_refused() {
-        for line in ["+0 1", "+1 1", "+-1 1", "-0", "-1", "--5", "+5", "+5 x", "", "5 1", "é"] {
+        let lines =
+            ["+0 1 TERM", "+1 1 TERM", "+-1 1 TERM", "-0", "-1", "--5", "+5", "+5 x TERM", "+5 1", "", "5 1", "é"];
+        for line in lines.into_iter().chain(["+5 1 KILL", "+5 1 TERM more", "+5 -"]) {
             assert_eq!(line.parse::<Message>(), Err(NotAMessage(line.to_owned())), "{line}");
         }
     }

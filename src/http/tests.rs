@@ -61,6 +61,7 @@ pub(crate) fn made_up_type(name: &str) -> TypeSnapshot {
         queue: format!("{name}:jobs"),
 
         queues: None,
+        work: None,
         min_workers: 0,
         max_workers: 5,
         evaluated_at: Some(Timestamp(2)),

@@ -8,6 +8,8 @@ pub mod history;
 mod layout;
 mod queues;
 pub mod snapshot;
+mod stop;
+mod work;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -18,6 +20,8 @@ pub use self::{
     feature::MissingFeature,
     layout::Layout,
     queues::{Combine, LongestQueue, QueueDemand, QueueDemands, QueuePattern, Queues},
+    stop::{StopPolicy, StopSignal},
+    work::Work,
 };
 
 /// Name of a worker type, for example `browser`: 1 to 63 lower-case letters, digits, `-`, `_` and `.`.

@@ -7,7 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Demand, PoolCounts, QueueDemands, Reading, Source, Timestamp, WorkerId, WorkerState, WorkerType, control::Control,
+    Demand, PoolCounts, QueueDemands, Reading, Source, Timestamp, Work, WorkerId, WorkerState, WorkerType,
+    control::Control,
 };
 
 /// What a decision changes.
@@ -159,6 +160,9 @@ pub struct TypeSnapshot {
     /// Its queues one by one; `None` if it has one queue only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queues: Option<Arc<QueueDemands>>,
+    /// What waits, runs and is due in the queues of a framework.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<Arc<Work>>,
     /// Workers of the pool, counted by status.
     pub pool: Reading<PoolCounts>,
     /// Target in force, in workers.

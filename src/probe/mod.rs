@@ -12,6 +12,7 @@ mod heartbeat;
 mod ledger;
 mod prober;
 mod several;
+mod transaction;
 
 pub use arrivals::{ArrivalError, ArrivalWatch, Recorded};
 pub use combine::combine;
@@ -22,7 +23,7 @@ pub use several::SeveralSpec;
 
 use std::sync::Arc;
 
-pub use crate::queue_kind::{ConsumerPending, QueueSpec};
+pub use crate::queue_kind::{ConsumerPending, FrameworkReading, Occupation, QueueSpec};
 use crate::{
     model::{Counters, Demand, QueueDemands, Reading},
     queue_kind::Observed,
@@ -41,19 +42,22 @@ pub struct Answer {
     pub consumers: Reading<Vec<ConsumerPending>>,
     /// One for each worker asked about; `None` where there is no heartbeat.
     pub heartbeats: Reading<Vec<Option<Heartbeat>>>,
+    /// What a framework tells besides.
+    pub framework: Option<Box<FrameworkReading>>,
 }
 
 impl Answer {
     /// The answer for one queue.
     fn of(observed: Observed, heartbeats: Reading<Vec<Option<Heartbeat>>>) -> Self {
-        let Observed { demand, counters, consumers, .. } = observed;
-        Self { demand, queues: None, counters, consumers, heartbeats }
+        let Observed { demand, counters, consumers, framework, .. } = observed;
+        Self { demand, queues: None, counters, consumers, heartbeats, framework }
     }
 
     /// The answer when Redis could not be asked.
     pub fn failed(why: &str) -> Self {
         let consumers = Reading::Failed(why.to_owned());
         let heartbeats = Reading::Failed(why.to_owned());
-        Self { demand: Demand::failed(why), queues: None, counters: Counters::default(), consumers, heartbeats }
+        let counters = Counters::default();
+        Self { demand: Demand::failed(why), queues: None, counters, consumers, heartbeats, framework: None }
     }
 }

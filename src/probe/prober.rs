@@ -16,10 +16,11 @@ use super::{
     handle::{Asked, MAX_BATCH, REQUEST_CAPACITY, SeveralTypes},
     heartbeat,
     several::SeveralSpec,
+    transaction::{self, add_commands},
 };
 use crate::{
     connection::{Connection, RedisTarget, Session, is_lost, keep_connected},
-    model::{Reading, Source, snapshot::SourceState},
+    model::{Clock, Reading, Source, snapshot::SourceState},
     queue_kind::{FollowUp, Interpretation, Observed, QueueReader, Scripts, reply::missing},
     signal::{Directory, KeyEvent, SourceStatus, Subscriptions},
     telemetry::{RedisReachable, RedisUnreachable, SignalsReceived},
@@ -41,6 +42,7 @@ pub struct Prober {
     plan: watch::Receiver<Option<Subscriptions>>,
     requests: mpsc::Receiver<Asked>,
     redis_error: watch::Sender<Option<String>>,
+    clock: Clock,
 }
 
 /// One probe in a pipeline, and how many commands it has.
@@ -48,6 +50,8 @@ struct Probe {
     asked: Asked,
     /// Commands that read the queue.
     commands: usize,
+    /// Whether they are one transaction.
+    one_transaction: bool,
 }
 
 /// A pipeline's outcome with what is needed to answer.
@@ -85,14 +89,17 @@ impl Prober {
         directory: Arc<Directory>,
         source_status: Arc<SourceStatus>,
         plan: watch::Receiver<Option<Subscriptions>>,
+        clock: Clock,
     ) -> (Self, ProberHandle) {
         let (sender, requests) = mpsc::channel(REQUEST_CAPACITY);
         let (redis_error, errors) = watch::channel(Some("not connected yet".to_owned()));
-        let readers = specs.iter().map(|spec| spec.kind.reader()).collect();
+        let readers = specs.iter().map(|spec| spec.kind.reader(spec)).collect();
         let several = SeveralTypes::new(several, &directory);
         let handle = ProberHandle { requests: sender, redis_error: errors, several };
         let scripts = Scripts::ReadOnly;
-        (Self { target, specs, readers, scripts, directory, source_status, plan, requests, redis_error }, handle)
+        let prober =
+            Self { target, specs, readers, scripts, directory, source_status, plan, requests, redis_error, clock };
+        (prober, handle)
     }
 
     /// Runs until cancelled.
@@ -250,10 +257,9 @@ impl Prober {
                 pipeline.cmd("CLIENT").arg("CACHING").arg("YES");
             }
             let commands = self.with_reader(&asked, |reader, spec| reader.commands(spec, scripts));
-            probes.push(Probe { commands: commands.len(), asked });
-            for command in commands {
-                pipeline.add_command(command);
-            }
+            let one_transaction = self.spec(&asked).kind.is_one_transaction();
+            probes.push(Probe { commands: commands.len(), one_transaction, asked });
+            add_commands(&mut pipeline, commands, one_transaction);
             for key in probes.last().iter().flat_map(|probe| &probe.asked.request.heartbeats) {
                 pipeline.add_command(heartbeat::command(key));
             }
@@ -270,10 +276,18 @@ impl Prober {
 
     /// Lends the reader of a queue.
     fn with_reader<T>(&mut self, asked: &Asked, with: impl FnOnce(&mut dyn QueueReader, &QueueSpec) -> T) -> T {
+        let now = self.clock.now();
+        let heard = self.directory.heard(asked.request.index);
         if let Some(part) = &asked.part {
-            with(&mut *part.remembered().reader, &part.spec)
+            let reader = &mut part.remembered().reader;
+            reader.note_time(now);
+            with(&mut **reader, &part.spec)
         } else {
             let index = asked.request.index as usize;
+            self.readers[index].note_time(now);
+            if let Some(heard) = heard {
+                self.readers[index].note_heard(heard);
+            }
             with(&mut *self.readers[index], &self.specs[index])
         }
     }
@@ -305,7 +319,8 @@ impl Prober {
                 let lost = reply.as_ref().err().filter(|error| is_lost(error) && !error.is_timeout());
                 let lost = lost.map(|error| describe(error, &self.target));
                 let reply = match reply {
-                    Ok(replies) => replies.into_iter().next().ok_or_else(missing),
+                    // That of a transaction is the last.
+                    Ok(replies) => replies.into_iter().next_back().ok_or_else(missing),
                     Err(error) => Err(describe(&error, &self.target)),
                 };
                 let scripts = self.scripts;
@@ -314,6 +329,7 @@ impl Prober {
                     Interpretation::Ask(_) | Interpretation::ScriptRefused => {
                         self.read_again(vec![asked], scripts, connection, running, armed);
                     }
+                    Interpretation::Again => running.push(Box::pin(self.send(vec![asked], connection.clone(), armed))),
                 }
                 lost.map_or(Ok(()), Err)
             }
@@ -348,20 +364,28 @@ impl Prober {
     ) -> Vec<Asked> {
         let mut replies = replies.into_iter();
         let mut again = Vec::new();
-        for Probe { asked, commands } in probes {
+        for Probe { asked, commands, one_transaction } in probes {
             if armed {
                 replies.next();
             }
-            let of_queue: Vec<Value> = replies.by_ref().take(commands).collect();
+            let of_queue = transaction::replies(&mut replies, commands, one_transaction);
             let of_workers = replies.by_ref().take(asked.request.heartbeats.len());
             let heartbeats: Result<Vec<_>, _> = of_workers.map(heartbeat::parse).collect();
             let heartbeats = heartbeats.map_or_else(Reading::Failed, Reading::Known);
             match self.with_reader(&asked, |reader, spec| reader.interpret(spec, of_queue, scripts)) {
                 Interpretation::Complete(observed) => self.reply(asked, observed, heartbeats),
                 Interpretation::Ask(follow_up) => {
-                    running.push(Box::pin(ask(asked, *follow_up, heartbeats, connection.clone())));
+                    running.push(Box::pin(ask(
+                        asked,
+                        *follow_up,
+                        heartbeats,
+                        armed,
+                        one_transaction,
+                        connection.clone(),
+                    )));
                 }
                 Interpretation::ScriptRefused => again.push(asked),
+                Interpretation::Again => running.push(Box::pin(self.send(vec![asked], connection.clone(), armed))),
             }
         }
         again
@@ -383,10 +407,16 @@ async fn ask(
     asked: Asked,
     follow_up: FollowUp,
     heartbeats: Reading<Vec<Option<Heartbeat>>>,
+    armed: bool,
+    one_transaction: bool,
     mut connection: Connection,
 ) -> Done {
     let mut pipeline = Pipeline::new();
-    pipeline.add_command(follow_up.command.clone());
+    if armed && one_transaction {
+        // The workers of a framework are news as its queues are.
+        pipeline.cmd("CLIENT").arg("CACHING").arg("YES");
+    }
+    add_commands(&mut pipeline, follow_up.commands.clone(), one_transaction);
     let reply = connection.each(&pipeline).await;
     Done::FollowUp(Box::new(AnsweredFollowUp { asked, follow_up, heartbeats, reply }))
 }

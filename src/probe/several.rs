@@ -45,7 +45,7 @@ pub(super) struct Remembered {
 
 impl Part {
     fn new(spec: QueueSpec) -> Arc<Self> {
-        let remembered = Remembered { reader: spec.kind.reader(), is_foreign: false, rests: None };
+        let remembered = Remembered { reader: spec.kind.reader(&spec), is_foreign: false, rests: None };
         Arc::new(Self { spec, remembered: Mutex::new(remembered) })
     }
 
@@ -164,6 +164,7 @@ impl Several {
             counters,
             consumers: combine::consumers(consumers),
             heartbeats: heartbeats.unwrap_or_else(|| Reading::Known(Vec::new())),
+            framework: None,
         }
     }
 

@@ -22,8 +22,8 @@ impl Profile for List {
         "list"
     }
 
-    fn event_flag(&self) -> char {
-        'l'
+    fn event_flags(&self) -> &'static str {
+        "l"
     }
 
     fn arrival_events(&self) -> &'static [&'static str] {
@@ -42,7 +42,7 @@ impl Profile for List {
         redis::cmd("LLEN").arg(key).to_owned()
     }
 
-    fn reader(&self) -> Box<dyn QueueReader> {
+    fn reader(&self, _: &QueueSpec) -> Box<dyn QueueReader> {
         Box::new(Self)
     }
 
@@ -52,7 +52,7 @@ impl Profile for List {
 }
 
 impl QueueReader for List {
-    fn commands(&self, spec: &QueueSpec, _: Scripts) -> Vec<Cmd> {
+    fn commands(&mut self, spec: &QueueSpec, _: Scripts) -> Vec<Cmd> {
         vec![self.content(&spec.key)]
     }
 
@@ -101,7 +101,7 @@ mod tests {
     use crate::queue_kind::QueueKind;
 
     fn observed(reply: Value, idleness: Idleness) -> Observed {
-        let spec = QueueSpec { key: "q".into(), group: "g".into(), kind: QueueKind::List, idleness };
+        let spec = QueueSpec { idleness, ..QueueSpec::new("q", "g", QueueKind::List) };
         match List.interpret(&spec, vec![reply], Scripts::ReadOnly) {
             Interpretation::Complete(observed) => observed,
             other => panic!("a list is read at once: {other:?}"),

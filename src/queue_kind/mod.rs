@@ -5,6 +5,8 @@
 //! A kind is one file with a [`Profile`], a variant here, its tests and a row in `docs/redis.md`. Nothing else asks
 //! which kind a queue is.
 
+mod foreign;
+mod framework;
 mod list;
 mod profile;
 pub mod reply;
@@ -17,6 +19,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    foreign::{
+        Framework, FrameworkReading, FrameworkSpec, FrameworkWorker, Heard, HeardWorker, Occupation, SignalKeys,
+        WorkerStatement,
+    },
+    framework::{Certainty, FrameworkProfile},
     profile::{
         Bounds, ConsumerPending, Delivery, FollowUp, Idleness, Interpretation, Observed, Profile, QueueReader,
         QueueSpec, Scripts, explain,
@@ -26,7 +33,7 @@ pub use self::{
 };
 
 /// What a queue's key holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum QueueKind {
     /// A stream read through a consumer group.
@@ -34,10 +41,13 @@ pub enum QueueKind {
     Stream,
     /// A list whose length is the backlog.
     List,
+    /// The queues of a job framework, each of several keys. Set by `framework`.
+    #[serde(skip)]
+    Framework(Framework),
 }
 
 impl QueueKind {
-    /// Every kind.
+    /// Every kind that one key makes.
     pub const ALL: [Self; 2] = [Self::Stream, Self::List];
 
     /// Returns the description of this kind.
@@ -45,6 +55,7 @@ impl QueueKind {
         match self {
             Self::Stream => &stream::Stream,
             Self::List => &list::List,
+            Self::Framework(framework) => framework.kind(),
         }
     }
 }
@@ -65,13 +76,14 @@ mod tests {
 
     #[test]
     fn kinds_are_told_apart_by_their_words_and_their_arrivals() {
-        let names: BTreeSet<_> = QueueKind::ALL.iter().map(|kind| kind.name()).collect();
-        assert_eq!(names.len(), QueueKind::ALL.len());
+        let frameworks = Framework::ALL.map(QueueKind::Framework);
+        let names: BTreeSet<_> = QueueKind::ALL.iter().chain(&frameworks).map(|kind| kind.name()).collect();
+        assert_eq!(names.len(), QueueKind::ALL.len() + frameworks.len());
         for kind in QueueKind::ALL {
             assert_eq!(serde_json::to_value(kind).expect("it is a word"), kind.name());
             assert!(!kind.arrival_events().is_empty(), "{kind:?}");
-            let spec = QueueSpec { key: "q".into(), group: "g".into(), kind, idleness: Idleness::Stated };
-            assert!(!kind.reader().commands(&spec, Scripts::ReadOnly).is_empty(), "{kind:?}");
+            let spec = QueueSpec::new("q", "g", kind);
+            assert!(!kind.reader(&spec).commands(&spec, Scripts::ReadOnly).is_empty(), "{kind:?}");
             assert!(!kind.rights("g").is_empty(), "{kind:?}");
         }
     }

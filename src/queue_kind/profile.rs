@@ -4,8 +4,11 @@ use std::{fmt, sync::Arc};
 
 use redis::{Cmd, Value};
 
-use super::{QueueKind, StreamId};
-use crate::model::{Counters, Demand, Reading};
+use super::{
+    QueueKind, StreamId,
+    foreign::{FrameworkReading, FrameworkSpec, Heard},
+};
+use crate::model::{Counters, Demand, Reading, Timestamp};
 
 /// How to read one queue.
 #[derive(Clone, Debug)]
@@ -18,6 +21,15 @@ pub struct QueueSpec {
     pub kind: QueueKind,
     /// What shows that its workers are idle, for kinds that forget the jobs that they gave away.
     pub idleness: Idleness,
+    /// Which queues these are in the words of their framework, for kinds that are one.
+    pub framework: Option<Arc<FrameworkSpec>>,
+}
+
+impl QueueSpec {
+    /// Returns the spec of a key whose workers state whether they are idle.
+    pub fn new(key: &str, group: &str, kind: QueueKind) -> Self {
+        Self { key: key.into(), group: group.into(), kind, idleness: Idleness::Stated, framework: None }
+    }
 }
 
 /// What shows that the workers of a queue are idle.
@@ -96,6 +108,8 @@ pub struct Observed {
     pub is_foreign: bool,
     /// Something to warn about, said once.
     pub warning: Option<&'static str>,
+    /// What a framework tells besides.
+    pub framework: Option<Box<FrameworkReading>>,
 }
 
 impl Observed {
@@ -105,12 +119,13 @@ impl Observed {
     }
 
     pub(super) fn of(demand: Demand, consumers: Reading<Vec<ConsumerPending>>) -> Self {
-        Self { demand, counters: Counters::default(), consumers, is_foreign: false, warning: None }
+        let counters = Counters::default();
+        Self { demand, counters, consumers, is_foreign: false, warning: None, framework: None }
     }
 }
 
 /// What is known before a follow-up has counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {
     /// What the server reports.
     pub reported: Option<u64>,
@@ -123,8 +138,8 @@ pub struct Bounds {
 /// A second question about a queue.
 #[derive(Debug)]
 pub struct FollowUp {
-    /// What to ask.
-    pub command: Cmd,
+    /// What to ask. Several commands are one transaction, and the reply to it is the array of theirs.
+    pub commands: Vec<Cmd>,
     /// What is known already.
     pub so_far: Observed,
     /// Entries that the command returns at most.
@@ -142,12 +157,20 @@ pub enum Interpretation {
     Ask(Box<FollowUp>),
     /// The server refused the script: read again with [`Scripts::next`].
     ScriptRefused,
+    /// What the commands were made from was wrong, and is known now: read again.
+    Again,
 }
 
 /// Reads one queue, and remembers what it has to between readings. Does no I/O.
 pub trait QueueReader: fmt::Debug + Send + Sync {
+    /// Notes the time, before each of the other calls. Kinds without due times ignore it.
+    fn note_time(&mut self, _now: Timestamp) {}
+
+    /// Notes what workers said on their channels, before each of the other calls.
+    fn note_heard(&mut self, _heard: Heard) {}
+
     /// Returns the commands of one reading. Reading the key by the first of them arms client-side caching.
-    fn commands(&self, spec: &QueueSpec, scripts: Scripts) -> Vec<Cmd>;
+    fn commands(&mut self, spec: &QueueSpec, scripts: Scripts) -> Vec<Cmd>;
 
     /// Interprets the replies to [`commands`](Self::commands), one for each.
     fn interpret(&mut self, spec: &QueueSpec, replies: Vec<Value>, scripts: Scripts) -> Interpretation;
@@ -166,8 +189,8 @@ pub trait Profile: fmt::Debug + Send + Sync {
     /// The type of its keys in the words of Redis' `TYPE`.
     fn redis_type(&self) -> &'static str;
 
-    /// The flag in `notify-keyspace-events` of the events of such keys.
-    fn event_flag(&self) -> char;
+    /// The flags in `notify-keyspace-events` of the events of such keys.
+    fn event_flags(&self) -> &'static str;
 
     /// The keyspace events that announce a job.
     fn arrival_events(&self) -> &'static [&'static str];
@@ -183,7 +206,13 @@ pub trait Profile: fmt::Debug + Send + Sync {
     fn content(&self, key: &str) -> Cmd;
 
     /// Returns a reader for one queue.
-    fn reader(&self) -> Box<dyn QueueReader>;
+    fn reader(&self, spec: &QueueSpec) -> Box<dyn QueueReader>;
+
+    /// Whether the commands of a reading are sent as one transaction. That makes the reading a single moment, and arms
+    /// client-side caching for every key.
+    fn is_one_transaction(&self) -> bool {
+        false
+    }
 
     /// Returns the commands that the reader needs, each as ACLs name it, with arguments behind the key that change
     /// nothing.

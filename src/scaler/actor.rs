@@ -14,7 +14,7 @@ use crate::{
     backend::{BackendError, ErrorKind, ManualScale, ScaleReport, ScaleRequest},
     config::ScalingSettings,
     model::{
-        Counters, Demand, QueueDemands, Reading, Source, Timestamp, WorkerId, WorkerType,
+        Counters, Demand, QueueDemands, Reading, Source, Timestamp, Work, WorkerId, WorkerType,
         control::{Control, Mode},
         snapshot::{Action, Change, Reaction, StartFailures, TypeSnapshot, WorkerStatus},
     },
@@ -51,6 +51,10 @@ pub struct Observed {
     pub queues: Option<Arc<QueueDemands>>,
     /// What the queue counts by itself.
     pub counters: Counters,
+    /// What waits, runs and is due, if it is a framework that tells.
+    pub work: Option<Arc<Work>>,
+    /// When to look again, whatever is heard.
+    pub look_at: Option<Timestamp>,
     /// The pool, or why it can't be told.
     pub view: Result<PoolView, String>,
     /// Somebody's word about the worker type.
@@ -172,6 +176,7 @@ impl Actor {
             evaluated_at: None,
             demand: Demand::failed(unseen),
             queues: None,
+            work: None,
             pool: Reading::Failed(unseen.to_owned()),
             desired: last_change.map_or(settings.min_workers, |change| change.to),
             action: Action::Hold,
@@ -326,6 +331,8 @@ impl Actor {
         }
         self.recheck_at = decision.recheck_at;
         self.look_again_if_unseen(&observed.view, now);
+        let due_at = observed.look_at.filter(|at| *at > now);
+        self.recheck_at = [self.recheck_at, due_at].into_iter().flatten().min();
         if let Ok(view) = &observed.view {
             self.recheck_at = [self.recheck_at, view.look_at].into_iter().flatten().min();
         }
@@ -336,6 +343,7 @@ impl Actor {
         self.show(&observation, &observed.view, &decision, signals, now);
         let snapshot = Arc::make_mut(&mut self.snapshot);
         snapshot.control.clone_from(&control);
+        snapshot.work.clone_from(&observed.work);
         if !acts && decision.action != Action::Hold {
             // What a standby, a dry run or an observed pool shows must not read as done.
             snapshot.reasons[0].insert_str(0, "would ");

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     backend::{BackendError, ErrorKind, Pool, ScaleReport, ScaleRequest, ScalingBackend},
     model::{Clock, PoolCounts, Reading, Source, WorkerId, WorkerType, keys, snapshot::Action},
-    probe::{Answer, ProberHandle, Request},
+    probe::{Answer, Occupation, ProberHandle, Request},
     signal::{Directory, ListenerHandle, Signals, SweepMonitor},
     telemetry::{
         Acted, BackendCall, BackendCalled, BackendFailure, Course, EvaluationFinished, FailureKind, ProbeFailed,
@@ -319,6 +319,7 @@ impl ActorTask {
         let heard = Heard {
             heartbeats: &answer.heartbeats,
             consumers: &answer.consumers,
+            occupation: self.occupation(&answer),
             channel: self.context.shared.canary.channel(now),
         };
         let view = pool
@@ -346,8 +347,15 @@ impl ActorTask {
             }
         }
         let control = self.context.shared.controls.of(&self.context.worker_type);
-        let Answer { demand, queues, counters, .. } = answer;
-        Input::Observed(Box::new(Observed { demand, queues, counters, view, control }))
+        let Answer { demand, queues, counters, framework, .. } = answer;
+        let (work, look_at) = framework.map_or((None, None), |read| (Some(Arc::new(read.work)), read.look_at));
+        Input::Observed(Box::new(Observed { demand, queues, counters, work, look_at, view, control }))
+    }
+
+    /// What the framework of the workers says of them. If it could not be read, any of them may be busy.
+    fn occupation<'a>(&self, answer: &'a Answer) -> Option<&'a Occupation> {
+        let read = answer.framework.as_deref().map(|read| &read.occupation);
+        read.or_else(|| self.context.expected.is_foreign.then_some(&Occupation::Unknown))
     }
 
     /// Logs what becomes of workers that are not ready or not heard: once at its beginning, once at its end.
@@ -407,7 +415,9 @@ async fn observe(context: Arc<ActorContext>) -> Outcome {
         );
     }
     let instances = pool.as_ref().map_or(&[][..], |pool| pool.instances.as_slice());
-    let heartbeats = instances.iter().map(|instance| keys::heartbeat(&context.worker_type, &instance.id)).collect();
+    // The workers of a framework write none, and its server is not asked for keys that are not its own.
+    let heard = if context.expected.is_foreign { &[][..] } else { instances };
+    let heartbeats = heard.iter().map(|instance| keys::heartbeat(&context.worker_type, &instance.id)).collect();
     let answer = context.shared.prober.ask(Request { index: context.index, heartbeats }).await;
     Outcome::Observed { pool, answer }
 }

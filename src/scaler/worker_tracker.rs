@@ -16,7 +16,7 @@ use crate::{
         PoolCounts, Reading, Timestamp, WorkerId,
         snapshot::{WorkerSnapshot, WorkerStatus},
     },
-    probe::{ConsumerPending, Heartbeat},
+    probe::{ConsumerPending, Heartbeat, Occupation},
 };
 
 /// The pool as of one observation.
@@ -77,6 +77,8 @@ pub struct Expected {
     pub start_grace: Duration,
     /// Whether workers write heartbeats; if not, running is as good as ready.
     pub heartbeats: bool,
+    /// Whether its workers are those of a framework, which states by itself who is busy.
+    pub is_foreign: bool,
     /// After this long without a new one, a heartbeat has lapsed.
     pub heartbeat_lapse: Duration,
     /// How long a worker's claim on its jobs is valid without being renewed.
@@ -98,6 +100,8 @@ pub struct Heard<'a> {
     pub heartbeats: &'a Reading<Vec<Option<Heartbeat>>>,
     /// Who holds delivered jobs.
     pub consumers: &'a Reading<Vec<ConsumerPending>>,
+    /// What their framework says of them, if they have one.
+    pub occupation: Option<&'a Occupation>,
     /// Whether heartbeats could be written.
     pub channel: Channel,
 }
@@ -108,7 +112,10 @@ impl Heard<'_> {
         Seen {
             heartbeat: self.heartbeats.known().and_then(|all| all.get(position)).copied().flatten(),
             readable: self.heartbeats.known().is_some(),
-            holds_jobs: self.consumers.known().map(holds),
+            holds_jobs: match self.occupation {
+                Some(occupation) => occupation.is_busy(id.as_str()),
+                None => self.consumers.known().map(holds),
+            },
         }
     }
 }

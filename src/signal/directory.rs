@@ -8,9 +8,11 @@ use super::{
     DirtyQueues, Mailbox, WatchedType,
     dirty_queues::DirtyMarks,
     discovered_queues::{DiscoveredQueues, KeyEvent, QueueDiscovery},
+    heard_workers::HeardWorkers,
 };
 use crate::{
     model::{Source, WorkerType},
+    queue_kind::{Heard, QueueKind},
     telemetry::SignalsReceived,
 };
 
@@ -21,10 +23,14 @@ pub struct Directory {
     mailboxes: Vec<Mailbox>,
     /// Indices of worker types, by the key of a configured queue.
     by_queue: HashMap<Box<[u8]>, Vec<u32>>,
+    /// The same by the beginning of a key. There are as many as worker types of frameworks: few.
+    by_prefix: Vec<(Box<[u8]>, u32)>,
     by_type: HashMap<WorkerType, u32>,
     discovery: QueueDiscovery,
     /// Changed queues, for worker types with several queues.
     dirty: HashMap<u32, DirtyMarks>,
+    /// What is heard of worker types of frameworks besides their queues.
+    heard: HashMap<u32, HeardWorkers>,
 }
 
 impl Directory {
@@ -38,11 +44,17 @@ impl Directory {
             }
             by_type.insert(entry.worker_type.clone(), index);
         }
+        let prefixes = |(index, entry): (u32, &WatchedType)| {
+            entry.prefixes().map(|prefix| (prefix.as_bytes().into(), index)).collect::<Vec<_>>()
+        };
+        let by_prefix = (0_u32..).zip(&watched).flat_map(prefixes).collect();
         let mailboxes = watched.iter().map(|_| Mailbox::default()).collect();
         let discovery = QueueDiscovery::new(&watched);
         let several = (0_u32..).zip(&watched).filter(|(_, of)| of.several.is_some());
         let dirty = several.map(|(index, _)| (index, DirtyMarks::default())).collect();
-        Self { watched, mailboxes, by_queue, by_type, discovery, dirty }
+        let of_frameworks = (0_u32..).zip(&watched).filter(|(_, of)| of.signals.is_some());
+        let heard = of_frameworks.map(|(index, _)| (index, HeardWorkers::default())).collect();
+        Self { watched, mailboxes, by_queue, by_prefix, by_type, discovery, dirty, heard }
     }
 
     /// Returns the worker types, by index.
@@ -67,10 +79,30 @@ impl Directory {
             if let Some(marks) = self.dirty.get(&index) {
                 marks.mark(key);
             }
+            if let Some(heard) = self.heard.get(&index) {
+                heard.note_news(Instant::now());
+            }
             feeds(index);
         };
         self.naming(key).iter().copied().for_each(&mut feeds);
+        for (prefix, index) in &self.by_prefix {
+            if key.starts_with(prefix) {
+                feeds(*index);
+            }
+        }
         self.discovery.each(key, event, feeds);
+    }
+
+    /// Takes what a worker says on a channel of its framework. Returns whether that is news.
+    pub(super) fn hear(&self, index: u32, payload: &[u8]) -> bool {
+        let QueueKind::Framework(framework) = self.watched[index as usize].kind else { return false };
+        let Some(statement) = framework.profile().hear(payload) else { return false };
+        self.heard.get(&index).is_some_and(|heard| heard.hear(statement, Instant::now()))
+    }
+
+    /// Returns what is heard of a worker type besides its queues; `None` if it is not one of a framework.
+    pub fn heard(&self, index: u32) -> Option<Heard> {
+        self.heard.get(&index).map(|heard| heard.all(Instant::now()))
     }
 
     /// Returns the queues discovered by the patterns of a worker type.

@@ -297,7 +297,13 @@ mod tests {
         let mut queues = Queues::one(format!("{name}:jobs"));
         queues.patterns.push(QueuePattern::parse(pattern).expect("it is one"));
         let several = Some(Box::new(Several { queues, group: group.into() }));
-        WatchedType { worker_type: WorkerType::new(name), queue: format!("{name}:jobs").into(), kind, several }
+        WatchedType {
+            worker_type: WorkerType::new(name),
+            queue: format!("{name}:jobs").into(),
+            kind,
+            several,
+            signals: None,
+        }
     }
 
     fn fed(found: &QueueDiscovery, key: &str, event: KeyEvent<'_>) -> Vec<u32> {

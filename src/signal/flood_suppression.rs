@@ -17,7 +17,13 @@ impl Channels {
     pub(super) fn add(&mut self, prefix: &str, of: &WatchedType) {
         self.names.extend(of.named().map(|queue| format!("{prefix}{queue}")));
         self.patterns.extend(of.patterns().map(|pattern| format!("{prefix}{pattern}")));
+        self.patterns.extend(of.prefixes().map(|beginning| format!("{prefix}{}*", escaped(beginning))));
     }
+}
+
+/// Returns a text as Redis' patterns spell it.
+fn escaped(text: &str) -> String {
+    text.chars().flat_map(|c| "*?[]\\^".contains(c).then_some('\\').into_iter().chain([c])).collect()
 }
 
 /// Returns the other worker types that share a channel with this one.
@@ -31,6 +37,11 @@ pub(super) fn sharing(directory: &Directory, index: u32) -> Vec<u32> {
             .iter()
             .filter(|other| other.queues.patterns.iter().any(|others| others.as_str() == pattern));
         sharing.extend(types.map(|other| other.index));
+    }
+    for prefix in of.prefixes() {
+        let others = (0_u32..).zip(directory.watched());
+        let others = others.filter(|(_, other)| other.prefixes().any(|theirs| theirs == prefix));
+        sharing.extend(others.map(|(index, _)| index));
     }
     sharing.sort_unstable();
     sharing.dedup();
@@ -73,6 +84,7 @@ mod tests {
             queue: format!("{name}:jobs").into(),
             kind: crate::queue_kind::QueueKind::Stream,
             several,
+            signals: None,
         }
     }
 

@@ -28,14 +28,16 @@ pub(super) enum Availability {
 
 /// Returns the flags needed for queues of these kinds: `K` (keyspace channel), and that of each kind's events.
 pub fn needed_flags(kinds: impl IntoIterator<Item = QueueKind>) -> String {
-    let mut used = Vec::new();
+    let mut used: Vec<QueueKind> = Vec::new();
     for kind in kinds {
         if !used.contains(&kind) {
             used.push(kind);
         }
     }
+    // In the same order whatever comes first, so that the settings of two servers compare.
+    used.sort_unstable();
     let mut needed = "K".to_owned();
-    for flag in QueueKind::ALL.iter().filter(|kind| used.contains(kind)).map(|kind| kind.event_flag()) {
+    for flag in used.iter().flat_map(|kind| kind.event_flags().chars()) {
         if !needed.contains(flag) {
             needed.push(flag);
         }
@@ -109,6 +111,8 @@ mod tests {
     fn each_kind_in_use_needs_its_flag() {
         assert_eq!(needed_flags([QueueKind::Stream, QueueKind::Stream]), "Kt");
         assert_eq!(needed_flags([QueueKind::List, QueueKind::Stream]), "Ktl");
+        let frameworks = [QueueKind::Framework(crate::queue_kind::Framework::Rq), QueueKind::List];
+        assert_eq!(needed_flags(frameworks), "Klzh$g");
     }
 
     #[test]

@@ -273,12 +273,29 @@ impl Listener {
                 }
             }
         }
+        self.subscribe_frameworks(connection).await?;
         // The workers' announcements only make reactions to them faster; without the right to hear them, the
         // backend and the sweep tell the same.
         match connection.subscribe(keys::WORKER_EVENTS_CHANNEL).await {
             Err(error) => refused(&error),
             Ok(()) => Ok(()),
         }
+    }
+
+    /// Listens to what the workers of frameworks say of themselves. Without the right to, no worker is ever seen idle.
+    async fn subscribe_frameworks(&self, connection: &mut Connection) -> Result<(), SessionError> {
+        let database = self.target.database();
+        let patterns: Vec<String> = self.directory.watched().iter().flat_map(|of| of.channels(database)).collect();
+        for pattern in patterns {
+            if let Err(error) = connection.psubscribe_everywhere(std::slice::from_ref(&pattern)).await {
+                refused(&error)?;
+                tracing::warn!(
+                    %pattern, %error,
+                    "workers of a framework can't be heard, so none is seen idle; allow the ACL user the channel"
+                );
+            }
+        }
+        Ok(())
     }
 
     fn needed_flags(&self) -> String {
@@ -364,6 +381,10 @@ impl Listener {
         let published = self.settings.channel.clone().into_bytes();
         let directory = self.directory.clone();
         let flooded = self.flooded.clone();
+        let database = self.target.database();
+        let of_frameworks = (0_u32..).zip(directory.watched());
+        let of_frameworks = of_frameworks.flat_map(|(index, of)| of.channels(database).map(move |one| (one, index)));
+        let of_frameworks: Vec<(String, u32)> = of_frameworks.collect();
         move |push| {
             match push.kind {
                 PushKind::Message => {
@@ -378,10 +399,15 @@ impl Listener {
                     }
                 }
                 PushKind::PMessage => {
-                    if let [_, Value::BulkString(channel), Value::BulkString(event), ..] = push.data.as_slice()
-                        && let Some(queue) = channel.strip_prefix(prefix.as_slice())
+                    if let [Value::BulkString(pattern), Value::BulkString(channel), Value::BulkString(payload), ..] =
+                        push.data.as_slice()
                     {
-                        keyspace_event(&directory, &flooded, queue, event);
+                        if let Some(queue) = channel.strip_prefix(prefix.as_slice()) {
+                            keyspace_event(&directory, &flooded, queue, payload);
+                        } else {
+                            let listening = of_frameworks.iter().filter(|(one, _)| one.as_bytes() == pattern);
+                            listening.for_each(|(_, index)| statement_event(&directory, *index, payload));
+                        }
                     }
                 }
                 PushKind::Disconnection => disconnected.notify_one(),
@@ -402,6 +428,13 @@ fn keyspace_event(directory: &Directory, flooded: &mpsc::Sender<Command>, queue:
         }
     });
     SignalsReceived { source: Source::Keyspace, count: 1 }.emit();
+}
+
+fn statement_event(directory: &Directory, index: u32, payload: &[u8]) {
+    if directory.hear(index, payload) {
+        directory.post(index, Source::Backend);
+        SignalsReceived { source: Source::Backend, count: 1 }.emit();
+    }
 }
 
 fn published_event(directory: &Directory, queue: &[u8]) {

@@ -7,6 +7,7 @@ mod directory;
 mod dirty_queues;
 mod discovered_queues;
 mod flood_suppression;
+mod heard_workers;
 mod keyspace;
 mod listener;
 mod mailbox;

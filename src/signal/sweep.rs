@@ -97,6 +97,7 @@ mod tests {
             queue: format!("t{number}:jobs").into(),
             kind: crate::queue_kind::QueueKind::Stream,
             several: None,
+            signals: None,
         };
         let directory = Arc::new(Directory::new((0..200).map(watched).collect()));
         let cancel = CancellationToken::new();

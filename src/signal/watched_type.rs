@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     model::{QueuePattern, Queues, WorkerType},
-    queue_kind::QueueKind,
+    queue_kind::{QueueKind, SignalKeys},
 };
 
 /// What the signal sources need to know of one worker type.
@@ -18,18 +18,33 @@ pub struct WatchedType {
     pub kind: QueueKind,
     /// All of its queues, if it has several.
     pub several: Option<Box<Several>>,
+    /// The keys whose changes are news, for the queues of a framework: in place of the queue's own key.
+    pub signals: Option<Box<SignalKeys>>,
 }
 
 impl WatchedType {
-    /// Returns the configured queues, its own first.
+    /// Returns the keys whose changes are news: the configured queues, its own first, or those of a framework.
     pub(super) fn named(&self) -> impl Iterator<Item = &str> {
+        let own = self.signals.is_none().then_some(&*self.queue);
         let others = self.several.iter().flat_map(|several| &several.queues.others);
-        std::iter::once(&*self.queue).chain(others.map(String::as_str))
+        let of_framework = self.signals.iter().flat_map(|signals| &signals.keys);
+        own.into_iter().chain(others.chain(of_framework).map(String::as_str))
     }
 
     /// Returns the patterns of further queues.
     pub(super) fn patterns(&self) -> impl Iterator<Item = &str> {
         self.several.iter().flat_map(|several| &several.queues.patterns).map(QueuePattern::as_str)
+    }
+
+    /// Returns the patterns of channels on which the workers of a framework say what they do, in database `database`.
+    pub(super) fn channels(&self, database: i64) -> impl Iterator<Item = String> {
+        let patterns = self.signals.iter().flat_map(|signals| &signals.channels);
+        patterns.map(move |pattern| pattern.replace("{db}", &database.to_string()))
+    }
+
+    /// Returns the beginnings of further keys whose changes are news.
+    pub(super) fn prefixes(&self) -> impl Iterator<Item = &str> {
+        self.signals.iter().flat_map(|signals| &signals.prefixes).map(String::as_str)
     }
 }
 

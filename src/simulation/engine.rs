@@ -282,15 +282,19 @@ impl<'a> Engine<'a> {
         let expected = Expected {
             start_grace: self.setup.settings.scaling.start_grace(),
             heartbeats: self.setup.settings.worker.heartbeats,
+            is_foreign: false,
             heartbeat_lapse: 3 * self.setup.settings.worker.heartbeat_interval(),
             claim: Duration::ZERO,
         };
-        let heard = Heard { heartbeats: &heartbeats, consumers: &consumers, channel: Channel::FLAWLESS };
+        let heard =
+            Heard { heartbeats: &heartbeats, consumers: &consumers, occupation: None, channel: Channel::FLAWLESS };
         let view = self.worker_tracker.classify(self.pool.list(), &heard, expected, self.clock());
         Input::Observed(Box::new(Observed {
             demand,
             queues: None,
             counters: self.counters(),
+            work: None,
+            look_at: None,
             view: Ok(view),
             control: None,
         }))
@@ -299,7 +303,7 @@ impl<'a> Engine<'a> {
     /// Returns the counters of a stream. The count of reads is left out, because a job that comes back from a worker is
     /// read twice.
     fn counters(&self) -> Counters {
-        let counts = self.setup.settings.kind.delivery() == Delivery::ConsumerGroup;
+        let counts = self.setup.settings.queue_kind().delivery() == Delivery::ConsumerGroup;
         Counters { added: counts.then_some(self.arrived as u64), read: None }
     }
 
@@ -307,7 +311,7 @@ impl<'a> Engine<'a> {
     /// waited.
     fn demand(&self) -> Demand {
         let lag = Reading::Known(self.waiting() as u64);
-        if self.setup.settings.kind.delivery() == Delivery::Removal {
+        if self.setup.settings.queue_kind().delivery() == Delivery::Removal {
             let oldest = Reading::Unknown("a list does not tell how old its entries are".to_owned());
             return Demand { lag, pending: Reading::Known(0), oldest };
         }

@@ -43,6 +43,7 @@ fn snapshot() -> TypeSnapshot {
         queue: "browser:jobs".into(),
 
         queues: None,
+        work: None,
         min_workers: 0,
         max_workers: 10,
         evaluated_at: Some(Timestamp(10_000)),

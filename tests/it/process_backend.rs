@@ -18,9 +18,9 @@ use secrecy::SecretString;
 use swarm::{
     backend::{
         BackendError, ErrorKind, Phase, Pool, ScaleReport, ScaleRequest, ScalingBackend,
-        process::{ProcessBackend, ProcessSpec, Surroundings},
+        process::{ProcessBackend, ProcessSpec, Surroundings, WorkerRedisUrl},
     },
-    model::{Clock, WorkerId, WorkerType},
+    model::{Clock, StopPolicy, StopSignal, WorkerId, WorkerType},
 };
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -108,6 +108,8 @@ fn spec(script: &str, directory: &Path) -> ProcessSpec {
         environment: BTreeMap::new(),
         directory: Some(directory.to_owned()),
         drain_timeout: Duration::from_secs(5),
+        stop: StopPolicy { signal: StopSignal::Term, hard_kill: true, helpers_first: false },
+        redis_url: WorkerRedisUrl::Scaler,
     }
 }
 
@@ -239,6 +241,73 @@ async fn after_the_drain_timeout_the_worker_and_its_descendants_are_killed() {
     dead(worker).await;
     dead(child).await;
     bench.backend.shutdown(true).await;
+}
+
+#[tokio::test]
+async fn without_a_hard_kill_a_worker_takes_its_time_and_gets_its_own_signal_once() {
+    let script = "trap 'echo term > $SWARM_WORKER_ID.wrong' TERM; \
+                  trap 'echo quit >> $SWARM_WORKER_ID.asked' QUIT; echo $$ > $SWARM_WORKER_ID.pid; \
+                  echo ${REDIS_URL-none} > $SWARM_WORKER_ID.url; \
+                  while [ ! -e finish ]; do sleep 0.02; done; echo done > $SWARM_WORKER_ID.work";
+    let patient = |spec: &mut ProcessSpec| {
+        spec.stop = StopPolicy { signal: StopSignal::Quit, hard_kill: false, helpers_first: false };
+        (spec.redis_url, spec.drain_timeout) = (WorkerRedisUrl::Absent, Duration::ZERO);
+    };
+    let mut bench = Bench::with(patient, script).await;
+    let ids = bench.start(1).await;
+    bench.pid(&ids[0]).await;
+    assert_eq!(bench.noted(&ids[0], "url").await, "none");
+
+    bench.scale(0, &ids, Duration::ZERO).await.unwrap();
+    assert_eq!(bench.noted(&ids[0], "asked").await, "quit");
+    // Longer than any kill that would follow its time, which is over.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(bench.pool().await.instances.len(), 1);
+    fs::write(bench.directory.path().join("finish"), "").unwrap();
+    bench.until(|pool| pool.instances.is_empty()).await;
+    assert_eq!(bench.noted(&ids[0], "work").await, "done");
+    assert_eq!(bench.noted(&ids[0], "asked").await, "quit");
+    assert!(!bench.directory.path().join(format!("{}.wrong", ids[0])).exists());
+    bench.backend.shutdown(true).await;
+}
+
+#[tokio::test]
+async fn the_helpers_of_a_worker_leave_first_if_they_are_to() {
+    let script = "(trap 'echo asked > $SWARM_WORKER_ID.helper; sleep 0.3; echo gone > $SWARM_WORKER_ID.helper; exit' TERM; \
+                  echo yes > $SWARM_WORKER_ID.ready; while :; do sleep 0.02; done) & \
+                  trap 'cat $SWARM_WORKER_ID.helper > $SWARM_WORKER_ID.then; exit' TERM; \
+                  echo $$ > $SWARM_WORKER_ID.pid; while :; do sleep 0.02; done";
+    let mut bench = Bench::with(|spec| spec.stop.helpers_first = true, script).await;
+    let ids = bench.start(1).await;
+    bench.pid(&ids[0]).await;
+    bench.noted(&ids[0], "ready").await;
+    bench.scale(0, &ids, LONG).await.unwrap();
+    bench.until(|pool| pool.instances.is_empty()).await;
+    assert_eq!(bench.noted(&ids[0], "then").await, "gone", "the worker was asked while its helper was there");
+    bench.backend.shutdown(true).await;
+}
+
+#[tokio::test]
+async fn the_guard_waits_for_a_group_without_a_time_and_sends_its_signal() {
+    let directory = tempfile::tempdir().unwrap();
+    let [ready, asked, finish] = ["ready", "asked", "finish"].map(|name| directory.path().join(name));
+    let [quoted_ready, quoted_asked, quoted_finish] = [&ready, &asked, &finish].map(|path| path.display().to_string());
+    let script = format!(
+        "trap 'echo int > {quoted_asked}' INT; echo yes > {quoted_ready}; \
+         while [ ! -e {quoted_finish} ]; do sleep 0.02; done"
+    );
+    let mut leader = Command::new("sh").args(["-c", &script]).process_group(0).spawn().unwrap();
+    noted(&ready).await;
+    let mut guard = guard();
+    let mut input = guard.stdin.take().unwrap();
+    writeln!(input, "+{} - INT", leader.id()).unwrap();
+    drop(input);
+    assert_eq!(noted(&asked).await, "int");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(leader.try_wait().unwrap().is_none() && guard.try_wait().unwrap().is_none());
+    fs::write(&finish, "").unwrap();
+    assert!(leader.wait().unwrap().success());
+    assert!(guard.wait().unwrap().success());
 }
 
 #[tokio::test]
@@ -448,8 +517,8 @@ async fn the_guard_ends_what_is_registered_when_its_input_ends_and_nothing_else(
     let (mut forgotten, forgotten_child) = group(directory.path(), "forgotten", false).await;
     let mut guard = guard();
     let mut input = guard.stdin.take().unwrap();
-    writeln!(input, "+{} 600\n+{} 1\n+{} 0", willing.id(), stubborn.id(), forgotten.id()).unwrap();
-    writeln!(input, "-{}\nnonsense\n+0 0", forgotten.id()).unwrap();
+    writeln!(input, "+{} 600 TERM\n+{} 1 TERM\n+{} 0 TERM", willing.id(), stubborn.id(), forgotten.id()).unwrap();
+    writeln!(input, "-{}\nnonsense\n+0 0 TERM", forgotten.id()).unwrap();
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         kill(i32::try_from(guard.id()).unwrap(), signal);
     }

@@ -7,6 +7,7 @@
 //! killed.
 
 mod check;
+mod helpers;
 mod output;
 mod registry;
 mod spec;
@@ -34,7 +35,7 @@ use crate::{
 
 pub use self::{
     check::check,
-    spec::{ProcessSpec, Surroundings},
+    spec::{ProcessSpec, Surroundings, WorkerRedisUrl},
 };
 
 /// The backend of `orchestrator = "process"`. See the [module](self).
@@ -137,6 +138,7 @@ impl ProcessBackend {
             worker_type: worker_type.clone(),
             id: id.clone(),
             drain_timeout: spec.drain_timeout,
+            stop: spec.stop,
             stop_requests,
         };
         self.shared.workers.spawn(supervisor.run(started));

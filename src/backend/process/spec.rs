@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::{
     backend::{BackendError, ErrorKind, ScaleReport},
     config::{WORKER_SETTINGS, WorkerTypeSettings},
-    model::{WorkerId, WorkerType},
+    model::{StopPolicy, WorkerId, WorkerType},
     telemetry::{LogFormat, log_format},
 };
 
@@ -34,13 +34,26 @@ pub struct ProcessSpec {
     pub directory: Option<PathBuf>,
     /// How long a worker may take to leave when the scaler itself ends, however it ends.
     pub drain_timeout: Duration,
+    /// How a worker is asked to leave, and whether it is killed after its time.
+    pub stop: StopPolicy,
+    /// For `REDIS_URL`: the scaler's own for swarm's workers. Those of a framework never get that one.
+    pub redis_url: WorkerRedisUrl,
+}
+
+/// What a worker gets as `REDIS_URL`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerRedisUrl {
+    /// The scaler's.
+    Scaler,
+    /// Nothing, and what the scaler itself was given is taken out of the environment.
+    Absent,
 }
 
 impl ProcessSpec {
     /// What the settings of worker type `name` say; with no command, its own worker: `swarm worker --type NAME`.
     pub fn from_settings(name: &str, settings: &WorkerTypeSettings) -> Self {
         let mut environment = settings.process.environment.clone();
-        if let Some(handed) = settings.for_workers() {
+        if let Some(handed) = settings.for_workers().filter(|_| settings.framework.is_none()) {
             environment.entry(WORKER_SETTINGS.to_owned()).or_insert(handed);
         }
         Self {
@@ -48,6 +61,11 @@ impl ProcessSpec {
             environment,
             directory: settings.process.directory.clone(),
             drain_timeout: settings.scaling.drain_timeout(),
+            stop: settings.stop_policy(),
+            redis_url: match settings.framework {
+                Some(_) => WorkerRedisUrl::Absent,
+                None => WorkerRedisUrl::Scaler,
+            },
         }
     }
 }
@@ -84,7 +102,11 @@ impl Surroundings {
         let mut command = Command::new(&self.swarm);
         command.arg("process-start").arg("--").arg(program).args(arguments);
         // The longer name would win over this one.
-        command.env("REDIS_URL", self.redis_url.expose_secret()).env_remove("SWARM_REDIS_URL");
+        command.env_remove("SWARM_REDIS_URL");
+        match spec.redis_url {
+            WorkerRedisUrl::Scaler => command.env("REDIS_URL", self.redis_url.expose_secret()),
+            WorkerRedisUrl::Absent => command.env_remove("REDIS_URL"),
+        };
         if let Some(file) = &self.config_file {
             command.env("SWARM_CONFIG", std::path::absolute(file).unwrap_or_else(|_| file.clone()));
         }

@@ -17,18 +17,21 @@ use tokio::{
     process::{ChildStderr, ChildStdout},
     signal::unix::{Signal as SignalStream, SignalKind, signal},
     sync::watch,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tracing::{debug, info, warn};
 
-use super::{ProcessShared, TypePool, output, registry::LeaveWithin};
+use super::{ProcessShared, TypePool, helpers::LeavingHelpers, output, registry::LeaveWithin};
 use crate::{
-    guard::protocol::Group,
-    model::{WorkerId, WorkerType},
+    guard::protocol::{self as guard, Group},
+    model::{StopPolicy, StopSignal, WorkerId, WorkerType},
 };
 
 /// How long the last lines of a worker that ended may take. Only a descendant that left the group can hold its pipes.
 const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// How often to check whether the helpers of a worker have left.
+const HELPERS_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A worker process that waits at the starting line.
 pub(super) struct Started {
@@ -66,6 +69,7 @@ pub(super) struct Supervisor {
     pub(super) id: WorkerId,
     /// How long it may take when the scaler ends.
     pub(super) drain_timeout: Duration,
+    pub(super) stop: StopPolicy,
     pub(super) stop_requests: watch::Receiver<LeaveWithin>,
 }
 
@@ -95,10 +99,13 @@ impl Supervisor {
 
     /// Waits for the end of the process, and leaves it unreaped.
     async fn accompany(&mut self, child: &mut Child, group: Group, child_ended: &mut SignalStream) -> End {
-        let guarded = self.shared.guard.watch(group, self.drain_timeout);
+        let signal = signal_of(self.stop.signal);
+        let end = guard::End { signal, within: self.stop.hard_kill.then_some(self.drain_timeout) };
+        let guarded = self.shared.guard.watch(group, end);
         tokio::pin!(guarded);
         let mut starting_line = child.stdin.take();
         let mut kill_at = None;
+        let mut helpers = None;
         loop {
             if let Some(end) = ended(group) {
                 return end;
@@ -114,8 +121,16 @@ impl Supervisor {
                 Ok(()) = self.stop_requests.changed() => {
                     if let Some(within) = *self.stop_requests.borrow_and_update() {
                         debug!(worker_type = %self.worker_type, worker_id = %self.id, within_seconds = within.as_secs(), "asking worker to leave");
-                        let _ = kill_process(group.pid(), Signal::TERM);
-                        kill_at = Instant::now().checked_add(within);
+                        helpers = self.stop.helpers_first.then(|| LeavingHelpers::ask(group, signal)).flatten();
+                        if helpers.is_none() {
+                            let _ = kill_process(group.pid(), signal);
+                        }
+                        kill_at = Instant::now().checked_add(within).filter(|_| self.stop.hard_kill);
+                    }
+                }
+                () = sleep(HELPERS_POLL_INTERVAL), if helpers.is_some() => {
+                    if helpers.take_if(|helpers| helpers.are_gone()).is_some() {
+                        let _ = kill_process(group.pid(), signal);
                     }
                 }
                 () = at(kill_at) => {
@@ -137,6 +152,14 @@ impl Supervisor {
             info!(%worker_type, %worker_id, "worker left: {detail}");
         }
         (self.shared.on_change)(worker_type);
+    }
+}
+
+fn signal_of(signal: StopSignal) -> Signal {
+    match signal {
+        StopSignal::Term => Signal::TERM,
+        StopSignal::Int => Signal::INT,
+        StopSignal::Quit => Signal::QUIT,
     }
 }
 

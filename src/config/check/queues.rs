@@ -107,13 +107,13 @@ fn conflict(one: &Reader<'_>, other: &Reader<'_>, queue: &str) -> Option<String>
     };
     let both = format!("worker_types.{} and worker_types.{} {said}", one.name, other.name);
     let group = one.settings.group(one.name);
-    if one.settings.kind != other.settings.kind {
-        let [kind, other_kind] = [one, other].map(|reader| reader.settings.kind.name());
+    if one.settings.queue_kind() != other.settings.queue_kind() {
+        let [kind, other_kind] = [one, other].map(|reader| reader.settings.queue_kind().name());
         let problem =
             format!("one as a {kind} and one as a {other_kind}; give both the same kind, or one another {}", one.key);
         Some(format!("{both}, {problem}"))
-    } else if one.settings.kind.delivery() == Delivery::Removal {
-        let kind = one.settings.kind.name();
+    } else if one.settings.queue_kind().delivery() == Delivery::Removal {
+        let kind = one.settings.queue_kind().name();
         Some(format!("{both}, and a {kind} has no groups to tell them apart; give one another {}", one.key))
     } else if group == other.settings.group(other.name) {
         Some(format!("{both} and group = {group:?}; give one another {} or group", one.key))

@@ -5,6 +5,7 @@ use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Row, Table, pr
 use super::{
     queues,
     words::{NONE, UNKNOWN, date_time, duration, milliseconds, printable, reading},
+    work,
 };
 use crate::model::{
     PoolCounts, Timestamp,
@@ -214,6 +215,13 @@ pub(crate) fn text(fleet: &FleetSnapshot, now: Timestamp) -> String {
         align_right(&mut several, 2..5);
         tables.push(trimmed(&several));
     }
+    let jobs: Vec<_> = fleet.worker_types.iter().filter_map(|of| work::row(of, now)).collect();
+    if !jobs.is_empty() {
+        let mut works = table();
+        works.set_header(work::HEADINGS).add_rows(jobs);
+        align_right(&mut works, 2..7);
+        tables.push(trimmed(&works));
+    }
     tables.push(trimmed(&decisions));
     format!(
         "{}\nleader   {}\nredis    {}\nsignals  {}{}{}\n\n{}",
@@ -266,6 +274,7 @@ pub(crate) fn made_up() -> FleetSnapshot {
         worker_type: WorkerType::new("browser"),
         queue: "browser:jobs".to_owned(),
         queues: None,
+        work: None,
         min_workers: 1,
         max_workers: 6,
         evaluated_at: Some(Timestamp(59_000)),

@@ -5,3 +5,4 @@ pub(crate) mod fleet;
 pub(crate) mod queues;
 pub(crate) mod why;
 pub(crate) mod words;
+mod work;

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::{
     fleet, queues,
     words::{NONE, UNKNOWN, duration, printable, reading},
+    work,
 };
 use crate::model::{
     PoolCounts, Reading, Timestamp,
@@ -41,6 +42,7 @@ pub(crate) fn text(of: &TypeSnapshot, fleet: &FleetSnapshot, now: Timestamp) -> 
             fleet::read_ago(of, now).map_or_else(String::new, |age| format!(", read {age} ago"))
         ),
     ];
+    lines.extend(work::line(of, now).map(|line| format!("jobs         {line}")));
     lines.extend(queues::sum(of).map(|sum| format!("scaled by    {sum}")));
     lines.extend([
         format!("oldest job   {oldest}"),

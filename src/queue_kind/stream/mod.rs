@@ -44,8 +44,8 @@ impl Profile for Stream {
         "stream"
     }
 
-    fn event_flag(&self) -> char {
-        't'
+    fn event_flags(&self) -> &'static str {
+        "t"
     }
 
     fn arrival_events(&self) -> &'static [&'static str] {
@@ -64,7 +64,7 @@ impl Profile for Stream {
         redis::cmd("XINFO").arg("STREAM").arg(key).to_owned()
     }
 
-    fn reader(&self) -> Box<dyn QueueReader> {
+    fn reader(&self, _: &QueueSpec) -> Box<dyn QueueReader> {
         Box::new(StreamReader::default())
     }
 
@@ -101,7 +101,7 @@ impl StreamReader {
 }
 
 impl QueueReader for StreamReader {
-    fn commands(&self, spec: &QueueSpec, scripts: Scripts) -> Vec<Cmd> {
+    fn commands(&mut self, spec: &QueueSpec, scripts: Scripts) -> Vec<Cmd> {
         let key = &*spec.key;
         let script = Some(scripts).filter(|_| self.memory.entry_bytes >= LARGE_ENTRY_BYTES);
         let summary = script.and_then(|scripts| scripts.command(scripts::SUMMARY, key));
@@ -129,7 +129,7 @@ impl QueueReader for StreamReader {
             Sight::Clear(observed) => Interpretation::Complete(self.warned(observed)),
             Sight::Count(count, so_far) => {
                 let (command, limit) = self.count(&spec.key, count, scripts);
-                Interpretation::Ask(Box::new(FollowUp { command, so_far, limit, bounds: count.bounds }))
+                Interpretation::Ask(Box::new(FollowUp { commands: vec![command], so_far, limit, bounds: count.bounds }))
             }
         }
     }

@@ -1,11 +1,8 @@
 use super::*;
-use crate::{
-    model::Reading,
-    queue_kind::{Idleness, QueueKind},
-};
+use crate::{model::Reading, queue_kind::QueueKind};
 
 fn spec() -> QueueSpec {
-    QueueSpec { key: "q".into(), group: "g".into(), kind: QueueKind::Stream, idleness: Idleness::Stated }
+    QueueSpec::new("q", "g", QueueKind::Stream)
 }
 
 fn bulk(text: &str) -> Value {
@@ -53,7 +50,7 @@ fn words(command: &Cmd) -> Vec<String> {
     words.collect()
 }
 
-fn first_words(reader: &StreamReader, scripts: Scripts) -> Vec<String> {
+fn first_words(reader: &mut StreamReader, scripts: Scripts) -> Vec<String> {
     let named = |command: &Cmd| match &words(command)[..2] {
         [script, _] if script.starts_with("EVAL") => script.clone(),
         words => words.join(" "),
@@ -64,12 +61,12 @@ fn first_words(reader: &StreamReader, scripts: Scripts) -> Vec<String> {
 #[test]
 fn large_entries_are_read_once_and_then_summed_up_by_a_script() {
     let mut reader = StreamReader::default();
-    assert_eq!(first_words(&reader, Scripts::ReadOnly), ["XINFO GROUPS", "XINFO STREAM", "XPENDING q"]);
+    assert_eq!(first_words(&mut reader, Scripts::ReadOnly), ["XINFO GROUPS", "XINFO STREAM", "XPENDING q"]);
     let replies = vec![groups(Value::Int(0)), stream_of(100_000), no_pending()];
     reader.interpret(&spec(), replies, Scripts::ReadOnly);
-    assert_eq!(first_words(&reader, Scripts::ReadOnly), ["XINFO GROUPS", "EVAL_RO", "XPENDING q"]);
-    assert_eq!(first_words(&reader, Scripts::Eval), ["XINFO GROUPS", "EVAL", "XPENDING q"]);
-    assert_eq!(first_words(&reader, Scripts::Refused), ["XINFO GROUPS", "XINFO STREAM", "XPENDING q"]);
+    assert_eq!(first_words(&mut reader, Scripts::ReadOnly), ["XINFO GROUPS", "EVAL_RO", "XPENDING q"]);
+    assert_eq!(first_words(&mut reader, Scripts::Eval), ["XINFO GROUPS", "EVAL", "XPENDING q"]);
+    assert_eq!(first_words(&mut reader, Scripts::Refused), ["XINFO GROUPS", "XINFO STREAM", "XPENDING q"]);
 
     let ids = ["1700000000009-0", "1700000000001-0", "1700000000009-0"].map(bulk);
     let mut summary = vec![Value::Int(3)];
@@ -77,9 +74,9 @@ fn large_entries_are_read_once_and_then_summed_up_by_a_script() {
     summary.extend([Value::Int(9), Value::Int(10)]);
     let replies = vec![groups(Value::Nil), Value::Array(summary), no_pending()];
     let Interpretation::Ask(ask) = reader.interpret(&spec(), replies, Scripts::ReadOnly) else { panic!("nil lag") };
-    assert_eq!(words(&ask.command)[2..], ["1", "q", "(1700000000001-0", "1000", "2097152"]);
+    assert_eq!(words(&ask.commands[0])[2..], ["1", "q", "(1700000000001-0", "1000", "2097152"]);
     assert_eq!(
-        first_words(&reader, Scripts::ReadOnly),
+        first_words(&mut reader, Scripts::ReadOnly),
         ["XINFO GROUPS", "XINFO STREAM", "XPENDING q"],
         "they are small again"
     );
@@ -90,7 +87,7 @@ fn where_scripts_are_refused_a_count_is_bounded_by_the_bytes_of_an_entry() {
     let mut reader = StreamReader::default();
     let replies = || vec![groups(Value::Nil), stream_of(65_000), no_pending()];
     let Interpretation::Ask(ask) = reader.interpret(&spec(), replies(), Scripts::Refused) else { panic!("nil lag") };
-    assert_eq!(words(&ask.command), ["XRANGE", "q", "(1700000000001-0", "+", "COUNT", "4"]);
+    assert_eq!(words(&ask.commands[0]), ["XRANGE", "q", "(1700000000001-0", "+", "COUNT", "4"]);
     let all = Value::Array(vec![entry("1700000000008-0", 1), entry("1700000000009-0", 1)]);
     let Interpretation::Complete(observed) = reader.complete(&spec(), *ask, Ok(all)) else { panic!() };
     assert_eq!(observed.demand.lag, Reading::Known(2));

@@ -69,6 +69,8 @@ fn observed(lag: u64, view: PoolView) -> Input {
     Input::Observed(Box::new(Observed {
         demand: demand(lag),
         queues: None,
+        work: None,
+        look_at: None,
         counters: Counters::default(),
         view: Ok(view),
         control: None,
@@ -197,7 +199,8 @@ fn a_queue_that_latency_learns_from_is_looked_at_again_while_jobs_are_done_and_a
         let (lag, pending) = (Reading::Known(added - read), Reading::Known(2));
         let demand = Demand { lag, pending, oldest: Reading::Known(None) };
         let counters = Counters { added: Some(added), read: Some(read) };
-        let observed = Observed { demand, queues: None, counters, view: Ok(view(0, 2)), control: None };
+        let observed =
+            Observed { demand, queues: None, work: None, look_at: None, counters, view: Ok(view(0, 2)), control: None };
         let effects = at(actor, ms, Input::Observed(Box::new(observed)));
         if target_of(&effects).is_some() {
             at(actor, ms, scaled(failure(ErrorKind::Retryable)));
@@ -217,7 +220,15 @@ fn a_queue_that_latency_learns_from_is_looked_at_again_while_jobs_are_done_and_a
     at(&mut actor, 6_000, signals());
     let none = Demand { lag: Reading::Known(0), pending: Reading::Known(0), oldest: Reading::Known(None) };
     let counters = Counters { added: Some(10), read: Some(10) };
-    let observed = Observed { demand: none, queues: None, counters, view: Ok(view(2, 0)), control: None };
+    let observed = Observed {
+        demand: none,
+        queues: None,
+        work: None,
+        look_at: None,
+        counters,
+        view: Ok(view(2, 0)),
+        control: None,
+    };
     at(&mut actor, 6_000, Input::Observed(Box::new(observed)));
     assert!(actor.next_wake().is_none_or(|at| at >= Timestamp(60_000)), "{:?}", actor.next_wake());
 }
@@ -230,6 +241,8 @@ fn an_unreadable_pool_changes_nothing_and_is_looked_at_again_soon() {
         Input::Observed(Box::new(Observed {
             demand: demand(20),
             queues: None,
+            work: None,
+            look_at: None,
             counters: Counters::default(),
             view: Err("engine is away".to_owned()),
             control: None,
@@ -500,6 +513,8 @@ fn controlled(mode: Mode, until: Option<u64>, lag: u64, view: PoolView) -> Input
     Input::Observed(Box::new(Observed {
         demand: demand(lag),
         queues: None,
+        work: None,
+        look_at: None,
         counters: Counters::default(),
         view: Ok(view),
         control,
@@ -565,6 +580,8 @@ fn play(actor: &mut Actor, happenings: &[Happening]) -> Vec<(u64, Effect)> {
                     Input::Observed(Box::new(Observed {
                         demand,
                         queues: None,
+                        work: None,
+                        look_at: None,
                         counters: Counters::default(),
                         view: Ok(view(*idle, *busy)),
                         control: None,

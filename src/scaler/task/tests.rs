@@ -74,6 +74,7 @@ impl Rig {
             queue: "browser:jobs".into(),
             kind: crate::queue_kind::QueueKind::Stream,
             several: None,
+            signals: None,
         };
         let directory = Arc::new(Directory::new(vec![watched]));
         let target = RedisTarget::new(&SecretString::from("redis://127.0.0.1:1/0"), Duration::from_secs(1)).unwrap();
@@ -96,6 +97,7 @@ impl Rig {
                     counters: Counters::default(),
                     consumers: Reading::Known(Vec::new()),
                     heartbeats,
+                    framework: None,
                 }
             }
         });
@@ -158,6 +160,7 @@ fn context(shared: &Arc<Shared>, settings: &ScalingSettings) -> ActorContext {
         index: 0,
         worker_type: WorkerType::new("browser"),
         expected: Expected {
+            is_foreign: false,
             start_grace: settings.start_grace(),
             heartbeats: true,
             heartbeat_lapse: Duration::from_secs(15),

@@ -2,6 +2,7 @@ use super::*;
 use crate::model::WorkerState;
 
 const EXPECTED: Expected = Expected {
+    is_foreign: false,
     start_grace: Duration::from_secs(60),
     heartbeats: true,
     heartbeat_lapse: Duration::from_secs(15),
@@ -22,7 +23,12 @@ fn classify(
     expected: Expected,
     now: Timestamp,
 ) -> PoolView {
-    tracker.classify(pool, &Heard { heartbeats, consumers, channel: Channel::FLAWLESS }, expected, now)
+    tracker.classify(
+        pool,
+        &Heard { heartbeats, consumers, occupation: None, channel: Channel::FLAWLESS },
+        expected,
+        now,
+    )
 }
 
 fn beats(states: &[Option<WorkerState>]) -> Reading<Vec<Option<Heartbeat>>> {
@@ -114,7 +120,7 @@ fn silenced(workers: usize, silent: usize, holder: Option<&str>, channel: Channe
     let mut now = vec![Some(WorkerState::Idle); workers];
     now[..silent].fill(None);
     let heartbeats = beats(&now);
-    let heard = Heard { heartbeats: &heartbeats, consumers: &consumers, channel };
+    let heard = Heard { heartbeats: &heartbeats, consumers: &consumers, occupation: None, channel };
     after.iter().map(|after| tracker.classify(pool(&ids, 0), &heard, EXPECTED, Timestamp(LATE + after))).collect()
 }
 
@@ -150,7 +156,7 @@ fn silence_says_nothing_while_heartbeats_could_not_be_written() {
 fn a_worker_that_never_wrote_stalls_only_when_it_could_have_written_for_its_grace() {
     let status = |channel, now| {
         let (heartbeats, consumers) = (beats(&[None]), Reading::Known(Vec::new()));
-        let heard = Heard { heartbeats: &heartbeats, consumers: &consumers, channel };
+        let heard = Heard { heartbeats: &heartbeats, consumers: &consumers, occupation: None, channel };
         WorkerTracker::default().classify(pool(&["a"], 0), &heard, EXPECTED, Timestamp(now)).workers[0].status
     };
     let since = |at| Channel { writable_since: Some(Timestamp(at)), connected_since: None };

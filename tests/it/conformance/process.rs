@@ -7,9 +7,9 @@ use secrecy::SecretString;
 use swarm::{
     backend::{
         ScalingBackend,
-        process::{ProcessBackend, ProcessSpec, Surroundings},
+        process::{ProcessBackend, ProcessSpec, Surroundings, WorkerRedisUrl},
     },
-    model::{Clock, WorkerId, WorkerType},
+    model::{Clock, StopPolicy, StopSignal, WorkerId, WorkerType},
 };
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -53,6 +53,8 @@ impl Rig for Processes {
             environment: BTreeMap::from([mark]),
             directory: None,
             drain_timeout: Duration::from_secs(5),
+            stop: StopPolicy { signal: StopSignal::Term, hard_kill: true, helpers_first: false },
+            redis_url: WorkerRedisUrl::Scaler,
         };
         let surroundings = Surroundings {
             swarm: PathBuf::from(env!("CARGO_BIN_EXE_swarm")),

@@ -1,0 +1,85 @@
+//! What a worker type's settings mean where its workers are those of a job framework.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{QueueKind, WorkerTypeSettings};
+use crate::{
+    model::StopPolicy,
+    queue_kind::{FrameworkSpec, QueueSpec},
+};
+
+/// `[worker_types.NAME.celery]`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CelerySettings {
+    /// When the workers acknowledge a task. Must say what the tasks' `acks_late` says.
+    pub acknowledge: Acknowledge,
+}
+
+/// When a worker acknowledges a task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Acknowledge {
+    /// Before it runs the task, as Celery does by default.
+    #[default]
+    Early,
+    /// After it has run the task: `acks_late`.
+    Late,
+}
+
+impl WorkerTypeSettings {
+    /// Returns what its queues are: what `framework` says, else what `kind` does.
+    pub fn queue_kind(&self) -> QueueKind {
+        self.framework.map_or(self.kind, QueueKind::Framework)
+    }
+
+    /// Returns its queues in the words of its framework, if it has one.
+    pub fn framework_spec(&self) -> Option<FrameworkSpec> {
+        let framework = self.framework?;
+        let profile = framework.profile();
+        let queues = match self.queues.as_slice() {
+            [] => vec![profile.default_queue().to_owned()],
+            named => named.to_vec(),
+        };
+        let prefix = self.key_prefix.clone().unwrap_or_else(|| profile.default_prefix().to_owned());
+        let late_acknowledgement = self.celery.acknowledge == Acknowledge::Late;
+        Some(FrameworkSpec { framework, queues, prefix, late_acknowledgement })
+    }
+
+    /// Returns how its own queue is read; with a framework, all its queues.
+    pub fn queue_spec(&self, name: &str) -> QueueSpec {
+        QueueSpec {
+            key: self.queue(name).into(),
+            group: self.group(name).into(),
+            kind: self.queue_kind(),
+            idleness: self.idleness(),
+            framework: self.framework_spec().map(Arc::new),
+        }
+    }
+
+    /// Returns its queues for people: `rq mail, newsletter`, or the key of its own queue.
+    pub fn queue_title(&self, name: &str) -> String {
+        match self.framework_spec() {
+            Some(spec) => format!("{} {}", spec.framework.profile().name(), spec.queues.join(", ")),
+            None => self.queue(name),
+        }
+    }
+
+    /// Returns how its workers are stopped.
+    pub fn stop_policy(&self) -> StopPolicy {
+        let of_framework = self.framework.map(|framework| framework.profile().stop_signal());
+        StopPolicy {
+            signal: self.stop_signal.or(of_framework).unwrap_or_default(),
+            hard_kill: self.hard_kill.unwrap_or(self.framework.is_none()),
+            helpers_first: self.framework.is_some_and(|framework| framework.profile().helpers_first()),
+        }
+    }
+
+    /// Returns whether its workers write swarm's heartbeats. Those of a framework never do.
+    pub fn writes_heartbeats(&self) -> bool {
+        self.worker.heartbeats && self.framework.is_none()
+    }
+}

@@ -1,0 +1,301 @@
+//! A reader for frameworks whose queues are told by counts alone: lengths of lists and hashes, and sorted sets by due
+//! time. The profile lists the parts of a queue; this reads them all in one transaction.
+
+use std::sync::Arc;
+
+use redis::{Cmd, Value};
+
+use super::{FrameworkSpec, Occupation, clock::ServerClock, replies::Replies, tally::Tally};
+use crate::{
+    model::Timestamp,
+    queue_kind::{Interpretation, Observed, QueueReader, QueueSpec, Scripts, explain},
+};
+
+/// The unit of a score that is a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    Seconds,
+    Milliseconds,
+    /// Milliseconds, times 4096, plus a counter: BullMQ and Bull.
+    Bull,
+}
+
+/// What Bull multiplies a time by, to make room for a counter.
+const BULL_FACTOR: u64 = 4_096;
+
+impl Unit {
+    /// The greatest score of what is due at this time.
+    fn due(self, now_ms: u64) -> String {
+        match self {
+            Self::Seconds => super::tally::seconds_of_ms(now_ms),
+            Self::Milliseconds => now_ms.to_string(),
+            Self::Bull => (now_ms.saturating_add(1).saturating_mul(BULL_FACTOR) - 1).to_string(),
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time after 1970, below 2^63")]
+    fn ms(self, score: f64) -> u64 {
+        match self {
+            Self::Seconds => super::tally::ms_of_seconds(score),
+            Self::Milliseconds => score.max(0.0) as u64,
+            Self::Bull => score.max(0.0) as u64 / BULL_FACTOR,
+        }
+    }
+}
+
+/// One part of a queue, by its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// A list of waiting jobs.
+    Waiting(String),
+    /// A sorted set of waiting jobs.
+    WaitingSet(String),
+    /// A hash of all jobs that are not finished, running ones among them.
+    Unfinished(String),
+    /// A hash of jobs that a worker has to hold until they are due.
+    Held(String),
+    /// A list of running jobs.
+    Running(String),
+    /// A sorted set of running jobs by when they count as lost. Lost ones are due.
+    RunningUntil(String, Unit),
+    /// A sorted set of jobs by when they are due.
+    Schedule(String, Unit),
+    /// A sorted set of all jobs that are not finished by when they are due, running ones among them.
+    UnfinishedSchedule(String, Unit),
+    /// The queue is paused while the key exists.
+    PausedByKey(String),
+    /// The queue is paused while the hash has the field `paused`, and runs at most `concurrency` jobs at once.
+    Meta(String),
+}
+
+impl Part {
+    /// Returns its key.
+    pub(super) fn into_key(self) -> String {
+        match self {
+            Self::Waiting(key)
+            | Self::WaitingSet(key)
+            | Self::Unfinished(key)
+            | Self::Held(key)
+            | Self::Running(key)
+            | Self::RunningUntil(key, _)
+            | Self::Schedule(key, _)
+            | Self::UnfinishedSchedule(key, _)
+            | Self::PausedByKey(key)
+            | Self::Meta(key) => key,
+        }
+    }
+
+    fn commands(&self, now_ms: u64) -> Vec<Cmd> {
+        let command = |name: &str, key: &str| redis::cmd(name).arg(key).to_owned();
+        match self {
+            Self::Waiting(key) | Self::Running(key) => vec![command("LLEN", key)],
+            Self::WaitingSet(key) => vec![command("ZCARD", key)],
+            Self::Unfinished(key) | Self::Held(key) => vec![command("HLEN", key)],
+            Self::RunningUntil(key, unit) => {
+                vec![command("ZCOUNT", key).arg(unit.due(now_ms)).arg("+inf").to_owned(), command("ZCARD", key)]
+            }
+            Self::Schedule(key, unit) | Self::UnfinishedSchedule(key, unit) => {
+                let due = unit.due(now_ms);
+                let first = command("ZRANGEBYSCORE", key)
+                    .arg(format!("({due}"))
+                    .arg("+inf")
+                    .arg("WITHSCORES")
+                    .arg("LIMIT")
+                    .arg(0)
+                    .arg(1)
+                    .to_owned();
+                vec![command("ZCOUNT", key).arg("-inf").arg(due).to_owned(), command("ZCARD", key), first]
+            }
+            Self::PausedByKey(key) => vec![command("EXISTS", key)],
+            Self::Meta(key) => vec![command("HMGET", key).arg("paused").arg("concurrency").to_owned()],
+        }
+    }
+}
+
+/// Counts of one queue.
+#[derive(Debug, Default)]
+struct QueueCount {
+    waiting: u64,
+    running: u64,
+    due: u64,
+    later: u64,
+    next: Option<u64>,
+    is_paused: bool,
+    limit: Option<u64>,
+    /// Running jobs are among the waiting ones.
+    mixed: bool,
+}
+
+impl QueueCount {
+    fn take(&mut self, part: &Part, replies: &mut Replies) -> Result<(), String> {
+        match part {
+            Part::Waiting(_) | Part::WaitingSet(_) => self.waiting += replies.count()?,
+            Part::Unfinished(_) => {
+                self.waiting += replies.count()?;
+                self.mixed = true;
+            }
+            Part::Held(_) => self.due += replies.count()?,
+            Part::Running(_) => self.running += replies.count()?,
+            Part::RunningUntil(..) => {
+                let (running, all) = (replies.count()?, replies.count()?);
+                self.running += running;
+                self.due += all.saturating_sub(running);
+            }
+            Part::Schedule(_, unit) | Part::UnfinishedSchedule(_, unit) => {
+                let (due, all) = (replies.count()?, replies.count()?);
+                self.later += all.saturating_sub(due);
+                let first = replies.scored()?.first().map(|(_, score)| unit.ms(*score));
+                self.next = [self.next, first].into_iter().flatten().min();
+                if matches!(part, Part::Schedule(..)) {
+                    self.due += due;
+                } else {
+                    self.waiting += due;
+                    self.mixed = true;
+                }
+            }
+            Part::PausedByKey(_) => self.is_paused |= replies.count()? > 0,
+            Part::Meta(_) => {
+                let mut fields = replies.texts()?.into_iter();
+                self.is_paused |= fields.next().flatten().is_some();
+                self.limit = fields.next().flatten().and_then(|text| text.parse().ok());
+            }
+        }
+        Ok(())
+    }
+
+    fn add_to(self, tally: &mut Tally, queue: &str) {
+        tally.running += self.running;
+        tally.later += self.later;
+        if self.is_paused {
+            tally.paused.push(queue.to_owned());
+            return;
+        }
+        tally.waiting += self.waiting;
+        tally.due += self.due;
+        tally.next_at(self.next);
+    }
+}
+
+/// Reads all queues of a worker type.
+#[derive(Debug)]
+pub(super) struct CountedReader {
+    spec: Arc<FrameworkSpec>,
+    /// The parts of each queue.
+    parts: Vec<Vec<Part>>,
+    clock: ServerClock,
+}
+
+impl CountedReader {
+    /// A reader of these parts for each queue. The parts tell every running job.
+    pub(super) fn new(spec: &Arc<FrameworkSpec>, parts: impl Fn(&FrameworkSpec, &str) -> Vec<Part>) -> Self {
+        let parts = spec.queues.iter().map(|queue| parts(spec, queue)).collect();
+        Self { spec: spec.clone(), parts, clock: ServerClock::default() }
+    }
+
+    fn tally(&mut self, replies: Vec<Value>) -> Result<Option<Tally>, String> {
+        let mut replies = Replies::new(replies);
+        if !self.clock.answered(&replies.next()?)? {
+            return Ok(None);
+        }
+        let (mut tally, mut at_work, mut limits) = (Tally::default(), 0, Vec::new());
+        for (queue, parts) in self.spec.queues.iter().zip(&self.parts) {
+            let mut count = QueueCount::default();
+            for part in parts {
+                count.take(part, &mut replies)?;
+            }
+            at_work += count.running + if count.mixed { count.waiting } else { 0 };
+            limits.push(count.limit);
+            count.add_to(&mut tally, queue);
+        }
+        // Jobs of a dead worker that no live one has taken yet are with nobody.
+        if at_work == 0 {
+            tally.occupation = Occupation::AllIdle;
+        }
+        // Of several queues, one without a limit has none for all.
+        tally.limit = limits.into_iter().sum();
+        Ok(Some(tally))
+    }
+}
+
+impl QueueReader for CountedReader {
+    fn note_time(&mut self, now: Timestamp) {
+        self.clock.note(now);
+    }
+
+    fn commands(&mut self, _: &QueueSpec, _: Scripts) -> Vec<Cmd> {
+        self.clock.asked();
+        let now = self.clock.server_ms();
+        let parts = self.parts.iter().flatten().flat_map(|part| part.commands(now));
+        std::iter::once(ServerClock::command()).chain(parts).collect()
+    }
+
+    fn interpret(&mut self, _: &QueueSpec, replies: Vec<Value>, _: Scripts) -> Interpretation {
+        match self.tally(replies) {
+            Ok(Some(tally)) => Interpretation::Complete(tally.observed(self.spec.framework, &self.clock)),
+            Ok(None) => Interpretation::Again,
+            Err(error) => {
+                let key = self.spec.keys().next().unwrap_or_default();
+                let is_foreign = error.contains("WRONGTYPE");
+                Interpretation::Complete(Observed { is_foreign, ..Observed::failed(&explain(&key, &error)) })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue_kind::{Framework, FrameworkReading, QueueKind};
+
+    /// Reads one queue of a list, a schedule and its running jobs.
+    fn read(waiting: i64, running: i64, meta: [Value; 2]) -> Box<FrameworkReading> {
+        let framework = Framework::BullMq;
+        let queues = vec!["mail".to_owned()];
+        let spec =
+            Arc::new(FrameworkSpec { framework, queues, prefix: "bull".to_owned(), late_acknowledgement: false });
+        let queue = QueueSpec {
+            framework: Some(spec.clone()),
+            ..QueueSpec::new("bull:mail:wait", "", QueueKind::Framework(framework))
+        };
+        let part = |rest: &str| format!("bull:mail:{rest}");
+        let mut reader = CountedReader::new(&spec, |_, _| {
+            vec![Part::Waiting(part("wait")), Part::Running(part("active")), Part::Meta(part("meta"))]
+        });
+        let zero = || Value::BulkString(b"0".to_vec());
+        let replies = [Value::Array(vec![zero(), zero()]), Value::Int(waiting), Value::Int(running)];
+        let replies = replies.into_iter().chain([Value::Array(meta.to_vec())]).collect();
+        match reader.interpret(&queue, replies, Scripts::ReadOnly) {
+            Interpretation::Complete(observed) => observed.framework.expect("a framework tells"),
+            other => panic!("counts are complete: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn workers_are_idle_only_while_no_job_runs() {
+        assert_eq!(read(3, 0, [Value::Nil, Value::Nil]).occupation, Occupation::AllIdle);
+        assert_eq!(read(0, 1, [Value::Nil, Value::Nil]).occupation, Occupation::Unknown);
+    }
+
+    #[test]
+    fn a_paused_queue_waits_for_nobody_and_a_limit_is_told() {
+        let limit = Value::BulkString(b"4".to_vec());
+        let reading = read(3, 1, [Value::BulkString(b"1".to_vec()), limit]);
+        assert_eq!((reading.work.waiting, reading.work.limit), (0, Some(4)));
+        assert_eq!(reading.work.paused, ["mail"]);
+    }
+
+    #[test]
+    fn scores_are_times_in_the_units_of_the_frameworks() {
+        for (unit, score) in
+            [(Unit::Seconds, 2.5), (Unit::Milliseconds, 2_500.0), (Unit::Bull, 2_500.0 * 4_096.0 + 7.0)]
+        {
+            assert_eq!(unit.ms(score), 2_500, "{unit:?}");
+        }
+        assert_eq!(
+            Unit::Bull.due(2_500),
+            (2_501_u64 * 4_096 - 1).to_string(),
+            "every counter of the millisecond is due"
+        );
+        assert_eq!(Unit::Seconds.due(2_500), "2.500");
+    }
+}
