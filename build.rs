@@ -10,7 +10,7 @@ use std::process::Command;
 
 /// What tests may do without.
 const OPTIONAL: &[&str] =
-    &["chromium", "compose", "docker", "prometheus", "redis-6.2", "redis-8", "systemd", "valkey-8"];
+    &["chromium", "compose", "docker", "frameworks", "prometheus", "redis-6.2", "redis-8", "systemd", "valkey-8"];
 
 fn main() {
     println!("cargo::rerun-if-env-changed=SWARM_COMMIT");

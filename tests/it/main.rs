@@ -28,6 +28,7 @@ mod fake_discord;
 mod fake_fly;
 mod fake_kubernetes;
 mod fly;
+mod frameworks;
 mod kubernetes;
 mod leadership;
 mod lifecycle;

@@ -1,0 +1,56 @@
+//! Celery with real workers.
+
+use super::bed::{Producer, assert_each_once, installed, marks, server, settings, until_empty, until_ended};
+use crate::support::autoscaler::{Autoscaler, FAST_SWEEP, NO_SWEEP};
+
+/// A worker of two processes, each of which fetches four tasks.
+fn command() -> String {
+    format!(
+        "exec python3 {}/bin/celery -A celery_app worker -n $SWARM_WORKER_ID@%h -Q mail -c 2 --loglevel WARNING",
+        installed().display()
+    )
+}
+
+fn of_mail(scaling: &str, broker: &str) -> String {
+    settings("mail", scaling, "framework = \"celery\"\nqueues = [\"mail\"]\n", &command(), broker)
+}
+
+#[cfg_attr(without_frameworks, ignore = "the frameworks can't be installed here")]
+#[tokio::test]
+async fn one_task_of_each_kind_starts_a_worker_from_zero_and_the_pool_empties_again() {
+    let redis = server();
+    let broker = redis.url_db(0);
+    let mut producer = Producer::start("celery_producer.py", &broker);
+    let scaling = "min_workers = 0, max_workers = 2, cooldown_seconds = 1";
+    let scaler = Autoscaler::start(&redis.url(), &format!("{NO_SWEEP}{}", of_mail(scaling, &broker))).await;
+    scaler.until_ready().await;
+    let kinds = ["plain mail a 0.1", "priority mail b 0.1 9", "priority mail c 0.1 4", "delayed mail d 0.1 4"];
+    for (number, task) in kinds.iter().enumerate() {
+        until_empty(&scaler).await;
+        producer.enqueue(task);
+        until_ended(&scaler, number + 1).await;
+    }
+    until_empty(&scaler).await;
+    assert_each_once(&scaler, kinds.len());
+}
+
+/// The drain timeout is far shorter than the task: a kill would leave it unfinished, and for an hour at that.
+#[cfg_attr(without_frameworks, ignore = "the frameworks can't be installed here")]
+#[tokio::test]
+async fn fetched_tasks_count_and_no_worker_is_killed_in_the_middle_of_one() {
+    const TASKS: usize = 24;
+    let redis = server();
+    let broker = redis.url_db(0);
+    let mut producer = Producer::start("celery_producer.py", &broker);
+    let scaling = "min_workers = 0, max_workers = 2, cooldown_seconds = 1, scale_up_threshold = 4, \
+                   drain_timeout_seconds = 1";
+    let scaler = Autoscaler::start(&redis.url(), &format!("{FAST_SWEEP}{}", of_mail(scaling, &broker))).await;
+    scaler.until_ready().await;
+    for task in 0..TASKS {
+        producer.enqueue(&format!("plain mail t{task} {}", if task % 8 == 0 { 4 } else { 1 }));
+    }
+    scaler.until("a worker runs a task", async || !marks(&scaler).is_empty()).await;
+    until_ended(&scaler, TASKS).await;
+    until_empty(&scaler).await;
+    assert_each_once(&scaler, TASKS);
+}

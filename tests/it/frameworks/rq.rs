@@ -1,0 +1,127 @@
+//! RQ with real workers.
+
+use std::time::{Duration, Instant};
+
+use swarm::model::Reading;
+
+use super::bed::{Producer, assert_each_once, installed, marks, server, settings, until_empty, until_ended};
+use crate::support::{
+    autoscaler::{Autoscaler, FAST_SWEEP, NO_SWEEP},
+    command::redis as command,
+};
+
+/// A worker as the user's guide starts it, on queue `mail`.
+fn worker() -> String {
+    format!(
+        "exec python3 {}/bin/rq worker --url $BROKER --name $SWARM_WORKER_ID --with-scheduler mail",
+        installed().display()
+    )
+}
+
+fn of_mail(scaling: &str, broker: &str) -> String {
+    settings("mail", scaling, "framework = \"rq\"\nqueues = [\"mail\"]\n", &worker(), broker)
+}
+
+#[cfg_attr(without_frameworks, ignore = "the frameworks can't be installed here")]
+#[tokio::test]
+async fn one_job_of_each_kind_starts_a_worker_from_zero_and_the_pool_empties_again() {
+    let redis = server();
+    let mut producer = Producer::start("rq_producer.py", &redis.url());
+    let scaling = "min_workers = 0, max_workers = 2, cooldown_seconds = 1";
+    let scaler = Autoscaler::start(&redis.url(), &format!("{NO_SWEEP}{}", of_mail(scaling, &redis.url()))).await;
+    scaler.until_ready().await;
+    for (number, job) in ["plain mail a 0.1", "front mail b 0.1", "scheduled mail c 0.1 3"].iter().enumerate() {
+        until_empty(&scaler).await;
+        producer.enqueue(job);
+        if job.starts_with("scheduled") {
+            scaler
+                .until("the job is seen and not due", async || {
+                    scaler
+                        .of("mail")
+                        .await
+                        .work
+                        .as_deref()
+                        .is_some_and(|work| work.later == 1 && work.next_due.is_some())
+                })
+                .await;
+            assert!(scaler.of("mail").await.pool.known().is_some_and(|pool| pool.current() == 0), "nothing is due yet");
+        }
+        until_ended(&scaler, number + 1).await;
+    }
+    until_empty(&scaler).await;
+    assert_each_once(&scaler, 3);
+    let demand = scaler.of("mail").await.demand.clone();
+    assert_eq!(demand.depth(), Reading::Known(0));
+}
+
+/// A job comes in the moment in which its only worker is asked to leave. The drain timeout is far shorter than the
+/// job: a kill would end it. About a millisecond after its signal, an idle worker of RQ drops a job that it has just
+/// been handed, which nothing outside of RQ can prevent (docs/frameworks.md); such a job never begins, and stays in
+/// the list that the test looks at. Without asking the scheduler first, nearly every job is dropped.
+#[cfg_attr(without_frameworks, ignore = "the frameworks can't be installed here")]
+#[tokio::test]
+async fn a_worker_that_takes_a_job_in_the_moment_of_its_stop_finishes_it() {
+    const ROUNDS: usize = 6;
+    const HELD: Duration = Duration::from_secs(4);
+    const INTERMEDIATE: &str = "rq:queue:mail:intermediate";
+    let redis = server();
+    let client = redis.client().await;
+    let mut producer = Producer::start("rq_producer.py", &redis.url());
+    let scaling = "min_workers = 0, max_workers = 2, cooldown_seconds = 1, drain_timeout_seconds = 1";
+    let scaler = Autoscaler::start(&redis.url(), &format!("{FAST_SWEEP}{}", of_mail(scaling, &redis.url()))).await;
+    scaler.until_ready().await;
+    let mut dropped = 0;
+    for round in 0..ROUNDS {
+        producer.enqueue(&format!("plain mail a{round} 0.05"));
+        scaler
+            .until("its worker is asked to leave", async || {
+                let of = scaler.of("mail").await;
+                marks(&scaler).contains_key(&format!("a{round}")) && of.workers.iter().any(|worker| worker.draining)
+            })
+            .await;
+        let late = format!("b{round}");
+        producer.enqueue(&format!("plain mail {late} 2.5"));
+        let (mut is_dropped, mut held_since) = (false, None::<Instant>);
+        scaler
+            .until("the job has ended or was dropped", async || {
+                let has_begun = marks(&scaler).contains_key(&late);
+                let has_ended = marks(&scaler).get(&late).is_some_and(|(_, ended)| *ended > 0);
+                let is_leaving = scaler.of("mail").await.workers.iter().any(|worker| worker.draining);
+                let held: u64 = command(&client, &format!("LLEN {INTERMEDIATE}")).await;
+                // One that a worker is about to begin is held for some milliseconds.
+                let is_held = !has_begun && !is_leaving && held > 0;
+                held_since = is_held.then(|| held_since.unwrap_or_else(Instant::now));
+                is_dropped = held_since.is_some_and(|since| since.elapsed() > HELD);
+                has_ended || is_dropped
+            })
+            .await;
+        if is_dropped {
+            dropped += 1;
+            let _: u64 = command(&client, &format!("DEL {INTERMEDIATE}")).await;
+        }
+        until_empty(&scaler).await;
+    }
+    assert!(dropped <= ROUNDS / 3, "{dropped} of {ROUNDS} jobs were dropped");
+    assert_each_once(&scaler, 2 * ROUNDS - dropped);
+}
+
+#[cfg_attr(without_frameworks, ignore = "the frameworks can't be installed here")]
+#[tokio::test]
+async fn bursts_scale_to_zero_and_back_and_every_job_is_done_once() {
+    const BURSTS: usize = 3;
+    const JOBS: usize = 20;
+    let redis = server();
+    let mut producer = Producer::start("rq_producer.py", &redis.url());
+    let scaling = "min_workers = 0, max_workers = 3, cooldown_seconds = 1, scale_up_threshold = 2, \
+                   drain_timeout_seconds = 1";
+    let scaler = Autoscaler::start(&redis.url(), &format!("{FAST_SWEEP}{}", of_mail(scaling, &redis.url()))).await;
+    scaler.until_ready().await;
+    for burst in 0..BURSTS {
+        for job in 0..JOBS {
+            producer.enqueue(&format!("plain mail j{burst}-{job} 0.1"));
+        }
+        until_ended(&scaler, JOBS * (burst + 1)).await;
+        until_empty(&scaler).await;
+    }
+    assert_each_once(&scaler, BURSTS * JOBS);
+}
