@@ -1,4 +1,5 @@
-//! What is known of the queues and workers of a job framework, as data: for the readers, the prober and the scaler alike.
+//! What is known of the queues and workers of a job framework, as data: for the readers, the prober and the scaler
+//! alike.
 
 use std::time::Duration;
 

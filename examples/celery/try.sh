@@ -1,0 +1,13 @@
+#!/bin/sh
+# Celery's first steps with swarm in place of `celery worker`. Needs `swarm`, a Redis on localhost:6379, and
+# `pip install "celery[redis]"`. Ctrl-C ends it: running tasks finish first.
+set -eu
+cd "$(dirname "$0")"
+python3 - <<'PYTHON'
+from tasks import greet
+
+for name in ["Ada", "Grace", "Edsger", "Barbara"]:
+    greet.apply_async((name,), queue="mail")
+greet.apply_async(("the delayed one",), queue="mail", countdown=20)
+PYTHON
+exec swarm autoscaler --config swarm.toml

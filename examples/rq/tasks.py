@@ -1,0 +1,6 @@
+import time
+
+
+def greet(name):
+    time.sleep(2)
+    print(f"hello {name}", flush=True)
