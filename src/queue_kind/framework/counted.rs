@@ -248,7 +248,7 @@ mod tests {
     use crate::queue_kind::{Framework, FrameworkReading, QueueKind};
 
     /// Reads one queue of a list, a schedule and its running jobs.
-    fn read(waiting: i64, running: i64, meta: [Value; 2]) -> Box<FrameworkReading> {
+    fn read(waiting: i64, running: i64, meta: &[Value; 2]) -> Box<FrameworkReading> {
         let framework = Framework::BullMq;
         let queues = vec!["mail".to_owned()];
         let spec =
@@ -272,14 +272,14 @@ mod tests {
 
     #[test]
     fn workers_are_idle_only_while_no_job_runs() {
-        assert_eq!(read(3, 0, [Value::Nil, Value::Nil]).occupation, Occupation::AllIdle);
-        assert_eq!(read(0, 1, [Value::Nil, Value::Nil]).occupation, Occupation::Unknown);
+        assert_eq!(read(3, 0, &[Value::Nil, Value::Nil]).occupation, Occupation::AllIdle);
+        assert_eq!(read(0, 1, &[Value::Nil, Value::Nil]).occupation, Occupation::Unknown);
     }
 
     #[test]
     fn a_paused_queue_waits_for_nobody_and_a_limit_is_told() {
         let limit = Value::BulkString(b"4".to_vec());
-        let reading = read(3, 1, [Value::BulkString(b"1".to_vec()), limit]);
+        let reading = read(3, 1, &[Value::BulkString(b"1".to_vec()), limit]);
         assert_eq!((reading.work.waiting, reading.work.limit), (0, Some(4)));
         assert_eq!(reading.work.paused, ["mail"]);
     }
