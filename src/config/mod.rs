@@ -40,6 +40,7 @@ mod settings;
 mod source;
 mod tankpit;
 mod worker;
+#[cfg(feature = "autoscaler")]
 mod worker_variable;
 
 pub use broker::{BrokerSettings, JobSettings};
@@ -74,4 +75,5 @@ pub use settings::*;
 pub use source::{ConfigSource, FileWatch};
 pub use tankpit::TankpitSettings;
 pub use worker::{HandlerKind, IdleRule, WorkerSettings};
+#[cfg(feature = "autoscaler")]
 pub use worker_variable::WORKER_SETTINGS;

@@ -38,7 +38,7 @@ impl DockerSpec {
     /// What the settings of worker type `name` say.
     pub fn from_settings(name: &str, settings: &WorkerTypeSettings) -> Self {
         let mut docker = DockerSettings::clone(&settings.docker);
-        if let Some(handed) = settings.for_workers() {
+        if let Some(handed) = settings.for_workers().filter(|_| settings.framework.is_none()) {
             docker.environment.entry(WORKER_SETTINGS.to_owned()).or_insert(handed);
         }
         Self {
