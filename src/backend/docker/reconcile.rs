@@ -56,7 +56,9 @@ impl Facts {
             return false;
         }
         let untold: Vec<String> = ended.into_iter().filter(|container| !self.endings.contains_key(container)).collect();
-        untold.into_iter().fold(false, |ahead, container| self.untold.insert(container) || ahead)
+        let waited_for = self.untold.len();
+        self.untold.extend(untold);
+        self.untold.len() > waited_for
     }
 
     /// Forgets what has been taken over with a list. `true` if something is left that the list did not know yet.
