@@ -59,6 +59,8 @@ struct Inner {
     commands: Arc<Commands>,
     status: watch::Sender<Status>,
     changed: Notify,
+    /// Held while a claim is renewed, or given back: renewed after that, a closed session would be claimed for nobody.
+    claiming: tokio::sync::Mutex<()>,
     /// A place may have become free.
     freed: Notify,
 }
@@ -96,7 +98,8 @@ impl Sessions {
         status: watch::Sender<Status>,
     ) -> Self {
         let book = Mutex::default();
-        Self(Arc::new(Inner { book, idle, claims, commands, status, changed: Notify::new(), freed: Notify::new() }))
+        let (changed, claiming, freed) = (Notify::new(), tokio::sync::Mutex::default(), Notify::new());
+        Self(Arc::new(Inner { book, idle, claims, commands, status, changed, claiming, freed }))
     }
 
     /// Opens session `name` here, or touches it if it is. From then on its jobs come to this worker, and the worker is
@@ -237,6 +240,11 @@ impl Sessions {
         let mut lost = Vec::new();
         for name in self.names() {
             let Ok(mut connection) = self.0.commands.get().await else { return lost };
+            let _claiming = self.0.claiming.lock().await;
+            // Closed since the names were read.
+            if !self.held(&name) {
+                continue;
+            }
             match self.0.claims.renew(&mut connection, &name).await {
                 Ok(true) => {}
                 Ok(false) => {
@@ -275,6 +283,7 @@ impl Sessions {
         if self.0.status.borrow().phase == Phase::Gone {
             return;
         }
+        let _claiming = self.0.claiming.lock().await;
         let problem = match self.0.commands.get().await {
             Ok(mut connection) => self.0.claims.release(&mut connection, name).await.err().map(|e| e.to_string()),
             Err(error) => Some(error.to_string()),

@@ -282,6 +282,23 @@ async fn two_that_open_one_session_at_once_get_one_session() {
     }
 }
 
+/// With this many sessions and this interval the worker renews claims nearly all the time.
+#[tokio::test]
+async fn a_session_that_is_closed_while_claims_are_renewed_is_closed() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let _worker = Worker::start_with(&server, "w", Duration::from_millis(20), LONG);
+    for number in 0..50 {
+        open(&client, &format!("kept-{number}")).await;
+    }
+    for round in 0..200 {
+        for method in ["open", "close"] {
+            let answer = call(&client, &format!("{method}-{round}"), &format!("t.{method}"), "chan").await;
+            assert!(answer.ok, "{method} in round {round}: {:?}", answer.error);
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_busy_holder_still_serves_its_sessions() {
     let server = RedisServer::start();
