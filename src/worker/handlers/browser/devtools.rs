@@ -54,11 +54,14 @@ struct Inner {
     book: Mutex<Book>,
 }
 
+/// What is called with each event of a session.
+type Listener = Arc<dyn Fn(Event) + Send + Sync>;
+
 #[derive(Default)]
 struct Book {
     closed: bool,
     waiting: HashMap<u64, oneshot::Sender<Result<Value, CommandError>>>,
-    listeners: HashMap<String, mpsc::UnboundedSender<Event>>,
+    listeners: HashMap<String, Listener>,
 }
 
 #[derive(Deserialize)]
@@ -128,13 +131,22 @@ impl DevTools {
         self.send(id, session, method, params);
     }
 
-    /// Events of a session from now on; the empty name is the browser. Ends with the connection.
-    pub(super) fn listen(&self, session: &str) -> mpsc::UnboundedReceiver<Event> {
-        let (tell, told) = mpsc::unbounded_channel();
+    /// Calls `listener` with each event of a session from now on; the empty name is the browser. An answer that comes after an
+    /// event is given out after the call: whoever has the answer finds what the events before it said. It must not block.
+    pub(super) fn on_event(&self, session: &str, listener: impl Fn(Event) + Send + Sync + 'static) {
         let mut book = self.0.lock();
         if !book.closed {
-            book.listeners.insert(session.to_owned(), tell);
+            book.listeners.insert(session.to_owned(), Arc::new(listener));
         }
+    }
+
+    /// Events of a session from now on, in a channel that ends with the connection.
+    pub(super) fn listen(&self, session: &str) -> mpsc::UnboundedReceiver<Event> {
+        let (tell, told) = mpsc::unbounded_channel();
+        self.on_event(session, move |event| {
+            // Whoever listened may have gone.
+            let _ = tell.send(event);
+        });
         told
     }
 
@@ -146,11 +158,17 @@ impl DevTools {
         }
     }
 
-    /// Nobody hears events of this session any more, nor of others whose listener is gone.
+    /// Nobody hears events of this session any more.
     pub(super) fn leave(&self, session: &str) {
+        let _listener = self.0.lock().listeners.remove(session);
+    }
+
+    /// Nobody hears events of this session any more, nor of those that joined it.
+    pub(super) fn leave_with_joined(&self, session: &str) {
         let mut book = self.0.lock();
-        book.listeners.remove(session);
-        book.listeners.retain(|_, listener| !listener.is_closed());
+        if let Some(listener) = book.listeners.remove(session) {
+            book.listeners.retain(|_, other| !Arc::ptr_eq(other, &listener));
+        }
     }
 
     fn send(&self, id: u64, session: &str, method: &str, params: Value) {
@@ -168,19 +186,20 @@ impl DevTools {
 
 impl Inner {
     fn take(&self, message: Message) {
-        let mut book = self.lock();
         match (message.id, message.method) {
             (Some(id), _) => {
-                if let Some(waiting) = book.waiting.remove(&id) {
+                let waiting = self.lock().waiting.remove(&id);
+                if let Some(waiting) = waiting {
                     let refused = |problem: Problem| Err(CommandError::Refused(problem.message));
                     // Whoever asked may have gone.
                     let _ = waiting.send(message.error.map_or(Ok(message.result), refused));
                 }
             }
             (None, Some(method)) => {
-                if let Some(listener) = book.listeners.get(&message.session) {
-                    let event = Event { session: message.session, method, params: message.params };
-                    let _ = listener.send(event);
+                // Called without the lock: a listener gives commands.
+                let listener = self.lock().listeners.get(&message.session).cloned();
+                if let Some(listener) = listener {
+                    listener(Event { session: message.session, method, params: message.params });
                 }
             }
             (None, None) => {}
@@ -293,6 +312,36 @@ mod tests {
         assert_eq!(second, Ok(json!({ "y": 2 })));
         let event = heard.recv().await.unwrap();
         assert_eq!((event.session.as_str(), event.method.as_str()), ("child", "E.e"));
+    }
+
+    /// The caller of a command is woken in a task of its own: what an event before the answer said must be known by then.
+    #[tokio::test]
+    async fn an_event_before_an_answer_has_been_heard_when_the_answer_is_given_out() {
+        let (devtools, mut commands, mut events) = pair();
+        let heard = Arc::new(AtomicU64::new(0));
+        let (count, within) = (Arc::clone(&heard), devtools.clone());
+        devtools.on_event("s", move |event| {
+            // A listener may give commands, and let others join.
+            within.tell(&event.session, "B.b", json!({}));
+            within.join("s", "child");
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        for round in 1..=100 {
+            let chromium = async {
+                let id = loop {
+                    let command = command(&mut commands).await;
+                    if command["method"] == "A.a" {
+                        break command["id"].clone();
+                    }
+                };
+                let said = format!("{{\"method\":\"E.e\",\"sessionId\":\"s\"}}\0{{\"id\":{id},\"result\":{{}}}}\0");
+                events.write_all(said.as_bytes()).await.unwrap();
+            };
+            let (answer, ()) = tokio::join!(devtools.call("s", "A.a", json!({})), chromium);
+            assert_eq!((answer, heard.load(Ordering::Relaxed)), (Ok(json!({})), round));
+        }
+        devtools.leave_with_joined("s");
+        assert!(devtools.0.lock().listeners.is_empty(), "a session that joined is still heard");
     }
 
     #[tokio::test]

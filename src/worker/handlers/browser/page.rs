@@ -5,7 +5,6 @@ use std::{collections::VecDeque, time::Duration};
 
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::timeout};
-use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     devtools::{CommandError, DevTools, Event},
@@ -114,7 +113,6 @@ pub(super) struct Page {
     target: String,
     session: String,
     state: watch::Sender<PageState>,
-    _listener: AbortOnDropHandle<()>,
 }
 
 impl Page {
@@ -138,13 +136,12 @@ impl Page {
         let target = text(&devtools.call("", "Target.createTarget", blank).await?["targetId"]);
         let attach = json!({ "targetId": target, "flatten": true });
         let session = text(&devtools.call("", "Target.attachToTarget", attach).await?["sessionId"]);
-        let events = devtools.listen(&session);
         let frames = devtools.call(&session, "Page.getFrameTree", json!({})).await?;
         let frame = text(&frames["frameTree"]["frame"]["id"]);
         let state = watch::Sender::new(PageState { frame, ..PageState::default() });
-        let listener = Listener { devtools: devtools.clone(), session: session.clone(), state: state.clone() };
-        let listener = AbortOnDropHandle::new(tokio::spawn(listener.run(events)));
-        let page = Self { devtools, target, session, state, _listener: listener };
+        let page = Self { devtools: devtools.clone(), target, session: session.clone(), state: state.clone() };
+        let listener = Listener { devtools: devtools.clone(), session: session.clone(), state };
+        devtools.on_event(&session, move |event| listener.hear(&event));
         let (width, height) = (settings.width, settings.height);
         for (method, params) in [
             ("Page.enable", json!({})),
@@ -203,7 +200,7 @@ impl Page {
 
 impl Drop for Page {
     fn drop(&mut self) {
-        self.devtools.leave(&self.session);
+        self.devtools.leave_with_joined(&self.session);
     }
 }
 
@@ -220,12 +217,10 @@ struct Listener {
 }
 
 impl Listener {
-    async fn run(self, mut events: tokio::sync::mpsc::UnboundedReceiver<Event>) {
-        while let Some(event) = events.recv().await {
-            self.answer(&event);
-            if event.session == self.session {
-                self.state.send_modify(|state| state.note(&event));
-            }
+    fn hear(&self, event: &Event) {
+        self.answer(event);
+        if event.session == self.session {
+            self.state.send_modify(|state| state.note(event));
         }
     }
 
