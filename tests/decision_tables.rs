@@ -114,6 +114,7 @@ fn pool(cell: &str) -> Outcome<Reading<PoolCounts>> {
             Some((count, "busy")) => counts.busy = number(count)?,
             Some((count, "stalled")) => counts.stalled = number(count)?,
             Some((count, "possibly busy")) => counts.possibly_busy = number(count)?,
+            Some((count, "must stay")) => counts.must_stay = number(count)?,
             Some((count, "lingering")) => counts.lingering = number(count)?,
             Some((count, "full")) => counts.full = number(count)?,
             Some((count, "waiting for a place")) => counts.waiting_for_place = number(count)?,

@@ -2,6 +2,7 @@
 //! can make it exactly N, and says by itself when something changed. It decides nothing.
 
 mod check;
+pub mod command;
 #[cfg(feature = "docker")]
 pub mod docker;
 mod drain;
@@ -9,10 +10,6 @@ mod drain;
 pub mod fly;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
-#[cfg_attr(
-    not(any(feature = "docker", feature = "fly", feature = "kubernetes")),
-    expect(dead_code, reason = "the process backend does nothing long after it was ordered")
-)]
 mod leader_guard;
 mod lease;
 pub mod process;
@@ -116,6 +113,20 @@ pub struct Pool {
     pub exits: Vec<Exit>,
     /// The last few changes of their number that were not asked for here, oldest first.
     pub manual: Vec<ManualScale>,
+    /// Who decides which workers go when there are to be fewer.
+    pub removal: Removal,
+}
+
+/// Who decides which workers go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Removal {
+    /// Whoever asks: any worker can be let go.
+    #[default]
+    Chosen,
+    /// The platform, in this order. Among the workers of one group it may take any. A worker can't be replaced by
+    /// itself.
+    ByOrder(Vec<Vec<WorkerId>>),
 }
 
 /// What to make true.

@@ -57,7 +57,7 @@ pub struct SimulateArgs {
     #[arg(long = "type", value_name = "TYPE")]
     worker_type: Option<String>,
     /// Time from the request of a worker until it takes its first job; forms as for --service [default: by
-    /// orchestrator: 500ms for processes, 1500ms for docker, 10s for kubernetes, 3s for fly]
+    /// orchestrator: 500ms for processes, 1500ms for docker, 10s for kubernetes and command, 3s for fly]
     #[arg(long, value_name = "TIMES", help_heading = "Workers")]
     startup: Option<Times>,
     /// Number of workers at the beginning [default: min_workers]
@@ -151,6 +151,7 @@ fn usual_startup(orchestrator: Orchestrator) -> Times {
         Orchestrator::Docker => 1_500,
         Orchestrator::Kubernetes => 10_000,
         Orchestrator::Fly => 3_000,
+        Orchestrator::Command => 10_000,
     }))
 }
 

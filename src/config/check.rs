@@ -46,7 +46,7 @@ pub(super) fn check(
         checks.warnings.push("no worker types: there is nothing to scale; add a [worker_types.NAME]".to_owned());
     }
     for (name, worker_type) in &settings.worker_types {
-        checks.worker_type(name, worker_type);
+        checks.worker_type(name, worker_type, settings.orchestrator);
         checks.framework(&pointer(&["worker_types", name]), worker_type, settings);
         checks.on_cluster(name, worker_type, settings);
     }
@@ -222,7 +222,7 @@ impl Checks<'_> {
         }
     }
 
-    fn worker_type(&mut self, name: &str, worker_type: &WorkerTypeSettings) {
+    fn worker_type(&mut self, name: &str, worker_type: &WorkerTypeSettings, orchestrator: Orchestrator) {
         let at = pointer(&["worker_types", name]);
         if !WorkerType::is_valid(name) {
             self.reject(std::slice::from_ref(&at), invalid_name(name));
@@ -239,6 +239,7 @@ impl Checks<'_> {
         self.process(&join(&at, "process"), worker_type);
         self.problems(&join(&at, "docker"), worker_type.docker.problems());
         self.problems(&join(&at, "fly"), worker_type.fly.problems());
+        self.command(&join(&at, "command"), worker_type, orchestrator);
         self.of_handlers(&at, worker_type);
         self.worker(&join(&at, "worker"), worker_type);
         self.without_effect(&at, worker_type);
@@ -292,6 +293,16 @@ impl Checks<'_> {
             self.reject(&[command], message);
         }
         self.environment(&join(at, "environment"), &process.environment);
+    }
+
+    fn command(&mut self, at: &str, worker_type: &WorkerTypeSettings, orchestrator: Orchestrator) {
+        let command = &worker_type.command;
+        let used = orchestrator == Orchestrator::Command && worker_type.enabled;
+        self.problems(at, command.problems(used));
+        self.environment(&join(at, "environment"), &command.environment);
+        let files = join(at, "environment_files");
+        let named = command.environment_files.keys().map(|name| (name.clone(), String::new())).collect();
+        self.environment(&files, &named);
     }
 
     fn environment(&mut self, at: &str, variables: &BTreeMap<String, String>) {

@@ -40,6 +40,7 @@ fn fill_in(name: &str, worker_type: &mut WorkerTypeSettings) {
     worker_type.docker.service = Some(worker_type.docker.service(name));
     worker_type.docker.command = worker_type.docker.command.iter().map(|word| masked_word(word)).collect();
     worker_type.fly.shown(name);
+    worker_type.command.shown();
     worker_type.worker.exec = worker_type.worker.exec.iter().map(|word| masked_word(word)).collect();
     let environments = [
         &mut worker_type.process.environment,

@@ -11,6 +11,7 @@ mod browser;
 mod change;
 #[cfg(feature = "autoscaler")]
 mod check;
+mod command;
 mod discord;
 mod docker;
 #[cfg(feature = "autoscaler")]
@@ -47,6 +48,8 @@ pub use broker::{BrokerSettings, JobSettings};
 pub use browser::{Allowed, BrowserSettings, NoProxy, NotAllowed, Place, UpstreamProxy};
 #[cfg(feature = "autoscaler")]
 pub use change::{ChangedKey, Changes};
+pub(crate) use command::placeholders;
+pub use command::{CommandSettings, Removes};
 pub use discord::{DiscordSettings, OperatorPermission};
 pub use docker::{DockerSettings, PullPolicy};
 #[cfg(feature = "autoscaler")]

@@ -167,7 +167,7 @@ fn choices(node: &Value) -> Vec<&str> {
 
 /// A value as it was said, as far as it may be shown: URLs, commands and environments hold secrets.
 fn found(at: &str, value: &Value) -> String {
-    const SECRET: [&str; 4] = ["/process/", "/docker/environment", "/fly/environment", "/worker/exec"];
+    const SECRET: [&str; 5] = ["/process/", "/command/", "/docker/environment", "/fly/environment", "/worker/exec"];
     let token = matches!(at, "/http/token" | "/http/read_token");
     let secret = at.starts_with("/redis_url")
         || at.starts_with("/worker_redis_url")

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     BrowserSettings, TankpitSettings,
     broker::{BrokerSettings, JobSettings},
+    command::CommandSettings,
     discord::DiscordSettings,
     docker::DockerSettings,
     fly::{FlySettings, FlyWorkerSettings},
@@ -138,6 +139,8 @@ pub enum Orchestrator {
     Kubernetes,
     /// Fly.io machines.
     Fly,
+    /// Any platform, through commands that list, start and stop workers.
+    Command,
 }
 
 impl Orchestrator {
@@ -148,6 +151,7 @@ impl Orchestrator {
             Self::Docker => "docker",
             Self::Kubernetes => "kubernetes",
             Self::Fly => "fly",
+            Self::Command => "command",
         }
     }
 }
@@ -348,6 +352,8 @@ pub struct WorkerTypeSettings {
     pub docker: Section<DockerSettings>,
     /// How to run workers with `orchestrator = "fly"`.
     pub fly: Section<FlyWorkerSettings>,
+    /// The commands that run workers with `orchestrator = "command"`.
+    pub command: Section<CommandSettings>,
     /// How often jobs are attempted.
     pub jobs: Section<JobSettings>,
     /// How the workers behave (`swarm worker`).
@@ -378,6 +384,7 @@ impl Default for WorkerTypeSettings {
             kubernetes: Section::default(),
             docker: Section::default(),
             fly: Section::default(),
+            command: Section::default(),
             jobs: Section::default(),
             worker: Section::default(),
             browser: Section::default(),

@@ -210,6 +210,16 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// Where the platform decides who goes, only those are let go whom it removes before all that are not idle; also when
+    /// there are more workers than allowed.
+    pub(super) fn keep_order(&mut self) {
+        let stay = self.counts.must_stay.min(self.current);
+        if self.target < stay {
+            self.target = stay;
+            self.reasons.push(Reason::Order { stay, of: self.current });
+        }
+    }
+
     /// Workers are let go only a cooldown after the last change, or after the start of the scaler.
     pub(super) fn cool_down(&mut self) {
         if self.direction() == Ordering::Less {

@@ -172,6 +172,13 @@ pub enum Reason {
         /// Of how many.
         of: u32,
     },
+    /// The platform decides who goes, and would remove workers that are not idle.
+    Order {
+        /// How many have to stay.
+        stay: u32,
+        /// Of how many.
+        of: u32,
+    },
     /// Too many workers do not leave, or never became ready.
     Ceiling {
         /// How many.
@@ -275,6 +282,7 @@ impl Reason {
             Self::Stabilization { .. } => "stabilization",
             Self::Busy { .. } => "busy",
             Self::PossiblyBusy { .. } => "possibly_busy",
+            Self::Order { .. } => "removal_order",
             Self::Ceiling { .. } => "ceiling",
             Self::Cooldown { .. } => "cooldown",
             Self::StepUp { .. } => "max_step_up",
@@ -356,6 +364,11 @@ impl fmt::Display for Reason {
             Self::Busy { busy, of } => write!(f, "{busy} of {of} workers are busy"),
             Self::PossiblyBusy { workers: 1, of } => write!(f, "1 of {of} workers is not heard and may be busy"),
             Self::PossiblyBusy { workers, of } => write!(f, "{workers} of {of} workers are not heard and may be busy"),
+            Self::Order { stay, of } => write!(
+                f,
+                "{stay} of {of} workers stay because the platform chooses whom it removes, and would remove one that is not \
+                 idle"
+            ),
             Self::Ceiling { stuck, ceiling } => {
                 write!(f, "{stuck} workers do not leave or never became ready, and at most {ceiling} may exist")
             }

@@ -5,12 +5,15 @@
 mod starts;
 mod status;
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 pub use self::starts::FailedStart;
 use self::status::{Memory, Seen};
 use crate::{
-    backend::{Exit, Instance, ManualScale, Phase, Pool},
+    backend::{Exit, Instance, ManualScale, Phase, Pool, Removal},
     evidence::{Channel, MassSilence, RECONNECT},
     model::{
         PoolCounts, Reading, Timestamp, WorkerId,
@@ -146,6 +149,7 @@ impl WorkerTracker {
     pub fn classify(&mut self, pool: Pool, heard: &Heard<'_>, expected: Expected, now: Timestamp) -> PoolView {
         let mut view = PoolView::default();
         self.note_news(pool.exits, pool.manual, expected, &mut view);
+        let removal = pool.removal;
         let mut remembered = HashMap::with_capacity(pool.instances.len());
         let mut sorted = Sorted::default();
         for (position, instance) in pool.instances.into_iter().enumerate() {
@@ -180,7 +184,11 @@ impl WorkerTracker {
             remembered.insert(instance.id, memory);
         }
         self.memories = remembered;
-        self.finish(view, sorted, heard.channel, now)
+        let view = self.finish(view, sorted, heard.channel, now);
+        match removal {
+            Removal::Chosen => view,
+            Removal::ByOrder(groups) => in_order(view, &groups),
+        }
     }
 
     /// Puts the lists in order, and holds back replacements while a mass silence does.
@@ -223,6 +231,21 @@ impl WorkerTracker {
         view.manual = manual.into_iter().filter(|change| change.seq > self.manual_seen).collect();
         self.manual_seen = view.manual.iter().map(|change| change.seq).max().unwrap_or(self.manual_seen);
     }
+}
+
+/// Where the platform decides who goes: those it would remove first may leave, as far as all of them are idle. Nobody can
+/// be replaced: a stalled worker counts, or each look would ask for one more.
+fn in_order(mut view: PoolView, groups: &[Vec<WorkerId>]) -> PoolView {
+    let stalled = std::mem::take(&mut view.stalled);
+    view.counts.starting += u32::try_from(stalled.len()).unwrap_or(u32::MAX);
+    view.counts.stalled = view.counts.stalled.saturating_sub(u32::try_from(stalled.len()).unwrap_or(u32::MAX));
+    view.overdue.clear();
+    let idle: HashSet<&WorkerId> = view.idle.iter().chain(&stalled).collect();
+    let free = groups.iter().take_while(|group| group.iter().all(|id| idle.contains(id)));
+    let first: Vec<WorkerId> = free.flatten().cloned().collect();
+    view.counts.must_stay = view.counts.current().saturating_sub(u32::try_from(first.len()).unwrap_or(u32::MAX));
+    view.idle = first;
+    view
 }
 
 /// Counts one worker, and lists it where it belongs.

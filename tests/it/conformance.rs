@@ -9,6 +9,7 @@ use swarm::{
     model::{WorkerId, WorkerType},
 };
 
+mod command;
 mod docker;
 mod fly;
 mod process;
@@ -250,6 +251,7 @@ conforms! {
     #[cfg_attr(without_docker, ignore = "no Docker engine can be had")]
     on_docker: super::docker::Containers;
     on_fly: super::fly::Machines;
+    on_command: super::command::Commanded;
 }
 
 // A Deployment has one count: what is asked of it is done as a whole or not at all, so there is no partial failure.

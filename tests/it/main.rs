@@ -12,6 +12,7 @@ mod bursts;
 mod claims;
 mod cli;
 mod cluster;
+mod command;
 mod command_lines;
 mod compose;
 mod conformance;

@@ -3,12 +3,14 @@
 
 #[cfg(any(test, not(all(feature = "docker", feature = "kubernetes", feature = "fly"))))]
 mod absent;
+mod command;
 #[cfg(feature = "docker")]
 mod docker;
 #[cfg(feature = "fly")]
 mod fly;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
+mod over_redis;
 mod process;
 
 #[cfg(not(feature = "docker"))]
@@ -37,6 +39,7 @@ pub(super) fn make(config: &AutoscalerConfig) -> anyhow::Result<Box<MakeBackend<
         Orchestrator::Kubernetes => kubernetes::make(settings),
         Orchestrator::Docker => docker::make(settings),
         Orchestrator::Fly => fly::make(settings),
+        Orchestrator::Command => command::make(settings),
     }
 }
 
@@ -66,5 +69,6 @@ pub async fn check_backend(
         Orchestrator::Docker => docker::check(settings).await,
         Orchestrator::Kubernetes => kubernetes::check(settings).await,
         Orchestrator::Fly => fly::check(settings).await,
+        Orchestrator::Command => command::check(settings).await,
     }
 }

@@ -375,6 +375,7 @@ impl Inner {
             instances: self.workers.iter().map(instance).collect(),
             exits: self.change_log.exits(),
             manual: self.change_log.manual(),
+            ..Pool::default()
         }
     }
 }

@@ -270,6 +270,7 @@ impl MachineRegistry {
             instances: machines.chain(launches).collect(),
             exits: inner.change_log.exits.iter().cloned().collect(),
             manual: inner.change_log.manual.iter().cloned().collect(),
+            ..Pool::default()
         }
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn pool(spec: &TargetSpec, target: &Target, state: &TypeState, now: T
         let id = WorkerId::new(format!("{}{NO_POD}{number}", spec.name));
         Instance { reason: why.clone(), ..Instance::new(id, phase, since) }
     }));
-    Pool { instances, exits: state.exits.clone(), manual: state.manual.clone() }
+    Pool { instances, exits: state.exits.clone(), manual: state.manual.clone(), ..Pool::default() }
 }
 
 /// How far a pod is that is to stay, and why it is no further.

@@ -191,6 +191,33 @@ fn a_blocked_worker_counts_and_is_let_go_first_and_never_replaced() {
 }
 
 #[test]
+fn where_the_platform_decides_who_goes_only_its_first_ones_may_leave_and_nobody_is_replaced() {
+    let (idle, busy) = (Some(WorkerState::Idle), Some(WorkerState::Busy));
+    let view = |groups: &[&[&str]], states: &[Option<WorkerState>], now| {
+        let group = |group: &&[&str]| group.iter().map(|id| WorkerId::new(*id)).collect();
+        let removal = Removal::ByOrder(groups.iter().map(group).collect());
+        let pool = Pool { removal, ..pool(&["a", "b", "c", "d"], 0) };
+        let nobody = Reading::Known(Vec::new());
+        classify(&mut WorkerTracker::default(), pool, &beats(states), &nobody, EXPECTED, Timestamp(now))
+    };
+    let ids = |view: &PoolView| view.idle.iter().map(WorkerId::as_str).collect::<String>();
+    let states = [idle, busy, idle, idle];
+    let ordered = view(&[&["d"], &["c"], &["b"], &["a"]], &states, 1_000);
+    assert_eq!((ids(&ordered), ordered.counts.must_stay), ("dc".to_owned(), 2));
+    let ties = view(&[&["d"], &["c", "b"], &["a"]], &states, 1_000);
+    assert_eq!((ids(&ties), ties.counts.must_stay), ("d".to_owned(), 3), "it may take either of two");
+    let unknown = view(&[&["a", "b", "c", "d"]], &states, 1_000);
+    assert_eq!((ids(&unknown), unknown.counts.must_stay), (String::new(), 4));
+    let all_idle = view(&[&["a", "b", "c", "d"]], &[idle; 4], 1_000);
+    assert_eq!((ids(&all_idle), all_idle.counts.must_stay), ("abcd".to_owned(), 0));
+
+    let stalled = view(&[&["d"], &["c"], &["b"], &["a"]], &[idle, idle, idle, None], LATE);
+    assert_eq!((stalled.stalled.len(), stalled.counts.current(), stalled.counts.stalled), (0, 4, 0));
+    assert_eq!(ids(&stalled), "dcba");
+    assert_eq!(stalled.failed_starts.len(), 1, "it is told nevertheless");
+}
+
+#[test]
 fn the_grace_runs_from_the_start_of_the_process() {
     let status = |began_at, now| {
         let mut late = pool(&["a"], 0);

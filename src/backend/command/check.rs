@@ -1,0 +1,44 @@
+//! Whether the backend could do its work, in words for people. Changes nothing: it runs `list`, and looks for the
+//! programs of the other commands.
+
+use std::path::Path;
+
+use super::{CommandBackend, permanent, poll, pool::TypePool};
+use crate::backend::{BackendError, Check};
+
+impl CommandBackend {
+    /// Runs the list of each worker type, and looks whether its other programs exist.
+    pub async fn check(&self) -> Vec<Check> {
+        let mut checks = Vec::new();
+        for pool in self.all() {
+            let worker_type = &pool.worker_type;
+            let listed = poll::look(&self.shared, &pool).await.map(|_| format!("{} workers", pool.registry.listed()));
+            checks.push(Check::new(format!("worker type `{worker_type}`: list workers"), listed));
+            checks.extend(programs(&pool));
+        }
+        checks
+    }
+}
+
+fn programs(pool: &TypePool) -> Vec<Check> {
+    let spec = pool.spec();
+    let settings = &spec.settings;
+    let commands =
+        [("start", &settings.start), ("stop", &settings.stop), ("scale", &settings.scale), ("watch", &settings.watch)];
+    let used = commands.into_iter().filter_map(|(key, words)| Some((key, words.first()?)));
+    used.map(|(key, program)| {
+        let what = format!("worker type `{}`: program of `command.{key}`", pool.worker_type);
+        Check::new(what, find(program).map(|()| format!("`{program}` exists")))
+    })
+    .collect()
+}
+
+fn find(program: &str) -> Result<(), BackendError> {
+    let found = if program.contains('/') {
+        Path::new(program).is_file()
+    } else {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
+    };
+    if found { Ok(()) } else { Err(permanent(format!("`{program}` was not found; install it, or give its full path"))) }
+}

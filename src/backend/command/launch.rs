@@ -1,0 +1,84 @@
+//! More workers, by `start`.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use super::{
+    CommandSpec,
+    pool::{CommandShared, TypePool},
+};
+use crate::{
+    backend::{BackendError, ScaleReport},
+    model::WorkerId,
+};
+
+/// Starts workers until `target` stay. `done` has the started ones, on failure too. A start whose outcome is unknown
+/// counts until the list shows it, or too much time has passed.
+pub(super) async fn start_more(
+    shared: &Arc<CommandShared>,
+    pool: &Arc<TypePool>,
+    spec: &CommandSpec,
+    target: u32,
+    done: &mut ScaleReport,
+) -> Result<(), BackendError> {
+    if spec.settings.names_workers() {
+        return one_by_one(shared, pool, spec, target, done).await;
+    }
+    let ids = pool.registry.reserve(&pool.worker_type, target, usize::MAX, true, shared.clock.now());
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let count = ids.len().to_string();
+    run(shared, pool, spec, &ids, &[("count", &count)]).await
+}
+
+/// Starts as many at a time as may run. After a failure, no further ones.
+async fn one_by_one(
+    shared: &Arc<CommandShared>,
+    pool: &Arc<TypePool>,
+    spec: &CommandSpec,
+    target: u32,
+    done: &mut ScaleReport,
+) -> Result<(), BackendError> {
+    let at_once = usize::try_from(spec.settings.max_concurrent).unwrap_or(1);
+    loop {
+        let ids = pool.registry.reserve(&pool.worker_type, target, at_once, false, shared.clock.now());
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let starts = ids.iter().map(|id| async {
+            let ids = std::slice::from_ref(id);
+            run(shared, pool, spec, ids, &[("worker_id", id.as_str())]).await
+        });
+        let mut failed = None;
+        for (id, outcome) in ids.iter().zip(join_all(starts).await) {
+            match outcome {
+                Ok(()) => done.started.push(id.clone()),
+                Err(error) => failed = Some(error),
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
+        }
+    }
+}
+
+async fn run(
+    shared: &CommandShared,
+    pool: &TypePool,
+    spec: &CommandSpec,
+    ids: &[WorkerId],
+    values: &[(&str, &str)],
+) -> Result<(), BackendError> {
+    let outcome = match shared.leader_guard.check() {
+        Ok(()) => pool.run(spec, "start", &spec.settings.start, values).await,
+        Err(error) => Err(error.into()),
+    };
+    outcome.map(drop).map_err(|failure| {
+        if !failure.ambiguous {
+            pool.registry.not_started(ids);
+        }
+        failure.error
+    })
+}

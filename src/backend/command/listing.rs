@@ -1,0 +1,175 @@
+//! What `list` prints: one JSON object a line. Pure.
+
+use std::collections::HashSet;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::model::{Timestamp, WorkerId};
+
+/// Longest id, state or reason that is kept, in characters.
+const MAX_TEXT: usize = 200;
+/// A number of seconds is below this one; from here on it is milliseconds.
+const SECONDS_END: u64 = 100_000_000_000;
+
+/// State of a worker, by its platform.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// The platform has not begun it.
+    Blocked,
+    /// Its process is being started.
+    Starting,
+    /// Its process runs.
+    Running,
+    /// It was asked to leave.
+    Draining,
+    /// It has ended.
+    Exited,
+    /// The platform's own word, which says nothing to us.
+    Unknown(String),
+}
+
+impl State {
+    fn parse(text: &str) -> Self {
+        match text.to_ascii_lowercase().as_str() {
+            "blocked" => Self::Blocked,
+            "starting" => Self::Starting,
+            "running" => Self::Running,
+            "draining" => Self::Draining,
+            "exited" => Self::Exited,
+            _ => Self::Unknown(shortened(text)),
+        }
+    }
+}
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Listed {
+    /// The platform's name for it.
+    pub(super) handle: String,
+    /// Its own name: `worker_id`, or else the platform's.
+    pub(super) id: WorkerId,
+    pub(super) state: State,
+    pub(super) reason: Option<String>,
+    pub(super) started_at: Option<Timestamp>,
+    /// Whether it ended well: `"exit_code": 0`.
+    pub(super) success: bool,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    id: Value,
+    #[serde(default)]
+    state: Option<String>,
+    #[serde(default)]
+    reason: Option<String>,
+    #[serde(default)]
+    started_at: Option<Value>,
+    #[serde(default)]
+    worker_id: Option<Value>,
+    #[serde(default)]
+    exit_code: Option<i64>,
+}
+
+/// Reads all lines. One that can't be read makes the whole list unknown, and the error names it.
+pub(super) fn parse(text: &[u8]) -> Result<Vec<Listed>, String> {
+    let text = std::str::from_utf8(text).map_err(|error| format!("its output is not UTF-8: {error}"))?;
+    let mut seen = HashSet::new();
+    let mut all = Vec::new();
+    for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
+        let listed = one(line).map_err(|problem| format!("line {number}: {problem}"))?;
+        if !seen.insert(listed.id.clone()) {
+            return Err(format!("line {number}: worker `{}` is listed twice", listed.id));
+        }
+        all.push(listed);
+    }
+    Ok(all)
+}
+
+fn one(line: &str) -> Result<Listed, String> {
+    // An array would be read as the fields in their order.
+    let line = if line.trim_start().starts_with('{') { line } else { "" };
+    let line: Line = serde_json::from_str(line).map_err(|error| {
+        format!("expected one JSON object such as {{\"id\":\"w-1\",\"state\":\"running\"}}: {error}")
+    })?;
+    let handle = name(&line.id).ok_or("`id` is neither text nor a number, or empty")?;
+    let id = match &line.worker_id {
+        None | Some(Value::Null) => handle.clone(),
+        Some(value) => name(value).unwrap_or_else(|| handle.clone()),
+    };
+    Ok(Listed {
+        id: WorkerId::new(id),
+        handle,
+        state: State::parse(line.state.as_deref().unwrap_or_default()),
+        reason: line.reason.as_deref().map(shortened).filter(|reason| !reason.is_empty()),
+        started_at: line.started_at.as_ref().and_then(time),
+        success: line.exit_code == Some(0),
+    })
+}
+
+fn name(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) if !text.is_empty() && text.chars().count() <= MAX_TEXT => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// RFC 3339, or seconds or milliseconds since 1970.
+fn time(value: &Value) -> Option<Timestamp> {
+    match value {
+        Value::String(text) => {
+            let at: jiff::Timestamp = text.parse().ok()?;
+            u64::try_from(at.as_millisecond()).ok().map(Timestamp)
+        }
+        Value::Number(number) => {
+            let number = number.as_u64()?;
+            Some(Timestamp(if number < SECONDS_END { number.saturating_mul(1_000) } else { number }))
+        }
+        _ => None,
+    }
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_read_with_what_it_says() {
+        let text = br#"
+{"id": 7, "state": "Running", "started_at": "2026-01-02T03:04:05Z", "worker_id": "mail-1", "extra": [1]}
+{"id": "b", "state": "blocked", "reason": "no\nroom", "started_at": 1767323045, "worker_id": null}
+{"id": "c", "state": "exited", "exit_code": 0, "started_at": 1767323045000}
+{"id": "d", "state": "STAGED"}
+{"id": "e"}
+"#;
+        let all = parse(text).unwrap();
+        let at = Some(Timestamp(1_767_323_045_000));
+        let shown: Vec<_> = all.iter().map(|one| (one.id.as_str(), one.handle.as_str(), one.started_at)).collect();
+        assert_eq!(shown, [("mail-1", "7", at), ("b", "b", at), ("c", "c", at), ("d", "d", None), ("e", "e", None)]);
+        let states: Vec<_> = all.iter().map(|one| one.state.clone()).collect();
+        let unknown = |text: &str| State::Unknown(text.to_owned());
+        assert_eq!(states, [State::Running, State::Blocked, State::Exited, unknown("STAGED"), unknown("")]);
+        assert_eq!((all[1].reason.as_deref(), all[2].success, all[3].success), (Some("noroom"), true, false));
+    }
+
+    #[test]
+    fn a_list_that_can_not_be_read_is_unknown_as_a_whole() {
+        for (text, expected) in [
+            ("{\"id\":\"a\"}\nError: no token\n", "line 2: expected one JSON object"),
+            ("[{\"id\":\"a\"}]", "line 1: expected one JSON object"),
+            ("{\"id\":\"\"}", "line 1: `id` is neither"),
+            ("{\"state\":\"running\"}", "missing field `id`"),
+            ("{\"id\":\"a\"}\n{\"id\":\"b\",\"worker_id\":\"a\"}", "line 2: worker `a` is listed twice"),
+        ] {
+            let error = parse(text.as_bytes()).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+        assert!(parse(&[0xff]).unwrap_err().contains("not UTF-8"));
+        assert_eq!(parse(b"\n").unwrap(), []);
+    }
+}

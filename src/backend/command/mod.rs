@@ -1,0 +1,202 @@
+//! Workers on any platform, through its own command line: commands of the configuration list, start and stop them
+//! (`docs/command.md`, `docs/adr/0049-command-backend.md`). Owns no worker: it counts and changes those that `list`
+//! names, whoever started them.
+//!
+//! `poll` keeps the `registry` of each worker type in step with its list, so that observing reads what is known;
+//! `launch` starts workers, `leave` drains and stops them, `by_number` does both where the platform has only a number;
+//! `run` is one command, `listing` what it prints.
+
+mod by_number;
+mod check;
+mod launch;
+mod leave;
+mod listing;
+mod poll;
+mod pool;
+mod registry;
+mod run;
+mod spec;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use tokio::time::Instant;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::pool::{CommandShared, TypePool};
+use super::{
+    BackendError, DrainControl, ErrorKind, MayAct, OnChange, Pool, ScaleReport, ScaleRequest, ScalingBackend,
+    leader_guard::LeaderGuard,
+};
+use crate::{
+    config::Settings,
+    model::{Clock, WorkerType},
+};
+
+pub use self::spec::CommandSpec;
+
+/// Longest wait for the first list of a worker type before its workers count as not known.
+const FIRST_LIST: Duration = Duration::from_secs(10);
+/// Time between two looks whether the workers that drain at the end are gone.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// After the drain timeout, how long the commands that stop the last workers may take at the end.
+const STOP_MARGIN: Duration = Duration::from_secs(30);
+
+/// The backend of `orchestrator = "command"`. See the [module](self).
+pub struct CommandBackend {
+    pools: RwLock<BTreeMap<WorkerType, Arc<TypePool>>>,
+    shared: Arc<CommandShared>,
+}
+
+impl CommandBackend {
+    /// Begins to list the workers of `types`. Whether the commands work shows when they are observed.
+    ///
+    /// `on_change` is called from tasks of this backend when workers changed; it must not block.
+    pub fn start(
+        types: &BTreeMap<WorkerType, CommandSpec>,
+        drain_control: Arc<dyn DrainControl>,
+        on_change: OnChange,
+        clock: Clock,
+    ) -> Self {
+        let shared = Arc::new(CommandShared {
+            drain_control,
+            on_change,
+            clock,
+            leader_guard: LeaderGuard::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        });
+        let pools = types.iter().map(|(name, spec)| (name.clone(), TypePool::begin(&shared, name, spec.clone())));
+        Self { pools: RwLock::new(pools.collect()), shared }
+    }
+
+    fn pool(&self, worker_type: &WorkerType) -> Result<Arc<TypePool>, BackendError> {
+        let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
+        pools.get(worker_type).cloned().ok_or_else(|| {
+            permanent(format!("worker type `{worker_type}` is unknown here; add `[worker_types.{worker_type}]`"))
+        })
+    }
+
+    fn all(&self) -> Vec<Arc<TypePool>> {
+        self.pools.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    async fn drain(&self, pool: &Arc<TypePool>) {
+        let within = pool.spec().drain_timeout;
+        let request = ScaleRequest {
+            worker_type: pool.worker_type.clone(),
+            target: 0,
+            retire: pool.registry.live(),
+            drain_timeout: within,
+        };
+        if let Err(error) = scale(self.shared.clone(), pool.clone(), request).await {
+            tracing::warn!(worker_type = %pool.worker_type, "workers could not be drained: {error}");
+        }
+        let deadline = Instant::now() + within + STOP_MARGIN;
+        while pool.registry.count_leaving() > 0 && Instant::now() < deadline {
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+}
+
+#[async_trait]
+impl ScalingBackend for CommandBackend {
+    fn name(&self) -> &'static str {
+        "command"
+    }
+
+    fn act_only_while(&self, may_act: MayAct) {
+        self.shared.leader_guard.set(may_act);
+    }
+
+    async fn observe(&self, worker_type: &WorkerType) -> Result<Pool, BackendError> {
+        let pool = self.pool(worker_type)?;
+        pool.known().await?;
+        Ok(pool.registry.pool(&pool.spec()))
+    }
+
+    /// The work is done in a task of its own: a caller that loses patience leaves nothing half done.
+    async fn scale(&self, request: ScaleRequest) -> Result<ScaleReport, BackendError> {
+        let pool = self.pool(&request.worker_type)?;
+        pool.known().await?;
+        if self.shared.stop.is_cancelled() || pool.registry.is_closed() {
+            return Err(permanent(format!("the scaler is stopping; `{}` is not scaled any more", request.worker_type)));
+        }
+        match self.shared.tasks.spawn(scale(self.shared.clone(), pool, request)).await {
+            Ok(outcome) => outcome,
+            Err(error) => Err(retryable(format!("the task that scales ended: {error}"))),
+        }
+    }
+
+    async fn reconfigure(&self, settings: &Settings) -> Result<(), BackendError> {
+        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        for (worker_type, spec) in CommandSpec::all(settings) {
+            match pools.get(&worker_type) {
+                Some(pool) => pool.respec(spec),
+                None => drop(pools.insert(worker_type.clone(), TypePool::begin(&self.shared, &worker_type, spec))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Its workers are left alone.
+    async fn release(&self, worker_type: &WorkerType) {
+        let released = self.pools.write().unwrap_or_else(PoisonError::into_inner).remove(worker_type);
+        if let Some(pool) = released {
+            pool.released.cancel();
+        }
+    }
+
+    /// Workers go on without the scaler, unless they are to be drained.
+    async fn shutdown(&self, drain: bool) {
+        if drain {
+            join_all(self.all().iter().map(|pool| self.drain(pool))).await;
+        }
+        for pool in self.all() {
+            pool.registry.close();
+        }
+        self.shared.stop.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+}
+
+/// Makes a request true, when the requests before it are done.
+async fn scale(
+    shared: Arc<CommandShared>,
+    pool: Arc<TypePool>,
+    request: ScaleRequest,
+) -> Result<ScaleReport, BackendError> {
+    let _turn = pool.turn.lock().await;
+    let spec = pool.spec();
+    if spec.by_number() {
+        return by_number::scale(&shared, &pool, &spec, &request).await;
+    }
+    let left = leave::ask(&shared, &pool, &spec, &request.retire, request.drain_timeout).await;
+    let (retired, failed) = match left {
+        Ok(retired) => (retired, None),
+        Err(error) => (Vec::new(), Some(error)),
+    };
+    let mut done = ScaleReport { started: Vec::new(), retired };
+    let started = launch::start_more(&shared, &pool, &spec, request.target, &mut done).await;
+    pool.look.notify_one();
+    match failed.map_or(started, Err) {
+        Ok(()) => Ok(done),
+        Err(error) => Err(BackendError { done, ..error }),
+    }
+}
+
+/// May go away without a change.
+fn retryable(message: String) -> BackendError {
+    BackendError { kind: ErrorKind::Retryable, message, done: ScaleReport::default() }
+}
+
+/// Needs a person to change something.
+fn permanent(message: String) -> BackendError {
+    BackendError { kind: ErrorKind::Permanent, message, done: ScaleReport::default() }
+}

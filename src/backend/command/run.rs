@@ -1,0 +1,296 @@
+//! One run of a command: no shell, a process group of its own that ends with it, a time-out, bounded output, and an
+//! exit code that says whether another try may help. Knows nothing of workers.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    os::unix::process::CommandExt,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, waitid};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    process::{ChildStderr, ChildStdout},
+    signal::unix::{Signal as SignalStream, SignalKind, signal},
+    time::timeout,
+};
+
+use super::{permanent, retryable};
+use crate::{
+    backend::{BackendError, ErrorKind},
+    config::CommandSettings,
+};
+
+/// Most that a command may print: a list of ten thousand workers takes 2 MiB.
+const MAX_STDOUT: usize = 8 << 20;
+/// The end of stderr that is kept for the error.
+const STDERR_TAIL: usize = 4 << 10;
+/// Longest text of a command's own in an error, in characters.
+const MAX_SAID: usize = 300;
+/// How long output is awaited after the end. Only a process that left the group can hold it open.
+const LAST_OUTPUT: Duration = Duration::from_secs(1);
+/// Bytes read at once.
+const CHUNK: usize = 16 << 10;
+/// Exit codes after which another try can't help: usage, no permission, configuration (`sysexits.h`), and what shells
+/// say of a program that can't be run.
+const PERMANENT: [i32; 5] = [64, 77, 78, 126, 127];
+/// Variables of the scaler that commands do not get: its own credentials and settings.
+const WITHHELD: [&str; 4] = ["REDIS_URL", "DISCORD_TOKEN", "FLY_API_TOKEN", "ORCHESTRATOR"];
+/// Prefix of further variables that commands do not get.
+const WITHHELD_PREFIX: &str = "SWARM_";
+/// Shorter values of variables are words such as `true`, and are not masked in errors.
+const SHORTEST_SECRET: usize = 6;
+
+/// Why a command did not succeed.
+#[derive(Debug)]
+pub(super) struct RunError {
+    pub(super) error: BackendError,
+    /// Whether it may have had its effect: it was killed halfway.
+    pub(super) ambiguous: bool,
+}
+
+impl From<BackendError> for RunError {
+    fn from(error: BackendError) -> Self {
+        Self { error, ambiguous: false }
+    }
+}
+
+/// Runs `words`. `setting` names the command in errors. Returns what it printed to stdout.
+pub(super) async fn run(words: &[String], settings: &CommandSettings, setting: &str) -> Result<Vec<u8>, RunError> {
+    let secrets = environment(settings, setting)?;
+    let process = Process::start(command(words, &secrets)).map_err(|error| not_started(words, setting, &error))?;
+    let Ok(finished) = timeout(settings.timeout(), process.run()).await else {
+        let error = retryable(format!(
+            "`{setting}` did not end within {} s and was killed; raise `timeout_seconds` if it needs longer",
+            settings.timeout_seconds
+        ));
+        return Err(RunError { error, ambiguous: true });
+    };
+    let finished = finished.map_err(|error| RunError {
+        error: retryable(format!("`{setting}` can't be awaited: {error}")),
+        ambiguous: true,
+    })?;
+    if finished.too_much {
+        let error = permanent(format!("`{setting}` printed more than {} MiB and was killed", MAX_STDOUT >> 20));
+        return Err(RunError { error, ambiguous: true });
+    }
+    match finished.status.exit_status() {
+        Some(0) => Ok(finished.stdout),
+        code => Err(failed(code, &finished, setting, &secrets)),
+    }
+}
+
+/// Returns the additional variables.
+fn environment(settings: &CommandSettings, setting: &str) -> Result<BTreeMap<String, String>, BackendError> {
+    let mut variables = settings.environment.clone();
+    for (name, path) in &settings.environment_files {
+        variables.insert(name.clone(), read_secret(path, name, setting)?);
+    }
+    Ok(variables)
+}
+
+fn read_secret(path: &PathBuf, name: &str, setting: &str) -> Result<String, BackendError> {
+    let problem = match std::fs::read_to_string(path) {
+        Ok(text) if text.contains('\0') => "it holds a NUL".to_owned(),
+        Ok(text) => return Ok(text.trim_end_matches(['\n', '\r']).to_owned()),
+        Err(error) => error.to_string(),
+    };
+    Err(permanent(format!("`{setting}` needs {name} from file `{}`, which can't be used: {problem}", path.display())))
+}
+
+fn command(words: &[String], variables: &BTreeMap<String, String>) -> Command {
+    let (program, arguments) = words.split_first().expect("a command that runs was configured");
+    let mut command = Command::new(program);
+    command.args(arguments);
+    for (name, _) in std::env::vars_os() {
+        let withheld = name.to_str().is_some_and(|name| WITHHELD.contains(&name) || name.starts_with(WITHHELD_PREFIX));
+        if withheld {
+            command.env_remove(name);
+        }
+    }
+    command.envs(variables);
+    command
+}
+
+fn not_started(words: &[String], setting: &str, error: &io::Error) -> BackendError {
+    let program = words.first().map_or("", String::as_str);
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            permanent(format!("program `{program}` of `{setting}` was not found; install it, or give its full path"))
+        }
+        io::ErrorKind::PermissionDenied => {
+            permanent(format!("program `{program}` of `{setting}` can't be run; `chmod +x` it, or name another one"))
+        }
+        _ => retryable(format!("program `{program}` of `{setting}` can't be started: {error}")),
+    }
+}
+
+fn failed(code: Option<i32>, finished: &Finished, setting: &str, secrets: &BTreeMap<String, String>) -> RunError {
+    let how = match (code, finished.status.terminating_signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "an unknown status".to_owned(),
+    };
+    let said = said(&finished.stderr_tail, secrets);
+    let said = if said.is_empty() { String::new() } else { format!(": {said}") };
+    let kind =
+        if code.is_some_and(|code| PERMANENT.contains(&code)) { ErrorKind::Permanent } else { ErrorKind::Retryable };
+    let error = BackendError { kind, ..retryable(format!("`{setting}` ended with {how}{said}")) };
+    RunError { error, ambiguous: code.is_none() }
+}
+
+/// The last line that a command said, without the values of its secrets.
+fn said(stderr: &[u8], secrets: &BTreeMap<String, String>) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    let mut line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_owned();
+    for value in secrets.values().filter(|value| value.len() >= SHORTEST_SECRET) {
+        line = line.replace(value.as_str(), "***");
+    }
+    line.chars().filter(|c| !c.is_control()).take(MAX_SAID).collect()
+}
+
+struct Finished {
+    status: WaitIdStatus,
+    stdout: Vec<u8>,
+    stderr_tail: Vec<u8>,
+    too_much: bool,
+}
+
+/// A running command. Dropped, it is killed with everything that it started.
+pub(super) struct Process {
+    group: Group,
+    child_ended: SignalStream,
+    stdout: ChildStdout,
+    stderr: ChildStderr,
+}
+
+impl Process {
+    fn start(mut command: Command) -> io::Result<Self> {
+        // Before the start, so that no end is missed.
+        let child_ended = signal(SignalKind::child())?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let mut child = command.spawn()?;
+        let pipes = (child.stdout.take(), child.stderr.take());
+        let group = Group(child);
+        let (Some(stdout), Some(stderr)) = pipes else { return Err(io::Error::other("the program has no pipes")) };
+        let (stdout, stderr) = (ChildStdout::from_std(stdout)?, ChildStderr::from_std(stderr)?);
+        Ok(Self { group, child_ended, stdout, stderr })
+    }
+
+    async fn run(self) -> io::Result<Finished> {
+        let Self { group, mut child_ended, mut stdout, mut stderr } = self;
+        let (mut printed, mut said) = (Vec::new(), Vec::new());
+        let bounded = async {
+            let fits = read_up_to(&mut stdout, &mut printed, MAX_STDOUT).await;
+            if !fits {
+                group.kill();
+            }
+            fits
+        };
+        let mut reading = Box::pin(async { tokio::join!(bounded, read_tail(&mut stderr, &mut said, STDERR_TAIL)).0 });
+        let mut fits = None;
+        let status = tokio::select! {
+            status = ended(&group, &mut child_ended) => status?,
+            known = &mut reading => {
+                fits = Some(known);
+                ended(&group, &mut child_ended).await?
+            }
+        };
+        // The leader is dead and not reaped: the group's number still is its own. Ends those that hold the pipes open.
+        group.kill();
+        let fits = match fits {
+            Some(fits) => fits,
+            None => timeout(LAST_OUTPUT, &mut reading).await.map_err(|_| {
+                io::Error::other("it has ended, and a process that it left behind holds its output open")
+            })?,
+        };
+        drop(reading);
+        Ok(Finished { status, stdout: printed, stderr_tail: said, too_much: !fits })
+    }
+
+    /// Starts a command that runs for long; its lines are read from `stdout`.
+    pub(super) fn watch(words: &[String], settings: &CommandSettings, setting: &str) -> Result<Self, BackendError> {
+        let variables = environment(settings, setting)?;
+        Self::start(command(words, &variables)).map_err(|error| not_started(words, setting, &error))
+    }
+
+    /// Calls `on_line` for each line of stdout, until the command ends. Lines are not kept, however long they are.
+    pub(super) async fn lines(self, mut on_line: impl FnMut()) {
+        let Self { group, child_ended: _, mut stdout, mut stderr } = self;
+        let mut unread = Vec::new();
+        let reading = async {
+            let mut chunk = vec![0; CHUNK];
+            while let Ok(read @ 1..) = stdout.read(&mut chunk).await {
+                if chunk[..read].contains(&b'\n') {
+                    on_line();
+                }
+            }
+        };
+        tokio::join!(reading, read_tail(&mut stderr, &mut unread, 0));
+        drop(group);
+    }
+}
+
+/// Waits until the leader of the group has ended, and leaves it unreaped.
+async fn ended(group: &Group, child_ended: &mut SignalStream) -> io::Result<WaitIdStatus> {
+    loop {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let pid = group.pid().ok_or_else(|| io::Error::other("a child's process id is not above 0"))?;
+        if let Some(status) = waitid(WaitId::Pid(pid), options)? {
+            return Ok(status);
+        }
+        child_ended.recv().await;
+    }
+}
+
+/// Reads until the end; `false` if there was more than `limit`.
+async fn read_up_to(pipe: &mut (impl AsyncRead + Unpin), into: &mut Vec<u8>, limit: usize) -> bool {
+    let mut chunk = vec![0; CHUNK];
+    while let Ok(read @ 1..) = pipe.read(&mut chunk).await {
+        if into.len() + read > limit {
+            return false;
+        }
+        into.extend_from_slice(&chunk[..read]);
+    }
+    true
+}
+
+/// Reads until the end and keeps the last `keep` bytes.
+async fn read_tail(pipe: &mut (impl AsyncRead + Unpin), into: &mut Vec<u8>, keep: usize) {
+    let mut chunk = vec![0; CHUNK];
+    while let Ok(read @ 1..) = pipe.read(&mut chunk).await {
+        into.extend_from_slice(&chunk[..read]);
+        let surplus = into.len().saturating_sub(keep);
+        into.drain(..surplus);
+    }
+}
+
+/// A process group led by our child. Killed and reaped when dropped.
+struct Group(Child);
+
+impl Group {
+    fn pid(&self) -> Option<Pid> {
+        i32::try_from(self.0.id()).ok().and_then(Pid::from_raw)
+    }
+
+    fn kill(&self) {
+        if let Some(pid) = self.pid() {
+            // Fails if there is nobody left.
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
+        // Takes no longer than the kernel needs to end a killed process.
+        let _ = self.0.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests;

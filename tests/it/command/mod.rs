@@ -1,0 +1,4 @@
+//! The backend of `orchestrator = "command"`, over a stand-in platform (`tests/testdata/command/platform`).
+
+pub(crate) mod bench;
+mod by_number;
