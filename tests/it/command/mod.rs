@@ -2,3 +2,4 @@
 
 pub(crate) mod bench;
 mod by_number;
+mod recipes;
