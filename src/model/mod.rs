@@ -250,7 +250,7 @@ pub struct PoolCounts {
     /// Jobs that workers hold and have no place for.
     #[serde(default)]
     pub waiting_for_place: u32,
-    /// Of those that count, the ones that can't be let go because the platform would remove others before them that are not
+    /// Of those that count, the ones that can't be let go because the platform would first remove others that are not
     /// idle; 0 where each worker can be let go.
     #[serde(default)]
     pub must_stay: u32,

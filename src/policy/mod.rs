@@ -53,8 +53,8 @@ use crate::{
 /// What to do, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// Workers that should be there now. Always within `min_workers` and `max_workers`, except for those above the maximum
-    /// that a platform with an order of its own can't remove yet.
+    /// Workers that should be there now. Always within `min_workers` and `max_workers`, except for those above the
+    /// maximum that a platform with an order of its own can't remove yet.
     ///
     /// Equals `current` when nothing is to be done, with two exceptions that [`action`](Self::action) tells: while a
     /// backoff holds the repair of a pool outside its bounds, it is the bound to be repaired to; and while the pool is

@@ -210,8 +210,8 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Where the platform decides who goes, only those are let go whom it removes before all that are not idle; also when
-    /// there are more workers than allowed.
+    /// Where the platform decides who goes, only those are let go whom it removes before all that are not idle; also
+    /// when there are more workers than allowed.
     pub(super) fn keep_order(&mut self) {
         let stay = self.counts.must_stay.min(self.current);
         if self.target < stay {
