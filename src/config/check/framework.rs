@@ -95,6 +95,10 @@ impl Checks<'_> {
             Orchestrator::Fly => Some(format!(
                 "fly.io kills a machine at the latest {FLY_MAX_KILL_SECONDS} s after the signal, so jobs must be shorter"
             )),
+            Orchestrator::Command => Some(format!(
+                "the platform decides how a worker is stopped: its `stop` command has to send SIG{signal} and to wait \
+                 longer than the longest job"
+            )),
         };
         if let Some(killed) = killed {
             self.warnings.push(format!("{place}: {}: {killed}", dotted(at)));
@@ -107,7 +111,7 @@ impl Checks<'_> {
         let command = match orchestrator {
             Orchestrator::Process => Some(&of.process.command),
             Orchestrator::Docker => Some(&of.docker.command).filter(|command| !command.is_empty()),
-            Orchestrator::Kubernetes | Orchestrator::Fly => None,
+            Orchestrator::Kubernetes | Orchestrator::Fly | Orchestrator::Command => None,
         };
         let Some(command) = command else { return };
         let place = self.origins.strongest(&[join(at, "framework")]);
