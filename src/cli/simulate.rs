@@ -149,9 +149,8 @@ fn usual_startup(orchestrator: Orchestrator) -> Times {
     Times::Fixed(Duration::from_millis(match orchestrator {
         Orchestrator::Process => 500,
         Orchestrator::Docker => 1_500,
-        Orchestrator::Kubernetes => 10_000,
+        Orchestrator::Kubernetes | Orchestrator::Command => 10_000,
         Orchestrator::Fly => 3_000,
-        Orchestrator::Command => 10_000,
     }))
 }
 

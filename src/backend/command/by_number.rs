@@ -1,5 +1,5 @@
-//! More and fewer workers where the platform has only a number. It falls only as far as the platform removes workers
-//! that have drained: all that it may take are asked to drain first, and go on working if one of them can't.
+//! Changes the number of workers where the platform has only a number. Lowers it only after all workers that the
+//! platform may remove have drained; if one of them can't, all of them continue.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,10 +17,10 @@ use crate::{
     model::WorkerId,
 };
 
-/// How long idle workers may take to drain. A busy one is none of those that may go.
+/// Longest wait for idle workers to drain. Busy workers are not among those that are let go.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 
-/// Makes the number of workers the target, or says why it stays.
+/// Sets the number of workers to the target, or returns why it stays.
 pub(super) async fn scale(
     shared: &Arc<CommandShared>,
     pool: &Arc<TypePool>,
@@ -28,7 +28,7 @@ pub(super) async fn scale(
     request: &ScaleRequest,
 ) -> Result<ScaleReport, BackendError> {
     shared.leader_guard.check()?;
-    poll::look(shared, pool).await?;
+    poll::refresh(shared, pool).await?;
     let target = usize::try_from(request.target).unwrap_or(usize::MAX);
     let surplus = pool.registry.listed().saturating_sub(target);
     let outcome = if surplus > 0 && !request.retire.is_empty() {
@@ -36,9 +36,9 @@ pub(super) async fn scale(
     } else {
         grow(shared, pool, spec, request.target).await
     };
-    let looked = poll::look(shared, pool).await;
+    let refreshed = poll::refresh(shared, pool).await;
     let report = outcome?;
-    looked?;
+    refreshed?;
     Ok(report)
 }
 
@@ -61,7 +61,7 @@ async fn grow(
     Ok(ScaleReport::default())
 }
 
-/// Lets `surplus` workers go: the first ones of the platform's order.
+/// Lets the first `surplus` workers of the platform's order go.
 async fn shrink(
     shared: &Arc<CommandShared>,
     pool: &Arc<TypePool>,
@@ -91,7 +91,7 @@ async fn shrink(
     outcome.map(|()| ScaleReport { started: Vec::new(), retired: leaving })
 }
 
-/// The first `surplus` workers, if it is known who goes; and all of those among whom the platform may choose.
+/// Returns the workers that are certain to go, and all workers among which the platform may choose `surplus`.
 fn at_risk(groups: &[Vec<WorkerId>], surplus: usize) -> (Vec<WorkerId>, Vec<WorkerId>) {
     let (mut leaving, mut at_risk) = (Vec::new(), Vec::new());
     for group in groups {

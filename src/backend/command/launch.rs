@@ -1,4 +1,4 @@
-//! More workers, by `start`.
+//! Starts workers, by `start`.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use crate::{
     model::WorkerId,
 };
 
-/// Starts workers until `target` stay. `done` has the started ones, on failure too. A start whose outcome is unknown
-/// counts until the list shows it, or too much time has passed.
+/// Starts workers until `target` stay. `done` receives the started ones, on failure too. A start whose outcome is
+/// unknown counts until the list shows the worker or its time is over.
 pub(super) async fn start_more(
     shared: &Arc<CommandShared>,
     pool: &Arc<TypePool>,
@@ -33,7 +33,7 @@ pub(super) async fn start_more(
     run(shared, pool, spec, &ids, &[("count", &count)]).await
 }
 
-/// Starts as many at a time as may run. After a failure, no further ones.
+/// Starts `max_concurrent` workers at a time, and no more after a failure.
 async fn one_by_one(
     shared: &Arc<CommandShared>,
     pool: &Arc<TypePool>,

@@ -1,4 +1,4 @@
-//! Fewer workers, by `stop`: asks them to drain, waits until each has finished or its time is up, and stops it.
+//! Stops workers, by `stop`: asks them to drain, and stops each one once it has drained or its time is up.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,14 +15,14 @@ use crate::{
     model::{WorkerId, WorkerType},
 };
 
-/// Time between two looks at workers that drain.
+/// Time between two checks of workers that drain.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// A drain request outlives the drain timeout by this, so that no worker takes jobs while it is being stopped.
 pub(super) const DRAIN_REQUEST_MARGIN: Duration = Duration::from_secs(60);
 /// First and longest wait before a stop that failed is repeated.
 const STOP_AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 
-/// Asks those of `ids` that stay to finish and leave. Returns them.
+/// Asks those of `ids` that are not leaving yet to drain and leave. Returns them.
 pub(super) async fn ask(
     shared: &Arc<CommandShared>,
     pool: &Arc<TypePool>,
@@ -45,7 +45,7 @@ pub(super) async fn ask(
         let deadline = Instant::now() + within;
         let stop = shared.stop.clone();
         shared.tasks.clone().spawn(async move {
-            let all_gone = see_off(&shared, &pool, leaving, asked, deadline);
+            let all_gone = drain_and_stop(&shared, &pool, leaving, asked, deadline);
             tokio::select! {
                 () = all_gone => {}
                 () = stop.cancelled() => {}
@@ -75,7 +75,7 @@ pub(super) fn no_drain(worker_type: &WorkerType, error: &DrainError) -> BackendE
 
 /// Stops each worker of `leaving` once it has drained, or at `deadline`; ends when all of them are gone. `draining`
 /// were asked to drain.
-async fn see_off(
+async fn drain_and_stop(
     shared: &CommandShared,
     pool: &TypePool,
     leaving: Vec<WorkerId>,
@@ -101,7 +101,7 @@ async fn see_off(
             return;
         }
         let failed = stop(shared, pool, &due).await;
-        pool.look.notify_one();
+        pool.list_now.notify_one();
         if failed {
             sleep(wait).await;
             wait = (wait * 2).min(STOP_AGAIN[1]);

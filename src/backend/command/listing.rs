@@ -7,25 +7,25 @@ use serde_json::Value;
 
 use crate::model::{Timestamp, WorkerId};
 
-/// Longest id, state or reason that is kept, in characters.
+/// Longest id, and longest part of a state or reason that is kept, in characters.
 const MAX_TEXT: usize = 200;
-/// A number of seconds is below this one; from here on it is milliseconds.
+/// A time below this number is in seconds, another one in milliseconds.
 const SECONDS_END: u64 = 100_000_000_000;
 
 /// State of a worker, by its platform.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// The platform has not begun it.
+    /// The platform can't start it yet.
     Blocked,
-    /// Its process is being started.
+    /// The platform is starting its process.
     Starting,
     /// Its process runs.
     Running,
-    /// It was asked to leave.
+    /// The platform was asked to end it.
     Draining,
     /// It has ended.
     Exited,
-    /// The platform's own word, which says nothing to us.
+    /// A word of the platform that has no meaning here.
     Unknown(String),
 }
 
@@ -42,12 +42,12 @@ impl State {
     }
 }
 
-/// One line.
+/// A worker, as one line describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Listed {
     /// The platform's name for it.
     pub(super) handle: String,
-    /// Its own name: `worker_id`, or else the platform's.
+    /// The worker's own id: `worker_id`, or else the platform's name.
     pub(super) id: WorkerId,
     pub(super) state: State,
     pub(super) reason: Option<String>,
@@ -71,7 +71,7 @@ struct Line {
     exit_code: Option<i64>,
 }
 
-/// Reads all lines. One that can't be read makes the whole list unknown, and the error names it.
+/// Parses all lines. A line that can't be read makes the whole list unknown; the error names that line.
 pub(super) fn parse(text: &[u8]) -> Result<Vec<Listed>, String> {
     let text = std::str::from_utf8(text).map_err(|error| format!("its output is not UTF-8: {error}"))?;
     let mut seen = HashSet::new();

@@ -40,11 +40,9 @@ use crate::{
 
 pub use self::spec::CommandSpec;
 
-/// Longest wait for the first list of a worker type before its workers count as not known.
-const FIRST_LIST: Duration = Duration::from_secs(10);
-/// Time between two looks whether the workers that drain at the end are gone.
+/// Time between two checks, at the end, for workers that still drain.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// After the drain timeout, how long the commands that stop the last workers may take at the end.
+/// Time after the drain timeout for the commands that stop the last workers.
 const STOP_MARGIN: Duration = Duration::from_secs(30);
 
 /// The backend of `orchestrator = "command"`. See the [module](self).
@@ -54,7 +52,7 @@ pub struct CommandBackend {
 }
 
 impl CommandBackend {
-    /// Begins to list the workers of `types`. Whether the commands work shows when they are observed.
+    /// Begins to list the workers of `types`. Commands that fail are reported by the first `observe`.
     ///
     /// `on_change` is called from tasks of this backend when workers changed; it must not block.
     pub fn start(
@@ -71,7 +69,7 @@ impl CommandBackend {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
-        let pools = types.iter().map(|(name, spec)| (name.clone(), TypePool::begin(&shared, name, spec.clone())));
+        let pools = types.iter().map(|(name, spec)| (name.clone(), poll::begin(&shared, name.clone(), spec.clone())));
         Self { pools: RwLock::new(pools.collect()), shared }
     }
 
@@ -116,14 +114,14 @@ impl ScalingBackend for CommandBackend {
 
     async fn observe(&self, worker_type: &WorkerType) -> Result<Pool, BackendError> {
         let pool = self.pool(worker_type)?;
-        pool.known().await?;
+        pool.ensure_known().await?;
         Ok(pool.registry.pool(&pool.spec()))
     }
 
-    /// The work is done in a task of its own: a caller that loses patience leaves nothing half done.
+    /// Works in a task of its own, so that a caller that gives up leaves nothing half done.
     async fn scale(&self, request: ScaleRequest) -> Result<ScaleReport, BackendError> {
         let pool = self.pool(&request.worker_type)?;
-        pool.known().await?;
+        pool.ensure_known().await?;
         if self.shared.stop.is_cancelled() || pool.registry.is_closed() {
             return Err(permanent(format!("the scaler is stopping; `{}` is not scaled any more", request.worker_type)));
         }
@@ -137,14 +135,14 @@ impl ScalingBackend for CommandBackend {
         let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
         for (worker_type, spec) in CommandSpec::all(settings) {
             match pools.get(&worker_type) {
-                Some(pool) => pool.respec(spec),
-                None => drop(pools.insert(worker_type.clone(), TypePool::begin(&self.shared, &worker_type, spec))),
+                Some(pool) => pool.set_spec(spec),
+                None => drop(pools.insert(worker_type.clone(), poll::begin(&self.shared, worker_type, spec))),
             }
         }
         Ok(())
     }
 
-    /// Its workers are left alone.
+    /// Leaves the workers running.
     async fn release(&self, worker_type: &WorkerType) {
         let released = self.pools.write().unwrap_or_else(PoisonError::into_inner).remove(worker_type);
         if let Some(pool) = released {
@@ -152,7 +150,7 @@ impl ScalingBackend for CommandBackend {
         }
     }
 
-    /// Workers go on without the scaler, unless they are to be drained.
+    /// Leaves the workers running unless `drain` is set.
     async fn shutdown(&self, drain: bool) {
         if drain {
             join_all(self.all().iter().map(|pool| self.drain(pool))).await;
@@ -166,7 +164,7 @@ impl ScalingBackend for CommandBackend {
     }
 }
 
-/// Makes a request true, when the requests before it are done.
+/// Carries out a request once the requests before it are done.
 async fn scale(
     shared: Arc<CommandShared>,
     pool: Arc<TypePool>,
@@ -184,7 +182,7 @@ async fn scale(
     };
     let mut done = ScaleReport { started: Vec::new(), retired };
     let started = launch::start_more(&shared, &pool, &spec, request.target, &mut done).await;
-    pool.look.notify_one();
+    pool.list_now.notify_one();
     match failed.map_or(started, Err) {
         Ok(()) => Ok(done),
         Err(error) => Err(BackendError { done, ..error }),

@@ -1,5 +1,5 @@
-//! Keeps the registry of a worker type in step with its platform: runs `list` every few seconds and when somebody asks
-//! for it, and keeps `watch` running. Changes nothing.
+//! Keeps the registry of a worker type in step with its platform: runs `list` at each poll and on request, and keeps
+//! `watch` running. Changes nothing on the platform.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,40 +7,49 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    CommandSpec,
     listing::parse,
     pool::{CommandShared, LIST, Lists, TypePool},
     retryable,
     run::Process,
     spec::filled,
 };
-use crate::backend::BackendError;
+use crate::{backend::BackendError, model::WorkerType};
 
-/// A list in which a worker is missing is followed by another one after this time.
-const SECOND_LOOK: Duration = Duration::from_secs(1);
+/// Longest wait for the next list after one that lacked a worker.
+const SECOND_LIST: Duration = Duration::from_secs(1);
 /// Shortest pause between two lists, however many lines `watch` prints.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
-/// First and longest wait until a `watch` that ended is started again.
+/// First and longest wait before a `watch` that ended is started again.
 const WATCH_AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 
+/// Begins to list the workers of a type, and to watch for changes.
+pub(super) fn begin(shared: &Arc<CommandShared>, worker_type: WorkerType, spec: CommandSpec) -> Arc<TypePool> {
+    let pool = Arc::new(TypePool::new(worker_type, spec));
+    shared.tasks.spawn(keep_listing(shared.clone(), pool.clone()));
+    shared.tasks.spawn(keep_watching(shared.clone(), pool.clone()));
+    pool
+}
+
 /// Runs until the backend stops or the worker type is released.
-pub(super) async fn keep_listing(shared: Arc<CommandShared>, pool: Arc<TypePool>) {
+async fn keep_listing(shared: Arc<CommandShared>, pool: Arc<TypePool>) {
     loop {
         let doubtful = tokio::select! {
-            looked = look(&shared, &pool) => looked.unwrap_or(false),
-            () = over(&shared, &pool.released) => return,
+            refreshed = refresh(&shared, &pool) => refreshed.unwrap_or(false),
+            () = stopped(&shared, &pool.released) => return,
         };
-        let poll = pool.spec().settings.poll();
-        let pause = if doubtful { SECOND_LOOK.min(poll) } else { poll };
+        let interval = pool.spec().settings.poll();
+        let pause = if doubtful { SECOND_LIST.min(interval) } else { interval };
         tokio::select! {
             () = sleep(pause) => {}
-            () = async { sleep(SHORTEST_PAUSE).await; pool.look.notified().await } => {}
-            () = over(&shared, &pool.released) => return,
+            () = async { sleep(SHORTEST_PAUSE).await; pool.list_now.notified().await } => {}
+            () = stopped(&shared, &pool.released) => return,
         }
     }
 }
 
-/// Takes one list in. Returns whether a worker was missing in it that may come back.
-pub(super) async fn look(shared: &CommandShared, pool: &TypePool) -> Result<bool, BackendError> {
+/// Runs `list` and merges what it prints into the registry. Returns whether a worker is missing that may come back.
+pub(super) async fn refresh(shared: &CommandShared, pool: &TypePool) -> Result<bool, BackendError> {
     let _turn = pool.listing.lock().await;
     let spec = pool.spec();
     let begun = shared.clock.now();
@@ -66,7 +75,7 @@ pub(super) async fn look(shared: &CommandShared, pool: &TypePool) -> Result<bool
 }
 
 /// Keeps `watch` running, if there is one. Runs until the backend stops or the worker type is released.
-pub(super) async fn keep_watching(shared: Arc<CommandShared>, pool: Arc<TypePool>) {
+async fn keep_watching(shared: Arc<CommandShared>, pool: Arc<TypePool>) {
     let mut specs = pool.specs();
     let mut wait = WATCH_AGAIN[0];
     loop {
@@ -79,7 +88,7 @@ pub(super) async fn keep_watching(shared: Arc<CommandShared>, pool: Arc<TypePool
             let words = filled(&spec.settings.watch, &[("type", pool.worker_type.as_str())]);
             let begun = Instant::now();
             match Process::watch(&words, &spec.settings, &setting) {
-                Ok(process) => process.lines(|| pool.look.notify_one()).await,
+                Ok(process) => process.lines(|| pool.list_now.notify_one()).await,
                 Err(error) => tracing::warn!(worker_type = %pool.worker_type, %error, "watch command failed"),
             }
             begun.elapsed()
@@ -88,20 +97,20 @@ pub(super) async fn keep_watching(shared: Arc<CommandShared>, pool: Arc<TypePool
             lasted = watched => {
                 wait = if lasted > WATCH_AGAIN[1] { WATCH_AGAIN[0] } else { (wait * 2).min(WATCH_AGAIN[1]) };
                 tracing::info!(worker_type = %pool.worker_type, again_seconds = wait.as_secs(), "watch command ended");
-                // Whatever happened meanwhile was not told.
-                pool.look.notify_one();
+                // Changes in the meantime were not reported.
+                pool.list_now.notify_one();
                 tokio::select! {
                     () = sleep(wait) => {}
-                    () = over(&shared, &pool.released) => return,
+                    () = stopped(&shared, &pool.released) => return,
                 }
             }
             changed = specs.changed() => if changed.is_err() { return },
-            () = over(&shared, &pool.released) => return,
+            () = stopped(&shared, &pool.released) => return,
         }
     }
 }
 
-async fn over(shared: &CommandShared, released: &CancellationToken) {
+async fn stopped(shared: &CommandShared, released: &CancellationToken) {
     tokio::select! {
         () = shared.stop.cancelled() => {}
         () = released.cancelled() => {}

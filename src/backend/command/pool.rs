@@ -9,7 +9,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    CommandSpec, FIRST_LIST, poll,
+    CommandSpec,
     registry::Registry,
     retryable,
     run::{self, RunError},
@@ -24,10 +24,12 @@ use crate::{
 const VALID_AT_LEAST: Duration = Duration::from_secs(5);
 /// Number of polls for which a list is valid while newer ones fail.
 const VALID_POLLS: u32 = 3;
-/// Permits of the semaphore: more than `max_concurrent` may ever be.
-const PERMITS: u32 = 64;
+/// Longest wait for the first list of a worker type before its workers count as unknown.
+const FIRST_LIST: Duration = Duration::from_secs(10);
+/// Permits of the semaphore: enough to divide them evenly among 1 to 64 runs.
+const PERMITS: u32 = 8_192;
 
-/// The command that is not counted: commands that hang must not make the pool unknown.
+/// The command that does not count against `max_concurrent`: other commands that hang must not make the pool unknown.
 pub(super) const LIST: &str = "list";
 
 /// State shared by all worker types.
@@ -36,12 +38,12 @@ pub(super) struct CommandShared {
     pub(super) on_change: OnChange,
     pub(super) clock: Clock,
     pub(super) leader_guard: LeaderGuard,
-    /// Everything that runs beside the calls of the scaler.
+    /// Tasks that outlive the call that started them.
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
 }
 
-/// How the lists of a worker type come along.
+/// Outcome of the latest lists of a worker type.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lists {
     pub(super) last: Option<Instant>,
@@ -54,37 +56,33 @@ pub(super) struct TypePool {
     spec: watch::Sender<Arc<CommandSpec>>,
     pub(super) registry: Registry,
     pub(super) lists: watch::Sender<Lists>,
-    /// Asks for a list before it is time.
-    pub(super) look: Notify,
-    /// Who changes the number of workers: one at a time.
+    /// Requests a list before the next poll.
+    pub(super) list_now: Notify,
+    /// Held while the number of workers is changed: one request at a time.
     pub(super) turn: tokio::sync::Mutex<()>,
-    /// The worker type is not looked after any more.
+    /// Cancelled when this backend no longer runs the worker type.
     pub(super) released: CancellationToken,
-    /// Lists are run and taken in one after the other.
+    /// Held while a list is run and merged: one at a time.
     pub(super) listing: tokio::sync::Mutex<()>,
     running: Semaphore,
 }
 
 impl TypePool {
-    /// Begins to list and to watch.
-    pub(super) fn begin(shared: &Arc<CommandShared>, worker_type: &WorkerType, spec: CommandSpec) -> Arc<Self> {
-        let pool = Arc::new(Self {
-            worker_type: worker_type.clone(),
+    pub(super) fn new(worker_type: WorkerType, spec: CommandSpec) -> Self {
+        Self {
+            worker_type,
             spec: watch::Sender::new(Arc::new(spec)),
             registry: Registry::default(),
             lists: watch::Sender::default(),
-            look: Notify::new(),
+            list_now: Notify::new(),
             turn: tokio::sync::Mutex::default(),
             released: CancellationToken::new(),
             listing: tokio::sync::Mutex::default(),
             running: Semaphore::new(PERMITS as usize),
-        });
-        shared.tasks.spawn(poll::keep_listing(shared.clone(), pool.clone()));
-        shared.tasks.spawn(poll::keep_watching(shared.clone(), pool.clone()));
-        pool
+        }
     }
 
-    /// Returns the present settings.
+    /// Returns the current settings.
     pub(super) fn spec(&self) -> Arc<CommandSpec> {
         self.spec.borrow().clone()
     }
@@ -94,14 +92,15 @@ impl TypePool {
         self.spec.subscribe()
     }
 
-    pub(super) fn respec(&self, spec: CommandSpec) {
+    /// Replaces the settings; they apply to the next run of each command.
+    pub(super) fn set_spec(&self, spec: CommandSpec) {
         if *self.spec() != spec {
             self.spec.send_replace(Arc::new(spec));
-            self.look.notify_one();
+            self.list_now.notify_one();
         }
     }
 
-    /// Runs one of the commands; `list` immediately, the others when fewer than `max_concurrent` run.
+    /// Runs one of the commands: `list` immediately, the others once fewer than `max_concurrent` run.
     pub(super) async fn run(
         &self,
         spec: &CommandSpec,
@@ -109,8 +108,7 @@ impl TypePool {
         words: &[String],
         values: &[(&str, &str)],
     ) -> Result<Vec<u8>, RunError> {
-        // Shares of such a size that `max_concurrent` of them fit.
-        let share = if key == LIST { 0 } else { PERMITS / spec.settings.max_concurrent.clamp(1, PERMITS) };
+        let share = if key == LIST { 0 } else { share(spec.settings.max_concurrent) };
         let _permit = self.running.acquire_many(share).await.map_err(|error| retryable(error.to_string()))?;
         let mut all = vec![("type", self.worker_type.as_str())];
         all.extend_from_slice(values);
@@ -118,8 +116,8 @@ impl TypePool {
         run::run(&filled(words, &all), &spec.settings, &setting).await
     }
 
-    /// Waits for the first list; then says at once whether the registry can be relied on.
-    pub(super) async fn known(&self) -> Result<(), BackendError> {
+    /// Waits for the first list, then checks that the registry is recent enough to rely on.
+    pub(super) async fn ensure_known(&self) -> Result<(), BackendError> {
         let mut lists = self.lists.subscribe();
         let first = lists.wait_for(|lists| lists.last.is_some() || lists.failure.is_some());
         let lists = match tokio::time::timeout(FIRST_LIST, first).await {
@@ -132,6 +130,23 @@ impl TypePool {
             (Some(last), Some(_)) if last.elapsed() <= valid => Ok(()),
             (_, Some(failure)) => Err(failure),
             (_, None) => Err(retryable(format!("the workers of type `{}` are not listed yet", self.worker_type))),
+        }
+    }
+}
+
+/// Returns the permits that each run takes, so that exactly `max_concurrent` runs have room.
+fn share(max_concurrent: u32) -> u32 {
+    PERMITS / max_concurrent.clamp(1, PERMITS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_commands_run_at_the_same_time_as_the_setting_says() {
+        for max_concurrent in 1..=64 {
+            assert_eq!(PERMITS / share(max_concurrent), max_concurrent);
         }
     }
 }

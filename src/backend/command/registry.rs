@@ -1,5 +1,5 @@
-//! Registry of one worker type's workers: those that were asked for, that the platform lists, that drain, and what
-//! changed by itself. Runs no command, and every method is a short critical section.
+//! Registry of one worker type's workers: those that were requested, those that the platform lists, those that drain,
+//! and changes that were not requested here. Runs no command; every method is a short critical section.
 
 mod change_log;
 mod order;
@@ -20,7 +20,7 @@ use crate::{
     model::{Timestamp, WorkerId, WorkerType},
 };
 
-/// How long a worker that was asked for may be missing in lists, and one that was stopped may be in them.
+/// How long lists may lack a worker that was requested, and may still have one that was stopped.
 pub(super) const LIST_LAG: Duration = Duration::from_secs(60);
 
 /// One worker type's registry.
@@ -29,10 +29,13 @@ pub(super) struct Registry {
     inner: Mutex<Inner>,
 }
 
+/// A worker's id, phase, whether its process was seen to run, and the reason that is shown.
+type SeenWorker = (WorkerId, Phase, bool, Option<String>);
+
 #[derive(Debug, Default)]
 struct Inner {
     workers: BTreeMap<WorkerId, Worker>,
-    /// Whether a list was taken in.
+    /// Whether at least one list was merged.
     known: bool,
     changes: ChangeLog,
     closed: bool,
@@ -47,7 +50,7 @@ struct Worker {
     started_at: Timestamp,
     /// When its process was first seen to run.
     began_at: Option<Timestamp>,
-    /// Whether the last list had it not, although earlier ones did.
+    /// Whether the last list lacks it although earlier ones had it.
     missing: bool,
     /// Whether its id was made up, to be replaced by what the platform lists.
     anonymous: bool,
@@ -80,10 +83,10 @@ impl Worker {
     }
 }
 
-/// What a list changed.
+/// Effect of a list on the registry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Merged {
-    /// Whether the scaler should look.
+    /// Whether the scaler should evaluate.
     pub(super) changed: bool,
     /// Whether a worker is missing that may come back.
     pub(super) doubtful: bool,
@@ -98,7 +101,7 @@ pub(super) struct ToStop {
 }
 
 impl Registry {
-    /// Nothing panics halfway through a change, so the registry of a poisoned lock is right.
+    /// No change panics halfway, so the registry behind a poisoned lock is consistent.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -123,8 +126,8 @@ impl Registry {
         self.lock().workers.values().filter(|worker| worker.leaving.is_some()).count()
     }
 
-    /// Notes up to `most` further workers as asked for, if fewer than `target` stay. Returns their ids. `anonymous`:
-    /// the platform makes up their ids.
+    /// Registers up to `most` further workers as requested if fewer than `target` stay. Returns their ids.
+    /// `anonymous`: the platform chooses their ids.
     pub(super) fn reserve(
         &self,
         worker_type: &WorkerType,
@@ -143,7 +146,7 @@ impl Registry {
         ids
     }
 
-    /// The platform refused to start these. One that is listed nevertheless stays.
+    /// Removes workers that the platform refused to start, except for those that it lists nevertheless.
     pub(super) fn not_started(&self, ids: &[WorkerId]) {
         let mut inner = self.lock();
         for id in ids {
@@ -166,7 +169,7 @@ impl Registry {
         retired
     }
 
-    /// These stay after all.
+    /// Takes back that these workers leave.
     pub(super) fn stay(&self, ids: &[WorkerId]) {
         let mut inner = self.lock();
         for id in ids {
@@ -204,7 +207,7 @@ impl Registry {
         ids.iter().filter_map(due).collect()
     }
 
-    /// The platform has been told to remove these.
+    /// Records that the platform was told to remove these workers.
     pub(super) fn stopped(&self, ids: &[WorkerId], now: Timestamp) {
         let mut inner = self.lock();
         for id in ids {
@@ -214,7 +217,7 @@ impl Registry {
         }
     }
 
-    /// Takes in a list that began at `begun`. `by_number`: the platform itself replaces workers that end.
+    /// Merges a list that began at `begun`. `by_number`: the platform itself replaces workers that end.
     pub(super) fn merge(&self, listed: Vec<Listed>, begun: Timestamp, now: Timestamp, by_number: bool) -> Merged {
         let mut inner = self.lock();
         let before = inner.seen();
@@ -263,7 +266,7 @@ impl Registry {
         self.lock().removal(spec)
     }
 
-    /// Workers that the platform lists and does not remove already.
+    /// Returns the number of workers that the platform lists and that are not leaving.
     pub(super) fn listed(&self) -> usize {
         let inner = self.lock();
         inner.workers.values().filter(|worker| worker.handle.is_some() && worker.is_live()).count()
@@ -291,15 +294,15 @@ impl Worker {
 }
 
 impl Inner {
-    /// What the scaler sees, for a comparison.
-    fn seen(&self) -> (Vec<(WorkerId, Phase, bool, Option<String>)>, u64) {
+    /// Returns what the scaler sees, for a comparison.
+    fn seen(&self) -> (Vec<SeenWorker>, u64) {
         let one = |(id, worker): (&WorkerId, &Worker)| {
             (id.clone(), worker.phase(), worker.began_at.is_some(), worker.shown_reason())
         };
         (self.workers.iter().map(one).collect(), self.changes.count())
     }
 
-    /// A worker ended: unasked, or as asked.
+    /// Removes a worker that ended. An end that was not requested is recorded.
     fn ended(&mut self, id: &WorkerId, now: Timestamp, success: bool, detail: &str) {
         let Some(worker) = self.workers.remove(id) else { return };
         if worker.is_live() {
@@ -307,7 +310,7 @@ impl Inner {
         }
     }
 
-    /// Workers that are not in the list: whether one may come back.
+    /// Notes the workers that a list lacks. Returns whether one may come back.
     fn note_missing(
         &mut self,
         found: &BTreeMap<WorkerId, Listed>,
@@ -342,19 +345,16 @@ impl Inner {
         doubtful
     }
 
-    /// Workers that are in the list. Returns how many of them nobody here asked for.
+    /// Notes the workers of a list. Returns how many of them were not requested here.
     fn note_found(&mut self, found: BTreeMap<WorkerId, Listed>, now: Timestamp) -> usize {
         let mut more = 0;
         for (id, listed) in found {
             let worker = match self.workers.remove(&id) {
                 Some(worker) => worker,
-                None => match self.take_anonymous() {
-                    Some(worker) => worker,
-                    None => {
-                        more += usize::from(listed.state != State::Draining);
-                        Worker::asked(now, false)
-                    }
-                },
+                None => self.take_anonymous().unwrap_or_else(|| {
+                    more += usize::from(listed.state != State::Draining);
+                    Worker::asked(now, false)
+                }),
             };
             let runs = !matches!(listed.state, State::Blocked | State::Starting);
             let began_at = worker.began_at.or_else(|| runs.then(|| listed.started_at.unwrap_or(now).min(now)));
@@ -372,7 +372,7 @@ impl Inner {
         more
     }
 
-    /// The longest waiting of those that were asked for without an id.
+    /// Removes and returns the oldest worker that was requested without an id.
     fn take_anonymous(&mut self) -> Option<Worker> {
         let waiting = self.workers.iter().filter(|(_, worker)| worker.anonymous);
         let (id, _) = waiting.min_by_key(|(_, worker)| worker.started_at)?;

@@ -88,6 +88,11 @@ pub(crate) fn by_number(order: &str) -> CommandSettings {
     CommandSettings { scale, start: Vec::new(), stop: Vec::new(), ..one_by_one() }
 }
 
+/// The worker type of all tests here.
+pub(crate) fn mail() -> WorkerType {
+    WorkerType::new("mail")
+}
+
 impl Bench {
     pub(crate) fn start(settings: impl FnOnce() -> CommandSettings) -> Self {
         let directory = tempfile::tempdir().unwrap();
@@ -97,13 +102,9 @@ impl Bench {
         let (count, changes) = watch::channel(0);
         let on_change = Arc::new(move |_: &WorkerType| count.send_modify(|count| *count += 1));
         let drains = Arc::new(Drains::default());
-        let types = BTreeMap::from([(WorkerType::new("mail"), spec)]);
+        let types = BTreeMap::from([(mail(), spec)]);
         let backend = CommandBackend::start(&types, drains.clone(), on_change, Clock::start());
         Self { backend, drains, directory, changes }
-    }
-
-    pub(crate) fn worker_type(&self) -> WorkerType {
-        WorkerType::new("mail")
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -141,8 +142,7 @@ impl Bench {
 
     pub(crate) async fn scale(&self, target: u32, retire: &[&str]) -> Result<ScaleReport, BackendError> {
         let retire = retire.iter().map(|id| WorkerId::new(*id)).collect();
-        let request =
-            ScaleRequest { worker_type: self.worker_type(), target, retire, drain_timeout: Duration::from_secs(600) };
+        let request = ScaleRequest { worker_type: mail(), target, retire, drain_timeout: Duration::from_secs(600) };
         self.backend.scale(request).await
     }
 
@@ -150,7 +150,7 @@ impl Bench {
     pub(crate) async fn until(&mut self, what: &str, wanted: impl Fn(&Pool) -> bool) -> Pool {
         let deadline = Instant::now() + DEADLINE;
         loop {
-            let seen = self.backend.observe(&self.worker_type()).await;
+            let seen = self.backend.observe(&mail()).await;
             if let Ok(pool) = &seen
                 && wanted(pool)
             {

@@ -5,7 +5,7 @@ use swarm::{
     model::WorkerId,
 };
 
-use super::bench::{Bench, by_number, counted};
+use super::bench::{Bench, by_number, counted, mail};
 
 fn listed(pool: &Pool) -> Vec<&str> {
     pool.instances.iter().map(|one| one.id.as_str()).filter(|id| id.starts_with("w-")).collect()
@@ -89,7 +89,7 @@ async fn a_list_that_fails_makes_the_pool_unknown_and_not_empty() {
     std::fs::write(bench.path().join("workers/nonsense"), "Error: not logged in\n").unwrap();
     let deadline = std::time::Instant::now() + super::bench::DEADLINE;
     let error = loop {
-        match bench.backend.observe(&bench.worker_type()).await {
+        match bench.backend.observe(&mail()).await {
             Err(error) => break error,
             Ok(pool) => assert_eq!(listed(&pool), ["w-1"], "the last good list holds for a while"),
         }

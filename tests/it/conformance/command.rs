@@ -6,7 +6,7 @@ use swarm::{
 };
 
 use super::Rig;
-use crate::command::bench::{Bench, one_by_one};
+use crate::command::bench::{Bench, mail, one_by_one};
 
 pub(super) struct Commanded(Bench);
 
@@ -20,7 +20,7 @@ impl Rig for Commanded {
     }
 
     fn worker_type(&self) -> WorkerType {
-        self.0.worker_type()
+        mail()
     }
 
     async fn changed(&mut self) {
