@@ -48,6 +48,7 @@ pub use broker::{BrokerSettings, JobSettings};
 pub use browser::{Allowed, BrowserSettings, NoProxy, NotAllowed, Place, UpstreamProxy};
 #[cfg(feature = "autoscaler")]
 pub use change::{ChangedKey, Changes};
+#[cfg(feature = "autoscaler")]
 pub(crate) use command::placeholders;
 pub use command::{CommandSettings, Removes};
 pub use discord::{DiscordSettings, OperatorPermission};
