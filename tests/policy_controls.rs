@@ -99,9 +99,28 @@ proptest! {
     }
 
     #[test]
+    fn invariant_12_nothing_goes_in_a_direction_that_is_paused_and_the_other_one_is_free(case in case()) {
+        let free = decide(&case.settings, &case.observation, &case.history, NOW);
+        for (mode, paused, label) in [
+            (Mode::PausedIn, Action::ScaleDown, "paused_in"),
+            (Mode::PausedOut, Action::ScaleUp, "paused_out"),
+        ] {
+            let decision = under(&case, &control(mode, None));
+            if free.action == paused {
+                prop_assert_eq!((decision.action, decision.target), (Action::Hold, decision.current));
+                prop_assert_eq!(decision.reasons.last().map(swarm::policy::Reason::label), Some(label));
+            } else {
+                prop_assert_eq!(&decision, &free);
+            }
+            let ends = under(&case, &control(mode, Some(1))).recheck_at;
+            prop_assert_eq!(ends, Some(Timestamp(NOW.0 + 1)));
+        }
+    }
+
+    #[test]
     fn a_control_that_has_ended_changes_nothing(case in case(), pin in 0_u32..30) {
         let free = decide(&case.settings, &case.observation, &case.history, NOW);
-        for mode in [Mode::Paused, Mode::Observe, Mode::Pinned(pin)] {
+        for mode in [Mode::Paused, Mode::PausedIn, Mode::PausedOut, Mode::Observe, Mode::Pinned(pin)] {
             prop_assert_eq!(&under(&case, &control(mode, Some(0))), &free);
         }
     }

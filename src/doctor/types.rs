@@ -103,12 +103,7 @@ fn held(of: &TypeSnapshot, now: Timestamp) -> Vec<Finding> {
 }
 
 fn controlled(name: &WorkerType, mode: Mode, by: &str, until: &str) -> Finding {
-    let what = match mode {
-        Mode::Paused => "is paused".to_owned(),
-        Mode::Observe => "is only observed".to_owned(),
-        Mode::Pinned(workers) => format!("is pinned at {workers}"),
-    };
-    Finding::warning(Area::Scaling, format!("`{name}` {what} by {by}{until}"))
+    Finding::warning(Area::Scaling, format!("`{name}` is {} by {by}{until}", mode.in_words()))
         .cure(format!("`swarm resume {name}` ends it"))
 }
 

@@ -15,6 +15,10 @@ use super::{Timestamp, WorkerType};
 pub enum Mode {
     /// The autoscaler changes nothing.
     Paused,
+    /// The autoscaler lets no worker go, and starts workers as usual.
+    PausedIn,
+    /// The autoscaler starts and replaces no worker, and lets workers go as usual.
+    PausedOut,
     /// The autoscaler changes nothing, and its decisions say what it would change.
     Observe,
     /// This number of workers, whatever the queue holds, within `min_workers` and `max_workers`.
@@ -26,6 +30,8 @@ impl Mode {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Paused => "paused",
+            Self::PausedIn => "paused_in",
+            Self::PausedOut => "paused_out",
             Self::Observe => "observe",
             Self::Pinned(_) => "pinned",
         }
@@ -35,9 +41,27 @@ impl Mode {
     pub fn parse(name: &str, workers: Option<u32>) -> Option<Self> {
         match (name, workers) {
             ("paused", _) => Some(Self::Paused),
+            ("paused_in", _) => Some(Self::PausedIn),
+            ("paused_out", _) => Some(Self::PausedOut),
             ("observe", _) => Some(Self::Observe),
             ("pinned", Some(workers)) => Some(Self::Pinned(workers)),
             _ => None,
+        }
+    }
+
+    /// Returns whether the autoscaler carries out the decisions that it makes in this mode.
+    pub fn acts(self) -> bool {
+        matches!(self, Self::PausedIn | Self::PausedOut | Self::Pinned(_))
+    }
+
+    /// Returns the mode in words: `paused`, `pinned at 4`.
+    pub fn in_words(self) -> String {
+        match self {
+            Self::Paused => "paused".to_owned(),
+            Self::PausedIn => "paused for scaling in".to_owned(),
+            Self::PausedOut => "paused for scaling out".to_owned(),
+            Self::Observe => "only observed".to_owned(),
+            Self::Pinned(workers) => format!("pinned at {workers}"),
         }
     }
 }
@@ -71,6 +95,10 @@ pub const ONCE: Duration = Duration::from_secs(5);
 pub enum OverrideAction {
     /// Change nothing.
     Pause,
+    /// Let no worker go.
+    PauseIn,
+    /// Start no worker.
+    PauseOut,
     /// Change nothing, and say in the decisions what would change.
     Observe,
     /// This number of workers. Without an end the number is held for [`ONCE`], and the rules go on from there.
@@ -99,6 +127,8 @@ impl OverrideRequest {
     pub fn mode(&self) -> Option<Mode> {
         match self.action {
             OverrideAction::Pause => Some(Mode::Paused),
+            OverrideAction::PauseIn => Some(Mode::PausedIn),
+            OverrideAction::PauseOut => Some(Mode::PausedOut),
             OverrideAction::Observe => Some(Mode::Observe),
             OverrideAction::Scale(workers) => Some(Mode::Pinned(workers)),
             OverrideAction::Resume => None,
@@ -109,7 +139,9 @@ impl OverrideRequest {
     pub fn held_for(&self) -> Option<Duration> {
         match self.action {
             OverrideAction::Scale(_) => Some(self.lasts.unwrap_or(ONCE)),
-            OverrideAction::Pause | OverrideAction::Observe => self.lasts,
+            OverrideAction::Pause | OverrideAction::PauseIn | OverrideAction::PauseOut | OverrideAction::Observe => {
+                self.lasts
+            }
             OverrideAction::Resume => None,
         }
     }
@@ -121,10 +153,8 @@ impl OverrideRequest {
         let done = match (self.action, self.lasts) {
             (OverrideAction::Resume, _) if !existed => return format!("{name} is neither paused nor pinned"),
             (OverrideAction::Resume, _) => "resumed".to_owned(),
-            (OverrideAction::Pause, _) => "paused".to_owned(),
-            (OverrideAction::Observe, _) => "only observed".to_owned(),
-            (OverrideAction::Scale(workers), Some(_)) => format!("pinned at {workers}"),
             (OverrideAction::Scale(workers), None) => format!("scaled once to {workers}, held"),
+            _ => self.mode().map_or_else(String::new, Mode::in_words),
         };
         let lasts = self.held_for().map_or_else(String::new, |lasts| format!(" for {} s", lasts.as_secs()));
         format!("{name}: {done}{lasts}")
@@ -186,6 +216,8 @@ mod tests {
         };
         for (order, existed, told) in [
             (order(OverrideAction::Pause, None), false, "test: paused"),
+            (order(OverrideAction::PauseIn, None), false, "test: paused for scaling in"),
+            (order(OverrideAction::PauseOut, Some(9)), false, "test: paused for scaling out for 9 s"),
             (order(OverrideAction::Observe, Some(60)), false, "test: only observed for 60 s"),
             (order(OverrideAction::Scale(4), Some(3)), true, "test: pinned at 4 for 3 s"),
             (order(OverrideAction::Scale(4), None), true, "test: scaled once to 4, held for 5 s"),

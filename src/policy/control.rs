@@ -13,6 +13,7 @@ use crate::{
 /// Decides like [`decide`], under an override that is in force at `now`.
 ///
 /// - Paused: always [`Action::Hold`].
+/// - Paused in one direction: the decision as [`decide`] makes it, or [`Action::Hold`] if it goes in that direction.
 /// - Observe: the decision as [`decide`] makes it, which the caller must not carry out.
 /// - Pinned: immediately to the pinned number, up or down, but never outside `min_workers` and `max_workers`. Backoffs
 ///   hold it like any other change; neither the schedule nor `spare` changes it.
@@ -36,7 +37,7 @@ pub fn decide_under(
             let target = Bounds::at(settings, now).bound(free.current);
             Decision { target, action: Action::Hold, recheck_at: None, ..free }
         }
-        Mode::Observe => decide(settings, observation, history, now),
+        Mode::PausedIn | Mode::PausedOut | Mode::Observe => decide(settings, observation, history, now),
         Mode::Pinned(workers) => {
             let workers = workers.max(settings.min_workers).min(settings.max_workers);
             let bounds = ScalingSettings { min_workers: workers, max_workers: workers, ..settings.clone() };
@@ -46,12 +47,20 @@ pub fn decide_under(
             Decision { floor: Bounds::at(settings, now).bound(0), recommendation: None, ..decision }
         }
     };
-    let reason = match control.mode {
-        Mode::Paused => Reason::Paused { by, remaining },
-        Mode::Observe => Reason::ObserveOnly { by, remaining },
-        Mode::Pinned(_) => Reason::Pinned { workers: decision.target, by, remaining },
+    let reason = match (control.mode, decision.action) {
+        (Mode::Paused, _) => Some(Reason::Paused { by, remaining }),
+        (Mode::PausedIn, Action::ScaleDown) => Some(Reason::PausedIn { by, remaining }),
+        (Mode::PausedOut, Action::ScaleUp) => Some(Reason::PausedOut { by, remaining }),
+        (Mode::PausedIn | Mode::PausedOut, _) => None,
+        (Mode::Observe, _) => Some(Reason::ObserveOnly { by, remaining }),
+        (Mode::Pinned(_), _) => Some(Reason::Pinned { workers: decision.target, by, remaining }),
     };
-    decision.reasons.push(reason);
+    if matches!(reason, Some(Reason::PausedIn { .. } | Reason::PausedOut { .. })) {
+        decision.target = decision.current;
+        decision.action = Action::Hold;
+        decision.recheck_at = Bounds::at(settings, now).change_at;
+    }
+    decision.reasons.extend(reason);
     decision.recheck_at = [decision.recheck_at, control.until].into_iter().flatten().min();
     decision
 }

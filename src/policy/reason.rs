@@ -234,6 +234,20 @@ pub enum Reason {
         /// Until it ends; `None`: when somebody ends it.
         remaining: Option<Duration>,
     },
+    /// Somebody wants no worker to be let go.
+    PausedIn {
+        /// Who.
+        by: String,
+        /// Until it ends; `None`: when somebody ends it.
+        remaining: Option<Duration>,
+    },
+    /// Somebody wants no worker to be started.
+    PausedOut {
+        /// Who.
+        by: String,
+        /// Until it ends; `None`: when somebody ends it.
+        remaining: Option<Duration>,
+    },
     /// Somebody wants to see what would be changed.
     ObserveOnly {
         /// Who.
@@ -290,6 +304,8 @@ impl Reason {
             Self::StartBackoff { .. } => "start_backoff",
             Self::BackendBackoff { .. } => "backend_backoff",
             Self::Paused { .. } => "paused",
+            Self::PausedIn { .. } => "paused_in",
+            Self::PausedOut { .. } => "paused_out",
             Self::ObserveOnly { .. } => "observe_only",
             Self::Pinned { .. } => "pinned",
         }
@@ -390,15 +406,20 @@ impl fmt::Display for Reason {
             Self::BackendBackoff { count, message, remaining } => {
                 write!(f, "scaling failed {count} times in a row ({message}), next try in {}", Seconds(*remaining))
             }
-            Self::Paused { by, remaining } => write!(f, "paused by {by}{}", Remaining(*remaining)),
+            Self::Paused { by, remaining } => overridden(f, "paused", by, *remaining),
+            Self::PausedIn { by, remaining } => overridden(f, "scaling in paused", by, *remaining),
+            Self::PausedOut { by, remaining } => overridden(f, "scaling out paused", by, *remaining),
             Self::ObserveOnly { by, remaining } => {
                 write!(f, "only observed, as {by} wants it{}", Remaining(*remaining))
             }
-            Self::Pinned { workers, by, remaining } => {
-                write!(f, "pinned at {workers} by {by}{}", Remaining(*remaining))
-            }
+            Self::Pinned { workers, by, remaining } => overridden(f, &format!("pinned at {workers}"), by, *remaining),
         }
     }
+}
+
+/// Writes an override: `paused by ann@desk for 60 s`.
+fn overridden(f: &mut fmt::Formatter<'_>, what: &str, by: &str, remaining: Option<Duration>) -> fmt::Result {
+    write!(f, "{what} by {by}{}", Remaining(remaining))
 }
 
 /// When something ends by itself, if it does.

@@ -338,7 +338,7 @@ impl Actor {
         }
         let learns_at = self.history.learns_at(&self.settings, now, &observation);
         self.recheck_at = [self.recheck_at, learns_at].into_iter().flatten().min();
-        let left_alone = control.as_ref().is_some_and(|control| !matches!(control.mode, Mode::Pinned(_)));
+        let left_alone = control.as_ref().is_some_and(|control| !control.mode.acts());
         let acts = self.leads && !self.dry_run && !left_alone;
         self.show(&observation, &observed.view, &decision, signals, now);
         let snapshot = Arc::make_mut(&mut self.snapshot);
@@ -349,7 +349,9 @@ impl Actor {
             snapshot.reasons[0].insert_str(0, "would ");
         }
         let view = observed.view.ok()?;
-        let replaced = self.replaced(&view, now);
+        // A replacement starts a worker.
+        let starts = control.as_ref().is_none_or(|control| control.mode != Mode::PausedOut);
+        let replaced = if starts { self.replaced(&view, now) } else { Replaced::default() };
         let request = self.request(&decision, &view, &replaced)?;
         if !acts {
             return None;

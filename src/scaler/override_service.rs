@@ -151,12 +151,7 @@ async fn write(target: &RedisTarget, request: &OverrideRequest, history: u64) ->
 
 /// Returns the entry's reason: `pinned at 5 by ann@desk for 600 s: a test of the new image`
 fn in_words(request: &OverrideRequest) -> String {
-    let what = match request.mode() {
-        None => "resumed".to_owned(),
-        Some(Mode::Paused) => "paused".to_owned(),
-        Some(Mode::Observe) => "only observed".to_owned(),
-        Some(Mode::Pinned(workers)) => format!("pinned at {workers}"),
-    };
+    let what = request.mode().map_or_else(|| "resumed".to_owned(), Mode::in_words);
     let lasts = request.held_for().map_or_else(String::new, |lasts| format!(" for {} s", lasts.as_secs()));
     let why = if request.why.is_empty() { String::new() } else { format!(": {}", request.why) };
     format!("{what} by {}{lasts}{why}", request.by)

@@ -108,7 +108,7 @@ metrics_table! {
     WORKERS_MIN = Gauge "swarm_workers_min" ["worker_type"] Count "min_workers.";
     WORKERS_MAX = Gauge "swarm_workers_max" ["worker_type"] Count "max_workers.";
     WORKERS_PAUSED = Gauge "swarm_workers_paused" ["worker_type"] Count
-        "1 while somebody has paused the worker type or has it only observed, else 0.";
+        "1 while somebody has paused the worker type, in one direction or both, or has it only observed, else 0.";
     WORKERS_PINNED = Gauge "swarm_workers_pinned" ["worker_type"] Count
         "The number that somebody has pinned; NaN if none.";
 }

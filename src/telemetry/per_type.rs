@@ -46,7 +46,7 @@ pub(super) const FAMILIES: [Family; 18] = [
     Family {
         name: metric::WORKERS_PAUSED,
         value: Value::One(|seen| match mode(seen) {
-            Some(Mode::Paused | Mode::Observe) => 1.0,
+            Some(Mode::Paused | Mode::PausedIn | Mode::PausedOut | Mode::Observe) => 1.0,
             Some(Mode::Pinned(_)) | None => 0.0,
         }),
     },
@@ -54,7 +54,7 @@ pub(super) const FAMILIES: [Family; 18] = [
         name: metric::WORKERS_PINNED,
         value: Value::One(|seen| match mode(seen) {
             Some(Mode::Pinned(workers)) => f64::from(workers),
-            Some(Mode::Paused | Mode::Observe) | None => f64::NAN,
+            Some(Mode::Paused | Mode::PausedIn | Mode::PausedOut | Mode::Observe) | None => f64::NAN,
         }),
     },
 ];

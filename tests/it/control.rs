@@ -75,6 +75,26 @@ async fn a_paused_type_is_left_alone_over_a_restart_until_it_is_resumed() {
 }
 
 #[tokio::test]
+async fn a_pause_of_one_direction_holds_that_one_alone() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let scaler = Autoscaler::start(&server.url(), &settings()).await;
+    scaler.until_ready().await;
+    assert_eq!(obeyed(&scaler, &["pause", "test", "--out"]), "test: paused for scaling out\n");
+    until_mode(&scaler, Some(Mode::PausedOut)).await;
+    add_jobs(&client, "test:jobs", 2).await;
+    scaler
+        .until("it holds", async || scaler.of("test").await.reasons.join(", ").contains("scaling out paused by ann@"))
+        .await;
+    scaler.until_workers("test", 0).await;
+
+    assert_eq!(obeyed(&scaler, &["pause", "test", "--in"]), "test: paused for scaling in\n");
+    scaler.until_workers("test", 2).await;
+    scaler.until("it is recorded", async || records(&client, "test").await.len() == 3).await;
+    assert_eq!(decisions(&client).await, ["paused_out", "paused_in", "scale_up"]);
+}
+
+#[tokio::test]
 async fn what_is_only_observed_is_decided_and_told_and_not_done() {
     let server = RedisServer::start();
     let client = server.client().await;

@@ -18,7 +18,7 @@ use axum::{
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use self::{
-    orders::{HoldRequest, OrderAnswer, ResumeRequest, ScaleRequest},
+    orders::{HoldRequest, OrderAnswer, PauseRequest, ResumeRequest, ScaleRequest},
     read::{Events, Types},
 };
 use super::{Served, error::refusal, live};
@@ -151,7 +151,7 @@ fn operations() -> Vec<Operation> {
             )
         },
         Operation::read("/v1/openapi.json", "getDocument", "This document", get(openapi::document)),
-        Operation::order::<HoldRequest>(
+        Operation::order::<PauseRequest>(
             "/v1/worker_types/{name}/pause",
             "pauseWorkerType",
             "Leave the workers as they are, until the end or until resumed",

@@ -25,6 +25,33 @@ const LONGEST: (usize, usize) = (200, 1_000);
 /// Longest override: a year.
 const LONGEST_HOLD: u64 = 366 * 24 * 3_600;
 
+/// A direction of scaling.
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Direction {
+    /// Fewer workers.
+    In,
+    /// More workers.
+    Out,
+}
+
+/// Pauses the scaling of a worker type.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct PauseRequest {
+    /// Direction to pause. Default: both.
+    direction: Option<Direction>,
+    /// Seconds after which the override ends. Without it, it ends when somebody resumes the worker type.
+    #[schemars(range(min = 1, max = LONGEST_HOLD))]
+    for_seconds: Option<u64>,
+    /// Reason, for the history.
+    #[schemars(length(max = LONGEST.1))]
+    reason: String,
+    /// Who asks, for the history. Default: the client's address.
+    #[schemars(length(max = LONGEST.0))]
+    by: Option<String>,
+}
+
 /// Leaves a worker type as it is.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -109,9 +136,14 @@ pub(super) async fn pause(
     State(served): State<Served>,
     Path(name): Path<String>,
     client: Client,
-    Body(HoldRequest { for_seconds, reason, by }): Body<HoldRequest>,
+    Body(PauseRequest { direction, for_seconds, reason, by }): Body<PauseRequest>,
 ) -> Response {
-    give(&served, &name, OverrideAction::Pause, for_seconds, Said { reason, by }, client).await
+    let action = match direction {
+        None => OverrideAction::Pause,
+        Some(Direction::In) => OverrideAction::PauseIn,
+        Some(Direction::Out) => OverrideAction::PauseOut,
+    };
+    give(&served, &name, action, for_seconds, Said { reason, by }, client).await
 }
 
 pub(super) async fn observe(

@@ -134,6 +134,13 @@ async fn orders_reach_the_desk_with_who_and_why() {
         (&json!("paused"), &json!("ann@desk"))
     );
     assert!(paused.json()["control"]["until"].as_u64().is_some_and(|until| until > Timestamp::wall().0));
+    let one_way = bench.order("/v1/worker_types/busy/pause", r#"{"direction":"in"}"#).await;
+    assert_eq!(
+        (&one_way.json()["done"], &one_way.json()["control"]["mode"]),
+        (&json!("busy: paused for scaling in"), &json!("paused_in"))
+    );
+    let nowhere = bench.order("/v1/worker_types/busy/pause", r#"{"direction":"up"}"#).await;
+    assert_eq!(nowhere.code, StatusCode::BAD_REQUEST);
     assert_eq!(bench.order("/v1/worker_types/busy/observe", "").await.code, StatusCode::OK);
     let once = bench.order("/v1/worker_types/busy/scale", r#"{"workers":3}"#).await;
     assert_eq!(once.json()["done"], "busy: scaled once to 3, held for 5 s");
@@ -141,6 +148,7 @@ async fn orders_reach_the_desk_with_who_and_why() {
     assert_eq!(resumed.json(), json!({ "done": "busy: resumed", "control": null }));
     let expected = [
         said(OverrideAction::Pause, Some(60), "ann@desk", "the site is down"),
+        said(OverrideAction::PauseIn, None, "http@127.0.0.1", ""),
         said(OverrideAction::Observe, None, "http@127.0.0.1", ""),
         said(OverrideAction::Scale(3), None, "http@127.0.0.1", ""),
         said(OverrideAction::Resume, None, "http@127.0.0.1", ""),

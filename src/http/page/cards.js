@@ -16,7 +16,8 @@ const FACTS = [
 /** Text of a control: paused by ann@desk until 14:03. */
 function controlWords(control, now) {
   if (!control || (control.until !== null && control.until <= now)) return null;
-  const what = control.mode === "paused" ? "Paused" : control.mode === "observe" ? "Only observed" : `Pinned at ${control.mode.pinned}`;
+  const words = { paused: "Paused", paused_in: "Scaling in paused", paused_out: "Scaling out paused", observe: "Only observed" };
+  const what = words[control.mode] ?? `Pinned at ${control.mode.pinned}`;
   const until = control.until === null ? "" : ` for ${duration(control.until - now)} more`;
   const why = control.why ? `: ${control.why}` : "";
   return `${what} by ${control.by}${until}${why}`;

@@ -8,7 +8,7 @@ use crate::scaler::ScalingEvent;
 /// Formats a change: `1 → 6`, `paused`.
 pub(crate) fn change(event: &ScalingEvent) -> String {
     // An override changes no number by itself.
-    if let (None, None, "paused" | "observe" | "pinned" | "resumed") =
+    if let (None, None, "paused" | "paused_in" | "paused_out" | "observe" | "pinned" | "resumed") =
         (event.from_count, event.to_count, event.decision.as_str())
     {
         return event.decision.clone();

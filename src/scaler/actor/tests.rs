@@ -533,6 +533,25 @@ fn invariant_12_a_type_that_is_paused_or_observed_is_not_even_repaired() {
 }
 
 #[test]
+fn invariant_12_a_pause_of_one_direction_leaves_the_other_one_free() {
+    let stalled = || PoolView { stalled: vec![WorkerId::new("lame")], ..view(1, 0) };
+    for (mode, lag, view, expected) in [
+        (Mode::PausedIn, 50, view(1, 0), Some(10)),
+        (Mode::PausedIn, 0, view(3, 0), None),
+        (Mode::PausedIn, 0, stalled(), Some(1)),
+        (Mode::PausedOut, 50, view(1, 0), None),
+        (Mode::PausedOut, 0, view(3, 0), Some(0)),
+        (Mode::PausedOut, 50, stalled(), None),
+    ] {
+        let mut actor = actor_with(settings(), false);
+        at(&mut actor, 100_000, signals());
+        let effects = at(&mut actor, 100_001, controlled(mode, None, lag, view));
+        let target = if effects.is_empty() { None } else { target_of(&effects) };
+        assert_eq!(target, expected, "{mode:?} {lag}");
+    }
+}
+
+#[test]
 fn a_pin_is_written_at_once_and_looked_at_again_when_it_ends() {
     let mut actor = actor_with(settings(), false);
     at(&mut actor, 1_000, signals());
