@@ -78,7 +78,12 @@ pub(super) fn of(
     match (instance.phase, seen.heartbeat) {
         (Phase::Draining, _) => WorkerStatus::Draining,
         (Phase::Suspended, _) => WorkerStatus::Suspended,
-        (_, Some(heartbeat)) => said(heartbeat, instance, seen, expected, now),
+        // It lives and takes no jobs, as all workers do for a moment after an outage of Redis.
+        (_, Some(Heartbeat { state: WorkerState::Error, .. })) => match memory.heard_at {
+            Some(_) => WorkerStatus::Unheard,
+            None => not_ready(instance, seen, expected, channel, now),
+        },
+        (_, Some(heartbeat)) => said(heartbeat, seen),
         (_, None) if memory.said_leaving => WorkerStatus::Draining,
         (Phase::Blocked, None) => WorkerStatus::Blocked,
         (Phase::Ready, None) => by_jobs(seen),
@@ -110,14 +115,12 @@ pub(super) fn change_at(
 
 /// Returns the status that a heartbeat gives. A heartbeat lags behind the delivery of a job: in between it still says
 /// idle.
-fn said(heartbeat: Heartbeat, instance: &Instance, seen: Seen, expected: Expected, now: Timestamp) -> WorkerStatus {
+fn said(heartbeat: Heartbeat, seen: Seen) -> WorkerStatus {
     match (heartbeat.state, heartbeat.sessions) {
         (WorkerState::Idle, 0) if seen.holds_jobs == Some(true) => WorkerStatus::Busy,
         (WorkerState::Idle, 0) => WorkerStatus::Idle,
-        (WorkerState::Idle | WorkerState::Waiting | WorkerState::Busy, _) => WorkerStatus::Busy,
+        (WorkerState::Idle | WorkerState::Waiting | WorkerState::Busy | WorkerState::Error, _) => WorkerStatus::Busy,
         (WorkerState::Draining | WorkerState::Shutdown, _) => WorkerStatus::Draining,
-        (WorkerState::Error, _) if now < began(instance).after(expected.start_grace) => WorkerStatus::Starting,
-        (WorkerState::Error, _) => WorkerStatus::Stalled,
     }
 }
 
@@ -129,7 +132,7 @@ fn by_jobs(seen: Seen) -> WorkerStatus {
     }
 }
 
-/// Returns the status of a worker that never had a heartbeat. It is starting until its grace is over, and until its
+/// Returns the status of a worker that was never heard as ready. It is starting until its grace is over, and until its
 /// heartbeats could have been written for as long as that.
 fn not_ready(instance: &Instance, seen: Seen, expected: Expected, channel: Channel, now: Timestamp) -> WorkerStatus {
     let over = stalls_at(instance, expected, channel).is_some_and(|at| at <= now);

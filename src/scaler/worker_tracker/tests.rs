@@ -99,6 +99,41 @@ fn a_worker_that_never_gets_ready_stalls_after_its_grace() {
     assert_eq!(stalled.stalled, [WorkerId::new("a")]);
 }
 
+/// After an outage of Redis every worker says for a moment that it can't take jobs.
+#[test]
+fn a_worker_that_cannot_take_jobs_is_replaced_only_if_that_lasts() {
+    let mut tracker = WorkerTracker::default();
+    let none = Reading::Known(Vec::new());
+    let (idle, error) = (Some(WorkerState::Idle), Some(WorkerState::Error));
+    let mut at = |states: &[Option<WorkerState>], seconds: u64| {
+        classify(
+            &mut tracker,
+            pool(&["a", "b", "c", "d"], 0),
+            &beats(states),
+            &none,
+            EXPECTED,
+            Timestamp(seconds * 1_000),
+        )
+    };
+    at(&[idle; 4], 3_600);
+    for seconds in [3_601, 3_660] {
+        let view = at(&[error, idle, idle, idle], seconds);
+        assert_eq!((view.counts.ready, view.counts.possibly_busy, view.counts.stalled), (4, 1, 0), "{seconds}");
+        assert_eq!((view.overdue.len(), view.failed_starts.len()), (0, 0), "{seconds}");
+    }
+    let view = at(&[error, idle, idle, idle], 3_671);
+    assert_eq!(view.overdue, [WorkerId::new("a")], "a grace and a reconnect later");
+    assert_eq!(at(&[idle; 4], 3_672).overdue, []);
+    let view = at(&[error; 4], 3_800);
+    assert_eq!(view.overdue, [], "all at once: the trouble is not theirs");
+
+    let mut tracker = WorkerTracker::default();
+    let view = classify(&mut tracker, pool(&["new"], 0), &beats(&[error]), &none, EXPECTED, Timestamp(59_999));
+    assert_eq!(view.counts.starting, 1);
+    let view = classify(&mut tracker, pool(&["new"], 0), &beats(&[error]), &none, EXPECTED, Timestamp(60_000));
+    assert_eq!(view.stalled, [WorkerId::new("new")], "it never was ready");
+}
+
 const LATE: u64 = 3_600_000;
 
 /// A pool of so many workers, all of which were heard at [`LATE`], and then the first `silent` of them no more: at so
