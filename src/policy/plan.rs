@@ -286,9 +286,10 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// After failures nothing is asked for that would fail again, until it is time for another try.
+    /// After failures nothing is asked for that would fail again, until it is time for another try. A change that is held
+    /// anyway is no try.
     pub(super) fn back_off(&mut self) {
-        if self.target == self.current {
+        if self.held || self.target == self.current {
             return;
         }
         let starts = self.history.start_failures.as_ref().filter(|_| self.target > self.current);
