@@ -296,7 +296,10 @@ async fn the_guard_waits_for_a_group_without_a_time_and_sends_its_signal() {
         "trap 'echo int > {quoted_asked}' INT; echo yes > {quoted_ready}; \
          while [ ! -e {quoted_finish} ]; do sleep 0.02; done"
     );
-    let mut leader = Command::new("sh").args(["-c", &script]).process_group(0).spawn().unwrap();
+    let mut leader = Command::new(SWARM);
+    leader.args(["process-start", "--with-input", "sh", "-c", &script]).stdin(Stdio::piped()).process_group(0);
+    let mut leader = leader.spawn().unwrap();
+    leader.stdin.take().unwrap().write_all(b"\n").unwrap();
     noted(&ready).await;
     let mut guard = guard();
     let mut input = guard.stdin.take().unwrap();
@@ -308,6 +311,21 @@ async fn the_guard_waits_for_a_group_without_a_time_and_sends_its_signal() {
     fs::write(&finish, "").unwrap();
     assert!(leader.wait().unwrap().success());
     assert!(guard.wait().unwrap().success());
+}
+
+/// As for an autoscaler that a script runs in the background.
+#[test]
+fn a_worker_does_not_inherit_that_signals_are_ignored() {
+    let script =
+        format!("trap '' INT QUIT TERM; exec {SWARM} process-start -- sh -c 'kill -$1 $$; echo survived' sh $0");
+    for signal in ["INT", "QUIT", "TERM"] {
+        let mut start = Command::new("sh");
+        start.args(["-c", &script, signal]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut worker = start.spawn().unwrap();
+        writeln!(worker.stdin.take().unwrap()).unwrap();
+        let output = worker.wait_with_output().unwrap();
+        assert_eq!((output.status.success(), output.stdout.as_slice()), (false, &b""[..]), "{signal}");
+    }
 }
 
 #[tokio::test]
