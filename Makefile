@@ -7,11 +7,11 @@ PROFILE ?= dev
 CARGO   ?= cargo
 # Cargo.lock decides; a build never changes it.
 LOCKED  := --locked
-# Arguments for the demo: `make demo ARGS="--help"`.
+# Arguments for the demo and for chaos: `make demo ARGS="--help"`.
 ARGS    ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help packages servers demo build test check deny doc install fmt bench pictures clean
+.PHONY: help packages servers demo build test check deny doc install fmt bench chaos pictures clean
 # Each step needs the whole machine, and they share one build directory.
 .NOTPARALLEL:
 
@@ -79,6 +79,9 @@ fmt: ## Format the code
 
 bench: packages ## Run the benchmarks (optimized; minutes)
 	$(CARGO) bench $(LOCKED)
+
+chaos: packages ## Kill and freeze workers, Redis and autoscaler at load, and count what went wrong (5 minutes)
+	$(CARGO) bench $(LOCKED) --profile $(PROFILE) --bench chaos -- $(ARGS)
 
 pictures: packages ## Make the pictures of the documents anew, from real runs (installs chromium, tmux, aha, pngquant)
 	$(CARGO) build $(LOCKED)

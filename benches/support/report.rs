@@ -5,7 +5,8 @@ use std::ops::RangeInclusive;
 use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
 use serde::Serialize;
 
-/// From where to where a value is to be: `0.0..=limit`, `limit..=INFINITY` or `wanted..=wanted`.
+/// From where to where a value is to be: `0.0..=limit`, `limit..=INFINITY` or `wanted..=wanted`. With both ends infinite
+/// there is no aim: the value is shown for information.
 pub(crate) type Aim = RangeInclusive<f64>;
 
 /// One line of the table.
@@ -33,7 +34,9 @@ impl Finding {
 
 fn aim(aim: &Aim) -> String {
     let (least, most) = (aim.start(), aim.end());
-    if least.total_cmp(most).is_eq() {
+    if least.is_infinite() && most.is_infinite() {
+        String::new()
+    } else if least.total_cmp(most).is_eq() {
         format!("= {least}")
     } else if most.is_infinite() {
         format!("≥ {least}")
@@ -52,13 +55,19 @@ pub(crate) fn print(title: &str, findings: &[Finding], json: bool) -> anyhow::Re
     let mut table = Table::new();
     table.load_preset(UTF8_BORDERS_ONLY).set_header(["", "measured", "floor", "ratio", "aim", ""]);
     for finding in findings {
+        let aim = aim(&finding.aim);
+        let met = match (aim.is_empty(), finding.met) {
+            (true, _) => "",
+            (false, true) => "met",
+            (false, false) => "MISSED",
+        };
         table.add_row([
             finding.what.clone(),
             shown(finding.value, finding.unit),
             finding.floor.map(|floor| shown(floor, finding.unit)).unwrap_or_default(),
             finding.ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
-            aim(&finding.aim),
-            if finding.met { "met".to_owned() } else { "MISSED".to_owned() },
+            aim,
+            met.to_owned(),
         ]);
     }
     println!("{title}\n{table}");
@@ -66,6 +75,7 @@ pub(crate) fn print(title: &str, findings: &[Finding], json: bool) -> anyhow::Re
 }
 
 fn shown(value: f64, unit: &str) -> String {
-    let digits = if value.abs() >= 100.0 { 0 } else { 2 };
+    let is_count = unit.is_empty() && value.fract() == 0.0;
+    let digits = if is_count || value.abs() >= 100.0 { 0 } else { 2 };
     format!("{value:.digits$} {unit}")
 }

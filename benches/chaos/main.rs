@@ -1,0 +1,159 @@
+//! Runs a pool under random faults and counts what went wrong: `cargo bench --bench chaos [-- --minutes 10 --seed 7]`.
+//!
+//! The real `redis-server` (append-only file, synced at every write), the real autoscaler and its worker processes run
+//! at a constant load while faults hit them one after another: workers are killed or frozen, Redis is killed and
+//! started again or frozen, the autoscaler is killed and started again or frozen. Every job writes down when it begins
+//! and ends, and in which worker. At the end the faults stop, the pool finishes its work, and the journal is judged:
+//! see [`judge`].
+
+mod faults;
+mod journal;
+mod judge;
+#[path = "../support/report.rs"]
+mod report;
+mod world;
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::Parser;
+use rand::{SeedableRng, rngs::StdRng};
+use report::Finding;
+use swarm::{
+    broker::{Job, Publisher},
+    config::BrokerSettings,
+};
+
+use crate::{judge::Judgement, world::World};
+
+/// How long the pool may take to finish its work after the last fault.
+const FINISH: Duration = Duration::from_secs(180);
+/// Interval between two batches of jobs.
+const BATCH: Duration = Duration::from_millis(250);
+/// Lines of the log that are shown of a worker.
+const LOG_LINES: usize = 12;
+
+#[derive(Debug, Parser)]
+struct Options {
+    /// Minutes of faults
+    #[arg(long, default_value_t = 3.0)]
+    minutes: f64,
+    /// Workers of the pool
+    #[arg(long, default_value_t = 8)]
+    workers: u32,
+    /// Jobs per second
+    #[arg(long, default_value_t = 20.0)]
+    rate: f64,
+    /// Seed of the random faults; printed, to repeat a run with the same faults
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Half a minute, 4 workers
+    #[arg(long)]
+    quick: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Passed by cargo to every benchmark
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    if std::env::args().nth(1).as_deref() == Some(journal::ARGUMENT) {
+        return journal::do_job();
+    }
+    let mut options = Options::parse();
+    if !options.bench {
+        return Ok(()); // A test run: it only shows that the benchmark compiles.
+    }
+    if options.quick {
+        (options.minutes, options.workers) = (0.5, 4);
+    }
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(run(&options))
+}
+
+#[expect(clippy::print_stderr, reason = "progress of a run of minutes")]
+async fn run(options: &Options) -> anyhow::Result<()> {
+    let seed = options.seed.unwrap_or_else(|| u64::from(std::process::id()));
+    eprintln!("chaos: {} minutes, {} workers, seed {seed}", options.minutes, options.workers);
+    let mut world = World::start(options.workers)?;
+    world.until_workers(options.workers, FINISH).await?;
+
+    let end = Instant::now() + Duration::from_secs_f64(options.minutes * 60.0);
+    let publisher = tokio::spawn(publish(world.target()?, options.rate, end));
+    let faults = faults::inject(&mut world, &mut StdRng::seed_from_u64(seed), end).await?;
+    let published = publisher.await??;
+    eprintln!("chaos: {} faults done; waiting for {published} jobs", faults.len());
+
+    let finished = world.until_ended(published, FINISH).await?;
+    let alive = world.workers().into_keys().collect();
+    let judgement = Judgement::new(&journal::read(&world.journal())?, &faults, published, &alive);
+    let dead_letters = world.dead_letters().await?;
+    let log = world.log();
+    world.stop()?;
+
+    let count = |number: usize| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
+    let told = |what: &str, number| Finding::new(what, count(number), "", None, f64::NEG_INFINITY..=f64::INFINITY);
+    let none = |what: &str, number| Finding::new(what, count(number), "", None, 0.0..=0.0);
+    let mut findings = vec![
+        told("jobs published", published),
+        told("jobs done", judgement.done),
+        none("jobs lost", judgement.lost),
+        none("jobs in the dead letters", dead_letters),
+        told("begun again, the first worker dead or frozen", judgement.repeated),
+        none("begun again, the first worker alive", judgement.doubled),
+        told("workers that did jobs", judgement.workers),
+        none("workers replaced without need", judgement.unneeded.len()),
+    ];
+    findings.extend(faults::counts(&faults).map(|(kind, times)| told(&format!("fault: {kind}"), times)));
+    let title = format!("chaos: {} minutes, {} workers, seed {seed}", options.minutes, options.workers);
+    report::print(&title, &findings, options.json)?;
+    for line in &judgement.details {
+        eprintln!("chaos: {line}");
+    }
+    for worker in &judgement.unneeded {
+        eprintln!("chaos: {worker} was replaced, and no fault explains it; the autoscaler's log says of it:");
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains(worker)).collect();
+        lines.iter().skip(lines.len().saturating_sub(LOG_LINES)).for_each(|line| eprintln!("    {line}"));
+    }
+    anyhow::ensure!(finished, "the pool did not finish its work within {FINISH:?} of the last fault");
+    Ok(())
+}
+
+/// Publishes numbered jobs until `end`, each under its number as idempotency key, so that a repeated call is harmless.
+async fn publish(target: swarm::connection::RedisTarget, rate: f64, end: Instant) -> anyhow::Result<usize> {
+    let (begin, mut number) = (Instant::now(), 0_usize);
+    let mut ticks = tokio::time::interval(BATCH);
+    while Instant::now() < end {
+        ticks.tick().await;
+        let mut batch = Vec::new();
+        #[expect(clippy::cast_precision_loss, reason = "counts of jobs are small")]
+        while ((number + batch.len()) as f64) < begin.elapsed().as_secs_f64() * rate {
+            batch.push(journal::job(number + batch.len()));
+        }
+        publish_batch(&target, &batch, end + FINISH).await?;
+        number += batch.len();
+    }
+    Ok(number)
+}
+
+/// Publishes these jobs, again and again while Redis is away.
+async fn publish_batch(
+    target: &swarm::connection::RedisTarget,
+    batch: &[Job],
+    deadline: Instant,
+) -> anyhow::Result<()> {
+    loop {
+        let attempt = async {
+            let connection = target.connect().await?;
+            let mut publisher = Publisher::new(connection, "jobs:published", BrokerSettings::default());
+            publisher.publish(world::QUEUE, batch).await?;
+            anyhow::Ok(())
+        };
+        match attempt.await {
+            Ok(()) => return Ok(()),
+            Err(error) if Instant::now() > deadline => return Err(error).context("jobs can't be published"),
+            Err(_) => tokio::time::sleep(BATCH).await,
+        }
+    }
+}
