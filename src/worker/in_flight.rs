@@ -1,5 +1,5 @@
-//! What the worker has in hand: every entry that was delivered to it and is not settled, and whose turn it is within a
-//! session. Shared by the loop that takes jobs, the jobs, and the one who settles them; holds no lock across an await.
+//! The entries in flight: every entry that was delivered to the worker and is not completed, and whose turn it is
+//! within a session. Shared by the loop that takes jobs, the jobs, and the completer; holds no lock across an await.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -11,10 +11,10 @@ use tokio::sync::Notify;
 
 use crate::broker::{Delivery, is_suspect};
 
-/// Jobs that may wait here for others of their session; with so many, no more are taken.
+/// Maximum jobs that wait here for others of their session; with this number, no more are taken.
 const MAX_WAITING: usize = 1_000;
 
-/// Entries in hand.
+/// Entries in flight.
 #[derive(Default)]
 pub(super) struct InFlight {
     state: Mutex<State>,
@@ -27,30 +27,30 @@ pub(super) struct InFlight {
 /// A claim on an entry.
 #[derive(Clone, Copy)]
 struct Claim {
-    /// The number of the delivery.
+    /// Number of the delivery.
     number: u32,
-    /// Whether another worker has the entry by now.
+    /// Whether another worker has claimed the entry.
     revoked: bool,
 }
 
 #[derive(Default)]
 struct State {
-    /// By stream: an entry's id is unique within one only.
+    /// By stream, because an entry's id is unique only within its stream.
     entries: HashMap<Arc<str>, HashMap<String, Claim>>,
     /// Jobs in progress that take a slot.
     slots: usize,
-    /// Those that took one and have ended, and are not settled.
+    /// Jobs that took a slot, have ended, and are not completed.
     ended: usize,
-    /// Sessions with a job in progress, and those of its jobs that wait for it.
+    /// Sessions with a job in progress, and the jobs of each that wait for it.
     turns: HashMap<String, VecDeque<Delivery>>,
     waiting: usize,
 }
 
-/// A stream, and of each of its entries in flight the id and the number of its delivery.
+/// A stream, and the id and delivery number of each of its entries in flight.
 pub(super) type StreamClaims = (Arc<str>, Vec<(String, u32)>);
 
 impl InFlight {
-    /// Takes an entry in hand; `false` if it is already.
+    /// Adds an entry; returns `false` if it is in flight already.
     pub(super) fn take(&self, stream: &Arc<str>, entry: &str, number: u32) -> bool {
         let mut state = self.lock();
         let entries = match state.entries.get_mut(stream) {
@@ -64,7 +64,7 @@ impl InFlight {
         true
     }
 
-    /// Notes that the claim on an entry was lost: whoever does the job stops.
+    /// Records that the claim on an entry was lost: its job stops.
     pub(super) fn revoke(&self, stream: &str, entry: &str, number: u32) {
         let mut state = self.lock();
         let claim = state.entries.get_mut(stream).and_then(|entries| entries.get_mut(entry));
@@ -84,7 +84,7 @@ impl InFlight {
     pub(super) async fn revoked(&self, stream: &str, entry: &str) {
         let mut told = pin!(self.revoked.notified());
         loop {
-            // Before the look, so that nothing is missed behind it.
+            // Enabled before the check, so that no notification is missed after it.
             told.as_mut().enable();
             if self.is_revoked(stream, entry) {
                 return;
@@ -94,8 +94,8 @@ impl InFlight {
         }
     }
 
-    /// Lets entries go, each with its stream, and says which had taken a slot: they are settled, or another worker's. All at once,
-    /// so that whoever waits for room finds all of it.
+    /// Releases entries that are completed, or that another worker has. Each item is the stream, the entry, and whether
+    /// the entry took a slot. Releases all entries together, so that a waiter finds all the room.
     pub(super) fn release<'a>(&self, entries: impl IntoIterator<Item = (&'a str, &'a str, bool)>) {
         let mut state = self.lock();
         let mut suspect = false;
@@ -111,22 +111,22 @@ impl InFlight {
         self.changed.notify_one();
     }
 
-    /// Whether a job is in flight of which an earlier worker may have died.
+    /// Returns whether a job is in flight that may have killed an earlier worker.
     pub(super) fn has_suspect(&self) -> bool {
         self.lock().entries.values().flat_map(HashMap::values).any(|claim| is_suspect(claim.number))
     }
 
-    /// Waits for such a job to end. Meant for one waiter.
+    /// Waits for such a job to end. Supports one waiter.
     pub(super) async fn suspect_ended(&self) {
         self.suspect_ended.notified().await;
     }
 
-    /// Jobs in progress take a slot each until [their work ends](InFlight::end_work).
+    /// Takes a slot for each of `count` jobs until [their work ends](InFlight::end_work).
     pub(super) fn take_slots(&self, count: usize) {
         self.lock().slots += count;
     }
 
-    /// Frees the slots of jobs that have ended: others may begin while these are settled.
+    /// Frees the slots of ended jobs: others may start while these are being completed.
     pub(super) fn end_work(&self, slots: usize) {
         if slots == 0 {
             return;
@@ -146,8 +146,8 @@ impl InFlight {
         self.changed.notify_one();
     }
 
-    /// How many jobs may be taken if `concurrency` of them may be in progress, and as many may have ended and wait to be
-    /// settled. With more of these none are taken: Redis does not take what is done.
+    /// Returns how many jobs may be taken, if `concurrency` of them may be in progress, and as many may have ended and
+    /// wait for completion. If more are waiting, none are taken, because Redis does not accept what is done.
     pub(super) fn room(&self, concurrency: usize) -> usize {
         let state = self.lock();
         if state.waiting >= MAX_WAITING {
@@ -156,7 +156,7 @@ impl InFlight {
         concurrency.saturating_sub(state.slots + state.ended.saturating_sub(concurrency))
     }
 
-    /// Asks for the turn of a job in its session. The job comes back if it may begin; else it waits here.
+    /// Asks for the turn of a job in its session. Returns the job if it may start; otherwise the job waits here.
     pub(super) fn begin_turn(&self, session: &str, delivery: Delivery) -> Option<Delivery> {
         let mut state = self.lock();
         if let Some(waiting) = state.turns.get_mut(session) {
@@ -168,7 +168,7 @@ impl InFlight {
         Some(delivery)
     }
 
-    /// Ends the turn of a session's job; the next job of the session, if one waits, may begin.
+    /// Ends the turn of a session's job. Returns the session's next job, if one waits; it may start.
     pub(super) fn end_turn(&self, session: &str) -> Option<Delivery> {
         let mut state = self.lock();
         let next = state.turns.get_mut(session)?.pop_front();
@@ -179,22 +179,22 @@ impl InFlight {
         next
     }
 
-    /// Says that a failed job was put aside, to be tried again.
+    /// Notifies that a failed job was scheduled for a retry.
     pub(super) fn retry_scheduled(&self) {
         self.aside.notify_one();
     }
 
-    /// Waits for a job to be put aside. Meant for one waiter.
+    /// Waits for a job to be scheduled for a retry. Supports one waiter.
     pub(super) async fn next_scheduled_retry(&self) {
         self.aside.notified().await;
     }
 
-    /// Every entry of a stream that is in hand.
+    /// Returns all entries of a stream that are in flight.
     pub(super) fn entries_of(&self, stream: &str) -> HashSet<String> {
         self.lock().entries.get(stream).map(|entries| entries.keys().cloned().collect()).unwrap_or_default()
     }
 
-    /// Every entry in flight with the number of its delivery, by stream.
+    /// Returns all entries in flight with their delivery numbers, by stream.
     pub(super) fn entries(&self) -> Vec<StreamClaims> {
         let state = self.lock();
         let some = state.entries.iter().filter(|(_, entries)| !entries.is_empty());
@@ -204,7 +204,7 @@ impl InFlight {
         some.map(|(stream, entries)| (stream.clone(), claims(entries))).collect()
     }
 
-    /// Forgets a stream that is no more, unless something of it is in hand.
+    /// Forgets a stream that no longer exists, unless one of its entries is in flight.
     pub(super) fn forget(&self, stream: &str) {
         let mut state = self.lock();
         if state.entries.get(stream).is_some_and(HashMap::is_empty) {
@@ -216,7 +216,7 @@ impl InFlight {
         self.lock().entries.values().map(HashMap::len).sum()
     }
 
-    /// Waits for an entry to be let go or a slot to get free. Meant for one waiter.
+    /// Waits for an entry to be released or a slot to be freed. Supports one waiter.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }

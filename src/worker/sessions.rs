@@ -1,5 +1,6 @@
-//! The sessions that are open on this worker: opened and closed by its handler, kept claimed in Redis meanwhile. Knows when
-//! each was used last, and of those that the handler has lost whom that is still to be told; must not know what a session is.
+//! The sessions that are open on this worker: opened and closed by its handler, and claimed in Redis meanwhile. Knows
+//! when each was last used, and for sessions that the handler has lost, which publishers are still to be told. Must not
+//! know what a session is.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -24,23 +25,23 @@ use crate::{
 /// Why a session is not open.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SessionError {
-    /// Another worker holds it.
+    /// Another worker holds the session.
     #[error("session `{name}` is open on worker `{holder}`")]
     HeldElsewhere {
-        /// The session.
+        /// Name of the session.
         name: String,
-        /// Who holds it.
+        /// Worker that holds it.
         holder: WorkerId,
     },
-    /// Whether anybody holds it can't be told.
+    /// It is unknown whether another worker holds the session.
     #[error("session `{name}` can't be claimed: {cause}")]
     Unclaimed {
-        /// The session.
+        /// Name of the session.
         name: String,
         /// What went wrong.
         cause: String,
     },
-    /// No name for a session.
+    /// The name is empty or too long.
     #[error("a session's name has 1 to {MAX_SESSION_NAME} bytes, this one has {0}")]
     Name(usize),
     /// The worker is leaving.
@@ -80,13 +81,13 @@ impl Drop for Place {
 
 #[derive(Default)]
 struct Book {
-    /// The open sessions, and when each was used last.
+    /// The open sessions, and when each was last used.
     open: HashMap<String, Instant>,
-    /// Those with a job in progress, open or not: they are not idle.
+    /// Sessions with a job in progress, open or not: they are not idle.
     in_use: HashSet<String>,
     /// Those that a job is about to open: each has a place.
     opening: HashSet<String>,
-    /// Those that the handler has lost, until the next job of each is told: why, and since when.
+    /// Sessions that the handler has lost, until the next job of each is told: why, and when.
     lost: HashMap<String, (String, Instant)>,
 }
 
@@ -102,9 +103,9 @@ impl Sessions {
         Self(Arc::new(Inner { book, idle, claims, commands, status, changed, claiming, freed }))
     }
 
-    /// Opens session `name` here, or touches it if it is. From then on its jobs come to this worker, and the worker is
-    /// busy to the scaler until the session is closed or idles out. An error if another living worker holds it: give it
-    /// to the caller, and the job is brought there.
+    /// Opens session `name` here, or touches it if it is open. From then on its jobs come to this worker, and the
+    /// scaler treats the worker as busy until the session is closed or idles out. Fails if another living worker holds
+    /// the session: return that error, and the job is handed over to that worker.
     pub async fn open(&self, name: &str) -> Result<(), SessionError> {
         if name.is_empty() || name.len() > MAX_SESSION_NAME {
             return Err(SessionError::Name(name.len()));
@@ -116,7 +117,7 @@ impl Sessions {
         if self.0.status.borrow().is_leaving() {
             return Err(SessionError::Leaving(name.to_owned()));
         }
-        // Before the claim, so that nobody finds it claimed by us and not here.
+        // Before the claim, so that no job finds the session claimed by this worker and not open here.
         self.change(|book| {
             book.lost.remove(name);
             book.open.insert(name.to_owned(), Instant::now());
@@ -128,14 +129,15 @@ impl Sessions {
         claimed
     }
 
-    /// Says that session `name` was used. Jobs of it count as use without that.
+    /// Records that session `name` was used. Its jobs count as use without this call.
     pub fn touch(&self, name: &str) {
         if let Some(used) = self.lock().open.get_mut(name) {
             *used = Instant::now();
         }
     }
 
-    /// Closes session `name`: whoever gets a job of it next may open it anew. Nothing if it is not open here, or lost.
+    /// Closes session `name`: the worker that gets a job of it next may open it again. Does nothing if the session is
+    /// neither open here nor lost.
     pub async fn close(&self, name: &str) {
         if self.is_known(name) {
             self.forget(name);
@@ -143,12 +145,12 @@ impl Sessions {
         }
     }
 
-    /// Says that what session `name` kept alive is gone, and why: the worker is not busy with it any more, and its next
-    /// job, which still is brought here, fails with `session lost: {why}`. Nothing if it is not open here.
+    /// Records that session `name` is lost, and why: it no longer keeps the worker busy. Its next job is still
+    /// delivered to this worker, and fails with `session lost: {why}`. Does nothing if the session is not open here.
     pub fn lose(&self, name: &str, why: &str) {
         let now = Instant::now();
         self.change(|book| {
-            // Older claims have run out.
+            // Older claims have expired.
             book.lost.retain(|_, (_, since)| now - *since < self.0.idle);
             if book.open.remove(name).is_some() {
                 book.lost.insert(name.to_owned(), (why.to_owned(), now));
@@ -173,33 +175,33 @@ impl Sessions {
         self.0.freed.notified().await;
     }
 
-    /// How many are open.
+    /// Returns the number of open sessions.
     pub fn count(&self) -> usize {
         self.lock().open.len()
     }
 
-    /// Whether session `name` is open here.
+    /// Returns whether session `name` is open here.
     pub fn held(&self, name: &str) -> bool {
         self.lock().open.contains_key(name)
     }
 
-    /// Whether session `name` is open here, or was lost and nobody has been told.
+    /// Returns whether session `name` is open here, or was lost without a job being told.
     pub(super) fn is_known(&self, name: &str) -> bool {
         let book = self.lock();
         book.open.contains_key(name) || book.lost.contains_key(name)
     }
 
-    /// Why session `name` was lost; tells it once.
+    /// Returns why session `name` was lost, once.
     pub(super) fn take_loss(&self, name: &str) -> Option<String> {
         self.lock().lost.remove(name).map(|(why, _)| why)
     }
 
-    /// The names of those that are open.
+    /// Returns the names of the open sessions.
     pub fn names(&self) -> Vec<String> {
         self.lock().open.keys().cloned().collect()
     }
 
-    /// Says that a job of session `name` begins: until [`Sessions::end_use`] it does not idle out.
+    /// Records that a job of session `name` starts: until [`Sessions::end_use`] the session does not idle out.
     pub(super) fn begin_use(&self, name: &str) {
         self.lock().in_use.insert(name.to_owned());
     }
@@ -210,7 +212,7 @@ impl Sessions {
         self.0.changed.notify_one();
     }
 
-    /// Waits until a session has idled out; it is closed then, and its name is the answer.
+    /// Waits until a session has idled out, closes it, and returns its name.
     pub(super) async fn idled_out(&self) -> String {
         loop {
             match self.next_idle() {
@@ -227,15 +229,15 @@ impl Sessions {
         }
     }
 
-    /// The session that idles out first if nothing is asked of it, and when.
+    /// Returns the session that idles out first if it gets no job, and when.
     fn next_idle(&self) -> Option<(Instant, String)> {
         let book = self.lock();
         let unused = book.open.iter().filter(|(name, _)| !book.in_use.contains(*name));
         unused.min_by_key(|(_, used)| **used).map(|(name, used)| (*used + self.0.idle, name.clone()))
     }
 
-    /// Renews every claim; the sessions that were lost to others are no longer open, and are the answer. Those that can't
-    /// be asked about stay.
+    /// Renews every claim. Returns the sessions that other workers have claimed; they are no longer open here. Sessions
+    /// that Redis can't be asked about stay.
     pub(super) async fn renew(&self) -> Vec<String> {
         let mut lost = Vec::new();
         for name in self.names() {
@@ -257,7 +259,7 @@ impl Sessions {
         lost
     }
 
-    /// Whose claims they are.
+    /// Returns the claims of the sessions.
     pub(super) fn claims(&self) -> &SessionClaims {
         &self.0.claims
     }
@@ -278,7 +280,8 @@ impl Sessions {
         }
     }
 
-    /// Of a worker that is gone the claims stay: by them the next job of each session is told that it is lost.
+    /// Releases a claim. Claims of a worker that has left stay, because they tell the next job of each session that the
+    /// session is lost.
     async fn release(&self, name: &str) {
         if self.0.status.borrow().phase == Phase::Gone {
             return;

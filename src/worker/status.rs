@@ -1,18 +1,18 @@
-//! What the worker does now, and which state that is on the wire. Pure.
+//! The worker's present status, and the state that it has on the wire. Pure.
 
 use crate::model::WorkerState;
 
-/// How the worker stands to new jobs.
+/// The worker's attitude to new jobs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Takes them.
+    /// Takes jobs.
     #[default]
     Working,
-    /// Would take them, and can't: Redis or its queue are in trouble.
+    /// Would take jobs, but can't: Redis or its queue is in trouble.
     Trouble,
-    /// Was told to leave: takes those of its sessions only.
+    /// Was asked to leave: takes only jobs of its sessions.
     Leaving,
-    /// Is done.
+    /// Has left.
     Gone,
 }
 
@@ -20,7 +20,7 @@ pub(super) enum Phase {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Status {
     pub(super) phase: Phase,
-    /// Asked over Redis to take no more jobs, for now.
+    /// Whether it was asked over Redis to take no more jobs for now.
     pub(super) drain_requested: bool,
     /// Jobs in progress.
     pub(super) busy: usize,
@@ -28,13 +28,13 @@ pub(super) struct Status {
     pub(super) sessions: usize,
     /// Jobs in hand that wait for a place for their session.
     pub(super) waiting: usize,
-    /// Jobs finished, failed ones included.
+    /// Jobs finished, including failed ones.
     pub(super) processed: u64,
     pub(super) failed: u64,
 }
 
 impl Status {
-    /// The state that the heartbeat tells. What it does with jobs goes before its trouble: a job in hand goes on.
+    /// Returns the state for the heartbeat. Jobs take precedence over trouble, because a job in progress continues.
     pub(super) fn state(&self) -> WorkerState {
         match self.phase {
             Phase::Gone => WorkerState::Shutdown,
@@ -47,12 +47,12 @@ impl Status {
         }
     }
 
-    /// Whether it was told to leave for good.
+    /// Returns whether it was asked to leave for good.
     pub(super) fn is_leaving(&self) -> bool {
         matches!(self.phase, Phase::Leaving | Phase::Gone)
     }
 
-    /// Whether it takes jobs of any kind.
+    /// Returns whether it takes jobs of any kind.
     pub(super) fn takes_jobs(&self) -> bool {
         !self.is_leaving() && !self.drain_requested
     }

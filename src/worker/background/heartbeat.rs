@@ -1,5 +1,6 @@
-//! Says on Redis that the worker lives and what it does: a hash that expires, and a stream for history. Reads in the same
-//! round trip whether it is asked to drain, which is the one thing it changes in the worker's status.
+//! Writes to Redis that the worker lives and what it does: a hash with a TTL, and a stream for the history. The same
+//! round trip reads whether the worker is asked to drain; that is the only part of the worker's status that this module
+//! changes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,21 +20,22 @@ use crate::{
     worker::{execute::Executor, status::Status},
 };
 
-/// At most 20 heartbeats a second for changes of state: short jobs would else cost more in heartbeats than in work.
+/// Minimum time between two heartbeats: at most 20 a second for changes of state. Otherwise short jobs would cost more
+/// in heartbeats than in work.
 const MIN_GAP: Duration = Duration::from_millis(50);
-/// Heartbeats kept in the history stream.
+/// Heartbeats that the history stream keeps.
 const HISTORY: usize = 10_000;
 
 /// Writes the heartbeats of one worker.
 pub(in crate::worker) struct Heartbeat {
     executor: Arc<Executor>,
     status: watch::Receiver<Status>,
-    /// Changes when there may be something to read.
+    /// Changes when the control key may have changed.
     control: watch::Receiver<()>,
     resources: Resources,
     started: Instant,
     hostname: String,
-    /// Whether the scaler was told of this worker.
+    /// Whether the scaler was notified of this worker.
     announced: bool,
     /// Whether the last heartbeat said that this worker has no room, and that a job waits for that.
     said: (bool, bool),
@@ -44,7 +46,7 @@ pub(in crate::worker) struct Heartbeat {
 /// Why a heartbeat was not written.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::worker) enum HeartbeatError {
-    /// Redis refuses writes. What it answers otherwise it does answer.
+    /// Redis refuses writes; it answers other commands.
     #[error("{0}")]
     Refused(RedisError),
     #[error("{0}")]
@@ -68,9 +70,10 @@ impl Heartbeat {
         }
     }
 
-    /// Writes the first heartbeat and tells the scaler of a new worker. Before the first job is taken: a consumer without
-    /// a heartbeat counts as gone. It begins without one if Redis refuses writes: its claims are renewed all the same where
-    /// that needs no memory, and nobody can take its jobs where it does.
+    /// Writes the first heartbeat and notifies the scaler of a new worker, before the worker takes its first job: a
+    /// consumer without a heartbeat counts as gone. If Redis refuses writes, the worker starts without a heartbeat: its
+    /// claims are still renewed where that needs no memory, and where it does, no other worker can claim its jobs
+    /// either.
     pub(in crate::worker) async fn announce(&mut self) -> Result<(), HeartbeatError> {
         match self.write().await {
             Err(HeartbeatError::Refused(error)) => {
@@ -81,15 +84,15 @@ impl Heartbeat {
         }
     }
 
-    /// Once for each time that Redis begins to refuse heartbeats.
+    /// Logs a refusal once for each time that Redis begins to refuse heartbeats.
     fn tell_refused(&mut self, error: &RedisError) {
         if !std::mem::replace(&mut self.refused, true) {
             tracing::warn!(%error, "redis refuses heartbeats; going on without");
         }
     }
 
-    /// Writes a heartbeat each interval, at each change of state, and when woken, until `stop`. A failed one is tried
-    /// again, with backoff.
+    /// Writes a heartbeat at each interval, at each change of state and on each wake-up, until `stop`. Retries a failed
+    /// heartbeat with backoff.
     pub(in crate::worker) async fn run(&mut self, stop: &CancellationToken) {
         let mut last = Instant::now();
         let mut written = self.told();
@@ -123,7 +126,7 @@ impl Heartbeat {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "heartbeat failed; the worker counts as gone if this lasts");
-                    // Within an interval: others count on that when they judge who is gone.
+                    // At most one interval: other workers rely on that when they decide which workers are gone.
                     let wait = retries.next().map(|wait| wait.min(self.executor.config.heartbeat_interval));
                     retry_at = wait.map(|wait| Instant::now() + wait);
                 }
@@ -131,7 +134,8 @@ impl Heartbeat {
         }
     }
 
-    /// The last words: into the history, the hash removed, the consumer too if nothing is pending on it, and the scaler told.
+    /// Writes the last heartbeat to the history, removes the hash and, if nothing is pending on it, the consumer, and
+    /// notifies the scaler.
     pub(in crate::worker) async fn leave(&mut self) -> Result<(), String> {
         let mut connection = self.executor.commands.get().await.map_err(|error| error.to_string())?;
         let fields = self.fields().await;
@@ -197,7 +201,8 @@ impl Heartbeat {
         }
     }
 
-    /// Does of a heartbeat what a full Redis allows: the one that is there lives on, and the control key is read.
+    /// Does the part of a heartbeat that a full Redis allows: extends the TTL of the existing one, and reads the
+    /// control key.
     async fn keep_alive(&mut self, connection: &mut Connection) {
         let config = &self.executor.config;
         let mut read = redis::cmd("GET");
@@ -213,7 +218,7 @@ impl Heartbeat {
         }
     }
 
-    /// Does what the control key says. Its change of state makes the next heartbeat.
+    /// Applies the value of the control key. A change of state causes the next heartbeat.
     fn heed(&self, asked: Option<&[u8]>) {
         let drain = asked == Some(DRAIN.as_bytes());
         let changed = self

@@ -1,5 +1,6 @@
-//! Does one job after it was taken: finds out whether it belongs here, runs its handler within its time, and says how it
-//! ended. Several at the same time; none can harm another. Settles nothing: that is for the completer.
+//! Executes a job after it was taken: finds out whether it belongs to this worker, runs its handler within its time
+//! limit, and returns how it ended. Several jobs run at the same time and can't harm one another. Completes nothing:
+//! that is the completer's task.
 
 use std::{
     any::Any,
@@ -31,18 +32,18 @@ use crate::{
     },
 };
 
-/// How long the holder of a session may be without connection until it counts as dead. It connects again within a fraction
-/// of that; its heartbeat would tell only after three intervals.
+/// How long the holder of a session may be without a connection before it counts as gone. It reconnects within a
+/// fraction of that; its heartbeat would show that it is gone only after three intervals.
 const HOLDER_TIMEOUT: Duration = Duration::from_secs(2);
-/// Between two looks for it.
+/// Time between two checks for the holder.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// The label of methods that the handler does not name.
+/// Label of methods that the handler does not name.
 const OTHER_METHOD: &str = "other";
 
 /// What every job of a worker needs.
 pub(in crate::worker) struct Executor {
     pub(in crate::worker) config: WorkerConfig,
-    /// On the type's own queue.
+    /// Consumer on the type's own queue.
     pub(in crate::worker) consumer: Consumer,
     pub(in crate::worker) queues: Arc<QueueSet>,
     pub(in crate::worker) handler: Arc<dyn Handler>,
@@ -55,48 +56,49 @@ pub(in crate::worker) struct Executor {
     pub(in crate::worker) metrics: JobMetrics,
 }
 
-/// A job that was taken and may begin.
+/// A job that was taken and may be started.
 pub(in crate::worker) struct Taken {
     pub(in crate::worker) delivery: Delivery,
-    /// Whether it takes a slot.
+    /// Whether the job takes a slot.
     pub(in crate::worker) needs_slot: bool,
 }
 
-/// How a job ended, before it is told to anybody.
+/// How a job ended, before it is reported.
 pub(super) struct End {
     pub(super) outcome: JobOutcome,
     pub(super) verdict: Verdict,
     pub(super) error: Option<String>,
 }
 
-/// What is to become of its entry.
+/// What happens with the job's entry.
 pub(super) enum Verdict {
-    /// It is acknowledged, and this the answer.
+    /// The entry is acknowledged, and this is the result.
     Succeeded(Value),
-    /// The job is tried again, or the error is the answer.
+    /// The job is retried, or the error is the result.
     Failed { error: String, retry: Retry },
-    /// It must not be worked on.
+    /// The job must not be started.
     Rejected,
     /// Its deadline was over, for that many milliseconds, before it could begin.
     Expired { late_ms: u64 },
-    /// Nothing: it is another worker's now.
+    /// Nothing happens: another worker has the entry now.
     HandedOver,
 }
 
 impl Executor {
-    /// The session of a delivered job, if this worker's handler keeps sessions.
+    /// Returns the session of a delivered job, if this worker's handler keeps sessions.
     pub(in crate::worker) fn session<'a>(&self, delivery: &'a Delivery) -> Option<&'a str> {
         let job = delivery.job.as_ref().ok().filter(|_| self.handler.keeps_sessions())?;
         session_of(job)
     }
 
-    /// Whether a job takes a slot: jobs of sessions that are open here, or were, need none, and get on even if every slot is taken.
+    /// Returns whether a job takes a slot. Jobs of sessions that are or were open here take none, and continue even if
+    /// every slot is taken.
     pub(in crate::worker) fn needs_slot(&self, session: Option<&str>) -> bool {
         session.is_none_or(|session| !self.sessions.is_known(session))
     }
 
-    /// Counts jobs as begun, `slots` of which take one, before their tasks run: the next look at the free slots must see
-    /// them. Once for many jobs, since each change of the status wakes whoever watches it.
+    /// Counts jobs as started, `slots` of which take a slot, before their tasks run: the next look at the free slots
+    /// must include them. Called once for many jobs, because each change of the status wakes its watchers.
     pub(in crate::worker) fn begin(&self, jobs: usize, slots: usize) {
         if jobs > 0 {
             self.in_flight.take_slots(slots);
@@ -104,26 +106,27 @@ impl Executor {
         }
     }
 
-    /// Has a job done by a task of its own. It is not, if the worker is gone.
+    /// Executes a job in a task of its own. Does nothing if the worker is gone.
     pub(in crate::worker) fn spawn(&self, job: impl Future<Output = ()> + Send + 'static) {
         if let Some(tasks) = self.tasks.upgrade() {
             tasks.spawn(job);
         }
     }
 
-    /// Does a job of no session that has begun.
+    /// Executes a started job without a session.
     pub(in crate::worker) async fn alone(self: Arc<Self>, Taken { delivery, needs_slot }: Taken) -> CompletedJob {
         let verdict = self.one(&delivery, None).await;
         CompletedJob { ending: self.ending(delivery, verdict), needs_slot }
     }
 
-    /// The same, and gives it to the completer.
+    /// Executes a started job without a session, and passes it to the completer.
     pub(in crate::worker) async fn work_alone(self: Arc<Self>, taken: Taken) {
         let finished = Arc::clone(&self).alone(taken).await;
         self.end(vec![finished]).await;
     }
 
-    /// What is to be done with the entry. A job that was done is written out and let go here, where others do so at the same time.
+    /// Returns how the entry is completed. The result of a successful job is serialized here, in parallel with other
+    /// jobs.
     fn ending(&self, mut delivery: Delivery, verdict: Verdict) -> Completion {
         match verdict {
             Verdict::Succeeded(value) => Completion::Succeeded(self.consumer.done(delivery, value)),
@@ -137,7 +140,7 @@ impl Executor {
         }
     }
 
-    /// Does a job of a session that has begun, and then those of the same session that waited for it.
+    /// Executes a started job of a session, and then the jobs of the same session that waited for it.
     pub(in crate::worker) async fn work(self: Arc<Self>, session: String, first: Taken) {
         let mut next = Some(first);
         while let Some(Taken { delivery, needs_slot }) = next {
@@ -151,7 +154,7 @@ impl Executor {
         }
     }
 
-    /// Gives the slots of jobs that have ended to others, and the jobs to the completer.
+    /// Frees the slots of ended jobs, and passes the jobs to the completer.
     pub(in crate::worker) async fn end(&self, jobs: Vec<CompletedJob>) {
         if jobs.is_empty() {
             return;
@@ -171,7 +174,7 @@ impl Executor {
         end.verdict
     }
 
-    /// Does the job here or hands it over.
+    /// Executes the job here, or hands it over.
     async fn attempt(&self, delivery: &Delivery, job: &Job, session: Option<&str>) -> End {
         if !self.is_still_ours(delivery).await {
             return claim_lost();
@@ -182,7 +185,8 @@ impl Executor {
         }
         match session {
             None => self.perform(delivery, job).await,
-            // Apart, since a task is as large as the largest thing that it may wait for, and is moved when it is spawned.
+            // Boxed, because a task is as large as the largest future that it may wait for, and is moved when it is
+            // spawned.
             Some(session) => Box::pin(self.attempt_of_session(delivery, job, session)).await,
         }
     }
@@ -199,14 +203,14 @@ impl Executor {
         let (end, elsewhere) = self.perform_noting(delivery, job).await;
         drop(place);
         self.sessions.end_use(session);
-        // Opened by somebody else since we looked.
+        // Another worker has opened the session since the check.
         if elsewhere && let Some(moved) = self.route(delivery, job, session).await {
             return moved;
         }
         end
     }
 
-    /// Where the job of `session` belongs; `None`: here. Asks until Redis answers.
+    /// Finds out where the job of `session` belongs; `None`: here. Asks until Redis answers.
     async fn route(&self, delivery: &Delivery, job: &Job, session: &str) -> Option<End> {
         let mut silent_since = None;
         let mut waits = backoff();
@@ -258,8 +262,9 @@ impl Executor {
         self.perform_noting(delivery, job).await.0
     }
 
-    /// Whether the claim on a job holds before it is begun. Another worker can have taken it over only if more than a lapse
-    /// went by since Redis was asked for it: this process stood still. Asks until Redis answers.
+    /// Returns whether the claim on a job still holds before the job is started. Another worker can have claimed it
+    /// only if this process stood still for more than a lapse since it asked Redis for the job. Asks until Redis
+    /// answers.
     async fn is_still_ours(&self, delivery: &Delivery) -> bool {
         if delivery.asked.elapsed() < self.config.trusted_for() {
             return true;
@@ -278,7 +283,7 @@ impl Executor {
         false
     }
 
-    /// Runs the handler; also answers whether it could not since another worker holds the job's session.
+    /// Runs the handler. Also returns whether it failed because another worker holds the job's session.
     async fn perform_noting(&self, delivery: &Delivery, job: &Job) -> (End, bool) {
         let handling = AssertUnwindSafe(self.handle(job)).catch_unwind();
         let limit = self.config.job_timeout;

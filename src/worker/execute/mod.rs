@@ -1,4 +1,4 @@
-//! Runs jobs that were taken, several at the same time. Takes none and completes none.
+//! Executes jobs that were taken, several at the same time. Takes none and completes none.
 
 mod batch;
 mod executor;

@@ -1,5 +1,5 @@
-//! What workers do with jobs. A handler knows nothing of Redis: it gets a job and answers a value or an error. If it keeps
-//! sessions, it says so through [`Sessions`], and follow-up jobs are brought to it.
+//! Handlers of jobs. A handler knows nothing about Redis: it gets a job and returns a value or an error. If it keeps
+//! sessions, it says so through [`Sessions`], and follow-up jobs are delivered to it.
 
 #[cfg(feature = "browser")]
 mod browser;
@@ -29,21 +29,23 @@ use crate::{
     model::{MissingFeature, WorkerId, WorkerType},
 };
 
-/// Does jobs of one worker type. Called for several jobs at the same time, but never for two jobs of one session that
-/// is open here. A panic fails the job that caused it, no other.
+/// Executes the jobs of one worker type. Called for several jobs at the same time, but never for two jobs of one
+/// session that is open here. A panic fails the job that caused it, and no other.
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
-    /// Does `method` of `job` (`goto` of `browser.goto`; empty if the job names none). May be dropped at any await: when
-    /// the job takes too long, which fails it, or when the worker is stopped hard, and then it is done again elsewhere.
+    /// Executes `method` of `job` (`goto` of `browser.goto`; empty if the job names none). May be dropped at any await:
+    /// when the job exceeds its time limit, which fails it, or when the worker is stopped hard, and then another worker
+    /// does the job again.
     async fn handle(&self, method: &str, job: &Job) -> Result<Value, JobError>;
 
-    /// The methods that it knows; others are refused without asking it. `None`: it takes any. They are label values of
-    /// metrics, so there must be few. `echo` and `sleep` never come here: every worker answers them itself.
+    /// Returns the methods that the handler knows; others are refused without calling it. `None`: it accepts any
+    /// method. They are label values of metrics, so there must be few. `echo` and `sleep` are never passed to it: every
+    /// worker executes them itself.
     fn methods(&self) -> Option<&'static [&'static str]> {
         None
     }
 
-    /// Whether it keeps sessions. If so, a job that names a session goes to the worker where that is open.
+    /// Returns whether the handler keeps sessions. If so, a job that names a session goes to the worker that holds it.
     fn keeps_sessions(&self) -> bool {
         false
     }
@@ -59,14 +61,14 @@ pub trait Handler: Send + Sync + 'static {
         false
     }
 
-    /// Lets go of what belongs to a session that is over without having been closed by a job: it idled out, or this worker
-    /// was thought dead and lost it. It is no longer open when this is called. Must not take long.
+    /// Releases what belongs to a session that ended without a job that closes it: the session idled out, or this
+    /// worker counted as gone and lost it. The session is no longer open at the call. Must not take long.
     async fn session_ended(&self, _name: &str) {}
 
-    /// Lets go of everything: child processes, connections, sessions. Called once, after the last job.
+    /// Releases everything: child processes, connections, sessions. Called once, after the last job.
     async fn shutdown(&self) {}
 
-    /// More fields for the heartbeat, for example how much memory its child processes take. Called at each heartbeat.
+    /// Returns further fields for the heartbeat, for example the memory of child processes. Called at each heartbeat.
     fn resources(&self) -> Vec<(&'static str, String)> {
         Vec::new()
     }
@@ -75,13 +77,13 @@ pub trait Handler: Send + Sync + 'static {
 /// What a handler may use of its worker.
 #[derive(Clone)]
 pub struct Context {
-    /// The type whose jobs it does.
+    /// Worker type whose jobs the handler executes.
     pub worker_type: WorkerType,
-    /// The worker's name.
+    /// Id of the worker.
     pub worker_id: WorkerId,
-    /// Everything configured for the type.
+    /// All settings of the worker type.
     pub settings: Arc<WorkerTypeSettings>,
-    /// Which sessions are open here.
+    /// Sessions that are open here.
     pub sessions: Sessions,
 }
 
@@ -94,10 +96,10 @@ pub enum HandlerError {
          [worker_types.{0}.worker]"
     )]
     NoProgram(WorkerType),
-    /// A setting means nothing. Checking the configuration finds it too.
+    /// A setting is invalid. Checking the configuration finds it too.
     #[error("worker type `{worker_type}`: {problem}")]
     Settings {
-        /// Whose setting.
+        /// Worker type with the setting.
         worker_type: WorkerType,
         /// What is wrong, and what would be right.
         problem: String,
@@ -107,7 +109,7 @@ pub enum HandlerError {
     Missing(#[from] MissingFeature),
 }
 
-/// The handler that the settings ask for.
+/// Returns the handler that the settings name.
 pub fn build(context: Context) -> Result<Arc<dyn Handler>, HandlerError> {
     match context.settings.worker.handler(context.worker_type.as_str()) {
         HandlerKind::Builtin => Ok(Arc::new(BuiltIn)),
@@ -123,7 +125,7 @@ pub fn build(context: Context) -> Result<Arc<dyn Handler>, HandlerError> {
     }
 }
 
-/// The settings ask for a handler that this build lacks.
+/// Returns the error for a handler that this build lacks.
 #[cfg(any(test, not(all(feature = "browser", feature = "tankpit"))))]
 fn missing(worker_type: &WorkerType, handler: &'static str) -> HandlerError {
     let needed_by = format!("worker type `{worker_type}` with `handler = \"{handler}\"`");

@@ -1,5 +1,5 @@
-//! One run of Chromium, from its start to its end: watches over the process, its memory and its pages, and says what was
-//! lost. It is never repaired: a new one is started when somebody needs it.
+//! One run of Chromium, from its start to its end: watches the process, its memory and its pages, and reports losses. A
+//! run is never repaired: a new one is started when a job needs it.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -28,7 +28,7 @@ use super::{
 };
 use crate::config::BrowserSettings;
 
-/// Why everything is lost if Chromium ends unasked, or says nothing any more.
+/// Reason of a loss if Chromium exits unasked, or no longer answers.
 pub(super) const CRASHED: &str = "the browser crashed";
 /// Why a page is lost whose own process crashed.
 const PAGE_CRASHED: &str = "the page crashed";
@@ -38,11 +38,11 @@ const HANGS: &str = "the page hangs";
 const CLOSED_ITSELF: &str = "the page closed itself";
 /// How long Chromium may take to start; it takes about a second, and more on a machine that is busy.
 const START: Duration = Duration::from_secs(30);
-/// Between two looks whether the process lives.
+/// Time between two checks whether the process lives.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Looks between two measurements of memory: one each second.
+/// Checks per measurement of memory: one measurement every second.
 const LOOKS_A_MEASUREMENT: u32 = 10;
-/// How long a command may take on which nobody waits.
+/// Timeout of a command whose answer nothing waits for.
 const IN_PASSING: Duration = Duration::from_secs(5);
 
 /// Why Chromium can't be used.
@@ -58,16 +58,16 @@ pub(super) enum ChromiumError {
     BrokenOff,
 }
 
-/// What is lost.
+/// Losses of a run.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Losses {
-    /// Everything, and why.
+    /// Reason, if everything is lost.
     pub(super) all: Option<String>,
     /// Pages that were lost alone, by their target, and why.
     pub(super) pages: HashMap<String, &'static str>,
 }
 
-/// A running Chromium. Ended when dropped, soon; by [`Chromium::stop`], for certain.
+/// A running Chromium. It is ended soon after a drop, and for certain by [`Chromium::stop`].
 pub(super) struct Chromium {
     devtools: DevTools,
     has_sandbox: bool,
@@ -78,7 +78,7 @@ pub(super) struct Chromium {
 }
 
 impl Chromium {
-    /// Starts one. Goes on if the caller is dropped, and then ends it.
+    /// Starts Chromium. The start continues if the caller is dropped, and then ends the process.
     pub(super) async fn start(settings: &BrowserSettings, nowhere: &Proxy) -> Result<Self, ChromiumError> {
         let (settings, proxy) = (settings.clone(), nowhere.url());
         let starting = tokio::spawn(async move { Self::launch(&settings, &proxy).await });
@@ -117,7 +117,7 @@ impl Chromium {
         Ok(Self { devtools, has_sandbox, lost, resident, stop, tasks })
     }
 
-    /// What is lost so far, and what will be.
+    /// Returns the losses so far, and those to come.
     pub(super) fn losses(&self) -> watch::Receiver<Losses> {
         self.lost.subscribe()
     }
@@ -136,12 +136,12 @@ impl Chromium {
         });
     }
 
-    /// Why it can't be used any more, if so.
+    /// Returns why Chromium can no longer be used; `None` if it can.
     pub(super) fn ended(&self) -> Option<String> {
         self.lost.borrow().all.clone()
     }
 
-    /// Memory that its processes hold, in bytes; 0 where that can't be told.
+    /// Returns the memory that its processes hold, in bytes; 0 where that is unknown.
     pub(super) fn resident_bytes(&self) -> u64 {
         self.resident.load(Ordering::Relaxed)
     }
@@ -156,7 +156,7 @@ impl Chromium {
         &self.devtools
     }
 
-    /// A new profile within it: own cookies, own storage, own way out.
+    /// Opens a new profile: own cookies, own storage, own proxy.
     pub(super) async fn context(&self, proxy: &Proxy) -> Result<BrowsingContext, CommandError> {
         let params = json!({ "disposeOnDetach": true, "proxyServer": proxy.url(), "proxyBypassList": "<-loopback>" });
         let creating = self.devtools.call("", "Target.createBrowserContext", params);
@@ -174,7 +174,7 @@ impl Chromium {
         lose(&self.lost, page, HANGS);
     }
 
-    /// Ends it and waits for that.
+    /// Ends Chromium and waits for the end.
     pub(super) async fn stop(&self) {
         self.stop.cancel();
         self.tasks.close();
@@ -189,7 +189,7 @@ impl Drop for Chromium {
     }
 }
 
-/// A profile within Chromium. Dropping it closes its pages and forgets what they stored.
+/// A profile within Chromium. Dropping it closes its pages and deletes what they stored.
 pub(super) struct BrowsingContext {
     pub(super) id: String,
     devtools: DevTools,
@@ -207,7 +207,7 @@ impl Drop for BrowsingContext {
     }
 }
 
-/// The task that has the process.
+/// The task that owns the process.
 struct ChromiumTask {
     devtools: DevTools,
     limit: u64,
@@ -220,7 +220,7 @@ impl ChromiumTask {
     async fn run(self, launched: Launched, events: mpsc::UnboundedReceiver<Event>, mut pump: AbortOnDropHandle<()>) {
         let Launched { child, profile, .. } = launched;
         let reason = tokio::select! {
-            // Any end of it, a panic too: nothing can be asked of Chromium any more.
+            // Any end of the connection, also a panic: Chromium can't be asked any more.
             _ = &mut pump => CRASHED.to_owned(),
             reason = self.watch(&child) => reason,
             () = self.watch_pages(events) => CRASHED.to_owned(),
@@ -238,7 +238,7 @@ impl ChromiumTask {
         drop(profile);
     }
 
-    /// Watches process and memory; answers why it is over.
+    /// Watches process and memory; returns why the run is over.
     async fn watch(&self, child: &crate::guard::GuardedChild) -> String {
         let mut looks = interval(POLL_INTERVAL);
         for look in 0_u32.. {
@@ -261,7 +261,7 @@ impl ChromiumTask {
     /// Notes pages that are lost, and closes those that pages open. Returns if it is told nothing any more. A session has
     /// one page: the first of its profile. Whether a page has an opener says less, since a link may hide that.
     async fn watch_pages(&self, mut events: mpsc::UnboundedReceiver<Event>) {
-        // As many as sessions were opened in this run.
+        // One entry for each session that was opened in this run.
         let (mut with_page, mut pages) = (HashSet::new(), HashSet::new());
         while let Some(event) = events.recv().await {
             let target = event.params["targetId"].as_str().unwrap_or_default();

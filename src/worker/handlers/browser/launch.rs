@@ -25,7 +25,7 @@ use crate::{
     guard::{GuardedChild, GuardedChildSpec},
 };
 
-/// Names that it goes by.
+/// Names of the executable.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 /// Has Chromium take commands from descriptor 3 and tell what came of them on descriptor 4, as it expects. A shell gives
 /// them these numbers whatever else is open under them; most builds of Chromium start through one anyway.
@@ -35,11 +35,11 @@ const SHELL: &str = "/bin/sh";
 const ENDING: Duration = Duration::from_secs(1);
 /// Between two looks whether it has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// How long it may take to leave.
+/// Time that Chromium may take to exit.
 const TIME_TO_LEAVE: Duration = Duration::from_secs(3);
 /// Chromium's words for a machine that allows it no sandbox.
 const NO_SANDBOX: &str = "No usable sandbox";
-/// Bytes of what it says that are kept for an error.
+/// Bytes of its output that are kept for an error.
 const LAST_WORDS: usize = 2_000;
 
 /// Why there is no browser.
@@ -102,8 +102,8 @@ impl Launched {
     }
 }
 
-/// Starts one. Must run to its end: what is dropped half-way lives until this process ends. `proxy` is for what belongs to
-/// no session. `tasks` keep reading what it says.
+/// Starts Chromium. Must run to its end: a process that is dropped half-way lives until this process ends. `proxy` is
+/// for requests that belong to no session. `tasks` keep reading its output.
 pub(super) async fn launch(
     settings: &BrowserSettings,
     proxy: &str,
@@ -166,7 +166,7 @@ fn arguments(settings: &BrowserSettings, profile: &Path, proxy: &str) -> Vec<Str
         "--disable-domain-reliability",
         "--disable-extensions",
         "--disable-sync",
-        // Nothing leaves but through a proxy: no UDP, no look-up of names, no search for devices.
+        // No traffic bypasses the proxy: no UDP, no name resolution, no search for devices.
         "--disable-quic",
         "--webrtc-ip-handling-policy=disable_non_proxied_udp",
         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
@@ -186,7 +186,7 @@ fn arguments(settings: &BrowserSettings, profile: &Path, proxy: &str) -> Vec<Str
     arguments
 }
 
-/// Reads what it says until its end, and keeps the last of it.
+/// Reads its output until the end, and keeps the last part.
 fn listen(reader: PipeReader, tasks: &TaskTracker) -> io::Result<Arc<Mutex<String>>> {
     let mut reader = pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?;
     let words = Arc::new(Mutex::new(String::new()));

@@ -1,5 +1,5 @@
-//! The handler of browser workers: sessions in one Chromium, each an isolated page that belongs to a channel or user. Owns
-//! which sessions are open and when Chromium is started; see `docs/browser.md` for what jobs there are.
+//! The handler of browser workers: sessions in one Chromium, each an isolated page that belongs to a channel or user.
+//! Owns the list of open sessions, and when Chromium is started; `docs/browser.md` lists the jobs.
 
 mod chromium;
 mod devtools;
@@ -33,7 +33,7 @@ use crate::{
     egress::AddressRule,
 };
 
-/// Does browser jobs.
+/// Executes browser jobs.
 pub struct BrowserHandler {
     settings: BrowserSettings,
     dialer: Dialer,
@@ -44,14 +44,14 @@ pub struct BrowserHandler {
     running: StdMutex<Option<Arc<Chromium>>>,
 }
 
-/// A Chromium, and the proxy for what belongs to no session: it leads nowhere but to public addresses.
+/// A Chromium, and the proxy for requests that belong to no session; that proxy connects to public addresses only.
 struct Engine {
     chromium: Arc<Chromium>,
     _proxy: Proxy,
 }
 
 impl BrowserHandler {
-    /// Starts nothing yet: the first session does.
+    /// Returns a handler. The first session starts Chromium.
     pub fn new(context: Context) -> Result<Self, HandlerError> {
         let settings = BrowserSettings::clone(&context.settings.browser);
         let wrong = |problem: String| HandlerError::Settings { worker_type: context.worker_type.clone(), problem };
@@ -88,19 +88,19 @@ impl BrowserHandler {
             Ok(session) => {
                 let session = Arc::new(session);
                 self.open.insert(name, Arc::clone(&session));
-                // It may have been lost before it was noted.
+                // The session may have been lost before it was recorded.
                 self.open.let_go_of_lost();
                 Ok((session, false))
             }
             Err(error) => {
                 self.open.close(name).await;
-                // What broke when the browser went says less than why it went.
+                // The reason of the browser's end says more than the error of the command that it interrupted.
                 Err(failed(chromium.ended().unwrap_or_else(|| error.to_string())))
             }
         }
     }
 
-    /// The Chromium that runs, or a new one.
+    /// Returns the running Chromium, or starts a new one.
     async fn chromium(&self, engine: &mut Option<Engine>) -> Result<Arc<Chromium>, String> {
         if let Some(Engine { chromium, .. }) = engine
             && chromium.ended().is_none()
@@ -136,7 +136,7 @@ impl BrowserHandler {
         Ok(Engine { chromium, _proxy: proxy })
     }
 
-    /// Does what is asked of an open session.
+    /// Carries out a request on an open session.
     async fn act(&self, name: &str, request: Request) -> Result<Value, JobError> {
         let Some(session) = self.open.find(name) else {
             return Err(failed(format!("session `{name}` is not open; begin with `start`")));
@@ -169,7 +169,7 @@ impl BrowserHandler {
         match page {
             Ok(page) => Ok(json!({ "session": name, "already_open": already_open, "page": page })),
             Err(error) => {
-                // Whoever asked has no session then, unless there was one before.
+                // The caller then has no session, unless there was one before.
                 if !already_open {
                     self.open.close(name).await;
                 }
@@ -178,7 +178,7 @@ impl BrowserHandler {
         }
     }
 
-    /// Closes those whose name fits; answers how many.
+    /// Closes the sessions whose name matches; returns how many.
     async fn close_those(&self, fits: impl Fn(&str) -> bool) -> Value {
         let names = self.open.names(fits);
         for name in &names {

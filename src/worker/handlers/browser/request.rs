@@ -1,4 +1,4 @@
-//! What a browser job asks for, read from its method and arguments. Each argument can be given by place or by name.
+//! The request of a browser job, parsed from its method and arguments. Each argument can be positional or named.
 
 use std::time::Duration;
 
@@ -22,12 +22,12 @@ pub(super) const METHODS: &[&str] = &[
     "close_channel",
     "close_all",
 ];
-/// Named arguments that say whose job it is; they are read elsewhere.
+/// Named arguments with the owner of the job; they are read elsewhere.
 const OWNERS: [&str; 3] = ["session", "channel", "user"];
 /// Longest text of an argument, in bytes.
 const MAX_TEXT: usize = 1 << 20;
 
-/// One job, understood.
+/// One parsed job.
 #[derive(Debug, PartialEq)]
 pub(super) enum Request {
     Start { url: Option<Url> },
@@ -45,7 +45,7 @@ pub(super) enum Request {
 }
 
 impl Request {
-    /// Reads `method` of `job`.
+    /// Parses `method` of `job`.
     pub(super) fn read(method: &str, job: &Job) -> Result<Self, JobError> {
         let with = |names| Arguments::read(job, names);
         Ok(match method {
@@ -90,14 +90,14 @@ impl Request {
 const URL: &str = "an http:// or https:// address";
 const SELECTOR: &str = "a CSS selector such as \"#name\"";
 
-/// The arguments of one job by name.
+/// The arguments of one job, by name.
 struct Arguments<'a> {
     job: &'a Job,
     values: Map<String, Value>,
 }
 
 impl<'a> Arguments<'a> {
-    /// Brings arguments given by place and by name together.
+    /// Combines positional and named arguments.
     fn read(job: &'a Job, names: &[&str]) -> Result<Self, JobError> {
         let known = || if names.is_empty() { "none".to_owned() } else { names.join(", ") };
         if job.args.len() > names.len() {
@@ -140,7 +140,7 @@ impl<'a> Arguments<'a> {
         self.optional_text(name)?.ok_or_else(|| self.missing(name, what))
     }
 
-    /// The argument `url`, if there is one.
+    /// Returns the argument `url`, if there is one.
     fn url(&self) -> Result<Option<Url>, JobError> {
         let Some(text) = self.optional_text("url")? else { return Ok(None) };
         page_url(&text).map(Some).map_err(|error| self.wrong("url", &error.to_string()))

@@ -1,4 +1,4 @@
-//! One session: an isolated page, and what can be done with it. Each action has a time limit, and ends at once when the
+//! One session: an isolated page, and the actions on it. Each action has a time limit, and ends immediately when the
 //! page or the browser is lost.
 
 use std::{
@@ -24,22 +24,22 @@ use super::{
 };
 use crate::{config::BrowserSettings, egress::without_credentials};
 
-/// Between two looks for an element.
+/// Time between two looks for an element.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a lost browser may take to be noticed.
 const STOP: Duration = Duration::from_secs(2);
 /// Beyond a load's own time-out, for stopping it.
 const STOPPING: Duration = Duration::from_secs(15);
-/// Largest screenshot in each direction, in pixels: what Chromium can paint at once.
+/// Largest screenshot in each direction, in pixels: what Chromium can paint in one piece.
 const MAX_SIDE: f64 = 16_384.0;
 /// Largest screenshot in all, in pixels. Chromium holds a picture several times, with four bytes a pixel.
 const MAX_AREA: f64 = 33_554_432.0;
 /// Largest page as HTML that is told, in bytes.
 const MAX_HTML: usize = 4 << 20;
-/// Characters of a title or an address that are told.
+/// Maximum characters of a title or address in a result.
 const TOLD: usize = 2_048;
 
-/// Sets the value of a form field as a person would have, and tells the page. Answers what is wrong, or nothing.
+/// Sets the value of a form field as a person would, and notifies the page. Returns what is wrong, or nothing.
 const FILL: &str = "function(text) {
     if (this.isContentEditable) { this.focus(); this.textContent = text; }
     else if (this instanceof HTMLSelectElement) {
@@ -60,10 +60,10 @@ const FILL: &str = "function(text) {
     return '';
 }";
 
-/// Why an action was not done.
+/// Why an action failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ActionError {
-    /// The page is gone; whoever wants to go on begins anew.
+    /// The page is gone; the caller has to start again.
     #[error("session lost: {0}; open it again")]
     Lost(String),
     #[error("{what} took longer than {limit:?} and was broken off")]
@@ -82,7 +82,7 @@ pub(super) enum ActionError {
     Browser(#[from] CommandError),
 }
 
-/// An open session. Dropping it closes its page and breaks off its connections.
+/// An open session. Dropping it closes its page and its connections.
 pub(super) struct Session {
     page: Page,
     proxy: Proxy,
@@ -109,7 +109,7 @@ impl Session {
         Ok(Self { page, proxy, dialer, chromium, limit, opened, _context: context, _slot: slot })
     }
 
-    /// Why it can't be used any more, if so.
+    /// Returns why the session can no longer be used; `None` if it can.
     pub(super) fn lost(&self) -> Option<String> {
         let losses = self.chromium.losses();
         let losses = losses.borrow();
@@ -117,7 +117,7 @@ impl Session {
         losses.all.clone().or_else(alone)
     }
 
-    /// Loads `url` and waits until the page has. Answers where that led.
+    /// Loads `url` and waits until the page has loaded. Returns the resulting address, title and status.
     pub(super) async fn goto(&self, url: &Url) -> Result<Value, ActionError> {
         if let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) {
             let place = Place::new(host, port);
@@ -168,7 +168,7 @@ impl Session {
         }
     }
 
-    /// Clicks the first element that matches, in its middle, as a mouse does.
+    /// Clicks the first matching element in its middle, as a mouse does.
     pub(super) async fn click(&self, selector: &str) -> Result<Value, ActionError> {
         let unfit = |problem: String| ActionError::Unfit { selector: selector.to_owned(), problem };
         let clicking = async {
@@ -192,7 +192,7 @@ impl Session {
         Ok(self.with_dialogs(Value::Null))
     }
 
-    /// Sets the value of the first field that matches.
+    /// Sets the value of the first matching field.
     pub(super) async fn fill(&self, selector: &str, text: &str) -> Result<Value, ActionError> {
         let filling = async {
             let element = self.find(selector).await?;
@@ -212,14 +212,14 @@ impl Session {
         Ok(self.with_dialogs(Value::Null))
     }
 
-    /// Waits until an element matches, at most `limit` and never longer than an action may take.
+    /// Waits until an element matches, for at most `limit` and at most the limit of an action.
     pub(super) async fn wait_for(&self, selector: &str, limit: Option<Duration>) -> Result<Value, ActionError> {
         let waiting = async {
             loop {
                 match self.find(selector).await {
                     Ok(_) => return Ok(()),
                     Err(error @ ActionError::NoSelector(_)) => return Err(error),
-                    // A page that is just changing gives errors of many kinds; the limit ends them.
+                    // A page that is changing causes many kinds of errors; the limit ends them.
                     Err(_) => sleep(POLL_INTERVAL).await,
                 }
             }
@@ -287,7 +287,7 @@ impl Session {
         Ok(self.with_dialogs(told))
     }
 
-    /// Where it is.
+    /// Returns the page's address, title and age.
     pub(super) async fn status(&self) -> Result<Value, ActionError> {
         let (url, title) = self.info().await?;
         let url = without_credentials(&url);
@@ -324,7 +324,7 @@ impl Session {
         }
     }
 
-    /// `action` within `limit`, unless the page is lost before.
+    /// Runs `action` within `limit`, unless the page is lost before.
     async fn within<T>(
         &self,
         limit: Duration,
@@ -341,7 +341,7 @@ impl Session {
         };
         match done {
             Err(_) => Err(ActionError::TooSlow { what: what.to_owned(), limit }),
-            // What was under way when the connection broke says less than why it broke.
+            // The reason of the broken connection says more than the action that it interrupted.
             Ok(Err(ActionError::Browser(CommandError::Closed))) => {
                 let mut losses = self.chromium.losses();
                 let _ = timeout(STOP, losses.wait_for(|losses| losses.all.is_some())).await;

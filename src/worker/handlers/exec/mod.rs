@@ -1,5 +1,5 @@
-//! A program as a handler: started once for each job, which it reads as JSON from its stdin; what it prints to stdout is the
-//! result, as JSON. Owns the contract with the program (`docs/workers.md`); `process` runs it.
+//! A program as a handler: started once for each job, which it reads as JSON from its stdin; what it prints to stdout
+//! is the result, as JSON. Owns the contract with the program (`docs/workers.md`); `process` runs it.
 
 mod process;
 
@@ -12,14 +12,14 @@ use self::process::{Finished, Process};
 use super::{Context, Handler, HandlerError, JobError};
 use crate::broker::{self, Job};
 
-/// Most that a program may print to stdout, in bytes: as much as a result may have by default.
+/// Maximum bytes that a program may print to stdout: as much as a result may have by default.
 const MAX_STDOUT: usize = 8 << 20;
-/// How much of the end of stderr is told when a program fails, in bytes.
+/// Bytes from the end of stderr that the error of a failed program contains.
 const STDERR_TAIL: usize = 4 << 10;
-/// The exit code that asks for another attempt later: EX_TEMPFAIL of sysexits.h.
+/// Exit code that asks for another attempt later: EX_TEMPFAIL of sysexits.h.
 const TRY_AGAIN: i32 = 75;
-/// What a program gets of the worker's environment: where programs and files are and how text is written. No secrets, and
-/// not where Redis is.
+/// Variables of the worker's environment that a program gets: paths of programs and files, and the encoding of text. No
+/// secrets, and not the address of Redis.
 const ENVIRONMENT: [&str; 9] =
     ["PATH", "HOME", "USER", "TMPDIR", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR"];
 
@@ -32,7 +32,8 @@ pub struct Exec {
 }
 
 impl Exec {
-    /// The program of the context's settings. Whether it exists shows with the first job.
+    /// Returns a handler for the program of the context's settings. Whether the program exists shows with the first
+    /// job.
     pub fn new(context: Context) -> Result<Self, HandlerError> {
         let words = context.settings.worker.exec.clone();
         let mut words = words.into_iter();
@@ -48,7 +49,7 @@ impl Exec {
         command.envs(&self.context.settings.worker.exec_environment);
         command.env("SWARM_WORKER_TYPE", self.context.worker_type.as_str());
         command.env("SWARM_WORKER_ID", self.context.worker_id.as_str());
-        // A NUL can't be in a variable, and would keep the program from starting.
+        // A variable can't contain a NUL, which would keep the program from starting.
         command.env("SWARM_JOB_ID", job.id.replace('\0', "")).env("SWARM_JOB_METHOD", method.replace('\0', ""));
         command
     }
@@ -69,7 +70,7 @@ impl Handler for Exec {
     }
 }
 
-/// What the end of the program means for the job.
+/// Returns what the end of the program means for the job.
 fn outcome(program: &str, finished: &Finished) -> Result<Value, JobError> {
     if finished.too_much {
         return Err(JobError::Failed(format!(
@@ -89,7 +90,7 @@ fn outcome(program: &str, finished: &Finished) -> Result<Value, JobError> {
     }
 }
 
-/// What it printed, as JSON; nothing at all is null.
+/// Parses what the program printed as JSON; no output at all is null.
 fn result(program: &str, stdout: &[u8]) -> Result<Value, JobError> {
     if stdout.iter().all(u8::is_ascii_whitespace) {
         return Ok(Value::Null);

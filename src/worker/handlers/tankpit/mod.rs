@@ -1,5 +1,5 @@
-//! The handler of tankpit workers: game sessions, each a WebSocket that is kept open between jobs. Knows nothing of the game
-//! itself: it passes text on and counts. See `docs/tankpit.md`.
+//! The handler of tankpit workers: game sessions, each a WebSocket that stays open between jobs. Knows nothing about
+//! the game itself: it forwards text and counts frames. See `docs/tankpit.md`.
 
 mod session;
 
@@ -21,20 +21,20 @@ use crate::{
 };
 
 const METHODS: &[&str] = &["spawn", "send", "status", "stop"];
-/// Named arguments that say whose job it is, and are no part of the greeting.
+/// Named arguments with the owner of the job; they are not part of the greeting.
 const OWNERS: [&str; 3] = ["session", "channel", "user"];
 
-/// Does tankpit jobs.
+/// Executes tankpit jobs.
 pub struct TankpitHandler {
     settings: TankpitSettings,
     claims: Sessions,
     open: StdMutex<HashMap<String, Arc<Session>>>,
-    /// Held while a session is opened: a second `spawn` of the same name waits and finds it.
+    /// Held while a session is opened: a second `spawn` of the same name waits and finds the session.
     opening: Mutex<()>,
 }
 
 impl TankpitHandler {
-    /// Connects to nothing yet.
+    /// Returns a handler. Does not connect yet.
     pub fn new(context: Context) -> Self {
         Self {
             settings: TankpitSettings::clone(&context.settings.tankpit),
@@ -187,7 +187,7 @@ impl Handler for TankpitHandler {
     }
 }
 
-/// The first frame: the job's named arguments as one JSON object, if there are any.
+/// Returns the first frame: the job's named arguments as one JSON object, if there are any.
 fn greeting(job: &Job) -> Result<Option<String>, JobError> {
     if !job.args.is_empty() {
         let problem = "takes named arguments only; they are sent to the game as one JSON object";

@@ -1,5 +1,5 @@
-//! One game session: a WebSocket that is kept open. Its task alone has the socket: it sends, counts what comes, pings, and
-//! connects again when the connection is lost. Everybody else reads its counts.
+//! One game session: a WebSocket that stays open. Only its task uses the socket: it sends, counts what arrives, pings,
+//! and reconnects when the connection is lost. All others read its report.
 
 use std::{future::pending, pin::Pin, time::Duration};
 
@@ -26,34 +26,34 @@ use crate::config::TankpitSettings;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// Frames that wait to be sent; who sends more waits.
+/// Maximum frames that wait to be sent; further senders wait.
 const QUEUE: usize = 16;
-/// The first pause before connecting again, and the longest.
+/// First and longest pause before a reconnect.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// Characters of the last text that are kept.
 const TOLD: usize = 1_024;
 
-/// How a session is doing.
+/// State of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum State {
     #[default]
     Connected,
-    /// The connection is lost; it waits for its next try, or tries.
+    /// The connection is lost; the session waits for its next attempt, or tries.
     Reconnecting,
-    /// For good.
+    /// The session has ended for good.
     Ended,
 }
 
 /// How the server or the network closed the last connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Closed {
-    /// The WebSocket close code; none if the connection broke without one.
+    /// WebSocket close code; none if the connection broke without one.
     pub(super) code: Option<u16>,
     pub(super) reason: String,
 }
 
-/// What happened so far, all connections together. Frames are those with text or data.
+/// What happened so far, on all connections together. Frames are those with text or data.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Report {
     pub(super) state: State,
@@ -66,7 +66,7 @@ pub(super) struct Report {
     pub(super) last_close: Option<Closed>,
 }
 
-/// Why something was not done.
+/// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SessionProblem {
     #[error("could not connect to the game: {0}")]
@@ -84,7 +84,7 @@ struct SessionCommand {
     sent: oneshot::Sender<Result<(), SessionProblem>>,
 }
 
-/// A running session. Breaks off when dropped; [`Session::stop`] says goodbye.
+/// A running session. It is cut off when dropped; [`Session::stop`] closes it in an orderly way.
 pub(super) struct Session {
     commands: mpsc::Sender<SessionCommand>,
     report: watch::Receiver<Report>,
@@ -94,7 +94,8 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Connects, and says `hello` if there is one. From then on the connection is kept, and `hello` said on each new one.
+    /// Connects, and sends `hello` if there is one. From then on the connection is kept open, and `hello` is sent on
+    /// each new one.
     pub(super) async fn open(settings: &TankpitSettings, hello: Option<String>) -> Result<Self, SessionProblem> {
         let (commands, inbox) = mpsc::channel(QUEUE);
         let (tell, report) = watch::channel(Report::default());
@@ -109,14 +110,14 @@ impl Session {
         self.report.borrow().clone()
     }
 
-    /// Why it is over, if it is.
+    /// Returns why the session is over; `None` if it is not.
     pub(super) fn ended(&self) -> Option<String> {
         let report = self.report.borrow();
         let why = || report.last_close.as_ref().map_or_else(|| "it ended".to_owned(), ToString::to_string);
         (report.state == State::Ended || self.task.is_finished()).then(why)
     }
 
-    /// Sends one text frame; returns when it is written.
+    /// Sends one text frame; returns when the frame is written.
     pub(super) async fn send(&self, text: String) -> Result<(), SessionProblem> {
         let over = || SessionProblem::Ended(self.ended().unwrap_or_else(|| "it ended".to_owned()));
         let (sent, done) = oneshot::channel();
@@ -124,16 +125,16 @@ impl Session {
             self.commands.send(SessionCommand { text, sent }).await.map_err(|_| over())?;
             done.await.map_err(|_| over())?
         };
-        // Twice, since one frame before it may be on its way.
+        // Twice, because one earlier frame may still be being written.
         let late = || SessionProblem::NotSent(format!("the game took nothing for {:?}", self.patience * 2));
         timeout(self.patience * 2, sending).await.unwrap_or_else(|_| Err(late()))
     }
 
-    /// Closes the connection in an orderly way, as far as the server takes part; it breaks off when dropped.
+    /// Closes the connection in an orderly way, as far as the server cooperates; otherwise it is cut off when dropped.
     pub(super) async fn stop(&self) -> Report {
         self.stop.cancel();
         let mut report = self.report.clone();
-        // An error means that it has taken longer than it may, or has ended already.
+        // An error means that the session took too long, or has ended already.
         let _ = timeout(self.patience, report.wait_for(|report| report.state == State::Ended)).await;
         self.report()
     }
@@ -189,7 +190,7 @@ impl SessionTask {
             if final_word {
                 break;
             }
-            // One that lasted is no failure in a row.
+            // A connection that lasted ends the series of failures.
             if since.elapsed() > self.settings.ping() {
                 pauses = self.pauses();
             }
@@ -211,7 +212,7 @@ impl SessionTask {
             .build()
     }
 
-    /// Connects and says hello. The error is for people.
+    /// Connects and sends the greeting. The error is for people.
     async fn connect(&mut self) -> Result<Socket, String> {
         let limits = WebSocketConfig::default()
             .max_message_size(Some(self.settings.max_frame_bytes))
@@ -225,11 +226,11 @@ impl SessionTask {
             Ok(socket)
         };
         let limit = self.settings.timeout();
-        // The future borrows us, so the limit is taken before.
+        // The future borrows `self`, so the limit is read before.
         timeout(limit, Box::pin(connecting)).await.unwrap_or_else(|_| Err(format!("no answer within {limit:?}")))
     }
 
-    /// Tries until there is a connection; `None` if it is to stop or has tried often enough.
+    /// Retries until there is a connection; `None` if the session must stop or all attempts failed.
     async fn reconnect(&mut self, pauses: &mut ExponentialBackoff) -> Option<Socket> {
         for pause in pauses.by_ref() {
             self.pause(pause).await?;
@@ -251,7 +252,7 @@ impl SessionTask {
         None
     }
 
-    /// Waits, and tells those who want to send that they can't. `None` if it is to stop.
+    /// Waits, and refuses requests to send meanwhile. `None` if the session must stop.
     async fn pause(&mut self, pause: Duration) -> Option<()> {
         let mut over: Pin<Box<_>> = Box::pin(sleep(pause));
         loop {
@@ -304,7 +305,7 @@ impl SessionTask {
         }
     }
 
-    /// Counts what came; the end of the connection if that is it.
+    /// Counts a message; returns how the connection ended if that is the message.
     fn take(&self, message: Option<Result<Message, Error>>) -> Option<Closed> {
         let data = match message {
             Some(Ok(Message::Text(text))) => {
@@ -314,7 +315,7 @@ impl SessionTask {
             }
             Some(Ok(Message::Binary(data))) => data.len(),
             Some(Ok(Message::Close(frame))) => return Some(closed(frame)),
-            // Answering pings is the library's.
+            // The library answers pings.
             Some(Ok(_)) => return None,
             Some(Err(error)) => return Some(broken(format!("the connection broke: {error}"))),
             None => return Some(broken("the connection broke".to_owned())),
@@ -330,7 +331,7 @@ impl SessionTask {
         let done = self.write(socket, order.text).await;
         let problem = done.err().map(|error| error.to_string());
         let told = problem.clone().map_or(Ok(()), |problem| Err(SessionProblem::NotSent(problem)));
-        // Whoever asked may be gone.
+        // The caller may be gone.
         let _ = order.sent.send(told);
         problem.map(broken)
     }
@@ -354,7 +355,7 @@ impl SessionTask {
         let frame = CloseFrame { code: CloseCode::Normal, reason: "stopped".into() };
         let leaving = async {
             socket.close(Some(frame)).await?;
-            // Until the server has answered, not until it hangs up; what else comes is not counted any more.
+            // Waits until the server has answered, not until it disconnects; further frames are not counted.
             while let Some(Ok(message)) = socket.next().await {
                 if message.is_close() {
                     break;
@@ -362,7 +363,7 @@ impl SessionTask {
             }
             Ok(())
         };
-        // A server that does not take part is left standing.
+        // A server that does not cooperate is cut off.
         let _ = self.bounded(leaving).await;
         self.tell
             .send_modify(|report| report.last_close = Some(Closed { code: Some(1_000), reason: "stopped".to_owned() }));
@@ -388,7 +389,8 @@ fn closed(frame: Option<CloseFrame>) -> Closed {
     }
 }
 
-/// Codes after which the server does not want to see this session again: done, refused, and the game's own.
+/// Returns whether the code says that the server does not want this session again: finished, refused, or the game's
+/// own.
 fn is_final(code: u16) -> bool {
     matches!(code, 1_000 | 1_008 | 4_000..=4_999)
 }

@@ -1,6 +1,6 @@
-//! Connections to where pages want to go: the name is resolved, each address is checked, and the connection goes to a
-//! checked address, so that no second look-up can answer something else (DNS rebinding). Knows no HTTP but the CONNECT
-//! to an upstream proxy.
+//! Connects to the hosts that pages ask for. The name is resolved, each address is checked, and the connection goes to
+//! a checked address, so that a second look-up can't return another one (DNS rebinding). Knows no HTTP except the
+//! CONNECT to an upstream proxy.
 
 use std::{
     fmt, io,
@@ -27,15 +27,15 @@ use tokio::{
 
 use crate::{config::UpstreamProxy, egress::AddressRule};
 
-/// How long resolving a name may take, and connecting to one address. Chromium gives a page's connection minutes.
+/// Timeout of resolving a name, and of connecting to one address. Chromium gives a page's connection minutes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Addresses of one name that are tried.
+/// Maximum addresses of one name that are tried.
 const ADDRESSES_TRIED: usize = 3;
 
-/// Turns names into addresses.
+/// Resolves names to addresses.
 #[async_trait]
 pub(in super::super) trait Resolve: Send + Sync + 'static {
-    /// All addresses of `host`.
+    /// Returns all addresses of `host`.
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
 
     /// Whether `address` is one of this machine. A public one leads to what listens here, past every firewall.
@@ -70,7 +70,7 @@ pub(in super::super) struct Place {
 }
 
 impl Place {
-    /// From a URL's host, which has brackets if it is an IPv6 address.
+    /// Returns the place of a URL's host, which has brackets if it is an IPv6 address.
     pub(in super::super) fn new(host: &str, port: u16) -> Self {
         Self { host: host.trim_start_matches('[').trim_end_matches(']').to_owned(), port }
     }
@@ -86,7 +86,7 @@ impl fmt::Display for Place {
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub(in super::super) enum DialError {
-    /// It leads to where pages may not go.
+    /// Pages may not connect to this address.
     #[error(
         "{place} is refused: {address} is a {kind} address; if pages may go there, add \"{place}\" to `allow_private`"
     )]
@@ -94,10 +94,10 @@ pub(in super::super) enum DialError {
     /// The name has no address.
     #[error("{place} can't be resolved: {cause}")]
     Unresolved { place: Place, cause: io::Error },
-    /// Nobody answers.
+    /// The host does not accept the connection.
     #[error("{place} can't be reached: {cause}")]
     Unreachable { place: Place, cause: io::Error },
-    /// The proxy in between says no.
+    /// The upstream proxy refused.
     #[error("{place} can't be reached through the configured proxy: {cause}")]
     Upstream { place: Place, cause: String },
 }
@@ -123,7 +123,7 @@ impl Dialer {
         Self { rule, resolver, upstream }
     }
 
-    /// The addresses of `place` that pages may reach; an error if there is none.
+    /// Returns the addresses of `place` that pages may connect to; an error if there is none.
     pub(in super::super) async fn check(&self, place: &Place) -> Result<Vec<SocketAddr>, DialError> {
         let unresolved = |cause| DialError::Unresolved { place: place.clone(), cause };
         let found = match place.host.parse::<IpAddr>() {
@@ -154,17 +154,17 @@ impl Dialer {
         }
     }
 
-    /// A connection of which each byte goes to `place` itself.
+    /// Returns a connection whose bytes all go to `place` itself.
     pub(super) async fn tunnel(&self, place: &Place) -> Result<Box<dyn Stream>, DialError> {
         let addresses = self.check(place).await?;
         match &self.upstream {
             None => Ok(Box::new(connect(place, &addresses).await?)),
-            // The address that was checked, not the name: the upstream must not look it up once more.
+            // The checked address, not the name: the upstream must not resolve the name again.
             Some(upstream) => through(upstream, place, addresses[0]).await,
         }
     }
 
-    /// A connection for one plain HTTP request to `place`; with what the upstream wants to see, if that is where it leads.
+    /// Returns a connection for one plain HTTP request to `place`; with what the upstream needs if it leads there.
     pub(super) async fn for_request(&self, place: &Place) -> Result<(TcpStream, Option<Via>), DialError> {
         let addresses = self.check(place).await?;
         match &self.upstream {
@@ -187,7 +187,7 @@ async fn connect(place: &Place, addresses: &[SocketAddr]) -> Result<TcpStream, D
     for address in addresses.iter().take(ADDRESSES_TRIED) {
         match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
-                // Only latency is at stake.
+                // A failure only costs latency.
                 let _ = stream.set_nodelay(true);
                 return Ok(stream);
             }
@@ -198,7 +198,7 @@ async fn connect(place: &Place, addresses: &[SocketAddr]) -> Result<TcpStream, D
     Err(DialError::Unreachable { place: place.clone(), cause: last })
 }
 
-/// The upstream itself is configured, and so may be anywhere.
+/// Connects to the upstream. It is configured, so it may have any address.
 async fn connect_upstream(upstream: &UpstreamProxy, place: &Place) -> Result<TcpStream, DialError> {
     let connecting = TcpStream::connect((upstream.host.as_str(), upstream.port));
     let connected = timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
@@ -209,7 +209,7 @@ fn failed(place: &Place, cause: &dyn fmt::Display) -> DialError {
     DialError::Upstream { place: place.clone(), cause: cause.to_string() }
 }
 
-/// A tunnel through the upstream, made with CONNECT.
+/// Opens a tunnel through the upstream with CONNECT.
 async fn through(upstream: &UpstreamProxy, place: &Place, address: SocketAddr) -> Result<Box<dyn Stream>, DialError> {
     let stream = connect_upstream(upstream, place).await?;
     let asking = async {

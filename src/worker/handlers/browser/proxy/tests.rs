@@ -1,4 +1,4 @@
-//! The proxy between a client and servers of the test, with names that resolve to what the test wants.
+//! Tests of the proxy between a client and servers of the test, with names that resolve as the test wants.
 
 use std::{
     io,
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::egress::AddressRule;
 
-/// Answers each look-up with the next of its addresses, and the last one for ever: a name that is rebound.
+/// Answers each look-up with the next of its addresses, and then always with the last one: a name that is rebound.
 struct Rebinding {
     answers: Vec<&'static str>,
     asked: AtomicUsize,
@@ -45,7 +45,7 @@ fn dialer(allowed: &str, answers: &[&'static str]) -> Dialer {
     Dialer::new(AddressRule::new(vec![allowed.parse().unwrap()]), Arc::new(resolver), None)
 }
 
-/// What the proxy answers to these bytes, until it closes or the answer's first line and headers are there.
+/// Returns what the proxy answers to these bytes, until it closes or the response's first line and headers are there.
 async fn ask(proxy: &Proxy, request: &str) -> (TcpStream, String) {
     let mut stream = TcpStream::connect(proxy.address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -63,7 +63,7 @@ async fn ask(proxy: &Proxy, request: &str) -> (TcpStream, String) {
 async fn a_name_is_looked_up_once_for_each_connection_and_each_answer_is_checked() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    // Allowed at first; then rebound to an address that is not.
+    // Allowed at first; then rebound to an address that is not allowed.
     let proxy = Proxy::start(dialer(&format!("127.0.0.1:{port}"), &["127.0.0.1", "127.0.0.2"])).await.unwrap();
     let connect = format!("CONNECT rebound.example:{port} HTTP/1.1\r\nhost: rebound.example\r\n\r\n");
     let ((mut tunnel, answer), accepted) = tokio::join!(ask(&proxy, &connect), listener.accept());
