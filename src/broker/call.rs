@@ -1,5 +1,4 @@
-//! A job that was published and whose answer is waited for, in as many pieces as its caller likes. Owns the connection that
-//! waits.
+//! A published job whose result is awaited, in as many waits as the caller likes. Owns the connection that waits.
 
 use std::time::Duration;
 
@@ -12,14 +11,14 @@ use super::{
 };
 use crate::{connection::Connection, model::keys};
 
-/// A call under way. Dropped, it is no longer waited for; the job is done all the same.
+/// A call in progress. Dropping it ends the waiting; the job is done in any case.
 pub struct Call {
     client: Client,
     job: Job,
     subject: Subject,
-    /// Whether others may wait for the same result.
+    /// Whether other publishers may wait for the same result.
     shared: bool,
-    /// None after a failure: then the next wait opens another one.
+    /// `None` after a failure: the next wait opens another connection.
     connection: Option<Connection>,
 }
 
@@ -33,7 +32,7 @@ impl Call {
         Self { client, subject, shared, job, connection: Some(connection) }
     }
 
-    /// The job that counts: the published one, or the earlier one under the same idempotency key.
+    /// Returns the id of the job that counts: the published one, or the earlier one under the same idempotency key.
     pub fn id(&self) -> &str {
         &self.subject.id
     }
@@ -52,7 +51,7 @@ impl Call {
         };
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            // A Redis that is frozen does not even say that there is nothing.
+            // A frozen Redis does not even reply that there is nothing.
             let waiting = tokio::time::timeout(left + self.client.slack(), self.result(&mut connection, left));
             match waiting.await {
                 Ok(Ok(Some(result))) => {
@@ -88,7 +87,7 @@ impl Call {
         Ok(taken.map(|(_, result)| result))
     }
 
-    /// What can be seen of the reason why there is no answer, a line for each finding.
+    /// Returns the visible reasons why there is no result, one line for each.
     pub async fn why(&self) -> String {
         self.client.why(&self.job, &self.subject).await
     }

@@ -1,5 +1,5 @@
-//! Jobs as calls: publish one and wait for its answer, from as many tasks as you like. Knows the routes, keeps
-//! connections; a call that fails says so and is not repeated.
+//! Jobs as calls: publishes a job and waits for its result, from any number of tasks. Knows the routes and keeps
+//! connections. A call that fails returns an error and is not repeated.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -22,7 +22,7 @@ use crate::{
 /// A connection that was unused for longer is checked before it is used: a server (`timeout`), a firewall or a proxy may have
 /// closed it. None of these is set to so short a time.
 const TRUSTED: Duration = Duration::from_secs(1);
-/// Connections kept for later calls; each call under way holds one more.
+/// Maximum connections kept for later calls; each call in progress holds one more.
 const SPARE: usize = 32;
 
 /// Publishes jobs and calls them. Cheap to clone.
@@ -46,9 +46,9 @@ struct Inner {
     settings: Arc<Settings>,
     routes: Routes,
     target: RedisTarget,
-    /// For commands that answer at once; opened when needed.
+    /// Connection for commands that do not block; opened when needed.
     commands: tokio::sync::Mutex<Option<Idle>>,
-    /// For those that wait for a result, one call each at a time.
+    /// Connections for commands that wait for a result, each for one call at a time.
     spare: Mutex<Vec<Idle>>,
 }
 
@@ -79,53 +79,53 @@ impl Idle {
 /// Why a call has no value.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// Nobody can do such a job.
+    /// No worker can do such a job.
     #[error(transparent)]
     Routing(#[from] RoutingError),
-    /// No connection; nothing was published.
+    /// The connection failed; nothing was published.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
-    /// It was not published, or may have been.
+    /// The job was not published, or its publishing is uncertain.
     #[error(transparent)]
     Publish(#[from] PublishError),
-    /// It was published, and the answer can't be had. It will be done all the same.
+    /// The job was published, and its result can't be waited for. The job is done in any case.
     #[error("job {id} was published, and its result can't be waited for: {cause}")]
     Lost {
-        /// The job.
+        /// Id of the job.
         id: String,
-        /// Why.
+        /// Why the result can't be waited for.
         cause: BrokerError,
     },
-    /// Redis did not say what it was asked.
+    /// Redis did not answer a question.
     #[error(transparent)]
     Asking(BrokerError),
-    /// The worker's answer is an error.
+    /// The job failed; the result is an error.
     #[error("job {id} failed: {error}")]
     Failed {
-        /// The job.
+        /// Id of the job.
         id: String,
-        /// In the worker's words.
+        /// Error in the worker's words.
         error: String,
     },
-    /// No answer in time. The job is not withdrawn.
+    /// No result in time. The job is not withdrawn.
     #[error("job {id} did not answer within {timeout:?}:\n{why}")]
     NoAnswer {
-        /// The job.
+        /// Id of the job.
         id: String,
-        /// How long was waited.
+        /// How long the call waited.
         timeout: Duration,
-        /// What can be seen of the reason, a line for each finding.
+        /// Visible reasons, one line for each.
         why: String,
     },
 }
 
 impl Client {
-    /// Returns a client of the Redis at `redis_url`, for programs without a configuration file. Connects when it is
-    /// first used. Jobs named `TYPE.METHOD` go to the stream `TYPE:jobs` of the `worker_types` named here, all others
-    /// to the stream `jobs`.
+    /// Returns a client of the Redis at `redis_url`, for programs without a configuration file. Connects on first use.
+    /// Jobs named `TYPE.METHOD` go to the stream `TYPE:jobs` of the `worker_types` given here, all other jobs to the
+    /// stream `jobs`.
     ///
     /// # Errors
-    /// If the URL is not valid.
+    /// If the URL is invalid.
     pub fn open(redis_url: &str, worker_types: &[&str]) -> Result<Self, ConnectionError> {
         let worker_types = worker_types.iter().map(|&name| (name.to_owned(), WorkerTypeSettings::default())).collect();
         let settings = Settings { redis_url: redis_url.into(), worker_types, ..Settings::default() };
@@ -133,7 +133,7 @@ impl Client {
         Ok(Self::new(Arc::new(settings), target))
     }
 
-    /// A client of the Redis at `target`. Connects when it is first used.
+    /// Returns a client of the Redis at `target`. Connects on first use.
     pub fn new(settings: Arc<Settings>, target: RedisTarget) -> Self {
         let routes = Routes::from_env(&settings);
         Self(Arc::new(Inner {
@@ -145,10 +145,10 @@ impl Client {
         }))
     }
 
-    /// Publishes a job on the stream that its type goes to.
+    /// Publishes a job on the stream of its type.
     ///
     /// # Errors
-    /// All but those of waiting.
+    /// All errors except those of waiting.
     pub async fn publish(&self, job: &Job) -> Result<Published, CallError> {
         let stream = self.0.routes.stream(&job.job_type)?;
         let inner = &*self.0;
@@ -165,10 +165,10 @@ impl Client {
         }
     }
 
-    /// Publishes a job and waits for its answer, for up to `timeout`.
+    /// Publishes a job and waits for its result, for at most `timeout`.
     ///
     /// # Errors
-    /// If it could not be published, if the worker's answer is an error, or if there is none in time.
+    /// If the job could not be published, if the result is an error, or if there is no result in time.
     pub async fn call(&self, job: Job, timeout: Duration) -> Result<Value, CallError> {
         let mut call = self.begin(job).await?;
         match call.wait(timeout).await? {
@@ -177,10 +177,10 @@ impl Client {
         }
     }
 
-    /// Publishes a job, and leaves it to the caller how long, and in how many pieces, to wait for the answer.
+    /// Publishes a job. The caller decides how long, and in how many waits, to wait for the result.
     ///
     /// # Errors
-    /// If it could not be published.
+    /// If the job could not be published.
     pub async fn begin(&self, job: Job) -> Result<Call, CallError> {
         let job = job.with_reply();
         let connection = self.waiting_connection().await?;
@@ -188,7 +188,7 @@ impl Client {
         Ok(Call::new(self.clone(), job, &published, connection))
     }
 
-    /// Who could do jobs of that type.
+    /// Returns which workers could do jobs of that type.
     ///
     /// # Errors
     /// If Redis can't be asked.
@@ -202,7 +202,7 @@ impl Client {
         .await
     }
 
-    /// Who holds session `name` of that worker type.
+    /// Returns which worker holds session `name` of that worker type.
     ///
     /// # Errors
     /// If Redis can't be asked.
@@ -210,8 +210,8 @@ impl Client {
         self.ask(|mut connection| async move { session::state_of(&mut connection, worker_type, name).await }).await
     }
 
-    /// The names of the open sessions of that worker type that begin with `prefix`, in order. Goes through all keys:
-    /// for people's rare questions.
+    /// Returns the names of the open sessions of that worker type that begin with `prefix`, sorted. Scans all keys: for
+    /// rare questions of people.
     ///
     /// # Errors
     /// If Redis can't be asked.
@@ -220,8 +220,8 @@ impl Client {
             .await
     }
 
-    /// Asks something that may be asked twice: a connection that was closed while it was idle shows only when it is
-    /// used.
+    /// Asks an idempotent question, twice if necessary: a connection that was closed while it was idle shows that only
+    /// when it is used.
     async fn ask<T, Answer>(&self, question: impl Fn(Connection) -> Answer) -> Result<T, CallError>
     where
         Answer: Future<Output = Result<T, BrokerError>>,
@@ -245,7 +245,7 @@ impl Client {
         }
     }
 
-    /// How much longer than a result is waited for Redis may take to say that there is none.
+    /// Returns how much longer than the wait for a result Redis may take to reply that there is none.
     pub(super) fn slack(&self) -> Duration {
         self.0.target.response_timeout()
     }
@@ -274,7 +274,7 @@ impl Client {
         }
     }
 
-    /// Only a connection whose answer has come is used again: another one may still be waited on by the server.
+    /// Keeps a connection whose reply has arrived. The server may still be blocked on any other connection.
     pub(super) fn keep(&self, connection: Connection) {
         let mut spare = self.spare();
         if spare.len() < SPARE {

@@ -1,4 +1,5 @@
-//! The job envelope: the JSON in the field `json` of a stream entry. Owns reading and writing it; trusts nothing in it.
+//! The job envelope: the JSON in the field `json` of a stream entry. Owns its reading and writing; trusts nothing in
+//! it.
 
 use std::time::Duration;
 
@@ -9,16 +10,16 @@ use uuid::Uuid;
 use super::exact;
 use crate::model::{Timestamp, keys};
 
-/// All result keys begin so. A worker writes, and sets an expiry on, no other key that a job names: a job could else make
-/// it delete a queue.
+/// Prefix of all result keys. A worker writes, and sets an expiry on, no other key that a job names: otherwise a job
+/// could make it delete a queue.
 const RESULT_PREFIX: &str = "result:";
-/// Longest name in a job, in bytes: they become parts of keys, lines of logs and columns of tables.
+/// Longest name in a job, in bytes: names become parts of keys, lines of logs and columns of tables.
 const MAX_NAME: usize = 512;
 
-/// One job as it travels.
+/// One job in its wire format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Job {
-    /// Unique; chosen by the publisher. At most 512 bytes, as the other names.
+    /// Unique id, chosen by the publisher. At most 512 bytes, like the other names.
     pub id: String,
     /// `{worker type}.{method}`, for example `browser.goto`.
     #[serde(rename = "type")]
@@ -29,64 +30,64 @@ pub struct Job {
     /// Named arguments.
     #[serde(default)]
     pub kwargs: Map<String, Value>,
-    /// Key of the list that the result is pushed to; none if nobody waits. Begins with `result:`.
+    /// Key of the list that the result is pushed to, beginning with `result:`; `None` if no publisher waits.
     #[serde(default)]
     pub reply_to: Option<String>,
-    /// When it was published, in seconds since the Unix epoch.
+    /// When the job was published, in seconds since the Unix epoch.
     #[serde(default)]
     pub created_ts: Option<f64>,
-    /// A second job with the same key, published within the window, is this job.
+    /// Idempotency key. A second job with the same key, published within the window, is this job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
-    /// Not begun after this time, in seconds since the Unix epoch.
+    /// Latest start, in seconds since the Unix epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_ts: Option<f64>,
-    /// Not begun before this time, in seconds since the Unix epoch.
+    /// Earliest start, in seconds since the Unix epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before_ts: Option<f64>,
-    /// Jobs of the same session are for the worker that holds it.
+    /// Session of the job. Jobs of the same session are for the worker that holds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
-    /// How often it failed before it was put on its stream again.
+    /// Failures before the job was put on its stream again.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub attempt: u32,
-    /// How often it was interrupted before it was put on its stream again.
+    /// Interruptions before the job was put on its stream again.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub interruptions: u32,
-    /// The only consumer group that it is for: set when one of several groups on a stream tries it again.
+    /// The only consumer group that the job is for: set when one of several groups on a stream retries it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    /// Fields that this version does not know: kept as they are.
+    /// Fields that this version does not know; they are preserved.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
 
-/// Why an entry is no job.
+/// Why an entry does not hold a job.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnvelopeError {
     /// The entry has no field `json`.
     #[error("the entry has no field `json`; put the job into it as one JSON object")]
     NoJson,
-    /// Not JSON, or not of a job's shape.
+    /// The field is not JSON, or does not have the shape of a job.
     #[error("the field `json` holds no job: {0}")]
     Shape(String),
-    /// A field that must not be empty is.
+    /// A field that must not be empty is empty.
     #[error("the job's `{0}` is empty")]
     Empty(&'static str),
     /// A name is too long.
     #[error("the job's `{field}` has {bytes} bytes; at most {MAX_NAME} are allowed")]
     TooLong {
-        /// Which.
+        /// Name of the field.
         field: &'static str,
-        /// Its length.
+        /// Length of the JSON, in bytes.
         bytes: usize,
     },
-    /// More JSON than a job may have.
+    /// The JSON is larger than a job may be.
     #[error("the job has {bytes} bytes, more than `broker.job_max_bytes` = {limit}: send less, or raise the limit")]
     TooLarge {
-        /// Its length.
+        /// Length of the field, in bytes.
         bytes: usize,
-        /// The most that is allowed.
+        /// Maximum length, in bytes.
         limit: usize,
     },
     /// `reply_to` names a key that is not for results.
@@ -95,7 +96,7 @@ pub enum EnvelopeError {
 }
 
 impl Job {
-    /// A new job with a fresh id, created now, that nobody waits for.
+    /// Returns a new job with a fresh id, created now, without a waiting publisher.
     pub fn new(job_type: impl Into<String>, args: Vec<Value>, kwargs: Map<String, Value>) -> Self {
         Self {
             id: Uuid::now_v7().to_string(),
@@ -115,42 +116,43 @@ impl Job {
         }
     }
 
-    /// The same job, with a result asked for.
+    /// Returns the same job, with a request for its result.
     #[must_use]
     pub fn with_reply(mut self) -> Self {
         self.reply_to = Some(keys::result(&self.id));
         self
     }
 
-    /// The same job under an idempotency key. Its result is asked for too: whoever publishes the second one may wait for it.
+    /// Returns the same job with an idempotency key. It requests the result too, because a second publisher may wait
+    /// for it.
     #[must_use]
     pub fn with_idempotency_key(mut self, key: impl Into<String>) -> Self {
         self.idempotency_key = Some(key.into());
         self.with_reply()
     }
 
-    /// The same job, to be begun within `time` from now or not at all.
+    /// Returns the same job, to be started within `time` from now or not at all.
     #[must_use]
     pub fn with_deadline(mut self, time: Duration) -> Self {
         self.deadline_ts = Some(seconds(Timestamp::wall().after(time)));
         self
     }
 
-    /// The same job, to be begun `delay` from now at the earliest.
+    /// Returns the same job, to be started `delay` from now at the earliest.
     #[must_use]
     pub fn with_delay(mut self, delay: Duration) -> Self {
         self.not_before_ts = Some(seconds(Timestamp::wall().after(delay)));
         self
     }
 
-    /// The same job as part of a session.
+    /// Returns the same job as part of a session.
     #[must_use]
     pub fn with_session(mut self, session: impl Into<String>) -> Self {
         self.session = Some(session.into());
         self
     }
 
-    /// When it must have been begun; `None` if any time will do.
+    /// Returns the latest start; `None` if there is no deadline.
     pub fn deadline(&self) -> Option<Timestamp> {
         self.deadline_ts.map(timestamp)
     }
@@ -162,12 +164,12 @@ impl Job {
         (now > deadline).then(|| u64::try_from(now.since(deadline).as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// When it may be begun; `None` if at once.
+    /// Returns the earliest start; `None` if the job may start immediately.
     pub fn not_before(&self) -> Option<Timestamp> {
         self.not_before_ts.map(timestamp)
     }
 
-    /// Reads the content of the field `json`, which may have up to `limit` bytes.
+    /// Parses the content of the field `json`, which may have at most `limit` bytes.
     pub fn parse(json: &[u8], limit: usize) -> Result<Self, EnvelopeError> {
         if json.len() > limit {
             return Err(EnvelopeError::TooLarge { bytes: json.len(), limit });
@@ -177,7 +179,7 @@ impl Job {
         Ok(job)
     }
 
-    /// The content of the field `json`, if the job is one that [`parse`](Self::parse) would take.
+    /// Returns the content of the field `json`, if [`parse`](Self::parse) would accept the job.
     pub fn encode(&self, limit: usize) -> Result<String, EnvelopeError> {
         self.check()?;
         let json = self.to_json();
@@ -187,7 +189,7 @@ impl Job {
         Ok(json)
     }
 
-    /// Writes the content of the field `json` to where writing never fails.
+    /// Writes the content of the field `json` to a writer that never fails.
     pub(super) fn write_json(&self, mut to: impl std::io::Write) {
         let written = if exact::any_marked() {
             to.write_all(self.to_json().as_bytes()).map_err(serde_json::Error::io)
@@ -197,7 +199,7 @@ impl Job {
         written.expect("keys are strings and values are JSON already, and memory takes them");
     }
 
-    /// The content of the field `json`.
+    /// Returns the content of the field `json`.
     pub fn to_json(&self) -> String {
         exact::to_string(self)
     }
@@ -235,7 +237,8 @@ fn seconds(at: Timestamp) -> f64 {
     at.0 as f64 / 1_000.0
 }
 
-/// Times before 1970 are 1970, those beyond any calendar the end of time: a cast saturates.
+/// Converts seconds since 1970. Times before 1970 become 1970, and times beyond any calendar the end of time, because
+/// the cast saturates.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturating is what is wanted")]
 fn timestamp(seconds: f64) -> Timestamp {
     Timestamp((seconds * 1_000.0).round() as u64)
@@ -291,7 +294,7 @@ mod tests {
         }
     }
 
-    /// Any JSON, four levels deep.
+    /// Returns arbitrary JSON, at most four levels deep.
     fn json_value() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),
@@ -314,7 +317,7 @@ mod tests {
     }
 
     prop_compose! {
-        /// A job with anything in it, also what no worker takes.
+        /// Returns an arbitrary job, including jobs that no worker accepts.
         fn any_job()(
             id in ".{0,40}", job_type in "[a-z.]{0,20}", args in proptest::collection::vec(json_value(), 0..4),
             kwargs in proptest::collection::hash_map("[a-z]{1,8}", json_value(), 0..4),
@@ -339,7 +342,7 @@ mod tests {
 
         #[test]
         fn no_json_makes_parsing_panic_and_what_is_taken_stays_the_same(json in json_value(), times in 0..4_u8) {
-            // Below a known name anything may stand.
+            // A known field with arbitrary JSON as its value.
             let names = ["id", "type", "args", "kwargs", "reply_to", "deadline_ts", "attempt", "group"];
             let envelope = json!({"id": "a", "type": "b.c", names[usize::from(times)]: json, names[usize::from(times) + 4]: json});
             if let Ok(job) = Job::parse(envelope.to_string().as_bytes(), LIMIT) {

@@ -1,7 +1,7 @@
-//! Jobs on Redis streams: what they look like, where they go, how they are taken, answered and set aside. The wire format
-//! and keys are a contract with programs in any language (`docs/protocol.md`). Must not run jobs, and never reconnects:
-//! every call gets the connection to use, so that its owner decides about retries. The mover of delayed jobs, a task of the
-//! autoscaler, is the exception.
+//! Jobs on Redis streams: their format and routing, and how they are taken, completed, retried and buried. The wire
+//! format and keys are a contract with programs in any language (`docs/protocol.md`). Must not run jobs, and never
+//! reconnects: every call gets the connection to use, so that its owner decides about retries. The scheduler of delayed
+//! jobs, a task of the autoscaler, is the exception.
 //!
 //! Delivery is at least once: a job is acknowledged after the work, and a job whose worker is gone is done again.
 
@@ -74,32 +74,32 @@ impl BrokerError {
         Self { doing: doing.into(), cause }
     }
 
-    /// Whether the stream or its group went away: [`Consumer::ensure_group`] mends it.
+    /// Returns whether the stream or its group is missing: [`Consumer::ensure_group`] creates it.
     pub fn is_missing_group(&self) -> bool {
         // A reader that is blocked while the key is deleted gets UNBLOCKED from Redis before 7.2, NOGROUP from then on.
-        // Out of a script, Redis before 7 tells the code in the text only.
+        // From a script, Redis before 7 gives the code in the text only.
         matches!(code(&self.cause).as_deref(), Some("NOGROUP" | "UNBLOCKED"))
             || self.cause.detail().is_some_and(|text| text.contains(": NOGROUP "))
     }
 
-    /// Whether the key holds something else than this command is for.
+    /// Returns whether the key holds another type than the command needs.
     pub fn is_wrong_type(&self) -> bool {
         code(&self.cause).as_deref() == Some("WRONGTYPE")
     }
 
-    /// Whether the connection is of no more use, or may be: connect again.
+    /// Returns whether the connection is, or may be, unusable: connect again.
     pub fn is_connection_lost(&self) -> bool {
         is_lost(&self.cause)
     }
 }
 
-/// Whether Redis refuses to write: it is full, can't save, has too few replicas, or is a replica itself. It answers reads, and
-/// if it is full, what needs no memory.
+/// Returns whether Redis refuses to write: it is out of memory, can't save, has too few replicas, or is a replica
+/// itself. It answers reads and, if it is out of memory, commands that need no memory.
 pub fn refuses_writes(cause: &RedisError) -> bool {
     const CODES: [&str; 4] = ["OOM", "MISCONF", "NOREPLICAS", "READONLY"];
     let text = cause.to_string();
     code(cause).is_some_and(|code| CODES.contains(&code.as_str()))
-        // A transaction that was refused tells why in its text only.
+        // A refused transaction gives the reason in its text only.
         || text.contains("EXECABORT") && CODES.iter().any(|code| text.contains(code))
 }
 
@@ -113,7 +113,8 @@ fn cure(cause: &RedisError) -> &'static str {
     }
 }
 
-/// The error's first word as Redis sent it. Of a pipeline or transaction, that of the first command that failed.
+/// Returns the error's first word as Redis sent it. For a pipeline or transaction, that of the first command that
+/// failed.
 fn code(cause: &RedisError) -> Option<String> {
     let of_pipeline = || {
         let errors = cause.clone().into_server_errors()?;

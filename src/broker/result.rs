@@ -1,4 +1,4 @@
-//! Results: one list for each job, written by the worker, popped by whoever waits.
+//! Results: one list for each job, written by the worker, popped by the waiting publisher.
 
 use std::time::Duration;
 
@@ -10,26 +10,26 @@ use tokio::time::Instant;
 use super::{BrokerError, exact};
 use crate::connection::Connection;
 
-/// Between two looks for results that are on several nodes of a cluster.
+/// Time between two looks for results that are on several nodes of a cluster.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How a job ended: `{"id","ok":true,"value":…}` or `{"id","ok":false,"error":"…"}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobResult {
-    /// The job's id.
+    /// Id of the job.
     pub id: String,
-    /// Whether it was done.
+    /// Whether the job succeeded.
     pub ok: bool,
-    /// What the handler answered, if it was done.
+    /// Value that the handler returned, if the job succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Value>,
-    /// Why it was not, if it was not.
+    /// Error, if the job failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
 impl JobResult {
-    /// The result of a job whose handler gave `outcome`.
+    /// Returns the result of a job whose handler returned `outcome`.
     pub fn new(id: impl Into<String>, outcome: Result<Value, String>) -> Self {
         let id = id.into();
         match outcome {
@@ -38,13 +38,13 @@ impl JobResult {
         }
     }
 
-    /// As it is pushed to the list.
+    /// Returns the JSON that is pushed to the list.
     pub fn to_json(&self) -> String {
         exact::to_string(self)
     }
 }
 
-/// The JSON of a result, or if it is too large that of an error which says so.
+/// Returns the JSON of a result or, if it is too large, of an error that says so.
 pub(super) fn bounded(result: &JobResult, limit: usize) -> String {
     let json = result.to_json();
     if json.len() <= limit {
@@ -58,9 +58,9 @@ pub(super) fn bounded(result: &JobResult, limit: usize) -> String {
     JobResult::new(&result.id, Err(error)).to_json()
 }
 
-/// Waits up to `timeout` for a result in any of the lists `keys`, and takes it. Answers the key and its result; `None` if none
-/// came. A result that is no JSON of the right shape becomes a failed one that says so. `connection` is held up
-/// meanwhile, and must have no response time-out shorter than `timeout`.
+/// Waits for a result in any of the lists `keys` for at most `timeout`, and takes it. Returns the key and its result;
+/// `None` if none came. A malformed result becomes a failed one that says so. The call blocks `connection`, whose
+/// response timeout must not be shorter than `timeout`.
 pub async fn wait_for_any(
     connection: &mut Connection,
     keys: &[String],
@@ -78,7 +78,7 @@ pub async fn wait_for_any(
     }))
 }
 
-/// Lists on several nodes of a cluster can't be waited for in one command: looks at all of them again and again.
+/// Looks at lists on several nodes of a cluster repeatedly, because one command can't wait for them.
 async fn look_for_any(
     connection: &mut Connection,
     keys: &[String],
@@ -102,8 +102,8 @@ async fn look_for_any(
     }
 }
 
-/// As [`wait_for_any`] for one list, and leaves the result there until it expires: for jobs that several may have published
-/// under one idempotency key.
+/// Like [`wait_for_any`] for one list, but leaves the result there until it expires: for jobs that several publishers
+/// may have published under one idempotency key.
 pub async fn wait_shared(
     connection: &mut Connection,
     key: &str,
@@ -116,7 +116,7 @@ pub async fn wait_shared(
     Ok(seen.map(|json| read(key, &json)))
 }
 
-/// 0 means for ever.
+/// Returns the timeout of a blocking command; 0 would wait without a limit.
 fn seconds(timeout: Duration) -> f64 {
     timeout.as_secs_f64().max(0.001)
 }

@@ -1,8 +1,9 @@
-//! Which worker holds which session, and bringing a session's jobs there. A session is a name (a channel, a user) under
-//! which a worker keeps something alive between jobs. Owns the keys `session:*` and `session-lost:*`.
+//! Which worker holds which session, and handing a session's jobs over to that worker. A session is a name (a channel,
+//! a user) under which a worker keeps state between jobs. Owns the keys `session:*` and `session-lost:*`.
 //!
-//! A job of a session that is open elsewhere is not copied: its entry is handed over within the consumer group (XCLAIM for
-//! the holder), so at every moment exactly one worker has it, and if that one dies it is recovered like any other job.
+//! A job of a session that is open elsewhere is not copied: its entry is handed over within the consumer group (XCLAIM
+//! for the holder). So exactly one worker has it at any moment, and if that one dies the job is recovered like any
+//! other.
 
 mod room;
 mod steps;
@@ -18,12 +19,12 @@ use crate::model::{WorkerId, WorkerType, keys};
 /// Longest name of a session, in bytes: it becomes part of a key.
 pub const MAX_SESSION_NAME: usize = 256;
 
-/// What a worker is told on its control channel when jobs were handed over to it. With a blank and a key behind: on that
-/// stream, which is not its type's own.
+/// Message on a worker's control channel when jobs were handed over to it. A blank and a key after it name the stream,
+/// if that is not the type's own.
 pub const HANDED_OVER: &str = "jobs";
 
-/// KEYS session, lost mark. ARGV me, TTL in ms, heartbeat prefix, whether a missing heartbeat counts (0 or 1). Answers the
-/// holder: me, or another that may live.
+/// KEYS session, lost mark. ARGV me, TTL in ms, heartbeat prefix, whether a missing heartbeat counts (0 or 1). Returns
+/// the holder: me, or another worker that may live.
 const CLAIM: &str = "\
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] and (ARGV[4] == '0' or redis.call('EXISTS', ARGV[3] .. holder) == 1) then return holder end
@@ -31,7 +32,7 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 redis.call('DEL', KEYS[2])
 return ARGV[1]";
 
-/// KEYS session, lost mark. ARGV me, TTL in ms. Answers whether it is still mine.
+/// KEYS session, lost mark. ARGV me, TTL in ms. Returns whether the session is still mine.
 const RENEW: &str = "\
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
@@ -42,11 +43,12 @@ return 1";
 /// KEYS session. ARGV me.
 const RELEASE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
 
-/// KEYS session, lost mark, stream. ARGV me, group, entry, heartbeat prefix, control prefix, judgement (0 withheld, 1 by
-/// heartbeat, 2 by silence), TTL of the mark in ms, what the holder is told,
-/// number of the delivery. Answers what to do and whom it concerns. JUSTID: being handed over is no attempt.
+/// KEYS session, lost mark, stream. ARGV me, group, entry, heartbeat prefix, control prefix, judgement (0 withheld, 1
+/// by heartbeat, 2 by silence), TTL of the mark in ms, message to the holder, number of the delivery. Returns what to
+/// do, and the worker it concerns. JUSTID, because handing over is not an attempt.
 ///
-/// The mark holds the time of the loss: jobs published before it, and seen only later, are told of the loss too.
+/// The mark holds the time of the loss: jobs that were published before it, and read only later, are told about the
+/// loss too.
 const ROUTE: &str = "\
 local holder = redis.call('GET', KEYS[1])
 if not holder then
@@ -76,41 +78,41 @@ return {'forwarded', holder}";
 /// Where a job of a session belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// Nobody holds the session: whoever has the job may do it.
+    /// No worker holds the session: the worker with the job may do it.
     Here,
-    /// It was handed over to the holder.
+    /// The job was handed over to the holder.
     Forwarded(WorkerId),
-    /// The holder died with it.
+    /// The holder died with the session.
     Lost(WorkerId),
-    /// The job is not ours any more: another worker has taken it over.
+    /// The job is no longer this worker's: another worker has claimed it.
     ClaimLost,
-    /// The holder has no connection: it is connecting again, or died. Ask again.
+    /// The holder has no connection: it is reconnecting, or has died. Ask again.
     Silent(WorkerId),
 }
 
-/// What the silence of a session's holder means to whoever asks.
+/// What the silence of a session's holder means to the asking worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judgement {
-    /// Nothing: whoever asks has not written heartbeats for long enough to tell the dead from the unheard.
+    /// Nothing: the asking worker has not written heartbeats for long enough to tell dead workers from silent ones.
     Withheld,
     /// A holder without a heartbeat is dead.
     ByHeartbeat,
-    /// So is one that has a heartbeat and has not listened for a while.
+    /// A holder with a heartbeat that has not been subscribed for a while is dead too.
     BySilence,
 }
 
 /// Where a session is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionState {
-    /// Nowhere.
+    /// No worker holds it.
     Closed,
-    /// On a worker.
+    /// This worker holds it.
     Open(WorkerId),
     /// It was lost some time ago, with the worker that held it.
     Lost(WorkerId),
 }
 
-/// Where session `name` is.
+/// Returns where session `name` is.
 pub(super) async fn state_of(
     connection: &mut Connection,
     worker_type: &WorkerType,
@@ -130,7 +132,7 @@ pub(super) async fn state_of(
     })
 }
 
-/// The names of the open sessions that begin with `prefix`, which holds no pattern.
+/// Returns the names of the open sessions that begin with `prefix`, which is not a pattern.
 pub(super) async fn open_sessions(
     connection: &mut Connection,
     worker_type: &WorkerType,
@@ -148,7 +150,7 @@ pub(super) async fn open_sessions(
     Ok(found.into_iter().collect())
 }
 
-/// `text` as a pattern that only it fits.
+/// Returns a pattern that matches only `text`.
 fn literal(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len());
     for c in text.chars() {
@@ -166,30 +168,31 @@ pub struct SessionClaims {
     worker_type: WorkerType,
     id: WorkerId,
     ttl: Duration,
-    /// The queue whose name a holder need not be told.
+    /// Queue whose name is left out of the message to a holder.
     own_queue: Option<String>,
 }
 
 impl SessionClaims {
-    /// The claims of worker `id`. A claim expires after `ttl` if nobody renews it; until then, the loss of its holder can be
-    /// told, so `ttl` is longer than a heartbeat's.
+    /// Returns the claims of worker `id`. A claim expires after `ttl` without renewal. Until then the loss of its
+    /// holder can be detected, so `ttl` is longer than a heartbeat's.
     pub fn new(worker_type: WorkerType, id: WorkerId, ttl: Duration) -> Self {
         Self { worker_type, id, ttl, own_queue: None }
     }
 
-    /// The same for workers that serve other queues too: who is handed a job of one of those is told which.
+    /// Returns the same claims for workers that serve other queues too: the message to a holder names a queue other
+    /// than `own_queue`.
     #[must_use]
     pub fn with_own_queue(self, own_queue: impl Into<String>) -> Self {
         Self { own_queue: Some(own_queue.into()), ..self }
     }
 
-    /// Whose claims they are.
+    /// Returns the worker that holds the claims.
     pub fn id(&self) -> &WorkerId {
         &self.id
     }
 
-    /// Claims session `name` for this worker. Returns who holds it then: this worker, or another that lives. `may_judge` says
-    /// whether a holder without a heartbeat is dead; if not, it keeps the session.
+    /// Claims session `name` for this worker. Returns the holder: this worker, or another one that lives. `may_judge`
+    /// says whether a holder without a heartbeat is dead; if not, it keeps the session.
     pub async fn claim(
         &self,
         connection: &mut Connection,
@@ -206,21 +209,21 @@ impl SessionClaims {
         holder.map(WorkerId::new).map_err(|cause| BrokerError::new(format!("claim session `{name}`"), cause))
     }
 
-    /// Renews the claim on session `name`; `false` if it was lost to others in the meantime.
+    /// Renews the claim on session `name`; returns `false` if another worker has claimed it in the meantime.
     pub async fn renew(&self, connection: &mut Connection, name: &str) -> Result<bool, BrokerError> {
         let mut call = script(RENEW, &[&self.key(name), &self.mark(connection, name)]);
         let kept = call.arg(self.id.as_str()).arg(self.ttl_ms()).query_async(connection).await;
         kept.map_err(|cause| BrokerError::new(format!("renew the claim on session `{name}`"), cause))
     }
 
-    /// Gives session `name` up, if it is this worker's.
+    /// Gives up session `name`, if it is this worker's.
     pub async fn release(&self, connection: &mut Connection, name: &str) -> Result<(), BrokerError> {
         let released = script(RELEASE, &[&self.key(name)]).arg(self.id.as_str()).exec_async(connection).await;
         released.map_err(|cause| BrokerError::new(format!("release session `{name}`"), cause))
     }
 
-    /// Decides where a job of session `name`, delivered to this worker and not held here, belongs, and hands it over if
-    /// another worker holds the session.
+    /// Decides where a job of session `name` belongs that was delivered to this worker, which does not hold the
+    /// session. Hands the job over if another worker holds it.
     pub async fn route(
         &self,
         connection: &mut Connection,
@@ -250,7 +253,7 @@ impl SessionClaims {
         })
     }
 
-    /// What the holder is told.
+    /// Returns the message to the holder.
     fn handed_over(&self, consumer: &Consumer) -> String {
         match &self.own_queue {
             Some(own) if *own != consumer.stream => format!("{HANDED_OVER} {}", consumer.stream),
@@ -275,15 +278,15 @@ impl SessionClaims {
     }
 }
 
-/// A script with its keys; its arguments are still to be added.
+/// Returns the command of a script with its keys; the arguments are still to be added.
 fn script(text: &str, keys: &[&str]) -> Cmd {
     let mut call = redis::cmd("EVAL");
     call.arg(text).arg(keys.len()).arg(keys);
     call
 }
 
-/// The session that a job belongs to: its field `session`, else the named argument `session`, else `channel`. Empty ones and
-/// what is no string count as none.
+/// Returns the session of a job: its field `session`, else the named argument `session`, else `channel`. Empty values
+/// and values that are not strings count as absent.
 pub fn session_of(job: &Job) -> Option<&str> {
     let argument = |name| job.kwargs.get(name).and_then(serde_json::Value::as_str);
     let named = [job.session.as_deref(), argument("session"), argument("channel")];

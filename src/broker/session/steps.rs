@@ -1,7 +1,8 @@
-//! Claims and routes on a Redis Cluster, where a session, the heartbeat of its holder and the stream are on different nodes:
-//! in steps, each of which is atomic for its own keys. Between two of them the holder may change or die. Then the entry is
-//! handed to a worker that does not hold the session any more, which routes it again; or it stays with a dead one, from
-//! which it is recovered like any other job. It is never lost, and never with two workers at once.
+//! Claims and routes on a Redis Cluster, where a session, the heartbeat of its holder and the stream are on different
+//! nodes. They take several steps, each of which is atomic for its own keys. Between two steps the holder may change or
+//! die. Then the entry is handed to a worker that no longer holds the session, which routes it again; or it stays with
+//! a dead worker, from which it is recovered like any other job. It is never lost, and never with two workers at the
+//! same time.
 
 use redis::RedisResult;
 
@@ -12,10 +13,10 @@ use crate::{
     model::{WorkerId, keys},
 };
 
-/// How often a claim begins anew because the holder has changed meanwhile.
+/// Maximum attempts at a claim, each because the holder has changed meanwhile.
 const ATTEMPTS: usize = 5;
 
-/// KEYS session, lost mark. ARGV me, TTL in ms, the holder that may be replaced ('' for none). Answers the holder.
+/// KEYS session, lost mark. ARGV me, TTL in ms, the holder that may be replaced ('' for none). Returns the holder.
 const REPLACE: &str = "\
 local holder = redis.call('GET', KEYS[1]) or ''
 if holder ~= ARGV[3] and holder ~= ARGV[1] then return holder end
@@ -23,7 +24,7 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 redis.call('DEL', KEYS[2])
 return ARGV[1]";
 
-/// KEYS session, lost mark. ARGV the holder that lost it, TTL of the mark in ms. Answers whether it still held it.
+/// KEYS session, lost mark. ARGV the holder that lost it, TTL of the mark in ms. Returns whether it still held it.
 const LOSE: &str = "\
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 local now = redis.call('TIME')
@@ -31,8 +32,8 @@ redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[2], now[1] .. string.format('%03d', math.floor(now[2] / 1000)) .. ' ' .. ARGV[1], 'PX', ARGV[2])
 return 1";
 
-/// KEYS stream. ARGV group, consumer, entry, number of its delivery, the holder of its session. Answers whether the entry was
-/// the consumer's and is the holder's now.
+/// KEYS stream. ARGV group, consumer, entry, number of its delivery, the holder of its session. Returns whether the
+/// entry was the consumer's and is the holder's now.
 pub(super) const HAND_OVER: &str = "\
 local held = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, ARGV[2])[1]
 if not held or held[4] ~= tonumber(ARGV[4]) then return 0 end
@@ -40,7 +41,7 @@ redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[5], 0, ARGV[3], 'JUSTID')
 return 1";
 
 impl SessionClaims {
-    /// See [`SessionClaims::claim`].
+    /// Claims a session; see [`SessionClaims::claim`].
     pub(super) async fn claim_in_steps(
         &self,
         connection: &mut Connection,
@@ -66,7 +67,7 @@ impl SessionClaims {
         Ok(WorkerId::new(holder.unwrap_or_default()))
     }
 
-    /// See [`SessionClaims::route`].
+    /// Routes a job; see [`SessionClaims::route`].
     pub(super) async fn route_in_steps(
         &self,
         connection: &mut Connection,
@@ -110,7 +111,7 @@ impl SessionClaims {
         redis::cmd("GET").arg(session).query_async(connection).await
     }
 
-    /// Whether the worker listens on its control channel; `None` if it is gone.
+    /// Returns whether the worker is subscribed to its control channel; `None` if the worker is gone.
     async fn heartbeat(&self, connection: &mut Connection, worker: &str) -> RedisResult<Option<bool>> {
         let key = keys::heartbeat(&self.worker_type, &WorkerId::new(worker));
         let mut ask = redis::pipe();
@@ -119,7 +120,7 @@ impl SessionClaims {
         Ok(alive.then(|| listens.as_deref() == Some("1")))
     }
 
-    /// Nobody holds the session: whether the entry is from before it was lost.
+    /// Handles a session that no worker holds: the job is lost if its entry is older than the loss of the session.
     async fn lost_before(&self, connection: &mut Connection, mark: &str, entry: &str) -> RedisResult<Route> {
         let lost: Option<String> = redis::cmd("GET").arg(mark).query_async(connection).await?;
         let time = |text: &str| text.split('-').next().and_then(|text| text.parse::<u64>().ok());
