@@ -1,5 +1,5 @@
-//! The composition root: the only place that knows all parts and wires them together, starts them in order and stops
-//! them in order.
+//! The composition root: the only module that knows all parts. It wires them together, and starts and stops them in
+//! order.
 
 mod actor_set;
 mod backends;
@@ -50,13 +50,13 @@ pub use backends::check_backend;
 pub use config::{AutoscalerConfig, AutoscalerConfigError};
 pub use error::AutoscalerError;
 
-/// How long the last records may take to be written when the scaler stops.
+/// Longest time to write the last records when the scaler stops.
 const LAST_RECORDS: Duration = Duration::from_secs(2);
 
-/// The lease of an observer, who takes none, where there is no election: how long it waits for Redis follows from it.
+/// Lease from which an observer without an election, which takes no lease, derives how long it waits for Redis.
 const WITHOUT_LEASE: Duration = Duration::from_secs(10);
 
-/// The runtime that an autoscaler runs on.
+/// Returns the runtime of an autoscaler.
 ///
 /// # Errors
 /// If the system refuses a thread or a descriptor.
@@ -64,10 +64,10 @@ pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
-/// Makes the backend; given what to call when a pool changes by itself.
+/// Constructor of the backend. It gets the callback for pools that change by themselves.
 pub type MakeBackend<'a> = dyn FnOnce(OnChange, Clock) -> MadeBackend + Send + 'a;
 
-/// A backend in the making.
+/// A backend under construction.
 pub type MadeBackend = futures_util::future::BoxFuture<'static, anyhow::Result<Arc<dyn ScalingBackend>>>;
 
 /// A running autoscaler.
@@ -76,7 +76,7 @@ pub struct Autoscaler {
     app_shared: AppShared,
     wiring: Wiring,
     actors: ActorSet,
-    /// Wirings that were replaced and have not quite ended.
+    /// Replaced wirings that have not ended yet.
     leaving: JoinSet<()>,
     fleet: Arc<Fleet>,
     requests: Requests,
@@ -87,7 +87,7 @@ pub struct Autoscaler {
     stop: StopOrder,
 }
 
-/// One token for each stage of the shutdown, but for those of the wiring and the actors.
+/// One token for each stage of the shutdown, except for those of the wiring and the actors.
 #[derive(Debug, Default)]
 struct StopOrder {
     notice: CancellationToken,
@@ -101,7 +101,7 @@ impl Autoscaler {
     /// Starts with the backend that the settings name.
     ///
     /// # Errors
-    /// If something is wrong that waiting won't mend: a port in use, an orchestrator that can't be had.
+    /// If something is wrong that does not end by waiting: a port in use, an orchestrator that is unavailable.
     pub async fn start(config: AutoscalerConfig) -> Result<Self, AutoscalerError> {
         let make = backends::make(&config).map_err(|error| AutoscalerError::Start(error.into()))?;
         Self::start_with(config, make).await
@@ -169,7 +169,7 @@ impl Autoscaler {
 
         let stop = StopOrder::default();
         let mut essential = JoinSet::new();
-        // A dry run writes nothing: it tells nobody that it is there to start workers.
+        // A dry run writes nothing: it does not announce itself as an autoscaler that starts workers.
         if !settings.scaler.dry_run {
             let reporter = Reporter::new(target.clone(), fleet.clone(), app_shared.trouble.clone());
             spawn(&mut essential, "report", reporter.run(stop.report.clone()));
@@ -213,21 +213,21 @@ impl Autoscaler {
         })
     }
 
-    /// What it shows of itself.
+    /// Returns the state that the autoscaler shows of itself.
     #[doc(hidden)]
     pub fn status(&self) -> Arc<dyn StatusSource> {
         self.fleet.clone()
     }
 
-    /// Where its HTTP server listens; `None` if it is turned off, or waits for its port.
+    /// Returns the address of the HTTP server; `None` if the server is turned off or waits for its port.
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.http
     }
 
-    /// Runs until `cancel`, then stops in order. The settings are loaded again whenever that is asked for.
+    /// Runs until `cancel`, then stops in order. Reloads the settings on request.
     ///
     /// # Errors
-    /// If a part without which it can't work has ended by itself.
+    /// If an essential part has ended by itself.
     pub async fn run(mut self, cancel: CancellationToken) -> Result<(), AutoscalerError> {
         let ended = loop {
             let trigger = tokio::select! {
@@ -251,10 +251,11 @@ impl Autoscaler {
         }
     }
 
-    /// Unready, sources off, effects in flight finished, records written, lead handed over, workers drained, server closed.
+    /// Shuts down in order: reports not ready, stops the sources, finishes effects in flight, writes the records, hands
+    /// over the lead, drains the workers, closes the server.
     ///
-    /// The lead is kept until the workers are gone if all autoscalers share them and they are to be drained: the next
-    /// leader would start them again.
+    /// If the workers are to be drained and all autoscalers share them, this autoscaler keeps the lead until they are
+    /// gone: the next leader would start them again.
     async fn shutdown(mut self) {
         self.fleet.begin_stop();
         service::notify(service::STOPPING);
@@ -273,7 +274,7 @@ impl Autoscaler {
             stop,
             ..
         } = self;
-        // The recorder ends when nobody is left who could give it a record.
+        // The recorder ends once all its senders are dropped.
         drop(actors);
         let AppShared { backend, leadership, recorder, .. } = app_shared;
         drop(recorder);
@@ -308,7 +309,7 @@ impl Parting {
     }
 }
 
-/// Lets the last records be written, if that takes no longer than it may.
+/// Waits for the last records to be written, for at most [`LAST_RECORDS`].
 async fn finish_records(mut recording: JoinSet<()>, give_up: &CancellationToken) {
     if tokio::time::timeout(LAST_RECORDS, recording.join_next()).await.is_err() {
         give_up.cancel();
@@ -316,7 +317,7 @@ async fn finish_records(mut recording: JoinSet<()>, give_up: &CancellationToken)
     }
 }
 
-/// Watches for what asks to load the settings again.
+/// Starts the task that notices requests to reload the settings.
 fn notice_changes(reload: Option<Reload>, essential: &mut JoinSet<&'static str>, stop: &CancellationToken) -> Requests {
     let Some(reload) = reload else {
         let (_, nobody) = mpsc::channel(1);
@@ -330,7 +331,7 @@ fn notice_changes(reload: Option<Reload>, essential: &mut JoinSet<&'static str>,
     Requests::new(Some(source), asked)
 }
 
-/// Without a worker type there is nothing to do.
+/// Refuses settings without an enabled worker type.
 fn check_types(settings: &Settings) -> anyhow::Result<()> {
     if settings.enabled().next().is_none() {
         bail!("no worker type is enabled; add a [worker_types.NAME] table to the configuration");
@@ -345,7 +346,8 @@ fn spawn(tasks: &mut JoinSet<&'static str>, name: &'static str, task: impl Futur
     });
 }
 
-/// Who leads, as far as it can be told at once: the only autoscaler there is leads from the start.
+/// Returns the leadership and, with an election, its candidate. Without an election this autoscaler leads from the
+/// start.
 async fn stand_for_election(
     settings: &Settings,
     target: &Arc<RedisTarget>,
@@ -373,7 +375,7 @@ async fn stand_for_election(
     Ok((leadership, Some(candidate)))
 }
 
-/// A change in a pool is a signal like any other.
+/// Returns the callback that turns a change of a pool into a signal.
 fn post_changes(current: &Arc<CurrentDirectory>) -> OnChange {
     let current = current.clone();
     Arc::new(move |worker_type| {
@@ -385,8 +387,8 @@ fn post_changes(current: &Arc<CurrentDirectory>) -> OnChange {
     })
 }
 
-/// The last changes of these worker types. Without Redis nothing is remembered: then the start itself counts as the last
-/// change, which lowers nothing.
+/// Loads the last changes of these worker types. If Redis does not answer, the start itself counts as the last change,
+/// which lowers nothing.
 async fn remembered_changes(target: &RedisTarget, types: Vec<WorkerType>) -> HashMap<WorkerType, Change> {
     if types.is_empty() {
         return HashMap::new();
@@ -400,7 +402,7 @@ async fn remembered_changes(target: &RedisTarget, types: Vec<WorkerType>) -> Has
     }
 }
 
-/// Names this instance in records: host and process id, once per process.
+/// Returns the name of this instance in records: host and process id, constant for the process.
 fn instance_name() -> String {
     static NAME: OnceLock<String> = OnceLock::new();
     NAME.get_or_init(|| {

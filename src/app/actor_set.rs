@@ -1,6 +1,6 @@
-//! The actors, one for each worker type, and what becomes of them when the settings change: they go on under the new ones
-//! with what they remember and what they have under way. Those of worker types that are gone finish first, and then their
-//! workers are released.
+//! The actors, one for each worker type, across reloads. When the settings change, they continue under the new settings
+//! with their memory and their work in progress. Actors of removed worker types finish first, and then their workers
+//! are released.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,30 +23,30 @@ use crate::{
     signal::Signals,
 };
 
-/// The actors of an earlier set, at rest.
+/// Suspended actors of an earlier set.
 pub(super) type Resting = BTreeMap<WorkerType, SuspendedActor>;
 
 /// See the [module](self).
 pub(super) struct ActorSet {
-    /// An actor gives itself back when it is told to rest; one that had finished gives nothing.
+    /// A suspended actor is the task's result; an actor that has finished returns `None`.
     tasks: JoinSet<Option<SuspendedActor>>,
     rest: CancellationToken,
     shown: Vec<SnapshotCell>,
 }
 
-/// What a set of actors is made of besides the settings.
+/// What a new set takes over from an earlier one.
 #[derive(Default)]
 pub(super) struct Past<'a> {
-    /// Those who worked before.
+    /// Suspended actors of the earlier set.
     pub(super) resting: Resting,
-    /// The last changes of those who did not, as far as they are remembered.
+    /// Stored last changes of worker types without a suspended actor.
     pub(super) remembered: HashMap<WorkerType, Change>,
-    /// Whether a worker type is new, or its settings are others than before. `None`: there was no before.
+    /// Whether a worker type is new, or its settings differ from before. `None` at the start of the autoscaler.
     pub(super) changed: Option<&'a (dyn Fn(&str) -> bool + Sync)>,
 }
 
 impl ActorSet {
-    /// One actor for each worker type that is enabled, in that order.
+    /// Starts one actor for each enabled worker type, in that order.
     pub(super) fn start(settings: &Settings, shared: &Arc<Shared>, past: Past<'_>) -> Self {
         let Past { mut resting, remembered, changed } = past;
         let mut actors = Self { tasks: JoinSet::new(), rest: CancellationToken::new(), shown: Vec::new() };
@@ -92,26 +92,26 @@ impl ActorSet {
         self.tasks.spawn(run.map(Some));
     }
 
-    /// What they show, in the order of the worker types.
+    /// Returns the actors' snapshot cells, in the order of the worker types.
     pub(super) fn shown(&self) -> Vec<SnapshotCell> {
         self.shown.clone()
     }
 
-    /// Waits until one has ended that was not told to; `None` if there is none. Cancel safe.
+    /// Waits until an actor has ended by itself; `None` if there is no actor. Cancel safe.
     pub(super) async fn next_ended(&mut self) -> Option<Result<(), JoinError>> {
         loop {
             match self.tasks.join_next().await? {
-                // It was one of a worker type that is gone.
+                // An actor of a removed worker type ends as planned.
                 Ok(None) => {}
                 ended => return Some(ended.map(drop)),
             }
         }
     }
 
-    /// Lets all of them rest. What they have under way is kept, and goes on when they do.
+    /// Suspends all actors. Their work in progress is kept, and continues with them.
     ///
     /// # Errors
-    /// If one of them has failed.
+    /// If an actor has failed.
     pub(super) async fn rest(&mut self) -> anyhow::Result<Resting> {
         self.rest.cancel();
         let mut resting = Resting::new();
@@ -125,7 +125,7 @@ impl ActorSet {
         Ok(resting)
     }
 
-    /// Ends all of them; what they have under way is finished first.
+    /// Ends all actors, after they have finished their work in progress.
     pub(super) async fn finish(&mut self) {
         self.rest.cancel();
         let never = CancellationToken::new();
@@ -137,7 +137,7 @@ impl ActorSet {
     }
 }
 
-/// One copy for neighbours that are scaled alike, as most of ten thousand worker types are.
+/// Shares one copy of equal settings between neighbours, as most of ten thousand worker types are scaled alike.
 #[derive(Default)]
 struct SharedScaling(Option<Arc<ScalingSettings>>);
 
@@ -163,7 +163,8 @@ fn context(index: u32, worker_type: &WorkerType, of: &WorkerTypeSettings, shared
     }
 }
 
-/// The last of an actor whose worker type is gone. If it is told to rest before it has finished, the worker type may be back.
+/// Finishes the actor of a removed worker type and releases its workers. If it is suspended before, it is returned,
+/// because the worker type may be back.
 async fn leave(
     parked: SuspendedActor,
     backend: Arc<dyn ScalingBackend>,

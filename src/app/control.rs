@@ -9,7 +9,7 @@ use crate::{
     scaler::{Fleet, OverrideService},
 };
 
-/// Orders over HTTP, if there is a token for them.
+/// Returns the service for overrides over HTTP, if the settings have a token for them.
 pub(super) fn http_control(settings: &Settings, target: &Arc<RedisTarget>, fleet: &Arc<Fleet>) -> Option<HttpControl> {
     let token = settings.http.token.clone()?;
     let desk = OverrideService::new(target.clone(), fleet.clone(), settings.scaler.events_max_len);

@@ -1,5 +1,5 @@
-//! The port of the HTTP server: bound at the start, or, as a service, as soon as another program gives it up. Scaling
-//! does not depend on it.
+//! The port of the HTTP server: bound at the start or, under a service manager, as soon as the port is free. Scaling
+//! does not depend on the port.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -12,24 +12,25 @@ use crate::{
     http::{BindError, HttpServer, HttpState},
 };
 
-/// Between two attempts to bind a port that is taken.
+/// Pause between two attempts to bind a port in use.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The server, or what it waits for.
+/// The server, or the address that it waits for.
 pub(super) enum HttpPort {
     /// The configuration turns the server off.
     Off,
     Bound(HttpServer),
-    /// Another program has this port.
+    /// Another program uses this port.
     Taken(SocketAddr),
 }
 
 impl HttpPort {
-    /// Binds the port of the settings. One that is taken is an error to a person who starts the autoscaler by hand. A
-    /// service manager would start it again and again, and meanwhile nothing would be scaled: there it is waited for.
+    /// Binds the port of the settings. A port in use is an error for a person who starts the autoscaler by hand. Under
+    /// a service manager, which would restart the autoscaler over and over without any scaling, the server waits for
+    /// the port.
     ///
     /// # Errors
-    /// If it can't be bound.
+    /// If the port can't be bound.
     pub(super) async fn bind(settings: &Settings) -> anyhow::Result<Self> {
         if settings.http.listen.is_empty() {
             return Ok(Self::Off);
@@ -47,7 +48,7 @@ impl HttpPort {
         }
     }
 
-    /// Where the server listens, if it does.
+    /// Returns the address of the server, if it is bound.
     pub(super) fn local_addr(&self) -> Option<SocketAddr> {
         match self {
             Self::Bound(server) => Some(server.local_addr()),
@@ -55,7 +56,8 @@ impl HttpPort {
         }
     }
 
-    /// Tells the service manager that the autoscaler is ready, once the server listens, and answers until `cancelled`.
+    /// Waits for the port if necessary, notifies the service manager that the autoscaler is ready, and serves until
+    /// `cancelled`.
     pub(super) async fn serve(self, state: HttpState, cancelled: CancellationToken) {
         let server = match self {
             Self::Off => None,

@@ -1,6 +1,6 @@
-//! What depends on which worker types there are, on their queues and on the signals: the sources of signals, the prober, the
-//! watch over people's orders, the scheduler of delayed jobs. Made as a whole, and made anew as a whole when any of that
-//! changes; what it stands on lasts.
+//! The parts that depend on the worker types, their queues and the signals: the signal sources, the prober, the watch
+//! on overrides, the scheduler of delayed jobs. They are made together, and remade together when any of these settings
+//! change. The parts in [`AppShared`] last.
 
 use std::{
     collections::BTreeSet,
@@ -28,10 +28,11 @@ use crate::{
     },
 };
 
-/// How long a new wiring may take to connect before it takes over all the same. Redis is away then, for the old one too.
+/// Longest time that a new wiring waits for its connections before it takes over anyway. Redis is down then, for the
+/// old wiring too.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What lasts as long as the autoscaler.
+/// Parts that live as long as the autoscaler.
 #[derive(Clone)]
 pub(super) struct AppShared {
     pub(super) target: Arc<RedisTarget>,
@@ -54,14 +55,14 @@ pub(super) struct Wiring {
     planned: watch::Receiver<Option<Subscriptions>>,
     sweep: Arc<SweepMonitor>,
     delayed: watch::Receiver<DelayedCounts>,
-    /// They end only when they are told to.
+    /// Tasks of the wiring. They end only on request.
     pub(super) tasks: JoinSet<&'static str>,
     sources: CancellationToken,
     probing: CancellationToken,
 }
 
 impl Wiring {
-    /// For the worker types of the directory, which are those of the settings.
+    /// Starts the parts for the worker types of the directory, which are those of the settings.
     pub(super) async fn start(app_shared: &AppShared, settings: &Settings, directory: Arc<Directory>) -> Self {
         let AppShared { target, source_status, clock, controls, .. } = app_shared;
         let (listener, listener_handle, plan) =
@@ -104,7 +105,7 @@ impl Wiring {
         }
     }
 
-    /// Waits until it hears and sees as much as can be heard and seen now.
+    /// Waits until the sources and the prober are connected, or until [`CONNECT_TIMEOUT`].
     pub(super) async fn until_connected(&self) {
         let connected = async {
             self.prober.until_tried(CONNECT_TIMEOUT).await;
@@ -115,7 +116,7 @@ impl Wiring {
         let _ = tokio::time::timeout(CONNECT_TIMEOUT, connected).await;
     }
 
-    /// What actors need of it.
+    /// Returns what actors need of the wiring.
     pub(super) fn shared(&self, app_shared: &AppShared, settings: &Settings) -> Arc<Shared> {
         Arc::new(Shared {
             patience: settings.scaler.redis_timeout(),
@@ -134,7 +135,7 @@ impl Wiring {
         })
     }
 
-    /// What there is to show with these actors.
+    /// Returns what the fleet shows together with these actors.
     pub(super) fn parts(&self, settings: &Settings, snapshots: Vec<SnapshotCell>) -> FleetParts {
         let bounds = |(name, of): (&str, &WorkerTypeSettings)| {
             (WorkerType::new(name), (of.scaling.min_workers, of.scaling.max_workers))
@@ -143,17 +144,17 @@ impl Wiring {
         FleetParts { prober: self.prober.clone(), bounds, snapshots, delayed: self.delayed.clone() }
     }
 
-    /// The directory that its sources post to.
+    /// Returns the directory that the sources post to.
     pub(super) fn directory(&self) -> &Arc<Directory> {
         &self.directory
     }
 
-    /// Hears nothing any more; it can still be asked.
+    /// Stops the signal sources. Queues can still be probed.
     pub(super) fn stop_sources(&self) {
         self.sources.cancel();
     }
 
-    /// Ends it.
+    /// Stops all parts.
     pub(super) async fn stop(&mut self) {
         self.sources.cancel();
         self.probing.cancel();
@@ -161,7 +162,7 @@ impl Wiring {
     }
 }
 
-/// Whether a wiring made for `one` does for `other` too.
+/// Returns whether a wiring made for `one` fits `other` too.
 pub(super) fn is_same(one: &Settings, other: &Settings) -> bool {
     let queues = |settings: &Settings| -> Vec<_> {
         settings
@@ -178,7 +179,7 @@ pub(super) fn is_same(one: &Settings, other: &Settings) -> bool {
         && queues(one) == queues(other)
 }
 
-/// The worker types of the settings.
+/// Returns a directory of the worker types in the settings.
 pub(super) fn directory(settings: &Settings) -> Arc<Directory> {
     let watched = |(name, of): (&str, &WorkerTypeSettings)| {
         let several = || Box::new(Several { queues: of.queues(name), group: of.group(name).into() });
@@ -193,7 +194,7 @@ pub(super) fn directory(settings: &Settings) -> Arc<Directory> {
     Arc::new(Directory::new(settings.enabled().map(watched).collect()))
 }
 
-/// Those of a worker type that has others than its own.
+/// Returns the queues of a worker type that has more than its own; else `None`.
 fn several_spec(index: u32, name: &str, settings: &WorkerTypeSettings) -> Option<SeveralSpec> {
     let queues = settings.queues(name);
     // Those of a framework are read together.
@@ -205,7 +206,7 @@ fn several_spec(index: u32, name: &str, settings: &WorkerTypeSettings) -> Option
     Some(SeveralSpec { index, combine: settings.combine, named })
 }
 
-/// Looks after all streams, also those that patterns find.
+/// Returns the scheduler for the delayed jobs of all streams, including those that patterns find.
 fn delayed_scheduler(
     target: &Arc<RedisTarget>,
     settings: &Settings,

@@ -1,4 +1,4 @@
-//! The settings of browser workers: which Chromium, what it may reach, what it may use.
+//! Settings of browser workers: the browser, the addresses that pages may connect to, and resource limits.
 
 use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
@@ -19,14 +19,14 @@ pub struct BrowserSettings {
     /// Whether Chromium runs without its own sandbox, because something else isolates the worker. Without this setting a
     /// worker opens no browser where there is no sandbox: as root, or without user namespaces.
     pub no_sandbox: bool,
-    /// What pages may reach although it is private: `HOST`, `ADDRESS` or `NETWORK/BITS`, each with `:PORT` if only that
-    /// port is meant (`[…]:PORT` for IPv6).
+    /// Private addresses that pages may connect to: `HOST`, `ADDRESS` or `NETWORK/BITS`, each with `:PORT` for that
+    /// port only (`[…]:PORT` for IPv6).
     pub allow_private: Vec<String>,
-    /// HTTP proxy that everything goes through: `http://[USER:PASSWORD@]HOST:PORT`.
+    /// HTTP proxy for all traffic: `http://[USER:PASSWORD@]HOST:PORT`.
     #[serde(serialize_with = "redacted")]
     #[schemars(with = "String")]
     pub proxy: Option<SecretString>,
-    /// What Chromium says it is. Default: what it is.
+    /// User agent of Chromium. Default: Chromium's own.
     pub user_agent: Option<String>,
     /// Sessions, each with one page, that one worker has open at most: its places. Jobs that open more wait for a place, and
     /// start another worker.
@@ -36,7 +36,7 @@ pub struct BrowserSettings {
     /// ended, and its sessions are lost.
     #[schemars(range(min = 256, max = 1_048_576))]
     pub max_memory_mib: u64,
-    /// Seconds that one action may take: loading a page, waiting for an element, a screenshot.
+    /// Maximum seconds for one action: loading a page, waiting for an element, a screenshot.
     #[schemars(range(min = 1, max = 30))]
     pub action_timeout_seconds: u64,
     /// Width of a page's window in pixels.
@@ -49,7 +49,7 @@ pub struct BrowserSettings {
 
 super::section::defaults!(BrowserSettings);
 
-/// By everything that is written, and the password that is not.
+/// Compares all serialized fields and, because it is masked, the proxy's password.
 impl PartialEq for BrowserSettings {
     fn eq(&self, other: &Self) -> bool {
         let proxy = |of: &Self| of.proxy.as_ref().map(|proxy| proxy.expose_secret().to_owned());
@@ -84,27 +84,27 @@ fn redacted<S: serde::Serializer>(url: &Option<SecretString>, serializer: S) -> 
 }
 
 impl BrowserSettings {
-    /// `action_timeout_seconds` as a duration.
+    /// Returns `action_timeout_seconds` as a duration.
     pub fn action_timeout(&self) -> Duration {
         Duration::from_secs(self.action_timeout_seconds)
     }
 
-    /// `max_memory_mib` in bytes.
+    /// Returns `max_memory_mib` in bytes.
     pub fn max_memory_bytes(&self) -> u64 {
         self.max_memory_mib.saturating_mul(1 << 20)
     }
 
-    /// `allow_private`, understood.
+    /// Parses `allow_private`.
     pub fn allowed(&self) -> Result<Vec<Allowed>, NotAllowed> {
         self.allow_private.iter().map(|entry| entry.parse()).collect()
     }
 
-    /// `proxy`, understood.
+    /// Parses `proxy`.
     pub fn upstream(&self) -> Result<Option<UpstreamProxy>, NoProxy> {
         self.proxy.as_ref().map(|url| UpstreamProxy::parse(url.expose_secret())).transpose()
     }
 
-    /// What no schema can tell, each with its key.
+    /// Returns the problems that a schema can't express, each with its key.
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
         let allowed = self.allowed().err().map(|problem| ("allow_private", problem.to_string()));
         let proxy = self.upstream().err().map(|problem| ("proxy", problem.to_string()));
@@ -112,18 +112,18 @@ impl BrowserSettings {
     }
 }
 
-/// A proxy that another proxy sends everything through.
+/// A proxy through which another proxy sends all traffic.
 #[derive(Clone, Debug)]
 pub struct UpstreamProxy {
-    /// Its host.
+    /// Host of the proxy.
     pub host: String,
-    /// Its port.
+    /// Port of the proxy.
     pub port: u16,
     /// User and password.
     pub credentials: Option<(String, SecretString)>,
 }
 
-/// A `proxy` that can't be used. Never quotes it.
+/// An invalid `proxy`. The message never quotes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "not the URL of an HTTP proxy (not shown, it may hold a password); write http://[USER:PASSWORD@]HOST:PORT and percent-encode special characters of the password"
@@ -148,22 +148,22 @@ impl UpstreamProxy {
 /// One entry of `allow_private`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allowed {
-    /// Who.
+    /// Host or network of the entry.
     pub place: Place,
-    /// This port only.
+    /// Port of the entry; `None`: all ports.
     pub port: Option<u16>,
 }
 
-/// Part of an [`Allowed`].
+/// Host or network of an [`Allowed`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Addresses, whoever has them.
+    /// Addresses, whichever hosts have them.
     Network(IpNet),
-    /// A host, whatever addresses it has. In lower case.
+    /// A host in lower case, whatever addresses it has.
     Host(String),
 }
 
-/// An entry of `allow_private` that means nothing.
+/// An invalid entry of `allow_private`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` allows nothing; write HOST, ADDRESS or NETWORK/BITS, and :PORT behind it for one port, such as \"127.0.0.1:8080\", \"10.0.0.0/8\" or \"[fd00::1]:80\""
@@ -171,7 +171,7 @@ pub enum Place {
 pub struct NotAllowed(String);
 
 impl Allowed {
-    /// Whether it allows `address`, to which `host` was resolved, at `port`.
+    /// Returns whether the entry allows `address`, to which `host` was resolved, at `port`.
     pub fn covers(&self, host: &str, address: IpAddr, port: u16) -> bool {
         let place = match &self.place {
             Place::Network(network) => network.contains(&address),
@@ -195,7 +195,7 @@ impl FromStr for Allowed {
     }
 }
 
-/// Parts `10.0.0.0/8:80`, `[::1]:80`, `::1` and `host:80` into place and port.
+/// Splits `10.0.0.0/8:80`, `[::1]:80`, `::1` and `host:80` into place and port.
 fn split_port(entry: &str) -> Option<(&str, Option<u16>)> {
     if let Some(rest) = entry.strip_prefix('[') {
         let (place, port) = rest.split_once(']')?;
@@ -212,7 +212,7 @@ fn split_port(entry: &str) -> Option<(&str, Option<u16>)> {
 
 fn is_host(place: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    // Digits and dots that are no address, such as 10.0.0.256, are a slip.
+    // Digits and dots that are not an address, such as 10.0.0.256, are a mistake.
     !place.is_empty() && place.bytes().all(fits) && place.bytes().any(|byte| byte.is_ascii_alphabetic())
 }
 

@@ -1,4 +1,4 @@
-//! What one configuration has that another one had not, and what of that a running autoscaler can take over. Pure.
+//! Compares two configurations: what differs, and what a running autoscaler can take over. Pure.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -10,21 +10,21 @@ use super::{
     settings::{Settings, WorkerTypeSettings},
 };
 
-/// Things named in one line: a reload of ten thousand worker types must not make a line of a megabyte.
+/// Maximum names in one line: a reload of ten thousand worker types must not log a line of a megabyte.
 const NAMED: usize = 12;
 
-/// Of `[scaler]`, what is settled at the start.
+/// Keys of `[scaler]` that are fixed at the start.
 const SCALER_NEEDS_RESTART: [&str; 3] = ["redis_timeout_ms", "dry_run", "leader_lease_seconds"];
 
 /// Secrets, which are serialized masked and so are compared by themselves.
 const HTTP_TOKENS: [&str; 2] = ["http.token", "http.read_token"];
 
-/// One setting that is another one now.
+/// One setting with a new value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChangedKey {
-    /// As TOML would spell it, below its table.
+    /// Key in TOML's spelling, below its table.
     key: String,
-    /// From and to, where they are numbers or switches; other values may be secrets.
+    /// Old and new value if they are numbers or booleans; other values may be secrets.
     values: Option<(Value, Value)>,
 }
 
@@ -40,21 +40,21 @@ impl fmt::Display for ChangedKey {
 /// What a new configuration changes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Changes {
-    /// Worker types that are looked after from now on, new ones or enabled again; in order.
+    /// Worker types that are new or enabled again, sorted.
     pub added: Vec<String>,
-    /// Worker types that are not looked after any more: no longer there, or disabled.
+    /// Worker types that were removed or disabled.
     pub removed: Vec<String>,
-    /// Worker types that are looked after as before, by other settings.
+    /// Worker types that stay, with changed settings.
     pub changed: BTreeMap<String, Vec<ChangedKey>>,
-    /// Other settings that were taken over.
+    /// Other settings that take effect immediately.
     pub others: Vec<ChangedKey>,
-    /// Settings that are others now in the file, environment or flags, and hold only after a restart.
+    /// Settings that differ in the file, environment or flags, and take effect only after a restart.
     pub need_restart: Vec<String>,
 }
 
 impl Changes {
-    /// From `running` to what `loaded` says; and the settings that hold then: those loaded, but for what needs a
-    /// restart.
+    /// Returns the changes from `running` to `loaded`, and the settings that are then in force: those of `loaded`,
+    /// except for settings that need a restart.
     pub fn between(running: &Settings, loaded: &Settings) -> (Self, Settings) {
         let mut changes = Self::default();
         let mut holds = loaded.clone();
@@ -66,12 +66,12 @@ impl Changes {
         (changes, holds)
     }
 
-    /// Whether nothing that is taken over differs.
+    /// Returns whether no setting that takes effect immediately differs.
     pub fn is_nothing(&self) -> bool {
         self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty() && self.others.is_empty()
     }
 
-    /// Puts what is settled at the start back into the new settings, and names what differs.
+    /// Restores the settings that are fixed at the start, and records those that differ.
     fn keep_settled(&mut self, running: &Settings, holds: &mut Settings) {
         let mut differ = Vec::new();
         if running.redis_url.expose_secret() != holds.redis_url.expose_secret() {
@@ -101,7 +101,7 @@ impl Changes {
         for key in SCALER_NEEDS_RESTART {
             differences(&format!("/scaler/{key}"), &before[key], &now[key], &mut keys);
         }
-        // Written masked: a token that comes or goes was found above.
+        // The token is serialized masked; the code above has found whether one was added or removed.
         differ.extend(keys.into_iter().map(|changed| changed.key).filter(|key| !HTTP_TOKENS.contains(&key.as_str())));
         self.need_restart = differ;
 
@@ -139,7 +139,8 @@ impl Changes {
     }
 }
 
-/// `added mail; removed tankpit; browser: scaling.max_workers 10 → 20; scaler.debounce_ms 50 → 100`
+/// Formats the changes: `added mail; removed tankpit; browser: scaling.max_workers 10 → 20; scaler.debounce_ms 50 →
+/// 100`
 impl fmt::Display for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::new();
@@ -171,7 +172,7 @@ fn some_of<T: fmt::Display>(all: impl ExactSizeIterator<Item = T>) -> String {
     named.join(", ") + &rest
 }
 
-/// Every leaf below `at` that differs.
+/// Collects every leaf below `at` that differs.
 fn differences(at: &str, before: &Value, now: &Value, found: &mut Vec<ChangedKey>) {
     if before == now {
         return;

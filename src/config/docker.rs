@@ -8,8 +8,9 @@ use serde_json::{Map, Value};
 
 /// `[worker_types.NAME.docker]`
 ///
-/// Where a Compose service for the worker type has a container, that container is the template of all others, and of
-/// these settings only `service`, `project`, `pull` and `standby` count. The rest describes a container from nothing.
+/// If the Compose service for the worker type has a container, that container is the template of all others, and of
+/// these settings only `service`, `project`, `pull` and `standby` count. Otherwise the settings describe the container
+/// completely.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DockerSettings {
@@ -17,7 +18,7 @@ pub struct DockerSettings {
     pub image: Option<String>,
     /// Program and arguments. Default: the image's own.
     pub command: Vec<String>,
-    /// More environment variables. They win over `REDIS_URL`, which is the scaler's own otherwise.
+    /// Additional environment variables. They override `REDIS_URL`, which is otherwise the scaler's own.
     pub environment: BTreeMap<String, String>,
     /// Networks to join; `host` alone is the host's own. Default: those of the scaler's own container, else the
     /// engine's default bridge.
@@ -26,21 +27,21 @@ pub struct DockerSettings {
     pub volumes: Vec<String>,
     /// Memory limit in bytes, or with the unit `k`, `m` or `g`: `"512m"`.
     pub memory: Option<String>,
-    /// CPUs that a worker may use: `0.5` is half of one.
+    /// CPUs that a worker may use: `0.5` is half of one CPU.
     #[schemars(range(min = 0.0, max = 1_024.0))]
     pub cpus: Option<f64>,
     /// Signal that asks a worker to finish and leave. Default: the image's own, else `SIGTERM`.
     pub stop_signal: Option<String>,
-    /// More labels.
+    /// Additional labels.
     pub labels: BTreeMap<String, String>,
     /// Compose service of the workers. Default: `worker-` and the worker type.
     pub service: Option<String>,
     /// Compose project of the workers. Default: `COMPOSE_PROJECT_NAME`, else the project of the scaler's own
     /// container, else `swarm`.
     pub project: Option<String>,
-    /// What to do about an image that the engine does not have.
+    /// What to do if the engine does not have the image.
     pub pull: PullPolicy,
-    /// Containers made in advance and not started, which makes the start of a worker quicker.
+    /// Containers that are created in advance and not started, so that a worker starts faster.
     #[schemars(range(max = 1_000))]
     pub standby: u32,
     /// Without more rights than a worker needs: no new privileges, no capabilities, and a limit of processes. `false`
@@ -77,31 +78,31 @@ impl Default for DockerSettings {
     }
 }
 
-/// What to do about an image that the engine does not have.
+/// What to do if the engine does not have an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PullPolicy {
-    /// Say so: somebody has to build or pull it.
+    /// Report it: somebody has to build or pull the image.
     #[default]
     Never,
-    /// Pull it, without credentials.
+    /// Pull the image, without credentials.
     Missing,
 }
 
 super::section::defaults!(DockerSettings);
 
 impl DockerSettings {
-    /// The Compose service of worker type `name`.
+    /// Returns the Compose service of worker type `name`.
     pub fn service(&self, name: &str) -> String {
         self.service.clone().unwrap_or_else(|| format!("worker-{name}"))
     }
 
-    /// `memory` in bytes; `None` if there is no limit, or none that can be read, which validation refuses.
+    /// Returns `memory` in bytes; `None` if there is no limit, or an invalid one, which validation refuses.
     pub fn memory_bytes(&self) -> Option<u64> {
         self.memory.as_deref().and_then(bytes)
     }
 
-    /// What is wrong, each with the key it belongs to.
+    /// Returns the problems of the table, each with its key.
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
         if let Some(memory) = self.memory.as_deref().filter(|memory| bytes(memory).is_none()) {
@@ -134,7 +135,7 @@ impl DockerSettings {
     }
 }
 
-/// Labels that tell whose a container is.
+/// Prefixes of labels that identify the owner of a container.
 const RESERVED: [&str; 2] = ["com.docker.compose.", "swarm."];
 
 fn bytes(text: &str) -> Option<u64> {

@@ -1,10 +1,10 @@
 //! The layers above the file: environment variables, then flags. The names are those of the system that this one
-//! replaces, so that its deployments keep working. Does not judge values: a bad one is laid over as it was said, and
+//! replaces, so that its deployments keep working. Does not judge values: an invalid value is stored as given, and
 //! validation points at its variable.
 //!
-//! Each variable has a second name with `SWARM_` in front, which wins: other programs, and Kubernetes for its Services,
-//! may set the short one. A variable that is set but empty counts as not set (`REDIS_URL=${REDIS_URL:-}` in a compose
-//! file).
+//! Each variable has a second name with the prefix `SWARM_`, which wins: other programs, and Kubernetes for its
+//! Services, may set the short one. A variable that is set but empty counts as unset (`REDIS_URL=${REDIS_URL:-}` in a
+//! compose file).
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
@@ -20,13 +20,13 @@ use crate::model::WorkerType;
 /// Reads an environment variable.
 pub type Environment<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
-/// The environment of this process. What is not UTF-8 is read with replacement characters, and validation refuses it
-/// where it matters.
+/// Reads the environment of this process. Text that is not UTF-8 is read with replacement characters, and validation
+/// refuses it where it matters.
 pub fn process_environment(name: &str) -> Option<String> {
     std::env::var_os(name).map(|text| text.to_string_lossy().into_owned())
 }
 
-/// What the command line said; `None` where it said nothing.
+/// Values of the command line; `None` for flags that were not given.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
     /// `--config FILE`
@@ -52,7 +52,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// The value, or the text itself where it is none: validation then says what was expected.
+    /// Returns the value, or the text itself if it is invalid: validation then says what was expected.
     fn value(self, text: String) -> Value {
         match self {
             Self::Text => Value::String(text),
@@ -74,7 +74,7 @@ const GLOBAL: [(&str, &[&str], Kind); 4] = [
     ("K8S_NAMESPACE", &["kubernetes", "namespace"], Kind::Text),
 ];
 
-/// Variables of one worker type: what follows its name in capitals, and the setting under `worker_types.NAME`.
+/// Variables of one worker type: the suffix after its name in capitals, and the setting under `worker_types.NAME`.
 const PER_TYPE: [(&str, &[&str], Kind); 7] = [
     ("_MIN_WORKERS", &["scaling", "min_workers"], Kind::Number),
     ("_MAX_WORKERS", &["scaling", "max_workers"], Kind::Number),
@@ -85,14 +85,14 @@ const PER_TYPE: [(&str, &[&str], Kind); 7] = [
     ("_ENABLED", &["enabled"], Kind::YesNo),
 ];
 
-/// What laying over a layer has to say besides the values.
+/// Errors and warnings of reading a layer.
 #[derive(Debug, Default)]
 pub(super) struct Remarks {
     pub(super) errors: Vec<ConfigError>,
     pub(super) warnings: Vec<String>,
 }
 
-/// Lays the environment over `layers`.
+/// Applies the environment to `layers`.
 pub(super) fn overlay_environment(layers: &mut Layers, env: &Environment<'_>, remarks: &mut Remarks) {
     for (name, path, kind) in GLOBAL {
         if let Some((named, text)) = variable(env, name) {
@@ -104,7 +104,7 @@ pub(super) fn overlay_environment(layers: &mut Layers, env: &Environment<'_>, re
     overlay_worker_types(layers, env, remarks);
 }
 
-/// Lays the command line over `layers`.
+/// Applies the command line to `layers`.
 pub(super) fn overlay_flags(layers: &mut Layers, flags: &Flags) {
     if let Some(url) = &flags.redis_url {
         layers.set(&["redis_url"], json!(url), Origin::Flag("--redis-url"));
@@ -124,12 +124,12 @@ pub(super) fn overlay_flags(layers: &mut Layers, flags: &Flags) {
     }
 }
 
-/// The value of a variable that is set and not empty.
+/// Returns the value of a variable that is set and not empty.
 pub(super) fn set(env: &Environment<'_>, variable: &str) -> Option<String> {
     env(variable).filter(|text| !text.trim().is_empty())
 }
 
-/// The first of `SWARM_NAME` and `NAME` that is set and not empty, and its value.
+/// Returns the first of `SWARM_NAME` and `NAME` that is set and not empty, and its value.
 fn variable(env: &Environment<'_>, name: &str) -> Option<(String, String)> {
     both(name).into_iter().find_map(|name| set(env, &name).map(|text| (name, text)))
 }
@@ -138,7 +138,7 @@ fn both(name: &str) -> [String; 2] {
     [format!("SWARM_{name}"), name.to_owned()]
 }
 
-/// `METRICS_PORT`, unless it is what Kubernetes sets for a Service named `metrics`: the address of that Service.
+/// Returns `METRICS_PORT`, unless it is the address that Kubernetes sets for a Service named `metrics`.
 fn metrics_port(env: &Environment<'_>, remarks: &mut Remarks) -> Option<(String, String)> {
     for variable in both("METRICS_PORT") {
         let Some(text) = set(env, &variable) else { continue };
@@ -153,8 +153,8 @@ fn metrics_port(env: &Environment<'_>, remarks: &mut Remarks) -> Option<(String,
     None
 }
 
-/// `METRICS_PORT` changes the port of `http.listen` and keeps its address; a server that was off listens on the default
-/// address. An address that can't be understood is left for validation.
+/// Applies `METRICS_PORT`: it changes the port of `http.listen` and keeps its address; a server that was off listens on
+/// the default address. An invalid address is left for validation.
 fn overlay_metrics_port(layers: &mut Layers, env: &Environment<'_>, remarks: &mut Remarks) {
     let Some((variable, text)) = metrics_port(env, remarks) else { return };
     let origin = Origin::Environment(variable);
@@ -174,7 +174,7 @@ fn overlay_metrics_port(layers: &mut Layers, env: &Environment<'_>, remarks: &mu
     }
 }
 
-/// `CUSTOM_WORKER_TYPES=a,b` adds the types that are not there yet, with every default.
+/// Applies `CUSTOM_WORKER_TYPES=a,b`, which adds the types that do not exist yet, with every default.
 fn add_custom_worker_types(layers: &mut Layers, env: &Environment<'_>, remarks: &mut Remarks) {
     const VARIABLE: &str = "CUSTOM_WORKER_TYPES";
     let Some((variable, list)) = variable(env, VARIABLE) else { return };
@@ -188,7 +188,7 @@ fn add_custom_worker_types(layers: &mut Layers, env: &Environment<'_>, remarks: 
     }
 }
 
-/// What is wrong with the name of a worker type.
+/// Returns what is wrong with the name of a worker type.
 pub(super) fn invalid_name(name: &str) -> String {
     format!(
         "{name:?} can't name a worker type; use 1 to 63 lower-case letters, digits, `-`, `_` and `.`, beginning with a \
@@ -216,7 +216,7 @@ fn overlay_worker_types(layers: &mut Layers, env: &Environment<'_>, remarks: &mu
     }
 }
 
-/// What the variables of a worker type begin with.
+/// Returns the prefix of a worker type's variables.
 fn prefix(name: &str) -> String {
     name.to_uppercase().replace(['-', '.'], "_")
 }

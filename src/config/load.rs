@@ -1,4 +1,4 @@
-//! Puts the layers together, validates them and hands out the settings.
+//! Combines the layers, validates them and returns the settings.
 
 use std::{
     collections::BTreeSet,
@@ -21,24 +21,24 @@ use super::{
     worker_variable::overlay_worker_settings,
 };
 
-/// A valid configuration and where it came from.
+/// A valid configuration and its origins.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// The settings.
+    /// Settings in force.
     pub settings: Arc<Settings>,
-    /// The file that was read; `None` if there is none, and the built-in worker types hold.
+    /// File that was read; `None` if there is none, and the built-in worker types apply.
     pub file: Option<PathBuf>,
-    /// What is allowed and probably not meant, in words.
+    /// Settings that are valid and probably a mistake, in words.
     pub warnings: Vec<String>,
-    /// Where each setting that is not a default was said.
+    /// Origin of each setting that is not a default.
     pub origins: Origins,
 }
 
 /// Loads the configuration: flag over environment over file over default. `env` reads an environment variable.
 ///
 /// The file is `flags.config`, else `SWARM_CONFIG`, else the first of [`SEARCH_PATHS`] that exists. Without one, the
-/// worker types are `browser` (1 to 10 workers) and `tankpit` (0 to 50). `CUSTOM_WORKER_TYPES` adds to either. The
-/// errors are all there are, each with its place and the cure.
+/// worker types are `browser` (1 to 10 workers) and `tankpit` (0 to 50). `CUSTOM_WORKER_TYPES` adds to either. Returns
+/// all errors, each with its place and the cure.
 pub fn load(flags: &Flags, env: &Environment<'_>) -> Result<Loaded, ConfigErrors> {
     load_from(flags, env, &SEARCH_PATHS.map(PathBuf::from))
 }
@@ -56,12 +56,12 @@ pub(super) fn load_from(flags: &Flags, env: &Environment<'_>, search: &[PathBuf]
     finish(layers, remarks, file)
 }
 
-/// Loads the configuration from text in the form of the file. Neither a file nor the environment is looked at.
+/// Loads the configuration from text in the form of the file. Reads neither a file nor the environment.
 pub fn load_text(text: &str) -> Result<Loaded, ConfigErrors> {
     finish(file::parse(Path::new("configuration"), text)?, Remarks::default(), None)
 }
 
-/// Resolves the secrets in files, and validates everything.
+/// Reads the secrets in files, and validates everything.
 fn finish(mut layers: Layers, mut remarks: Remarks, file: Option<PathBuf>) -> Result<Loaded, ConfigErrors> {
     for secret in [REDIS_URL, WORKER_REDIS_URL, HTTP_TOKEN, HTTP_READ_TOKEN] {
         resolve_file(&mut layers, &mut remarks, &secret);
@@ -76,7 +76,7 @@ fn finish(mut layers: Layers, mut remarks: Remarks, file: Option<PathBuf>) -> Re
     }
 }
 
-/// What holds with no file.
+/// Returns the settings without a file.
 fn built_in() -> Value {
     json!({ "worker_types": {
         "browser": { "scaling": { "min_workers": 1, "max_workers": 10 } },
@@ -84,7 +84,7 @@ fn built_in() -> Value {
     } })
 }
 
-/// Every check there is. What the schema refuses is taken out, so that the rest is still checked.
+/// Runs every check. Values that the schema refuses are removed, so that the others are still checked.
 fn validated(layers: &mut Layers, remarks: &mut Remarks) -> Option<Settings> {
     let mut refused = BTreeSet::new();
     for finding in validate(&layers.tree) {
@@ -106,11 +106,11 @@ fn validated(layers: &mut Layers, remarks: &mut Remarks) -> Option<Settings> {
     }
 }
 
-/// A setting that may stand in a file of its own instead.
+/// A setting whose value can be in a file of its own.
 struct InFile {
-    /// The secret.
+    /// Path of the setting.
     key: &'static [&'static str],
-    /// The file that holds it.
+    /// Path of the setting that names the file.
     file: &'static [&'static str],
 }
 
@@ -119,7 +119,7 @@ const WORKER_REDIS_URL: InFile = InFile { key: &["worker_redis_url"], file: &["w
 const HTTP_TOKEN: InFile = InFile { key: &["http", "token"], file: &["http", "token_file"] };
 const HTTP_READ_TOKEN: InFile = InFile { key: &["http", "read_token"], file: &["http", "read_token_file"] };
 
-/// Replaces a setting by the content of its file, unless a stronger layer gave it.
+/// Replaces a setting by the content of its file, unless a stronger layer set it.
 fn resolve_file(layers: &mut Layers, remarks: &mut Remarks, secret: &InFile) {
     let Some(path) = layers.get(secret.file).and_then(Value::as_str).map(PathBuf::from) else { return };
     let (at, file_at) = (pointer(secret.key), pointer(secret.file));
@@ -146,9 +146,9 @@ fn resolve_file(layers: &mut Layers, remarks: &mut Remarks, secret: &InFile) {
     }
 }
 
-/// The content of a file that holds one secret, trimmed.
+/// Returns the content of a file with one secret, trimmed.
 fn read_secret(path: &Path) -> std::io::Result<String> {
-    /// Far above any URL or token: a wrong path such as a device must not fill the memory.
+    /// Far above any URL or token: a wrong path, such as a device, must not fill the memory.
     const LIMIT: u64 = 64 * 1024;
     let mut text = String::new();
     File::open(path)?.take(LIMIT).read_to_string(&mut text)?;

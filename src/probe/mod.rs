@@ -1,9 +1,9 @@
-//! What waits in the queues, and what the workers say of themselves. Reads Redis, changes nothing, decides nothing.
+//! Reads what waits in the queues, and the workers' heartbeats. Reads Redis, changes nothing, decides nothing.
 //!
-//! All probes go through one connection and are batched: whatever has been asked for while the batch before was being
-//! written goes out as one pipeline, so a sweep of ten thousand queues is some hundred round trips, and a single signal
-//! is one. A worker type with several queues asks for all of them, and the answers are put together. With invalidations
-//! in use, the first command of each probe also arms the next wake-up.
+//! All probes share one connection and are batched: requests that arrive while a batch is being written go out together
+//! as the next pipeline. So a sweep of ten thousand queues takes about a hundred round trips, and a single signal takes
+//! one. A worker type with several queues asks for all of them, and the answers are combined. With invalidations in
+//! use, the first command of each probe also arms the next wake-up.
 
 mod arrivals;
 mod combine;
@@ -29,31 +29,31 @@ use crate::{
     queue_kind::Observed,
 };
 
-/// The answer to one probe, of one queue or of all queues of a worker type.
+/// Answer to one probe, of one queue or of all queues of a worker type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// Unfinished work.
     pub demand: Demand,
-    /// The queues one by one, if there are several.
+    /// The queues one by one; `None` if there is only one.
     pub queues: Option<Arc<QueueDemands>>,
-    /// What the queue counts by itself.
+    /// Counters that the queue keeps.
     pub counters: Counters,
-    /// Who holds how many delivered jobs.
+    /// Delivered jobs that each consumer holds.
     pub consumers: Reading<Vec<ConsumerPending>>,
-    /// One for each worker asked about; `None` where there is no heartbeat.
+    /// One heartbeat for each worker in the request; `None` for a worker without one.
     pub heartbeats: Reading<Vec<Option<Heartbeat>>>,
     /// What a framework tells besides.
     pub framework: Option<Box<FrameworkReading>>,
 }
 
 impl Answer {
-    /// The answer for one queue.
+    /// Returns the answer for one queue.
     fn of(observed: Observed, heartbeats: Reading<Vec<Option<Heartbeat>>>) -> Self {
         let Observed { demand, counters, consumers, framework, .. } = observed;
         Self { demand, queues: None, counters, consumers, heartbeats, framework }
     }
 
-    /// The answer when Redis could not be asked.
+    /// Returns the answer when Redis could not be asked.
     pub fn failed(why: &str) -> Self {
         let consumers = Reading::Failed(why.to_owned());
         let heartbeats = Reading::Failed(why.to_owned());

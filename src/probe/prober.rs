@@ -1,5 +1,5 @@
-//! The task that owns the probe connection: batches requests into pipelines, keeps a bounded number of them under way,
-//! hears the invalidations that its own reads armed, and reconnects.
+//! The task that owns the probe connection: batches requests into pipelines, keeps a bounded number of them in flight,
+//! receives the invalidations that its own reads armed, and reconnects.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -26,7 +26,7 @@ use crate::{
     telemetry::{RedisReachable, RedisUnreachable, SignalsReceived},
 };
 
-/// Pipelines under way at once: one being answered, one being sent, and room for latency.
+/// Maximum pipelines in flight: one being answered, one being sent, and room for latency.
 const MAX_IN_FLIGHT: usize = 4;
 
 /// Owns the probe connection.
@@ -35,7 +35,7 @@ pub struct Prober {
     target: Arc<RedisTarget>,
     specs: Vec<QueueSpec>,
     readers: Vec<Box<dyn QueueReader>>,
-    /// Which way scripts can be sent on this connection.
+    /// How scripts are sent on this connection.
     scripts: Scripts,
     directory: Arc<Directory>,
     source_status: Arc<SourceStatus>,
@@ -45,16 +45,16 @@ pub struct Prober {
     clock: Clock,
 }
 
-/// One probe in a pipeline, and how many commands it has.
+/// One probe in a pipeline.
 struct Probe {
     asked: Asked,
-    /// Commands that read the queue.
+    /// Number of commands that read the queue.
     commands: usize,
     /// Whether they are one transaction.
     one_transaction: bool,
 }
 
-/// A pipeline's outcome with what is needed to answer.
+/// Result of a pipeline, with what is needed to answer.
 struct AnsweredBatch {
     probes: Vec<Probe>,
     armed: bool,
@@ -62,7 +62,7 @@ struct AnsweredBatch {
     replies: Result<Vec<Value>, RedisError>,
 }
 
-/// A follow-up's outcome with what is needed to answer.
+/// Result of a follow-up, with what is needed to answer.
 struct AnsweredFollowUp {
     asked: Asked,
     follow_up: FollowUp,
@@ -73,15 +73,15 @@ struct AnsweredFollowUp {
 enum Done {
     Batch(AnsweredBatch),
     FollowUp(Box<AnsweredFollowUp>),
-    /// What [`Connection::check`] says.
+    /// Result of [`Connection::check`].
     Checked(Result<u64, RedisError>),
 }
 
 type Running = FuturesUnordered<futures_util::future::BoxFuture<'static, Done>>;
 
 impl Prober {
-    /// A prober and its handle. `specs`, which are of the worker types' own queues, and the directory share their
-    /// indices; `several` has the other queues of those worker types that have some.
+    /// Returns a prober and its handle. `specs` describes the worker types' own queues, with the indices of the
+    /// directory; `several` describes the other queues of worker types that have some.
     pub fn new(
         target: Arc<RedisTarget>,
         specs: Vec<QueueSpec>,
@@ -115,7 +115,8 @@ impl Prober {
         });
         if news {
             RedisUnreachable { error }.emit();
-            // What can be decided without Redis is: `min_workers` holds in an outage too, also in one at the start.
+            // Decides what can be decided without Redis: `min_workers` applies in an outage too, also in one at the
+            // start.
             self.directory.post_all(Source::Resync);
         }
         if self.plan.borrow().is_some_and(|plan| plan.tracking) {
@@ -123,7 +124,7 @@ impl Prober {
         }
     }
 
-    /// Answers everything with the error for that long: nobody waits for a server that is not there.
+    /// Answers all requests with the error during the pause: nobody waits for a server that is down.
     async fn refuse_for(&mut self, pause: Duration, error: &str) {
         let end = tokio::time::sleep(pause);
         tokio::pin!(end);
@@ -190,7 +191,7 @@ impl Prober {
         }
     }
 
-    /// Turns invalidations on or off as planned. Returns whether probes are to arm them.
+    /// Turns invalidations on or off as planned. Returns whether probes must arm them.
     async fn arm(&self, connection: &Connection) -> Result<bool, String> {
         let planned = *self.plan.borrow();
         let mut tracking = redis::cmd("CLIENT");
@@ -202,7 +203,7 @@ impl Prober {
         let mut outcome = Ok(());
         for mut server in connection.primaries().await.map_err(|error| describe(&error, &self.target))?.open {
             match tracking.exec_async(&mut server).await {
-                // One of a cluster that went away is armed when it is back.
+                // A lost primary of a cluster is armed when it is back.
                 Err(error) if is_lost(&error) && connection.is_cluster() => {}
                 answer => outcome = outcome.and(answer),
             }
@@ -232,7 +233,7 @@ impl Prober {
         }
     }
 
-    /// What depends on the same server goes together: one that does not answer holds up no queue of another.
+    /// Groups requests by server, so that a server that does not answer delays only its own queues.
     fn by_place(&self, asked: Vec<Asked>, connection: &Connection) -> BTreeMap<Option<String>, Vec<Asked>> {
         let mut places: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for one in asked {
@@ -253,7 +254,7 @@ impl Prober {
         let mut probes = Vec::with_capacity(asked.len());
         for asked in asked {
             if armed {
-                // In OPTIN mode just the next command's keys are tracked: the queue, not the heartbeats.
+                // In OPTIN mode only the next command's keys are tracked: the queue, not the heartbeats.
                 pipeline.cmd("CLIENT").arg("CACHING").arg("YES");
             }
             let commands = self.with_reader(&asked, |reader, spec| reader.commands(spec, scripts));
@@ -292,7 +293,7 @@ impl Prober {
         }
     }
 
-    /// Answers what can be answered; an error means that the connection is of no more use.
+    /// Sends the answers that are complete. An error means that the connection is unusable.
     fn finish(
         &mut self,
         done: Done,
@@ -315,7 +316,7 @@ impl Prober {
             }
             Done::FollowUp(done) => {
                 let AnsweredFollowUp { asked, follow_up, heartbeats, reply } = *done;
-                // One that is late says nothing about the connection, nor about other queues.
+                // A late reply says nothing about the connection or about other queues.
                 let lost = reply.as_ref().err().filter(|error| is_lost(error) && !error.is_timeout());
                 let lost = lost.map(|error| describe(error, &self.target));
                 let reply = match reply {
@@ -337,7 +338,7 @@ impl Prober {
         }
     }
 
-    /// Reads queues again whose script was refused, the next way.
+    /// Reads queues whose script was refused again, in the next way.
     fn read_again(
         &mut self,
         asked: Vec<Asked>,
@@ -352,7 +353,8 @@ impl Prober {
         }
     }
 
-    /// Answers a batch, and asks what has to be asked first. Returns those whose script was refused.
+    /// Answers a batch, and sends the follow-ups that have to come first. Returns the requests whose script was
+    /// refused.
     fn answer(
         &mut self,
         probes: Vec<Probe>,
@@ -402,7 +404,7 @@ impl Prober {
     }
 }
 
-/// Asks a follow-up by itself, so that one queue's takes no other's time.
+/// Sends a follow-up by itself, so that it does not delay other queues.
 async fn ask(
     asked: Asked,
     follow_up: FollowUp,
@@ -434,7 +436,7 @@ impl Session for Prober {
     }
 }
 
-/// Hears invalidations: a key, or nothing at all after FLUSHALL.
+/// Handles invalidations: of a key, or of everything after FLUSHALL.
 fn push_handler(
     directory: Arc<Directory>,
     disconnected: Arc<Notify>,

@@ -1,5 +1,5 @@
-//! Worker types with several queues: which queues those are now, and what is remembered of each between two looks. What
-//! was read of each is put together by [`combine()`].
+//! Worker types with several queues: which queues they have now, and what is remembered of each between two
+//! observations. [`combine()`] combines the readings.
 
 use std::{
     collections::HashMap,
@@ -16,18 +16,18 @@ use crate::{
     signal::{Directory, DirtyQueues},
 };
 
-/// The queues of a worker type that has others besides its own.
+/// The queues of a worker type that has more than its own.
 #[derive(Clone, Debug)]
 pub struct SeveralSpec {
-    /// The worker type, by its index.
+    /// Index of the worker type.
     pub index: u32,
-    /// What its workers are scaled by.
+    /// How the depths combine into the one that sizes the pool.
     pub combine: Combine,
-    /// Those that are named, its own first.
+    /// The named queues, the own queue first.
     pub named: Vec<QueueSpec>,
 }
 
-/// One of several queues. The prober alone touches what is remembered, the lock is never waited for.
+/// One of several queues. Only the prober uses what is remembered, so nothing waits for the lock.
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) spec: QueueSpec,
@@ -37,9 +37,9 @@ pub(super) struct Part {
 #[derive(Debug)]
 pub(super) struct Remembered {
     pub(super) reader: Box<dyn QueueReader>,
-    /// Its key holds something else than a queue.
+    /// Whether the key is not a queue.
     pub(super) is_foreign: bool,
-    /// The last reading, as long as it holds: of an empty queue, until a signal names it.
+    /// Last reading of an empty queue. It is valid until a signal names the queue.
     rests: Option<(Demand, Counters)>,
 }
 
@@ -49,8 +49,8 @@ impl Part {
         Arc::new(Self { spec, remembered: Mutex::new(remembered) })
     }
 
-    /// Keeps a reading, if nothing changes in the queue unheard: jobs that come are told by signals, but none tells
-    /// that a job was delivered or acknowledged.
+    /// Keeps a reading if every later change of the queue causes a signal: arrivals do, deliveries and acknowledgements
+    /// do not.
     fn keep(&self, demand: &Demand, counters: Counters) {
         let is_idle = self.spec.kind.delivery() == Delivery::Removal || demand.pending.known() == Some(&0);
         let rests = demand.lag.known() == Some(&0) && is_idle;
@@ -66,7 +66,7 @@ impl Part {
     }
 }
 
-/// One worker type's.
+/// The several queues of one worker type.
 #[derive(Debug)]
 pub(super) struct Several {
     index: u32,
@@ -81,17 +81,17 @@ struct Past {
     totals: CounterTotals,
 }
 
-/// What is to be looked at.
+/// The queues of one observation.
 pub(super) struct CurrentQueues {
     parts: Vec<Arc<Part>>,
-    /// The places of those that have to be read.
+    /// Indices of the queues that must be read.
     unread: Vec<usize>,
-    /// Whether these are all.
+    /// Known if these are all queues.
     all: Reading<()>,
 }
 
 impl CurrentQueues {
-    /// The queues that have to be read.
+    /// Returns the queues that must be read.
     pub(super) fn unread(&self) -> impl Iterator<Item = &Arc<Part>> {
         self.unread.iter().map(|place| &self.parts[*place])
     }
@@ -103,8 +103,8 @@ impl Several {
         Self { index: spec.index, combine: spec.combine, named, past: Mutex::default() }
     }
 
-    /// The queues as they are now, and which of them have to be read: all that are named, of which there are few, and of the
-    /// found ones those that may have changed or were not empty. What is remembered of those that are gone is forgotten.
+    /// Returns the present queues, and which of them must be read: all named queues, of which there are few, and the
+    /// found queues that may have changed or were not empty. Forgets what it remembered of queues that are gone.
     pub(super) fn current(&self, directory: &Directory) -> CurrentQueues {
         let dirty = directory.take_dirty(self.index);
         let now = directory.discovered(self.index);
@@ -130,7 +130,7 @@ impl Several {
         CurrentQueues { parts, unread, all: now.all }
     }
 
-    /// Puts the answers, which are in the order of the queues that had to be read, together to one.
+    /// Combines the answers, which are in the order of the queues that had to be read.
     pub(super) fn answer(&self, current: &CurrentQueues, answers: Vec<Answer>, directory: &Directory) -> Answer {
         let (mut queues, mut counters, mut consumers) = (Vec::new(), Vec::new(), Vec::new());
         let mut heartbeats = None;
@@ -138,14 +138,15 @@ impl Several {
         for (place, part) in current.parts.iter().enumerate() {
             let queue = part.spec.key.clone();
             let Some((_, answer)) = answers.next_if(|(unread, _)| **unread == place) else {
-                // Another evaluation of the same worker type may have let go of it: it is unread then, and not empty.
+                // A concurrent evaluation of the same worker type may have dropped the reading: the queue is unread,
+                // not empty.
                 let missing = || (Demand::failed("the queue was not read"), Counters::default());
                 let (demand, counted) = part.remembered().rests.clone().unwrap_or_else(missing);
                 queues.push(QueueDemand { queue, demand });
                 counters.push(counted);
                 continue;
             };
-            // They were asked for along with the first.
+            // The first request also asked for the heartbeats.
             heartbeats.get_or_insert(answer.heartbeats);
             if place >= self.named.len() && part.remembered().is_foreign {
                 directory.forget(self.index, &queue);
@@ -168,7 +169,7 @@ impl Several {
         }
     }
 
-    /// A queue found by a pattern is read as the worker type's own is.
+    /// Reads a queue found by a pattern in the same way as the worker type's own queue.
     fn found(&self, key: Arc<str>) -> Arc<Part> {
         let own = &self.named[0].spec;
         Part::new(QueueSpec { key, ..own.clone() })

@@ -10,7 +10,7 @@ use crate::{
     queue_kind::QueueKind,
 };
 
-/// Whether the server sends keyspace notifications of our queues.
+/// Whether the server sends keyspace notifications for the configured queues.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Availability {
     /// The server sends them already.
@@ -22,7 +22,7 @@ pub(super) enum Availability {
         /// Flags now.
         to: String,
     },
-    /// The server does not send them, and refused to be changed: its words.
+    /// The server does not send them, and refused the change with this error.
     Refused(String),
 }
 

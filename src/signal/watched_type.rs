@@ -10,13 +10,13 @@ use crate::{
 /// What the signal sources need to know of one worker type.
 #[derive(Clone, Debug)]
 pub struct WatchedType {
-    /// Its name.
+    /// Name of the worker type.
     pub worker_type: WorkerType,
-    /// The key of its own queue.
+    /// Key of its own queue.
     pub queue: Arc<str>,
-    /// What that key holds.
+    /// Kind of queue that the key holds.
     pub kind: QueueKind,
-    /// All of its queues, if it has several.
+    /// All of its queues; `None` if it has one queue only.
     pub several: Option<Box<Several>>,
     /// The keys whose changes are news, for the queues of a framework: in place of the queue's own key.
     pub signals: Option<Box<SignalKeys>>,

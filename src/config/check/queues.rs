@@ -1,4 +1,4 @@
-//! Which keys worker types read: that they can be told apart, and that no two types take the same jobs.
+//! Checks the keys that worker types read: that they differ, and that no two types take the same jobs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,12 +12,12 @@ use crate::{
     queue_kind::Delivery,
 };
 
-/// Where one of the extra queues of a worker type is said.
+/// Returns the JSON pointer of one of the extra queues of a worker type.
 pub(super) fn extra_queue(name: &str, index: usize) -> String {
     element_of(&pointer(&["worker_types", name, "extra_queues"]), index)
 }
 
-/// A worker type that reads a key, and where that was said.
+/// A worker type that reads a key, and the setting that names the key.
 struct Reader<'a> {
     name: &'a str,
     settings: &'a WorkerTypeSettings,
@@ -49,14 +49,14 @@ impl Checks<'_> {
         }
     }
 
-    /// Two worker types that take the same jobs would each be scaled for all of them.
+    /// Refuses queues shared by two worker types that take the same jobs: each would be scaled for all of them.
     pub(super) fn shared_queues(&mut self, settings: &Settings) {
         let queues: Vec<Queues> = settings.worker_types.iter().map(|(name, of)| of.queues(name)).collect();
         let mut by_queue = BTreeMap::<&str, Vec<Reader<'_>>>::new();
         let mut told = BTreeSet::new();
         for (queues, (name, settings)) in queues.iter().zip(&settings.worker_types) {
             let keys = std::iter::once("job_queue").chain(std::iter::repeat("extra_queues"));
-            // Of a pattern, others are told by its text.
+            // Equal patterns of two types are found by their text.
             let patterns = queues.patterns.iter().map(QueuePattern::as_str);
             for (queue, key) in queues.named().chain(patterns).zip(keys) {
                 let reader = Reader { name, settings, key };
@@ -93,12 +93,12 @@ impl Checks<'_> {
     }
 }
 
-/// A queue and two worker types, in whichever order they are named.
+/// Returns a queue and two worker types, independent of the order of the types.
 fn between<'a>(one: &'a str, other: &'a str, queue: &'a str) -> (&'a str, &'a str, &'a str) {
     (one.min(other), one.max(other), queue)
 }
 
-/// Why two worker types can't share a queue, if they can't.
+/// Returns why two worker types can't share a queue; `None` if they can.
 fn conflict(one: &Reader<'_>, other: &Reader<'_>, queue: &str) -> Option<String> {
     let said = if one.key == "job_queue" && other.key == "job_queue" {
         format!("both have job_queue = {queue:?}")

@@ -1,4 +1,4 @@
-//! The actor driven by made-up inputs: no runtime, no clock, no servers. Property tests carry the number of the
+//! Drives the actor with made-up inputs: no runtime, no clock, no servers. Property tests carry the number of the
 //! invariant that they prove (`docs/architecture.md`).
 
 use proptest::prelude::*;
@@ -41,7 +41,7 @@ fn signals() -> Input {
     Input::Signals(Signals::one(Source::Keyspace, Instant::now()))
 }
 
-/// A pool of that many idle and busy workers.
+/// Returns a pool with the given numbers of idle and busy workers.
 fn view(idle: u32, busy: u32) -> PoolView {
     let name = |kind: &str, n: u32| WorkerId::new(format!("{kind}-{n}"));
     let seen = |id: WorkerId, busy: bool| WorkerSnapshot {
@@ -85,7 +85,7 @@ fn failure(kind: ErrorKind) -> Result<ScaleReport, BackendError> {
     Err(BackendError { kind, message: "no room".to_owned(), done: ScaleReport::default() })
 }
 
-/// Applies at a time in milliseconds.
+/// Applies an input at a time in milliseconds.
 fn at(actor: &mut Actor, ms: u64, input: Input) -> Vec<Effect> {
     actor.apply(input, Timestamp(ms), Instant::now())
 }
@@ -216,7 +216,7 @@ fn a_queue_that_latency_learns_from_is_looked_at_again_while_jobs_are_done_and_a
     at(&mut actor, 4_000, Input::Leads(None));
     look(&mut actor, 5_000, 10, 10);
     assert!(actor.snapshot().reasons[1].starts_with("depth 2, 0.88 s a job, "), "{:?}", actor.snapshot().reasons);
-    // Nothing is being done: nothing to learn.
+    // No job is in progress, so there is nothing to learn.
     at(&mut actor, 6_000, signals());
     let none = Demand { lag: Reading::Known(0), pending: Reading::Known(0), oldest: Reading::Known(None) };
     let counters = Counters { added: Some(10), read: Some(10) };
@@ -279,7 +279,7 @@ fn workers_that_keep_dying_are_started_ever_less_often() {
     assert_eq!(actor.next_wake(), Some(Timestamp(2_100)));
 }
 
-/// So many deaths of workers that had lived that long, seen at `ms`, and nobody left.
+/// Returns a pool without workers, in which `count` workers had died by `ms` after `lived` milliseconds.
 fn deaths(count: u64, lived: u64, ms: u64) -> PoolView {
     let failed = |number| FailedStart {
         id: WorkerId::new(format!("w-{number}")),
@@ -372,7 +372,7 @@ fn what_is_known_outlives_a_gap_in_leading() {
     at(&mut actor, 120_000, signals());
     assert_eq!(target_of(&at(&mut actor, 120_001, observed(20, view(0, 0)))), None, "the backoff goes on");
 
-    // Somebody else led, and changed something.
+    // Another autoscaler led, and changed something.
     let change = Change { at: Timestamp(130_000), from: 0, to: 3 };
     at(&mut actor, 125_000, Input::Follows);
     at(&mut actor, 140_000, Input::Leads(Some(change)));
@@ -399,16 +399,16 @@ fn blocked_workers_and_held_replacements_are_shown_with_their_reasons() {
     assert!(late.contains("1 not begun within 600 s (start_timeout_seconds): 0/3 nodes are available"), "{late}");
 }
 
-/// A pool of idle workers that somebody else has just brought to that number, at `ms`.
+/// Returns a pool of idle workers that somebody else has just scaled to `to`, at `ms`.
 fn changed_by_hand(ms: u64, from: u32, to: u32) -> PoolView {
     let detail = "docker compose made 2".to_owned();
     PoolView { manual: vec![ManualScale { seq: 1, from, to, at: Timestamp(ms), detail }], ..view(to, 0) }
 }
 
-/// Jobs, workers before and after by hand; what is asked for at once, and when the cooldown is over.
+/// Jobs, workers before and after the manual change; the immediate request, and the one after the cooldown.
 type ByHand = (u64, u32, u32, Option<u32>, Option<u32>);
 
-/// What somebody else changed is recorded, starts the cooldown and counts; then the normal rules go on.
+/// A manual change is recorded, starts the cooldown and counts as a change; then the normal rules apply.
 #[test]
 fn a_manual_scale_is_recorded_and_starts_the_cooldown() {
     const MADE: u64 = 200_000;
@@ -476,7 +476,7 @@ fn invariant_15_a_standby_decides_and_asks_for_nothing() {
     assert_eq!(at(&mut actor, 1_001, observed(20, view(0, 0))), []);
     assert_eq!((actor.snapshot().action, actor.snapshot().desired), (Action::ScaleUp, 4));
 
-    // Leading begins with what is due, without the rest of the debounce.
+    // A new leader evaluates immediately, without the rest of the debounce.
     assert_eq!(at(&mut actor, 1_002, Input::Leads(None)), []);
     assert_eq!(at(&mut actor, 1_002, signals()), [Effect::Observe]);
     assert_eq!(target_of(&at(&mut actor, 1_003, observed(20, view(0, 0)))), Some(4));
@@ -497,7 +497,7 @@ fn a_scaling_that_was_not_begun_leaves_no_trace_and_is_made_by_the_next_look() {
 fn invariant_10_a_new_leader_lets_nobody_go_before_a_cooldown_has_passed() {
     let mut actor = actor_with(settings(), false);
     at(&mut actor, 500, Input::Follows);
-    // The leader before it scaled up just now; this one has watched for far longer than a cooldown.
+    // The previous leader has just scaled up; this autoscaler has watched for far longer than a cooldown.
     let before = Change { at: Timestamp(990_000), from: 1, to: 5 };
     at(&mut actor, 1_000_000, Input::Leads(Some(before)));
     assert_eq!(actor.snapshot().last_change, Some(before));
@@ -563,7 +563,7 @@ fn a_pin_is_written_at_once_and_looked_at_again_when_it_ends() {
     assert_eq!(actor.next_wake(), Some(Timestamp(61_000)));
 }
 
-/// What may happen to an actor.
+/// Events that can happen to an actor.
 #[derive(Clone, Debug)]
 enum Happening {
     Signal,
@@ -581,7 +581,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
-/// Effects with the time at which the actor wanted them.
+/// Returns the effects, with the times at which the actor asked for them.
 fn play(actor: &mut Actor, happenings: &[Happening]) -> Vec<(u64, Effect)> {
     let mut now = 1_000;
     let mut under_way: Option<bool> = None;

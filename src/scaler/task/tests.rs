@@ -1,4 +1,4 @@
-//! The task on a paused clock, with a backend and a queue in memory.
+//! Tests of the task on a paused clock, with a backend and a queue in memory.
 
 use std::sync::{
     Mutex,
@@ -18,7 +18,7 @@ use crate::{
     signal::{Listener, ListenerSettings, SourceStatus, WatchedType},
 };
 
-/// A backend whose workers are ready at once and leave at once; it can be told to hang.
+/// A backend whose workers are ready immediately and leave immediately; it can be told to hang.
 #[derive(Debug, Default)]
 struct Workers {
     ids: Mutex<Vec<WorkerId>>,
@@ -54,7 +54,7 @@ impl ScalingBackend for Workers {
     async fn shutdown(&self, _: bool) {}
 }
 
-/// One actor and all that it talks to.
+/// One actor, with all parts that it talks to.
 struct Rig {
     workers: Arc<Workers>,
     directory: Arc<Directory>,
@@ -127,7 +127,7 @@ impl Rig {
         Self { workers, directory, lag, looks, shared, shown, stop, task }
     }
 
-    /// Lets the actor rest and go on by these settings. `meanwhile` happens in between.
+    /// Suspends the actor and resumes it with these settings; `meanwhile` runs in between.
     async fn retuned(mut self, settings: ScalingSettings, changed: bool, meanwhile: impl FnOnce(&Self)) -> Self {
         self.stop.cancel();
         let suspended = (&mut self.task).await.expect("it does not panic");
@@ -149,7 +149,7 @@ impl Rig {
         self.workers.writes.lock().unwrap().iter().map(|(_, target)| *target).collect()
     }
 
-    /// Lets all that is due happen, and that much time pass.
+    /// Lets this time pass, and everything happen that is due.
     async fn pass(&self, time: Duration) {
         tokio::time::sleep(time).await;
     }
@@ -191,7 +191,7 @@ async fn a_steady_stream_of_signals_neither_starves_nor_floods() {
         rig.publish(0);
         rig.pass(Duration::from_millis(1)).await;
     }
-    // A thousand signals over a second: one look at once, and one for each debounce.
+    // A thousand signals over a second cause one evaluation immediately, and one for each debounce.
     let looks = rig.looks.load(Ordering::SeqCst);
     assert!((20..=21).contains(&looks), "{looks}");
 }
