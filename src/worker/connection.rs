@@ -179,7 +179,7 @@ impl Commands {
         {
             tracing::warn!(channel, %error, "can't listen for what is published; new queues are looked for now and then");
         }
-        // What was missed before this moment is read now.
+        // Reads everything that was missed before this moment.
         self.wakes.jobs.send_replace(());
         self.wakes.connected.send_replace(());
         Ok(Open { connection, listens: subscribed.is_ok(), lost })

@@ -203,7 +203,7 @@ impl Runtime {
                 () = self.stop.cancelled() => {}
                 _ = self.handed_over.changed() => self.handed_over.mark_changed(),
                 _ = self.status.wait_for(|status| !status.takes_jobs()) => {}
-                // There may be another suspect job to search for.
+                // There may be another suspect job to recover.
                 () = self.executor.in_flight.suspect_ended() => {}
             }
         };

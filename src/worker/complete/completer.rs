@@ -19,9 +19,9 @@ use crate::{
 
 /// Maximum jobs in a batch.
 const BATCH: usize = 500;
-/// Jobs that ended in the same moment from which on they count as a flood.
+/// Number of jobs that end at the same moment from which on they count as a flood.
 const FLOOD: usize = 8;
-/// Maximum looks for more jobs of a flood that find none; each takes some microseconds.
+/// Maximum consecutive polls for more jobs of a flood that find none; each takes some microseconds.
 const LOOKS: usize = 8;
 
 /// How the entry of an ended job is completed.

@@ -1,4 +1,5 @@
-//! Places for sessions: a job that opens one waits for a place, here or on another worker, whichever is free first.
+//! Places for sessions: a job that opens a session waits for a place, on this worker or on another one, whichever is
+//! free first.
 
 use std::time::Duration;
 
@@ -13,12 +14,13 @@ use crate::{
     worker::{connection::StepError, sessions::Place},
 };
 
-/// Between two looks for a worker with a place for a session.
+/// Pause between two searches for a worker that has a place for a session.
 const LOOK_FOR_ROOM: Duration = Duration::from_millis(500);
-/// Jobs that may wait for a place without a slot. More keep their slots, so that no more are taken than can be held.
+/// Maximum jobs that wait for a place without a slot. Further jobs keep their slots, so that the worker does not take
+/// more jobs than it can hold.
 const MAX_WAITING: usize = 100;
 
-/// A job that waits for a place. It takes no slot meanwhile.
+/// A job that waits for a place. Meanwhile it takes no slot.
 struct Waiting<'a> {
     executor: &'a Executor,
     lends: bool,
@@ -48,15 +50,16 @@ impl Drop for Waiting<'_> {
 }
 
 impl Executor {
-    /// A place for the session that the job opens, if it opens one. While there is none the job waits without a slot, and is
-    /// passed on to a worker that has a place. The error is how the job ends instead.
+    /// Returns a place for the session that the job opens; `None` if the job needs no place, or if this worker is
+    /// leaving. While there is no place, the job waits without a slot, and is passed on as soon as another worker has a
+    /// place. The error is how the job ends instead.
     pub(super) async fn place(&self, delivery: &Delivery, job: &Job, session: &str) -> Result<Option<Place>, End> {
         let method = method_of(&job.job_type, self.config.worker_type.as_str());
         let Some(places) = self.handler.places() else { return Ok(None) };
         if !self.handler.opens_session(method) || self.sessions.held(session) {
             return Ok(None);
         }
-        // Those that wait already come first.
+        // Jobs that already wait come first.
         if self.status.borrow().waiting == 0
             && let Some(place) = self.sessions.try_place(session, places)
         {
@@ -71,7 +74,7 @@ impl Executor {
                 return Ok(Some(place));
             }
             if self.status.borrow().is_leaving() {
-                // The handler's claim says so, and the job goes to others.
+                // The handler's claim fails for the same reason, and the job goes to another worker.
                 return Ok(None);
             }
             if let Some(late_ms) = job.late_ms() {
@@ -88,7 +91,7 @@ impl Executor {
         }
     }
 
-    /// Gives the job to another worker that has room for it; `None` if there is none.
+    /// Passes the job on to another worker that has room for it; returns `None` if no worker has.
     async fn pass_on(&self, delivery: &Delivery, job: &Job) -> Option<End> {
         let (claims, consumer) = (self.sessions.claims(), self.consumer.on(&delivery.stream));
         let passing = async |connection: &mut Connection| -> Result<Option<(WorkerId, bool)>, BrokerError> {

@@ -1,5 +1,5 @@
-//! The DevTools protocol over Chromium's own pipe: commands with their answers, and events by session. Each message is
-//! JSON that ends with a NUL. Owns the connection and who waits for what; knows no command.
+//! The DevTools protocol over Chromium's own pipe: commands with their replies, and events by session. Each message is
+//! JSON that ends with a NUL. Owns the connection, the pending calls and the listeners; knows no specific command.
 
 use std::{
     collections::HashMap,
@@ -18,26 +18,26 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-/// Bytes read at once: a picture has some hundred thousand.
+/// Bytes of one read: a picture has a few hundred thousand.
 const CHUNK: usize = 1 << 18;
-/// The largest message that is taken. A picture of the largest size has less.
+/// Largest accepted message, in bytes. A picture of the maximum size is smaller.
 const MAX_MESSAGE: usize = 256 << 20;
 
 /// Why a command was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum CommandError {
-    /// Chromium says no.
+    /// Chromium refused the command.
     #[error("{0}")]
     Refused(String),
-    /// Chromium is gone.
+    /// The connection is closed: Chromium has ended.
     #[error("the browser's connection is closed")]
     Closed,
 }
 
-/// What Chromium tells unasked.
+/// An event from Chromium.
 #[derive(Debug)]
 pub(super) struct Event {
-    /// Of which session; empty for the browser as a whole.
+    /// Session of the event; empty for the browser as a whole.
     pub(super) session: String,
     pub(super) method: String,
     pub(super) params: Value,
@@ -48,13 +48,14 @@ pub(super) struct Event {
 pub(super) struct DevTools(Arc<Inner>);
 
 struct Inner {
-    /// Messages to write. Unbounded: each is small, and answers one of Chromium's or is awaited by a job.
+    /// Messages to write. Unbounded: each message is small, and either answers a message of Chromium or a job waits for
+    /// its reply.
     outbox: mpsc::UnboundedSender<Vec<u8>>,
     next: AtomicU64,
     book: Mutex<Book>,
 }
 
-/// What is called with each event of a session.
+/// Callback for the events of a session.
 type Listener = Arc<dyn Fn(Event) + Send + Sync>;
 
 #[derive(Default)]
@@ -83,7 +84,8 @@ struct Problem {
 }
 
 impl DevTools {
-    /// A connection over these ends of pipes; the future passes messages on until it breaks.
+    /// Returns a connection over these ends of pipes, and the future that transfers messages until the connection
+    /// breaks.
     pub(super) fn new(
         reader: pipe::Receiver,
         writer: pipe::Sender,
@@ -107,7 +109,7 @@ impl DevTools {
         (devtools, pump)
     }
 
-    /// Has a command carried out, in a session or by the browser, and waits for the answer.
+    /// Sends a command, to a session or to the browser, and waits for the reply.
     pub(super) async fn call(&self, session: &str, method: &str, params: Value) -> Result<Value, CommandError> {
         let id = self.0.next.fetch_add(1, Ordering::Relaxed);
         let (tell, told) = oneshot::channel();
@@ -125,14 +127,15 @@ impl DevTools {
         answer
     }
 
-    /// Gives a command on which nobody waits.
+    /// Sends a command whose reply is ignored.
     pub(super) fn tell(&self, session: &str, method: &str, params: Value) {
         let id = self.0.next.fetch_add(1, Ordering::Relaxed);
         self.send(id, session, method, params);
     }
 
-    /// Calls `listener` with each event of a session from now on; the empty name is the browser. An answer that comes after an
-    /// event is given out after the call: whoever has the answer finds what the events before it said. It must not block.
+    /// Calls `listener` with each further event of a session; the empty name stands for the browser. Messages are
+    /// handled in their order, so the caller of a command gets the reply only after `listener` has handled all earlier
+    /// events. `listener` must not block.
     pub(super) fn on_event(&self, session: &str, listener: impl Fn(Event) + Send + Sync + 'static) {
         let mut book = self.0.lock();
         if !book.closed {
@@ -140,17 +143,17 @@ impl DevTools {
         }
     }
 
-    /// Events of a session from now on, in a channel that ends with the connection.
+    /// Returns a channel with the further events of a session. The channel ends with the connection.
     pub(super) fn listen(&self, session: &str) -> mpsc::UnboundedReceiver<Event> {
         let (tell, told) = mpsc::unbounded_channel();
         self.on_event(session, move |event| {
-            // Whoever listened may have gone.
+            // The receiver may have been dropped.
             let _ = tell.send(event);
         });
         told
     }
 
-    /// Whoever hears events of `session` hears those of `other` too.
+    /// Passes the events of `other` to the listener of `session` too.
     pub(super) fn join(&self, session: &str, other: &str) {
         let mut book = self.0.lock();
         if let Some(listener) = book.listeners.get(session).cloned() {
@@ -158,12 +161,12 @@ impl DevTools {
         }
     }
 
-    /// Nobody hears events of this session any more.
+    /// Removes the listener of this session.
     pub(super) fn leave(&self, session: &str) {
         let _listener = self.0.lock().listeners.remove(session);
     }
 
-    /// Nobody hears events of this session any more, nor of those that joined it.
+    /// Removes the listener of this session, and of the sessions that joined it.
     pub(super) fn leave_with_joined(&self, session: &str) {
         let mut book = self.0.lock();
         if let Some(listener) = book.listeners.remove(session) {
@@ -179,7 +182,7 @@ impl DevTools {
         }
         let mut bytes = message.to_string().into_bytes();
         bytes.push(0);
-        // Whoever waits is told that the connection is closed.
+        // On a closed connection the caller gets an error.
         let _ = self.0.outbox.send(bytes);
     }
 }
@@ -191,12 +194,12 @@ impl Inner {
                 let waiting = self.lock().waiting.remove(&id);
                 if let Some(waiting) = waiting {
                     let refused = |problem: Problem| Err(CommandError::Refused(problem.message));
-                    // Whoever asked may have gone.
+                    // The caller may have stopped waiting.
                     let _ = waiting.send(message.error.map_or(Ok(message.result), refused));
                 }
             }
             (None, Some(method)) => {
-                // Called without the lock: a listener gives commands.
+                // The listener runs without the lock, because it sends commands.
                 let listener = self.lock().listeners.get(&message.session).cloned();
                 if let Some(listener) = listener {
                     listener(Event { session: message.session, method, params: message.params });
@@ -211,7 +214,7 @@ impl Inner {
     }
 }
 
-/// Tells everybody that the connection is closed, however it ends.
+/// Marks the connection as closed when dropped, so that all pending calls end.
 struct Closing(Arc<Inner>);
 
 impl Drop for Closing {
@@ -221,7 +224,7 @@ impl Drop for Closing {
     }
 }
 
-/// Waits no longer for an answer.
+/// Removes a pending call when dropped.
 struct Forgetting<'a> {
     inner: &'a Inner,
     id: u64,
@@ -268,7 +271,7 @@ mod tests {
 
     use super::*;
 
-    /// A connection, and the other ends of its pipes.
+    /// Returns a connection, and the other ends of its pipes.
     fn pair() -> (DevTools, pipe::Receiver, pipe::Sender) {
         let receiver = |end: io::PipeReader| pipe::Receiver::from_owned_fd(OwnedFd::from(end)).unwrap();
         let sender = |end: io::PipeWriter| pipe::Sender::from_owned_fd(OwnedFd::from(end)).unwrap();
@@ -314,14 +317,15 @@ mod tests {
         assert_eq!((event.session.as_str(), event.method.as_str()), ("child", "E.e"));
     }
 
-    /// The caller of a command is woken in a task of its own: what an event before the answer said must be known by then.
+    /// The caller of a command wakes up in a task of its own. By then the listener must have handled every event before
+    /// the reply.
     #[tokio::test]
     async fn an_event_before_an_answer_has_been_heard_when_the_answer_is_given_out() {
         let (devtools, mut commands, mut events) = pair();
         let heard = Arc::new(AtomicU64::new(0));
         let (count, within) = (Arc::clone(&heard), devtools.clone());
         devtools.on_event("s", move |event| {
-            // A listener may give commands, and let others join.
+            // A listener may send commands, and let other sessions join.
             within.tell(&event.session, "B.b", json!({}));
             within.join("s", "child");
             count.fetch_add(1, Ordering::Relaxed);

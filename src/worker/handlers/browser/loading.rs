@@ -1,5 +1,5 @@
-//! Loads a page: until its own document has loaded or the time is over, with whatever is there then. Frames, pictures,
-//! downloads in a frame and other parts of it never take the page away.
+//! Loads a page, until its main document has loaded or the time is over; in the latter case the page stays as far as it
+//! has loaded. Frames, pictures, downloads in a frame and other parts of the page never replace the page.
 
 use std::time::Duration;
 
@@ -18,27 +18,27 @@ use super::{
 };
 use crate::egress::shown;
 
-/// How long after its load a page may take to say that it goes on elsewhere.
+/// Time after its load in which a page may announce a further navigation.
 const SETTLING: Duration = Duration::from_millis(30);
-/// How long a page that has loaded and goes on elsewhere may take to get there.
+/// Maximum time of a further navigation that the page has announced.
 const LEAVING: Duration = Duration::from_secs(2);
-/// How often a page may go on elsewhere before what it shows counts.
+/// Maximum further navigations of a page; after that, the shown document counts.
 const MAX_REDIRECTS: usize = 10;
-/// How long a page may take to stop loading.
+/// Maximum time for a page to stop loading.
 const STOP: Duration = Duration::from_secs(5);
-/// Chromium's word for an error status without a body: it shows a page of its own.
+/// Chromium's error for an error status without a body: Chromium shows a page of its own.
 const EMPTY_ERROR: &str = "net::ERR_HTTP_RESPONSE_CODE_FAILURE";
-/// Its word for a load that came to nothing.
+/// Chromium's error for a load that was aborted.
 const ABORTED: &str = "net::ERR_ABORTED";
 
-/// What a load led to.
+/// Result of a load.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Loaded {
-    /// The HTTP status; `None` if no server was asked, as for `#fragment`.
+    /// HTTP status; `None` if no server was asked, as for `#fragment`.
     pub(super) status: Option<i64>,
     /// Whether everything in the page has loaded.
     pub(super) is_complete: bool,
-    /// Whether it is a page of Chromium's own, in place of an error without a body.
+    /// Whether Chromium shows a page of its own, in place of an error without a body.
     pub(super) is_substitute: bool,
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Loaded {
 pub(super) async fn load(page: &Page, url: &Url, limit: Duration, proxy: &Proxy) -> Result<Loaded, ActionError> {
     let deadline = Instant::now() + limit;
     let too_slow = || ActionError::TooSlow { what: format!("loading {}", shown(url)), limit };
-    // What hangs of the page before would else keep the connections to its server.
+    // Unfinished requests of the previous page would otherwise keep the connections to its server.
     let _ = timeout(STOP.min(limit), page.call("Page.stopLoading", json!({}))).await;
     proxy.take_problem();
     let mut state = page.state();
@@ -56,7 +56,7 @@ pub(super) async fn load(page: &Page, url: &Url, limit: Duration, proxy: &Proxy)
     if let Some(cause) = begun["errorText"].as_str() {
         let answer = state.borrow().answer_of(loader).cloned();
         if let Some(answer) = answer.filter(|answer| cause == EMPTY_ERROR && answer.problem.is_none()) {
-            // Chromium's own page, which has the address.
+            // Chromium's own page gets the address.
             let _ = timeout(STOP, state.wait_for(|state| state.has_shown(loader))).await;
             return Ok(Loaded { status: Some(answer.status), is_complete: true, is_substitute: true });
         }
@@ -68,7 +68,7 @@ pub(super) async fn load(page: &Page, url: &Url, limit: Duration, proxy: &Proxy)
     let in_time = timeout_at(deadline, until_loaded(&mut state, loader)).await.is_ok();
     let is_complete = in_time && !state.borrow().is_broken;
     if !in_time {
-        // A page that is too busy for this goes on loading.
+        // A page that is too busy for this command continues to load.
         let _ = timeout(STOP, page.call("Page.stopLoading", json!({}))).await;
         if !state.borrow().has_shown(loader) {
             return Err(too_slow());
@@ -84,7 +84,7 @@ pub(super) async fn load(page: &Page, url: &Url, limit: Duration, proxy: &Proxy)
 
 /// Waits until the page has loaded and stays where it is.
 async fn until_loaded(state: &mut watch::Receiver<PageState>, loader: &str) {
-    // An error means that the page is gone, which whoever waits notices by other means.
+    // An error means that the page is gone, and the caller notices that by other means.
     let _ = state.wait_for(|state| state.has_shown(loader)).await;
     for _ in 0..MAX_REDIRECTS {
         let _ = state.wait_for(|state| state.is_loaded || state.is_broken).await;
@@ -108,19 +108,19 @@ fn not_loaded(url: &Url, cause: &str, proxy: &Proxy) -> ActionError {
     ActionError::NotLoaded { url: shown(url), cause }
 }
 
-/// Whether the page takes commands: not while a script of it never ends.
+/// Returns whether the page reacts to commands. It does not while one of its scripts runs forever.
 pub(super) async fn reacts(page: &Page) -> bool {
     let asked = page.call("Runtime.evaluate", json!({ "expression": "1" }));
     matches!(timeout(STOP, asked).await, Ok(Ok(_) | Err(CommandError::Refused(_))))
 }
 
-/// Breaks off what is loading and leaves a blank page; says whether the page did.
+/// Stops the load and leaves a blank page; returns whether the page reacted.
 pub(super) async fn clear(page: &Page) -> bool {
     let clearing = async {
         page.call("Page.stopLoading", json!({})).await?;
         page.call("Page.navigate", json!({ "url": "about:blank" })).await
     };
     let cleared = matches!(timeout(STOP, clearing).await, Ok(Ok(_) | Err(CommandError::Refused(_))));
-    // A page that hangs takes the command and never shows it.
+    // A page that hangs accepts the command, and does not carry it out.
     cleared && reacts(page).await
 }

@@ -61,7 +61,7 @@ impl OpenSessions {
         self.lock().keys().filter(|name| fits(name)).cloned().collect()
     }
 
-    /// Releases the sessions whose page is gone; the next job of each is told why.
+    /// Releases the sessions whose page is gone; the next job of each session gets an error with the reason.
     pub(super) fn let_go_of_lost(&self) {
         let mut lost = Vec::new();
         self.lock().retain(|name, session| {

@@ -1,5 +1,5 @@
-//! One page, as the browser tells of it: what it shows, whether that has loaded, what its server answered. Whatever a page
-//! asks a person is answered here immediately, so that no page waits for anybody: dialogs, passwords, files.
+//! One page, as the browser reports it: the shown document, whether it has loaded, and the server's response. Answers
+//! dialogs, password requests and file choosers immediately, so that no page waits for a person.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -12,36 +12,36 @@ use super::{
 };
 use crate::config::BrowserSettings;
 
-/// Documents that are remembered: a page that is redirected by scripts has several.
+/// Maximum documents, and maximum responses, that are remembered: a page that scripts redirect has several.
 const REMEMBERED: usize = 16;
-/// Dialogs whose text is told; of the others only the number.
+/// Maximum dialogs that are reported with their text; of further dialogs only the number is reported.
 const DIALOGS: usize = 10;
-/// Characters of a dialog's text that are told.
+/// Maximum characters of a dialog's text.
 const DIALOG_TEXT: usize = 500;
-/// How long a page may take to be set up.
+/// Maximum time for setting up a page.
 const SETUP: Duration = Duration::from_secs(20);
 
-/// An answer to a request for a document of the page itself.
+/// Response to a request for the page's main document.
 #[derive(Clone, Debug)]
 pub(super) struct Answer {
     pub(super) loader: String,
     pub(super) status: i64,
-    /// What the session's own proxy says in place of the server.
+    /// Error of the session's own proxy, which answered in place of the server.
     pub(super) problem: Option<String>,
 }
 
-/// What is known of a page.
+/// What the browser has reported about a page.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PageState {
-    /// Its own frame, in which others may be.
+    /// The page's main frame, which may contain others.
     frame: String,
-    /// The documents that it has shown, the current one last.
+    /// Documents that the page has shown, the current one last.
     documents: VecDeque<String>,
-    /// Whether the current one has loaded, with everything in it.
+    /// Whether the current document has loaded, with all its parts.
     pub(super) is_loaded: bool,
-    /// Whether the current one broke off: it never will have loaded.
+    /// Whether the current document's load was aborted and will never complete.
     pub(super) is_broken: bool,
-    /// Whether the page has asked to go elsewhere.
+    /// Whether the page has requested a further navigation.
     pub(super) is_leaving: bool,
     answers: VecDeque<Answer>,
     dialogs: Vec<Value>,
@@ -49,17 +49,17 @@ pub(super) struct PageState {
 }
 
 impl PageState {
-    /// Whether the document that a load began with is, or was, shown.
+    /// Returns whether the document of this loader is, or was, shown.
     pub(super) fn has_shown(&self, loader: &str) -> bool {
         self.documents.iter().any(|document| document == loader)
     }
 
-    /// The answer that the current document came from.
+    /// Returns the response that the current document came from.
     pub(super) fn answer(&self) -> Option<&Answer> {
         self.answer_of(self.documents.back()?)
     }
 
-    /// The answer to the request for that document, shown or not.
+    /// Returns the response to the request for that document, shown or not.
     pub(super) fn answer_of(&self, loader: &str) -> Option<&Answer> {
         self.answers.iter().rev().find(|answer| answer.loader == loader)
     }
@@ -146,7 +146,7 @@ impl Page {
         for (method, params) in [
             ("Page.enable", json!({})),
             ("Page.setLifecycleEventsEnabled", json!({ "enabled": true })),
-            // Chromium would keep the bodies of answers for somebody to look at.
+            // By default Chromium keeps the bodies of responses for inspection.
             ("Network.enable", json!({ "maxTotalBufferSize": 0, "maxResourceBufferSize": 0 })),
             ("Fetch.enable", fetch()),
             ("Page.setInterceptFileChooserDialog", json!({ "enabled": true })),
@@ -161,7 +161,7 @@ impl Page {
         Ok(page)
     }
 
-    /// Has a command carried out in the page.
+    /// Sends a command to the page and waits for the reply.
     pub(super) async fn call(&self, method: &str, params: Value) -> Result<Value, CommandError> {
         self.devtools.call(&self.session, method, params).await
     }
@@ -170,19 +170,19 @@ impl Page {
         &self.target
     }
 
-    /// What is known of it, and what will be.
+    /// Returns a receiver of the page's state, present and future.
     pub(super) fn state(&self) -> watch::Receiver<PageState> {
         self.state.subscribe()
     }
 
-    /// Its address and title. Asks the browser, not the page, which may be busy.
+    /// Returns the address and the title. Asks the browser, because the page may be busy.
     pub(super) async fn info(&self) -> Result<(String, String), CommandError> {
         let info = self.devtools.call("", "Target.getTargetInfo", json!({ "targetId": self.target })).await?;
         let info = &info["targetInfo"];
         Ok((text(&info["url"]), text(&info["title"])))
     }
 
-    /// The dialogs since the last time, as they are told; `None` if there was none.
+    /// Returns the dialogs since the last call, in the form of the result; `None` if there was none.
     pub(super) fn take_dialogs(&self) -> Option<Value> {
         let mut taken = None;
         self.state.send_if_modified(|state| {
@@ -204,12 +204,12 @@ impl Drop for Page {
     }
 }
 
-/// Requests pass through us, so that we are asked for passwords, and a person is not.
+/// Intercepts all requests, so that password requests go to the worker and not to a person.
 fn fetch() -> Value {
     json!({ "handleAuthRequests": true, "patterns": [{ "urlPattern": "*" }] })
 }
 
-/// Hears what a page and the frames in it tell, and answers what they ask.
+/// Receives the events of a page and its frames, and answers their requests.
 struct Listener {
     devtools: DevTools,
     session: String,
@@ -235,7 +235,7 @@ impl Listener {
         };
         let tell = |method, params| self.devtools.tell(&event.session, method, params);
         match event.method.as_str() {
-            // Staying on a page because it asks to is not what whoever leads it elsewhere wants.
+            // A dialog of `beforeunload` is accepted: a page must not prevent the navigation away from it.
             "Page.javascriptDialogOpening" => {
                 tell("Page.handleJavaScriptDialog", json!({ "accept": params["type"] == "beforeunload" }));
             }
@@ -244,7 +244,7 @@ impl Listener {
                 let none = json!({ "authChallengeResponse": { "response": "CancelAuth" } });
                 tell("Fetch.continueWithAuth", request(none));
             }
-            // A frame of another site has a process and a session of its own.
+            // A frame of another site has its own process and its own session.
             "Target.attachedToTarget" if params["targetInfo"]["type"] == "iframe" => {
                 let frame = text(&params["sessionId"]);
                 self.devtools.join(&self.session, &frame);
