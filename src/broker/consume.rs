@@ -28,15 +28,15 @@ pub struct Consumer {
     pub policy: JobPolicy,
 }
 
-/// Behind every entry that there will be. Not the highest id, which Redis takes for `>`, an order to deliver.
+/// An id after every possible entry. Not the highest id, which Redis treats like `>` and delivers new entries for.
 const LAST_ID: &str = "18446744073709551615-0";
 
 impl Consumer {
-    /// Has the group know this consumer before it has a job: other workers look for workers with room among the group's
-    /// consumers. Reads nothing.
+    /// Registers this consumer with the group before it has a job: other workers search the group's consumers for a
+    /// worker with room. Reads nothing.
     ///
     /// # Errors
-    /// If Redis did not do it.
+    /// If Redis did not carry it out.
     pub async fn introduce(&self, connection: &mut Connection) -> Result<(), BrokerError> {
         let mut command = redis::cmd("XREADGROUP");
         command.arg("GROUP").arg(&self.group).arg(&self.name).arg("COUNT").arg(1);

@@ -1,7 +1,8 @@
-//! JSON whose numbers keep their digits. `serde_json` reads a number as a 64-bit integer or as a double, so a larger integer
-//! changes silently, and `1e400` is an error. Its feature `arbitrary_precision` would keep them, but changes how every
-//! other type of this program and of its libraries is read. Here a number that fits neither is read as a [`Value`] that
-//! stands for it, and written as the digits that it had. Owns that form; nobody else needs to know it.
+//! JSON whose numbers keep their digits. `serde_json` reads a number as a 64-bit integer or as a double, so a larger
+//! integer changes silently, and `1e400` is an error. Its feature `arbitrary_precision` would keep the digits, but
+//! changes how every other type of this program and of its libraries is read. This module reads a number that fits
+//! neither type as a placeholder [`Value`], and writes the placeholder as the original digits. The form of the
+//! placeholder is private to this module.
 
 use std::{
     borrow::Cow,
@@ -16,25 +17,25 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use uuid::Uuid;
 
-/// The only name in an object that stands for a number. Nobody can guess it, so no job can contain one by itself.
+/// The only name in a placeholder object. It is random, so no job can contain one by itself.
 static NAME: LazyLock<String> = LazyLock::new(|| format!("swarm:number:{}", Uuid::now_v7()));
 
-/// Whether this process has read such a number: most never do.
+/// Whether this process has read such a number: most processes never do.
 static ANY: AtomicBool = AtomicBool::new(false);
-/// Digits that a double always keeps.
+/// Digits that a double always preserves.
 const SAFE_DIGITS: usize = 15;
-/// Digits that a double is written with at most.
+/// Maximum digits with which a double is written.
 const DOUBLE_DIGITS: usize = 17;
 
 /// Reads JSON. A number in a [`Value`] keeps its digits if [`to_string`] writes it.
 ///
 /// # Errors
-/// As `serde_json` has them.
+/// Those of `serde_json`.
 pub fn from_slice<T: DeserializeOwned>(json: &[u8]) -> serde_json::Result<T> {
     serde_json::from_slice(&marked(json))
 }
 
-/// Writes JSON, with the digits of the numbers that [`from_slice`] has read.
+/// Writes JSON, with the original digits of the numbers that [`from_slice`] has read.
 ///
 /// # Panics
 /// If a map in `value` has keys that are not strings.
@@ -48,12 +49,12 @@ pub fn digits(value: &Value) -> Option<&str> {
     members.get(NAME.as_str())?.as_str()
 }
 
-/// Whether [`unmarked`] may have something to do.
+/// Returns whether [`unmarked`] may have placeholders to replace.
 pub(super) fn any_marked() -> bool {
     ANY.load(Ordering::Relaxed)
 }
 
-/// JSON without line breaks in which each number that stands for another one is that one again.
+/// Replaces the placeholders in `json`, which has no line breaks, by the original digits.
 pub(super) fn unmarked(json: String) -> String {
     if !any_marked() {
         return json;
@@ -70,8 +71,7 @@ pub(super) fn unmarked(json: String) -> String {
     written
 }
 
-/// The JSON with every number that a [`Value`] can't hold replaced by an object that stands for it. What is not JSON stays
-/// what it is: no JSON.
+/// Replaces each number that a [`Value`] can't hold by a placeholder object. Text that is not valid JSON stays invalid.
 fn marked(json: &[u8]) -> Cow<'_, [u8]> {
     let (mut marked, mut copied, mut at) = (Vec::new(), 0, 0);
     while let Some(byte) = json.get(at) {
@@ -102,7 +102,7 @@ fn marked(json: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(marked)
 }
 
-/// Where a string ends that began before `at`.
+/// Returns the position after the string that began before `at`.
 fn end_of_string(json: &[u8], mut at: usize) -> usize {
     while let Some(byte) = json.get(at) {
         at += match byte {
@@ -114,7 +114,7 @@ fn end_of_string(json: &[u8], mut at: usize) -> usize {
     json.len()
 }
 
-/// Whether this is a number by the grammar of JSON.
+/// Returns whether `text` is a number in the grammar of JSON.
 fn is_number(text: &str) -> bool {
     let unsigned = text.strip_prefix('-').unwrap_or(text);
     let (number, exponent) = match unsigned.split_once(['e', 'E']) {
@@ -130,8 +130,9 @@ fn is_number(text: &str) -> bool {
     whole_fits && fraction.is_none_or(are_digits) && exponent.is_none_or(are_digits)
 }
 
-/// Whether a 64-bit integer or a double stands for this number. A fraction of at most as many digits as a double is written
-/// with is one, even if it is read as its neighbour: programs send times like that.
+/// Returns whether a 64-bit integer or a double stands for this number. A fraction with at most as many digits as a
+/// double is written with counts as a double, even if it is read as a neighbouring one: programs send times in that
+/// form.
 fn is_kept(number: &str) -> bool {
     let has_exponent = number.contains(['e', 'E']);
     if !has_exponent && number.len() <= SAFE_DIGITS {
@@ -145,7 +146,7 @@ fn is_kept(number: &str) -> bool {
     digits == 0 || (digits <= DOUBLE_DIGITS && fits)
 }
 
-/// How many digits a number has, without zeros at either end.
+/// Returns the number of digits, without zeros at either end.
 fn significant_digits(number: &str) -> usize {
     let number = number.split(['e', 'E']).next().unwrap_or_default();
     let digits: String = number.chars().filter(char::is_ascii_digit).collect();
@@ -200,7 +201,7 @@ mod tests {
         ] {
             assert_eq!(from_slice::<Value>(text.as_bytes()).unwrap(), value, "{text}");
         }
-        // Read as a double, or as its neighbour.
+        // These numbers are read as the exact double, or as a neighbouring one.
         for text in ["1763896658.2512345", "-1419587817604880.2", "0.30000000000000004"] {
             assert!(from_slice::<Value>(text.as_bytes()).unwrap().is_f64(), "{text}");
         }

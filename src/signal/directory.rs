@@ -23,13 +23,13 @@ pub struct Directory {
     mailboxes: Vec<Mailbox>,
     /// Indices of worker types, by the key of a configured queue.
     by_queue: HashMap<Box<[u8]>, Vec<u32>>,
-    /// The same by the beginning of a key. There are as many as worker types of frameworks: few.
+    /// Indices of worker types, by the beginning of a key. Only worker types of frameworks have one, so there are few.
     by_prefix: Vec<(Box<[u8]>, u32)>,
     by_type: HashMap<WorkerType, u32>,
     discovery: QueueDiscovery,
     /// Changed queues, for worker types with several queues.
     dirty: HashMap<u32, DirtyMarks>,
-    /// What is heard of worker types of frameworks besides their queues.
+    /// Statements of workers, for worker types of frameworks.
     heard: HashMap<u32, HeardWorkers>,
 }
 
@@ -93,14 +93,14 @@ impl Directory {
         self.discovery.each(key, event, feeds);
     }
 
-    /// Takes what a worker says on a channel of its framework. Returns whether that is news.
+    /// Handles a worker's statement on a channel of its framework. Returns whether the statement is news.
     pub(super) fn hear(&self, index: u32, payload: &[u8]) -> bool {
         let QueueKind::Framework(framework) = self.watched[index as usize].kind else { return false };
         let Some(statement) = framework.profile().hear(payload) else { return false };
         self.heard.get(&index).is_some_and(|heard| heard.hear(statement, Instant::now()))
     }
 
-    /// Returns what is heard of a worker type besides its queues; `None` if it is not one of a framework.
+    /// Returns the statements of a worker type's workers; `None` if the type does not belong to a framework.
     pub fn heard(&self, index: u32) -> Option<Heard> {
         self.heard.get(&index).map(|heard| heard.all(Instant::now()))
     }

@@ -1,5 +1,5 @@
 //! Which queues of a worker type may have changed since they were read. Every signal that names a key marks it before
-//! it is posted, so whoever takes the marks and then reads misses nothing.
+//! it is posted, so a reader that takes the marks and then reads misses nothing.
 
 use std::{
     collections::HashSet,
@@ -44,7 +44,7 @@ impl DirtyMarks {
         *self.dirty() = DirtyQueues::All;
     }
 
-    /// Takes the marks. Whoever takes them reads these queues.
+    /// Takes the marks. The caller has to read these queues.
     pub(super) fn take(&self) -> DirtyQueues {
         std::mem::replace(&mut *self.dirty(), DirtyQueues::Keys(HashSet::new()))
     }

@@ -21,7 +21,7 @@ impl Channels {
     }
 }
 
-/// Returns a text as Redis' patterns spell it.
+/// Escapes a text for Redis' glob patterns.
 fn escaped(text: &str) -> String {
     text.chars().flat_map(|c| "*?[]\\^".contains(c).then_some('\\').into_iter().chain([c])).collect()
 }

@@ -1,5 +1,6 @@
-//! What the workers of frameworks say of themselves on channels: who runs how many jobs. A statement of idleness
-//! counts only if it is younger than the last news of the queues, since a worker may have taken a job in between.
+//! What the workers of frameworks report about themselves on channels: which worker runs how many jobs. A report of
+//! idleness counts only if it is younger than the last signal of the queues, because a worker may have taken a job in
+//! between.
 
 use std::{
     collections::HashMap,
@@ -11,13 +12,14 @@ use tokio::time::Instant;
 
 use crate::queue_kind::{Heard, HeardWorker, WorkerStatement};
 
-/// How much younger than the last news an idle statement has to be: it may have been on its way meanwhile.
+/// Minimum time between the last signal of the queues and a report of idleness that counts: an earlier report may have
+/// been sent before the signal.
 const SETTLED: Duration = Duration::from_millis(500);
 
-/// Statements are kept for this long: far more than any interval between two.
+/// Time for which reports are kept: much longer than any interval between two.
 const KEPT: Duration = Duration::from_secs(120);
 
-/// The statements about the workers of one type.
+/// The last report of each worker of one type.
 #[derive(Debug, Default)]
 pub(super) struct HeardWorkers(Mutex<State>);
 
@@ -34,12 +36,12 @@ impl State {
 }
 
 impl HeardWorkers {
-    /// Notes that something happened in the queues.
+    /// Records that something happened in the queues.
     pub(super) fn note_news(&self, now: Instant) {
         self.state().news_at = Some(now);
     }
 
-    /// Takes a statement. Returns whether it is news.
+    /// Records a report. Returns whether it is news.
     pub(super) fn hear(&self, statement: WorkerStatement, now: Instant) -> bool {
         let mut heard = self.state();
         heard.workers.retain(|_, (_, at)| now.duration_since(*at) < KEPT);
@@ -51,7 +53,7 @@ impl HeardWorkers {
         before.is_none_or(|(active, at)| (active, heard.is_since_news(at)) != (statement.active, settled))
     }
 
-    /// Returns the statements.
+    /// Returns the reports.
     pub(super) fn all(&self, now: Instant) -> Heard {
         let heard = self.state();
         let one = |(name, (active, at)): (&String, &(u64, Instant))| HeardWorker {

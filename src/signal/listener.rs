@@ -1,13 +1,14 @@
-//! The subscriber's connection to Redis: keyspace notifications of exactly our queues, the `jobs:published` channel
-//! and the workers' own announcements. Reconnects forever, and after each connect posts a resync to every worker
-//! type, because messages sent in between are lost.
+//! The subscriber's connection to Redis: keyspace notifications of exactly the configured queues, the `jobs:published`
+//! channel and the workers' own announcements. Reconnects forever, and after each connect posts a resync to every
+//! worker type, because messages sent in between are lost.
 //!
 //! The connection's driver handles pushes directly, without a queue in between. A queue whose notifications flood in is
 //! muted: unsubscribed until just before its next probe. The listener subscribes again first and the prober reads
 //! second, so no change is missed in between.
 //!
 //! On a Redis Cluster, a primary sends notifications of its own keys only. The listener subscribes on every primary, so
-//! it hears of a moving slot at all times. The cluster forwards ordinary channels, so one primary is enough for those.
+//! it receives the notifications of a moving slot at all times. The cluster forwards ordinary channels, so one primary
+//! is enough for those.
 
 use std::{sync::Arc, time::Duration};
 
@@ -95,7 +96,7 @@ impl ListenerHandle {
     /// reached, it gives up after `patience`: the probe that follows fails in the same way.
     pub async fn unmute(&self, index: u32, patience: Duration) {
         if self.directory.mailbox(index).is_muted() {
-            // Boxed, because it is rare, and would be part of the observation under way of every worker type.
+            // Boxed, because it is rare, and would enlarge every worker type's observation in progress.
             Box::pin(self.ask_to_unmute(index, patience)).await;
         }
     }
@@ -189,7 +190,7 @@ impl Listener {
                     if seen == now? {
                         self.check(&connection, subscriptions).await?;
                     } else {
-                        // Asked again, so that a change meanwhile is not passed over.
+                        // Checks again before it subscribes, so that a change meanwhile is not missed.
                         seen = connection.check().await?;
                         subscriptions = self.subscribe_all(&mut connection).await?;
                     }
@@ -274,15 +275,16 @@ impl Listener {
             }
         }
         self.subscribe_frameworks(connection).await?;
-        // The workers' announcements only make reactions to them faster; without the right to hear them, the
-        // backend and the sweep tell the same.
+        // The workers' announcements only speed up reactions. Without the right to subscribe to them, the backend and
+        // the sweep deliver the same information.
         match connection.subscribe(keys::WORKER_EVENTS_CHANNEL).await {
             Err(error) => refused(&error),
             Ok(()) => Ok(()),
         }
     }
 
-    /// Listens to what the workers of frameworks say of themselves. Without the right to, no worker is ever seen idle.
+    /// Subscribes to the channels on which workers of frameworks report their state. Without that right, no worker is
+    /// ever known to be idle.
     async fn subscribe_frameworks(&self, connection: &mut Connection) -> Result<(), SessionError> {
         let database = self.target.database();
         let patterns: Vec<String> = self.directory.watched().iter().flat_map(|of| of.channels(database)).collect();
@@ -325,7 +327,7 @@ impl Listener {
                     self.directory.mark_all(of);
                     let mailbox = self.directory.mailbox(of);
                     mailbox.unmute();
-                    // Worker types that share a queue were deaf as well, and this probe is not theirs.
+                    // Worker types that share the queue were muted as well, and this probe does not read for them.
                     if of != index {
                         mailbox.post(Source::Keyspace, Instant::now());
                     }
@@ -423,7 +425,8 @@ fn keyspace_event(directory: &Directory, flooded: &mpsc::Sender<Command>, queue:
     directory.fed_by(queue, KeyEvent::Named(event), |index| {
         let mailbox = directory.mailbox(index);
         if mailbox.post_counted(Source::Keyspace, now) && flooded.try_send(Command::Mute(index)).is_err() {
-            // No room to ask for muting: go on hearing every event, and ask again with the next.
+            // The command channel is full: the listener keeps receiving every event, and requests the mute again with
+            // the next one.
             mailbox.unmute();
         }
     });

@@ -1,4 +1,4 @@
-//! Room for sessions: which worker has some, and passing a job on to it that this worker has no place for.
+//! Room for sessions: finds a worker that has room, and passes a job on to it when this worker has no place.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,15 @@ use crate::{
     model::{WorkerId, keys},
 };
 
-/// Workers that are asked at once.
+/// Maximum workers that are asked in one step.
 const MAX_ASKED: usize = 200;
 
 impl SessionClaims {
-    /// Gives an entry that was delivered to this worker to another one. `false` if it is not ours any more.
+    /// Passes an entry that was delivered to this worker on to another one. Returns `false` if the entry is no longer
+    /// this worker's.
     ///
     /// # Errors
-    /// If Redis did not do it; after a lost connection it may have.
+    /// If Redis did not carry it out; after a lost connection that is uncertain.
     pub async fn pass_on(
         &self,
         connection: &mut Connection,
@@ -33,7 +34,7 @@ impl SessionClaims {
         if given {
             let mut publish = redis::cmd("PUBLISH");
             publish.arg(keys::control(&self.worker_type, to)).arg(self.handed_over(consumer));
-            // It looks for such entries now and then, too.
+            // Without the message, the other worker finds the entry with its next search.
             if let Err(error) = publish.exec_async(connection).await {
                 tracing::debug!(%error, worker = %to, "a worker could not be told that it was given a job");
             }
@@ -41,7 +42,8 @@ impl SessionClaims {
         Ok(given)
     }
 
-    /// A worker of the group that has room for another session, other than this one; of several the one with the most places.
+    /// Returns the worker of the group with the most room for further sessions, other than this one; `None` if none has
+    /// room.
     ///
     /// # Errors
     /// If Redis can't be asked.
@@ -56,7 +58,7 @@ impl SessionClaims {
         let consumers: Vec<BTreeMap<String, Value>> = ask.query_async(connection).await.map_err(failed)?;
         let mut others: Vec<(u64, String)> = consumers.into_iter().filter_map(consumer_of).collect();
         others.retain(|(_, name)| name != self.id.as_str());
-        // A worker that lives reads every few seconds.
+        // Workers that were active last come first: a live worker reads every few seconds.
         others.sort();
         let others: Vec<WorkerId> = others.into_iter().take(MAX_ASKED).map(|(_, name)| WorkerId::new(name)).collect();
         if others.is_empty() {
@@ -82,14 +84,14 @@ impl SessionClaims {
     }
 }
 
-/// How long a consumer has been idle, in milliseconds, and its name.
+/// Returns a consumer's idle time, in milliseconds, and its name.
 fn consumer_of(mut fields: BTreeMap<String, Value>) -> Option<(u64, String)> {
     let name = String::from_redis_value(fields.remove("name")?).ok()?;
     let idle = fields.remove("idle").and_then(|idle| u64::from_redis_value(idle).ok());
     Some((idle.unwrap_or(u64::MAX), name))
 }
 
-/// How many more sessions a worker can open now, by its state, places, sessions, free slots and waiting jobs.
+/// Returns how many more sessions a worker can open now, from its state, places, sessions, free slots and waiting jobs.
 fn room(heartbeat: &[Option<String>]) -> u64 {
     let [state, numbers @ ..] = heartbeat else { return 0 };
     let takes_jobs = matches!(state.as_deref(), Some("IDLE" | "WAITING" | "BUSY"));
