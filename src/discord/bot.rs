@@ -1,5 +1,5 @@
-//! The bot as a whole: asks Discord who it is, registers its commands, runs as many shards as Discord recommends, and ends in
-//! order. An essential part that ends is fatal.
+//! The bot as a whole: asks Discord for its identity, registers its commands, runs as many shards as Discord
+//! recommends, and stops in order. The end of an essential part is fatal.
 
 use std::{error::Error, sync::Arc, time::Duration};
 
@@ -33,34 +33,34 @@ use crate::{
     egress::AddressRule,
 };
 
-/// How long one request may take: a picture of some megabytes on a slow line is done by then.
+/// Timeout of one request: enough for a picture of some megabytes on a slow line.
 const REQUEST: Duration = Duration::from_secs(30);
-/// Between one set of shards and the next: Discord lets a session begin each 5 seconds.
+/// Pause between two sets of shards: Discord allows a new session every 5 seconds.
 const BETWEEN_SETS: Duration = Duration::from_secs(5);
-/// Between two attempts to reach Discord at the start.
+/// Longest pause between two attempts to reach Discord at the start.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// Why the bot can't run, or no longer.
+/// Why the bot can't run, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum BotError {
-    /// The Redis URL can't be used.
+    /// The Redis URL is invalid.
     #[error(transparent)]
     Redis(#[from] ConnectionError),
-    /// The worker type that is to drive browsers is none.
+    /// The worker type that is to drive browsers does not exist.
     #[error(
         "discord.browser_type = \"{name}\", and the configuration has no such worker type; there are: {known}; set it to one \
          whose workers drive browsers"
     )]
     WorkerType {
-        /// Its name.
+        /// Name of the worker type.
         name: String,
-        /// Those that there are.
+        /// Configured worker types.
         known: String,
     },
-    /// Its pages may go to what can't be understood.
+    /// The addresses that its pages may connect to are invalid.
     #[error("worker_types.{name}.browser.allow_private: {cause}")]
     AllowPrivate {
-        /// The worker type.
+        /// Name of the worker type.
         name: String,
         /// What is wrong.
         cause: NotAllowed,
@@ -70,15 +70,15 @@ pub enum BotError {
         "discord refuses the token; copy it again from the application's page in the developer portal, or reset it there"
     )]
     Token,
-    /// Discord does not let the bot begin.
+    /// Discord refuses the request for the gateway's address.
     #[error("discord refuses to say how to connect: {0}")]
     Refused(String),
     /// Discord ended a connection for good.
     #[error("discord closed the connection for good (code {code}): {meaning}")]
     Gateway {
-        /// The close code.
+        /// Close code of the connection.
         code: u16,
-        /// What it means, and the cure.
+        /// Meaning of the code, and the cure.
         meaning: &'static str,
     },
     /// A shard's task ended by itself.
@@ -97,12 +97,12 @@ pub struct Bot {
 }
 
 impl Bot {
-    /// Puts it together; asks nobody yet. Must be called within the runtime.
+    /// Returns a bot that has not connected yet. Must be called within the runtime.
     ///
     /// # Errors
-    /// If the settings don't fit together.
+    /// If the settings contradict each other.
     pub fn new(settings: Arc<Settings>, token: SecretString) -> Result<Self, BotError> {
-        // The library makes its own connections, by the provider of the whole process.
+        // The library opens its own connections, with the TLS provider of the whole process.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let redis = RedisTarget::new(&settings.redis_url, settings.scaler.redis_timeout())?;
         let name = settings.discord.browser_type.clone();
@@ -119,7 +119,7 @@ impl Bot {
         Ok(Self { settings, token, http, pace, access, dispatcher: Arc::new(dispatcher) })
     }
 
-    /// Runs until `stop`. Reaching Discord for the first time is tried until it works.
+    /// Runs until `stop`. Retries until Discord is reached for the first time.
     ///
     /// # Errors
     /// If Discord refuses the bot.
@@ -156,7 +156,7 @@ impl Bot {
         Ok(pace::at_most(1, self.http.gateway().authed()).await?.model().await?)
     }
 
-    /// Asks until there is an answer; `None` if the bot is to stop before. A refusal is final.
+    /// Repeats a request until Discord answers; returns `None` if the bot is stopped before. A refusal is final.
     async fn until_answered<T>(
         &self,
         stop: &CancellationToken,
@@ -193,7 +193,8 @@ impl Bot {
         tokio::time::sleep(wait).await;
     }
 
-    /// Asks a few times, while Discord does not answer. For what does no harm if it is done twice.
+    /// Repeats a request a few times while Discord does not answer. For requests that are harmless if they are carried
+    /// out twice.
     async fn repeated(
         &self,
         stop: &CancellationToken,
@@ -215,12 +216,13 @@ impl Bot {
         }
     }
 
-    /// Tells Discord of the commands. Where that fails, those from before are still there: no reason to end.
+    /// Registers the commands with Discord. A failure is not fatal, because the previously registered commands remain.
     async fn register(&self, application: Id<ApplicationMarker>, stop: &CancellationToken) {
         let commands = commands(self.access.default_permission());
         let client = self.http.interaction(application);
         let guilds = self.access.guilds();
-        // In named servers they are there at once; registered globally too they would be there twice.
+        // In named servers the commands are available immediately. If they were also registered globally, they would
+        // appear twice.
         let global: &[Command] = if guilds.is_empty() { &commands } else { &[] };
         let set_global = async || pace::at_most(1, client.set_global_commands(global)).await.map(drop);
         if let Err(error) = self.repeated(stop, set_global).await {
@@ -240,7 +242,7 @@ impl Bot {
         }
     }
 
-    /// Runs all shards until the bot is to stop or one of them ends.
+    /// Runs all shards until the bot is stopped or one of them ends.
     async fn run_shards(&self, info: &BotConnectionInfo, stop: &CancellationToken) -> Result<Ended, BotError> {
         let start = &info.session_start_limit;
         if start.remaining == 0 {
@@ -282,7 +284,8 @@ impl Bot {
     }
 }
 
-/// A client of the REST API at `url`, which validation has found to be an origin. It keeps to Discord's rate limits.
+/// Returns a client of the REST API at `url`, which validation has checked to be an origin. The client respects
+/// Discord's rate limits.
 fn http(url: &str, token: &SecretString) -> Http {
     let client = Http::builder().token(token.expose_secret().to_owned()).timeout(REQUEST);
     match Url::parse(url) {
@@ -297,11 +300,11 @@ fn http(url: &str, token: &SecretString) -> Http {
 
 /// Why Discord has not answered.
 enum Trouble {
-    /// It says no, and trying again changes nothing.
+    /// Discord refuses, and a retry would not change that.
     Final(BotError),
-    /// It may another time.
+    /// A retry may succeed.
     Passing(String),
-    /// It has too many requests from here.
+    /// Discord has received too many requests from this address.
     Limited,
 }
 

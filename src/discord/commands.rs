@@ -12,7 +12,7 @@ use twilight_util::builder::command::{
     BooleanBuilder, CommandBuilder, IntegerBuilder, StringBuilder, SubCommandBuilder,
 };
 
-/// Longest text of a field, and longest reason: Discord shows no more of them.
+/// Maximum characters of a field and of a reason, as far as Discord shows them.
 const LONGEST_TEXT: u16 = 2_000;
 const LONGEST_REASON: u16 = 200;
 /// Maximum events in one embed.

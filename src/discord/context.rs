@@ -1,4 +1,5 @@
-//! What every command may use, and what a command ends with. Knows no command and takes no interaction.
+//! What every command may use, and the report with which it ends. Knows no specific command and receives no
+//! interactions.
 
 use std::sync::Arc;
 
@@ -25,17 +26,17 @@ pub(super) struct CommandContext {
     pub(super) redis: RedisTarget,
     /// The worker type that drives browsers.
     pub(super) worker_type: WorkerType,
-    /// The addresses that its pages may go to.
+    /// Addresses that its pages may connect to.
     pub(super) rule: AddressRule,
-    /// Takes orders.
+    /// Sets overrides.
     pub(super) orders: Orders<Settings>,
-    /// Where the autoscaler shows its status.
+    /// The autoscaler's status server; the error says why its address is unknown.
     pub(super) status_server: Result<StatusServer, NoAddress>,
-    /// Cancelled when the bot is to stop.
+    /// Cancelled when the bot stops.
     pub(super) stop: CancellationToken,
 }
 
-/// What became of a command, and what is worth knowing besides.
+/// Outcome of a command, and a detail for the log.
 pub(super) struct CommandReport {
     pub(super) outcome: CommandOutcome,
     pub(super) detail: String,
@@ -46,7 +47,7 @@ impl CommandReport {
         Self { outcome, detail: String::new() }
     }
 
-    /// What a delivery ended with.
+    /// Returns the report for a delivered reply, or for the failed delivery.
     pub(super) fn of_delivery(delivered: Result<(), Undelivered>, outcome: CommandOutcome) -> Self {
         match delivered {
             Ok(()) => Self::new(outcome),
@@ -72,7 +73,8 @@ impl CommandContext {
     }
 }
 
-/// Sends the first reply to a command. If Discord does not take it, the command ends with the report that is the error.
+/// Sends the first reply to a command. If Discord does not accept it, the error is the report with which the command
+/// ends.
 pub(super) async fn first_reply(
     conversation: &Conversation,
     sending: impl Future<Output = Result<(), Undelivered>>,

@@ -1,5 +1,5 @@
-//! One interaction's replies: the first one within three seconds, edits of it, and messages behind it, for as long as Discord
-//! takes them. Knows how replies get there, not what they say.
+//! The replies to one interaction: the first within three seconds, then edits of it and further messages, while Discord
+//! accepts them. Knows how replies are delivered, not their content.
 
 use std::{
     sync::Arc,
@@ -25,50 +25,51 @@ use twilight_model::{
 
 use super::{ask::Ask, pace, reply::Reply};
 
-/// Discord forgets an interaction that has no reply by then.
+/// Time after which Discord forgets an interaction without a reply.
 const FIRST_REPLY: Duration = Duration::from_secs(3);
-/// Beyond the time for waiting, for the last reply to get there: `give_up_seconds` leaves 30 of Discord's 15 minutes.
+/// Time for delivering the last reply after the wait has ended: `give_up_seconds` leaves 30 of Discord's 15 minutes.
 const LAST_REPLY: Duration = Duration::from_secs(20);
-/// Discord's words for an interaction that it does not know, or no more.
+/// Discord's error codes for an interaction that it does not know, or no longer knows.
 const UNKNOWN_INTERACTION: u64 = 10_062;
 const UNKNOWN_WEBHOOK: u64 = 10_015;
 const INVALID_WEBHOOK_TOKEN: u64 = 50_027;
-/// For a message that somebody has deleted.
+/// Discord's error code for a message that has been deleted.
 const UNKNOWN_MESSAGE: u64 = 10_008;
-/// For an interaction that somebody else has replied to.
+/// Discord's error code for an interaction that already has a reply.
 const ALREADY_ACKNOWLEDGED: u64 = 40_060;
-/// For a file that is too large.
+/// Discord's error code for a file that is too large.
 const TOO_LARGE: u64 = 40_005;
 
-/// How often one reply is sent while Discord has too many requests; it is that often only if Discord names the times.
+/// Maximum sends of one reply while Discord refuses requests as too many. All of them are used only if Discord names
+/// the wait.
 const SENDS: usize = 3;
 
-/// Who sees a reply.
+/// Who can see a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Audience {
     Everyone,
     Caller,
 }
 
-/// Why a reply did not get there.
+/// Why a reply was not delivered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Undelivered {
-    /// Too late, or Discord has forgotten the interaction.
+    /// The reply came too late, or Discord has forgotten the interaction.
     #[error("discord no longer takes replies to this command")]
     Gone,
     /// Another process with the same token has replied.
     #[error("somebody else has replied to this command; does another `swarm discord` run with the same token?")]
     Taken,
-    /// The reply that was to be edited has been deleted.
+    /// The reply to be edited has been deleted.
     #[error("the reply has been deleted")]
     Deleted,
     /// The picture is too large.
     #[error("the picture is larger than discord takes here")]
     TooLarge,
-    /// Discord has too many requests from here.
+    /// Discord has received too many requests from this address.
     #[error("discord has too many requests from here, and takes none")]
     Limited,
-    /// It was refused for another reason.
+    /// Discord refused the reply for another reason.
     #[error("discord refused the reply: {0}")]
     Refused(String),
     /// Discord did not answer.
@@ -84,7 +85,7 @@ pub(super) struct Conversation {
     token: SecretString,
     heard: Instant,
     attachment_limit: u64,
-    /// How long an answer is waited for.
+    /// How long the conversation waits for a worker's answer.
     patience: Duration,
 }
 
@@ -101,22 +102,22 @@ impl Conversation {
         }
     }
 
-    /// How long it has been going on.
+    /// Returns the time since the interaction arrived.
     pub(super) fn elapsed(&self) -> Duration {
         self.heard.elapsed()
     }
 
-    /// How long an answer is still waited for.
+    /// Returns the remaining time to wait for a worker's answer.
     pub(super) fn left(&self) -> Duration {
         self.patience.saturating_sub(self.elapsed())
     }
 
-    /// The largest picture that Discord takes here.
+    /// Returns the size of the largest picture that Discord accepts here, in bytes.
     pub(super) fn attachment_limit(&self) -> u64 {
         self.attachment_limit
     }
 
-    /// Replies at once.
+    /// Sends the first reply with its content.
     pub(super) async fn answer(&self, reply: &Reply, audience: Audience) -> Result<(), Undelivered> {
         let data = InteractionResponseData {
             allowed_mentions: Some(AllowedMentions::default()),
@@ -127,13 +128,13 @@ impl Conversation {
         self.first(InteractionResponseType::ChannelMessageWithSource, Some(data)).await
     }
 
-    /// Says that a reply will come: an edit.
+    /// Announces a reply, which follows as an edit.
     pub(super) async fn defer(&self, audience: Audience) -> Result<(), Undelivered> {
         let data = InteractionResponseData { flags: flags(audience), ..InteractionResponseData::default() };
         self.first(InteractionResponseType::DeferredChannelMessageWithSource, Some(data)).await
     }
 
-    /// Offers words to somebody who is typing.
+    /// Suggests words while the user types.
     pub(super) async fn suggest(&self, words: Vec<String>) -> Result<(), Undelivered> {
         let choice = |word: String| CommandOptionChoice {
             name: word.clone(),
@@ -145,7 +146,7 @@ impl Conversation {
         self.first(InteractionResponseType::ApplicationCommandAutocompleteResult, Some(data)).await
     }
 
-    /// The first reply is not repeated: whether a lost one came through can't be told, and there is no time.
+    /// Sends the first reply, without retries: whether a lost one arrived is unknown, and there is no time.
     async fn first(
         &self,
         kind: InteractionResponseType,
@@ -161,7 +162,7 @@ impl Conversation {
         }
     }
 
-    /// Replaces the reply. Repeated if Discord does not answer: an edit twice is an edit.
+    /// Replaces the reply. Retries while Discord does not answer, because a repeated edit is harmless.
     pub(super) async fn edit(&self, reply: &Reply) -> Result<(), Undelivered> {
         let (embeds, components, attachments) = ([reply.embed()], reply.components(), reply.attachments());
         let mentions = AllowedMentions::default();
@@ -172,7 +173,7 @@ impl Conversation {
                 .allowed_mentions(Some(&mentions))
                 .embeds(Some(&embeds))
                 .components(Some(&components));
-            // Without a picture of its own it has none: one from before would show what is over.
+            // A reply without a picture removes the previous one, which would be out of date.
             let edit =
                 if attachments.is_empty() { edit.keep_attachment_ids(&[]) } else { edit.attachments(&attachments) };
             pace::at_most(SENDS, edit).await.map(drop).map_err(|error| understood(&error))
@@ -182,7 +183,7 @@ impl Conversation {
         self.in_time(repeated).await
     }
 
-    /// Says more, in a message of its own. Not repeated: it could be there twice.
+    /// Sends a further message. Does not retry, because the message could appear twice.
     pub(super) async fn follow_up(&self, reply: &Reply) -> Result<(), Undelivered> {
         let (embeds, components, attachments) = ([reply.embed()], reply.components(), reply.attachments());
         let mentions = AllowedMentions::default();
@@ -205,7 +206,7 @@ fn flags(audience: Audience) -> Option<MessageFlags> {
     (audience == Audience::Caller).then_some(MessageFlags::EPHEMERAL)
 }
 
-/// What went wrong, in our words. The library's own may hold an address, and that the token.
+/// Returns the error in the bot's own words. The library's message may contain a URL, and the URL the token.
 fn understood(error: &Error) -> Undelivered {
     match error.kind() {
         _ if pace::is_limited(error) => Undelivered::Limited,

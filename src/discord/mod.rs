@@ -1,9 +1,9 @@
-//! The Discord bot: hears of commands on the gateway, asks workers through the broker and people's questions through
-//! `operations`, and replies. Owns who may do what there, how often, and what replies look like.
+//! The Discord bot: receives commands from the gateway, asks workers through the broker, answers the questions of
+//! people through `operations`, and replies. Owns the access rules, the rate limits and the form of replies.
 //!
-//! Discord's types stay at the edges: `ask` reads what comes, `reply` and `conversation` write what goes. Text that people or
-//! pages wrote reaches a reply only through `markup`, which takes every meaning from it. Must not drive browsers, scale, or
-//! know Redis: what it wants done it publishes or orders.
+//! Discord's types stay at the edges: `ask` parses what arrives, `reply` and `conversation` produce what is sent. Text
+//! from people or pages reaches a reply only through `markup`, which neutralizes it. Must not drive browsers, scale, or
+//! access Redis itself: it publishes jobs and sets overrides.
 
 mod access;
 mod ask;

@@ -1,4 +1,4 @@
-//! `/swarm …` and its buttons: what an operator may see and order, as the commands of the binary do it.
+//! `/swarm …` and its buttons: what an operator may see and change, as the commands of the binary do it.
 
 use super::{
     access::Caller,
@@ -24,24 +24,25 @@ use crate::{
     telemetry::CommandOutcome,
 };
 
-/// Worker types that one overview shows; Discord takes no more fields.
+/// Maximum worker types in an overview, because Discord limits the number of fields.
 const SHOWN: usize = 24;
-/// Suggestions that Discord takes.
+/// Maximum suggestions that Discord accepts.
 const SUGGESTIONS: usize = 25;
-/// Characters of a reason that are shown in a line.
+/// Maximum characters of a reason in a line.
 const REASON: usize = 120;
-/// What an embed holds, with room for what stands around. Worker types that don't fit are counted.
+/// Maximum total length of an overview's text and fields: Discord's limit, with room for the rest of the embed. Worker
+/// types that don't fit are only counted.
 const LONGEST_OVERVIEW: usize = 5_800;
-/// What an embed holds. Older events than those that fit are left out.
+/// Maximum length of a history's text: below Discord's limit. Older events that don't fit are left out.
 const LONGEST_HISTORY: usize = 4_000;
 
-/// Names of worker types that go with what has been typed.
+/// Returns the worker types whose names contain the typed text.
 pub(super) fn suggestions(settings: &Settings, typed: &str) -> Vec<String> {
     let typed = typed.to_lowercase();
     settings.worker_types.keys().filter(|name| name.contains(&typed)).take(SUGGESTIONS).cloned().collect()
 }
 
-/// A command. What only shows something is for the caller alone; what changes something is for everyone to see.
+/// Carries out a command. The reply to a read is visible to the caller only, the reply to a change to everyone.
 pub(super) async fn command(
     context: &CommandContext,
     conversation: &Conversation,
@@ -56,7 +57,7 @@ pub(super) async fn command(
     }
 }
 
-/// A button does what its command does, with a reply of its own: the one that the button is on may be for everybody.
+/// Carries out a button's command, with a reply of its own: the message with the button may be visible to everyone.
 pub(super) async fn press(
     context: &CommandContext,
     conversation: &Conversation,
@@ -144,7 +145,7 @@ async fn order(
     Ok(reply.with_buttons(next))
 }
 
-/// All worker types.
+/// Returns the overview of all worker types.
 fn overview(fleet: &FleetSnapshot, now: Timestamp) -> Reply {
     let head = [
         fleet::title(fleet, now),
@@ -171,7 +172,7 @@ fn overview(fleet: &FleetSnapshot, now: Timestamp) -> Reply {
     Reply { fields, ..reply }
 }
 
-/// `3 of 1–6 workers (2 busy, 1 starting), 12 waiting, 3 in work` and the last decision.
+/// Returns `3 ready (2 busy) + 1 starting, want 4 of 1–6; jobs: 12 waiting, 3 in work` and the last decision.
 fn in_a_line(of: &TypeSnapshot, now: Timestamp) -> Markup {
     let counts = fleet::counts(of, now);
     let [_, lag, pending, _, _, desired, ready, starting, busy, _, bounds, _] = &counts;
@@ -192,7 +193,7 @@ fn in_a_line(of: &TypeSnapshot, now: Timestamp) -> Markup {
         .and_text(&cut(&fleet::decision(of)))
 }
 
-/// One worker type, everything.
+/// Returns all details of one worker type.
 fn of_type(of: &TypeSnapshot, now: Timestamp) -> Reply {
     let mut reply = Reply { title: Markup::text(of.worker_type.as_str()), ..Reply::new(Tone::Plain, "") }
         .with_text(Markup::block(&fleet::decision(of)))

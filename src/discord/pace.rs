@@ -1,6 +1,7 @@
-//! Discord's answer that there are too many requests. The library repeats such a request by itself: after the time that
-//! Discord's headers name for its route, but immediately if there are none. The edge of Discord's network sends none, and
-//! the more it is asked the longer it refuses. Here a request is sent a limited number of times, and the time is asked for.
+//! Discord's refusal of requests as too many. The library repeats a refused request by itself: after the wait that
+//! Discord's headers name for the route, but immediately if there is no such header. The edge of Discord's network
+//! sends none, and refuses for longer the more requests it gets. So this module limits the sends of a request, and asks
+//! Discord for the wait.
 
 use std::{
     future::IntoFuture,
@@ -20,16 +21,16 @@ use twilight_http::{
     response::ResponseFuture,
 };
 
-/// What to ask to learn how long Discord refuses requests: it is cheap, and allowed for every bot.
+/// Request that shows for how long Discord refuses requests: it is cheap, and allowed for every bot.
 const QUESTION: &str = "/api/v10/gateway/bot";
-/// How long the answer may take.
+/// Timeout of this request.
 const ANSWER: Duration = Duration::from_secs(10);
-/// The wait if Discord names none, or can't be asked.
+/// Wait if Discord names none, or does not answer.
 const UNNAMED: Duration = Duration::from_secs(60);
-/// The longest wait that is believed.
+/// Longest accepted wait.
 const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 
-/// Sends a request at most `sends` times. If Discord still has too many then, the error [is limited](is_limited).
+/// Sends a request at most `sends` times. If Discord still refuses it as too many, the error [is limited](is_limited).
 pub(super) async fn at_most<R, T>(sends: usize, request: R) -> Result<Response<T>, Error>
 where
     R: IntoFuture<Output = Result<Response<T>, Error>, IntoFuture = ResponseFuture<T>>,
@@ -42,12 +43,12 @@ where
     future.await
 }
 
-/// Whether Discord refused a request because there are too many: nobody else cancels one.
+/// Returns whether Discord refused a request as too many: nothing else cancels a request.
 pub(super) fn is_limited(error: &Error) -> bool {
     matches!(error.kind(), ErrorType::RequestCanceled)
 }
 
-/// Asks Discord how long it refuses requests.
+/// Asks Discord for how long it refuses requests.
 pub(super) struct Pace {
     client: Option<reqwest::Client>,
     question: String,
@@ -55,7 +56,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Asks at `api_url`, as the bot with that token.
+    /// Returns an instance that asks at `api_url`, as the bot with that token.
     pub(super) fn new(api_url: &str, token: &SecretString) -> Self {
         let client = reqwest::Client::builder().user_agent(concat!("swarm/", env!("CARGO_PKG_VERSION")));
         let client = client.timeout(ANSWER).build().inspect_err(|error| {
@@ -68,7 +69,7 @@ impl Pace {
         }
     }
 
-    /// How long to send nothing. Zero if Discord takes requests again.
+    /// Returns for how long to send nothing. Zero if Discord accepts requests again.
     pub(super) async fn wait(&self) -> Duration {
         match self.ask().await {
             Ok(wait) => wait,

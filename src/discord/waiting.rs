@@ -61,7 +61,7 @@ async fn wait(
             Ok(Some(value)) => return Waited::Answer { outcome: Ok(value), late: said.late },
             Err(CallError::Failed { error, .. }) => return Waited::Answer { outcome: Err(error), late: said.late },
             Ok(None) => {}
-            // Redis is down. The answer waits there, and so does the bot.
+            // Redis is down. The result waits in Redis, and the bot waits for Redis.
             Err(_) => {
                 let _ = context.stop.run_until_cancelled(tokio::time::sleep(POLL_INTERVAL)).await;
             }

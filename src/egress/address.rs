@@ -68,7 +68,7 @@ impl AddressRule {
         if self.allows(host, address, port) { Ok(()) } else { Err(kind) }
     }
 
-    /// Whether the settings make an exception for this connection.
+    /// Returns whether the settings make an exception for this connection.
     pub fn allows(&self, host: &str, address: IpAddr, port: u16) -> bool {
         let real = embedded(address);
         self.allowed.iter().any(|entry| entry.covers(host, real, port) || entry.covers(host, address, port))

@@ -20,13 +20,13 @@ pub enum NotAPage {
     /// The scheme is neither `http` nor `https`.
     #[error("an http:// or https:// address; `{scheme}:` is not opened")]
     Scheme {
-        /// Which.
+        /// The scheme.
         scheme: String,
     },
     /// The host is an address that is not public.
     #[error("a public address; {address} is a {kind} address, and pages may not go there")]
     Private {
-        /// Which.
+        /// The address.
         address: IpAddr,
         /// Kind of the address, such as loopback.
         kind: &'static str,
@@ -61,8 +61,8 @@ pub fn shown(url: &Url) -> String {
     masked.to_string()
 }
 
-/// Returns an address for people and logs that may not parse: everything before its last `@`, apart from the scheme, is
-/// taken for credentials.
+/// Masks the credentials in an address for people and logs, even if it does not parse: then everything before its last
+/// `@`, apart from the scheme, counts as credentials.
 pub fn without_credentials(text: &str) -> Cow<'_, str> {
     if let Ok(url) = Url::parse(text)
         && url.has_host()
@@ -74,7 +74,7 @@ pub fn without_credentials(text: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{}{MASK}{}", &text[..scheme], &text[at..]))
 }
 
-/// Refuses a page whose host is an address that `rule` refuses, in any notation. Does not resolve names: whoever
+/// Refuses a page whose host is an address that `rule` refuses, in any notation. Does not resolve names: the code that
 /// connects checks the resolved address.
 ///
 /// # Errors
