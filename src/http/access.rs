@@ -1,5 +1,6 @@
-//! Who may ask what over HTTP. Whoever names this server by its address, or by a name that the settings list; for reads
-//! whoever sends the read token, if there is one; for overrides whoever sends the token, and without one nobody.
+//! Access rules over HTTP. A request must name this server by its address, or by a name that the settings list. If
+//! there is a read token, a read must carry a token. An override must carry the token for overrides; without such a
+//! token there are no overrides.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -14,10 +15,10 @@ use subtle::ConstantTimeEq;
 
 use super::{Served, error::refusal};
 
-/// Paths for probes: they are answered to everybody, under any name.
+/// Paths for probes: they are answered for every client, under any name.
 const PROBES: [&str; 2] = ["/healthz", "/readyz"];
 
-/// The request carries the token for overrides.
+/// Proof that the request carries the token for overrides.
 pub(super) struct Allowed;
 
 /// Why a request is refused.
@@ -64,7 +65,7 @@ impl FromRequestParts<Served> for Allowed {
     }
 }
 
-/// For every route: refuses a request under an unknown name, and a read without its token.
+/// Middleware for every route: refuses a request under an unknown name, and a read without its token.
 pub(super) async fn guard(State(served): State<Served>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     if PROBES.contains(&path) {
@@ -87,14 +88,15 @@ pub(super) async fn guard(State(served): State<Served>, request: Request, next: 
     next.run(request).await
 }
 
-/// Whether a request with these headers may read: always, unless there is a read token. The token for overrides reads too.
+/// Returns whether a request with these headers may read: always, unless there is a read token. The token for overrides
+/// permits reads too.
 pub(super) fn may_read(served: &Served, headers: &HeaderMap) -> bool {
     let Some(read_token) = &served.access.read_token else { return true };
     let control = served.control.as_ref().map(|control| &control.token);
     check(Some(read_token), headers).is_ok() || check(control, headers).is_ok()
 }
 
-/// The page's own files, which contain no data.
+/// Returns whether the path is one of the page's own files, which contain no data.
 fn is_public(path: &str) -> bool {
     path == "/" || path.starts_with("/page/")
 }
@@ -103,8 +105,9 @@ fn unauthorized(message: &str) -> Response {
     ([(header::WWW_AUTHENTICATE, "Bearer")], refusal(StatusCode::UNAUTHORIZED, message)).into_response()
 }
 
-/// Returns the name of this server in a request, if it is not one of its names. A web page of strangers can make a browser
-/// resolve its own name to this address (DNS rebinding) and would then read the answers; the name gives it away.
+/// Returns the name under which a request addresses this server, if it is not one of its names. A malicious web page
+/// can make a browser resolve the page's name to this address (DNS rebinding) and would then read the answers; the name
+/// in the request reveals that.
 fn foreign_host<'a>(request: &'a Request, hosts: &[String]) -> Option<&'a str> {
     let named = request.headers().get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or("?"));
     let mut named = request.uri().authority().map(Authority::as_str).into_iter().chain(named);
@@ -114,7 +117,8 @@ fn foreign_host<'a>(request: &'a Request, hosts: &[String]) -> Option<&'a str> {
     })
 }
 
-/// Whether this server may be called `host`: addresses and names of this machine always, others as the settings say.
+/// Returns whether `host` is a name of this server: addresses and names of this machine always, others according to the
+/// settings.
 fn is_own_name(host: &str, hosts: &[String]) -> bool {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
@@ -126,13 +130,13 @@ fn is_own_name(host: &str, hosts: &[String]) -> bool {
         || host == "localhost"
         || host.ends_with(".localhost")
         || hosts.iter().any(|pattern| match pattern.to_ascii_lowercase().strip_prefix('*') {
-            // "*" is any name, "*.example.com" those below example.com.
+            // "*" stands for any name, "*.example.com" for the names below example.com.
             Some(end) => host.ends_with(end) && host.len() > end.len(),
             None => pattern.eq_ignore_ascii_case(&host),
         })
 }
 
-/// How long the comparison takes tells nothing but the token's length.
+/// Checks the token of a request. The duration of the comparison reveals only the token's length.
 fn check(token: Option<&SecretString>, headers: &HeaderMap) -> Result<(), Denied> {
     let token = token.ok_or(Denied::Off)?.expose_secret().as_bytes();
     let sent = headers.get(header::AUTHORIZATION).ok_or(Denied::Missing)?.as_bytes();
@@ -143,7 +147,7 @@ fn check(token: Option<&SecretString>, headers: &HeaderMap) -> Result<(), Denied
     if bool::from(sent.trim_ascii().ct_eq(token)) { Ok(()) } else { Err(Denied::Wrong) }
 }
 
-/// The scheme, in any case, and a blank.
+/// The scheme, compared without regard to case, and a space.
 const BEARER: &[u8] = b"bearer ";
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::stall::Stalling;
 
-/// Wait after a failed accept, such as one for which no file descriptor was left.
+/// Pause after a failed accept, for example without a free file descriptor.
 const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
 /// Largest head of a request, in bytes: far above what a browser with cookies of other programs on this host sends.
@@ -42,7 +42,7 @@ pub(super) struct Limits {
     /// Time until the head of a request is complete. Counts from the connect or from the last answer, so it also ends
     /// idle connections. Above the scrape interval of most servers.
     pub(super) head: Duration,
-    /// Time for which a client may take nothing of an answer.
+    /// Longest time in which a client takes nothing of an answer.
     pub(super) stall: Duration,
     /// Maximum connections. Far above what probes, Prometheus, pages and people need, and far below the limit of file
     /// descriptors of most systems.
@@ -64,14 +64,14 @@ pub(super) struct Connection {
 }
 
 struct ConnectionState {
-    /// Number of its last request, or of its accept, in the order of all of them.
+    /// Number of the connection's last request, or of its accept, in the order of all requests and accepts.
     last_request: AtomicU64,
     following: AtomicBool,
     evicted: CancellationToken,
 }
 
 impl Connection {
-    /// Marks it as one that follows the event stream: it is not closed to make room.
+    /// Marks the connection as a follower of the event stream, which is not closed to make room.
     pub(super) fn follow(&self) {
         self.state.following.store(true, Ordering::Relaxed);
     }
@@ -97,8 +97,8 @@ impl OpenConnections {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a connection. At the limit it evicts the one whose last request is the oldest, so that a new client, such as
-    /// a probe, is always served, whatever the others do. Followers of the stream stay: they have a limit of their own.
+    /// Adds a connection. At the limit, it evicts the connection whose last request is the oldest, so that a new
+    /// client, such as a probe, is always served. Followers of the stream stay, because they have a limit of their own.
     fn admit(self: &Arc<Self>, limit: usize) -> Admitted {
         let id = self.next_number();
         let state = ConnectionState {
@@ -120,7 +120,7 @@ impl OpenConnections {
     }
 }
 
-/// Takes its connection out of the list when it ends.
+/// Removes its connection from the list when dropped.
 struct Admitted(Connection);
 
 impl Drop for Admitted {
@@ -129,7 +129,7 @@ impl Drop for Admitted {
     }
 }
 
-/// Serves until `cancelled`; requests under way then have `grace` to finish.
+/// Serves until `cancelled`; requests in progress then have `grace` to finish.
 pub(super) async fn serve(
     listener: TcpListener,
     router: Router,
@@ -159,11 +159,11 @@ pub(super) async fn serve(
         }
     }
     drop(listener);
-    // What is left after that is aborted with the set.
+    // The connections that are left after that are aborted with the set.
     let _ = tokio::time::timeout(grace, async { while tasks.join_next().await.is_some() {} }).await;
 }
 
-/// Whether the client gave up before it was accepted.
+/// Returns whether the client gave up before its connection was accepted.
 fn is_of_client(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)

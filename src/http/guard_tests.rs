@@ -1,4 +1,4 @@
-//! Clients that hold connections, names that are not ours, and the read token, over real sockets.
+//! Tests of held connections, foreign host names, and the read token, over real sockets.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -38,12 +38,12 @@ async fn connect(addr: SocketAddr, sent: &str) -> TcpStream {
 /// Waits until the server closes a connection; returns what it sent.
 async fn until_closed(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
-    // An eviction may reset it.
+    // An eviction may reset the connection.
     let _ = timeout(DEADLINE, stream.read_to_end(&mut answer)).await.expect("the server closes it");
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// Reads until `text` has come.
+/// Reads until `text` has arrived.
 async fn until_sent(stream: &mut TcpStream, text: &str) {
     let mut seen = String::new();
     while !seen.contains(text) {
@@ -66,7 +66,7 @@ async fn a_head_that_is_sent_slowly_and_an_idle_connection_end_in_time() {
 
     let mut slow = connect(server.addr, "GET /status HTTP/1.1\r\n").await;
     let trickle = async {
-        // Each byte comes well in time; the head as a whole does not.
+        // Each byte arrives in time, but the head as a whole does not.
         while slow.write_all(b"x").await.is_ok() {
             tokio::time::sleep(head / 10).await;
         }
@@ -78,7 +78,7 @@ async fn a_head_that_is_sent_slowly_and_an_idle_connection_end_in_time() {
     assert_eq!(until_closed(idle).await, "");
     assert_eq!(until_closed(connect(server.addr, "").await).await, "");
 
-    // The stream of events goes on, however long it lasts.
+    // The stream of events continues without a time limit.
     until_sent(&mut followed, "\"now\"").await;
 }
 
@@ -88,7 +88,7 @@ async fn a_client_that_does_not_read_its_answer_ends_in_time() {
     let mut deaf = connect(server.addr, "").await;
     let (mut reading, mut writing) = deaf.split();
     let asking = async {
-        // Pipelined requests whose answers nobody reads: once the buffers are full, the server gives up.
+        // The client never reads the answers to its pipelined requests: once the buffers are full, the server gives up.
         while writing.write_all("GET /v1/openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n".as_bytes()).await.is_ok() {}
     };
     timeout(DEADLINE, asking).await.expect("the server closes it");
@@ -107,11 +107,11 @@ async fn held_connections_keep_no_probe_out_and_cost_no_follower_its_stream() {
         let health = send(server.addr, Method::GET, "/healthz", &[], "").await;
         assert_eq!(health.code, StatusCode::OK);
     }
-    // The oldest made room.
+    // The oldest connection was evicted.
     assert_eq!(until_closed(held.swap_remove(0)).await, "");
     until_sent(&mut followed, "\"now\"").await;
 
-    // Whoever asks again and again is younger than those that are silent.
+    // A connection with regular requests counts as younger than the silent ones.
     let mut busy = connect(server.addr, HEALTH).await;
     for _ in 0..2 * LIMIT {
         held.push(connect(server.addr, "GET ").await);

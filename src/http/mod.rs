@@ -1,5 +1,5 @@
-//! The HTTP server: metrics, health, readiness and status for people and programs, the status page, and orders about worker
-//! types. Reads snapshots, hands orders on to a desk, and knows neither Redis nor a backend.
+//! The HTTP server: metrics, health, readiness and status for people and programs, the status page, and overrides of
+//! worker types. Reads snapshots, passes overrides on to a service, and knows neither Redis nor a backend.
 
 mod access;
 mod api;
@@ -27,72 +27,73 @@ use crate::{
     telemetry::MetricsHandle,
 };
 
-/// How long requests under way may take to finish once the server is told to stop. Every answer comes from memory, so
-/// this is for slow readers; they must not hold up the program's end.
+/// Time for requests in progress to finish when the server stops. Every answer comes from memory, so only slow readers
+/// need it; they must not delay the end of the program.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
 /// Why the server could not listen.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Another program has the port.
+    /// Another program uses the port.
     #[error(
         "http: {listen} is in use by another program; set `listen` in `[http]` to a free address and port, or to \"\" \
          for no HTTP server"
     )]
     InUse {
-        /// Where it should have listened.
+        /// The configured address.
         listen: SocketAddr,
     },
     /// The port needs rights that the program does not have.
     #[error("http: not allowed to listen on {listen}; set `listen` in `[http]` to a port above 1023")]
     Denied {
-        /// Where it should have listened.
+        /// The configured address.
         listen: SocketAddr,
     },
-    /// Anything else, such as an address that this machine does not have.
+    /// Another error, such as an address that this machine does not have.
     #[error("http: can't listen on {listen}: {source}; set `listen` in `[http]` to an address of this machine")]
     Other {
-        /// Where it should have listened.
+        /// The configured address.
         listen: SocketAddr,
-        /// What the system said.
+        /// Error of the system.
         source: io::Error,
     },
 }
 
-/// What the server shows, and to whom it hands orders. Cheap to clone.
+/// Sources of what the server shows, and the service for overrides. Cheap to clone.
 #[derive(Clone)]
 pub struct HttpState {
-    /// For `/status` and `/readyz`.
+    /// State for `/status` and `/readyz`.
     pub status: Arc<dyn StatusSource>,
-    /// For the history.
+    /// The history.
     pub events: Arc<dyn EventSource>,
-    /// For `/metrics`.
+    /// Metrics for `/metrics`.
     pub metrics: MetricsHandle,
-    /// Takes orders; `None`: nobody does, over HTTP.
+    /// Overrides over HTTP; `None` if they are off.
     pub control: Option<HttpControl>,
-    /// Who may read.
+    /// Rules for reads.
     pub access: HttpAccess,
 }
 
-/// Under which names the server answers, and to whom. The default: addresses and names of this machine, and everybody.
+/// Names under which the server answers, and the token for reads. Default: addresses and names of this machine, and no
+/// token.
 #[derive(Clone, Debug, Default)]
 pub struct HttpAccess {
     /// Further names: `name`, `*.domain`, or `*` for any.
     pub hosts: Vec<String>,
-    /// What a client has to send to read; `None`: nothing.
+    /// Token that a client must send to read; `None`: reads need no token.
     pub read_token: Option<SecretString>,
 }
 
-/// Who may give orders over HTTP, and who takes them.
+/// Token for overrides over HTTP, and the service that sets them.
 #[derive(Clone)]
 pub struct HttpControl {
-    /// What a client has to send.
+    /// Token that a client must send.
     pub token: SecretString,
-    /// Where orders go.
+    /// Service that sets overrides.
     pub desk: Arc<dyn ApplyOverride>,
 }
 
-/// What handlers work with.
+/// State of the request handlers.
 #[derive(Clone)]
 struct Served {
     status: Arc<dyn StatusSource>,
@@ -104,7 +105,7 @@ struct Served {
     ending: CancellationToken,
 }
 
-/// A server that listens and does not answer yet. Bound before serving, so that a port in use is found before
+/// A server that is bound and does not answer yet. Bound before serving, so that a port in use is noticed before
 /// anything else starts.
 #[derive(Debug)]
 pub struct HttpServer {
@@ -114,7 +115,7 @@ pub struct HttpServer {
 }
 
 impl HttpServer {
-    /// Listens on `listen`; port 0 takes a free one.
+    /// Binds `listen`; port 0 picks a free port.
     pub async fn bind(listen: SocketAddr) -> Result<Self, BindError> {
         let refused = |source: io::Error| match source.kind() {
             io::ErrorKind::AddrInUse => BindError::InUse { listen },
@@ -126,12 +127,12 @@ impl HttpServer {
         Ok(Self { listener, local_addr, limits: Limits::default() })
     }
 
-    /// Where it listens.
+    /// Returns the address that the server is bound to.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
 
-    /// Answers until `cancelled`, then lets requests under way finish for a short while.
+    /// Serves until `cancelled`, then lets requests in progress finish for a short time.
     pub async fn serve(self, state: HttpState, cancelled: CancellationToken) {
         let HttpState { status, events, metrics, control, access } = state;
         let live = Live::new(status.clone(), events.clone());
@@ -143,7 +144,7 @@ impl HttpServer {
         }
     }
 
-    /// As [`HttpServer::serve`], with metrics and health only: for programs that have no fleet to show.
+    /// Serves only metrics and health, like [`HttpServer::serve`]: for programs that have no fleet to show.
     pub async fn serve_metrics(self, metrics: MetricsHandle, cancelled: CancellationToken) {
         self.answer(routes::metrics_router(metrics), cancelled).await;
     }

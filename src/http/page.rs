@@ -1,4 +1,4 @@
-//! The status page: files that are part of the program, and nothing from anywhere else.
+//! The status page: files that are part of the program. The page loads nothing from elsewhere.
 
 use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, header},
@@ -19,11 +19,11 @@ pub(super) const PARTS: [(&str, &str, &str); 6] = [
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// Nothing from elsewhere, nothing inline, no frames around it.
+/// Allows nothing from elsewhere, nothing inline, and no frame around the page.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// For every part: it is what it says it is, and an update of the program is seen at once.
+/// Headers of every part: browsers trust the content type, and see an update of the program immediately.
 const HEADERS: [(HeaderName, HeaderValue); 4] = [
     (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
@@ -31,12 +31,12 @@ const HEADERS: [(HeaderName, HeaderValue); 4] = [
     (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
 ];
 
-/// One of [`PARTS`].
+/// Returns one of [`PARTS`].
 pub(super) fn part(content_type: &'static str, content: &'static str) -> Response {
     (HEADERS, [(header::CONTENT_TYPE, content_type)], content).into_response()
 }
 
-/// The page for browsers, `index` for everybody else.
+/// Returns the page to browsers, and `index` to all other clients.
 pub(super) fn start(headers: &HeaderMap, index: &'static str) -> Response {
     let vary = [(header::VARY, "accept")];
     if wants_html(headers) {
@@ -45,7 +45,7 @@ pub(super) fn start(headers: &HeaderMap, index: &'static str) -> Response {
     (vary, index).into_response()
 }
 
-/// Browsers name HTML; `curl` takes anything.
+/// Returns whether the client prefers HTML: browsers name it explicitly, `curl` accepts anything.
 fn wants_html(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let mut ranges = accepted.flat_map(|value| value.split(','));

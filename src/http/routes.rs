@@ -1,4 +1,4 @@
-//! What is answered to which path.
+//! The routes of the server.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -26,7 +26,7 @@ use crate::{
     telemetry::MetricsHandle,
 };
 
-/// The index: what there is to read.
+/// The index: paths that can be read.
 const INDEX: &str = "swarm\n\n\
     /                 for browsers: the status page\n\
     /metrics          metrics in the Prometheus text format\n\
@@ -38,10 +38,11 @@ const INDEX: &str = "swarm\n\n\
 /// Content type of the Prometheus text format.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Time for the body of a request and the beginning of its answer. An order waits for Redis, which has a shorter limit.
+/// Time for the body of a request and the beginning of its answer. An override waits for Redis, which has a shorter
+/// limit.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// All routes.
+/// Returns all routes.
 pub(super) fn router(served: Served) -> Router {
     let page = |router: Router<Served>, (path, kind, content)| {
         router.route(path, get(async move || page::part(kind, content)))
@@ -62,7 +63,7 @@ pub(super) fn router(served: Served) -> Router {
         .with_state(served)
 }
 
-/// The routes of a program that has metrics and nothing else to show.
+/// Returns the routes of a program that has only metrics to show.
 pub(super) fn metrics_router(handle: MetricsHandle) -> Router {
     Router::new()
         .route("/metrics", get(|State(handle): State<MetricsHandle>| in_pieces(move || handle.render(Vec::new()))))
@@ -73,7 +74,7 @@ pub(super) fn metrics_router(handle: MetricsHandle) -> Router {
         .with_state(handle)
 }
 
-/// Bounds the time until an answer begins, and with it the time in which the body of a request comes.
+/// Bounds the time until an answer begins, which includes the time for the body of the request.
 async fn in_time(request: Request, next: Next) -> Response {
     let Ok(answer) = tokio::time::timeout(ANSWER_TIMEOUT, next.run(request)).await else {
         let error = format!("the request was not complete and answered within {} s", ANSWER_TIMEOUT.as_secs());
@@ -86,7 +87,8 @@ async fn metrics(State(state): State<Served>) -> Response {
     in_pieces(move || state.metrics.render(state.status.fleet().worker_types)).await
 }
 
-/// Sent piece by piece, and each is made only when the one before has left: nobody who reads slowly costs memory.
+/// Sends the metrics piece by piece. Each piece is rendered once the previous one was sent, so a slow reader costs no
+/// memory.
 async fn in_pieces<P>(render: impl FnOnce() -> P + Send + 'static) -> Response
 where
     P: Iterator<Item = String> + Send + 'static,
@@ -113,7 +115,7 @@ struct Readiness {
     leader: Option<String>,
     not_ready: Vec<String>,
     sources: Vec<SourceSnapshot>,
-    /// A configuration that was refused makes nothing unready: the one before goes on.
+    /// A refused configuration does not affect readiness, because the previous one stays in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     reload: Option<ReloadSnapshot>,
 }

@@ -1,5 +1,5 @@
-//! A stream whose writes fail when the other side takes nothing for a time: a client that asks and does not read must
-//! not hold its connection for ever.
+//! A stream whose writes fail when the other side takes nothing for a time: a client that sends requests and does not
+//! read must not hold its connection forever.
 
 use std::{
     io,
@@ -26,7 +26,7 @@ impl<S> Stalling<S> {
         Self { inner, limit, deadline: None }
     }
 
-    /// Passes on what a write came to, and fails it if it has waited for too long.
+    /// Returns the result of a write; fails the write if it has waited for too long.
     fn watched<T>(&mut self, written: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.deadline = None;

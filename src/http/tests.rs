@@ -1,4 +1,4 @@
-//! Real sockets, a real client, a made-up fleet.
+//! Tests with real sockets, a real client and a made-up fleet.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::{
     telemetry::MetricsHandle,
 };
 
-/// A fleet with one signal source and what its maker says is not ready.
+/// A fleet with one signal source and the given reasons for not being ready.
 pub(crate) struct MadeUpFleet {
     pub(crate) not_ready: Vec<String>,
 }
@@ -54,7 +54,7 @@ impl StatusSource for MadeUpFleet {
     }
 }
 
-/// A worker type at rest, with this name.
+/// Returns a worker type at rest, with this name.
 pub(crate) fn made_up_type(name: &str) -> TypeSnapshot {
     TypeSnapshot {
         worker_type: WorkerType::new(name),
@@ -111,7 +111,7 @@ pub(crate) async fn serve(not_ready: &[&str]) -> Running {
     serve_state(status, Vec::new(), None).await
 }
 
-/// Serves all of that on a free port.
+/// Serves this state on a free port.
 pub(crate) async fn serve_state(
     status: Arc<dyn StatusSource>,
     history: Vec<Arc<ScalingEvent>>,
@@ -120,7 +120,7 @@ pub(crate) async fn serve_state(
     serve_with(status, history, control, HttpAccess::default(), Limits::default()).await
 }
 
-/// Serves a made-up fleet for those who may read, within these limits.
+/// Serves this state with these access rules and limits.
 pub(super) async fn serve_with(
     status: Arc<dyn StatusSource>,
     history: Vec<Arc<ScalingEvent>>,
@@ -136,7 +136,7 @@ pub(super) async fn serve_with(
     Running { addr, task: tokio::spawn(server.serve(state, cancel.clone())), cancel }
 }
 
-/// What came back.
+/// The answer to a request.
 pub(crate) struct Answer {
     pub(crate) code: StatusCode,
     pub(crate) content_type: String,

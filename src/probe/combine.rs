@@ -63,7 +63,8 @@ fn total<T: Copy + Default>(
     }
 }
 
-/// Adds the queue's name to a reason, unless all queues have the same reason: then it is not about one queue.
+/// Adds the queue's name to a reason, unless all queues have the same reason, which then does not concern a single
+/// queue.
 fn told<'a, T: 'a>(queue: &str, why: &str, parts: impl Iterator<Item = &'a Reading<T>> + Clone) -> String {
     if parts.clone().all(|part| part.why_not() == Some(why)) {
         return why.to_owned();

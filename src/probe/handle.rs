@@ -77,7 +77,7 @@ impl ProberHandle {
         self.ask_one(request, None).await
     }
 
-    /// At most one pipeline at a time, so that other worker types have their turn in between.
+    /// Reads all queues with at most one pipeline at a time, so that other worker types have their turn in between.
     async fn ask_all(&self, of: &Several, directory: &Directory, request: Request) -> Answer {
         let current = of.current(directory);
         let Request { index, mut heartbeats } = request;

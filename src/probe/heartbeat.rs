@@ -14,18 +14,18 @@ pub struct Heartbeat {
     pub state: WorkerState,
     /// Open sessions.
     pub sessions: u64,
-    /// What it has room for, if it limits its sessions.
+    /// Places for sessions, if the worker limits its sessions.
     pub places: Option<Places>,
 }
 
-/// What a worker that limits its sessions has room for.
+/// Room of a worker that limits its sessions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Places {
-    /// Sessions that it can hold.
+    /// Maximum sessions.
     pub all: u64,
-    /// Jobs that may begin besides those in progress; `None` if it does not say.
+    /// Jobs that may start besides those in progress; `None` if the worker does not report it.
     pub free_slots: Option<u64>,
-    /// Jobs that it holds and has no place for.
+    /// Jobs that the worker holds and has no place for.
     pub waiting: u64,
 }
 

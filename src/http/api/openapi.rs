@@ -1,5 +1,5 @@
-//! `/v1/openapi.json`: the OpenAPI 3.1 document, made from the table of operations and from the very types that are written
-//! and read. OpenAPI 3.1 takes JSON Schema 2020-12 as it is, which is what `schemars` makes.
+//! `/v1/openapi.json`: the OpenAPI 3.1 document, generated from the table of operations and from the types that are
+//! serialized and parsed. OpenAPI 3.1 uses JSON Schema 2020-12, which is what `schemars` generates.
 
 use std::sync::LazyLock;
 
@@ -12,14 +12,14 @@ use serde_json::{Map, Value, json};
 
 use super::{Answer, Kind, Operation, Parameter, operations, read::Failure, schema};
 
-/// Made once.
+/// The document, generated once.
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| made().to_string());
 
 pub(super) async fn document() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.as_str()).into_response()
 }
 
-/// Schemas of what is written, and of what is read.
+/// Schemas of serialized types, and of parsed types.
 struct Schemas {
     written: SchemaGenerator,
     read: SchemaGenerator,
@@ -73,7 +73,7 @@ fn described(operation: &Operation, schemas: &mut Schemas) -> Value {
         "summary": operation.summary,
         "parameters": parameters(operation),
         "responses": responses(operation, schemas),
-        // None, or either of the tokens: the settings decide.
+        // No token, or either of the two: the settings decide.
         "security": [{}, { "readToken": [] }, { "token": [] }],
     });
     if let Kind::Order { body, required } = operation.kind {
@@ -117,7 +117,7 @@ fn responses(operation: &Operation, schemas: &mut Schemas) -> Map<String, Value>
     responses
 }
 
-/// What may be refused, and why.
+/// Returns the refusals that an operation may answer with, and their reasons.
 fn failures(operation: &Operation) -> Vec<(StatusCode, &'static str)> {
     let mut failures =
         vec![(StatusCode::MISDIRECTED_REQUEST, "The server does not answer under the name in the request.")];

@@ -1,4 +1,4 @@
-//! `/v1` over a real socket, with a made-up fleet and a desk that writes orders down.
+//! Tests of `/v1` over a real socket, with a made-up fleet and an override service that records its requests.
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +26,7 @@ use crate::{
 
 const TOKEN: &str = "0123456789abcdef";
 
-/// Two worker types, one of them with all there can be.
+/// Two worker types, one of which has a value in every field.
 struct Two;
 
 fn busy() -> TypeSnapshot {
@@ -66,7 +66,7 @@ impl StatusSource for Two {
     }
 }
 
-/// Writes down what it is told; knows `busy` with up to 5 workers.
+/// Records the requests; knows `busy` with up to 5 workers.
 #[derive(Default)]
 struct Book(Mutex<Vec<OverrideRequest>>);
 
@@ -222,7 +222,7 @@ async fn what_is_read_can_be_narrowed() {
     }
 }
 
-/// The schema of an answer, as a document of its own.
+/// Returns the schema of an answer, as a document of its own.
 fn schema_of(document: &Value, operation: &Value, code: &str) -> Value {
     let mut schema = operation["responses"][code]["content"]["application/json"]["schema"].clone();
     assert!(schema.is_object(), "{operation}: no answer {code}");
@@ -230,7 +230,7 @@ fn schema_of(document: &Value, operation: &Value, code: &str) -> Value {
     schema
 }
 
-/// Whether `answer` is as its operation in the document says.
+/// Checks that `answer` matches its operation in the document.
 fn check_answer(document: &Value, operation: &Value, answer: &Answer) {
     let schema = schema_of(document, operation, answer.code.as_str());
     let validator = jsonschema::validator_for(&schema).unwrap();
@@ -240,7 +240,7 @@ fn check_answer(document: &Value, operation: &Value, answer: &Answer) {
     assert!(errors.is_empty(), "{}: {errors:?}\n{}", operation["operationId"], answer.body);
 }
 
-/// Every operation of the document, by method and path with a worker type in it.
+/// Returns every operation of the document, by method and by path with a worker type filled in.
 fn operations(document: &Value) -> BTreeMap<(String, String), Value> {
     let paths = document["paths"].as_object().unwrap();
     let of_path = |(path, methods): (&String, &Value)| {
@@ -273,7 +273,7 @@ async fn the_document_and_the_routes_agree_and_answers_are_as_it_says() {
         };
         assert_eq!(answer.code, StatusCode::OK, "{method} {path}: {}", answer.body);
         check_answer(&document, operation, &answer);
-        // The other method is refused, so that the document lacks none.
+        // The other method is refused, so the document is complete.
         let (other, path) = if is_order { (Method::GET, path) } else { (Method::POST, path) };
         let other = send(bench.addr(), other, path, &[], "").await;
         assert_eq!(other.code, StatusCode::METHOD_NOT_ALLOWED, "{path}");

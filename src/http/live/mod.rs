@@ -1,8 +1,8 @@
-//! What the status page follows: the fleet, at most twice a second, to any number of readers up to a limit.
+//! The stream that the status page follows: the fleet, at most twice a second, for a limited number of readers.
 //!
-//! One task makes a frame and all readers share it, so a reader more costs what it is sent and nothing else. Each reader is
-//! sent what has changed since its last message; one that reads slowly skips frames and catches up with the newest. While
-//! nobody reads, no frame is made.
+//! One task makes a frame and all readers share it, so a further reader costs only the bytes that it is sent. Each
+//! reader gets what has changed since its last message; a slow reader skips frames and continues with the newest.
+//! Without readers, no frame is made.
 
 mod frame;
 mod reader;
@@ -31,13 +31,13 @@ use self::{frame::Frame, reader::Reader, trace::Trace};
 use super::{Served, connections::Connection, error::refusal};
 use crate::model::{Timestamp, history::EventSource, snapshot::StatusSource};
 
-/// Between two frames: as fast as an eye follows numbers.
+/// Pause between two frames: as fast as a person can follow numbers.
 const GAP: Duration = Duration::from_millis(500);
 
-/// Between two points of a curve.
+/// Time between two points of a curve.
 const SAMPLE: Duration = Duration::from_secs(5);
 
-/// Readers at the same time: each holds a connection and some hundred kilobytes.
+/// Maximum readers at the same time: each holds a connection and some hundred kilobytes.
 const READERS: usize = 64;
 
 /// Makes frames, and keeps the curves of the last minutes.
@@ -51,7 +51,7 @@ pub(super) struct Live {
 }
 
 impl Live {
-    /// Of what these show.
+    /// Returns the stream of this fleet and this history.
     pub(super) fn new(status: Arc<dyn StatusSource>, events: Arc<dyn EventSource>) -> Arc<Self> {
         Arc::new(Self {
             status,
@@ -67,7 +67,7 @@ impl Live {
         self.trace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Goes on for ever.
+    /// Makes frames and curves. Never ends.
     pub(super) async fn publish(self: Arc<Self>) {
         tokio::join!(self.sample(), self.make_frames());
     }
@@ -78,7 +78,7 @@ impl Live {
         loop {
             ticks.tick().await;
             let live = Arc::clone(self);
-            // Away from the threads that react: with ten thousand worker types this takes a millisecond.
+            // Runs on a blocking thread, because it takes a millisecond with ten thousand worker types.
             let sampled = spawn_blocking(move || {
                 let fleet = live.status.fleet();
                 live.trace().add(&fleet.worker_types, Timestamp::wall());
@@ -119,7 +119,7 @@ pub(super) async fn stream(State(served): State<Served>, Extension(connection): 
         Some((Ok::<_, Infallible>(message), reader))
     });
     let sse = Sse::new(messages);
-    // Proxies are not to collect messages.
+    // Proxies must not buffer messages.
     let unbuffered = (HeaderName::from_static("x-accel-buffering"), "no");
     ([(header::CACHE_CONTROL, "no-store"), unbuffered], sse).into_response()
 }

@@ -1,4 +1,4 @@
-//! The stream over real sockets: what readers are told, how many there may be, and what they cost.
+//! Tests of the stream over real sockets: the messages, the maximum number of readers, and their cost.
 
 use std::{
     net::SocketAddr,
@@ -28,7 +28,7 @@ use crate::{
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// So many worker types, the first of which is another at each look.
+/// A fleet whose first worker type changes with each read.
 struct Busy {
     types: Vec<Arc<TypeSnapshot>>,
     looks: Arc<AtomicU64>,
@@ -72,7 +72,7 @@ impl Follower {
         (read > 0).then(|| line.trim_end().to_owned())
     }
 
-    /// The next message; `None` at the end.
+    /// Returns the next message; `None` at the end.
     async fn message(&mut self) -> Option<Value> {
         loop {
             let line = self.line().await?;
@@ -150,7 +150,7 @@ async fn of_many_worker_types_those_with_most_to_show_are_sent() {
     let server = serve_state(Arc::new(lost), Vec::new(), None).await;
     let mut follower = Follower::start(server.addr).await;
     follower.message().await.unwrap();
-    // In the first look the first one had nothing to show either.
+    // In the first read, the first worker type had nothing to show either.
     let server = Follower::start(server.addr).await.message().await.unwrap();
     let sent: Vec<_> = server["types"].as_array().unwrap().iter().map(|of| of["worker_type"].clone()).collect();
     assert_eq!((sent.len(), &server["fleet"]["totals"]["types"]), (SHOWN, &json!(5 * SHOWN)));
