@@ -1,4 +1,4 @@
-//! `swarm dead`: jobs that were given up. Lists them, puts them back, drops them.
+//! `swarm dead`: lists dead letters, puts them back on their streams, and drops them.
 
 use std::{collections::BTreeSet, process::ExitCode};
 
@@ -21,7 +21,7 @@ use crate::{
     model::Queues,
 };
 
-/// Queues by patterns whose dead letters are looked at.
+/// Maximum queues found by patterns whose dead letters are listed.
 const MAX_FOUND: usize = 100_000;
 
 /// List, retry or drop dead letters
@@ -89,14 +89,14 @@ struct Chosen {
     json: bool,
 }
 
-/// What is done to a dead letter.
+/// Action on a dead letter.
 #[derive(Clone, Copy)]
 enum Deed {
     Retry,
     Drop,
 }
 
-/// What became of a dead letter, for programs.
+/// Result of an action on a dead letter, for programs.
 #[derive(Serialize)]
 struct Done<'a> {
     stream: &'a str,
@@ -106,7 +106,7 @@ struct Done<'a> {
     new_entry: Option<String>,
 }
 
-/// Runs it. Exit code 1 if something that was asked for could not be done.
+/// Runs `swarm dead`. Exit code 1 if a requested action could not be carried out.
 pub async fn run(args: DeadArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     match args.command {
         DeadCommand::List { which, limit, json } => list(&which, limit, json, settings).await,
@@ -145,7 +145,7 @@ async fn each(chosen: &Chosen, deed: Deed, settings: &Settings) -> anyhow::Resul
     let (mut done, mut undone) = (0, 0);
     for stream in streams(&chosen.which, settings, &connection).await? {
         let letters = DeadLetters::of(&stream, job_max_bytes(settings));
-        // Those that are there now: one that fails again meanwhile is a new one.
+        // Only the present dead letters: a job that fails again meanwhile becomes a new one.
         for letter in letters.list(&mut connection, &chosen.which.filter(), usize::MAX).await? {
             let (outcome, new_entry) = match deed {
                 Deed::Drop => (if letters.remove(&mut connection, &letter).await? { "dropped" } else { "gone" }, None),

@@ -1,4 +1,4 @@
-//! `swarm doctor`: runs the list of what one looks at when something is wrong, and says what to do.
+//! `swarm doctor`: checks everything that usually explains a problem, and names the cures.
 
 use std::process::ExitCode;
 
@@ -50,7 +50,7 @@ struct Report<'a> {
     findings: &'a [Finding],
 }
 
-/// Runs it.
+/// Runs `swarm doctor`.
 ///
 /// # Errors
 /// If the report can't be printed.
@@ -80,7 +80,7 @@ async fn look(args: &DoctorArgs, loaded: &Loaded) -> anyhow::Result<Vec<Finding>
         Ok(checks) => of_backend(checks),
         Err(error) => vec![Finding::problem(Area::Backend, format!("{error:#}"))],
     });
-    // In the order of the list; what was found first about an area stays first.
+    // In the order of the areas; the sort is stable, so the first finding of an area stays first.
     findings.sort_by_key(|finding| finding.area);
     Ok(findings)
 }
@@ -112,7 +112,7 @@ async fn ask(url: Option<&str>, settings: &Settings) -> Seen {
     }
 }
 
-/// For people: by area, the cure below what was found.
+/// Returns the report for people: by area, each cure below its finding.
 fn text(findings: &[Finding]) -> String {
     let mut lines = Vec::new();
     let mut area = None;

@@ -1,4 +1,4 @@
-//! A process's own `/metrics` and `/healthz`, for those that have no fleet to show.
+//! `/metrics` and `/healthz` of a process that has no fleet to show.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{http::HttpServer, telemetry::install_metrics};
 
-/// Metrics as they are served.
+/// A running server of metrics.
 pub(super) struct ServedMetrics {
     pub(super) at: SocketAddr,
     stop: CancellationToken,
@@ -16,18 +16,18 @@ pub(super) struct ServedMetrics {
 }
 
 impl ServedMetrics {
-    /// Ends the server.
+    /// Stops the server.
     pub(super) async fn stop(mut self) {
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
     }
 }
 
-/// Serves metrics on `listen`, on none if it is empty. A port that another program has keeps nobody from working: then there
-/// are none, and the log says so.
+/// Serves metrics on `listen`; no metrics if it is empty. If the port is in use, logs a warning and serves no metrics,
+/// so that the process works nevertheless.
 ///
 /// # Errors
-/// If it is no address.
+/// If `listen` is not an address.
 pub(super) async fn serve_metrics(listen: &str) -> anyhow::Result<Option<ServedMetrics>> {
     if listen.is_empty() {
         return Ok(None);

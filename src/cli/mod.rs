@@ -1,4 +1,5 @@
-//! The command line: one file per subcommand, parsed here and run there. Prints and exits; wires nothing together.
+//! The command line: parses the arguments here, and runs each subcommand in a file of its own. Prints and exits; does
+//! not wire components together.
 
 #[cfg(not(all(feature = "discord", feature = "simulate")))]
 mod absent;
@@ -91,24 +92,24 @@ impl ConfigFlags {
     /// Loads the configuration that these options and the environment name.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// All errors of the configuration.
     pub fn load(&self) -> Result<Loaded, ConfigErrors> {
         self.load_with(Flags::default())
     }
 
-    /// As [`load`](Self::load), with more flags.
+    /// Loads the configuration like [`load`](Self::load), with further flags.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// All errors of the configuration.
     pub fn load_with(&self, flags: Flags) -> Result<Loaded, ConfigErrors> {
         load(&self.flags(flags), &process_environment)
     }
 
-    /// The autoscaler at `url`, else the one of the configuration; with the token for readers of the configuration, if
-    /// there is a valid one.
+    /// Returns the autoscaler's HTTP server at `url`, else the one of the configuration. Uses the configuration's token
+    /// for reads, if the configuration is valid.
     ///
     /// # Errors
-    /// If neither tells the address.
+    /// If neither names the address.
     pub(crate) fn status_server(&self, url: Option<&str>) -> anyhow::Result<StatusServer> {
         match (self.load(), url) {
             (Ok(loaded), url) => Ok(StatusServer::of(&loaded.settings.http, url)?),
@@ -117,7 +118,7 @@ impl ConfigFlags {
         }
     }
 
-    /// These options among `flags`.
+    /// Returns `flags` with these options added.
     pub fn flags(&self, flags: Flags) -> Flags {
         Flags { config: self.config.clone(), redis_url: self.redis_url.clone(), ..flags }
     }
@@ -126,7 +127,7 @@ impl ConfigFlags {
 /// Runs the command that the command line names.
 ///
 /// # Errors
-/// What the command could not do, for people.
+/// The command's error, in words for people.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Config(args) => config::run(&args),

@@ -24,7 +24,7 @@ use crate::{
 
 /// Jobs published between two lines of progress.
 const PROGRESS: usize = 50_000;
-/// Result keys waited for in one command; the others' results keep until it is their turn.
+/// Maximum result keys that one command waits for. The other results stay in Redis until their turn.
 const KEYS_AT_ONCE: usize = 100;
 
 /// Longest wait, delay and deadline: 30 days.
@@ -93,19 +93,19 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
     seconds.ok_or_else(|| format!("write a number of seconds above 0 and at most {MAX_SECONDS}"))
 }
 
-/// An argument as its JSON, or as a string if it is none.
+/// Parses an argument as JSON; an argument that is not JSON becomes a string.
 fn parse_arg(text: &str) -> Value {
     from_slice(text.as_bytes()).unwrap_or_else(|_| Value::String(text.to_owned()))
 }
 
-/// A job whose result is waited for.
+/// A job with a requested result.
 struct Awaited {
-    /// The result's list.
+    /// Key of the result's list.
     key: String,
     subject: Subject,
 }
 
-/// Publishes, waits, prints.
+/// Runs `swarm publish`.
 pub async fn run(args: PublishArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     let traces = Traces::start();
     let outcome = publish_and_wait(args, settings).await;
@@ -159,7 +159,7 @@ fn unconfigured(job_type: &str, stream: &str) -> String {
     format!("worker type `{name}` is not configured, so the job goes to the stream `{stream}`{advice}")
 }
 
-/// The job that the arguments describe, each time with another id.
+/// Returns the job that the arguments describe, each time with a new id.
 fn job(args: &PublishArgs, values: &[Value]) -> Job {
     let mut job = Job::new(&args.job_type, values.to_vec(), args.kwargs.clone().unwrap_or_default());
     if let Some(key) = &args.key {
@@ -177,7 +177,7 @@ fn job(args: &PublishArgs, values: &[Value]) -> Job {
     if args.wait { job.with_reply() } else { job }
 }
 
-/// Publishes all jobs; answers those to wait for.
+/// Publishes all jobs; returns the jobs whose results are awaited.
 async fn publish(publisher: &mut Publisher, args: &PublishArgs, stream: &str) -> anyhow::Result<Vec<Awaited>> {
     let values: Vec<Value> = args.args.iter().map(|arg| parse_arg(arg)).collect();
     let count = usize::try_from(args.count).context("--count is too large for this machine")?;
@@ -214,7 +214,7 @@ fn awaited(job: &Job, published: &Published) -> Awaited {
     Awaited { key: keys::result(id), subject: Subject::new(id, published) }
 }
 
-/// What became of a job, for programs.
+/// Returns the result of publishing a job, for programs.
 fn shown(job: &Job, stream: &str, published: &Published) -> Value {
     let mut shown = json!({"id": job.id, "type": job.job_type, "stream": stream});
     match published {
@@ -225,7 +225,7 @@ fn shown(job: &Job, stream: &str, published: &Published) -> Value {
     shown
 }
 
-/// What became of a job, for people.
+/// Returns the result of publishing a job, for people.
 fn said(stream: &str, published: &Published) -> String {
     match published {
         Published::Entry { .. } => format!("published 1 job to {stream}"),
@@ -234,8 +234,8 @@ fn said(stream: &str, published: &Published) -> String {
     }
 }
 
-/// Prints the results as they come and leaves those that are missing in `waiting` when the time is over; answers how many
-/// failed.
+/// Prints the results as they arrive, and returns how many jobs failed. At the timeout, `waiting` contains the jobs
+/// without a result.
 async fn wait(target: &RedisTarget, args: &PublishArgs, waiting: &mut Vec<Awaited>) -> anyhow::Result<usize> {
     let mut connection = target.connect_without_timeout().await?;
     let deadline = Instant::now() + Duration::from_secs_f64(args.timeout);
@@ -254,7 +254,7 @@ async fn wait(target: &RedisTarget, args: &PublishArgs, waiting: &mut Vec<Awaite
             let shared = wait_shared(&mut connection, &keys[0], left).await?;
             Ok(shared.map(|result| (keys[0].clone(), result)))
         };
-        // A frozen Redis does not even say that there is nothing.
+        // A frozen Redis does not even reply that there is nothing.
         let Ok(answer) = tokio::time::timeout(left + target.response_timeout(), answer).await else { break };
         let Some((key, result)) = answer? else { break };
         waiting.retain(|awaited| awaited.key != key);

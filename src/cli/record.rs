@@ -1,4 +1,4 @@
-//! `swarm record`: when jobs come and how long they take, from real queues, as a trace for `swarm simulate`.
+//! `swarm record`: records from real queues when jobs arrive and how long they take, as a trace for `swarm simulate`.
 
 use std::{
     collections::BTreeMap,
@@ -27,9 +27,9 @@ use crate::{
     telemetry::{LogFormat, init_logging},
 };
 
-/// Looking more often than this costs Redis more than it tells.
+/// Shortest interval between two observations: a shorter one costs Redis more than it improves the recording.
 const SHORTEST_SAMPLE: Duration = Duration::from_millis(5);
-/// Queues by patterns that are recorded at most.
+/// Maximum queues found by patterns that are recorded.
 const MAX_FOUND: usize = 1_000;
 
 /// Record a trace of jobs for `swarm simulate`
@@ -84,7 +84,7 @@ fn parse_sample(text: &str) -> Result<Duration, String> {
     Ok(sample)
 }
 
-/// Runs it.
+/// Runs `swarm record`.
 ///
 /// # Errors
 /// If there is no such worker type, Redis can't be read, or the file can't be written.
@@ -105,7 +105,7 @@ pub async fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     };
     let ended = ended.and_then(|()| journal.write(&watch.rest()));
     match ended {
-        // Whoever read along has seen enough.
+        // The reader of standard output has closed it, which is not an error.
         Err(error) if is_closed(&error) => {}
         ended => {
             ended?;
@@ -120,7 +120,8 @@ fn is_closed(error: &anyhow::Error) -> bool {
     error.chain().filter_map(io).any(|kind| kind == io::ErrorKind::BrokenPipe)
 }
 
-/// One look, written down as far as it got. The outer error is the file's, the inner one Redis'.
+/// Makes one observation, and writes what it found, even if it failed. The outer error is the file's, the inner one
+/// Redis'.
 async fn look(watch: &mut ArrivalWatch, journal: &mut Journal<'_>) -> anyhow::Result<Result<(), ArrivalError>> {
     let mut jobs = Vec::new();
     let looked = watch.look(&mut jobs).await;
@@ -135,7 +136,7 @@ fn tell_start(names: &[String], args: &RecordArgs) -> io::Result<()> {
     output::error_line(&format!("recording {} {how_long}", names.join(", ")))
 }
 
-/// The settings of a worker type.
+/// Returns the settings of a worker type.
 fn settings_of<'a>(settings: &'a Settings, name: &str) -> anyhow::Result<&'a WorkerTypeSettings> {
     let Some(found) = settings.worker_types.get(name) else {
         let known: Vec<_> = settings.worker_types.keys().map(String::as_str).collect();
@@ -145,7 +146,7 @@ fn settings_of<'a>(settings: &'a Settings, name: &str) -> anyhow::Result<&'a Wor
 }
 
 impl RecordArgs {
-    /// The streams to record, and the worker type of each.
+    /// Returns the streams to record, and the worker type of each.
     async fn streams(
         &self,
         settings: &Settings,
@@ -201,7 +202,8 @@ impl RecordArgs {
     }
 }
 
-/// Looks each interval until the time is over or somebody stops it. An outage is told once and waited for.
+/// Observes the streams at each interval until the time is over or the command is stopped. Reports an outage once, and
+/// waits until it ends.
 async fn follow(
     watch: &mut ArrivalWatch,
     journal: &mut Journal<'_>,
@@ -239,12 +241,12 @@ async fn follow(
     Ok(())
 }
 
-/// Where the jobs are written, and how many there were.
+/// The writer of the jobs, with their counts.
 struct Journal<'a> {
-    /// The worker type of each queue.
+    /// Worker type of each queue.
     names: &'a [String],
     rows: RowWriter<Box<dyn Write>>,
-    /// By worker type: all jobs, and those of which it is known how long they took.
+    /// By worker type: number of all jobs, and number of jobs with a known duration.
     counts: BTreeMap<&'a str, (u64, u64)>,
 }
 
@@ -273,7 +275,7 @@ impl<'a> Journal<'a> {
         self.rows.flush().context("can't write what was recorded")
     }
 
-    /// What there is now, on standard error: standard output may be the trace.
+    /// Prints the counts to standard error, because standard output may be the trace.
     fn summarize(&self, file: Option<&PathBuf>) -> io::Result<()> {
         for (name, (jobs, timed)) in &self.counts {
             output::error_line(&format!("{name}: {jobs} jobs, {timed} of them with the time that they took"))?;

@@ -1,4 +1,4 @@
-//! `swarm status`: what a running autoscaler shows of itself, once or live.
+//! `swarm status`: shows the state of a running autoscaler, once or live.
 
 mod live;
 
@@ -14,7 +14,7 @@ use crate::{
 };
 use clap::Args;
 
-/// How often a live view asks.
+/// Interval between two reads of a live view.
 const REFRESH: Duration = Duration::from_millis(500);
 
 /// Show the queues, workers and decisions of a running autoscaler
@@ -45,7 +45,7 @@ pub struct StatusArgs {
     json: bool,
 }
 
-/// Runs it.
+/// Runs `swarm status`.
 ///
 /// # Errors
 /// If no autoscaler answers.
@@ -68,7 +68,7 @@ pub async fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// One table for each change of state, until Ctrl-C or until the autoscaler is gone.
+/// Prints one table for each change of state, until Ctrl-C or until the autoscaler is gone.
 async fn watch_in_lines(server: &StatusServer, mut fleet: FleetSnapshot, json: bool) -> anyhow::Result<()> {
     let mut shown = None;
     loop {
@@ -87,7 +87,7 @@ async fn watch_in_lines(server: &StatusServer, mut fleet: FleetSnapshot, json: b
     }
 }
 
-/// The part of a snapshot that is news when it changes: no clocks, counters or words with seconds in them.
+/// Returns the snapshot without the parts that change all the time: clocks, counters, and words that contain seconds.
 fn state_of(fleet: &FleetSnapshot) -> FleetSnapshot {
     let mut state = fleet.clone();
     for of in &mut state.worker_types {

@@ -33,7 +33,7 @@ pub struct WhyArgs {
     json: bool,
 }
 
-/// Runs it.
+/// Runs `swarm why`.
 ///
 /// # Errors
 /// If no autoscaler answers, or it does not know the worker type.

@@ -1,4 +1,4 @@
-//! `swarm worker`: one worker, until it is asked to leave.
+//! `swarm worker`: runs one worker until it is asked to leave.
 
 use std::{path::Path, process::ExitCode, sync::Arc};
 
@@ -51,7 +51,7 @@ pub struct WorkerArgs {
     pub log_format: LogFormat,
 }
 
-/// Runs the worker. Success if every job that it took was finished.
+/// Runs `swarm worker`. Succeeds if the worker finished every job that it took.
 pub async fn run(args: WorkerArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     let (mut config, of_type) = configure(&args, settings)?;
     warn_if_unconfigured(&args.worker_type, &of_type, settings);
@@ -71,8 +71,9 @@ pub async fn run(args: WorkerArgs, settings: &Settings) -> anyhow::Result<ExitCo
     Ok(if report.abandoned == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Jobs of an unconfigured worker type are published to the stream of all such types, and not to the one that the worker
-/// reads: without a word, both sides would wait for ever.
+/// Warns if the worker type is not configured and its jobs would go to another stream. Jobs of unconfigured worker
+/// types go to one common stream, and this worker reads the stream of its own type: without the warning, both sides
+/// would wait forever.
 fn warn_if_unconfigured(name: &str, of_type: &WorkerTypeSettings, settings: &Settings) {
     let routes = Routes::from_env(settings);
     let (reads, written) = (of_type.queue(name), routes.default_stream());
@@ -121,14 +122,15 @@ fn configure(args: &WorkerArgs, settings: &Settings) -> anyhow::Result<(WorkerCo
     Ok((config, of_type))
 }
 
-/// In a container whose purpose is this worker, its host name: by that the scaler finds the worker in a container that
-/// it did not make itself. Unless it was given another one, it is the container's id.
+/// Returns the host name of a container whose purpose is this worker. By this name the autoscaler finds the worker in a
+/// container that it did not create itself. Unless the container was given another host name, it is the container's id.
 fn container_name() -> Option<String> {
     let is_container = CONTAINER_MARKS.iter().any(|mark| Path::new(mark).exists());
-    // The first process, or what the first one (an init, an entry point) started. Others may be several in a container.
+    // This is the first process, or a child of the first one (an init, an entry point). Of other processes, a container
+    // may have several.
     let is_purpose = getpid().is_init() || getppid().is_some_and(Pid::is_init);
     (is_container && is_purpose).then(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
 }
 
-/// What Docker and Podman put into every container.
+/// Files that Docker and Podman put into every container.
 const CONTAINER_MARKS: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];

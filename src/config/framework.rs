@@ -1,4 +1,4 @@
-//! What a worker type's settings mean where its workers are those of a job framework.
+//! Settings of worker types whose workers belong to a job framework.
 
 use std::sync::Arc;
 
@@ -31,12 +31,12 @@ pub enum Acknowledge {
 }
 
 impl WorkerTypeSettings {
-    /// Returns what its queues are: what `framework` says, else what `kind` does.
+    /// Returns the kind of its queues: that of `framework` if it is set, else `kind`.
     pub fn queue_kind(&self) -> QueueKind {
         self.framework.map_or(self.kind, QueueKind::Framework)
     }
 
-    /// Returns its queues in the words of its framework, if it has one.
+    /// Returns the description of its queues for its framework; `None` without a framework.
     pub fn framework_spec(&self) -> Option<FrameworkSpec> {
         let framework = self.framework?;
         let profile = framework.profile();
@@ -49,7 +49,7 @@ impl WorkerTypeSettings {
         Some(FrameworkSpec { framework, queues, prefix, late_acknowledgement })
     }
 
-    /// Returns how its own queue is read; with a framework, all its queues.
+    /// Returns how to read its own queue; with a framework, all its queues.
     pub fn queue_spec(&self, name: &str) -> QueueSpec {
         QueueSpec {
             key: self.queue(name).into(),
@@ -68,7 +68,7 @@ impl WorkerTypeSettings {
         }
     }
 
-    /// Returns how its workers are stopped.
+    /// Returns how to stop its workers.
     pub fn stop_policy(&self) -> StopPolicy {
         let of_framework = self.framework.map(|framework| framework.profile().stop_signal());
         StopPolicy {

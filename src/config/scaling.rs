@@ -94,7 +94,7 @@ impl Default for ScalingSettings {
 }
 
 impl ScalingSettings {
-    /// Longest `step_period_seconds`; bounds how long changes must be remembered.
+    /// Longest `step_period_seconds`. It bounds how long changes must be remembered.
     pub const LONGEST_STEP_PERIOD: Duration = Duration::from_secs(3_600);
 
     /// Returns `cooldown_seconds` as a duration.

@@ -1,5 +1,5 @@
-//! The settings that a worker reads, as the autoscaler hands them over: one environment variable with what differs from
-//! the defaults. So a worker that does not see the autoscaler's file works by it all the same. Holds no secrets.
+//! The settings that a worker reads, as the autoscaler passes them: one environment variable with the values that
+//! differ from the defaults. So the autoscaler's file applies to workers that can't read it. Contains no secrets.
 
 use serde_json::{Map, Value, json};
 
@@ -10,13 +10,13 @@ use super::{
     settings::WorkerTypeSettings,
 };
 
-/// The variable.
+/// Name of the variable.
 pub const WORKER_SETTINGS: &str = "SWARM_WORKER_SETTINGS";
 
 /// Tables of a worker type that its workers read.
 const TABLES: [&str; 4] = ["worker", "jobs", "browser", "tankpit"];
 
-/// Settings that may hold secrets: they stay with the autoscaler.
+/// Settings that may contain secrets: the variable leaves them out.
 const SECRET: [(&str, &str); 2] = [("worker", "exec_environment"), ("browser", "proxy")];
 
 impl WorkerTypeSettings {
@@ -38,7 +38,8 @@ impl WorkerTypeSettings {
     }
 }
 
-/// Lays what an autoscaler handed over over the file of this worker. Variables for single settings win over it.
+/// Overlays the settings that an autoscaler passed on those of this worker's file. Variables for single settings
+/// override them.
 pub(super) fn overlay_worker_settings(layers: &mut Layers, env: &Environment<'_>, remarks: &mut Remarks) {
     let (Some(text), Some(worker_type)) = (set(env, WORKER_SETTINGS), set(env, "SWARM_WORKER_TYPE")) else { return };
     let origin = Origin::Environment(WORKER_SETTINGS.to_owned());
@@ -61,7 +62,7 @@ mod tests {
     use super::*;
     use crate::config::{Flags, Loaded, load, load_text};
 
-    /// A worker's configuration: no file of the autoscaler, these variables.
+    /// Loads a worker's configuration: its own file, not the autoscaler's, and these variables.
     fn worker(variables: &[(&str, &str)]) -> Result<Loaded, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "[worker_types.web.browser]\nmax_pages = 3\nwidth = 640\n").unwrap();

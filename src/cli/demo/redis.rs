@@ -1,4 +1,4 @@
-//! A Redis server of the demo's own: on a free port of the loopback interface, with nothing on disk, gone with the demo.
+//! The demo's own Redis server: on a free port of the loopback interface, with nothing on disk, stopped with the demo.
 
 use std::{
     net::TcpListener,
@@ -16,15 +16,15 @@ use crate::{
     guard::{GuardedChild, GuardedChildSpec},
 };
 
-/// Programs that will do, the first that is installed.
+/// Supported programs; the first one that is installed is used.
 const PROGRAMS: [&str; 2] = ["redis-server", "valkey-server"];
-/// How long a server may take to answer; it takes milliseconds.
+/// Maximum time for a server to answer; usually it takes milliseconds.
 const START: Duration = Duration::from_secs(10);
-/// Between two tries to connect.
+/// Pause between two attempts to connect.
 const TRY_EVERY: Duration = Duration::from_millis(20);
-/// How long it may take to leave; it has nothing to save.
+/// Maximum time for the server to stop; it has nothing to save.
 const TIME_TO_LEAVE: Duration = Duration::from_secs(3);
-/// Another program may take the free port between our look and the server's start.
+/// Maximum ports that are tried, because another program may bind the free port before the server does.
 const PORTS_TRIED: usize = 5;
 
 /// A running server.
@@ -35,7 +35,7 @@ pub(super) struct PrivateRedis {
 }
 
 impl PrivateRedis {
-    /// Starts one that keeps its log in `directory`. `swarm` guards it.
+    /// Starts a server that writes its log in `directory`. The program `swarm` guards it.
     pub(super) async fn start(swarm: &Path, directory: &Path) -> anyhow::Result<Self> {
         let program = find()?;
         for _ in 0..PORTS_TRIED {
@@ -61,18 +61,18 @@ impl PrivateRedis {
         bail!("{} does not start; see {}", program.display(), directory.join("redis.log").display())
     }
 
-    /// Its database 0.
+    /// Returns the URL of the server's database 0.
     pub(super) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/0", self.port)
     }
 
-    /// Waits until it answers; `false` if it ends or takes too long.
+    /// Waits until the server answers; returns `false` if it ends or takes too long.
     async fn answers(&self) -> anyhow::Result<bool> {
         let target = RedisTarget::new(&SecretString::from(self.url()), START)?;
         let deadline = Instant::now() + START;
         while !self.child.ended() && Instant::now() < deadline {
             if target.connect().await.is_ok() {
-                // A stranger may have been faster at this port: then ours has ended.
+                // Another server may have bound this port first: then the demo's own server has ended.
                 return Ok(!self.child.ended());
             }
             sleep(TRY_EVERY).await;
@@ -80,7 +80,7 @@ impl PrivateRedis {
         Ok(false)
     }
 
-    /// Ends it.
+    /// Stops the server.
     pub(super) async fn stop(self) -> anyhow::Result<()> {
         self.child.stop().await.context("could not stop the private redis server")
     }

@@ -1,5 +1,5 @@
-//! `swarm status --watch` on a terminal: what the status page shows, in characters. Asks over and over; keeps the curves of the
-//! last minutes, which nobody else does for it.
+//! `swarm status --watch` on a terminal: the content of the status page, in characters. Reads the status again and
+//! again, and keeps the curves of the last minutes itself.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -28,37 +28,37 @@ use crate::{
     operations::status_client::{StatusError, StatusServer},
 };
 
-/// How often it looks for keys: below what a hand notices.
+/// Interval between two reads of the keyboard: shorter than a person notices.
 const KEYS: Duration = Duration::from_millis(50);
 
-/// Between two points of a curve, and how many are shown: the last two minutes.
+/// Time between two points of a curve, and number of points: the last two minutes.
 const POINT: Duration = Duration::from_secs(5);
 const POINTS: u16 = 24;
 
-/// Columns from which on there is room for curves, and for two panels beside each other.
+/// Minimum columns for curves, and for two panels beside each other.
 const WIDE: u16 = 80 + 1 + POINTS;
 
-/// Rows that a panel needs to be worth its frame.
+/// Minimum rows of a panel, including its frame.
 const PANEL: u16 = 5;
 
-/// What is watched, and what was seen of it.
+/// The watched server, and what was read from it.
 struct Watch {
     server: StatusServer,
     seen: Result<FleetSnapshot, StatusError>,
-    /// The last one that came.
+    /// Last snapshot that was received.
     last: Option<FleetSnapshot>,
     events: Vec<ScalingEvent>,
     curves: BTreeMap<WorkerType, VecDeque<u64>>,
     next_point: Instant,
 }
 
-/// Until somebody leaves.
+/// Shows the fleet until the user quits.
 pub(super) async fn watch(server: StatusServer, fleet: FleetSnapshot) -> anyhow::Result<()> {
     let mut screen = Screen::take()?;
     let mut watch = Watch::new(server, fleet);
     loop {
         watch.note();
-        // A version without history shows none.
+        // An autoscaler of a version without history has no events.
         watch.events = watch.server.events().await.unwrap_or_default();
         screen.draw(|frame| watch.draw(frame))?;
         let asked_at = Instant::now();
@@ -102,7 +102,7 @@ impl Watch {
         }
     }
 
-    /// Without an answer it shows the last one, and says so.
+    /// Draws the whole frame. Without an answer, shows the last snapshot and a message about that.
     fn draw(&self, frame: &mut Frame<'_>) {
         let now = Timestamp::wall();
         let (fleet, error) = match &self.seen {
@@ -115,7 +115,7 @@ impl Watch {
         let head = u16::try_from(heading.len()).unwrap_or(u16::MAX);
         let taken = head.saturating_add(types).saturating_add(3);
         let left = frame.area().height.saturating_sub(taken);
-        // A decision takes two lines in a narrow window; what is left beyond that is for the panels.
+        // A decision takes two lines in a narrow window; the remaining lines are for the panels.
         let decisions = types.saturating_mul(2).saturating_add(2).max(4);
         let panels = left.saturating_sub(decisions.min(left.saturating_sub(PANEL).max(4)));
         let panels = if panels < PANEL { 0 } else { panels };
@@ -138,7 +138,7 @@ impl Watch {
         frame.render_widget(foot_line, foot);
     }
 
-    /// What was changed, and each worker, as far as there is room.
+    /// Draws the changes and the workers, as far as there is room.
     fn draw_panels(&self, frame: &mut Frame<'_>, area: Rect, fleet: &FleetSnapshot, now: Timestamp) {
         if area.height < PANEL {
             return;
@@ -170,7 +170,7 @@ impl Watch {
             let curve = curves.then(|| self.curves.get(&of.worker_type).map(bars).unwrap_or_default());
             cells(fleet::counts(of, now), curve).style(style)
         });
-        // Wide enough for the heading and what is usual below it; 80 columns hold all of them.
+        // Wide enough for the headings and usual values; 80 columns hold all of them.
         let mut widths = [7_u16, 5, 5, 6, 6, 4, 5, 5, 4, 5, 7, 8].map(Constraint::Length).to_vec();
         let names =
             ["TYPE", "LAG", "PEND", "OLDEST", "READ", "WANT", "READY", "START", "BUSY", "DRAIN", "MIN–MAX", "REACTION"];
@@ -189,7 +189,7 @@ fn panel<'a>(title: &'static str, lines: impl Iterator<Item = Line<'a>>) -> Para
     Paragraph::new(lines.collect::<Vec<_>>()).wrap(Wrap { trim: true }).block(block)
 }
 
-/// Of several queues, what the workers are scaled by is a line of its own.
+/// Returns the lines of a worker type's decision. For several queues, a second line says which depth sizes the pool.
 fn decision(of: &TypeSnapshot, now: Timestamp) -> impl Iterator<Item = Line<'static>> {
     let again = of.recheck_at.map_or_else(String::new, |_| format!(", looks again {}", fleet::looks_again(of, now)));
     let decision = vec![format!("{} ", of.worker_type).bold(), format!("{}{again}", fleet::decision(of)).into()];
@@ -197,7 +197,7 @@ fn decision(of: &TypeSnapshot, now: Timestamp) -> impl Iterator<Item = Line<'sta
     std::iter::once(Line::from(decision)).chain(queues)
 }
 
-/// A curve as blocks; the highest point fills its line.
+/// Draws a curve as blocks; the highest point fills its line.
 fn bars(curve: &VecDeque<u64>) -> String {
     const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let highest = curve.iter().copied().max().unwrap_or_default().max(1);
