@@ -1,5 +1,4 @@
-//! What is known of the queues and workers of a job framework, as data: for the readers, the prober and the scaler
-//! alike.
+//! The queues and workers of a job framework as data, for the readers, the prober and the scaler.
 
 use std::time::Duration;
 
@@ -48,85 +47,85 @@ impl Framework {
     ];
 }
 
-/// The queues of one worker type, in the words of its framework.
+/// The queues of one worker type, in the terms of its framework.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FrameworkSpec {
-    /// Whose.
+    /// The framework.
     pub framework: Framework,
-    /// Names of the queues, never empty.
+    /// Names of the queues; never empty.
     pub queues: Vec<String>,
-    /// What the framework puts before its keys.
+    /// Prefix of the framework's keys.
     pub prefix: String,
     /// Celery: whether a task is acknowledged after it has run.
     pub late_acknowledgement: bool,
 }
 
-/// Keys whose changes are news of a worker type.
+/// Keys whose changes are signals for a worker type.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SignalKeys {
-    /// Whole names.
+    /// Complete keys.
     pub keys: Vec<String>,
-    /// Beginnings of names.
+    /// Prefixes of keys.
     pub prefixes: Vec<String>,
-    /// Patterns of channels on which workers say what they do. `{db}` stands for the number of the database.
+    /// Patterns of channels on which workers report their state. `{db}` stands for the number of the database.
     pub channels: Vec<String>,
 }
 
-/// What a worker of a framework says on a channel.
+/// Report of a framework's worker on a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerStatement {
-    /// Its name in the framework.
+    /// Name of the worker in the framework.
     pub name: String,
-    /// Jobs that it runs.
+    /// Jobs that the worker runs.
     pub active: u64,
-    /// It leaves.
+    /// Whether the worker is leaving.
     pub is_leaving: bool,
 }
 
-/// What was heard last of a worker.
+/// Last report of a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeardWorker {
-    /// Its name in the framework.
+    /// Name of the worker in the framework.
     pub name: String,
-    /// Jobs that it ran.
+    /// Jobs that the worker ran.
     pub active: u64,
-    /// How long ago that was.
+    /// Age of the report.
     pub age: Duration,
-    /// Whether nothing has happened in the queues since.
+    /// Whether nothing has happened in the queues since the report.
     pub is_since_news: bool,
 }
 
-/// What was heard of a worker type besides its queues.
+/// Reports and signals of a worker type, beside its queues.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
-    /// What its workers last said on their channels.
+    /// Last reports of its workers on their channels.
     pub workers: Vec<HeardWorker>,
-    /// How long ago something happened in the queues; `None` if nothing was heard to.
+    /// Time since something happened in the queues; `None` without any signal.
     pub news_age: Option<Duration>,
 }
 
-/// What one worker of a framework says of itself.
+/// State of one worker, as its framework reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FrameworkWorker {
-    /// Its name in the framework: the worker's id, if it was started with it.
+    /// Name of the worker in the framework: the worker's id, if it was started with it.
     pub name: String,
-    /// Whether it may hold a job.
+    /// Whether the worker may hold a job.
     pub is_busy: bool,
 }
 
 /// Which workers are busy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Occupation {
-    /// Those that are named say so of themselves. Any other may be busy.
+    /// The listed workers report their state. Any other worker may be busy.
     Stated(Vec<FrameworkWorker>),
     /// No worker holds a job.
     AllIdle,
-    /// Any of them may hold a job.
+    /// Any worker may hold a job.
     Unknown,
 }
 
 impl Occupation {
-    /// Returns whether a worker holds a job; `None` if that is not known.
+    /// Returns whether a worker holds a job; `None` if that is unknown.
     pub fn is_busy(&self, name: &str) -> Option<bool> {
         match self {
             Self::Stated(workers) => workers.iter().find(|worker| worker.name == name).map(|worker| worker.is_busy),
@@ -136,13 +135,13 @@ impl Occupation {
     }
 }
 
-/// What one reading of a framework's queues says besides the demand.
+/// The part of a reading of a framework's queues beyond the demand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FrameworkReading {
     /// The jobs.
     pub work: Work,
     /// The workers.
     pub occupation: Occupation,
-    /// When to read again, whatever is heard: a job is due then.
+    /// When to read again, whatever the signals: a job is due then.
     pub look_at: Option<Timestamp>,
 }

@@ -1,5 +1,5 @@
-//! A Redis list that workers pop from. Its length is the backlog. The server forgets what it gave away, so only the
-//! workers themselves can say whether they are busy.
+//! A Redis list that workers pop from. Its length is the backlog. The server forgets a job that a worker has popped, so
+//! only the workers themselves can report whether they are busy.
 
 use redis::{Cmd, Value};
 
@@ -79,7 +79,7 @@ fn demand(length: u64, idleness: Idleness) -> Demand {
     Demand {
         lag: Reading::Known(length),
         pending: match idleness {
-            // Busy workers are counted by their heartbeats, or don't matter.
+            // Heartbeats count the busy workers, or busy workers do not matter.
             Idleness::Stated | Idleness::EmptyQueue => Reading::Known(0),
             Idleness::Unknown => Reading::Unknown(
                 "a list does not tell whether a worker took its last job; heartbeats (worker.heartbeats) would, or \

@@ -1,9 +1,9 @@
 //! Kinds of queues: what the key of a queue holds, which commands read it and what their replies mean, which events
-//! announce a job, and who knows which worker holds which job. Descriptions without I/O: a [`Profile`] never talks to
-//! Redis.
+//! announce a job, and where to find which worker holds which job. Descriptions without I/O: a [`Profile`] never talks
+//! to Redis.
 //!
-//! A kind is one file with a [`Profile`], a variant here, its tests and a row in `docs/redis.md`. Nothing else asks
-//! which kind a queue is.
+//! A kind is one file with a [`Profile`], a variant here, its tests and a row in `docs/redis.md`. No other code
+//! distinguishes kinds.
 
 mod foreign;
 mod framework;
@@ -47,7 +47,7 @@ pub enum QueueKind {
 }
 
 impl QueueKind {
-    /// Every kind that one key makes.
+    /// Every kind whose queue is a single key.
     pub const ALL: [Self; 2] = [Self::Stream, Self::List];
 
     /// Returns the description of this kind.

@@ -1,4 +1,4 @@
-//! What every kind of queue has to say about itself.
+//! The description that every kind of queue provides.
 
 use std::{fmt, sync::Arc};
 
@@ -13,15 +13,15 @@ use crate::model::{Counters, Demand, Reading, Timestamp};
 /// How to read one queue.
 #[derive(Clone, Debug)]
 pub struct QueueSpec {
-    /// Its key.
+    /// Key of the queue.
     pub key: Arc<str>,
-    /// The consumer group that counts, for kinds that have groups.
+    /// Consumer group that counts, for kinds with groups.
     pub group: Arc<str>,
     /// What the key holds.
     pub kind: QueueKind,
-    /// What shows that its workers are idle, for kinds that forget the jobs that they gave away.
+    /// Evidence that the workers are idle, for kinds that forget delivered jobs.
     pub idleness: Idleness,
-    /// Which queues these are in the words of their framework, for kinds that are one.
+    /// Description of the queues for their framework, for kinds that are one.
     pub framework: Option<Arc<FrameworkSpec>>,
 }
 
@@ -32,40 +32,42 @@ impl QueueSpec {
     }
 }
 
-/// What shows that the workers of a queue are idle.
+/// Evidence that the workers of a queue are idle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Idleness {
-    /// The workers state it, by heartbeats.
+    /// The workers report it in heartbeats.
     #[default]
     Stated,
-    /// An empty queue is taken for it: the workers may be stopped at any time.
+    /// An empty queue counts as evidence: the workers may be stopped at any time.
     EmptyQueue,
-    /// Nothing shows it.
+    /// There is no evidence.
     Unknown,
 }
 
 /// How jobs get from the queue to workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// A consumer group remembers who holds which job until the job is acknowledged. Several groups may read one queue.
+    /// A consumer group remembers which consumer holds which job until the job is acknowledged. Several groups may read
+    /// one queue.
     ConsumerGroup,
-    /// A worker removes the job from the key, and the server forgets it. Whoever shares the key shares the jobs.
+    /// A worker removes the job from the key, and the server forgets it. Worker types that share the key share the
+    /// jobs.
     Removal,
 }
 
-/// Which way a read-only script can be sent on a connection.
+/// How to send a read-only script on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scripts {
-    /// By `EVAL_RO`, from Redis 7 on: it needs no right to write.
+    /// With `EVAL_RO`, since Redis 7: it needs no right to write.
     ReadOnly,
-    /// By `EVAL`.
+    /// With `EVAL`.
     Eval,
     /// The server refuses both.
     Refused,
 }
 
 impl Scripts {
-    /// Returns the next way to try after the server refused this one.
+    /// Returns what to try next after the server refused this.
     #[must_use]
     pub fn next(self) -> Self {
         match self {
@@ -89,31 +91,31 @@ impl Scripts {
 /// A consumer and how many delivered jobs it has not acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsumerPending {
-    /// Its name: the worker's id.
+    /// Name of the consumer: the worker's id.
     pub name: String,
-    /// Jobs it holds.
+    /// Jobs that the consumer holds.
     pub jobs: u64,
 }
 
-/// What one reading of a queue says.
+/// Result of one reading of a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observed {
     /// Unfinished work.
     pub demand: Demand,
-    /// What the queue counts by itself.
+    /// Counters that the queue keeps itself.
     pub counters: Counters,
-    /// Who holds how many delivered jobs.
+    /// Delivered jobs of each consumer.
     pub consumers: Reading<Vec<ConsumerPending>>,
-    /// The key holds something else than this kind of queue.
+    /// Whether the key holds another type than this kind of queue.
     pub is_foreign: bool,
-    /// Something to warn about, said once.
+    /// A warning, given once.
     pub warning: Option<&'static str>,
-    /// What a framework tells besides.
+    /// Further results, for frameworks.
     pub framework: Option<Box<FrameworkReading>>,
 }
 
 impl Observed {
-    /// A queue that can't be read.
+    /// Returns the result for a queue that can't be read.
     pub(super) fn failed(why: &str) -> Self {
         Self::of(Demand::failed(why), Reading::Failed(why.to_owned()))
     }
@@ -124,58 +126,59 @@ impl Observed {
     }
 }
 
-/// What is known before a follow-up has counted.
+/// What is known before a follow-up counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {
-    /// What the server reports.
+    /// Lag that the server reports.
     pub reported: Option<u64>,
     /// Entries in the queue.
     pub length: u64,
-    /// Where the group stood: last delivered entry, entries read and entries added.
+    /// Position of the group: last delivered entry, entries read and entries added.
     pub stood: (StreamId, Option<u64>, Option<u64>),
 }
 
-/// A second question about a queue.
+/// A second request about a queue.
 #[derive(Debug)]
 pub struct FollowUp {
-    /// What to ask. Several commands are one transaction, and the reply to it is the array of theirs.
+    /// Commands of the request. Several commands are one transaction, whose reply is the array of their replies.
     pub commands: Vec<Cmd>,
-    /// What is known already.
+    /// Result so far.
     pub so_far: Observed,
-    /// Entries that the command returns at most.
+    /// Maximum entries that the command returns.
     pub limit: u64,
-    /// What bounds the count from above.
+    /// Upper bounds of the count.
     pub bounds: Bounds,
 }
 
-/// What the replies to the commands of a reading mean.
+/// Meaning of the replies to a reading's commands.
 #[derive(Debug)]
 pub enum Interpretation {
-    /// All there is to know.
+    /// The result is complete.
     Complete(Observed),
-    /// Something has to be asked first.
+    /// A second request is needed.
     Ask(Box<FollowUp>),
     /// The server refused the script: read again with [`Scripts::next`].
     ScriptRefused,
-    /// What the commands were made from was wrong, and is known now: read again.
+    /// The commands were made from a wrong estimate, which is corrected now: read again.
     Again,
 }
 
-/// Reads one queue, and remembers what it has to between readings. Does no I/O.
+/// Reads one queue, and keeps the state that it needs between readings. Does no I/O.
 pub trait QueueReader: fmt::Debug + Send + Sync {
-    /// Notes the time, before each of the other calls. Kinds without due times ignore it.
+    /// Sets the time, before each of the other calls. Kinds without due times ignore it.
     fn note_time(&mut self, _now: Timestamp) {}
 
-    /// Notes what workers said on their channels, before each of the other calls.
+    /// Sets the workers' reports on their channels, before each of the other calls.
     fn note_heard(&mut self, _heard: Heard) {}
 
-    /// Returns the commands of one reading. Reading the key by the first of them arms client-side caching.
+    /// Returns the commands of one reading. The first command reads the key, which arms client-side caching.
     fn commands(&mut self, spec: &QueueSpec, scripts: Scripts) -> Vec<Cmd>;
 
     /// Interprets the replies to [`commands`](Self::commands), one for each.
     fn interpret(&mut self, spec: &QueueSpec, replies: Vec<Value>, scripts: Scripts) -> Interpretation;
 
-    /// Completes a reading by the reply to its follow-up, or by why there is none. Kinds that never ask need none.
+    /// Completes a reading with the reply to its follow-up, or with the error of the follow-up. Kinds without
+    /// follow-ups don't need it.
     fn complete(&mut self, _: &QueueSpec, follow_up: FollowUp, _: Result<Value, String>) -> Interpretation {
         Interpretation::Complete(follow_up.so_far)
     }
@@ -183,43 +186,42 @@ pub trait QueueReader: fmt::Debug + Send + Sync {
 
 /// The description of one kind of queue.
 pub trait Profile: fmt::Debug + Send + Sync {
-    /// The word for it in the configuration.
+    /// Returns the name in the configuration.
     fn name(&self) -> &'static str;
 
-    /// The type of its keys in the words of Redis' `TYPE`.
+    /// Returns the type of its keys, as Redis' `TYPE` names it.
     fn redis_type(&self) -> &'static str;
 
-    /// The flags in `notify-keyspace-events` of the events of such keys.
+    /// Returns the flags in `notify-keyspace-events` for the events of such keys.
     fn event_flags(&self) -> &'static str;
 
-    /// The keyspace events that announce a job.
+    /// Returns the keyspace events that announce a job.
     fn arrival_events(&self) -> &'static [&'static str];
 
-    /// How jobs get to workers.
+    /// Returns how jobs get to workers.
     fn delivery(&self) -> Delivery;
 
-    /// Whether jobs are in swarm's own format: `swarm worker`, `swarm publish`, `swarm dead` and delayed jobs work with
-    /// it.
+    /// Returns whether jobs are in swarm's own format, which `swarm worker`, `swarm publish`, `swarm dead` and delayed
+    /// jobs need.
     fn is_native(&self) -> bool;
 
-    /// Returns the command whose refusal tells that a key holds something else.
+    /// Returns a command that the server refuses if the key holds another type.
     fn content(&self, key: &str) -> Cmd;
 
     /// Returns a reader for one queue.
     fn reader(&self, spec: &QueueSpec) -> Box<dyn QueueReader>;
 
-    /// Whether the commands of a reading are sent as one transaction. That makes the reading a single moment, and arms
-    /// client-side caching for every key.
+    /// Returns whether the commands of a reading are sent as one transaction. That makes the reading consistent, and
+    /// arms client-side caching for every key.
     fn is_one_transaction(&self) -> bool {
         false
     }
 
-    /// Returns the commands that the reader needs, each as ACLs name it, with arguments behind the key that change
-    /// nothing.
+    /// Returns the commands that the reader needs, each in the form of ACLs, with harmless arguments after the key.
     fn rights(&self, group: &str) -> Vec<(&'static str, Vec<String>)>;
 }
 
-/// Says what is wrong with a key, and the cure.
+/// Returns what is wrong with a key, and the cure.
 pub fn explain(key: &str, error: &str) -> String {
     if error.contains("WRONGTYPE") {
         let kinds: Vec<_> = QueueKind::ALL.iter().map(|kind| format!("\"{}\"", kind.name())).collect();

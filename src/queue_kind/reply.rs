@@ -1,8 +1,8 @@
-//! Takes Redis' replies apart, in RESP2 and RESP3.
+//! Parses replies of Redis, in RESP2 and RESP3.
 
 use redis::Value;
 
-/// Returns the server's refusal, if the reply is one.
+/// Returns the error of the server, if the reply is one.
 pub fn refusal(value: &Value) -> Option<String> {
     match value {
         Value::ServerError(error) => Some(match error.details() {
@@ -13,7 +13,7 @@ pub fn refusal(value: &Value) -> Option<String> {
     }
 }
 
-/// Says that a command was not answered.
+/// Returns the error for a command without a reply.
 pub fn missing() -> String {
     "redis sent fewer replies than commands".to_owned()
 }

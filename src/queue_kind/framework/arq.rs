@@ -1,5 +1,6 @@
-//! arq (Python, <https://arq-docs.helpmanual.io>): by source, arq 0.28. One sorted set has every job until it is
-//! finished, by when it is due. SIGTERM cancels running jobs at once, unless the worker has `job_completion_wait`.
+//! arq (Python, <https://arq-docs.helpmanual.io>), by the source of arq 0.28. One sorted set contains every job until
+//! it is finished, by its due time. SIGTERM cancels running jobs immediately, unless the worker has
+//! `job_completion_wait`.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use crate::{model::StopSignal, queue_kind::QueueReader};
 #[derive(Debug)]
 pub(super) struct Arq;
 
-/// The parts of a queue.
+/// Returns the parts of a queue.
 fn parts(spec: &FrameworkSpec, queue: &str) -> Vec<Part> {
     let key = |rest: &str| format!("{}{queue}{rest}", spec.prefix);
     vec![Part::UnfinishedSchedule(key(""), Unit::Milliseconds)]

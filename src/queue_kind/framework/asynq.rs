@@ -1,4 +1,5 @@
-//! asynq (Go, <https://github.com/hibiken/asynq>): by source, asynq 0.26. Keys have the name of the queue in braces.
+//! asynq (Go, <https://github.com/hibiken/asynq>), by the source of asynq 0.26. Keys contain the name of the queue in
+//! braces.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::{model::StopSignal, queue_kind::QueueReader};
 #[derive(Debug)]
 pub(super) struct Asynq;
 
-/// The parts of a queue.
+/// Returns the parts of a queue.
 fn parts(spec: &FrameworkSpec, queue: &str) -> Vec<Part> {
     let key = |rest: &str| format!("{}:{{{queue}}}:{rest}", spec.prefix);
     vec![

@@ -1,6 +1,6 @@
-//! Decodes base64 (RFC 4648, section 4), in which kombu wraps the bodies of its messages.
+//! Decodes base64 (RFC 4648, section 4), in which kombu encodes the bodies of its messages.
 
-/// Returns the bytes of a text; `None` if it is something else.
+/// Returns the decoded bytes; `None` if the text is not base64.
 pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
     let (mut bits, mut count, mut bytes) = (0_u32, 0, Vec::with_capacity(text.len() / 4 * 3));
     for byte in text.trim_end_matches('=').bytes() {

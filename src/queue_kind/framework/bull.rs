@@ -1,5 +1,5 @@
-//! Bull 4 (<https://github.com/OptimalBits/bull>), which n8n uses in queue mode: by source, bull 4.16. Jobs with a
-//! priority are in the list of waiting ones.
+//! Bull 4 (<https://github.com/OptimalBits/bull>), which n8n uses in queue mode, by the source of bull 4.16. The list
+//! of waiting jobs includes jobs with a priority.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{model::StopSignal, queue_kind::QueueReader};
 #[derive(Debug)]
 pub(super) struct Bull;
 
-/// The parts of a queue.
+/// Returns the parts of a queue.
 fn parts(spec: &FrameworkSpec, queue: &str) -> Vec<Part> {
     let key = |rest: &str| format!("{}:{queue}:{rest}", spec.prefix);
     vec![

@@ -1,5 +1,5 @@
-//! BullMQ (<https://bullmq.io>), versions 5 and 6: by source, bullmq 5.81 and 6.7. Jobs with a priority are not in
-//! the list of waiting ones; scores of delayed jobs are milliseconds times 4096.
+//! BullMQ (<https://bullmq.io>), versions 5 and 6, by the source of bullmq 5.81 and 6.7. The list of waiting jobs does
+//! not include jobs with a priority; scores of delayed jobs are milliseconds times 4096.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{model::StopSignal, queue_kind::QueueReader};
 #[derive(Debug)]
 pub(super) struct BullMq;
 
-/// The parts of a queue.
+/// Returns the parts of a queue.
 fn parts(spec: &FrameworkSpec, queue: &str) -> Vec<Part> {
     let key = |rest: &str| format!("{}:{queue}:{rest}", spec.prefix);
     vec![

@@ -1,7 +1,7 @@
-//! Celery with the Redis transport of kombu, 5.x. Keys: a list for each step of priority of a queue, and one hash of
-//! the messages that workers fetched and did not acknowledge, for all queues of the database. A message with an ETA
-//! is fetched at once and waits in a worker's memory. Only heartbeats, on a channel, tell how many tasks a worker
-//! runs. Read in the source of celery 5.7 and kombu 5.7.
+//! Celery 5.x with the Redis transport of kombu, by the source of celery 5.7 and kombu 5.7. Keys: a list for each
+//! priority step of a queue, and one hash for all queues of the database with the messages that workers fetched and did
+//! not acknowledge. A worker fetches a message with an ETA immediately, and keeps it in memory. Only heartbeats, on a
+//! channel, show how many tasks a worker runs.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,20 +22,22 @@ use crate::{
     },
 };
 
-/// Steps of priority that a queue may have a list for, besides the queue's own. kombu uses 0, 3, 6 and 9 by default,
-/// and no other range than this one.
+/// Priority steps for which a queue may have a list, besides the queue's own list. kombu uses 0, 3, 6 and 9 by default,
+/// and never a step outside of this range.
 const PRIORITIES: std::ops::RangeInclusive<u8> = 1..=9;
 
-/// Between a queue's name and a step of priority.
+/// Separator between a queue's name and a priority step.
 const SEPARATOR: &str = "\u{6}\u{16}";
 
-/// Waiting messages up to which each is read: an ETA stands in the message. Of more, all count as waiting.
+/// Maximum waiting messages for which each message is read, because it contains the ETA. If there are more, all of them
+/// count as waiting.
 const MAX_READ: u64 = 50;
 
-/// Fetched messages up to which each is read: its queue stands in the message. Of more, all count for each worker type.
+/// Maximum fetched messages for which each message is read, because it contains the queue. If there are more, all of
+/// them count for each worker type.
 const MAX_UNACKED_READ: u64 = 500;
 
-/// Age from which a heartbeat, sent every 2 s, tells nothing any more.
+/// Age from which a heartbeat, sent every 2 s, is out of date.
 const HEARTBEAT_LAPSE: Duration = Duration::from_secs(7);
 
 /// See the [module](self).
@@ -66,7 +68,7 @@ impl FrameworkProfile for Celery {
     fn signals(&self, spec: &FrameworkSpec) -> SignalKeys {
         let mut keys: Vec<String> = spec.queues.iter().flat_map(|queue| lists(spec, queue)).collect();
         keys.push(format!("{}unacked", spec.prefix));
-        // kombu puts the number of the database in front.
+        // kombu prefixes the number of the database.
         let channels = vec![format!("{}/{{db}}.celeryev/worker.*", spec.prefix)];
         SignalKeys { keys, prefixes: Vec::new(), channels }
     }
@@ -101,14 +103,14 @@ impl FrameworkProfile for Celery {
     }
 }
 
-/// The lists of one queue.
+/// Returns the lists of one queue.
 fn lists(spec: &FrameworkSpec, queue: &str) -> Vec<String> {
     let own = format!("{}{queue}", spec.prefix);
     let of_step = PRIORITIES.map(|step| format!("{own}{SEPARATOR}{step}"));
     std::iter::once(own.clone()).chain(of_step).collect()
 }
 
-/// Takes an event of a worker apart: its node name up to the `@`, and how many tasks it runs.
+/// Parses an event of a worker: its node name up to the `@`, and how many tasks it runs.
 fn statement(payload: &[u8]) -> Option<WorkerStatement> {
     let message: Json = serde_json::from_slice(payload).ok()?;
     let body = message.get("body")?.as_str()?;
@@ -126,7 +128,7 @@ fn statement(payload: &[u8]) -> Option<WorkerStatement> {
     }
 }
 
-/// What a message says of itself.
+/// The part of a message that scaling needs.
 #[derive(Debug, PartialEq, Eq)]
 struct Message {
     routing_key: Option<String>,
@@ -134,7 +136,7 @@ struct Message {
 }
 
 impl Message {
-    /// Reads a message of a list.
+    /// Parses a message of a list.
     fn of(message: &Json) -> Self {
         let routing_key = message.pointer("/properties/delivery_info/routing_key").and_then(Json::as_str);
         let eta = message.pointer("/headers/eta").and_then(Json::as_str);
@@ -148,16 +150,16 @@ struct CeleryReader {
     spec: Arc<FrameworkSpec>,
     clock: ServerClock,
     heard: Vec<HeardWorker>,
-    /// What the first request of a reading brought, until the second is answered.
+    /// Result of a reading's first request, until the second one is answered.
     first: Option<First>,
 }
 
-/// Lengths.
+/// Lengths of the lists and of the hash.
 #[derive(Debug)]
 struct First {
     waiting: u64,
     unacked: u64,
-    /// Lists whose messages are read.
+    /// Number of lists whose messages are read.
     lists: usize,
     /// Whether the fetched messages are read.
     reads_unacked: bool,
@@ -182,7 +184,7 @@ impl CeleryReader {
         Ok(Some((lists, replies.count()?)))
     }
 
-    /// Puts together what is known: messages are those that were read.
+    /// Combines the lengths with the messages that were read.
     fn tally(&self, first: &First, listed: Option<&[Message]>, unacked: Option<&[Message]>) -> Tally {
         let now = self.clock.server_ms();
         let mut tally = Tally::default();
@@ -206,13 +208,14 @@ impl CeleryReader {
         let heard: Vec<&HeardWorker> = self.heard.iter().filter(|worker| worker.age < HEARTBEAT_LAPSE).collect();
         let active: u64 = heard.iter().map(|worker| worker.active).sum();
         if self.spec.late_acknowledgement {
-            // A running task stays unacknowledged.
+            // A running task stays unacknowledged until it ends.
             tally.running = fetched.max(active);
         } else {
             tally.waiting += fetched;
             tally.running = active;
         }
-        // One that said it is idle may have taken a task since: what it said is only as good as it is young.
+        // A worker that reported to be idle may have taken a task since, so an idle report counts only while it is
+        // newer than the last signal.
         let stated = heard.iter().filter(|worker| worker.active > 0 || worker.is_since_news);
         let stated = stated.map(|worker| FrameworkWorker { name: worker.name.clone(), is_busy: worker.active > 0 });
         tally.occupation = Occupation::Stated(stated.collect());
@@ -234,7 +237,7 @@ impl CeleryReader {
         }
         let mut unacked = Vec::new();
         if first.reads_unacked {
-            // The message, its exchange and its routing key.
+            // An element of the hash has the message, its exchange and its routing key.
             let one = |text: &String| parse(text).get(0).map_or(Message::of(&Json::Null), Message::of);
             unacked.extend(replies.texts()?.iter().flatten().map(one));
         }

@@ -1,5 +1,5 @@
-//! The server's clock, as far as replies to TIME tell it. Frameworks compare due times with their own clocks; the
-//! server's is the only one that every process of a deployment shares.
+//! The server's clock, estimated from replies to TIME. Frameworks compare due times with their own clocks; the server's
+//! clock is the only one that all processes of a deployment share.
 
 use redis::{Cmd, Value};
 
@@ -8,35 +8,35 @@ use crate::{
     queue_kind::reply::{number, refusal},
 };
 
-/// Difference beyond which a count made with the old estimate is made again.
+/// Maximum error of the estimate. If the error is larger, the counts are read again.
 const MAX_ERROR_MS: i64 = 20;
 
 /// Estimate of the server's clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ServerClock {
-    /// Milliseconds by which the server's clock is ahead of ours.
+    /// Milliseconds by which the server's clock is ahead of this process's clock.
     ahead: i64,
     sent: Timestamp,
     now: Timestamp,
 }
 
 impl ServerClock {
-    /// The command that tells the time.
+    /// Returns the command that reads the time.
     pub(super) fn command() -> Cmd {
         redis::cmd("TIME")
     }
 
-    /// Notes our time.
+    /// Sets the local time.
     pub(super) fn note(&mut self, now: Timestamp) {
         self.now = now;
     }
 
-    /// Notes that TIME is about to be sent.
+    /// Records that TIME is about to be sent.
     pub(super) fn asked(&mut self) {
         self.sent = self.now;
     }
 
-    /// Takes a reply to TIME. Returns whether the estimate that the request was made with was good enough.
+    /// Handles a reply to TIME. Returns whether the estimate with which the request was made was good enough.
     ///
     /// # Errors
     /// If the server refused.
@@ -49,15 +49,15 @@ impl ServerClock {
         let between = self.sent.0.midpoint(self.now.0);
         let ahead = server - i64::try_from(between).unwrap_or(i64::MAX);
         let good = (ahead - self.ahead).abs() <= MAX_ERROR_MS;
-        // Half a round trip is uncertain anyway: a small difference is no news, and an estimate that stays has no
-        // jitter.
+        // Half a round trip is uncertain in any case, so a small difference does not change the estimate, which then
+        // has no jitter.
         if !good {
             self.ahead = ahead;
         }
         Ok(good)
     }
 
-    /// Returns our time.
+    /// Returns the local time.
     pub(super) fn now(&self) -> Timestamp {
         self.now
     }
@@ -67,7 +67,7 @@ impl ServerClock {
         self.now.0.saturating_add_signed(self.ahead)
     }
 
-    /// Returns when the server's clock shows this time, by our clock.
+    /// Converts a time of the server's clock to the local clock.
     pub(super) fn ours(&self, server_ms: u64) -> Timestamp {
         Timestamp(server_ms.saturating_add_signed(-self.ahead))
     }

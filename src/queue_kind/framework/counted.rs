@@ -1,5 +1,5 @@
-//! A reader for frameworks whose queues are told by counts alone: lengths of lists and hashes, and sorted sets by due
-//! time. The profile lists the parts of a queue; this reads them all in one transaction.
+//! A reader for frameworks whose queues are known from counts alone: lengths of lists and hashes, and sorted sets by
+//! due time. The profile lists the parts of a queue; the reader reads all of them in one transaction.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{
     queue_kind::{Interpretation, Observed, QueueReader, QueueSpec, Scripts, explain},
 };
 
-/// The unit of a score that is a time.
+/// Unit of a score that is a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unit {
     Seconds,
@@ -20,11 +20,11 @@ pub(super) enum Unit {
     Bull,
 }
 
-/// What Bull multiplies a time by, to make room for a counter.
+/// Factor by which Bull multiplies a time, to make room for a counter.
 const BULL_FACTOR: u64 = 4_096;
 
 impl Unit {
-    /// The greatest score of what is due at this time.
+    /// Returns the greatest score that is due at this time.
     fn due(self, now_ms: u64) -> String {
         match self {
             Self::Seconds => super::tally::seconds_of_ms(now_ms),
@@ -43,33 +43,34 @@ impl Unit {
     }
 }
 
-/// One part of a queue, by its key.
+/// One part of a queue, with its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     /// A list of waiting jobs.
     Waiting(String),
     /// A sorted set of waiting jobs.
     WaitingSet(String),
-    /// A hash of all jobs that are not finished, running ones among them.
+    /// A hash of all unfinished jobs, including running ones.
     Unfinished(String),
-    /// A hash of jobs that a worker has to hold until they are due.
+    /// A hash of jobs that a worker must hold until they are due.
     Held(String),
     /// A list of running jobs.
     Running(String),
-    /// A sorted set of running jobs by when they count as lost. Lost ones are due.
+    /// A sorted set of running jobs, by the time at which they count as lost. Lost jobs are due.
     RunningUntil(String, Unit),
-    /// A sorted set of jobs by when they are due.
+    /// A sorted set of jobs, by due time.
     Schedule(String, Unit),
-    /// A sorted set of all jobs that are not finished by when they are due, running ones among them.
+    /// A sorted set of all unfinished jobs, including running ones, by due time.
     UnfinishedSchedule(String, Unit),
     /// The queue is paused while the key exists.
     PausedByKey(String),
-    /// The queue is paused while the hash has the field `paused`, and runs at most `concurrency` jobs at once.
+    /// A hash. The queue is paused while the hash has the field `paused`, and runs at most `concurrency` jobs at the
+    /// same time.
     Meta(String),
 }
 
 impl Part {
-    /// Returns its key.
+    /// Returns the key of the part.
     pub(super) fn into_key(self) -> String {
         match self {
             Self::Waiting(key)
@@ -122,7 +123,7 @@ struct QueueCount {
     next: Option<u64>,
     is_paused: bool,
     limit: Option<u64>,
-    /// Running jobs are among the waiting ones.
+    /// Whether the waiting jobs include running ones.
     mixed: bool,
 }
 
@@ -180,13 +181,13 @@ impl QueueCount {
 #[derive(Debug)]
 pub(super) struct CountedReader {
     spec: Arc<FrameworkSpec>,
-    /// The parts of each queue.
+    /// Parts of each queue.
     parts: Vec<Vec<Part>>,
     clock: ServerClock,
 }
 
 impl CountedReader {
-    /// A reader of these parts for each queue. The parts tell every running job.
+    /// Returns a reader of these parts for each queue. The parts must show every running job.
     pub(super) fn new(spec: &Arc<FrameworkSpec>, parts: impl Fn(&FrameworkSpec, &str) -> Vec<Part>) -> Self {
         let parts = spec.queues.iter().map(|queue| parts(spec, queue)).collect();
         Self { spec: spec.clone(), parts, clock: ServerClock::default() }
@@ -207,11 +208,11 @@ impl CountedReader {
             limits.push(count.limit);
             count.add_to(&mut tally, queue);
         }
-        // Jobs of a dead worker that no live one has taken yet are with nobody.
+        // Jobs of a dead worker that no live worker has taken yet occupy no worker.
         if at_work == 0 {
             tally.occupation = Occupation::AllIdle;
         }
-        // Of several queues, one without a limit has none for all.
+        // If one of several queues has no limit, the total has none.
         tally.limit = limits.into_iter().sum();
         Ok(Some(tally))
     }
@@ -247,7 +248,7 @@ mod tests {
     use super::*;
     use crate::queue_kind::{Framework, FrameworkReading, QueueKind};
 
-    /// Reads one queue of a list, a schedule and its running jobs.
+    /// Reads one queue that consists of a list, a schedule and its running jobs.
     fn read(waiting: i64, running: i64, meta: &[Value; 2]) -> Box<FrameworkReading> {
         let framework = Framework::BullMq;
         let queues = vec!["mail".to_owned()];

@@ -1,5 +1,5 @@
-//! Dramatiq (Python, <https://dramatiq.io>) with its Redis broker: by source, dramatiq 2.2. One hash has every
-//! message that is not finished, running ones among them. A delayed message waits in the memory of a worker.
+//! Dramatiq (Python, <https://dramatiq.io>) with its Redis broker, by the source of dramatiq 2.2. One hash contains
+//! every unfinished message, including running ones. A delayed message waits in the memory of a worker.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{model::StopSignal, queue_kind::QueueReader};
 #[derive(Debug)]
 pub(super) struct Dramatiq;
 
-/// The parts of a queue.
+/// Returns the parts of a queue.
 fn parts(spec: &FrameworkSpec, queue: &str) -> Vec<Part> {
     let key = |rest: &str| format!("{}:{queue}{rest}", spec.prefix);
     vec![Part::Unfinished(key(".msgs")), Part::Held(key(".DQ.msgs"))]

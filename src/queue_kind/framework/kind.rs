@@ -1,4 +1,4 @@
-//! A framework as a kind of queue: what the signals, the prober, the checks and the doctor ask of every kind.
+//! A framework as a kind of queue: answers what the signals, the prober, the checks and the doctor ask of every kind.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::queue_kind::{Delivery, Profile, QueueReader, QueueSpec};
 pub(in crate::queue_kind) struct FrameworkKind(pub(super) Framework);
 
 impl FrameworkKind {
-    /// Every framework as a kind of queue.
+    /// All frameworks, as kinds of queues.
     pub(super) const ALL: [Self; Framework::ALL.len()] = {
         let mut all = [const { Self(Framework::ALL[0]) }; Framework::ALL.len()];
         let mut index = 0;

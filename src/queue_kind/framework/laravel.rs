@@ -1,5 +1,5 @@
-//! Laravel queues (PHP, <https://laravel.com/docs/queues>) on Redis, without Horizon: by source, laravel/framework
-//! 13. A reserved job is running until its time is over.
+//! Laravel queues (PHP, <https://laravel.com/docs/queues>) on Redis, without Horizon, by the source of
+//! laravel/framework 13. A reserved job counts as running until its reservation expires.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{model::StopSignal, queue_kind::QueueReader};
 #[derive(Debug)]
 pub(super) struct Laravel;
 
-/// The parts of a queue.
+/// Returns the parts of a queue.
 fn parts(spec: &FrameworkSpec, queue: &str) -> Vec<Part> {
     let key = |rest: &str| format!("{}queues:{queue}{rest}", spec.prefix);
     vec![

@@ -1,9 +1,9 @@
-//! Other people's job frameworks: which keys their queues consist of, which reads tell what waits, runs and is due,
-//! who of their workers is busy, and how such a worker is stopped. A [`FrameworkProfile`] only reads, and never talks
-//! to Redis itself.
+//! Job frameworks other than swarm's own: which keys make up their queues, which reads show the waiting, running and
+//! due jobs and the busy workers, and how to stop a worker. A [`FrameworkProfile`] only describes reads, and never
+//! talks to Redis itself.
 //!
 //! A framework is one file with a profile, a variant of [`Framework`], its tests and a section in `docs/frameworks.md`.
-//! Nothing else asks which framework a queue belongs to.
+//! No other code distinguishes frameworks.
 
 mod arq;
 mod asynq;
@@ -36,13 +36,13 @@ use super::{
 use crate::model::StopSignal;
 
 impl Framework {
-    /// Returns it as a kind of queue.
+    /// Returns the framework as a kind of queue.
     pub(super) fn kind(self) -> &'static FrameworkKind {
         let all = const { &FrameworkKind::ALL };
         all.iter().find(|kind| kind.0 == self).expect("every framework is a kind of queue")
     }
 
-    /// Returns its profile.
+    /// Returns the profile of the framework.
     pub fn profile(self) -> &'static dyn FrameworkProfile {
         match self {
             Self::Rq => &rq::Rq,
@@ -64,18 +64,18 @@ impl FrameworkSpec {
         self.queues.iter().map(|queue| self.framework.profile().key(self, queue))
     }
 
-    /// Returns the keys whose changes are news.
+    /// Returns the keys whose changes are signals.
     pub fn signals(&self) -> SignalKeys {
         self.framework.profile().signals(self)
     }
 }
 
-/// How surely a framework tells which of its workers are idle.
+/// How reliably a framework shows which of its workers are idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Certainty {
-    /// By worker, as of now.
+    /// For each worker, and current.
     Exact,
-    /// By worker, up to some seconds old. The gentle signal lets running jobs finish.
+    /// For each worker, up to some seconds old. The gentle stop signal lets running jobs finish.
     Recent,
     /// Only whether all of them are idle.
     PoolOnly,
@@ -85,28 +85,28 @@ pub enum Certainty {
 
 /// The description of one framework.
 pub trait FrameworkProfile: std::fmt::Debug + Send + Sync {
-    /// Its name in the configuration.
+    /// Returns the name in the configuration.
     fn name(&self) -> &'static str;
 
-    /// The queue that the framework uses if none is named.
+    /// Returns the queue that the framework uses if none is named.
     fn default_queue(&self) -> &'static str;
 
-    /// What the framework puts before its keys if nothing else is configured there.
+    /// Returns the prefix of the framework's keys, if the framework's configuration does not change it.
     fn default_prefix(&self) -> &'static str;
 
-    /// The main key of a queue: no two worker types may read the same one.
+    /// Returns the main key of a queue. Two worker types must not read the same one.
     fn key(&self, spec: &FrameworkSpec, queue: &str) -> String;
 
-    /// The command whose refusal tells that the main key of a queue holds something else.
+    /// Returns a command that the server refuses if the main key of a queue holds another type.
     fn content(&self, key: &str) -> Cmd;
 
-    /// The keys whose changes are news.
+    /// Returns the keys whose changes are signals.
     fn signals(&self, spec: &FrameworkSpec) -> SignalKeys;
 
-    /// The flags in `notify-keyspace-events` of the events of those keys.
+    /// Returns the flags in `notify-keyspace-events` for the events of those keys.
     fn event_flags(&self) -> &'static str;
 
-    /// Reads what a worker says on one of the channels; `None` if it does not tell what the worker does.
+    /// Parses a worker's report on one of the channels; `None` if it does not show what the worker does.
     fn hear(&self, _payload: &[u8]) -> Option<WorkerStatement> {
         None
     }
@@ -114,22 +114,23 @@ pub trait FrameworkProfile: std::fmt::Debug + Send + Sync {
     /// Returns a reader for all queues of a worker type.
     fn reader(&self, spec: &Arc<FrameworkSpec>) -> Box<dyn QueueReader>;
 
-    /// The commands that the reader needs, as ACLs name them.
+    /// Returns the commands that the reader needs, in the form of ACLs.
     fn commands(&self) -> &'static [&'static str];
 
-    /// How surely it tells which workers are idle.
+    /// Returns how reliably the framework shows which workers are idle.
     fn certainty(&self) -> Certainty;
 
-    /// The signal that lets a worker finish its jobs and leave.
+    /// Returns the signal that lets a worker finish its jobs and leave.
     fn stop_signal(&self) -> StopSignal;
 
-    /// Whether a worker waits for helper processes of its own while it still takes jobs: they are to leave first.
+    /// Returns whether a worker still takes jobs while it waits for its helper processes to end: then the helpers are
+    /// stopped first.
     fn helpers_first(&self) -> bool {
         false
     }
 
-    /// What the command of a worker has to contain so that its statements can be matched with it; `None` if no
-    /// statement names a worker.
+    /// Returns the text that a worker's command must contain, so that its reports can be matched with it; `None` if the
+    /// reports name no worker.
     fn identity(&self) -> Option<&'static str>;
 }
 

@@ -1,4 +1,4 @@
-//! Takes the replies to the reads of frameworks apart, in RESP2 and RESP3.
+//! Parses the replies to the reads of frameworks, in RESP2 and RESP3.
 
 use redis::Value;
 
@@ -21,10 +21,10 @@ impl Replies {
         refusal(&value).map_or(Ok(value), Err)
     }
 
-    /// Returns the next reply, a number. A missing key counts 0.
+    /// Returns the next reply as a number. A missing key counts as 0.
     ///
     /// # Errors
-    /// As [`next`](Self::next), and if it is something else.
+    /// Those of [`next`](Self::next), and if the reply is not a number.
     pub(super) fn count(&mut self) -> Result<u64, String> {
         let value = self.next()?;
         if value == Value::Nil {
@@ -33,18 +33,18 @@ impl Replies {
         number(&value).ok_or_else(|| format!("expected a number, found {value:?}"))
     }
 
-    /// Returns the next reply, a text or nothing.
+    /// Returns the next reply as text; `None` for nil.
     ///
     /// # Errors
-    /// As [`next`](Self::next).
+    /// Those of [`next`](Self::next).
     pub(super) fn text(&mut self) -> Result<Option<String>, String> {
         Ok(text(&self.next()?).map(str::to_owned))
     }
 
-    /// Returns the next reply, a list or set of texts, `None` where one is missing.
+    /// Returns the next reply as a list or set of texts; `None` for a missing one.
     ///
     /// # Errors
-    /// As [`next`](Self::next), and if it is something else.
+    /// Those of [`next`](Self::next), and if the reply is not a list or set.
     pub(super) fn texts(&mut self) -> Result<Vec<Option<String>>, String> {
         match self.next()? {
             Value::Array(all) | Value::Set(all) => Ok(all.iter().map(|one| text(one).map(str::to_owned)).collect()),
@@ -53,15 +53,15 @@ impl Replies {
         }
     }
 
-    /// Returns the next reply, members of a sorted set with their scores.
+    /// Returns the next reply as members of a sorted set with their scores.
     ///
     /// # Errors
-    /// As [`next`](Self::next), and if it is something else.
+    /// Those of [`next`](Self::next), and if the reply has another shape.
     pub(super) fn scored(&mut self) -> Result<Vec<(String, f64)>, String> {
         let value = self.next()?;
         let odd = || format!("expected members and scores, found {value:?}");
         let Value::Array(all) = &value else { return Err(odd()) };
-        // RESP3 pairs them, RESP2 does not.
+        // RESP3 sends pairs, RESP2 a flat list.
         let pairs: Vec<(&Value, &Value)> = match all.first() {
             Some(Value::Array(_)) => all
                 .iter()

@@ -1,6 +1,6 @@
-//! RQ (<https://python-rq.org>), versions 2 and 3. Keys: a list of job ids per queue, one of the jobs that a worker
-//! of a single queue is about to begin, sorted sets of running and scheduled jobs with scores in seconds, and a hash
-//! for each worker that says what it does. Read in the source of rq 2.12 and 3.0.
+//! RQ (<https://python-rq.org>), versions 2 and 3, by the source of rq 2.12 and 3.0. Keys: a list of job ids for each
+//! queue, a list of the jobs that a worker of a single queue is about to start, sorted sets of running and scheduled
+//! jobs with scores in seconds, and a hash for each worker with its state.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,8 +19,8 @@ use crate::{
     },
 };
 
-/// Time for a worker and its scheduler to start. A scheduler that is asked to leave before it listens to signals dies
-/// with its lock, and for a minute no other one moves scheduled jobs.
+/// Time for a worker and its scheduler to start. A scheduler that is asked to leave before it handles signals dies with
+/// its lock, and for a minute no other scheduler moves scheduled jobs.
 const START_TIME: Duration = Duration::from_secs(3);
 
 /// See the [module](self).
@@ -57,7 +57,7 @@ impl FrameworkProfile for Rq {
     }
 
     fn event_flags(&self) -> &'static str {
-        // Lists, sorted sets, the workers' hashes, and the string that suspends.
+        // Lists, sorted sets, the workers' hashes, and the string that suspends the workers.
         "lzh$g"
     }
 
@@ -77,8 +77,8 @@ impl FrameworkProfile for Rq {
         StopSignal::Term
     }
 
-    /// A worker that is asked to leave waits up to a second for its scheduler, while Redis still hands it a job,
-    /// which it then drops.
+    /// A worker that is asked to leave waits up to a second for its scheduler. Meanwhile Redis may still deliver a job
+    /// to the worker, which drops it.
     fn helpers_first(&self) -> bool {
         true
     }
@@ -93,19 +93,19 @@ impl FrameworkProfile for Rq {
 struct RqReader {
     spec: Arc<FrameworkSpec>,
     clock: ServerClock,
-    /// What the first request of a reading brought, until the second is answered.
+    /// Result of a reading's first request, until the second one is answered.
     first: Option<First>,
 }
 
-/// What is known before the workers were asked.
+/// What is known before the workers' hashes are read.
 #[derive(Debug)]
 struct First {
     tally: Tally,
-    /// Jobs that a worker has taken, and has not said that it has.
+    /// Jobs that a worker has taken without an update of its state.
     in_between: u64,
-    /// Keys of the workers.
+    /// Keys of the workers' hashes.
     workers: Vec<String>,
-    /// Heads of the queues.
+    /// Number of job ids at the heads of the queues.
     heads: usize,
 }
 
@@ -114,7 +114,7 @@ impl RqReader {
         format!("{}:{rest}", self.spec.prefix)
     }
 
-    /// The reads of one queue; [`read_queue`](Self::read_queue) takes their replies.
+    /// Returns the reads of one queue; [`read_queue`](Self::read_queue) handles their replies.
     fn queue_commands(&self, queue: &str) -> Vec<Cmd> {
         let now = seconds_of_ms(self.clock.server_ms());
         let command = |name: &str, key: String| redis::cmd(name).arg(key).to_owned();
@@ -123,7 +123,7 @@ impl RqReader {
             command("LLEN", list.clone()),
             command("LLEN", format!("{list}:intermediate")),
             command("LINDEX", list).arg(0).to_owned(),
-            // The score is when a running job counts as lost.
+            // The score is the time at which a running job counts as lost.
             command("ZCOUNT", wip.clone()).arg(&now).arg("+inf").to_owned(),
             command("ZCARD", wip),
             command("ZCOUNT", scheduled.clone()).arg("-inf").arg(&now).to_owned(),
@@ -136,7 +136,7 @@ impl RqReader {
                 .arg(0)
                 .arg(1)
                 .to_owned(),
-            // From RQ 3 on: jobs that are about to be enqueued.
+            // RQ 3 and later: jobs that are about to be enqueued.
             command("ZCARD", self.key(&format!("ready:{queue}"))),
             command("SMEMBERS", self.key(&format!("workers:{queue}"))),
         ]
@@ -151,7 +151,7 @@ impl RqReader {
         tally.running += running + intermediate;
         first.in_between += intermediate;
         let (due, scheduled) = (replies.count()?, replies.count()?);
-        // A worker that starts looks after those that a dead one held.
+        // A worker that starts recovers the jobs of dead workers.
         tally.due += due + held.saturating_sub(running);
         tally.later += scheduled.saturating_sub(due);
         tally.next_at(replies.scored()?.first().map(|(_, score)| ms_of_seconds(*score)));
@@ -160,7 +160,7 @@ impl RqReader {
         Ok(())
     }
 
-    /// Returns what the first request brought, and the ids of the jobs at the heads of the queues; `None` if the clock
+    /// Returns the result of the first request, and the ids of the jobs at the heads of the queues; `None` if the clock
     /// was wrong.
     fn first(&mut self, replies: Vec<Value>) -> Result<Option<(First, Vec<String>)>, String> {
         let mut replies = Replies::new(replies);
@@ -184,7 +184,7 @@ impl RqReader {
         Ok(Some((first, heads)))
     }
 
-    /// Takes what the workers say, and the times of the jobs at the heads.
+    /// Adds the workers' states, and the times of the jobs at the heads.
     fn second(&self, first: First, replies: Vec<Value>) -> Result<Tally, String> {
         let First { mut tally, in_between, workers, heads } = first;
         let mut replies = Replies::new(replies);
@@ -196,7 +196,7 @@ impl RqReader {
         for key in &workers {
             let mut said = replies.texts()?.into_iter();
             let (state, death, birth) = (said.next().flatten(), said.next().flatten(), said.next().flatten());
-            // One whose hash is gone, or that says that it is dead, is none.
+            // A worker without a hash, or with a time of death, does not exist any more.
             let (Some(state), None) = (state, death) else { continue };
             let name = key.strip_prefix(&prefix).unwrap_or(key).to_owned();
             let born_at = birth.as_deref().and_then(ms_of_date).unwrap_or(0);
@@ -205,7 +205,7 @@ impl RqReader {
             if is_new {
                 tally.look_again_after(START_TIME.saturating_sub(age));
             }
-            // A job in between is held by one of those that still say they are idle.
+            // A worker that still reports to be idle may hold a job that was just taken.
             let is_busy = in_between > 0 || is_new || state == "busy";
             stated.push(FrameworkWorker { name, is_busy });
         }

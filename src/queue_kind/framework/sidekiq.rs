@@ -1,6 +1,6 @@
-//! Sidekiq (Ruby, <https://sidekiq.org>), versions 7 and 8: by source, sidekiq 8.1. Scheduled and retried jobs of all
-//! queues share two sorted sets, whose members are the jobs. A process says every 10 s how many jobs it runs; in open
-//! Sidekiq a running job is nowhere else.
+//! Sidekiq (Ruby, <https://sidekiq.org>), versions 7 and 8, by the source of sidekiq 8.1. Scheduled and retried jobs of
+//! all queues share two sorted sets, whose members are the jobs. A process reports every 10 s how many jobs it runs; in
+//! open-source Sidekiq a running job is stored nowhere else.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,16 +20,17 @@ use crate::{
     },
 };
 
-/// Jobs that are read of each of the sets, those first due. They are JSON, arguments included.
+/// Maximum jobs that are read of each set, the ones that are due first. A member is a whole job as JSON, including its
+/// arguments.
 const MAX_READ: usize = 100;
 
-/// Between two statements of a process.
+/// Time between two reports of a process.
 const BEAT: Duration = Duration::from_secs(10);
 
-/// Age from which a statement tells nothing any more: two beats and some.
+/// Age from which a report is out of date: a little more than two intervals.
 const BEAT_LAPSE: Duration = Duration::from_secs(25);
 
-/// How much younger than the last news of the queues a statement of idleness has to be.
+/// Minimum time between the last signal of the queues and a report of idleness that counts.
 const SETTLED: Duration = Duration::from_millis(500);
 
 /// See the [module](self).
@@ -94,11 +95,11 @@ struct SidekiqReader {
     spec: Arc<FrameworkSpec>,
     clock: ServerClock,
     news_age: Option<Duration>,
-    /// What the first request of a reading brought, until the second is answered.
+    /// Result of a reading's first request, until the second one is answered.
     first: Option<(Tally, Vec<String>)>,
 }
 
-/// What is read of a job.
+/// The part of a job that scaling needs.
 struct Job {
     queue: String,
     enqueued_at: Option<u64>,
@@ -107,7 +108,7 @@ struct Job {
 impl Job {
     fn of(text: &str) -> Option<Self> {
         let job: Json = serde_json::from_str(text).ok()?;
-        // Milliseconds from Sidekiq 8 on, seconds before.
+        // Milliseconds since Sidekiq 8, seconds before.
         let enqueued_at = job.get("enqueued_at").and_then(|at| match at.as_u64() {
             Some(ms) => Some(ms),
             None => at.as_f64().map(ms_of_seconds),
@@ -121,7 +122,7 @@ impl SidekiqReader {
         format!("{}{rest}", self.spec.prefix)
     }
 
-    /// Takes one of the sets that all queues share.
+    /// Adds one of the sets that all queues share.
     fn read_schedule(&self, replies: &mut Replies, tally: &mut Tally) -> Result<(), String> {
         let now = self.clock.server_ms();
         let jobs = replies.scored()?;
@@ -136,14 +137,14 @@ impl SidekiqReader {
                 }
             }
         }
-        // Behind the last one that was read there may be ours.
+        // The jobs after the last one that was read may include jobs of these queues.
         if jobs.len() == MAX_READ {
             tally.next_at(jobs.last().map(|(_, due)| ms_of_seconds(*due)).filter(|due| *due > now));
         }
         Ok(())
     }
 
-    /// Returns what the first request brought; `None` if the clock was wrong.
+    /// Returns the result of the first request; `None` if the clock was wrong.
     fn first(&mut self, replies: Vec<Value>) -> Result<Option<(Tally, Vec<String>)>, String> {
         let mut replies = Replies::new(replies);
         if !self.clock.answered(&replies.next()?)? {
@@ -165,7 +166,7 @@ impl SidekiqReader {
         Ok(Some((tally, processes)))
     }
 
-    /// Takes what the processes say.
+    /// Adds the reports of the processes.
     fn second(&self, mut tally: Tally, processes: &[String], replies: Vec<Value>) -> Result<Tally, String> {
         let (mut replies, now) = (Replies::new(replies), self.clock.server_ms());
         let mut stated = Vec::with_capacity(processes.len());
@@ -173,7 +174,7 @@ impl SidekiqReader {
             let mut said = replies.texts()?.into_iter();
             let (busy, beat) = (said.next().flatten(), said.next().flatten());
             let works = replies.texts()?;
-            // The set keeps names of processes that are gone.
+            // The set retains names of processes that are gone.
             let (Some(busy), Some(beat)) = (busy, beat) else { continue };
             let is_ours = |work: &String| {
                 let work: Json = serde_json::from_str(work).unwrap_or(Json::Null);
@@ -186,7 +187,7 @@ impl SidekiqReader {
             let is_since_news = self.news_age.is_none_or(|news| age + SETTLED <= news);
             let is_busy = busy != "0" || !works.is_empty();
             if !is_busy && !is_since_news {
-                // What it says next may be that it is idle.
+                // The next report may say that the process is idle.
                 tally.look_again_after(BEAT.saturating_sub(age) + SETTLED);
             }
             if is_busy {

@@ -1,4 +1,4 @@
-//! What a reader has counted, and what that is as demand.
+//! The counts of a reader, and their conversion to demand.
 
 use std::time::Duration;
 
@@ -8,26 +8,26 @@ use crate::{
     queue_kind::Observed,
 };
 
-/// Added to the time of an alarm, so that the count it leads to includes the job that is due.
+/// Margin added to a due time, so that the count at that time includes the job that is due.
 const ALARM_MARGIN: Duration = Duration::from_millis(3);
 
-/// What has been counted. Times are the server's, in milliseconds.
+/// Counts of a reading. Times are in milliseconds, of the server's clock.
 #[derive(Clone, Debug)]
 pub(super) struct Tally {
     pub(super) waiting: u64,
     /// Jobs that workers are known to hold.
     pub(super) running: u64,
-    /// Why workers may hold more.
+    /// Why workers may hold more jobs than that.
     pub(super) running_unknown: Option<String>,
     pub(super) due: u64,
     pub(super) later: u64,
     pub(super) next_due: Option<u64>,
     pub(super) paused: Vec<String>,
     pub(super) limit: Option<u64>,
-    /// When the oldest waiting job was enqueued; `None` if that is not told.
+    /// When the oldest waiting job was enqueued; `None` if that is unknown.
     pub(super) oldest: Option<u64>,
     pub(super) occupation: Occupation,
-    /// How soon workers say something new of themselves that nobody hears.
+    /// Time after which workers report a change that causes no signal.
     pub(super) look_again: Option<Duration>,
 }
 
@@ -55,7 +55,7 @@ impl Tally {
         self.next_due = [self.next_due, due].into_iter().flatten().min();
     }
 
-    /// Asks for another reading after this time.
+    /// Requests another reading after this time.
     pub(super) fn look_again_after(&mut self, time: Duration) {
         self.look_again = [self.look_again, Some(time)].into_iter().flatten().min();
     }
@@ -65,7 +65,7 @@ impl Tally {
         self.oldest = [self.oldest, at].into_iter().flatten().min();
     }
 
-    /// Returns what the count means.
+    /// Returns the demand, the occupation and the time of the next reading.
     pub(super) fn observed(self, framework: Framework, clock: &ServerClock) -> Observed {
         let Self {
             waiting,
@@ -80,13 +80,13 @@ impl Tally {
             occupation,
             look_again,
         } = self;
-        // More workers than the framework lets work have nothing to do.
+        // Workers beyond the framework's limit would have nothing to do.
         let room = limit.map_or(u64::MAX, |limit| limit.saturating_sub(running));
         let lag = waiting.saturating_add(due).min(room);
         let name = framework.profile().name();
         let (lag, pending) = match &running_unknown {
             None => (lag, Reading::Known(running)),
-            // What is known still counts.
+            // The known running jobs still count.
             Some(why) => (lag.saturating_add(running), Reading::Unknown(why.clone())),
         };
         let oldest = match oldest {
@@ -116,18 +116,18 @@ impl Tally {
     }
 }
 
-/// Milliseconds of a score in seconds.
+/// Converts a score in seconds to milliseconds.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time after 1970, below 2^53")]
 pub(super) fn ms_of_seconds(seconds: f64) -> u64 {
     (seconds.max(0.0) * 1_000.0).round() as u64
 }
 
-/// A time in milliseconds as a score in seconds.
+/// Converts a time in milliseconds to a score in seconds.
 pub(super) fn seconds_of_ms(ms: u64) -> String {
     format!("{}.{:03}", ms / 1_000, ms % 1_000)
 }
 
-/// Milliseconds since 1970 of a date with a time zone, or of one in UTC without.
+/// Parses a date with a time zone, or without one in UTC; returns milliseconds since 1970.
 pub(super) fn ms_of_date(text: &str) -> Option<u64> {
     let at: jiff::Timestamp = match text.parse() {
         Ok(at) => at,

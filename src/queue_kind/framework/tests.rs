@@ -9,7 +9,7 @@ fn spec(framework: Framework) -> Arc<FrameworkSpec> {
     Arc::new(FrameworkSpec { framework, queues, prefix, late_acknowledgement: false })
 }
 
-/// Every command that a reader sends is one of those that the profile names for ACLs, and none of them writes.
+/// Every command that a reader sends is listed by its profile for ACLs, and none of them writes.
 #[test]
 fn readers_send_only_the_reads_that_their_profile_names() {
     for framework in Framework::ALL {

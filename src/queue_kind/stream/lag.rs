@@ -1,42 +1,42 @@
-//! From what Redis says of a stream and its group to demand, with the traps there: nil lag, phantom lag, no stream, no
-//! group, ids that are not times. Pure.
+//! Derives the demand from what Redis reports about a stream and its group. Handles nil lag, phantom lag, a missing
+//! stream, a missing group, and ids that are not times. Pure.
 
 use crate::{
     model::{Counters, Demand, Reading, Timestamp},
     queue_kind::{Bounds, ConsumerPending, Observed, StreamId, explain},
 };
 
-/// Why the age of a stream's jobs is unknown for good.
+/// Why the age of a stream's jobs is permanently unknown.
 pub(super) const NO_TIMES: &str = "the ids of its entries are not times";
 
-/// Why it is unknown for now.
+/// Why the age is temporarily unknown.
 const NOT_READ: &str = "the oldest waiting entry is not among what the probe reads";
 
-/// Ids between these are times in milliseconds: from 2001 to 2286.
+/// Range of ids that are times in milliseconds: from 2001 to 2286.
 const TIMES: std::ops::Range<u64> = 1_000_000_000_000..10_000_000_000_000;
 
-/// What is known of a stream: XINFO STREAM.
+/// The stream, from XINFO STREAM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct StreamInfo {
     pub(super) length: u64,
     pub(super) last_generated: StreamId,
     pub(super) first_entry: Option<StreamId>,
-    /// The last entry that is left.
+    /// Last entry that still exists.
     pub(super) last_entry: Option<StreamId>,
-    /// Entries ever added; not told before Redis 7.
+    /// Entries ever added; `None` before Redis 7.
     pub(super) added: Option<u64>,
     /// Bytes of the larger one of the first and last entry.
     pub(super) entry_bytes: u64,
 }
 
-/// Our group in XINFO GROUPS.
+/// The group, from XINFO GROUPS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Group {
     pub(super) pending: u64,
     pub(super) last_delivered: StreamId,
-    /// nil when Redis can't tell; not told before Redis 7.
+    /// `None` if Redis does not know the lag, and before Redis 7.
     pub(super) lag: Option<u64>,
-    /// Entries ever delivered to the group; nil when Redis can't tell, not told before Redis 7.
+    /// Entries ever delivered to the group; `None` if Redis does not know, and before Redis 7.
     pub(super) read: Option<u64>,
 }
 
@@ -45,14 +45,14 @@ pub(super) struct Group {
 pub(super) struct Backlog {
     pub(super) entries: u64,
     pub(super) oldest: Option<StreamId>,
-    /// Whether these are all.
+    /// Whether the count is complete.
     pub(super) is_all: bool,
 }
 
-/// The oldest pending id, and who holds how many.
+/// The oldest pending id, and the pending jobs of each consumer.
 type Holders = (Option<StreamId>, Vec<ConsumerPending>);
 
-/// All that one round trip tells of a stream. Errors are the server's words.
+/// What one round trip reports about a stream. Errors are in the server's words.
 #[derive(Debug)]
 pub(super) struct RawStream {
     pub(super) stream: Result<Option<StreamInfo>, String>,
@@ -61,7 +61,7 @@ pub(super) struct RawStream {
 }
 
 impl RawStream {
-    /// What the queue counts by itself. A stream or group that is not there has counted up to nothing.
+    /// Returns the counters of the queue. A missing stream or group counts as 0.
     fn counters(&self) -> Counters {
         let Self { stream: Ok(stream), group: Ok(group), .. } = self else { return Counters::default() };
         let added = stream.as_ref().map_or(Some(0), |stream| stream.added);
@@ -69,23 +69,22 @@ impl RawStream {
     }
 }
 
-/// What is remembered of a stream between readings.
+/// State of a stream between readings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct StreamMemory {
     surplus: Option<Surplus>,
     oldest: Option<OldestWaiting>,
     /// Bytes of the largest entry seen in the last reading.
     pub(super) entry_bytes: u64,
-    /// A warning about ids was given.
+    /// Whether the warning about ids was given.
     pub(super) warned: bool,
 }
 
-/// How much more than there is Redis reports as lag.
+/// Difference between the lag that Redis reports and the real lag.
 ///
-/// Redis computes lag as entries added minus entries read, so entries trimmed before they were read are counted for
-/// ever. What it counts as read may change by other ways than reading: `XGROUP SETID … ENTRIESREAD`, a restart with
-/// another version, or an estimate of its own after an XDEL. So a surplus holds only while the group stands where it
-/// stood.
+/// Redis computes lag as entries added minus entries read, so entries trimmed before they were read count forever. The
+/// number of entries read can change without a read: by `XGROUP SETID … ENTRIESREAD`, a restart with another version,
+/// or an estimate of Redis after an XDEL. So a surplus is valid only while the position of the group does not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Surplus {
     jobs: i64,
@@ -100,7 +99,7 @@ impl Surplus {
         Self { jobs, last_delivered: group.last_delivered, read: group.read, added: stream.added }
     }
 
-    /// Whether it is still that of this group. One of nothing outlives reading: reading counts what it reads.
+    /// Returns whether the surplus is still valid. A surplus of 0 also survives reads, because reads count correctly.
     fn holds(&self, stream: &StreamInfo, group: &Group) -> bool {
         let went_on = group.last_delivered >= self.last_delivered && stream.added >= self.added;
         let stands = group.last_delivered == self.last_delivered && group.read == self.read;
@@ -108,14 +107,14 @@ impl Surplus {
     }
 }
 
-/// The oldest entry behind a group's position.
+/// The oldest entry after a group's position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct OldestWaiting {
     last_delivered: StreamId,
     id: StreamId,
 }
 
-/// What has to be counted.
+/// A count that is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Count {
     pub(super) after: StreamId,
@@ -123,12 +122,12 @@ pub(super) struct Count {
     pub(super) bounds: Bounds,
 }
 
-/// The first look at a queue.
+/// Result of the first request about a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Sight {
-    /// All there is to know.
+    /// The result is complete.
     Clear(Observed),
-    /// Entries have to be counted; what is known so far.
+    /// Entries have to be counted; with the result so far.
     Count(Count, Observed),
 }
 
@@ -162,7 +161,7 @@ pub(super) fn look(raw: RawStream, key: &str, memory: &mut StreamMemory) -> Sigh
     }
 }
 
-/// A stream that our group reads: what is known, and what has to be counted.
+/// Returns the demand of a stream with a group, and the count that is still needed.
 fn read(
     stream: &StreamInfo,
     group: &Group,
@@ -173,7 +172,7 @@ fn read(
     memory.surplus = memory.surplus.filter(|surplus| surplus.holds(stream, group));
     let all_delivered = stream.length == 0 || group.last_delivered >= stream.last_generated;
     let none_delivered = stream.first_entry.is_some_and(|first| first > group.last_delivered);
-    // Where the backlog is known for certain, what Redis reports beyond it is surplus.
+    // Where the backlog is certain, the rest of the reported lag is surplus.
     let certain = if all_delivered {
         Some(0)
     } else if none_delivered {
@@ -181,7 +180,7 @@ fn read(
     } else {
         None
     };
-    // Of two moments, they tell nothing of a surplus: an entry may have come in between.
+    // Replies from two different moments show nothing about a surplus, because an entry may have been added in between.
     let of_one_moment = match (stream.added, group.lag, group.read) {
         (Some(added), Some(lag), Some(read)) => added == lag.saturating_add(read),
         _ => true,
@@ -212,7 +211,7 @@ fn read(
     (demand, missing)
 }
 
-/// The oldest entry that waits, if that is known without asking.
+/// Returns the oldest waiting entry, if it is known without a request.
 fn oldest_waiting(
     stream: &StreamInfo,
     group: &Group,
@@ -226,7 +225,7 @@ fn oldest_waiting(
     let last = stream.last_entry.filter(|last| *last > group.last_delivered);
     let known = match lag {
         Some(1..) if none_delivered => stream.first_entry,
-        // The only one that waits is the last one.
+        // The only waiting entry is the last one.
         Some(1) => last,
         Some(1..) => memory.oldest.map(|oldest| oldest.id),
         _ => None,
@@ -241,18 +240,18 @@ fn difference(reported: u64, real: u64) -> i64 {
     i64::try_from(i128::from(reported) - i128::from(real)).unwrap_or(i64::MAX)
 }
 
-/// `jobs` fewer than `reported`, or more if it is negative; never below 0.
+/// Returns `reported` minus `jobs`, which may be negative; never below 0.
 fn less(reported: u64, jobs: i64) -> u64 {
     if jobs < 0 { reported.saturating_add(jobs.unsigned_abs()) } else { reported.saturating_sub(jobs.unsigned_abs()) }
 }
 
-/// Where a group stands, in numbers that a follow-up can carry.
+/// Returns the position of a group, in a form that a follow-up can carry.
 fn standing(stream: &StreamInfo, group: &Group) -> (StreamId, Option<u64>, Option<u64>) {
     (group.last_delivered, group.read, stream.added)
 }
 
-/// Completes what was seen by the count. At the limit there may be more: then what Redis reports, or else the stream's
-/// length, bounds it from above, and too many is the safe side.
+/// Completes the result with the count. If the count reached its limit, there may be more entries: then the reported
+/// lag, or else the stream's length, is the upper bound, and too many is the safe side.
 pub(super) fn complete(
     backlog: Result<Backlog, String>,
     bounds: Bounds,
@@ -293,7 +292,7 @@ pub(super) fn complete(
     observed
 }
 
-/// The time in an id, if it is one.
+/// Returns the time in an id; unknown if the id is not a time.
 fn time(id: StreamId) -> Reading<Option<Timestamp>> {
     if TIMES.contains(&id.ms()) {
         Reading::Known(Some(Timestamp(id.ms())))
@@ -310,7 +309,7 @@ fn oldest(
 ) -> Reading<Option<Timestamp>> {
     match (waiting, oldest_pending) {
         (Some(waiting), Some(pending)) => time(waiting.min(pending)),
-        // Delivered before anything that waits now was: entries are delivered in the order of their ids.
+        // Entries are delivered in the order of their ids, so a pending entry is older than any waiting one.
         (Some(id), None) | (None, Some(id)) => time(id),
         (None, None) if lag == Some(0) && pending == 0 => Reading::Known(None),
         (None, None) => Reading::Unknown(NOT_READ.to_owned()),
@@ -321,7 +320,7 @@ fn nothing() -> Demand {
     Demand { lag: Reading::Known(0), pending: Reading::Known(0), oldest: Reading::Known(None) }
 }
 
-/// A stream that our group does not exist on: whoever makes the group makes it at 0, so every entry is demand.
+/// Returns the demand of a stream without the group: the group will be created at 0, so every entry counts.
 fn untouched(stream: &StreamInfo) -> Demand {
     Demand {
         lag: Reading::Known(stream.length),

@@ -1,8 +1,8 @@
-//! A Redis stream that workers read through a consumer group: the queue of swarm's own workers. The group remembers who
-//! holds which job.
+//! A Redis stream that workers read through a consumer group: the queue of swarm's own workers. The group remembers
+//! which worker holds which job.
 //!
-//! XINFO STREAM and XRANGE return whole entries. So the backlog is counted by a read-only script that returns numbers
-//! and ids, and once an entry was seen to be large, the regular reading is done by a script as well.
+//! XINFO STREAM and XRANGE return whole entries. So a read-only script, which returns numbers and ids, counts the
+//! backlog, and after a large entry was seen, a script does the regular reading as well.
 
 mod lag;
 mod replies;
@@ -18,14 +18,14 @@ use super::{
 
 pub use self::replies::group_position;
 
-/// Bytes from which an entry is large: it is not read over the wire a second time.
+/// Bytes from which an entry is large and is not read over the wire again.
 const LARGE_ENTRY_BYTES: u64 = 4 * 1024;
 
-/// Entries counted when Redis can't tell the lag. Bounds the cost of a reading; a larger backlog is bounded from above
-/// by the stream's length.
+/// Maximum entries that are counted if Redis does not report the lag. Bounds the cost of a reading; for a larger
+/// backlog, the stream's length is the upper bound.
 const COUNT_LIMIT: u64 = 1_000;
 
-/// Bytes of entries that one count copies within the server. About a millisecond of its time.
+/// Bytes of entries that one count copies within the server: about a millisecond of its time.
 const COUNT_BYTES: u64 = 2 * 1024 * 1024;
 
 /// Bytes of entries that one count reads over the wire where scripts are refused.
@@ -79,14 +79,14 @@ impl Profile for Stream {
     }
 }
 
-/// Reads one stream, and remembers what sees through phantom lag.
+/// Reads one stream, and keeps the state that corrects phantom lag.
 #[derive(Debug, Default)]
 struct StreamReader {
     memory: StreamMemory,
 }
 
 impl StreamReader {
-    /// The command that counts, and how many entries it returns at most.
+    /// Returns the command that counts, and the maximum number of entries that it returns.
     fn count(&self, key: &str, count: Count, scripts: Scripts) -> (Cmd, u64) {
         let after = format!("({}", count.after);
         if let Some(mut command) = scripts.command(scripts::COUNT, key) {
@@ -106,7 +106,7 @@ impl QueueReader for StreamReader {
         let script = Some(scripts).filter(|_| self.memory.entry_bytes >= LARGE_ENTRY_BYTES);
         let summary = script.and_then(|scripts| scripts.command(scripts::SUMMARY, key));
         vec![
-            // The first one arms client-side caching, which a script does not on every server.
+            // The first command arms client-side caching, which a script does not do on every server.
             redis::cmd("XINFO").arg("GROUPS").arg(key).to_owned(),
             summary.unwrap_or_else(|| Stream.content(key)),
             redis::cmd("XPENDING").arg(key).arg(&*spec.group).to_owned(),
@@ -147,7 +147,7 @@ impl QueueReader for StreamReader {
 }
 
 impl StreamReader {
-    /// Says once that ages are unknown, because the ids are not times.
+    /// Adds a warning, once, that ages are unknown because the ids are not times.
     fn warned(&mut self, mut observed: Observed) -> Observed {
         let is_odd = observed.demand.oldest.why_not() == Some(lag::NO_TIMES);
         if is_odd && !std::mem::replace(&mut self.memory.warned, true) {
@@ -157,8 +157,8 @@ impl StreamReader {
     }
 }
 
-/// Whether the server refuses scripts, or this way to send them: it does not know the command, or does not permit it.
-/// Where a command within the script is not permitted, the plain commands say so.
+/// Returns whether the server refuses scripts, or this way to send them: it does not know the command, or does not
+/// permit it. If a command within the script is not permitted, the plain commands report that.
 fn is_script_refusal(error: &str) -> bool {
     error.contains("unknown command") || error.starts_with("NOPERM")
 }

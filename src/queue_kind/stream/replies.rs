@@ -1,4 +1,4 @@
-//! Takes the replies of a stream's commands apart. Source of the reply shapes: redis.io, XINFO STREAM, XINFO GROUPS,
+//! Parses the replies to a stream's commands. Source of the reply shapes: redis.io, XINFO STREAM, XINFO GROUPS,
 //! XPENDING; each also checked on 6.2 and 7.0, where fields are missing or nil.
 
 use redis::Value;
@@ -9,7 +9,7 @@ use crate::queue_kind::{
     reply::{field, fields, number, refusal, text},
 };
 
-/// Returns what XINFO STREAM or the script `SUMMARY` says; `None` if there is no such key.
+/// Parses the reply to XINFO STREAM or to the script `SUMMARY`; `None` if the key does not exist.
 pub(super) fn stream(value: Value) -> Result<Option<StreamInfo>, String> {
     if let Some(error) = refusal(&value) {
         return if error.contains("no such key") { Ok(None) } else { Err(error) };
@@ -32,7 +32,7 @@ pub(super) fn stream(value: Value) -> Result<Option<StreamInfo>, String> {
     }))
 }
 
-/// Returns the same from the parts of the script's reply.
+/// Parses the parts of the script's reply.
 fn summary([length, last, first, final_entry, added, bytes]: [&Value; 6]) -> Result<StreamInfo, String> {
     const ODD: &str = "the script that sums up a stream tells no length or last id";
     let id = |value: &Value| text(value).and_then(StreamId::parse);
@@ -46,12 +46,12 @@ fn summary([length, last, first, final_entry, added, bytes]: [&Value; 6]) -> Res
     })
 }
 
-/// Returns up to where a group has read, from XINFO GROUPS; `None` if there is no such group.
+/// Returns the position up to which a group has read, from XINFO GROUPS; `None` if the group does not exist.
 pub fn group_position(value: Value, name: &str) -> Result<Option<StreamId>, String> {
     Ok(group(value, name)?.map(|group| group.last_delivered))
 }
 
-/// `None`: there is no such group.
+/// Parses the reply to XINFO GROUPS; `None` if the group does not exist.
 pub(super) fn group(value: Value, name: &str) -> Result<Option<Group>, String> {
     if let Some(error) = refusal(&value) {
         return if error.contains("no such key") { Ok(None) } else { Err(error) };
@@ -71,7 +71,8 @@ pub(super) fn group(value: Value, name: &str) -> Result<Option<Group>, String> {
     Ok(None)
 }
 
-/// The oldest pending id and who holds how many. A missing stream or group has none.
+/// Parses the reply to XPENDING: the oldest pending id, and the pending jobs of each consumer. A missing stream or
+/// group has none.
 pub(super) fn pending(value: Value) -> Result<(Option<StreamId>, Vec<ConsumerPending>), String> {
     if let Some(error) = refusal(&value) {
         return if error.starts_with("NOGROUP") { Ok((None, Vec::new())) } else { Err(error) };
@@ -89,7 +90,7 @@ pub(super) fn pending(value: Value) -> Result<(Option<StreamId>, Vec<ConsumerPen
     Ok((oldest, consumers.collect()))
 }
 
-/// Returns the count of the script `COUNT`, or of XRANGE with this limit where scripts are refused.
+/// Parses the count of the script `COUNT`, or of XRANGE with this limit where scripts are refused.
 pub(super) fn counted(value: Value, limit: u64) -> Result<Backlog, String> {
     let entries = match value {
         Value::Array(entries) => entries,
@@ -111,7 +112,7 @@ fn id(fields: &[(Value, Value)], name: &str) -> Option<StreamId> {
     field(fields, name).and_then(text).and_then(StreamId::parse)
 }
 
-/// The id of a stream entry `[id, [field, value, …]]`.
+/// Returns the id of a stream entry `[id, [field, value, …]]`.
 fn entry_id(entry: &Value) -> Option<StreamId> {
     match entry {
         Value::Array(parts) => parts.first().and_then(text).and_then(StreamId::parse),

@@ -1,7 +1,7 @@
 //! Read-only scripts that return numbers and ids where the plain commands return whole entries.
 
-/// What XINFO STREAM says of `KEYS[1]`: length, last id, first entry's id, entries ever added, and the bytes of the
-/// larger one of the first and last entry. The last entry's id is its last one that is left.
+/// Returns what XINFO STREAM reports about `KEYS[1]`: length, last id, first entry's id, last existing entry's id,
+/// entries ever added, and the bytes of the larger one of the first and last entry.
 pub(super) const SUMMARY: &str = "
 local info = redis.pcall('XINFO', 'STREAM', KEYS[1])
 if info.err then return info end
@@ -21,8 +21,8 @@ end
 return {length, last, first, final, added, bytes}";
 
 /// Counts the entries of `KEYS[1]` from `ARGV[1]` on: at most `ARGV[2]` of them, and until `ARGV[3]` bytes were copied.
-/// Returns how many, the id of the first, and 1 if these are all. Pages grow from one entry on, so that large entries
-/// are met one by one.
+/// Returns the count, the id of the first entry, and 1 if the count is complete. Pages grow from one entry on, so that
+/// large entries are read one by one.
 pub(super) const COUNT: &str = "
 local from, limit, budget = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local entries, bytes, largest, page, first = 0, 0, 1, 1, false

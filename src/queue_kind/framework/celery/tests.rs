@@ -5,7 +5,7 @@ use crate::{
 };
 
 const NOW: u64 = 1_700_000_000_000;
-/// Ten minutes later.
+/// A time ten minutes later.
 const LATER: &str = "2023-11-14T22:23:20+00:00";
 
 fn spec(late_acknowledgement: bool) -> QueueSpec {
@@ -19,13 +19,13 @@ fn bulk(text: &str) -> Value {
     Value::BulkString(text.as_bytes().to_vec())
 }
 
-/// A message as kombu writes it, of a list.
+/// Returns a message of a list in kombu's form.
 fn message(routing_key: &str, eta: Option<&str>) -> String {
     let properties = serde_json::json!({ "delivery_info": { "exchange": "", "routing_key": routing_key } });
     serde_json::json!({ "body": "…", "headers": { "eta": eta }, "properties": properties }).to_string()
 }
 
-/// The same, of the hash.
+/// Returns a message of the hash in kombu's form.
 fn fetched(routing_key: &str, eta: Option<&str>) -> Value {
     bulk(&format!("[{}, \"\", \"{routing_key}\"]", message(routing_key, eta)))
 }
@@ -34,7 +34,7 @@ fn heard(name: &str, active: u64, is_since_news: bool, age: u64) -> HeardWorker 
     HeardWorker { name: name.to_owned(), active, age: Duration::from_secs(age), is_since_news }
 }
 
-/// Reads the queue: `lists` has the lengths of its lists by their step, `second` the replies to what is asked then.
+/// Reads the queue. `lists` has the lengths of its lists by their step, `second` the replies to the second request.
 fn read(late: bool, lists: &[(usize, i64)], unacked: i64, second: Vec<Value>, heard: &[HeardWorker]) -> Observed {
     let spec = spec(late);
     let mut reader = spec.kind.reader(&spec);

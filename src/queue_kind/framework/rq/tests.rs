@@ -20,7 +20,7 @@ fn texts(texts: &[&str]) -> Value {
     Value::Array(texts.iter().map(|text| bulk(text)).collect())
 }
 
-/// The server's clock is ours.
+/// Returns a time of the server's clock, which equals the local clock.
 fn time(ms: u64) -> Value {
     texts(&[&(ms / 1_000).to_string(), &(ms % 1_000 * 1_000).to_string()])
 }
@@ -57,7 +57,7 @@ impl Queue<'_> {
 
 const NOW: u64 = 1_700_000_000_000;
 
-/// Reads queues whose workers and head say this.
+/// Reads queues with these replies about their workers and heads.
 fn read(suspended: i64, queues: &[Queue<'_>], second: &[Value]) -> Observed {
     let names: Vec<&str> = ["mail", "news"][..queues.len()].to_vec();
     let spec = spec(&names);
@@ -119,7 +119,7 @@ fn a_worker_is_what_it_says_and_one_that_says_nothing_may_be_busy() {
 #[test]
 fn a_worker_that_has_just_started_is_not_let_go() {
     let queue = Queue { workers: &["a"], ..Queue::default() };
-    // One second old.
+    // The worker is one second old.
     let new = Value::Array(vec![bulk("idle"), Value::Nil, bulk("2023-11-14T22:13:19.000000Z")]);
     let observed = read(0, &[queue], &[new]);
     assert_eq!(reading(&observed).occupation.is_busy("a"), Some(true));

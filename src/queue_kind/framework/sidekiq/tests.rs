@@ -7,8 +7,8 @@ fn bulk(text: &str) -> Value {
     Value::BulkString(text.as_bytes().to_vec())
 }
 
-/// Reads an empty queue of these processes: jobs that each runs, and how long ago it said so, in seconds. `news` is how
-/// long ago something happened in the queues.
+/// Reads an empty queue with these processes: the jobs that each runs, and the age of its report, in seconds. `news` is
+/// the time since something happened in the queues.
 fn read(processes: &[(&str, u64, u64)], news: Option<u64>) -> Observed {
     let queues = vec!["mail".to_owned()];
     let framework =

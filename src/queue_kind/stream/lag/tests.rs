@@ -1,6 +1,6 @@
 use super::*;
 
-/// Milliseconds that are a time.
+/// Milliseconds that count as a time.
 const BASE: u64 = 1_700_000_000_000;
 
 fn id(ms: u64) -> StreamId {
@@ -35,7 +35,7 @@ fn sight(stream: StreamInfo, delivered: u64, lag: Option<u64>, memory: &mut Stre
     see(stream, group(delivered, lag), memory)
 }
 
-/// The lag, if it does not have to be counted.
+/// Returns the lag; `None` if it has to be counted.
 fn lag_of(sight: Sight) -> Option<u64> {
     let (Sight::Clear(observed) | Sight::Count(_, observed)) = sight;
     observed.demand.lag.known().copied()
@@ -69,17 +69,18 @@ fn phantom_lag_on_an_empty_stream_is_nothing() {
 #[test]
 fn phantom_lag_is_subtracted_while_the_group_stands() {
     let mut memory = StreamMemory::default();
-    // Three of four were trimmed unread, and one is left: Redis says 4.
+    // Three of four entries were trimmed unread, and one is left: Redis reports 4.
     assert_eq!(lag_of(sight(stream(1, Some(4), 4, 4), 0, Some(4), &mut memory)), Some(1));
-    // It was read and stays, and another came: Redis says 4 again, but how much of that is surplus has to be counted.
+    // The entry was read and stays, and another one was added: Redis reports 4 again, but the surplus has to be
+    // counted.
     let Sight::Count(count, observed) = sight(stream(2, Some(4), 5, 5), 4, Some(4), &mut memory) else { panic!() };
     let observed = complete(counted(1, 5, true), count.bounds, observed, &mut memory);
     assert_eq!(observed.demand.lag, Reading::Known(1));
-    // More came, and nothing was read.
+    // More entries were added, and none was read.
     assert_eq!(lag_of(sight(stream(4, Some(4), 7, 7), 4, Some(6), &mut memory)), Some(3));
 }
 
-/// Trimmed unread entries, and then the counter was mended by `XGROUP SETID … ENTRIESREAD`.
+/// Unread entries were trimmed, and then the counter was repaired with `XGROUP SETID … ENTRIESREAD`.
 #[test]
 fn a_counter_that_was_repaired_has_no_surplus_any_more() {
     let mut memory = StreamMemory::default();
@@ -89,7 +90,7 @@ fn a_counter_that_was_repaired_has_no_surplus_any_more() {
     let Sight::Count(count, observed) = see(stream(4, Some(5), 8, 8), repaired, &mut memory) else { panic!() };
     let observed = complete(counted(3, 6, true), count.bounds, observed, &mut memory);
     assert_eq!(observed.demand.lag, Reading::Known(3));
-    // Now Redis is believed: the surplus is nothing.
+    // Now the reported lag is right: the surplus is 0.
     let later = Group { read: Some(6), ..group(6, Some(2)) };
     assert_eq!(lag_of(see(stream(4, Some(5), 8, 8), later, &mut memory)), Some(2));
 }
@@ -134,7 +135,7 @@ fn a_missing_stream_is_empty_and_a_missing_group_is_all_demand() {
     assert_eq!((of(None), of(Some(stream(7, Some(1), 7, 7)))), (Some(0), Some(7)));
 }
 
-/// One finished entry is left in the stream, and then jobs come that nobody takes.
+/// One finished entry is left in the stream, and then jobs arrive that no worker takes.
 #[test]
 fn the_oldest_waiting_job_has_an_age_behind_a_finished_entry() {
     let mut memory = StreamMemory::default();
@@ -185,7 +186,8 @@ fn counters_are_told_as_far_as_redis_counts() {
     assert_eq!(counters(Err("NOPERM".to_owned()), Ok(None)), (None, None));
 }
 
-/// An entry that comes between the commands of one reading is no surplus: it would never be seen.
+/// An entry that is added between the commands of one reading does not count as surplus: otherwise it would never be
+/// seen.
 #[test]
 fn replies_of_two_moments_teach_no_surplus() {
     let mut memory = StreamMemory::default();
