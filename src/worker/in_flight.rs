@@ -138,7 +138,8 @@ impl InFlight {
         self.changed.notify_one();
     }
 
-    /// Frees the slot of a job that waits, for [`take_slots`](InFlight::take_slots) when it goes on.
+    /// Frees the slot of a job that waits. When the job continues, it takes a slot again with
+    /// [`take_slots`](InFlight::take_slots).
     pub(super) fn lend_slot(&self) {
         let mut state = self.lock();
         state.slots = state.slots.saturating_sub(1);
@@ -147,7 +148,7 @@ impl InFlight {
     }
 
     /// Returns how many jobs may be taken, if `concurrency` of them may be in progress, and as many may have ended and
-    /// wait for completion. If more are waiting, none are taken, because Redis does not accept what is done.
+    /// wait for completion. If more are waiting, no job is taken, because Redis does not accept the completed ones.
     pub(super) fn room(&self, concurrency: usize) -> usize {
         let state = self.lock();
         if state.waiting >= MAX_WAITING {

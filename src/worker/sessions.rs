@@ -1,6 +1,6 @@
-//! The sessions that are open on this worker: opened and closed by its handler, and claimed in Redis meanwhile. Knows
-//! when each was last used, and for sessions that the handler has lost, which publishers are still to be told. Must not
-//! know what a session is.
+//! The sessions that are open on this worker: its handler opens and closes them, and they are claimed in Redis while
+//! they are open. Knows when each session was last used and, for sessions that the handler has lost, which publishers
+//! have not been told yet. Must not know what a session is.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -60,13 +60,13 @@ struct Inner {
     commands: Arc<Commands>,
     status: watch::Sender<Status>,
     changed: Notify,
-    /// Held while a claim is renewed, or given back: renewed after that, a closed session would be claimed for nobody.
+    /// Held while a claim is renewed or released. Otherwise a renewal after a release would claim a closed session.
     claiming: tokio::sync::Mutex<()>,
-    /// A place may have become free.
+    /// Notified when a place may have become free.
     freed: Notify,
 }
 
-/// A place for one session, taken.
+/// A taken place for one session.
 pub(super) struct Place {
     sessions: Sessions,
     name: String,
@@ -85,9 +85,10 @@ struct Book {
     open: HashMap<String, Instant>,
     /// Sessions with a job in progress, open or not: they are not idle.
     in_use: HashSet<String>,
-    /// Those that a job is about to open: each has a place.
+    /// Sessions that jobs are about to open: each has a place.
     opening: HashSet<String>,
-    /// Sessions that the handler has lost, until the next job of each is told: why, and when.
+    /// Sessions that the handler has lost, until the next job of each fails with the reason; with the reason and the
+    /// time.
     lost: HashMap<String, (String, Instant)>,
 }
 
@@ -158,8 +159,8 @@ impl Sessions {
         });
     }
 
-    /// A place for session `name`, if fewer than `places` are taken. It is kept until it is dropped, and by the session if
-    /// that is open then.
+    /// Returns a place for session `name`, if fewer than `places` are taken. The place stays taken until it is dropped
+    /// and, if the session is open by then, until the session closes.
     pub(super) fn try_place(&self, name: &str, places: usize) -> Option<Place> {
         let mut book = self.lock();
         let opening = book.opening.iter().filter(|opening| !book.open.contains_key(*opening)).count();
@@ -185,7 +186,7 @@ impl Sessions {
         self.lock().open.contains_key(name)
     }
 
-    /// Returns whether session `name` is open here, or was lost without a job being told.
+    /// Returns whether session `name` is open here, or was lost and no job has been told yet.
     pub(super) fn is_known(&self, name: &str) -> bool {
         let book = self.lock();
         book.open.contains_key(name) || book.lost.contains_key(name)
@@ -243,7 +244,7 @@ impl Sessions {
         for name in self.names() {
             let Ok(mut connection) = self.0.commands.get().await else { return lost };
             let _claiming = self.0.claiming.lock().await;
-            // Closed since the names were read.
+            // The session was closed after the names were read.
             if !self.held(&name) {
                 continue;
             }

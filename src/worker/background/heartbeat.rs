@@ -270,8 +270,8 @@ impl Heartbeat {
     }
 }
 
-/// What is written as soon as it changes: the state, and of a worker that limits its sessions whether it has no room for
-/// another, and whether a job waits for that.
+/// The part of a heartbeat whose change is written immediately: the state and, for a worker that limits its sessions,
+/// whether it has no room for another one, and whether a job waits for a place.
 type Told = (WorkerState, bool, bool);
 
 fn told(status: &Status, executor: &Executor) -> Told {

@@ -75,8 +75,8 @@ pub(in crate::worker) struct Completer {
 }
 
 impl Completer {
-    /// Completes jobs until no more can come. If dropped, the remaining jobs stay incomplete, and other workers do them
-    /// again.
+    /// Completes jobs until the channel is closed. If dropped, the remaining jobs stay incomplete, and other workers do
+    /// them again.
     pub(in crate::worker) async fn run(self, mut finished: mpsc::Receiver<Vec<CompletedJob>>) {
         let mut singles = JoinSet::new();
         while let Some(mut batch) = finished.recv().await {
@@ -219,8 +219,8 @@ impl Completer {
     }
 }
 
-/// Adds jobs that end in this moment, because a round trip costs more than many jobs: yields as long as that brings
-/// more jobs, up to a batch. In a flood, jobs end on other threads: then looks again a few times although nothing came.
+/// Adds jobs that end at this moment, because a round trip costs more than many jobs: yields while that brings more
+/// jobs, up to a batch. In a flood, jobs end on other threads: then polls a few more times although no job arrived.
 async fn gather(finished: &mut mpsc::Receiver<Vec<CompletedJob>>, batch: &mut Vec<CompletedJob>) {
     let mut in_vain = 0;
     while batch.len() < BATCH && in_vain <= if batch.len() < FLOOD { 0 } else { LOOKS } {

@@ -78,7 +78,7 @@ pub(super) enum Verdict {
     Failed { error: String, retry: Retry },
     /// The job must not be started.
     Rejected,
-    /// Its deadline was over, for that many milliseconds, before it could begin.
+    /// The deadline passed before the job could start, for this number of milliseconds.
     Expired { late_ms: u64 },
     /// Nothing happens: another worker has the entry now.
     HandedOver,
@@ -179,7 +179,7 @@ impl Executor {
         if !self.is_still_ours(delivery).await {
             return claim_lost();
         }
-        // It may have waited for others of its session.
+        // The job may have waited for others of its session.
         if let Some(late_ms) = job.late_ms() {
             return expired(late_ms);
         }
@@ -210,7 +210,7 @@ impl Executor {
         end
     }
 
-    /// Finds out where the job of `session` belongs; `None`: here. Asks until Redis answers.
+    /// Determines where the job of `session` belongs; `None`: to this worker. Asks until Redis answers.
     async fn route(&self, delivery: &Delivery, job: &Job, session: &str) -> Option<End> {
         let mut silent_since = None;
         let mut waits = backoff();

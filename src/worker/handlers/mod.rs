@@ -50,13 +50,13 @@ pub trait Handler: Send + Sync + 'static {
         false
     }
 
-    /// How many sessions it can hold now, those that are open included; `None`: it does not limit them. A job that opens
-    /// one waits while there are as many, and goes to another worker that has a place.
+    /// Returns how many sessions the handler can hold now, including the open ones; `None` if it does not limit them.
+    /// At that number, a job that opens a session waits, and goes to another worker that has a place.
     fn places(&self) -> Option<usize> {
         None
     }
 
-    /// Whether `method` opens the session of its job, which takes a place.
+    /// Returns whether `method` opens the session of its job, which takes a place.
     fn opens_session(&self, _method: &str) -> bool {
         false
     }

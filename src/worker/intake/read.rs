@@ -150,7 +150,7 @@ impl Intake {
         let (consumer, block) = (Arc::clone(&self.consumer), self.block());
         let wait = async |connection: &mut Connection| consumer.wait(connection, &streams, block).await;
         match self.waiting(wait, interrupted).await {
-            // A queue has gone, or is not a stream any more. The next look tells which one.
+            // A queue is gone, or is not a stream any more. The next look shows which one.
             Err(TakeError::Broker(error)) if error.is_missing_group() || error.is_wrong_type() => Ok(Vec::new()),
             Err(error) => {
                 if error.is_connection_lost() {

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::config::BrowserSettings;
 
-/// Reason of a loss if Chromium exits unasked, or no longer answers.
+/// Reason of a loss if Chromium exits unexpectedly, or no longer answers.
 pub(super) const CRASHED: &str = "the browser crashed";
 /// Why a page is lost whose own process crashed.
 const PAGE_CRASHED: &str = "the page crashed";
@@ -36,7 +36,7 @@ const PAGE_CRASHED: &str = "the page crashed";
 const HANGS: &str = "the page hangs";
 /// Why a page is lost that has closed its own window.
 const CLOSED_ITSELF: &str = "the page closed itself";
-/// How long Chromium may take to start; it takes about a second, and more on a machine that is busy.
+/// Maximum time for Chromium to start; it takes about a second, and more on a busy machine.
 const START: Duration = Duration::from_secs(30);
 /// Time between two checks whether the process lives.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -90,7 +90,7 @@ impl Chromium {
         let mut launched = launch(settings, proxy, &tasks).await?;
         let (devtools, pump) = launched.connect()?;
         let pump = AbortOnDropHandle::new(tokio::spawn(async {
-            // Its end is what counts; why the pipe broke shows in what became of the process.
+            // A broken pipe means that Chromium has ended; the state of the process shows why.
             let _ = pump.await;
         }));
         let events = devtools.listen("");
@@ -117,7 +117,7 @@ impl Chromium {
         Ok(Self { devtools, has_sandbox, lost, resident, stop, tasks })
     }
 
-    /// Returns the losses so far, and those to come.
+    /// Returns a receiver of the losses, past and future.
     pub(super) fn losses(&self) -> watch::Receiver<Losses> {
         self.lost.subscribe()
     }
@@ -146,12 +146,12 @@ impl Chromium {
         self.resident.load(Ordering::Relaxed)
     }
 
-    /// Whether its pages run in its own sandbox.
+    /// Returns whether its pages run in Chromium's own sandbox.
     pub(super) fn has_sandbox(&self) -> bool {
         self.has_sandbox
     }
 
-    /// To give it commands.
+    /// Returns the connection for commands.
     pub(super) fn devtools(&self) -> &DevTools {
         &self.devtools
     }
@@ -169,7 +169,7 @@ impl Chromium {
         Ok(context)
     }
 
-    /// A page that does not react any more is given up.
+    /// Marks a page that no longer reacts as lost.
     pub(super) fn give_up(&self, page: &str) {
         lose(&self.lost, page, HANGS);
     }
@@ -220,7 +220,7 @@ impl ChromiumTask {
     async fn run(self, launched: Launched, events: mpsc::UnboundedReceiver<Event>, mut pump: AbortOnDropHandle<()>) {
         let Launched { child, profile, .. } = launched;
         let reason = tokio::select! {
-            // Any end of the connection, also a panic: Chromium can't be asked any more.
+            // The connection ended, possibly by a panic: Chromium can't be asked any more.
             _ = &mut pump => CRASHED.to_owned(),
             reason = self.watch(&child) => reason,
             () = self.watch_pages(events) => CRASHED.to_owned(),
@@ -258,8 +258,8 @@ impl ChromiumTask {
         unreachable!("looks go on until one of them ends this")
     }
 
-    /// Notes pages that are lost, and closes those that pages open. Returns if it is told nothing any more. A session has
-    /// one page: the first of its profile. Whether a page has an opener says less, since a link may hide that.
+    /// Records lost pages, and closes pages that pages open. Returns when the events end. A session has one page: the
+    /// first one of its profile. The opener of a page does not tell the two apart, because a link may hide it.
     async fn watch_pages(&self, mut events: mpsc::UnboundedReceiver<Event>) {
         // One entry for each session that was opened in this run.
         let (mut with_page, mut pages) = (HashSet::new(), HashSet::new());

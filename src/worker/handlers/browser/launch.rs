@@ -1,5 +1,5 @@
-//! Starts Chromium: finds it, gives it its flags, a fresh profile and the pipes that it takes commands from. A guard ends it
-//! with this worker, however the worker ends.
+//! Starts Chromium: finds it, and sets up its flags, a fresh profile and the pipes for commands. A guard stops Chromium
+//! when this worker ends, however it ends.
 
 use std::{
     env,
@@ -27,19 +27,19 @@ use crate::{
 
 /// Names of the executable.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
-/// Has Chromium take commands from descriptor 3 and tell what came of them on descriptor 4, as it expects. A shell gives
-/// them these numbers whatever else is open under them; most builds of Chromium start through one anyway.
+/// Connects Chromium's command pipes to descriptors 3 and 4, where it reads commands and writes replies. A shell can
+/// assign these numbers even if other files are open under them; most builds of Chromium start through a shell anyway.
 const WITH_PIPES: [&str; 2] = ["-c", r#"exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null"#];
 const SHELL: &str = "/bin/sh";
-/// How long it may take to end after its pipes were closed, so that what it said is complete.
+/// Maximum time for Chromium to exit after its pipes were closed, so that its output is complete.
 const ENDING: Duration = Duration::from_secs(1);
-/// Between two looks whether it has ended.
+/// Time between two checks whether Chromium has exited.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Time that Chromium may take to exit.
 const TIME_TO_LEAVE: Duration = Duration::from_secs(3);
-/// Chromium's words for a machine that allows it no sandbox.
+/// Chromium's message on a machine that does not permit its sandbox.
 const NO_SANDBOX: &str = "No usable sandbox";
-/// Bytes of its output that are kept for an error.
+/// Maximum bytes of Chromium's output in an error.
 const LAST_WORDS: usize = 2_000;
 
 /// Why there is no browser.
@@ -68,13 +68,13 @@ pub(super) enum LaunchError {
 pub(super) struct Launched {
     pub(super) child: GuardedChild,
     pub(super) profile: Profile,
-    /// Where it takes commands, and where it tells what came of them. No other process has these pipes.
+    /// Pipes for commands to Chromium, and for its messages. No other process has these pipes.
     pipes: Option<(pipe::Sender, pipe::Receiver)>,
     words: Arc<Mutex<String>>,
 }
 
 impl Launched {
-    /// The connection to it, once; and the future that passes messages on.
+    /// Returns the connection to Chromium, and the future that transfers its messages. Succeeds once.
     pub(super) fn connect(
         &mut self,
     ) -> Result<(DevTools, impl Future<Output = io::Result<()>> + Send + 'static + use<>), LaunchError> {
@@ -82,13 +82,14 @@ impl Launched {
         Ok(DevTools::new(events, commands))
     }
 
-    /// Whether it was started with its sandbox. Its own launcher can add flags, so it says so itself.
+    /// Returns whether Chromium was started with its sandbox. Chromium's own launcher can add flags, so the command
+    /// line of the process decides.
     pub(super) fn has_sandbox(&self) -> bool {
         let line = fs::read(format!("/proc/{}/cmdline", self.child.id())).unwrap_or_default();
         !line.split(|byte| *byte == 0).any(|word| word == b"--no-sandbox")
     }
 
-    /// Why it takes no commands, `limit` after it was started or earlier.
+    /// Returns why Chromium accepts no commands: it has exited, or `limit` is over.
     pub(super) async fn failure(&self, limit: Duration) -> LaunchError {
         let patience = Instant::now() + ENDING;
         while !self.child.ended() && Instant::now() < patience {
@@ -102,8 +103,8 @@ impl Launched {
     }
 }
 
-/// Starts Chromium. Must run to its end: a process that is dropped half-way lives until this process ends. `proxy` is
-/// for requests that belong to no session. `tasks` keep reading its output.
+/// Starts Chromium. Must not be cancelled: a process from a cancelled start lives until this process ends. `proxy` is
+/// for requests that belong to no session. `tasks` read Chromium's output.
 pub(super) async fn launch(
     settings: &BrowserSettings,
     proxy: &str,
@@ -186,7 +187,7 @@ fn arguments(settings: &BrowserSettings, profile: &Path, proxy: &str) -> Vec<Str
     arguments
 }
 
-/// Reads its output until the end, and keeps the last part.
+/// Reads Chromium's output until its end, and keeps the last part.
 fn listen(reader: PipeReader, tasks: &TaskTracker) -> io::Result<Arc<Mutex<String>>> {
     let mut reader = pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?;
     let words = Arc::new(Mutex::new(String::new()));

@@ -40,7 +40,7 @@ pub struct BrowserHandler {
     slots: Arc<Semaphore>,
     open: Arc<OpenSessions>,
     engine: Mutex<Option<Engine>>,
-    /// For the heartbeat, which can't wait for a browser to start.
+    /// The running Chromium, for the heartbeat, which can't wait for a start.
     running: StdMutex<Option<Arc<Chromium>>>,
 }
 
@@ -69,7 +69,7 @@ impl BrowserHandler {
     }
 
     async fn start(&self, name: &str) -> Result<(Arc<Session>, bool), JobError> {
-        // One at a time: a second start of the same session finds the first one's.
+        // One start at a time: a second `start` of the same session finds the first one's session.
         let mut engine = self.engine.lock().await;
         match self.open.find(name) {
             Some(session) if session.lost().is_none() => return Ok((session, true)),
@@ -229,7 +229,7 @@ impl Handler for BrowserHandler {
         true
     }
 
-    /// None besides those that are open while Chromium uses so much memory that it opens no more.
+    /// While Chromium uses too much memory, the places are limited to the open sessions.
     fn places(&self) -> Option<usize> {
         let open = self.open.count();
         let has_memory = self.resident_bytes() < self.settings.max_memory_bytes() / 5 * 4;

@@ -26,20 +26,20 @@ use crate::{config::BrowserSettings, egress::without_credentials};
 
 /// Time between two looks for an element.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// How long a lost browser may take to be noticed.
+/// Maximum time until the loss of a browser is noticed.
 const STOP: Duration = Duration::from_secs(2);
-/// Beyond a load's own time-out, for stopping it.
+/// Time added to the limit of a load, for stopping the load.
 const STOPPING: Duration = Duration::from_secs(15);
-/// Largest screenshot in each direction, in pixels: what Chromium can paint in one piece.
+/// Largest screenshot in each direction, in pixels: the maximum that Chromium can paint in one piece.
 const MAX_SIDE: f64 = 16_384.0;
-/// Largest screenshot in all, in pixels. Chromium holds a picture several times, with four bytes a pixel.
+/// Largest area of a screenshot, in pixels. Chromium holds several copies of a picture, with four bytes per pixel.
 const MAX_AREA: f64 = 33_554_432.0;
-/// Largest page as HTML that is told, in bytes.
+/// Maximum bytes of a page's HTML in a result.
 const MAX_HTML: usize = 4 << 20;
 /// Maximum characters of a title or address in a result.
 const TOLD: usize = 2_048;
 
-/// Sets the value of a form field as a person would, and notifies the page. Returns what is wrong, or nothing.
+/// Sets the value of a form field as a person would, and notifies the page. Returns the problem, if there is one.
 const FILL: &str = "function(text) {
     if (this.isContentEditable) { this.focus(); this.textContent = text; }
     else if (this instanceof HTMLSelectElement) {
@@ -134,7 +134,7 @@ impl Session {
         let mut told = json!({ "url": short(&at), "title": short(&title), "status": status });
         if !is_complete {
             told["loaded"] = json!(false);
-            // What there is of it can be told, and nothing more be done with it.
+            // The page is reported as far as it has loaded. If it does not react any more, it is given up.
             if !loading::reacts(&self.page).await {
                 self.chromium.give_up(self.page.target());
             }
@@ -142,14 +142,14 @@ impl Session {
         Ok(self.with_dialogs(told))
     }
 
-    /// Leaves a blank page. One that hangs is lost: nothing more can be done with it.
+    /// Leaves a blank page. A page that hangs is given up.
     async fn clear(&self) {
         if self.lost().is_none() && !loading::clear(&self.page).await {
             self.chromium.give_up(self.page.target());
         }
     }
 
-    /// An answer with the dialogs that were shown since the last one.
+    /// Returns a result with the dialogs that were shown since the last one.
     fn with_dialogs(&self, told: Value) -> Value {
         let Some(dialogs) = self.page.take_dialogs() else { return told };
         let mut told = if told.is_null() { json!({}) } else { told };
@@ -157,7 +157,8 @@ impl Session {
         told
     }
 
-    /// An error with the first dialog that was shown since the last answer: it may be why.
+    /// Returns an error with the first dialog that was shown since the last result, because the dialog may be the
+    /// cause.
     fn with_dialogs_told(&self, error: ActionError) -> ActionError {
         match (error, self.page.take_dialogs()) {
             (ActionError::TooSlow { what, limit }, Some(dialogs)) => {
@@ -229,7 +230,7 @@ impl Session {
         Ok(self.with_dialogs(Value::Null))
     }
 
-    /// The page as a PNG in base64: what the window shows, or as much of all of it as a picture may have.
+    /// Returns the page as a PNG in base64: the visible part, or the whole page up to the maximum size of a picture.
     pub(super) async fn screenshot(&self, full_page: bool) -> Result<Value, ActionError> {
         let taking = async {
             let metrics = self.page.call("Page.getLayoutMetrics", json!({})).await?;
@@ -259,7 +260,7 @@ impl Session {
         Ok(self.with_dialogs(told))
     }
 
-    /// The page as HTML.
+    /// Returns the page as HTML.
     pub(super) async fn content(&self) -> Result<Value, ActionError> {
         const HTML: &str = "document.documentElement ? document.documentElement.outerHTML : ''";
         let reading = async {
@@ -277,7 +278,7 @@ impl Session {
         Ok(self.with_dialogs(told))
     }
 
-    /// The page as a PDF in base64.
+    /// Returns the page as a PDF in base64.
     pub(super) async fn pdf(&self) -> Result<Value, ActionError> {
         let printing = async {
             let mut printed = self.page.call("Page.printToPDF", json!({ "printBackground": true })).await?;
@@ -300,7 +301,7 @@ impl Session {
         self.within(self.limit, "asking where the page is", async { Ok(self.page.info().await?) }).await
     }
 
-    /// The first element that matches, by Chromium's name for it.
+    /// Returns Chromium's id of the first matching element.
     async fn find(&self, selector: &str) -> Result<Value, ActionError> {
         let none = || ActionError::NoElement(selector.to_owned());
         let document = self.page.call("DOM.getDocument", json!({ "depth": 0 })).await?;
@@ -356,13 +357,13 @@ impl Session {
     }
 }
 
-/// As much of a page from its upper left corner as one picture may show.
+/// Returns the size of the largest part of a page, from its upper left corner, that one picture may show.
 fn fitting((width, height): (f64, f64)) -> (f64, f64) {
     let width = width.clamp(1.0, MAX_SIDE);
     (width, height.clamp(1.0, MAX_SIDE).min((MAX_AREA / width).floor()))
 }
 
-/// The middle of the first of an element's boxes that has a size.
+/// Returns the middle of the first of an element's boxes that has a size.
 fn middle(quads: &Value) -> Option<(f64, f64)> {
     quads.as_array()?.iter().find_map(|quad| {
         let corners: Vec<f64> = quad.as_array()?.iter().filter_map(Value::as_f64).collect();

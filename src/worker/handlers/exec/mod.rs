@@ -1,5 +1,5 @@
-//! A program as a handler: started once for each job, which it reads as JSON from its stdin; what it prints to stdout
-//! is the result, as JSON. Owns the contract with the program (`docs/workers.md`); `process` runs it.
+//! A program as a handler: started once for each job. The program reads the job as JSON from stdin, and prints the
+//! result as JSON to stdout. Owns the contract with the program (`docs/workers.md`); `process` runs it.
 
 mod process;
 
@@ -90,7 +90,7 @@ fn outcome(program: &str, finished: &Finished) -> Result<Value, JobError> {
     }
 }
 
-/// Parses what the program printed as JSON; no output at all is null.
+/// Parses the program's output as JSON; no output at all is null.
 fn result(program: &str, stdout: &[u8]) -> Result<Value, JobError> {
     if stdout.iter().all(u8::is_ascii_whitespace) {
         return Ok(Value::Null);

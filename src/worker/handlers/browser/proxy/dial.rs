@@ -38,16 +38,18 @@ pub(in super::super) trait Resolve: Send + Sync + 'static {
     /// Returns all addresses of `host`.
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
 
-    /// Whether `address` is one of this machine. A public one leads to what listens here, past every firewall.
+    /// Returns whether `address` belongs to this machine. Even a public address of the machine leads to its own
+    /// services, past every firewall.
     fn is_own(&self, address: IpAddr) -> bool {
         can_be_bound(address) && !can_be_bound(FOREIGN)
     }
 }
 
-/// An address of no machine (RFC 5737). Where it can be bound, every address can, and binding says nothing.
+/// An address that belongs to no machine (RFC 5737). If it can be bound, every address can, and binding proves nothing.
 const FOREIGN: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
 
-/// Only what an interface has can be bound. Asked each time, since interfaces come and go.
+/// Returns whether an address can be bound, which is possible only for the address of an interface. Checked each time,
+/// because interfaces can change.
 fn can_be_bound(address: IpAddr) -> bool {
     UdpSocket::bind((address, 0)).is_ok()
 }
@@ -164,7 +166,8 @@ impl Dialer {
         }
     }
 
-    /// Returns a connection for one plain HTTP request to `place`; with what the upstream needs if it leads there.
+    /// Returns a connection for one plain HTTP request to `place`. If it leads to the upstream proxy, also returns what
+    /// the request needs for that.
     pub(super) async fn for_request(&self, place: &Place) -> Result<(TcpStream, Option<Via>), DialError> {
         let addresses = self.check(place).await?;
         match &self.upstream {

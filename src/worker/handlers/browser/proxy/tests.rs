@@ -131,7 +131,7 @@ async fn what_is_no_request_to_a_proxy_is_refused_and_dropping_it_ends_its_tunne
     assert_eq!(accepted.unwrap().0.read_to_end(&mut rest).await.unwrap_or_default(), 0);
 }
 
-/// A public address of the machine itself is not outside: whatever listens on all interfaces answers there.
+/// The machine's own public address does not count as outside: services that listen on all interfaces answer there.
 #[tokio::test]
 async fn the_machines_own_public_address_is_refused_unless_allowed() {
     let place = Place::new("name.example", 80);
@@ -139,7 +139,7 @@ async fn the_machines_own_public_address_is_refused_unless_allowed() {
     assert!(error.contains("9.9.9.9 is a local (of this machine) address"), "{error}");
     assert_eq!(dialer("9.9.9.9", &["9.9.9.9"]).check(&place).await.unwrap().len(), 1);
     assert_eq!(dialer("10.0.0.1", &["9.9.9.9 1.1.1.1"]).check(&place).await.unwrap().len(), 1);
-    // The real look, for an address that every machine has, and for one that none has.
+    // The real check, for an address that every machine has, and for one that no machine has.
     assert!(SystemResolver.is_own(IpAddr::from([127, 0, 0, 1])));
     assert!(!SystemResolver.is_own(IpAddr::from([1, 1, 1, 1])));
 }
