@@ -1,4 +1,4 @@
-//! Wires who may read and order over HTTP, and the service that takes orders.
+//! Wires the access rules over HTTP, and the service for overrides.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub(super) fn http_control(settings: &Settings, target: &Arc<RedisTarget>, fleet
     Some(HttpControl { token, desk: Arc::new(desk) })
 }
 
-/// Who may read over HTTP.
+/// Returns the access rules for reads over HTTP.
 pub(super) fn http_access(settings: &Settings) -> HttpAccess {
     HttpAccess { hosts: settings.http.hosts.clone(), read_token: settings.http.read_token.clone() }
 }

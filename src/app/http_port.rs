@@ -25,9 +25,9 @@ pub(super) enum HttpPort {
 }
 
 impl HttpPort {
-    /// Binds the port of the settings. A port in use is an error for a person who starts the autoscaler by hand. Under
-    /// a service manager, which would restart the autoscaler over and over without any scaling, the server waits for
-    /// the port.
+    /// Binds the port of the settings. A port in use is an error for a person who starts the autoscaler by hand. A
+    /// service manager would restart the autoscaler over and over, and nothing would be scaled, so under a service
+    /// manager the server waits for the port.
     ///
     /// # Errors
     /// If the port can't be bound.

@@ -197,7 +197,7 @@ pub(super) fn directory(settings: &Settings) -> Arc<Directory> {
 /// Returns the queues of a worker type that has more than its own; else `None`.
 fn several_spec(index: u32, name: &str, settings: &WorkerTypeSettings) -> Option<SeveralSpec> {
     let queues = settings.queues(name);
-    // Those of a framework are read together.
+    // The queues of a framework are read together.
     if queues.is_one() || settings.framework.is_some() {
         return None;
     }

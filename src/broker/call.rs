@@ -37,11 +37,12 @@ impl Call {
         &self.subject.id
     }
 
-    /// Waits up to `patience` for the answer; `None` if it has not come yet. A wait whose connection breaks is taken up again on
-    /// another one. Not to be cancelled by whoever wants to wait again: the answer may come to the wait that was given up.
+    /// Waits for the result, for at most `patience`; `None` if it has not arrived yet. If the connection breaks, the
+    /// wait continues on another one. Must not be cancelled by a caller that wants to wait again, because the cancelled
+    /// wait may take the result.
     ///
     /// # Errors
-    /// If the worker's answer is an error, or Redis can't be asked; then it may be waited for again.
+    /// If the result is an error, or Redis can't be asked; in the latter case the caller may wait again.
     pub async fn wait(&mut self, patience: Duration) -> Result<Option<Value>, CallError> {
         let until = Instant::now() + patience;
         let lost = |cause| CallError::Lost { id: self.subject.id.clone(), cause };

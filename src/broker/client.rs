@@ -19,8 +19,8 @@ use crate::{
     model::WorkerType,
 };
 
-/// A connection that was unused for longer is checked before it is used: a server (`timeout`), a firewall or a proxy may have
-/// closed it. None of these is set to so short a time.
+/// Idle time after which a connection is checked before it is used again: a server (`timeout`), a firewall or a proxy
+/// may have closed it. None of these has such a short timeout.
 const TRUSTED: Duration = Duration::from_secs(1);
 /// Maximum connections kept for later calls; each call in progress holds one more.
 const SPARE: usize = 32;
@@ -52,7 +52,7 @@ struct Inner {
     spare: Mutex<Vec<Idle>>,
 }
 
-/// A connection, and since when it is not used.
+/// An unused connection, and since when it is unused.
 struct Idle {
     connection: Connection,
     since: Instant,
@@ -63,7 +63,7 @@ impl Idle {
         Self { connection, since: Instant::now() }
     }
 
-    /// The connection if it still is one. `limit`: how long the server may take to say so.
+    /// Returns the connection if it still works. `limit` is the timeout of the check.
     async fn checked(mut self, limit: Duration) -> Option<Connection> {
         if self.since.elapsed() < TRUSTED {
             return Some(self.connection);

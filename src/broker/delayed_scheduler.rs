@@ -27,7 +27,7 @@ use crate::{
     model::{QueuePattern, keys, snapshot::DelayedCounts},
 };
 
-/// Maximum streams found by patterns that are looked after.
+/// Maximum streams found by patterns that the scheduler watches.
 const MAX_FOUND: usize = 10_000;
 
 /// The task that moves delayed jobs.
@@ -46,16 +46,16 @@ pub struct DelayedScheduler {
     blind: bool,
 }
 
-/// The streams that are looked after.
+/// The streams that the scheduler watches.
 #[derive(Debug, Default)]
 struct Watched {
     named: BTreeSet<Arc<str>>,
-    /// Patterns of further streams; those that match and have delayed jobs are looked after.
+    /// Patterns of further streams. The scheduler watches those that match and have delayed jobs.
     patterns: Vec<QueuePattern>,
 }
 
 impl Watched {
-    /// Returns the stream of that name, if it is looked after.
+    /// Returns the stream of that name, if the scheduler watches it.
     fn stream(&self, name: &str) -> Option<Arc<str>> {
         let found = || self.patterns.iter().any(|pattern| pattern.takes(name)).then(|| name.into());
         self.named.get(name).cloned().or_else(found)
@@ -65,7 +65,7 @@ impl Watched {
 /// What the connection's driver has received and the task has not handled yet.
 #[derive(Debug, Default)]
 struct Told {
-    /// The streams that are looked after.
+    /// The watched streams.
     ours: Arc<Watched>,
     named: Mutex<BTreeSet<Arc<str>>>,
     lost: Mutex<bool>,
@@ -113,7 +113,7 @@ impl Timers {
         self.queue.first().map(|(at, _)| *at)
     }
 
-    /// Returns the streams whose time has come.
+    /// Returns the streams that are due.
     fn due(&mut self, now: Instant) -> Vec<Arc<str>> {
         let due = self.queue.iter().take_while(|(at, _)| *at <= now).map(|(_, stream)| stream.clone());
         let due: Vec<Arc<str>> = due.collect();

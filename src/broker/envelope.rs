@@ -157,7 +157,7 @@ impl Job {
         self.deadline_ts.map(timestamp)
     }
 
-    /// For how many milliseconds its deadline has been over; `None` if it is not.
+    /// Returns the milliseconds since the deadline; `None` if the deadline has not passed.
     pub fn late_ms(&self) -> Option<u64> {
         let deadline = self.deadline()?;
         let now = Timestamp::wall();

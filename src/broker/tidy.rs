@@ -1,5 +1,5 @@
 //! Removes consumers of workers that are gone from a group: they only cost memory. Redis has no way to list only some
-//! of them, so a group with very many is left alone, and the operator is told.
+//! of them, so a group with very many is left alone, and the log says so.
 
 use std::time::Duration;
 

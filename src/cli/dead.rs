@@ -26,9 +26,9 @@ const MAX_FOUND: usize = 100_000;
 
 /// List, retry or drop dead letters
 ///
-/// A job becomes a dead letter when it has used up its attempts, when it fails while nobody waits for its result, or when
-/// it does not start before its deadline. A stream entry that is not a job becomes one as well. Dead letters stay in
-/// `{stream}:dead` until they are retried or dropped.
+/// A job becomes a dead letter when it has used up its attempts, when it fails while nobody waits for its result, or
+/// when it does not start before its deadline. A stream entry that is not a job becomes one as well. Dead letters stay
+/// in `{stream}:dead` until they are retried or dropped.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -44,7 +44,8 @@ use crate::{
 const TICK: Duration = Duration::from_millis(50);
 /// How long the last frame stays on the screen before the terminal is given back: long enough to read it.
 const LAST_FRAME: Duration = Duration::from_secs(3);
-/// Time that all jobs may take beyond the script's length, and the pools to come up, before the demo fails.
+/// Time beyond the script's length until all jobs must be finished, and time for the pools to come up; after that the
+/// demo fails.
 const GRACE: Duration = Duration::from_secs(45);
 /// Exit code after Ctrl-C, as shells report it.
 const INTERRUPTED: u8 = 130;

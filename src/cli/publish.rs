@@ -32,9 +32,9 @@ const MAX_SECONDS: f64 = 2_592_000.0;
 
 /// Publish jobs, and wait for their results with --wait
 ///
-/// The part of JOB_TYPE before the dot is the worker type, which selects the stream. Jobs of types that are not configured
-/// go to the stream `jobs`, or to the one that JOB_STREAM names. --queue selects another stream. An ARG that parses as JSON
-/// is sent as JSON, any other as a string.
+/// The part of JOB_TYPE before the dot is the worker type, which selects the stream. Jobs of types that are not
+/// configured go to the stream `jobs`, or to the one that JOB_STREAM names. --queue selects another stream. An ARG that
+/// parses as JSON is sent as JSON, any other as a string.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

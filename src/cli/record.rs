@@ -34,13 +34,13 @@ const MAX_FOUND: usize = 1_000;
 
 /// Record a trace of jobs for `swarm simulate`
 ///
-/// Reads the streams of worker types and changes nothing: no group, no consumer, no job. Without --duration or --follow it
-/// writes the arrivals of the entries that are still on the streams, and exits. With one of them it keeps running, and also
-/// measures how long each job takes, from its delivery to its acknowledgement, with the precision of --sample. Ctrl-C ends
-/// it and keeps the recording.
+/// Reads the streams of worker types and changes nothing: no group, no consumer, no job. Without --duration or --follow
+/// it writes the arrivals of the entries that are still on the streams, and exits. With one of them it keeps running,
+/// and also measures how long each job takes, from its delivery to its acknowledgement, with the precision of --sample.
+/// Ctrl-C ends it and keeps the recording.
 ///
-/// The output is CSV with the columns arrival_ms (since 1970), worker_type and service_ms (empty where it could not be seen), a line
-/// for each job, in the order in which they are done.
+/// The output is CSV with the columns arrival_ms (since 1970), worker_type and service_ms (empty where it could not be
+/// seen), a line for each job, in the order in which they are done.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

@@ -20,8 +20,8 @@ const REFRESH: Duration = Duration::from_millis(500);
 /// Show the queues, workers and decisions of a running autoscaler
 ///
 /// Shows for each worker type its queue, its workers, the last decision with its reason, and the time of the next
-/// evaluation. READ AGO is the age of the numbers. Asks the autoscaler's HTTP server, by default at `http.listen` of the
-/// configuration.
+/// evaluation. READ AGO is the age of the numbers. Asks the autoscaler's HTTP server, by default at `http.listen` of
+/// the configuration.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

@@ -10,8 +10,8 @@ use crate::model::{Timestamp, explanation::Explanation};
 
 /// Explain the last decision about a worker type
 ///
-/// Shows the observation of the last evaluation, the rules in the order in which they changed the outcome, and the time of
-/// the next evaluation. Asks the autoscaler's HTTP server, by default at `http.listen` of the configuration.
+/// Shows the observation of the last evaluation, the rules in the order in which they changed the outcome, and the time
+/// of the next evaluation. Asks the autoscaler's HTTP server, by default at `http.listen` of the configuration.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

@@ -17,10 +17,10 @@ use crate::{
 
 /// Run one worker, which takes jobs of one type
 ///
-/// Takes jobs from the queues of its type, runs them and publishes the results. The autoscaler usually starts workers; run
-/// one by hand to try things out. A job is acknowledged after it ran, so another worker repeats the job of a worker that
-/// dies. On SIGTERM or Ctrl-C the worker finishes its jobs, then exits. On a second signal it exits immediately, and other
-/// workers repeat its jobs.
+/// Takes jobs from the queues of its type, runs them and publishes the results. The autoscaler usually starts workers;
+/// run one by hand to try things out. A job is acknowledged after it ran, so another worker repeats the job of a worker
+/// that dies. On SIGTERM or Ctrl-C the worker finishes its jobs, then exits. On a second signal it exits immediately,
+/// and other workers repeat its jobs.
 ///
 /// A type may have several queues (`job_queue` and `extra_queues`, which may be patterns). The worker serves them in
 /// turn, so that a busy queue cannot starve the others.

@@ -16,8 +16,8 @@ pub struct BrowserSettings {
     /// Path or name of the browser. Default: the first of `chromium`, `chromium-browser`, `google-chrome` and
     /// `google-chrome-stable` in PATH.
     pub executable: Option<PathBuf>,
-    /// Whether Chromium runs without its own sandbox, because something else isolates the worker. Without this setting a
-    /// worker opens no browser where there is no sandbox: as root, or without user namespaces.
+    /// Whether Chromium runs without its own sandbox, because something else isolates the worker. Without this setting
+    /// a worker opens no browser where there is no sandbox: as root, or without user namespaces.
     pub no_sandbox: bool,
     /// Private addresses that pages may connect to: `HOST`, `ADDRESS` or `NETWORK/BITS`, each with `:PORT` for that
     /// port only (`[…]:PORT` for IPv6).
@@ -28,12 +28,12 @@ pub struct BrowserSettings {
     pub proxy: Option<SecretString>,
     /// User agent of Chromium. Default: Chromium's own.
     pub user_agent: Option<String>,
-    /// Sessions, each with one page, that one worker has open at most: its places. Jobs that open more wait for a place, and
-    /// start another worker.
+    /// Maximum open sessions of one worker, each with one page: its places. Jobs that open further sessions wait for a
+    /// place, and cause another worker to start.
     #[schemars(range(min = 1, max = 1_000))]
     pub max_pages: usize,
-    /// MiB that Chromium's processes may hold together. From four fifths on there are no more places; above it Chromium is
-    /// ended, and its sessions are lost.
+    /// Maximum MiB that Chromium's processes may hold together. From four fifths of it on, there are no more places;
+    /// above it, Chromium is stopped and its sessions are lost.
     #[schemars(range(min = 256, max = 1_048_576))]
     pub max_memory_mib: u64,
     /// Maximum seconds for one action: loading a page, waiting for an element, a screenshot.

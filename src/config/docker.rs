@@ -47,11 +47,11 @@ pub struct DockerSettings {
     /// Without more rights than a worker needs: no new privileges, no capabilities, and a limit of processes. `false`
     /// for images that need them.
     pub hardened: bool,
-    /// More of the container's `HostConfig`, by the names of the engine's API (`ReadonlyRootfs`, `ShmSize`, …). Lies
-    /// over what the other settings make.
+    /// Further fields of the container's `HostConfig`, by the names of the engine's API (`ReadonlyRootfs`, `ShmSize`,
+    /// …). They override what the other settings set.
     pub host_config: Map<String, Value>,
-    /// More of the container's configuration, by the names of the engine's API (`User`, `Healthcheck`, …). Lies over
-    /// what the other settings make.
+    /// Further fields of the container's configuration, by the names of the engine's API (`User`, `Healthcheck`, …).
+    /// They override what the other settings set.
     pub config: Map<String, Value>,
 }
 

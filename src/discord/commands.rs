@@ -18,8 +18,8 @@ const LONGEST_REASON: u16 = 200;
 /// Maximum events in one embed.
 const MAX_EVENTS: i64 = 20;
 
-/// Returns all commands. Operators' commands are shown to members with `permission`, or to everyone if roles decide;
-/// users without the right to use them are told so.
+/// Returns all commands. Operators' commands are shown to members with `permission`, or to everyone if roles decide; a
+/// user without the right to use them gets a refusal.
 pub(super) fn commands(permission: Option<Permissions>) -> Vec<Command> {
     vec![web(), swarm(permission)]
 }

@@ -21,7 +21,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How the waiting ended.
 #[derive(Debug)]
 pub(super) enum Waited {
-    /// An answer came; `late`: after the reply had said that there is none.
+    /// An answer arrived. `late`: after the reply had reported that there is none.
     Answer { outcome: Result<Value, String>, late: bool },
     /// Discord no longer accepts replies.
     OutOfTime,

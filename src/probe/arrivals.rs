@@ -21,7 +21,7 @@ const PAGE_ENTRIES: usize = 500;
 /// Maximum pending jobs of one read: more than a pool works on.
 const MAX_IN_HAND: usize = 10_000;
 
-/// An observation that comes this number of intervals late does not tell what happened in between.
+/// An observation that is late by more than this number of intervals does not show what happened in between.
 const MAX_LATE_INTERVALS: u32 = 4;
 
 /// Why the streams can't be read.

@@ -1,6 +1,6 @@
 //! Follows jobs through observations of their stream: when each was delivered to a worker, and how long it took. Pure.
 //!
-//! Redis does not tell when a job was acknowledged. But each observation tells which jobs are pending and since when,
+//! Redis does not record when a job was acknowledged. But each observation shows which jobs are pending and since when,
 //! and up to which entry the group has read; a job that was read and is not pending is finished. So the start of a job
 //! is known to the millisecond if the job was seen pending, and its end to the time between two observations.
 

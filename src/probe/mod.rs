@@ -42,7 +42,7 @@ pub struct Answer {
     pub consumers: Reading<Vec<ConsumerPending>>,
     /// One heartbeat for each worker in the request; `None` for a worker without one.
     pub heartbeats: Reading<Vec<Option<Heartbeat>>>,
-    /// What a framework tells besides.
+    /// Further results, for frameworks.
     pub framework: Option<Box<FrameworkReading>>,
 }
 

@@ -320,7 +320,7 @@ impl Prober {
                 let lost = reply.as_ref().err().filter(|error| is_lost(error) && !error.is_timeout());
                 let lost = lost.map(|error| describe(error, &self.target));
                 let reply = match reply {
-                    // That of a transaction is the last.
+                    // The last reply is that of the transaction.
                     Ok(replies) => replies.into_iter().next_back().ok_or_else(missing),
                     Err(error) => Err(describe(&error, &self.target)),
                 };
@@ -415,7 +415,7 @@ async fn ask(
 ) -> Done {
     let mut pipeline = Pipeline::new();
     if armed && one_transaction {
-        // The workers of a framework are news as its queues are.
+        // Changes of a framework's workers are signals, like those of its queues.
         pipeline.cmd("CLIENT").arg("CACHING").arg("YES");
     }
     add_commands(&mut pipeline, follow_up.commands.clone(), one_transaction);

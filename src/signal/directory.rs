@@ -145,7 +145,7 @@ impl Directory {
         self.mailbox(index).post(source, Instant::now());
     }
 
-    /// Posts to every worker type: signals may have been missed, and queues may have come or gone.
+    /// Posts to every worker type: signals may have been missed, and the set of queues may have changed.
     pub fn post_all(&self, source: Source) {
         let now = Instant::now();
         self.dirty.values().for_each(DirtyMarks::mark_all);

@@ -34,7 +34,7 @@ pub fn needed_flags(kinds: impl IntoIterator<Item = QueueKind>) -> String {
             used.push(kind);
         }
     }
-    // In the same order whatever comes first, so that the settings of two servers compare.
+    // The order of the flags is independent of the input, so that the settings of two servers can be compared.
     used.sort_unstable();
     let mut needed = "K".to_owned();
     for flag in used.iter().flat_map(|kind| kind.event_flags().chars()) {
@@ -45,20 +45,20 @@ pub fn needed_flags(kinds: impl IntoIterator<Item = QueueKind>) -> String {
     needed
 }
 
-/// Adds to `flags` what is missing of `needed`; `None` if nothing is missing. `A` stands for all types.
+/// Adds the flags to `flags` that `needed` has in addition; `None` if nothing is missing. `A` stands for all types.
 fn merged(flags: &str, needed: &str) -> Option<String> {
     let has = |flag: char| flags.contains(flag) || (flag != 'K' && flags.contains('A'));
     let missing: String = needed.chars().filter(|flag| !has(*flag)).collect();
     (!missing.is_empty()).then(|| format!("{flags}{missing}"))
 }
 
-/// Returns the flags with which the server would send what is `needed`; `None` if it does with `flags`.
+/// Returns the flags with which the server would send the events of `needed`; `None` if `flags` already suffice.
 pub fn wanted_flags(flags: &str, needed: &str) -> Option<String> {
     merged(flags, needed)
 }
 
-/// Checks whether the server sends what is needed, and extends its setting if permitted. On a cluster, every primary is
-/// asked, and the worst answer counts. Also returns which primaries could not be asked.
+/// Checks whether the server sends the needed events, and extends its setting if permitted. On a cluster, every primary
+/// is asked, and the worst answer counts. Also returns the primaries that could not be asked.
 pub(super) async fn ensure(
     connection: &Connection,
     needed: &str,
@@ -94,7 +94,7 @@ async fn ensure_one(connection: &mut Connection, needed: &str) -> Result<Availab
     })
 }
 
-/// Splits "the server says no" (inner error, its words) from "the connection is broken" (outer error).
+/// Separates a refusal of the server (inner error, in its words) from a broken connection (outer error).
 fn refusal<T>(result: redis::RedisResult<T>) -> Result<Result<T, String>, redis::RedisError> {
     match result {
         Ok(value) => Ok(Ok(value)),

@@ -18,8 +18,8 @@ use crate::{
     telemetry::{SignalsReceived, SweepFinished},
 };
 
-/// Worker types posted to at once, and the pause before the next slice: a job that arrives during a sweep waits behind
-/// the probes of one slice, not of ten thousand queues. The pause is about the time that a slice takes.
+/// Worker types in one slice of a sweep, and the pause before the next slice: a job that arrives during a sweep waits
+/// behind the probes of one slice, not of ten thousand queues. The pause is about the time that a slice takes.
 const SWEEP_SLICE: usize = 128;
 const SLICE_PAUSE: Duration = Duration::from_millis(2);
 

@@ -1,4 +1,4 @@
-//! What the signal sources need to know of one worker type.
+//! What the signal sources know about one worker type.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::{
     queue_kind::{QueueKind, SignalKeys},
 };
 
-/// What the signal sources need to know of one worker type.
+/// What the signal sources know about one worker type.
 #[derive(Clone, Debug)]
 pub struct WatchedType {
     /// Name of the worker type.
@@ -18,12 +18,12 @@ pub struct WatchedType {
     pub kind: QueueKind,
     /// All of its queues; `None` if it has one queue only.
     pub several: Option<Box<Several>>,
-    /// The keys whose changes are news, for the queues of a framework: in place of the queue's own key.
+    /// Keys whose changes are signals, for the queues of a framework: in place of the queue's own key.
     pub signals: Option<Box<SignalKeys>>,
 }
 
 impl WatchedType {
-    /// Returns the keys whose changes are news: the configured queues, its own first, or those of a framework.
+    /// Returns the keys whose changes are signals: the configured queues, its own first, or those of a framework.
     pub(super) fn named(&self) -> impl Iterator<Item = &str> {
         let own = self.signals.is_none().then_some(&*self.queue);
         let others = self.several.iter().flat_map(|several| &several.queues.others);
@@ -36,13 +36,13 @@ impl WatchedType {
         self.several.iter().flat_map(|several| &several.queues.patterns).map(QueuePattern::as_str)
     }
 
-    /// Returns the patterns of channels on which the workers of a framework say what they do, in database `database`.
+    /// Returns the patterns of channels on which the workers of a framework report their state, in database `database`.
     pub(super) fn channels(&self, database: i64) -> impl Iterator<Item = String> {
         let patterns = self.signals.iter().flat_map(|signals| &signals.channels);
         patterns.map(move |pattern| pattern.replace("{db}", &database.to_string()))
     }
 
-    /// Returns the beginnings of further keys whose changes are news.
+    /// Returns the prefixes of further keys whose changes are signals.
     pub(super) fn prefixes(&self) -> impl Iterator<Item = &str> {
         self.signals.iter().flat_map(|signals| &signals.prefixes).map(String::as_str)
     }

@@ -1,4 +1,4 @@
-//! What the demo has shown so far: combines snapshots, history and results. Knows no terminal and does no I/O.
+//! The events of the demo so far: combines snapshots, history and results. Knows no terminal and does no I/O.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},

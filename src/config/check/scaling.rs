@@ -65,7 +65,7 @@ impl Checks<'_> {
     /// Warns about settings that have no effect.
     pub(super) fn scaling_without_effect(&mut self, at: &str, scaling: &ScalingSettings) {
         let (said, default) = (json!(scaling), json!(ScalingSettings::default()));
-        // A value that equals the default, as in a file that spells out every setting, misleads nobody.
+        // A value that equals the default, as in a file that spells out every setting, is not a mistake.
         let is_said = |key: &str| said[key] != default[key];
         for (key, strategies) in OF_STRATEGIES {
             if !strategies.contains(&scaling.strategy) && is_said(key) {

@@ -1,4 +1,4 @@
-//! One reader of the stream: what it was sent, and what it is sent next.
+//! One reader of the stream: what it knows already, and its next message.
 
 use std::{collections::HashMap, fmt::Write, sync::Arc, time::Duration};
 
