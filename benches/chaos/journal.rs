@@ -16,7 +16,7 @@ use swarm::broker::Job;
 pub(crate) const ARGUMENT: &str = "--chaos-job";
 /// Environment variable with the path of the journal.
 pub(crate) const PATH: &str = "CHAOS_JOURNAL";
-/// Share of long jobs: one in so many.
+/// One job in this many is long.
 const LONG_EVERY: usize = 20;
 
 /// One line of the journal.
@@ -34,7 +34,7 @@ pub(crate) struct Line {
 
 /// Returns job `number`: most take 100 to 600 ms, some 4 s.
 pub(crate) fn job(number: usize) -> Job {
-    let milliseconds = if number % LONG_EVERY == 0 { 4_000 } else { 100 + number * 37 % 500 };
+    let milliseconds = if number.is_multiple_of(LONG_EVERY) { 4_000 } else { 100 + number * 37 % 500 };
     Job::new("chaos.work", vec![json!(number), json!(milliseconds)], Map::new())
         .with_idempotency_key(format!("chaos-{number}"))
 }

@@ -2,7 +2,8 @@
 //! many workers were replaced without need.
 //!
 //! A job may be begun again when the worker that had it was killed, was frozen meanwhile, or belonged to a killed
-//! autoscaler, whose workers all drain. An outage of Redis or a frozen autoscaler excuses nothing.
+//! autoscaler, whose workers all drain; and by a worker that was frozen while it began the job. An outage of Redis or a
+//! frozen autoscaler excuses nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +15,9 @@ use crate::{
 /// Longer than a heartbeat's lapse: a worker that was frozen for that long may be replaced.
 const LAPSE_MILLISECONDS: u128 = 2_000;
 
+/// Longer than it takes to begin a job once it is looked whose it is.
+const BEGIN_MILLISECONDS: u128 = 500;
+
 /// What the journal says.
 #[derive(Debug, Default)]
 pub(crate) struct Judgement {
@@ -21,9 +25,9 @@ pub(crate) struct Judgement {
     pub(crate) done: usize,
     /// Jobs that never ended.
     pub(crate) lost: usize,
-    /// Begins after the first whose earlier worker was hit by a fault.
+    /// Begins after the first that a fault of a worker explains.
     pub(crate) repeated: usize,
-    /// Begins after the first whose earlier worker was hit by none.
+    /// Begins after the first that none explains.
     pub(crate) doubled: usize,
     /// Workers that ever began a job.
     pub(crate) workers: usize,
@@ -55,7 +59,7 @@ impl Judgement {
             }
             let begins: Vec<&&Line> = lines.iter().filter(|line| line.begins).collect();
             for pair in begins.windows(2) {
-                if excused(pair[0], pair[1].at, faults) {
+                if excused(pair[0], pair[1], faults) {
                     judgement.repeated += 1;
                 } else {
                     judgement.doubled += 1;
@@ -76,11 +80,17 @@ fn replaceable(faults: &[Fault]) -> BTreeSet<&str> {
     faults.iter().filter(may).flat_map(|fault| &fault.workers).map(String::as_str).collect()
 }
 
-/// Returns whether a fault hit the worker between its begin and the next one at `again`.
-fn excused(begin: &Line, again: u128, faults: &[Fault]) -> bool {
-    let hit = |fault: &Fault| match fault.kind {
-        Kind::WorkerFrozen => fault.from <= again && begin.at <= fault.until,
-        _ => fault.from <= again,
+/// Returns whether a fault explains that a job was begun again: it hit the first worker between the two begins, or the
+/// second worker was frozen between its look whether the job is its own and the begin. No worker can close that gap;
+/// what such a begin leads to is refused, because its claim is lost.
+fn excused(first: &Line, again: &Line, faults: &[Fault]) -> bool {
+    let hit_first = |fault: &Fault| match fault.kind {
+        Kind::WorkerFrozen => fault.from <= again.at && first.at <= fault.until,
+        _ => fault.from <= again.at,
     };
-    faults.iter().any(|fault| fault.workers.contains(&begin.worker) && hit(fault))
+    let just_thawed = |fault: &Fault| {
+        fault.kind == Kind::WorkerFrozen && (fault.until..fault.until + BEGIN_MILLISECONDS).contains(&again.at)
+    };
+    let of = |fault: &Fault, line: &Line| fault.workers.contains(&line.worker);
+    faults.iter().any(|fault| of(fault, first) && hit_first(fault) || of(fault, again) && just_thawed(fault))
 }

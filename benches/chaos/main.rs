@@ -80,9 +80,9 @@ async fn run(options: &Options) -> anyhow::Result<()> {
     world.until_workers(options.workers, FINISH).await?;
 
     let end = Instant::now() + Duration::from_secs_f64(options.minutes * 60.0);
-    let publisher = tokio::spawn(publish(world.target()?, options.rate, end));
+    let publishing = tokio::spawn(publish(world.target()?, options.rate, end));
     let faults = faults::inject(&mut world, &mut StdRng::seed_from_u64(seed), end).await?;
-    let published = publisher.await??;
+    let published = publishing.await??;
     eprintln!("chaos: {} faults done; waiting for {published} jobs", faults.len());
 
     let finished = world.until_ended(published, FINISH).await?;
@@ -100,8 +100,8 @@ async fn run(options: &Options) -> anyhow::Result<()> {
         told("jobs done", judgement.done),
         none("jobs lost", judgement.lost),
         none("jobs in the dead letters", dead_letters),
-        told("begun again, the first worker dead or frozen", judgement.repeated),
-        none("begun again, the first worker alive", judgement.doubled),
+        told("begun again, a worker dead or frozen", judgement.repeated),
+        none("begun again, both workers well", judgement.doubled),
         told("workers that did jobs", judgement.workers),
         none("workers replaced without need", judgement.unneeded.len()),
     ];

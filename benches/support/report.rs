@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
 use serde::Serialize;
 
-/// From where to where a value is to be: `0.0..=limit`, `limit..=INFINITY` or `wanted..=wanted`. With both ends infinite
+/// Range that a value is to lie in: `0.0..=limit`, `limit..=INFINITY` or `wanted..=wanted`. With both ends infinite
 /// there is no aim: the value is shown for information.
 pub(crate) type Aim = RangeInclusive<f64>;
 

@@ -39,8 +39,9 @@ pub(super) fn run(mut command: impl Iterator<Item = OsString>) -> ExitCode {
     ExitCode::from(CANNOT_RUN)
 }
 
-/// Restores the default of the signals that stop workers, if they are ignored. A shell without job control ignores SIGINT
-/// and SIGQUIT in what it runs in the background, and every descendant inherits that: a script could not even catch them.
+/// Restores the default of the signals that stop workers, if they are ignored. A shell without job control ignores
+/// SIGINT and SIGQUIT in what it runs in the background, and every descendant inherits that. A script could not even
+/// catch them.
 fn stop_ignoring_signals() {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = ignored_signals(&status);

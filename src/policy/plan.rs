@@ -286,8 +286,8 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// After failures nothing is asked for that would fail again, until it is time for another try. A change that is held
-    /// anyway is no try.
+    /// After failures, holds changes that would fail again until the next retry is due. A change that is already held
+    /// is not a retry.
     pub(super) fn back_off(&mut self) {
         if self.held || self.target == self.current {
             return;
