@@ -118,6 +118,30 @@ proptest! {
     }
 
     #[test]
+    fn invariant_07_a_maximum_that_the_schedule_lowers_starts_nobody_beyond_it_and_stops_nobody_who_is_busy(
+        case in case(), lowered in 0_u32..20,
+    ) {
+        let window = ScheduleWindow {
+            start: "* * * * *".into(),
+            duration: Some("1h".into()),
+            max_workers: Some(lowered),
+            ..ScheduleWindow::default()
+        };
+        let mut settings = case.settings.clone();
+        settings.schedule.push(window);
+        let decision = decide(&settings, &case.observation, &case.history, NOW);
+        let max = lowered.min(settings.max_workers);
+        prop_assert_eq!(decision.ceiling, max);
+        if decision.action == Action::ScaleUp {
+            prop_assert!(decision.target <= max, "{decision:?}");
+        }
+        let Reading::Known(counts) = case.observation.pool else { unreachable!("the case knows its pool") };
+        if decision.action == Action::ScaleDown {
+            prop_assert!(decision.target >= counts.busy.min(settings.max_workers), "{decision:?}");
+        }
+    }
+
+    #[test]
     fn a_control_that_has_ended_changes_nothing(case in case(), pin in 0_u32..30) {
         let free = decide(&case.settings, &case.observation, &case.history, NOW);
         for mode in [Mode::Paused, Mode::PausedIn, Mode::PausedOut, Mode::Observe, Mode::Pinned(pin)] {

@@ -63,7 +63,7 @@ pub struct ScalingSettings {
     pub start_timeout_seconds: u64,
     /// Seconds a worker may take to finish its jobs when asked to leave; then it is stopped hard.
     pub drain_timeout_seconds: u64,
-    /// Windows of time with a higher `min_workers`.
+    /// Windows of time with a higher `min_workers` or a lower `max_workers`.
     pub schedule: Vec<ScheduleWindow>,
 }
 

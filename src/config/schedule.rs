@@ -1,4 +1,4 @@
-//! `[[worker_types.NAME.scaling.schedule]]`: time windows with a higher minimum of workers.
+//! `[[worker_types.NAME.scaling.schedule]]`: time windows with a higher minimum or a lower maximum of workers.
 //!
 //! Text that is not a valid time is kept, so that validation can name its line and the cure. Reads no clock: `policy`
 //! applies the windows.
@@ -28,9 +28,14 @@ pub struct ScheduleWindow {
     pub end: Option<Said<Cron>>,
     /// Time zone of `start` and `end`, such as `"Europe/Berlin"`.
     pub time_zone: Said<TimeZone>,
-    /// Minimum workers while the window is open.
-    #[schemars(range(min = 1, max = 10_000))]
+    /// Minimum workers while the window is open. 0: as outside of the window.
+    #[schemars(range(max = 10_000))]
     pub min_workers: u32,
+    /// Maximum workers while the window is open. Nobody is started beyond it; workers beyond it leave as they become
+    /// idle.
+    #[schemars(range(max = 10_000))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_workers: Option<u32>,
 }
 
 impl ScheduleWindow {
@@ -46,8 +51,17 @@ impl ScheduleWindow {
             (Some(_), Some(_)) => problems.push(("duration", "there is an end too; drop one of them".to_owned())),
             (None, None) => problems.push(("start", "nothing closes it; add duration or end".to_owned())),
         }
-        if self.min_workers == 0 {
-            problems.push(("min_workers", "it is missing; say how many workers there are at least then".to_owned()));
+        match self.max_workers {
+            None if self.min_workers == 0 => problems.push((
+                "min_workers",
+                "it is missing; say how many workers there are at least then, or at most with max_workers".to_owned(),
+            )),
+            Some(max) if max < self.min_workers => {
+                let min = self.min_workers;
+                let problem = format!("{max} is less than min_workers = {min}; raise max_workers or lower min_workers");
+                problems.push(("max_workers", problem));
+            }
+            _ => {}
         }
         problems
     }
@@ -212,6 +226,7 @@ mod tests {
             duration: None,
             time_zone: "Mars/Olympus".into(),
             min_workers: 0,
+            max_workers: None,
         };
         let told = problems(&wrong);
         let parts =
@@ -229,6 +244,9 @@ mod tests {
             let (duration, end) = (duration.map(Said::from), end.map(Said::from));
             assert!(problems(&ScheduleWindow { duration, end, ..window() })[0].contains(part), "{part}");
         }
+        let crossed = ScheduleWindow { max_workers: Some(1), ..window() };
+        assert!(problems(&crossed)[0].starts_with("max_workers: 1 is less than min_workers = 2"));
+        assert_eq!(problems(&ScheduleWindow { min_workers: 0, max_workers: Some(0), ..window() }), [""; 0]);
         assert!(problems(&ScheduleWindow { start: "0 8 * * * 2020 1 1".into(), ..window() })[0].contains("cron"));
     }
 

@@ -80,8 +80,8 @@ fn held(of: &TypeSnapshot, now: Timestamp) -> Vec<Finding> {
             Finding::problem(Area::Workers, found).cure("look at what the workers logged last")
         })),
         _ if of.max_workers == 0 => findings.push(
-            Finding::warning(Area::Scaling, format!("`{name}` never gets a worker"))
-                .cure("raise its max_workers above 0"),
+            Finding::warning(Area::Scaling, format!("`{name}` gets no worker: its maximum is 0"))
+                .cure("raise its max_workers above 0, or wait until the window of its schedule closes"),
         ),
         _ if waiting > 0 && of.desired >= of.max_workers && age > LONG => findings.push(
             Finding::warning(
@@ -92,7 +92,7 @@ fn held(of: &TypeSnapshot, now: Timestamp) -> Vec<Finding> {
                     age.as_secs()
                 ),
             )
-            .cure("raise max_workers if the services they use can bear it, or wait until the burst is over"),
+            .cure("raise max_workers if the services they use can bear it, or wait until the burst, or the window of the schedule, is over"),
         ),
         "cooldown" => {
             findings.push(Finding::ok(Area::Scaling, format!("`{name}` lets no worker go yet: {headline}")));

@@ -151,7 +151,7 @@ pub struct TypeSnapshot {
     pub queue: String,
     /// Lower bound in force: `min_workers`, or the value that the schedule puts in its place.
     pub min_workers: u32,
-    /// Upper bound in force.
+    /// Upper bound in force: `max_workers`, or the value that the schedule puts in its place.
     pub max_workers: u32,
     /// When the worker type was last evaluated; `None` before the first evaluation.
     pub evaluated_at: Option<Timestamp>,

@@ -34,7 +34,7 @@ pub fn decide_under(
     let mut decision = match control.mode {
         Mode::Paused => {
             let free = decide(settings, observation, history, now);
-            let target = Bounds::at(settings, now).bound(free.current);
+            let target = Bounds::at(settings, now).repaired(free.current);
             Decision { target, action: Action::Hold, recheck_at: None, ..free }
         }
         Mode::PausedIn | Mode::PausedOut | Mode::Observe => decide(settings, observation, history, now),
@@ -44,7 +44,8 @@ pub fn decide_under(
             let pinned = ScalingSettings { schedule: Vec::new(), ..bounds };
             let mut decision = decide(&pinned, observation, history, now);
             decision.reasons.retain(|reason| !matches!(reason, Reason::Minimum { .. } | Reason::Maximum { .. }));
-            Decision { floor: Bounds::at(settings, now).bound(0), recommendation: None, ..decision }
+            let bounds = Bounds::at(settings, now);
+            Decision { floor: bounds.bound(0), ceiling: bounds.max, recommendation: None, ..decision }
         }
     };
     let reason = match (control.mode, decision.action) {

@@ -12,7 +12,7 @@
 //! 2. `spare` workers are wanted beside those at work;
 //! 3. enough unfinished jobs for activation, in whichever queues, want at least one worker;
 //!    jobs that no worker has a place for want one worker more;
-//! 4. `min_workers`, or what the schedule makes of it, and `max_workers` bound it;
+//! 4. `min_workers` and `max_workers`, or what the schedule makes of them, bound it;
 //! 5. what would let workers go must get past the stabilization window, the workers that are or may be busy, the
 //!    cooldown and `max_step_down`; what would add some, past the pace of the `step` strategy, `max_step_up` and the
 //!    ceiling on processes that do not leave;
@@ -54,7 +54,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// Workers that should be there now. Always within `min_workers` and `max_workers`, except for those above the
-    /// maximum that a platform with an order of its own can't remove yet.
+    /// maximum that a platform with an order of its own can't remove yet. A maximum that the schedule lowers stops
+    /// nobody who is busy.
     ///
     /// Equals `current` when nothing is to be done, with two exceptions that [`action`](Self::action) tells: while a
     /// backoff holds the repair of a pool outside its bounds, it is the bound to be repaired to; and while the pool is
@@ -64,6 +65,8 @@ pub struct Decision {
     pub current: u32,
     /// The lower bound in force: `min_workers`, or what an open window of the schedule raises it to.
     pub floor: u32,
+    /// The upper bound in force: `max_workers`, or what an open window of the schedule lowers it to.
+    pub ceiling: u32,
     /// The only part that asks for a write. [`Action::Hold`] never does, whatever `target` says.
     pub action: Action,
     /// The arithmetic, then each rule that changed its outcome, in order: the last one decided. Never empty.
@@ -132,9 +135,10 @@ fn hold_blindly(settings: &ScalingSettings, history: &History, now: Timestamp, w
     let current = history.last_change.map_or(0, |change| change.to);
     let bounds = Bounds::at(settings, now);
     Decision {
-        target: bounds.bound(current),
+        target: bounds.repaired(current),
         current,
         floor: bounds.bound(0),
+        ceiling: bounds.max,
         action: Action::Hold,
         reasons: vec![Reason::PoolUnknown { why: why.to_owned() }],
         recheck_at: None,

@@ -53,9 +53,9 @@ impl<'a> Plan<'a> {
     ) -> Self {
         let bounds = Bounds::at(settings, now);
         let current = counts.current();
-        let base = bounds.bound(current);
+        let base = bounds.repaired(current);
         let repair = match base.cmp(&current) {
-            Ordering::Less => Some(Reason::Maximum { max: bounds.max }),
+            Ordering::Less => Some(Reason::Maximum { max: bounds.hard_max }),
             Ordering::Greater => Some(bounds.why_min.clone()),
             Ordering::Equal => None,
         };
@@ -155,11 +155,11 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// `min_workers`, or what the schedule makes of it, and `max_workers`.
+    /// `min_workers` and `max_workers`, or what the schedule makes of them.
     pub(super) fn keep_bounds(&mut self) {
         let target = self.bounds.bound(self.target);
         match target.cmp(&self.target) {
-            Ordering::Less => self.reasons.push(Reason::Maximum { max: self.bounds.max }),
+            Ordering::Less => self.reasons.push(self.bounds.why_max.clone()),
             Ordering::Greater => self.reasons.push(self.bounds.why_min.clone()),
             Ordering::Equal => {}
         }
@@ -194,7 +194,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Busy workers are not let go, unless there are more than `max_workers`.
+    /// Busy workers are not let go, unless there are more than `max_workers` of the worker type.
     pub(super) fn spare_busy(&mut self) {
         let busy = self.counts.busy;
         if self.raise_to(busy) {
@@ -282,7 +282,7 @@ impl<'a> Plan<'a> {
             self.target = highest;
         } else {
             self.held = true;
-            self.target = self.bounds.bound(self.current);
+            self.target = self.bounds.repaired(self.current);
         }
     }
 
@@ -300,7 +300,7 @@ impl<'a> Plan<'a> {
             return;
         }
         self.held = true;
-        self.target = self.bounds.bound(self.current);
+        self.target = self.bounds.repaired(self.current);
         self.recheck_at = starts.map(|(_, at)| at).max(backend.map(|(_, at)| at));
         let now = self.now;
         self.reasons.extend(starts.map(|(failures, at)| Reason::StartBackoff {
@@ -326,6 +326,7 @@ impl<'a> Plan<'a> {
         Decision {
             recheck_at: [recheck_at, self.bounds.change_at].into_iter().flatten().min(),
             floor: self.bounds.bound(0),
+            ceiling: self.bounds.max,
             target: self.target,
             current: self.current,
             action,

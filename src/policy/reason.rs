@@ -134,6 +134,13 @@ pub enum Reason {
         /// Until it closes.
         remaining: Duration,
     },
+    /// Lowered to the maximum of an open window of the schedule.
+    ScheduleMaximum {
+        /// Its `max_workers`.
+        max: u32,
+        /// Until it closes.
+        remaining: Duration,
+    },
     /// Lowered to the upper bound.
     Maximum {
         /// `max_workers`.
@@ -290,6 +297,7 @@ impl Reason {
             Self::NoPlace { .. } => "no_place",
             Self::Minimum { .. } => "min_workers",
             Self::Schedule { .. } => "schedule",
+            Self::ScheduleMaximum { .. } => "schedule_max",
             Self::Maximum { .. } => "max_workers",
             Self::DepthUnknown { .. } => "depth_unknown",
             Self::PoolUnknown { .. } => "pool_unknown",
@@ -332,15 +340,9 @@ impl fmt::Display for Reason {
                 write!(f, "depth {depth} at {jobs_per_worker} per worker wants {recommendation}")
             }
             Self::Latency { depth, job, arriving, recommendation, within } => {
-                let (job, arriving) = (Figure(job.as_secs_f64()), Figure(float(*arriving) / 1e3));
-                write!(f, "depth {depth}, {job} s a job, {arriving} jobs/s arriving: ")?;
-                // A job that takes longer than that is not finished within it, whoever does it.
-                let does = if job.0 > within.as_secs_f64() { "begin" } else { "clear" };
-                match recommendation {
-                    0 => f.write_str("nobody is needed"),
-                    1 => write!(f, "1 worker {does}s it within {}", Seconds(*within)),
-                    _ => write!(f, "{recommendation} workers {does} it within {}", Seconds(*within)),
-                }
+                let arriving = Figure(float(*arriving) / 1e3);
+                write!(f, "depth {depth}, {} s a job, {arriving} jobs/s arriving: ", Figure(job.as_secs_f64()))?;
+                cleared(f, *recommendation, *job, *within)
             }
             Self::LatencyUnlearned { depth, jobs_per_worker, recommendation, why } => {
                 let why = match why {
@@ -367,6 +369,9 @@ impl fmt::Display for Reason {
             }
             Self::Minimum { min } => write!(f, "at least {min} (min_workers)"),
             Self::Schedule { min, remaining } => write!(f, "at least {min} (schedule, for {})", Seconds(*remaining)),
+            Self::ScheduleMaximum { max, remaining } => {
+                write!(f, "at most {max} (schedule, for {})", Seconds(*remaining))
+            }
             Self::Maximum { max } => write!(f, "at most {max} (max_workers)"),
             Self::DepthUnknown { why } => write!(f, "not all of the depth is known ({why}), so nobody is let go"),
             Self::PoolUnknown { why } => write!(f, "the workers are not known ({why}), so nothing is changed"),
@@ -414,6 +419,17 @@ impl fmt::Display for Reason {
             }
             Self::Pinned { workers, by, remaining } => overridden(f, &format!("pinned at {workers}"), by, *remaining),
         }
+    }
+}
+
+/// Writes how many workers clear the queue: `2 workers clear it within 30 s`.
+fn cleared(f: &mut fmt::Formatter<'_>, workers: u32, job: Duration, within: Duration) -> fmt::Result {
+    // A job that takes longer than that is not finished within it, whoever does it.
+    let does = if job > within { "begin" } else { "clear" };
+    match workers {
+        0 => f.write_str("nobody is needed"),
+        1 => write!(f, "1 worker {does}s it within {}", Seconds(within)),
+        _ => write!(f, "{workers} workers {does} it within {}", Seconds(within)),
     }
 }
 

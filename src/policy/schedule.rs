@@ -9,8 +9,10 @@ use crate::{config::ScheduleWindow, model::Timestamp};
 /// State of a schedule at a time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Floor {
-    /// The open window with the most workers: its number of workers, and when it closes.
+    /// The open window with the highest minimum: its minimum, and when it closes.
     pub(super) window: Option<(u32, Timestamp)>,
+    /// The open window with the lowest maximum: its maximum, and when it closes.
+    pub(super) ceiling: Option<(u32, Timestamp)>,
     /// When the first window opens or closes.
     pub(super) change_at: Option<Timestamp>,
 }
@@ -23,15 +25,18 @@ enum State {
 
 /// Returns the state of `windows` at `now`.
 pub(super) fn floor(windows: &[ScheduleWindow], now: Timestamp) -> Floor {
-    windows.iter().filter_map(|window| Some((window.min_workers, state(window, now)?))).fold(
+    windows.iter().filter_map(|window| Some((window, state(window, now)?))).fold(
         Floor::default(),
-        |floor, (workers, state)| {
+        |floor, (window, state)| {
             let (open, change_at) = match state {
-                State::Open { closes_at } => (Some((workers, closes_at)), closes_at),
+                State::Open { closes_at } => (Some(closes_at), closes_at),
                 State::Closed { opens_at } => (None, opens_at),
             };
+            let minimum = open.filter(|_| window.min_workers > 0).map(|closes_at| (window.min_workers, closes_at));
+            let maximum = window.max_workers.zip(open);
             Floor {
-                window: floor.window.max(open),
+                window: floor.window.max(minimum),
+                ceiling: [floor.ceiling, maximum].into_iter().flatten().min(),
                 change_at: Some(floor.change_at.map_or(change_at, |earlier| earlier.min(change_at))),
             }
         },
@@ -82,7 +87,7 @@ mod tests {
     /// Returns a window until a duration such as `10h` or a cron expression.
     fn window(start: &str, until: &str, zone: &str, min_workers: u32) -> ScheduleWindow {
         let (duration, end) = if until.contains(' ') { (None, Some(until.into())) } else { (Some(until.into()), None) };
-        ScheduleWindow { start: start.into(), duration, end, time_zone: zone.into(), min_workers }
+        ScheduleWindow { start: start.into(), duration, end, time_zone: zone.into(), min_workers, max_workers: None }
     }
 
     fn at(time: &str) -> Timestamp {
@@ -160,6 +165,27 @@ mod tests {
                 ("2026-01-01T13:00:00Z", 2, "2026-01-01T18:00:00Z"),
             ],
         );
+    }
+
+    #[test]
+    fn of_windows_that_overlap_the_one_with_the_lowest_maximum_counts() {
+        let limited = |start, until, max_workers| {
+            let max_workers = Some(max_workers);
+            ScheduleWindow { max_workers, ..window(start, until, "UTC", 0) }
+        };
+        let windows =
+            [limited("0 8 * * *", "10h", 5), limited("0 12 * * *", "1h", 2), window("0 9 * * *", "1h", "UTC", 4)];
+        for (time, minimum, maximum) in [
+            ("2026-01-01T07:00:00Z", None, None),
+            ("2026-01-01T08:00:00Z", None, Some(5)),
+            ("2026-01-01T09:00:00Z", Some(4), Some(5)),
+            ("2026-01-01T12:00:00Z", None, Some(2)),
+            ("2026-01-01T13:00:00Z", None, Some(5)),
+        ] {
+            let floor = floor(&windows, at(time));
+            let workers = |window: Option<(u32, Timestamp)>| window.map(|(workers, _)| workers);
+            assert_eq!((workers(floor.window), workers(floor.ceiling)), (minimum, maximum), "at {time}");
+        }
     }
 
     #[test]

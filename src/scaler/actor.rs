@@ -502,7 +502,7 @@ impl Actor {
         snapshot.demand = observation.demand.clone();
         snapshot.queues.clone_from(&observation.queues);
         snapshot.pool = observation.pool.clone();
-        snapshot.min_workers = decision.floor;
+        (snapshot.min_workers, snapshot.max_workers) = (decision.floor, decision.ceiling);
         if observation.pool.known().is_some() {
             snapshot.desired = decision.target;
         }

@@ -265,7 +265,8 @@ fn a_metric_is_headed_once_and_has_a_line_for_each_worker_type() {
     assert_eq!(
         lines,
         [
-            "# HELP swarm_workers_max max_workers.",
+            "# HELP swarm_workers_max The upper bound in force: max_workers, or what an open window of the schedule lowers it \
+             to.",
             "# TYPE swarm_workers_max gauge",
             r#"swarm_workers_max{worker_type="browser"} 10"#,
             r#"swarm_workers_max{worker_type="tankpit"} 50"#,

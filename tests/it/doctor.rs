@@ -355,7 +355,7 @@ async fn what_people_said_and_what_holds_a_pool_is_told() {
     });
     assert!(found.await, "{:#}", report.json);
     report.has("scaling", "warning", &["`paused` is paused by ann@", "`swarm resume paused` ends it"]);
-    report.has("scaling", "warning", &["`none` never gets a worker"]);
+    report.has("scaling", "warning", &["`none` gets no worker: its maximum is 0"]);
     report.has("workers", "problem", &["`crashing`", "exit code 3"]);
     report.has("workers", "problem", &["`slow`", "not ready within start_grace_seconds", "heartbeats = false"]);
     assert_eq!(report.code, Some(1));

@@ -85,6 +85,10 @@ impl Checks<'_> {
                     dotted(at)
                 ));
             }
+            if window.max_workers.is_some_and(|max| max >= scaling.max_workers) {
+                let key = join(&element_of(&join(at, "schedule"), index), "max_workers");
+                self.warn_unused(&key, &format!("max_workers = {} outside of the window", scaling.max_workers));
+            }
             if (1..=scaling.min_workers).contains(&window.min_workers) {
                 let key = join(&element_of(&join(at, "schedule"), index), "min_workers");
                 if *self.origins.of(&key) != Origin::Default {
