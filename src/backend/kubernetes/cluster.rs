@@ -6,7 +6,7 @@ use std::{path::Path, time::Duration};
 use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
     autoscaling::v1::Scale,
-    core::v1::Pod,
+    core::v1::Pod as ApiPod,
 };
 use kube::{
     Api, Client, Config,
@@ -15,13 +15,13 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     failure::{Right, explain, permanent, timed_out},
     spec::TargetSpec,
     throttle::ThrottleLayer,
-    view::DELETION_COST,
+    view::{DELETION_COST, DELETION_COST_BEFORE, MARK, Pod},
 };
 use crate::{
     backend::BackendError,
@@ -141,13 +141,22 @@ impl Cluster {
         }
     }
 
-    /// Sets what it costs to remove a pod, or takes that back. A pod that is gone is no error.
-    pub(super) async fn set_deletion_cost(&self, name: &str, uid: &str, cost: Option<i32>) -> Result<(), BackendError> {
-        let cost = cost.map(|cost| cost.to_string());
-        let patch = Patch::Merge(json!({ "metadata": { "uid": uid, "annotations": { DELETION_COST: cost } } }));
-        let api = self.api::<Pod>();
-        let doing = format!("setting the deletion cost of pod `{name}`");
-        let patched = self.call(&doing, PATCH_POD, api.patch_metadata(name, &ours(), &patch)).await;
+    /// Gives a pod the lowest deletion cost, and notes the one that it had. A pod that is gone is not an error.
+    pub(super) async fn mark(&self, pod: &Pod) -> Result<(), BackendError> {
+        let before = pod.foreign_cost.as_deref().unwrap_or_default();
+        self.annotate(pod, &json!({ DELETION_COST: MARK.to_string(), DELETION_COST_BEFORE: before })).await
+    }
+
+    /// Gives a pod the deletion cost back that it had before [`Cluster::mark`]. A pod that is gone is not an error.
+    pub(super) async fn unmark(&self, pod: &Pod) -> Result<(), BackendError> {
+        self.annotate(pod, &json!({ DELETION_COST: pod.foreign_cost, DELETION_COST_BEFORE: null })).await
+    }
+
+    async fn annotate(&self, pod: &Pod, annotations: &Value) -> Result<(), BackendError> {
+        let patch = Patch::Merge(json!({ "metadata": { "uid": pod.uid, "annotations": annotations } }));
+        let api = self.api::<ApiPod>();
+        let doing = format!("setting the deletion cost of pod `{}`", pod.name);
+        let patched = self.call(&doing, PATCH_POD, api.patch_metadata(&pod.name, &ours(), &patch)).await;
         gone_is_fine(patched.map(drop))
     }
 
@@ -155,7 +164,7 @@ impl Cluster {
     pub(super) async fn delete_pod(&self, name: &str, uid: &str) -> Result<(), BackendError> {
         let preconditions = Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None });
         let params = DeleteParams { preconditions, ..DeleteParams::default() };
-        let api = self.api::<Pod>();
+        let api = self.api::<ApiPod>();
         let deleted = self.call(&format!("replacing pod `{name}`"), DELETE_POD, api.delete(name, &params)).await;
         gone_is_fine(deleted.map(drop))
     }

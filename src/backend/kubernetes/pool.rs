@@ -26,15 +26,16 @@ pub(super) fn pool(spec: &TargetSpec, target: &Target, state: &TypeState, now: T
         let id = WorkerId::new(name);
         state.draining.contains(&id) || state.released.contains(&id)
     };
-    let mut order = deletion_order(spec.kind, state.pods.values(), |_| false);
+    let mut order = deletion_order(spec.kind, state.own_pods(), |_| false);
     order.retain(|pod| !leaves(&pod.name));
-    let draining = state.draining.iter().filter(|id| state.pods.get(id.as_str()).is_some_and(Pod::is_active));
+    let draining =
+        state.own_pods().filter(|pod| pod.is_active() && state.draining.contains(&WorkerId::new(&*pod.name)));
     let capacity = (target.replicas as usize).saturating_sub(draining.count());
     let surplus: BTreeSet<&str> =
         order.iter().take(order.len().saturating_sub(capacity)).map(|pod| pod.name.as_str()).collect();
 
     let mut instances = Vec::with_capacity(state.pods.len());
-    for pod in state.pods.values().filter(|pod| pod.is_active() || pod.terminating) {
+    for pod in state.own_pods().filter(|pod| pod.is_active() || pod.terminating) {
         let leaving = !pod.is_active() || surplus.contains(pod.name.as_str()) || leaves(&pod.name);
         let (phase, reason) = if leaving { (Phase::Draining, None) } else { phase(spec, pod) };
         // The grace of a worker begins when its container does. Until then it is none that fails to become ready.

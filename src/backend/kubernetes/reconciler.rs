@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::drain::Drain;
+use self::drain::{Done, Drain};
 use super::{
     KubernetesShared,
     event_recorder::{EventReason, TargetEvent, TargetRecorder},
@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     backend::{BackendError, ScaleReport, ScaleRequest},
+    config::TargetKind,
     model::{WorkerId, WorkerType},
     telemetry::ScalingRefused,
 };
@@ -203,8 +204,7 @@ impl Reconciler {
         if surplus == 0 {
             return Ok(Vec::new());
         }
-        let pods = self.drain.counted_pods(view).count();
-        let without_pod = (view.target.replicas as usize).saturating_sub(pods).min(surplus);
+        let without_pod = self.drain.without_pod(view).min(surplus);
         if without_pod > 0 {
             // Nobody is there to be asked.
             self.write(view, view.target.replicas - u32::try_from(without_pod).unwrap_or(0)).await?;
@@ -216,20 +216,17 @@ impl Reconciler {
         if request.target == 0 && surplus == without_pod + self.drain.undecided(view) {
             return self.drain.ask_everybody(view, request.drain_timeout).await;
         }
-        if is_rolling(view) {
-            return Err(retryable(format!(
-                "{} is being rolled out: who would be removed can't be told, so nobody is let go until that is over",
-                self.spec.shown()
-            )));
+        let surplus = surplus - without_pod;
+        if self.is_rolling(view) {
+            return self.drain.ask_proposed(view, surplus, &request.retire, request.drain_timeout).await;
         }
-        self.drain.ask(view, surplus - without_pod, &request.retire, request.drain_timeout).await
+        self.drain.ask(view, surplus, &request.retire, request.drain_timeout).await
     }
 
     /// Lowers `spec.replicas` by the drained workers that the controller will remove then.
     async fn release(&mut self) -> Result<(), BackendError> {
         let view = self.view()?;
-        let rolling = is_rolling(&view);
-        if self.drain.draining.is_empty() || (rolling && !self.drain.everybody) {
+        if self.drain.draining.is_empty() {
             return Ok(());
         }
         if self.shared.conflicts.of(&self.spec)?.is_some() {
@@ -237,21 +234,25 @@ impl Reconciler {
             self.drain.let_back(usize::MAX).await?;
             return Ok(());
         }
-        self.drain.follow_order(&view).await?;
-        let ready = self.drain.done(&view).await?;
+        let rolling = self.is_rolling(&view);
+        if !rolling || self.drain.everybody {
+            self.drain.follow_order(&view).await?;
+        }
+        let Done { marked, released: ready } =
+            if rolling { self.drain.done_in_rollout(&view).await? } else { self.drain.done(&view).await? };
         let counted = self.drain.counted_pods(&view).count();
-        // The controller weighs other things than our marks then: nobody may be left for it to choose wrongly.
-        let all_at_once = rolling || (self.drain.everybody && counted > view.target.replicas as usize);
+        // Pods beyond the count go too: none may be left for the controller to choose wrongly.
+        let all_at_once = !rolling && self.drain.everybody && counted > view.target.replicas as usize;
         if ready.is_empty() || (all_at_once && ready.len() < counted) {
             return Ok(());
         }
         let to = view.target.replicas.saturating_sub(u32::try_from(ready.len()).unwrap_or(u32::MAX));
-        self.drain.mark(&view, &ready).await?;
+        self.drain.mark(&view, &marked).await?;
         match self.write(&view, to).await {
             Ok(()) => self.drain.release(ready),
             Err(error) => {
                 // Given up for now: a mark without a purpose would bind the next person who scales.
-                self.drain.unmark(&view, &ready).await;
+                self.drain.unmark(&view, &marked).await;
                 return Err(error);
             }
         }
@@ -285,6 +286,13 @@ impl Reconciler {
         )))
     }
 
+    /// Whether pods of several ReplicaSets are there: then the Deployment's controller decides which ReplicaSet loses
+    /// how many. A StatefulSet loses its highest ordinals, whatever their revisions.
+    fn is_rolling(&self, view: &View) -> bool {
+        let revisions: BTreeSet<_> = view.pods.iter().filter_map(|pod| pod.revision.as_deref()).collect();
+        self.spec.kind == TargetKind::Deployment && revisions.len() > 1
+    }
+
     fn view(&self) -> Result<View, BackendError> {
         self.shared.store.view(&self.worker_type)
     }
@@ -315,10 +323,4 @@ pub(super) async fn send(
     };
     reconciler.send(ReconcileCommand::Scale(request, reply)).await.map_err(|_| stopping())?;
     answer.await.map_err(|_| stopping())?
-}
-
-/// Whether pods of more than one revision are there: then the controller weighs revisions against each other.
-fn is_rolling(view: &View) -> bool {
-    let revisions: BTreeSet<_> = view.pods.iter().filter_map(|pod| pod.revision.as_deref()).collect();
-    revisions.len() > 1
 }

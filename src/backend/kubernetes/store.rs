@@ -70,7 +70,7 @@ pub(super) struct Store {
 #[derive(Clone, Debug)]
 pub(super) struct View {
     pub(super) target: Target,
-    /// Active ones only.
+    /// Active ones of the target only.
     pub(super) pods: Vec<Pod>,
 }
 
@@ -212,7 +212,7 @@ impl Store {
         let spec = inner.trusted(worker_type)?;
         let state = &inner.types[worker_type];
         let target = state.target.clone().ok_or_else(|| spec.missing())?;
-        Ok(View { target, pods: state.pods.values().filter(|pod| pod.is_active()).cloned().collect() })
+        Ok(View { target, pods: state.own_pods().filter(|pod| pod.is_active()).cloned().collect() })
     }
 
     /// Whether a pod of that name exists, leaving or not.
@@ -338,6 +338,7 @@ impl Inner {
             let target = self.unclaimed.remove(&key).or(others);
             let state = self.types.entry(worker_type.clone()).or_default();
             state.target = target;
+            state.owner = Some(key.clone());
             state.note_shortage(now);
             self.by_target.insert(key, worker_type.clone());
         }

@@ -28,7 +28,10 @@ const KEPT: usize = 32;
 #[derive(Debug, Default)]
 pub(super) struct TypeState {
     pub(super) target: Option<Target>,
+    /// All pods with the label, also those of other owners.
     pub(super) pods: BTreeMap<String, Pod>,
+    /// Kind and name of the target, which owns the pods that count.
+    pub(super) owner: Option<(TargetKind, String)>,
     /// Asked to drain, and still counted by `spec.replicas`.
     pub(super) draining: BTreeSet<WorkerId>,
     /// No longer counted by `spec.replicas`, and not gone yet.
@@ -46,6 +49,13 @@ pub(super) struct TypeState {
 }
 
 impl TypeState {
+    /// The pods of the target, leaving and finished ones included. Those with the label that another object owns (the
+    /// other half of a blue/green pair, a Job) are not its pods: no change of its count can add or remove one.
+    pub(super) fn own_pods(&self) -> impl Iterator<Item = &Pod> {
+        let owner = self.owner.as_ref();
+        self.pods.values().filter(move |pod| owner.is_some_and(|(kind, name)| pod.belongs_to(*kind, name)))
+    }
+
     pub(super) fn see_target(&mut self, kind: TargetKind, name: &str, target: Target, now: Timestamp) -> bool {
         let Some(known) = &self.target else {
             self.target = Some(target);
@@ -73,7 +83,8 @@ impl TypeState {
     pub(super) fn see_pod(&mut self, pod: Pod, worker_type: &WorkerType, now: Timestamp) -> bool {
         let before = self.pods.get(&pod.name);
         let same = before.filter(|before| before.uid == pod.uid);
-        let ended = same.is_some_and(|before| before.last_end != pod.last_end && !pod.terminating);
+        let own = self.owner.as_ref().is_some_and(|(kind, name)| pod.belongs_to(*kind, name));
+        let ended = own && same.is_some_and(|before| before.last_end != pod.last_end && !pod.terminating);
         if let (true, Some(end)) = (ended, &pod.last_end) {
             self.seq += 1;
             let exit = Exit {
@@ -87,6 +98,7 @@ impl TypeState {
             keep(&mut self.exits, exit);
         }
         if let (None, Some(reason)) = (same.and_then(|same| same.rejected.as_ref()), &pod.rejected)
+            && own
             && self.rejections.note(reason, now)
         {
             PodRejected { worker_type, pod: &pod.name, reason }.emit();
@@ -112,7 +124,7 @@ impl TypeState {
     }
 
     pub(super) fn note_shortage(&mut self, now: Timestamp) {
-        let active = self.pods.values().filter(|pod| pod.is_active()).count();
+        let active = self.own_pods().filter(|pod| pod.is_active()).count();
         let short = self.target.as_ref().is_some_and(|target| (target.replicas as usize) > active);
         self.short_since = short.then(|| self.short_since.unwrap_or(now));
     }

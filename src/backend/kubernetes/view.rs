@@ -10,12 +10,19 @@ use k8s_openapi::{
 
 use super::{
     pod_status::{self, exit_words, has_started, words},
+    strategy::Rollout,
     units::{count, timestamp},
 };
-use crate::model::Timestamp;
+use crate::{config::TargetKind, model::Timestamp};
 
 /// Tells the controller which pods to remove first.
 pub(super) const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+/// The deletion cost that a pod had before ours; empty if it had none.
+pub(super) const DELETION_COST_BEFORE: &str = "swarm/pod-deletion-cost-before";
+
+/// Deletion cost of a pod that is to be removed first: the lowest possible.
+pub(super) const MARK: i32 = i32::MIN;
 
 /// Labels by which controllers tell pods of one revision from those of another.
 const REVISION_LABELS: [&str; 2] = ["pod-template-hash", "controller-revision-hash"];
@@ -31,6 +38,10 @@ pub(super) struct Target {
     pub(super) scaled_by: Option<String>,
     /// Why its controller can't create pods, if it says so.
     pub(super) failure: Option<String>,
+    /// Number of a StatefulSet's first pod.
+    pub(super) first_ordinal: u64,
+    /// Strategy of a Deployment's rollouts.
+    pub(super) rollout: Rollout,
 }
 
 /// How far a pod is, in the order in which controllers give pods up.
@@ -46,6 +57,7 @@ pub(super) enum PodPhase {
 
 /// A pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, as the API reports them")]
 pub(super) struct Pod {
     pub(super) name: String,
     pub(super) uid: String,
@@ -58,6 +70,12 @@ pub(super) struct Pod {
     /// Of all its containers.
     pub(super) restarts: u32,
     pub(super) deletion_cost: i32,
+    /// Whether the deletion cost is ours.
+    pub(super) marked: bool,
+    /// The deletion cost that somebody else wrote, also while ours is in its place.
+    pub(super) foreign_cost: Option<String>,
+    /// The controller that owns it: its kind and name.
+    pub(super) owner: Option<(String, String)>,
     /// It is being deleted.
     pub(super) terminating: bool,
     /// Whether any of its containers runs or has run: only then may it hold a job.
@@ -89,6 +107,17 @@ impl Pod {
         !self.terminating && self.phase != PodPhase::Finished
     }
 
+    /// Whether it belongs to this target. The ReplicaSets of a Deployment have its name and a hash.
+    pub(super) fn belongs_to(&self, kind: TargetKind, name: &str) -> bool {
+        let Some((owner_kind, owner)) = &self.owner else { return false };
+        match kind {
+            TargetKind::StatefulSet => owner_kind == "StatefulSet" && owner == name,
+            TargetKind::Deployment => {
+                owner_kind == "ReplicaSet" && owner.rsplit_once('-').is_some_and(|(deployment, _)| deployment == name)
+            }
+        }
+    }
+
     /// The number at the end of a StatefulSet's pod name.
     pub(super) fn ordinal(&self) -> Option<u64> {
         self.name.rsplit_once('-')?.1.parse().ok()
@@ -101,13 +130,15 @@ impl From<&Deployment> for Target {
         let mut failed = conditions.filter(|one| one.type_ == "ReplicaFailure" && one.status == "True");
         let failure = failed.find_map(|one| one.message.clone());
         let replicas = object.spec.as_ref().and_then(|spec| spec.replicas);
-        Self { failure, ..target(&object.metadata, replicas) }
+        Self { failure, rollout: Rollout::of(object), ..target(&object.metadata, replicas) }
     }
 }
 
 impl From<&StatefulSet> for Target {
     fn from(object: &StatefulSet) -> Self {
-        target(&object.metadata, object.spec.as_ref().and_then(|spec| spec.replicas))
+        let spec = object.spec.as_ref();
+        let first = spec.and_then(|spec| spec.ordinals.as_ref()?.start).map_or(0, count);
+        Self { first_ordinal: first.into(), ..target(&object.metadata, spec.and_then(|spec| spec.replicas)) }
     }
 }
 
@@ -119,6 +150,8 @@ fn target(metadata: &ObjectMeta, replicas: Option<i32>) -> Target {
         replicas: count(replicas.unwrap_or(1)),
         scaled_by: owner_of_replicas(metadata),
         failure: None,
+        first_ordinal: 0,
+        rollout: Rollout::default(),
     }
 }
 
@@ -140,7 +173,10 @@ impl From<&ApiPod> for Pod {
         });
         let containers = status.and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
         let label = |name: &&str| metadata.labels.as_ref()?.get(*name).cloned();
-        let cost = metadata.annotations.as_ref().and_then(|all| all.get(DELETION_COST));
+        let annotation = |name: &str| metadata.annotations.as_ref()?.get(name);
+        let (cost, before) = (annotation(DELETION_COST), annotation(DELETION_COST_BEFORE));
+        let marked = before.is_some() && cost.is_some_and(|cost| cost.parse() == Ok(MARK));
+        let controller = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
         Self {
             name: metadata.name.clone().unwrap_or_default(),
             uid: metadata.uid.clone().unwrap_or_default(),
@@ -152,6 +188,9 @@ impl From<&ApiPod> for Pod {
             ready_since: ready.and_then(|ready| ready.last_transition_time.as_ref().map(timestamp)),
             restarts: containers.iter().map(|one| count(one.restart_count)).sum(),
             deletion_cost: cost.and_then(|cost| cost.parse().ok()).unwrap_or(0),
+            marked,
+            foreign_cost: if marked { before.filter(|before| !before.is_empty()) } else { cost }.cloned(),
+            owner: controller.map(|owner| (owner.kind.clone(), owner.name.clone())),
             terminating: metadata.deletion_timestamp.is_some(),
             started: ready.is_some() || containers.iter().any(has_started),
             running_since: pod_status::running_since(object),

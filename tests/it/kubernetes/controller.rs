@@ -172,8 +172,7 @@ impl Play {
         ordered: bool,
     ) -> kube::Result<Option<&'static str>> {
         let replicas = usize::try_from(replicas).unwrap_or(0);
-        let of_type = all.iter().filter(|pod| pod.labels().get(LABEL).is_some_and(|value| value == worker_type));
-        let present: Vec<&Pod> = of_type.collect();
+        let present: Vec<&Pod> = all.iter().filter(|pod| is_owned(pod, target, ordered)).collect();
         let mut active: Vec<&Pod> = present
             .iter()
             .copied()
@@ -209,7 +208,9 @@ impl Play {
             if assign {
                 spec["nodeName"] = json!(format!("node-{}", random()));
             }
-            let pod = json!({ "metadata": { "name": name, "labels": labels }, "spec": spec });
+            let owner = owner_of(target, revision, ordered);
+            let metadata = json!({ "name": name, "labels": labels, "ownerReferences": [owner] });
+            let pod = json!({ "metadata": metadata, "spec": spec });
             let pod: Pod = serde_json::from_value(pod).expect("the API's type takes it");
             pods.create(&PostParams::default(), &pod).await?;
         }
@@ -244,6 +245,19 @@ impl Play {
         }
         Ok(())
     }
+}
+
+/// Whether a pod belongs to a target.
+fn is_owned(pod: &Pod, target: &str, ordered: bool) -> bool {
+    let owner = pod.owner_references().first().map_or("", |owner| owner.name.as_str());
+    if ordered { owner == target } else { owner.rsplit_once('-').is_some_and(|(name, _)| name == target) }
+}
+
+/// The reference to the controller of a pod: a StatefulSet, or the ReplicaSet of a Deployment.
+pub(super) fn owner_of(target: &str, revision: &str, ordered: bool) -> Value {
+    let (kind, name) =
+        if ordered { ("StatefulSet", target.to_owned()) } else { ("ReplicaSet", format!("{target}-{revision}")) };
+    json!({ "apiVersion": "apps/v1", "kind": kind, "name": name, "uid": format!("uid-of-{name}"), "controller": true })
 }
 
 /// Whether nobody has written anything of it.

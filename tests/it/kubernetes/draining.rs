@@ -171,10 +171,11 @@ async fn marks_of_an_earlier_scaler_are_taken_back() {
     let bed = Bed::start_fake(Behaviour::default()).await;
     bed.deployment(TYPE, 2).await;
     let pods = bed.until_pods(TYPE, 2).await;
-    let mark = |cost: &str| Patch::Merge(json!({ "metadata": { "annotations": { COST: cost } } }));
+    let annotate = |annotations| Patch::Merge(json!({ "metadata": { "annotations": annotations } }));
     let api = bed.api::<Pod>();
-    api.patch(&pods[0], &PatchParams::default(), &mark(&i32::MIN.to_string())).await.unwrap();
-    api.patch(&pods[1], &PatchParams::default(), &mark("-5")).await.unwrap();
+    let ours = json!({ COST: i32::MIN.to_string(), "swarm/pod-deletion-cost-before": "" });
+    api.patch(&pods[0], &PatchParams::default(), &annotate(ours)).await.unwrap();
+    api.patch(&pods[1], &PatchParams::default(), &annotate(json!({ COST: "-5" }))).await.unwrap();
     let started = Started::on(&bed).await;
     started.scale(2, &[]).await.unwrap();
     bed.until("ours is gone, a person's stays", async || marked(&bed).await == [pods[1].clone()]).await;

@@ -12,6 +12,7 @@ mod kubelet;
 mod lease;
 mod manifests;
 mod reload;
+mod rollouts;
 mod scaling;
 mod states;
 mod whole;

@@ -1,6 +1,6 @@
 //! Counting and scaling.
 
-use k8s_openapi::api::{autoscaling::v2::HorizontalPodAutoscaler, core::v1::Pod};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use serde_json::json;
 use swarm::{
     backend::{ErrorKind, Phase, ScalingBackend},
@@ -9,7 +9,7 @@ use swarm::{
 
 use super::{
     Started, TYPE,
-    bed::{Bed, LABEL, name_of},
+    bed::{Bed, name_of},
     controller::Behaviour,
 };
 
@@ -155,31 +155,6 @@ async fn a_crash_is_an_exit_of_the_worker() {
     bed.until("it is seen", async || !started.pool().await.unwrap().exits.is_empty()).await;
     let exits = started.pool().await.unwrap().exits;
     assert_eq!((exits[0].id.as_str(), exits[0].success, exits[0].detail.as_str()), (&*pods[0], false, "exit code 3"));
-    started.end(bed).await;
-}
-
-#[tokio::test]
-async fn the_surge_of_a_rollout_is_no_capacity_and_nobody_is_let_go_in_it() {
-    let bed = Bed::start_fake(Behaviour::default()).await;
-    bed.deployment(TYPE, 0).await;
-    let started = Started::on(&bed).await;
-    let pods = started.grow(&bed, 2).await;
-    bed.players().behave(|behaviour| behaviour.reconcile = false);
-    let labels = json!({ LABEL: TYPE, "pod-template-hash": "newer" });
-    let containers = json!([{ "name": "worker", "image": "pause" }]);
-    bed.create::<Pod>(json!({
-        "metadata": { "name": "surge", "labels": labels }, "spec": { "nodeName": "n", "containers": containers },
-    }))
-    .await;
-    bed.until("it is seen ready", async || {
-        let pool = started.pool().await.unwrap();
-        pool.instances.len() == 3 && started.live().await == 2
-    })
-    .await;
-    let error = started.scale(1, &[&pods[0]]).await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Retryable);
-    assert!(error.message.contains("is being rolled out"), "{}", error.message);
-    assert!(started.drains.asked().is_empty());
     started.end(bed).await;
 }
 

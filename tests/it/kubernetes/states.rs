@@ -195,31 +195,3 @@ async fn without_heartbeats_a_pod_that_is_not_ready_does_not_count_as_one_that_w
     assert_eq!(seen[0].reason.as_deref(), Some("not ready: containers with unready status: [worker]"));
     started.end(bed).await;
 }
-
-/// A rollout whose new pods can't start holds the old ones, which are idle and all to go.
-#[tokio::test]
-async fn a_pool_that_goes_to_zero_does_so_during_a_rollout_that_is_stuck() {
-    let bed = Bed::start_fake(Behaviour::default()).await;
-    bed.deployment(TYPE, 0).await;
-    let started = Started::on(&bed).await;
-    let old = started.grow(&bed, 2).await;
-    bed.players().behave(|behaviour| {
-        behaviour.stuck = Some(waiting("ImagePullBackOff", "Back-off pulling image"));
-        behaviour.revision = "7777777777";
-    });
-    bed.scale_by_hand(TYPE, 3).await;
-    bed.until("the new pod is blocked", async || started.in_phase(Phase::Blocked).await.len() == 1).await;
-
-    let refused = started.scale(2, &[&old[0]]).await.unwrap_err();
-    assert!(refused.message.contains("is being rolled out"), "{refused}");
-    let all = bed.pod_names(TYPE).await;
-    let names: Vec<&str> = all.iter().map(String::as_str).collect();
-    assert_eq!(started.scale(0, &names).await.unwrap().retired.len(), 3);
-    started.drains.finish(&old[0]);
-    bed.until("nobody goes before all may", async || started.in_phase(Phase::Draining).await.len() == 3).await;
-    assert_eq!(bed.replicas(TYPE).await, 3);
-    started.drains.finish(&old[1]);
-    bed.until_pods(TYPE, 0).await;
-    assert_eq!(bed.replicas(TYPE).await, 0);
-    started.end(bed).await;
-}

@@ -25,9 +25,6 @@ use crate::{
     model::{WorkerId, WorkerType},
 };
 
-/// Deletion cost of a pod that is to be removed first: the lowest possible.
-const MARK: i32 = i32::MIN;
-
 /// How long to wait until workers that return to work say so in their heartbeat.
 const RESUME_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -37,6 +34,14 @@ pub(super) struct DrainingWorker {
     asked_at: Instant,
     /// When its drain timeout ends.
     deadline: Instant,
+}
+
+/// Workers that can go.
+pub(super) struct Done {
+    /// Pods to mark for removal.
+    pub(super) marked: Vec<WorkerId>,
+    /// Workers by whose number the count can be lowered.
+    pub(super) released: Vec<WorkerId>,
 }
 
 /// See the [module](self).
@@ -116,6 +121,33 @@ impl Drain {
         self.choose(&chosen, drain_timeout).await
     }
 
+    /// Asks `more` of the proposed workers to drain, in the order in which a controller gives pods up.
+    pub(super) async fn ask_proposed(
+        &mut self,
+        view: &View,
+        more: usize,
+        proposed: &[WorkerId],
+        drain_timeout: Duration,
+    ) -> Result<Vec<WorkerId>, BackendError> {
+        self.everybody = false;
+        let order = deletion_order(self.spec.kind, self.counted_pods(view), |_| false);
+        let new = order.iter().filter(|pod| !self.drains(pod) && proposed.contains(&id(pod))).take(more);
+        let chosen: Vec<&Pod> = new.chain(order.iter().filter(|pod| self.drains(pod))).copied().collect();
+        self.choose(&chosen, drain_timeout).await
+    }
+
+    /// How many replicas have no pod that the controller would have to remove if their number fell.
+    pub(super) fn without_pod(&self, view: &View) -> usize {
+        let replicas = view.target.replicas as usize;
+        if self.spec.kind == TargetKind::Deployment {
+            return replicas.saturating_sub(self.counted_pods(view).count());
+        }
+        // A gap below the highest ordinal does not help: the highest goes first.
+        let highest = self.counted_pods(view).filter_map(Pod::ordinal).max();
+        let up_to = highest.map_or(0, |highest| (highest + 1).saturating_sub(view.target.first_ordinal));
+        replicas.saturating_sub(usize::try_from(up_to).unwrap_or(usize::MAX))
+    }
+
     /// Keeps to whom the controller will remove: that changes when a pod becomes ready or ceases to be.
     pub(super) async fn follow_order(&mut self, view: &View) -> Result<(), BackendError> {
         let order = deletion_order(self.spec.kind, self.counted_pods(view), |pod| self.drains(pod));
@@ -136,6 +168,7 @@ impl Drain {
         }
         self.shared.leader_guard.check()?;
         self.cancel(&spared).await?;
+        self.may_have_strays |= !spared.is_empty();
         self.draining.retain(|id, _| ids.contains(id));
         let asked: Vec<WorkerId> = new.iter().filter(|pod| self.must_finish(pod)).map(|pod| id(pod)).collect();
         if !asked.is_empty() {
@@ -162,6 +195,7 @@ impl Drain {
         }
         self.cancel(&back).await?;
         self.everybody = false;
+        self.may_have_strays = true;
         self.draining.retain(|id, _| !back.contains(id));
         // Until they say that they work again, they would count as leaving.
         let _ = timeout(RESUME_TIMEOUT, self.until_working(&back)).await;
@@ -183,10 +217,24 @@ impl Drain {
     }
 
     /// Returns the workers that have drained or timed out, and that the controller will remove before all others.
-    pub(super) async fn done(&self, view: &View) -> Result<Vec<WorkerId>, BackendError> {
+    pub(super) async fn done(&self, view: &View) -> Result<Done, BackendError> {
         let finished = self.finished(view).await?;
         let order = deletion_order(self.spec.kind, self.counted_pods(view), |pod| finished.contains(&id(pod)));
-        Ok(order.into_iter().map(id).take_while(|id| finished.contains(id)).collect())
+        let released: Vec<_> = order.into_iter().map(id).take_while(|id| finished.contains(id)).collect();
+        Ok(Done { marked: released.clone(), released })
+    }
+
+    /// Returns the workers that have drained or timed out, and those of them that can be removed during a rollout:
+    /// whichever of its ReplicaSets the controller takes them from, it finds only pods that have finished or never
+    /// started.
+    pub(super) async fn done_in_rollout(&self, view: &View) -> Result<Done, BackendError> {
+        let finished = self.finished(view).await?;
+        let goes = |pod: &Pod| finished.contains(&id(pod)) || self.released.contains(&id(pod));
+        let is_free = |pod: &Pod| goes(pod) || !pod.started;
+        let replicas = view.target.replicas as usize;
+        let most = view.target.rollout.releasable(&view.pods, replicas, finished.len(), is_free);
+        let marked: Vec<_> = finished.into_iter().collect();
+        Ok(Done { released: marked.iter().take(most).cloned().collect(), marked })
     }
 
     async fn finished(&self, view: &View) -> Result<BTreeSet<WorkerId>, BackendError> {
@@ -209,8 +257,8 @@ impl Drain {
     /// Marks the pods of these for removal, where the controller heeds that. All of them or none.
     pub(super) async fn mark(&self, view: &View, ids: &[WorkerId]) -> Result<(), BackendError> {
         self.shared.leader_guard.check()?;
-        for pod in self.markable(view, ids) {
-            if let Err(error) = self.shared.cluster.set_deletion_cost(&pod.name, &pod.uid, Some(MARK)).await {
+        for pod in self.markable(view, ids).filter(|pod| !pod.marked) {
+            if let Err(error) = self.shared.cluster.mark(pod).await {
                 self.unmark(view, ids).await;
                 return Err(error);
             }
@@ -221,7 +269,7 @@ impl Drain {
     /// Takes the marks back. One that can't be is found again as a stray.
     pub(super) async fn unmark(&self, view: &View, ids: &[WorkerId]) {
         for pod in self.markable(view, ids) {
-            let _ = self.shared.cluster.set_deletion_cost(&pod.name, &pod.uid, None).await;
+            let _ = self.shared.cluster.unmark(pod).await;
         }
     }
 
@@ -274,9 +322,9 @@ impl Drain {
     /// Takes back marks of pods that are not leaving: of an earlier scaler, or of those whom the controller has kept.
     async fn clear_strays(&self, view: &View) -> Result<(), BackendError> {
         let leaves = |pod: &Pod| self.drains(pod) || self.released.contains(&id(pod));
-        for pod in view.pods.iter().filter(|pod| pod.deletion_cost == MARK && !leaves(pod)) {
+        for pod in view.pods.iter().filter(|pod| pod.marked && !leaves(pod)) {
             tracing::info!(pod = pod.name, "taking back {DELETION_COST}: the pod is not leaving");
-            self.shared.cluster.set_deletion_cost(&pod.name, &pod.uid, None).await?;
+            self.shared.cluster.unmark(pod).await?;
         }
         Ok(())
     }

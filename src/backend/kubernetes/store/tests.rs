@@ -87,7 +87,13 @@ fn a_count_that_nobody_here_wrote_is_somebody_elses() {
 #[test]
 fn pods_beyond_the_count_are_leaving_and_missing_ones_are_starting() {
     let store = listed(2);
-    let pod = |name: &str, ready| Pod { name: name.to_owned(), ready, node: Some("n".to_owned()), ..Pod::default() };
+    let pod = |name: &str, ready| Pod {
+        name: name.to_owned(),
+        ready,
+        node: Some("n".to_owned()),
+        owner: Some(("ReplicaSet".to_owned(), "web-6d4cf56db6".to_owned())),
+        ..Pod::default()
+    };
     let phases = |store: &Store| -> Vec<(String, Phase)> {
         let instances = store.pool(&browser()).unwrap().instances;
         instances.into_iter().map(|Instance { id, phase, .. }| (id.to_string(), phase)).collect()
@@ -101,4 +107,28 @@ fn pods_beyond_the_count_are_leaving_and_missing_ones_are_starting() {
     store.set_draining(&browser(), BTreeSet::from([WorkerId::new("a")]), BTreeSet::new());
     let expected = [("a", Phase::Draining), ("b", Phase::Draining), ("c", Phase::Ready)];
     assert_eq!(phases(&store), expected.map(|(name, phase)| (name.to_owned(), phase)));
+}
+
+#[test]
+fn pods_of_another_owner_are_not_the_targets() {
+    let store = listed(1);
+    let owned = |name: &str, owner: Option<(&str, &str)>| Pod {
+        name: name.to_owned(),
+        ready: true,
+        owner: owner.map(|(kind, name)| (kind.to_owned(), name.to_owned())),
+        ..Pod::default()
+    };
+    for (name, owner) in [
+        ("green", Some(("ReplicaSet", "web-green-6d4cf56db6"))),
+        ("stateful", Some(("StatefulSet", "web"))),
+        ("job", Some(("Job", "web-1"))),
+        ("bare", None),
+    ] {
+        store.apply_pod(&browser(), owned(name, owner));
+    }
+    assert_eq!(store.view(&browser()).unwrap().pods, []);
+    let instances = store.pool(&browser()).unwrap().instances;
+    assert!(instances.len() == 1 && instances[0].id.as_str() == "web#0", "its replica has no pod yet: {instances:?}");
+    store.apply_pod(&browser(), owned("own", Some(("ReplicaSet", "web-6d4cf56db6"))));
+    assert_eq!(store.view(&browser()).unwrap().pods.len(), 1);
 }
