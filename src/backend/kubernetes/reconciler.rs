@@ -6,6 +6,7 @@
 //! pod that is not ready goes first, whatever is proposed.
 
 mod drain;
+mod rejected;
 mod writing;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -16,7 +17,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::drain::{Done, Drain};
+use self::{
+    drain::{Done, Drain},
+    rejected::RejectionBackoff,
+};
 use super::{
     KubernetesShared,
     event_recorder::{EventReason, TargetEvent, TargetRecorder},
@@ -61,6 +65,8 @@ pub(super) struct Reconciler {
     emptied: Option<oneshot::Sender<()>>,
     failures: u32,
     next_look: Instant,
+    /// Nodes reject this target's pods.
+    rejected: RejectionBackoff,
 }
 
 impl Reconciler {
@@ -75,6 +81,7 @@ impl Reconciler {
             emptied: None,
             failures: 0,
             next_look: Instant::now(),
+            rejected: RejectionBackoff::default(),
         }
     }
 
@@ -148,6 +155,7 @@ impl Reconciler {
     }
 
     async fn go_on(&mut self) -> Result<(), BackendError> {
+        self.give_up_rejected().await?;
         if self.drain.is_nobody() && !self.drain.may_have_strays {
             return Ok(());
         }
@@ -184,6 +192,7 @@ impl Reconciler {
         done.started = self.drain.let_back(wanted - current).await?;
         let missing = wanted - current - done.started.len();
         if missing > 0 {
+            self.wait_for_nodes().map_err(|error| BackendError { done: done.clone(), ..error })?;
             let to = view.target.replicas.saturating_add(u32::try_from(missing).unwrap_or(u32::MAX));
             self.write(&view, to).await.map_err(|error| BackendError { done: done.clone(), ..error })?;
         }

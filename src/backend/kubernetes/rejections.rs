@@ -35,6 +35,11 @@ impl Rejections {
         self.0.take_if(|episode| now.since(episode.last) >= LAPSE)
     }
 
+    /// Returns why nodes reject pods at present, and how many they have rejected.
+    pub(super) fn current(&self) -> Option<(String, u64)> {
+        self.0.as_ref().map(|episode| (episode.reason.clone(), episode.pods))
+    }
+
     /// Returns why pods are missing, if nodes refuse them at present.
     pub(super) fn reason(&self) -> Option<String> {
         self.0.as_ref().map(|Episode { reason, pods, .. }| format!("{reason} ({pods} pods refused)"))

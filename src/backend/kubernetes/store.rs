@@ -215,6 +215,11 @@ impl Store {
         Ok(View { target, pods: state.own_pods().filter(|pod| pod.is_active()).cloned().collect() })
     }
 
+    /// Why nodes reject pods of a type at present, and how many they have rejected.
+    pub(super) fn rejections(&self, worker_type: &WorkerType) -> Option<(String, u64)> {
+        self.lock().types.get(worker_type)?.rejections.current()
+    }
+
     /// Whether a pod of that name exists, leaving or not.
     pub(super) fn exists(&self, worker_type: &WorkerType, id: &WorkerId) -> bool {
         self.lock().types.get(worker_type).is_some_and(|state| state.pods.contains_key(id.as_str()))

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 use swarm::{
-    backend::{Instance, Phase},
+    backend::{ErrorKind, Instance, Phase},
     config::TargetKind,
 };
 
@@ -122,22 +122,53 @@ async fn a_quota_says_what_the_controller_says() {
     started.end(bed).await;
 }
 
+/// A ReplicaSet makes another pod immediately, up to 15 a second.
 #[tokio::test]
-async fn pods_that_a_node_rejects_are_counted_and_not_told_as_exits() {
+async fn pods_that_nodes_reject_are_given_up_and_asked_for_again_after_a_pause() {
     let message = "Pod was rejected: Node didn't have enough resource: cpu, requested: 500, used: 3900, capacity: 4000";
     let rejected = json!({ "phase": "Failed", "reason": "OutOfcpu", "message": message, "conditions": [] });
-    let (bed, started) = stuck_at(rejected).await;
-    let counted = |one: &Instance| {
-        let reason = one.reason.as_deref().unwrap_or_default();
-        let pods = reason.strip_prefix(&format!("OutOfcpu: {message} (")).and_then(|rest| rest.split_once(' '));
-        one.phase == Phase::Blocked && pods.is_some_and(|(pods, _)| pods.parse::<u32>().is_ok_and(|pods| pods > 6))
-    };
-    bed.until("several were rejected", async || {
-        let seen = instances(&started).await;
-        seen.len() == 2 && seen.iter().any(counted)
+    let bed = Bed::start_fake(Behaviour::default()).await;
+    bed.deployment(TYPE, 0).await;
+    let started = Started::on(&bed).await;
+    let ready = started.grow(&bed, 1).await;
+    bed.players().behave(|behaviour| behaviour.stuck = Some(rejected));
+    started.scale(3, &[]).await.unwrap();
+    bed.until("the count is that of the pod that works", async || bed.replicas(TYPE).await == 1).await;
+    assert_eq!(started.pool().await.unwrap().exits, [], "no worker has begun, so none has ended");
+    assert_eq!(started.in_phase(Phase::Ready).await, ready);
+
+    let refused = started.scale(3, &[]).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Retryable);
+    let expected = "pods of deployment `discord-worker-browser`, and more are requested only after a pause: OutOfcpu: ";
+    assert!(refused.message.contains(expected) && refused.message.contains(message), "{refused}");
+    assert_eq!(bed.replicas(TYPE).await, 1);
+    bed.until("an event says why", async || {
+        let notes = bed.notes("ScalingFailed").await;
+        notes.iter().any(|note| note.contains("nodes reject the pods") && note.contains("OutOfcpu"))
     })
     .await;
-    assert_eq!(started.pool().await.unwrap().exits, []);
+
+    bed.players().behave(|behaviour| behaviour.stuck = None);
+    bed.until("the pause is over", async || started.scale(3, &[]).await.is_ok()).await;
+    bed.until("three are ready", async || started.in_phase(Phase::Ready).await.len() == 3).await;
+    started.end(bed).await;
+}
+
+#[tokio::test]
+async fn a_count_that_a_person_set_is_not_lowered_for_rejected_pods() {
+    let rejected = json!({ "phase": "Failed", "reason": "OutOfcpu", "message": "no cpu", "conditions": [] });
+    let bed = Bed::start_fake(Behaviour::default()).await;
+    bed.deployment(TYPE, 0).await;
+    let started = Started::on(&bed).await;
+    bed.players().behave(|behaviour| behaviour.stuck = Some(rejected));
+    bed.scale_by_hand(TYPE, 2).await;
+    let told = |one: &Instance| {
+        let reason = one.reason.as_deref().unwrap_or_default();
+        let pods = reason.strip_prefix("OutOfcpu: no cpu (").and_then(|rest| rest.split_once(' '));
+        pods.is_some_and(|(pods, _)| pods.parse::<u32>().is_ok_and(|pods| pods > 20))
+    };
+    bed.until("far more than five were rejected", async || instances(&started).await.iter().any(told)).await;
+    assert_eq!(bed.replicas(TYPE).await, 2);
     started.end(bed).await;
 }
 
