@@ -529,6 +529,11 @@ impl Actor {
         });
     }
 
+    /// Returns whether the backend failed to carry out the last decision of this kind.
+    pub fn has_failed(&self, action: Action) -> bool {
+        self.history.backend_failures.of(action).is_some()
+    }
+
     /// The signals that led to the observation under way.
     pub fn evaluated_signals(&self) -> Option<Signals> {
         match self.phase {

@@ -100,6 +100,8 @@ struct ActorTask {
     worker_tracker: WorkerTracker,
     awaited: Option<Box<Awaited>>,
     last_told: Option<(Action, &'static str)>,
+    /// The last decision that was to be carried out, and its target.
+    last_acted: Option<(Action, u32)>,
     probe_failure: Option<String>,
     /// Whether a mass silence has been logged, and since when.
     mass_since: Option<Instant>,
@@ -126,6 +128,7 @@ pub fn run_actor(
         worker_tracker: WorkerTracker::default(),
         awaited: None,
         last_told: None,
+        last_acted: None,
         probe_failure: None,
         mass_since: None,
         under_way: None,
@@ -269,6 +272,9 @@ impl ActorTask {
         let snapshot = self.actor.snapshot();
         let told = (snapshot.action, self.actor.reason_label());
         let changed = self.last_told.replace(told) != Some(told);
+        let decided = acts.then_some((snapshot.action, snapshot.desired));
+        let retries = decided.is_some() && decided == self.last_acted && self.actor.has_failed(snapshot.action);
+        self.last_acted = decided.or(self.last_acted);
         EvaluationFinished {
             worker_type: &self.context.worker_type,
             action: snapshot.action,
@@ -276,6 +282,7 @@ impl ActorTask {
             headline: snapshot.reasons.first().map_or("", String::as_str),
             sources: &snapshot.sources,
             acts,
+            retries,
             changed,
         }
         .emit();

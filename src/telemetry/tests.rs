@@ -93,6 +93,7 @@ fn emit_everything() {
         headline: "up",
         sources: &[],
         acts: true,
+        retries: false,
         changed: true,
     }
     .emit();

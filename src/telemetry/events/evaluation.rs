@@ -27,19 +27,21 @@ pub struct EvaluationFinished<'a> {
     pub sources: &'a [Source],
     /// Whether this autoscaler carries out the decision, or would without `dry_run`; false on a standby.
     pub acts: bool,
+    /// Whether the same decision was made before and could not be carried out.
+    pub retries: bool,
     /// Whether the observation or the decision differs from the previous one.
     pub changed: bool,
 }
 
 impl EvaluationFinished<'_> {
-    /// Logs the decision. A decision that scales is one `info` line, the headline. A hold, or a standby's decision, is
-    /// `debug` if something changed, else `trace`. The snapshot counts the decision.
+    /// Logs the decision. A decision that scales is one `info` line, the headline. A hold, a standby's decision, or a
+    /// decision that failed before is `debug` if something changed, else `trace`. The snapshot counts the decision.
     pub fn emit(self) {
-        let Self { worker_type, action, reason, headline, sources, acts, changed } = self;
+        let Self { worker_type, action, reason, headline, sources, acts, retries, changed } = self;
         let action = action.as_str();
         // A closure, because at `info` most evaluations log nothing and need no names.
         let names = || sources.iter().map(|source| source.as_str()).collect::<Vec<_>>().join(",");
-        if acts {
+        if acts && !retries {
             info!(%worker_type, action, reason, sources = names(), "{headline}");
         } else if changed {
             debug!(%worker_type, action, reason, sources = names(), "{headline}");

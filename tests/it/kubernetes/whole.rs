@@ -6,10 +6,13 @@ use std::{process::Stdio, time::Duration};
 use fred::prelude::Client;
 
 use super::{TYPE, bed::Bed, controller::Behaviour, kubelet::Processes};
-use crate::support::{
-    autoscaler::{Autoscaler, FAST_SWEEP, swarm},
-    command::{add_sleep, answers, records},
-    redis::RedisServer,
+use crate::{
+    fake_kubernetes::Fault,
+    support::{
+        autoscaler::{Autoscaler, FAST_SWEEP, swarm},
+        command::{add_sleep, answers, records},
+        redis::RedisServer,
+    },
 };
 
 /// Settings of the autoscaler and its workers. Three jobs are a worker; with none waiting, all but the busy may go.
@@ -155,6 +158,33 @@ async fn an_outage_of_the_api_server_is_logged_at_its_beginning_and_at_its_end()
     let unknown = |line: &&str| line.contains("backend failed") && line.contains("observe");
     assert_eq!((log.lines().filter(unknown).count(), lines("backend answers again")), (1, 1), "{log}");
     assert_eq!((lines("failed with error"), lines("watch broke"), lines("kube_client")), (0, 0, 0), "{log}");
+}
+
+#[tokio::test]
+async fn a_decision_that_can_not_be_carried_out_is_logged_once() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let bed = Bed::start_fake(Behaviour::default()).await;
+    bed.deployment(TYPE, 0).await;
+    for _ in 0..3 {
+        let fault = Fault::Status { code: 500, message: "etcdserver: request timed out", retry_after: None };
+        bed.fake().disturb("patch", "deployments/scale", fault);
+    }
+    // Before the start, so that they are one decision.
+    for number in 0..4 {
+        add_sleep(&client, TYPE, &number.to_string(), 0.1).await;
+    }
+    let scaler = Autoscaler::start_with(&server.url(), &settings(&bed), &["--orchestrator", "kubernetes"]).await;
+    bed.until("the fourth attempt succeeds", async || bed.replicas(TYPE).await == 2).await;
+    scaler
+        .until("the failures are recorded", async || {
+            let records = records(&client, TYPE).await;
+            records.iter().filter(|record| record["outcome"] == "failed").count() >= 3
+        })
+        .await;
+    let log = scaler.log();
+    let lines = |text: &str| log.lines().filter(|line| !line.contains(" DEBUG ") && line.contains(text)).count();
+    assert_eq!((lines("scale up 0 → 2"), lines("backend failed")), (1, 1), "{log}");
 }
 
 #[tokio::test]
