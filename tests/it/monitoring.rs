@@ -6,6 +6,7 @@ mod alerts;
 mod dashboards;
 mod files;
 mod load;
+mod operator;
 
 use serde_json::json;
 

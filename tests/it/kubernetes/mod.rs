@@ -11,6 +11,7 @@ mod faults;
 mod kubelet;
 mod lease;
 mod manifests;
+mod manifests_pods;
 mod reload;
 mod rollouts;
 mod scaling;

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{autoscaler::DEADLINE, http::get, needs::repository, wait::eventually};
@@ -51,6 +51,24 @@ impl Prometheus {
     pub(crate) async fn start_with(target: &str, worker: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         write_configuration(directory.path(), target, worker);
+        Self::run(directory).await
+    }
+
+    /// Starts a server with these scrape configurations and the rules of `config/prometheus`.
+    pub(crate) async fn start_scraping(scrape_configs: &[Value]) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let main = json!({
+            "global": { "scrape_interval": "1s", "evaluation_interval": "1s" },
+            "rule_files": ["rules/*.yml"],
+            "scrape_configs": scrape_configs,
+        });
+        // JSON is YAML.
+        fs::write(directory.path().join("prometheus.yml"), main.to_string()).expect("the directory is ours");
+        write_rules(directory.path());
+        Self::run(directory).await
+    }
+
+    async fn run(directory: TempDir) -> Self {
         let address = free_address();
         let log = fs::File::create(directory.path().join("log")).expect("the directory is ours");
         let process = Command::new(program("prometheus"))
@@ -128,8 +146,13 @@ fn write_configuration(directory: &Path, target: &str, worker: &str) {
     let targets = if worker.is_empty() { "[]".to_owned() } else { format!("[\"{worker}\"]") };
     let main = format!("{main}    static_configs:\n      - targets: {targets}\n");
     assert!(main.contains(target), "config/prometheus/prometheus.yml names no autoscaler:9000");
-    fs::create_dir(directory.join("rules")).expect("the directory is new");
     fs::write(directory.join("prometheus.yml"), main).expect("the directory is ours");
+    write_rules(directory);
+}
+
+fn write_rules(directory: &Path) {
+    let read = |path: &str| fs::read_to_string(repository(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    fs::create_dir(directory.join("rules")).expect("the directory is new");
     for name in ["rules/recording.yml", "rules/alerts.yml"] {
         let rules = shortened(&read(&format!("config/prometheus/{name}")));
         fs::write(directory.join(name), rules).expect("the directory is ours");
