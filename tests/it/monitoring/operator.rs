@@ -2,11 +2,14 @@
 //! runs the scrape configurations that the operator generates from a PodMonitor, for pods as the manifests describe
 //! them.
 
+use std::fs;
+
 use serde_json::{Value, json};
 
 use super::read;
 use crate::support::{
     autoscaler::{Autoscaler, FAST_SWEEP, SLEEPER, pool},
+    needs::repository,
     prometheus::{Prometheus, SCRAPED, free_address},
     redis::RedisServer,
     wait::eventually,
@@ -79,6 +82,26 @@ fn the_operator_gets_the_rules_that_are_tested() {
         assert_eq!(object["kind"], "PrometheusRule");
     }
     assert_eq!(objects.len(), 2);
+}
+
+/// Helm packages only files below the chart.
+#[test]
+fn the_chart_has_copies_of_the_dashboards_and_rules() {
+    let names = |directory: &str| -> Vec<String> {
+        let files = fs::read_dir(repository(directory)).unwrap_or_else(|error| panic!("{directory}: {error}"));
+        let mut names: Vec<String> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    for (original, copy) in [
+        ("config/grafana/dashboards", "config/helm/swarm/files/dashboards"),
+        ("config/prometheus/rules", "config/helm/swarm/files/rules"),
+    ] {
+        assert_eq!(names(original), names(copy), "{copy}");
+        for name in names(original) {
+            assert!(read(&format!("{original}/{name}")) == read(&format!("{copy}/{name}")), "copy {name} to {copy}");
+        }
+    }
 }
 
 #[cfg_attr(without_prometheus, ignore = "there is no Prometheus")]
