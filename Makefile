@@ -11,7 +11,7 @@ LOCKED  := --locked
 ARGS    ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help packages servers demo build test check deny doc install fmt bench chaos pictures clean
+.PHONY: help packages servers demo build test test-kubernetes check deny doc install fmt bench chaos pictures clean
 # Each step needs the whole machine, and they share one build directory.
 .NOTPARALLEL:
 
@@ -22,7 +22,7 @@ help: ## Show this list
 	@echo '    make test     run every check, as continuous integration does'
 	@echo
 	@echo 'All targets:'
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "    %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "    %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 packages: ## Install what is missing (redis-server), with apt, dnf or brew
 	@.ci/install-packages
@@ -39,6 +39,11 @@ build: ## Build the optimized program: target/release/swarm
 # The tests come last, so the last lines are the test runner's.
 test: packages ## Run every check: format, lints, docs, licences, all tests
 	@CARGO='$(CARGO)' MAKE='$(MAKE)' .ci/test
+
+test-kubernetes: packages ## Run the Kubernetes tests on a real control plane (needs Go, 8 GB; 10 minutes the first time)
+	@.ci/install-test-cluster
+	$(CARGO) test $(LOCKED) --test it --no-run
+	.ci/test-cluster $(CARGO) test $(LOCKED) --test it kubernetes:: -- --include-ignored --test-threads 4
 
 check: ## Check format and lints, warnings as errors; compiles tests and benches too
 	$(CARGO) fmt --check

@@ -2,8 +2,8 @@
 //! on a real API server.
 //!
 //! - By default: the fake API server, with the controllers played here.
-//! - `KUBEBUILDER_ASSETS` names a directory with `kube-apiserver` and `etcd`: those, with the controllers played here.
-//! - `SWARM_TEST_CLUSTER=1` and `KUBECONFIG`: that cluster, with its own controllers, in a namespace of its own.
+//! - `SWARM_TEST_CLUSTER=1` and `KUBECONFIG`: that cluster, with its own controllers, in a namespace of its own. `make
+//!   test-kubernetes` starts one.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -24,10 +24,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{
-    controller::{Behaviour, Players},
-    envtest::ApiServer,
-};
+use super::controller::{Behaviour, Players};
 use crate::{
     fake_kubernetes::{self, FakeKubernetes, api::PLAYER_HEADER},
     support::wait::eventually,
@@ -46,7 +43,6 @@ pub(super) struct Bed {
     players: Option<Players>,
     /// Where the kubeconfig lies.
     directory: TempDir,
-    _server: Option<ApiServer>,
     /// Deleted at the end: the cluster outlives the test.
     is_lent: bool,
 }
@@ -59,32 +55,31 @@ impl Bed {
 
     /// As [`Bed::start`], with this behaviour of the played controllers.
     pub(super) async fn start_with(behaviour: Behaviour) -> Self {
-        if let Some(assets) = std::env::var_os("KUBEBUILDER_ASSETS") {
-            let server = ApiServer::start(&PathBuf::from(assets)).await;
-            let kubeconfig = server.kubeconfig();
-            return Self::on(&kubeconfig, None, Some(server), Some(behaviour)).await;
-        }
         if std::env::var_os("SWARM_TEST_CLUSTER").is_some() {
-            let kubeconfig = Kubeconfig::read().expect("SWARM_TEST_CLUSTER needs a usable KUBECONFIG");
-            let kubeconfig = serde_json::to_string(&kubeconfig).expect("a kubeconfig is data");
-            return Self::on(&kubeconfig, None, None, None).await;
+            return Self::start_real().await;
         }
         Self::start_fake(behaviour).await
+    }
+
+    /// The cluster that `KUBECONFIG` names.
+    ///
+    /// # Panics
+    /// Unless `SWARM_TEST_CLUSTER` says that it is one to test on.
+    pub(super) async fn start_real() -> Self {
+        assert!(std::env::var_os("SWARM_TEST_CLUSTER").is_some(), "this test needs a cluster: make test-kubernetes");
+        let kubeconfig = Kubeconfig::read().expect("SWARM_TEST_CLUSTER needs a usable KUBECONFIG");
+        let kubeconfig = serde_json::to_string(&kubeconfig).expect("a kubeconfig is data");
+        Self::on(&kubeconfig, None, None).await
     }
 
     /// The fake, whatever the environment asks for: for tests of faults.
     pub(super) async fn start_fake(behaviour: Behaviour) -> Self {
         let fake = FakeKubernetes::start().await;
         let kubeconfig = fake.kubeconfig();
-        Self::on(&kubeconfig, Some(fake), None, Some(behaviour)).await
+        Self::on(&kubeconfig, Some(fake), Some(behaviour)).await
     }
 
-    async fn on(
-        kubeconfig: &str,
-        fake: Option<FakeKubernetes>,
-        server: Option<ApiServer>,
-        behaviour: Option<Behaviour>,
-    ) -> Self {
+    async fn on(kubeconfig: &str, fake: Option<FakeKubernetes>, behaviour: Option<Behaviour>) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let mut parsed: Kubeconfig = serde_json::from_str(kubeconfig).expect("a kubeconfig");
@@ -106,7 +101,7 @@ impl Bed {
         Api::all(client.clone()).create(&PostParams::default(), &space).await.expect("a namespace can be made");
         let players = behaviour.map(|behaviour| Players::start(client.clone(), &namespace, behaviour));
         let is_lent = fake.is_none();
-        Self { client, namespace, fake, players, directory, _server: server, is_lent }
+        Self { client, namespace, fake, players, directory, is_lent }
     }
 
     /// The fake API server.
