@@ -215,6 +215,10 @@ impl ActorTask {
                     applied.effect = Some(scale(self.context.clone(), request, signals).boxed());
                 }
                 Effect::Record(mut record) => {
+                    // Whoever leads now has seen the change too, and may have made it.
+                    if record.trigger == [Source::Manual] && self.context.shared.leadership.permit().is_none() {
+                        continue;
+                    }
                     let token = || self.context.shared.leadership.permit().and_then(|permit| permit.token);
                     record.token = record.token.or_else(token);
                     self.context.shared.recorder.record(*record);
