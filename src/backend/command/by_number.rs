@@ -74,21 +74,23 @@ async fn shrink(
     let asked = if spec.drains { pool.registry.may_work(&at_risk) } else { Vec::new() };
     leave::request(shared, &pool.worker_type, &asked, DRAIN_WITHIN).await?;
     let outcome = match until_drained(shared, pool, &asked).await {
-        Ok(()) => set(shared, pool, spec, target).await.map_err(|failure| failure.error),
-        Err(error) => Err(error),
+        Ok(()) => set(shared, pool, spec, target).await,
+        Err(error) => Err(error.into()),
     };
-    let stay: Vec<WorkerId> = match outcome {
+    let stay: Vec<WorkerId> = match &outcome {
         Ok(()) => {
             pool.registry.stopped(&leaving, shared.clock.now());
             asked.into_iter().filter(|id| !leaving.contains(id)).collect()
         }
+        // The number may have fallen, and a worker that takes a job now may be removed. The request to drain expires.
+        Err(failure) if failure.ambiguous => Vec::new(),
         Err(_) => asked,
     };
     if !stay.is_empty() {
         let cancelled = shared.drain_control.cancel(&pool.worker_type, &stay).await;
         cancelled.map_err(|error| leave::no_drain(&pool.worker_type, &error))?;
     }
-    outcome.map(|()| ScaleReport { started: Vec::new(), retired: leaving })
+    outcome.map(|()| ScaleReport { started: Vec::new(), retired: leaving }).map_err(|failure| failure.error)
 }
 
 /// Returns the workers that are certain to go, and all workers among which the platform may choose `surplus`.

@@ -66,6 +66,25 @@ async fn a_worker_that_does_not_drain_keeps_the_number_and_everybody_goes_on_wor
     bench.backend.shutdown(false).await;
 }
 
+/// The command did its work and was killed before it could say so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_takes_jobs_again_while_the_number_may_have_fallen() {
+    let killed = "\"$0\" scale \"$1\" newest; [ \"$1\" != 1 ] || kill -9 $$";
+    let mut bench = Bench::start(|| {
+        let mut settings = by_number("newest");
+        let (program, target) = (settings.scale[0].clone(), "{target}".to_owned());
+        settings.scale = vec!["sh".to_owned(), "-c".to_owned(), killed.to_owned(), program, target];
+        settings
+    });
+    bench.scale(3, &[]).await.unwrap();
+    bench.until("three workers", |pool| listed(pool).len() == 3).await;
+    let error = bench.scale(1, &["w-3", "w-2"]).await.unwrap_err();
+    assert!(error.message.contains("ended with signal 9"), "{error}");
+    assert_eq!(bench.drains.asked.lock().unwrap().len(), 3, "whoever may be removed takes no jobs");
+    bench.until("one worker", |pool| listed(pool) == ["w-1"]).await;
+    bench.backend.shutdown(false).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_platform_without_room_is_an_error_and_the_next_try_asks_for_the_rest() {
     let mut bench = Bench::start(|| by_number("oldest"));
