@@ -396,7 +396,7 @@ async fn remembered_changes(target: &RedisTarget, types: Vec<WorkerType>) -> Has
     match load_changes(target, &types).await {
         Ok(changes) => types.into_iter().zip(changes).filter_map(|(name, change)| Some((name, change?))).collect(),
         Err(error) => {
-            tracing::warn!("cooldowns from before can't be read, they start anew: {error}");
+            tracing::warn!("earlier cooldowns can't be read; they start again: {error}");
             HashMap::new()
         }
     }

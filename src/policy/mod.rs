@@ -61,9 +61,9 @@ pub struct Decision {
     /// backoff holds the repair of a pool outside its bounds, it is the bound to be repaired to; and while the pool is
     /// not known, it is the last target.
     pub target: u32,
-    /// Workers that count as capacity. While the pool is not known: the target of the last change, 0 without one.
+    /// Workers that count as capacity. While the pool is unknown: the target of the last change, 0 without one.
     pub current: u32,
-    /// The lower bound in force: `min_workers`, or what an open window of the schedule raises it to.
+    /// Lower bound in force: `min_workers`, or the value to which an open window of the schedule raises it.
     pub floor: u32,
     /// The upper bound in force: `max_workers`, or what an open window of the schedule lowers it to.
     pub ceiling: u32,
@@ -71,16 +71,16 @@ pub struct Decision {
     pub action: Action,
     /// The arithmetic, then each rule that changed its outcome, in order: the last one decided. Never empty.
     pub reasons: Vec<Reason>,
-    /// When a rule that holds something back lets go, or the schedule changes: look again then. Later than now. `None`:
-    /// nothing but a new observation can change the outcome.
+    /// When a rule stops holding a change back, or the schedule changes: the time of the next evaluation, later than
+    /// now. `None`: only a new observation can change the outcome.
     pub recheck_at: Option<Timestamp>,
-    /// What was wished for, up to `max_workers`, to be kept with [`History::note_recommendation`]; `None` without a
-    /// stabilization window, or a depth to go by.
+    /// Recommendation, at most `max_workers`, to be kept with [`History::note_recommendation`]. `None` without a
+    /// stabilization window, or if the depth is unknown.
     pub recommendation: Option<u32>,
 }
 
 impl Decision {
-    /// One line for people: `held at 3: depth 0 ≤ 0 wants 1, cooldown ends in 41 s`.
+    /// Returns one line for people: `held at 3: depth 0 ≤ 0 wants 1, cooldown ends in 41 s`.
     pub fn headline(&self) -> String {
         let what = match self.action {
             Action::Hold => format!("held at {}", self.current),
@@ -94,8 +94,8 @@ impl Decision {
 
 /// Decides how many workers there should be at `now`.
 ///
-/// An unreadable pool holds everything. An unreadable depth lowers nothing; what is known of it may still raise, and
-/// the bounds are still kept.
+/// An unreadable pool holds everything. An unreadable depth lowers nothing; its known part can still raise the target,
+/// and the bounds stay in force.
 pub fn decide(settings: &ScalingSettings, observation: &Observation, history: &History, now: Timestamp) -> Decision {
     let counts = match &observation.pool {
         Reading::Known(counts) => counts,
@@ -124,13 +124,13 @@ pub fn decide(settings: &ScalingSettings, observation: &Observation, history: &H
         Ordering::Equal => {}
     }
     plan.keep_order();
-    // Also where `min_workers` alone asks for more.
+    // Applies also if `min_workers` alone asks for more.
     plan.limit_alive();
     plan.back_off();
     plan.finish()
 }
 
-/// The decision about a pool nobody can see.
+/// Returns the decision about an unreadable pool.
 fn hold_blindly(settings: &ScalingSettings, history: &History, now: Timestamp, why: &str) -> Decision {
     let current = history.last_change.map_or(0, |change| change.to);
     let bounds = Bounds::at(settings, now);

@@ -1,4 +1,4 @@
-//! A decision in the making: the target so far, and the rules that may still change it. Each rule is one method, in the
+//! A decision in the making: the target so far, and the rules that can still change it. Each rule is one method, in the
 //! order in which `decide` calls them.
 
 use std::{cmp::Ordering, time::Duration};
@@ -18,7 +18,7 @@ use crate::{
     model::{PoolCounts, Timestamp, snapshot::Action},
 };
 
-/// The shortest `recheck_at` after a change, for settings without a cooldown: never "now", which would spin.
+/// Shortest `recheck_at` after a change, for settings without a cooldown: "now" would cause a busy loop.
 const SOON: Duration = Duration::from_millis(1);
 
 /// A decision in the making.
@@ -29,22 +29,22 @@ pub(super) struct Plan<'a> {
     now: Timestamp,
     counts: &'a PoolCounts,
     current: u32,
-    /// `current` within the bounds, at least 1 once activated: what the pool is repaired to at once. Holds bring the
-    /// target back to it, and never past it.
+    /// `current` within the bounds, and at least 1 once activated: the size to which the pool is repaired immediately.
+    /// Holds bring the target back to it, and never past it.
     base: u32,
-    /// Why `base` is not `current`.
+    /// Why `base` differs from `current`.
     repair: Option<Reason>,
     target: u32,
     recommendation: Option<u32>,
     reasons: Vec<Reason>,
     recheck_at: Option<Timestamp>,
-    /// After a change that a limit cut short: when the next one may follow.
+    /// After a change that a limit cut short: when the next change may follow.
     next_step_at: Option<Timestamp>,
     held: bool,
 }
 
 impl<'a> Plan<'a> {
-    /// Nothing decided: the pool stays as it is.
+    /// Returns a plan that leaves the pool as it is.
     pub(super) fn new(
         settings: &'a ScalingSettings,
         history: &'a History,
@@ -77,8 +77,8 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// The strategy's recommendation for what is known of the depth. A gap in it can only hide more jobs, so it never
-    /// lowers.
+    /// Applies the strategy to the known part of the depth. A gap can only hide more jobs, so it never lowers the
+    /// target.
     pub(super) fn follow_strategy(&mut self, depth: &KnownDepth<'_>) {
         if let Some(jobs) = depth.jobs {
             self.reasons.extend(depth.longest_of.and_then(Reason::longest));
@@ -95,7 +95,8 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Jobs below `activation_threshold` start nobody in an empty pool, whatever the strategy wants.
+    /// Keeps an empty pool empty while there are fewer jobs than `activation_threshold`, whatever the strategy
+    /// recommends.
     pub(super) fn wait_for_activation(&mut self, depth: u64) {
         let threshold = self.settings.activation_threshold;
         if self.current == 0 && self.target > 0 && (1..threshold).contains(&depth) {
@@ -105,7 +106,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// `spare` idle workers besides those at work.
+    /// Adds `spare` idle workers to those at work.
     pub(super) fn keep_spare(&mut self, waiting: u64) {
         let spare = self.settings.spare;
         if spare == 0 {
@@ -121,7 +122,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Work starts the first worker at once, and keeps the last one.
+    /// Starts the first worker immediately if there is work, and keeps the last one.
     pub(super) fn activate(&mut self, depth: u64) {
         let threshold = self.settings.activation_threshold;
         if depth < threshold {
@@ -166,18 +167,18 @@ impl<'a> Plan<'a> {
         self.target = target;
     }
 
-    /// Where the target is, seen from what is repaired to at once: less lets workers go that could stay.
+    /// Compares the target with the size after repairs: a smaller target lets workers go that could stay.
     pub(super) fn direction(&self) -> Ordering {
         self.target.cmp(&self.base)
     }
 
-    /// Down no further than to the highest recommendation of the stabilization window.
+    /// Lowers the target no further than to the highest recommendation of the stabilization window.
     pub(super) fn stabilize(&mut self) {
         let window = self.settings.stabilization_window();
         if window.is_zero() {
             return;
         }
-        // A restart forgets the recommendations. Until the window has passed once, the pool as it is stands for them.
+        // A restart forgets the recommendations. Until the window has passed once, the present size stands for them.
         let forgotten = (self.history.started_at, self.current);
         let highest = self
             .history
@@ -202,7 +203,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Workers that are not heard may be busy.
+    /// Keeps workers without a heartbeat, because they may be busy.
     pub(super) fn spare_possibly_busy(&mut self) {
         let PoolCounts { busy, possibly_busy, .. } = *self.counts;
         if self.raise_to(busy.saturating_add(possibly_busy)) {
@@ -220,14 +221,14 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Workers are let go only a cooldown after the last change, or after the start of the scaler.
+    /// Lets workers go only a cooldown after the last change, or after the start of the scaler.
     pub(super) fn cool_down(&mut self) {
         if self.direction() == Ordering::Less {
             self.wait_until(self.last_disturbance().after(self.settings.cooldown()));
         }
     }
 
-    /// `step` adds workers only a cooldown after it last added some. Having let some go delays nothing.
+    /// Lets `step` add workers only a cooldown after it last added some. Removals delay nothing.
     pub(super) fn pace_steps(&mut self) {
         if self.settings.strategy != Strategy::Step {
             return;
@@ -239,8 +240,8 @@ impl<'a> Plan<'a> {
         self.wait_until(ends_at);
     }
 
-    /// At most `max_step_down` workers are let go in any `step_period_seconds`. A restart forgets whom was let go
-    /// before it, so that nobody is for that long.
+    /// Lets at most `max_step_down` workers go in any `step_period_seconds`. A restart forgets earlier removals, so no
+    /// worker is let go for one period after it.
     pub(super) fn limit_step_down(&mut self) {
         let (Some(most), period) = (self.settings.max_step_down, self.settings.step_period()) else { return };
         let watched_at = self.history.started_at.after(period);
@@ -254,8 +255,8 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// At most `max_step_up` workers are added in any `step_period_seconds`, but for repairs, and for those that were
-    /// there and are gone.
+    /// Adds at most `max_step_up` workers in any `step_period_seconds`, except for repairs and for replacing workers
+    /// that are gone.
     pub(super) fn limit_step_up(&mut self) {
         let (Some(most), period) = (self.settings.max_step_up, self.settings.step_period()) else { return };
         let room = self.history.steps.room_to_add(most, period, self.now);
@@ -267,8 +268,8 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Workers that do not leave when asked to, or never became ready, take up room: no more than twice `max_workers`
-    /// exist. Those that finish work do not count.
+    /// Limits the existing workers to twice `max_workers`, including those that do not leave when asked to or never
+    /// became ready. Workers that finish their work do not count.
     pub(super) fn limit_alive(&mut self) {
         let PoolCounts { lingering, stalled, .. } = *self.counts;
         let stuck = lingering.saturating_add(stalled);
@@ -315,7 +316,7 @@ impl<'a> Plan<'a> {
         }));
     }
 
-    /// The decision.
+    /// Returns the decision.
     pub(super) fn finish(self) -> Decision {
         let action = match self.target.cmp(&self.current) {
             Ordering::Less if !self.held => Action::ScaleDown,
@@ -335,7 +336,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// After a change: when the next one may follow, for a strategy that gets to its aim in several.
+    /// Returns when the next change may follow, for a strategy that reaches its target in several changes.
     fn next_move_at(&self) -> Option<Timestamp> {
         let cooled = self.now.after(self.settings.cooldown().max(SOON));
         let next_move_at = match self.settings.strategy {
@@ -347,12 +348,13 @@ impl<'a> Plan<'a> {
         [next_move_at, next_step_at].into_iter().flatten().min()
     }
 
-    /// The last time that anything changed, for the scale-down cooldown. A start of the scaler counts.
+    /// Returns the time of the last change, for the scale-down cooldown. A start of the scaler counts as a change.
     fn last_disturbance(&self) -> Timestamp {
         self.history.last_change.map_or(self.history.started_at, |change| change.at.max(self.history.started_at))
     }
 
-    /// Raises a target that lets workers go to `floor`, as far as they may stay. Says whether that changed it.
+    /// Raises a target that lets workers go to `floor`, as far as those workers may stay. Returns whether the target
+    /// changed.
     fn raise_to(&mut self, floor: u32) -> bool {
         let raised = self.target.max(floor.min(self.base));
         let changed = raised != self.target;
@@ -360,7 +362,7 @@ impl<'a> Plan<'a> {
         changed
     }
 
-    /// Before `ends_at`, nothing but repairs.
+    /// Allows only repairs before `ends_at`.
     fn wait_until(&mut self, ends_at: Timestamp) {
         if self.now < ends_at && self.target != self.base {
             self.target = self.base;
@@ -369,7 +371,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// A limit left some of the way for later.
+    /// Records that a limit left a part of the change for later.
     fn cut_short(&mut self, room: Room, reason: Reason) {
         if self.target == self.base {
             self.recheck_at = Some(room.more_at);
@@ -378,7 +380,7 @@ impl<'a> Plan<'a> {
         self.hold(reason);
     }
 
-    /// Adds why the target was held; and if all that is left is a repair, why that is made nevertheless.
+    /// Adds the reason for a hold. If only a repair is left, adds its reason as well.
     fn hold(&mut self, reason: Reason) {
         self.reasons.push(reason);
         if self.target == self.base {
@@ -387,7 +389,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// The failures whose backoff has not passed, and when it does.
+/// Returns the failures whose backoff has not passed, and when it passes.
 fn pending_retry(failures: Option<&Failures>, backoff: Backoff, now: Timestamp) -> Option<(&Failures, Timestamp)> {
     failures.map(|failures| (failures, failures.retry_at(backoff))).filter(|&(_, at)| at > now)
 }

@@ -1,4 +1,4 @@
-//! Why a decision is what it is: words for people, labels for metrics.
+//! Reasons of a decision: words for people, labels for metrics.
 
 use std::{fmt, time::Duration};
 
@@ -8,13 +8,13 @@ use crate::model::QueueDemands;
 /// One step of a decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// Of several queues the longest counts.
+    /// The longest of several queues counts.
     Longest {
-        /// Its key.
+        /// Key of the longest queue.
         queue: String,
         /// Unfinished jobs in it.
         jobs: u64,
-        /// How many queues there are.
+        /// Number of queues.
         of: usize,
     },
     /// The depth reached the upper threshold.
@@ -23,18 +23,18 @@ pub enum Reason {
         depth: u64,
         /// `scale_up_threshold`.
         threshold: u64,
-        /// Workers wanted for them.
+        /// Workers that the strategy recommends.
         recommendation: u32,
     },
-    /// The depth reached the upper threshold, and there are workers enough for it.
+    /// The depth reached the upper threshold, and there are enough workers for it.
     DepthCovered {
         /// Unfinished jobs.
         depth: u64,
         /// `scale_up_threshold`.
         threshold: u64,
-        /// Workers that they need.
+        /// Workers that the jobs need.
         needed: u32,
-        /// Workers that there are.
+        /// Present workers.
         current: u32,
     },
     /// The depth fell to the lower threshold.
@@ -43,7 +43,7 @@ pub enum Reason {
         depth: u64,
         /// `scale_down_threshold`.
         threshold: u64,
-        /// Workers wanted for them.
+        /// Workers that the strategy recommends.
         recommendation: u32,
     },
     /// The depth is between the thresholds.
@@ -54,7 +54,7 @@ pub enum Reason {
         low: u64,
         /// `scale_up_threshold`.
         high: u64,
-        /// Workers that there are.
+        /// Present workers.
         current: u32,
     },
     /// The `backlog` strategy's share for each worker.
@@ -63,54 +63,54 @@ pub enum Reason {
         depth: u64,
         /// Jobs for each worker.
         jobs_per_worker: u64,
-        /// Workers wanted for them.
+        /// Workers that the strategy recommends.
         recommendation: u32,
     },
     /// The `latency` strategy's arithmetic.
     Latency {
         /// Unfinished jobs.
         depth: u64,
-        /// A worker's time for one of them.
+        /// Time that a worker takes for one job.
         job: Duration,
-        /// Jobs that come in 1,000 seconds.
+        /// Jobs that arrive in 1,000 seconds.
         arriving: u64,
-        /// Workers wanted.
+        /// Workers that the strategy recommends.
         recommendation: u32,
         /// `target_wait_seconds`.
         within: Duration,
     },
-    /// `latency` does not know enough, and shares the jobs out as `backlog` does.
+    /// `latency` does not know enough, and divides the jobs as `backlog` does.
     LatencyUnlearned {
         /// Unfinished jobs.
         depth: u64,
         /// Jobs for each worker.
         jobs_per_worker: u64,
-        /// Workers wanted for them.
+        /// Workers that the jobs need.
         recommendation: u32,
-        /// What it lacks.
+        /// What `latency` lacks.
         why: Unlearned,
     },
-    /// Raised so that some are idle.
+    /// Raised so that some workers are idle.
     Spare {
         /// `spare`.
         spare: u32,
         /// Workers at work, and those that waiting jobs are about to occupy.
         at_work: u32,
-        /// Workers wanted for both.
+        /// Workers at work and spare workers together.
         recommendation: u32,
     },
-    /// There is work, and without this rule no worker.
+    /// There is work, and no other rule asks for a worker.
     Activation {
-        /// Unfinished jobs, or those known of.
+        /// Unfinished jobs, or the known part of them.
         depth: u64,
         /// `activation_threshold`.
         threshold: u64,
-        /// Workers that there are.
+        /// Present workers.
         current: u32,
     },
     /// There is too little work to start the first worker.
     BelowActivation {
-        /// Unfinished jobs, or those known of.
+        /// Unfinished jobs, or the known part of them.
         depth: u64,
         /// `activation_threshold`.
         threshold: u64,
@@ -127,11 +127,11 @@ pub enum Reason {
         /// `min_workers`.
         min: u32,
     },
-    /// Raised to what an open window of the schedule wants.
+    /// Raised to the number of an open window of the schedule.
     Schedule {
-        /// Its `min_workers`.
+        /// `min_workers` of the window.
         min: u32,
-        /// Until it closes.
+        /// Time until the window closes.
         remaining: Duration,
     },
     /// Lowered to the maximum of an open window of the schedule.
@@ -146,37 +146,37 @@ pub enum Reason {
         /// `max_workers`.
         max: u32,
     },
-    /// Not all of the depth could be read, so it lowers nothing.
+    /// A part of the depth could not be read, so it lowers nothing.
     DepthUnknown {
-        /// Why it could not.
+        /// Why the pool could not be read.
         why: String,
     },
-    /// The pool could not be read, so nothing is changed.
+    /// The pool could not be read, so nothing changes.
     PoolUnknown {
-        /// Why it could not.
+        /// Why the depth could not be read.
         why: String,
     },
-    /// More workers were wanted a short while ago.
+    /// A recent recommendation was higher.
     Stabilization {
-        /// Workers wanted at most within the window.
+        /// Highest recommendation within the window.
         highest: u32,
-        /// The window.
+        /// Length of the window.
         window: Duration,
-        /// Until that recommendation leaves the window.
+        /// Time until that recommendation leaves the window.
         remaining: Duration,
     },
     /// Workers that hold a job or session are not let go.
     Busy {
-        /// How many do.
+        /// Workers that hold a job or session.
         busy: u32,
-        /// Of how many.
+        /// Workers that count as capacity.
         of: u32,
     },
-    /// Workers that are not heard may hold a job, and are not let go.
+    /// Workers without a heartbeat may hold a job, and are not let go.
     PossiblyBusy {
-        /// How many.
+        /// Workers without a heartbeat.
         workers: u32,
-        /// Of how many.
+        /// Workers that count as capacity.
         of: u32,
     },
     /// The platform decides who goes, and would remove workers that are not idle.
@@ -188,74 +188,74 @@ pub enum Reason {
     },
     /// Too many workers do not leave, or never became ready.
     Ceiling {
-        /// How many.
+        /// Workers that do not leave or never became ready.
         stuck: u32,
-        /// How many may exist, with those that count.
+        /// Maximum workers that may exist, including those that count as capacity.
         ceiling: u32,
     },
-    /// The last change is too fresh.
+    /// The last change is too recent.
     Cooldown {
-        /// Until it is not.
+        /// Time until the cooldown ends.
         remaining: Duration,
     },
-    /// No more are added at once.
+    /// The limit on additions is reached.
     StepUp {
         /// `max_step_up`.
         most: u32,
         /// `step_period_seconds`.
         period: Duration,
-        /// Until more may be added.
+        /// Time until more workers may be added.
         remaining: Duration,
     },
-    /// No more are let go at once.
+    /// The limit on removals is reached.
     StepDown {
         /// `max_step_down`.
         most: u32,
         /// `step_period_seconds`.
         period: Duration,
-        /// Until more may be let go.
+        /// Time until more workers may be let go.
         remaining: Duration,
     },
     /// New workers keep ending early or never become ready, so none are started for a while.
     StartBackoff {
-        /// How many rounds of starts failed in a row.
+        /// Consecutive rounds of failed starts.
         count: u32,
-        /// How the last one ended.
+        /// Error of the last round.
         message: String,
-        /// Until the next try.
+        /// Time until the next attempt.
         remaining: Duration,
     },
     /// The backend keeps failing, so it is not asked for a while.
     BackendBackoff {
-        /// Failures in a row.
+        /// Consecutive failures.
         count: u32,
-        /// The last one.
+        /// Error of the last one.
         message: String,
-        /// Until the next try.
+        /// Time until the next attempt.
         remaining: Duration,
     },
-    /// Somebody wants nothing to be changed.
+    /// A person paused the worker type: nothing changes.
     Paused {
-        /// Who.
+        /// Person who set the override.
         by: String,
-        /// Until it ends; `None`: when somebody ends it.
+        /// Time until the override ends; `None`: when somebody ends it.
         remaining: Option<Duration>,
     },
     /// Somebody wants no worker to be let go.
     PausedIn {
-        /// Who.
+        /// Person who set the override.
         by: String,
-        /// Until it ends; `None`: when somebody ends it.
+        /// Time until the override ends; `None`: when somebody ends it.
         remaining: Option<Duration>,
     },
     /// Somebody wants no worker to be started.
     PausedOut {
-        /// Who.
+        /// Person who set the override.
         by: String,
-        /// Until it ends; `None`: when somebody ends it.
+        /// Time until the override ends; `None`: when somebody ends it.
         remaining: Option<Duration>,
     },
-    /// Somebody wants to see what would be changed.
+    /// A person wants to see what would change.
     ObserveOnly {
         /// Who.
         by: String,
@@ -264,7 +264,7 @@ pub enum Reason {
     },
     /// A person pinned the number of workers.
     Pinned {
-        /// How many, within the bounds.
+        /// Pinned number, limited to the bounds.
         workers: u32,
         /// Who.
         by: String,
@@ -274,13 +274,13 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// That the longest of these counts; `None` if nothing is known of any.
+    /// Returns the reason that the longest of these queues counts; `None` if nothing is known about any of them.
     pub(super) fn longest(queues: &QueueDemands) -> Option<Self> {
         let longest = queues.longest.as_ref()?;
         Some(Self::Longest { queue: longest.queue.to_string(), jobs: longest.jobs, of: queues.count })
     }
 
-    /// The name in metric labels: a closed set, whatever the numbers and error texts.
+    /// Returns the name in metric labels: a closed set, independent of numbers and error texts.
     pub fn label(&self) -> &'static str {
         match self {
             Self::Longest { .. } => "longest_queue",
@@ -424,7 +424,7 @@ impl fmt::Display for Reason {
 
 /// Writes how many workers clear the queue: `2 workers clear it within 30 s`.
 fn cleared(f: &mut fmt::Formatter<'_>, workers: u32, job: Duration, within: Duration) -> fmt::Result {
-    // A job that takes longer than that is not finished within it, whoever does it.
+    // A job that takes longer than the target can't finish within it, however many workers there are.
     let does = if job > within { "begin" } else { "clear" };
     match workers {
         0 => f.write_str("nobody is needed"),
@@ -438,7 +438,7 @@ fn overridden(f: &mut fmt::Formatter<'_>, what: &str, by: &str, remaining: Optio
     write!(f, "{what} by {by}{}", Remaining(remaining))
 }
 
-/// When something ends by itself, if it does.
+/// Time until an override ends, if it ends by itself.
 struct Remaining(Option<Duration>);
 
 impl fmt::Display for Remaining {
@@ -447,7 +447,7 @@ impl fmt::Display for Remaining {
     }
 }
 
-/// A wait in whole seconds, rounded up: what ends in 0.2 s does not end "in 0 s".
+/// A wait in whole seconds, rounded up, so that a wait of 0.2 s is not shown as "0 s".
 struct Seconds(Duration);
 
 impl fmt::Display for Seconds {
@@ -456,7 +456,7 @@ impl fmt::Display for Seconds {
     }
 }
 
-/// A measured number in two digits, or all of those before the point: 0.034, 0.8, 3.1, 120.
+/// A measured number with two digits, or with all digits before the point: 0.034, 0.8, 3.1, 120.
 struct Figure(f64);
 
 impl fmt::Display for Figure {

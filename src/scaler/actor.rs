@@ -1,8 +1,8 @@
 //! The state machine of one worker type: inputs in, effects out. No clock, no I/O, no locks.
 //!
-//! At most one effect is under way. A signal during it is kept and leads to one more evaluation afterwards. After an
-//! evaluation the next one comes no sooner than the debounce; that deadline is set by the evaluation and never moved by
-//! signals, so a busy queue can't starve itself.
+//! At most one effect is in progress. A signal that arrives meanwhile is kept and causes one more evaluation
+//! afterwards. The next evaluation follows the previous one after the debounce at the earliest. The evaluation sets
+//! that deadline and signals never move it, so a busy queue can't starve itself.
 
 mod moving;
 mod notes;
@@ -23,22 +23,22 @@ use crate::{
     signal::Signals,
 };
 
-/// What the actor is told.
+/// Inputs of the actor.
 #[derive(Debug)]
 pub enum Input {
-    /// Hints came in.
+    /// Signals arrived.
     Signals(Signals),
-    /// The time that [`Actor::next_wake`] named has come.
+    /// The time that [`Actor::next_wake`] returned has come.
     Tick,
-    /// The observation asked for.
+    /// Result of [`Effect::Observe`].
     Observed(Box<Observed>),
-    /// The outcome of the scaling asked for.
+    /// Result of [`Effect::Scale`].
     Scaled(Box<Scaled>),
-    /// The scaling asked for was not begun: this autoscaler no longer leads.
+    /// The requested change was not started, because this autoscaler no longer leads.
     NotScaled,
-    /// This autoscaler leads now; with the last change that the leader before it made.
+    /// This autoscaler leads now. Contains the last change that the previous leader made.
     Leads(Option<Change>),
-    /// It does not lead any more.
+    /// This autoscaler no longer leads.
     Follows,
 }
 
@@ -47,37 +47,37 @@ pub enum Input {
 pub struct Observed {
     /// Unfinished work.
     pub demand: Demand,
-    /// Its queues one by one, if it has several.
+    /// The queues one by one; `None` if there is only one.
     pub queues: Option<Arc<QueueDemands>>,
-    /// What the queue counts by itself.
+    /// Counters that the queue keeps.
     pub counters: Counters,
     /// What waits, runs and is due, if it is a framework that tells.
     pub work: Option<Arc<Work>>,
     /// When to look again, whatever is heard.
     pub look_at: Option<Timestamp>,
-    /// The pool, or why it can't be told.
+    /// The workers, or why they are unknown.
     pub view: Result<PoolView, String>,
-    /// Somebody's word about the worker type.
+    /// Override in force for the worker type.
     pub control: Option<Arc<Control>>,
 }
 
-/// How scaling went.
+/// Result of a request to scale.
 #[derive(Debug)]
 pub struct Scaled {
-    /// What the backend did or why not.
+    /// What the backend did, or why it failed.
     pub outcome: Result<ScaleReport, BackendError>,
-    /// From the first signal until the backend answered.
+    /// Time from the first signal to the backend's answer.
     pub elapsed: Duration,
-    /// The fencing token under which it was asked; `None` without an election.
+    /// Fencing token of the term in which the request was made; `None` without an election.
     pub token: Option<u64>,
 }
 
-/// What the actor wants done.
+/// Outputs of the actor.
 #[derive(Debug, PartialEq)]
 pub enum Effect {
-    /// Observe and come back with [`Input::Observed`].
+    /// Observe, and return the result as [`Input::Observed`].
     Observe,
-    /// Ask the backend and come back with [`Input::Scaled`].
+    /// Send the request to the backend, and return the result as [`Input::Scaled`].
     Scale(ScaleRequest, Signals),
     /// Write one record of a change that was carried out or failed.
     Record(Box<ScalingRecord>),
@@ -86,31 +86,31 @@ pub enum Effect {
 /// One entry of `scaling:events`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScalingRecord {
-    /// Whose pool.
+    /// Worker type whose pool changed.
     pub worker_type: WorkerType,
-    /// Up or down.
+    /// Direction of the change.
     pub action: Action,
     /// Workers before.
     pub from: u32,
-    /// Workers wanted.
+    /// Workers that the decision asks for.
     pub to: u32,
-    /// When it was decided.
+    /// When the decision was made.
     pub at: Timestamp,
-    /// The decision's headline.
+    /// Headline of the decision.
     pub reason: String,
-    /// What led to it.
+    /// Signals that led to the decision.
     pub trigger: Vec<Source>,
-    /// Jobs not delivered then.
+    /// Jobs that were not delivered at the time of the decision.
     pub lag: Option<u64>,
-    /// Jobs delivered and unfinished then.
+    /// Jobs that were delivered and unfinished at the time of the decision.
     pub pending: Option<u64>,
-    /// Why it failed, if it did.
+    /// Why the change failed; `None` if it did not fail.
     pub error: Option<String>,
-    /// From the first signal to the backend's answer; none for a change that somebody else made.
+    /// Time from the first signal to the backend's answer; `None` for a change that somebody else made.
     pub reaction: Option<Duration>,
-    /// The change to be remembered over a restart: what was done, also if it failed halfway; none if nothing was.
+    /// Change to remember across a restart: what was done, also if it failed halfway; `None` if nothing was done.
     pub change: Option<Change>,
-    /// The fencing token of the leader that made it; `None` without an election.
+    /// Fencing token of the leader that made the change; `None` without an election.
     pub token: Option<u64>,
 }
 
@@ -121,7 +121,7 @@ enum Phase {
     Scaling(Box<UnderWay>),
 }
 
-/// A scaling that was asked for.
+/// A requested change.
 #[derive(Debug)]
 struct UnderWay {
     decision: Decision,
@@ -129,7 +129,7 @@ struct UnderWay {
     demand: Demand,
     from: u32,
     signals: Signals,
-    /// Whether it replaces a worker that is not heard any more.
+    /// Whether the change replaces a worker without a heartbeat.
     replaces_unheard: bool,
 }
 
@@ -140,9 +140,9 @@ pub struct Actor {
     settings: Arc<ScalingSettings>,
     debounce: Duration,
     dry_run: bool,
-    /// Whether it may act; else it observes and decides only.
+    /// Whether the actor may act; otherwise it only observes and decides.
     leads: bool,
-    /// Whether it has led before.
+    /// Whether the actor has led before.
     has_led: bool,
     history: History,
     phase: Phase,
@@ -151,12 +151,13 @@ pub struct Actor {
     recheck_at: Option<Timestamp>,
     unseen: u32,
     reason_label: &'static str,
-    /// Shared with everyone who watches; written to a copy while anybody else holds it.
+    /// Shared with all readers; the actor writes to a copy while a reader holds it.
     snapshot: Arc<TypeSnapshot>,
 }
 
 impl Actor {
-    /// An actor that has seen nothing yet and does not lead. `last_change` is what is remembered from before a restart.
+    /// Returns an actor that has observed nothing yet and does not lead. `last_change` is remembered from before a
+    /// restart.
     pub fn new(
         worker_type: WorkerType,
         queue: &str,
@@ -211,17 +212,17 @@ impl Actor {
         }
     }
 
-    /// What the actor shows of itself.
+    /// Returns the state that the actor shows of itself.
     pub fn snapshot(&self) -> &Arc<TypeSnapshot> {
         &self.snapshot
     }
 
-    /// Whether nothing is under way.
+    /// Returns whether no effect is in progress.
     pub fn is_resting(&self) -> bool {
         matches!(self.phase, Phase::Resting)
     }
 
-    /// When to tell [`Input::Tick`]; `None` while an effect is under way or nothing is due.
+    /// Returns when to send [`Input::Tick`]; `None` while an effect is in progress or nothing is due.
     pub fn next_wake(&self) -> Option<Timestamp> {
         if !self.is_resting() {
             return None;
@@ -230,7 +231,7 @@ impl Actor {
         [debounced, self.recheck_at].into_iter().flatten().min()
     }
 
-    /// Takes an input, changes the state, says what to do.
+    /// Applies an input: changes the state and returns the effects to carry out.
     pub fn apply(&mut self, input: Input, now: Timestamp, instant: tokio::time::Instant) -> Vec<Effect> {
         let mut effects = Vec::new();
         match input {
@@ -246,9 +247,10 @@ impl Actor {
         effects
     }
 
-    /// Begins to lead: what was seen as a standby decides at once. What this autoscaler knows (failures and their
-    /// waits, steps, the flow of jobs) outlives a gap in its leading. If another one led for the first time, or changed
-    /// something in the gap, nobody is let go before a cooldown has passed, as after a restart.
+    /// Begins to lead: an observation as a standby is followed by a decision immediately. What this autoscaler knows
+    /// (failures and their waits, steps, the flow of jobs) outlives a gap in its leadership. If it never led before, or
+    /// another leader changed something in the gap, no worker is let go before a cooldown has passed, as after a
+    /// restart.
     fn lead(&mut self, remembered: Option<Change>, now: Timestamp) {
         let known = self.history.last_change;
         let remembered = remembered.map(|change| Change { at: change.at.min(now), ..change });
@@ -281,10 +283,10 @@ impl Actor {
         Some(Effect::Observe)
     }
 
-    /// First what somebody else changed, which the decision has to know of, then the decision.
+    /// Applies changes that somebody else made, which the decision must know of, and then decides.
     fn observed(&mut self, observed: Observed, now: Timestamp) -> Vec<Effect> {
         let Phase::Observing(signals) = std::mem::replace(&mut self.phase, Phase::Resting) else { return Vec::new() };
-        // What a standby sees change may be the leader's doing.
+        // A change that a standby observes may be the leader's.
         let manual = observed.view.as_ref().ok().filter(|_| self.leads).map_or(&[][..], |view| &view.manual);
         let mut effects: Vec<Effect> =
             manual.iter().map(|change| self.changed_by_hand(change, &observed.demand)).collect();
@@ -292,7 +294,7 @@ impl Actor {
         effects
     }
 
-    /// A change of somebody else's starts the cooldown and is remembered, as one of ours.
+    /// Records a change that somebody else made. It starts the cooldown and is remembered like a change of our own.
     fn changed_by_hand(&mut self, manual: &ManualScale, demand: &Demand) -> Effect {
         let change = Change { at: manual.at, from: manual.from, to: manual.to };
         self.history.note_change(change);
@@ -345,7 +347,7 @@ impl Actor {
         snapshot.control.clone_from(&control);
         snapshot.work.clone_from(&observed.work);
         if !acts && decision.action != Action::Hold {
-            // What a standby, a dry run or an observed pool shows must not read as done.
+            // The decision of a standby, of a dry run or for an observed pool must not read as carried out.
             snapshot.reasons[0].insert_str(0, "would ");
         }
         let view = observed.view.ok()?;
@@ -363,7 +365,7 @@ impl Actor {
         Some(Effect::Scale(request, signals))
     }
 
-    /// The backend could not be asked: look again soon, and ever less often while that lasts.
+    /// Schedules another observation soon if the backend could not be asked; less often the longer that lasts.
     fn look_again_if_unseen(&mut self, view: &Result<PoolView, String>, now: Timestamp) {
         self.unseen = if view.is_ok() { 0 } else { self.unseen.saturating_add(1) };
         if self.unseen > 0 {
@@ -371,7 +373,7 @@ impl Actor {
         }
     }
 
-    /// Whether starts or the backend fail so that replacing workers would only make it worse.
+    /// Returns whether starts or the backend fail, so that replacing workers would only make it worse.
     fn backs_off(&self, now: Timestamp) -> bool {
         let retries = [
             self.history.start_failures.as_ref().map(|failures| failures.retry_at(Backoff::START)),
@@ -380,7 +382,7 @@ impl Actor {
         retries.into_iter().flatten().any(|retry_at| now < retry_at)
     }
 
-    /// Who is to be replaced now: all that stalled, and one that is not heard any more, at its own pace.
+    /// Returns the workers to replace now: all stalled ones, and at most one without a heartbeat, at its own pace.
     fn replaced(&mut self, view: &PoolView, now: Timestamp) -> Replaced {
         if !view.workers.iter().any(|worker| worker.status == WorkerStatus::Unheard) {
             self.history.replacements = None;
@@ -397,17 +399,17 @@ impl Actor {
         Replaced { stalled: view.stalled.clone(), unheard }
     }
 
-    /// What to ask the backend for; `None` if there is nothing to do. Workers are replaced along the way.
+    /// Returns the request to the backend; `None` if there is nothing to do. Replaces workers along the way.
     fn request(&self, decision: &Decision, view: &PoolView, replaced: &Replaced) -> Option<ScaleRequest> {
         if decision.action == Action::Hold && replaced.is_empty() {
             return None;
         }
         let target = if decision.action == Action::Hold { decision.current } else { decision.target };
-        // A silent worker counts until it is replaced: letting it go is a part of letting some go.
+        // A worker without a heartbeat counts until it is replaced, so letting it go is part of letting workers go.
         let unheard = replaced.unheard.iter();
         let surplus = (decision.current.saturating_sub(target) as usize).saturating_sub(unheard.len());
         let others = view.idle.iter().chain(&view.busy).filter(|id| replaced.unheard.as_ref() != Some(id));
-        // The backend counts those that leave because somebody else asked them to.
+        // The backend also counts workers that leave because somebody else asked them to.
         let leaving = u32::try_from(view.leaving.len()).unwrap_or(u32::MAX);
         Some(ScaleRequest {
             worker_type: self.worker_type.clone(),
@@ -423,7 +425,7 @@ impl Actor {
         let to = if decision.action == Action::Hold { decision.current } else { decision.target };
         let (reached, error) = match scaled.outcome {
             Ok(_) => {
-                // What was asked for is seen, and watched, from the next look on.
+                // The next observation sees the requested workers, and watches them.
                 self.recheck_at = Some(now);
                 self.history.note_backend_success(decision.action);
                 if replaces_unheard {
@@ -466,7 +468,7 @@ impl Actor {
     }
 
     fn note_backend_failure(&mut self, action: Action, error: &BackendError, now: Timestamp) {
-        // A permanent error is tried again as rarely as one that has failed often.
+        // A permanent error is retried as rarely as one that has failed many times.
         let times = if error.kind == ErrorKind::Permanent { PERMANENT_FAILURE_WEIGHT } else { 1 };
         for _ in 0..times {
             self.history.note_backend_failure(action, now, error.message.clone());
@@ -475,7 +477,8 @@ impl Actor {
         Arc::make_mut(&mut self.snapshot).backend_error = Some(error.message.clone());
     }
 
-    /// Counts rounds of failed starts in a row. A grace without another, with a worker ready, ends the row.
+    /// Counts consecutive rounds of failed starts. A start grace without another failure, and with a ready worker, ends
+    /// the series.
     fn note_starts(&mut self, view: &PoolView, now: Timestamp) {
         for failed in &view.failed_starts {
             let detail = failed.detail.clone().unwrap_or_else(|| notes::no_heartbeat(&self.worker_type, &failed.id));
@@ -534,7 +537,7 @@ impl Actor {
         self.history.backend_failures.of(action).is_some()
     }
 
-    /// The signals that led to the observation under way.
+    /// Returns the signals that led to the observation in progress.
     pub fn evaluated_signals(&self) -> Option<Signals> {
         match self.phase {
             Phase::Observing(signals) => Some(signals),
@@ -542,25 +545,25 @@ impl Actor {
         }
     }
 
-    /// Whether decisions are carried out, or told as what would be done: not those of a standby, which are the
-    /// leader's.
+    /// Returns whether decisions are carried out, or reported as what would be done. False on a standby, whose leader
+    /// decides.
     pub fn speaks(&self) -> bool {
         self.leads || self.dry_run
     }
 
-    /// The rule that had the last word in the last decision, from a closed set.
+    /// Returns the rule that decided last, from a closed set.
     pub fn reason_label(&self) -> &'static str {
         self.reason_label
     }
 
-    /// Notes how long the decision took, for the snapshot.
+    /// Records in the snapshot how long the decision took.
     pub fn note_decided(&mut self, elapsed: Duration) {
         let decided_ms = elapsed.as_secs_f64() * 1e3;
         Arc::make_mut(&mut self.snapshot).reaction =
             Some(Reaction { decided_ms, requested_ms: None, running_ms: None });
     }
 
-    /// Notes how long it took until the first new worker was ready, for the snapshot.
+    /// Records in the snapshot how long it took until the first new worker was ready.
     pub fn note_running(&mut self, elapsed: Duration) {
         if let Some(reaction) = &mut Arc::make_mut(&mut self.snapshot).reaction {
             reaction.running_ms = Some(elapsed.as_secs_f64() * 1e3);
@@ -568,7 +571,7 @@ impl Actor {
     }
 }
 
-/// Workers that others are to take the place of.
+/// Workers to be replaced.
 #[derive(Debug, Default)]
 struct Replaced {
     stalled: Vec<WorkerId>,
@@ -580,7 +583,7 @@ impl Replaced {
         self.stalled.is_empty() && self.unheard.is_none()
     }
 
-    /// Why, for the record of a change that has no other reason.
+    /// Returns the reason for the record of a change that has no other reason.
     fn reason(&self) -> String {
         let stalled = match self.stalled.len() {
             0 => None,
@@ -591,13 +594,13 @@ impl Replaced {
     }
 }
 
-/// How many workers there are after a scaling that failed halfway.
+/// Returns the number of workers after a change that failed halfway.
 fn reached_in_part(from: u32, done: &ScaleReport) -> u32 {
     let count = |ids: &[WorkerId]| u32::try_from(ids.len()).unwrap_or(u32::MAX);
     from.saturating_add(count(&done.started)).saturating_sub(count(&done.retired))
 }
 
-/// What one permanent failure weighs in the row of failures: enough for the backend's longest pause at once.
+/// Weight of one permanent failure: enough for the backend's longest pause immediately.
 const PERMANENT_FAILURE_WEIGHT: u32 = 7;
 
 #[cfg(test)]

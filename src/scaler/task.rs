@@ -1,4 +1,4 @@
-//! The task around an [`Actor`]: waits for its inputs, carries out its effects, one at a time, and shows its state.
+//! The task around an [`Actor`]: waits for its inputs, carries out its effects one at a time, and shows its state.
 
 mod suspended;
 
@@ -37,39 +37,39 @@ use crate::{
     },
 };
 
-/// What the task of one actor works with.
+/// What the task of one actor needs.
 pub struct ActorContext {
-    /// Its index in the directory.
+    /// Index of the worker type in the directory.
     pub index: u32,
-    /// Its name.
+    /// Name of the worker type.
     pub worker_type: WorkerType,
-    /// What its workers are expected to do.
+    /// Expected behaviour of its workers.
     pub expected: Expected,
-    /// What it shares with the others.
+    /// Parts that all actors share.
     pub shared: Arc<Shared>,
 }
 
-/// What the tasks of all actors share.
+/// Parts that the tasks of all actors share.
 pub struct Shared {
-    /// How long to wait for a muted subscription before probing all the same.
+    /// Longest wait for a muted subscription before the probe runs anyway.
     pub patience: Duration,
-    /// Where its signals come in.
+    /// Directory with the mailboxes for signals.
     pub directory: Arc<Directory>,
-    /// The subscriber.
+    /// Handle of the subscriber.
     pub listener: ListenerHandle,
-    /// Reads Redis.
+    /// Handle of the prober, which reads Redis.
     pub prober: ProberHandle,
-    /// Runs the workers.
+    /// Backend that runs the workers.
     pub backend: Arc<dyn ScalingBackend>,
-    /// Writes history.
+    /// Handle of the recorder, which writes the history.
     pub recorder: RecorderHandle,
-    /// Tells the time.
+    /// Clock of the autoscaler.
     pub clock: Clock,
     /// Counts the answers to a sweep.
     pub sweep: Arc<SweepMonitor>,
-    /// Says whether it may act.
+    /// Leadership of this autoscaler: whether it may act.
     pub leadership: Arc<Leadership>,
-    /// What people have said about worker types.
+    /// Overrides in force.
     pub controls: Arc<Controls>,
     /// Whether heartbeats could be written.
     pub canary: Arc<CanaryState>,
@@ -79,14 +79,14 @@ pub struct Shared {
     pub trouble: Arc<AtomicBool>,
 }
 
-/// What an effect brought.
+/// Result of an effect.
 enum Outcome {
     Observed { pool: Result<Pool, BackendError>, answer: Answer },
     Scaled { outcome: Result<ScaleReport, BackendError>, signals: Signals, token: Option<u64> },
     NotScaled,
 }
 
-/// New workers that have not been seen ready yet.
+/// New workers that were not seen ready yet.
 struct Awaited {
     since: Instant,
     ids: HashSet<WorkerId>,
@@ -95,7 +95,7 @@ struct Awaited {
 struct ActorTask {
     context: Arc<ActorContext>,
     actor: Actor,
-    /// The term of leadership that the actor knows of.
+    /// Term of leadership that the actor knows of.
     term: Option<u64>,
     worker_tracker: WorkerTracker,
     awaited: Option<Box<Awaited>>,
@@ -103,18 +103,18 @@ struct ActorTask {
     /// The last decision that was to be carried out, and its target.
     last_acted: Option<(Action, u32)>,
     probe_failure: Option<String>,
-    /// Whether a mass silence has been logged, and since when.
+    /// When a mass silence was logged; `None` if there is none.
     mass_since: Option<Instant>,
     under_way: Option<BoxFuture<'static, Outcome>>,
-    /// Of the evaluation under way: for its trace.
+    /// Times of the evaluation in progress, for its trace.
     course: Course,
     snapshot_cell: SnapshotCell,
 }
 
-/// Runs until cancelled. What it then is, with the effect under way, is given back.
+/// Runs until cancelled. Then returns its state, with the effect in progress.
 ///
-/// The state is made before the future, which captures it: an async function would keep room for its arguments as well,
-/// and there is one of these for each of perhaps ten thousand worker types.
+/// The state is made before the future, which captures it: an async function would also reserve room for its arguments,
+/// and there is one such future for each of perhaps ten thousand worker types.
 pub fn run_actor(
     context: ActorContext,
     actor: Actor,
@@ -138,7 +138,7 @@ pub fn run_actor(
     task.until(cancel)
 }
 
-/// The outcome of the effect under way; never, if there is none. Cancel safe.
+/// Waits for the result of the effect in progress; forever without one. Cancel safe.
 async fn next_outcome(under_way: &mut Option<BoxFuture<'static, Outcome>>) -> Outcome {
     match under_way {
         Some(effect) => {
@@ -150,16 +150,16 @@ async fn next_outcome(under_way: &mut Option<BoxFuture<'static, Outcome>>) -> Ou
     }
 }
 
-/// What came of an input.
+/// Result of an input.
 struct Applied {
-    /// The effect to start.
+    /// Effect to start.
     effect: Option<BoxFuture<'static, Outcome>>,
-    /// The evaluation to show, if it was one: what led to it, and how long it took.
+    /// Evaluation to show, if there was one: the signals that led to it, and how long it took.
     evaluated: Option<(Signals, Duration)>,
 }
 
 impl ActorTask {
-    /// The future captures the state; see [`run_actor`].
+    /// Runs the task. The future captures the state; see [`run_actor`].
     fn until(self, cancel: CancellationToken) -> impl Future<Output = SuspendedActor> + Send {
         let mut task = self;
         async move {
@@ -182,7 +182,7 @@ impl ActorTask {
             };
             let Applied { effect, evaluated } = self.apply(input);
             if let Some(mut effect) = effect {
-                // Off with it before anything is logged or counted: what is snapshot_cell must not delay what is done.
+                // The effect starts before anything is logged or counted, because reporting must not delay it.
                 let finished = (&mut effect).now_or_never();
                 self.under_way = Some(finished.map_or(effect, |outcome| std::future::ready(outcome).boxed()));
             }
@@ -231,7 +231,7 @@ impl ActorTask {
         applied
     }
 
-    /// Tells the actor of a change of leadership since its last input.
+    /// Tells the actor about a change of leadership since its last input.
     fn follow_leadership(&mut self) -> Vec<Effect> {
         let leadership = &self.context.shared.leadership;
         let term = leadership.term();
@@ -246,13 +246,13 @@ impl ActorTask {
         self.actor.apply(input, self.context.shared.clock.now(), Instant::now())
     }
 
-    /// Tells log, metrics and everyone who watches.
+    /// Reports to the log, the metrics and all readers of the snapshot.
     fn show(&mut self, evaluated: Option<(Signals, Duration)>) {
         if let Some((signals, elapsed)) = evaluated {
             self.tell_evaluation(signals, elapsed);
         }
         self.snapshot_cell.set(self.actor.snapshot());
-        // After the snapshot: who sees it set sees that too.
+        // Set after the snapshot: a reader that sees the flag also sees the snapshot.
         if self.actor.snapshot().is_unfinished() {
             self.context.shared.trouble.store(true, Ordering::Release);
         }
@@ -293,7 +293,7 @@ impl ActorTask {
     }
 
     fn tell_probe_failure(&mut self) {
-        // A part that is not known yet is no failure: queues are being looked for.
+        // A part that is not known yet is not a failure: queues are still being searched for.
         let failure = match &self.actor.snapshot().demand.lag {
             Reading::Failed(error) => Some(error.as_str()),
             _ => None,
@@ -369,7 +369,7 @@ impl ActorTask {
         read.or_else(|| self.context.expected.is_foreign.then_some(&Occupation::Unknown))
     }
 
-    /// Logs what becomes of workers that are not ready or not heard: once at its beginning, once at its end.
+    /// Logs when workers fail to become ready or fall silent: once at the beginning, once at the end.
     fn tell_workers(&mut self, view: &PoolView) {
         let worker_type = &self.context.worker_type;
         for failed in view.failed_starts.iter().filter(|failed| failed.detail.is_none()) {
@@ -412,7 +412,7 @@ impl ActorTask {
     }
 }
 
-/// One look at the pool and the queue. The subscription comes first, the probe second.
+/// Observes the pool and the queue once. The subscription comes first, the probe second.
 async fn observe(context: Arc<ActorContext>) -> Outcome {
     context.shared.listener.unmute(context.index, context.shared.patience).await;
     let pool = called(&context, BackendCall::Observe, || context.shared.backend.observe(&context.worker_type)).await;
@@ -433,14 +433,14 @@ async fn observe(context: Arc<ActorContext>) -> Outcome {
     Outcome::Observed { pool, answer }
 }
 
-/// One write. Whether it is allowed is asked of the clock here, with nothing in between that takes time.
+/// Makes one write. Checks here whether the write is allowed, with nothing in between that takes time.
 async fn scale(context: Arc<ActorContext>, request: ScaleRequest, signals: Signals) -> Outcome {
     let Some(permit) = context.shared.leadership.permit() else { return Outcome::NotScaled };
     let outcome = called(&context, BackendCall::Scale, || context.shared.backend.scale(request)).await;
     Outcome::Scaled { outcome, signals, token: permit.token }
 }
 
-/// Calls the backend and says how it went.
+/// Calls the backend and reports the result.
 async fn called<T, F: Future<Output = Result<T, BackendError>>>(
     context: &ActorContext,
     call: BackendCall,
@@ -456,7 +456,7 @@ async fn called<T, F: Future<Output = Result<T, BackendError>>>(
         },
         error: &error.message,
     });
-    // Each change that fails is told; looks that fail, once for an outage.
+    // Every failed change is news; failed observations are news once per outage.
     let news = match &result {
         Err(error) if call == BackendCall::Observe => shared.outages.failed(*index, &error.message),
         _ => true,

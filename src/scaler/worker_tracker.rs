@@ -1,6 +1,5 @@
-//! Classifies the workers of one type: brings together what the backend lists, what heartbeats say, who holds delivered
-//! jobs, and whether heartbeats could be written at all. Remembers of each worker what the next observation needs.
-//! Pure.
+//! Classifies the workers of one type. Combines the backend's list, the heartbeats, the holders of delivered jobs, and
+//! whether heartbeats could be written at all. Remembers about each worker what the next observation needs. Pure.
 
 mod starts;
 mod status;
@@ -25,83 +24,83 @@ use crate::{
 /// The pool as of one observation.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PoolView {
-    /// How many workers have which status.
+    /// Number of workers by status.
     pub counts: PoolCounts,
-    /// Every worker.
+    /// All workers.
     pub workers: Vec<WorkerSnapshot>,
-    /// Workers that never became ready: they are replaced.
+    /// Workers that never became ready; they are replaced.
     pub stalled: Vec<WorkerId>,
-    /// Workers whose silence has lasted long enough by evidence to replace them, the longest silent first. They still
+    /// Workers whose silence has lasted long enough, by evidence, to replace them, the longest silent first. They still
     /// count.
     pub overdue: Vec<WorkerId>,
-    /// Workers that may be let go, in order: blocked and starting ones (they hold nothing), then idle ones, longest
+    /// Workers that may be let go, in order: blocked and starting ones, which hold nothing, then idle ones, longest
     /// idle first.
     pub idle: Vec<WorkerId>,
-    /// Workers that hold work or may hold some, those that may first; let go only when there are more workers than
-    /// allowed.
+    /// Workers that may hold work, followed by workers that hold work. They are let go only when there are more workers
+    /// than allowed.
     pub busy: Vec<WorkerId>,
     /// Workers that leave although the backend has not asked them to.
     pub leaving: Vec<WorkerId>,
     /// Workers that ended by themselves since the last observation.
     pub exits: Vec<Exit>,
-    /// Those of them that count as failed starts, and workers that have just stalled.
+    /// Those exits that count as failed starts, and workers that have just stalled.
     pub failed_starts: Vec<FailedStart>,
-    /// Changes made by somebody else since the last observation.
+    /// Changes that somebody else has made since the last observation.
     pub manual: Vec<ManualScale>,
-    /// Why silent workers are not replaced, if they are not.
+    /// Why silent workers are not replaced; `None` if they are.
     pub held: Option<Held>,
     /// When a worker's status changes by time alone.
     pub look_at: Option<Timestamp>,
 }
 
-/// Why nobody is replaced who is silent.
+/// Why silent workers are not replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
-    /// Heartbeats can't be written, or it is not known whether they can.
+    /// Heartbeats can't be written, or it is unknown whether they can.
     Unwritable {
-        /// Workers that are not heard.
+        /// Workers without a heartbeat.
         silent: u32,
     },
-    /// Too many fell silent at once.
+    /// Too many workers fell silent at the same time.
     Mass {
-        /// Workers that are not heard.
+        /// Workers without a heartbeat.
         silent: u32,
-        /// Of how many.
+        /// Workers in total.
         of: u32,
-        /// Until when nobody is replaced.
+        /// Time until which no worker is replaced.
         until: Timestamp,
     },
 }
 
-/// What a worker type's workers are expected to do.
+/// Expected behaviour of a worker type's workers.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected {
-    /// How long a worker may take until it is ready.
+    /// Longest time until a worker is ready.
     pub start_grace: Duration,
-    /// Whether workers write heartbeats; if not, running is as good as ready.
+    /// Whether workers write heartbeats; if not, a running worker counts as ready.
     pub heartbeats: bool,
     /// Whether its workers are those of a framework, which states by itself who is busy.
     pub is_foreign: bool,
-    /// After this long without a new one, a heartbeat has lapsed.
+    /// Time without a new heartbeat after which a heartbeat has lapsed.
     pub heartbeat_lapse: Duration,
-    /// How long a worker's claim on its jobs is valid without being renewed.
+    /// How long a worker's claim on its jobs is valid without renewal.
     pub claim: Duration,
 }
 
 impl Expected {
-    /// How long a worker that was heard may be silent.
+    /// Returns how long a worker that has had a heartbeat may be silent.
     fn silence_limit(&self, holds_jobs: Option<bool>) -> Duration {
         let limit = self.start_grace.max(self.heartbeat_lapse) + RECONNECT;
         if holds_jobs == Some(false) { limit } else { limit.max(self.claim) }
     }
 }
 
-/// What is heard of the workers.
+/// Signs of life of the workers.
 #[derive(Clone, Copy, Debug)]
 pub struct Heard<'a> {
-    /// Heartbeats in the order of the pool's instances.
+    /// Heartbeats, in the order of the pool's instances.
     pub heartbeats: &'a Reading<Vec<Option<Heartbeat>>>,
-    /// Who holds delivered jobs.
+    /// Consumers that hold delivered jobs.
     pub consumers: &'a Reading<Vec<ConsumerPending>>,
     /// What their framework says of them, if they have one.
     pub occupation: Option<&'a Occupation>,
@@ -191,7 +190,7 @@ impl WorkerTracker {
         }
     }
 
-    /// Puts the lists in order, and holds back replacements while a mass silence does.
+    /// Puts the lists in order, and holds back replacements during a mass silence.
     fn finish(&mut self, mut view: PoolView, mut sorted: Sorted, channel: Channel, now: Timestamp) -> PoolView {
         sorted.idle.sort();
         sorted.overdue.sort();
@@ -222,7 +221,7 @@ impl WorkerTracker {
         view
     }
 
-    /// Takes in what ended and what was changed since the last observation.
+    /// Takes note of the exits and changes since the last observation.
     fn note_news(&mut self, exits: Vec<Exit>, manual: Vec<ManualScale>, expected: Expected, view: &mut PoolView) {
         view.exits = exits.into_iter().filter(|exit| exit.seq > self.exits_seen).collect();
         self.exits_seen = view.exits.iter().map(|exit| exit.seq).max().unwrap_or(self.exits_seen);
@@ -233,8 +232,9 @@ impl WorkerTracker {
     }
 }
 
-/// Where the platform decides who goes: those it would remove first may leave, as far as all of them are idle. Nobody can
-/// be replaced: a stalled worker counts, or each look would ask for one more.
+/// Adjusts the view where the platform chooses the workers that it removes: those it would remove first may leave if
+/// all of them are idle. No worker can be replaced: a stalled worker counts, or each observation would ask for one
+/// more.
 fn in_order(mut view: PoolView, groups: &[Vec<WorkerId>]) -> PoolView {
     let stalled = std::mem::take(&mut view.stalled);
     view.counts.starting += u32::try_from(stalled.len()).unwrap_or(u32::MAX);
@@ -248,7 +248,7 @@ fn in_order(mut view: PoolView, groups: &[Vec<WorkerId>]) -> PoolView {
     view
 }
 
-/// Counts one worker, and lists it where it belongs.
+/// Counts one worker, and adds it to the lists of its status.
 fn count(
     view: &mut PoolView,
     sorted: &mut Sorted,
@@ -291,7 +291,8 @@ fn count(
         }
         WorkerStatus::Draining => {
             counts.draining += 1;
-            // One with work says so; one that says nothing and holds nothing ignores the order, or is about to be gone.
+            // A worker with work says so. A silent worker that holds nothing ignores the request to leave, or is about
+            // to be gone.
             let has_work = seen.heartbeat.is_some() || seen.holds_jobs != Some(false) || !seen.readable;
             counts.lingering += u32::from(expected.heartbeats && !has_work);
             if instance.phase != Phase::Draining {

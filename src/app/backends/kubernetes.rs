@@ -12,7 +12,7 @@ use crate::{
     config::Settings,
 };
 
-/// Makes the backend of `orchestrator = "kubernetes"`.
+/// Returns the constructor of the backend of `orchestrator = "kubernetes"`.
 pub(super) fn make(settings: Arc<Settings>) -> anyhow::Result<Box<MakeBackend<'static>>> {
     let drain = Arc::new(OverRedis::new(&settings)?);
     Ok(Box::new(move |on_change, clock| {
@@ -24,7 +24,7 @@ pub(super) fn make(settings: Arc<Settings>) -> anyhow::Result<Box<MakeBackend<'s
     }))
 }
 
-/// The Lease by which autoscalers elect who leads, if the settings name one.
+/// Returns the Lease by which autoscalers elect the leader, if the settings name one.
 pub(super) async fn lease(settings: &Settings) -> anyhow::Result<Option<Arc<dyn LeaseObject>>> {
     let lease = KubernetesLease::configure(&settings.kubernetes).await?;
     Ok(lease.map(|lease| Arc::new(lease) as Arc<dyn LeaseObject>))

@@ -1,5 +1,5 @@
-//! The registry of backends: which one the settings name, made or only checked with what the environment says about it.
-//! One file for each; `absent` stands in for those that this build was compiled without.
+//! The registry of backends: makes or checks the backend that the settings name, with what it needs from the
+//! environment. One file for each backend; `absent` stands in for those that this build was compiled without.
 
 #[cfg(any(test, not(all(feature = "docker", feature = "kubernetes", feature = "fly"))))]
 mod absent;
@@ -31,7 +31,7 @@ use crate::{
 /// Returns the constructor of the backend that the settings name.
 ///
 /// # Errors
-/// If this build lacks the backend, or what the environment says can't be used.
+/// If this build lacks the backend, or the environment is invalid.
 pub(super) fn make(config: &AutoscalerConfig) -> anyhow::Result<Box<MakeBackend<'static>>> {
     let settings = config.settings.clone();
     match settings.orchestrator {
@@ -43,7 +43,7 @@ pub(super) fn make(config: &AutoscalerConfig) -> anyhow::Result<Box<MakeBackend<
     }
 }
 
-/// Returns the Lease by which autoscalers elect who leads, if the settings name one.
+/// Returns the Lease by which autoscalers elect the leader, if the settings name one.
 ///
 /// # Errors
 /// If the cluster can't be reached.
@@ -54,11 +54,12 @@ pub(super) async fn lease(settings: &Settings) -> anyhow::Result<Option<Arc<dyn 
     }
 }
 
-/// Lets the backend of these settings try what it would need, without starting it. `program` is the `swarm` binary,
-/// `config_file` where the settings came from.
+/// Lets the backend of these settings try what it needs, without starting it. `program` is the `swarm` binary,
+/// `config_file` the file of the settings.
 ///
 /// # Errors
-/// If this build lacks the backend, or it can't even try, such as for a `DOCKER_HOST` that names nothing.
+/// If this build lacks the backend, or the backend can't begin its checks, for example because `DOCKER_HOST` is
+/// invalid.
 pub async fn check_backend(
     settings: &Settings,
     config_file: Option<PathBuf>,

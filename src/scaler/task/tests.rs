@@ -268,7 +268,7 @@ async fn a_cooldown_goes_on_over_new_settings() {
     rig.lag.store(0, Ordering::SeqCst);
     let rig = rig.retuned(ScalingSettings { max_workers: 9, ..settings() }, true, |_| {}).await;
     rig.pass(Duration::from_secs(28)).await;
-    assert_eq!(rig.writes(), [4], "neither over nor begun anew");
+    assert_eq!(rig.writes(), [4], "neither over nor begun again");
     rig.pass(Duration::from_secs(4)).await;
     assert_eq!(rig.writes(), [4, 0]);
 }

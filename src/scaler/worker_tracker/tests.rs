@@ -136,8 +136,9 @@ fn a_worker_that_cannot_take_jobs_is_replaced_only_if_that_lasts() {
 
 const LATE: u64 = 3_600_000;
 
-/// A pool of so many workers, all of which were heard at [`LATE`], and then the first `silent` of them no more: at so
-/// many milliseconds after it, with the channel as it is.
+/// Returns the views of a pool of `workers` workers which were all heard at [`LATE`]. After that the first `silent` of
+/// them have no heartbeat. One view for each time in `after`, in milliseconds after [`LATE`], with the channel as
+/// given.
 fn silenced(workers: usize, silent: usize, holder: Option<&str>, channel: Channel, after: &[u64]) -> Vec<PoolView> {
     let names: Vec<String> = (0..workers).map(|number| format!("w{number}")).collect();
     let ids: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -291,7 +292,8 @@ fn a_worker_that_took_its_heartbeat_along_is_still_leaving() {
     assert_eq!(look(Some(WorkerState::Idle), 4), WorkerStatus::Idle, "it was called back");
 }
 
-/// An end after so many seconds of readiness, which began a second after the start; none: it was never seen ready.
+/// Returns whether an exit is a failed start. The worker became ready a second after its start and stayed so for
+/// `ready_for` seconds; `None`: it was never seen ready.
 fn failed(ready_for: Option<u64>, lived: u64) -> bool {
     let mut tracker = WorkerTracker::default();
     let nobody = Reading::Known(Vec::new());
