@@ -17,32 +17,6 @@ const MAY_NAME_MACHINE_PATHS: &[&str] = &["tests/docs.rs"];
 /// Most columns of a line in Markdown, Rust and comments of configuration (`docs/STYLE.md`).
 const MAX_COLUMNS: usize = 120;
 
-/// Directories and files whose comments and texts are not rewritten yet. They are exempt from the checks of lines and
-/// phrases. Only remove rows: whoever rewrites a directory removes its row.
-const NOT_YET_REWRITTEN: &[&str] = &[
-    "src/app.rs",
-    "src/app/backends/docker.rs",
-    "src/app/backends/kubernetes.rs",
-    "src/app/backends/mod.rs",
-    "src/app/backends/process.rs",
-    "src/cli/autoscaler.rs",
-    "src/cli/dead.rs",
-    "src/cli/simulate.rs",
-    "src/config/check.rs",
-    "src/config/effective.rs",
-    "src/config/load_tests.rs",
-    "src/config/mod.rs",
-    "src/config/schema.rs",
-    "src/config/settings.rs",
-    "src/scaler/actor.rs",
-    "src/scaler/actor/tests.rs",
-    "src/scaler/task.rs",
-    "src/scaler/task/tests.rs",
-    "src/scaler/worker_tracker.rs",
-    "src/scaler/worker_tracker/tests.rs",
-    "src/worker/handlers/browser/mod.rs",
-];
-
 /// Phrases that the style forbids, and what to write instead. `*` stands for a number. A phrase that starts with `is no`
 /// or `are no` is allowed after `there`.
 const PHRASES: &[(&str, &str)] = &[
@@ -175,7 +149,7 @@ fn the_checks_see_what_they_look_for() {
 #[test]
 fn lines_fit() {
     let mut long = Vec::new();
-    for (path, text) in prose_files() {
+    for (path, text) in readable() {
         for (number, line) in too_long(&path, &text) {
             long.push(format!("{}:{number}: {} columns", path.display(), line.chars().count()));
         }
@@ -186,18 +160,12 @@ fn lines_fit() {
 #[test]
 fn forbidden_phrases_stay_out() {
     let mut found = Vec::new();
-    for (path, text) in prose_files() {
+    for (path, text) in readable() {
         for (number, phrase, cure) in phrases_in(&text) {
             found.push(format!("{}:{number}: \"{phrase}\"; write {cure}", path.display()));
         }
     }
     assert!(found.is_empty(), "docs/STYLE.md says how to write this:\n{}", found.join("\n"));
-}
-
-#[test]
-fn what_is_not_rewritten_exists() {
-    let gone: Vec<_> = NOT_YET_REWRITTEN.iter().filter(|place| !root().join(place).exists()).collect();
-    assert!(gone.is_empty(), "remove these from NOT_YET_REWRITTEN: {gone:?}");
 }
 
 #[test]
@@ -328,11 +296,6 @@ fn readable() -> impl Iterator<Item = (PathBuf, String)> {
         let quotes = path == Path::new("tests/docs.rs") || path == Path::new("docs/STYLE.md");
         (is_prose && !quotes).then(|| fs::read_to_string(root().join(&path)).ok().map(|text| (path, text)))?
     })
-}
-
-/// The readable files that the style already binds.
-fn prose_files() -> impl Iterator<Item = (PathBuf, String)> {
-    readable().filter(|(path, _)| !NOT_YET_REWRITTEN.iter().any(|place| path.starts_with(place)))
 }
 
 /// The numbered lines of a file that should be wrapped. Tables, code and lines with a URL may be longer, and so may a

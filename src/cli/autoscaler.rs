@@ -44,7 +44,8 @@ pub struct AutoscalerArgs {
     log_format: LogFormat,
 }
 
-/// Logs which Redis is used and which layer of the configuration named it. Never logs the URL, which may hold a password.
+/// Logs which Redis is used and which layer of the configuration named it. Never logs the URL, which may hold a
+/// password.
 fn log_redis(loaded: &Loaded) -> anyhow::Result<()> {
     const REDIS_URL: &str = "/redis_url";
     let settings = &loaded.settings;

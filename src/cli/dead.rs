@@ -182,7 +182,9 @@ fn say(json: bool, letter: &DeadLetter, outcome: &'static str, new_entry: Option
         output::json_line(&Done { stream, entry, id: id.as_deref(), outcome, new_entry })?;
     } else if outcome == "no_job" {
         let error = printable(&letter.error);
-        output::error_line(&format!("error: {entry} of {stream} is no job and can't be put back ({error}); drop it"))?;
+        output::error_line(&format!(
+            "error: {entry} of {stream} is not a job and can't be put back ({error}); drop it"
+        ))?;
     }
     Ok(())
 }

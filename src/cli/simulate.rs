@@ -29,13 +29,14 @@ const SHORTEST_TAIL: Duration = Duration::from_secs(60);
 
 /// Simulate the autoscaler on a trace of jobs
 ///
-/// Runs the autoscaler's own decision code on a simulated clock, queue and pool, and shows how long jobs would have waited
-/// and what the workers would have cost. A day of a million jobs takes seconds. To compare several configurations on the
-/// same jobs, name several files, or settings to change.
+/// Runs the autoscaler's own decision code on a simulated clock, queue and pool, and shows how long jobs would have
+/// waited and what the workers would have cost. A day of a million jobs takes seconds. To compare several
+/// configurations on the same jobs, name several files, or settings to change.
 ///
-/// TRACE is a CSV file, as `swarm record` writes it (`-` for standard input), or a pattern: `steady` (random arrivals at a
-/// constant rate), `burst` (the same, with occasional bursts) or `daily` (a peak in the afternoon). A file has a header and
-/// the columns arrival_ms, worker_type (optional) and service_ms (optional). The command connects to nothing.
+/// TRACE is a CSV file, as `swarm record` writes it (`-` for standard input), or a pattern: `steady` (random arrivals
+/// at a constant rate), `burst` (the same, with occasional bursts) or `daily` (a peak in the afternoon). A file has a
+/// header and the columns arrival_ms, worker_type (optional) and service_ms (optional). The command connects to
+/// nothing.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -144,7 +145,7 @@ impl SimulateArgs {
     }
 }
 
-/// About what a start takes if everything is at hand: image pulled, nodes with room. Only a beginning: people measure theirs.
+/// Typical start times if the image is pulled and nodes have room: a first guess, to be replaced by measured times.
 fn usual_startup(orchestrator: Orchestrator) -> Times {
     Times::Fixed(Duration::from_millis(match orchestrator {
         Orchestrator::Process => 500,

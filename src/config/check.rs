@@ -1,5 +1,5 @@
-//! What settings mean together: the checks that a schema can't express. Each rejects with its place and the cure; a
-//! check that involves a value already refused stays silent, so that one slip gives one error. Connects to nothing.
+//! Semantic checks, which a schema can't express. Each error names its place and the cure. A check that involves an
+//! already refused value stays silent, so that one mistake gives one error. Connects to nothing.
 
 mod framework;
 mod queues;
@@ -26,10 +26,10 @@ use crate::{
     queue_kind::{Delivery, Idleness},
 };
 
-/// A token of so many characters can't be found by trying, if it was made by chance.
+/// Minimum characters of a token: a random token of this length can't be guessed.
 const SHORTEST_TOKEN: usize = 16;
 
-/// Runs every check. `refused` holds the JSON pointers of values that have been replaced by their defaults.
+/// Runs every check. `refused` holds the JSON pointers of values that were replaced by their defaults.
 pub(super) fn check(
     settings: &Settings,
     origins: &Origins,
@@ -69,7 +69,7 @@ struct Checks<'a> {
 }
 
 impl Checks<'_> {
-    /// Whether none of these settings, nor a table around them, has been refused.
+    /// Returns whether none of these settings, nor a table around them, was refused.
     fn sound(&self, pointers: &[String]) -> bool {
         !pointers.iter().any(|pointer| {
             let around = pointer.match_indices('/').skip(1).map(|(end, _)| &pointer[..end]);
@@ -77,14 +77,14 @@ impl Checks<'_> {
         })
     }
 
-    /// Reports an error about these settings, at the one of them that overrides the others.
+    /// Reports an error about these settings, at the place of the one that overrides the others.
     fn reject(&mut self, pointers: &[String], message: String) {
         if self.sound(pointers) {
             self.errors.push(ConfigError::new(self.origins.strongest(pointers), message));
         }
     }
 
-    /// `KEY = VALUE` for a message about two settings, with the origin where it isn't the place that the message names.
+    /// Returns `KEY = VALUE` for a message about two settings, with its origin if that is not the place of the message.
     fn said(&self, at: &str, value: u64, place: &Origin) -> String {
         let origin = self.origins.of(at);
         let aside = match origin {
@@ -97,7 +97,7 @@ impl Checks<'_> {
         format!("{key} = {value}{aside}")
     }
 
-    /// Reports that of two settings in the table at `at` the first is not as it should be beside the second.
+    /// Reports that two settings in the table at `at` contradict each other.
     fn reject_pair(&mut self, at: &str, [first, second]: [(&str, u64); 2], problem: &str, cure: &str, more: &[String]) {
         let mut involved = vec![join(at, first.0), join(at, second.0)];
         let place = self.origins.strongest(&involved);
@@ -209,7 +209,8 @@ impl Checks<'_> {
         }
     }
 
-    /// Keys beside a queue must be on the same node of a cluster, and their names follow from the queue's.
+    /// Checks a queue's name on a cluster. Keys beside a queue must be on the same node, and their names follow from
+    /// the queue's.
     fn on_cluster(&mut self, name: &str, worker_type: &WorkerTypeSettings, settings: &Settings) {
         let own = (pointer(&["worker_types", name, "job_queue"]), worker_type.queue(name));
         let extra =
@@ -245,7 +246,7 @@ impl Checks<'_> {
         self.without_effect(&at, worker_type);
     }
 
-    /// Reports what a table at `at` says is wrong with itself, by key.
+    /// Reports the problems of the table at `at`, by key.
     fn problems(&mut self, at: &str, problems: Vec<(&'static str, String)>) {
         for (key, problem) in problems {
             let at = join(at, key);
@@ -329,7 +330,7 @@ impl Checks<'_> {
         }
     }
 
-    /// Warns about what was said in the belief that it does something.
+    /// Warns about settings that have no effect.
     fn without_effect(&mut self, at: &str, worker_type: &WorkerTypeSettings) {
         self.scaling_without_effect(&join(at, "scaling"), &worker_type.scaling);
         if worker_type.framework.is_some() {

@@ -1,5 +1,5 @@
-//! The settings that hold, in the form people and programs read: every default filled in, every secret masked, and in
-//! TOML each line that is not a default names its origin.
+//! The settings in force, in the form that people and programs read: every default filled in, every secret masked, and
+//! in TOML the origin of each line that is not a default.
 
 use serde_json::{Value, json};
 use toml_edit::{DocumentMut, Item, Table};
@@ -11,12 +11,12 @@ use super::{
     settings::{Settings, WorkerTypeSettings},
 };
 
-/// The settings as JSON, with what follows from a worker type's name filled in, without secrets.
+/// Returns the settings as JSON, without secrets, with the values that follow from a worker type's name.
 pub fn effective(settings: &Settings) -> Value {
     json!(filled_in(settings))
 }
 
-/// The settings as TOML; a comment on each line that is not a default names its origin.
+/// Returns the settings as TOML. A comment on each line that is not a default names its origin.
 pub fn to_toml(loaded: &Loaded) -> String {
     let text = toml::to_string(&filled_in(&loaded.settings)).expect("settings that came from TOML fit into TOML");
     let mut document: DocumentMut = text.parse().expect("what the serializer wrote is TOML");
@@ -74,7 +74,7 @@ fn annotate(at: &str, table: &mut Table, origins: &Origins) {
     }
 }
 
-/// A comment ends with its line, whatever a file's name holds.
+/// Replaces control characters, because a comment ends with its line and a file name may contain a line break.
 fn one_line(text: &str) -> String {
     text.replace(char::is_control, "?")
 }

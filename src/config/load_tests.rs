@@ -1,4 +1,4 @@
-//! Loading as a user meets it: which layer wins, what every variable does, and what is said of bad files.
+//! Tests of loading from a user's view: which layer wins, what every variable does, and the errors of bad files.
 
 use std::collections::HashMap;
 
@@ -51,7 +51,7 @@ fn the_example_shows_the_defaults() {
 #[test]
 fn the_example_names_every_key() {
     let text = std::fs::read_to_string(example()).unwrap();
-    // Also those within `{ … }`: `guest = { cpus = 1, … }`.
+    // Including those within `{ … }`: `guest = { cpus = 1, … }`.
     let assignments = text.lines().flat_map(|line| line.split(['{', ',']));
     let said: Vec<_> = assignments
         .filter_map(|part| part.trim_start_matches(['#', ' ']).split_once(" = "))

@@ -1,8 +1,8 @@
-//! Settings: where they come from (defaults < file < environment < flags), what they may be, and what is wrong with
-//! them, all of it at once. Must not connect to anything.
+//! Settings: their origins (defaults < file < environment < flags), their validation, and all their errors together.
+//! Must not connect to anything.
 //!
-//! There is one tree of values. Each layer is laid over it, and for each value the tree remembers where it was said, so
-//! that every error and `swarm config show` can name the line, the variable or the flag. See
+//! There is one tree of values. Each layer is applied to it, and the tree remembers the origin of each value, so that
+//! every error and `swarm config show` can name the line, the variable or the flag. See
 //! `docs/adr/0002-config-validation.md`.
 
 mod broker;

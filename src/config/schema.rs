@@ -1,5 +1,5 @@
-//! The JSON Schema of the file, made from the settings structs, and the errors it finds in a tree of values, in words.
-//! Checks one value at a time; what values mean together is for the semantic checks.
+//! The JSON Schema of the file, generated from the settings structs, and the errors that it finds in a tree of values,
+//! in words. Checks one value at a time; the semantic checks combine values.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -17,11 +17,11 @@ use super::{
 pub(super) struct Finding {
     /// JSON pointer of the value.
     pub(super) pointer: String,
-    /// What is wrong and what to do about it.
+    /// What is wrong, and what to do about it.
     pub(super) message: String,
 }
 
-/// The JSON Schema of the configuration file, for editors and for validation.
+/// Returns the JSON Schema of the configuration file, for editors and for validation.
 pub fn schema() -> Value {
     SCHEMA.0.clone()
 }
@@ -36,7 +36,7 @@ static SCHEMA: LazyLock<(Value, Validator)> = LazyLock::new(|| {
     (root, validator)
 });
 
-/// TOML has no null, and an integer that the struct can't hold must be refused with its range.
+/// Fits a schema to TOML, which has no null. An integer that the struct can't hold is refused with its range.
 fn fit_to_toml(schema: &mut Schema) {
     if let Some(Value::Array(types)) = schema.get_mut("type") {
         types.retain(|name| name != "null");
@@ -62,7 +62,7 @@ fn fit_to_toml(schema: &mut Schema) {
     }
 }
 
-/// The derive knows the names of the variants, not their other spellings.
+/// Adds the aliases of variants, which the derive does not know.
 fn spell_orchestrator_aliases(root: &mut Schema) {
     if let Some(Value::Array(names)) = root.pointer_mut("/$defs/Orchestrator/oneOf") {
         for alias in ["docker-api", "docker-compose"] {
@@ -77,7 +77,7 @@ impl Finding {
     }
 }
 
-/// Everything in `tree` that the schema refuses, one finding for each value.
+/// Returns all values in `tree` that the schema refuses, one finding for each.
 pub(super) fn validate(tree: &Value) -> Vec<Finding> {
     let (schema, validator) = &*SCHEMA;
     let mut findings = BTreeMap::<String, Finding>::new();
@@ -104,7 +104,8 @@ fn unfit_value(node: &Value, at: &str, name: &str, value: &Value) -> Finding {
     Finding::new(at, format!("{name}: expected {}, found {}{hint}", expected(node), found(at, value)))
 }
 
-/// The value at a JSON pointer as a person would name it: `scaler.debounce_ms`, `command[1]`, `schedule[0].start`.
+/// Returns the name of the value at a JSON pointer as a person writes it: `scaler.debounce_ms`, `command[1]`,
+/// `schedule[0].start`.
 fn name_of(tree: &Value, at: &str) -> String {
     let Some((parent, key)) = at.rsplit_once('/') else { return String::new() };
     let around = name_of(tree, parent);
@@ -130,7 +131,7 @@ fn unknown_key(tree: &Value, schema: &Value, node: &Value, at: &str, key: &str) 
     Finding::new(&pointer, format!("unknown key {}; {cure}", name_of(tree, &pointer)))
 }
 
-/// Which of the tables among `known` has a key of that name: it was written one level too high.
+/// Returns which of the tables among `known` has a key of that name: the key was written one level too high.
 fn table_with<'a>(schema: &Value, known: &'a serde_json::Map<String, Value>, key: &str) -> Option<&'a str> {
     known.iter().find_map(|(name, property)| {
         let target = property["$ref"].as_str()?.strip_prefix('#')?;
@@ -138,7 +139,7 @@ fn table_with<'a>(schema: &Value, known: &'a serde_json::Map<String, Value>, key
     })
 }
 
-/// What a schema node takes, in words.
+/// Returns what a schema node accepts, in words.
 fn expected(node: &Value) -> String {
     let choices = choices(node);
     if !choices.is_empty() {
@@ -159,13 +160,13 @@ fn expected(node: &Value) -> String {
     }
 }
 
-/// The names that an enumeration takes.
+/// Returns the names that an enumeration accepts.
 fn choices(node: &Value) -> Vec<&str> {
     let names = node["oneOf"].as_array().into_iter().flatten().filter_map(|choice| choice["const"].as_str());
     names.chain(node["enum"].as_array().into_iter().flatten().filter_map(Value::as_str)).collect()
 }
 
-/// A value as it was said, as far as it may be shown: URLs, commands and environments hold secrets.
+/// Returns a value for a message, unless it may contain a secret, as URLs, commands and environments do.
 fn found(at: &str, value: &Value) -> String {
     const SECRET: [&str; 5] = ["/process/", "/command/", "/docker/environment", "/fly/environment", "/worker/exec"];
     let token = matches!(at, "/http/token" | "/http/read_token");
@@ -189,7 +190,7 @@ fn shortened(text: &str) -> String {
     if text.chars().count() <= SHOWN { text.to_owned() } else { text.chars().take(SHOWN).chain(['…']).collect() }
 }
 
-/// The name that was probably meant: at most a third of its letters differ.
+/// Returns the name that was probably meant: at most a third of its letters differ.
 fn closest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let text = text.to_lowercase();
     names
@@ -199,7 +200,7 @@ fn closest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a s
         .map(|(_, name)| name)
 }
 
-/// The shortest name of which `text` is a part: `cooldown` is short for `cooldown_seconds`.
+/// Returns the shortest name that contains `text`: `cooldown` is short for `cooldown_seconds`.
 fn longer<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let part = format!("_{}_", text.to_lowercase());
     names.filter(|name| format!("_{name}_").contains(&part)).min_by_key(|name| name.len())

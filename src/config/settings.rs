@@ -1,5 +1,5 @@
-//! The settings as the rest of the program sees them: typed, defaulted, validated. One struct per TOML table, and the
-//! field docs are the reference: `swarm config schema` is generated from them.
+//! The settings as the rest of the program sees them: typed, defaulted, validated. One struct per TOML table. The field
+//! docs are the reference: `swarm config schema` is generated from them.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -144,7 +144,7 @@ pub enum Orchestrator {
 }
 
 impl Orchestrator {
-    /// The name in configuration and metric labels.
+    /// Returns the name in configuration and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Process => "process",
@@ -197,22 +197,22 @@ impl Default for ScalerSettings {
 }
 
 impl ScalerSettings {
-    /// `leader_lease_seconds` as a duration; `None` without an election.
+    /// Returns `leader_lease_seconds` as a duration; `None` without an election.
     pub fn leader_lease(&self) -> Option<Duration> {
         (self.leader_lease_seconds > 0).then(|| Duration::from_secs(self.leader_lease_seconds))
     }
 
-    /// `debounce_ms` as a duration.
+    /// Returns `debounce_ms` as a duration.
     pub fn debounce(&self) -> Duration {
         Duration::from_millis(self.debounce_ms)
     }
 
-    /// `sweep_interval_seconds` as a duration.
+    /// Returns `sweep_interval_seconds` as a duration.
     pub fn sweep_interval(&self) -> Duration {
         Duration::from_secs(self.sweep_interval_seconds)
     }
 
-    /// `redis_timeout_ms` as a duration.
+    /// Returns `redis_timeout_ms` as a duration.
     pub fn redis_timeout(&self) -> Duration {
         Duration::from_millis(self.redis_timeout_ms)
     }
@@ -354,7 +354,7 @@ pub struct WorkerTypeSettings {
     pub fly: Section<FlyWorkerSettings>,
     /// The commands that run workers with `orchestrator = "command"`.
     pub command: Section<CommandSettings>,
-    /// How often jobs are attempted.
+    /// Attempts and retries of jobs.
     pub jobs: Section<JobSettings>,
     /// How the workers behave (`swarm worker`).
     pub worker: Section<WorkerSettings>,
@@ -394,7 +394,8 @@ impl Default for WorkerTypeSettings {
 }
 
 impl WorkerTypeSettings {
-    /// All of its queues. An extra one that is neither a name nor a pattern was refused when it was loaded.
+    /// Returns all queues of worker type `name`. Loading has refused extra queues that are neither a name nor a
+    /// pattern.
     pub fn queues(&self, name: &str) -> Queues {
         if let Some(spec) = self.framework_spec() {
             let mut keys = spec.keys();
@@ -409,7 +410,7 @@ impl WorkerTypeSettings {
         }
     }
 
-    /// The key of its own queue.
+    /// Returns the key of the own queue of worker type `name`.
     pub fn queue(&self, name: &str) -> String {
         if let Some(spec) = self.framework_spec() {
             return spec.keys().next().unwrap_or_default();
@@ -417,12 +418,12 @@ impl WorkerTypeSettings {
         self.job_queue.clone().unwrap_or_else(|| format!("{name}:jobs"))
     }
 
-    /// Its consumer group.
+    /// Returns the consumer group of worker type `name`.
     pub fn group(&self, name: &str) -> String {
         self.group.clone().unwrap_or_else(|| name.to_owned())
     }
 
-    /// What shows that its workers are idle.
+    /// Returns what shows that its workers are idle.
     pub fn idleness(&self) -> Idleness {
         match (self.worker.idle, self.worker.heartbeats) {
             (IdleRule::EmptyQueue, _) => Idleness::EmptyQueue,
@@ -431,7 +432,7 @@ impl WorkerTypeSettings {
         }
     }
 
-    /// The program and arguments of one worker process.
+    /// Returns the program and arguments of one worker process.
     pub fn command(&self, name: &str) -> Vec<String> {
         if self.process.command.is_empty() {
             ["swarm", "worker", "--type", name].map(str::to_owned).to_vec()

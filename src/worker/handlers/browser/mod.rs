@@ -115,7 +115,7 @@ impl BrowserHandler {
                     "the browser uses {used} of {limit} MiB; try again when sessions were closed, or raise `max_memory_mib`"
                 ));
             }
-            tracing::info!(used_bytes = used, "starting the browser anew, which has grown");
+            tracing::info!(used_bytes = used, "restarting the browser because it uses too much memory");
         }
         if let Some(old) = engine.take() {
             old.chromium.stop().await;
