@@ -89,6 +89,8 @@ metrics_table! {
         "Jobs delivered and not acknowledged; NaN if not known.";
     QUEUE_OLDEST_AGE = Gauge "swarm_queue_oldest_age_seconds" ["worker_type"] Seconds
         "Age of the oldest unfinished job at the last evaluation; NaN if not known.";
+    WORKERS = Gauge "swarm_workers" ["worker_type", "state"] Count
+        "Workers in each state: blocked, starting, stalled, idle, busy, possibly_busy, unheard, draining, suspended.";
     WORKERS_DESIRED = Gauge "swarm_workers_desired" ["worker_type"] Count "The target in force.";
     WORKERS_RUNNING = Gauge "swarm_workers_running" ["worker_type"] Count
         "Workers that exist and are not draining; NaN if not known.";

@@ -1,7 +1,7 @@
 //! The metrics of worker types. They are rendered from the snapshots on each scrape instead of recorded: ten thousand
 //! worker types would keep more than a hundred thousand series in memory between scrapes.
 
-use std::{fmt::Write, sync::Arc};
+use std::{collections::BTreeMap, fmt::Write, sync::Arc};
 
 use metrics_exporter_prometheus::formatting::{sanitize_label_value, write_help_line, write_type_line};
 
@@ -20,15 +20,18 @@ enum Value {
     One(fn(&TypeSnapshot) -> f64),
     /// One number for each kind of decision that was made.
     Decisions,
+    /// One number for each status that a worker of the pool has.
+    Workers,
 }
 
 /// All metrics of worker types.
-pub(super) const FAMILIES: [Family; 18] = [
+pub(super) const FAMILIES: [Family; 19] = [
     Family { name: metric::EVALUATIONS, value: Value::One(|seen| float(seen.evaluations)) },
     Family { name: metric::DECISIONS, value: Value::Decisions },
     Family { name: metric::QUEUE_LAG, value: Value::One(|seen| jobs(&seen.demand.lag)) },
     Family { name: metric::QUEUE_PENDING, value: Value::One(|seen| jobs(&seen.demand.pending)) },
     Family { name: metric::QUEUE_OLDEST_AGE, value: Value::One(oldest_age) },
+    Family { name: metric::WORKERS, value: Value::Workers },
     Family { name: metric::WORKERS_DESIRED, value: Value::One(|seen| f64::from(seen.desired)) },
     Family {
         name: metric::WORKERS_RUNNING,
@@ -86,6 +89,15 @@ impl Family {
                     let (action, reason) = (seen.action.as_str(), seen.reason.as_ref());
                     let labels = [("worker_type", worker_type), ("action", action), ("reason", reason)];
                     line(text, self.name, &labels, float(seen.count));
+                }
+            }
+            Value::Workers => {
+                let mut counts = BTreeMap::new();
+                for worker in &snapshot.workers {
+                    *counts.entry(worker.status.as_str()).or_insert(0) += 1;
+                }
+                for (state, count) in counts {
+                    line(text, self.name, &[("worker_type", worker_type), ("state", state)], float(count));
                 }
             }
         }

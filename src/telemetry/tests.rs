@@ -15,7 +15,10 @@ use super::{
 };
 use crate::model::{
     Demand, PoolCounts, Reading, Source, Timestamp, WorkerId, WorkerType,
-    snapshot::{Action, DecisionCount, ReloadOutcome, ReloadSnapshot, Role, SourceState, TypeSnapshot},
+    snapshot::{
+        Action, DecisionCount, ReloadOutcome, ReloadSnapshot, Role, SourceState, TypeSnapshot, WorkerSnapshot,
+        WorkerStatus,
+    },
 };
 
 /// Returns what `emit` records, in the Prometheus text format.
@@ -76,7 +79,17 @@ fn snapshot() -> TypeSnapshot {
         backend_error: None,
         start_failures: None,
         control: None,
-        workers: Vec::new(),
+        workers: [WorkerStatus::Idle, WorkerStatus::Busy, WorkerStatus::Unheard, WorkerStatus::Unheard]
+            .map(|status| WorkerSnapshot {
+                id: WorkerId::new("w"),
+                state: None,
+                status,
+                busy: status == WorkerStatus::Busy,
+                draining: false,
+                reason: None,
+                started_at: Timestamp(1),
+            })
+            .to_vec(),
     }
 }
 
@@ -246,6 +259,10 @@ fn snapshots_show_queue_and_pool() {
     ] {
         assert_line(&text, &format!(r#"{name}{{worker_type="browser"}} {value}"#));
     }
+    for (state, count) in [("idle", 1), ("busy", 1), ("unheard", 2)] {
+        assert_line(&text, &format!(r#"swarm_workers{{worker_type="browser",state="{state}"}} {count}"#));
+    }
+    assert!(!text.contains("stalled\""), "nobody is stalled");
 }
 
 #[test]
