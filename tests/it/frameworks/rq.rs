@@ -1,6 +1,9 @@
 //! RQ with real workers.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use swarm::model::Reading;
 
@@ -57,10 +60,11 @@ async fn one_job_of_each_kind_starts_a_worker_from_zero_and_the_pool_empties_aga
 /// A job comes in the moment in which its only worker is asked to leave. The drain timeout is far shorter than the
 /// job: a kill would end it. About a millisecond after its signal, an idle worker of RQ drops a job that it has just
 /// been handed, which nothing outside of RQ can prevent (docs/frameworks.md); such a job never begins, and stays in
-/// the list that the test looks at. Without asking the scheduler first, nearly every job is dropped.
+/// the list that the test looks at. How many that are depends on the machine, so it proves nothing. The scheduler of
+/// the worker is asked to leave first, which makes them few; that order has a test of its own in `process_backend.rs`.
 #[cfg_attr(without_frameworks, ignore = "the frameworks can't be installed here")]
 #[tokio::test]
-async fn a_worker_that_takes_a_job_in_the_moment_of_its_stop_finishes_it() {
+async fn a_job_taken_in_the_moment_of_a_stop_is_finished_or_kept_by_rq() {
     const ROUNDS: usize = 6;
     const HELD: Duration = Duration::from_secs(4);
     const INTERMEDIATE: &str = "rq:queue:mail:intermediate";
@@ -70,7 +74,7 @@ async fn a_worker_that_takes_a_job_in_the_moment_of_its_stop_finishes_it() {
     let scaling = "min_workers = 0, max_workers = 2, cooldown_seconds = 1, drain_timeout_seconds = 1";
     let scaler = Autoscaler::start(&redis.url(), &format!("{FAST_SWEEP}{}", of_mail(scaling, &redis.url()))).await;
     scaler.until_ready().await;
-    let mut dropped = 0;
+    let mut dropped = HashSet::new();
     for round in 0..ROUNDS {
         producer.enqueue(&format!("plain mail a{round} 0.05"));
         scaler
@@ -96,13 +100,16 @@ async fn a_worker_that_takes_a_job_in_the_moment_of_its_stop_finishes_it() {
             })
             .await;
         if is_dropped {
-            dropped += 1;
+            dropped.insert(late);
             let _: u64 = command(&client, &format!("DEL {INTERMEDIATE}")).await;
         }
         until_empty(&scaler).await;
     }
-    assert!(dropped <= ROUNDS / 3, "{dropped} of {ROUNDS} jobs were dropped");
-    assert_each_once(&scaler, 2 * ROUNDS - dropped);
+    let marks = marks(&scaler);
+    let jobs = (0..ROUNDS).flat_map(|round| [format!("a{round}"), format!("b{round}")]);
+    let lost: Vec<_> = jobs.filter(|job| !marks.contains_key(job) && !dropped.contains(job)).collect();
+    assert!(lost.is_empty(), "neither begun nor kept: {lost:?}\n{}", scaler.log());
+    assert_each_once(&scaler, marks.len());
 }
 
 #[cfg_attr(without_frameworks, ignore = "the frameworks can't be installed here")]
