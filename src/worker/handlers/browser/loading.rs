@@ -65,7 +65,7 @@ pub(super) async fn load(page: &Page, url: &Url, limit: Duration, proxy: &Proxy)
     if loader.is_empty() {
         return Ok(Loaded { status: None, is_complete: true, is_substitute: false });
     }
-    let in_time = timeout_at(deadline, until_loaded(&mut state, loader)).await.is_ok();
+    let in_time = timeout_at(deadline, until_loaded(page, &mut state, loader)).await.is_ok();
     let is_complete = in_time && !state.borrow().is_broken;
     if !in_time {
         // A page that is too busy for this command continues to load.
@@ -83,17 +83,20 @@ pub(super) async fn load(page: &Page, url: &Url, limit: Duration, proxy: &Proxy)
 }
 
 /// Waits until the page has loaded and stays where it is.
-async fn until_loaded(state: &mut watch::Receiver<PageState>, loader: &str) {
+async fn until_loaded(page: &Page, state: &mut watch::Receiver<PageState>, loader: &str) {
     // An error means that the page is gone, and the caller notices that by other means.
     let _ = state.wait_for(|state| state.has_shown(loader)).await;
     for _ in 0..MAX_REDIRECTS {
         let _ = state.wait_for(|state| state.is_loaded || state.is_broken).await;
         sleep(SETTLING).await;
-        if !state.borrow().is_leaving {
+        // What the page announced until now has been heard when it answers.
+        let _ = timeout(STOP, page.call("Runtime.evaluate", json!({ "expression": "1" }))).await;
+        if !state.borrow().goes_on() {
             break;
         }
-        let _ = timeout(LEAVING, state.wait_for(|state| !state.is_leaving)).await;
-        if state.borrow().is_loaded {
+        let left = state.borrow().documents_shown;
+        let _ = timeout(LEAVING, state.wait_for(|state| !state.goes_on())).await;
+        if state.borrow().documents_shown == left {
             break;
         }
     }

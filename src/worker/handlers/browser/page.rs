@@ -18,6 +18,10 @@ const REMEMBERED: usize = 16;
 const DIALOGS: usize = 10;
 /// Maximum characters of a dialog's text.
 const DIALOG_TEXT: usize = 500;
+/// Maximum delay of a `refresh` that belongs to the load of a page.
+const REFRESH_SECONDS: f64 = 1.0;
+/// Maximum time for a page to tell its title.
+const TITLE: Duration = Duration::from_secs(1);
 /// Maximum time for setting up a page.
 const SETUP: Duration = Duration::from_secs(20);
 
@@ -37,18 +41,27 @@ pub(super) struct PageState {
     frame: String,
     /// Documents that the page has shown, the current one last.
     documents: VecDeque<String>,
+    /// How many documents it has shown so far.
+    pub(super) documents_shown: u64,
     /// Whether the current document has loaded, with all its parts.
     pub(super) is_loaded: bool,
     /// Whether the current document's load was aborted and will never complete.
     pub(super) is_broken: bool,
     /// Whether the page has requested a further navigation.
-    pub(super) is_leaving: bool,
+    is_leaving: bool,
+    /// Seconds after which a `refresh` of the current document leads elsewhere, or to itself again.
+    refresh: Option<f64>,
     answers: VecDeque<Answer>,
     dialogs: Vec<Value>,
     untold_dialogs: u64,
 }
 
 impl PageState {
+    /// Returns whether the page goes on to another document.
+    pub(super) fn goes_on(&self) -> bool {
+        self.is_leaving || self.refresh.is_some_and(|seconds| seconds <= REFRESH_SECONDS)
+    }
+
     /// Returns whether the document of this loader is, or was, shown.
     pub(super) fn has_shown(&self, loader: &str) -> bool {
         self.documents.iter().any(|document| document == loader)
@@ -80,7 +93,12 @@ impl PageState {
         match event.method.as_str() {
             "Page.frameNavigated" if is_own(&params["frame"]["id"]) => {
                 remember(&mut self.documents, text(&params["frame"]["loaderId"]));
-                (self.is_loaded, self.is_broken, self.is_leaving) = (false, false, false);
+                self.documents_shown += 1;
+                (self.is_loaded, self.is_broken) = (false, false);
+                (self.is_leaving, self.refresh) = (false, None);
+            }
+            "Page.frameScheduledNavigation" if is_own(&params["frameId"]) => {
+                self.refresh = params["delay"].as_f64();
             }
             "Page.frameRequestedNavigation" if is_own(&params["frameId"]) => self.is_leaving = true,
             "Page.frameStoppedLoading" if is_own(&params["frameId"]) => self.is_leaving = false,
@@ -175,11 +193,16 @@ impl Page {
         self.state.subscribe()
     }
 
-    /// Returns the address and the title. Asks the browser, because the page may be busy.
+    /// Returns the address and the title. The browser learns of a new title a moment after the page, so the page is
+    /// asked for it, and the browser only if the page is too busy.
     pub(super) async fn info(&self) -> Result<(String, String), CommandError> {
         let info = self.devtools.call("", "Target.getTargetInfo", json!({ "targetId": self.target })).await?;
         let info = &info["targetInfo"];
-        Ok((text(&info["url"]), text(&info["title"])))
+        let asked = self.call("Runtime.evaluate", json!({ "expression": "document.title" }));
+        let told = timeout(TITLE, asked).await.ok().and_then(Result::ok).unwrap_or_default();
+        // A document without a title is named after its address, which only the browser does.
+        let title = told["result"]["value"].as_str().filter(|title| !title.is_empty());
+        Ok((text(&info["url"]), title.map_or_else(|| text(&info["title"]), str::to_owned)))
     }
 
     /// Returns the dialogs since the last call, in the form of the result; `None` if there was none.
@@ -296,6 +319,22 @@ mod tests {
         assert!(state(&[navigated("main", "a"), navigated("child", "b"), load("main", "a")]).is_loaded);
         let redirected = state(&[navigated("main", "a"), navigated("main", "b"), load("main", "a")]);
         assert!(!redirected.is_loaded && redirected.has_shown("a") && redirected.has_shown("b"));
+    }
+
+    #[test]
+    fn a_page_goes_on_until_it_has_and_a_late_refresh_is_not_awaited() {
+        let scheduled = |frame: &str, delay: f64| {
+            ("Page.frameScheduledNavigation", json!({ "frameId": frame, "delay": delay, "reason": "metaTagRefresh" }))
+        };
+        let stopped = ("Page.frameStoppedLoading", json!({ "frameId": "main" }));
+        let refreshing = [navigated("main", "a"), load("main", "a"), scheduled("main", 0.0), stopped.clone()];
+        assert!(state(&refreshing).goes_on(), "the end of its load does not end that");
+        assert!(!state(&[&refreshing[..], &[navigated("main", "b")]].concat()).goes_on());
+        assert!(!state(&[navigated("main", "a"), scheduled("main", 30.0)]).goes_on());
+        assert!(!state(&[navigated("main", "a"), scheduled("child", 0.0)]).goes_on());
+        let leaving = [navigated("main", "a"), ("Page.frameRequestedNavigation", json!({ "frameId": "main" }))];
+        assert!(state(&leaving).goes_on());
+        assert!(!state(&[&leaving[..], &[stopped]].concat()).goes_on(), "a download");
     }
 
     #[test]
