@@ -1,19 +1,22 @@
 //! asynq (Go, <https://github.com/hibiken/asynq>), by the source of asynq 0.26. Keys contain the name of the queue in
 //! braces.
 
-use std::sync::Arc;
-
-use redis::Cmd;
-
 use super::{
-    Certainty, FrameworkProfile, FrameworkSpec, SignalKeys,
-    counted::{CountedReader, Part, Unit},
+    FrameworkSpec,
+    counted::{Part, Unit},
+    counted_profile::CountedProfile,
 };
-use crate::{model::StopSignal, queue_kind::QueueReader};
 
 /// See the [module](self).
-#[derive(Debug)]
-pub(super) struct Asynq;
+pub(super) static PROFILE: CountedProfile = CountedProfile {
+    name: "asynq",
+    default_queue: "default",
+    default_prefix: "asynq",
+    parts,
+    content: "LLEN",
+    event_flags: "lz$g",
+    commands: &["time", "exists", "llen", "zcard", "zcount", "zrangebyscore"],
+};
 
 /// Returns the parts of a queue.
 fn parts(spec: &FrameworkSpec, queue: &str) -> Vec<Part> {
@@ -25,55 +28,4 @@ fn parts(spec: &FrameworkSpec, queue: &str) -> Vec<Part> {
         Part::Schedule(key("retry"), Unit::Seconds),
         Part::PausedByKey(key("paused")),
     ]
-}
-
-impl FrameworkProfile for Asynq {
-    fn name(&self) -> &'static str {
-        "asynq"
-    }
-
-    fn default_queue(&self) -> &'static str {
-        "default"
-    }
-
-    fn default_prefix(&self) -> &'static str {
-        "asynq"
-    }
-
-    fn key(&self, spec: &FrameworkSpec, queue: &str) -> String {
-        format!("{}:{{{queue}}}:pending", spec.prefix)
-    }
-
-    fn content(&self, key: &str) -> Cmd {
-        redis::cmd("LLEN").arg(key).to_owned()
-    }
-
-    fn signals(&self, spec: &FrameworkSpec) -> SignalKeys {
-        let keys = spec.queues.iter().flat_map(|queue| parts(spec, queue)).map(Part::into_key).collect();
-        SignalKeys { keys, ..SignalKeys::default() }
-    }
-
-    fn event_flags(&self) -> &'static str {
-        "lz$g"
-    }
-
-    fn reader(&self, spec: &Arc<FrameworkSpec>) -> Box<dyn QueueReader> {
-        Box::new(CountedReader::new(spec, parts))
-    }
-
-    fn commands(&self) -> &'static [&'static str] {
-        &["time", "exists", "llen", "zcard", "zcount", "zrangebyscore"]
-    }
-
-    fn certainty(&self) -> Certainty {
-        Certainty::PoolOnly
-    }
-
-    fn stop_signal(&self) -> StopSignal {
-        StopSignal::Term
-    }
-
-    fn identity(&self) -> Option<&'static str> {
-        None
-    }
 }

@@ -13,6 +13,7 @@ mod bullmq;
 mod celery;
 mod clock;
 mod counted;
+mod counted_profile;
 mod dramatiq;
 mod kind;
 mod laravel;
@@ -48,12 +49,12 @@ impl Framework {
             Self::Rq => &rq::Rq,
             Self::Celery => &celery::Celery,
             Self::Sidekiq => &sidekiq::Sidekiq,
-            Self::BullMq => &bullmq::BullMq,
-            Self::Bull => &bull::Bull,
-            Self::Asynq => &asynq::Asynq,
-            Self::Dramatiq => &dramatiq::Dramatiq,
-            Self::Arq => &arq::Arq,
-            Self::Laravel => &laravel::Laravel,
+            Self::BullMq => &bullmq::PROFILE,
+            Self::Bull => &bull::PROFILE,
+            Self::Asynq => &asynq::PROFILE,
+            Self::Dramatiq => &dramatiq::PROFILE,
+            Self::Arq => &arq::PROFILE,
+            Self::Laravel => &laravel::PROFILE,
         }
     }
 }

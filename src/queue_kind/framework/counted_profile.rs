@@ -1,0 +1,88 @@
+//! The profile of frameworks whose queues are known from counts alone. Only their names and the parts of their queues
+//! differ; all of them show no more than whether the pool as a whole is idle.
+
+use std::sync::Arc;
+
+use redis::Cmd;
+
+use super::{
+    Certainty, FrameworkProfile, FrameworkSpec, SignalKeys,
+    counted::{CountedReader, Part},
+};
+use crate::{model::StopSignal, queue_kind::QueueReader};
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct CountedProfile {
+    /// Name in the configuration.
+    pub(super) name: &'static str,
+    /// Queue that the framework uses if none is named.
+    pub(super) default_queue: &'static str,
+    /// Prefix of the framework's keys, unless its configuration changes it.
+    pub(super) default_prefix: &'static str,
+    /// Returns the parts of a queue, the main one first. They must show every running job.
+    pub(super) parts: fn(&FrameworkSpec, &str) -> Vec<Part>,
+    /// Command that the server refuses if the main key holds another type.
+    pub(super) content: &'static str,
+    /// Flags in `notify-keyspace-events` for the events of the keys.
+    pub(super) event_flags: &'static str,
+    /// Commands that the reader needs, in the form of ACLs.
+    pub(super) commands: &'static [&'static str],
+}
+
+impl CountedProfile {
+    fn part_keys(&self, spec: &FrameworkSpec, queue: &str) -> impl Iterator<Item = String> {
+        (self.parts)(spec, queue).into_iter().map(Part::into_key)
+    }
+}
+
+impl FrameworkProfile for CountedProfile {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn default_queue(&self) -> &'static str {
+        self.default_queue
+    }
+
+    fn default_prefix(&self) -> &'static str {
+        self.default_prefix
+    }
+
+    fn key(&self, spec: &FrameworkSpec, queue: &str) -> String {
+        self.part_keys(spec, queue).next().expect("a queue has a main part")
+    }
+
+    fn content(&self, key: &str) -> Cmd {
+        redis::cmd(self.content).arg(key).to_owned()
+    }
+
+    fn signals(&self, spec: &FrameworkSpec) -> SignalKeys {
+        let keys = spec.queues.iter().flat_map(|queue| self.part_keys(spec, queue)).collect();
+        SignalKeys { keys, ..SignalKeys::default() }
+    }
+
+    fn event_flags(&self) -> &'static str {
+        self.event_flags
+    }
+
+    fn reader(&self, spec: &Arc<FrameworkSpec>) -> Box<dyn QueueReader> {
+        Box::new(CountedReader::new(spec, self.parts))
+    }
+
+    fn commands(&self) -> &'static [&'static str] {
+        self.commands
+    }
+
+    fn certainty(&self) -> Certainty {
+        Certainty::PoolOnly
+    }
+
+    fn stop_signal(&self) -> StopSignal {
+        StopSignal::Term
+    }
+
+    fn identity(&self) -> Option<&'static str> {
+        None
+    }
+}
