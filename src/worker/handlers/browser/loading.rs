@@ -90,7 +90,7 @@ async fn until_loaded(page: &Page, state: &mut watch::Receiver<PageState>, loade
         let _ = state.wait_for(|state| state.is_loaded || state.is_broken).await;
         sleep(SETTLING).await;
         // What the page announced until now has been heard when it answers.
-        let _ = timeout(STOP, page.call("Runtime.evaluate", json!({ "expression": "1" }))).await;
+        let _ = reacts(page).await;
         if !state.borrow().goes_on() {
             break;
         }
