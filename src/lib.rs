@@ -90,6 +90,7 @@ pub mod app;
 pub mod backend;
 #[doc(hidden)]
 pub mod broker;
+mod child_group;
 #[doc(hidden)]
 #[cfg(feature = "cli")]
 pub mod cli;

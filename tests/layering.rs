@@ -35,13 +35,15 @@ const MODULES: &[(&str, &[&str])] = &[
     ("broker", &["model", "evidence", "config", "telemetry", "connection"]),
     // Child processes that must not outlive this one, whoever starts them.
     ("guard", &[]),
-    ("backend", &["model", "config", "telemetry", "guard"]),
+    // Programs of other people: run in bounds, and ended with all that they started.
+    ("child_group", &[]),
+    ("backend", &["model", "config", "telemetry", "guard", "child_group"]),
     ("scaler", &["model", "evidence", "config", "telemetry", "policy", "connection", "signal", "probe", "backend"]),
     // Drives the scaler's state machine without its shell: sees what goes into it and comes out of it.
     ("simulation", &["model", "evidence", "config", "queue_kind", "signal", "probe", "backend", "scaler"]),
     // Which addresses pages may go to: for those who ask for a page and those who connect.
     ("egress", &["config"]),
-    ("worker", &["model", "evidence", "config", "telemetry", "connection", "broker", "guard", "egress"]),
+    ("worker", &["model", "evidence", "config", "telemetry", "connection", "broker", "guard", "egress", "child_group"]),
     // Pictures; nothing but what was simulated.
     ("plot", &["simulation"]),
     ("http", &["model", "telemetry"]),

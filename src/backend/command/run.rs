@@ -4,23 +4,22 @@
 use std::{
     collections::BTreeMap,
     io,
-    os::unix::process::CommandExt,
     path::PathBuf,
-    process::{Child, Command, Stdio},
-    time::Duration,
+    process::{Command, Stdio},
 };
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, waitid};
+use rustix::process::WaitIdStatus;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt},
+    io::AsyncReadExt,
     process::{ChildStderr, ChildStdout},
-    signal::unix::{Signal as SignalStream, SignalKind, signal},
+    signal::unix::Signal as SignalStream,
     time::timeout,
 };
 
 use super::{permanent, retryable};
 use crate::{
     backend::{BackendError, ErrorKind},
+    child_group::{CHUNK, ChildGroup, read_tail},
     config::CommandSettings,
 };
 
@@ -30,10 +29,6 @@ const MAX_STDOUT: usize = 8 << 20;
 const STDERR_TAIL: usize = 4 << 10;
 /// Longest text of a command's own in an error, in characters.
 const MAX_SAID: usize = 300;
-/// How long output is awaited after the end. Only a process that left the group can hold it open.
-const LAST_OUTPUT: Duration = Duration::from_secs(1);
-/// Bytes read at once.
-const CHUNK: usize = 16 << 10;
 /// Exit codes after which another try can't help: usage, no permission, configuration (`sysexits.h`), and what shells
 /// say of a program that can't be run.
 const PERMANENT: [i32; 5] = [64, 77, 78, 126, 127];
@@ -161,7 +156,7 @@ struct Finished {
 
 /// A running command. Dropped, it is killed with everything that it started.
 pub(super) struct Process {
-    group: Group,
+    group: ChildGroup,
     child_ended: SignalStream,
     stdout: ChildStdout,
     stderr: ChildStderr,
@@ -169,45 +164,25 @@ pub(super) struct Process {
 
 impl Process {
     fn start(mut command: Command) -> io::Result<Self> {
-        // Before the start, so that no end is missed.
-        let child_ended = signal(SignalKind::child())?;
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        let mut child = command.spawn()?;
-        let pipes = (child.stdout.take(), child.stderr.take());
-        let group = Group(child);
-        let (Some(stdout), Some(stderr)) = pipes else { return Err(io::Error::other("the program has no pipes")) };
-        let (stdout, stderr) = (ChildStdout::from_std(stdout)?, ChildStderr::from_std(stderr)?);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let (mut group, child_ended) = ChildGroup::spawn(&mut command)?;
+        let (stdout, stderr) = (group.stdout()?, group.stderr()?);
         Ok(Self { group, child_ended, stdout, stderr })
     }
 
     async fn run(self) -> io::Result<Finished> {
         let Self { group, mut child_ended, mut stdout, mut stderr } = self;
         let (mut printed, mut said) = (Vec::new(), Vec::new());
-        let bounded = async {
-            let fits = read_up_to(&mut stdout, &mut printed, MAX_STDOUT).await;
-            if !fits {
-                group.kill();
-            }
-            fits
+        let reading = async {
+            tokio::join!(
+                group.read_up_to(MAX_STDOUT, &mut stdout, &mut printed),
+                read_tail(&mut stderr, &mut said, STDERR_TAIL)
+            )
+            .0
         };
-        let mut reading = Box::pin(async { tokio::join!(bounded, read_tail(&mut stderr, &mut said, STDERR_TAIL)).0 });
-        let mut fits = None;
-        let status = tokio::select! {
-            status = ended(&group, &mut child_ended) => status?,
-            known = &mut reading => {
-                fits = Some(known);
-                ended(&group, &mut child_ended).await?
-            }
-        };
-        // The leader is dead and not reaped: the group's number still is its own. Ends those that hold the pipes open.
-        group.kill();
-        let fits = match fits {
-            Some(fits) => fits,
-            None => timeout(LAST_OUTPUT, &mut reading).await.map_err(|_| {
-                io::Error::other("it has ended, and a process that it left behind holds its output open")
-            })?,
-        };
-        drop(reading);
+        let (status, fits) = group.run(&mut child_ended, reading).await?;
+        let fits = fits
+            .ok_or_else(|| io::Error::other("it has ended, and a process that it left behind holds its output open"))?;
         Ok(Finished { status, stdout: printed, stderr_tail: said, too_much: !fits })
     }
 
@@ -231,64 +206,6 @@ impl Process {
         };
         tokio::join!(reading, read_tail(&mut stderr, &mut unread, 0));
         drop(group);
-    }
-}
-
-/// Waits until the leader of the group has ended, and leaves it unreaped.
-async fn ended(group: &Group, child_ended: &mut SignalStream) -> io::Result<WaitIdStatus> {
-    loop {
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        let pid = group.pid().ok_or_else(|| io::Error::other("a child's process id is not above 0"))?;
-        if let Some(status) = waitid(WaitId::Pid(pid), options)? {
-            return Ok(status);
-        }
-        child_ended.recv().await;
-    }
-}
-
-/// Reads until the end; `false` if there was more than `limit`.
-async fn read_up_to(pipe: &mut (impl AsyncRead + Unpin), into: &mut Vec<u8>, limit: usize) -> bool {
-    let mut chunk = vec![0; CHUNK];
-    while let Ok(read @ 1..) = pipe.read(&mut chunk).await {
-        if into.len() + read > limit {
-            return false;
-        }
-        into.extend_from_slice(&chunk[..read]);
-    }
-    true
-}
-
-/// Reads until the end and keeps the last `keep` bytes.
-async fn read_tail(pipe: &mut (impl AsyncRead + Unpin), into: &mut Vec<u8>, keep: usize) {
-    let mut chunk = vec![0; CHUNK];
-    while let Ok(read @ 1..) = pipe.read(&mut chunk).await {
-        into.extend_from_slice(&chunk[..read]);
-        let surplus = into.len().saturating_sub(keep);
-        into.drain(..surplus);
-    }
-}
-
-/// A process group led by our child. Killed and reaped when dropped.
-struct Group(Child);
-
-impl Group {
-    fn pid(&self) -> Option<Pid> {
-        i32::try_from(self.0.id()).ok().and_then(Pid::from_raw)
-    }
-
-    fn kill(&self) {
-        if let Some(pid) = self.pid() {
-            // Fails if there is nobody left.
-            let _ = kill_process_group(pid, Signal::KILL);
-        }
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.kill();
-        // Takes no longer than the kernel needs to end a killed process.
-        let _ = self.0.wait();
     }
 }
 

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 fn shell(script: &str) -> Vec<String> {
