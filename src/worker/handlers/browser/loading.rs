@@ -94,9 +94,9 @@ async fn until_loaded(page: &Page, state: &mut watch::Receiver<PageState>, loade
         if !state.borrow().goes_on() {
             break;
         }
-        let left = state.borrow().documents_shown;
+        let left = state.borrow().document().map(str::to_owned);
         let _ = timeout(LEAVING, state.wait_for(|state| !state.goes_on())).await;
-        if state.borrow().documents_shown == left {
+        if state.borrow().document() == left.as_deref() {
             break;
         }
     }

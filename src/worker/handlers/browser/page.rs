@@ -41,8 +41,6 @@ pub(super) struct PageState {
     frame: String,
     /// Documents that the page has shown, the current one last.
     documents: VecDeque<String>,
-    /// How many documents it has shown so far.
-    pub(super) documents_shown: u64,
     /// Whether the current document has loaded, with all its parts.
     pub(super) is_loaded: bool,
     /// Whether the current document's load was aborted and will never complete.
@@ -67,9 +65,14 @@ impl PageState {
         self.documents.iter().any(|document| document == loader)
     }
 
+    /// Returns the loader of the current document.
+    pub(super) fn document(&self) -> Option<&str> {
+        self.documents.back().map(String::as_str)
+    }
+
     /// Returns the response that the current document came from.
     pub(super) fn answer(&self) -> Option<&Answer> {
-        self.answer_of(self.documents.back()?)
+        self.answer_of(self.document()?)
     }
 
     /// Returns the response to the request for that document, shown or not.
@@ -93,7 +96,6 @@ impl PageState {
         match event.method.as_str() {
             "Page.frameNavigated" if is_own(&params["frame"]["id"]) => {
                 remember(&mut self.documents, text(&params["frame"]["loaderId"]));
-                self.documents_shown += 1;
                 (self.is_loaded, self.is_broken) = (false, false);
                 (self.is_leaving, self.refresh) = (false, None);
             }
@@ -103,10 +105,10 @@ impl PageState {
             "Page.frameRequestedNavigation" if is_own(&params["frameId"]) => self.is_leaving = true,
             "Page.frameStoppedLoading" if is_own(&params["frameId"]) => self.is_leaving = false,
             "Page.lifecycleEvent" if is_own(&params["frameId"]) && params["name"] == "load" => {
-                self.is_loaded |= self.documents.back().map(String::as_str) == params["loaderId"].as_str();
+                self.is_loaded |= self.document() == params["loaderId"].as_str();
             }
             "Network.loadingFailed" => {
-                self.is_broken |= self.documents.back().map(String::as_str) == params["requestId"].as_str();
+                self.is_broken |= self.document() == params["requestId"].as_str();
             }
             "Network.responseReceived" if params["type"] == "Document" && is_own(&params["frameId"]) => {
                 let response = &params["response"];
