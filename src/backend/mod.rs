@@ -1,6 +1,7 @@
 //! Who runs the workers. A backend answers two questions for a worker type, which instances there are and whether it
 //! can make it exactly N, and says by itself when something changed. It decides nothing.
 
+mod change_log;
 mod check;
 pub mod command;
 #[cfg(feature = "docker")]

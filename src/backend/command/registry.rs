@@ -1,7 +1,6 @@
 //! Registry of one worker type's workers: those that were requested, those that the platform lists, those that drain,
 //! and changes that were not requested here. Runs no command; every method is a short critical section.
 
-mod change_log;
 mod order;
 
 use std::{
@@ -10,13 +9,12 @@ use std::{
     time::Duration,
 };
 
-use self::change_log::ChangeLog;
 use super::{
     CommandSpec,
     listing::{Listed, State},
 };
 use crate::{
-    backend::{Instance, Phase, Pool, Removal},
+    backend::{Instance, Phase, Pool, Removal, change_log::ChangeLog},
     model::{Timestamp, WorkerId, WorkerType},
 };
 
@@ -238,7 +236,9 @@ impl Registry {
         merged.doubtful |= inner.note_missing(&found, begun, now, by_number);
         let more = inner.note_found(found, now);
         if inner.known && more > 0 && !by_number {
-            inner.changes.manual(live_before, more, now);
+            let count = |workers: usize| u32::try_from(workers).unwrap_or(u32::MAX);
+            let detail = format!("{more} workers were started by somebody else");
+            inner.changes.manual(count(live_before), count(live_before.saturating_add(more)), now, detail);
         }
         inner.known = true;
         merged.changed = inner.seen() != before;
@@ -255,8 +255,8 @@ impl Registry {
         });
         Pool {
             instances: instances.collect(),
-            exits: inner.changes.exits.iter().cloned().collect(),
-            manual: inner.changes.manual.iter().cloned().collect(),
+            exits: inner.changes.exits(),
+            manual: inner.changes.manual_changes(),
             removal: if spec.by_number() { inner.removal(spec) } else { Removal::Chosen },
         }
     }
@@ -306,7 +306,7 @@ impl Inner {
     fn ended(&mut self, id: &WorkerId, now: Timestamp, success: bool, detail: &str) {
         let Some(worker) = self.workers.remove(id) else { return };
         if worker.is_live() {
-            self.changes.exit(id, worker.started_at, now, success, detail);
+            self.changes.exit(id.clone(), worker.started_at, now, success, detail.to_owned());
         }
     }
 

@@ -5,7 +5,7 @@ use bollard::models::ContainerInspectResponse;
 
 use super::{
     DockerShared, TypePool,
-    change_log::ContainerExit,
+    changes::ContainerExit,
     container_template::variable,
     error::EngineError,
     reconcile::{Facts, Known},

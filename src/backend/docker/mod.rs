@@ -6,7 +6,7 @@
 //! can't be asked makes them unreadable, not empty. Starts (`launch`) and drains (`drain`) are tasks of their own,
 //! which finish whether or not anybody waits for them.
 
-mod change_log;
+mod changes;
 mod check;
 mod container_template;
 mod drain;

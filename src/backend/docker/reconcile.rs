@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    change_log::{ByHand, ContainerExit},
+    changes::{ByHand, ContainerExit},
     container_template::Identity,
     view::{Health, Seen, State},
     worker_registry::{Ended, Inner, Spare, Worker, WorkerRegistry},
@@ -113,7 +113,7 @@ impl WorkerRegistry {
         inner.check_workers(list, seen, facts, now, &mut by_hand);
         inner.check_containers(list, seen, facts, now, &mut by_hand);
         let live = inner.live();
-        inner.change_log.note_manual(now, live, &by_hand);
+        inner.change_log.manual(by_hand.before(live), live, now, by_hand.to_string());
         inner.gone.retain(|_, last| *last >= list);
         inner.seen = true;
         inner.unknown = None;
@@ -198,7 +198,8 @@ impl Inner {
             let ending =
                 facts.endings.get(&container).filter(|_| !worker.leaving && facts.has_ended(&container, state));
             if let Some(ending) = ending.filter(|_| !facts.was_away) {
-                self.change_log.note_exit(worker.id.clone(), now, now.since(worker.started_at), ending.clone());
+                let ContainerExit { success, detail } = ending.clone();
+                self.change_log.exit(worker.id.clone(), worker.started_at, now, success, detail);
                 worker.died_at = Some(now);
                 worker.last_end = Some(ending.detail.clone());
             }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, info};
 
 use super::{
-    DockerShared, TypePool, change_log::ContainerExit, container_template::ContainerTemplate, error::EngineError,
+    DockerShared, TypePool, changes::ContainerExit, container_template::ContainerTemplate, error::EngineError,
     housekeeping, inspection, labels, reconcile::Facts, self_container::SelfContainer, view::Seen,
 };
 use crate::model::Timestamp;

@@ -11,12 +11,11 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    change_log::ChangeLog,
     container_template::{ContainerTemplate, Identity, Owner},
     view::{Health, State},
 };
 use crate::{
-    backend::{BackendError, ErrorKind, Instance, Phase, Pool, ScaleReport},
+    backend::{BackendError, ErrorKind, Instance, Phase, Pool, ScaleReport, change_log::ChangeLog},
     model::{Timestamp, WorkerId},
 };
 
@@ -374,7 +373,7 @@ impl Inner {
         Pool {
             instances: self.workers.iter().map(instance).collect(),
             exits: self.change_log.exits(),
-            manual: self.change_log.manual(),
+            manual: self.change_log.manual_changes(),
             ..Pool::default()
         }
     }

@@ -5,7 +5,7 @@
 //! [`Exit`](crate::backend::Exit), everything else is a [`ManualScale`](crate::backend::ManualScale). A machine under a
 //! lease is being changed, for example by a deployment: it keeps its status until the lease is gone.
 
-mod change_log;
+mod changes;
 mod entry;
 
 use std::{
@@ -15,12 +15,12 @@ use std::{
 };
 
 use self::{
-    change_log::{ChangeLog, Changes},
+    changes::Changes,
     entry::{DesiredState, Entry, MISSING, MachineStatus, ended},
 };
 use super::machine::{Condition, Machine};
 use crate::{
-    backend::{Instance, Phase, Pool},
+    backend::{Instance, Phase, Pool, change_log::ChangeLog},
     model::{Timestamp, WorkerId},
 };
 
@@ -268,8 +268,8 @@ impl MachineRegistry {
         });
         Pool {
             instances: machines.chain(launches).collect(),
-            exits: inner.change_log.exits.iter().cloned().collect(),
-            manual: inner.change_log.manual.iter().cloned().collect(),
+            exits: inner.change_log.exits(),
+            manual: inner.change_log.manual_changes(),
             ..Pool::default()
         }
     }
@@ -346,7 +346,7 @@ impl Inner {
                     match ended(entry, is) {
                         Some((success, detail)) => {
                             entry.crashed = (!success).then_some(now);
-                            self.change_log.exit(id, entry.since, now, success, detail);
+                            self.change_log.exit(WorkerId::new(id.as_str()), entry.since, now, success, detail);
                         }
                         None => changes.fewer += 1,
                     }
@@ -368,7 +368,8 @@ impl Inner {
             self.entries.remove(&id);
             self.gone.insert(id, now);
         }
-        self.change_log.manual(up_before, changes, now);
+        let before = u32::try_from(up_before).unwrap_or(u32::MAX);
+        self.change_log.manual(before, changes.applied_to(before), now, changes.to_string());
     }
 }
 

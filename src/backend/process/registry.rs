@@ -2,7 +2,7 @@
 //! them, and every method is a short critical section, so that observing never waits for the operating system.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::HashSet,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -11,12 +11,9 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
-    backend::{Exit, Instance, Phase, Pool},
+    backend::{Exit, Instance, Phase, Pool, change_log::ChangeLog},
     model::{Timestamp, WorkerId, WorkerType},
 };
-
-/// Exits kept: a few screens for people, and more than a crash loop makes between two looks of the scaler.
-const EXITS_KEPT: usize = 16;
 
 /// Stop request to a worker's supervisor: `None`, or the drain timeout.
 pub(super) type LeaveWithin = Option<Duration>;
@@ -30,8 +27,7 @@ pub(super) struct ProcessRegistry {
 #[derive(Debug, Default)]
 struct Inner {
     workers: Vec<Worker>,
-    exits: VecDeque<Exit>,
-    last_seq: u64,
+    changes: ChangeLog,
     closed: bool,
 }
 
@@ -99,14 +95,7 @@ impl ProcessRegistry {
         if worker.draining() {
             return None;
         }
-        inner.last_seq += 1;
-        let lived = now.since(worker.started_at);
-        let exit = Exit { seq: inner.last_seq, id: worker.id, at: now, lived, success, detail: detail.to_owned() };
-        if inner.exits.len() == EXITS_KEPT {
-            inner.exits.pop_front();
-        }
-        inner.exits.push_back(exit.clone());
-        Some(exit)
+        Some(inner.changes.exit(worker.id, worker.started_at, now, success, detail.to_owned()))
     }
 
     /// Asks those of `ids` that live and were not asked before to leave; returns them, in the order of `ids`.
@@ -140,7 +129,7 @@ impl ProcessRegistry {
         };
         Pool {
             instances: inner.workers.iter().map(instance).collect(),
-            exits: inner.exits.iter().cloned().collect(),
+            exits: inner.changes.exits(),
             ..Pool::default()
         }
     }
