@@ -170,6 +170,7 @@ impl Client {
     /// # Errors
     /// If the job could not be published, if the result is an error, or if there is no result in time.
     pub async fn call(&self, job: Job, timeout: Duration) -> Result<Value, CallError> {
+        let job = if job.reply_by_ts.is_some() { job } else { job.with_reply_within(timeout) };
         let mut call = self.begin(job).await?;
         match call.wait(timeout).await? {
             Some(value) => Ok(value),

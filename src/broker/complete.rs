@@ -5,7 +5,7 @@ use std::{borrow::Borrow, sync::Arc};
 use redis::{Cmd, Pipeline, make_extension_error};
 use serde_json::Value;
 
-use super::{BrokerError, Consumer, Delivery, JobResult, code, result::bounded};
+use super::{BrokerError, Consumer, Delivery, Job, JobResult, code, result::bounded};
 use crate::connection::Connection;
 
 const COMPLETE: &str = include_str!("lua/complete.lua");
@@ -22,8 +22,18 @@ pub struct Done {
     stream: Arc<str>,
     entry: String,
     number: u32,
-    /// Result for a waiting publisher: the list, and what is pushed to it.
-    answer: Option<(String, String)>,
+    /// Result for a waiting publisher.
+    answer: Option<Answer>,
+}
+
+/// Result in the form that is sent to Redis.
+#[derive(Clone, Debug)]
+struct Answer {
+    /// List that the result is pushed to.
+    key: String,
+    json: String,
+    /// Seconds for which the result is kept.
+    ttl: u64,
 }
 
 impl Done {
@@ -39,7 +49,7 @@ impl Done {
 
     /// Returns the approximate bytes of the job in a command.
     fn weight(&self) -> usize {
-        COMMAND + self.answer.as_ref().map_or(0, |(key, json)| key.len() + json.len())
+        COMMAND + self.answer.as_ref().map_or(0, |answer| answer.key.len() + answer.json.len())
     }
 }
 
@@ -66,12 +76,15 @@ impl Consumer {
     /// that says so.
     pub fn done(&self, delivery: Delivery, value: Value) -> Done {
         let Delivery { stream, entry, number, job, .. } = delivery;
-        let waiter = job.ok().and_then(|job| Some((job.reply_to?, job.id)));
-        let answer = waiter.map(|(key, id)| {
-            let result = JobResult::new(id, Ok(value));
-            (key, bounded(&result, self.policy.result_max_bytes()))
-        });
+        let answer = job.ok().and_then(|job| self.answer_to(&job, &JobResult::new(&job.id, Ok(value))));
         Done { stream, entry, number, answer }
+    }
+
+    /// Returns the result for the publisher of a job; `None` if it does not wait.
+    fn answer_to(&self, job: &Job, result: &JobResult) -> Option<Answer> {
+        let key = job.reply_to.clone()?;
+        let ttl = self.policy.result_ttl_of(Some(job)).as_secs();
+        Some(Answer { key, json: bounded(result, self.policy.result_max_bytes()), ttl })
     }
 
     /// Acknowledges finished jobs and pushes their results for waiting publishers. Returns the entries whose claim was
@@ -102,8 +115,7 @@ impl Consumer {
         done: &[(&Delivery, &JobResult)],
     ) -> Result<Vec<String>, BrokerError> {
         let done = done.iter().map(|(delivery, result)| {
-            let waiter = delivery.job.as_ref().ok().and_then(|job| job.reply_to.clone());
-            let answer = waiter.map(|key| (key, bounded(result, self.policy.result_max_bytes())));
+            let answer = delivery.job.as_ref().ok().and_then(|job| self.answer_to(job, result));
             let (stream, entry) = (delivery.stream.clone(), delivery.entry.clone());
             Done { stream, entry, number: delivery.number, answer }
         });
@@ -181,19 +193,19 @@ impl Consumer {
         answers: bool,
     ) -> Result<Vec<Unsettled>, BrokerError> {
         let bytes: usize = done.iter().map(|one| one.weight()).sum();
-        let mut command = Cmd::with_capacity(8 + 4 * done.len(), COMPLETE.len() + bytes);
+        let mut command = Cmd::with_capacity(8 + 5 * done.len(), COMPLETE.len() + bytes);
         let lists = done.iter().filter_map(|one| one.answer.as_ref()).filter(|_| answers);
         command.arg("EVAL").arg(COMPLETE).arg(1 + lists.clone().count()).arg(&self.stream);
-        for (key, _) in lists {
-            command.arg(key);
+        for answer in lists {
+            command.arg(&answer.key);
         }
         let ids = || done.iter().map(|one| one.entry.as_str());
         let (first, last) = (ids().min_by_key(|id| order(id)), ids().max_by_key(|id| order(id)));
-        command.arg(&self.group).arg(&self.name).arg(self.policy.result_ttl().as_secs());
+        command.arg(&self.group).arg(&self.name);
         command.arg(first.unwrap_or("-")).arg(last.unwrap_or("+"));
         for one in done {
-            let json = one.answer.as_ref().filter(|_| answers).map_or("", |(_, json)| json);
-            command.arg(&one.entry).arg(one.number).arg(json);
+            let answer = one.answer.as_ref().filter(|_| answers).map_or(("", 0), |answer| (&answer.json, answer.ttl));
+            command.arg(&one.entry).arg(one.number).arg(answer.0).arg(answer.1);
         }
         let refused: Vec<(usize, String)> =
             command.query_async(connection).await.map_err(|cause| self.failed("complete jobs", cause))?;
@@ -220,7 +232,7 @@ impl Consumer {
         connection: &mut Connection,
         done: &[&Done],
     ) -> Result<Vec<Unsettled>, BrokerError> {
-        let mut pipeline = self.answers(done);
+        let mut pipeline = Self::answers(done);
         pipeline.atomic();
         let entries: Vec<&str> = done.iter().map(|one| one.entry()).collect();
         pipeline.cmd("XACK").arg(&self.stream).arg(&self.group).arg(entries);
@@ -228,17 +240,16 @@ impl Consumer {
     }
 
     async fn answer(&self, connection: &mut Connection, done: &[&Done]) -> Result<(), BrokerError> {
-        let pipeline = self.answers(done);
+        let pipeline = Self::answers(done);
         if pipeline.is_empty() {
             return Ok(());
         }
         self.tolerating_other_keys(pipeline.exec_async(connection).await)
     }
 
-    fn answers(&self, done: &[&Done]) -> Pipeline {
+    fn answers(done: &[&Done]) -> Pipeline {
         let mut pipeline = Pipeline::with_capacity(2 * done.len() + 1);
-        let ttl = self.policy.result_ttl().as_secs();
-        for (key, json) in done.iter().filter_map(|one| one.answer.as_ref()) {
+        for Answer { key, json, ttl } in done.iter().filter_map(|one| one.answer.as_ref()) {
             let mut push = Cmd::with_capacity(3, COMMAND + key.len() + json.len());
             push.arg("LPUSH").arg(key).arg(json);
             let mut expire = Cmd::with_capacity(3, COMMAND + key.len());

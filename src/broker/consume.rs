@@ -105,8 +105,7 @@ impl Consumer {
         Admission {
             stream,
             group: &self.group,
-            max_attempts: self.policy.jobs.max_attempts,
-            max_interruptions: self.policy.jobs.max_interruptions,
+            settings: &self.policy.jobs,
             job_max_bytes: self.policy.job_max_bytes(),
             now: Timestamp::wall(),
         }

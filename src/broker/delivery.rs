@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Instant};
 use redis::Value;
 
 use super::{EnvelopeError, Job};
-use crate::model::Timestamp;
+use crate::{config::JobSettings, model::Timestamp};
 
 /// A stream entry that was delivered and not yet acknowledged.
 #[derive(Clone, Debug)]
@@ -76,8 +76,7 @@ pub enum Refusal {
 pub(super) struct Admission<'a> {
     pub(super) stream: &'a Arc<str>,
     pub(super) group: &'a str,
-    pub(super) max_attempts: u32,
-    pub(super) max_interruptions: u32,
+    pub(super) settings: &'a JobSettings,
     pub(super) job_max_bytes: usize,
     pub(super) now: Timestamp,
 }
@@ -159,10 +158,10 @@ impl Admission<'_> {
         if let Some(deadline) = job.deadline().filter(|deadline| *deadline < self.now) {
             return Some(Refusal::Expired { late_ms: self.now.0 - deadline.0 });
         }
-        if attempts > self.max_attempts {
+        if attempts > job.attempts_allowed(self.settings) {
             return Some(Refusal::AttemptsExhausted { attempts: attempts - 1 });
         }
-        (interruptions > self.max_interruptions).then_some(Refusal::InterruptionsExhausted { interruptions })
+        (interruptions > self.settings.max_interruptions).then_some(Refusal::InterruptionsExhausted { interruptions })
     }
 }
 

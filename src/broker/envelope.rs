@@ -45,6 +45,19 @@ pub struct Job {
     /// Earliest start, in seconds since the Unix epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before_ts: Option<f64>,
+    /// When the publisher stops waiting for the result, in seconds since the Unix epoch: a failed job is not retried
+    /// after that time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_by_ts: Option<f64>,
+    /// Maximum attempts, instead of the setting of the worker type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<u32>,
+    /// Time limit of an attempt in seconds, instead of the setting of the worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<f64>,
+    /// Seconds for which the result is kept, instead of the setting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result_ttl_seconds: Option<u64>,
     /// Session of the job. Jobs of the same session are for the worker that holds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
@@ -82,6 +95,14 @@ pub enum EnvelopeError {
         /// Length of the JSON, in bytes.
         bytes: usize,
     },
+    /// An option of the job is outside its limits.
+    #[error("the job's `{field}` is outside its limits; set it to {allowed}, or leave it out")]
+    OutOfRange {
+        /// Name of the field.
+        field: &'static str,
+        /// Permitted values.
+        allowed: String,
+    },
     /// The JSON is larger than a job may be.
     #[error("the job has {bytes} bytes, more than `broker.job_max_bytes` = {limit}: send less, or raise the limit")]
     TooLarge {
@@ -108,6 +129,10 @@ impl Job {
             idempotency_key: None,
             deadline_ts: None,
             not_before_ts: None,
+            reply_by_ts: None,
+            max_attempts: None,
+            timeout_seconds: None,
+            result_ttl_seconds: None,
             session: None,
             attempt: 0,
             interruptions: 0,
@@ -222,7 +247,7 @@ impl Job {
         }
         match &self.reply_to {
             Some(key) if !key.starts_with(RESULT_PREFIX) => Err(EnvelopeError::ReplyTo),
-            _ => Ok(()),
+            _ => self.check_options(),
         }
     }
 }
@@ -233,14 +258,14 @@ fn is_zero(number: &u32) -> bool {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit a double for 280,000 years")]
-fn seconds(at: Timestamp) -> f64 {
+pub(super) fn seconds(at: Timestamp) -> f64 {
     at.0 as f64 / 1_000.0
 }
 
 /// Converts seconds since 1970. Times before 1970 become 1970, and times beyond any calendar the end of time, because
 /// the cast saturates.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturating is what is wanted")]
-fn timestamp(seconds: f64) -> Timestamp {
+pub(super) fn timestamp(seconds: f64) -> Timestamp {
     Timestamp((seconds * 1_000.0).round() as u64)
 }
 
@@ -323,14 +348,21 @@ mod tests {
             kwargs in proptest::collection::hash_map("[a-z]{1,8}", json_value(), 0..4),
             extra in proptest::collection::hash_map("x_[a-z]{1,8}", json_value(), 0..4),
             reply_to in proptest::option::of("(result:)?.{0,20}"), names in [name(), name(), name()],
-            times in [proptest::option::of(-1e18..1e18_f64), proptest::option::of(-1e18..1e18_f64)],
+            times in [
+                proptest::option::of(-1e18..1e18_f64), proptest::option::of(-1e18..1e18_f64),
+                proptest::option::of(-1e18..1e18_f64),
+            ],
+            options in (proptest::option::of(0..1_100_u32), proptest::option::of(-1.0..3e6_f64),
+                        proptest::option::of(0..700_000_u64)),
             created_ts in proptest::option::of(any::<u32>().prop_map(f64::from)),
             [attempt, interruptions] in any::<[u32; 2]>(),
         ) -> Job {
-            let ([idempotency_key, session, group], [deadline_ts, not_before_ts]) = (names, times);
+            let ([idempotency_key, session, group], [deadline_ts, not_before_ts, reply_by_ts]) = (names, times);
+            let (max_attempts, timeout_seconds, result_ttl_seconds) = options;
             let (kwargs, extra) = (kwargs.into_iter().collect(), extra.into_iter().collect());
-            Job { id, job_type, args, kwargs, reply_to, created_ts, idempotency_key, deadline_ts, not_before_ts, session,
-                  attempt, interruptions, group, extra }
+            Job { id, job_type, args, kwargs, reply_to, created_ts, idempotency_key, deadline_ts, not_before_ts,
+                  reply_by_ts, max_attempts, timeout_seconds, result_ttl_seconds, session, attempt, interruptions, group,
+                  extra }
         }
     }
 

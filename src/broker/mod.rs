@@ -21,6 +21,7 @@ mod explain;
 mod find;
 mod locate;
 mod multi_stream;
+mod options;
 mod policy;
 mod publish;
 mod recover;

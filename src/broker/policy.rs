@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::Job;
 use crate::config::{BrokerSettings, JobSettings};
 
 /// The rules for one stream's jobs.
@@ -34,8 +35,8 @@ impl JobPolicy {
         usize::try_from(self.broker.result_max_bytes).unwrap_or(usize::MAX)
     }
 
-    /// Returns how long a result waits to be fetched.
-    pub fn result_ttl(&self) -> Duration {
-        self.broker.result_ttl()
+    /// Returns how long the result of a job waits to be fetched.
+    pub fn result_ttl_of(&self, job: Option<&Job>) -> Duration {
+        job.and_then(Job::result_ttl).unwrap_or_else(|| self.broker.result_ttl())
     }
 }

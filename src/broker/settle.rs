@@ -21,7 +21,7 @@ const MAX_FIELDS: usize = 1_000;
 pub enum Retry {
     /// The job would fail in the same way.
     Never,
-    /// After the wait from the settings, which doubles with each attempt.
+    /// After the wait from the settings, which grows with each attempt.
     Backoff,
     /// After this time.
     After(Duration),
@@ -45,7 +45,7 @@ pub enum Failed {
 
 impl Consumer {
     /// Handles a job that failed: retries it if that is worth it and an attempt is left, else answers with `error`. The
-    /// job becomes a dead letter if it has used up its attempts, or if no publisher waits for the result.
+    /// job becomes a dead letter if it has used up its attempts or its time, or if no publisher waits for the result.
     ///
     /// # Errors
     /// If Redis did not carry it out; after a lost connection that is uncertain.
@@ -57,12 +57,7 @@ impl Consumer {
         retry: Retry,
     ) -> Result<Failed, BrokerError> {
         let Ok(job) = &delivery.job else { return Ok(Failed::TakenOver) };
-        let wait = match retry {
-            Retry::Never => None,
-            Retry::Backoff => Some(self.policy.jobs.retry_wait(delivery.attempts)),
-            Retry::After(wait) => Some(wait),
-        };
-        match wait.filter(|_| delivery.attempts < self.policy.jobs.max_attempts) {
+        match job.wait_before_next(&self.policy.jobs, delivery.attempts, retry, Timestamp::wall()) {
             Some(wait) => self.retry(connection, delivery, job, wait).await,
             None if retry == Retry::Never && job.reply_to.is_some() => {
                 let result = JobResult::new(&job.id, Err(error.to_owned()));
@@ -170,7 +165,7 @@ impl Consumer {
             .arg(&dead)
             .arg(waiter.filter(|_| !apart).map_or(&self.stream, |(key, _)| key));
         command.arg(&self.group).arg(&self.name).arg(&delivery.entry).arg(delivery.number);
-        let ttl = self.policy.result_ttl().as_secs();
+        let ttl = self.policy.result_ttl_of(job).as_secs();
         command.arg(answer.as_deref().filter(|_| !apart).unwrap_or_default()).arg(ttl);
         for (field, value) in delivery.fields.iter().take(MAX_FIELDS) {
             command.arg(field).arg(value);

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::{EnvelopeError, Job};
 
 /// More bytes than a job's JSON has without its names, arguments and unknown fields.
-const ENVELOPE: usize = 400;
+const ENVELOPE: usize = 560;
 
 impl Job {
     /// Validates that the job can be [encoded](Self::encode). Returns the JSON if it had to be written to find out.

@@ -41,7 +41,8 @@ Examples:
   swarm publish browser.echo hello 42 '{\"deep\": true}' --wait
   swarm publish browser.sleep 2 --count 1000
   swarm publish browser.goto https://example.org --queue urgent:jobs
-  swarm publish mail.send a@example.org --key order-4711 --delay 60 --deadline 600")]
+  swarm publish mail.send a@example.org --key order-4711 --delay 60 --deadline 600
+  swarm publish mail.send a@example.org --attempts 10 --job-timeout 20 --result-ttl 86400")]
 pub struct PublishArgs {
     /// The configuration.
     #[command(flatten)]
@@ -70,6 +71,15 @@ pub struct PublishArgs {
     /// Seconds within which the job must start; after that it becomes a dead letter
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub deadline: Option<f64>,
+    /// Maximum attempts of the job [default: `max_attempts` of its worker type]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=1_000))]
+    pub attempts: Option<u32>,
+    /// Seconds that one attempt may take [default: `job_timeout_seconds` of its worker]
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    pub job_timeout: Option<f64>,
+    /// Seconds for which the result is kept, also without --wait [default: `result_ttl_seconds`]
+    #[arg(long, value_name = "SECONDS", value_parser = value_parser!(u64).range(1..=604_800))]
+    pub result_ttl: Option<u64>,
     /// Session that the job belongs to
     #[arg(long, value_name = "SESSION")]
     pub session: Option<String>,
@@ -174,7 +184,16 @@ fn job(args: &PublishArgs, values: &[Value]) -> Job {
     if let Some(session) = &args.session {
         job = job.with_session(session);
     }
-    if args.wait { job.with_reply() } else { job }
+    if let Some(attempts) = args.attempts {
+        job = job.with_max_attempts(attempts);
+    }
+    if let Some(seconds) = args.job_timeout {
+        job = job.with_timeout(Duration::from_secs_f64(seconds));
+    }
+    if let Some(seconds) = args.result_ttl {
+        job = job.with_reply().with_result_ttl(Duration::from_secs(seconds));
+    }
+    if args.wait { job.with_reply().with_reply_within(Duration::from_secs_f64(args.timeout)) } else { job }
 }
 
 /// Publishes all jobs; returns the jobs whose results are awaited.

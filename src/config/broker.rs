@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 /// Longest wait before another attempt: an hour.
 const RETRY_MAX: Duration = Duration::from_secs(3_600);
 
+/// Growth of the wait with each attempt: the first retry repairs a hiccup, and the last one of the default outlasts an
+/// outage of two minutes.
+const RETRY_GROWTH: u32 = 4;
+
 /// `[broker]`
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -64,7 +68,8 @@ pub struct JobSettings {
     /// worker.
     #[schemars(range(min = 1, max = 10_000))]
     pub max_interruptions: u32,
-    /// Milliseconds before a failed job is retried; doubled with each attempt, at most an hour.
+    /// Milliseconds before a failed job is retried. The wait quadruples with each attempt, to at most an hour; each job
+    /// waits for between half of that and all of it.
     #[schemars(range(max = 3_600_000))]
     pub retry_backoff_ms: u64,
     /// Seconds after which another worker may take a job that its worker neither finished nor claimed again. `swarm
@@ -77,7 +82,7 @@ super::section::defaults!(JobSettings);
 
 impl Default for JobSettings {
     fn default() -> Self {
-        Self { max_attempts: 3, max_interruptions: 20, retry_backoff_ms: 1_000, claim_seconds: 60 }
+        Self { max_attempts: 5, max_interruptions: 20, retry_backoff_ms: 2_000, claim_seconds: 60 }
     }
 }
 
@@ -87,10 +92,10 @@ impl JobSettings {
         Duration::from_secs(self.claim_seconds)
     }
 
-    /// Returns the wait after attempt N, counted from 1.
+    /// Returns the longest wait after attempt N, counted from 1.
     pub fn retry_wait(&self, attempts: u32) -> Duration {
-        let doubled = 2_u32.saturating_pow(attempts.saturating_sub(1));
-        Duration::from_millis(self.retry_backoff_ms).saturating_mul(doubled).min(RETRY_MAX)
+        let times = RETRY_GROWTH.saturating_pow(attempts.saturating_sub(1));
+        Duration::from_millis(self.retry_backoff_ms).saturating_mul(times).min(RETRY_MAX)
     }
 }
 
@@ -99,9 +104,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wait_doubles_up_to_an_hour() {
+    fn the_wait_grows_up_to_an_hour() {
         let settings = JobSettings::default();
-        let waits = [0, 1, 2, 3, 12, 13, u32::MAX].map(|attempts| settings.retry_wait(attempts).as_secs());
-        assert_eq!(waits, [1, 1, 2, 4, 2_048, 3_600, 3_600]);
+        let waits = [0, 1, 2, 3, 4, 6, 7, u32::MAX].map(|attempts| settings.retry_wait(attempts).as_secs());
+        assert_eq!(waits, [2, 2, 8, 32, 128, 2_048, 3_600, 3_600]);
     }
 }

@@ -37,6 +37,8 @@ pub(super) async fn ask(context: &CommandContext, conversation: &Conversation, j
     let job_type = job.job_type.clone();
     // Before the job can wake the autoscaler, so that a quickly started worker is still reported as started.
     let before = context.client.outlook(&job_type).await;
+    // An error that arrives after the reply has reported that there is no answer is of less use.
+    let job = job.with_reply_within(context.settings.discord.answer());
     let mut call = context.client.begin(job).await?;
     let mut said = Said { shown: None, late: false };
     if let Ok(outlook) = before

@@ -11,7 +11,7 @@ use swarm::{
         Consumer, DeadFilter, DeadLetters, Failed, Job, JobPolicy, JobResult, Place, Published, Publisher, Retry,
         Revived, Routes, Subject, explain, wait_for_any, wait_shared,
     },
-    config::{BrokerSettings, Settings, WorkerTypeSettings},
+    config::{BrokerSettings, JobSettings, Settings, WorkerTypeSettings},
     connection::RedisTarget,
     model::{Queues, WorkerId, WorkerType},
     worker::{Handler, JobError, WorkerConfig, WorkerError, WorkerReport, handlers::BuiltIn, run},
@@ -62,7 +62,10 @@ impl Worker {
             session_idle: Duration::from_secs(60),
             sweep_interval: Duration::from_secs(30),
             metrics: None,
-            policy: JobPolicy::default(),
+            policy: JobPolicy {
+                jobs: JobSettings { retry_backoff_ms: 50, ..JobSettings::default() },
+                ..JobPolicy::default()
+            },
         };
         let stop = CancellationToken::new();
         let task = tokio::spawn(run(config, target, Arc::new(Panicky), stop.clone()));
@@ -396,7 +399,10 @@ async fn the_documented_rights_are_enough() {
         stream: QUEUE.to_owned(),
         group: GROUP.to_owned(),
         name: "by-hand".to_owned(),
-        policy: JobPolicy::default(),
+        policy: JobPolicy {
+            jobs: JobSettings { retry_backoff_ms: 50, ..JobSettings::default() },
+            ..JobPolicy::default()
+        },
     };
     worker.leave().await;
     publisher.publish(QUEUE, &[job(5)]).await.unwrap();

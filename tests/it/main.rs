@@ -30,6 +30,7 @@ mod fake_fly;
 mod fake_kubernetes;
 mod fly;
 mod frameworks;
+mod job_options;
 mod kubernetes;
 mod leadership;
 mod lifecycle;

@@ -286,7 +286,7 @@ impl Executor {
     /// Runs the handler. Also returns whether it failed because another worker holds the job's session.
     async fn perform_noting(&self, delivery: &Delivery, job: &Job) -> (End, bool) {
         let handling = AssertUnwindSafe(self.handle(job)).catch_unwind();
-        let limit = self.config.job_timeout;
+        let limit = job.timeout().or(self.config.job_timeout);
         let limited = async {
             match limit {
                 Some(limit) => timeout(limit, handling).await,
