@@ -32,6 +32,7 @@ mod fly;
 mod frameworks;
 mod job_options;
 mod kubernetes;
+mod lag;
 mod leadership;
 mod lifecycle;
 mod logs;

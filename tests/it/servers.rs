@@ -56,6 +56,11 @@ impl Tested {
         RedisServer::start_binary(&self.binary(), options)
     }
 
+    /// Returns whether it counts the entries that a group has read, where the version is known.
+    pub(crate) fn counts_reads(&self) -> bool {
+        self.lag != Some(false)
+    }
+
     fn binary(&self) -> PathBuf {
         let Self { name, program, .. } = *self;
         if name == OF_THIS_MACHINE.name {
