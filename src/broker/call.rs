@@ -1,4 +1,5 @@
-//! A published job whose result is awaited, in as many waits as the caller likes. Owns the connection that waits.
+//! Jobs as calls: publishes a job and waits for its result, in as many waits as the caller likes. A call that fails
+//! returns an error and is not repeated. Owns the connection that waits.
 
 use std::time::Duration;
 
@@ -20,6 +21,32 @@ pub struct Call {
     shared: bool,
     /// `None` after a failure: the next wait opens another connection.
     connection: Option<Connection>,
+}
+
+impl Client {
+    /// Publishes a job and waits for its result, for at most `timeout`.
+    ///
+    /// # Errors
+    /// If the job could not be published, if the result is an error, or if there is no result in time.
+    pub async fn call(&self, job: Job, timeout: Duration) -> Result<Value, CallError> {
+        let job = if job.reply_by_ts.is_some() { job } else { job.with_reply_within(timeout) };
+        let mut call = self.begin(job).await?;
+        match call.wait(timeout).await? {
+            Some(value) => Ok(value),
+            None => Err(CallError::NoAnswer { id: call.id().to_owned(), timeout, why: call.why().await }),
+        }
+    }
+
+    /// Publishes a job. The caller decides how long, and in how many waits, to wait for the result.
+    ///
+    /// # Errors
+    /// If the job could not be published.
+    pub async fn begin(&self, job: Job) -> Result<Call, CallError> {
+        let job = job.with_reply();
+        let connection = self.waiting_connection().await?;
+        let published = self.publish(&job).await?;
+        Ok(Call::new(self.clone(), job, &published, connection))
+    }
 }
 
 impl Call {

@@ -1,17 +1,16 @@
-//! Jobs as calls: publishes a job and waits for its result, from any number of tasks. Knows the routes and keeps
-//! connections. A call that fails returns an error and is not repeated.
+//! Publishes jobs and answers questions about them, from any number of tasks. Knows the routes and keeps connections.
+//! How a result is awaited: [`call`](super::call).
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    BrokerError, Call, Job, Outlook, Place, PublishError, Published, Publisher, Routes, RoutingError, SessionState,
-    Subject, explain, session,
+    BrokerError, Job, Outlook, Place, PublishError, Published, Publisher, Routes, RoutingError, SessionState, Subject,
+    explain, session,
 };
 use crate::{
     config::{Settings, WorkerTypeSettings},
@@ -163,30 +162,6 @@ impl Client {
                 Err(error.into())
             }
         }
-    }
-
-    /// Publishes a job and waits for its result, for at most `timeout`.
-    ///
-    /// # Errors
-    /// If the job could not be published, if the result is an error, or if there is no result in time.
-    pub async fn call(&self, job: Job, timeout: Duration) -> Result<Value, CallError> {
-        let job = if job.reply_by_ts.is_some() { job } else { job.with_reply_within(timeout) };
-        let mut call = self.begin(job).await?;
-        match call.wait(timeout).await? {
-            Some(value) => Ok(value),
-            None => Err(CallError::NoAnswer { id: call.id().to_owned(), timeout, why: call.why().await }),
-        }
-    }
-
-    /// Publishes a job. The caller decides how long, and in how many waits, to wait for the result.
-    ///
-    /// # Errors
-    /// If the job could not be published.
-    pub async fn begin(&self, job: Job) -> Result<Call, CallError> {
-        let job = job.with_reply();
-        let connection = self.waiting_connection().await?;
-        let published = self.publish(&job).await?;
-        Ok(Call::new(self.clone(), job, &published, connection))
     }
 
     /// Returns which workers could do jobs of that type.

@@ -5,7 +5,7 @@ use redis::{
     streams::{StreamInfoGroup, StreamPendingCountReply},
 };
 
-use super::{DeadLetters, Place, delivery::entries};
+use super::{DeadLetters, delivery::entries, place::Place};
 use crate::connection::Connection;
 use crate::model::Timestamp;
 

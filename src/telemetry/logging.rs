@@ -11,7 +11,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use super::worker_output::PassOn;
+use super::{log_format::LogFormat, worker_output::PassOn};
 
 /// Environment variables that hold a filter; the first one that is set wins.
 const FILTER_VARIABLES: [&str; 2] = ["SWARM_LOG", "RUST_LOG"];
@@ -24,30 +24,6 @@ const CONFIDENTIAL: [&str; 2] = ["twilight_http", "twilight_http_ratelimiting"];
 /// outage once.
 const REPEATED: [(&str, Level); 2] =
     [("kube_client::client::builder", Level::ERROR), ("kube_client::client", Level::WARN)];
-
-/// Format of log lines.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
-pub enum LogFormat {
-    /// Text for people; coloured on a terminal.
-    #[default]
-    Text,
-    /// One JSON object per line, with the event's fields at the top level.
-    Json,
-}
-
-impl LogFormat {
-    /// Name of the environment variable that selects the format.
-    pub const VARIABLE: &'static str = "SWARM_LOG_FORMAT";
-
-    /// Returns the name in flags and in [`Self::VARIABLE`].
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Text => "text",
-            Self::Json => "json",
-        }
-    }
-}
 
 /// Why the log could not be set up.
 #[derive(Debug, thiserror::Error)]

@@ -4,6 +4,7 @@
 //! handles to it; does no I/O except writing the log.
 
 mod events;
+mod log_format;
 mod logging;
 mod metric;
 #[cfg(feature = "autoscaler")]
@@ -23,7 +24,8 @@ pub use events::{
     SignalsReceived, SourceChanged, Stage, StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
 };
 pub use events::{CommandAcknowledged, CommandAnswered, CommandOutcome, GatewayOddity, ShardChange, ShardChanged};
-pub use logging::{LogFormat, LoggingError, init_logging, init_logging_into, log_format};
+pub use log_format::LogFormat;
+pub use logging::{LoggingError, init_logging, init_logging_into, log_format};
 #[cfg(feature = "autoscaler")]
 pub use recorder::{InstallError, MetricsHandle, install_metrics};
 pub use traces::{Acted, Course, JobTraced, Publishing, TRACEPARENT, Traces};

@@ -17,7 +17,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use super::LogFormat;
+use super::log_format::LogFormat;
 use crate::model::{WorkerId, WorkerType};
 
 /// Target of these events, by which [`PassOn`] recognizes them. It is below `swarm`, so that filters for `swarm` apply.

@@ -19,7 +19,6 @@ use tokio::{
 };
 
 use super::{
-    background::offer,
     by_stream::by_stream,
     evidence::OwnEvidence,
     queue_set::{Offered, QueueSet},
@@ -215,7 +214,7 @@ impl Listener {
     /// Handles that a stream was written to.
     fn written(&self, hints: &Hints, stream: &[u8]) {
         let Ok(stream) = str::from_utf8(stream) else { return };
-        if offer(&self.queues, stream) == Offered::Known && hints.of_known {
+        if self.queues.offer(stream) == Offered::Known && hints.of_known {
             self.queues.written();
         }
     }
@@ -227,7 +226,7 @@ impl Listener {
             return;
         };
         if let Some(Ok(stream)) = behind.strip_prefix(b" ").map(str::from_utf8) {
-            offer(&self.queues, stream);
+            self.queues.offer(stream);
         }
         self.wakes.jobs.send_replace(());
     }

@@ -67,6 +67,7 @@ impl QueueSet {
         *now = now.iter().cloned().chain([key.into()]).collect();
         drop(now);
         self.news.send_replace(());
+        tracing::info!(queue = key, "found a queue");
         Offered::New
     }
 

@@ -7,8 +7,8 @@ use bollard::models::{ContainerCreateBody, ContainerSummary};
 use secrecy::SecretString;
 
 use super::{
-    DockerSpec, Surroundings, TypePool, engine::Engine, error::EngineError, labels, self_container::SelfContainer,
-    view::Seen,
+    DockerSpec, Surroundings, TypePool, container_template::ContainerTemplate, engine::Engine, error::EngineError,
+    labels, self_container::SelfContainer, view::Seen,
 };
 use crate::{backend::Check, config::PullPolicy, model::WorkerType};
 
@@ -37,7 +37,7 @@ pub async fn check(types: &BTreeMap<WorkerType, DockerSpec>, surroundings: &Surr
     checks.push(may_make(&engine).await);
     let mut listed = BTreeMap::new();
     for (worker_type, spec) in types {
-        if let Err(error) = spec.check(worker_type) {
+        if let Err(error) = ContainerTemplate::check(worker_type, spec) {
             checks.push(Check::new(format!("worker type `{worker_type}`: settings"), Err(error)));
             continue;
         }

@@ -13,8 +13,11 @@ use bollard::models::{
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
-use super::{labels, overlay::lay_over, pool::DockerSpec};
-use crate::model::{WorkerId, WorkerType};
+use super::{labels, overlay::lay_over, permanent, spec::DockerSpec};
+use crate::{
+    backend::BackendError,
+    model::{WorkerId, WorkerType},
+};
 
 /// The variables by which a worker knows who it is. Those of the template are not copied.
 const IDENTITY_VARIABLES: [&str; 2] = ["SWARM_WORKER_ID", "SWARM_WORKER_TYPE"];
@@ -77,6 +80,16 @@ pub(super) struct Owner<'a> {
 }
 
 impl ContainerTemplate {
+    /// Whether the engine's types know everything that the settings say by the engine's own names.
+    ///
+    /// # Errors
+    /// If they do not, with the setting.
+    pub(super) fn check(worker_type: &WorkerType, spec: &DockerSpec) -> Result<(), BackendError> {
+        let owner = Owner { worker_type, project: "", service: &spec.service };
+        let built = Self::of_settings(spec, owner, &[]);
+        built.map(drop).map_err(|problem| permanent(format!("worker_types.{worker_type}.docker: {problem}")))
+    }
+
     /// Copies a container. Nothing that belongs to the one container is taken over: addresses, ids, its name.
     pub(super) fn of_container(found: ContainerInspectResponse, owner: Owner<'_>) -> Self {
         let id = found.id.unwrap_or_default();

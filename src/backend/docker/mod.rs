@@ -22,6 +22,7 @@ mod pool;
 mod reconcile;
 mod resync;
 mod self_container;
+mod spec;
 mod view;
 mod watch;
 mod worker_registry;
@@ -38,8 +39,8 @@ use secrecy::SecretString;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    engine::Engine, launch::Launch, pool::TypePool, resync::Resync, self_container::SelfContainer, watch::Watcher,
-    worker_registry::Ticket,
+    container_template::ContainerTemplate, engine::Engine, launch::Launch, pool::TypePool, resync::Resync,
+    self_container::SelfContainer, watch::Watcher, worker_registry::Ticket,
 };
 use super::{BackendError, ErrorKind, MayAct, OnChange, Pool, ScaleReport, ScaleRequest, ScalingBackend};
 use crate::{
@@ -51,7 +52,7 @@ pub use self::{
     check::check,
     endpoint::{Endpoint, UnknownEndpoint},
     engine::Limits,
-    pool::DockerSpec,
+    spec::DockerSpec,
 };
 
 /// Containers of one worker type that are being started at the same time. An engine starts a few at once no slower than
@@ -331,7 +332,7 @@ fn summary(failures: Vec<BackendError>, wanted: usize) -> Option<BackendError> {
 fn check_specs(types: &BTreeMap<WorkerType, DockerSpec>) -> Result<(), BackendError> {
     let mut owners = BTreeMap::new();
     for (worker_type, spec) in types {
-        spec.check(worker_type)?;
+        ContainerTemplate::check(worker_type, spec)?;
         if let Some(other) = owners.insert((&spec.settings.project, &spec.service), worker_type) {
             return Err(permanent(format!(
                 "worker types `{other}` and `{worker_type}` both have the Compose service `{}`; give one another \

@@ -1,69 +1,18 @@
 //! One worker type: what was said about it, its registry, and what its containers are made after.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc, Mutex, OnceLock, PoisonError, RwLock,
+    atomic::{AtomicBool, Ordering},
 };
 
 use super::{
     container_template::{ContainerTemplate, Owner},
     permanent,
     self_container::SelfContainer,
+    spec::DockerSpec,
     worker_registry::WorkerRegistry,
 };
-use crate::{
-    backend::BackendError,
-    config::{DockerSettings, Settings, WORKER_SETTINGS, WorkerTypeSettings},
-    model::WorkerType,
-};
-
-/// How to run the workers of one type.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DockerSpec {
-    /// Its settings.
-    pub settings: DockerSettings,
-    /// Its Compose service.
-    pub service: String,
-    /// How long a worker may take to leave when the scaler drains all of them at its end.
-    pub drain_timeout: Duration,
-    /// No more containers are ever needed, and none are made in advance beyond that.
-    pub max_workers: u32,
-}
-
-impl DockerSpec {
-    /// What the settings of worker type `name` say.
-    pub fn from_settings(name: &str, settings: &WorkerTypeSettings) -> Self {
-        let mut docker = DockerSettings::clone(&settings.docker);
-        if let Some(handed) = settings.for_workers().filter(|_| settings.framework.is_none()) {
-            docker.environment.entry(WORKER_SETTINGS.to_owned()).or_insert(handed);
-        }
-        Self {
-            settings: docker,
-            service: settings.docker.service(name),
-            drain_timeout: settings.scaling.drain_timeout(),
-            max_workers: settings.scaling.max_workers,
-        }
-    }
-
-    /// Whether the engine's types know everything that the settings say by the engine's own names.
-    ///
-    /// # Errors
-    /// If they do not, with the setting.
-    pub(super) fn check(&self, worker_type: &WorkerType) -> Result<(), BackendError> {
-        let owner = Owner { worker_type, project: "", service: &self.service };
-        let built = ContainerTemplate::of_settings(self, owner, &[]);
-        built.map(drop).map_err(|problem| permanent(format!("worker_types.{worker_type}.docker: {problem}")))
-    }
-
-    /// Those of all worker types that are enabled.
-    pub fn all(settings: &Settings) -> BTreeMap<WorkerType, Self> {
-        settings.enabled().map(|(name, of)| (WorkerType::new(name), Self::from_settings(name, of))).collect()
-    }
-}
+use crate::{backend::BackendError, model::WorkerType};
 
 /// One worker type.
 pub(super) struct TypePool {
@@ -187,7 +136,10 @@ impl TypePool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::config::DockerSettings;
 
     fn spec(image: &str) -> DockerSpec {
         let settings = DockerSettings { image: Some(image.to_owned()), ..DockerSettings::default() };

@@ -9,7 +9,7 @@ mod resources;
 
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::{heartbeat::Heartbeat, queue_finder::offer};
+pub(super) use self::heartbeat::Heartbeat;
 use super::execute::Executor;
 use crate::telemetry::WorkerLoad;
 

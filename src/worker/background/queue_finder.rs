@@ -12,7 +12,7 @@ use crate::{
     worker::{
         connection::StepError,
         execute::Executor,
-        queue_set::{MAX_FOUND, Offered, QueueSet},
+        queue_set::{MAX_FOUND, Offered},
     },
 };
 
@@ -58,7 +58,7 @@ pub(in crate::worker) async fn find(executor: &Executor) {
 async fn look(executor: &Executor, thorough: bool) -> Result<bool, String> {
     let found = executor.commands.step(async |connection| found(executor, connection, thorough).await).await;
     let found = found.map_err(|error: StepError| error.to_string())?;
-    Ok(found.iter().filter(|key| offer(&executor.queues, key) == Offered::TooMany).count() > 0)
+    Ok(found.iter().filter(|key| executor.queues.offer(key) == Offered::TooMany).count() > 0)
 }
 
 async fn found(
@@ -77,13 +77,4 @@ async fn found(
         tracing::debug!(%error, "every worker has to look for queues itself");
     }
     Ok(found)
-}
-
-/// Adds a queue that was seen somewhere, if it matches a pattern of this worker.
-pub(in crate::worker) fn offer(set: &QueueSet, key: &str) -> Offered {
-    let offered = set.offer(key);
-    if offered == Offered::New {
-        tracing::info!(queue = key, "found a queue");
-    }
-    offered
 }

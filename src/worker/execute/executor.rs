@@ -25,7 +25,7 @@ use crate::{
         Sessions, WorkerConfig,
         complete::{CompletedJob, Completion},
         connection::{Commands, StepError},
-        handlers::{BuiltIn, Handler, JobError},
+        handlers::{BuiltIn, COMMON_METHODS, Handler, JobError},
         in_flight::InFlight,
         queue_set::QueueSet,
         status::Status,
@@ -320,7 +320,7 @@ impl Executor {
 
     async fn handle(&self, job: &Job) -> Result<Value, JobError> {
         let method = method_of(&job.job_type, self.config.worker_type.as_str());
-        if BuiltIn::METHODS.contains(&method) {
+        if COMMON_METHODS.contains(&method) {
             return BuiltIn.handle(method, job).await;
         }
         match self.handler.methods() {
@@ -345,7 +345,7 @@ impl Executor {
     }
 
     fn label(&self, method: &str) -> &'static str {
-        let known = BuiltIn::METHODS.iter().chain(self.handler.methods().unwrap_or_default());
+        let known = COMMON_METHODS.iter().chain(self.handler.methods().unwrap_or_default());
         known.copied().find(|known| *known == method).unwrap_or(OTHER_METHOD)
     }
 }

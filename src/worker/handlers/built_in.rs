@@ -12,11 +12,6 @@ use crate::broker::Job;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BuiltIn;
 
-impl BuiltIn {
-    /// Methods that every worker knows, whatever its handler.
-    pub const METHODS: &[&str] = &["echo", "sleep"];
-}
-
 #[async_trait]
 impl Handler for BuiltIn {
     async fn handle(&self, method: &str, job: &Job) -> Result<Value, JobError> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::BuiltIn;
+use super::COMMON_METHODS;
 use crate::{
     broker::{Job, Retry},
     worker::SessionError,
@@ -48,7 +48,7 @@ impl JobError {
 
     /// Returns an error for a `method` of `job` that is not among `known`, nor known to every worker.
     pub fn unknown_method(job: &Job, method: &str, known: &[&str]) -> Self {
-        let known = known.iter().chain(BuiltIn::METHODS).copied().collect::<Vec<_>>().join(", ");
+        let known = known.iter().chain(COMMON_METHODS).copied().collect::<Vec<_>>().join(", ");
         Self::UnknownMethod { job_type: job.job_type.clone(), method: method.to_owned(), known }
     }
 

@@ -29,6 +29,9 @@ use crate::{
     model::{MissingFeature, WorkerId, WorkerType},
 };
 
+/// Methods that every worker knows, whatever its handler: those of [`BuiltIn`].
+pub(super) const COMMON_METHODS: &[&str] = &["echo", "sleep"];
+
 /// Executes the jobs of one worker type. Called for several jobs at the same time, but never for two jobs of one
 /// session that is open here. A panic fails the job that caused it, and no other.
 #[async_trait]

@@ -11,10 +11,10 @@ use tokio::{
 use url::Url;
 
 use super::{
+    action_error::ActionError,
     devtools::CommandError,
     page::{Page, PageState},
     proxy::Proxy,
-    session::ActionError,
 };
 use crate::egress::shown;
 

@@ -1,6 +1,7 @@
 //! The handler of browser workers: sessions in one Chromium, each an isolated page that belongs to a channel or user.
 //! Owns the list of open sessions, and when Chromium is started; `docs/browser.md` lists the jobs.
 
+mod action_error;
 mod chromium;
 mod devtools;
 mod launch;
@@ -20,11 +21,12 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, Semaphore};
 
 use self::{
+    action_error::ActionError,
     chromium::{Chromium, ChromiumError},
     open::OpenSessions,
     proxy::{Dialer, Proxy, SystemResolver},
     request::{METHODS, Request},
-    session::{ActionError, Session},
+    session::Session,
 };
 use super::{Context, Handler, HandlerError, JobError};
 use crate::{

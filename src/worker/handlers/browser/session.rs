@@ -16,6 +16,7 @@ use tokio::{
 use url::Url;
 
 use super::{
+    action_error::ActionError,
     chromium::{BrowsingContext, CRASHED, Chromium, ChromiumError},
     devtools::CommandError,
     loading::{self, Loaded},
@@ -59,28 +60,6 @@ const FILL: &str = "function(text) {
     this.dispatchEvent(new Event('change', { bubbles: true }));
     return '';
 }";
-
-/// Why an action failed.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ActionError {
-    /// The page is gone; the caller has to start again.
-    #[error("session lost: {0}; open it again")]
-    Lost(String),
-    #[error("{what} took longer than {limit:?} and was broken off")]
-    TooSlow { what: String, limit: Duration },
-    #[error("{0}")]
-    Refused(String),
-    #[error("{url} was not loaded: {cause}")]
-    NotLoaded { url: String, cause: String },
-    #[error("no element matches `{0}`")]
-    NoElement(String),
-    #[error("`{0}` is no CSS selector")]
-    NoSelector(String),
-    #[error("the element `{selector}` {problem}")]
-    Unfit { selector: String, problem: String },
-    #[error("the browser says: {0}")]
-    Browser(#[from] CommandError),
-}
 
 /// An open session. Dropping it closes its page and its connections.
 pub(super) struct Session {
