@@ -7,6 +7,7 @@ mod config;
 mod control;
 mod error;
 mod http_port;
+mod notifications;
 mod reload;
 mod service;
 mod wiring;
@@ -189,6 +190,7 @@ impl Autoscaler {
             let state = HttpState { status: fleet.clone(), events, metrics, control, access };
             spawn(&mut essential, "http", http.serve(state, stop.http.clone()));
         }
+        notifications::start(&settings, fleet.clone(), clock, &mut essential, &stop.notice)?;
         let requests = notice_changes(reload, &mut essential, &stop.notice);
         let mut recording = JoinSet::new();
         recording.spawn(recorder.run(stop.recorder.clone()));

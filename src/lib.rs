@@ -59,6 +59,7 @@
 //! | `browser`, `tankpit` | the built-in handlers of these names |
 //! | `otlp` | traces to an OpenTelemetry collector |
 //! | `cli` | the program `swarm` |
+//! | `notify` | `[[notify]]`, alerts to webhooks |
 //! | `discord` | `swarm discord`, the bot |
 //! | `simulate` | `swarm simulate` and `swarm record` |
 //!
@@ -118,6 +119,9 @@ pub mod guard;
 pub mod http;
 #[doc(hidden)]
 pub mod model;
+#[doc(hidden)]
+#[cfg(feature = "notify")]
+pub mod notify;
 #[doc(hidden)]
 #[cfg(feature = "cli")]
 pub mod operations;

@@ -47,6 +47,8 @@ const MODULES: &[(&str, &[&str])] = &[
     // Pictures; nothing but what was simulated.
     ("plot", &["simulation"]),
     ("http", &["model", "telemetry"]),
+    // Alerts to webhooks; sees snapshots only.
+    ("notify", &["model", "config", "telemetry"]),
     // What people are told and may order, whoever they talk through.
     ("operations", &["model", "config", "connection", "scaler"]),
     ("discord", &["model", "config", "telemetry", "connection", "broker", "egress", "operations"]),
@@ -67,6 +69,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "scaler",
             "worker",
             "http",
+            "notify",
         ],
     ),
     (
@@ -86,6 +89,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "plot",
             "worker",
             "http",
+            "notify",
             "operations",
             "discord",
             "doctor",
@@ -111,7 +115,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("wildmatch", &["model"]),
     ("kube", &["backend"]),
     ("k8s_openapi", &["backend"]),
-    ("reqwest", &["backend", "discord"]),
+    ("reqwest", &["backend", "notify", "discord"]),
     ("croner", &["config", "policy"]),
     ("governor", &["backend", "discord"]),
     ("twilight_gateway", &["discord"]),

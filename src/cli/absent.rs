@@ -46,3 +46,13 @@ pub(super) mod simulate {
         super::missing("simulate", "simulation", "simulate")
     }
 }
+
+#[cfg(not(feature = "notify"))]
+pub(super) mod notify {
+    pub(crate) use super::AnyArgs as NotifyArgs;
+
+    #[expect(clippy::unused_async, reason = "the command that it stands in for waits")]
+    pub(crate) async fn run(_: NotifyArgs) -> anyhow::Result<std::process::ExitCode> {
+        super::missing("notify", "sender of alerts", "notify")
+    }
+}

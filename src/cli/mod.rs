@@ -1,7 +1,7 @@
 //! The command line: parses the arguments here, and runs each subcommand in a file of its own. Prints and exits; does
 //! not wire components together.
 
-#[cfg(not(all(feature = "discord", feature = "simulate")))]
+#[cfg(not(all(feature = "discord", feature = "notify", feature = "simulate")))]
 mod absent;
 pub mod autoscaler;
 pub mod completions;
@@ -15,6 +15,8 @@ pub mod doctor;
 pub mod events;
 pub mod man;
 mod metrics;
+#[cfg(feature = "notify")]
+pub mod notify;
 pub mod output;
 pub mod pause;
 pub mod publish;
@@ -32,6 +34,8 @@ pub mod worker;
 
 #[cfg(not(feature = "discord"))]
 use absent::discord;
+#[cfg(not(feature = "notify"))]
+use absent::notify;
 #[cfg(not(feature = "simulate"))]
 use absent::{record, simulate};
 
@@ -66,6 +70,7 @@ enum Command {
     Resume(resume::ResumeArgs),
     Scale(scale::ScaleArgs),
     Events(events::EventsArgs),
+    Notify(notify::NotifyArgs),
     Discord(discord::DiscordArgs),
     Config(config::ConfigArgs),
     Record(record::RecordArgs),
@@ -138,6 +143,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Discord(args) => block_on(discord::run(args)),
         Command::Events(args) => block_on(events::run(args)),
+        Command::Notify(args) => block_on(notify::run(args)),
         Command::Status(args) => block_on(status::run(args)),
         Command::Why(args) => block_on(why::run(args)),
         Command::Doctor(args) => block_on(doctor::run(args)),

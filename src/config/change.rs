@@ -6,6 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use super::{
+    notify::NotifySettings,
     origin::{dotted, join},
     settings::{Settings, WorkerTypeSettings},
 };
@@ -97,6 +98,10 @@ impl Changes {
         differences("/http", &json!(running.http), &json!(holds.http), &mut keys);
         differences("/kubernetes", &json!(running.kubernetes), &json!(holds.kubernetes), &mut keys);
         differences("/fly", &json!(running.fly), &json!(holds.fly), &mut keys);
+        let equal = |(one, other): (&NotifySettings, &NotifySettings)| one.equals(other);
+        if running.notify.len() != holds.notify.len() || !running.notify.iter().zip(&holds.notify).all(equal) {
+            differ.push("notify".to_owned());
+        }
         let (before, now) = (json!(running.scaler), json!(holds.scaler));
         for key in SCALER_NEEDS_RESTART {
             differences(&format!("/scaler/{key}"), &before[key], &now[key], &mut keys);
@@ -113,6 +118,7 @@ impl Changes {
         holds.http = running.http.clone();
         holds.kubernetes = running.kubernetes.clone();
         holds.fly = running.fly.clone();
+        holds.notify.clone_from(&running.notify);
         holds.scaler.redis_timeout_ms = running.scaler.redis_timeout_ms;
         holds.scaler.dry_run = running.scaler.dry_run;
         holds.scaler.leader_lease_seconds = running.scaler.leader_lease_seconds;

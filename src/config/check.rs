@@ -2,6 +2,7 @@
 //! already refused value stays silent, so that one mistake gives one error. Connects to nothing.
 
 mod framework;
+mod notify;
 mod queues;
 mod scaling;
 
@@ -42,6 +43,7 @@ pub(super) fn check(
     checks.kubernetes(settings);
     checks.problems(&pointer(&["fly"]), settings.fly.problems());
     checks.problems(&pointer(&["discord"]), settings.discord.problems());
+    checks.notify(&settings.notify);
     if settings.worker_types.is_empty() && checks.sound(&["/worker_types".to_owned()]) {
         checks.warnings.push("no worker types: there is nothing to scale; add a [worker_types.NAME]".to_owned());
     }

@@ -68,7 +68,8 @@ fn the_example_names_every_key() {
         })
         .map(|(key, _)| key.as_str())
         .filter(|key| {
-            !["worker_types", "environment", "exec_environment", "environment_files", "schedule"].contains(key)
+            !["worker_types", "environment", "exec_environment", "environment_files", "schedule", "notify"]
+                .contains(key)
                 && !said.contains(key)
         })
         .collect();

@@ -27,6 +27,7 @@ mod framework;
 mod kubernetes;
 #[cfg(feature = "autoscaler")]
 mod load;
+mod notify;
 #[cfg(feature = "autoscaler")]
 mod origin;
 mod redact;
@@ -66,6 +67,7 @@ pub use framework::{Acknowledge, CelerySettings};
 pub use kubernetes::{KubernetesSettings, KubernetesTarget, TargetKind};
 #[cfg(feature = "autoscaler")]
 pub use load::{Loaded, load, load_text};
+pub use notify::{AlertKind, NotifyFormat, NotifySettings, webhook_url_problem};
 #[cfg(feature = "autoscaler")]
 pub use origin::{Origin, Origins};
 pub use redis_url::{RedisUrl, SentinelUrl};

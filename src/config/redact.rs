@@ -1,6 +1,7 @@
 //! Masks secrets in Redis URLs, words and environment variables. A URL's password is in its authority, or for a socket
 //! in its query.
 
+use secrecy::SecretString;
 use url::Url;
 
 use super::redis_url;
@@ -28,6 +29,15 @@ pub(super) fn masked_url(text: &str) -> String {
         url.set_query(Some(&shown));
     }
     url.to_string()
+}
+
+/// Serializes a secret as asterisks.
+#[expect(clippy::ref_option, reason = "serde hands over the field")]
+pub(super) fn masked<S: serde::Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
+    match secret {
+        Some(_) => serializer.serialize_some(MASK),
+        None => serializer.serialize_none(),
+    }
 }
 
 /// Returns a free-text word, masked only if it is a URL with a password.

@@ -172,6 +172,7 @@ fn found(at: &str, value: &Value) -> String {
     let token = matches!(at, "/http/token" | "/http/read_token");
     let secret = at.starts_with("/redis_url")
         || at.starts_with("/worker_redis_url")
+        || at.starts_with("/notify/")
         || token
         || SECRET.iter().any(|place| at.contains(place));
     match value {

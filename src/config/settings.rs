@@ -16,6 +16,7 @@ use super::{
     fly::{FlySettings, FlyWorkerSettings},
     framework::CelerySettings,
     kubernetes::{KubernetesSettings, KubernetesTarget},
+    notify::NotifySettings,
     scaling::ScalingSettings,
     section::Section,
     worker::{IdleRule, WorkerSettings},
@@ -61,6 +62,8 @@ pub struct Settings {
     pub broker: BrokerSettings,
     /// The Discord bot.
     pub discord: DiscordSettings,
+    /// Webhooks that get alerts.
+    pub notify: Vec<NotifySettings>,
     /// The worker types, by name.
     pub worker_types: BTreeMap<String, WorkerTypeSettings>,
 }
@@ -95,6 +98,7 @@ impl Default for Settings {
             fly: FlySettings::default(),
             broker: BrokerSettings::default(),
             discord: DiscordSettings::default(),
+            notify: Vec::new(),
             worker_types: BTreeMap::new(),
         }
     }
@@ -269,14 +273,14 @@ pub struct HttpSettings {
     pub listen: String,
     /// Token that permits pausing, resuming and scaling worker types over HTTP (`Authorization: Bearer TOKEN`). At
     /// least 16 characters. Default: these requests are refused.
-    #[serde(serialize_with = "redacted")]
+    #[serde(serialize_with = "super::redact::masked")]
     #[schemars(with = "Option<String>")]
     pub token: Option<SecretString>,
     /// File that contains the token, for secrets mounted as files. Overrides `token`.
     pub token_file: Option<PathBuf>,
     /// Token that reading requires (`Authorization: Bearer TOKEN`), except `/healthz`, `/readyz` and the files of the
     /// page. At least 16 characters, different from `token`. Default: reading requires no token.
-    #[serde(serialize_with = "redacted")]
+    #[serde(serialize_with = "super::redact::masked")]
     #[schemars(with = "Option<String>")]
     pub read_token: Option<SecretString>,
     /// File that contains the read token. Overrides `read_token`.
@@ -284,15 +288,6 @@ pub struct HttpSettings {
     /// Names under which clients may address the server, besides IP addresses and `localhost`: `"autoscaler"`,
     /// `"*.example.com"`, or `"*"` for any name. `/healthz` and `/readyz` answer under any name.
     pub hosts: Vec<String>,
-}
-
-/// Serializes a secret as asterisks.
-#[expect(clippy::ref_option, reason = "serde hands over the field")]
-fn redacted<S: serde::Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
-    match secret {
-        Some(_) => serializer.serialize_some(super::redact::MASK),
-        None => serializer.serialize_none(),
-    }
 }
 
 impl Default for HttpSettings {

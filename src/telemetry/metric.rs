@@ -64,6 +64,7 @@ metrics_table! {
     RELOADS = Counter "swarm_config_reloads_total" ["outcome"] Count "Times the configuration was loaded again.";
     LAST_RELOAD_SUCCESS = Gauge "swarm_config_last_reload_success" [] Count
         "1 if the configuration could be used the last time it was loaded, else 0.";
+    NOTIFICATIONS = Counter "swarm_notifications_total" ["outcome"] Count "Messages to the webhooks of `[[notify]]`.";
     REDIS_UP = Gauge "swarm_redis_up" [] Count "1 while Redis answers, else 0.";
     REDIS_WRITES_REFUSED = Gauge "swarm_redis_writes_refused" [] Count
         "1 while Redis answers and refuses writes, for example because it is full, else 0.";

@@ -19,9 +19,10 @@ mod worker_output;
 pub use events::{
     BackendCall, BackendCalled, BackendFailure, ConfigLoaded, ConfigReloaded, DeadReason, DelayedMoved,
     EvaluationFinished, FailureKind, JobBuried, JobMetrics, JobOutcome, JobRetried, JobWorked, LateRecord,
-    LeadershipChanged, NoticeFailed, PodRejected, PodRejectionsEnded, ProbeFailed, ReactionMeasured, RecordWaits,
-    RecordingFailed, RedisReachable, RedisUnreachable, RedisWrites, ScalingOutcome, ScalingRecorded, ScalingRefused,
-    SignalsReceived, SourceChanged, Stage, StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
+    LeadershipChanged, NoticeFailed, NotificationOutcome, NotificationSent, PodRejected, PodRejectionsEnded,
+    ProbeFailed, ReactionMeasured, RecordWaits, RecordingFailed, RedisReachable, RedisUnreachable, RedisWrites,
+    ScalingOutcome, ScalingRecorded, ScalingRefused, SignalsReceived, SourceChanged, Stage, StreamTrimmed,
+    SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
 };
 pub use events::{CommandAcknowledged, CommandAnswered, CommandOutcome, GatewayOddity, ShardChange, ShardChanged};
 pub use log_format::LogFormat;

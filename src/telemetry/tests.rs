@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use super::{
     BackendCall, BackendCalled, BackendFailure, CommandAcknowledged, CommandAnswered, CommandOutcome, ConfigLoaded,
     ConfigReloaded, DeadReason, DelayedMoved, EvaluationFinished, FailureKind, JobBuried, JobMetrics, JobOutcome,
-    JobRetried, JobWorked, LateRecord, LeadershipChanged, ProbeFailed, ReactionMeasured, RecordWaits, RecordingFailed,
-    RedisReachable, RedisUnreachable, RedisWrites, ScalingOutcome, ScalingRecorded, ScalingRefused, ShardChange,
-    ShardChanged, SignalsReceived, SourceChanged, Stage, StreamTrimmed, SweepFinished, WatchBroken, WorkerExited,
-    WorkerLoad,
+    JobRetried, JobWorked, LateRecord, LeadershipChanged, NotificationOutcome, NotificationSent, ProbeFailed,
+    ReactionMeasured, RecordWaits, RecordingFailed, RedisReachable, RedisUnreachable, RedisWrites, ScalingOutcome,
+    ScalingRecorded, ScalingRefused, ShardChange, ShardChanged, SignalsReceived, SourceChanged, Stage, StreamTrimmed,
+    SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
     events::signals,
     metric::{self, Kind},
     per_type, recorder,
@@ -144,6 +144,7 @@ fn emit_everything() {
     };
     ConfigLoaded.emit();
     ConfigReloaded { trigger: "signal", reload: &reload }.emit();
+    NotificationSent { webhook: "chat", outcome: NotificationOutcome::Sent, error: None }.emit();
     let (outcome, detail) = (CommandOutcome::Done, "");
     CommandAnswered { command: "web start", outcome, elapsed, user: "ann", channel: "7", detail }.emit();
     CommandAcknowledged { elapsed }.emit();

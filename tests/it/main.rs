@@ -38,6 +38,7 @@ mod lifecycle;
 mod logs;
 mod monitoring;
 mod no_loss;
+mod notify;
 mod outages;
 mod page;
 mod places;

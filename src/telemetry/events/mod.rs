@@ -9,6 +9,7 @@ mod evaluation;
 mod jobs;
 mod kubernetes;
 mod leadership;
+mod notify;
 mod redis;
 mod reload;
 pub(super) mod signals;
@@ -22,6 +23,7 @@ pub use evaluation::{
 pub use jobs::{DeadReason, DelayedMoved, JobBuried, JobRetried, StreamTrimmed};
 pub use kubernetes::{NoticeFailed, PodRejected, PodRejectionsEnded, ScalingRefused, WatchBroken};
 pub use leadership::{LateRecord, LeadershipChanged};
+pub use notify::{NotificationOutcome, NotificationSent};
 pub use redis::{ProbeFailed, RedisReachable, RedisUnreachable, RedisWrites};
 pub use reload::{ConfigLoaded, ConfigReloaded};
 pub use signals::{SignalsReceived, SourceChanged, SweepFinished};
