@@ -153,7 +153,8 @@ fn answers(process: &mut Child, port: u16) -> bool {
         if !matches!(process.try_wait(), Ok(None)) {
             return false;
         }
-        if pong(port).unwrap_or(false) {
+        // Another test's server may have taken the port and answer before ours notices.
+        if pong(port).unwrap_or(false) && listens(process.id(), port) {
             return true;
         }
         std::thread::sleep(Duration::from_millis(5));
@@ -161,6 +162,22 @@ fn answers(process: &mut Child, port: u16) -> bool {
     let _ = process.kill();
     let _ = process.wait();
     false
+}
+
+/// Returns whether the process has the socket that listens on this port.
+fn listens(process: u32, port: u16) -> bool {
+    const LISTEN: &str = "0A";
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let sockets = table.lines().filter_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let listens = fields.get(3) == Some(&LISTEN) && fields.get(1)?.ends_with(&format!(":{port:04X}"));
+        listens.then(|| format!("socket:[{}]", fields[9]))
+    });
+    let sockets: Vec<_> = sockets.collect();
+    let files = std::fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
+    files
+        .filter_map(|file| std::fs::read_link(file.path()).ok())
+        .any(|link| sockets.iter().any(|socket| link.as_os_str() == socket.as_str()))
 }
 
 fn pong(port: u16) -> std::io::Result<bool> {
