@@ -158,6 +158,7 @@ fn history(settings: &ScalingSettings, cell: &str, now: Timestamp) -> Outcome<Hi
         let at = Timestamp(now.0 - u64::try_from(ago.as_millis()).map_err(|_| unreadable())?);
         match what {
             ["started"] => history.started_at = at,
+            ["unreadable"] => history.unreadable_since = Some(at),
             [from, "to", to] => history.note_change(Change { at, from: number(from)?, to: number(to)? }),
             ["wished", recommendation] => history.note_recommendation(settings, at, number(recommendation)?),
             ["early", "exits", count] => history.start_failures = Some(failures(count, at, "exit code 1")?),

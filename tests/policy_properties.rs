@@ -3,6 +3,8 @@
 
 #[path = "policy_properties/cases.rs"]
 mod cases;
+#[path = "policy_properties/fallback.rs"]
+mod fallback;
 #[path = "policy_properties/learning.rs"]
 mod learning;
 #[path = "policy_properties/several.rs"]

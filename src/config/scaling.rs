@@ -63,6 +63,13 @@ pub struct ScalingSettings {
     pub start_timeout_seconds: u64,
     /// Seconds a worker may take to finish its jobs when asked to leave; then it is stopped hard.
     pub drain_timeout_seconds: u64,
+    /// Minimum workers once the queue has not been readable for `fallback_after_seconds`. Raises the number of workers,
+    /// and never lowers it. Default: an unreadable queue starts nobody.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub fallback_workers: Option<u32>,
+    /// Seconds without a readable queue after which `fallback_workers` takes effect.
+    #[schemars(range(max = 86_400))]
+    pub fallback_after_seconds: u64,
     /// Windows of time with a higher `min_workers` or a lower `max_workers`.
     pub schedule: Vec<ScheduleWindow>,
 }
@@ -88,6 +95,8 @@ impl Default for ScalingSettings {
             start_grace_seconds: 60,
             start_timeout_seconds: 600,
             drain_timeout_seconds: 300,
+            fallback_workers: None,
+            fallback_after_seconds: 60,
             schedule: Vec::new(),
         }
     }
@@ -120,6 +129,11 @@ impl ScalingSettings {
     /// Returns `step_period_seconds` as a duration.
     pub fn step_period(&self) -> Duration {
         Duration::from_secs(self.step_period_seconds)
+    }
+
+    /// Returns `fallback_after_seconds` as a duration.
+    pub fn fallback_after(&self) -> Duration {
+        Duration::from_secs(self.fallback_after_seconds)
     }
 
     /// Returns `start_grace_seconds` as a duration.

@@ -38,6 +38,8 @@ pub struct History {
     pub backend_failures: ByDirection,
     /// Replacements of workers without a heartbeat, since all workers last had one.
     pub replacements: Option<Failures>,
+    /// Since when the depth can't be read completely; `None` while it can.
+    pub unreadable_since: Option<Timestamp>,
 }
 
 /// Failed requests to the backend, by direction.
@@ -83,7 +85,14 @@ impl History {
             start_failures: None,
             backend_failures: ByDirection::default(),
             replacements: None,
+            unreadable_since: None,
         }
+    }
+
+    /// Records whether the depth can be read completely.
+    pub fn note_depth(&mut self, observation: &Observation, now: Timestamp) {
+        let readable = observation.demand.depth().known().is_some();
+        self.unreadable_since = if readable { None } else { self.unreadable_since.or(Some(now)) };
     }
 
     /// Returns the past after a restart. A change that another machine's clock dated after the start counts as made at

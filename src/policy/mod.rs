@@ -12,7 +12,8 @@
 //! 2. `spare` workers are wanted beside those at work;
 //! 3. enough unfinished jobs for activation, in whichever queues, want at least one worker;
 //!    jobs that no worker has a place for want one worker more;
-//! 4. `min_workers` and `max_workers`, or what the schedule makes of them, bound it;
+//! 4. `fallback_workers` raise it while the queue can't be read for too long; `min_workers` and `max_workers`, or what
+//!    the schedule makes of them, bound it;
 //! 5. what would let workers go must get past the stabilization window, the workers that are or may be busy, the
 //!    cooldown and `max_step_down`; what would add some, past the pace of the `step` strategy, `max_step_up` and the
 //!    ceiling on processes that do not leave;
@@ -108,6 +109,7 @@ pub fn decide(settings: &ScalingSettings, observation: &Observation, history: &H
     plan.keep_spare(depth.waiting);
     plan.activate(depth.unfinished);
     plan.find_room(depth.waiting);
+    plan.fall_back(&depth);
     plan.keep_bounds();
     match plan.direction() {
         Ordering::Less => {

@@ -1,6 +1,8 @@
 //! A decision in the making: the target so far, and the rules that can still change it. Each rule is one method, in the
 //! order in which `decide` calls them.
 
+mod fallback;
+
 use std::{cmp::Ordering, time::Duration};
 
 use super::{

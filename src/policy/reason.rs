@@ -134,6 +134,13 @@ pub enum Reason {
         /// Time until the window closes.
         remaining: Duration,
     },
+    /// Raised because the queue can't be read for too long.
+    Fallback {
+        /// `fallback_workers`.
+        workers: u32,
+        /// Time since the queue became unreadable.
+        unreadable: Duration,
+    },
     /// Lowered to the maximum of an open window of the schedule.
     ScheduleMaximum {
         /// Its `max_workers`.
@@ -297,6 +304,7 @@ impl Reason {
             Self::NoPlace { .. } => "no_place",
             Self::Minimum { .. } => "min_workers",
             Self::Schedule { .. } => "schedule",
+            Self::Fallback { .. } => "fallback",
             Self::ScheduleMaximum { .. } => "schedule_max",
             Self::Maximum { .. } => "max_workers",
             Self::DepthUnknown { .. } => "depth_unknown",
@@ -369,6 +377,9 @@ impl fmt::Display for Reason {
             }
             Self::Minimum { min } => write!(f, "at least {min} (min_workers)"),
             Self::Schedule { min, remaining } => write!(f, "at least {min} (schedule, for {})", Seconds(*remaining)),
+            Self::Fallback { workers, unreadable } => {
+                write!(f, "the queue has been unreadable for {}: at least {workers} (fallback)", Seconds(*unreadable))
+            }
             Self::ScheduleMaximum { max, remaining } => {
                 write!(f, "at most {max} (schedule, for {})", Seconds(*remaining))
             }

@@ -326,6 +326,7 @@ impl Actor {
         };
         let observation = Observation { demand: observed.demand, queues: observed.queues, pool };
         self.history.note_flow(&self.settings, now, &observation, observed.counters);
+        self.history.note_depth(&observation, now);
         let control = observed.control.filter(|control| control.holds_at(now));
         let decision = decide_under(control.as_deref(), &self.settings, &observation, &self.history, now);
         if let Some(recommendation) = decision.recommendation {

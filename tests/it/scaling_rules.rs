@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use jiff::{Timestamp, ToSpan, tz::TimeZone};
 
 use crate::support::{
-    autoscaler::{Autoscaler, NO_SWEEP, SLEEPER, pool, real_pool, swarm},
-    command::{ScalingRecord, add_jobs, add_sleep, records},
+    autoscaler::{Autoscaler, FAST_SWEEP, NO_SWEEP, SLEEPER, pool, real_pool, swarm},
+    command::{ScalingRecord, add_jobs, add_sleep, records, redis},
     redis::RedisServer,
 };
 
@@ -93,4 +93,22 @@ async fn why_tells_of_spare_workers_and_of_steps() {
     }
     let first = &records(&client, "test").await[0];
     assert!(first["reason"].contains("1 spare beside 0 at work wants 1"), "{first:?}");
+}
+
+#[tokio::test]
+async fn a_queue_that_stays_unreadable_gets_the_fallback_and_a_readable_one_loses_it() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let scaling = "max_workers = 5, cooldown_seconds = 0, fallback_workers = 2, fallback_after_seconds = 2";
+    let scaler = Autoscaler::start(&server.url(), &format!("{FAST_SWEEP}{}", pool("test", scaling, SLEEPER))).await;
+    scaler.until_ready().await;
+    let begun = std::time::Instant::now();
+    let _: String = redis(&client, "SET test:jobs neither-a-stream-nor-a-list").await;
+    scaler.until_workers("test", 2).await;
+    assert!(begun.elapsed() >= std::time::Duration::from_secs(2), "started after {:?}", begun.elapsed());
+    let record = records(&client, "test").await.remove(0);
+    assert!(record["reason"].contains("at least 2 (fallback)"), "{record:?}");
+
+    let _: u64 = redis(&client, "DEL test:jobs").await;
+    scaler.until_workers("test", 0).await;
 }

@@ -39,6 +39,10 @@ impl Checks<'_> {
             let pair = [("spare", scaling.spare.into()), ("max_workers", scaling.max_workers.into())];
             self.reject_pair(at, pair, "is more than", "raise max_workers or lower spare", &[]);
         }
+        if let Some(workers) = scaling.fallback_workers.filter(|workers| *workers > scaling.max_workers) {
+            let pair = [("fallback_workers", workers.into()), ("max_workers", scaling.max_workers.into())];
+            self.reject_pair(at, pair, "is more than", "raise max_workers or lower fallback_workers", &[]);
+        }
         for (index, window) in scaling.schedule.iter().enumerate() {
             self.window(at, index, window, scaling);
         }
@@ -74,6 +78,9 @@ impl Checks<'_> {
         }
         if is_said("step_period_seconds") && scaling.max_step_up.is_none() && scaling.max_step_down.is_none() {
             self.warn_unused(&join(at, "step_period_seconds"), "neither max_step_up nor max_step_down");
+        }
+        if is_said("fallback_after_seconds") && scaling.fallback_workers.is_none() {
+            self.warn_unused(&join(at, "fallback_after_seconds"), "no fallback_workers");
         }
         for (index, window) in scaling.schedule.iter().enumerate() {
             if window.is_always_open() {
