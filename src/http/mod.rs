@@ -135,7 +135,7 @@ impl HttpServer {
     /// Serves until `cancelled`, then lets requests in progress finish for a short time.
     pub async fn serve(self, state: HttpState, cancelled: CancellationToken) {
         let HttpState { status, events, metrics, control, access } = state;
-        let live = Live::new(status.clone(), events.clone());
+        let live = Live::new(status.clone(), events.clone(), control.is_some());
         let publishing = live.clone().publish();
         let served = Served { status, events, metrics, control, access, live, ending: cancelled.clone() };
         tokio::select! {

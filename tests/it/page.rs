@@ -187,3 +187,60 @@ async fn with_a_read_token_the_page_asks_for_it_and_keeps_it_in_memory_only() {
     let told = String::from_utf8_lossy(&bare.stderr).into_owned();
     assert!(!bare.status.success() && told.contains("read_token_file"), "{told}");
 }
+
+#[cfg_attr(without_chromium, ignore = "there is no Chromium")]
+#[tokio::test]
+async fn the_buttons_ask_for_the_token_and_keep_it_in_memory_only() {
+    const TOKEN: &str = "operators-0123456789";
+    let server = RedisServer::start();
+    let settings = format!("token = {TOKEN:?}\n{}", pool("rest", "max_workers = 3, cooldown_seconds = 0", SLEEPER));
+    let scaler = Autoscaler::start(&server.url(), &settings).await;
+    let tab = Tab::open(&scaler.url(), PHONE, true).await;
+    let controls = "document.querySelector('[data-type=rest] .controls')";
+    tab.until(&format!("{controls} !== null")).await;
+    let said = format!("{controls}.querySelector('[role=status]').textContent");
+    let asks = format!("!{controls}.querySelector('form.note').hidden");
+    let enter = |token: &str| {
+        format!(
+            "(() => {{ const form = {controls}.querySelector('form.note'); \
+             form.querySelector('input').value = '{token}'; form.querySelector('button').click(); }})()"
+        )
+    };
+    tab.value(&format!("{controls}.open = true")).await;
+    tab.value(&format!("{controls}.querySelector('[data-action=pause]').click()")).await;
+    tab.until(&asks).await;
+    tab.value(&enter("operators-wrong-000")).await;
+    tab.until(&format!("{asks} && {said}.includes('refused')")).await;
+    assert!(scaler.of("rest").await.control.is_none(), "it was paused without the token");
+    // The token carries out what was asked for.
+    tab.value(&enter(TOKEN)).await;
+    tab.until(&format!("{said} === 'rest: paused for 600 s'")).await;
+    tab.until(&format!("{}.startsWith('Paused by')", card("rest", ".note.warn"))).await;
+    tab.value(&format!("{controls}.querySelector('[data-action=resume]').click()")).await;
+    scaler.until("it is resumed", async || scaler.of("rest").await.control.is_none()).await;
+    let scale = format!(
+        "(() => {{ {controls}.querySelector('.count').value = '2'; \
+         {controls}.querySelector('[data-action=scale]').click(); }})()"
+    );
+    tab.value(&scale).await;
+    scaler.until_workers("rest", 2).await;
+    tab.until("document.documentElement.scrollWidth <= innerWidth").await;
+    tab.picture("page-controls").await;
+    let places = "[location.href, document.cookie, JSON.stringify(localStorage), JSON.stringify(sessionStorage), \
+                  ...[...document.querySelectorAll('input')].map((input) => input.value)].join(' ')";
+    let places = tab.value(places).await;
+    assert!(!places.as_str().unwrap().contains("operators"), "{places}");
+    assert_eq!(tab.faults().await, serde_json::json!([]));
+    assert!(!scaler.log().contains(TOKEN), "{}", scaler.log());
+}
+
+#[cfg_attr(without_chromium, ignore = "there is no Chromium")]
+#[tokio::test]
+async fn without_a_token_there_are_no_buttons() {
+    let server = RedisServer::start();
+    let scaler = Autoscaler::start(&server.url(), &pool("rest", "max_workers = 3", SLEEPER)).await;
+    let tab = Tab::open(&scaler.url(), DESKTOP, true).await;
+    tab.until("document.getElementById('link').textContent === 'live'").await;
+    tab.until("document.querySelectorAll('.card').length === 1").await;
+    assert_eq!(tab.value("document.querySelectorAll('.controls').length").await, 0);
+}

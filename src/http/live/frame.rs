@@ -66,6 +66,8 @@ struct FleetBody<'a> {
     leadership: &'a LeadershipSnapshot,
     redis_error: Option<&'a str>,
     not_ready: Vec<String>,
+    /// Whether clients with the token can send overrides.
+    controls: bool,
     sources: &'a [SourceSnapshot],
     delayed: &'a DelayedCounts,
     events_problem: Option<String>,
@@ -145,7 +147,7 @@ fn json<T: Serialize>(value: &T) -> String {
 
 impl Frame {
     /// Returns the present state. Reuses what has not changed since `before`.
-    pub(super) fn after(before: &Self, status: &dyn StatusSource, events: &dyn EventSource) -> Self {
+    pub(super) fn after(before: &Self, status: &dyn StatusSource, events: &dyn EventSource, controls: bool) -> Self {
         let now = status.fleet();
         let body = FleetBody {
             version: &now.version,
@@ -156,6 +158,7 @@ impl Frame {
             leadership: &now.leadership,
             redis_error: now.redis_error.as_deref(),
             not_ready: status.not_ready(),
+            controls,
             sources: &now.sources,
             delayed: &now.delayed,
             events_problem: events.problem(),

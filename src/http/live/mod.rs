@@ -44,6 +44,8 @@ const READERS: usize = 64;
 pub(super) struct Live {
     status: Arc<dyn StatusSource>,
     events: Arc<dyn EventSource>,
+    /// Whether overrides over HTTP are on.
+    controls: bool,
     trace: Mutex<Trace>,
     frames: watch::Sender<Arc<Frame>>,
     wanted: Notify,
@@ -52,10 +54,11 @@ pub(super) struct Live {
 
 impl Live {
     /// Returns the stream of this fleet and this history.
-    pub(super) fn new(status: Arc<dyn StatusSource>, events: Arc<dyn EventSource>) -> Arc<Self> {
+    pub(super) fn new(status: Arc<dyn StatusSource>, events: Arc<dyn EventSource>, controls: bool) -> Arc<Self> {
         Arc::new(Self {
             status,
             events,
+            controls,
             trace: Mutex::default(),
             frames: watch::Sender::new(Arc::new(Frame::default())),
             wanted: Notify::new(),
@@ -95,9 +98,11 @@ impl Live {
                 self.wanted.notified().await;
             }
             let live = Arc::clone(self);
-            match spawn_blocking(move || Frame::after(&live.frames.borrow().clone(), &*live.status, &*live.events))
-                .await
-            {
+            let made = spawn_blocking(move || {
+                let before = live.frames.borrow().clone();
+                Frame::after(&before, &*live.status, &*live.events, live.controls)
+            });
+            match made.await {
                 Ok(frame) => drop(self.frames.send_replace(Arc::new(frame))),
                 Err(error) => tracing::error!("the status page could not be continued: {error}"),
             }

@@ -2,6 +2,7 @@
 // a screen reader is not sent back to its beginning.
 
 import { Chart, Curve } from "./chart.js";
+import { Controls } from "./controls.js";
 import { NONE, UNKNOWN, clock, depthOf, duration, known, make, milliseconds, number, queuesOf, setText, whyNot } from "./words.js";
 
 const FACTS = [
@@ -78,6 +79,7 @@ export class Card {
     this.workersTitle = make("summary");
     this.workers = make("ul", { class: "workers" });
     this.crew = make("details", {}, this.workersTitle, this.workers);
+    this.controls = new Controls(name);
     this.element = make(
       "article",
       { class: "card", "data-type": name },
@@ -109,6 +111,15 @@ export class Card {
     setText(this.decision, type.reasons[0] ?? "Not looked at yet");
     this.rules.replaceChildren(...type.reasons.slice(1).map((rule) => make("li", {}, rule)));
     this.updateWorkers(type);
+    this.controls.update(type);
+  }
+
+  /** Shows the buttons for overrides, or hides them. */
+  allowControls(allowed) {
+    const { element } = this.controls;
+    const shown = element.parentNode !== null;
+    if (allowed && !shown) this.element.append(element);
+    if (!allowed && shown) element.remove();
   }
 
   updateWorkers(type) {

@@ -202,7 +202,11 @@ function tick() {
     const up = duration(at - fleet.started_at);
     setText(by("about"), `${fleet.instance} · version ${fleet.version} · ${fleet.orchestrator} · up ${up}`);
   }
-  for (const card of cards.values()) if (card.element.isConnected && card.type) card.tick(at);
+  for (const card of cards.values()) {
+    if (!card.element.isConnected || !card.type) continue;
+    card.allowControls(fleet?.controls === true);
+    card.tick(at);
+  }
 }
 
 /** With more worker types than are shown, the filter asks the server. */
