@@ -28,7 +28,8 @@ pub struct NotifySettings {
     pub alerts: BTreeSet<AlertKind>,
     /// Whether to send a message when an alert has ended, too.
     pub send_resolved: bool,
-    /// Seconds that an alert must last before it is sent. A new leader and a refused configuration are sent immediately.
+    /// Seconds that an alert must last before it is sent. A new leader and a refused configuration are sent
+    /// immediately.
     #[schemars(range(max = 86_400))]
     pub after_seconds: u64,
     /// Maximum messages per minute. Further messages wait; at most 64 of them, the rest are dropped and counted.
