@@ -1,6 +1,6 @@
 //! Settings of worker types whose workers belong to a job framework.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -46,7 +46,8 @@ impl WorkerTypeSettings {
         };
         let prefix = self.key_prefix.clone().unwrap_or_else(|| profile.default_prefix().to_owned());
         let late_acknowledgement = self.celery.acknowledge == Acknowledge::Late;
-        Some(FrameworkSpec { framework, queues, prefix, late_acknowledgement })
+        let longest_job = self.longest_job_seconds.map(Duration::from_secs);
+        Some(FrameworkSpec { framework, queues, prefix, late_acknowledgement, longest_job })
     }
 
     /// Returns how to read its own queue; with a framework, all its queues.

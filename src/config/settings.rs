@@ -326,13 +326,18 @@ pub struct WorkerTypeSettings {
     pub queues: Vec<String>,
     /// With `framework`: what it puts before its keys. Default: what the framework does without a setting of its own.
     pub key_prefix: Option<String>,
+    /// With a framework that does not show which jobs run (`huey`, `taskiq`): upper bound of the time of a job, in
+    /// seconds. The workers count as idle when the queues have not changed for longer. Default: unknown, and no worker
+    /// is let go.
+    #[schemars(range(min = 1))]
+    pub longest_job_seconds: Option<u64>,
     /// Settings of `framework = "celery"`.
     pub celery: CelerySettings,
-    /// Signal that asks a worker to finish its jobs and leave, with `orchestrator = "process"`. Default: the
-    /// framework's, else `SIGTERM`.
+    /// Signal that asks a worker to finish its jobs and leave, with `orchestrator = "process"`, `"docker"` or `"fly"`.
+    /// Default: the framework's, else `SIGTERM`; with `docker`, the image's own comes before that.
     pub stop_signal: Option<StopSignal>,
-    /// Whether a worker that outstays `drain_timeout_seconds` is killed, with `orchestrator = "process"`. Default:
-    /// `false` with `framework`, because nothing of swarm runs its jobs again; else `true`.
+    /// Whether a worker that outstays `drain_timeout_seconds` is killed, with `orchestrator = "process"` or `"docker"`.
+    /// Default: `false` with `framework`, because nothing of swarm runs its jobs again; else `true`.
     pub hard_kill: Option<bool>,
     /// `false`: the autoscaler ignores this worker type. If it is turned off while the autoscaler runs, `process`
     /// workers are drained.
@@ -370,6 +375,7 @@ impl Default for WorkerTypeSettings {
             framework: None,
             queues: Vec::new(),
             key_prefix: None,
+            longest_job_seconds: None,
             celery: CelerySettings::default(),
             stop_signal: None,
             hard_kill: None,

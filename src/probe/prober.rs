@@ -21,7 +21,7 @@ use super::{
 use crate::{
     connection::{Connection, RedisTarget, Session, is_lost, keep_connected},
     model::{Clock, Reading, Source, snapshot::SourceState},
-    queue_kind::{FollowUp, Interpretation, Observed, QueueReader, Scripts, reply::missing},
+    queue_kind::{FollowUp, Heard, Interpretation, Observed, QueueReader, Scripts, reply::missing},
     signal::{Directory, KeyEvent, SourceStatus, Subscriptions},
     telemetry::{RedisReachable, RedisUnreachable, SignalsReceived},
 };
@@ -287,7 +287,8 @@ impl Prober {
             let index = asked.request.index as usize;
             self.readers[index].note_time(now);
             if let Some(heard) = heard {
-                self.readers[index].note_heard(heard);
+                let is_hearing = self.source_status.hears_changes();
+                self.readers[index].note_heard(Heard { is_hearing, ..heard });
             }
             with(&mut *self.readers[index], &self.specs[index])
         }

@@ -28,13 +28,21 @@ pub enum Framework {
     Dramatiq,
     /// arq (Python).
     Arq,
+    /// Resque (Ruby).
+    Resque,
     /// Laravel queues (PHP).
     Laravel,
+    /// Huey (Python).
+    Huey,
+    /// Taskiq (Python) with the list broker of taskiq-redis.
+    Taskiq,
+    /// Taskiq (Python) with the stream broker of taskiq-redis.
+    TaskiqStream,
 }
 
 impl Framework {
     /// Every framework.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::Rq,
         Self::Celery,
         Self::Sidekiq,
@@ -43,7 +51,11 @@ impl Framework {
         Self::Asynq,
         Self::Dramatiq,
         Self::Arq,
+        Self::Resque,
         Self::Laravel,
+        Self::Huey,
+        Self::Taskiq,
+        Self::TaskiqStream,
     ];
 }
 
@@ -58,6 +70,8 @@ pub struct FrameworkSpec {
     pub prefix: String,
     /// Celery: whether a task is acknowledged after it has run.
     pub late_acknowledgement: bool,
+    /// Upper bound of the time of a job, for frameworks that do not show running jobs; `None` if it is unknown.
+    pub longest_job: Option<Duration>,
 }
 
 /// Keys whose changes are signals for a worker type.
@@ -102,6 +116,8 @@ pub struct Heard {
     pub workers: Vec<HeardWorker>,
     /// Time since something happened in the queues; `None` without any signal.
     pub news_age: Option<Duration>,
+    /// Whether every change of the queues is a signal now.
+    pub is_hearing: bool,
 }
 
 /// State of one worker, as its framework reports it.

@@ -100,7 +100,8 @@ impl Directory {
         self.heard.get(&index).is_some_and(|heard| heard.hear(statement, Instant::now()))
     }
 
-    /// Returns the statements of a worker type's workers; `None` if the type does not belong to a framework.
+    /// Returns the statements of a worker type's workers; `None` if the type does not belong to a framework. The caller
+    /// knows whether changes of the queues are heard.
     pub fn heard(&self, index: u32) -> Option<Heard> {
         self.heard.get(&index).map(|heard| heard.all(Instant::now()))
     }
@@ -142,6 +143,9 @@ impl Directory {
         if matches!(source, Source::Sweep | Source::Resync) {
             self.mark_all(index);
         }
+        if let (Source::Resync, Some(heard)) = (source, self.heard.get(&index)) {
+            heard.note_news(Instant::now());
+        }
         self.mailbox(index).post(source, Instant::now());
     }
 
@@ -153,6 +157,7 @@ impl Directory {
             mailbox.post(source, now);
         }
         if source == Source::Resync {
+            self.heard.values().for_each(|heard| heard.note_news(now));
             self.discovery.wanted.notify_one();
         }
         SignalsReceived { source, count: self.mailboxes.len() as u64 }.emit();

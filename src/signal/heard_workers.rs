@@ -63,7 +63,7 @@ impl HeardWorkers {
             is_since_news: heard.is_since_news(*at),
         };
         let news_age = heard.news_at.map(|news| now.duration_since(news));
-        Heard { workers: heard.workers.iter().map(one).collect(), news_age }
+        Heard { workers: heard.workers.iter().map(one).collect(), news_age, is_hearing: false }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

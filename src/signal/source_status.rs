@@ -39,6 +39,12 @@ impl SourceStatus {
         SourceChanged { source, state, detail: &detail }.emit();
     }
 
+    /// Returns whether every change of a queue's keys is a signal now.
+    pub fn hears_changes(&self) -> bool {
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.iter().any(|entry| entry.source != Source::Channel && entry.state == SourceState::Up)
+    }
+
     /// Returns the state of all sources.
     pub fn snapshot(&self) -> Vec<SourceSnapshot> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -130,7 +130,7 @@ async fn victims_drain_stop_and_are_destroyed_beyond_those_to_keep() {
     assert_eq!((up(&pool), pool.manual, pool.exits), (ids(&all[3..]), vec![], vec![]));
     let kept = bench.fake.see(|world| world.list().into_iter().find(|machine| machine["state"] == "stopped").unwrap());
     let asked = kept["events"].as_array().unwrap().iter().find(|event| event["type"] == "stop").unwrap().clone();
-    assert_eq!(asked["asked"], json!({ "signal": "SIGTERM", "timeout": "120s" }));
+    assert_eq!(asked["asked"], json!({ "signal": "SIGINT", "timeout": "120s" }));
 }
 
 #[tokio::test]

@@ -10,28 +10,26 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::{DockerShared, TypePool, engine::Engine, error::EngineError};
+use crate::model::StopSignal;
 
 /// Between two looks at a container: from the first to the longest. Workers without a job leave within milliseconds.
 const LOOKS: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
 
-/// What the engine sends where a container names no signal.
-const STOP_SIGNAL: &str = "SIGTERM";
-
 /// Drains a container. Ends when it has stopped.
 pub(super) async fn drain(shared: Arc<DockerShared>, pool: Arc<TypePool>, container: String, within: Duration) {
-    let deadline = Instant::now() + within;
-    if ask(&shared.engine, &container, deadline).await {
-        wait_or_kill(&shared.engine, &container, deadline).await;
+    let (deadline, stop) = (Instant::now() + within, pool.spec().stop);
+    if ask(&shared.engine, &container, stop.signal, deadline).await {
+        wait_or_kill(&shared.engine, &container, Some(deadline).filter(|_| stop.hard_kill)).await;
     }
     remove(&shared, &pool, &container).await;
     (shared.on_change)(&pool.worker_type);
 }
 
-/// Sends the container's stop signal, once. `false` if it does not run.
-async fn ask(engine: &Engine, container: &str, deadline: Instant) -> bool {
+/// Sends the container's stop signal, or `default` if it names none, once. `false` if it does not run.
+async fn ask(engine: &Engine, container: &str, default: StopSignal, deadline: Instant) -> bool {
     let mut refused = false;
     while Instant::now() < deadline {
-        match send_stop_signal(engine, container).await {
+        match send_stop_signal(engine, container, default).await {
             Ok(runs) => return runs,
             Err(error) if error.is_ambiguous() => {
                 info!(container, "watching whether it stops: {error}");
@@ -49,7 +47,7 @@ async fn ask(engine: &Engine, container: &str, deadline: Instant) -> bool {
 }
 
 /// Whether it was running. An ambiguous error is about the signal: a look that fails is worth another one.
-async fn send_stop_signal(engine: &Engine, container: &str) -> Result<bool, EngineError> {
+async fn send_stop_signal(engine: &Engine, container: &str, default: StopSignal) -> Result<bool, EngineError> {
     let found = match engine.inspect(container).await {
         Ok(found) if !is_running(&found) => return Ok(false),
         Ok(found) => found,
@@ -57,7 +55,8 @@ async fn send_stop_signal(engine: &Engine, container: &str) -> Result<bool, Engi
         Err(error) => return Err(error.unsent()),
     };
     let signal = found.config.and_then(|config| config.stop_signal).filter(|signal| !signal.is_empty());
-    match engine.kill(container, signal.as_deref().unwrap_or(STOP_SIGNAL)).await {
+    let signal = signal.unwrap_or_else(|| format!("SIG{}", default.as_str()));
+    match engine.kill(container, &signal).await {
         Ok(()) => Ok(true),
         Err(error) if error.is_not_found() => Ok(false),
         // It has ended meanwhile, or is about to.
@@ -70,20 +69,22 @@ fn is_running(found: &ContainerInspectResponse) -> bool {
     found.state.as_ref().and_then(|state| state.running).unwrap_or_default()
 }
 
-/// Waits until the container has stopped or its time is up.
-async fn wait_or_kill(engine: &Engine, container: &str, deadline: Instant) {
+/// Waits until the container has stopped. Kills it at the deadline, if there is one.
+async fn wait_or_kill(engine: &Engine, container: &str, deadline: Option<Instant>) {
     let [mut pause, longest] = LOOKS;
     loop {
         match engine.inspect(container).await {
             Ok(found) if !is_running(&found) => return,
             Err(error) if error.is_not_found() => return,
-            Ok(_) if Instant::now() >= deadline => match engine.kill(container, "SIGKILL").await {
-                Ok(()) => {}
-                Err(error) => info!(container, "not killed yet: {error}"),
-            },
+            Ok(_) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
+                match engine.kill(container, "SIGKILL").await {
+                    Ok(()) => {}
+                    Err(error) => info!(container, "not killed yet: {error}"),
+                }
+            }
             Ok(_) | Err(_) => {}
         }
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = deadline.map_or(longest, |deadline| deadline.saturating_duration_since(Instant::now()));
         sleep(pause.min(left.max(LOOKS[0]))).await;
         pause = (pause * 2).min(longest);
     }
@@ -189,10 +190,14 @@ mod tests {
     }
 
     async fn drained(world: World, within: Duration) -> Vec<String> {
+        drained_by(world, StopSignal::Term, within).await
+    }
+
+    async fn drained_by(world: World, signal: StopSignal, within: Duration) -> Vec<String> {
         let (engine, world) = engine(world).await;
         let deadline = Instant::now() + within;
-        if ask(&engine, "c", deadline).await {
-            wait_or_kill(&engine, "c", deadline).await;
+        if ask(&engine, "c", signal, deadline).await {
+            wait_or_kill(&engine, "c", Some(deadline)).await;
         }
         let world = world.lock().unwrap();
         assert!(!world.running);
@@ -209,6 +214,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_container_without_a_signal_gets_that_of_its_worker_type() {
+        let obeys = || World { obeys: true, ..World::default() };
+        assert_eq!(drained_by(obeys(), StopSignal::Quit, LONG).await, ["SIGQUIT"]);
+        let own = World { signal: Some("SIGINT"), ..obeys() };
+        assert_eq!(drained_by(own, StopSignal::Quit, LONG).await, ["SIGINT"]);
+    }
+
+    #[tokio::test]
+    async fn without_a_hard_kill_a_worker_has_all_the_time_that_it_takes() {
+        let (engine, world) = engine(World::default()).await;
+        assert!(ask(&engine, "c", StopSignal::Term, Instant::now() + LONG).await);
+        let waiting = tokio::time::timeout(Duration::from_millis(300), wait_or_kill(&engine, "c", None)).await;
+        assert!(waiting.is_err(), "it is at work");
+        assert_eq!(world.lock().unwrap().signals, ["SIGTERM"]);
+        world.lock().unwrap().running = false;
+        wait_or_kill(&engine, "c", None).await;
+    }
+
+    #[tokio::test]
     async fn a_signal_whose_answer_is_lost_is_not_sent_again_and_a_refused_one_is() {
         assert_eq!(drained(World { cut: 1, ..World::default() }, Duration::from_secs(1)).await, ["SIGTERM", "SIGKILL"]);
         assert_eq!(drained(World { refused: 1, obeys: true, ..World::default() }, LONG).await, ["SIGTERM"]);
@@ -218,8 +242,9 @@ mod tests {
     async fn whoever_goes_away_leaves_the_worker_its_time() {
         let (engine, world) = engine(World::default()).await;
         let deadline = Instant::now() + LONG;
-        assert!(ask(&engine, "c", deadline).await);
-        let waiting = tokio::time::timeout(Duration::from_millis(200), wait_or_kill(&engine, "c", deadline)).await;
+        assert!(ask(&engine, "c", StopSignal::Term, deadline).await);
+        let waiting = wait_or_kill(&engine, "c", Some(deadline));
+        let waiting = tokio::time::timeout(Duration::from_millis(200), waiting).await;
         assert!(waiting.is_err(), "it is at work");
         drop(engine);
         let world = world.lock().unwrap();

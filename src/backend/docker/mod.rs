@@ -58,6 +58,8 @@ pub use self::{
 /// Containers of one worker type that are being started at the same time. An engine starts a few at once no slower than
 /// one; more of them only make each one slower.
 const PARALLEL_STARTS: usize = 8;
+/// Beyond the last drain timeout, for removals.
+const LAST_REMOVALS: Duration = Duration::from_secs(10);
 
 /// Configuration of the backend.
 #[derive(Clone, Debug)]
@@ -307,7 +309,14 @@ impl ScalingBackend for DockerBackend {
                 }
             }
             self.shared.drains.close();
-            self.shared.drains.wait().await;
+            // A worker that is never killed leaves when it is done, also without a scaler.
+            let drained = self.shared.drains.wait();
+            if pools.values().all(|pool| pool.spec().stop.hard_kill) {
+                drained.await;
+            } else {
+                let longest = pools.values().map(|pool| pool.spec().drain_timeout).max().unwrap_or_default();
+                let _ = tokio::time::timeout(longest.saturating_add(LAST_REMOVALS), drained).await;
+            }
         }
         self.shared.stop.cancel();
         for tasks in [&self.shared.tasks, &self.shared.drains] {

@@ -139,11 +139,17 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::DockerSettings;
+    use crate::{config::DockerSettings, model::StopPolicy};
 
     fn spec(image: &str) -> DockerSpec {
         let settings = DockerSettings { image: Some(image.to_owned()), ..DockerSettings::default() };
-        DockerSpec { settings, service: "web".to_owned(), drain_timeout: Duration::ZERO, max_workers: 1 }
+        DockerSpec {
+            settings,
+            service: "web".to_owned(),
+            drain_timeout: Duration::ZERO,
+            stop: StopPolicy::default(),
+            max_workers: 1,
+        }
     }
 
     fn image(pool: &TypePool) -> Option<String> {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     config::{DockerSettings, Settings, WORKER_SETTINGS, WorkerTypeSettings},
-    model::WorkerType,
+    model::{StopPolicy, WorkerType},
 };
 
 /// How to run the workers of one type.
@@ -16,6 +16,8 @@ pub struct DockerSpec {
     pub service: String,
     /// How long a worker may take to leave when the scaler drains all of them at its end.
     pub drain_timeout: Duration,
+    /// How a worker is stopped. Its signal is for containers that name none.
+    pub stop: StopPolicy,
     /// No more containers are ever needed, and none are made in advance beyond that.
     pub max_workers: u32,
 }
@@ -27,10 +29,15 @@ impl DockerSpec {
         if let Some(handed) = settings.for_workers().filter(|_| settings.framework.is_none()) {
             docker.environment.entry(WORKER_SETTINGS.to_owned()).or_insert(handed);
         }
+        let stop = settings.stop_policy();
+        if settings.stop_signal.is_some() || settings.framework.is_some() {
+            docker.stop_signal.get_or_insert_with(|| format!("SIG{}", stop.signal.as_str()));
+        }
         Self {
             settings: docker,
             service: settings.docker.service(name),
             drain_timeout: settings.scaling.drain_timeout(),
+            stop,
             max_workers: settings.scaling.max_workers,
         }
     }

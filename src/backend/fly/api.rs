@@ -20,6 +20,7 @@ use super::{
 use crate::{
     backend::{BackendError, leader_guard::LeaderGuard},
     config::FlySettings,
+    model::StopSignal,
 };
 
 /// How long a `/wait` may wait; the API allows no more.
@@ -166,10 +167,16 @@ impl Api {
         self.call::<Done>(self.machine(app, id, Action::Start, Method::POST, Some("start"))).await.map(drop)
     }
 
-    /// Sends SIGTERM, and SIGKILL after `patience`, or after what Fly.io grants if that is less. Returns at once.
-    pub(super) async fn stop(&self, app: &str, id: &str, patience: Duration) -> Result<(), Failure> {
+    /// Sends the signal, and SIGKILL after `patience`, or after what Fly.io grants if that is less. Returns at once.
+    pub(super) async fn stop(
+        &self,
+        app: &str,
+        id: &str,
+        signal: StopSignal,
+        patience: Duration,
+    ) -> Result<(), Failure> {
         let seconds = patience.min(LONGEST_STOP).as_secs().max(1);
-        let body = json!({ "signal": "SIGTERM", "timeout": format!("{seconds}s") });
+        let body = json!({ "signal": format!("SIG{}", signal.as_str()), "timeout": format!("{seconds}s") });
         let call = self.machine(app, id, Action::Stop, Method::POST, Some("stop"));
         self.call::<Done>(Call { body: Some(body), ..call }).await.map(drop)
     }

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     backend::{BackendError, ErrorKind, OnChange},
     config::{FlyWorkerSettings, Settings, WorkerTypeSettings},
-    model::{Clock, WorkerType},
+    model::{Clock, StopSignal, WorkerType},
 };
 
 /// How to run the workers of one type.
@@ -35,6 +35,8 @@ pub struct FlySpec {
     pub settings: FlyWorkerSettings,
     /// How long a worker may take to leave when the scaler stops and drains.
     pub drain_timeout: Duration,
+    /// Signal that asks a worker to finish its jobs and leave.
+    pub signal: StopSignal,
 }
 
 impl FlySpec {
@@ -51,7 +53,8 @@ impl FlySpec {
             ))
         })?;
         let drain_timeout = settings.scaling.drain_timeout();
-        Ok(Self { app, group: fly.process_group(name), settings: FlyWorkerSettings::clone(fly), drain_timeout })
+        let (group, signal) = (fly.process_group(name), settings.stop_policy().signal);
+        Ok(Self { app, group, settings: FlyWorkerSettings::clone(fly), drain_timeout, signal })
     }
 
     /// Those of all worker types that are enabled.

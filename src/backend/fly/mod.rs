@@ -246,7 +246,8 @@ async fn retire(
 ) -> (Vec<WorkerId>, Option<BackendError>) {
     let app = group.app.name.as_str();
     let machines = group.registry.retire(ids, within, shared.clock.now());
-    let stops = machines.iter().map(|machine| shared.api.stop(app, &machine.id, within));
+    let signal = group.spec().signal;
+    let stops = machines.iter().map(|machine| shared.api.stop(app, &machine.id, signal, within));
     let (mut retired, mut failed) = (Vec::new(), None);
     for (machine, outcome) in machines.iter().zip(join_all(stops).await) {
         match outcome {

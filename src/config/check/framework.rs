@@ -8,12 +8,15 @@ use crate::{
         worker::IdleRule,
     },
     model::{Combine, QueuePattern},
-    queue_kind::Certainty,
+    queue_kind::{Certainty, Framework},
 };
 
-/// Docker's longest time between the signal and the kill that a 32-bit number of seconds holds is no limit; the others
-/// have one.
+/// Longest time that Fly.io gives a machine between the signal and the kill
+/// (<https://fly.io/docs/reference/configuration/#kill_timeout-option>).
 const FLY_MAX_KILL_SECONDS: u64 = 300;
+
+/// Variable with which Celery's workers take one signal for another.
+const REMAP_SIGTERM: &str = "REMAP_SIGTERM";
 
 impl Checks<'_> {
     /// Checks the settings of frameworks at the table `at`.
@@ -50,17 +53,26 @@ impl Checks<'_> {
         if of.worker.idle != IdleRule::default() {
             self.warn_unused(&join(&join(at, "worker"), "idle"), &setting);
         }
+        if of.longest_job_seconds.is_some() && framework.profile().certainty() != Certainty::Never {
+            self.warn_unused(&join(at, "longest_job_seconds"), &setting);
+        }
         if settings.redis_url_is_cluster() {
             let key = join(at, "framework");
             let message = format!("{}: {name} is not supported on a Redis Cluster; use a single server", dotted(&key));
             self.reject(&[key], message);
         }
         self.unsafe_stop(at, of, settings.orchestrator);
+        self.unsafe_signal(at, of, settings.orchestrator);
         self.unnamed_workers(at, of, settings.orchestrator);
     }
 
     fn without_framework(&mut self, at: &str, of: &WorkerTypeSettings) {
-        for (key, is_set) in [("queues", !of.queues.is_empty()), ("key_prefix", of.key_prefix.is_some())] {
+        let settings = [
+            ("queues", !of.queues.is_empty()),
+            ("key_prefix", of.key_prefix.is_some()),
+            ("longest_job_seconds", of.longest_job_seconds.is_some()),
+        ];
+        for (key, is_set) in settings {
             if is_set {
                 let key = join(at, key);
                 let message = format!(
@@ -79,21 +91,20 @@ impl Checks<'_> {
         let place = self.origins.strongest(&[join(at, "framework")]);
         let signal = policy.signal.as_str();
         let killed = match orchestrator {
-            Orchestrator::Process => policy.hard_kill.then(|| {
+            Orchestrator::Process | Orchestrator::Docker => policy.hard_kill.then(|| {
                 format!(
                     "hard_kill = true kills a worker {drain} s after SIG{signal}, and nothing of swarm runs its jobs again"
                 )
             }),
-            Orchestrator::Docker => Some(format!(
-                "docker kills a worker that is still busy {drain} s after the signal (scaling.drain_timeout_seconds); make \
-                 that longer than the longest job, and see that the image's stop signal is SIG{signal} (docker.stop_signal)"
-            )),
             Orchestrator::Kubernetes => Some(format!(
-                "kubernetes sends the image's stop signal, which has to be SIG{signal}, and kills a pod at the end of \
-                 terminationGracePeriodSeconds (30 s by default); make that longer than the longest job"
+                "kubernetes sends the image's stop signal, which has to be SIG{signal} (docs/frameworks.md#kubernetes has \
+                 a preStop hook for other images), and kills a pod at the end of terminationGracePeriodSeconds (30 s by \
+                 default); make that longer than the longest job"
             )),
             Orchestrator::Fly => Some(format!(
-                "fly.io kills a machine at the latest {FLY_MAX_KILL_SECONDS} s after the signal, so jobs must be shorter"
+                "fly.io kills a machine {} s after SIG{signal}: the smaller one of scaling.drain_timeout_seconds and \
+                 {FLY_MAX_KILL_SECONDS} s, its limit; make that longer than the longest job",
+                drain.clamp(1, FLY_MAX_KILL_SECONDS)
             )),
             Orchestrator::Command => Some(format!(
                 "the platform decides how a worker is stopped: its `stop` command has to send SIG{signal} and to wait \
@@ -105,9 +116,33 @@ impl Checks<'_> {
         }
     }
 
+    /// Warns of programs for which the stop signal does not mean to finish their jobs.
+    fn unsafe_signal(&mut self, at: &str, of: &WorkerTypeSettings, orchestrator: Orchestrator) {
+        let Some(profile) = of.framework.map(Framework::profile) else { return };
+        let place = self.origins.strongest(&[join(at, "framework")]);
+        if let Some(caveat) = profile.stop_caveat().filter(|_| of.stop_signal.is_none()) {
+            self.warnings.push(format!("{place}: {}: {}: {caveat}", dotted(at), profile.name()));
+        }
+        let (table, environment) = match orchestrator {
+            Orchestrator::Process => ("process", &of.process.environment),
+            Orchestrator::Docker => ("docker", &of.docker.environment),
+            Orchestrator::Kubernetes | Orchestrator::Fly | Orchestrator::Command => return,
+        };
+        let remapped = environment.get(REMAP_SIGTERM).filter(|_| of.framework == Some(Framework::Celery));
+        if let Some(signal) = remapped.filter(|signal| signal.as_str() != "SIGTERM") {
+            let key = join(&join(at, table), "environment");
+            self.warnings.push(format!(
+                "{}: {}: {REMAP_SIGTERM} = \"{signal}\" turns the gentle signal of celery into one that ends running \
+                 tasks; remove it",
+                self.origins.strongest(&[key.clone()]),
+                dotted(&key)
+            ));
+        }
+    }
+
     /// Warns of workers whose own statements can't be matched with them.
     fn unnamed_workers(&mut self, at: &str, of: &WorkerTypeSettings, orchestrator: Orchestrator) {
-        let Some(profile) = of.framework.map(crate::queue_kind::Framework::profile) else { return };
+        let Some(profile) = of.framework.map(Framework::profile) else { return };
         let command = match orchestrator {
             Orchestrator::Process => Some(&of.process.command),
             Orchestrator::Docker => Some(&of.docker.command).filter(|command| !command.is_empty()),
@@ -137,9 +172,10 @@ impl Checks<'_> {
             (None, Certainty::PoolOnly) => Some(format!(
                 "{name} does not tell which worker runs a job: workers are let go only while none of them runs one"
             )),
-            (None, Certainty::Never) => {
-                Some(format!("{name} does not tell whether a worker runs a job: no worker is ever let go"))
-            }
+            (None, Certainty::Never) if of.longest_job_seconds.is_some() => None,
+            (None, Certainty::Never) => Some(format!(
+                "{name} does not tell whether a worker runs a job, so no worker is ever let go; set longest_job_seconds"
+            )),
             (None, Certainty::Exact | Certainty::Recent) => None,
         };
         if let Some(told) = told {
@@ -150,6 +186,8 @@ impl Checks<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use crate::{
         config::{QueueKind, WorkerTypeSettings, load_text},
         model::{StopPolicy, StopSignal},
@@ -216,8 +254,49 @@ mod tests {
         assert!(warnings(&format!("{RQ}{unnamed}")).contains("--name and $SWARM_WORKER_ID"));
         assert!(warnings(&format!("{RQ}hard_kill = true\n{COMMAND}")).contains("kills a worker 300 s after"));
         for (orchestrator, number) in [("docker", "300 s"), ("kubernetes", "30 s"), ("fly", "300 s")] {
-            let told = warnings(&format!("orchestrator = \"{orchestrator}\"\n{RQ}"));
+            let told = warnings(&format!("orchestrator = \"{orchestrator}\"\n{RQ}hard_kill = true\n"));
             assert!(told.contains(number), "{orchestrator}: {told}");
         }
+        let fly = format!("orchestrator = \"fly\"\n{RQ}scaling = {{ drain_timeout_seconds = 20 }}\n");
+        assert!(warnings(&fly).contains("kills a machine 20 s after SIGTERM"));
+        assert_eq!(warnings(&format!("orchestrator = \"docker\"\n{RQ}")), "", "swarm stops containers, and kills none");
+    }
+
+    #[test]
+    fn signals_that_end_jobs_are_warned_of() {
+        let warnings = |text: &str| load_text(text).expect("it is valid").warnings.join("\n");
+        let of = |framework: &str| {
+            format!("[worker_types.mail]\nframework = \"{framework}\"\nprocess = {{ command = [\"work\"] }}\n")
+        };
+        assert!(warnings(&of("arq")).contains("unless the worker's settings have `job_completion_wait`"));
+        assert!(
+            warnings(&of("bullmq")).contains("`worker.close()`") && warnings(&of("bull")).contains("`queue.close()`")
+        );
+        let quit = of("celery").replace("] }", "], environment = { REMAP_SIGTERM = \"SIGQUIT\" } }");
+        assert!(
+            warnings(&quit).contains("process.environment: REMAP_SIGTERM = \"SIGQUIT\" turns"),
+            "{}",
+            warnings(&quit)
+        );
+        assert!(!warnings(&of("celery")).contains("REMAP_SIGTERM"));
+    }
+
+    #[test]
+    fn where_running_jobs_are_hidden_the_longest_job_lets_workers_go() {
+        let huey = "[worker_types.mail]\nframework = \"huey\"\n";
+        let command = "process = { command = [\"huey_consumer\", \"mail.huey\"] }\n";
+        let loaded = |line: &str| load_text(&format!("{huey}{line}{command}")).expect("it is valid");
+        let without = loaded("");
+        assert!(without.warnings.join("\n").contains("set longest_job_seconds"), "{:?}", without.warnings);
+        assert_eq!(without.settings.worker_types["mail"].stop_policy().signal, StopSignal::Int);
+        let with = loaded("longest_job_seconds = 60\n");
+        assert!(with.warnings.is_empty(), "{:?}", with.warnings);
+        let spec = with.settings.worker_types["mail"].framework_spec().expect("it is a framework's");
+        assert_eq!((spec.longest_job, spec.queues), (Some(Duration::from_secs(60)), vec!["huey".to_owned()]));
+        let unused = format!("{RQ}longest_job_seconds = 60\n{COMMAND}");
+        assert!(
+            load_text(&unused).expect("it is valid").warnings.join("\n").contains("longest_job_seconds has no effect")
+        );
+        assert!(errors("[worker_types.mail]\nlongest_job_seconds = 60\n").contains("needs `framework`"));
     }
 }

@@ -7,6 +7,7 @@ use super::{
     counted::{Part, Unit},
     counted_profile::CountedProfile,
 };
+use crate::model::StopSignal;
 
 /// See the [module](self).
 pub(super) static PROFILE: CountedProfile = CountedProfile {
@@ -17,6 +18,12 @@ pub(super) static PROFILE: CountedProfile = CountedProfile {
     content: "ZCARD",
     event_flags: "z",
     commands: &["time", "zcard", "zcount", "zrangebyscore"],
+    shows_running: true,
+    stop_signal: StopSignal::Term,
+    stop_caveat: Some(
+        "SIGTERM cancels running jobs immediately, unless the worker's settings have `job_completion_wait`: set it to more \
+         than the longest job",
+    ),
 };
 
 /// Returns the parts of a queue.

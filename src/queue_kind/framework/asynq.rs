@@ -6,6 +6,7 @@ use super::{
     counted::{Part, Unit},
     counted_profile::CountedProfile,
 };
+use crate::model::StopSignal;
 
 /// See the [module](self).
 pub(super) static PROFILE: CountedProfile = CountedProfile {
@@ -16,6 +17,9 @@ pub(super) static PROFILE: CountedProfile = CountedProfile {
     content: "LLEN",
     event_flags: "lz$g",
     commands: &["time", "exists", "llen", "zcard", "zcount", "zrangebyscore"],
+    shows_running: true,
+    stop_signal: StopSignal::Term,
+    stop_caveat: None,
 };
 
 /// Returns the parts of a queue.

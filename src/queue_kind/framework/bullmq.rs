@@ -6,6 +6,7 @@ use super::{
     counted::{Part, Unit},
     counted_profile::CountedProfile,
 };
+use crate::model::StopSignal;
 
 /// See the [module](self).
 pub(super) static PROFILE: CountedProfile = CountedProfile {
@@ -16,6 +17,11 @@ pub(super) static PROFILE: CountedProfile = CountedProfile {
     content: "LLEN",
     event_flags: "lzh",
     commands: &["time", "llen", "zcard", "zcount", "zrangebyscore", "hmget"],
+    shows_running: true,
+    stop_signal: StopSignal::Term,
+    stop_caveat: Some(
+        "SIGTERM ends running jobs immediately, unless the program handles it: call `worker.close()` and wait for it",
+    ),
 };
 
 /// Returns the parts of a queue.

@@ -1,11 +1,11 @@
 //! A reader for frameworks whose queues are known from counts alone: lengths of lists and hashes, and sorted sets by
 //! due time. The profile lists the parts of a queue; the reader reads all of them in one transaction.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use redis::{Cmd, Value};
 
-use super::{FrameworkSpec, Occupation, clock::ServerClock, replies::Replies, tally::Tally};
+use super::{FrameworkSpec, Heard, Occupation, clock::ServerClock, replies::Replies, tally::Tally};
 use crate::{
     model::Timestamp,
     queue_kind::{Interpretation, Observed, QueueReader, QueueSpec, Scripts, explain},
@@ -19,6 +19,9 @@ pub(super) enum Unit {
     /// Milliseconds, times 4096, plus a counter: BullMQ and Bull.
     Bull,
 }
+
+/// Time added to the longest job, so that the reading after it is late enough.
+const SETTLED: Duration = Duration::from_millis(500);
 
 /// Factor by which Bull multiplies a time, to make room for a counter.
 const BULL_FACTOR: u64 = 4_096;
@@ -50,6 +53,8 @@ pub(super) enum Part {
     Waiting(String),
     /// A sorted set of waiting jobs.
     WaitingSet(String),
+    /// Waiting jobs in a list or a sorted set, as the program has chosen.
+    WaitingEither(String),
     /// A hash of all unfinished jobs, including running ones.
     Unfinished(String),
     /// A hash of jobs that a worker must hold until they are due.
@@ -75,6 +80,7 @@ impl Part {
         match self {
             Self::Waiting(key)
             | Self::WaitingSet(key)
+            | Self::WaitingEither(key)
             | Self::Unfinished(key)
             | Self::Held(key)
             | Self::Running(key)
@@ -91,6 +97,7 @@ impl Part {
         match self {
             Self::Waiting(key) | Self::Running(key) => vec![command("LLEN", key)],
             Self::WaitingSet(key) => vec![command("ZCARD", key)],
+            Self::WaitingEither(key) => vec![command("LLEN", key), command("ZCARD", key)],
             Self::Unfinished(key) | Self::Held(key) => vec![command("HLEN", key)],
             Self::RunningUntil(key, unit) => {
                 vec![command("ZCOUNT", key).arg(unit.due(now_ms)).arg("+inf").to_owned(), command("ZCARD", key)]
@@ -131,6 +138,11 @@ impl QueueCount {
     fn take(&mut self, part: &Part, replies: &mut Replies) -> Result<(), String> {
         match part {
             Part::Waiting(_) | Part::WaitingSet(_) => self.waiting += replies.count()?,
+            Part::WaitingEither(_) => {
+                // The server refuses the one of the other type.
+                let (list, set) = (replies.count(), replies.count());
+                self.waiting += list.or(set)?;
+            }
             Part::Unfinished(_) => {
                 self.waiting += replies.count()?;
                 self.mixed = true;
@@ -177,20 +189,54 @@ impl QueueCount {
     }
 }
 
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Reads all queues of a worker type.
 #[derive(Debug)]
 pub(super) struct CountedReader {
     spec: Arc<FrameworkSpec>,
     /// Parts of each queue.
     parts: Vec<Vec<Part>>,
+    /// Whether the parts show every running job. If they don't, they show none.
+    shows_running: bool,
     clock: ServerClock,
+    /// Since when no change of the queues can have been missed and none was seen; `None` before the first reading and
+    /// while changes are not signals.
+    quiet_since: Option<Timestamp>,
 }
 
 impl CountedReader {
-    /// Returns a reader of these parts for each queue. The parts must show every running job.
-    pub(super) fn new(spec: &Arc<FrameworkSpec>, parts: impl Fn(&FrameworkSpec, &str) -> Vec<Part>) -> Self {
+    /// Returns a reader of these parts for each queue.
+    pub(super) fn new(
+        spec: &Arc<FrameworkSpec>,
+        parts: impl Fn(&FrameworkSpec, &str) -> Vec<Part>,
+        shows_running: bool,
+    ) -> Self {
         let parts = spec.queues.iter().map(|queue| parts(spec, queue)).collect();
-        Self { spec: spec.clone(), parts, clock: ServerClock::default() }
+        Self { spec: spec.clone(), parts, shows_running, clock: ServerClock::default(), quiet_since: None }
+    }
+
+    /// Decides whether workers can hold jobs that the parts do not show: a worker can, unless nothing has changed for
+    /// longer than the longest job.
+    fn add_hidden(&self, tally: &mut Tally) {
+        let Some(longest) = self.spec.longest_job else {
+            tally.running_unknown = Some("running jobs leave no trace in redis; set longest_job_seconds".to_owned());
+            return;
+        };
+        let quiet = self.quiet_since.map(|since| self.clock.now().since(since));
+        if quiet.is_some_and(|quiet| quiet > longest) && tally.waiting + tally.due == 0 {
+            tally.occupation = Occupation::AllIdle;
+            return;
+        }
+        let seconds = longest.as_secs();
+        let why = match quiet {
+            None => "running jobs leave no trace in redis, and changes of its queues are not heard".to_owned(),
+            Some(_) => format!("running jobs leave no trace in redis; a job may run for {seconds} s"),
+        };
+        tally.running_unknown = Some(why);
+        tally.look_again_after(longest.saturating_sub(quiet.unwrap_or_default()) + SETTLED);
     }
 
     fn tally(&mut self, replies: Vec<Value>) -> Result<Option<Tally>, String> {
@@ -209,7 +255,9 @@ impl CountedReader {
             count.add_to(&mut tally, queue);
         }
         // Jobs of a dead worker that no live worker has taken yet occupy no worker.
-        if at_work == 0 {
+        if !self.shows_running {
+            self.add_hidden(&mut tally);
+        } else if at_work == 0 {
             tally.occupation = Occupation::AllIdle;
         }
         // If one of several queues has no limit, the total has none.
@@ -221,6 +269,14 @@ impl CountedReader {
 impl QueueReader for CountedReader {
     fn note_time(&mut self, now: Timestamp) {
         self.clock.note(now);
+    }
+
+    fn note_heard(&mut self, heard: Heard) {
+        let now = self.clock.now();
+        self.quiet_since = heard.is_hearing.then(|| match (self.quiet_since, heard.news_age) {
+            (since, Some(age)) => since.unwrap_or(now).max(Timestamp(now.0.saturating_sub(millis(age)))),
+            (since, None) => since.unwrap_or(now),
+        });
     }
 
     fn commands(&mut self, _: &QueueSpec, _: Scripts) -> Vec<Cmd> {
@@ -244,59 +300,4 @@ impl QueueReader for CountedReader {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::queue_kind::{Framework, FrameworkReading, QueueKind};
-
-    /// Reads one queue that consists of a list, a schedule and its running jobs.
-    fn read(waiting: i64, running: i64, meta: &[Value; 2]) -> Box<FrameworkReading> {
-        let framework = Framework::BullMq;
-        let queues = vec!["mail".to_owned()];
-        let spec =
-            Arc::new(FrameworkSpec { framework, queues, prefix: "bull".to_owned(), late_acknowledgement: false });
-        let queue = QueueSpec {
-            framework: Some(spec.clone()),
-            ..QueueSpec::new("bull:mail:wait", "", QueueKind::Framework(framework))
-        };
-        let part = |rest: &str| format!("bull:mail:{rest}");
-        let mut reader = CountedReader::new(&spec, |_, _| {
-            vec![Part::Waiting(part("wait")), Part::Running(part("active")), Part::Meta(part("meta"))]
-        });
-        let zero = || Value::BulkString(b"0".to_vec());
-        let replies = [Value::Array(vec![zero(), zero()]), Value::Int(waiting), Value::Int(running)];
-        let replies = replies.into_iter().chain([Value::Array(meta.to_vec())]).collect();
-        match reader.interpret(&queue, replies, Scripts::ReadOnly) {
-            Interpretation::Complete(observed) => observed.framework.expect("a framework tells"),
-            other => panic!("counts are complete: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn workers_are_idle_only_while_no_job_runs() {
-        assert_eq!(read(3, 0, &[Value::Nil, Value::Nil]).occupation, Occupation::AllIdle);
-        assert_eq!(read(0, 1, &[Value::Nil, Value::Nil]).occupation, Occupation::Unknown);
-    }
-
-    #[test]
-    fn a_paused_queue_waits_for_nobody_and_a_limit_is_told() {
-        let limit = Value::BulkString(b"4".to_vec());
-        let reading = read(3, 1, &[Value::BulkString(b"1".to_vec()), limit]);
-        assert_eq!((reading.work.waiting, reading.work.limit), (0, Some(4)));
-        assert_eq!(reading.work.paused, ["mail"]);
-    }
-
-    #[test]
-    fn scores_are_times_in_the_units_of_the_frameworks() {
-        for (unit, score) in
-            [(Unit::Seconds, 2.5), (Unit::Milliseconds, 2_500.0), (Unit::Bull, 2_500.0 * 4_096.0 + 7.0)]
-        {
-            assert_eq!(unit.ms(score), 2_500, "{unit:?}");
-        }
-        assert_eq!(
-            Unit::Bull.due(2_500),
-            (2_501_u64 * 4_096 - 1).to_string(),
-            "every counter of the millisecond is due"
-        );
-        assert_eq!(Unit::Seconds.due(2_500), "2.500");
-    }
-}
+mod tests;

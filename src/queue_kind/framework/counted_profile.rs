@@ -1,5 +1,5 @@
-//! The profile of frameworks whose queues are known from counts alone. Only their names and the parts of their queues
-//! differ; all of them show no more than whether the pool as a whole is idle.
+//! The profile of frameworks whose queues are known from counts alone. Only their names, the parts of their queues and
+//! their stop signals differ; all of them show at most whether the pool as a whole is idle.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub(super) struct CountedProfile {
     pub(super) default_queue: &'static str,
     /// Prefix of the framework's keys, unless its configuration changes it.
     pub(super) default_prefix: &'static str,
-    /// Returns the parts of a queue, the main one first. They must show every running job.
+    /// Returns the parts of a queue, the main one first.
     pub(super) parts: fn(&FrameworkSpec, &str) -> Vec<Part>,
     /// Command that the server refuses if the main key holds another type.
     pub(super) content: &'static str,
@@ -28,6 +28,12 @@ pub(super) struct CountedProfile {
     pub(super) event_flags: &'static str,
     /// Commands that the reader needs, in the form of ACLs.
     pub(super) commands: &'static [&'static str],
+    /// Whether the parts show every running job. If they don't, they show none.
+    pub(super) shows_running: bool,
+    /// Signal that lets a worker finish its jobs and leave.
+    pub(super) stop_signal: StopSignal,
+    /// What a program must have so that the signal is safe.
+    pub(super) stop_caveat: Option<&'static str>,
 }
 
 impl CountedProfile {
@@ -67,7 +73,7 @@ impl FrameworkProfile for CountedProfile {
     }
 
     fn reader(&self, spec: &Arc<FrameworkSpec>) -> Box<dyn QueueReader> {
-        Box::new(CountedReader::new(spec, self.parts))
+        Box::new(CountedReader::new(spec, self.parts, self.shows_running))
     }
 
     fn commands(&self) -> &'static [&'static str] {
@@ -75,11 +81,15 @@ impl FrameworkProfile for CountedProfile {
     }
 
     fn certainty(&self) -> Certainty {
-        Certainty::PoolOnly
+        if self.shows_running { Certainty::PoolOnly } else { Certainty::Never }
     }
 
     fn stop_signal(&self) -> StopSignal {
-        StopSignal::Term
+        self.stop_signal
+    }
+
+    fn stop_caveat(&self) -> Option<&'static str> {
+        self.stop_caveat
     }
 
     fn identity(&self) -> Option<&'static str> {

@@ -2,6 +2,7 @@
 //! every unfinished message, including running ones. A delayed message waits in the memory of a worker.
 
 use super::{FrameworkSpec, counted::Part, counted_profile::CountedProfile};
+use crate::model::StopSignal;
 
 /// See the [module](self).
 pub(super) static PROFILE: CountedProfile = CountedProfile {
@@ -12,6 +13,9 @@ pub(super) static PROFILE: CountedProfile = CountedProfile {
     content: "HLEN",
     event_flags: "h",
     commands: &["time", "hlen"],
+    shows_running: true,
+    stop_signal: StopSignal::Term,
+    stop_caveat: None,
 };
 
 /// Returns the parts of a queue.

@@ -15,12 +15,16 @@ mod clock;
 mod counted;
 mod counted_profile;
 mod dramatiq;
+mod huey;
 mod kind;
 mod laravel;
 mod replies;
+mod resque;
 mod rq;
 mod sidekiq;
 mod tally;
+mod taskiq;
+mod taskiq_stream;
 
 use std::sync::Arc;
 
@@ -54,7 +58,11 @@ impl Framework {
             Self::Asynq => &asynq::PROFILE,
             Self::Dramatiq => &dramatiq::PROFILE,
             Self::Arq => &arq::PROFILE,
+            Self::Resque => &resque::Resque,
             Self::Laravel => &laravel::PROFILE,
+            Self::Huey => &huey::PROFILE,
+            Self::Taskiq => &taskiq::PROFILE,
+            Self::TaskiqStream => &taskiq_stream::TaskiqStream,
         }
     }
 }
@@ -80,7 +88,7 @@ pub enum Certainty {
     Recent,
     /// Only whether all of them are idle.
     PoolOnly,
-    /// Not at all.
+    /// Not at all. If the longest job is known, a pool whose queues have not changed for longer is idle.
     Never,
 }
 
@@ -123,6 +131,12 @@ pub trait FrameworkProfile: std::fmt::Debug + Send + Sync {
 
     /// Returns the signal that lets a worker finish its jobs and leave.
     fn stop_signal(&self) -> StopSignal;
+
+    /// Returns what a program of the framework must have so that the signal is safe, if that can't be read from the
+    /// configuration.
+    fn stop_caveat(&self) -> Option<&'static str> {
+        None
+    }
 
     /// Returns whether a worker still takes jobs while it waits for its helper processes to end: then the helpers are
     /// stopped first.

@@ -6,7 +6,7 @@ use crate::queue_kind::{QueueKind, QueueSpec, Scripts};
 fn spec(framework: Framework) -> Arc<FrameworkSpec> {
     let queues = vec!["mail".to_owned(), "news".to_owned()];
     let prefix = framework.profile().default_prefix().to_owned();
-    Arc::new(FrameworkSpec { framework, queues, prefix, late_acknowledgement: false })
+    Arc::new(FrameworkSpec { framework, queues, prefix, late_acknowledgement: false, longest_job: None })
 }
 
 /// Every command that a reader sends is listed by its profile for ACLs, and none of them writes.
@@ -47,6 +47,7 @@ fn readers_send_only_the_reads_that_their_profile_names() {
             "mget",
             "xinfo|groups",
             "xpending",
+            "xrange",
             "xlen",
             "xinfo",
         ];

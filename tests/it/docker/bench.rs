@@ -14,7 +14,7 @@ use swarm::{
         docker::{DockerBackend, DockerSpec, Endpoint, Limits, Surroundings},
     },
     config::DockerSettings,
-    model::{Clock, WorkerId, WorkerType},
+    model::{Clock, StopPolicy, WorkerId, WorkerType},
 };
 use tokio::sync::watch;
 
@@ -180,7 +180,8 @@ fn backend(
         count.send_modify(|count| *count += 1);
     });
     let drain_timeout = Duration::from_secs(5);
-    let spec = DockerSpec { settings, service: "worker-shell".to_owned(), drain_timeout, max_workers: 100 };
+    let stop = StopPolicy { hard_kill: true, ..StopPolicy::default() };
+    let spec = DockerSpec { settings, service: "worker-shell".to_owned(), drain_timeout, stop, max_workers: 100 };
     let surroundings = Surroundings {
         endpoint,
         limits,

@@ -8,7 +8,7 @@ use swarm::{
         fly::{Access, FlyBackend, FlySpec, RateLimit},
     },
     config::FlyWorkerSettings,
-    model::{Clock, WorkerId, WorkerType},
+    model::{Clock, StopSignal, WorkerId, WorkerType},
 };
 use tokio::sync::watch;
 
@@ -32,7 +32,8 @@ pub(crate) fn browser() -> WorkerType {
 }
 
 pub(crate) fn spec(settings: FlyWorkerSettings) -> FlySpec {
-    FlySpec { app: APP.to_owned(), group: GROUP.to_owned(), settings, drain_timeout: Duration::from_secs(10) }
+    let signal = StopSignal::Int;
+    FlySpec { app: APP.to_owned(), group: GROUP.to_owned(), settings, drain_timeout: Duration::from_secs(10), signal }
 }
 
 /// Limits that no test runs into.

@@ -128,7 +128,53 @@ const CASES: &[Case] = &[
         expected: (1, 1, 2, 1),
         pause: None,
     },
+    Case {
+        framework: "resque",
+        queue: "mail",
+        state: &[
+            "RPUSH resque:queue:mail {}",
+            "SADD resque:workers host:7:mail,mail-1 host:8:other gone:9:mail,mail-2",
+            "SET resque:worker:host:7:mail,mail-1 {\"queue\":\"mail\"}",
+            "SET resque:worker:host:8:other {\"queue\":\"other\"}",
+            "SET resque:worker:gone:9:mail,mail-2 {\"queue\":\"mail\"}",
+            "HSET resque:workers:heartbeat gone:9:mail,mail-2 2020-01-01T00:00:00Z",
+            "RPUSH resque:delayed:1700000000 {\"queue\":\"mail\"} {\"queue\":\"other\"}",
+            "RPUSH resque:delayed:4000000000 {\"queue\":\"mail\"}",
+            "ZADD resque:delayed_queue_schedule 1700000000 1700000000 4000000000 4000000000",
+        ],
+        expected: (1, 1, 2, 1),
+        pause: Some("SET resque:pause-all-workers true"),
+    },
+    Case {
+        framework: "huey",
+        queue: "mail",
+        state: &["LPUSH huey.redis.mail a", "ZADD huey.schedule.mail {S-1} b {S+600} c"],
+        expected: (1, HIDDEN, 1, 1),
+        pause: None,
+    },
+    Case {
+        framework: "taskiq",
+        queue: "taskiq-mail",
+        state: &["LPUSH taskiq-mail a b"],
+        expected: (2, HIDDEN, 0, 0),
+        pause: None,
+    },
+    Case {
+        framework: "taskiq-stream",
+        queue: "taskiq-stream-mail",
+        state: &[
+            "XGROUP CREATE taskiq-stream-mail taskiq $ MKSTREAM",
+            "XADD taskiq-stream-mail * data a",
+            "XREADGROUP GROUP taskiq w1 STREAMS taskiq-stream-mail >",
+            "XADD taskiq-stream-mail * data b",
+        ],
+        expected: (1, 1, 0, 0),
+        pause: None,
+    },
 ];
+
+/// Running jobs of a framework that does not show them.
+const HIDDEN: u64 = 99;
 
 /// Puts times into a command.
 fn with_times(command: &str) -> String {
@@ -186,7 +232,7 @@ async fn reads_every_framework(signals: &str) {
             .until(&format!("the jobs of {} are seen", case.framework), async || {
                 let of = scaler.of(case.framework).await;
                 let work = of.work.as_deref().expect("a framework tells");
-                seen = Some((work.waiting, work.running.known().copied().unwrap_or(99), work.due, work.later));
+                seen = Some((work.waiting, work.running.known().copied().unwrap_or(HIDDEN), work.due, work.later));
                 seen == Some(case.expected) && of.action == Action::ScaleUp
             })
             .await;

@@ -11,7 +11,8 @@ fn owner(worker_type: &WorkerType) -> Owner<'_> {
 
 fn spec(settings: DockerSettings) -> DockerSpec {
     let drain_timeout = Duration::from_secs(300);
-    DockerSpec { settings, service: "worker-browser".to_owned(), drain_timeout, max_workers: 1 }
+    let stop = crate::model::StopPolicy::default();
+    DockerSpec { settings, service: "worker-browser".to_owned(), drain_timeout, stop, max_workers: 1 }
 }
 
 fn identity() -> Identity {

@@ -10,7 +10,13 @@ const LATER: &str = "2023-11-14T22:23:20+00:00";
 
 fn spec(late_acknowledgement: bool) -> QueueSpec {
     let queues = vec!["mail".to_owned()];
-    let framework = FrameworkSpec { framework: Framework::Celery, queues, prefix: String::new(), late_acknowledgement };
+    let framework = FrameworkSpec {
+        framework: Framework::Celery,
+        queues,
+        prefix: String::new(),
+        late_acknowledgement,
+        longest_job: None,
+    };
     let kind = QueueKind::Framework(Framework::Celery);
     QueueSpec { framework: Some(Arc::new(framework)), ..QueueSpec::new("mail", "", kind) }
 }
@@ -39,7 +45,7 @@ fn read(late: bool, lists: &[(usize, i64)], unacked: i64, second: Vec<Value>, he
     let spec = spec(late);
     let mut reader = spec.kind.reader(&spec);
     reader.note_time(Timestamp(NOW));
-    reader.note_heard(Heard { workers: heard.to_vec(), news_age: None });
+    reader.note_heard(Heard { workers: heard.to_vec(), news_age: None, is_hearing: true });
     let seconds = bulk(&(NOW / 1_000).to_string());
     let mut replies = vec![Value::Array(vec![seconds, bulk("0")])];
     replies

@@ -11,13 +11,18 @@ fn bulk(text: &str) -> Value {
 /// the time since something happened in the queues.
 fn read(processes: &[(&str, u64, u64)], news: Option<u64>) -> Observed {
     let queues = vec!["mail".to_owned()];
-    let framework =
-        FrameworkSpec { framework: Framework::Sidekiq, queues, prefix: String::new(), late_acknowledgement: false };
+    let framework = FrameworkSpec {
+        framework: Framework::Sidekiq,
+        queues,
+        prefix: String::new(),
+        late_acknowledgement: false,
+        longest_job: None,
+    };
     let kind = QueueKind::Framework(Framework::Sidekiq);
     let spec = QueueSpec { framework: Some(Arc::new(framework)), ..QueueSpec::new("queue:mail", "", kind) };
     let mut reader = spec.kind.reader(&spec);
     reader.note_time(Timestamp(NOW));
-    reader.note_heard(Heard { workers: Vec::new(), news_age: news.map(Duration::from_secs) });
+    reader.note_heard(Heard { workers: Vec::new(), news_age: news.map(Duration::from_secs), is_hearing: true });
     let time = Value::Array(vec![bulk(&(NOW / 1_000).to_string()), bulk("0")]);
     let names = processes.iter().map(|(name, ..)| bulk(&format!("{name}:7:abc"))).collect();
     let none = || Value::Array(Vec::new());
