@@ -115,6 +115,38 @@ async fn workers_killed_all_at_once_are_replaced_at_once() {
     assert!(!scaler.of("test").await.reasons.join("\n").contains("next try in"), "nothing is held back");
 }
 
+/// One worker dies after the other, each long after it was ready: none of these deaths is a failed start, however many
+/// there are.
+#[tokio::test]
+async fn a_trickle_of_deaths_costs_no_strength() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let scaling = EACH.replace("min_workers = 0, max_workers = 12", "min_workers = 2, max_workers = 8");
+    let scaling = scaling.replace("start_grace_seconds = 5", "start_grace_seconds = 1");
+    let settings = format!("{FAST_SWEEP}{}", real_pool("test", &scaling));
+    let scaler = at_work(&server, &client, &settings, 8).await;
+    // Waiting jobs, so that whoever is there is needed while the jobs of the dead are not given out again.
+    for number in 0..30 {
+        add_sleep(&client, "test", &format!("waiting-{number}"), 600.0).await;
+    }
+    for _ in 0..3 {
+        // Longer than the grace that makes a death a failed start.
+        sleep(Duration::from_secs(2)).await;
+        for (victim, process) in workers(&scaler) {
+            kill(process, Signal::KILL);
+            scaler
+                .until(&format!("8 are ready without {victim}"), async || {
+                    let of_test = scaler.of("test").await;
+                    let is_gone = of_test.workers.iter().all(|one| one.id.as_str() != victim);
+                    is_gone && of_test.pool.known().is_some_and(|pool| pool.ready == 8)
+                })
+                .await;
+            let reasons = scaler.of("test").await.reasons.join("\n");
+            assert!(!reasons.contains("next try in"), "nothing is held back: {reasons}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_worker_told_to_drain_by_hand_is_replaced_once() {
     let server = RedisServer::start();
