@@ -25,6 +25,8 @@ pub(super) struct StreamInfo {
     pub(super) last_entry: Option<StreamId>,
     /// Entries ever added; `None` before Redis 7.
     pub(super) added: Option<u64>,
+    /// Largest id that XDEL ever removed; `None` before Redis 7.
+    pub(super) max_deleted: Option<StreamId>,
     /// Bytes of the larger one of the first and last entry.
     pub(super) entry_bytes: u64,
 }
@@ -84,26 +86,47 @@ pub(super) struct StreamMemory {
 ///
 /// Redis computes lag as entries added minus entries read, so entries trimmed before they were read count forever. The
 /// number of entries read can change without a read: by `XGROUP SETID … ENTRIESREAD`, a restart with another version,
-/// or an estimate of Redis after an XDEL. So a surplus is valid only while the position of the group does not change.
+/// or an estimate of Redis after an XDEL. So a surplus is valid only while the position of the group does not change;
+/// a surplus of 0 also while the group reads on and loses no entry before it has read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Surplus {
     jobs: i64,
     last_delivered: StreamId,
     read: Option<u64>,
     added: Option<u64>,
+    length: u64,
 }
 
 impl Surplus {
     fn of(reported: u64, real: u64, stream: &StreamInfo, group: &Group) -> Self {
-        let jobs = difference(reported, real);
-        Self { jobs, last_delivered: group.last_delivered, read: group.read, added: stream.added }
+        let (jobs, length) = (difference(reported, real), stream.length);
+        Self { jobs, last_delivered: group.last_delivered, read: group.read, added: stream.added, length }
     }
 
-    /// Returns whether the surplus is still valid. A surplus of 0 also survives reads, because reads count correctly.
-    fn holds(&self, stream: &StreamInfo, group: &Group) -> bool {
+    /// Returns the surplus as of this reading, if it is still valid. A surplus of 0 survives reads, because reads count
+    /// correctly as long as no entry is removed before it is read.
+    fn at(self, stream: &StreamInfo, group: &Group) -> Option<Self> {
         let went_on = group.last_delivered >= self.last_delivered && stream.added >= self.added;
         let stands = group.last_delivered == self.last_delivered && group.read == self.read;
-        if self.jobs == 0 { went_on } else { went_on && stands }
+        if went_on && stands {
+            return Some(self);
+        }
+        let reads_on = self.jobs == 0 && went_on && !self.may_have_lost_unread(stream);
+        reads_on.then_some(Self {
+            last_delivered: group.last_delivered,
+            read: group.read,
+            added: stream.added,
+            length: stream.length,
+            ..self
+        })
+    }
+
+    /// Returns whether an entry after the group's former position may have been trimmed or deleted since.
+    fn may_have_lost_unread(&self, stream: &StreamInfo) -> bool {
+        let removed = |added: Option<u64>, length| added.map(|added| added.saturating_sub(length));
+        let is_read = |id: Option<StreamId>| id.is_some_and(|id| id <= self.last_delivered);
+        removed(stream.added, stream.length) != removed(self.added, self.length)
+            && !(is_read(stream.first_entry) && is_read(stream.max_deleted))
     }
 }
 
@@ -169,7 +192,7 @@ fn read(
     memory: &mut StreamMemory,
 ) -> (Demand, Option<Count>) {
     memory.entry_bytes = stream.entry_bytes;
-    memory.surplus = memory.surplus.filter(|surplus| surplus.holds(stream, group));
+    memory.surplus = memory.surplus.and_then(|surplus| surplus.at(stream, group));
     let all_delivered = stream.length == 0 || group.last_delivered >= stream.last_generated;
     let none_delivered = stream.first_entry.is_some_and(|first| first > group.last_delivered);
     // Where the backlog is certain, the rest of the reported lag is surplus.
@@ -274,7 +297,7 @@ pub(super) fn complete(
         let lag = if backlog.is_all { backlog.entries } else { most.max(backlog.entries) };
         if let (true, Some(reported)) = (backlog.is_all, reported) {
             let jobs = difference(reported, backlog.entries);
-            memory.surplus = Some(Surplus { jobs, last_delivered, read, added });
+            memory.surplus = Some(Surplus { jobs, last_delivered, read, added, length });
         }
         demand.lag = Reading::Known(lag);
     }

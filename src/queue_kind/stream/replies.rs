@@ -15,9 +15,9 @@ pub(super) fn stream(value: Value) -> Result<Option<StreamInfo>, String> {
         return if error.contains("no such key") { Ok(None) } else { Err(error) };
     }
     if let Value::Array(parts) = &value
-        && let [length, last, first, final_entry, added, bytes] = &parts[..]
+        && let [length, last, first, final_entry, added, bytes, max_deleted] = &parts[..]
     {
-        return summary([length, last, first, final_entry, added, bytes]).map(Some);
+        return summary([length, last, first, final_entry, added, bytes, max_deleted]).map(Some);
     }
     let fields = fields(value);
     let entry = |name: &str| field(&fields, name);
@@ -28,12 +28,13 @@ pub(super) fn stream(value: Value) -> Result<Option<StreamInfo>, String> {
         first_entry: entry("first-entry").and_then(entry_id),
         last_entry: entry("last-entry").and_then(entry_id),
         added: int(&fields, "entries-added"),
+        max_deleted: id(&fields, "max-deleted-entry-id"),
         entry_bytes: bytes.max().unwrap_or(0),
     }))
 }
 
 /// Parses the parts of the script's reply.
-fn summary([length, last, first, final_entry, added, bytes]: [&Value; 6]) -> Result<StreamInfo, String> {
+fn summary([length, last, first, final_entry, added, bytes, max_deleted]: [&Value; 7]) -> Result<StreamInfo, String> {
     const ODD: &str = "the script that sums up a stream tells no length or last id";
     let id = |value: &Value| text(value).and_then(StreamId::parse);
     Ok(StreamInfo {
@@ -42,6 +43,7 @@ fn summary([length, last, first, final_entry, added, bytes]: [&Value; 6]) -> Res
         first_entry: id(first),
         last_entry: id(final_entry),
         added: number(added),
+        max_deleted: id(max_deleted),
         entry_bytes: number(bytes).unwrap_or(0),
     })
 }

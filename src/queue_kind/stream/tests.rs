@@ -71,7 +71,7 @@ fn large_entries_are_read_once_and_then_summed_up_by_a_script() {
     let ids = ["1700000000009-0", "1700000000001-0", "1700000000009-0"].map(bulk);
     let mut summary = vec![Value::Int(3)];
     summary.extend(ids);
-    summary.extend([Value::Int(9), Value::Int(10)]);
+    summary.extend([Value::Int(9), Value::Int(10), Value::Nil]);
     let replies = vec![groups(Value::Nil), Value::Array(summary), no_pending()];
     let Interpretation::Ask(ask) = reader.interpret(&spec(), replies, Scripts::ReadOnly) else { panic!("nil lag") };
     assert_eq!(words(&ask.commands[0])[2..], ["1", "q", "(1700000000001-0", "1000", "2097152"]);

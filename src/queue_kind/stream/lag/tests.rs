@@ -19,6 +19,7 @@ fn stream(length: u64, first: Option<u64>, last: u64, added: u64) -> StreamInfo 
         first_entry: first.map(id),
         last_entry,
         added: Some(added),
+        max_deleted: Some(StreamId::default()),
         entry_bytes: 10,
     }
 }
@@ -121,7 +122,7 @@ fn a_count_that_failed_leaves_only_this_lag_unknown() {
 
 #[test]
 fn a_group_made_again_forgets_the_surplus() {
-    let surplus = Surplus { jobs: 3, last_delivered: id(9), read: None, added: None };
+    let surplus = Surplus { jobs: 3, last_delivered: id(9), read: None, added: None, length: 10 };
     let mut memory = StreamMemory { surplus: Some(surplus), ..StreamMemory::default() };
     assert_eq!(lag_of(sight(stream(10, Some(1), 10, 10), 4, Some(6), &mut memory)), Some(6));
 }
@@ -184,6 +185,27 @@ fn counters_are_told_as_far_as_redis_counts() {
     assert_eq!(counters(Ok(Some(before_7)), group(None)), (None, None));
     assert_eq!(counters(Ok(None), Ok(None)), (Some(0), Some(0)), "nothing was ever added");
     assert_eq!(counters(Err("NOPERM".to_owned()), Ok(None)), (None, None));
+}
+
+/// Redis counts an entry that is removed unread as waiting, also when the group has read beyond it.
+#[test]
+fn a_right_counter_is_doubted_after_an_entry_was_removed_unread() {
+    let read = |delivered, read, lag| Group { read: Some(read), ..group(delivered, Some(lag)) };
+    let begun = || {
+        let mut memory = StreamMemory::default();
+        assert_eq!(lag_of(see(stream(8, Some(1), 8, 8), read(0, 0, 8), &mut memory)), Some(8));
+        assert_eq!(lag_of(see(stream(8, Some(1), 8, 8), read(2, 2, 6), &mut memory)), Some(6));
+        memory
+    };
+    // Entry 3 was deleted, and 4 was read.
+    let deleted = StreamInfo { max_deleted: Some(id(3)), ..stream(7, Some(1), 8, 8) };
+    assert_eq!(lag_of(see(deleted, read(4, 3, 5), &mut begun())), None);
+    // 1 to 3 were trimmed, and 4 was read.
+    assert_eq!(lag_of(see(stream(5, Some(4), 8, 8), read(4, 3, 5), &mut begun())), None);
+    // 1 was deleted or trimmed, which had been read before.
+    let deleted = StreamInfo { max_deleted: Some(id(1)), ..stream(7, Some(2), 8, 8) };
+    assert_eq!(lag_of(see(deleted, read(3, 3, 5), &mut begun())), Some(5));
+    assert_eq!(lag_of(see(stream(7, Some(2), 8, 8), read(3, 3, 5), &mut begun())), Some(5));
 }
 
 /// An entry that is added between the commands of one reading does not count as surplus: otherwise it would never be
