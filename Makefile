@@ -11,7 +11,7 @@ LOCKED  := --locked
 ARGS    ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help packages servers demo build test test-kubernetes check deny doc install fmt bench chaos pictures clean
+.PHONY: help packages servers demo build test test-kubernetes check deny doc install fmt bench chaos frameworks pictures clean
 # Each step needs the whole machine, and they share one build directory.
 .NOTPARALLEL:
 
@@ -87,6 +87,9 @@ bench: packages ## Run the benchmarks (optimized; minutes)
 
 chaos: packages ## Kill and freeze workers, Redis and autoscaler at load, and count what went wrong (5 minutes)
 	$(CARGO) bench $(LOCKED) --profile $(PROFILE) --bench chaos -- $(ARGS)
+
+frameworks: servers ## Run 2,000 jobs of RQ and of Celery while their pools come and go (10 minutes)
+	$(CARGO) test $(LOCKED) --test it frameworks::proof -- --ignored --nocapture --test-threads 1
 
 pictures: packages ## Make the pictures of the documents anew, from real runs (installs chromium, tmux, aha, pngquant)
 	$(CARGO) build $(LOCKED)

@@ -9,8 +9,18 @@
 use std::process::Command;
 
 /// What tests may do without.
-const OPTIONAL: &[&str] =
-    &["chromium", "compose", "docker", "frameworks", "prometheus", "redis-6.2", "redis-8", "systemd", "valkey-8"];
+const OPTIONAL: &[&str] = &[
+    "chromium",
+    "compose",
+    "docker",
+    "frameworks",
+    "frameworks-node",
+    "prometheus",
+    "redis-6.2",
+    "redis-8",
+    "systemd",
+    "valkey-8",
+];
 
 fn main() {
     println!("cargo::rerun-if-env-changed=SWARM_COMMIT");

@@ -4,6 +4,7 @@
 mod attempts;
 mod autoscaler;
 mod finding;
+mod frameworks;
 mod groups;
 mod memory;
 mod patterns;
@@ -70,6 +71,7 @@ pub async fn examine(settings: &Settings, seen: &Seen) -> Vec<Finding> {
     if let Some(connection) = &mut redis {
         findings.extend(queues::look(connection, settings, doubt.as_deref()).await);
         findings.extend(finding::bounded(patterns::look(connection, settings).await));
+        findings.extend(frameworks::look(connection, settings, target.database()).await);
         if seen.fleet().is_none() {
             findings.extend(types::from_redis(connection, settings).await);
         }

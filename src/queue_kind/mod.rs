@@ -23,7 +23,7 @@ pub use self::{
         Framework, FrameworkReading, FrameworkSpec, FrameworkWorker, Heard, HeardWorker, Occupation, SignalKeys,
         WorkerStatement,
     },
-    framework::{Certainty, FrameworkProfile},
+    framework::{Certainty, DueJobs, FrameworkProfile, Trace},
     profile::{
         Bounds, ConsumerPending, Delivery, FollowUp, Idleness, Interpretation, Observed, Profile, QueueReader,
         QueueSpec, Scripts, explain,

@@ -20,6 +20,7 @@ pub(super) static PROFILE: CountedProfile = CountedProfile {
     commands: &["time", "zcard", "zcount", "zrangebyscore"],
     shows_running: true,
     stop_signal: StopSignal::Term,
+    trace: None,
     stop_caveat: Some(
         "SIGTERM cancels running jobs immediately, unless the worker's settings have `job_completion_wait`: set it to more \
          than the longest job",

@@ -2,7 +2,7 @@
 //! braces.
 
 use super::{
-    FrameworkSpec,
+    FrameworkSpec, Trace,
     counted::{Part, Unit},
     counted_profile::CountedProfile,
 };
@@ -19,6 +19,7 @@ pub(super) static PROFILE: CountedProfile = CountedProfile {
     commands: &["time", "exists", "llen", "zcard", "zcount", "zrangebyscore"],
     shows_running: true,
     stop_signal: StopSignal::Term,
+    trace: Some(|spec, queue| Trace::Member { set: format!("{}:queues", spec.prefix), member: queue.to_owned() }),
     stop_caveat: None,
 };
 

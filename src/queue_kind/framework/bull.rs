@@ -2,7 +2,7 @@
 //! of waiting jobs includes jobs with a priority.
 
 use super::{
-    FrameworkSpec,
+    FrameworkSpec, Trace,
     counted::{Part, Unit},
     counted_profile::CountedProfile,
 };
@@ -19,6 +19,7 @@ pub(super) static PROFILE: CountedProfile = CountedProfile {
     commands: &["time", "exists", "llen", "zcard", "zcount", "zrangebyscore"],
     shows_running: true,
     stop_signal: StopSignal::Term,
+    trace: Some(|spec, queue| Trace::Key(format!("{}:{queue}:id", spec.prefix))),
     stop_caveat: Some(
         "SIGTERM ends running jobs immediately, unless the program handles it: call `queue.close()` and wait for it",
     ),

@@ -2,7 +2,7 @@
 //! not include jobs with a priority; scores of delayed jobs are milliseconds times 4096.
 
 use super::{
-    FrameworkSpec,
+    FrameworkSpec, Trace,
     counted::{Part, Unit},
     counted_profile::CountedProfile,
 };
@@ -19,6 +19,7 @@ pub(super) static PROFILE: CountedProfile = CountedProfile {
     commands: &["time", "llen", "zcard", "zcount", "zrangebyscore", "hmget"],
     shows_running: true,
     stop_signal: StopSignal::Term,
+    trace: Some(|spec, queue| Trace::Key(format!("{}:{queue}:id", spec.prefix))),
     stop_caveat: Some(
         "SIGTERM ends running jobs immediately, unless the program handles it: call `worker.close()` and wait for it",
     ),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use redis::Cmd;
 
 use super::{
-    Certainty, FrameworkProfile, FrameworkSpec, SignalKeys,
+    Certainty, FrameworkProfile, FrameworkSpec, SignalKeys, Trace,
     counted::{CountedReader, Part},
 };
 use crate::{model::StopSignal, queue_kind::QueueReader};
@@ -32,6 +32,8 @@ pub(super) struct CountedProfile {
     pub(super) shows_running: bool,
     /// Signal that lets a worker finish its jobs and leave.
     pub(super) stop_signal: StopSignal,
+    /// Returns the evidence that a queue has been used, if an empty queue leaves some behind.
+    pub(super) trace: Option<fn(&FrameworkSpec, &str) -> Trace>,
     /// What a program must have so that the signal is safe.
     pub(super) stop_caveat: Option<&'static str>,
 }
@@ -90,6 +92,10 @@ impl FrameworkProfile for CountedProfile {
 
     fn stop_caveat(&self) -> Option<&'static str> {
         self.stop_caveat
+    }
+
+    fn trace(&self, spec: &FrameworkSpec, queue: &str) -> Option<Trace> {
+        self.trace.map(|trace| trace(spec, queue))
     }
 
     fn identity(&self) -> Option<&'static str> {

@@ -15,6 +15,7 @@ pub(super) static PROFILE: CountedProfile = CountedProfile {
     commands: &["time", "hlen"],
     shows_running: true,
     stop_signal: StopSignal::Term,
+    trace: None,
     stop_caveat: None,
 };
 

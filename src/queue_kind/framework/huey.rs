@@ -19,6 +19,7 @@ pub(super) static PROFILE: CountedProfile = CountedProfile {
     commands: &["time", "exists", "llen", "zcard", "zcount", "zrangebyscore"],
     shows_running: false,
     stop_signal: StopSignal::Int,
+    trace: None,
     stop_caveat: None,
 };
 

@@ -19,6 +19,7 @@ pub(super) static PROFILE: CountedProfile = CountedProfile {
     commands: &["time", "llen", "zcard", "zcount", "zrangebyscore"],
     shows_running: true,
     stop_signal: StopSignal::Term,
+    trace: None,
     stop_caveat: None,
 };
 

@@ -92,6 +92,26 @@ pub enum Certainty {
     Never,
 }
 
+/// Evidence that a queue has been used, which outlives its jobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trace {
+    /// A key.
+    Key(String),
+    /// A member of a set.
+    Member { set: String, member: String },
+}
+
+/// Jobs that only a process of the framework moves to their queue when they are due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DueJobs {
+    /// Sorted set by due time, in seconds.
+    pub schedule: String,
+    /// Key that exists while such a process runs.
+    pub mover: String,
+    /// How to run one.
+    pub cure: &'static str,
+}
+
 /// The description of one framework.
 pub trait FrameworkProfile: std::fmt::Debug + Send + Sync {
     /// Returns the name in the configuration.
@@ -142,6 +162,16 @@ pub trait FrameworkProfile: std::fmt::Debug + Send + Sync {
     /// stopped first.
     fn helpers_first(&self) -> bool {
         false
+    }
+
+    /// Returns the evidence that a queue has been used; `None` if an empty queue leaves nothing behind.
+    fn trace(&self, _spec: &FrameworkSpec, _queue: &str) -> Option<Trace> {
+        None
+    }
+
+    /// Returns the jobs that a process of its own moves; `None` if every worker moves them, or nobody can tell.
+    fn due_jobs(&self, _spec: &FrameworkSpec, _queue: &str) -> Option<DueJobs> {
+        None
     }
 
     /// Returns the text that a worker's command must contain, so that its reports can be matched with it; `None` if the

@@ -8,7 +8,7 @@ use redis::{Cmd, Value};
 use serde_json::Value as Json;
 
 use super::{
-    Certainty, Framework, FrameworkProfile, FrameworkSpec, FrameworkWorker, Occupation, SignalKeys,
+    Certainty, DueJobs, Framework, FrameworkProfile, FrameworkSpec, FrameworkWorker, Occupation, SignalKeys, Trace,
     clock::ServerClock,
     replies::Replies,
     tally::{Tally, ms_of_date, ms_of_seconds},
@@ -79,6 +79,20 @@ impl FrameworkProfile for Resque {
     /// SIGTERM kills the running job.
     fn stop_signal(&self) -> StopSignal {
         StopSignal::Quit
+    }
+
+    fn trace(&self, spec: &FrameworkSpec, queue: &str) -> Option<Trace> {
+        Some(Trace::Member { set: format!("{}:queues", spec.prefix), member: queue.to_owned() })
+    }
+
+    fn due_jobs(&self, spec: &FrameworkSpec, _: &str) -> Option<DueJobs> {
+        let prefix = &spec.prefix;
+        Some(DueJobs {
+            schedule: format!("{prefix}:delayed_queue_schedule"),
+            // The lock's name begins with the namespace, and so does its key.
+            mover: format!("{prefix}:{prefix}:resque_scheduler_master_lock"),
+            cure: "run a process of resque-scheduler: rake resque:scheduler",
+        })
     }
 
     /// The last queue of a worker names it: `QUEUES=mail,$SWARM_WORKER_ID`. Nobody enqueues to it.

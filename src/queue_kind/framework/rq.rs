@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use redis::{Cmd, Value};
 
 use super::{
-    Certainty, Framework, FrameworkProfile, FrameworkSpec, FrameworkWorker, Occupation, SignalKeys,
+    Certainty, DueJobs, Framework, FrameworkProfile, FrameworkSpec, FrameworkWorker, Occupation, SignalKeys, Trace,
     clock::ServerClock,
     replies::Replies,
     tally::{Tally, ms_of_date, ms_of_seconds, seconds_of_ms},
@@ -81,6 +81,16 @@ impl FrameworkProfile for Rq {
     /// to the worker, which drops it.
     fn helpers_first(&self) -> bool {
         true
+    }
+
+    fn trace(&self, spec: &FrameworkSpec, queue: &str) -> Option<Trace> {
+        Some(Trace::Member { set: format!("{}:queues", spec.prefix), member: self.key(spec, queue) })
+    }
+
+    fn due_jobs(&self, spec: &FrameworkSpec, queue: &str) -> Option<DueJobs> {
+        let key = |what: &str| format!("{}:{what}:{queue}", spec.prefix);
+        let cure = "start a worker of the queue with --with-scheduler";
+        Some(DueJobs { schedule: key("scheduled"), mover: key("scheduler-lock"), cure })
     }
 
     fn identity(&self) -> Option<&'static str> {

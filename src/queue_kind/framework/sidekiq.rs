@@ -8,7 +8,7 @@ use redis::{Cmd, Value};
 use serde_json::Value as Json;
 
 use super::{
-    Certainty, Framework, FrameworkProfile, FrameworkSpec, FrameworkWorker, Heard, Occupation, SignalKeys,
+    Certainty, Framework, FrameworkProfile, FrameworkSpec, FrameworkWorker, Heard, Occupation, SignalKeys, Trace,
     clock::ServerClock,
     replies::Replies,
     tally::{Tally, ms_of_seconds},
@@ -82,6 +82,10 @@ impl FrameworkProfile for Sidekiq {
 
     fn stop_signal(&self) -> StopSignal {
         StopSignal::Term
+    }
+
+    fn trace(&self, spec: &FrameworkSpec, queue: &str) -> Option<Trace> {
+        Some(Trace::Member { set: format!("{}queues", spec.prefix), member: queue.to_owned() })
     }
 
     fn identity(&self) -> Option<&'static str> {

@@ -15,6 +15,7 @@ pub(super) static PROFILE: CountedProfile = CountedProfile {
     commands: &["time", "llen"],
     shows_running: false,
     stop_signal: StopSignal::Term,
+    trace: None,
     stop_caveat: None,
 };
 

@@ -10,14 +10,50 @@ use std::{
 
 use crate::support::{autoscaler::Autoscaler, needs::repository, processes::KillOnDrop, redis::RedisServer};
 
-/// Where the frameworks are installed.
-pub(super) fn installed() -> PathBuf {
-    repository("target/test-servers/frameworks/bin")
+/// Packages of a language in which frameworks are written, as `.ci/install-test-servers` has unpacked them.
+#[derive(Clone, Copy)]
+pub(super) enum Packages {
+    /// Python.
+    Python,
+    /// JavaScript.
+    Node,
 }
 
-/// Returns the search path of Python modules: the frameworks, and the jobs of the tests.
-pub(super) fn python_path() -> String {
-    format!("{}:{}", installed().display(), repository("tests/testdata/frameworks").display())
+impl Packages {
+    fn directory(self) -> PathBuf {
+        let name = match self {
+            Self::Python => "frameworks",
+            Self::Node => "frameworks-node",
+        };
+        repository("target/test-servers").join(name).join("bin")
+    }
+
+    /// Returns where the programs of the packages are.
+    pub(super) fn programs(self) -> PathBuf {
+        self.directory().join("bin")
+    }
+
+    /// Returns the interpreter.
+    pub(super) fn interpreter(self) -> &'static str {
+        match self {
+            Self::Python => "python3",
+            Self::Node => "node",
+        }
+    }
+
+    /// Returns the variable that is the search path, and its value: the packages, and the jobs of the tests.
+    fn search_path(self) -> (&'static str, String) {
+        let (directory, jobs) = (self.directory(), jobs());
+        match self {
+            Self::Python => ("PYTHONPATH", format!("{}:{}", directory.display(), jobs.display())),
+            Self::Node => ("NODE_PATH", directory.join("node_modules").display().to_string()),
+        }
+    }
+}
+
+/// Returns where the jobs of the tests and their producers are.
+pub(super) fn jobs() -> PathBuf {
+    repository("tests/testdata/frameworks")
 }
 
 /// A running producer. It takes one line for a job.
@@ -30,14 +66,22 @@ pub(super) struct Producer {
 impl Producer {
     /// Starts `tests/testdata/frameworks/SCRIPT`.
     pub(super) fn start(script: &str, broker: &str) -> Self {
-        let mut process = Command::new("python3")
-            .arg(repository("tests/testdata/frameworks").join(script))
-            .env("PYTHONPATH", python_path())
+        Self::start_with(Packages::Python, &[script], broker)
+    }
+
+    /// Starts a script with arguments, on these packages.
+    pub(super) fn start_with(packages: Packages, script: &[&str], broker: &str) -> Self {
+        let (variable, path) = packages.search_path();
+        let mut process = Command::new(packages.interpreter())
+            .arg(jobs().join(script[0]))
+            .args(&script[1..])
+            .env(variable, path)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("BROKER", broker)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("python3 is installed with the frameworks");
+            .expect("the interpreter is installed with the frameworks");
         let input = process.stdin.take().expect("it is piped");
         let output = BufReader::new(process.stdout.take().expect("it is piped"));
         Self { _process: KillOnDrop(process), input, output }
@@ -85,12 +129,24 @@ pub(super) fn assert_each_once(scaler: &Autoscaler, jobs: usize) {
 
 /// Returns the TOML of a worker type whose workers are those of a framework.
 pub(super) fn settings(worker_type: &str, scaling: &str, framework: &str, command: &str, broker: &str) -> String {
+    settings_with(Packages::Python, worker_type, scaling, framework, command, broker)
+}
+
+/// Returns the same, for workers on these packages.
+pub(super) fn settings_with(
+    packages: Packages,
+    worker_type: &str,
+    scaling: &str,
+    framework: &str,
+    command: &str,
+    broker: &str,
+) -> String {
     let command = serde_json::Value::from(command);
-    let path = python_path();
+    let (variable, path) = packages.search_path();
     format!(
         "[worker_types.{worker_type}]\n{framework}scaling = {{ {scaling} }}\n\
          [worker_types.{worker_type}.process]\ncommand = [\"sh\", \"-c\", {command}]\n\
-         environment = {{ PYTHONPATH = \"{path}\", BROKER = \"{broker}\", PYTHONDONTWRITEBYTECODE = \"1\" }}\n"
+         environment = {{ {variable} = \"{path}\", BROKER = \"{broker}\", PYTHONDONTWRITEBYTECODE = \"1\" }}\n"
     )
 }
 

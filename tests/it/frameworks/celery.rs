@@ -1,13 +1,13 @@
 //! Celery with real workers.
 
-use super::bed::{Producer, assert_each_once, installed, marks, server, settings, until_empty, until_ended};
+use super::bed::{Packages, Producer, assert_each_once, marks, server, settings, until_empty, until_ended};
 use crate::support::autoscaler::{Autoscaler, FAST_SWEEP, NO_SWEEP};
 
 /// A worker of two processes, each of which fetches four tasks.
 fn command() -> String {
     format!(
-        "exec python3 {}/bin/celery -A celery_app worker -n $SWARM_WORKER_ID@%h -Q mail -c 2 --loglevel WARNING",
-        installed().display()
+        "exec python3 {}/celery -A celery_app worker -n $SWARM_WORKER_ID@%h -Q mail -c 2 --loglevel WARNING",
+        Packages::Python.programs().display()
     )
 }
 

@@ -4,4 +4,6 @@
 mod bed;
 mod by_state;
 mod celery;
+mod programs;
+mod proof;
 mod rq;

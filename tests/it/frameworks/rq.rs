@@ -7,7 +7,7 @@ use std::{
 
 use swarm::model::Reading;
 
-use super::bed::{Producer, assert_each_once, installed, marks, server, settings, until_empty, until_ended};
+use super::bed::{Packages, Producer, assert_each_once, marks, server, settings, until_empty, until_ended};
 use crate::support::{
     autoscaler::{Autoscaler, FAST_SWEEP, NO_SWEEP},
     command::redis as command,
@@ -16,8 +16,8 @@ use crate::support::{
 /// A worker as the user's guide starts it, on queue `mail`.
 fn worker() -> String {
     format!(
-        "exec python3 {}/bin/rq worker --url $BROKER --name $SWARM_WORKER_ID --with-scheduler mail",
-        installed().display()
+        "exec python3 {}/rq worker --url $BROKER --name $SWARM_WORKER_ID --with-scheduler mail",
+        Packages::Python.programs().display()
     )
 }
 

@@ -1,0 +1,53 @@
+//! Queues of job frameworks: what the doctor says of a name that nothing has, and of jobs that nobody moves.
+
+use super::{alone, ask_about};
+use crate::support::{command::redis, redis::RedisServer};
+
+fn of(framework: &str, queue: &str) -> String {
+    format!(
+        "[worker_types.mail]\nframework = \"{framework}\"\nqueues = [\"{queue}\"]\n\
+         process = {{ command = [\"sh\", \"-c\", \"$SWARM_WORKER_ID\"] }}\n"
+    )
+}
+
+#[tokio::test]
+async fn a_queue_that_was_never_used_is_named_with_similar_keys() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    for command in ["RPUSH staging:rq:queue:mail a", "RPUSH rq:queue:mail a", "MOVE rq:queue:mail 3"] {
+        let _: fred::types::Value = redis(&client, command).await;
+    }
+    let never = "queue `mail` of `mail` has never been used";
+    let report = ask_about(&alone(&server, &of("rq", "mail")));
+    let similar = ["`staging:rq:queue:mail`", "`rq:queue:mail` in database 3", "`key_prefix`"];
+    report.has("queues", "warning", &[&[never, "rq has nothing at `rq:queue:mail`"][..], &similar].concat());
+    // A queue that has been emptied was used.
+    let _: u64 = redis(&client, "SADD rq:queues rq:queue:mail").await;
+    let report = ask_about(&alone(&server, &of("rq", "mail")));
+    assert!(!report.json.to_string().contains("never been used"), "{:#}", report.json);
+    let report = ask_about(&alone(&server, &of("asynq", "orders")));
+    report.has("queues", "warning", &["queue `orders` of `mail` has never been used", "in another redis"]);
+    // Nothing tells that an empty queue of Dramatiq was used.
+    let report = ask_about(&alone(&server, &of("dramatiq", "orders")));
+    assert!(!report.json.to_string().contains("never been used"), "{:#}", report.json);
+}
+
+#[tokio::test]
+async fn due_jobs_that_no_process_moves_are_named_with_the_cure() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let _: u64 = redis(&client, "ZADD rq:scheduled:mail 1700000000 a 4000000000 b").await;
+    let _: u64 = redis(&client, "ZADD resque:delayed_queue_schedule 1700000000 1700000000").await;
+    let cures = [("rq", "--with-scheduler"), ("resque", "rake resque:scheduler")];
+    for (framework, cure) in cures {
+        let report = ask_about(&alone(&server, &of(framework, "mail")));
+        report.has("queues", "warning", &["due for a minute, and no process moves", "queue `mail`", cure]);
+    }
+    for lock in ["rq:scheduler-lock:mail", "resque:resque:resque_scheduler_master_lock"] {
+        let _: String = redis(&client, &format!("SET {lock} host")).await;
+    }
+    for (framework, _) in cures {
+        let report = ask_about(&alone(&server, &of(framework, "mail")));
+        assert!(!report.json.to_string().contains("no process moves"), "{:#}", report.json);
+    }
+}
