@@ -151,7 +151,7 @@ impl NotifySettings {
         match (&self.url, &self.url_file) {
             (None, None) => problems.push(("url", "is missing; set `url` or `url_file`".to_owned())),
             (Some(url), None) => {
-                problems.extend(webhook_url_problem(url.expose_secret()).map(|problem| ("url", problem)))
+                problems.extend(webhook_url_problem(url.expose_secret()).map(|problem| ("url", problem)));
             }
             _ => {}
         }

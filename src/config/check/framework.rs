@@ -134,7 +134,7 @@ impl Checks<'_> {
             self.warnings.push(format!(
                 "{}: {}: {REMAP_SIGTERM} = \"{signal}\" turns the gentle signal of celery into one that ends running \
                  tasks; remove it",
-                self.origins.strongest(&[key.clone()]),
+                self.origins.strongest(std::slice::from_ref(&key)),
                 dotted(&key)
             ));
         }

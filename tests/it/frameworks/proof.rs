@@ -13,11 +13,12 @@ const JOBS: usize = 50;
 
 /// Runs the bursts. Every second one begins while workers are leaving. `dropped` counts jobs that the framework itself
 /// has put aside.
+#[expect(clippy::print_stdout, reason = "the numbers are what it is run for")]
 async fn run(
     redis: &RedisServer,
     mut producer: Producer,
     (framework, worker): (&str, &str),
-    dropped: impl AsyncFn() -> usize,
+    dropped: &impl AsyncFn() -> usize,
 ) {
     let broker = redis.url_db(0);
     let of = format!("framework = \"{framework}\"\nqueues = [\"mail\"]\n");
@@ -76,7 +77,7 @@ async fn rq_does_2000_jobs_once_while_its_pool_comes_and_goes() {
         let held: u64 = command(&client, "LLEN rq:queue:mail:intermediate").await;
         usize::try_from(held).unwrap()
     };
-    run(&redis, producer, ("rq", worker), dropped).await;
+    run(&redis, producer, ("rq", worker), &dropped).await;
 }
 
 #[ignore = "minutes long: make frameworks"]
@@ -85,5 +86,5 @@ async fn celery_does_2000_tasks_once_while_its_pool_comes_and_goes() {
     let redis = server();
     let producer = Producer::start("celery_producer.py", &redis.url_db(0));
     let worker = "celery -A celery_app worker -n $SWARM_WORKER_ID@%h -Q mail -c 2 --loglevel WARNING";
-    run(&redis, producer, ("celery", worker), async || 0).await;
+    run(&redis, producer, ("celery", worker), &async || 0).await;
 }

@@ -39,12 +39,11 @@ fn read(pending: i64, counted: Option<usize>) -> Observed {
         ("first-entry", entry(5_000)),
         ("last-entry", entry(1_000)),
     ]);
-    let held = match pending {
-        0 => Value::Array(vec![Value::Int(0), Value::Nil, Value::Nil, Value::Nil]),
-        _ => {
-            let by = Value::Array(vec![Value::Array(vec![bulk("a"), bulk(&pending.to_string())])]);
-            Value::Array(vec![Value::Int(pending), id(5_000), id(3_000), by])
-        }
+    let held = if pending == 0 {
+        Value::Array(vec![Value::Int(0), Value::Nil, Value::Nil, Value::Nil])
+    } else {
+        let by = Value::Array(vec![Value::Array(vec![bulk("a"), bulk(&pending.to_string())])]);
+        Value::Array(vec![Value::Int(pending), id(5_000), id(3_000), by])
     };
     let consumer = |name: &str, pending: i64| map(&[("name", bulk(name)), ("pending", Value::Int(pending))]);
     let consumers = Value::Array(vec![consumer("a", pending), consumer("b", 0)]);
