@@ -7,6 +7,7 @@ mod config;
 mod control;
 mod error;
 mod http_port;
+mod jobs;
 mod notifications;
 mod reload;
 mod service;
@@ -28,6 +29,7 @@ pub use self::reload::Reload;
 use self::{
     actor_set::{ActorSet, Past},
     http_port::HttpPort,
+    jobs::Jobs,
     reload::Requests,
     wiring::{AppShared, Wiring},
 };
@@ -80,6 +82,7 @@ pub struct Autoscaler {
     /// Replaced wirings that have not ended yet.
     leaving: JoinSet<()>,
     fleet: Arc<Fleet>,
+    jobs: Arc<Jobs>,
     requests: Requests,
     http: Option<SocketAddr>,
     essential: JoinSet<&'static str>,
@@ -180,12 +183,13 @@ impl Autoscaler {
         }
         spawn(&mut essential, "metrics upkeep", metrics.clone().upkeep(stop.http.clone()));
         let http_addr = http.local_addr();
+        let jobs = Arc::new(Jobs::new(&settings, &target));
         if matches!(http, HttpPort::Off) {
             service::notify(service::READY);
         } else {
             let events = Arc::new(EventBuffer::default());
             spawn(&mut essential, "history", events.clone().follow(target.clone(), stop.http.clone()));
-            let control = control::http_control(&settings, &target, &fleet);
+            let control = control::http_control(&settings, &target, &fleet, &jobs);
             let access = control::http_access(&settings);
             let state = HttpState { status: fleet.clone(), events, metrics, control, access };
             spawn(&mut essential, "http", http.serve(state, stop.http.clone()));
@@ -206,6 +210,7 @@ impl Autoscaler {
             actors,
             leaving: JoinSet::new(),
             fleet,
+            jobs,
             requests,
             http: http_addr,
             essential,

@@ -1,7 +1,8 @@
-//! Wires the access rules over HTTP, and the service for overrides.
+//! Wires the access rules over HTTP, and the services for overrides and jobs.
 
 use std::sync::Arc;
 
+use super::jobs::Jobs;
 use crate::{
     config::Settings,
     connection::RedisTarget,
@@ -9,11 +10,16 @@ use crate::{
     scaler::{Fleet, OverrideService},
 };
 
-/// Returns the service for overrides over HTTP, if the settings have a token for them.
-pub(super) fn http_control(settings: &Settings, target: &Arc<RedisTarget>, fleet: &Arc<Fleet>) -> Option<HttpControl> {
+/// Returns the services for overrides and jobs over HTTP, if the settings have a token for them.
+pub(super) fn http_control(
+    settings: &Settings,
+    target: &Arc<RedisTarget>,
+    fleet: &Arc<Fleet>,
+    jobs: &Arc<Jobs>,
+) -> Option<HttpControl> {
     let token = settings.http.token.clone()?;
     let desk = OverrideService::new(target.clone(), fleet.clone(), settings.scaler.events_max_len);
-    Some(HttpControl { token, desk: Arc::new(desk) })
+    Some(HttpControl { token, desk: Arc::new(desk), jobs: jobs.clone() })
 }
 
 /// Returns the access rules for reads over HTTP.

@@ -219,6 +219,7 @@ impl Autoscaler {
         self.fleet.replace(self.wiring.parts(&settings, self.actors.shown()));
         self.app_shared.recorder.keep(settings.scaler.events_max_len);
         self.settings = Arc::new(settings);
+        self.jobs.reload(&self.settings);
         if let Some(mut before) = before {
             // Stopping may wait for a Redis that does not answer, and nothing else waits for it.
             self.leaving.spawn(async move { before.stop().await });

@@ -198,7 +198,7 @@ impl Client {
 
     /// Asks an idempotent question, twice if necessary: a connection that was closed while it was idle shows that only
     /// when it is used.
-    async fn ask<T, Answer>(&self, question: impl Fn(Connection) -> Answer) -> Result<T, CallError>
+    pub(super) async fn ask<T, Answer>(&self, question: impl Fn(Connection) -> Answer) -> Result<T, CallError>
     where
         Answer: Future<Output = Result<T, BrokerError>>,
     {
@@ -209,6 +209,15 @@ impl Client {
             }
             answer => answer.map_err(CallError::Asking),
         }
+    }
+
+    /// Returns every place where a job can be.
+    pub(super) async fn places(&self, connection: &Connection) -> Result<Vec<Place>, BrokerError> {
+        Place::all(connection, &self.0.settings, &self.0.routes).await
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.0.settings
     }
 
     pub(super) async fn why(&self, job: &Job, subject: &Subject) -> String {

@@ -5,7 +5,7 @@ use std::{borrow::Borrow, sync::Arc};
 use redis::{Cmd, Pipeline, make_extension_error};
 use serde_json::Value;
 
-use super::{BrokerError, Consumer, Delivery, Job, JobResult, code, result::bounded};
+use super::{BrokerError, Consumer, Delivery, Job, JobResult, result::bounded};
 use crate::connection::Connection;
 
 const COMPLETE: &str = include_str!("lua/complete.lua");
@@ -159,9 +159,7 @@ impl Consumer {
                 // results.
                 self.answer(connection, done).await.map(|()| Vec::new())
             }
-            Err(error) if code(&error.cause).as_deref() == Some("NOPERM") => {
-                self.complete_unfenced(connection, done).await
-            }
+            Err(error) if error.is_denied() => self.complete_unfenced(connection, done).await,
             outcome => outcome,
         }
     }

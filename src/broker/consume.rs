@@ -13,7 +13,7 @@ use super::{
     delivery::{self, Admission, Delivery, RawEntry},
 };
 use crate::connection::Connection;
-use crate::model::Timestamp;
+use crate::model::{Layout, Timestamp};
 
 /// A member of a consumer group.
 #[derive(Clone, Debug)]
@@ -26,6 +26,15 @@ pub struct Consumer {
     pub name: String,
     /// Rules for its jobs.
     pub policy: JobPolicy,
+}
+
+/// Result of a read.
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// The new entries.
+    pub entries: Vec<RawEntry>,
+    /// Whether any job of the stream is cancelled: [`Consumer::note_cancelled`] tells whether one of these is.
+    pub some_cancelled: bool,
 }
 
 /// An id after every possible entry. Not the highest id, which Redis treats like `>` and delivers new entries for.
@@ -74,24 +83,35 @@ impl Consumer {
         count: usize,
         block: Duration,
     ) -> Result<Vec<Delivery>, BrokerError> {
-        let entries = self.read_raw(connection, count, block).await?;
+        let Read { entries, .. } = self.read_raw(connection, connection.layout(), count, block).await?;
         Ok(self.open(entries).collect())
     }
 
-    /// Like [`Consumer::read`], without parsing the entries, which can be done elsewhere.
+    /// Like [`Consumer::read`], without parsing the entries, which can be done elsewhere. Also returns whether jobs of
+    /// the stream are cancelled: that costs no round trip. `layout` is that of the whole target, because `connection`
+    /// may be to one server of a cluster.
     pub async fn read_raw(
         &self,
         connection: &mut Connection,
+        layout: Layout,
         count: usize,
         block: Duration,
-    ) -> Result<Vec<RawEntry>, BrokerError> {
-        let mut command = redis::cmd("XREADGROUP");
+    ) -> Result<Read, BrokerError> {
+        let mut pipeline = redis::pipe();
+        let command = pipeline.cmd("XREADGROUP");
         command.arg("GROUP").arg(&self.group).arg(&self.name).arg("COUNT").arg(count);
         // BLOCK 0 would wait without a limit.
         command.arg("BLOCK").arg(block.as_millis().max(1).to_string()).arg("STREAMS").arg(&self.stream).arg(">");
+        pipeline.cmd("EXISTS").arg(layout.cancelled(&self.stream));
         let asked = Instant::now();
-        let reply: Value = command.query_async(connection).await.map_err(|cause| self.failed("read jobs", cause))?;
-        Ok(delivery::read(reply, asked))
+        // Each reply by itself: without the right to the second key, the worker still reads.
+        let replies = connection.each(&pipeline).await.and_then(|replies| {
+            let mut replies = replies.into_iter();
+            let jobs = replies.next().unwrap_or(Value::Nil).extract_error()?;
+            Ok((jobs, matches!(replies.next(), Some(Value::Int(1)))))
+        });
+        let (jobs, some_cancelled) = replies.map_err(|cause| self.failed("read jobs", cause))?;
+        Ok(Read { entries: delivery::read(jobs, asked), some_cancelled })
     }
 
     /// Parses the entries that were delivered from this stream; each job may be started now.

@@ -88,6 +88,13 @@ pub struct DeadFilter {
     pub ids: Vec<String>,
 }
 
+impl DeadLetter {
+    /// Returns the job; `None` if the entry is malformed.
+    pub(super) fn job(&self) -> Option<&Job> {
+        self.job.as_ref()
+    }
+}
+
 impl DeadFilter {
     fn fits(&self, letter: &DeadLetter) -> bool {
         let of_type = |wanted: &String| {

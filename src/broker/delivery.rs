@@ -66,6 +66,9 @@ pub enum Refusal {
         /// Number of interruptions.
         interruptions: u32,
     },
+    /// Somebody has cancelled the job.
+    #[error("cancelled")]
+    Cancelled,
     /// The job is for another consumer group on the same stream.
     #[error("for group `{0}`")]
     OtherGroup(String),
@@ -146,7 +149,7 @@ pub fn is_suspect(number: u32) -> bool {
 /// Returns what the earlier deliveries were: failed attempts, and interruptions. The first death proves nothing,
 /// because the worker had other jobs; after it the job is suspect and has no other suspect job beside it, so the next
 /// death is its own.
-fn earlier_deliveries(number: u32) -> (u32, u32) {
+pub(super) fn earlier_deliveries(number: u32) -> (u32, u32) {
     (number.saturating_sub(2), u32::from(is_suspect(number)))
 }
 

@@ -43,7 +43,7 @@ pub fn unread(stream: &str) -> String {
     format!("no configured worker type reads `{stream}`; check the spelling, or add it to the `extra_queues` of one")
 }
 
-async fn groups(connection: &mut Connection, place: &Place) -> RedisResult<Option<StreamInfoGroup>> {
+pub(super) async fn groups(connection: &mut Connection, place: &Place) -> RedisResult<Option<StreamInfoGroup>> {
     let mut info = redis::cmd("XINFO");
     info.arg("GROUPS").arg(&place.stream);
     match info.query_async::<StreamInfoGroupsReply>(connection).await {

@@ -5,7 +5,7 @@ use redis::{
     streams::{StreamInfoGroup, StreamPendingCountReply},
 };
 
-use super::{DeadLetters, delivery::entries, place::Place};
+use super::{DeadLetter, DeadLetters, delivery::entries, place::Place};
 use crate::connection::Connection;
 use crate::model::Timestamp;
 
@@ -36,8 +36,9 @@ pub(super) async fn of(
     if let Some(due) = subject.due.filter(|due| *due > now) {
         return Some(format!("the job is delayed: it is due in {:.1} s", due.since(now).as_secs_f64()));
     }
-    if let Some(dead) = dead(connection, place, subject).await {
-        return Some(dead);
+    if let Some(letter) = dead_letter(connection, place, &subject.id).await {
+        let (key, attempts) = (connection.layout().dead_letters(&place.stream), letter.attempts);
+        return Some(format!("the job is a dead letter in `{key}` after {attempts} attempts: {}", letter.error));
     }
     let (entry, group) = (subject.entry.as_ref()?, group?);
     if let Ok(Some(held)) = held(connection, place, entry).await {
@@ -69,18 +70,18 @@ async fn held(connection: &mut Connection, place: &Place, entry: &str) -> RedisR
     }))
 }
 
-async fn ahead(connection: &mut Connection, place: &Place, entry: &str, after: &str) -> RedisResult<usize> {
+/// Returns how many jobs are ahead of the entry, counted up to 1,000.
+pub(super) async fn ahead(connection: &mut Connection, place: &Place, entry: &str, after: &str) -> RedisResult<usize> {
     let mut range = redis::cmd("XRANGE");
     range.arg(&place.stream).arg(format!("({after}")).arg(format!("({entry}")).arg("COUNT").arg(MAX_AHEAD);
     Ok(entries(range.query_async::<Value>(connection).await?).len())
 }
 
-async fn dead(connection: &mut Connection, place: &Place, subject: &Subject) -> Option<String> {
+/// Returns the newest dead letter of the job, if it is one of the recent ones.
+pub(super) async fn dead_letter(connection: &mut Connection, place: &Place, id: &str) -> Option<DeadLetter> {
     let letters = DeadLetters::of(&place.stream, place.job_max_bytes);
     let recent = letters.newest(connection, RECENT_DEAD).await.ok()?;
-    let found = recent.into_iter().find(|letter| letter.id.as_ref() == Some(&subject.id))?;
-    let (key, attempts) = (connection.layout().dead_letters(&place.stream), found.attempts);
-    Some(format!("the job is a dead letter in `{key}` after {attempts} attempts: {}", found.error))
+    recent.into_iter().find(|letter| letter.id.as_deref() == Some(id))
 }
 
 async fn aside(connection: &mut Connection, place: &Place) -> RedisResult<u64> {
@@ -90,7 +91,7 @@ async fn aside(connection: &mut Connection, place: &Place) -> RedisResult<u64> {
 
 /// Returns whether the stream id `a` comes after `b`. Both are two numbers with a dash between them; anything else is
 /// 0.
-fn is_after(a: &str, b: &str) -> bool {
+pub(super) fn is_after(a: &str, b: &str) -> bool {
     let numbers = |id: &str| {
         let (time, number) = id.split_once('-').unwrap_or((id, "0"));
         (time.parse::<u64>().unwrap_or(0), number.parse::<u64>().unwrap_or(0))

@@ -6,6 +6,8 @@
 //! Delivery is at least once: a job is acknowledged after the work, and a job whose worker is gone is done again.
 
 mod call;
+mod cancel;
+mod cancelling;
 mod client;
 mod complete;
 mod consume;
@@ -19,15 +21,18 @@ mod envelope;
 mod exact;
 mod explain;
 mod find;
+mod inspect;
 mod locate;
 mod multi_stream;
 mod options;
 mod place;
+mod places;
 mod policy;
 mod publish;
 mod recover;
 mod result;
 mod routing;
+mod search;
 mod session;
 mod settle;
 mod tidy;
@@ -35,9 +40,10 @@ mod trim;
 mod validate;
 
 pub use call::Call;
+pub use cancel::CANCELLED;
 pub use client::{CallError, Client};
 pub use complete::{Done, Refused, Unsettled};
-pub use consume::Consumer;
+pub use consume::{Consumer, Read};
 pub use control::{DRAIN, cancel_drain, request_drain};
 pub use dead::{DeadFilter, DeadLetter, DeadLetters, Revived};
 pub use delayed::Delayed;
@@ -88,6 +94,11 @@ impl BrokerError {
     /// Returns whether the key holds another type than the command needs.
     pub fn is_wrong_type(&self) -> bool {
         code(&self.cause).as_deref() == Some("WRONGTYPE")
+    }
+
+    /// Returns whether this user has no right to do so.
+    pub fn is_denied(&self) -> bool {
+        code(&self.cause).as_deref() == Some("NOPERM")
     }
 
     /// Returns whether the connection is, or may be, unusable: connect again.

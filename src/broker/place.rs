@@ -31,8 +31,12 @@ impl Place {
 
     /// Returns the heartbeat key of one of its workers.
     pub(super) fn heartbeat(&self, worker: &str) -> String {
-        // Without a configured type, the name of the group is the best guess.
-        let worker_type = WorkerType::new(self.worker_type.as_deref().unwrap_or(&self.group));
-        keys::heartbeat(&worker_type, &WorkerId::new(worker))
+        keys::heartbeat(&self.workers(), &WorkerId::new(worker))
+    }
+
+    /// Returns the type of the workers that read the stream. Without a configured type, the name of the group is the
+    /// best guess.
+    pub(super) fn workers(&self) -> WorkerType {
+        WorkerType::new(self.worker_type.as_deref().unwrap_or(&self.group))
     }
 }

@@ -12,6 +12,8 @@ use crate::{
 
 const RETRY: &str = include_str!("lua/retry.lua");
 const BURY: &str = include_str!("lua/bury.lua");
+/// Reply of the script that retries a job, if the job was cancelled.
+const CANCELLED: u64 = 0;
 /// Maximum fields of an entry that its dead letter keeps: no job has more than a few, and a script takes at most 8,000
 /// values.
 const MAX_FIELDS: usize = 1_000;
@@ -39,6 +41,8 @@ pub enum Failed {
     Answered,
     /// The job is a dead letter; a waiting publisher, if there is one, got the error.
     Dead,
+    /// Somebody has cancelled the job meanwhile; a waiting publisher was told so.
+    Cancelled,
     /// Another worker has claimed the job meanwhile, and completes it.
     TakenOver,
 }
@@ -84,6 +88,7 @@ impl Consumer {
     ) -> Result<(), BrokerError> {
         let (reason, attempts) = match refusal {
             Refusal::OtherGroup(_) => return self.acknowledge(connection, &delivery.entry).await,
+            Refusal::Cancelled => return self.withdraw(connection, delivery).await,
             Refusal::Malformed(_) => (DeadReason::Malformed, 0),
             Refusal::Expired { .. } => (DeadReason::Expired, delivery.attempts.saturating_sub(1)),
             Refusal::AttemptsExhausted { attempts } => (DeadReason::AttemptsExhausted, *attempts),
@@ -129,17 +134,21 @@ impl Consumer {
         let for_all = again.to_json();
         again.group = Some(self.group.clone());
         let mut command = redis::cmd("EVAL");
-        command.arg(RETRY).arg(2).arg(&self.stream).arg(connection.layout().delayed(&self.stream));
+        command.arg(RETRY).arg(3).arg(&self.stream).arg(connection.layout().delayed(&self.stream));
+        command.arg(connection.layout().cancelled(&self.stream));
         command
             .arg(&self.group)
             .arg(&self.name)
             .arg(&delivery.entry)
             .arg(delivery.number)
             .arg(wait.as_millis().to_string());
-        command.arg(for_all).arg(again.to_json()).arg(keys::DELAYED_CHANNEL);
+        command.arg(for_all).arg(again.to_json()).arg(keys::DELAYED_CHANNEL).arg(&job.id);
         let due: Option<u64> =
             command.query_async(connection).await.map_err(|cause| self.failed("put a job aside", cause))?;
         let Some(due) = due else { return Ok(Failed::TakenOver) };
+        if due == CANCELLED {
+            return self.withdraw(connection, delivery).await.map(|()| Failed::Cancelled);
+        }
         JobRetried { stream: &self.stream, job: &job.id, attempts: delivery.attempts, wait }.emit();
         Ok(Failed::Retried { due: Timestamp(due) })
     }

@@ -65,6 +65,7 @@ fn log_redis(loaded: &Loaded) -> anyhow::Result<()> {
 /// If it can't start or one of its parts fails.
 pub async fn run(args: AutoscalerArgs) -> anyhow::Result<ExitCode> {
     init_logging(args.log_format, "info")?;
+    super::open_files::raise_limit();
     let traces = Traces::start();
     let flags = Flags {
         orchestrator: args.orchestrator,

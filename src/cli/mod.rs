@@ -4,6 +4,7 @@
 #[cfg(not(all(feature = "discord", feature = "notify", feature = "simulate")))]
 mod absent;
 pub mod autoscaler;
+pub mod cancel;
 pub mod completions;
 pub mod config;
 mod control;
@@ -13,10 +14,12 @@ pub mod demo;
 pub mod discord;
 pub mod doctor;
 pub mod events;
+pub mod job;
 pub mod man;
 mod metrics;
 #[cfg(feature = "notify")]
 pub mod notify;
+mod open_files;
 pub mod output;
 pub mod pause;
 pub mod publish;
@@ -62,6 +65,8 @@ enum Command {
     Autoscaler(autoscaler::AutoscalerArgs),
     Worker(worker::WorkerArgs),
     Publish(publish::PublishArgs),
+    Job(job::JobArgs),
+    Cancel(cancel::CancelArgs),
     Dead(dead::DeadArgs),
     Status(status::StatusArgs),
     Why(why::WhyArgs),
@@ -153,6 +158,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Scale(args) => block_on(scale::run(args)),
         Command::Worker(args) => {
             init_logging(args.log_format, "info")?;
+            open_files::raise_limit();
             let loaded = args.config.load()?;
             block_on(worker::run(args, &loaded.settings))
         }
@@ -160,6 +166,16 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             init_logging(LogFormat::Text, "warn")?;
             let loaded = args.config.load()?;
             block_on(publish::run(args, &loaded.settings))
+        }
+        Command::Job(args) => {
+            init_logging(LogFormat::Text, "warn")?;
+            let loaded = args.config.load()?;
+            block_on(job::run(args, loaded.settings))
+        }
+        Command::Cancel(args) => {
+            init_logging(LogFormat::Text, "warn")?;
+            let loaded = args.config.load()?;
+            block_on(cancel::run(args, loaded.settings))
         }
         Command::Dead(args) => {
             init_logging(LogFormat::Text, "warn")?;

@@ -98,7 +98,7 @@ fn parse_kwargs(text: &str) -> Result<Map<String, Value>, String> {
     from_slice(text.as_bytes()).map_err(|error| format!("not a JSON object ({error}); write '{{\"name\": \"value\"}}'"))
 }
 
-fn parse_seconds(text: &str) -> Result<f64, String> {
+pub(super) fn parse_seconds(text: &str) -> Result<f64, String> {
     let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds > 0.0 && *seconds <= MAX_SECONDS);
     seconds.ok_or_else(|| format!("write a number of seconds above 0 and at most {MAX_SECONDS}"))
 }

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{connections::Limits, live::Live};
 use crate::{
-    model::{control::ApplyOverride, history::EventSource, snapshot::StatusSource},
+    model::{control::ApplyOverride, history::EventSource, job::JobService, snapshot::StatusSource},
     telemetry::MetricsHandle,
 };
 
@@ -84,13 +84,15 @@ pub struct HttpAccess {
     pub read_token: Option<SecretString>,
 }
 
-/// Token for overrides over HTTP, and the service that sets them.
+/// Token for overrides and for jobs over HTTP, and the services for them.
 #[derive(Clone)]
 pub struct HttpControl {
     /// Token that a client must send.
     pub token: SecretString,
     /// Service that sets overrides.
     pub desk: Arc<dyn ApplyOverride>,
+    /// Service that finds and cancels jobs.
+    pub jobs: Arc<dyn JobService>,
 }
 
 /// State of the request handlers.

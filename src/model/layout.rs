@@ -26,6 +26,11 @@ impl Layout {
         format!("{}:once:{idempotency_key}", self.of_stream(stream))
     }
 
+    /// Returns `{stream}:cancelled`, a hash of the cancelled jobs that no worker has dropped or stopped yet.
+    pub fn cancelled(self, stream: &str) -> String {
+        format!("{}:cancelled", self.of_stream(stream))
+    }
+
     /// Returns `{stream}:dead`, the key of the dead letters.
     pub fn dead_letters(self, stream: &str) -> String {
         format!("{}:dead", self.of_stream(stream))

@@ -5,6 +5,7 @@ pub mod control;
 pub mod explanation;
 mod feature;
 pub mod history;
+pub mod job;
 mod layout;
 mod queues;
 pub mod snapshot;

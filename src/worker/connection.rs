@@ -24,7 +24,7 @@ use super::{
     queue_set::{Offered, QueueSet},
 };
 use crate::{
-    broker::{BrokerError, HANDED_OVER},
+    broker::{BrokerError, CANCELLED, HANDED_OVER},
     connection::{Connection, ConnectionError, RedisTarget},
     model::{Layout, QueuePattern},
 };
@@ -38,6 +38,8 @@ const STABLE: Duration = Duration::from_secs(7);
 pub(super) struct Wakes {
     /// The control key may have changed, or the connection was lost: write a heartbeat, which reads the key.
     pub(super) control: watch::Sender<()>,
+    /// A job of this worker may be cancelled.
+    pub(super) cancelled: watch::Sender<()>,
     /// Jobs were handed over to the worker.
     pub(super) jobs: watch::Sender<()>,
     /// There is a new connection: notifications may have been missed.
@@ -180,6 +182,7 @@ impl Commands {
         }
         // Reads everything that was missed before this moment.
         self.wakes.jobs.send_replace(());
+        self.wakes.cancelled.send_replace(());
         self.wakes.connected.send_replace(());
         Ok(Open { connection, listens: subscribed.is_ok(), lost })
     }
@@ -221,6 +224,10 @@ impl Listener {
 
     /// Handles a message for this worker.
     fn told(&self, text: &[u8]) {
+        if text == CANCELLED.as_bytes() {
+            self.wakes.cancelled.send_replace(());
+            return;
+        }
         let Some(behind) = text.strip_prefix(HANDED_OVER.as_bytes()) else {
             self.wakes.control.send_replace(());
             return;

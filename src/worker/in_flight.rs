@@ -20,7 +20,7 @@ pub(super) struct InFlight {
     state: Mutex<State>,
     changed: Notify,
     aside: Notify,
-    revoked: Notify,
+    stopped: Notify,
     suspect_ended: Notify,
 }
 
@@ -29,8 +29,17 @@ pub(super) struct InFlight {
 struct Claim {
     /// Number of the delivery.
     number: u32,
-    /// Whether another worker has claimed the entry.
-    revoked: bool,
+    /// Why the job must stop, if it must.
+    stop: Option<Stop>,
+}
+
+/// Why a job in progress must stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// Another worker has claimed the entry.
+    ClaimLost,
+    /// Somebody has cancelled the job.
+    Cancelled,
 }
 
 #[derive(Default)]
@@ -60,7 +69,7 @@ impl InFlight {
         if entries.contains_key(entry) {
             return false;
         }
-        entries.insert(entry.to_owned(), Claim { number, revoked: false });
+        entries.insert(entry.to_owned(), Claim { number, stop: None });
         true
     }
 
@@ -69,28 +78,43 @@ impl InFlight {
         let mut state = self.lock();
         let claim = state.entries.get_mut(stream).and_then(|entries| entries.get_mut(entry));
         if let Some(claim) = claim.filter(|claim| claim.number == number) {
-            claim.revoked = true;
+            claim.stop = Some(Stop::ClaimLost);
             drop(state);
-            self.revoked.notify_waiters();
+            self.stopped.notify_waiters();
         }
     }
 
-    fn is_revoked(&self, stream: &str, entry: &str) -> bool {
-        let state = self.lock();
-        state.entries.get(stream).and_then(|entries| entries.get(entry)).is_some_and(|claim| claim.revoked)
+    /// Records that the job of an entry is cancelled: it stops. Returns the job if it waits here for others of its
+    /// session, and waits no longer.
+    pub(super) fn cancel(&self, stream: &str, entry: &str) -> Option<Delivery> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let claim = state.entries.get_mut(stream).and_then(|entries| entries.get_mut(entry))?;
+        claim.stop.get_or_insert(Stop::Cancelled);
+        let is_it = |waiting: &Delivery| &*waiting.stream == stream && waiting.entry == entry;
+        let waiting = state.turns.values_mut().find_map(|turns| turns.remove(turns.iter().position(is_it)?));
+        state.waiting -= usize::from(waiting.is_some());
+        drop(guard);
+        self.stopped.notify_waiters();
+        waiting
     }
 
-    /// Waits for the claim on an entry to be lost.
-    pub(super) async fn revoked(&self, stream: &str, entry: &str) {
-        let mut told = pin!(self.revoked.notified());
+    /// Returns why the job of an entry must stop; `None` if it need not.
+    pub(super) fn stop_of(&self, stream: &str, entry: &str) -> Option<Stop> {
+        self.lock().entries.get(stream)?.get(entry)?.stop
+    }
+
+    /// Waits until the job of an entry must stop.
+    pub(super) async fn stopped(&self, stream: &str, entry: &str) -> Stop {
+        let mut told = pin!(self.stopped.notified());
         loop {
             // Enabled before the check, so that no notification is missed after it.
             told.as_mut().enable();
-            if self.is_revoked(stream, entry) {
-                return;
+            if let Some(stop) = self.stop_of(stream, entry) {
+                return stop;
             }
             told.as_mut().await;
-            told.set(self.revoked.notified());
+            told.set(self.stopped.notified());
         }
     }
 
@@ -239,9 +263,22 @@ mod tests {
         assert!(in_flight.take(&stream, "1-0", 2) && in_flight.take(&stream, "2-0", 1));
         in_flight.revoke("s", "1-0", 1);
         in_flight.revoke("t", "1-0", 2);
-        assert_eq!(in_flight.revoked("s", "1-0").now_or_never(), None);
-        let (lost, ()) = tokio::join!(in_flight.revoked("s", "1-0"), async { in_flight.revoke("s", "1-0", 2) });
-        assert_eq!((lost, in_flight.revoked("s", "2-0").now_or_never()), ((), None));
+        assert_eq!(in_flight.stopped("s", "1-0").now_or_never(), None);
+        let (lost, ()) = tokio::join!(in_flight.stopped("s", "1-0"), async { in_flight.revoke("s", "1-0", 2) });
+        assert_eq!((lost, in_flight.stopped("s", "2-0").now_or_never()), (Stop::ClaimLost, None));
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_job_stops_unless_its_claim_was_lost_before() {
+        let (in_flight, stream) = (InFlight::default(), "s".into());
+        assert!(in_flight.take(&stream, "1-0", 1) && in_flight.take(&stream, "2-0", 1));
+        in_flight.revoke("s", "2-0", 1);
+        let (stop, ()) = tokio::join!(in_flight.stopped("s", "1-0"), async {
+            for entry in ["1-0", "2-0", "3-0"] {
+                assert!(in_flight.cancel("s", entry).is_none());
+            }
+        });
+        assert_eq!((stop, in_flight.stop_of("s", "2-0")), (Stop::Cancelled, Some(Stop::ClaimLost)));
     }
 
     #[test]

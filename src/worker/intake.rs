@@ -180,7 +180,7 @@ impl Intake {
         let mut deliveries = self.own_on(&streams).await?;
         if !self.commands.may_judge() {
             self.left_some = deliveries.len() >= room || self.room_for_suspects(&deliveries) == 0;
-            return Ok(deliveries);
+            return self.noted(deliveries).await;
         }
         for stream in &streams {
             let rest = room.saturating_sub(deliveries.len()).min(self.room_for_suspects(&deliveries));
@@ -191,7 +191,7 @@ impl Intake {
         }
         self.left_some = deliveries.len() >= room || self.room_for_suspects(&deliveries) == 0;
         self.tidy(&streams).await;
-        Ok(deliveries)
+        self.noted(deliveries).await
     }
 
     /// Returns the room for suspect jobs. A worker starts jobs that may have killed an earlier worker one at a time: if
@@ -229,7 +229,19 @@ impl Intake {
         self.took_new = false;
         let streams = self.queues.streams();
         let some = if streams.len() <= LOOKED_AT { streams.to_vec() } else { self.unsettled(&streams).await? };
-        self.own_on(&some).await
+        let deliveries = self.own_on(&some).await?;
+        self.noted(deliveries).await
+    }
+
+    /// Returns the deliveries after finding out which of them are cancelled.
+    async fn noted(&self, mut deliveries: Vec<Delivery>) -> Result<Vec<Delivery>, TakeError> {
+        let streams: BTreeSet<Arc<str>> = deliveries.iter().map(|delivery| delivery.stream.clone()).collect();
+        for stream in streams {
+            let of_stream: Vec<&mut Delivery> = deliveries.iter_mut().filter(|taken| taken.stream == stream).collect();
+            let mut connection = self.commands.get().await?;
+            self.consumer.on(&stream).note_cancelled(&mut connection, of_stream).await?;
+        }
+        Ok(deliveries)
     }
 
     async fn own_on(&mut self, streams: &[Arc<str>]) -> Result<Vec<Delivery>, TakeError> {

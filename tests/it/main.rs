@@ -9,6 +9,7 @@ mod browser;
 mod browser_faults;
 mod browser_pages;
 mod bursts;
+mod cancel;
 mod claims;
 mod cli;
 mod cluster;

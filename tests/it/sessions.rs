@@ -448,3 +448,29 @@ async fn the_scaler_keeps_a_worker_with_an_open_session_and_retires_it_afterward
     let _: String = redis(&client, "SET sessions 0").await;
     scaler.until_workers("t", 0).await;
 }
+
+#[tokio::test]
+async fn a_cancelled_job_that_waits_for_others_of_its_session_is_told_before_its_turn() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let worker = Worker::start(&server, "w1");
+    open(&client, "chan").await;
+    publish(&client, "holds", "t.hold", "chan", json!([1000])).await;
+    until_heartbeat(&client, "w1", "state", "BUSY").await;
+    for id in ["next", "last"] {
+        publish(&client, id, "t.next", "chan", json!([])).await;
+    }
+    // Both wait on the worker.
+    let taken = async || pending(&client, QUEUE, "t").await.len() == 3;
+    assert!(eventually(DEADLINE, taken).await);
+    let swarm = swarm::broker::Client::open(&server.url(), &["t"]).unwrap();
+    let stopped = |by: &str| swarm::model::job::Cancelled::Stopped { worker: by.to_owned() };
+    assert_eq!(swarm.cancel("next", DEADLINE).await.unwrap(), stopped("w1"));
+    assert_eq!(result(&client, "next").await.error.as_deref(), Some("cancelled"));
+    assert_eq!(swarm.cancel("holds", DEADLINE).await.unwrap(), stopped("w1"));
+    assert_eq!(result(&client, "holds").await.error.as_deref(), Some("cancelled"));
+    assert_eq!(result(&client, "last").await.value, Some(json!({"by": "w1", "count": 2})));
+    nothing_pending(&client).await;
+    until_heartbeat(&client, "w1", "jobs_in_progress", "0").await;
+    worker.kill().await;
+}

@@ -340,3 +340,24 @@ async fn a_program_is_killed_with_its_children() {
         assert!(eventually(DEADLINE, async || processes_of(&id).is_empty()).await, "{:?}", processes_of(&id));
     }
 }
+
+#[tokio::test]
+async fn the_limit_of_open_files_is_raised_at_the_start() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let directory = tempfile::tempdir().unwrap();
+    let mut worker = std::process::Command::new("sh")
+        .args(["-c", "ulimit -Sn 300 && exec \"$0\" worker --type t --id w1 --redis-url \"$1\""])
+        .args([env!("CARGO_BIN_EXE_swarm"), &server.url()])
+        .current_dir(directory.path())
+        .spawn()
+        .unwrap();
+    let lives = async || client.exists::<u64, _>("worker:heartbeat:t:w1").await.unwrap() == 1;
+    let lived = eventually(DEADLINE, lives).await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", worker.id())).unwrap();
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    let row = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let numbers: Vec<u64> = row.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    assert!(lived && numbers[0] > 300 && numbers[0] == numbers[1].min(65_536), "{row}");
+}

@@ -1,7 +1,8 @@
-//! `/v1`: the state of an autoscaler, and overrides of worker types, for programs. Reading is open like `/status`; an
-//! override needs the token. Every operation is in one table, from which the router and the OpenAPI document are both
-//! made.
+//! `/v1`: the state of an autoscaler, overrides of worker types, and single jobs, for programs. Reading is open like
+//! `/status`; overrides and jobs need the token. Every operation is in one table, from which the router and the OpenAPI
+//! document are both made.
 
+mod jobs;
 mod openapi;
 mod orders;
 mod read;
@@ -18,12 +19,14 @@ use axum::{
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use self::{
+    jobs::{CancelAnswer, CancelRequest},
     orders::{HoldRequest, OrderAnswer, PauseRequest, ResumeRequest, ScaleRequest},
     read::{Events, Types},
 };
 use super::{Served, error::refusal, live};
 use crate::model::{
     explanation::Explanation,
+    job::JobReport,
     snapshot::{FleetSnapshot, TypeSnapshot},
 };
 
@@ -55,6 +58,8 @@ struct Parameter {
 #[derive(Clone, Copy)]
 enum Kind {
     Read,
+    /// A read that searches Redis; it needs the token for overrides.
+    Search,
     /// A request that changes something; it needs the token.
     Order {
         body: SchemaOf,
@@ -93,7 +98,7 @@ impl Operation {
     }
 
     fn is_read(&self) -> bool {
-        matches!(self.kind, Kind::Read)
+        matches!(self.kind, Kind::Read | Kind::Search)
     }
 }
 
@@ -170,6 +175,13 @@ fn operations() -> Vec<Operation> {
             post(orders::resume),
         ),
         Operation { kind: Kind::Order { body: schema::<ScaleRequest>, required: true }, ..scale },
+        Operation {
+            kind: Kind::Search,
+            ..Operation::read("/v1/jobs/{id}", "getJob", "Where a job is, and what happened to it", get(jobs::report))
+        }
+        .gives::<JobReport>(),
+        Operation::order::<CancelRequest>("/v1/jobs/{id}/cancel", "cancelJob", "Cancel a job", post(jobs::cancel))
+            .gives::<CancelAnswer>(),
     ]
 }
 

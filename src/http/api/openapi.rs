@@ -76,8 +76,10 @@ fn described(operation: &Operation, schemas: &mut Schemas) -> Value {
         // No token, or either of the two: the settings decide.
         "security": [{}, { "readToken": [] }, { "token": [] }],
     });
-    if let Kind::Order { body, required } = operation.kind {
+    if !matches!(operation.kind, Kind::Read) {
         described["security"] = json!([{ "token": [] }]);
+    }
+    if let Kind::Order { body, required } = operation.kind {
         let schema = body(&mut schemas.read);
         described["requestBody"] =
             json!({ "required": required, "content": { "application/json": { "schema": schema } } });
@@ -92,10 +94,16 @@ fn parameters(operation: &Operation) -> Vec<Value> {
             "schema": { "type": "string", "pattern": "^[a-z0-9][a-z0-9._-]{0,62}$" },
         })
     });
+    let of_job = operation.path.contains("{id}").then(|| {
+        json!({
+            "name": "id", "in": "path", "required": true, "description": "The job.",
+            "schema": { "type": "string", "minLength": 1, "maxLength": 512 },
+        })
+    });
     let of_query = operation.query.iter().map(|Parameter { name, of_type, what }| {
         json!({ "name": name, "in": "query", "description": what, "schema": { "type": of_type } })
     });
-    of_path.into_iter().chain(of_query).collect()
+    of_path.into_iter().chain(of_job).chain(of_query).collect()
 }
 
 fn responses(operation: &Operation, schemas: &mut Schemas) -> Map<String, Value> {
@@ -129,6 +137,16 @@ fn failures(operation: &Operation) -> Vec<(StatusCode, &'static str)> {
     }
     if operation.path.contains("{name}") {
         failures.push((StatusCode::NOT_FOUND, "There is no such worker type."));
+    }
+    if operation.path.contains("{id}") {
+        failures.push((StatusCode::NOT_FOUND, "There is no such job any more."));
+    }
+    if matches!(operation.kind, Kind::Search) {
+        failures.extend([
+            (StatusCode::BAD_REQUEST, "The id is too long."),
+            (StatusCode::FORBIDDEN, "Control over HTTP is off: the autoscaler has no token."),
+            (StatusCode::SERVICE_UNAVAILABLE, "Redis can't be asked."),
+        ]);
     }
     if matches!(operation.answer, Answer::Stream) {
         failures.push((StatusCode::SERVICE_UNAVAILABLE, "Too many readers follow already."));

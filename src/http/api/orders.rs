@@ -113,7 +113,7 @@ pub(super) struct OrderAnswer {
 }
 
 /// A JSON body; an empty body counts as the default, where there is one.
-pub(super) struct Body<T>(T);
+pub(super) struct Body<T>(pub(super) T);
 
 impl<T: DeserializeOwned> FromRequest<Served> for Body<T> {
     type Rejection = Response;

@@ -20,6 +20,7 @@ use crate::{
         PoolCounts, Reading, Timestamp, WorkerId, WorkerState, WorkerType,
         control::{ApplyOverride, Control, Mode, OverrideAction, OverrideError, OverrideRequest},
         history::ScalingEvent,
+        job::{Cancelled, JobError, JobReport, JobService, JobState},
         snapshot::{Change, FleetSnapshot, Reaction, StatusSource, TypeSnapshot, WorkerSnapshot, WorkerStatus},
     },
 };
@@ -89,6 +90,41 @@ impl ApplyOverride for Book {
     }
 }
 
+/// Knows the job `busy`; Redis is away for `away`.
+struct MadeUpJobs;
+
+#[async_trait]
+impl JobService for MadeUpJobs {
+    async fn report(&self, id: &str) -> Result<Option<JobReport>, JobError> {
+        if id == "away" {
+            return Err(JobError("redis is away".to_owned()));
+        }
+        Ok((id == "busy").then(|| JobReport {
+            id: id.to_owned(),
+            job_type: Some("t.work".to_owned()),
+            stream: Some("t:jobs".to_owned()),
+            entry: Some("1-0".to_owned()),
+            published: Some(Timestamp(1)),
+            deadline: None,
+            reply_by: Some(Timestamp(9)),
+            failed_attempts: 1,
+            max_attempts: Some(5),
+            interruptions: 0,
+            deliveries: 1,
+            state: JobState::Running { worker: "w".to_owned(), worker_state: "BUSY".to_owned() },
+            why: vec!["it runs".to_owned()],
+        }))
+    }
+
+    async fn cancel(&self, id: &str) -> Result<Cancelled, JobError> {
+        match id {
+            "away" => Err(JobError("redis is away".to_owned())),
+            "busy" => Ok(Cancelled::Stopped { worker: "w".to_owned() }),
+            _ => Ok(Cancelled::Unknown),
+        }
+    }
+}
+
 struct Bench {
     server: Running,
     book: Arc<Book>,
@@ -98,7 +134,8 @@ impl Bench {
     async fn start(token: Option<&str>) -> Self {
         let book = Arc::<Book>::default();
         let event = ScalingEvent { id: "1-0".into(), worker_type: "busy".into(), ..ScalingEvent::default() };
-        let control = token.map(|token| HttpControl { token: token.into(), desk: book.clone() });
+        let control =
+            token.map(|token| HttpControl { token: token.into(), desk: book.clone(), jobs: Arc::new(MadeUpJobs) });
         Self { server: serve_state(Arc::new(Two), vec![Arc::new(event)], control).await, book }
     }
 
@@ -108,6 +145,11 @@ impl Bench {
 
     async fn get(&self, path: &str) -> Answer {
         send(self.addr(), Method::GET, path, &[], "").await
+    }
+
+    async fn get_with_token(&self, path: &str) -> Answer {
+        let token = format!("Bearer {TOKEN}");
+        send(self.addr(), Method::GET, path, &[("authorization", &token)], "").await
     }
 
     async fn order(&self, path: &str, body: &str) -> Answer {
@@ -222,6 +264,25 @@ async fn what_is_read_can_be_narrowed() {
     }
 }
 
+#[tokio::test]
+async fn jobs_are_found_and_cancelled_with_the_token_only() {
+    let bench = Bench::start(Some(TOKEN)).await;
+    let found = bench.get_with_token("/v1/jobs/busy").await.json();
+    assert_eq!((&found["state"], &found["worker"], &found["type"]), (&json!("running"), &json!("w"), &json!("t.work")));
+    let cancelled = bench.order("/v1/jobs/busy/cancel", "").await.json();
+    assert_eq!(cancelled, json!({ "id": "busy", "outcome": "stopped", "worker": "w" }));
+    let long = format!("/v1/jobs/{}", "x".repeat(513));
+    for (path, code) in [("/v1/jobs/none", 404), ("/v1/jobs/away", 503), (long.as_str(), 400)] {
+        assert_eq!(bench.get_with_token(path).await.code, code, "{path}");
+        assert_eq!(bench.order(&format!("{path}/cancel"), "").await.code, code, "{path}");
+    }
+    assert_eq!(bench.order("/v1/jobs/busy/cancel", r#"{"x":1}"#).await.code, 400);
+    assert_eq!(bench.get("/v1/jobs/busy").await.code, 401);
+    let off = Bench::start(None).await;
+    assert_eq!(off.get("/v1/jobs/busy").await.code, 403);
+    assert_eq!(send(off.addr(), Method::POST, "/v1/jobs/busy/cancel", &[], "").await.code, 403);
+}
+
 /// Returns the schema of an answer, as a document of its own.
 fn schema_of(document: &Value, operation: &Value, code: &str) -> Value {
     let mut schema = operation["responses"][code]["content"]["application/json"]["schema"].clone();
@@ -244,7 +305,7 @@ fn check_answer(document: &Value, operation: &Value, answer: &Answer) {
 fn operations(document: &Value) -> BTreeMap<(String, String), Value> {
     let paths = document["paths"].as_object().unwrap();
     let of_path = |(path, methods): (&String, &Value)| {
-        let path = path.replace("{name}", "busy");
+        let path = path.replace("{name}", "busy").replace("{id}", "busy");
         let methods = methods.as_object().unwrap().clone();
         methods.into_iter().map(move |(method, operation)| ((method.to_uppercase(), path.clone()), operation))
     };
@@ -262,12 +323,14 @@ async fn the_document_and_the_routes_agree_and_answers_are_as_it_says() {
     for ((method, path), operation) in &operations {
         assert!(ids.insert(operation["operationId"].to_string()), "two are called {}", operation["operationId"]);
         let is_order = operation["requestBody"].is_object();
-        assert_eq!(is_order, operation["security"][0] != json!({}), "{path}");
+        let needs_token = is_order || path.starts_with("/v1/jobs/");
+        assert_eq!(needs_token, operation["security"][0] != json!({}), "{path}");
         if path == "/v1/stream" {
             continue;
         }
         let body = if path.ends_with("/scale") { r#"{"workers":2,"for_seconds":9}"# } else { "" };
         let answer = match method.as_str() {
+            "GET" if needs_token => bench.get_with_token(path).await,
             "GET" => bench.get(path).await,
             _ => bench.order(path, body).await,
         };

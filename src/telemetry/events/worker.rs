@@ -31,6 +31,8 @@ pub enum JobOutcome {
     HandedOver,
     /// Another worker claimed the job, and this worker stopped it.
     ClaimLost,
+    /// Somebody cancelled the job.
+    Cancelled,
 }
 
 impl JobOutcome {
@@ -45,6 +47,7 @@ impl JobOutcome {
             Self::Refused => "refused",
             Self::HandedOver => "handed_over",
             Self::ClaimLost => "claim_lost",
+            Self::Cancelled => "cancelled",
         }
     }
 }
@@ -82,7 +85,7 @@ impl JobMetrics {
     fn look_up(&self, method: &'static str, outcome: JobOutcome) -> JobMetric {
         let worker_type = label(&self.worker_type);
         let count = counter!(metric::JOBS, "worker_type" => worker_type.clone(), "method" => method, "outcome" => outcome.as_str());
-        let timed = !matches!(outcome, JobOutcome::HandedOver | JobOutcome::ClaimLost);
+        let timed = !matches!(outcome, JobOutcome::HandedOver | JobOutcome::ClaimLost | JobOutcome::Cancelled);
         let seconds = timed.then(|| histogram!(metric::JOB_SECONDS, "worker_type" => worker_type, "method" => method));
         JobMetric { method, outcome, count, seconds }
     }

@@ -1,6 +1,8 @@
-//! What a worker does beside its jobs: heartbeats, renewal of claims, maintenance of its streams, the search for
-//! queues. Also closes sessions that idled out, and shows the load in metrics. Stops with the worker.
+//! What a worker does beside its jobs: heartbeats, renewal of claims, the search for cancelled jobs and for queues,
+//! maintenance of its streams. Also closes sessions that idled out, and shows the load in metrics. Stops with the
+//! worker.
 
+mod cancellation;
 mod claim_renewal;
 mod heartbeat;
 mod maintenance;
@@ -17,6 +19,7 @@ use crate::telemetry::WorkerLoad;
 pub(super) async fn run(executor: &Executor, stop: &CancellationToken) {
     let keeping = async {
         tokio::join!(
+            cancellation::watch(executor),
             claim_renewal::renew(executor),
             close_idle(executor),
             show_load(executor),

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use crate::{
-    broker::{BrokerError, Consumer, Delivery, Done, Failed, Refused, Retry, Unsettled},
+    broker::{BrokerError, Consumer, Delivery, Done, Failed, Refusal, Refused, Retry, Unsettled},
     connection::{Connection, backoff},
     worker::{by_stream::by_stream, connection::Commands, in_flight::InFlight, status::Status},
 };
@@ -195,12 +195,15 @@ impl Completer {
                         self.in_flight.retry_scheduled();
                         Outcome::Elsewhere
                     }
-                    Failed::TakenOver => Outcome::Elsewhere,
+                    Failed::TakenOver | Failed::Cancelled => Outcome::Elsewhere,
                     Failed::Answered | Failed::Dead => Outcome::Failed,
                 })
             }
             Completion::Rejected(delivery) => match &delivery.job {
-                Err(refusal) => consumer.refuse(connection, delivery, refusal).await.map(|()| Outcome::Failed),
+                Err(refusal) => {
+                    let outcome = if *refusal == Refusal::Cancelled { Outcome::Elsewhere } else { Outcome::Failed };
+                    consumer.refuse(connection, delivery, refusal).await.map(|()| outcome)
+                }
                 Ok(_) => Ok(Outcome::Elsewhere),
             },
             Completion::HandedOver(_) => Ok(Outcome::Elsewhere),
@@ -240,7 +243,7 @@ async fn gather(finished: &mut mpsc::Receiver<Vec<CompletedJob>>, batch: &mut Ve
 enum Outcome {
     Succeeded,
     Failed,
-    /// The job is not finished: it is retried, or another worker has it.
+    /// Not counted: the job is retried or was cancelled, or another worker has it.
     Elsewhere,
 }
 

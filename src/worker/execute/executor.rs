@@ -26,7 +26,7 @@ use crate::{
         complete::{CompletedJob, Completion},
         connection::{Commands, StepError},
         handlers::{BuiltIn, COMMON_METHODS, Handler, JobError},
-        in_flight::InFlight,
+        in_flight::{InFlight, Stop},
         queue_set::QueueSet,
         status::Status,
     },
@@ -80,6 +80,8 @@ pub(super) enum Verdict {
     Rejected,
     /// The deadline passed before the job could start, for this number of milliseconds.
     Expired { late_ms: u64 },
+    /// Somebody has cancelled the job.
+    Cancelled,
     /// Nothing happens: another worker has the entry now.
     HandedOver,
 }
@@ -136,6 +138,10 @@ impl Executor {
                 delivery.job = Err(Refusal::Expired { late_ms });
                 Completion::Rejected(delivery)
             }
+            Verdict::Cancelled => {
+                delivery.job = Err(Refusal::Cancelled);
+                Completion::Rejected(delivery)
+            }
             Verdict::HandedOver => Completion::HandedOver(delivery),
         }
     }
@@ -164,10 +170,18 @@ impl Executor {
         let _ = self.finished.send(jobs).await;
     }
 
+    /// Completes a cancelled job that waited for others of its session.
+    pub(in crate::worker) async fn drop_cancelled(&self, mut delivery: Delivery) {
+        delivery.job = Err(Refusal::Cancelled);
+        self.begin(1, 0);
+        self.end(vec![CompletedJob { ending: Completion::Rejected(delivery), needs_slot: false }]).await;
+    }
+
     async fn one(&self, delivery: &Delivery, session: Option<&str>) -> Verdict {
         let began = std::time::Instant::now();
         let end = match &delivery.job {
             Ok(job) => self.attempt(delivery, job, session).await,
+            Err(Refusal::Cancelled) => cancelled(),
             Err(_) => End { outcome: JobOutcome::Refused, verdict: Verdict::Rejected, error: None },
         };
         self.tell(delivery, &end, began.elapsed());
@@ -178,6 +192,9 @@ impl Executor {
     async fn attempt(&self, delivery: &Delivery, job: &Job, session: Option<&str>) -> End {
         if !self.is_still_ours(delivery).await {
             return claim_lost();
+        }
+        if let Some(stop) = self.in_flight.stop_of(&delivery.stream, &delivery.entry) {
+            return stopped(stop);
         }
         // The job may have waited for others of its session.
         if let Some(late_ms) = job.late_ms() {
@@ -296,7 +313,7 @@ impl Executor {
         let handled = tokio::select! {
             biased;
             handled = limited => handled,
-            () = self.in_flight.revoked(&delivery.stream, &delivery.entry) => return (claim_lost(), false),
+            stop = self.in_flight.stopped(&delivery.stream, &delivery.entry) => return (stopped(stop), false),
         };
         match handled {
             Ok(Ok(Ok(value))) => {
@@ -358,6 +375,18 @@ pub(super) fn expired(late_ms: u64) -> End {
 pub(super) fn claim_lost() -> End {
     let error = "another worker has taken the job over: this one was silent for too long, and stops".to_owned();
     End { outcome: JobOutcome::ClaimLost, verdict: Verdict::HandedOver, error: Some(error) }
+}
+
+pub(super) fn stopped(stop: Stop) -> End {
+    match stop {
+        Stop::ClaimLost => claim_lost(),
+        Stop::Cancelled => cancelled(),
+    }
+}
+
+fn cancelled() -> End {
+    let error = Some(Refusal::Cancelled.to_string());
+    End { outcome: JobOutcome::Cancelled, verdict: Verdict::Cancelled, error }
 }
 
 fn failed(outcome: JobOutcome, error: String, retry: Retry) -> End {

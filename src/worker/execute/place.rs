@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::executor::{End, Executor, Verdict, claim_lost, expired};
+use super::executor::{End, Executor, Verdict, claim_lost, expired, stopped};
 use crate::{
     broker::{BrokerError, Delivery, Job, method_of},
     connection::Connection,
@@ -86,7 +86,7 @@ impl Executor {
             tokio::select! {
                 () = freed => {}
                 () = sleep(LOOK_FOR_ROOM) => {}
-                () = self.in_flight.revoked(&delivery.stream, &delivery.entry) => return Err(claim_lost()),
+                stop = self.in_flight.stopped(&delivery.stream, &delivery.entry) => return Err(stopped(stop)),
             }
         }
     }

@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{Batch, Intake, TakeError};
 use crate::{
-    broker::{BrokerError, Delivery, RawEntry},
+    broker::{BrokerError, Delivery, Read},
     connection::{Connection, ConnectionError, RedisTarget},
     worker::{by_stream::by_stream, connection::Commands},
 };
@@ -37,7 +37,7 @@ impl Intake {
     ) -> Result<Batch, TakeError> {
         self.took_new = true;
         if self.queues.configured().is_one() {
-            return self.read_one(room, interrupted).await.map(Batch::Unopened);
+            return self.read_one(room, interrupted).await;
         }
         let mut news = self.queues.news();
         let interrupted = async {
@@ -48,9 +48,10 @@ impl Intake {
         };
         let streams = self.queues.streams();
         if streams.len() == 1 {
-            self.read_one(room, interrupted).await.map(Batch::Unopened)
+            self.read_one(room, interrupted).await
         } else {
-            self.read_multi_stream(&streams, room, interrupted).await.map(Batch::Opened)
+            let deliveries = self.read_multi_stream(&streams, room, interrupted).await?;
+            self.noted(deliveries).await.map(Batch::Opened)
         }
     }
 
@@ -60,18 +61,15 @@ impl Intake {
         BLOCK.min(self.config.lapse() / 2)
     }
 
-    async fn read_one(
-        &mut self,
-        room: usize,
-        interrupted: impl Future<Output = ()>,
-    ) -> Result<Vec<RawEntry>, TakeError> {
-        let (consumer, block) = (Arc::clone(&self.consumer), self.block());
-        let read = async |connection: &mut Connection| consumer.read_raw(connection, room, block).await;
+    async fn read_one(&mut self, room: usize, interrupted: impl Future<Output = ()>) -> Result<Batch, TakeError> {
+        let (consumer, block, layout) = (Arc::clone(&self.consumer), self.block(), self.target.layout());
+        let read = async |connection: &mut Connection| consumer.read_raw(connection, layout, room, block).await;
         match self.waiting(read, interrupted).await {
-            Ok(entries) => Ok(entries),
+            Ok(Read { entries, some_cancelled: false }) => Ok(Batch::Unopened(entries)),
+            Ok(Read { entries, .. }) => self.noted(consumer.open(entries).collect()).await.map(Batch::Opened),
             Err(error) => {
                 let own = consumer.stream.as_str().into();
-                self.mend(&own, error).await.map(|()| Vec::new())
+                self.mend(&own, error).await.map(|()| Batch::Opened(Vec::new()))
             }
         }
     }

@@ -79,6 +79,38 @@ async fn a_job_that_fails_becomes_a_dead_letter_and_can_be_put_back() {
 }
 
 #[tokio::test]
+async fn a_job_is_cancelled_wherever_it_is_and_its_publisher_told_once() {
+    let cluster = Cluster::start();
+    cluster.until_well().await;
+    let client = cluster.client().await;
+    let configured = "[worker_types.t.worker]\nheartbeat_seconds = 1\n";
+    let add = async |id: &str, args: &str| {
+        let job = format!(r#"{{"id":"{id}","type":"t.sleep","args":[{args}],"kwargs":{{}},"reply_to":"result:{id}"}}"#);
+        let _: String = redis(&client, &format!("XADD t:jobs * json {job}")).await;
+    };
+    let cancel = |id: &str| said(&run_with(&cluster.url(), configured, &["cancel", id, "--timeout", "60"]));
+    add("waits", "0").await;
+    let delayed = r#"{"id":"late","type":"t.echo","args":[],"kwargs":{},"reply_to":"result:late"}"#;
+    let _: u64 = redis(&client, &format!("ZADD {{t:jobs}}:delayed 9999999999999 {delayed}")).await;
+    assert!(cancel("waits").contains("no worker starts it"));
+    assert!(cancel("late").contains("is removed"));
+    let worker = WorkerProcess::start_with(&cluster.url(), "w1", configured);
+    worker.until_state(&client, "IDLE").await;
+    add("runs", "1000").await;
+    worker.until_state(&client, "BUSY").await;
+    let told = said(&run_with(&cluster.url(), configured, &["job", "runs"]));
+    assert!(told.contains("running on w1"), "{told}");
+    let told = cancel("runs");
+    assert!(told.contains("ran on w1 and is stopped"), "{told}\n{}", worker.log());
+    let settled = async || redis::<u64>(&client, "EXISTS {t:jobs}:cancelled").await == 0;
+    assert!(eventually(DEADLINE, settled).await, "{}", worker.log());
+    for id in ["waits", "late", "runs"] {
+        let answers = answers(&client, id).await;
+        assert!(answers.len() == 1 && answers[0]["error"].to_string().contains("cancelled"), "{id}: {answers:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_worker_goes_on_after_a_failover_of_its_queue() {
     let mut cluster = Cluster::start_with(1, &[], &[]);
     cluster.until_well().await;
