@@ -48,7 +48,7 @@ use swarm::{
         fly::{Access, FlyBackend, FlySpec, RateLimit},
     },
     config::{FlyWorkerSettings, Settings, Switch, WorkerTypeSettings},
-    model::WorkerType,
+    model::{StopSignal, WorkerType},
     telemetry::{LogFormat, init_logging, install_metrics},
 };
 use tokio_util::sync::CancellationToken;
@@ -116,6 +116,7 @@ fn run_scaler(redis: &str, api: String) -> anyhow::Result<()> {
         group: format!("worker-{}", type_name(0)),
         settings: FlyWorkerSettings::default(),
         drain_timeout: Duration::from_secs(1),
+        signal: StopSignal::default(),
     };
     let access = Access {
         base_url: api,
