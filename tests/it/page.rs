@@ -193,7 +193,10 @@ async fn with_a_read_token_the_page_asks_for_it_and_keeps_it_in_memory_only() {
 async fn the_buttons_ask_for_the_token_and_keep_it_in_memory_only() {
     const TOKEN: &str = "operators-0123456789";
     let server = RedisServer::start();
-    let settings = format!("token = {TOKEN:?}\n{}", pool("rest", "max_workers = 3, cooldown_seconds = 0", SLEEPER));
+    // An override that Redis takes long for must not fail beside other tests.
+    let patience = "[scaler]\nredis_timeout_ms = 30000\n";
+    let rest = pool("rest", "max_workers = 3, cooldown_seconds = 0", SLEEPER);
+    let settings = format!("token = {TOKEN:?}\n{patience}{rest}");
     let scaler = Autoscaler::start(&server.url(), &settings).await;
     let tab = Tab::open(&scaler.url(), PHONE, true).await;
     let controls = "document.querySelector('[data-type=rest] .controls')";
