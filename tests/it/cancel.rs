@@ -44,7 +44,7 @@ fn client(server: &RedisServer) -> Swarm {
 }
 
 fn job(id: &str, method: &str, args: Json) -> Job {
-    let args = args.as_array().unwrap().clone();
+    let Json::Array(args) = args else { panic!("arguments are a list, not {args}") };
     Job { id: id.to_owned(), ..Job::new(format!("t.{method}"), args, Map::new()) }.with_reply()
 }
 

@@ -225,10 +225,10 @@ async fn a_test_says_for_each_webhook_whether_the_message_arrived() {
     let (ok, text) = test_messages(directory.path(), &settings, &[]);
     assert!(ok, "{text}");
     assert_eq!(text, "events: sent\nchat: sent\n");
-    let received = receiver.shared.received.lock().unwrap().clone();
-    assert_eq!(received[0].0, "application/cloudevents+json");
-    assert_eq!(received[0].1["type"], "io.swarm.test.test");
-    assert!(received[1].1["content"].as_str().unwrap().contains("swarm can send messages here"));
+    let messages = receiver.shared.received.lock().unwrap().clone();
+    assert_eq!(messages[0].0, "application/cloudevents+json");
+    assert_eq!(messages[0].1["type"], "io.swarm.test.test");
+    assert!(messages[1].1["content"].as_str().unwrap().contains("swarm can send messages here"));
 
     receiver.inject(&[Fault::Status(404)]);
     let (ok, text) = test_messages(directory.path(), &settings, &["--name", "chat"]);

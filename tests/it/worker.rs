@@ -353,11 +353,11 @@ async fn the_limit_of_open_files_is_raised_at_the_start() {
         .spawn()
         .unwrap();
     let lives = async || client.exists::<u64, _>("worker:heartbeat:t:w1").await.unwrap() == 1;
-    let lived = eventually(DEADLINE, lives).await;
+    let announced = eventually(DEADLINE, lives).await;
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", worker.id())).unwrap();
     worker.kill().unwrap();
     worker.wait().unwrap();
     let row = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     let numbers: Vec<u64> = row.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-    assert!(lived && numbers[0] > 300 && numbers[0] == numbers[1].min(65_536), "{row}");
+    assert!(announced && numbers[0] > 300 && numbers[0] == numbers[1].min(65_536), "{row}");
 }
