@@ -25,7 +25,7 @@ pub struct NotifyArgs {
 
 #[derive(Debug, Subcommand)]
 enum NotifyAction {
-    /// Send a test message to each webhook of [[notify]]
+    /// Send a test message to each webhook of `[[notify]]`
     ///
     /// Makes one attempt for each webhook. Exits with 1 if a message did not arrive.
     Test(TestArgs),
