@@ -459,6 +459,9 @@ impl Write for Log {
 async fn what_a_worker_prints_is_logged_in_bounded_lines_under_its_name() {
     let log = Log::default();
     let writer = log.clone();
+    // With a single subscriber, `tracing` asks only that of the thread which reaches a line of the program first, and
+    // remembers the answer for every thread. That may be the thread of another test, which has none.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).with_ansi(false).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
 
