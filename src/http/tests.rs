@@ -12,11 +12,9 @@ use tokio_util::sync::CancellationToken;
 use super::{BindError, HttpAccess, HttpControl, HttpServer, HttpState, SHUTDOWN_GRACE, connections::Limits};
 use crate::{
     model::{
-        Demand, PoolCounts, Reading, Source, Timestamp, WorkerType,
+        Source, Timestamp,
         history::{EventSource, ScalingEvent},
-        snapshot::{
-            Action, FleetSnapshot, LeadershipSnapshot, Role, SourceSnapshot, SourceState, StatusSource, TypeSnapshot,
-        },
+        snapshot::{FleetSnapshot, LeadershipSnapshot, Role, SourceSnapshot, SourceState, StatusSource, TypeSnapshot},
     },
     telemetry::MetricsHandle,
 };
@@ -57,30 +55,11 @@ impl StatusSource for MadeUpFleet {
 /// Returns a worker type at rest, with this name.
 pub(crate) fn made_up_type(name: &str) -> TypeSnapshot {
     TypeSnapshot {
-        worker_type: WorkerType::new(name),
-        queue: format!("{name}:jobs"),
-
-        queues: None,
-        work: None,
-        min_workers: 0,
         max_workers: 5,
         evaluated_at: Some(Timestamp(2)),
-        demand: Demand { lag: Reading::Known(0), pending: Reading::Known(0), oldest: Reading::Known(None) },
-        pool: Reading::Known(PoolCounts::default()),
-        desired: 0,
-        action: Action::Hold,
         reasons: vec!["held at 0: depth 0 ≤ 0 wants 0".to_owned(), "depth 0 ≤ 0 wants 0".to_owned()],
-        rule: std::borrow::Cow::default(),
-        recheck_at: None,
-        last_change: None,
         sources: vec![Source::Sweep],
-        reaction: None,
-        evaluations: 1,
-        decisions: Vec::new(),
-        backend_error: None,
-        start_failures: None,
-        control: None,
-        workers: Vec::new(),
+        ..TypeSnapshot::at_rest(name)
     }
 }
 

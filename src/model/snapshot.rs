@@ -200,6 +200,36 @@ pub struct TypeSnapshot {
 }
 
 impl TypeSnapshot {
+    /// A pool of 0 to 10 workers that has none, and no job, for tests.
+    #[cfg(test)]
+    pub(crate) fn at_rest(name: &str) -> Self {
+        Self {
+            worker_type: WorkerType::new(name),
+            queue: format!("{name}:jobs"),
+            min_workers: 0,
+            max_workers: 10,
+            evaluated_at: Some(Timestamp(1)),
+            demand: Demand { lag: Reading::Known(0), pending: Reading::Known(0), oldest: Reading::Known(None) },
+            queues: None,
+            work: None,
+            pool: Reading::Known(PoolCounts::default()),
+            desired: 0,
+            action: Action::Hold,
+            reasons: Vec::new(),
+            rule: Cow::default(),
+            recheck_at: None,
+            last_change: None,
+            sources: Vec::new(),
+            reaction: None,
+            evaluations: 1,
+            decisions: Vec::new(),
+            backend_error: None,
+            start_failures: None,
+            control: None,
+            workers: Vec::new(),
+        }
+    }
+
     /// Returns whether somebody may be waiting for a job: there is unfinished work, or the amount is unknown.
     pub fn is_unfinished(&self) -> bool {
         self.backend_error.is_some() || self.demand.depth().known().is_none_or(|depth| *depth > 0)

@@ -3,36 +3,18 @@
 use std::sync::Arc;
 
 use crate::model::{
-    Demand, PoolCounts, Reading, Timestamp, WorkerType,
-    snapshot::{Action, FleetSnapshot, LeadershipSnapshot, Role, TypeSnapshot},
+    Demand, PoolCounts, Reading, Timestamp,
+    snapshot::{FleetSnapshot, LeadershipSnapshot, Role, TypeSnapshot},
 };
 
 /// A pool with one idle worker and no job.
 pub(super) fn pool(name: &str) -> TypeSnapshot {
     TypeSnapshot {
-        worker_type: WorkerType::new(name),
-        queue: format!("{name}:jobs"),
-        min_workers: 0,
-        max_workers: 10,
-        evaluated_at: Some(Timestamp(1)),
         demand: Demand { lag: Reading::Known(0), pending: Reading::Known(0), ..Demand::failed("not read") },
-        queues: None,
-        work: None,
         pool: Reading::Known(PoolCounts { ready: 1, ..PoolCounts::default() }),
         desired: 1,
-        action: Action::Hold,
         reasons: vec!["held at 1".to_owned()],
-        rule: std::borrow::Cow::default(),
-        recheck_at: None,
-        last_change: None,
-        sources: Vec::new(),
-        reaction: None,
-        evaluations: 1,
-        decisions: Vec::new(),
-        backend_error: None,
-        start_failures: None,
-        control: None,
-        workers: Vec::new(),
+        ..TypeSnapshot::at_rest(name)
     }
 }
 

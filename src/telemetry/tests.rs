@@ -42,13 +42,6 @@ fn browser() -> WorkerType {
 /// draining; 0 to 10 workers.
 fn snapshot() -> TypeSnapshot {
     TypeSnapshot {
-        worker_type: browser(),
-        queue: "browser:jobs".into(),
-
-        queues: None,
-        work: None,
-        min_workers: 0,
-        max_workers: 10,
         evaluated_at: Some(Timestamp(10_000)),
         demand: Demand {
             lag: Reading::Known(7),
@@ -67,18 +60,7 @@ fn snapshot() -> TypeSnapshot {
             ..PoolCounts::default()
         }),
         desired: 3,
-        action: Action::Hold,
-        reasons: Vec::new(),
-        rule: std::borrow::Cow::default(),
-        recheck_at: None,
-        last_change: None,
-        sources: Vec::new(),
-        reaction: None,
-        evaluations: 1,
         decisions: vec![DecisionCount { action: Action::ScaleUp, reason: "backlog".into(), count: 1 }],
-        backend_error: None,
-        start_failures: None,
-        control: None,
         workers: [WorkerStatus::Idle, WorkerStatus::Busy, WorkerStatus::Unheard, WorkerStatus::Unheard]
             .map(|status| WorkerSnapshot {
                 id: WorkerId::new("w"),
@@ -90,6 +72,7 @@ fn snapshot() -> TypeSnapshot {
                 started_at: Timestamp(1),
             })
             .to_vec(),
+        ..TypeSnapshot::at_rest("browser")
     }
 }
 

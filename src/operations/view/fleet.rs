@@ -267,14 +267,10 @@ pub(crate) fn made_up() -> FleetSnapshot {
 
     use crate::model::{
         Demand, PoolCounts, Reading, Source, WorkerType,
-        snapshot::{Action, LeadershipSnapshot, Reaction, ReloadSnapshot, SourceSnapshot},
+        snapshot::{LeadershipSnapshot, Reaction, ReloadSnapshot, SourceSnapshot},
     };
     let source = |source, state, detail: &str| SourceSnapshot { source, state, detail: detail.to_owned() };
     let browser = TypeSnapshot {
-        worker_type: WorkerType::new("browser"),
-        queue: "browser:jobs".to_owned(),
-        queues: None,
-        work: None,
         min_workers: 1,
         max_workers: 6,
         evaluated_at: Some(Timestamp(59_000)),
@@ -285,19 +281,12 @@ pub(crate) fn made_up() -> FleetSnapshot {
         },
         pool: Reading::Known(PoolCounts { ready: 4, starting: 2, busy: 4, ..PoolCounts::default() }),
         desired: 6,
-        action: Action::Hold,
         reasons: vec!["held at 6: max_workers 6".to_owned()],
-        rule: std::borrow::Cow::default(),
         recheck_at: Some(Timestamp(64_000)),
-        last_change: None,
         sources: vec![Source::Keyspace],
         reaction: Some(Reaction { decided_ms: 0.6, requested_ms: Some(0.9), running_ms: None }),
         evaluations: 17,
-        decisions: Vec::new(),
-        backend_error: None,
-        start_failures: None,
-        control: None,
-        workers: Vec::new(),
+        ..TypeSnapshot::at_rest("browser")
     };
     let lost = TypeSnapshot {
         worker_type: WorkerType::new("tankpit"),
