@@ -16,7 +16,7 @@ use swarm::{
 
 use crate::support::{
     autoscaler::{DEADLINE, swarm},
-    command::{answers, pending, redis},
+    command::{answers, pending, redis, waiting_and_pending},
     processes::with_variable,
     redis::RedisServer,
     wait::eventually,
@@ -66,8 +66,7 @@ async fn is_settled(client: &Client) -> bool {
 }
 
 async fn lag(client: &Client) -> Option<u64> {
-    let groups: Vec<std::collections::HashMap<String, Value>> = client.xinfo_groups(QUEUE).await.unwrap();
-    groups[0]["lag"].as_u64()
+    waiting_and_pending(client, QUEUE).await.map(|(waiting, _)| waiting)
 }
 
 async fn outcome(client: &Client, id: &str) -> Json {

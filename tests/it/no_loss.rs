@@ -21,7 +21,9 @@ use swarm::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{autoscaler::DEADLINE, redis::RedisServer, wait::eventually, worker::WorkerProcess};
+use crate::support::{
+    autoscaler::DEADLINE, command::waiting_and_pending, redis::RedisServer, wait::eventually, worker::WorkerProcess,
+};
 
 const QUEUE: &str = "t:jobs";
 const JOBS: usize = 10_000;
@@ -81,15 +83,8 @@ fn start(server: &RedisServer, client: &Client, number: usize) -> Worker {
     Worker { stop, task, id }
 }
 
-/// Jobs that wait, and jobs that somebody has and has not finished.
-async fn waiting_and_pending(client: &Client) -> (u64, u64) {
-    let groups: Vec<BTreeMap<String, Value>> = client.xinfo_groups(QUEUE).await.unwrap();
-    let number = |field: &str| groups.first().and_then(|group| group[field].as_u64()).unwrap_or(u64::MAX);
-    (number("lag"), number("pending"))
-}
-
 async fn nothing_unfinished(client: &Client) -> bool {
-    waiting_and_pending(client).await == (0, 0)
+    waiting_and_pending(client, QUEUE).await == Some((0, 0))
 }
 
 /// Who did each job, by its number.
@@ -114,7 +109,7 @@ async fn ten_thousand_jobs_are_done_while_a_worker_dies_each_second() {
     let (mut dead, mut ticks) = (BTreeSet::new(), tokio::time::interval(Duration::from_secs(1)));
     ticks.tick().await;
     let all_begun = async {
-        while waiting_and_pending(&client).await.0 > 0 {
+        while waiting_and_pending(&client, QUEUE).await.is_none_or(|(waiting, _)| waiting > 0) {
             ticks.tick().await;
             let number = WORKERS + dead.len();
             let victim = std::mem::replace(&mut workers[number % WORKERS], start(&server, &client, number));
@@ -183,7 +178,7 @@ async fn a_worker_killed_at_work_loses_no_job() {
         victim.kill();
     }
     let done = eventually(DEADLINE, async || nothing_unfinished(&client).await).await;
-    assert!(done, "waiting and pending: {:?}", waiting_and_pending(&client).await);
+    assert!(done, "waiting and pending: {:?}", waiting_and_pending(&client, QUEUE).await);
     let answered = answered(&client, COUNT).await;
     assert!(!answered.contains_key(&0), "answers of each job: {answered:?}");
     assert_eq!(client.xlen::<u64, _>("t:jobs:dead").await.unwrap(), 0);

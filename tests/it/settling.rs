@@ -1,7 +1,6 @@
 //! Jobs that are done and can't be settled, and jobs that are in each other's way: on a real `redis-server`.
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc, Condvar, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -23,7 +22,7 @@ use swarm::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{redis::RedisServer, wait::eventually};
+use crate::support::{command::waiting_and_pending, redis::RedisServer, wait::eventually};
 
 const SOON: Duration = Duration::from_secs(10);
 const QUEUE: &str = "t:jobs";
@@ -81,13 +80,6 @@ async fn custom(client: &Client, words: &[&str]) {
     client.custom::<Value, _>(command, args.to_vec()).await.unwrap();
 }
 
-/// Not yet delivered, and not yet acknowledged.
-async fn lag_and_pending(client: &Client) -> (u64, u64) {
-    let groups: Vec<HashMap<String, Value>> = client.xinfo_groups(QUEUE).await.unwrap();
-    let of = |field: &str| groups.first().and_then(|group| group[field].as_u64()).unwrap_or(u64::MAX);
-    (of("lag"), of("pending"))
-}
-
 fn jobs(count: usize, method: &str) -> Vec<Job> {
     (0..count).map(|_| Job::new(format!("t.{method}"), Vec::new(), Map::new()).with_reply()).collect()
 }
@@ -119,14 +111,17 @@ async fn results_are_refused_for_a_while(url: impl Fn(&RedisServer) -> String, r
     let _: Vec<Value> = transaction.exec(true).await.unwrap();
 
     let (held, waiting) = (2 * SLOTS as u64, 3 * SLOTS as u64);
-    let stuck = eventually(SOON, async || lag_and_pending(&client).await == (waiting, held)).await;
-    assert!(stuck, "{:?}", lag_and_pending(&client).await);
+    let stuck = eventually(SOON, async || waiting_and_pending(&client, QUEUE).await == Some((waiting, held))).await;
+    assert!(stuck, "{:?}", waiting_and_pending(&client, QUEUE).await);
     assert_eq!(handler.done.load(Ordering::SeqCst), 2 * SLOTS);
     let keys: Vec<String> = jobs.iter().filter_map(|job| job.reply_to.clone()).collect();
     assert_eq!(client.exists::<usize, _>(keys.clone()).await.unwrap(), 0);
 
     custom(&client, again).await;
-    assert!(eventually(SOON, async || lag_and_pending(&client).await == (0, 0)).await, "all is settled");
+    assert!(
+        eventually(SOON, async || waiting_and_pending(&client, QUEUE).await == Some((0, 0))).await,
+        "all is settled"
+    );
     for key in keys {
         assert_eq!(client.llen::<usize, _>(&key).await.unwrap(), 1, "{key}");
         assert!(client.ttl::<i64, _>(&key).await.unwrap() > 0, "{key}");
@@ -164,7 +159,7 @@ async fn a_job_that_blocks_its_thread_holds_few_others_up() {
     assert!(eventually(SOON, async || handler.done.load(Ordering::SeqCst) >= 84).await, "{:?}", handler.done);
     handler.let_go_on();
     assert!(eventually(SOON, async || handler.done.load(Ordering::SeqCst) == 100).await);
-    assert!(eventually(SOON, async || lag_and_pending(&client).await == (0, 0)).await);
+    assert!(eventually(SOON, async || waiting_and_pending(&client, QUEUE).await == Some((0, 0))).await);
     stop.cancel();
     assert_eq!(worker.await.unwrap().unwrap().processed, 100);
 }

@@ -18,7 +18,7 @@ use swarm::connection::RedisTarget;
 use crate::support::{
     autoscaler::{DEADLINE, swarm},
     cluster::Cluster,
-    command::{answers, pending, redis},
+    command::{answers, pending, redis, waiting_and_pending},
     redis::RedisServer,
     wait::eventually,
     worker::WorkerProcess,
@@ -200,9 +200,8 @@ async fn two_thousand_jobs_on_three_queues_outlive_a_worker() {
     let all_settled = async || {
         let mut open = 0;
         for queue in NAMED {
-            let groups: Vec<std::collections::HashMap<String, fred::types::Value>> =
-                redis(&client, &format!("XINFO GROUPS {queue}")).await;
-            open += ["lag", "pending"].iter().filter_map(|field| groups[0][*field].as_u64()).sum::<u64>();
+            let Some((waiting, pending)) = waiting_and_pending(&client, queue).await else { return false };
+            open += waiting + pending;
         }
         open == 0
     };

@@ -65,9 +65,23 @@ pub(crate) async fn answers(client: &Client, id: &str) -> Vec<serde_json::Value>
     answers.iter().map(|answer| serde_json::from_str(answer).expect("an answer is JSON")).collect()
 }
 
-/// Returns the pending entries of a stream: pairs of consumer and entry.
+/// Returns how many jobs of a stream with one group wait, and how many are delivered and not acknowledged. `None` while
+/// no worker has made the group, or its lag is unknown.
+///
+/// A worker that says IDLE may not have made its group yet: it does at its first read.
+pub(crate) async fn waiting_and_pending(client: &Client, stream: &str) -> Option<(u64, u64)> {
+    let groups: Vec<HashMap<String, fred::types::Value>> = redis(client, &format!("XINFO GROUPS {stream}")).await;
+    let number = |field: &str| groups.first()?.get(field)?.as_u64();
+    number("lag").zip(number("pending"))
+}
+
+/// Returns the pending entries of a stream: pairs of consumer and entry. None while no worker has made the group.
 pub(crate) async fn pending(client: &Client, stream: &str, group: &str) -> Vec<(String, String)> {
+    let command = CustomCommand::new_static("XPENDING", ClusterHash::FirstKey, false);
     let entries: Vec<(String, String, u64, u64)> =
-        redis(client, &format!("XPENDING {stream} {group} - + 100000")).await;
+        match client.custom(command, vec![stream, group, "-", "+", "100000"]).await {
+            Err(error) if error.details().starts_with("NOGROUP") => Vec::new(),
+            answer => answer.unwrap_or_else(|error| panic!("XPENDING {stream} {group}: {error}")),
+        };
     entries.into_iter().map(|(entry, consumer, ..)| (consumer, entry)).collect()
 }

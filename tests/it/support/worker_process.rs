@@ -1,20 +1,19 @@
 //! Runs `swarm worker` as a process with its own settings, and publishes jobs like any program.
 
 use std::{
-    collections::HashMap,
     fs::{self, File},
     process::{Child, Command},
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-use fred::{prelude::Client, types::Value as Reply};
+use fred::prelude::Client;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{
-    command::{answers, redis},
+    command::{answers, redis, waiting_and_pending},
     processes::{kill, with_variable},
     redis::RedisServer,
     wait::eventually,
@@ -64,10 +63,8 @@ impl WorkerProcess {
 
     /// Returns the published jobs that are not completed: waiting, and taken.
     pub(crate) async fn unsettled(&self) -> u64 {
-        let groups = format!("XINFO GROUPS {}:jobs", self.worker_type);
-        let groups: Vec<HashMap<String, Reply>> = redis(&self.client, &groups).await;
-        let number = |field: &str| groups.first().and_then(|group| group[field].as_u64());
-        number("lag").zip(number("pending")).map_or(u64::MAX, |(lag, pending)| lag + pending)
+        let counts = waiting_and_pending(&self.client, &format!("{}:jobs", self.worker_type)).await;
+        counts.map_or(u64::MAX, |(waiting, pending)| waiting + pending)
     }
 
     /// Publishes a job and returns its id.
