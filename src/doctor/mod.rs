@@ -10,6 +10,7 @@ mod memory;
 mod patterns;
 mod queues;
 mod rights;
+mod sandbox;
 mod server;
 mod types;
 mod wake;
@@ -72,6 +73,7 @@ pub async fn examine(settings: &Settings, seen: &Seen) -> Vec<Finding> {
         findings.extend(queues::look(connection, settings, doubt.as_deref()).await);
         findings.extend(finding::bounded(patterns::look(connection, settings).await));
         findings.extend(frameworks::look(connection, settings, target.database()).await);
+        findings.extend(sandbox::look(connection, settings).await);
         if seen.fleet().is_none() {
             findings.extend(types::from_redis(connection, settings).await);
         }

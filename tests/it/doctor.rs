@@ -394,3 +394,26 @@ async fn a_dry_run_and_a_standby_are_told_from_a_leader() {
     fs::write(observer.directory().join("swarm.toml"), alone(&server, &more)).unwrap();
     ask(&observer).has("autoscaler", "warning", &["it does not know of `more`"]);
 }
+
+#[tokio::test]
+async fn whether_pages_run_in_chromiums_sandbox_is_told() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let told = |settings: &str| ask_about(&alone(&server, settings));
+    let types = "[worker_types.browser]\n[worker_types.web]\nworker = { handler = \"browser\" }\n\
+                 browser = { no_sandbox = true }\n[worker_types.mail]\n";
+    let report = told(types);
+    report.has("workers", "ok", &["`browser`: pages will run in Chromium's own sandbox, or not at all"]);
+    report.has("workers", "warning", &["`web`: pages will run without", "`no_sandbox = true`", "docs/browser.md"]);
+    assert!(!report.found("workers", "ok").join("\n").contains("mail"));
+
+    let _: String = redis(&client, "XGROUP CREATE browser:jobs browser 0 MKSTREAM").await;
+    for (worker, sandbox) in [("w1", "1"), ("w2", "1"), ("w3", "0"), ("w4", "")] {
+        let _: u64 = redis(&client, &format!("XGROUP CREATECONSUMER browser:jobs browser {worker}")).await;
+        let field = if sandbox.is_empty() { "state IDLE".to_owned() } else { format!("sandbox {sandbox}") };
+        let _: u64 = redis(&client, &format!("HSET worker:heartbeat:browser:{worker} {field}")).await;
+    }
+    told(types).has("workers", "warning", &["`browser`: 1 worker run pages without Chromium's own sandbox, 2 with it"]);
+    let _: u64 = redis(&client, "DEL worker:heartbeat:browser:w3").await;
+    told(types).has("workers", "ok", &["`browser`: 2 workers run pages in Chromium's own sandbox"]);
+}
