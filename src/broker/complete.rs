@@ -5,7 +5,7 @@ use std::{borrow::Borrow, sync::Arc};
 use redis::{Cmd, Pipeline, make_extension_error};
 use serde_json::Value;
 
-use super::{BrokerError, Consumer, Delivery, Job, JobResult, result::bounded};
+use super::{BrokerError, Consumer, Delivery, Job, JobResult, locate::numbers, result::bounded};
 use crate::connection::Connection;
 
 const COMPLETE: &str = include_str!("lua/complete.lua");
@@ -198,7 +198,7 @@ impl Consumer {
             command.arg(&answer.key);
         }
         let ids = || done.iter().map(|one| one.entry.as_str());
-        let (first, last) = (ids().min_by_key(|id| order(id)), ids().max_by_key(|id| order(id)));
+        let (first, last) = (ids().min_by_key(|id| numbers(id)), ids().max_by_key(|id| numbers(id)));
         command.arg(&self.group).arg(&self.name);
         command.arg(first.unwrap_or("-")).arg(last.unwrap_or("+"));
         for one in done {
@@ -279,10 +279,4 @@ fn fitting<D: Borrow<Done>>(done: &[D]) -> usize {
         fits
     };
     done.iter().take(JOBS_AT_ONCE).take_while(fits).count()
-}
-
-/// Returns the sort key of an entry: the two numbers of its id.
-fn order(id: &str) -> (u64, u64) {
-    let (time, number) = id.split_once('-').unwrap_or((id, "0"));
-    (time.parse().unwrap_or(0), number.parse().unwrap_or(0))
 }

@@ -4,13 +4,19 @@
 use std::borrow::Cow;
 
 use redis::Value;
-use serde::Serialize;
 
 use super::{
     BrokerError, Delivery, Job,
     delivery::{Entry, entries},
 };
-use crate::{connection::Connection, model::Timestamp, telemetry::DeadReason};
+use crate::{
+    connection::Connection,
+    model::{
+        Timestamp,
+        dead_letter::{DeadFilter, DeadLetter, DeadLetterOutcome},
+    },
+    telemetry::DeadReason,
+};
 
 const REVIVE: &str = include_str!("lua/revive.lua");
 /// Dead letters of one read.
@@ -48,62 +54,20 @@ impl Burial<'_> {
     }
 }
 
-/// One dead letter.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct DeadLetter {
-    /// Stream that the job was on.
-    pub stream: String,
-    /// Id among the dead letters.
-    pub entry: String,
-    /// When the job was given up: the time in that id.
-    pub at: Timestamp,
-    /// Id of the job; `None` if the entry is malformed.
-    pub id: Option<String>,
-    /// Type of the job; `None` if the entry is malformed.
-    #[serde(rename = "type")]
-    pub job_type: Option<String>,
-    /// `malformed`, `failed`, `expired`, `attempts_exhausted` or `interruptions_exhausted`.
-    pub reason: String,
-    /// Last error, in words.
-    pub error: String,
-    /// Id that the entry had on the stream.
-    pub source_entry: String,
-    /// Consumer group that gave the job up.
-    pub group: String,
-    /// Attempts that failed.
-    pub attempts: u32,
-    /// Number of interruptions.
-    pub interruptions: u32,
-    /// The job, to put it back.
-    #[serde(skip)]
-    job: Option<Job>,
+/// A dead letter as it is on its stream.
+pub(super) struct DeadEntry {
+    pub(super) letter: DeadLetter,
+    /// The job; `None` if the entry is malformed.
+    pub(super) job: Option<Job>,
 }
 
-/// Selection of dead letters; all given criteria must match.
-#[derive(Clone, Debug, Default)]
-pub struct DeadFilter {
-    /// A job type (`browser.goto`), or the worker type before the dot.
-    pub job_type: Option<String>,
-    /// Job ids or dead letters' ids; any if empty.
-    pub ids: Vec<String>,
-}
-
-impl DeadLetter {
-    /// Returns the job; `None` if the entry is malformed.
-    pub(super) fn job(&self) -> Option<&Job> {
-        self.job.as_ref()
-    }
-}
-
-impl DeadFilter {
-    fn fits(&self, letter: &DeadLetter) -> bool {
-        let of_type = |wanted: &String| {
-            let rest = letter.job_type.as_deref().and_then(|name| name.strip_prefix(wanted.as_str()));
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        };
-        let named = |id: &String| *id == letter.entry || Some(id) == letter.id.as_ref();
-        self.job_type.as_ref().is_none_or(of_type) && (self.ids.is_empty() || self.ids.iter().any(named))
-    }
+fn fits(filter: &DeadFilter, letter: &DeadLetter) -> bool {
+    let of_type = |wanted: &String| {
+        let rest = letter.job_type.as_deref().and_then(|name| name.strip_prefix(wanted.as_str()));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    let named = |id: &String| *id == letter.entry || Some(id) == letter.id.as_ref();
+    filter.job_type.as_ref().is_none_or(of_type) && (filter.ids.is_empty() || filter.ids.iter().any(named))
 }
 
 /// The dead letters of one stream.
@@ -111,17 +75,6 @@ impl DeadFilter {
 pub struct DeadLetters {
     stream: String,
     job_max_bytes: usize,
-}
-
-/// Result of putting a dead letter back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Revived {
-    /// The job is on its stream again, as this entry.
-    As(String),
-    /// Somebody else has put it back or dropped it.
-    Gone,
-    /// The entry is malformed, so it would become a dead letter again immediately.
-    NoJob,
 }
 
 impl DeadLetters {
@@ -141,16 +94,16 @@ impl DeadLetters {
         limit: usize,
     ) -> Result<Vec<DeadLetter>, BrokerError> {
         let mut found = Vec::new();
-        let mut from = "-".to_owned();
+        let until = filter.until.as_deref().unwrap_or("+");
+        let mut from = filter.after.as_ref().map_or_else(|| "-".to_owned(), |after| format!("({after}"));
         while found.len() < limit {
             let mut command = redis::cmd("XRANGE");
-            command.arg(connection.layout().dead_letters(&self.stream)).arg(&from).arg("+").arg("COUNT").arg(PAGE);
-            let page: Value = command.query_async(connection).await.map_err(|cause| self.failed("read", cause))?;
-            let page = entries(page);
+            command.arg(connection.layout().dead_letters(&self.stream)).arg(&from).arg(until).arg("COUNT").arg(PAGE);
+            let page = self.read(connection, &command).await?;
             let Some((last, _)) = page.last() else { break };
             from = format!("({last}");
-            let letters = page.into_iter().map(|entry| self.letter(entry));
-            found.extend(letters.filter(|letter| filter.fits(letter)).take(limit - found.len()));
+            let letters = page.into_iter().map(|entry| self.parse(entry).letter);
+            found.extend(letters.filter(|letter| fits(filter, letter)).take(limit - found.len()));
         }
         Ok(found)
     }
@@ -163,11 +116,22 @@ impl DeadLetters {
         &self,
         connection: &mut Connection,
         count: usize,
-    ) -> Result<Vec<DeadLetter>, BrokerError> {
+    ) -> Result<Vec<DeadEntry>, BrokerError> {
         let mut command = redis::cmd("XREVRANGE");
         command.arg(connection.layout().dead_letters(&self.stream)).arg("+").arg("-").arg("COUNT").arg(count);
+        Ok(self.read(connection, &command).await?.into_iter().map(|entry| self.parse(entry)).collect())
+    }
+
+    /// Returns the number of dead letters.
+    pub(super) async fn count(&self, connection: &mut Connection) -> Result<u64, BrokerError> {
+        let mut command = redis::cmd("XLEN");
+        command.arg(connection.layout().dead_letters(&self.stream));
+        command.query_async(connection).await.map_err(|cause| self.failed("count", cause))
+    }
+
+    async fn read(&self, connection: &mut Connection, command: &redis::Cmd) -> Result<Vec<Entry>, BrokerError> {
         let page: Value = command.query_async(connection).await.map_err(|cause| self.failed("read", cause))?;
-        Ok(entries(page).into_iter().map(|entry| self.letter(entry)).collect())
+        Ok(entries(page))
     }
 
     /// Puts a job back on its stream as if it were new: without its attempts, its delay and its deadline. If several
@@ -180,10 +144,12 @@ impl DeadLetters {
         connection: &mut Connection,
         letter: &DeadLetter,
         channel: &str,
-    ) -> Result<Revived, BrokerError> {
-        let Some(job) = &letter.job else { return Ok(Revived::NoJob) };
-        let job =
-            Job { attempt: 0, interruptions: 0, deadline_ts: None, not_before_ts: None, group: None, ..job.clone() };
+    ) -> Result<DeadLetterOutcome, BrokerError> {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(connection.layout().dead_letters(&self.stream)).arg(&letter.entry).arg(&letter.entry);
+        let Some(entry) = self.read(connection, &command).await?.pop() else { return Ok(DeadLetterOutcome::Gone) };
+        let Some(job) = self.parse(entry).job else { return Ok(DeadLetterOutcome::NoJob) };
+        let job = Job { attempt: 0, interruptions: 0, deadline_ts: None, not_before_ts: None, group: None, ..job };
         let for_all = job.to_json();
         let for_group = Job { group: Some(letter.group.clone()), ..job }.to_json();
         let mut command = redis::cmd("EVAL");
@@ -196,25 +162,30 @@ impl DeadLetters {
         command.arg(for_all).arg(for_group).arg(channel);
         let entry: Option<String> =
             command.query_async(connection).await.map_err(|cause| self.failed("put back", cause))?;
-        Ok(entry.map_or(Revived::Gone, Revived::As))
+        Ok(entry.map_or(DeadLetterOutcome::Gone, |new_entry| DeadLetterOutcome::Retried { new_entry }))
     }
 
-    /// Drops a dead letter for good. Returns whether it existed.
+    /// Drops a dead letter for good.
     ///
     /// # Errors
     /// If Redis did not carry it out; after a lost connection that is uncertain.
-    pub async fn remove(&self, connection: &mut Connection, letter: &DeadLetter) -> Result<bool, BrokerError> {
+    pub async fn remove(
+        &self,
+        connection: &mut Connection,
+        letter: &DeadLetter,
+    ) -> Result<DeadLetterOutcome, BrokerError> {
         let mut command = redis::cmd("XDEL");
         command.arg(connection.layout().dead_letters(&self.stream)).arg(&letter.entry);
-        command.query_async(connection).await.map_err(|cause| self.failed("drop", cause))
+        let existed: bool = command.query_async(connection).await.map_err(|cause| self.failed("drop", cause))?;
+        Ok(if existed { DeadLetterOutcome::Dropped } else { DeadLetterOutcome::Gone })
     }
 
-    fn letter(&self, (entry, fields): Entry) -> DeadLetter {
+    fn parse(&self, (entry, fields): Entry) -> DeadEntry {
         // The dead letter's own fields are the last ones: a malformed entry may have had fields of the same names.
         let text = |name: &str| String::from_utf8_lossy(fields.last(name).unwrap_or_default()).into_owned();
         let job = fields.get("json").and_then(|json| Job::parse(json, self.job_max_bytes).ok());
         let at = entry.split('-').next().and_then(|at| at.parse().ok()).unwrap_or_default();
-        DeadLetter {
+        let letter = DeadLetter {
             stream: self.stream.clone(),
             at: Timestamp(at),
             id: job.as_ref().map(|job| job.id.clone()),
@@ -225,9 +196,9 @@ impl DeadLetters {
             group: text("dead_group"),
             attempts: text("dead_attempts").parse().unwrap_or_default(),
             interruptions: text("dead_interruptions").parse().unwrap_or_default(),
-            job,
             entry,
-        }
+        };
+        DeadEntry { letter, job }
     }
 
     fn failed(&self, doing: &str, cause: redis::RedisError) -> BrokerError {

@@ -4,6 +4,7 @@ use redis::streams::StreamPendingCountReply;
 
 use super::{
     BrokerError, CallError, Client, Job, JobResult, Place, Subject,
+    dead::DeadEntry,
     delivery::earlier_deliveries,
     exact, explain,
     locate::{self, ahead, dead_letter},
@@ -121,10 +122,10 @@ async fn ended(
     id: &str,
 ) -> Result<Option<JobReport>, BrokerError> {
     for place in places {
-        if let Some(letter) = dead_letter(connection, place, id).await {
+        if let Some(DeadEntry { letter, job }) = dead_letter(connection, place, id).await {
             let key = connection.layout().dead_letters(&place.stream);
             let (attempts, interruptions) = (letter.attempts, letter.interruptions);
-            let of_job = letter.job().map(|job| report(job, settings, place));
+            let of_job = job.map(|job| report(&job, settings, place));
             let (at, reason) = (letter.at, letter.reason);
             let state = JobState::Dead { key, letter: letter.entry, at, reason, error: letter.error };
             return Ok(of_job.map(|of_job| JobReport {

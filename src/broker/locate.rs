@@ -5,7 +5,7 @@ use redis::{
     streams::{StreamInfoGroup, StreamPendingCountReply},
 };
 
-use super::{DeadLetter, DeadLetters, delivery::entries, place::Place};
+use super::{DeadLetters, dead::DeadEntry, delivery::entries, place::Place};
 use crate::connection::Connection;
 use crate::model::Timestamp;
 
@@ -36,7 +36,7 @@ pub(super) async fn of(
     if let Some(due) = subject.due.filter(|due| *due > now) {
         return Some(format!("the job is delayed: it is due in {:.1} s", due.since(now).as_secs_f64()));
     }
-    if let Some(letter) = dead_letter(connection, place, &subject.id).await {
+    if let Some(DeadEntry { letter, .. }) = dead_letter(connection, place, &subject.id).await {
         let (key, attempts) = (connection.layout().dead_letters(&place.stream), letter.attempts);
         return Some(format!("the job is a dead letter in `{key}` after {attempts} attempts: {}", letter.error));
     }
@@ -78,10 +78,10 @@ pub(super) async fn ahead(connection: &mut Connection, place: &Place, entry: &st
 }
 
 /// Returns the newest dead letter of the job, if it is one of the recent ones.
-pub(super) async fn dead_letter(connection: &mut Connection, place: &Place, id: &str) -> Option<DeadLetter> {
+pub(super) async fn dead_letter(connection: &mut Connection, place: &Place, id: &str) -> Option<DeadEntry> {
     let letters = DeadLetters::of(&place.stream, place.job_max_bytes);
     let recent = letters.newest(connection, RECENT_DEAD).await.ok()?;
-    recent.into_iter().find(|letter| letter.id.as_deref() == Some(id))
+    recent.into_iter().find(|entry| entry.letter.id.as_deref() == Some(id))
 }
 
 async fn aside(connection: &mut Connection, place: &Place) -> RedisResult<u64> {
@@ -92,11 +92,13 @@ async fn aside(connection: &mut Connection, place: &Place) -> RedisResult<u64> {
 /// Returns whether the stream id `a` comes after `b`. Both are two numbers with a dash between them; anything else is
 /// 0.
 pub(super) fn is_after(a: &str, b: &str) -> bool {
-    let numbers = |id: &str| {
-        let (time, number) = id.split_once('-').unwrap_or((id, "0"));
-        (time.parse::<u64>().unwrap_or(0), number.parse::<u64>().unwrap_or(0))
-    };
     numbers(a) > numbers(b)
+}
+
+/// Returns the two numbers of a stream entry's id, by which entries are ordered.
+pub(super) fn numbers(id: &str) -> (u64, u64) {
+    let (time, number) = id.split_once('-').unwrap_or((id, "0"));
+    (time.parse().unwrap_or(0), number.parse().unwrap_or(0))
 }
 
 #[cfg(test)]

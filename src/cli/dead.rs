@@ -1,11 +1,10 @@
 //! `swarm dead`: lists dead letters, puts them back on their streams, and drops them.
 
-use std::{collections::BTreeSet, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{bail, ensure};
 use clap::{Args, Subcommand};
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
-use serde::Serialize;
 
 use super::{
     ConfigFlags, output,
@@ -15,14 +14,11 @@ use super::{
     },
 };
 use crate::{
-    broker::{Beside, DeadFilter, DeadLetter, DeadLetters, Revived, Routes, find_beside},
+    broker::DeadLetterStreams,
     config::Settings,
     connection::{Connection, RedisTarget},
-    model::Queues,
+    model::dead_letter::{DeadFilter, DeadLetter, DeadLetterAction, DeadLetterDone, DeadLetterOutcome, is_entry},
 };
-
-/// Maximum queues found by patterns whose dead letters are listed.
-const MAX_FOUND: usize = 100_000;
 
 /// List, retry or drop dead letters
 ///
@@ -34,6 +30,7 @@ const MAX_FOUND: usize = 100_000;
 Examples:
   swarm dead list
   swarm dead list --type browser.goto --json
+  swarm dead list --stream browser:jobs --limit 1000 --after 1763896658250-0
   swarm dead retry 0199f1c2-7d3e-7c61-9f7a-0d5f3a1b2c3d
   swarm dead drop --stream browser:jobs --all")]
 pub struct DeadArgs {
@@ -50,6 +47,9 @@ enum DeadCommand {
     List {
         #[command(flatten)]
         which: Which,
+        /// Only dead letters after the one with this id: the last `entry` that --json printed, for the next page
+        #[arg(long, value_name = "ENTRY", value_parser = parse_entry)]
+        after: Option<String>,
         /// Maximum number of dead letters to list
         #[arg(long, value_name = "N", default_value_t = 100)]
         limit: usize,
@@ -89,41 +89,30 @@ struct Chosen {
     json: bool,
 }
 
-/// Action on a dead letter.
-#[derive(Clone, Copy)]
-enum Deed {
-    Retry,
-    Drop,
-}
-
-/// Result of an action on a dead letter, for programs.
-#[derive(Serialize)]
-struct Done<'a> {
-    stream: &'a str,
-    entry: &'a str,
-    id: Option<&'a str>,
-    outcome: &'static str,
-    new_entry: Option<String>,
+fn parse_entry(text: &str) -> Result<String, String> {
+    is_entry(text).then(|| text.to_owned()).ok_or_else(|| "write an id such as 1763896658250-0".to_owned())
 }
 
 /// Runs `swarm dead`. Exit code 1 if a requested action could not be carried out.
 pub async fn run(args: DeadArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     match args.command {
-        DeadCommand::List { which, limit, json } => list(&which, limit, json, settings).await,
-        DeadCommand::Retry(chosen) => each(&chosen, Deed::Retry, settings).await,
-        DeadCommand::Drop(chosen) => each(&chosen, Deed::Drop, settings).await,
+        DeadCommand::List { which, after, limit, json } => list(&which, after, limit, json, settings).await,
+        DeadCommand::Retry(chosen) => each(&chosen, DeadLetterAction::Retry, settings).await,
+        DeadCommand::Drop(chosen) => each(&chosen, DeadLetterAction::Drop, settings).await,
     }
 }
 
-async fn list(which: &Which, limit: usize, json: bool, settings: &Settings) -> anyhow::Result<ExitCode> {
+async fn list(
+    which: &Which,
+    after: Option<String>,
+    limit: usize,
+    json: bool,
+    settings: &Settings,
+) -> anyhow::Result<ExitCode> {
+    let filter = DeadFilter { after, ..which.filter() };
     let mut connection = target(settings)?.connect().await?;
-    let mut found = Vec::new();
-    for stream in streams(which, settings, &connection).await? {
-        let letters = DeadLetters::of(&stream, job_max_bytes(settings));
-        found.extend(letters.list(&mut connection, &which.filter(), limit).await?);
-    }
-    found.sort_by(|a, b| (a.at, &a.entry).cmp(&(b.at, &b.entry)));
-    found.truncate(limit);
+    let streams = streams(which, settings, &connection).await?;
+    let found = streams.list(&mut connection, &filter, limit).await?;
     if json {
         for letter in &found {
             output::json_line(letter)?;
@@ -136,51 +125,41 @@ async fn list(which: &Which, limit: usize, json: bool, settings: &Settings) -> a
     Ok(ExitCode::SUCCESS)
 }
 
-async fn each(chosen: &Chosen, deed: Deed, settings: &Settings) -> anyhow::Result<ExitCode> {
+async fn each(chosen: &Chosen, action: DeadLetterAction, settings: &Settings) -> anyhow::Result<ExitCode> {
     ensure!(
         chosen.all || !chosen.which.ids.is_empty(),
         "say which: the ids of jobs or dead letters (`swarm dead list` shows them), or --all"
     );
     let mut connection = target(settings)?.connect().await?;
     let (mut done, mut undone) = (0, 0);
-    for stream in streams(&chosen.which, settings, &connection).await? {
-        let letters = DeadLetters::of(&stream, job_max_bytes(settings));
-        // Only the present dead letters: a job that fails again meanwhile becomes a new one.
-        for letter in letters.list(&mut connection, &chosen.which.filter(), usize::MAX).await? {
-            let (outcome, new_entry) = match deed {
-                Deed::Drop => (if letters.remove(&mut connection, &letter).await? { "dropped" } else { "gone" }, None),
-                Deed::Retry => match letters.retry(&mut connection, &letter, &settings.signals.channel).await? {
-                    Revived::As(entry) => ("retried", Some(entry)),
-                    Revived::Gone => ("gone", None),
-                    Revived::NoJob => ("no_job", None),
-                },
-            };
-            if outcome == "no_job" {
-                undone += 1;
-            } else {
-                done += usize::from(outcome != "gone");
-            }
-            say(chosen.json, &letter, outcome, new_entry)?;
+    let streams = streams(&chosen.which, settings, &connection).await?;
+    let tell = |letter: &DeadLetter, of: DeadLetterDone| {
+        match of.outcome {
+            DeadLetterOutcome::Retried { .. } | DeadLetterOutcome::Dropped => done += 1,
+            DeadLetterOutcome::NoJob => undone += 1,
+            DeadLetterOutcome::Gone => {}
         }
-    }
+        say(chosen.json, letter, &of)
+    };
+    streams.act(&mut connection, &chosen.which.filter(), action, usize::MAX, tell).await?;
     if done + undone == 0 && !chosen.all {
         bail!("no such dead letter; `swarm dead list` shows those that there are");
     }
     if !chosen.json {
-        let what = match deed {
-            Deed::Retry => "put back",
-            Deed::Drop => "dropped",
+        let what = match action {
+            DeadLetterAction::Retry => "put back",
+            DeadLetterAction::Drop => "dropped",
         };
         output::line(&format!("{what}: {done}"))?;
     }
     Ok(if undone == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn say(json: bool, letter: &DeadLetter, outcome: &'static str, new_entry: Option<String>) -> anyhow::Result<()> {
-    let DeadLetter { stream, entry, id, .. } = letter;
+fn say(json: bool, letter: &DeadLetter, done: &DeadLetterDone) -> anyhow::Result<()> {
+    let DeadLetter { stream, entry, .. } = letter;
     if json {
-        output::json_line(&Done { stream, entry, id: id.as_deref(), outcome, new_entry })?;
-    } else if outcome == "no_job" {
+        output::json_line(done)?;
+    } else if done.outcome == DeadLetterOutcome::NoJob {
         let error = printable(&letter.error);
         output::error_line(&format!(
             "error: {entry} of {stream} is not a job and can't be put back ({error}); drop it"
@@ -191,29 +170,19 @@ fn say(json: bool, letter: &DeadLetter, outcome: &'static str, new_entry: Option
 
 impl Which {
     fn filter(&self) -> DeadFilter {
-        DeadFilter { job_type: self.job_type.clone(), ids: self.ids.clone() }
+        DeadFilter { job_type: self.job_type.clone(), ids: self.ids.clone(), ..DeadFilter::default() }
     }
 }
 
-async fn streams(which: &Which, settings: &Settings, connection: &Connection) -> anyhow::Result<BTreeSet<String>> {
-    if let Some(stream) = &which.stream {
-        return Ok([stream.clone()].into());
+async fn streams(which: &Which, settings: &Settings, connection: &Connection) -> anyhow::Result<DeadLetterStreams> {
+    match &which.stream {
+        Some(stream) => Ok(DeadLetterStreams::of_stream(settings, stream)),
+        None => Ok(DeadLetterStreams::all(connection, settings).await?),
     }
-    let configured = settings.worker_types.iter().filter(|(_, of)| of.queue_kind().is_native());
-    let queues: Vec<Queues> = configured.map(|(name, of)| of.queues(name)).collect();
-    let mut streams: BTreeSet<String> = queues.iter().flat_map(Queues::named).map(str::to_owned).collect();
-    streams.insert(Routes::from_env(settings).default_stream().to_owned());
-    let patterns: Vec<_> = queues.into_iter().flat_map(|queues| queues.patterns).collect();
-    streams.extend(find_beside(connection, &patterns, Beside::Dead, MAX_FOUND).await?);
-    Ok(streams)
 }
 
 fn target(settings: &Settings) -> anyhow::Result<RedisTarget> {
     Ok(RedisTarget::new(&settings.redis_url, settings.scaler.redis_timeout())?)
-}
-
-fn job_max_bytes(settings: &Settings) -> usize {
-    usize::try_from(settings.broker.job_max_bytes).unwrap_or(usize::MAX)
 }
 
 fn table(letters: &[DeadLetter]) -> Table {

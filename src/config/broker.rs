@@ -28,6 +28,11 @@ pub struct BrokerSettings {
     /// Seconds for which jobs with the same idempotency key count as one job.
     #[schemars(range(min = 1, max = 2_592_000))]
     pub idempotency_window_seconds: u64,
+    /// Maximum dead letters of a queue; workers drop the oldest ones beyond it. 0: unlimited.
+    pub dead_letters_max: u64,
+    /// Seconds after which workers drop a dead letter. 0: never.
+    #[schemars(range(max = 315_360_000))]
+    pub dead_letters_max_age_seconds: u64,
     /// Whether workers trim their stream of entries that every consumer group has finished.
     pub trim: bool,
 }
@@ -39,6 +44,8 @@ impl Default for BrokerSettings {
             result_max_bytes: 8_388_608,
             result_ttl_seconds: 3_600,
             idempotency_window_seconds: 3_600,
+            dead_letters_max: 0,
+            dead_letters_max_age_seconds: 0,
             trim: true,
         }
     }

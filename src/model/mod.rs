@@ -2,6 +2,7 @@
 //! rely on. Holds no logic beyond small derivations and does no I/O.
 
 pub mod control;
+pub mod dead_letter;
 pub mod explanation;
 mod feature;
 pub mod history;

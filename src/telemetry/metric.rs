@@ -71,6 +71,8 @@ metrics_table! {
     WORKER_EXITS = Counter "swarm_worker_exits_total" ["worker_type", "success"] Count
         "Workers that ended without being asked to.";
     JOBS_DEAD = Counter "swarm_jobs_dead_total" ["reason"] Count "Jobs that became dead letters.";
+    DEAD_LETTERS_DROPPED = Counter "swarm_dead_letters_dropped_total" [] Count
+        "Dead letters dropped because of a limit in the settings.";
     JOBS_RETRIED = Counter "swarm_jobs_retried_total" [] Count "Failed jobs that wait for a retry.";
     DELAYED_MOVED = Counter "swarm_delayed_jobs_moved_total" [] Count "Delayed jobs that became due.";
     ENTRIES_TRIMMED = Counter "swarm_entries_trimmed_total" [] Count "Finished entries trimmed off their streams.";

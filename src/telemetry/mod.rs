@@ -17,11 +17,11 @@ mod traces;
 mod worker_output;
 
 pub use events::{
-    BackendCall, BackendCalled, BackendFailure, ConfigLoaded, ConfigReloaded, DeadReason, DelayedMoved,
-    EvaluationFinished, FailureKind, JobBuried, JobMetrics, JobOutcome, JobRetried, JobWorked, LateRecord,
-    LeadershipChanged, NoticeFailed, NotificationOutcome, NotificationSent, PodRejected, PodRejectionsEnded,
-    ProbeFailed, ReactionMeasured, RecordWaits, RecordingFailed, RedisReachable, RedisUnreachable, RedisWrites,
-    ScalingOutcome, ScalingRecorded, ScalingRefused, SignalsReceived, SourceChanged, Stage, StreamTrimmed,
+    BackendCall, BackendCalled, BackendFailure, ConfigLoaded, ConfigReloaded, DeadLettersDropped, DeadReason,
+    DelayedMoved, EvaluationFinished, FailureKind, JobBuried, JobMetrics, JobOutcome, JobRetried, JobWorked,
+    LateRecord, LeadershipChanged, NoticeFailed, NotificationOutcome, NotificationSent, PodRejected,
+    PodRejectionsEnded, ProbeFailed, ReactionMeasured, RecordWaits, RecordingFailed, RedisReachable, RedisUnreachable,
+    RedisWrites, ScalingOutcome, ScalingRecorded, ScalingRefused, SignalsReceived, SourceChanged, Stage, StreamTrimmed,
     SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
 };
 pub use events::{CommandAcknowledged, CommandAnswered, CommandOutcome, GatewayOddity, ShardChange, ShardChanged};

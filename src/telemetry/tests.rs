@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     BackendCall, BackendCalled, BackendFailure, CommandAcknowledged, CommandAnswered, CommandOutcome, ConfigLoaded,
-    ConfigReloaded, DeadReason, DelayedMoved, EvaluationFinished, FailureKind, JobBuried, JobMetrics, JobOutcome,
-    JobRetried, JobWorked, LateRecord, LeadershipChanged, NotificationOutcome, NotificationSent, ProbeFailed,
-    ReactionMeasured, RecordWaits, RecordingFailed, RedisReachable, RedisUnreachable, RedisWrites, ScalingOutcome,
-    ScalingRecorded, ScalingRefused, ShardChange, ShardChanged, SignalsReceived, SourceChanged, Stage, StreamTrimmed,
-    SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
+    ConfigReloaded, DeadLettersDropped, DeadReason, DelayedMoved, EvaluationFinished, FailureKind, JobBuried,
+    JobMetrics, JobOutcome, JobRetried, JobWorked, LateRecord, LeadershipChanged, NotificationOutcome,
+    NotificationSent, ProbeFailed, ReactionMeasured, RecordWaits, RecordingFailed, RedisReachable, RedisUnreachable,
+    RedisWrites, ScalingOutcome, ScalingRecorded, ScalingRefused, ShardChange, ShardChanged, SignalsReceived,
+    SourceChanged, Stage, StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
     events::signals,
     metric::{self, Kind},
     per_type, recorder,
@@ -112,6 +112,7 @@ fn emit_everything() {
     JobBuried { stream: "browser:jobs", entry: "1-0", job: "a", reason: DeadReason::AttemptsExhausted, error: "gone" }
         .emit();
     JobRetried { stream: "browser:jobs", job: "a", attempts: 1, wait: elapsed }.emit();
+    DeadLettersDropped { stream: "browser:jobs", letters: 2 }.emit();
     DelayedMoved { stream: "browser:jobs", jobs: 2 }.emit();
     StreamTrimmed { stream: "browser:jobs", entries: 3 }.emit();
     let (job, error) = ("a", Some("no such page"));

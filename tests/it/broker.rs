@@ -8,12 +8,15 @@ use secrecy::SecretString;
 use serde_json::{Map, Value as Json, json};
 use swarm::{
     broker::{
-        Consumer, DeadFilter, DeadLetters, Failed, Job, JobPolicy, JobResult, Place, Published, Publisher, Retry,
-        Revived, Routes, Subject, explain, wait_for_any, wait_shared,
+        Consumer, DeadLetters, Failed, Job, JobPolicy, JobResult, Place, Published, Publisher, Retry, Routes, Subject,
+        explain, wait_for_any, wait_shared,
     },
     config::{BrokerSettings, JobSettings, Settings, WorkerTypeSettings},
     connection::RedisTarget,
-    model::{Queues, WorkerId, WorkerType},
+    model::{
+        Queues, WorkerId, WorkerType,
+        dead_letter::{DeadFilter, DeadLetterOutcome},
+    },
     worker::{Handler, JobError, WorkerConfig, WorkerError, WorkerReport, handlers::BuiltIn, run},
 };
 use tokio::task::JoinHandle;
@@ -393,8 +396,11 @@ async fn the_documented_rights_are_enough() {
     let mut operator = as_user("operator").connect().await.unwrap();
     let letters = DeadLetters::of(QUEUE, 1 << 20);
     let dead = letters.list(&mut operator, &DeadFilter::default(), 10).await.unwrap();
-    assert!(matches!(letters.retry(&mut operator, &dead[0], "jobs:published").await.unwrap(), Revived::As(_)));
-    assert!(!letters.remove(&mut operator, &dead[0]).await.unwrap());
+    assert!(matches!(
+        letters.retry(&mut operator, &dead[0], "jobs:published").await.unwrap(),
+        DeadLetterOutcome::Retried { .. }
+    ));
+    assert_eq!(letters.remove(&mut operator, &dead[0]).await.unwrap(), DeadLetterOutcome::Gone);
     let consumer = Consumer {
         stream: QUEUE.to_owned(),
         group: GROUP.to_owned(),

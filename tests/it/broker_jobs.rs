@@ -8,13 +8,13 @@ use secrecy::SecretString;
 use serde_json::{Map, json};
 use swarm::connection::Connection;
 use swarm::{
-    broker::{
-        Begun, Consumer, DeadFilter, DeadLetter, DeadLetters, Delivery, Failed, Job, JobPolicy, JobResult, Publisher,
-        Refusal, Retry, Revived,
-    },
+    broker::{Begun, Consumer, DeadLetters, Delivery, Failed, Job, JobPolicy, JobResult, Publisher, Refusal, Retry},
     config::{BrokerSettings, JobSettings},
     connection::RedisTarget,
-    model::WorkerType,
+    model::{
+        WorkerType,
+        dead_letter::{DeadFilter, DeadLetter, DeadLetterOutcome},
+    },
 };
 
 use crate::{
@@ -290,19 +290,20 @@ async fn dead_letters_are_put_back_once_and_dropped(tested: &Tested) {
         }
     });
     let outcomes = futures_util::future::join_all(retries).await;
-    assert_eq!(outcomes.iter().filter(|outcome| matches!(outcome, Revived::As(_))).count(), 1);
-    assert_eq!(outcomes.iter().filter(|outcome| **outcome == Revived::Gone).count(), 19);
+    assert_eq!(outcomes.iter().filter(|outcome| matches!(outcome, DeadLetterOutcome::Retried { .. })).count(), 1);
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == DeadLetterOutcome::Gone).count(), 19);
     let again = worker.read(10).await;
     let revived = again[0].job.as_ref().unwrap();
     assert_eq!((again.len(), again[0].attempts, revived.id.as_str()), (1, 1, "a"));
     assert_eq!((revived.deadline_ts, revived.attempt), (None, 0));
 
     let letters = DeadLetters::of(QUEUE, LIMIT);
-    let named = |id: &str| DeadFilter { job_type: Some("t".to_owned()), ids: vec![id.to_owned()] };
+    let named =
+        |id: &str| DeadFilter { job_type: Some("t".to_owned()), ids: vec![id.to_owned()], ..DeadFilter::default() };
     assert!(letters.list(&mut worker.connection, &named("a"), 10).await.unwrap().is_empty());
     let found = letters.list(&mut worker.connection, &named("b"), 10).await.unwrap();
-    assert!(letters.remove(&mut worker.connection, &found[0]).await.unwrap());
-    assert!(!letters.remove(&mut worker.connection, &found[0]).await.unwrap());
+    assert_eq!(letters.remove(&mut worker.connection, &found[0]).await.unwrap(), DeadLetterOutcome::Dropped);
+    assert_eq!(letters.remove(&mut worker.connection, &found[0]).await.unwrap(), DeadLetterOutcome::Gone);
     assert!(worker.dead().await.is_empty());
 }
 
@@ -395,7 +396,7 @@ async fn hostile_entries_go_to_the_dead_letters(tested: &Tested) {
     assert!(dead[9].error.contains("no field `json`"), "{}", dead[9].error);
     let letters = DeadLetters::of(QUEUE, LIMIT);
     let put_back = letters.retry(&mut worker.connection, &dead[0], "").await.unwrap();
-    assert_eq!((put_back, pending(&client, "t").await), (Revived::NoJob, 1));
+    assert_eq!((put_back, pending(&client, "t").await), (DeadLetterOutcome::NoJob, 1));
 }
 
 async fn a_result_that_is_too_large_is_an_error(tested: &Tested) {

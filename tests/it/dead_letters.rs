@@ -5,7 +5,13 @@ use std::{path::Path, process::Stdio, time::Duration};
 use fred::prelude::Client;
 use serde_json::{Value, json};
 
-use crate::support::{autoscaler::swarm, command::redis as command, redis::RedisServer};
+use crate::support::{
+    autoscaler::{DEADLINE, swarm},
+    command::redis as command,
+    redis::RedisServer,
+    wait::eventually,
+    worker::WorkerProcess,
+};
 
 /// What the command writes to its standard output, and whether it succeeded.
 fn run(server: &RedisServer, directory: &Path, words: &[&str]) -> (bool, String) {
@@ -96,4 +102,56 @@ async fn a_job_is_published_once_or_later() {
     let (ok, told) = publish(&["--delay", "60", "--wait", "--timeout", "0.2"]);
     assert!(!ok && told.contains("the job is delayed: it is due in") && told.contains("no autoscaler"), "{told}");
     assert!(began.elapsed() >= Duration::from_millis(200));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_read_in_pages() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let directory = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        bury_some(&client).await;
+    }
+    let mut seen = Vec::new();
+    let mut after = Vec::new();
+    loop {
+        let words = [&["dead", "list", "--json", "--limit", "4"][..], &after].concat();
+        let page = json_lines(&run(&server, directory.path(), &words).1);
+        let Some(last) = page.last() else { break };
+        after = vec!["--after", String::leak(last["entry"].as_str().unwrap().to_owned())];
+        seen.extend(page);
+    }
+    let entries: std::collections::BTreeSet<String> = seen.iter().map(|letter| letter["entry"].to_string()).collect();
+    assert_eq!((seen.len(), entries.len()), (6, 6));
+    let (ok, told) = run(&server, directory.path(), &["dead", "list", "--after", "x"]);
+    assert!(!ok && told.contains("1763896658250-0"), "{told}");
+}
+
+/// By default nothing is dropped; a number and an age each drop the oldest ones, which is counted and said.
+#[tokio::test]
+async fn dead_letters_beyond_the_limits_are_dropped_and_that_is_said() {
+    for (limit, left) in [("", 6_u64), ("dead_letters_max = 4", 4), ("dead_letters_max_age_seconds = 3600", 3)] {
+        let server = RedisServer::start();
+        let client = server.client().await;
+        for id in ["1-0", "2-0", "3-0"] {
+            let _: String = command(&client, &format!("XADD t:jobs:dead {id} json nonsense")).await;
+        }
+        bury_some(&client).await;
+        let settings = format!("[broker]\n{limit}\n[worker_types.t.worker]\nheartbeat_seconds = 1\n");
+        let worker = WorkerProcess::start_with(&server.url(), "w1", &settings);
+        let length = async || command::<u64>(&client, "XLEN t:jobs:dead").await;
+        if limit.is_empty() {
+            // Trimmed a few times: a heartbeat later than the first one shows that time passed.
+            let later = async || {
+                let heartbeat = worker.heartbeat(&client).await;
+                heartbeat.get("uptime_seconds").is_some_and(|up| up.parse::<f64>().unwrap() >= 3.0)
+            };
+            assert!(eventually(DEADLINE, later).await, "{}", worker.log());
+            assert_eq!(length().await, left);
+        } else {
+            assert!(eventually(DEADLINE, async || length().await == left).await, "{limit}: {}", worker.log());
+            let said = async || worker.log().contains("dead letters dropped");
+            assert!(eventually(DEADLINE, said).await, "{limit}: {}", worker.log());
+        }
+    }
 }

@@ -83,6 +83,24 @@ impl JobRetried<'_> {
     }
 }
 
+/// Dead letters were dropped because of a limit in the settings.
+#[derive(Clone, Copy, Debug)]
+pub struct DeadLettersDropped<'a> {
+    /// Stream of the jobs: in the log only.
+    pub stream: &'a str,
+    /// Number of dead letters.
+    pub letters: u64,
+}
+
+impl DeadLettersDropped<'_> {
+    /// Counts and logs the dead letters.
+    pub fn emit(self) {
+        let Self { stream, letters } = self;
+        counter!(metric::DEAD_LETTERS_DROPPED).increment(letters);
+        tracing::warn!(stream, letters, "dead letters dropped: more or older than the settings allow");
+    }
+}
+
 /// Delayed jobs were due and moved to their stream.
 #[derive(Clone, Copy, Debug)]
 pub struct DelayedMoved<'a> {

@@ -20,7 +20,7 @@ pub use discord::{CommandAcknowledged, CommandAnswered, CommandOutcome, GatewayO
 pub use evaluation::{
     EvaluationFinished, ReactionMeasured, RecordWaits, RecordingFailed, ScalingOutcome, ScalingRecorded, Stage,
 };
-pub use jobs::{DeadReason, DelayedMoved, JobBuried, JobRetried, StreamTrimmed};
+pub use jobs::{DeadLettersDropped, DeadReason, DelayedMoved, JobBuried, JobRetried, StreamTrimmed};
 pub use kubernetes::{NoticeFailed, PodRejected, PodRejectionsEnded, ScalingRefused, WatchBroken};
 pub use leadership::{LateRecord, LeadershipChanged};
 pub use notify::{NotificationOutcome, NotificationSent};

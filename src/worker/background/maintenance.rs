@@ -1,5 +1,6 @@
-//! Maintenance of the worker's streams: moves delayed jobs to them when they are due, and trims finished entries. Any
-//! worker may do it at any time, and the autoscaler moves delayed jobs too; a failure here loses no job.
+//! Maintenance of the worker's streams: moves delayed jobs to them when they are due, and trims finished entries and,
+//! if so configured, dead letters. Any worker may do it at any time, and the autoscaler moves delayed jobs too; a
+//! failure here loses no job.
 
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ pub(in crate::worker) async fn move_due(executor: &Executor) {
     }
 }
 
-/// Trims streams at each heartbeat interval.
+/// Trims streams, and their dead letters, at each heartbeat interval.
 pub(in crate::worker) async fn trim(executor: &Executor) {
     let mut ticks = interval(executor.config.heartbeat_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -45,8 +46,11 @@ pub(in crate::worker) async fn trim(executor: &Executor) {
         let mut problem = None;
         for stream in streams.iter().cycle().skip(at).take(streams.len().min(TRIMMED_AT_ONCE)) {
             let consumer = executor.consumer.on(stream);
-            let trimmed = attempt(executor, async |connection| consumer.trim(connection).await).await;
-            problem = problem.or(trimmed.err());
+            let trimmed = attempt(executor, async |connection| {
+                consumer.trim(connection).await?;
+                consumer.trim_dead(connection).await
+            });
+            problem = problem.or(trimmed.await.err());
         }
         at = (at + TRIMMED_AT_ONCE) % streams.len().max(1);
         match problem {
