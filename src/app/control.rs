@@ -1,4 +1,4 @@
-//! Wires the access rules over HTTP, and the services for overrides and jobs.
+//! Wires the access rules over HTTP, and the services for overrides, jobs and dead letters.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::{
     scaler::{Fleet, OverrideService},
 };
 
-/// Returns the services for overrides and jobs over HTTP, if the settings have a token for them.
+/// Returns the services for overrides, jobs and dead letters over HTTP, if the settings have a token for them.
 pub(super) fn http_control(
     settings: &Settings,
     target: &Arc<RedisTarget>,
@@ -19,7 +19,7 @@ pub(super) fn http_control(
 ) -> Option<HttpControl> {
     let token = settings.http.token.clone()?;
     let desk = OverrideService::new(target.clone(), fleet.clone(), settings.scaler.events_max_len);
-    Some(HttpControl { token, desk: Arc::new(desk), jobs: jobs.clone() })
+    Some(HttpControl { token, desk: Arc::new(desk), jobs: jobs.clone(), dead_letters: jobs.clone() })
 }
 
 /// Returns the access rules for reads over HTTP.

@@ -1,4 +1,4 @@
-//! Answers questions about jobs over HTTP, with the queues of the settings in force.
+//! Answers questions about jobs and dead letters over HTTP, with the queues of the settings in force.
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
@@ -8,10 +8,16 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
-    broker::Client,
+    broker::{BrokerError, Client, DeadLetterStreams},
     config::Settings,
-    connection::RedisTarget,
-    model::job::{Cancelled, JobError, JobReport, JobService},
+    connection::{Connection, RedisTarget},
+    model::{
+        WorkerType,
+        dead_letter::{
+            DeadFilter, DeadLetterAction, DeadLetterDone, DeadLetterError, DeadLetterPage, DeadLetterService,
+        },
+        job::{Cancelled, JobError, JobReport, JobService},
+    },
 };
 
 /// How long to wait for a worker to stop a job: shorter than the time for an answer over HTTP.
@@ -38,6 +44,12 @@ impl Jobs {
     fn client(&self) -> Client {
         self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
+
+    async fn dead_letters(&self, worker_type: &WorkerType) -> Result<(Connection, DeadLetterStreams), DeadLetterError> {
+        let answer = self.client().dead_letters(worker_type).await;
+        let (connection, streams) = answer.map_err(|error| DeadLetterError::Unavailable(error.to_string()))?;
+        Ok((connection, streams.ok_or_else(|| DeadLetterError::Unknown(worker_type.clone()))?))
+    }
 }
 
 #[async_trait]
@@ -49,4 +61,43 @@ impl JobService for Jobs {
     async fn cancel(&self, id: &str) -> Result<Cancelled, JobError> {
         self.client().cancel(id, STOP_TIMEOUT).await.map_err(|error| JobError(error.to_string()))
     }
+}
+
+#[async_trait]
+impl DeadLetterService for Jobs {
+    async fn list(
+        &self,
+        worker_type: &WorkerType,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<DeadLetterPage, DeadLetterError> {
+        let (mut connection, streams) = self.dead_letters(worker_type).await?;
+        let filter = DeadFilter { after, ..DeadFilter::default() };
+        let dead_letters = streams.list(&mut connection, &filter, limit).await.map_err(unavailable)?;
+        let total = streams.count(&mut connection).await.map_err(unavailable)?;
+        let next = dead_letters.last().filter(|_| dead_letters.len() >= limit).map(|last| last.entry.clone());
+        Ok(DeadLetterPage { total, next, dead_letters })
+    }
+
+    async fn act(
+        &self,
+        worker_type: &WorkerType,
+        ids: &[String],
+        action: DeadLetterAction,
+        limit: usize,
+    ) -> Result<Vec<DeadLetterDone>, DeadLetterError> {
+        let (mut connection, streams) = self.dead_letters(worker_type).await?;
+        let filter = DeadFilter { ids: ids.to_vec(), ..DeadFilter::default() };
+        let mut done = Vec::new();
+        let tell = |_: &_, of| {
+            done.push(of);
+            Ok::<_, BrokerError>(())
+        };
+        streams.act(&mut connection, &filter, action, limit, tell).await.map_err(unavailable)?;
+        Ok(done)
+    }
+}
+
+fn unavailable(error: BrokerError) -> DeadLetterError {
+    DeadLetterError::Unavailable(error.to_string())
 }

@@ -9,8 +9,8 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    BrokerError, Job, Outlook, Place, PublishError, Published, Publisher, Routes, RoutingError, SessionState, Subject,
-    explain, session,
+    BrokerError, DeadLetterStreams, Job, Outlook, Place, PublishError, Published, Publisher, Routes, RoutingError,
+    SessionState, Subject, explain, session,
 };
 use crate::{
     config::{Settings, WorkerTypeSettings},
@@ -194,6 +194,22 @@ impl Client {
     pub async fn sessions(&self, worker_type: &WorkerType, prefix: &str) -> Result<Vec<String>, CallError> {
         self.ask(|mut connection| async move { session::open_sessions(&mut connection, worker_type, prefix).await })
             .await
+    }
+
+    /// Returns a connection, and the dead letters of a worker type. `None` if it is not configured, or its jobs are a
+    /// framework's.
+    ///
+    /// # Errors
+    /// If Redis can't be asked.
+    pub async fn dead_letters(
+        &self,
+        worker_type: &WorkerType,
+    ) -> Result<(Connection, Option<DeadLetterStreams>), CallError> {
+        self.ask(|connection| async move {
+            let streams = DeadLetterStreams::of_type(&connection, &self.0.settings, worker_type.as_str()).await?;
+            Ok((connection, streams))
+        })
+        .await
     }
 
     /// Asks an idempotent question, twice if necessary: a connection that was closed while it was idle shows that only

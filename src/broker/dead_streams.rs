@@ -100,8 +100,8 @@ impl DeadLetterStreams {
         Ok(total)
     }
 
-    /// Retries or drops the present dead letters that match, at most `limit` of them, and tells of each. A job that fails again meanwhile
-    /// becomes a new dead letter, which is left alone.
+    /// Retries or drops the present dead letters that match, at most `limit` of them, and tells of each. A job that
+    /// fails again meanwhile becomes a new dead letter, which is left alone.
     ///
     /// # Errors
     /// If Redis did not carry it out, or `tell` fails. Those that were told of are done.

@@ -23,7 +23,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::{connections::Limits, live::Live};
 use crate::{
-    model::{control::ApplyOverride, history::EventSource, job::JobService, snapshot::StatusSource},
+    model::{
+        control::ApplyOverride, dead_letter::DeadLetterService, history::EventSource, job::JobService,
+        snapshot::StatusSource,
+    },
     telemetry::MetricsHandle,
 };
 
@@ -84,7 +87,7 @@ pub struct HttpAccess {
     pub read_token: Option<SecretString>,
 }
 
-/// Token for overrides and for jobs over HTTP, and the services for them.
+/// Token for overrides, jobs and dead letters over HTTP, and the services for them.
 #[derive(Clone)]
 pub struct HttpControl {
     /// Token that a client must send.
@@ -93,6 +96,8 @@ pub struct HttpControl {
     pub desk: Arc<dyn ApplyOverride>,
     /// Service that finds and cancels jobs.
     pub jobs: Arc<dyn JobService>,
+    /// Service that lists, retries and drops dead letters.
+    pub dead_letters: Arc<dyn DeadLetterService>,
 }
 
 /// State of the request handlers.

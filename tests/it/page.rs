@@ -247,3 +247,64 @@ async fn without_a_token_there_are_no_buttons() {
     tab.until("document.querySelectorAll('.card').length === 1").await;
     assert_eq!(tab.value("document.querySelectorAll('.controls').length").await, 0);
 }
+
+#[cfg_attr(without_chromium, ignore = "there is no Chromium")]
+#[tokio::test]
+async fn dead_letters_are_listed_retried_and_dropped_on_the_page() {
+    const TOKEN: &str = "operators-0123456789";
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let fields = "dead_reason failed dead_error <b>no-such-page</b> dead_entry 5-0 dead_group rest dead_attempts 3";
+    for number in 1..=30 {
+        let job = format!(r#"{{"id":"j{number}","type":"rest.echo"}}"#);
+        let _: String = redis(&client, &format!("XADD rest:jobs:dead {number}-0 json {job} {fields}")).await;
+    }
+    let _: String = redis(&client, &format!("XADD rest:jobs:dead 31-0 json nonsense {fields}")).await;
+    // Nobody takes the jobs that are put back.
+    let settings = format!("token = {TOKEN:?}\n[scaler]\ndry_run = true\n{}", pool("rest", "max_workers = 3", SLEEPER));
+    let scaler = Autoscaler::start(&server.url(), &settings).await;
+    let tab = Tab::open(&scaler.url(), PHONE, true).await;
+    let dead = "document.querySelector('[data-type=rest] .dead-letters')";
+    tab.until(&format!("{dead} !== null")).await;
+    let shown = |count: usize| format!("{dead}.querySelectorAll('li').length === {count}");
+    let said = |words: &str| format!("{dead}.querySelector('[role=status]').textContent.includes('{words}')");
+    let click = |what: &str| format!("{dead}.querySelector('{what}').click()");
+    tab.value(&format!("{dead}.open = true")).await;
+    tab.until(&said("Enter the token")).await;
+    let enter = format!(
+        "(() => {{ const form = {dead}.querySelector('form.note'); \
+         form.querySelector('input').value = '{TOKEN}'; form.querySelector('button').click(); }})()"
+    );
+    tab.value(&enter).await;
+    tab.until(&shown(20)).await;
+    tab.until(&said("20 of 31")).await;
+    let text = tab.value(&format!("{dead}.querySelector('li').innerText")).await;
+    let text = text.as_str().unwrap();
+    for part in ["j1", "rest.echo", "failed, 3 attempts", "<b>no-such-page</b>"] {
+        assert!(text.contains(part), "`{part}` is missing in {text}");
+    }
+    tab.until("document.documentElement.scrollWidth <= innerWidth").await;
+    tab.picture("page-dead-letters").await;
+
+    tab.value(&click("[data-entry=\"1-0\"] [data-action=retry]")).await;
+    tab.until(&said("rest: 1 dead letter retried")).await;
+    tab.until(&shown(19)).await;
+    assert_eq!(redis::<u64>(&client, "XLEN rest:jobs").await, 1);
+    tab.value(&click("[data-action=more]")).await;
+    tab.until(&shown(11)).await;
+    // Dropping deletes for good: the first click asks.
+    let drop = click("[data-entry=\"31-0\"] [data-action=drop]");
+    tab.value(&drop).await;
+    tab.until(&format!(
+        "{dead}.querySelector('[data-entry=\"31-0\"] [data-action=drop]').textContent.includes('sure')"
+    ))
+    .await;
+    assert_eq!(redis::<u64>(&client, "XLEN rest:jobs:dead").await, 30);
+    tab.value(&drop).await;
+    tab.until(&said("rest: 1 dead letter dropped")).await;
+    tab.value(&click("[data-action=retry-all]")).await;
+    tab.until(&said("rest: 29 dead letters retried")).await;
+    assert_eq!(redis::<u64>(&client, "XLEN rest:jobs:dead").await, 0);
+    assert_eq!(redis::<u64>(&client, "XLEN rest:jobs").await, 30);
+    assert_eq!(tab.faults().await, serde_json::json!([]));
+}

@@ -1,7 +1,8 @@
-//! `/v1`: the state of an autoscaler, overrides of worker types, and single jobs, for programs. Reading is open like
-//! `/status`; overrides and jobs need the token. Every operation is in one table, from which the router and the OpenAPI
-//! document are both made.
+//! `/v1`: the state of an autoscaler, overrides of worker types, single jobs and dead letters, for programs. Reading is
+//! open like `/status`; overrides, jobs and dead letters need the token. Every operation is in one table, from which
+//! the router and the OpenAPI document are both made.
 
+mod dead_letters;
 mod jobs;
 mod openapi;
 mod orders;
@@ -19,12 +20,14 @@ use axum::{
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use self::{
+    dead_letters::{DeadLetterAnswer, DeadLetterRequest},
     jobs::{CancelAnswer, CancelRequest},
     orders::{HoldRequest, OrderAnswer, PauseRequest, ResumeRequest, ScaleRequest},
     read::{Events, Types},
 };
 use super::{Served, error::refusal, live};
 use crate::model::{
+    dead_letter::DeadLetterPage,
     explanation::Explanation,
     job::JobReport,
     snapshot::{FleetSnapshot, TypeSnapshot},
@@ -116,6 +119,15 @@ const NEWEST: &[Parameter] = &[
     Parameter { name: "count", of_type: "integer", what: "Number of newest entries. Default: 50. At most 500." },
 ];
 
+const OLDEST: &[Parameter] = &[
+    Parameter {
+        name: "after",
+        of_type: "string",
+        what: "Only those after the one with this id: `next` of the last page.",
+    },
+    Parameter { name: "limit", of_type: "integer", what: "Maximum number. Default: 100. At most 1000." },
+];
+
 /// Returns the table of operations.
 fn operations() -> Vec<Operation> {
     let scale = Operation::order::<ScaleRequest>(
@@ -182,7 +194,40 @@ fn operations() -> Vec<Operation> {
         .gives::<JobReport>(),
         Operation::order::<CancelRequest>("/v1/jobs/{id}/cancel", "cancelJob", "Cancel a job", post(jobs::cancel))
             .gives::<CancelAnswer>(),
+        Operation {
+            kind: Kind::Search,
+            query: OLDEST,
+            ..Operation::read(
+                "/v1/worker_types/{name}/dead_letters",
+                "listDeadLetters",
+                "Jobs that were given up, oldest first",
+                get(dead_letters::list),
+            )
+        }
+        .gives::<DeadLetterPage>(),
+        dead_letter_order(
+            "/v1/worker_types/{name}/dead_letters/retry",
+            "retryDeadLetters",
+            "Publish jobs that were given up again, as new jobs",
+            post(dead_letters::retry),
+        ),
+        dead_letter_order(
+            "/v1/worker_types/{name}/dead_letters/drop",
+            "dropDeadLetters",
+            "Delete dead letters",
+            post(dead_letters::remove),
+        ),
     ]
+}
+
+fn dead_letter_order(
+    path: &'static str,
+    id: &'static str,
+    summary: &'static str,
+    handler: MethodRouter<Served>,
+) -> Operation {
+    let order = Operation::order::<DeadLetterRequest>(path, id, summary, handler).gives::<DeadLetterAnswer>();
+    Operation { kind: Kind::Order { body: schema::<DeadLetterRequest>, required: true }, ..order }
 }
 
 /// Returns all routes below `/v1`.

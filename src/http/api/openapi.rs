@@ -143,7 +143,7 @@ fn failures(operation: &Operation) -> Vec<(StatusCode, &'static str)> {
     }
     if matches!(operation.kind, Kind::Search) {
         failures.extend([
-            (StatusCode::BAD_REQUEST, "The id is too long."),
+            (StatusCode::BAD_REQUEST, "The id is too long, or the query is not as described."),
             (StatusCode::FORBIDDEN, "Control over HTTP is off: the autoscaler has no token."),
             (StatusCode::SERVICE_UNAVAILABLE, "Redis can't be asked."),
         ]);

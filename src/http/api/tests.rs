@@ -19,6 +19,10 @@ use crate::{
     model::{
         PoolCounts, Reading, Timestamp, WorkerId, WorkerState, WorkerType,
         control::{ApplyOverride, Control, Mode, OverrideAction, OverrideError, OverrideRequest},
+        dead_letter::{
+            DeadLetter, DeadLetterAction, DeadLetterDone, DeadLetterError, DeadLetterOutcome, DeadLetterPage,
+            DeadLetterService,
+        },
         history::ScalingEvent,
         job::{Cancelled, JobError, JobReport, JobService, JobState},
         snapshot::{Change, FleetSnapshot, Reaction, StatusSource, TypeSnapshot, WorkerSnapshot, WorkerStatus},
@@ -125,6 +129,66 @@ impl JobService for MadeUpJobs {
     }
 }
 
+/// Keeps two dead letters of `busy`, one of which holds no job, and no matter what is done.
+struct MadeUpDeadLetters;
+
+fn dead_letter(entry: &str, id: Option<&str>) -> DeadLetter {
+    DeadLetter {
+        stream: "busy:jobs".to_owned(),
+        entry: entry.to_owned(),
+        at: Timestamp(1),
+        id: id.map(str::to_owned),
+        job_type: id.map(|_| "busy.work".to_owned()),
+        reason: "failed".to_owned(),
+        error: "no such page".to_owned(),
+        source_entry: "0-1".to_owned(),
+        group: "busy".to_owned(),
+        attempts: 5,
+        interruptions: 0,
+    }
+}
+
+#[async_trait]
+impl DeadLetterService for MadeUpDeadLetters {
+    async fn list(
+        &self,
+        worker_type: &WorkerType,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<DeadLetterPage, DeadLetterError> {
+        match worker_type.as_str() {
+            "busy" => {
+                let all = [dead_letter("1-0", Some("a")), dead_letter("2-0", None)];
+                let skipped = usize::from(after.is_some());
+                let dead_letters: Vec<_> = all.into_iter().skip(skipped).take(limit).collect();
+                let next = dead_letters.last().filter(|last| last.entry == "1-0").map(|last| last.entry.clone());
+                Ok(DeadLetterPage { dead_letters, total: 2, next })
+            }
+            "away" => Err(DeadLetterError::Unavailable("redis is away".to_owned())),
+            _ => Err(DeadLetterError::Unknown(worker_type.clone())),
+        }
+    }
+
+    async fn act(
+        &self,
+        worker_type: &WorkerType,
+        ids: &[String],
+        action: DeadLetterAction,
+        limit: usize,
+    ) -> Result<Vec<DeadLetterDone>, DeadLetterError> {
+        let page = self.list(worker_type, None, limit).await?;
+        let chosen = page.dead_letters.into_iter().filter(|letter| ids.is_empty() || ids.contains(&letter.entry));
+        let outcome = |id: &Option<String>| match (action, id) {
+            (DeadLetterAction::Drop, _) => DeadLetterOutcome::Dropped,
+            (DeadLetterAction::Retry, Some(_)) => DeadLetterOutcome::Retried { new_entry: "9-0".to_owned() },
+            (DeadLetterAction::Retry, None) => DeadLetterOutcome::NoJob,
+        };
+        Ok(chosen
+            .map(|DeadLetter { stream, entry, id, .. }| DeadLetterDone { outcome: outcome(&id), stream, entry, id })
+            .collect())
+    }
+}
+
 struct Bench {
     server: Running,
     book: Arc<Book>,
@@ -134,8 +198,12 @@ impl Bench {
     async fn start(token: Option<&str>) -> Self {
         let book = Arc::<Book>::default();
         let event = ScalingEvent { id: "1-0".into(), worker_type: "busy".into(), ..ScalingEvent::default() };
-        let control =
-            token.map(|token| HttpControl { token: token.into(), desk: book.clone(), jobs: Arc::new(MadeUpJobs) });
+        let control = token.map(|token| HttpControl {
+            token: token.into(),
+            desk: book.clone(),
+            jobs: Arc::new(MadeUpJobs),
+            dead_letters: Arc::new(MadeUpDeadLetters),
+        });
         Self { server: serve_state(Arc::new(Two), vec![Arc::new(event)], control).await, book }
     }
 
@@ -283,6 +351,45 @@ async fn jobs_are_found_and_cancelled_with_the_token_only() {
     assert_eq!(send(off.addr(), Method::POST, "/v1/jobs/busy/cancel", &[], "").await.code, 403);
 }
 
+#[tokio::test]
+async fn dead_letters_are_read_in_pages_and_changed_with_the_token_only() {
+    const PATH: &str = "/v1/worker_types/busy/dead_letters";
+    let bench = Bench::start(Some(TOKEN)).await;
+    let page = bench.get_with_token(&format!("{PATH}?limit=1")).await.json();
+    assert_eq!(
+        (&page["dead_letters"][0]["id"], &page["total"], &page["next"]),
+        (&json!("a"), &json!(2), &json!("1-0"))
+    );
+    let page = bench.get_with_token(&format!("{PATH}?after=1-0")).await.json();
+    assert_eq!((&page["dead_letters"][0]["entry"], &page["next"]), (&json!("2-0"), &json!(null)));
+    let retried = bench.order(&format!("{PATH}/retry"), r#"{"all":true}"#).await.json();
+    assert_eq!(retried["done"], "busy: 1 dead letter retried; 1 hold no job and can only be dropped");
+    assert_eq!(
+        (&retried["dead_letters"][0]["new_entry"], &retried["dead_letters"][1]["outcome"]),
+        (&json!("9-0"), &json!("no_job"))
+    );
+    let dropped = bench.order(&format!("{PATH}/drop"), r#"{"ids":["2-0"]}"#).await.json();
+    assert_eq!(dropped["done"], "busy: 1 dead letter dropped");
+
+    for body in ["", r#"{"all":true,"ids":["1-0"]}"#, r#"{"entries":[]}"#] {
+        assert_eq!(bench.order(&format!("{PATH}/drop"), body).await.code, 400, "{body}");
+    }
+    for (path, code) in [
+        (format!("{PATH}?after=soon"), 400),
+        (format!("{PATH}?first=1"), 400),
+        ("/v1/worker_types/none/dead_letters".to_owned(), 404),
+        ("/v1/worker_types/away/dead_letters".to_owned(), 503),
+    ] {
+        let answer = bench.get_with_token(&path).await;
+        assert_eq!(answer.code, code, "{path}");
+        assert!(answer.json()["error"].is_string(), "{path}");
+    }
+    assert_eq!(bench.get(PATH).await.code, 401);
+    assert_eq!(send(bench.addr(), Method::POST, &format!("{PATH}/drop"), &[], r#"{"all":true}"#).await.code, 401);
+    let off = Bench::start(None).await;
+    assert_eq!(off.get(PATH).await.code, 403);
+}
+
 /// Returns the schema of an answer, as a document of its own.
 fn schema_of(document: &Value, operation: &Value, code: &str) -> Value {
     let mut schema = operation["responses"][code]["content"]["application/json"]["schema"].clone();
@@ -323,12 +430,16 @@ async fn the_document_and_the_routes_agree_and_answers_are_as_it_says() {
     for ((method, path), operation) in &operations {
         assert!(ids.insert(operation["operationId"].to_string()), "two are called {}", operation["operationId"]);
         let is_order = operation["requestBody"].is_object();
-        let needs_token = is_order || path.starts_with("/v1/jobs/");
+        let needs_token = is_order || path.starts_with("/v1/jobs/") || path.ends_with("/dead_letters");
         assert_eq!(needs_token, operation["security"][0] != json!({}), "{path}");
         if path == "/v1/stream" {
             continue;
         }
-        let body = if path.ends_with("/scale") { r#"{"workers":2,"for_seconds":9}"# } else { "" };
+        let body = match path.rsplit('/').next() {
+            Some("scale") => r#"{"workers":2,"for_seconds":9}"#,
+            Some("retry" | "drop") => r#"{"all":true}"#,
+            _ => "",
+        };
         let answer = match method.as_str() {
             "GET" if needs_token => bench.get_with_token(path).await,
             "GET" => bench.get(path).await,
@@ -367,6 +478,11 @@ async fn request_bodies_are_as_the_document_says() {
             json!({ "workers": 2, "for_seconds": "5" }),
             json!({ "reason": 5 }),
             json!({ "by": null, "reason": "" }),
+            json!({ "all": true }),
+            json!({ "all": false }),
+            json!({ "ids": ["1-0"] }),
+            json!({ "ids": [] }),
+            json!({ "ids": ["1-0"], "all": true }),
         ] {
             let answer = bench.order(&path, &body.to_string()).await;
             let fits = validator.is_valid(&body);

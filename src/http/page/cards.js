@@ -3,6 +3,7 @@
 
 import { Chart, Curve } from "./chart.js";
 import { Controls } from "./controls.js";
+import { DeadLetters } from "./dead.js";
 import { NONE, UNKNOWN, clock, depthOf, duration, known, make, milliseconds, number, queuesOf, setText, whyNot } from "./words.js";
 
 const FACTS = [
@@ -80,6 +81,7 @@ export class Card {
     this.workers = make("ul", { class: "workers" });
     this.crew = make("details", {}, this.workersTitle, this.workers);
     this.controls = new Controls(name);
+    this.dead = new DeadLetters(name);
     this.element = make(
       "article",
       { class: "card", "data-type": name },
@@ -114,12 +116,13 @@ export class Card {
     this.controls.update(type);
   }
 
-  /** Shows the buttons for overrides, or hides them. */
+  /** Shows what needs the token of overrides, or hides it. */
   allowControls(allowed) {
-    const { element } = this.controls;
-    const shown = element.parentNode !== null;
-    if (allowed && !shown) this.element.append(element);
-    if (!allowed && shown) element.remove();
+    for (const { element } of [this.controls, this.dead]) {
+      const shown = element.parentNode !== null;
+      if (allowed && !shown) this.element.append(element);
+      if (!allowed && shown) element.remove();
+    }
   }
 
   updateWorkers(type) {

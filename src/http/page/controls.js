@@ -1,35 +1,12 @@
-// Buttons that override the autoscaler: pause, resume and scale one worker type. They ask for the token of overrides and
-// keep it in memory only.
+// Buttons that override the autoscaler: pause, resume and scale one worker type.
 
-import { make, setText } from "./words.js";
+import { Requests } from "./token.js";
+import { make } from "./words.js";
 
 /** How long an override lasts: seconds, and words. 0 seconds: until somebody resumes. */
 const DURATIONS = [[600, "10 minutes"], [3600, "1 hour"], [28800, "8 hours"], [0, "until resumed"]];
 
 const DIRECTIONS = [["", "both directions"], ["in", "scaling in"], ["out", "scaling out"]];
-
-let token = "";
-
-/** The server refused the token, or there is none yet. */
-class NoToken extends Error {}
-
-/** Sends an override and returns the server's words for it. */
-async function send(name, action, body) {
-  if (token === "") throw new NoToken("Enter the token of [http] token.");
-  const answer = await fetch(`v1/worker_types/${encodeURIComponent(name)}/${action}`, {
-    method: "POST",
-    headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
-    body: JSON.stringify(body),
-    cache: "no-store",
-  });
-  const text = await answer.json().catch(() => ({}));
-  if (answer.status === 401) {
-    token = "";
-    throw new NoToken("The server refused this token.");
-  }
-  if (!answer.ok) throw new Error(text.error ?? `the server answered ${answer.status}`);
-  return text.done;
-}
 
 function choice(label, options) {
   const select = make("select", {}, ...options.map(([value, words]) => make("option", { value }, words)));
@@ -44,10 +21,7 @@ export class Controls {
     const [lasts, lastsBox] = choice("For", DURATIONS);
     this.workers = make("input", { type: "number", min: "0", required: "", class: "count" });
     this.reason = make("input", { type: "text", maxlength: "1000", autocomplete: "off", placeholder: "for the history" });
-    this.token = make("input", { type: "password", autocomplete: "off", required: "" });
-    this.asks = make("form", { class: "note warn", hidden: "" }, make("label", {}, make("span", {}, "Token"), this.token), make("button", {}, "Go on"));
-    this.said = make("p", { class: "quiet", role: "status" });
-    this.pending = null;
+    this.requests = new Requests();
 
     const pause = make("button", { type: "button", "data-action": "pause" }, "Pause");
     const resume = make("button", { type: "button", "data-action": "resume" }, "Resume");
@@ -61,7 +35,6 @@ export class Controls {
       event.preventDefault();
       this.run("scale", { workers: Number(this.workers.value), ...this.lasting(lasts) });
     });
-    this.asks.addEventListener("submit", (event) => this.unlock(event));
     const reasonBox = make("label", {}, make("span", {}, "Reason"), this.reason);
     this.element = make(
       "details",
@@ -69,7 +42,7 @@ export class Controls {
       make("summary", {}, "Override"),
       make("div", { class: "row" }, lastsBox, reasonBox),
       make("div", { class: "row" }, directionBox, pause, resume),
-      scale, this.asks, this.said,
+      scale, ...this.requests.elements,
     );
   }
 
@@ -84,26 +57,8 @@ export class Controls {
     return { reason: this.reason.value, ...(seconds === 0 ? {} : { for_seconds: seconds }) };
   }
 
-  unlock(event) {
-    event.preventDefault();
-    // Neither in the URL nor in a cookie nor in storage; a reload of the page forgets it.
-    token = this.token.value.trim();
-    this.token.value = "";
-    this.asks.hidden = true;
-    if (this.pending !== null) this.run(...this.pending);
-  }
-
-  async run(action, body) {
-    this.pending = [action, body];
-    setText(this.said, "…");
-    try {
-      setText(this.said, await send(this.name, action, body));
-      this.pending = null;
-    } catch (error) {
-      setText(this.said, error.message);
-      if (!(error instanceof NoToken)) return;
-      this.asks.hidden = false;
-      this.token.focus();
-    }
+  run(action, body) {
+    const path = `v1/worker_types/${encodeURIComponent(this.name)}/${action}`;
+    return this.requests.run(path, body, (answer) => answer.done);
   }
 }
