@@ -117,6 +117,8 @@ pub fn refuses_writes(cause: &RedisError) -> bool {
     code(cause).is_some_and(|code| CODES.contains(&code.as_str()))
         // A refused transaction gives the reason in its text only.
         || text.contains("EXECABORT") && CODES.iter().any(|code| text.contains(code))
+        // Before Redis 7 the refusal of a script's write is quoted in an error of the script.
+        || CODES.iter().any(|code| text.contains(&format!(": -{code} ")))
 }
 
 fn cure(cause: &RedisError) -> &'static str {
@@ -137,4 +139,23 @@ fn code(cause: &RedisError) -> Option<String> {
         errors.first().map(|(_, error)| error.code().to_owned())
     };
     of_pipeline().or_else(|| cause.code().map(str::to_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_write_is_known_alone_in_a_transaction_and_in_a_script() {
+        let refused = |reply: &str| {
+            let value = redis::parse_redis_value(format!("-{reply}\r\n").as_bytes());
+            refuses_writes(&value.and_then(redis::Value::extract_error).unwrap_err())
+        };
+        assert!(refused("OOM command not allowed when used memory > 'maxmemory'."));
+        assert!(refused("EXECABORT Transaction discarded because of: MISCONF Redis is configured to save"));
+        assert!(refused("ERR Error running script (call to f_1): @user_script:9: @user_script: 9: -OOM command not"));
+        for reply in ["NOPERM no", "WRONGTYPE it is a list", "ERR Error running script: @user_script: 9: -NOPERM OOM"] {
+            assert!(!refused(reply), "{reply}");
+        }
+    }
 }

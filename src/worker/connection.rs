@@ -22,6 +22,7 @@ use super::{
     by_stream::by_stream,
     evidence::OwnEvidence,
     queue_set::{Offered, QueueSet},
+    upkeep::Upkeep,
 };
 use crate::{
     broker::{BrokerError, CANCELLED, HANDED_OVER},
@@ -44,6 +45,8 @@ pub(super) struct Wakes {
     pub(super) jobs: watch::Sender<()>,
     /// There is a new connection: notifications may have been missed.
     pub(super) connected: watch::Sender<()>,
+    /// What the last heartbeat saw on the queues; `None` if it could not.
+    pub(super) upkeep: watch::Sender<Option<Upkeep>>,
 }
 
 /// The channel that names the queues that were written to.
@@ -102,6 +105,16 @@ impl Commands {
     ) -> Self {
         let (wakes, open) = (Wakes::default(), Mutex::new(None));
         Self { target, channel, queues, hints, wakes, open, evidence: evidence.into() }
+    }
+
+    /// Returns how keys that one command uses together are named.
+    pub(super) fn layout(&self) -> Layout {
+        self.target.layout()
+    }
+
+    /// Returns whether all keys are on one server.
+    pub(super) fn is_one_server(&self) -> bool {
+        self.layout() == Layout::Single
     }
 
     /// Returns the notifications of the worker.

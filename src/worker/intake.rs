@@ -18,6 +18,7 @@ use super::{
     execute::Executor,
     in_flight::InFlight,
     queue_set::{QueueSet, Turns},
+    upkeep::{SearchTimes, TIDY_INTERVALS},
 };
 use crate::{
     broker::{Begun, BrokerError, Consumer, Delivery, RawEntry, Tidied},
@@ -29,9 +30,7 @@ use crate::{
 const HANDED_OVER_AT_ONCE: usize = 100;
 /// Maximum queues that are searched for lost jobs each time, whether anything is pending there or not: two round trips
 /// each.
-const LOOKED_AT: usize = 8;
-/// Searches for lost jobs per search for consumers of dead workers.
-const LOOKS_PER_TIDY: u32 = 6;
+pub(super) const LOOKED_AT: usize = 8;
 
 /// Why no jobs could be taken.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +71,7 @@ pub(super) struct Intake {
     in_flight: Arc<InFlight>,
     turns: Turns,
     blocking: Option<Blocking>,
-    recover_at: Instant,
+    search: SearchTimes,
     /// Whether there was no room for all lost jobs.
     left_some: bool,
     /// Whether other workers look for this one, since its sessions have places.
@@ -88,8 +87,8 @@ pub(super) struct Intake {
     surplus: Vec<Delivery>,
     /// Where the search for jobs of other workers continues, for queues where it is not finished.
     cursors: HashMap<Arc<str>, String>,
-    /// Searches for jobs of other workers since consumers were last removed.
-    looks_since_tidied: u32,
+    /// When consumers of workers that are gone were last removed.
+    tidied: Instant,
     /// Queues with too many consumers, for which that was logged.
     crowded: BTreeSet<Arc<str>>,
     /// Queues that can't be read, for a reason that was logged.
@@ -107,7 +106,7 @@ impl Intake {
             queues: Arc::clone(&executor.queues),
             in_flight: Arc::clone(&executor.in_flight),
             blocking: None,
-            recover_at: Instant::now(),
+            search: SearchTimes::new(executor.config.heartbeat_interval, executor.commands.wakes().upkeep.subscribe()),
             left_some: false,
             has_places: executor.handler.places().is_some(),
             known: HashSet::new(),
@@ -115,20 +114,20 @@ impl Intake {
             took_new: false,
             surplus: Vec::new(),
             cursors: HashMap::new(),
-            looks_since_tidied: 0,
+            tidied: Instant::now(),
             crowded: BTreeSet::new(),
             broken: BTreeSet::new(),
         }
     }
 
-    /// Returns when to search for lost jobs next.
-    pub(super) fn recover_at(&self) -> Instant {
-        self.recover_at
+    /// Returns a wait for the time of the next search for lost jobs.
+    pub(super) fn until_recovery(&self) -> impl Future<Output = ()> + use<> {
+        self.search.clone().until_due()
     }
 
     /// Returns whether to search for lost jobs now, with room for `room` jobs.
     pub(super) fn recovery_is_due(&self, room: usize) -> bool {
-        Instant::now() >= self.recover_at || (self.left_some && room > 0 && !self.in_flight.has_suspect())
+        self.search.is_due(Instant::now()) || (self.left_some && room > 0 && !self.in_flight.has_suspect())
     }
 
     /// Records that there was no room for one of the jobs taken last. A new job is [given back](Self::give_back) next;
@@ -163,7 +162,7 @@ impl Intake {
     pub(super) fn start_over(&mut self) {
         self.commands.evidence().broken();
         self.blocking = None;
-        self.recover_at = Instant::now();
+        self.search.search_now();
     }
 
     /// Closes the waiting connection.
@@ -174,7 +173,7 @@ impl Intake {
     /// Returns jobs that no worker is working on: own ones that are not in flight and, with `room` for them, those of
     /// other workers.
     pub(super) async fn recover(&mut self, room: usize) -> Result<Vec<Delivery>, TakeError> {
-        self.recover_at = Instant::now() + self.config.heartbeat_interval;
+        self.search.searched(Instant::now(), false);
         self.took_new = false;
         let streams = self.next_to_look_at().await?;
         let mut deliveries = self.own_on(&streams).await?;
@@ -186,7 +185,11 @@ impl Intake {
             let rest = room.saturating_sub(deliveries.len()).min(self.room_for_suspects(&deliveries));
             if rest > 0 {
                 let taken = self.of_others(stream, rest).await;
-                deliveries.extend(self.tolerated(stream, taken).await?);
+                let taken = self.tolerated(stream, taken).await?;
+                if !taken.is_empty() {
+                    self.search.searched(Instant::now(), true);
+                }
+                deliveries.extend(taken);
             }
         }
         self.left_some = deliveries.len() >= room || self.room_for_suspects(&deliveries) == 0;
@@ -202,11 +205,10 @@ impl Intake {
 
     /// Removes consumers of workers that are gone, from time to time. A failure loses no job.
     async fn tidy(&mut self, streams: &[Arc<str>]) {
-        self.looks_since_tidied += 1;
-        if self.looks_since_tidied < LOOKS_PER_TIDY {
+        if self.tidied.elapsed() < self.config.heartbeat_interval * TIDY_INTERVALS {
             return;
         }
-        self.looks_since_tidied = 0;
+        self.tidied = Instant::now();
         let (worker_type, lapse) = (&self.config.worker_type, self.config.lapse());
         for stream in streams {
             let consumer = self.consumer.on(stream);

@@ -15,6 +15,7 @@ mod queue_set;
 mod runtime;
 mod sessions;
 mod status;
+mod upkeep;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

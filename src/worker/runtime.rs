@@ -116,6 +116,8 @@ struct Runtime {
     stop: CancellationToken,
     /// Changes when jobs were handed over to this worker.
     handed_over: watch::Receiver<()>,
+    /// Changes when the connection for commands is a new one.
+    connected: watch::Receiver<()>,
     status: watch::Receiver<Status>,
     jobs: Arc<Tasks>,
     /// Jobs that were not done when the drain ended.
@@ -124,8 +126,9 @@ struct Runtime {
 
 impl Runtime {
     fn new(executor: Arc<Executor>, intake: Intake, stop: CancellationToken, jobs: Arc<Tasks>) -> Self {
-        let (handed_over, status) = (executor.commands.wakes().jobs.subscribe(), executor.status.subscribe());
-        Self { executor, intake, stop, handed_over, status, jobs, abandoned: 0 }
+        let (wakes, status) = (executor.commands.wakes(), executor.status.subscribe());
+        let (handed_over, connected) = (wakes.jobs.subscribe(), wakes.connected.subscribe());
+        Self { executor, intake, stop, handed_over, connected, status, jobs, abandoned: 0 }
     }
 
     /// Waits until Redis knows this worker; returns `false` if asked to leave before.
@@ -146,6 +149,7 @@ impl Runtime {
                 () = sleep(wait) => {}
             }
         }
+        self.connected.mark_unchanged();
         let WorkerConfig { worker_type, id, queues, group, concurrency, .. } = &self.executor.config;
         let all = queues.named().chain(queues.patterns.iter().map(QueuePattern::as_str));
         let queue = all.collect::<Vec<_>>().join(" ");
@@ -196,18 +200,21 @@ impl Runtime {
             self.wait_for_change().await;
             return Ok(Batch::Opened(Vec::new()));
         }
-        let look_at = self.intake.recover_at();
+        let recovery = self.intake.until_recovery();
         let interrupted = async {
             tokio::select! {
-                () = sleep_until(look_at) => {}
+                () = recovery => {}
                 () = self.stop.cancelled() => {}
                 _ = self.handed_over.changed() => self.handed_over.mark_changed(),
+                // The other connection was lost: this one may hang, too.
+                _ = self.connected.changed() => {}
                 _ = self.status.wait_for(|status| !status.takes_jobs()) => {}
                 // There may be another suspect job to recover.
                 () = self.executor.in_flight.suspect_ended() => {}
             }
         };
-        self.intake.read(room, interrupted).await
+        // Boxed: it is the largest part of the whole run, and most of it belongs to workers with several queues.
+        Box::pin(self.intake.read(room, interrupted)).await
     }
 
     /// Waits for room, for jobs handed over, or for something else to do.
@@ -218,7 +225,7 @@ impl Runtime {
             () = self.executor.in_flight.changed() => {}
             _ = self.handed_over.changed() => self.handed_over.mark_changed(),
             _ = self.status.wait_for(|status| status.takes_jobs() != takes_jobs) => {}
-            () = sleep_until(self.intake.recover_at()) => {}
+            () = self.intake.until_recovery() => {}
         }
     }
 

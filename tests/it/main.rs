@@ -31,6 +31,7 @@ mod fake_fly;
 mod fake_kubernetes;
 mod fly;
 mod frameworks;
+mod idle_cost;
 mod job_options;
 mod kubernetes;
 mod lag;

@@ -5,26 +5,27 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use redis::{Pipeline, RedisError};
+use redis::{RedisError, RedisResult};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::resources::Resources;
+use super::{
+    heartbeat_script::{self as script, Fields, Sent},
+    resources::Resources,
+};
 use crate::{
     broker::{DRAIN, refuses_writes},
     connection::{Connection, backoff, is_lost},
     model::{Timestamp, WorkerState, keys},
-    worker::{execute::Executor, status::Status},
+    worker::{execute::Executor, intake::LOOKED_AT, status::Status, upkeep::Upkeep},
 };
 
 /// Minimum time between two heartbeats: at most 20 a second for changes of state. Otherwise short jobs would cost more
 /// in heartbeats than in work.
 const MIN_GAP: Duration = Duration::from_millis(50);
-/// Heartbeats that the history stream keeps.
-const HISTORY: usize = 10_000;
 
 /// Writes the heartbeats of one worker.
 pub(in crate::worker) struct Heartbeat {
@@ -41,6 +42,17 @@ pub(in crate::worker) struct Heartbeat {
     said: (bool, bool),
     /// Whether Redis refused the last heartbeat.
     refused: bool,
+    /// How heartbeats are sent.
+    way: Way,
+}
+
+/// How heartbeats are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// In one script, which also reports what there is to do on the queues.
+    Script,
+    /// In a transaction: the keys are on several servers, or scripts are refused.
+    Transaction,
 }
 
 /// Why a heartbeat was not written.
@@ -56,6 +68,7 @@ pub(in crate::worker) enum HeartbeatError {
 impl Heartbeat {
     pub(in crate::worker) fn new(executor: Arc<Executor>) -> Self {
         let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let way = if executor.commands.is_one_server() { Way::Script } else { Way::Transaction };
         let (status, control) = (executor.status.subscribe(), executor.commands.wakes().control.subscribe());
         Self {
             executor,
@@ -67,6 +80,7 @@ impl Heartbeat {
             announced: false,
             said: (false, false),
             refused: false,
+            way,
         }
     }
 
@@ -141,7 +155,7 @@ impl Heartbeat {
         let fields = self.fields().await;
         let mut pipeline = redis::pipe();
         pipeline.atomic();
-        history(&mut pipeline, &fields);
+        script::add_history(&mut pipeline, &fields);
         pipeline.cmd("DEL").arg(self.key()).ignore();
         pipeline.exec_async(&mut connection).await.map_err(|error| error.to_string())?;
         let config = &self.executor.config;
@@ -166,20 +180,10 @@ impl Heartbeat {
         let connection = self.executor.commands.get().await;
         let mut connection = connection.map_err(|error| HeartbeatError::Failed(error.to_string()))?;
         let fields = self.fields().await;
-        let config = &self.executor.config;
-        let ttl = config.lapse().as_millis().to_string();
-        let mut pipeline = redis::pipe();
-        pipeline.atomic();
-        pipeline.cmd("GET").arg(keys::control(&config.worker_type, &config.id));
-        pipeline.cmd("HSET").arg(self.key()).arg(&fields);
-        pipeline.cmd("PEXPIRE").arg(self.key()).arg(ttl).ignore();
-        history(&mut pipeline, &fields);
         let (_, full, waits) = self.told();
         // The scaler looks at a new worker, and for room when there is none.
-        if !self.announced || (full && !self.said.0) || (waits && !self.said.1) {
-            pipeline.cmd("PUBLISH").arg(keys::WORKER_EVENTS_CHANNEL).arg(config.worker_type.as_str()).ignore();
-        }
-        match pipeline.query_async::<(Option<Vec<u8>>, usize)>(&mut connection).await {
+        let publish = !self.announced || (full && !self.said.0) || (waits && !self.said.1);
+        match self.send(&mut connection, &fields, publish).await {
             Ok((asked, new_fields)) => {
                 self.executor.commands.evidence().written(Instant::now(), new_fields < fields.len());
                 self.announced = true;
@@ -189,6 +193,7 @@ impl Heartbeat {
             }
             Err(error) => {
                 self.executor.commands.evidence().broken();
+                self.executor.commands.wakes().upkeep.send_replace(None);
                 if refuses_writes(&error) {
                     self.keep_alive(&mut connection).await;
                     return Err(HeartbeatError::Refused(error));
@@ -199,6 +204,45 @@ impl Heartbeat {
                 Err(HeartbeatError::Failed(error.to_string()))
             }
         }
+    }
+
+    /// Sends a heartbeat. Returns the value of the control key, and the number of fields that the key did not have
+    /// before.
+    async fn send(&mut self, connection: &mut Connection, fields: &Fields, publish: bool) -> RedisResult<Sent> {
+        let executor = Arc::clone(&self.executor);
+        if self.way == Way::Script {
+            let queues = self.queues_to_look_at();
+            let script = script::heartbeat(&executor, fields, publish, queues.as_deref().unwrap_or_default());
+            match script.query_async::<(Option<Vec<u8>>, usize, Vec<i64>)>(connection).await {
+                Ok((asked, new_fields, seen)) => {
+                    if queues.is_some() {
+                        let upkeep = Upkeep::of(Instant::now(), &seen);
+                        executor.commands.wakes().upkeep.send_replace(Some(upkeep));
+                    }
+                    return Ok((asked, new_fields));
+                }
+                Err(error) if is_lost(&error) || refuses_writes(&error) => return Err(error),
+                // Another refusal, of the script itself or by a proxy. If not, the transaction has the same error.
+                Err(error) => tracing::debug!(%error, "redis refuses the script of the heartbeat"),
+            }
+        }
+        let sent = script::transaction(&executor, fields, publish).query_async(connection).await?;
+        if std::mem::replace(&mut self.way, Way::Transaction) == Way::Script {
+            tracing::info!("heartbeats go on without scripts, which redis refuses; see docs/protocol.md");
+        }
+        executor.commands.wakes().upkeep.send_replace(None);
+        Ok(sent)
+    }
+
+    /// Returns the queues that the next heartbeat looks at: at each interval all of them, if they are few. `None`: none
+    /// now.
+    fn queues_to_look_at(&self) -> Option<Vec<Arc<str>>> {
+        let streams = self.executor.queues.streams();
+        let interval = self.executor.config.heartbeat_interval;
+        let seen = *self.executor.commands.wakes().upkeep.borrow();
+        // With a margin, because a heartbeat may be sent a little early.
+        let is_due = seen.is_none_or(|seen| seen.at.elapsed() >= interval.mul_f64(0.9));
+        (is_due && streams.len() <= LOOKED_AT).then(|| streams.to_vec())
     }
 
     /// Does the part of a heartbeat that a full Redis allows: extends the TTL of the existing one, and reads the
@@ -233,10 +277,10 @@ impl Heartbeat {
     }
 
     fn key(&self) -> String {
-        keys::heartbeat(&self.executor.config.worker_type, &self.executor.config.id)
+        script::key(&self.executor)
     }
 
-    async fn fields(&mut self) -> Vec<(&'static str, String)> {
+    async fn fields(&mut self) -> Fields {
         let status = *self.status.borrow();
         let now = Timestamp::wall().0;
         let config = &self.executor.config;
@@ -277,8 +321,4 @@ type Told = (WorkerState, bool, bool);
 fn told(status: &Status, executor: &Executor) -> Told {
     let has_no_room = |places| status.sessions >= places || executor.in_flight.room(executor.config.concurrency) == 0;
     (status.state(), executor.handler.places().is_some_and(has_no_room), status.waiting > 0)
-}
-
-fn history(pipeline: &mut Pipeline, fields: &[(&'static str, String)]) {
-    pipeline.cmd("XADD").arg(keys::WORKER_STATUS).arg("MAXLEN").arg("~").arg(HISTORY).arg("*").arg(fields).ignore();
 }

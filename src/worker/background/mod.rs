@@ -5,6 +5,7 @@
 mod cancellation;
 mod claim_renewal;
 mod heartbeat;
+mod heartbeat_script;
 mod maintenance;
 mod queue_finder;
 mod resources;

@@ -2,9 +2,9 @@
 //! there is, in turn and evenly, and waits for a first job of any queue only if there is none: a read of several
 //! streams would return the whole number for each.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, future::pending, sync::Arc, time::Duration};
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Batch, Intake, TakeError};
 use crate::{
@@ -13,9 +13,13 @@ use crate::{
     worker::{by_stream::by_stream, connection::Commands},
 };
 
-/// Longest wait of one read. Bounds how late lost jobs are searched for, and how long a drain takes if the user may not
-/// run CLIENT UNBLOCK.
-const BLOCK: Duration = Duration::from_secs(2);
+/// Longest wait of one read. An idle worker sends a read each time.
+const BLOCK: Duration = Duration::from_secs(9);
+/// The same for a user that may not run CLIENT UNBLOCK: bounds how long a drain takes, and how late lost jobs are
+/// searched for.
+const BLOCK_UNTIL_ITS_END: Duration = Duration::from_secs(2);
+/// Pause until a read that did not wait yet, or whose reply is on its way, is ended again.
+const UNBLOCK_INTERVAL: Duration = Duration::from_millis(20);
 /// Time between two looks at queues in several slots of a cluster, which one read can't wait for. A job that is
 /// announced on the channel is noticed immediately.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -23,7 +27,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// The connection that waits for jobs.
 pub(super) struct Blocking {
     connection: Connection,
-    /// Client id for CLIENT UNBLOCK; `None` if this user may not ask for it.
+    /// Client id for CLIENT UNBLOCK; `None` if this user may not run it.
     id: Option<u64>,
 }
 
@@ -55,15 +59,18 @@ impl Intake {
         }
     }
 
-    /// Returns how long a read waits. The wait is short enough that a job which arrives at its end can be started
-    /// without checking the claim.
-    fn block(&self) -> Duration {
-        BLOCK.min(self.config.lapse() / 2)
+    /// Returns how long a read waits that can be ended, or can't. The wait is short enough that a job which arrives at
+    /// its end can be started without checking the claim.
+    fn block(&self, can_be_ended: bool) -> Duration {
+        let longest = if can_be_ended { BLOCK } else { BLOCK_UNTIL_ITS_END };
+        longest.min(self.config.lapse() * 3 / 5)
     }
 
     async fn read_one(&mut self, room: usize, interrupted: impl Future<Output = ()>) -> Result<Batch, TakeError> {
-        let (consumer, block, layout) = (Arc::clone(&self.consumer), self.block(), self.target.layout());
-        let read = async |connection: &mut Connection| consumer.read_raw(connection, layout, room, block).await;
+        let (consumer, layout) = (Arc::clone(&self.consumer), self.target.layout());
+        let read = async |connection: &mut Connection, block: Duration| {
+            consumer.read_raw(connection, layout, room, block).await
+        };
         match self.waiting(read, interrupted).await {
             Ok(Read { entries, some_cancelled: false }) => Ok(Batch::Unopened(entries)),
             Ok(Read { entries, .. }) => self.noted(consumer.open(entries).collect()).await.map(Batch::Opened),
@@ -145,8 +152,9 @@ impl Intake {
         streams: Vec<Arc<str>>,
         interrupted: impl Future<Output = ()>,
     ) -> Result<Vec<Delivery>, TakeError> {
-        let (consumer, block) = (Arc::clone(&self.consumer), self.block());
-        let wait = async |connection: &mut Connection| consumer.wait(connection, &streams, block).await;
+        let consumer = Arc::clone(&self.consumer);
+        let wait =
+            async |connection: &mut Connection, block: Duration| consumer.wait(connection, &streams, block).await;
         match self.waiting(wait, interrupted).await {
             // A queue is gone, or is not a stream any more. The next look shows which one.
             Err(TakeError::Broker(error)) if error.is_missing_group() || error.is_wrong_type() => Ok(Vec::new()),
@@ -168,24 +176,33 @@ impl Intake {
     /// Runs a blocking `read` on its connection, and ends it immediately if it is interrupted.
     async fn waiting<T>(
         &mut self,
-        read: impl AsyncFnOnce(&mut Connection) -> Result<T, BrokerError>,
+        read: impl AsyncFnOnce(&mut Connection, Duration) -> Result<T, BrokerError>,
         interrupted: impl Future<Output = ()>,
     ) -> Result<T, TakeError> {
         if self.blocking.is_none() {
             self.blocking = Some(connect(&self.target, &self.consumer.stream).await?);
         }
-        let limit = self.block() + self.target.response_timeout();
+        let block = self.block(self.blocking.as_ref().is_some_and(|blocking| blocking.id.is_some()));
+        let limit = block + self.target.response_timeout();
         let blocking = self.blocking.as_mut().expect("it was set just above");
         let id = blocking.id;
-        let read = timeout(limit, read(&mut blocking.connection));
+        let read = timeout(limit, read(&mut blocking.connection, block));
         tokio::pin!(read);
         let answer = tokio::select! {
             biased;
             answer = &mut read => answer,
             () = interrupted => {
                 // The read is ended, not dropped: a job that is delivered in this moment belongs to this worker.
-                unblock(&self.commands, &self.consumer.stream, id).await;
-                read.await
+                let ending = async {
+                    unblock(&self.commands, &self.target, &self.consumer.stream, id).await;
+                    sleep(self.target.response_timeout()).await;
+                };
+                tokio::select! {
+                    biased;
+                    answer = &mut read => answer,
+                    // Redis has ended the read, or knows nothing of it.
+                    () = ending => return Err(TakeError::NoAnswer(self.target.response_timeout())),
+                }
             }
         };
         Ok(answer.map_err(|_| TakeError::NoAnswer(limit))??)
@@ -198,20 +215,44 @@ async fn connect(target: &RedisTarget, stream: &str) -> Result<Blocking, TakeErr
     let mut connection = target.connect_without_timeout().await?.at(stream).await.map_err(unreachable)?;
     let mut ask = redis::cmd("CLIENT");
     ask.arg("ID");
-    let answer = timeout(target.response_timeout(), ask.query_async(&mut connection)).await;
-    let id = answer.map_err(|_| TakeError::NoAnswer(target.response_timeout()))?.ok();
-    Ok(Blocking { connection, id })
+    let no_answer = |_| TakeError::NoAnswer(target.response_timeout());
+    let answer = timeout(target.response_timeout(), ask.query_async::<u64>(&mut connection)).await;
+    let Ok(id) = answer.map_err(no_answer)? else { return Ok(Blocking { connection, id: None }) };
+    // Ends nothing yet: the reply tells whether this user may do so.
+    let answer = timeout(target.response_timeout(), unblock_command(id).exec_async(&mut connection)).await;
+    let may_unblock = answer.map_err(no_answer)?.is_ok();
+    Ok(Blocking { connection, id: may_unblock.then_some(id) })
 }
 
-/// Ends a blocked read immediately. Without the right to do so, the read ends by itself.
-async fn unblock(commands: &Commands, stream: &str, id: Option<u64>) {
-    if let (Some(id), Ok(connection)) = (id, commands.get().await)
-        && let Ok(mut connection) = connection.at(stream).await
-    {
-        let mut unblock = redis::cmd("CLIENT");
-        unblock.arg("UNBLOCK").arg(id);
-        if let Err(error) = unblock.exec_async(&mut connection).await {
-            tracing::debug!(%error, "can't end the blocked read; waiting for it");
+fn unblock_command(id: u64) -> redis::Cmd {
+    let mut unblock = redis::cmd("CLIENT");
+    unblock.arg("UNBLOCK").arg(id);
+    unblock
+}
+
+/// Ends a blocked read, and returns when the server has done so, when it did not find the read for a response timeout,
+/// or when it can't be asked. Without the right to do so, never returns: the read ends by itself.
+async fn unblock(commands: &Commands, target: &RedisTarget, stream: &str, id: Option<u64>) {
+    let Some(id) = id else { return pending().await };
+    let begun = Instant::now();
+    loop {
+        let ended = match commands.get().await {
+            Ok(connection) => end_read(connection, stream, id).await,
+            Err(error) => Err(error.to_string()),
+        };
+        match ended {
+            // 0: the read has not reached the server, or its reply is on the way.
+            Ok(0) if begun.elapsed() < target.response_timeout() => sleep(UNBLOCK_INTERVAL).await,
+            Ok(_) => return,
+            Err(error) => {
+                tracing::debug!(error, "can't end the blocked read");
+                return;
+            }
         }
     }
+}
+
+async fn end_read(connection: Connection, stream: &str, id: u64) -> Result<u64, String> {
+    let mut connection = connection.at(stream).await.map_err(|error| error.to_string())?;
+    unblock_command(id).query_async(&mut connection).await.map_err(|error| error.to_string())
 }
