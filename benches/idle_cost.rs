@@ -1,8 +1,9 @@
 //! Measures what an idle swarm costs Redis, in commands a minute and by role: an autoscaler of two worker types and one
 //! worker with default settings, then each further worker. `cargo bench --bench idle_cost [-- --quick --json]`.
 //!
-//! Runs the program as it is shipped. Each role has a Redis user of its own, so that each command can be attributed. The
-//! floor is what no design can go below: one renewal of the lease every 2 s, and one heartbeat of each worker every 5 s.
+//! Runs the program as it is shipped. Each role has a Redis user of its own, so that each command can be attributed.
+//! The floor is what no design can go below: one renewal of the lease every 2 s, and one heartbeat of each worker every
+//! 5 s.
 
 #[path = "support/command_count.rs"]
 mod command_count;

@@ -204,8 +204,8 @@ async fn a_real_worker_is_started_and_answers(tested: &Tested) {
     let answer = tokio::time::timeout(DEADLINE, publish.output()).await.unwrap().unwrap();
     let result: Value = serde_json::from_slice(&answer.stdout).unwrap_or_else(|_| panic!("{answer:?}"));
     assert_eq!(result["value"], serde_json::json!(["hello", 42]), "{result}");
-    // Nothing tells the scaler of the end of a job, and it does not sweep here. It may see the worker idle, busy and idle
-    // again.
+    // Nothing tells the scaler of the end of a job, and it does not sweep here. It may see the worker idle, busy and
+    // idle again.
     let client = server.client().await;
     let is_empty = async || {
         let _: u64 = redis(&client, "PUBLISH jobs:published test:jobs").await;
