@@ -3,6 +3,7 @@
 
 mod framework;
 mod notify;
+mod queue_server;
 mod queues;
 mod scaling;
 
@@ -50,6 +51,7 @@ pub(super) fn check(
     for (name, worker_type) in &settings.worker_types {
         checks.worker_type(name, worker_type, settings.orchestrator);
         checks.framework(&pointer(&["worker_types", name]), worker_type, settings);
+        checks.queue_server(name, worker_type, settings);
         checks.on_cluster(name, worker_type, settings);
     }
     checks.shared_queues(settings);
@@ -218,7 +220,7 @@ impl Checks<'_> {
         let extra =
             (0..).zip(&worker_type.extra_queues).map(|(index, queue)| (extra_queue(name, index), queue.clone()));
         for (at, queue) in std::iter::once(own).chain(extra) {
-            if let Err(problem) = redis_url::check_queue(&settings.redis_url, &queue) {
+            if let Err(problem) = redis_url::check_queue(settings.queue_redis_url(worker_type), &queue) {
                 let message = format!("{}: on a Redis Cluster, {problem}", dotted(&at));
                 self.reject(&[at], message);
             }
@@ -348,7 +350,7 @@ impl Checks<'_> {
             }
             Delivery::Removal => {
                 self.warn_unused(&join(at, "group"), &kind);
-                if worker_type.idleness() == Idleness::Unknown {
+                if worker_type.idleness() == Idleness::Unknown && worker_type.redis_url.is_none() {
                     let origin = self.origins.strongest(&[join(at, "kind"), join(&join(at, "worker"), "heartbeats")]);
                     self.warnings.push(format!(
                         "{origin}: {}: with {kind} and worker.heartbeats = false nothing tells whether a worker took its \

@@ -75,13 +75,14 @@ const GLOBAL: [(&str, &[&str], Kind); 4] = [
 ];
 
 /// Variables of one worker type: the suffix after its name in capitals, and the setting under `worker_types.NAME`.
-const PER_TYPE: [(&str, &[&str], Kind); 7] = [
+const PER_TYPE: [(&str, &[&str], Kind); 8] = [
     ("_MIN_WORKERS", &["scaling", "min_workers"], Kind::Number),
     ("_MAX_WORKERS", &["scaling", "max_workers"], Kind::Number),
     ("_SCALE_UP_THRESHOLD", &["scaling", "scale_up_threshold"], Kind::Number),
     ("_SCALE_DOWN_THRESHOLD", &["scaling", "scale_down_threshold"], Kind::Number),
     ("_COOLDOWN", &["scaling", "cooldown_seconds"], Kind::Number),
     ("_JOB_QUEUE", &["job_queue"], Kind::Text),
+    ("_REDIS_URL", &["redis_url"], Kind::Text),
     ("_ENABLED", &["enabled"], Kind::YesNo),
 ];
 

@@ -79,8 +79,9 @@ impl WorkerTypeSettings {
         }
     }
 
-    /// Returns whether its workers write swarm's heartbeats. Those of a framework never do.
+    /// Returns whether its workers write swarm's heartbeats. Those of a framework never do, nor those that work on a
+    /// Redis server of their own.
     pub fn writes_heartbeats(&self) -> bool {
-        self.worker.heartbeats && self.framework.is_none()
+        self.worker.heartbeats && self.framework.is_none() && self.redis_url.is_none()
     }
 }

@@ -66,6 +66,11 @@ fn finish(mut layers: Layers, mut remarks: Remarks, file: Option<PathBuf>) -> Re
     for secret in [REDIS_URL, WORKER_REDIS_URL, HTTP_TOKEN, HTTP_READ_TOKEN] {
         resolve_file(&mut layers, &mut remarks, &secret);
     }
+    let types = layers.get(&["worker_types"]).and_then(Value::as_object);
+    for name in types.into_iter().flat_map(|types| types.keys().cloned()).collect::<Vec<_>>() {
+        let (key, file) = (["worker_types", &name, "redis_url"], ["worker_types", &name, "redis_url_file"]);
+        resolve_file(&mut layers, &mut remarks, &InFile { key: &key, file: &file });
+    }
     let settings = validated(&mut layers, &mut remarks);
     match settings {
         Some(settings) if remarks.errors.is_empty() => {
@@ -107,20 +112,20 @@ fn validated(layers: &mut Layers, remarks: &mut Remarks) -> Option<Settings> {
 }
 
 /// A setting whose value can be in a file of its own.
-struct InFile {
+struct InFile<'a> {
     /// Path of the setting.
-    key: &'static [&'static str],
+    key: &'a [&'a str],
     /// Path of the setting that names the file.
-    file: &'static [&'static str],
+    file: &'a [&'a str],
 }
 
-const REDIS_URL: InFile = InFile { key: &["redis_url"], file: &["redis_url_file"] };
-const WORKER_REDIS_URL: InFile = InFile { key: &["worker_redis_url"], file: &["worker_redis_url_file"] };
-const HTTP_TOKEN: InFile = InFile { key: &["http", "token"], file: &["http", "token_file"] };
-const HTTP_READ_TOKEN: InFile = InFile { key: &["http", "read_token"], file: &["http", "read_token_file"] };
+const REDIS_URL: InFile<'_> = InFile { key: &["redis_url"], file: &["redis_url_file"] };
+const WORKER_REDIS_URL: InFile<'_> = InFile { key: &["worker_redis_url"], file: &["worker_redis_url_file"] };
+const HTTP_TOKEN: InFile<'_> = InFile { key: &["http", "token"], file: &["http", "token_file"] };
+const HTTP_READ_TOKEN: InFile<'_> = InFile { key: &["http", "read_token"], file: &["http", "read_token_file"] };
 
 /// Replaces a setting by the content of its file, unless a stronger layer set it.
-fn resolve_file(layers: &mut Layers, remarks: &mut Remarks, secret: &InFile) {
+fn resolve_file(layers: &mut Layers, remarks: &mut Remarks, secret: &InFile<'_>) {
     let Some(path) = layers.get(secret.file).and_then(Value::as_str).map(PathBuf::from) else { return };
     let (at, file_at) = (pointer(secret.key), pointer(secret.file));
     let said = layers.origins.of(&at).clone();

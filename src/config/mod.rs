@@ -30,6 +30,7 @@ mod load;
 mod notify;
 #[cfg(feature = "autoscaler")]
 mod origin;
+mod queue_server;
 mod redact;
 mod redis_url;
 mod scaling;
@@ -70,6 +71,7 @@ pub use load::{Loaded, load, load_text};
 pub use notify::{AlertKind, NotifyFormat, NotifySettings, webhook_url_problem};
 #[cfg(feature = "autoscaler")]
 pub use origin::{Origin, Origins};
+pub use queue_server::{QueueRedisUrl, QueueServer, WorkerRedisUrl};
 pub use redis_url::{RedisUrl, SentinelUrl};
 pub use scaling::{ScalingSettings, Strategy};
 pub use schedule::{Meaning, Said, ScheduleWindow};

@@ -173,6 +173,7 @@ fn found(at: &str, value: &Value) -> String {
     let secret = at.starts_with("/redis_url")
         || at.starts_with("/worker_redis_url")
         || at.starts_with("/notify/")
+        || at.ends_with("/redis_url")
         || token
         || SECRET.iter().any(|place| at.contains(place));
     match value {

@@ -17,6 +17,7 @@ use super::{
     framework::CelerySettings,
     kubernetes::{KubernetesSettings, KubernetesTarget},
     notify::NotifySettings,
+    queue_server::QueueRedisUrl,
     scaling::ScalingSettings,
     section::Section,
     worker::{IdleRule, WorkerSettings},
@@ -113,12 +114,6 @@ impl Settings {
     /// Returns the Redis URL that workers get: processes and containers that the autoscaler starts.
     pub fn redis_url_of_workers(&self) -> &SecretString {
         self.worker_redis_url.as_ref().unwrap_or(&self.redis_url)
-    }
-
-    /// Returns whether the Redis URL names a cluster.
-    pub fn redis_url_is_cluster(&self) -> bool {
-        use secrecy::ExposeSecret;
-        matches!(super::RedisUrl::parse(self.redis_url.expose_secret()), Ok(super::RedisUrl::Cluster(_)))
     }
 
     /// Returns the Kubernetes Lease that decides which autoscaler leads; `None` if Redis decides, or without an
@@ -326,6 +321,13 @@ pub struct WorkerTypeSettings {
     pub queues: Vec<String>,
     /// With `framework`: what it puts before its keys. Default: what the framework does without a setting of its own.
     pub key_prefix: Option<String>,
+    /// With `framework` or `kind = "list"`: the Redis server and database that have its queues, in any form of the
+    /// top-level `redis_url`. swarm's own keys stay on the top-level server. Workers that the autoscaler starts get this
+    /// URL as `REDIS_URL`. Default: the top-level `redis_url`.
+    #[schemars(with = "Option<String>")]
+    pub redis_url: Option<QueueRedisUrl>,
+    /// File that contains this URL. Overrides `redis_url` of the worker type.
+    pub redis_url_file: Option<PathBuf>,
     /// With a framework that does not show which jobs run (`huey`, `taskiq`): upper bound of the time of a job, in
     /// seconds. The workers count as idle when the queues have not changed for longer. Default: unknown, and no worker
     /// is let go.
@@ -375,6 +377,8 @@ impl Default for WorkerTypeSettings {
             framework: None,
             queues: Vec::new(),
             key_prefix: None,
+            redis_url: None,
+            redis_url_file: None,
             longest_job_seconds: None,
             celery: CelerySettings::default(),
             stop_signal: None,
@@ -426,7 +430,7 @@ impl WorkerTypeSettings {
 
     /// Returns what shows that its workers are idle.
     pub fn idleness(&self) -> Idleness {
-        match (self.worker.idle, self.worker.heartbeats) {
+        match (self.worker.idle, self.worker.heartbeats && self.redis_url.is_none()) {
             (IdleRule::EmptyQueue, _) => Idleness::EmptyQueue,
             (IdleRule::Stated, true) => Idleness::Stated,
             (IdleRule::Stated, false) => Idleness::Unknown,

@@ -18,8 +18,9 @@ use secrecy::SecretString;
 use swarm::{
     backend::{
         BackendError, ErrorKind, Phase, Pool, ScaleReport, ScaleRequest, ScalingBackend,
-        process::{ProcessBackend, ProcessSpec, Surroundings, WorkerRedisUrl},
+        process::{ProcessBackend, ProcessSpec, Surroundings},
     },
+    config::WorkerRedisUrl,
     model::{Clock, StopPolicy, StopSignal, WorkerId, WorkerType},
 };
 use tempfile::TempDir;

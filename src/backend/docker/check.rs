@@ -92,7 +92,7 @@ async fn can_start(
     let settings = &spec.settings;
     let Some(image) = &settings.image else { return vec![Check::new(what, Err(pool.no_template()))] };
     let mut checks = vec![has_image(engine, what, image, settings.pull).await];
-    if pool.template().is_some_and(|template| template.misses_redis(redis_url)) {
+    if pool.template().is_some_and(|template| template.misses_redis(spec.redis_url.resolve(redis_url))) {
         let what = format!("worker type `{}`: redis", pool.worker_type);
         checks.push(Check::new(what, Err(super::no_redis(&pool.worker_type))));
     }

@@ -185,7 +185,8 @@ impl ContainerTemplate {
 
     /// Whether its containers would look for this Redis server in themselves: a loopback address, in a network of
     /// their own. What the template itself says about Redis is somebody's own choice.
-    pub(super) fn misses_redis(&self, redis_url: &SecretString) -> bool {
+    pub(super) fn misses_redis(&self, redis_url: Option<&SecretString>) -> bool {
+        let Some(redis_url) = redis_url else { return false };
         let given = self.body.env.iter().flatten().any(|entry| variable(entry) == "REDIS_URL");
         let mode = self.body.host_config.as_ref().and_then(|host| host.network_mode.as_deref()).unwrap_or_default();
         !given && !is_borrowed(mode) && !matches!(mode, "host" | "none") && is_loopback(redis_url)
@@ -207,11 +208,13 @@ impl ContainerTemplate {
         &self,
         worker_type: &WorkerType,
         identity: &Identity,
-        redis_url: &SecretString,
+        redis_url: Option<&SecretString>,
     ) -> ContainerCreateBody {
         let mut body = self.body.clone();
         let environment = body.env.get_or_insert_default();
-        if !environment.iter().any(|entry| variable(entry) == "REDIS_URL") {
+        if let Some(redis_url) = redis_url
+            && !environment.iter().any(|entry| variable(entry) == "REDIS_URL")
+        {
             environment.push(format!("REDIS_URL={}", redis_url.expose_secret()));
         }
         environment.push(format!("SWARM_WORKER_ID={}", identity.worker));

@@ -105,7 +105,9 @@ impl Launch {
     /// Makes a container and joins its networks.
     async fn create(&self, identity: &Identity) -> Result<String, EngineError> {
         let engine = &self.shared.engine;
-        let mut body = self.template.body(&self.pool.worker_type, identity, &self.shared.redis_url);
+        let spec = self.pool.spec();
+        let redis_url = spec.redis_url.resolve(&self.shared.redis_url);
+        let mut body = self.template.body(&self.pool.worker_type, identity, redis_url);
         hand_over(&self.pool.spec().settings, &mut body);
         let container = match engine.create(&identity.name, body).await {
             Err(error) if error.is_ambiguous() => match self.find(identity).await? {

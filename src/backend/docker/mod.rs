@@ -232,7 +232,7 @@ impl ScalingBackend for DockerBackend {
             return Ok(done);
         }
         let Some(template) = pool.template() else { return Err(BackendError { done, ..pool.no_template() }) };
-        if template.misses_redis(&self.shared.redis_url) {
+        if template.misses_redis(pool.spec().redis_url.resolve(&self.shared.redis_url)) {
             return Err(BackendError { done, ..no_redis(&pool.worker_type) });
         }
         let Some(tickets) = pool.registry.reserve(&template, pool.owner(), request.target, self.shared.clock.now())

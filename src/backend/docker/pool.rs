@@ -139,7 +139,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{config::DockerSettings, model::StopPolicy};
+    use crate::{
+        config::{DockerSettings, WorkerRedisUrl},
+        model::StopPolicy,
+    };
 
     fn spec(image: &str) -> DockerSpec {
         let settings = DockerSettings { image: Some(image.to_owned()), ..DockerSettings::default() };
@@ -148,6 +151,7 @@ mod tests {
             service: "web".to_owned(),
             drain_timeout: Duration::ZERO,
             stop: StopPolicy::default(),
+            redis_url: WorkerRedisUrl::Scaler,
             max_workers: 1,
         }
     }

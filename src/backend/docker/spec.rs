@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
-    config::{DockerSettings, Settings, WORKER_SETTINGS, WorkerTypeSettings},
+    config::{DockerSettings, Settings, WORKER_SETTINGS, WorkerRedisUrl, WorkerTypeSettings},
     model::{StopPolicy, WorkerType},
 };
 
@@ -18,6 +18,8 @@ pub struct DockerSpec {
     pub drain_timeout: Duration,
     /// How a worker is stopped. Its signal is for containers that name none.
     pub stop: StopPolicy,
+    /// What its workers get as `REDIS_URL`.
+    pub redis_url: WorkerRedisUrl,
     /// No more containers are ever needed, and none are made in advance beyond that.
     pub max_workers: u32,
 }
@@ -38,6 +40,7 @@ impl DockerSpec {
             service: settings.docker.service(name),
             drain_timeout: settings.scaling.drain_timeout(),
             stop,
+            redis_url: settings.worker_redis_url(),
             max_workers: settings.scaling.max_workers,
         }
     }

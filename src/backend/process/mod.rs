@@ -35,7 +35,7 @@ use crate::{
 
 pub use self::{
     check::check,
-    spec::{ProcessSpec, Surroundings, WorkerRedisUrl},
+    spec::{ProcessSpec, Surroundings},
 };
 
 /// The backend of `orchestrator = "process"`. See the [module](self).

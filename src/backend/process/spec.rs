@@ -15,7 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
     backend::{BackendError, ErrorKind, ScaleReport},
-    config::{WORKER_SETTINGS, WorkerTypeSettings},
+    config::{WORKER_SETTINGS, WorkerRedisUrl, WorkerTypeSettings},
     model::{StopPolicy, WorkerId, WorkerType},
     telemetry::{LogFormat, log_format},
 };
@@ -24,7 +24,7 @@ use crate::{
 const OWN_BINARY: &str = "swarm";
 
 /// How to run the workers of one type.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ProcessSpec {
     /// Program and arguments; never empty when made by [`from_settings`](Self::from_settings).
     pub command: Vec<String>,
@@ -36,17 +36,8 @@ pub struct ProcessSpec {
     pub drain_timeout: Duration,
     /// How a worker is asked to leave, and whether it is killed after its time.
     pub stop: StopPolicy,
-    /// For `REDIS_URL`: the scaler's own for swarm's workers. Those of a framework never get that one.
+    /// What its workers get as `REDIS_URL`.
     pub redis_url: WorkerRedisUrl,
-}
-
-/// What a worker gets as `REDIS_URL`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WorkerRedisUrl {
-    /// The scaler's.
-    Scaler,
-    /// Nothing, and what the scaler itself was given is taken out of the environment.
-    Absent,
 }
 
 impl ProcessSpec {
@@ -62,10 +53,7 @@ impl ProcessSpec {
             directory: settings.process.directory.clone(),
             drain_timeout: settings.scaling.drain_timeout(),
             stop: settings.stop_policy(),
-            redis_url: match settings.framework {
-                Some(_) => WorkerRedisUrl::Absent,
-                None => WorkerRedisUrl::Scaler,
-            },
+            redis_url: settings.worker_redis_url(),
         }
     }
 }
@@ -103,9 +91,10 @@ impl Surroundings {
         command.arg("process-start").arg("--").arg(program).args(arguments);
         // The longer name would win over this one.
         command.env_remove("SWARM_REDIS_URL");
-        match spec.redis_url {
-            WorkerRedisUrl::Scaler => command.env("REDIS_URL", self.redis_url.expose_secret()),
-            WorkerRedisUrl::Absent => command.env_remove("REDIS_URL"),
+        match spec.redis_url.resolve(&self.redis_url) {
+            Some(url) => command.env("REDIS_URL", url.expose_secret()),
+            // The scaler's own must not be inherited either.
+            None => command.env_remove("REDIS_URL"),
         };
         if let Some(file) = &self.config_file {
             command.env("SWARM_CONFIG", std::path::absolute(file).unwrap_or_else(|_| file.clone()));

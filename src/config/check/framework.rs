@@ -56,7 +56,7 @@ impl Checks<'_> {
         if of.longest_job_seconds.is_some() && framework.profile().certainty() != Certainty::Never {
             self.warn_unused(&join(at, "longest_job_seconds"), &setting);
         }
-        if settings.redis_url_is_cluster() {
+        if settings.is_on_cluster(of) {
             let key = join(at, "framework");
             let message = format!("{}: {name} is not supported on a Redis Cluster; use a single server", dotted(&key));
             self.reject(&[key], message);

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use secrecy::ExposeSecret;
+
 use super::{Checks, dotted, pointer};
 use crate::{
     config::{
@@ -52,15 +54,18 @@ impl Checks<'_> {
     /// Refuses queues shared by two worker types that take the same jobs: each would be scaled for all of them.
     pub(super) fn shared_queues(&mut self, settings: &Settings) {
         let queues: Vec<Queues> = settings.worker_types.iter().map(|(name, of)| of.queues(name)).collect();
-        let mut by_queue = BTreeMap::<&str, Vec<Reader<'_>>>::new();
+        // Keys on different servers are different queues.
+        let mut by_queue = BTreeMap::<(&str, &str), Vec<Reader<'_>>>::new();
         let mut told = BTreeSet::new();
+        let server = |of| settings.queue_redis_url(of).expose_secret();
         for (queues, (name, settings)) in queues.iter().zip(&settings.worker_types) {
+            let server = server(settings);
             let keys = std::iter::once("job_queue").chain(std::iter::repeat("extra_queues"));
             // Equal patterns of two types are found by their text.
             let patterns = queues.patterns.iter().map(QueuePattern::as_str);
             for (queue, key) in queues.named().chain(patterns).zip(keys) {
                 let reader = Reader { name, settings, key };
-                let others = by_queue.entry(queue).or_default();
+                let others = by_queue.entry((server, queue)).or_default();
                 if others.iter().any(|other| other.name == name) {
                     continue;
                 }
@@ -71,10 +76,11 @@ impl Checks<'_> {
             }
         }
         for (queues, (name, settings)) in queues.iter().zip(&settings.worker_types) {
+            let server = server(settings);
             let reader = Reader { name, settings, key: "extra_queues" };
             for pattern in &queues.patterns {
-                let taken = by_queue.iter().filter(|(queue, _)| pattern.takes(queue));
-                let others = taken.flat_map(|(queue, readers)| readers.iter().map(move |other| (*queue, other)));
+                let taken = by_queue.iter().filter(|((at, queue), _)| *at == server && pattern.takes(queue));
+                let others = taken.flat_map(|((_, queue), readers)| readers.iter().map(move |other| (*queue, other)));
                 let others = others.filter(|(_, other)| other.name != name);
                 for (queue, other) in others.filter(|(queue, other)| told.insert(between(name, other.name, queue))) {
                     self.sharing(&reader, other, queue);

@@ -7,8 +7,9 @@ use secrecy::SecretString;
 use swarm::{
     backend::{
         ScalingBackend,
-        process::{ProcessBackend, ProcessSpec, Surroundings, WorkerRedisUrl},
+        process::{ProcessBackend, ProcessSpec, Surroundings},
     },
+    config::WorkerRedisUrl,
     model::{Clock, StopPolicy, StopSignal, WorkerId, WorkerType},
 };
 use tempfile::TempDir;

@@ -13,7 +13,7 @@ use swarm::{
         BackendError, Pool, ScaleReport, ScaleRequest, ScalingBackend,
         docker::{DockerBackend, DockerSpec, Endpoint, Limits, Surroundings},
     },
-    config::DockerSettings,
+    config::{DockerSettings, WorkerRedisUrl},
     model::{Clock, StopPolicy, WorkerId, WorkerType},
 };
 use tokio::sync::watch;
@@ -181,7 +181,8 @@ fn backend(
     });
     let drain_timeout = Duration::from_secs(5);
     let stop = StopPolicy { hard_kill: true, ..StopPolicy::default() };
-    let spec = DockerSpec { settings, service: "worker-shell".to_owned(), drain_timeout, stop, max_workers: 100 };
+    let (service, redis_url) = ("worker-shell".to_owned(), WorkerRedisUrl::Scaler);
+    let spec = DockerSpec { settings, service, drain_timeout, stop, redis_url, max_workers: 100 };
     let surroundings = Surroundings {
         endpoint,
         limits,

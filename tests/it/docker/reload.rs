@@ -86,3 +86,29 @@ async fn containers_of_worker_types_are_taken_on_and_left_alone() {
     let gone = eventually(DEADLINE, async || of(&project, "mail").is_empty()).await;
     assert!(gone && of(&project, "shop").len() == 3, "{:?}", project.containers(&[]));
 }
+
+/// Containers of a framework get the URL of their own worker type, or none: never the top-level one.
+#[cfg_attr(without_docker, ignore = "no Docker engine can be had")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_of_a_framework_never_get_the_top_level_url() {
+    let engine = Engine::any().await;
+    let (project, server) = (Project::new(engine), RedisServer::start());
+    let own = server.url_db(1);
+    let of_framework =
+        |name: &str, more: &str| format!("[worker_types.{name}]\nframework = \"rq\"\n{more}").replace("\n\n", "\n");
+    let settings = settings(&project, &[("ours", ""), ("plain", ""), ("apart", "")])
+        .replace("environment.REDIS_URL = \"redis://redis\"\n", "networks = [\"none\"]\n")
+        .replace("scale_up_threshold = 1", "min_workers = 1")
+        .replace("[worker_types.plain]\n", &of_framework("plain", ""))
+        .replace("[worker_types.apart]\n", &of_framework("apart", &format!("redis_url = \"{own}\"\n")));
+    let socket = format!("unix://{}", project.engine.socket().display());
+    let environ = [("DOCKER_HOST", socket.as_str()), ("ORCHESTRATOR", "docker")];
+    let scaler = Autoscaler::start_in_environment(&server.url(), &settings, &environ).await;
+    for name in ["ours", "plain", "apart"] {
+        scaler.until_workers(name, 1).await;
+    }
+    let given = |name: &str| environment(&project, &of(&project, name)[0]);
+    assert!(given("ours").contains(&format!("REDIS_URL={}", server.url())), "{}", given("ours"));
+    assert!(!given("plain").contains("REDIS_URL"), "{}", given("plain"));
+    assert!(given("apart").contains(&format!("REDIS_URL={own}")), "{}", given("apart"));
+}

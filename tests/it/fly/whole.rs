@@ -43,3 +43,25 @@ async fn a_job_brings_a_machine_and_nobody_hears_of_the_token() {
     tokio::time::timeout(Duration::from_secs(40), scaler.until_workers("browser", 0)).await.unwrap();
     assert!(!scaler.log().contains(TOKEN), "the token is in the log");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn machines_of_a_framework_never_get_the_top_level_url() {
+    let (redis, fake) = (RedisServer::start(), FakeFly::start().await);
+    fake.act(|world| world.add_worker("stopped", GROUP));
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
+    std::fs::write(&file, TOKEN).unwrap();
+    let settings = format!(
+        "[fly]\nbase_url = \"{}\"\ntoken_file = \"{}\"\npoll_seconds = 1\n[worker_types.browser]\n\
+         framework = \"rq\"\nredis_url = \"{}\"\nscaling = {{ min_workers = 2, cooldown_seconds = 0 }}\n\
+         fly = {{ app = \"{APP}\" }}\n",
+        fake.url(),
+        file.display(),
+        redis.url_db(1)
+    );
+    let _scaler = Autoscaler::start_with(&redis.url(), &settings, &["--orchestrator", "fly"]).await;
+    fake.until("a second machine is made", |world| world.ids("started").len() == 2).await;
+    let machines = fake.act(|world| serde_json::json!(world.list()).to_string());
+    assert!(machines.contains(GROUP) && machines.contains("image"), "{machines}");
+    assert!(!machines.contains("REDIS_URL") && !machines.contains("redis://"), "{machines}");
+}

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::config::DockerSettings;
+use crate::config::{DockerSettings, WorkerRedisUrl};
 
 const OWNER_TYPE: &str = "browser";
 
@@ -12,7 +12,8 @@ fn owner(worker_type: &WorkerType) -> Owner<'_> {
 fn spec(settings: DockerSettings) -> DockerSpec {
     let drain_timeout = Duration::from_secs(300);
     let stop = crate::model::StopPolicy::default();
-    DockerSpec { settings, service: "worker-browser".to_owned(), drain_timeout, stop, max_workers: 1 }
+    let (service, redis_url) = ("worker-browser".to_owned(), WorkerRedisUrl::Scaler);
+    DockerSpec { settings, service, drain_timeout, stop, redis_url, max_workers: 1 }
 }
 
 fn identity() -> Identity {
@@ -61,7 +62,7 @@ fn example() -> ContainerInspectResponse {
 fn a_copy_is_the_service_and_not_the_container() {
     let worker_type = WorkerType::new(OWNER_TYPE);
     let template = ContainerTemplate::of_container(example(), owner(&worker_type));
-    let body = template.body(&worker_type, &identity(), &SecretString::from("redis://other"));
+    let body = template.body(&worker_type, &identity(), Some(&SecretString::from("redis://other")));
     let environment = body.env.clone().unwrap();
     assert_eq!(
         environment,
@@ -138,12 +139,15 @@ fn settings_make_a_container_that_compose_takes_for_its_own() {
     let own = ["shop_default".to_owned()];
     let template = ContainerTemplate::of_settings(&spec(settings.clone()), owner(&worker_type), &own).unwrap().unwrap();
     assert_eq!(template.name(owner(&worker_type), 3), "shop-worker-browser-3");
-    let body = template.body(&worker_type, &identity(), &SecretString::from("redis://here"));
+    let body = template.body(&worker_type, &identity(), Some(&SecretString::from("redis://here")));
     let labels = body.labels.unwrap();
     for label in [labels::PROJECT, labels::SERVICE, labels::NUMBER, labels::CONFIG_HASH, labels::ONE_OFF] {
         assert!(labels.get(label).is_some_and(|value| !value.is_empty()), "{label}");
     }
     assert!(body.env.unwrap().contains(&"REDIS_URL=redis://here".to_owned()));
+    let without = template.body(&worker_type, &identity(), None);
+    assert!(!without.env.unwrap().iter().any(|entry| entry.starts_with("REDIS_URL")));
+    assert!(!template.misses_redis(None), "its workers bring their own");
     let host = body.host_config.unwrap();
     assert_eq!(
         (host.nano_cpus, host.memory, host.network_mode.as_deref()),
@@ -152,14 +156,14 @@ fn settings_make_a_container_that_compose_takes_for_its_own() {
 
     let host = DockerSettings { networks: vec!["host".to_owned()], ..settings };
     let template = ContainerTemplate::of_settings(&spec(host), owner(&worker_type), &own).unwrap().unwrap();
-    let body = template.body(&worker_type, &identity(), &SecretString::from("redis://here"));
+    let body = template.body(&worker_type, &identity(), Some(&SecretString::from("redis://here")));
     assert_eq!((body.networking_config, body.host_config.unwrap().network_mode.as_deref()), (None, Some("host")));
 }
 
 fn of_settings(settings: DockerSettings) -> Result<ContainerCreateBody, String> {
     let worker_type = WorkerType::new(OWNER_TYPE);
     let template = ContainerTemplate::of_settings(&spec(settings), owner(&worker_type), &[])?.expect("an image");
-    Ok(template.body(&worker_type, &identity(), &SecretString::from("redis://here")))
+    Ok(template.body(&worker_type, &identity(), Some(&SecretString::from("redis://here"))))
 }
 
 #[test]
@@ -206,7 +210,7 @@ fn copy_of(change: impl FnOnce(&mut ContainerInspectResponse)) -> ContainerCreat
     let mut found = example();
     change(&mut found);
     let template = ContainerTemplate::of_container(found, owner(&worker_type));
-    template.body(&worker_type, &identity(), &SecretString::from("redis://here"))
+    template.body(&worker_type, &identity(), Some(&SecretString::from("redis://here")))
 }
 
 #[test]
@@ -264,7 +268,7 @@ fn a_loopback_address_of_redis_is_another_one_in_a_container() {
             ..DockerSettings::default()
         };
         let template = ContainerTemplate::of_settings(&spec(settings), owner(&worker_type), &[]).unwrap().unwrap();
-        template.misses_redis(&SecretString::from(url))
+        template.misses_redis(Some(&SecretString::from(url)))
     };
     for url in
         ["redis://localhost", "rediss://u:p@127.0.0.1:6379/0", "redis://[::1]:1", "redis+cluster://LOCALHOST:1,b:2"]
