@@ -9,6 +9,7 @@ mod error;
 mod http_port;
 mod jobs;
 mod notifications;
+mod queue_servers;
 mod reload;
 mod service;
 mod wiring;
@@ -130,8 +131,8 @@ impl Autoscaler {
         let target = Arc::new(RedisTarget::new(&settings.redis_url, settings.scaler.redis_timeout())?);
         check_types(&settings)?;
 
-        let directory = wiring::directory(&settings);
-        let current = CurrentDirectory::new(directory.clone());
+        let directories = queue_servers::directories(&settings);
+        let current = CurrentDirectory::new(directories.clone());
         let backend = make_backend(post_changes(&current), clock).await?;
         let instance = instance_name();
         let (recorder, recorder_handle) =
@@ -154,9 +155,9 @@ impl Autoscaler {
         };
         let types = settings.enabled().map(|(name, _)| WorkerType::new(name)).collect();
         let remembered = remembered_changes(&target, types).await;
-        let wiring = Wiring::start(&app_shared, &settings, directory).await;
+        let wiring = Wiring::start(&app_shared, &settings, directories).await?;
         let past = Past { remembered, ..Past::default() };
-        let actors = ActorSet::start(&settings, &wiring.shared(&app_shared, &settings), past);
+        let actors = ActorSet::start(&settings, &wiring.shared(&app_shared, &settings), &app_shared.backend, past);
         let info = FleetInfo {
             instance,
             orchestrator: settings.orchestrator.as_str(),
@@ -386,9 +387,7 @@ async fn stand_for_election(
 fn post_changes(current: &Arc<CurrentDirectory>) -> OnChange {
     let current = current.clone();
     Arc::new(move |worker_type| {
-        let directory = current.get();
-        if let Some(index) = directory.index_of(worker_type) {
-            directory.post(index, Source::Backend);
+        if current.get().post(worker_type, Source::Backend) {
             SignalsReceived { source: Source::Backend, count: 1 }.emit();
         }
     })

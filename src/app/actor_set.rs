@@ -15,6 +15,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::queue_servers::SharedParts;
 use crate::{
     backend::ScalingBackend,
     config::{ScalingSettings, Settings, WorkerTypeSettings},
@@ -47,12 +48,18 @@ pub(super) struct Past<'a> {
 
 impl ActorSet {
     /// Starts one actor for each enabled worker type, in that order.
-    pub(super) fn start(settings: &Settings, shared: &Arc<Shared>, past: Past<'_>) -> Self {
+    pub(super) fn start(
+        settings: &Settings,
+        shared: &SharedParts,
+        backend: &Arc<dyn ScalingBackend>,
+        past: Past<'_>,
+    ) -> Self {
         let Past { mut resting, remembered, changed } = past;
         let mut actors = Self { tasks: JoinSet::new(), rest: CancellationToken::new(), shown: Vec::new() };
         let mut scaling = SharedScaling::default();
-        for (index, (name, of)) in (0_u32..).zip(settings.enabled()) {
+        for (name, of) in settings.enabled() {
             let worker_type = WorkerType::new(name);
+            let (index, shared) = shared.of(&worker_type).expect("the directories are those of the settings");
             let parked = resting.remove(&worker_type);
             let context = context(index, &worker_type, of, shared);
             let tuning = Tuning {
@@ -67,7 +74,7 @@ impl ActorSet {
             }
         }
         for parked in resting.into_values() {
-            let (backend, rest) = (shared.backend.clone(), actors.rest.clone());
+            let (backend, rest) = (backend.clone(), actors.rest.clone());
             actors.tasks.spawn(leave(parked, backend, rest));
         }
         actors

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Autoscaler,
     actor_set::{ActorSet, Past},
-    remembered_changes,
+    queue_servers, remembered_changes,
     wiring::{self, Wiring},
 };
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
         WorkerType,
         snapshot::{Change, ReloadOutcome, ReloadSnapshot},
     },
-    telemetry::ConfigReloaded,
+    telemetry::{ConfigReloaded, QueueServerLeft},
 };
 
 /// Interval between two checks of the file. A check is one `stat`; a change is loaded after the second check that sees
@@ -192,7 +192,11 @@ impl Autoscaler {
         }
         let mut wiring = None;
         if !wiring::is_same(&self.settings, &settings) {
-            let new = Wiring::start(&self.app_shared, &settings, wiring::directory(&settings)).await;
+            let directories = queue_servers::directories(&settings);
+            let new = match Wiring::start(&self.app_shared, &settings, directories).await {
+                Ok(new) => new,
+                Err(error) => return wrong(error.to_string()),
+            };
             new.until_connected().await;
             wiring = Some(new);
         }
@@ -205,7 +209,7 @@ impl Autoscaler {
     async fn take_over(&mut self, prepared: Prepared) -> anyhow::Result<()> {
         let Prepared { settings, changes, wiring, remembered } = prepared;
         let before = wiring.map(|new| {
-            self.app_shared.directory.replace(new.directory().clone());
+            self.app_shared.directory.replace(new.directories().clone());
             std::mem::replace(&mut self.wiring, new)
         });
         let resting = self.actors.rest().await?;
@@ -215,14 +219,20 @@ impl Autoscaler {
                 || changes.added.binary_search_by(|added| added.as_str().cmp(name)).is_ok()
         };
         let past = Past { resting, remembered, changed: Some(&changed) };
-        self.actors = ActorSet::start(&settings, &shared, past);
+        self.actors = ActorSet::start(&settings, &shared, &self.app_shared.backend, past);
         self.fleet.replace(self.wiring.parts(&settings, self.actors.shown()));
         self.app_shared.recorder.keep(settings.scaler.events_max_len);
         self.settings = Arc::new(settings);
         self.jobs.reload(&self.settings);
         if let Some(mut before) = before {
             // Stopping may wait for a Redis that does not answer, and nothing else waits for it.
-            self.leaving.spawn(async move { before.stop().await });
+            let left: Vec<String> = before.server_names().difference(&self.wiring.server_names()).cloned().collect();
+            self.leaving.spawn(async move {
+                before.stop().await;
+                for server in &left {
+                    QueueServerLeft { server }.emit();
+                }
+            });
         }
         while self.leaving.try_join_next().is_some() {}
         Ok(())

@@ -8,24 +8,24 @@ use std::{
     time::Duration,
 };
 
+use secrecy::ExposeSecret;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::spawn;
+use super::{
+    queue_servers::{RunningServer, RunningServers, SharedParts, Stops},
+    spawn,
+};
 use crate::{
     backend::ScalingBackend,
     broker::DelayedScheduler,
     config::{Settings, WorkerTypeSettings},
-    connection::RedisTarget,
+    connection::{ConnectionError, RedisTarget},
     model::{Clock, Queues, WorkerType, snapshot::DelayedCounts},
-    probe::{Prober, ProberHandle, QueueSpec, SeveralSpec},
     scaler::{
         CanaryState, ControlWatch, Controls, FleetParts, Leadership, Outages, RecorderHandle, Shared, SnapshotCell,
     },
-    signal::{
-        CurrentDirectory, Directory, Listener, ListenerHandle, ListenerSettings, QueueFinder, Several, SourceStatus,
-        Subscriptions, SweepMonitor, WatchedType, run_sweep,
-    },
+    signal::{CurrentDirectory, Directories, SourceStatus, SweepMonitor, run_sweep},
 };
 
 /// Longest time that a new wiring waits for its connections before it takes over anyway. Redis is down then, for the
@@ -49,10 +49,8 @@ pub(super) struct AppShared {
 
 /// See the [module](self).
 pub(super) struct Wiring {
-    directory: Arc<Directory>,
-    listener: ListenerHandle,
-    prober: ProberHandle,
-    planned: watch::Receiver<Option<Subscriptions>>,
+    directories: Arc<Directories>,
+    servers: RunningServers,
     sweep: Arc<SweepMonitor>,
     delayed: watch::Receiver<DelayedCounts>,
     /// Tasks of the wiring. They end only on request.
@@ -62,67 +60,49 @@ pub(super) struct Wiring {
 }
 
 impl Wiring {
-    /// Starts the parts for the worker types of the directory, which are those of the settings.
-    pub(super) async fn start(app_shared: &AppShared, settings: &Settings, directory: Arc<Directory>) -> Self {
-        let AppShared { target, source_status, clock, controls, .. } = app_shared;
-        let (listener, listener_handle, plan) =
-            Listener::new(target.clone(), listener_settings(settings), directory.clone(), source_status.clone());
-        let planned = plan.clone();
-        let specs = settings.enabled().map(|(name, of)| of.queue_spec(name)).collect();
-        let several = (0..).zip(settings.enabled()).filter_map(|(index, (name, of))| several_spec(index, name, of));
-        let several = several.collect();
-        let (prober, prober_handle) =
-            Prober::new(target.clone(), specs, several, directory.clone(), source_status.clone(), plan, *clock);
-        let mut orders = ControlWatch::new(target.clone(), directory.clone(), controls.clone(), *clock);
+    /// Starts the parts for the worker types of the directories, which are those of the settings.
+    ///
+    /// # Errors
+    /// If the URL of a worker type's own Redis server can't be used.
+    pub(super) async fn start(
+        app_shared: &AppShared,
+        settings: &Settings,
+        directories: Arc<Directories>,
+    ) -> Result<Self, ConnectionError> {
+        let AppShared { target, clock, controls, .. } = app_shared;
+        let (mut tasks, sources, probing) = (JoinSet::new(), CancellationToken::new(), CancellationToken::new());
+        let mut orders = ControlWatch::new(target.clone(), directories.clone(), controls.clone(), *clock);
         if let Err(error) = orders.read().await {
             tracing::warn!("whether worker types are paused or pinned can't be read yet: {error}");
         }
         let (scheduler, delayed) = delayed_scheduler(target, settings);
         let (sweep, interval) = (Arc::new(SweepMonitor::default()), settings.scaler.sweep_interval());
 
-        let (mut tasks, sources, probing) = (JoinSet::new(), CancellationToken::new(), CancellationToken::new());
-        spawn(&mut tasks, "prober", prober.run(probing.clone()));
-        spawn(&mut tasks, "listener", listener.run(sources.clone()));
+        let stops = Stops { sources: &sources, probing: &probing };
+        let servers = RunningServers::start(app_shared, settings, &directories, &mut tasks, &stops)?;
         spawn(&mut tasks, "control", orders.run(sources.clone()));
-        spawn(&mut tasks, "sweep", run_sweep(directory.clone(), sweep.clone(), interval, sources.clone()));
-        if let Some(finder) = QueueFinder::new(target.clone(), directory.clone(), interval) {
-            spawn(&mut tasks, "queue finder", finder.run(sources.clone()));
-        }
+        spawn(&mut tasks, "sweep", run_sweep(directories.clone(), sweep.clone(), interval, sources.clone()));
         // A dry run writes nothing: it moves no job.
         if !settings.scaler.dry_run {
             spawn(&mut tasks, "delayed jobs", scheduler.run(sources.clone()));
         }
-        Self {
-            directory,
-            listener: listener_handle,
-            prober: prober_handle,
-            planned,
-            sweep,
-            delayed,
-            tasks,
-            sources,
-            probing,
-        }
+        Ok(Self { directories, servers, sweep, delayed, tasks, sources, probing })
     }
 
-    /// Waits until the sources and the prober are connected, or until [`CONNECT_TIMEOUT`].
+    /// Waits until the sources and the probers are connected, or until [`CONNECT_TIMEOUT`].
     pub(super) async fn until_connected(&self) {
-        let connected = async {
-            self.prober.until_tried(CONNECT_TIMEOUT).await;
-            if self.prober.redis_error().is_none() {
-                let _ = self.planned.clone().wait_for(Option::is_some).await;
-            }
-        };
-        let _ = tokio::time::timeout(CONNECT_TIMEOUT, connected).await;
+        self.servers.until_connected(CONNECT_TIMEOUT).await;
     }
 
     /// Returns what actors need of the wiring.
-    pub(super) fn shared(&self, app_shared: &AppShared, settings: &Settings) -> Arc<Shared> {
-        Arc::new(Shared {
+    pub(super) fn shared(&self, app_shared: &AppShared, settings: &Settings) -> SharedParts {
+        let outages = Arc::<Outages>::default();
+        self.servers.shared(|server: &RunningServer, is_own_server| Shared {
+            is_own_server,
             patience: settings.scaler.redis_timeout(),
-            directory: self.directory.clone(),
-            listener: self.listener.clone(),
-            prober: self.prober.clone(),
+            directory: server.directory.clone(),
+            listener: server.listener.clone(),
+            prober: server.prober.clone(),
             backend: app_shared.backend.clone(),
             recorder: app_shared.recorder.clone(),
             clock: app_shared.clock,
@@ -130,7 +110,7 @@ impl Wiring {
             leadership: app_shared.leadership.clone(),
             controls: app_shared.controls.clone(),
             canary: app_shared.canary.clone(),
-            outages: Outages::default(),
+            outages: outages.clone(),
             trouble: app_shared.trouble.clone(),
         })
     }
@@ -141,12 +121,23 @@ impl Wiring {
             (WorkerType::new(name), (of.scaling.min_workers, of.scaling.max_workers))
         };
         let bounds = settings.enabled().map(bounds).collect();
-        FleetParts { prober: self.prober.clone(), bounds, snapshots, delayed: self.delayed.clone() }
+        FleetParts {
+            prober: self.servers.top_level.prober.clone(),
+            queue_servers: self.servers.parts(),
+            bounds,
+            snapshots,
+            delayed: self.delayed.clone(),
+        }
     }
 
-    /// Returns the directory that the sources post to.
-    pub(super) fn directory(&self) -> &Arc<Directory> {
-        &self.directory
+    /// Returns the directories that the sources post to.
+    pub(super) fn directories(&self) -> &Arc<Directories> {
+        &self.directories
+    }
+
+    /// Returns the names of the Redis servers that worker types have of their own.
+    pub(super) fn server_names(&self) -> BTreeSet<String> {
+        self.servers.names()
     }
 
     /// Stops the signal sources. Queues can still be probed.
@@ -170,40 +161,14 @@ pub(super) fn is_same(one: &Settings, other: &Settings) -> bool {
             .map(|(name, of)| {
                 let framework = of.framework_spec();
                 let group = (of.group(name), of.queue_kind(), framework);
-                (name.to_owned(), of.queues(name), of.combine, group, of.idleness())
+                let server = settings.queue_redis_url(of).expose_secret().to_owned();
+                (name.to_owned(), server, of.queues(name), of.combine, group, of.idleness())
             })
             .collect()
     };
     one.signals == other.signals
         && one.scaler.sweep_interval_seconds == other.scaler.sweep_interval_seconds
         && queues(one) == queues(other)
-}
-
-/// Returns a directory of the worker types in the settings.
-pub(super) fn directory(settings: &Settings) -> Arc<Directory> {
-    let watched = |(name, of): (&str, &WorkerTypeSettings)| {
-        let several = || Box::new(Several { queues: of.queues(name), group: of.group(name).into() });
-        WatchedType {
-            worker_type: WorkerType::new(name),
-            queue: of.queue(name).into(),
-            kind: of.queue_kind(),
-            several: (!of.extra_queues.is_empty() && of.framework.is_none()).then(several),
-            signals: of.framework_spec().map(|spec| Box::new(spec.signals())),
-        }
-    };
-    Arc::new(Directory::new(settings.enabled().map(watched).collect()))
-}
-
-/// Returns the queues of a worker type that has more than its own; else `None`.
-fn several_spec(index: u32, name: &str, settings: &WorkerTypeSettings) -> Option<SeveralSpec> {
-    let queues = settings.queues(name);
-    // The queues of a framework are read together.
-    if queues.is_one() || settings.framework.is_some() {
-        return None;
-    }
-    let own = settings.queue_spec(name);
-    let named = queues.named().map(|key| QueueSpec { key: key.into(), ..own.clone() }).collect();
-    Some(SeveralSpec { index, combine: settings.combine, named })
 }
 
 /// Returns the scheduler for the delayed jobs of all streams, including those that patterns find.
@@ -222,12 +187,4 @@ fn delayed_scheduler(
         settings.signals.channel.clone(),
         settings.scaler.sweep_interval(),
     )
-}
-
-fn listener_settings(settings: &Settings) -> ListenerSettings {
-    ListenerSettings {
-        keyspace: settings.signals.keyspace,
-        channel: settings.signals.channel.clone(),
-        tracking: settings.signals.tracking,
-    }
 }

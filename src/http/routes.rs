@@ -22,7 +22,7 @@ use super::{
     page,
 };
 use crate::{
-    model::snapshot::{FleetSnapshot, ReloadSnapshot, Role, SourceSnapshot},
+    model::snapshot::{FleetSnapshot, QueueServerSnapshot, ReloadSnapshot, Role, SourceSnapshot},
     telemetry::MetricsHandle,
 };
 
@@ -115,6 +115,8 @@ struct Readiness {
     leader: Option<String>,
     not_ready: Vec<String>,
     sources: Vec<SourceSnapshot>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    queue_servers: Vec<QueueServerSnapshot>,
     /// A refused configuration does not affect readiness, because the previous one stays in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     reload: Option<ReloadSnapshot>,
@@ -128,9 +130,10 @@ async fn readyz(State(state): State<Served>, headers: HeaderMap) -> Response {
         if !access::may_read(&state, &headers) {
             return (code, Json(json!({ "ready": ready }))).into_response();
         }
-        let FleetSnapshot { leadership, sources, reload, .. } = state.status.fleet();
+        let FleetSnapshot { leadership, sources, queue_servers, reload, .. } = state.status.fleet();
         let (role, leader) = (leadership.role, leadership.leader);
-        (code, Json(Readiness { ready, role, leader, not_ready, sources, reload })).into_response()
+        let body = Readiness { ready, role, leader, not_ready, sources, queue_servers, reload };
+        (code, Json(body)).into_response()
     })
     .await
 }

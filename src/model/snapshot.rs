@@ -282,6 +282,29 @@ pub struct SourceSnapshot {
     pub detail: String,
 }
 
+/// State of a Redis server that worker types have of their own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct QueueServerSnapshot {
+    /// Host, port and database, or the sentinels or nodes that lead to it.
+    pub server: String,
+    /// Worker types whose queues it has.
+    pub worker_types: Vec<WorkerType>,
+    /// Why the server does not answer; `None` while it answers.
+    pub redis_error: Option<String>,
+    /// States of the signal sources there.
+    pub sources: Vec<SourceSnapshot>,
+}
+
+impl QueueServerSnapshot {
+    /// Returns the names of its worker types for people.
+    pub fn type_names(&self) -> String {
+        const NAMED: usize = 5;
+        let named: Vec<&str> = self.worker_types.iter().take(NAMED).map(WorkerType::as_str).collect();
+        let more = self.worker_types.len().saturating_sub(NAMED);
+        if more > 0 { format!("{} and {more} more", named.join(", ")) } else { named.join(", ") }
+    }
+}
+
 /// Role of an autoscaler among all that watch the same queues.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -337,14 +360,17 @@ pub struct FleetSnapshot {
     /// Which autoscaler leads.
     #[serde(default)]
     pub leadership: LeadershipSnapshot,
-    /// Why Redis does not answer; `None` while it answers.
+    /// Why the top-level Redis server does not answer; `None` while it answers.
     pub redis_error: Option<String>,
     /// Why Redis refuses writes (out of memory, a failed save, too few replicas); `None` while it accepts them, or
     /// before the first write.
     #[serde(default)]
     pub redis_refuses_writes: Option<String>,
-    /// States of the signal sources.
+    /// States of the signal sources on the top-level Redis server.
     pub sources: Vec<SourceSnapshot>,
+    /// States of the Redis servers that worker types have of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub queue_servers: Vec<QueueServerSnapshot>,
     /// States of the worker types, sorted by name.
     pub worker_types: Vec<Arc<TypeSnapshot>>,
     /// Delayed jobs, by queue.

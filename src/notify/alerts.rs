@@ -54,8 +54,12 @@ fn of_type(kind: AlertKind, of: &TypeSnapshot, summary: String, detail: &str) ->
 }
 
 fn redis_unreachable(fleet: &FleetSnapshot) -> Option<Alert> {
-    let error = fleet.redis_error.as_ref()?;
-    Some(of_fleet(AlertKind::RedisUnreachable, "Redis does not answer", error))
+    if let Some(error) = &fleet.redis_error {
+        return Some(of_fleet(AlertKind::RedisUnreachable, "Redis does not answer", error));
+    }
+    let (server, error) = fleet.queue_servers.iter().find_map(|server| Some((server, server.redis_error.as_ref()?)))?;
+    let summary = format!("Redis of the worker types {} does not answer", server.type_names());
+    Some(of_fleet(AlertKind::RedisUnreachable, &summary, error))
 }
 
 fn redis_refuses_writes(fleet: &FleetSnapshot) -> Option<Alert> {
@@ -148,6 +152,21 @@ mod tests {
             of.start_failures = Some(failures);
             assert_eq!(crash_loop(&of).map(|alert| alert.detail).as_deref(), expected);
         }
+    }
+
+    #[test]
+    fn the_server_of_some_worker_types_is_named_with_them() {
+        let mut seen = fleet(Role::Leader, Some("a"), vec![pool("mail")]);
+        seen.queue_servers.push(crate::model::snapshot::QueueServerSnapshot {
+            server: "cache:6379/1".to_owned(),
+            worker_types: vec![WorkerType::new("mail")],
+            redis_error: None,
+            sources: Vec::new(),
+        });
+        assert_eq!(redis_unreachable(&seen), None);
+        seen.queue_servers[0].redis_error = Some("redis at cache:6379/1: refused".to_owned());
+        let alert = redis_unreachable(&seen).expect("one server is away");
+        assert_eq!(alert.summary, "Redis of the worker types mail does not answer");
     }
 
     #[test]

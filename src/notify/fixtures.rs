@@ -29,6 +29,7 @@ pub(super) fn fleet(role: Role, leader: Option<&str>, pools: Vec<TypeSnapshot>) 
         leadership: LeadershipSnapshot { role, leader: leader.map(str::to_owned), ..LeadershipSnapshot::default() },
         redis_error: None,
         redis_refuses_writes: None,
+        queue_servers: Vec::new(),
         sources: Vec::new(),
         worker_types: pools.into_iter().map(Arc::new).collect(),
         delayed: Arc::default(),

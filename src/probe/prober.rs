@@ -42,6 +42,8 @@ pub struct Prober {
     plan: watch::Receiver<Option<Subscriptions>>,
     requests: mpsc::Receiver<Asked>,
     redis_error: watch::Sender<Option<String>>,
+    /// Whether the outage in progress was reported.
+    is_outage_told: bool,
     clock: Clock,
 }
 
@@ -97,8 +99,19 @@ impl Prober {
         let several = SeveralTypes::new(several, &directory);
         let handle = ProberHandle { requests: sender, redis_error: errors, several };
         let scripts = Scripts::ReadOnly;
-        let prober =
-            Self { target, specs, readers, scripts, directory, source_status, plan, requests, redis_error, clock };
+        let prober = Self {
+            target,
+            specs,
+            readers,
+            scripts,
+            directory,
+            source_status,
+            plan,
+            requests,
+            redis_error,
+            is_outage_told: false,
+            clock,
+        };
         (prober, handle)
     }
 
@@ -107,20 +120,25 @@ impl Prober {
         keep_connected(&mut self, &cancel).await;
     }
 
-    fn report_unreachable(&self, error: &str) {
+    fn report_unreachable(&mut self, error: &str) {
         let news = self.redis_error.send_if_modified(|current| {
             let news = current.as_deref() != Some(error);
             *current = Some(error.to_owned());
             news
         });
         if news {
-            RedisUnreachable { error }.emit();
+            // Of a worker type's own server, another error in the same outage is not news.
+            let server = self.source_status.server();
+            if server.is_none() || !self.is_outage_told {
+                RedisUnreachable { server, error }.emit();
+            }
+            self.is_outage_told = true;
             // Decides what can be decided without Redis: `min_workers` applies in an outage too, also in one at the
             // start.
             self.directory.post_all(Source::Resync);
         }
         if self.plan.borrow().is_some_and(|plan| plan.tracking) {
-            self.source_status.set(Source::Tracking, SourceState::Down, error);
+            self.source_status.lost(Source::Tracking, error);
         }
     }
 
@@ -145,7 +163,8 @@ impl Prober {
         let mut seen = connection.check().await.map_err(|error| describe(&error, &self.target))?;
         let mut armed = self.arm(&connection).await?;
         self.redis_error.send_replace(None);
-        RedisReachable.emit();
+        self.is_outage_told = false;
+        RedisReachable { server: self.source_status.server() }.emit();
         self.directory.post_all(Source::Resync);
 
         let mut running = Running::new();

@@ -21,7 +21,7 @@ use crate::{
         control::{Control, Mode},
         keys,
     },
-    signal::Directory,
+    signal::Directories,
 };
 
 /// Worker types read in one round trip.
@@ -71,7 +71,7 @@ fn is_same(one: &Control, other: &Control) -> bool {
 /// Keeps [`Controls`] in step with Redis.
 pub struct ControlWatch {
     target: Arc<RedisTarget>,
-    directory: Arc<Directory>,
+    directories: Arc<Directories>,
     controls: Arc<Controls>,
     clock: Clock,
     connection: Option<Connection>,
@@ -90,9 +90,9 @@ pub enum ControlError {
 }
 
 impl ControlWatch {
-    /// Returns a watch for the worker types of the directory.
-    pub fn new(target: Arc<RedisTarget>, directory: Arc<Directory>, controls: Arc<Controls>, clock: Clock) -> Self {
-        Self { target, directory, controls, clock, connection: None, told: Arc::default() }
+    /// Returns a watch for the worker types of the directories.
+    pub fn new(target: Arc<RedisTarget>, directories: Arc<Directories>, controls: Arc<Controls>, clock: Clock) -> Self {
+        Self { target, directories, controls, clock, connection: None, told: Arc::default() }
     }
 
     /// Reads all overrides once, and wakes the worker types whose override changed.
@@ -104,34 +104,33 @@ impl ControlWatch {
             Some(connection) => connection,
             None => self.connect().await?,
         };
-        let watched = self.directory.watched();
+        let directories = self.directories.clone();
+        let worker_types: Vec<&WorkerType> = directories.worker_types().collect();
         let mut read = HashMap::new();
-        for batch in watched.chunks(BATCH) {
+        for batch in worker_types.chunks(BATCH) {
             // Most worker types never have an override.
             let layout = connection.layout();
-            let names = batch.iter().map(|entry| layout.scaler_override(&entry.worker_type));
+            let names = batch.iter().map(|worker_type| layout.scaler_override(worker_type));
             if !any_exists(&mut connection, names).await {
                 continue;
             }
             let mut pipeline = redis::pipe();
-            for entry in batch {
-                let key = layout.scaler_override(&entry.worker_type);
+            for worker_type in batch {
+                let key = layout.scaler_override(worker_type);
                 pipeline.cmd("HMGET").arg(&key).arg(&["mode", "workers", "by", "why"]).cmd("PTTL").arg(&key);
             }
             let replies = connection.each(&pipeline).await?;
-            for (entry, reply) in batch.iter().zip(replies.chunks(2)) {
+            for (worker_type, reply) in batch.iter().zip(replies.chunks(2)) {
                 if let [fields, left] = reply
                     && let Some(control) = self.control(fields, left)?
                 {
-                    read.insert(entry.worker_type.clone(), Arc::new(control));
+                    read.insert(WorkerType::clone(worker_type), Arc::new(control));
                 }
             }
         }
         self.connection = Some(connection);
         for worker_type in self.controls.replace(read) {
-            if let Some(index) = self.directory.index_of(&worker_type) {
-                self.directory.post(index, Source::Control);
-            }
+            self.directories.post(&worker_type, Source::Control);
         }
         Ok(())
     }

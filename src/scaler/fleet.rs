@@ -13,7 +13,10 @@ use tokio::sync::watch;
 use crate::{
     model::{
         Timestamp, WorkerType,
-        snapshot::{DelayedCounts, FleetSnapshot, ReloadSnapshot, SourceState, StatusSource},
+        snapshot::{
+            DelayedCounts, FleetSnapshot, QueueServerSnapshot, ReloadSnapshot, SourceSnapshot, SourceState,
+            StatusSource,
+        },
     },
     probe::ProberHandle,
     scaler::{CanaryState, Leadership, SnapshotCell},
@@ -33,11 +36,49 @@ pub struct FleetInfo {
     pub dry_run: bool,
 }
 
+/// A Redis server of worker types that have their own.
+#[derive(Debug)]
+pub struct QueueServerParts {
+    /// Name of the server for people.
+    pub server: String,
+    /// Reads the server.
+    pub prober: ProberHandle,
+    /// State of its signal sources.
+    pub source_status: Arc<SourceStatus>,
+    /// Worker types whose queues it has.
+    pub worker_types: Vec<WorkerType>,
+}
+
+impl QueueServerParts {
+    fn snapshot(&self) -> QueueServerSnapshot {
+        QueueServerSnapshot {
+            server: self.server.clone(),
+            worker_types: self.worker_types.clone(),
+            redis_error: self.prober.redis_error(),
+            sources: self.source_status.snapshot(),
+        }
+    }
+}
+
+/// Returns why nothing of a server's queues can be read or heard, if so.
+fn missing_on(server: &QueueServerSnapshot) -> Option<String> {
+    let whose = format!("for the worker types {}", server.type_names());
+    let silent = || format!("no signal source of redis at {} is up: reactions wait for the sweep", server.server);
+    let error = server.redis_error.clone().or_else(|| (!any_up(&server.sources)).then(silent))?;
+    Some(format!("{whose}: {error}"))
+}
+
+fn any_up(sources: &[SourceSnapshot]) -> bool {
+    sources.iter().any(|source| source.state == SourceState::Up)
+}
+
 /// Parts that a change of the worker types replaces.
 #[derive(Debug)]
 pub struct FleetParts {
-    /// Reads Redis.
+    /// Reads the top-level Redis server.
     pub prober: ProberHandle,
+    /// The other servers that have queues.
+    pub queue_servers: Vec<QueueServerParts>,
     /// The configured `min_workers` and `max_workers`, without the schedule.
     pub bounds: HashMap<WorkerType, (u32, u32)>,
     /// Snapshot cells of the actors, in the order of the output.
@@ -109,6 +150,7 @@ impl StatusSource for Fleet {
             redis_error: parts.prober.redis_error(),
             redis_refuses_writes: self.canary.refused(),
             sources: self.source_status.snapshot(),
+            queue_servers: parts.queue_servers.iter().map(QueueServerParts::snapshot).collect(),
             worker_types: parts.snapshots.iter().map(SnapshotCell::get).collect(),
             delayed: parts.delayed.borrow().clone(),
             reload: self.reload.read().unwrap_or_else(PoisonError::into_inner).clone(),
@@ -123,10 +165,10 @@ impl StatusSource for Fleet {
         if self.stopping.load(Ordering::Acquire) {
             missing.push("the autoscaler is being stopped".to_owned());
         }
-        let sources = self.source_status.snapshot();
-        if !sources.iter().any(|source| source.state == SourceState::Up) {
+        if !any_up(&self.source_status.snapshot()) {
             missing.push("no signal source is up: reactions wait for the sweep".to_owned());
         }
+        missing.extend(parts.queue_servers.iter().filter_map(|server| missing_on(&server.snapshot())));
         let unseen = parts.snapshots.iter().filter(|snapshot| snapshot.get().evaluated_at.is_none()).count();
         if unseen > 0 {
             missing.push(format!("{unseen} worker types have not been evaluated yet"));

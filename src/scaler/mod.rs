@@ -20,7 +20,7 @@ pub use actor::{Actor, Effect, Input, Observed, Scaled, ScalingRecord, Tuning};
 pub use canary::{CanaryState, CanaryWriter};
 pub use controls::{ControlError, ControlWatch, Controls};
 pub use event_buffer::EventBuffer;
-pub use fleet::{Fleet, FleetInfo, FleetParts};
+pub use fleet::{Fleet, FleetInfo, FleetParts, QueueServerParts};
 pub use history::{EventTail, HistoryError, Recent, ScalingEvent, recent_events};
 pub use leadership::{Candidate, Election, Leadership, Permit};
 pub use outages::Outages;

@@ -49,8 +49,10 @@ pub struct ActorContext {
     pub shared: Arc<Shared>,
 }
 
-/// Parts that the tasks of all actors share.
+/// Parts that the tasks of all actors share whose queues are on the same Redis server.
 pub struct Shared {
+    /// Whether the server is a worker type's own, which has none of swarm's keys.
+    pub is_own_server: bool,
     /// Longest wait for a muted subscription before the probe runs anyway.
     pub patience: Duration,
     /// Directory with the mailboxes for signals.
@@ -74,7 +76,7 @@ pub struct Shared {
     /// Whether heartbeats could be written.
     pub canary: Arc<CanaryState>,
     /// Outages of the backend.
-    pub outages: Outages,
+    pub outages: Arc<Outages>,
     /// Set when an evaluation has seen unfinished work, or could not see: there is something to report.
     pub trouble: Arc<AtomicBool>,
 }
@@ -299,7 +301,10 @@ impl ActorTask {
             _ => None,
         };
         if let Some(error) = failure {
-            let news = self.probe_failure.as_deref() != Some(error);
+            // That a worker type's own server is away, is reported once for all types on it.
+            let shared = &self.context.shared;
+            let is_told = shared.is_own_server && shared.prober.redis_error().is_some();
+            let news = !is_told && self.probe_failure.as_deref() != Some(error);
             ProbeFailed { worker_type: &self.context.worker_type, error, news }.emit();
         }
         self.probe_failure = failure.map(str::to_owned);
@@ -417,7 +422,7 @@ async fn observe(context: Arc<ActorContext>) -> Outcome {
     context.shared.listener.unmute(context.index, context.shared.patience).await;
     let pool = called(&context, BackendCall::Observe, || context.shared.backend.observe(&context.worker_type)).await;
     if pool.is_ok()
-        && let Some(lasted) = context.shared.outages.answered(context.index)
+        && let Some(lasted) = context.shared.outages.answered(&context.worker_type)
     {
         tracing::info!(
             backend = context.shared.backend.name(),
@@ -427,7 +432,8 @@ async fn observe(context: Arc<ActorContext>) -> Outcome {
     }
     let instances = pool.as_ref().map_or(&[][..], |pool| pool.instances.as_slice());
     // The workers of a framework write none, and its server is not asked for keys that are not its own.
-    let heard = if context.expected.is_foreign { &[][..] } else { instances };
+    let without_heartbeats = context.expected.is_foreign || context.shared.is_own_server;
+    let heard = if without_heartbeats { &[][..] } else { instances };
     let heartbeats = heard.iter().map(|instance| keys::heartbeat(&context.worker_type, &instance.id)).collect();
     let answer = context.shared.prober.ask(Request { index: context.index, heartbeats }).await;
     Outcome::Observed { pool, answer }
@@ -446,7 +452,7 @@ async fn called<T, F: Future<Output = Result<T, BackendError>>>(
     call: BackendCall,
     make: impl FnOnce() -> F,
 ) -> Result<T, BackendError> {
-    let ActorContext { index, worker_type, shared, .. } = context;
+    let ActorContext { worker_type, shared, .. } = context;
     let started = Instant::now();
     let result = make().await;
     let failure = result.as_ref().err().map(|error| BackendFailure {
@@ -458,7 +464,7 @@ async fn called<T, F: Future<Output = Result<T, BackendError>>>(
     });
     // Every failed change is news; failed observations are news once per outage.
     let news = match &result {
-        Err(error) if call == BackendCall::Observe => shared.outages.failed(*index, &error.message),
+        Err(error) if call == BackendCall::Observe => shared.outages.failed(worker_type, &error.message),
         _ => true,
     };
     let (backend, elapsed) = (shared.backend.name(), started.elapsed());

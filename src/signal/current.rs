@@ -1,26 +1,26 @@
-//! The current directory, for tasks that outlive a reload of the configuration.
+//! The current directories, for tasks that outlive a reload of the configuration.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::Directory;
+use super::Directories;
 
-/// Holds the current directory. A task that outlives a reload asks here each time and caches nothing.
+/// Holds the current directories. A task that outlives a reload asks here each time and caches nothing.
 #[derive(Debug)]
-pub struct CurrentDirectory(RwLock<Arc<Directory>>);
+pub struct CurrentDirectory(RwLock<Arc<Directories>>);
 
 impl CurrentDirectory {
-    /// Starts with this directory.
-    pub fn new(directory: Arc<Directory>) -> Arc<Self> {
-        Arc::new(Self(RwLock::new(directory)))
+    /// Starts with these directories.
+    pub fn new(directories: Arc<Directories>) -> Arc<Self> {
+        Arc::new(Self(RwLock::new(directories)))
     }
 
-    /// Returns the current directory.
-    pub fn get(&self) -> Arc<Directory> {
+    /// Returns the current directories.
+    pub fn get(&self) -> Arc<Directories> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Replaces the directory.
-    pub fn replace(&self, directory: Arc<Directory>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = directory;
+    /// Replaces the directories.
+    pub fn replace(&self, directories: Arc<Directories>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = directories;
     }
 }

@@ -57,16 +57,18 @@ pub fn wanted_flags(flags: &str, needed: &str) -> Option<String> {
     merged(flags, needed)
 }
 
-/// Checks whether the server sends the needed events, and extends its setting if permitted. On a cluster, every primary
-/// is asked, and the worst answer counts. Also returns the primaries that could not be asked.
+/// Checks whether the server sends the needed events, and extends its setting if `may_extend` and the server permit
+/// that. On a cluster, every primary is asked, and the worst answer counts. Also returns the primaries that could not be
+/// asked.
 pub(super) async fn ensure(
     connection: &Connection,
     needed: &str,
+    may_extend: bool,
 ) -> Result<(Availability, Vec<String>), redis::RedisError> {
     let Primaries { open, mut missing } = connection.primaries().await?;
     let mut worst = None;
     for mut server in open {
-        match ensure_one(&mut server, needed).await {
+        match ensure_one(&mut server, needed, may_extend).await {
             Ok(found) => worst = worst.max(Some(found)),
             Err(error) if connection.is_cluster() => missing.push(error.to_string()),
             Err(error) => return Err(error),
@@ -76,7 +78,11 @@ pub(super) async fn ensure(
     Ok((worst, missing))
 }
 
-async fn ensure_one(connection: &mut Connection, needed: &str) -> Result<Availability, redis::RedisError> {
+async fn ensure_one(
+    connection: &mut Connection,
+    needed: &str,
+    may_extend: bool,
+) -> Result<Availability, redis::RedisError> {
     let mut get = redis::cmd("CONFIG");
     get.arg("GET").arg("notify-keyspace-events");
     let flags = match refusal(get.query_async::<HashMap<String, String>>(connection).await)? {
@@ -84,6 +90,11 @@ async fn ensure_one(connection: &mut Connection, needed: &str) -> Result<Availab
         Err(why) => return Ok(Availability::Refused(format!("CONFIG GET notify-keyspace-events: {why}"))),
     };
     let Some(wanted) = merged(&flags, needed) else { return Ok(Availability::Enabled(flags)) };
+    if !may_extend {
+        let why =
+            format!("notify-keyspace-events is \"{flags}\", which needs {wanted}, and swarm changes no setting there");
+        return Ok(Availability::Refused(why));
+    }
     let mut set = redis::cmd("CONFIG");
     set.arg("SET").arg("notify-keyspace-events").arg(&wanted);
     Ok(match refusal(set.query_async::<Value>(connection).await)? {

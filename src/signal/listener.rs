@@ -44,6 +44,9 @@ pub struct ListenerSettings {
     pub channel: String,
     /// Client-side-caching invalidations; armed by the prober, planned here.
     pub tracking: Switch,
+    /// Whether the server is a worker type's own: none of swarm's channels are there, and its settings stay as they
+    /// are.
+    pub is_own: bool,
 }
 
 /// What the listener agreed on with the server.
@@ -154,10 +157,10 @@ impl Listener {
 
     fn report_down(&self, error: &str) {
         if self.settings.keyspace != Switch::Off {
-            self.source_status.set(Source::Keyspace, SourceState::Down, error);
+            self.source_status.lost(Source::Keyspace, error);
         }
         if !self.settings.channel.is_empty() {
-            self.source_status.set(Source::Channel, SourceState::Down, error);
+            self.source_status.lost(Source::Channel, error);
         }
     }
 
@@ -219,7 +222,11 @@ impl Listener {
             self.source_status.set(Source::Keyspace, SourceState::Off, "turned off by signals.keyspace");
             return Ok(false);
         }
-        let (available, missing) = keyspace::ensure(connection, &self.needed_flags()).await?;
+        if self.directory.watched().is_empty() {
+            self.source_status.set(Source::Keyspace, SourceState::Off, "no worker type has its queues here");
+            return Ok(false);
+        }
+        let (available, missing) = self.ensure_notifications(connection).await?;
         let detail = match available {
             keyspace::Availability::Enabled(flags) => format!("notify-keyspace-events is \"{flags}\""),
             keyspace::Availability::Extended { from, to } => {
@@ -258,6 +265,10 @@ impl Listener {
     }
 
     async fn subscribe_channels(&self, connection: &mut Connection) -> Result<(), SessionError> {
+        if self.settings.is_own {
+            self.source_status.set(Source::Channel, SourceState::Off, "used on the top-level redis_url only");
+            return self.subscribe_frameworks(connection).await;
+        }
         if self.settings.channel.is_empty() {
             self.source_status.set(Source::Channel, SourceState::Off, "turned off by signals.channel");
         } else {
@@ -298,6 +309,13 @@ impl Listener {
             }
         }
         Ok(())
+    }
+
+    async fn ensure_notifications(
+        &self,
+        connection: &Connection,
+    ) -> Result<(keyspace::Availability, Vec<String>), redis::RedisError> {
+        keyspace::ensure(connection, &self.needed_flags(), !self.settings.is_own).await
     }
 
     fn needed_flags(&self) -> String {
@@ -361,7 +379,7 @@ impl Listener {
         if !subscriptions.keyspace {
             return Ok(());
         }
-        match keyspace::ensure(connection, &self.needed_flags()).await?.0 {
+        match self.ensure_notifications(connection).await?.0 {
             keyspace::Availability::Enabled(_) => Ok(()),
             keyspace::Availability::Extended { from, to } => {
                 let detail = format!("notify-keyspace-events had become \"{from}\", extended to \"{to}\" again");

@@ -3,6 +3,7 @@
 //! reordered signals are harmless. Must not read depths, and must not decide anything.
 
 mod current;
+mod directories;
 mod directory;
 mod dirty_queues;
 mod discovered_queues;
@@ -17,6 +18,7 @@ mod sweep;
 mod watched_type;
 
 pub use current::CurrentDirectory;
+pub use directories::Directories;
 pub use directory::Directory;
 pub use dirty_queues::DirtyQueues;
 pub use discovered_queues::{DiscoveredQueues, KeyEvent};

@@ -12,7 +12,7 @@ use std::{
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::Directory;
+use super::{Directories, Directory};
 use crate::{
     model::Source,
     telemetry::{SignalsReceived, SweepFinished},
@@ -57,7 +57,7 @@ impl SweepMonitor {
 /// Posts to every worker type once per interval until cancelled. The first sweep comes one interval after the start:
 /// the resync of the first connection has evaluated everything.
 pub async fn run_sweep(
-    directory: Arc<Directory>,
+    directories: Arc<Directories>,
     monitor: Arc<SweepMonitor>,
     interval: Duration,
     cancel: CancellationToken,
@@ -65,9 +65,11 @@ pub async fn run_sweep(
     let mut ticks = tokio::time::interval_at(Instant::now() + interval, interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while cancel.run_until_cancelled(ticks.tick()).await.is_some() {
-        monitor.begin(directory.watched().len());
-        if cancel.run_until_cancelled(post_in_slices(&directory)).await.is_none() {
-            return;
+        monitor.begin(directories.worker_types().count());
+        for directory in directories.all() {
+            if cancel.run_until_cancelled(post_in_slices(directory)).await.is_none() {
+                return;
+            }
         }
     }
 }
@@ -101,7 +103,8 @@ mod tests {
         };
         let directory = Arc::new(Directory::new((0..200).map(watched).collect()));
         let cancel = CancellationToken::new();
-        let sweep = run_sweep(directory.clone(), Arc::default(), Duration::from_secs(30), cancel.clone());
+        let directories = Directories::new(vec![directory.clone()]);
+        let sweep = run_sweep(directories, Arc::default(), Duration::from_secs(30), cancel.clone());
         let task = tokio::spawn(sweep);
         let taken = || (0..200).filter(|index| directory.mailbox(*index).take().is_some()).count();
         tokio::time::sleep(Duration::from_secs(29)).await;

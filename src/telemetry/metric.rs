@@ -66,6 +66,8 @@ metrics_table! {
         "1 if the configuration could be used the last time it was loaded, else 0.";
     NOTIFICATIONS = Counter "swarm_notifications_total" ["outcome"] Count "Messages to the webhooks of `[[notify]]`.";
     REDIS_UP = Gauge "swarm_redis_up" [] Count "1 while Redis answers, else 0.";
+    QUEUE_SERVER_UP = Gauge "swarm_queue_server_up" ["server"] Count
+        "1 while the Redis server of a worker type's own redis_url answers, 0 if not, NaN once no type uses it.";
     REDIS_WRITES_REFUSED = Gauge "swarm_redis_writes_refused" [] Count
         "1 while Redis answers and refuses writes, for example because it is full, else 0.";
     WORKER_EXITS = Counter "swarm_worker_exits_total" ["worker_type", "success"] Count

@@ -20,9 +20,9 @@ pub use events::{
     BackendCall, BackendCalled, BackendFailure, ConfigLoaded, ConfigReloaded, DeadLettersDropped, DeadReason,
     DelayedMoved, EvaluationFinished, FailureKind, JobBuried, JobMetrics, JobOutcome, JobRetried, JobWorked,
     LateRecord, LeadershipChanged, NoticeFailed, NotificationOutcome, NotificationSent, PodRejected,
-    PodRejectionsEnded, ProbeFailed, ReactionMeasured, RecordWaits, RecordingFailed, RedisReachable, RedisUnreachable,
-    RedisWrites, ScalingOutcome, ScalingRecorded, ScalingRefused, SignalsReceived, SourceChanged, Stage, StreamTrimmed,
-    SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
+    PodRejectionsEnded, ProbeFailed, QueueServerLeft, ReactionMeasured, RecordWaits, RecordingFailed, RedisReachable,
+    RedisUnreachable, RedisWrites, ScalingOutcome, ScalingRecorded, ScalingRefused, SignalsReceived, SourceChanged,
+    Stage, StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
 };
 pub use events::{CommandAcknowledged, CommandAnswered, CommandOutcome, GatewayOddity, ShardChange, ShardChanged};
 pub use log_format::LogFormat;

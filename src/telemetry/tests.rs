@@ -6,9 +6,9 @@ use super::{
     BackendCall, BackendCalled, BackendFailure, CommandAcknowledged, CommandAnswered, CommandOutcome, ConfigLoaded,
     ConfigReloaded, DeadLettersDropped, DeadReason, DelayedMoved, EvaluationFinished, FailureKind, JobBuried,
     JobMetrics, JobOutcome, JobRetried, JobWorked, LateRecord, LeadershipChanged, NotificationOutcome,
-    NotificationSent, ProbeFailed, ReactionMeasured, RecordWaits, RecordingFailed, RedisReachable, RedisUnreachable,
-    RedisWrites, ScalingOutcome, ScalingRecorded, ScalingRefused, ShardChange, ShardChanged, SignalsReceived,
-    SourceChanged, Stage, StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
+    NotificationSent, ProbeFailed, QueueServerLeft, ReactionMeasured, RecordWaits, RecordingFailed, RedisReachable,
+    RedisUnreachable, RedisWrites, ScalingOutcome, ScalingRecorded, ScalingRefused, ShardChange, ShardChanged,
+    SignalsReceived, SourceChanged, Stage, StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
     events::signals,
     metric::{self, Kind},
     per_type, recorder,
@@ -104,7 +104,7 @@ fn emit_everything() {
     LateRecord { worker_type, token: Some(6) }.emit();
     ProbeFailed { worker_type, error: "timed out", news: true }.emit();
     SweepFinished { queues: 2, elapsed, drift: 1 }.emit();
-    SourceChanged { source: Source::Keyspace, state: SourceState::Up, detail: "Kt" }.emit();
+    SourceChanged { server: None, source: Source::Keyspace, state: SourceState::Up, detail: "Kt" }.emit();
     let worker_id = &WorkerId::new("browser-1");
     WorkerExited { worker_type, worker_id, detail: "exit code 1", lived: elapsed, success: false }.emit();
     ScalingRefused { worker_type, rival: "hpa" }.emit();
@@ -133,7 +133,8 @@ fn emit_everything() {
     CommandAnswered { command: "web start", outcome, elapsed, user: "ann", channel: "7", detail }.emit();
     CommandAcknowledged { elapsed }.emit();
     ShardChanged { shard: 0, change: ShardChange::Lost { reason: "4009" }, ready: 1 }.emit();
-    RedisReachable.emit();
+    RedisReachable { server: None }.emit();
+    RedisReachable { server: Some("b:6379/0") }.emit();
     RedisWrites { refused: Some("OOM") }.emit();
 }
 
@@ -211,15 +212,26 @@ fn times_fall_into_the_buckets_around_them() {
 
 #[test]
 fn sources_and_redis_show_as_up_down_and_off() {
-    let changed = |state| SourceChanged { source: Source::Keyspace, state, detail: "x" }.emit();
+    let changed = |state| SourceChanged { server: None, source: Source::Keyspace, state, detail: "x" }.emit();
     let shown = |state| recorded(|| changed(state));
     assert_line(&shown(SourceState::Up), r#"swarm_source_up{source="keyspace"} 1"#);
     assert_line(&shown(SourceState::Connecting), r#"swarm_source_up{source="keyspace"} 0"#);
     assert_line(&shown(SourceState::Down), r#"swarm_source_up{source="keyspace"} 0"#);
     assert_line(&shown(SourceState::Off), r#"swarm_source_up{source="keyspace"} NaN"#);
 
-    assert_line(&recorded(|| RedisReachable.emit()), "swarm_redis_up 1");
-    assert_line(&recorded(|| RedisUnreachable { error: "refused" }.emit()), "swarm_redis_up 0");
+    let (server, error) = (Some("b:6379/0"), "refused");
+    let shown = |emit: &dyn Fn()| recorded(emit);
+    assert_line(&shown(&|| RedisReachable { server: None }.emit()), "swarm_redis_up 1");
+    assert_line(&shown(&|| RedisUnreachable { server: None, error }.emit()), "swarm_redis_up 0");
+    let up = |value: &str| format!("swarm_queue_server_up{{server=\"b:6379/0\"}} {value}");
+    assert_line(&shown(&|| RedisReachable { server }.emit()), &up("1"));
+    let away = shown(&|| RedisUnreachable { server, error }.emit());
+    assert_line(&away, &up("0"));
+    assert!(!away.contains("swarm_redis_up"), "{away}");
+    assert_line(&shown(&|| QueueServerLeft { server: "b:6379/0" }.emit()), &up("NaN"));
+    let state = SourceState::Down;
+    let source = shown(&|| SourceChanged { server, source: Source::Keyspace, state, detail: "x" }.emit());
+    assert!(!source.contains("swarm_source_up"), "{source}");
     assert_line(&recorded(|| RedisWrites { refused: Some("OOM") }.emit()), "swarm_redis_writes_refused 1");
     assert_line(&recorded(|| RedisWrites { refused: None }.emit()), "swarm_redis_writes_refused 0");
 }

@@ -218,6 +218,10 @@ fn heading<'a>(fleet: &FleetSnapshot, error: Option<&str>, now: Timestamp) -> Ve
     };
     let leader = Line::from(format!("leader   {}", fleet::leader(fleet, now)));
     let mut lines = vec![title, leader, redis, Line::from(format!("signals  {}", fleet::sources(fleet)))];
+    lines.extend(fleet::queue_servers(fleet).map(|servers| {
+        let line = Line::from(format!("queues   {servers}"));
+        if fleet.queue_servers.iter().any(|server| server.redis_error.is_some()) { line.fg(Color::Red) } else { line }
+    }));
     lines.extend(fleet::delayed(fleet).map(|delayed| Line::from(format!("delayed  {delayed}"))));
     let refused = fleet.reload.as_ref().is_some_and(|reload| reload.outcome == ReloadOutcome::Refused);
     lines.extend(fleet::config(fleet, now).map(|config| {

@@ -127,6 +127,20 @@ pub(crate) fn redis(fleet: &FleetSnapshot) -> String {
     }
 }
 
+/// Formats the Redis servers that worker types have of their own: `cache:6379/1 answers (mail, news)`. `None` if there
+/// is none.
+pub(crate) fn queue_servers(fleet: &FleetSnapshot) -> Option<String> {
+    let of = |of: &crate::model::snapshot::QueueServerSnapshot| {
+        let (server, types) = (printable(&of.server), printable(&of.type_names()));
+        match &of.redis_error {
+            Some(why) => format!("{server} ({types}) DOWN: {}", printable(why)),
+            None => format!("{server} ({types}) answers, {}", source_states(&of.sources)),
+        }
+    };
+    let all: Vec<_> = fleet.queue_servers.iter().map(of).collect();
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
 /// Formats leadership: `this autoscaler, term 7, for 12 s`, `there-1, term 8; this one stands by`.
 pub(crate) fn leader(fleet: &FleetSnapshot, now: Timestamp) -> String {
     let of = &fleet.leadership;
@@ -144,6 +158,10 @@ pub(crate) fn leader(fleet: &FleetSnapshot, now: Timestamp) -> String {
 
 /// Formats the signal sources: `keyspace up, channel up, tracking off`.
 pub(crate) fn sources(fleet: &FleetSnapshot) -> String {
+    source_states(&fleet.sources)
+}
+
+fn source_states(sources: &[crate::model::snapshot::SourceSnapshot]) -> String {
     let of = |source: &crate::model::snapshot::SourceSnapshot| {
         let name = source.source.as_str();
         match source.state {
@@ -153,7 +171,7 @@ pub(crate) fn sources(fleet: &FleetSnapshot) -> String {
             SourceState::Down => format!("{name} DOWN ({})", printable(&source.detail)),
         }
     };
-    let all: Vec<_> = fleet.sources.iter().map(of).collect();
+    let all: Vec<_> = sources.iter().map(of).collect();
     if all.is_empty() { NONE.to_owned() } else { all.join(", ") }
 }
 
@@ -224,11 +242,12 @@ pub(crate) fn text(fleet: &FleetSnapshot, now: Timestamp) -> String {
     }
     tables.push(trimmed(&decisions));
     format!(
-        "{}\nleader   {}\nredis    {}\nsignals  {}{}{}\n\n{}",
+        "{}\nleader   {}\nredis    {}\nsignals  {}{}{}{}\n\n{}",
         title(fleet, now),
         leader(fleet, now),
         redis(fleet),
         sources(fleet),
+        queue_servers(fleet).map(|servers| format!("\nqueues   {servers}")).unwrap_or_default(),
         delayed(fleet).map(|delayed| format!("\ndelayed  {delayed}")).unwrap_or_default(),
         config(fleet, now).map(|config| format!("\nconfig   {config}")).unwrap_or_default(),
         tables.join("\n\n")
@@ -314,6 +333,7 @@ pub(crate) fn made_up() -> FleetSnapshot {
         },
         redis_error: None,
         redis_refuses_writes: None,
+        queue_servers: Vec::new(),
         sources: vec![
             source(Source::Keyspace, SourceState::Up, ""),
             source(Source::Tracking, SourceState::Down, "refused"),
@@ -358,6 +378,24 @@ mod tests {
         assert_eq!(redis(&fleet), "REFUSES WRITES: OOM: command not allowed");
         fleet.redis_error = Some("refused".to_owned());
         assert_eq!(redis(&fleet), "DOWN: refused");
+    }
+
+    #[test]
+    fn servers_of_worker_types_are_shown_with_their_types() {
+        use crate::model::{Source, WorkerType, snapshot::QueueServerSnapshot, snapshot::SourceSnapshot};
+        let mut fleet = made_up();
+        assert_eq!(queue_servers(&fleet), None);
+        let (source, state, detail) = (Source::Keyspace, SourceState::Up, String::new());
+        fleet.queue_servers.push(QueueServerSnapshot {
+            server: "cache:6379/1".to_owned(),
+            worker_types: ["mail", "news"].map(WorkerType::new).to_vec(),
+            redis_error: None,
+            sources: vec![SourceSnapshot { source, state, detail }],
+        });
+        let shown = text(&fleet, Timestamp(60_000));
+        assert!(shown.contains("\nqueues   cache:6379/1 (mail, news) answers, keyspace up\n"), "{shown}");
+        fleet.queue_servers[0].redis_error = Some("refused".to_owned());
+        assert_eq!(queue_servers(&fleet).as_deref(), Some("cache:6379/1 (mail, news) DOWN: refused"));
     }
 
     #[test]

@@ -122,7 +122,7 @@ impl Candidate {
             return;
         }
         let Election { target, directory, clock, instance, .. } = &self.election;
-        let names: Vec<_> = directory.get().watched().iter().map(|watched| watched.worker_type.clone()).collect();
+        let names: Vec<_> = directory.get().worker_types().cloned().collect();
         let changes = match tokio::time::timeout(self.lease.patience(), load_changes(target, &names)).await {
             Ok(Ok(changes)) => changes,
             Ok(Err(error)) => self.forget(&error.to_string()),

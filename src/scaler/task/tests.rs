@@ -14,7 +14,7 @@ use crate::{
     config::{ScalingSettings, Switch},
     connection::RedisTarget,
     model::{Counters, Demand, Reading, Timestamp},
-    scaler::{CanaryState, Outages, Recorder, actor::Tuning, worker_tracker::Expected},
+    scaler::{CanaryState, Recorder, actor::Tuning, worker_tracker::Expected},
     signal::{Listener, ListenerSettings, SourceStatus, WatchedType},
 };
 
@@ -79,7 +79,8 @@ impl Rig {
         let directory = Arc::new(Directory::new(vec![watched]));
         let target = RedisTarget::new(&SecretString::from("redis://127.0.0.1:1/0"), Duration::from_secs(1)).unwrap();
         let target = Arc::new(target);
-        let off = ListenerSettings { keyspace: Switch::Off, channel: String::new(), tracking: Switch::Off };
+        let off =
+            ListenerSettings { keyspace: Switch::Off, channel: String::new(), tracking: Switch::Off, is_own: false };
         let source_status = Arc::new(SourceStatus::default());
         let (_, listener, _) = Listener::new(target.clone(), off, directory.clone(), source_status);
         let (_, recorder) = Recorder::new(target, "test".to_owned(), 10);
@@ -104,6 +105,7 @@ impl Rig {
         let workers = Arc::new(Workers::default());
         let clock = Clock::start();
         let shared = Arc::new(Shared {
+            is_own_server: false,
             trouble: Arc::default(),
             patience: Duration::from_secs(1),
             directory: directory.clone(),
@@ -116,7 +118,7 @@ impl Rig {
             leadership: Leadership::unopposed("test", clock.now()),
             controls: Arc::default(),
             canary: CanaryState::flawless(),
-            outages: Outages::default(),
+            outages: Arc::default(),
         });
         let context = context(&shared, &settings);
         let debounce = Duration::from_millis(50);

@@ -24,7 +24,7 @@ pub use jobs::{DeadLettersDropped, DeadReason, DelayedMoved, JobBuried, JobRetri
 pub use kubernetes::{NoticeFailed, PodRejected, PodRejectionsEnded, ScalingRefused, WatchBroken};
 pub use leadership::{LateRecord, LeadershipChanged};
 pub use notify::{NotificationOutcome, NotificationSent};
-pub use redis::{ProbeFailed, RedisReachable, RedisUnreachable, RedisWrites};
+pub use redis::{ProbeFailed, QueueServerLeft, RedisReachable, RedisUnreachable, RedisWrites};
 pub use reload::{ConfigLoaded, ConfigReloaded};
 pub use signals::{SignalsReceived, SourceChanged, SweepFinished};
 pub use worker::{JobMetrics, JobOutcome, JobWorked, WorkerLoad};

@@ -35,15 +35,23 @@ impl ProbeFailed<'_> {
 /// Redis no longer answers. Emitted on the change only.
 #[derive(Clone, Copy, Debug)]
 pub struct RedisUnreachable<'a> {
+    /// Server of worker types that have their own; `None` for the top-level one.
+    pub server: Option<&'a str>,
     /// Why Redis does not answer.
     pub error: &'a str,
 }
 
 impl RedisUnreachable<'_> {
-    /// Logs the outage and sets `swarm_redis_up`.
+    /// Logs the outage and sets `swarm_redis_up` or `swarm_queue_server_up`.
     pub fn emit(self) {
-        gauge!(metric::REDIS_UP).set(0.0);
-        warn!("redis does not answer, workers are held as they are: {}", self.error);
+        let Self { server, error } = self;
+        if let Some(server) = server {
+            gauge!(metric::QUEUE_SERVER_UP, "server" => server.to_owned()).set(0.0);
+            warn!(server, "redis of worker types does not answer, their workers are held as they are: {error}");
+        } else {
+            gauge!(metric::REDIS_UP).set(0.0);
+            warn!("redis does not answer, workers are held as they are: {error}");
+        }
     }
 }
 
@@ -68,12 +76,35 @@ impl RedisWrites<'_> {
 
 /// Redis answers, for the first time or again. Emitted on the change only.
 #[derive(Clone, Copy, Debug)]
-pub struct RedisReachable;
+pub struct RedisReachable<'a> {
+    /// Server of worker types that have their own; `None` for the top-level one.
+    pub server: Option<&'a str>,
+}
 
-impl RedisReachable {
-    /// Logs the event and sets `swarm_redis_up`.
+impl RedisReachable<'_> {
+    /// Logs the event and sets `swarm_redis_up` or `swarm_queue_server_up`.
     pub fn emit(self) {
-        gauge!(metric::REDIS_UP).set(1.0);
-        info!("redis answers");
+        if let Some(server) = self.server {
+            gauge!(metric::QUEUE_SERVER_UP, "server" => server.to_owned()).set(1.0);
+            info!(server, "redis of worker types answers");
+        } else {
+            gauge!(metric::REDIS_UP).set(1.0);
+            info!("redis answers");
+        }
+    }
+}
+
+/// No worker type has its queues on a server any more.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueServerLeft<'a> {
+    /// Server that was left.
+    pub server: &'a str,
+}
+
+impl QueueServerLeft<'_> {
+    /// Logs the event and unsets `swarm_queue_server_up`.
+    pub fn emit(self) {
+        gauge!(metric::QUEUE_SERVER_UP, "server" => self.server.to_owned()).set(f64::NAN);
+        info!(server = self.server, "redis of worker types is no longer used");
     }
 }

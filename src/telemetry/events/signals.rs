@@ -50,6 +50,8 @@ impl SignalsReceived {
 /// A signal source changed its state. Emitted on a change only.
 #[derive(Clone, Copy, Debug)]
 pub struct SourceChanged<'a> {
+    /// Server of worker types that have their own; `None` for the top-level one.
+    pub server: Option<&'a str>,
     /// Source that changed.
     pub source: Source,
     /// New state of the source.
@@ -59,10 +61,17 @@ pub struct SourceChanged<'a> {
 }
 
 impl SourceChanged<'_> {
-    /// Logs the change and sets `swarm_source_up`.
+    /// Logs the change and, for the top-level server, sets `swarm_source_up`.
     pub fn emit(self) {
-        let Self { source, state, detail } = self;
+        let Self { server, source, state, detail } = self;
         let name = source.as_str();
+        if let Some(server) = server {
+            return match state {
+                SourceState::Up => info!(server, source = name, "signal source is up: {detail}"),
+                SourceState::Down => warn!(server, source = name, "signal source is down: {detail}"),
+                _ => debug!(server, source = name, "signal source is {state:?}: {detail}"),
+            };
+        }
         let up = match state {
             SourceState::Up => 1.0,
             SourceState::Down | SourceState::Connecting => 0.0,

@@ -192,13 +192,13 @@ fn with_times(command: &str) -> String {
 }
 
 /// Returns the rules of a framework's row in the document: commands, keys and channels.
-fn rules(case: &Case) -> String {
+pub(super) fn rules(framework: &str, queue: &str) -> String {
     let page = fs::read_to_string(repository("docs/frameworks.md")).unwrap();
-    let row = format!("| `{}` | `time", case.framework);
+    let row = format!("| `{framework}` | `time");
     let row = page.lines().find(|line| line.starts_with(&row)).unwrap_or_else(|| panic!("no row {row}"));
     let cells: Vec<&str> = row.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
     let commands = cells[2].split(' ').map(|command| format!("+{command}")).collect::<Vec<_>>().join(" ");
-    format!("{commands} {} {}", cells[3], cells[4]).replace("QUEUE", case.queue)
+    format!("{commands} {} {}", cells[3], cells[4]).replace("QUEUE", queue)
 }
 
 fn settings() -> String {
@@ -215,7 +215,7 @@ fn settings() -> String {
 async fn reads_every_framework(signals: &str) {
     let server = RedisServer::start();
     let client = server.client().await;
-    let rules: Vec<String> = CASES.iter().map(rules).collect();
+    let rules: Vec<String> = CASES.iter().map(|case| rules(case.framework, case.queue)).collect();
     let _: String = redis(&client, &format!("ACL SETUSER reader on >secret {OWN} {}", rules.join(" "))).await;
     let url = server.url().replace("://", "://reader:secret@");
     let dry = NO_SWEEP.replace("[scaler]\n", "[scaler]\ndry_run = true\n");

@@ -4,6 +4,7 @@
 mod bed;
 mod by_state;
 mod celery;
+mod own_server;
 mod programs;
 mod proof;
 mod rq;
