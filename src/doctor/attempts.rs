@@ -5,6 +5,7 @@
 use crate::{
     config::{Orchestrator, Settings, Switch},
     model::{Layout, WorkerId, WorkerType, keys},
+    queue_kind::{Framework, QueueSpec, Scripts},
 };
 
 /// A word that is not a valid id, number or option, so that a command with this argument is refused.
@@ -46,12 +47,37 @@ fn attempt(part: Part, command: &'static str, key: &str, arguments: &[&str]) -> 
     Attempt { part, command, words, on: key.to_owned() }
 }
 
-/// Returns all commands to try, for all worker types that are enabled.
-pub(super) fn attempts(settings: &Settings, layout: Layout) -> Vec<Attempt> {
+/// Returns all commands to try on the top-level server: for all enabled worker types, and for the queues of those in
+/// `top_level`.
+pub(super) fn attempts(settings: &Settings, top_level: &Settings, layout: Layout) -> Vec<Attempt> {
+    let mut all = of_everybody(settings, layout);
+    all.extend(of_queues(top_level, layout));
+    for (name, _) in settings.enabled() {
+        all.extend(of_type(&WorkerType::new(name), settings.orchestrator, layout));
+    }
+    all
+}
+
+/// Returns the commands for a server that has the queues of these worker types, and nothing of swarm's own.
+pub(super) fn on_queue_server(settings: &Settings, layout: Layout) -> Vec<Attempt> {
+    let core = |command, arguments: &[&str]| attempt(Part::Core, command, "", arguments);
+    let mut all = vec![core("ping", &[])];
+    if settings.signals.tracking != Switch::Off {
+        all.push(core("client|tracking", &["OFF"]));
+        all.push(core("client|caching", &[NONSENSE]));
+    }
+    all.extend(of_queues(settings, layout));
+    all
+}
+
+/// Returns the commands that read queues.
+fn of_queues(settings: &Settings, layout: Layout) -> Vec<Attempt> {
     let mut all = Vec::new();
-    all.extend(of_everybody(settings, layout));
-    for (name, of) in settings.worker_types.iter().filter(|(_, of)| of.enabled) {
+    for (name, of) in settings.enabled() {
         let queues = of.queues(name);
+        if let Some(framework) = of.framework {
+            all.extend(of_framework(framework, &of.queue_spec(name)));
+        }
         for queue in queues.named() {
             for (command, arguments) in of.queue_kind().rights(&of.group(name)) {
                 let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -64,7 +90,6 @@ pub(super) fn attempts(settings: &Settings, layout: Layout) -> Vec<Attempt> {
         if !queues.patterns.is_empty() {
             all.push(attempt(Part::Core, "scan", "", &["0", "COUNT", "1"]));
         }
-        all.extend(of_type(&WorkerType::new(name.as_str()), settings.orchestrator, layout));
     }
     all
 }
@@ -103,6 +128,25 @@ fn of_everybody(settings: &Settings, layout: Layout) -> Vec<Attempt> {
         all.push(core("get", &layout.leader_token(), &[]));
     }
     all.push(attempt(Part::Delayed, "time", "", &[]));
+    all
+}
+
+/// Returns the commands of the first reading of a framework's queues, which is a transaction.
+fn of_framework(framework: Framework, spec: &QueueSpec) -> Vec<Attempt> {
+    let mut all = vec![attempt(Part::Core, "multi", "", &[]), attempt(Part::Core, "exec", "", &[])];
+    for command in spec.kind.reader(spec).commands(spec, Scripts::ReadOnly) {
+        let word = |arg| match arg {
+            redis::Arg::Simple(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            redis::Arg::Cursor => "0".to_owned(),
+            _ => String::new(),
+        };
+        let words: Vec<String> = command.args_iter().map(word).collect();
+        let known = framework.profile().commands().iter();
+        let named = known.copied().find(|known| words.first().is_some_and(|word| word.eq_ignore_ascii_case(known)));
+        if let Some(command) = named {
+            all.push(Attempt { part: Part::Core, command, on: words.get(1).cloned().unwrap_or_default(), words });
+        }
+    }
     all
 }
 
@@ -185,8 +229,11 @@ mod tests {
             worker_types: types.map(|(name, kind)| (name.to_owned(), worker_type(kind))).into(),
             ..Settings::default()
         };
-        let tried: BTreeSet<&str> =
-            attempts(&settings, Layout::Single).iter().map(|attempt| attempt.command).chain(OTHERWISE).collect();
+        let tried: BTreeSet<&str> = attempts(&settings, &settings, Layout::Single)
+            .iter()
+            .map(|attempt| attempt.command)
+            .chain(OTHERWISE)
+            .collect();
         assert_eq!(tried, documented);
     }
 }

@@ -99,10 +99,17 @@ fn of_fleet(fleet: &FleetSnapshot, settings: &Settings) -> Vec<Finding> {
     if let Some(why) = &fleet.redis_error {
         findings.push(Finding::problem(area, format!("it does not reach redis: {why}")));
     }
+    for server in &fleet.queue_servers {
+        if let Some(why) = &server.redis_error {
+            let found = format!("it does not reach the redis of the worker types {}: {why}", server.type_names());
+            findings.push(Finding::problem(area, found));
+        }
+    }
     if let Some(why) = &fleet.redis_refuses_writes {
         findings.push(Finding::problem(area, format!("redis refuses its writes: {why}")));
     }
-    for source in fleet.sources.iter().filter(|source| source.state == SourceState::Down) {
+    let of_servers = fleet.queue_servers.iter().flat_map(|server| &server.sources);
+    for source in fleet.sources.iter().chain(of_servers).filter(|source| source.state == SourceState::Down) {
         let found = format!("its source {} is down: {}", source.source.as_str(), source.detail);
         findings.push(Finding::warning(Area::Signals, found));
     }

@@ -100,6 +100,12 @@ impl Finding {
         Self { level: Level::Problem, ..Self::ok(area, found) }
     }
 
+    /// Says which server the result is about.
+    #[must_use]
+    pub fn at(self, server: &str) -> Self {
+        Self { found: format!("{server}: {}", self.found), ..self }
+    }
+
     /// Adds what to do.
     #[must_use]
     pub fn cure(self, cure: impl Into<String>) -> Self {

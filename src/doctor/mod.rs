@@ -8,6 +8,7 @@ mod frameworks;
 mod groups;
 mod memory;
 mod patterns;
+mod queue_servers;
 mod queues;
 mod rights;
 mod sandbox;
@@ -59,24 +60,29 @@ pub async fn examine(settings: &Settings, seen: &Seen) -> Vec<Finding> {
             None
         }
     };
+    let servers = settings.queue_servers();
+    let top_level = queue_servers::only(settings, &servers[0]);
     let mut doubt = None;
     if let Some(connection) = &mut redis {
         findings.extend(server::look(connection, &target, settings).await);
         let writes = memory::look(connection).await;
         findings.extend(writes.findings);
         doubt = writes.doubt;
-        findings.extend(wake::look(connection, &target, settings).await);
-        findings.extend(rights::look(connection, &target, settings).await);
+        findings.extend(wake::look(connection, &target, &top_level, wake::Whose::Swarms).await);
+        findings.extend(rights::look(connection, &target, settings, &top_level).await);
     }
     findings.extend(autoscaler::look(redis.as_mut(), settings, seen, doubt.as_deref()).await);
     if let Some(connection) = &mut redis {
-        findings.extend(queues::look(connection, settings, doubt.as_deref()).await);
-        findings.extend(finding::bounded(patterns::look(connection, settings).await));
-        findings.extend(frameworks::look(connection, settings, target.database()).await);
+        findings.extend(queues::look(connection, &top_level, doubt.as_deref()).await);
+        findings.extend(finding::bounded(patterns::look(connection, &top_level).await));
+        findings.extend(frameworks::look(connection, &top_level, target.database()).await);
         findings.extend(sandbox::look(connection, settings).await);
         if seen.fleet().is_none() {
             findings.extend(types::from_redis(connection, settings).await);
         }
+    }
+    for server in &servers[1..] {
+        findings.extend(queue_servers::look(settings, server).await);
     }
     if let Some(fleet) = seen.fleet() {
         findings.extend(types::from_fleet(fleet, settings));

@@ -7,7 +7,7 @@ use secrecy::ExposeSecret;
 
 use super::{
     Area, Finding,
-    attempts::{NONSENSE, Part, attempts, channel_patterns, channels},
+    attempts::{Attempt, NONSENSE, Part, attempts, channel_patterns, channels, on_queue_server},
 };
 use crate::{
     config::{RedisUrl, Settings},
@@ -37,9 +37,58 @@ impl Part {
     }
 }
 
-pub(super) async fn look(connection: &mut Connection, target: &RedisTarget, settings: &Settings) -> Vec<Finding> {
-    let attempts = attempts(settings, target.layout());
-    let mut lacking: BTreeMap<Part, Vec<(&str, String)>> = BTreeMap::new();
+/// What to try.
+struct Wanted<'a> {
+    attempts: Vec<Attempt>,
+    channels: Vec<(Part, String)>,
+    patterns: Vec<String>,
+    /// Settings that name the user, for people.
+    settings: &'a Settings,
+}
+
+/// Tries the rights on the top-level server. `top_level` has only the worker types with queues there.
+pub(super) async fn look(
+    connection: &mut Connection,
+    target: &RedisTarget,
+    settings: &Settings,
+    top_level: &Settings,
+) -> Vec<Finding> {
+    let mut lacking = BTreeMap::new();
+    let publishing = if settings.http.token.is_some() { transaction(target, &mut lacking).await } else { None };
+    let wanted = Wanted {
+        attempts: attempts(settings, top_level, target.layout()),
+        channels: channels(settings, target.layout()),
+        patterns: channel_patterns(top_level, target.database()),
+        settings,
+    };
+    look_at(connection, target, wanted, lacking).await.into_iter().chain(publishing).collect()
+}
+
+/// Tries the rights on a server that has the queues of the worker types in `settings`, and nothing of swarm's own.
+pub(super) async fn look_at_queues(
+    connection: &mut Connection,
+    target: &RedisTarget,
+    settings: &Settings,
+) -> Vec<Finding> {
+    let wanted = Wanted {
+        attempts: on_queue_server(settings, target.layout()),
+        channels: Vec::new(),
+        patterns: channel_patterns(settings, target.database()),
+        settings,
+    };
+    look_at(connection, target, wanted, BTreeMap::new()).await
+}
+
+/// Missing rights by feature: commands, and what they are for.
+type Lacking = BTreeMap<Part, Vec<(&'static str, String)>>;
+
+async fn look_at(
+    connection: &mut Connection,
+    target: &RedisTarget,
+    wanted: Wanted<'_>,
+    mut lacking: Lacking,
+) -> Vec<Finding> {
+    let Wanted { attempts, channels, patterns, settings } = wanted;
     for batch in attempts.chunks(BATCH) {
         let mut pipeline = Pipeline::with_capacity(batch.len());
         for attempt in batch {
@@ -55,19 +104,16 @@ pub(super) async fn look(connection: &mut Connection, target: &RedisTarget, sett
             }
         }
     }
-    let channels = channels(settings, target.layout());
-    let patterns = channel_patterns(settings, target.database());
     for (part, command, channel) in closed_channels(target, &channels, &patterns).await {
         lacking.entry(part).or_default().push((command, channel));
     }
-    let publishing = if settings.http.token.is_some() { transaction(target, &mut lacking).await } else { None };
     let tried = attempts.len() + channels.len() + patterns.len();
     if lacking.is_empty() {
         let found = format!("user `{}` has all {tried} rights that were tried", user(settings));
-        return std::iter::once(Finding::ok(Area::Rights, found)).chain(publishing).collect();
+        return vec![Finding::ok(Area::Rights, found)];
     }
     let told = |(part, of): (Part, Vec<(&str, String)>)| part.finding(lack(&of)).cure(grant(settings, &of));
-    lacking.into_iter().map(told).chain(publishing).collect()
+    lacking.into_iter().map(told).collect()
 }
 
 fn is_forbidden(reply: &Value) -> bool {
@@ -135,10 +181,7 @@ async fn closed_channels(
 
 /// Checks whether overrides can be written. The server checks the rights of commands that a transaction queues, and
 /// drops the transaction when the connection closes.
-async fn transaction(
-    target: &RedisTarget,
-    lacking: &mut BTreeMap<Part, Vec<(&'static str, String)>>,
-) -> Option<Finding> {
+async fn transaction(target: &RedisTarget, lacking: &mut Lacking) -> Option<Finding> {
     let order = target.layout().scaler_override(&WorkerType::new(NONSENSE));
     let connection = match target.connect().await {
         Ok(connection) => connection,

@@ -26,6 +26,23 @@ pub(super) async fn look(connection: &mut Connection, target: &RedisTarget, sett
     findings
 }
 
+/// Checks a server that only has queues of others: it may be a replica.
+pub(super) async fn look_at_queues(
+    connection: &mut Connection,
+    target: &RedisTarget,
+    settings: &Settings,
+) -> Vec<Finding> {
+    let ping: redis::RedisResult<Value> = redis::cmd("PING").query_async(connection).await;
+    let answers = match ping {
+        Ok(_) => Finding::ok(Area::Redis, "it answers"),
+        Err(error) => Finding::problem(Area::Redis, format!("PING at {}: {error}", target.display())),
+    };
+    let mut findings = vec![answers];
+    findings.extend(distance(connection, settings.scaler.redis_timeout()).await);
+    findings.extend(listeners(settings));
+    findings
+}
+
 /// Checks the version of each primary. Equal findings of several primaries are reported once.
 async fn greetings(connection: &Connection, target: &RedisTarget) -> Vec<Finding> {
     let Primaries { open, missing } = match connection.primaries().await {

@@ -10,7 +10,7 @@ use super::{
     finding::{bounded, some},
 };
 use crate::{
-    config::Settings,
+    config::{Settings, WorkerTypeSettings},
     connection::Connection,
     model::{
         Timestamp, WorkerState, WorkerType,
@@ -33,7 +33,7 @@ pub(super) fn from_fleet(fleet: &FleetSnapshot, settings: &Settings) -> Vec<Find
     for of in &fleet.worker_types {
         scaling.extend(held(of, now));
         let heartbeats =
-            settings.worker_types.get(of.worker_type.as_str()).is_none_or(|settings| settings.worker.heartbeats);
+            settings.worker_types.get(of.worker_type.as_str()).is_none_or(WorkerTypeSettings::writes_heartbeats);
         workers.extend(health(of, heartbeats));
     }
     let (mut scaling, mut workers) = (bounded(scaling), bounded(workers));

@@ -11,6 +11,15 @@ use crate::{
     signal::{needed_flags, wanted_flags},
 };
 
+/// Whose settings a server has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// The autoscaler may extend `notify-keyspace-events`.
+    Swarms,
+    /// The autoscaler changes no setting.
+    Others,
+}
+
 /// Whether a signal source works.
 enum Wakes {
     Yes(String),
@@ -19,8 +28,16 @@ enum Wakes {
     Off,
 }
 
-pub(super) async fn look(connection: &mut Connection, target: &RedisTarget, settings: &Settings) -> Vec<Finding> {
-    let keyspace = keyspace(connection, settings).await;
+pub(super) async fn look(
+    connection: &mut Connection,
+    target: &RedisTarget,
+    settings: &Settings,
+    whose: Whose,
+) -> Vec<Finding> {
+    if settings.enabled().next().is_none() {
+        return Vec::new();
+    }
+    let keyspace = keyspace(connection, settings, whose).await;
     let tracking = tracking(target, settings).await;
     let channel = !settings.signals.channel.is_empty();
     let other = matches!(tracking, Wakes::Yes(_)) || channel;
@@ -65,7 +82,7 @@ fn told(source: &str, wakes: &Wakes, switch: Switch, other: bool) -> Option<Find
 }
 
 /// Checks keyspace notifications. On a cluster each primary notifies about its own keys, so the worst answer counts.
-async fn keyspace(connection: &Connection, settings: &Settings) -> Wakes {
+async fn keyspace(connection: &Connection, settings: &Settings, whose: Whose) -> Wakes {
     if settings.signals.keyspace == Switch::Off {
         return Wakes::Off;
     }
@@ -76,7 +93,7 @@ async fn keyspace(connection: &Connection, settings: &Settings) -> Wakes {
     };
     let mut worst = Wakes::No("no primary can be reached".to_owned());
     for mut server in servers {
-        worst = keyspace_of(&mut server, &needed).await;
+        worst = keyspace_of(&mut server, &needed, whose).await;
         if matches!(worst, Wakes::No(_)) {
             break;
         }
@@ -84,7 +101,7 @@ async fn keyspace(connection: &Connection, settings: &Settings) -> Wakes {
     worst
 }
 
-async fn keyspace_of(connection: &mut Connection, needed: &str) -> Wakes {
+async fn keyspace_of(connection: &mut Connection, needed: &str, whose: Whose) -> Wakes {
     let mut get = redis::cmd("CONFIG");
     let get: redis::RedisResult<HashMap<String, String>> =
         get.arg("GET").arg("notify-keyspace-events").query_async(connection).await;
@@ -95,6 +112,11 @@ async fn keyspace_of(connection: &mut Connection, needed: &str) -> Wakes {
     let Some(wanted) = wanted_flags(&flags, needed) else {
         return Wakes::Yes(format!("notify-keyspace-events is \"{flags}\""));
     };
+    if whose == Whose::Others {
+        return Wakes::No(format!(
+            "notify-keyspace-events is \"{flags}\", which needs {wanted}; set it on that server"
+        ));
+    }
     // Sets the present value again, which shows whether setting is allowed and changes nothing.
     let mut set = redis::cmd("CONFIG");
     let set: redis::RedisResult<Value> =

@@ -51,3 +51,28 @@ async fn due_jobs_that_no_process_moves_are_named_with_the_cure() {
         assert!(!report.json.to_string().contains("no process moves"), "{:#}", report.json);
     }
 }
+
+#[tokio::test]
+async fn a_server_of_its_own_is_checked_by_itself() {
+    let (a, mut b) = (RedisServer::start(), RedisServer::start());
+    let client = b.client().await;
+    let rules = "resetchannels -@all +ping +hello +client +multi +exec +time +exists +llen %R~rq:queue:* +config|get";
+    let _: String = redis(&client, &format!("ACL SETUSER reader on >secret {rules}")).await;
+    let own = format!("redis_url = \"redis://reader:secret@127.0.0.1:{}/0\"\nframework", b.port());
+    let settings = alone(&a, &of("rq", "mail").replace("framework", &own));
+    let server = format!("127.0.0.1:{}/0: ", b.port());
+    let report = ask_about(&settings);
+    report.has("redis", "ok", &[&format!("{server}it answers")]);
+    report.has("signals", "ok", &[&server, "keyspace is unavailable", "which needs", "set it on that server"]);
+    report.has("signals", "ok", &[&server, "a job is noticed when it comes"]);
+    report.has("rights", "problem", &[&server, "no right to", "zcard", "ACL SETUSER reader"]);
+    assert!(!report.json.to_string().contains("secret"), "{:#}", report.json);
+    let _: String = redis(&client, "ACL SETUSER reader ~* &* +@all").await;
+    let report = ask_about(&settings);
+    report.has("rights", "ok", &[&server, "user `reader` has all"]);
+    report.has("queues", "warning", &[&server, "queue `mail` of `mail` has never been used"]);
+    b.kill();
+    let report = ask_about(&settings);
+    report.has("redis", "problem", &["can't connect to redis at 127.0.0.1:", "worker types mail names it"]);
+    report.has("redis", "ok", &["answers, master"]);
+}
