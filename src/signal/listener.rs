@@ -159,7 +159,7 @@ impl Listener {
         if self.settings.keyspace != Switch::Off {
             self.source_status.lost(Source::Keyspace, error);
         }
-        if !self.settings.channel.is_empty() {
+        if !self.settings.channel.is_empty() && !self.settings.is_own {
             self.source_status.lost(Source::Channel, error);
         }
     }

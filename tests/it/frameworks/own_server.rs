@@ -4,7 +4,7 @@
 use std::fs;
 
 use fred::prelude::Client;
-use swarm::model::{Reading, Source, snapshot::Action};
+use swarm::model::{PoolCounts, Reading, Source, snapshot::Action};
 
 use super::by_state::rules;
 use crate::support::{
@@ -136,7 +136,7 @@ async fn a_server_that_is_away_concerns_only_the_worker_types_on_it() {
     scaler.until_workers("test", 3).await;
     scaler.until_evaluated("post", 3).await;
     let post = scaler.of("post").await;
-    assert_eq!((post.action, post.pool.known().map(|pool| pool.current())), (Action::Hold, Some(2)), "{post:#?}");
+    assert_eq!((post.action, post.pool.known().map(PoolCounts::current)), (Action::Hold, Some(2)), "{post:#?}");
 
     b.start_again();
     scaler.until("it is ready again", async || scaler.readyz().await.0).await;
