@@ -6,6 +6,7 @@ mod backends;
 mod config;
 mod control;
 mod error;
+mod external_scaler;
 mod http_port;
 mod jobs;
 mod notifications;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::reload::Reload;
 use self::{
     actor_set::{ActorSet, Past},
+    external_scaler::ExternalScaler,
     http_port::HttpPort,
     jobs::Jobs,
     reload::Requests,
@@ -127,6 +129,7 @@ impl Autoscaler {
     async fn assemble(config: AutoscalerConfig, make_backend: Box<MakeBackend<'_>>) -> anyhow::Result<Self> {
         let AutoscalerConfig { settings, metrics, reload, .. } = config;
         let http = HttpPort::bind(&settings).await?;
+        let external_scaler = ExternalScaler::bind(&settings).await?;
         let clock = Clock::start();
         let target = Arc::new(RedisTarget::new(&settings.redis_url, settings.scaler.redis_timeout())?);
         check_types(&settings)?;
@@ -147,6 +150,7 @@ impl Autoscaler {
             source_status: Arc::default(),
             directory: current,
             controls: Arc::default(),
+            updates: Arc::default(),
             canary: Arc::default(),
             backend,
             recorder: recorder_handle,
@@ -195,6 +199,7 @@ impl Autoscaler {
             let state = HttpState { status: fleet.clone(), events, metrics, control, access };
             spawn(&mut essential, "http", http.serve(state, stop.http.clone()));
         }
+        external_scaler.serve(fleet.clone(), app_shared.updates.clone(), &mut essential, &stop.http);
         notifications::start(&settings, fleet.clone(), clock, &mut essential, &stop.notice)?;
         let requests = notice_changes(reload, &mut essential, &stop.notice);
         let mut recording = JoinSet::new();

@@ -59,6 +59,7 @@
 //! | `browser`, `tankpit` | the built-in handlers of these names |
 //! | `otlp` | traces to an OpenTelemetry collector |
 //! | `cli` | the program `swarm` |
+//! | `keda` | `orchestrator = "keda"`, the external scaler |
 //! | `notify` | `[[notify]]`, alerts to webhooks |
 //! | `discord` | `swarm discord`, the bot |
 //! | `simulate` | `swarm simulate` and `swarm record` |
@@ -117,6 +118,9 @@ pub mod guard;
 #[doc(hidden)]
 #[cfg(feature = "autoscaler")]
 pub mod http;
+#[doc(hidden)]
+#[cfg(feature = "keda")]
+pub mod keda;
 #[doc(hidden)]
 pub mod model;
 #[doc(hidden)]

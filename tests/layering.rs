@@ -47,6 +47,8 @@ const MODULES: &[(&str, &[&str])] = &[
     // Pictures; nothing but what was simulated.
     ("plot", &["simulation"]),
     ("http", &["model", "telemetry"]),
+    // Answers to KEDA over gRPC; sees snapshots only.
+    ("keda", &["model", "config", "telemetry"]),
     // Alerts to webhooks; sees snapshots only.
     ("notify", &["model", "config", "telemetry"]),
     // What people are told and may order, whoever they talk through.
@@ -69,6 +71,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "scaler",
             "worker",
             "http",
+            "keda",
             "notify",
         ],
     ),
@@ -112,6 +115,10 @@ const CRATES: &[(&str, &[&str])] = &[
     ("opentelemetry_otlp", &["telemetry"]),
     ("opentelemetry_sdk", &["telemetry"]),
     ("axum", &["http"]),
+    ("tonic", &["keda"]),
+    ("tonic_health", &["keda"]),
+    ("tonic_prost", &["keda"]),
+    ("prost", &["keda"]),
     ("wildmatch", &["model"]),
     ("kube", &["backend"]),
     ("k8s_openapi", &["backend"]),

@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 use super::queue_servers::SharedParts;
 use crate::{
     backend::ScalingBackend,
-    config::{ScalingSettings, Settings, WorkerTypeSettings},
+    config::{Orchestrator, ScalingSettings, Settings, WorkerTypeSettings},
     model::{Source, WorkerType, snapshot::Change},
-    scaler::{Actor, ActorContext, Expected, Shared, SnapshotCell, SuspendedActor, Tuning, run_actor},
+    scaler::{Actor, ActorContext, Consequence, Expected, Shared, SnapshotCell, SuspendedActor, Tuning, run_actor},
     signal::Signals,
 };
 
@@ -57,6 +57,11 @@ impl ActorSet {
         let Past { mut resting, remembered, changed } = past;
         let mut actors = Self { tasks: JoinSet::new(), rest: CancellationToken::new(), shown: Vec::new() };
         let mut scaling = SharedScaling::default();
+        let consequence = match settings.orchestrator {
+            _ if settings.scaler.dry_run => Consequence::Show,
+            Orchestrator::Keda => Consequence::Recommend,
+            _ => Consequence::Scale,
+        };
         for (name, of) in settings.enabled() {
             let worker_type = WorkerType::new(name);
             let (index, shared) = shared.of(&worker_type).expect("the directories are those of the settings");
@@ -70,7 +75,7 @@ impl ActorSet {
             };
             match parked {
                 Some(parked) => actors.resume(parked, context, tuning),
-                None => actors.spawn(context, tuning, settings.scaler.dry_run, remembered.get(&worker_type).copied()),
+                None => actors.spawn(context, tuning, consequence, remembered.get(&worker_type).copied()),
             }
         }
         for parked in resting.into_values() {
@@ -86,10 +91,10 @@ impl ActorSet {
         self.tasks.spawn(run.map(Some));
     }
 
-    fn spawn(&mut self, context: ActorContext, tuning: Tuning, dry_run: bool, last_change: Option<Change>) {
+    fn spawn(&mut self, context: ActorContext, tuning: Tuning, consequence: Consequence, last: Option<Change>) {
         let (worker_type, now) = (context.worker_type.clone(), context.shared.clock.now());
         let Tuning { queue, settings, debounce, changed } = tuning;
-        let mut actor = Actor::new(worker_type, &queue, settings, debounce, dry_run, last_change, now);
+        let mut actor = Actor::new(worker_type, &queue, settings, debounce, consequence, last, now);
         if changed {
             actor.note(Signals::one(Source::Reload, Instant::now()));
         }

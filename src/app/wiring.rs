@@ -24,6 +24,7 @@ use crate::{
     model::{Clock, Queues, WorkerType, snapshot::DelayedCounts},
     scaler::{
         CanaryState, ControlWatch, Controls, FleetParts, Leadership, Outages, RecorderHandle, Shared, SnapshotCell,
+        Updates,
     },
     signal::{CurrentDirectory, Directories, SourceStatus, SweepMonitor, run_sweep},
 };
@@ -40,6 +41,7 @@ pub(super) struct AppShared {
     pub(super) source_status: Arc<SourceStatus>,
     pub(super) directory: Arc<CurrentDirectory>,
     pub(super) controls: Arc<Controls>,
+    pub(super) updates: Arc<Updates>,
     pub(super) canary: Arc<CanaryState>,
     pub(super) backend: Arc<dyn ScalingBackend>,
     pub(super) recorder: RecorderHandle,
@@ -109,6 +111,7 @@ impl Wiring {
             sweep: self.sweep.clone(),
             leadership: app_shared.leadership.clone(),
             controls: app_shared.controls.clone(),
+            updates: app_shared.updates.clone(),
             canary: app_shared.canary.clone(),
             outages: outages.clone(),
             trouble: app_shared.trouble.clone(),

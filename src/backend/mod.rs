@@ -9,6 +9,8 @@ pub mod docker;
 mod drain;
 #[cfg(feature = "fly")]
 pub mod fly;
+#[cfg(feature = "keda")]
+pub mod keda;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 mod leader_guard;

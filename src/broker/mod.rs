@@ -22,6 +22,8 @@ mod envelope;
 mod exact;
 mod explain;
 mod find;
+#[cfg(feature = "keda")]
+mod group_workers;
 mod inspect;
 mod locate;
 mod multi_stream;
@@ -56,6 +58,8 @@ pub use envelope::{EnvelopeError, Job};
 pub use exact::{digits, from_slice, to_string};
 pub use explain::{Outlook, ScalerWord, explain, unread};
 pub use find::{Beside, find_beside, find_queues, found_lately, tell_found};
+#[cfg(feature = "keda")]
+pub use group_workers::GroupWorkers;
 pub use locate::Subject;
 pub use multi_stream::Take;
 pub use place::Place;

@@ -29,7 +29,8 @@ While it runs: `swarm status`, `swarm events --follow`, and http://127.0.0.1:900
 pub struct AutoscalerArgs {
     #[command(flatten)]
     config: ConfigFlags,
-    /// Platform that runs the workers: process, docker (also docker-api, docker-compose), kubernetes, fly, command
+    /// Platform that runs the workers: process, docker (also docker-api, docker-compose), kubernetes, fly,
+    /// command, keda
     /// [default: $ORCHESTRATOR, or orchestrator of the file]
     #[arg(long, value_name = "NAME")]
     orchestrator: Option<String>,

@@ -150,7 +150,7 @@ fn usual_startup(orchestrator: Orchestrator) -> Times {
     Times::Fixed(Duration::from_millis(match orchestrator {
         Orchestrator::Process => 500,
         Orchestrator::Docker => 1_500,
-        Orchestrator::Kubernetes | Orchestrator::Command => 10_000,
+        Orchestrator::Kubernetes | Orchestrator::Command | Orchestrator::Keda => 10_000,
         Orchestrator::Fly => 3_000,
     }))
 }

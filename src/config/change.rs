@@ -98,6 +98,7 @@ impl Changes {
         differences("/http", &json!(running.http), &json!(holds.http), &mut keys);
         differences("/kubernetes", &json!(running.kubernetes), &json!(holds.kubernetes), &mut keys);
         differences("/fly", &json!(running.fly), &json!(holds.fly), &mut keys);
+        differences("/keda", &json!(running.keda), &json!(holds.keda), &mut keys);
         let equal = |(one, other): (&NotifySettings, &NotifySettings)| one.equals(other);
         if running.notify.len() != holds.notify.len() || !running.notify.iter().zip(&holds.notify).all(equal) {
             differ.push("notify".to_owned());
@@ -118,6 +119,7 @@ impl Changes {
         holds.http = running.http.clone();
         holds.kubernetes = running.kubernetes.clone();
         holds.fly = running.fly.clone();
+        holds.keda = running.keda.clone();
         holds.notify.clone_from(&running.notify);
         holds.scaler.redis_timeout_ms = running.scaler.redis_timeout_ms;
         holds.scaler.dry_run = running.scaler.dry_run;

@@ -2,6 +2,7 @@
 //! already refused value stays silent, so that one mistake gives one error. Connects to nothing.
 
 mod framework;
+mod keda;
 mod notify;
 mod queue_server;
 mod queues;
@@ -43,6 +44,7 @@ pub(super) fn check(
     checks.signals(settings);
     checks.kubernetes(settings);
     checks.problems(&pointer(&["fly"]), settings.fly.problems());
+    checks.problems(&pointer(&["keda"]), settings.keda.problems());
     checks.problems(&pointer(&["discord"]), settings.discord.problems());
     checks.notify(&settings.notify);
     if settings.worker_types.is_empty() && checks.sound(&["/worker_types".to_owned()]) {
@@ -52,6 +54,7 @@ pub(super) fn check(
         checks.worker_type(name, worker_type, settings.orchestrator);
         checks.framework(&pointer(&["worker_types", name]), worker_type, settings);
         checks.queue_server(name, worker_type, settings);
+        checks.keda(&pointer(&["worker_types", name]), worker_type, settings);
         checks.on_cluster(name, worker_type, settings);
     }
     checks.shared_queues(settings);

@@ -24,6 +24,7 @@ mod error;
 mod file;
 mod fly;
 mod framework;
+mod keda;
 mod kubernetes;
 #[cfg(feature = "autoscaler")]
 mod load;
@@ -65,6 +66,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use file::SEARCH_PATHS;
 pub use fly::{FlyGuest, FlySettings, FlyWorkerSettings};
 pub use framework::{Acknowledge, CelerySettings};
+pub use keda::KedaSettings;
 pub use kubernetes::{KubernetesSettings, KubernetesTarget, TargetKind};
 #[cfg(feature = "autoscaler")]
 pub use load::{Loaded, load, load_text};

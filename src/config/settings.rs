@@ -15,6 +15,7 @@ use super::{
     docker::DockerSettings,
     fly::{FlySettings, FlyWorkerSettings},
     framework::CelerySettings,
+    keda::KedaSettings,
     kubernetes::{KubernetesSettings, KubernetesTarget},
     notify::NotifySettings,
     queue_server::QueueRedisUrl,
@@ -59,6 +60,8 @@ pub struct Settings {
     pub kubernetes: KubernetesSettings,
     /// How to reach Fly.io with `orchestrator = "fly"`.
     pub fly: FlySettings,
+    /// The gRPC server that KEDA asks, with `orchestrator = "keda"`.
+    pub keda: KedaSettings,
     /// Limits and lifetimes of jobs and results.
     pub broker: BrokerSettings,
     /// The Discord bot.
@@ -97,6 +100,7 @@ impl Default for Settings {
             http: HttpSettings::default(),
             kubernetes: KubernetesSettings::default(),
             fly: FlySettings::default(),
+            keda: KedaSettings::default(),
             broker: BrokerSettings::default(),
             discord: DiscordSettings::default(),
             notify: Vec::new(),
@@ -140,6 +144,8 @@ pub enum Orchestrator {
     Fly,
     /// Any platform, through commands that list, start and stop workers.
     Command,
+    /// KEDA, which asks swarm how many workers there should be.
+    Keda,
 }
 
 impl Orchestrator {
@@ -151,6 +157,7 @@ impl Orchestrator {
             Self::Kubernetes => "kubernetes",
             Self::Fly => "fly",
             Self::Command => "command",
+            Self::Keda => "keda",
         }
     }
 }

@@ -85,6 +85,9 @@ fn of_queues(settings: &Settings, layout: Layout) -> Vec<Attempt> {
             }
             if of.queue_kind().is_native() {
                 all.extend(of_delayed(queue, layout));
+                if settings.orchestrator == Orchestrator::Keda {
+                    all.push(attempt(Part::Core, "xinfo|consumers", queue, &[&of.group(name)]));
+                }
             }
         }
         if !queues.patterns.is_empty() {
@@ -235,5 +238,9 @@ mod tests {
             .chain(OTHERWISE)
             .collect();
         assert_eq!(tried, documented);
+        let keda = Settings { orchestrator: Orchestrator::Keda, ..settings };
+        let tried: BTreeSet<&str> =
+            attempts(&keda, Layout::Single).iter().map(|attempt| attempt.command).chain(OTHERWISE).collect();
+        assert_eq!(tried.difference(&documented).copied().collect::<Vec<_>>(), ["xinfo|consumers"]);
     }
 }

@@ -167,6 +167,10 @@ pub struct TypeSnapshot {
     pub pool: Reading<PoolCounts>,
     /// Target in force, in workers.
     pub desired: u32,
+    /// Workers that swarm recommends to KEDA, which scales this type; `None` if swarm scales it, or while the number is
+    /// not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recommended: Option<u32>,
     /// What the last decision changed.
     pub action: Action,
     /// Reasons of the last decision, in words; the first one is the headline.
@@ -214,6 +218,7 @@ impl TypeSnapshot {
             work: None,
             pool: Reading::Known(PoolCounts::default()),
             desired: 0,
+            recommended: None,
             action: Action::Hold,
             reasons: Vec::new(),
             rule: Cow::default(),

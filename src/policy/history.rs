@@ -40,6 +40,9 @@ pub struct History {
     pub replacements: Option<Failures>,
     /// Since when the depth can't be read completely; `None` while it can.
     pub unreadable_since: Option<Timestamp>,
+    /// Last number that was [recommended](super::recommend) to whoever sets the number of workers; `None` before the
+    /// first one, and where swarm sets it.
+    pub recommended: Option<u32>,
 }
 
 /// Failed requests to the backend, by direction.
@@ -79,6 +82,7 @@ impl History {
         Self {
             started_at,
             last_change: None,
+            recommended: None,
             recommendations: VecDeque::new(),
             steps: Steps::default(),
             flow: Flow::default(),

@@ -30,6 +30,7 @@ mod history;
 mod observation;
 mod plan;
 mod reason;
+mod recommend;
 mod schedule;
 mod steps;
 mod strategy;
@@ -43,6 +44,7 @@ pub use self::{
     history::{ByDirection, History},
     observation::Observation,
     reason::Reason,
+    recommend::recommend,
     steps::Steps,
 };
 use self::{bounds::Bounds, observation::KnownDepth, plan::Plan};
@@ -60,7 +62,8 @@ pub struct Decision {
     ///
     /// Equals `current` when nothing is to be done, with two exceptions that [`action`](Self::action) tells: while a
     /// backoff holds the repair of a pool outside its bounds, it is the bound to be repaired to; and while the pool is
-    /// not known, it is the last target.
+    /// not known, it is the last target. A [recommendation](recommend) never asks for an action; its target is the
+    /// recommended number.
     pub target: u32,
     /// Workers that count as capacity. While the pool is unknown: the target of the last change, 0 without one.
     pub current: u32,
@@ -84,6 +87,7 @@ impl Decision {
     /// Returns one line for people: `held at 3: depth 0 ≤ 0 wants 1, cooldown ends in 41 s`.
     pub fn headline(&self) -> String {
         let what = match self.action {
+            Action::Hold if self.reasons.first() == Some(&Reason::Recommended) => format!("recommends {}", self.target),
             Action::Hold => format!("held at {}", self.current),
             Action::ScaleUp => format!("scale up {} → {}", self.current, self.target),
             Action::ScaleDown => format!("scale down {} → {}", self.current, self.target),

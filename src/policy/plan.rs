@@ -2,6 +2,7 @@
 //! order in which `decide` calls them.
 
 mod fallback;
+mod recommending;
 
 use std::{cmp::Ordering, time::Duration};
 
@@ -149,7 +150,8 @@ impl<'a> Plan<'a> {
         if jobs == 0 || full == 0 || full < ready || starting > 0 || blocked > 0 {
             return;
         }
-        let recommendation = self.current.saturating_add(1);
+        // No worker is on its way, so these are all.
+        let recommendation = ready.saturating_add(1);
         self.recommendation =
             self.recommendation.map(|of_strategy| of_strategy.max(recommendation.min(self.bounds.max)));
         if self.target < recommendation {

@@ -269,6 +269,8 @@ pub enum Reason {
         /// Until it ends; `None`: when somebody ends it.
         remaining: Option<Duration>,
     },
+    /// KEDA sets the number of workers; swarm only recommends one. First of the reasons.
+    Recommended,
     /// A person pinned the number of workers.
     Pinned {
         /// Pinned number, limited to the bounds.
@@ -323,6 +325,7 @@ impl Reason {
             Self::PausedIn { .. } => "paused_in",
             Self::PausedOut { .. } => "paused_out",
             Self::ObserveOnly { .. } => "observe_only",
+            Self::Recommended => "recommended",
             Self::Pinned { .. } => "pinned",
         }
     }
@@ -353,10 +356,7 @@ impl fmt::Display for Reason {
                 cleared(f, *recommendation, *job, *within)
             }
             Self::LatencyUnlearned { depth, jobs_per_worker, recommendation, why } => {
-                let why = match why {
-                    Unlearned::TooFew => "until it is known how long a job takes",
-                    Unlearned::Uncounted => "as this queue does not count its jobs",
-                };
+                let why = lacks(*why);
                 write!(f, "depth {depth} at {jobs_per_worker} per worker wants {recommendation}, {why}")
             }
             Self::Spare { spare, at_work, recommendation } => {
@@ -428,8 +428,17 @@ impl fmt::Display for Reason {
             Self::ObserveOnly { by, remaining } => {
                 write!(f, "only observed, as {by} wants it{}", Remaining(*remaining))
             }
+            Self::Recommended => f.write_str("KEDA scales this type"),
             Self::Pinned { workers, by, remaining } => overridden(f, &format!("pinned at {workers}"), by, *remaining),
         }
+    }
+}
+
+/// Returns in words why `latency` divides the jobs as `backlog` does.
+fn lacks(why: Unlearned) -> &'static str {
+    match why {
+        Unlearned::TooFew => "until it is known how long a job takes",
+        Unlearned::Uncounted => "as this queue does not count its jobs",
     }
 }
 

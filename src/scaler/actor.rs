@@ -18,7 +18,7 @@ use crate::{
         control::{Control, Mode},
         snapshot::{Action, Change, Reaction, StartFailures, TypeSnapshot, WorkerStatus},
     },
-    policy::{Backoff, Decision, History, Observation, Reason, decide_under},
+    policy::{Backoff, Decision, History, Observation, Reason, decide_under, recommend},
     scaler::worker_tracker::PoolView,
     signal::Signals,
 };
@@ -114,6 +114,17 @@ pub struct ScalingRecord {
     pub token: Option<u64>,
 }
 
+/// What follows from the decisions of an actor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consequence {
+    /// The actor carries its decisions out while it leads.
+    Scale,
+    /// The actor shows what it would do (`dry_run`).
+    Show,
+    /// The actor recommends a number to whoever scales the worker type.
+    Recommend,
+}
+
 #[derive(Debug)]
 enum Phase {
     Resting,
@@ -139,7 +150,7 @@ pub struct Actor {
     worker_type: WorkerType,
     settings: Arc<ScalingSettings>,
     debounce: Duration,
-    dry_run: bool,
+    consequence: Consequence,
     /// Whether the actor may act; otherwise it only observes and decides.
     leads: bool,
     /// Whether the actor has led before.
@@ -163,7 +174,7 @@ impl Actor {
         queue: &str,
         settings: Arc<ScalingSettings>,
         debounce: Duration,
-        dry_run: bool,
+        consequence: Consequence,
         last_change: Option<Change>,
         now: Timestamp,
     ) -> Self {
@@ -179,6 +190,7 @@ impl Actor {
             queues: None,
             work: None,
             pool: Reading::Failed(unseen.to_owned()),
+            recommended: None,
             desired: last_change.map_or(settings.min_workers, |change| change.to),
             action: Action::Hold,
             reasons: vec![unseen.to_owned()],
@@ -198,7 +210,7 @@ impl Actor {
             worker_type,
             settings,
             debounce,
-            dry_run,
+            consequence,
             leads: false,
             has_led: false,
             history,
@@ -328,7 +340,7 @@ impl Actor {
         self.history.note_flow(&self.settings, now, &observation, observed.counters);
         self.history.note_depth(&observation, now);
         let control = observed.control.filter(|control| control.holds_at(now));
-        let decision = decide_under(control.as_deref(), &self.settings, &observation, &self.history, now);
+        let decision = self.decide(control.as_deref(), &observation, now);
         if let Some(recommendation) = decision.recommendation {
             self.history.note_recommendation(&self.settings, now, recommendation);
         }
@@ -342,7 +354,7 @@ impl Actor {
         let learns_at = self.history.learns_at(&self.settings, now, &observation);
         self.recheck_at = [self.recheck_at, learns_at].into_iter().flatten().min();
         let left_alone = control.as_ref().is_some_and(|control| !control.mode.acts());
-        let acts = self.leads && !self.dry_run && !left_alone;
+        let acts = self.leads && self.consequence == Consequence::Scale && !left_alone;
         self.show(&observation, &observed.view, &decision, signals, now);
         let snapshot = Arc::make_mut(&mut self.snapshot);
         snapshot.control.clone_from(&control);
@@ -364,6 +376,16 @@ impl Actor {
         let under_way = UnderWay { from, demand: observation.demand, reason, signals, replaces_unheard, decision };
         self.phase = Phase::Scaling(Box::new(under_way));
         Some(Effect::Scale(request, signals))
+    }
+
+    fn decide(&mut self, control: Option<&Control>, observation: &Observation, now: Timestamp) -> Decision {
+        if self.consequence != Consequence::Recommend {
+            return decide_under(control, &self.settings, observation, &self.history, now);
+        }
+        let (decision, recommended) = recommend(control, &self.settings, observation, &self.history, now);
+        self.history.recommended = recommended.or(self.history.recommended);
+        Arc::make_mut(&mut self.snapshot).recommended = recommended;
+        decision
     }
 
     /// Schedules another observation soon if the backend could not be asked; less often the longer that lasts.
@@ -549,7 +571,7 @@ impl Actor {
     /// Returns whether decisions are carried out, or reported as what would be done. False on a standby, whose leader
     /// decides.
     pub fn speaks(&self) -> bool {
-        self.leads || self.dry_run
+        self.leads || self.consequence == Consequence::Show
     }
 
     /// Returns the rule that decided last, from a closed set.

@@ -14,9 +14,10 @@ mod recorder;
 mod report;
 mod snapshot_cell;
 mod task;
+mod updates;
 mod worker_tracker;
 
-pub use actor::{Actor, Effect, Input, Observed, Scaled, ScalingRecord, Tuning};
+pub use actor::{Actor, Consequence, Effect, Input, Observed, Scaled, ScalingRecord, Tuning};
 pub use canary::{CanaryState, CanaryWriter};
 pub use controls::{ControlError, ControlWatch, Controls};
 pub use event_buffer::EventBuffer;
@@ -29,4 +30,5 @@ pub use recorder::{LoadError, Recorder, RecorderHandle, load_changes};
 pub use report::Reporter;
 pub use snapshot_cell::SnapshotCell;
 pub use task::{ActorContext, Shared, SuspendedActor, run_actor};
+pub use updates::Updates;
 pub use worker_tracker::{Expected, FailedStart, Heard, Held, PoolView, WorkerTracker};

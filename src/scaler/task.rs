@@ -24,6 +24,7 @@ use super::{
     outages::Outages,
     recorder::RecorderHandle,
     snapshot_cell::SnapshotCell,
+    updates::Updates,
     worker_tracker::{Expected, Heard, Held, PoolView, WorkerTracker},
 };
 use crate::{
@@ -71,6 +72,8 @@ pub struct Shared {
     pub sweep: Arc<SweepMonitor>,
     /// Leadership of this autoscaler: whether it may act.
     pub leadership: Arc<Leadership>,
+    /// Wakes those who follow a worker type.
+    pub updates: Arc<Updates>,
     /// Overrides in force.
     pub controls: Arc<Controls>,
     /// Whether heartbeats could be written.
@@ -254,6 +257,9 @@ impl ActorTask {
             self.tell_evaluation(signals, elapsed);
         }
         self.snapshot_cell.set(self.actor.snapshot());
+        if evaluated.is_some() {
+            self.context.shared.updates.announce(&self.context.worker_type);
+        }
         // Set after the snapshot: a reader that sees the flag also sees the snapshot.
         if self.actor.snapshot().is_unfinished() {
             self.context.shared.trouble.store(true, Ordering::Release);

@@ -17,7 +17,7 @@ use crate::{
     evidence::Channel,
     model::{Counters, Demand, Reading, Source, Timestamp, WorkerType},
     queue_kind::Delivery,
-    scaler::{Actor, Effect, Expected, Heard, Input, Observed, Scaled, WorkerTracker},
+    scaler::{Actor, Consequence, Effect, Expected, Heard, Input, Observed, Scaled, WorkerTracker},
     signal::Signals,
 };
 
@@ -112,7 +112,7 @@ impl<'a> Engine<'a> {
             &setup.settings.queue(setup.worker_type.as_str()),
             Arc::new(setup.settings.scaling.clone()),
             setup.scaler.debounce(),
-            false,
+            Consequence::Scale,
             None,
             trace.begins,
         );

@@ -64,6 +64,7 @@ metrics_table! {
     RELOADS = Counter "swarm_config_reloads_total" ["outcome"] Count "Times the configuration was loaded again.";
     LAST_RELOAD_SUCCESS = Gauge "swarm_config_last_reload_success" [] Count
         "1 if the configuration could be used the last time it was loaded, else 0.";
+    KEDA_REQUESTS = Counter "swarm_keda_requests_total" ["method", "code"] Count "Requests of KEDA.";
     NOTIFICATIONS = Counter "swarm_notifications_total" ["outcome"] Count "Messages to the webhooks of `[[notify]]`.";
     REDIS_UP = Gauge "swarm_redis_up" [] Count "1 while Redis answers, else 0.";
     QUEUE_SERVER_UP = Gauge "swarm_queue_server_up" ["server"] Count
@@ -97,6 +98,8 @@ metrics_table! {
     WORKERS = Gauge "swarm_workers" ["worker_type", "state"] Count
         "Workers in each state: blocked, starting, stalled, idle, busy, possibly_busy, unheard, draining, suspended.";
     WORKERS_DESIRED = Gauge "swarm_workers_desired" ["worker_type"] Count "The target in force.";
+    WORKERS_RECOMMENDED = Gauge "swarm_workers_recommended" ["worker_type"] Count
+        "Workers recommended to KEDA or the HPA; NaN if not known, or if swarm scales the type.";
     WORKERS_RUNNING = Gauge "swarm_workers_running" ["worker_type"] Count
         "Workers that exist and are not draining; NaN if not known.";
     WORKERS_READY = Gauge "swarm_workers_ready" ["worker_type"] Count "Workers seen ready; NaN if not known.";

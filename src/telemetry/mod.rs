@@ -19,7 +19,7 @@ mod worker_output;
 pub use events::{
     BackendCall, BackendCalled, BackendFailure, ConfigLoaded, ConfigReloaded, DeadLettersDropped, DeadReason,
     DelayedMoved, EvaluationFinished, FailureKind, JobBuried, JobMetrics, JobOutcome, JobRetried, JobWorked,
-    LateRecord, LeadershipChanged, NoticeFailed, NotificationOutcome, NotificationSent, PodRejected,
+    KedaRequested, LateRecord, LeadershipChanged, NoticeFailed, NotificationOutcome, NotificationSent, PodRejected,
     PodRejectionsEnded, ProbeFailed, QueueServerLeft, ReactionMeasured, RecordWaits, RecordingFailed, RedisReachable,
     RedisUnreachable, RedisWrites, ScalingOutcome, ScalingRecorded, ScalingRefused, SignalsReceived, SourceChanged,
     Stage, StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad,

@@ -25,7 +25,7 @@ enum Value {
 }
 
 /// All metrics of worker types.
-pub(super) const FAMILIES: [Family; 19] = [
+pub(super) const FAMILIES: [Family; 20] = [
     Family { name: metric::EVALUATIONS, value: Value::One(|seen| float(seen.evaluations)) },
     Family { name: metric::DECISIONS, value: Value::Decisions },
     Family { name: metric::QUEUE_LAG, value: Value::One(|seen| jobs(&seen.demand.lag)) },
@@ -33,6 +33,10 @@ pub(super) const FAMILIES: [Family; 19] = [
     Family { name: metric::QUEUE_OLDEST_AGE, value: Value::One(oldest_age) },
     Family { name: metric::WORKERS, value: Value::Workers },
     Family { name: metric::WORKERS_DESIRED, value: Value::One(|seen| f64::from(seen.desired)) },
+    Family {
+        name: metric::WORKERS_RECOMMENDED,
+        value: Value::One(|seen| seen.recommended.map_or(f64::NAN, f64::from)),
+    },
     Family {
         name: metric::WORKERS_RUNNING,
         value: Value::One(|seen| pool(seen, |pool| pool.ready + pool.starting + pool.stalled)),

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use super::{
     BackendCall, BackendCalled, BackendFailure, CommandAcknowledged, CommandAnswered, CommandOutcome, ConfigLoaded,
     ConfigReloaded, DeadLettersDropped, DeadReason, DelayedMoved, EvaluationFinished, FailureKind, JobBuried,
-    JobMetrics, JobOutcome, JobRetried, JobWorked, LateRecord, LeadershipChanged, NotificationOutcome,
+    JobMetrics, JobOutcome, JobRetried, JobWorked, KedaRequested, LateRecord, LeadershipChanged, NotificationOutcome,
     NotificationSent, ProbeFailed, QueueServerLeft, ReactionMeasured, RecordWaits, RecordingFailed, RedisReachable,
     RedisUnreachable, RedisWrites, ScalingOutcome, ScalingRecorded, ScalingRefused, ShardChange, ShardChanged,
     SignalsReceived, SourceChanged, Stage, StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
@@ -128,6 +128,7 @@ fn emit_everything() {
     };
     ConfigLoaded.emit();
     ConfigReloaded { trigger: "signal", reload: &reload }.emit();
+    KedaRequested { method: "IsActive", code: "OK", error: None }.emit();
     NotificationSent { webhook: "chat", outcome: NotificationOutcome::Sent, error: None }.emit();
     let (outcome, detail) = (CommandOutcome::Done, "");
     CommandAnswered { command: "web start", outcome, elapsed, user: "ann", channel: "7", detail }.emit();

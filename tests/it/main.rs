@@ -33,6 +33,7 @@ mod fly;
 mod frameworks;
 mod idle_cost;
 mod job_options;
+mod keda;
 mod kubernetes;
 mod lag;
 mod leadership;

@@ -40,7 +40,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_error_names_the_setting_and_the_feature() {
-        for orchestrator in [Orchestrator::Docker, Orchestrator::Kubernetes, Orchestrator::Fly] {
+        for orchestrator in [Orchestrator::Docker, Orchestrator::Kubernetes, Orchestrator::Fly, Orchestrator::Keda] {
             let settings = Arc::new(Settings { orchestrator, ..Settings::default() });
             let name = orchestrator.as_str();
             let wanted = format!(

@@ -1,13 +1,15 @@
 //! The registry of backends: makes or checks the backend that the settings name, with what it needs from the
 //! environment. One file for each backend; `absent` stands in for those that this build was compiled without.
 
-#[cfg(any(test, not(all(feature = "docker", feature = "kubernetes", feature = "fly"))))]
+#[cfg(any(test, not(all(feature = "docker", feature = "kubernetes", feature = "fly", feature = "keda"))))]
 mod absent;
 mod command;
 #[cfg(feature = "docker")]
 mod docker;
 #[cfg(feature = "fly")]
 mod fly;
+#[cfg(feature = "keda")]
+mod keda;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod over_redis;
@@ -17,6 +19,8 @@ mod process;
 use absent as docker;
 #[cfg(not(feature = "fly"))]
 use absent as fly;
+#[cfg(not(feature = "keda"))]
+use absent as keda;
 #[cfg(not(feature = "kubernetes"))]
 use absent as kubernetes;
 
@@ -40,6 +44,7 @@ pub(super) fn make(config: &AutoscalerConfig) -> anyhow::Result<Box<MakeBackend<
         Orchestrator::Docker => docker::make(settings),
         Orchestrator::Fly => fly::make(settings),
         Orchestrator::Command => command::make(settings),
+        Orchestrator::Keda => keda::make(settings),
     }
 }
 
@@ -71,5 +76,6 @@ pub async fn check_backend(
         Orchestrator::Kubernetes => kubernetes::check(settings).await,
         Orchestrator::Fly => fly::check(settings).await,
         Orchestrator::Command => command::check(settings).await,
+        Orchestrator::Keda => keda::check(settings).await,
     }
 }

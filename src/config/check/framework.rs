@@ -96,7 +96,7 @@ impl Checks<'_> {
                     "hard_kill = true kills a worker {drain} s after SIG{signal}, and nothing of swarm runs its jobs again"
                 )
             }),
-            Orchestrator::Kubernetes => Some(format!(
+            Orchestrator::Kubernetes | Orchestrator::Keda => Some(format!(
                 "kubernetes sends the image's stop signal, which has to be SIG{signal} (docs/frameworks.md#kubernetes has \
                  a preStop hook for other images), and kills a pod at the end of terminationGracePeriodSeconds (30 s by \
                  default); make that longer than the longest job"
@@ -126,7 +126,7 @@ impl Checks<'_> {
         let (table, environment) = match orchestrator {
             Orchestrator::Process => ("process", &of.process.environment),
             Orchestrator::Docker => ("docker", &of.docker.environment),
-            Orchestrator::Kubernetes | Orchestrator::Fly | Orchestrator::Command => return,
+            Orchestrator::Kubernetes | Orchestrator::Fly | Orchestrator::Command | Orchestrator::Keda => return,
         };
         let remapped = environment.get(REMAP_SIGTERM).filter(|_| of.framework == Some(Framework::Celery));
         if let Some(signal) = remapped.filter(|signal| signal.as_str() != "SIGTERM") {
@@ -146,7 +146,7 @@ impl Checks<'_> {
         let command = match orchestrator {
             Orchestrator::Process => Some(&of.process.command),
             Orchestrator::Docker => Some(&of.docker.command).filter(|command| !command.is_empty()),
-            Orchestrator::Kubernetes | Orchestrator::Fly | Orchestrator::Command => None,
+            Orchestrator::Kubernetes | Orchestrator::Fly | Orchestrator::Command | Orchestrator::Keda => None,
         };
         let Some(command) = command else { return };
         let place = self.origins.strongest(&[join(at, "framework")]);

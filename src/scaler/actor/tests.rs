@@ -24,8 +24,9 @@ fn settings() -> ScalingSettings {
 }
 
 fn actor_with(settings: ScalingSettings, dry_run: bool) -> Actor {
+    let consequence = if dry_run { Consequence::Show } else { Consequence::Scale };
     let browser = WorkerType::new("browser");
-    let mut actor = Actor::new(browser, "browser:jobs", Arc::new(settings), DEBOUNCE, dry_run, None, Timestamp(0));
+    let mut actor = Actor::new(browser, "browser:jobs", Arc::new(settings), DEBOUNCE, consequence, None, Timestamp(0));
     // A dry run never leads.
     if !dry_run {
         assert_eq!(at(&mut actor, 0, Input::Leads(None)), []);

@@ -14,7 +14,11 @@ use crate::{
     config::{ScalingSettings, Switch},
     connection::RedisTarget,
     model::{Counters, Demand, Reading, Timestamp},
-    scaler::{CanaryState, Recorder, actor::Tuning, worker_tracker::Expected},
+    scaler::{
+        CanaryState, Recorder,
+        actor::{Consequence, Tuning},
+        worker_tracker::Expected,
+    },
     signal::{Listener, ListenerSettings, SourceStatus, WatchedType},
 };
 
@@ -116,13 +120,22 @@ impl Rig {
             clock,
             sweep: Arc::new(SweepMonitor::default()),
             leadership: Leadership::unopposed("test", clock.now()),
+            updates: Arc::default(),
             controls: Arc::default(),
             canary: CanaryState::flawless(),
             outages: Arc::default(),
         });
         let context = context(&shared, &settings);
         let debounce = Duration::from_millis(50);
-        let actor = Actor::new(worker_type, "browser:jobs", Arc::new(settings), debounce, false, None, clock.now());
+        let actor = Actor::new(
+            worker_type,
+            "browser:jobs",
+            Arc::new(settings),
+            debounce,
+            Consequence::Scale,
+            None,
+            clock.now(),
+        );
         let shown = SnapshotCell::new(actor.snapshot().clone());
         let stop = CancellationToken::new();
         let task = tokio::spawn(run_actor(context, actor, shown.clone(), stop.clone()));

@@ -7,6 +7,7 @@ mod backend;
 mod discord;
 mod evaluation;
 mod jobs;
+mod keda;
 mod kubernetes;
 mod leadership;
 mod notify;
@@ -21,6 +22,7 @@ pub use evaluation::{
     EvaluationFinished, ReactionMeasured, RecordWaits, RecordingFailed, ScalingOutcome, ScalingRecorded, Stage,
 };
 pub use jobs::{DeadLettersDropped, DeadReason, DelayedMoved, JobBuried, JobRetried, StreamTrimmed};
+pub use keda::KedaRequested;
 pub use kubernetes::{NoticeFailed, PodRejected, PodRejectionsEnded, ScalingRefused, WatchBroken};
 pub use leadership::{LateRecord, LeadershipChanged};
 pub use notify::{NotificationOutcome, NotificationSent};
