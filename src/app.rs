@@ -2,6 +2,7 @@
 //! order.
 
 mod actor_set;
+mod app_shared;
 mod backends;
 mod config;
 mod control;
@@ -30,11 +31,12 @@ use tokio_util::sync::CancellationToken;
 pub use self::reload::Reload;
 use self::{
     actor_set::{ActorSet, Past},
+    app_shared::AppShared,
     external_scaler::ExternalScaler,
     http_port::HttpPort,
     jobs::Jobs,
     reload::Requests,
-    wiring::{AppShared, Wiring},
+    wiring::Wiring,
 };
 use crate::{
     backend::{OnChange, ScalingBackend},

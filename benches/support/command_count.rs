@@ -25,12 +25,12 @@ pub(crate) fn commands_by_user(port: u16, time: Duration) -> io::Result<Counts> 
     watching.get_mut().write_all(b"MONITOR\r\n")?;
     let (mut users, mut seen) = (BTreeMap::new(), Vec::<(String, String)>::new());
     let (begun, configs) = (Instant::now(), config_reads(&mut asking)?);
-    let mut listed = begun - CLIENTS_INTERVAL;
+    let mut listed: Option<Instant> = None;
     let mut line = String::new();
     while begun.elapsed() < time {
-        if listed.elapsed() >= CLIENTS_INTERVAL {
+        if listed.is_none_or(|listed| listed.elapsed() >= CLIENTS_INTERVAL) {
             users.extend(users_by_address(&mut asking)?);
-            listed = Instant::now();
+            listed = Some(Instant::now());
         }
         match watching.read_line(&mut line) {
             Ok(_) => {

@@ -73,10 +73,10 @@ impl DeadLetterService for Jobs {
     ) -> Result<DeadLetterPage, DeadLetterError> {
         let (mut connection, streams) = self.dead_letters(worker_type).await?;
         let filter = DeadFilter { after, ..DeadFilter::default() };
-        let dead_letters = streams.list(&mut connection, &filter, limit).await.map_err(unavailable)?;
-        let total = streams.count(&mut connection).await.map_err(unavailable)?;
+        let dead_letters = streams.list(&mut connection, &filter, limit).await.map_err(|error| unavailable(&error))?;
+        let total = streams.count(&mut connection).await.map_err(|error| unavailable(&error))?;
         let next = dead_letters.last().filter(|_| dead_letters.len() >= limit).map(|last| last.entry.clone());
-        Ok(DeadLetterPage { total, next, dead_letters })
+        Ok(DeadLetterPage { dead_letters, total, next })
     }
 
     async fn act(
@@ -93,11 +93,11 @@ impl DeadLetterService for Jobs {
             done.push(of);
             Ok::<_, BrokerError>(())
         };
-        streams.act(&mut connection, &filter, action, limit, tell).await.map_err(unavailable)?;
+        streams.act(&mut connection, &filter, action, limit, tell).await.map_err(|error| unavailable(&error))?;
         Ok(done)
     }
 }
 
-fn unavailable(error: BrokerError) -> DeadLetterError {
+fn unavailable(error: &BrokerError) -> DeadLetterError {
     DeadLetterError::Unavailable(error.to_string())
 }

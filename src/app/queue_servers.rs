@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::{spawn, wiring::AppShared};
+use super::{app_shared::AppShared, spawn};
 use crate::{
     config::{QueueServer, Settings, WorkerTypeSettings},
     connection::{ConnectionError, RedisTarget},

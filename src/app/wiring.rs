@@ -2,52 +2,29 @@
 //! on overrides, the scheduler of delayed jobs. They are made together, and remade together when any of these settings
 //! change. The parts in [`AppShared`] last.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use secrecy::ExposeSecret;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    app_shared::AppShared,
     queue_servers::{RunningServer, RunningServers, SharedParts, Stops},
     spawn,
 };
 use crate::{
-    backend::ScalingBackend,
     broker::DelayedScheduler,
     config::{Settings, WorkerTypeSettings},
     connection::{ConnectionError, RedisTarget},
-    model::{Clock, Queues, WorkerType, snapshot::DelayedCounts},
-    scaler::{
-        CanaryState, ControlWatch, Controls, FleetParts, Leadership, Outages, RecorderHandle, Shared, SnapshotCell,
-        Updates,
-    },
-    signal::{CurrentDirectory, Directories, SourceStatus, SweepMonitor, run_sweep},
+    model::{Queues, WorkerType, snapshot::DelayedCounts},
+    scaler::{ControlWatch, FleetParts, Outages, Shared, SnapshotCell},
+    signal::{Directories, SweepMonitor, run_sweep},
 };
 
 /// Longest time that a new wiring waits for its connections before it takes over anyway. Redis is down then, for the
 /// old wiring too.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Parts that live as long as the autoscaler.
-#[derive(Clone)]
-pub(super) struct AppShared {
-    pub(super) target: Arc<RedisTarget>,
-    pub(super) clock: Clock,
-    pub(super) source_status: Arc<SourceStatus>,
-    pub(super) directory: Arc<CurrentDirectory>,
-    pub(super) controls: Arc<Controls>,
-    pub(super) updates: Arc<Updates>,
-    pub(super) canary: Arc<CanaryState>,
-    pub(super) backend: Arc<dyn ScalingBackend>,
-    pub(super) recorder: RecorderHandle,
-    pub(super) leadership: Arc<Leadership>,
-    pub(super) trouble: Arc<AtomicBool>,
-}
 
 /// See the [module](self).
 pub(super) struct Wiring {

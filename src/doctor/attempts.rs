@@ -240,7 +240,7 @@ mod tests {
         assert_eq!(tried, documented);
         let keda = Settings { orchestrator: Orchestrator::Keda, ..settings };
         let tried: BTreeSet<&str> =
-            attempts(&keda, Layout::Single).iter().map(|attempt| attempt.command).chain(OTHERWISE).collect();
+            attempts(&keda, &keda, Layout::Single).iter().map(|attempt| attempt.command).chain(OTHERWISE).collect();
         assert_eq!(tried.difference(&documented).copied().collect::<Vec<_>>(), ["xinfo|consumers"]);
     }
 }

@@ -40,7 +40,7 @@ pub struct History {
     pub replacements: Option<Failures>,
     /// Since when the depth can't be read completely; `None` while it can.
     pub unreadable_since: Option<Timestamp>,
-    /// Last number that was [recommended](super::recommend) to whoever sets the number of workers; `None` before the
+    /// Last number that was recommended to whoever sets the number of workers; `None` before the
     /// first one, and where swarm sets it.
     pub recommended: Option<u32>,
 }

@@ -62,7 +62,7 @@ pub struct Decision {
     ///
     /// Equals `current` when nothing is to be done, with two exceptions that [`action`](Self::action) tells: while a
     /// backoff holds the repair of a pool outside its bounds, it is the bound to be repaired to; and while the pool is
-    /// not known, it is the last target. A [recommendation](recommend) never asks for an action; its target is the
+    /// not known, it is the last target. A recommendation never asks for an action; its target is the
     /// recommended number.
     pub target: u32,
     /// Workers that count as capacity. While the pool is unknown: the target of the last change, 0 without one.

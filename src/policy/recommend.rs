@@ -9,8 +9,8 @@ use crate::{
     },
 };
 
-/// Decides how many workers to recommend at `now`. The action is always [`Action::Hold`], because nobody here changes
-/// the number; the target is the recommendation.
+/// Decides how many workers to recommend at `now`. The action is always "hold", because nobody here changes the number;
+/// the target is the recommendation.
 ///
 /// The rules are those of [`decide`](super::decide), without the ones that delay or limit a change: cooldown,
 /// stabilization window, steps and backoffs belong to whoever sets the number. The thresholds keep the last

@@ -70,12 +70,10 @@ pub(super) async fn list(
         return refusal(StatusCode::BAD_REQUEST, "`after` is the id of a dead letter, such as 1763896658250-0");
     }
     let limit = limit.unwrap_or(LISTED.0).min(LISTED.1);
-    match service(&served) {
-        Ok(service) => match service.list(&WorkerType::new(name), after, limit).await {
-            Ok(page) => Json(page).into_response(),
-            Err(error) => refused(&error),
-        },
-        Err(refusal) => refusal,
+    let Some(service) = service(&served) else { return off() };
+    match service.list(&WorkerType::new(name), after, limit).await {
+        Ok(page) => Json(page).into_response(),
+        Err(error) => refused(&error),
     }
 }
 
@@ -106,16 +104,13 @@ async fn act(
     action: DeadLetterAction,
     ConnectInfo(client): ConnectInfo<SocketAddr>,
 ) -> Response {
-    if all == !ids.is_empty() {
+    if all != ids.is_empty() {
         return refusal(StatusCode::BAD_REQUEST, "say which dead letters: either `ids`, or `all`: true");
     }
     if ids.len() > CHANGED {
         return refusal(StatusCode::BAD_REQUEST, &format!("one request names at most {CHANGED} dead letters"));
     }
-    let service = match service(served) {
-        Ok(service) => service,
-        Err(refusal) => return refusal,
-    };
+    let Some(service) = service(served) else { return off() };
     match service.act(&WorkerType::new(name), &ids, action, CHANGED).await {
         Ok(dead_letters) => {
             let done = in_words(name, action, &dead_letters);
@@ -139,11 +134,12 @@ fn in_words(name: &str, action: DeadLetterAction, done: &[DeadLetterDone]) -> St
     format!("{name}: {changed} {letters} {verb}{rest}")
 }
 
-fn service(served: &Served) -> Result<&dyn DeadLetterService, Response> {
-    let control = served.control.as_ref();
-    control
-        .map(|control| &*control.dead_letters)
-        .ok_or_else(|| refusal(StatusCode::FORBIDDEN, "control over http is off"))
+fn service(served: &Served) -> Option<&dyn DeadLetterService> {
+    served.control.as_ref().map(|control| &*control.dead_letters)
+}
+
+fn off() -> Response {
+    refusal(StatusCode::FORBIDDEN, "control over http is off")
 }
 
 fn refused(error: &DeadLetterError) -> Response {

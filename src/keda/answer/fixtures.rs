@@ -25,6 +25,7 @@ pub(in crate::keda) fn fleet(types: Vec<TypeSnapshot>) -> FleetSnapshot {
         redis_error: None,
         redis_refuses_writes: None,
         sources: Vec::new(),
+        queue_servers: Vec::new(),
         worker_types: types.into_iter().map(Arc::new).collect(),
         delayed: DelayedCounts::default(),
         reload: None,

@@ -13,8 +13,9 @@ use crate::{
     worker::{by_stream::by_stream, connection::Commands},
 };
 
-/// Longest wait of one read. An idle worker sends a read each time.
-const BLOCK: Duration = Duration::from_secs(9);
+/// Longest wait of one read. An idle worker sends a read each time. Proxies close connections that are silent for ten
+/// seconds, and some earlier.
+const BLOCK: Duration = Duration::from_secs(7);
 /// The same for a user that may not run CLIENT UNBLOCK: bounds how long a drain takes, and how late lost jobs are
 /// searched for.
 const BLOCK_UNTIL_ITS_END: Duration = Duration::from_secs(2);

@@ -49,8 +49,8 @@ async fn sorted(client: &Client, command: &str) -> Vec<String> {
 async fn own_source(scaler: &Autoscaler, source: Source) -> String {
     let status = scaler.status().await;
     let sources = status.queue_servers.iter().flat_map(|server| &server.sources);
-    let mut states = sources.filter(|one| one.source == source).map(|one| serde_json::json!(one.state).to_string());
-    states.next().unwrap_or_default()
+    let mut found = sources.filter(|one| one.source == source).map(|one| serde_json::json!(one.state).to_string());
+    found.next().unwrap_or_default()
 }
 
 /// A job on B starts a worker by a signal, with a user that may only read there; nothing of swarm's appears on B, and
