@@ -117,10 +117,11 @@ impl BrokerError {
 /// itself. It answers reads and, if it is out of memory, commands that need no memory.
 pub fn refuses_writes(cause: &RedisError) -> bool {
     const CODES: [&str; 4] = ["OOM", "MISCONF", "NOREPLICAS", "READONLY"];
-    let text = cause.to_string();
-    code(cause).is_some_and(|code| CODES.contains(&code.as_str()))
+    let (text, code) = (cause.to_string(), code(cause));
+    let is_aborted = code.as_deref() == Some("EXECABORT") || text.contains("EXECABORT");
+    code.is_some_and(|code| CODES.contains(&code.as_str()))
         // A refused transaction gives the reason in its text only.
-        || text.contains("EXECABORT") && CODES.iter().any(|code| text.contains(code))
+        || is_aborted && CODES.iter().any(|code| text.contains(code))
         // Before Redis 7 the refusal of a script's write is quoted in an error of the script.
         || CODES.iter().any(|code| text.contains(&format!(": -{code} ")))
 }

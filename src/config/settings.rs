@@ -329,8 +329,8 @@ pub struct WorkerTypeSettings {
     /// With `framework`: what it puts before its keys. Default: what the framework does without a setting of its own.
     pub key_prefix: Option<String>,
     /// With `framework` or `kind = "list"`: the Redis server and database that have its queues, in any form of the
-    /// top-level `redis_url`. swarm's own keys stay on the top-level server. Workers that the autoscaler starts get this
-    /// URL as `REDIS_URL`. Default: the top-level `redis_url`.
+    /// top-level `redis_url`. swarm's own keys stay on the top-level server. Workers that the autoscaler starts get
+    /// this URL as `REDIS_URL`. Default: the top-level `redis_url`.
     #[schemars(with = "Option<String>")]
     pub redis_url: Option<QueueRedisUrl>,
     /// File that contains this URL. Overrides `redis_url` of the worker type.

@@ -58,8 +58,8 @@ pub fn wanted_flags(flags: &str, needed: &str) -> Option<String> {
 }
 
 /// Checks whether the server sends the needed events, and extends its setting if `may_extend` and the server permit
-/// that. On a cluster, every primary is asked, and the worst answer counts. Also returns the primaries that could not be
-/// asked.
+/// that. On a cluster, every primary is asked, and the worst answer counts. Also returns the primaries that could not
+/// be asked.
 pub(super) async fn ensure(
     connection: &Connection,
     needed: &str,
