@@ -34,7 +34,7 @@ async fn an_idle_worker_sends_few_commands() {
     let worker = WorkerProcess::start(&url, "w1", "");
     worker.until_state(&client, "IDLE").await;
     let counts = watched(&server).await;
-    // A heartbeat every 5 s, and two commands every 9 s; besides, what it does at its start.
+    // A heartbeat every 5 s, and two commands every 7 s; besides, what it does at its start.
     assert!(total(&counts, "worker") <= 24, "{counts:?}");
     assert!(counts["worker"].contains_key("EVAL"), "it lives: {counts:?}");
 }
