@@ -5,8 +5,8 @@ use std::{borrow::Borrow, sync::Arc};
 use redis::{Cmd, Pipeline, make_extension_error};
 use serde_json::Value;
 
-use super::{BrokerError, Consumer, Delivery, Job, JobResult, locate::numbers, result::bounded};
-use crate::connection::Connection;
+use super::{BrokerError, Consumer, Delivery, Job, JobResult, result::bounded};
+use crate::{connection::Connection, model::StreamId};
 
 const COMPLETE: &str = include_str!("lua/complete.lua");
 /// Maximum jobs in one step: enough that its round trip no longer counts.
@@ -198,7 +198,7 @@ impl Consumer {
             command.arg(&answer.key);
         }
         let ids = || done.iter().map(|one| one.entry.as_str());
-        let (first, last) = (ids().min_by_key(|id| numbers(id)), ids().max_by_key(|id| numbers(id)));
+        let (first, last) = (ids().min_by_key(|id| StreamId::parse(id)), ids().max_by_key(|id| StreamId::parse(id)));
         command.arg(&self.group).arg(&self.name);
         command.arg(first.unwrap_or("-")).arg(last.unwrap_or("+"));
         for one in done {

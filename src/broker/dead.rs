@@ -12,7 +12,7 @@ use super::{
 use crate::{
     connection::Connection,
     model::{
-        Timestamp,
+        StreamId, Timestamp,
         dead_letter::{DeadFilter, DeadLetter, DeadLetterOutcome},
     },
     telemetry::DeadReason,
@@ -184,7 +184,7 @@ impl DeadLetters {
         // The dead letter's own fields are the last ones: a malformed entry may have had fields of the same names.
         let text = |name: &str| String::from_utf8_lossy(fields.last(name).unwrap_or_default()).into_owned();
         let job = fields.get("json").and_then(|json| Job::parse(json, self.job_max_bytes).ok());
-        let at = entry.split('-').next().and_then(|at| at.parse().ok()).unwrap_or_default();
+        let at = StreamId::parse(&entry).unwrap_or_default().ms();
         let letter = DeadLetter {
             stream: self.stream.clone(),
             at: Timestamp(at),

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::{Beside, BrokerError, DeadLetters, Routes, find_beside, locate::numbers};
+use super::{Beside, BrokerError, DeadLetters, Routes, find_beside};
 use crate::{
     config::Settings,
     connection::Connection,
     model::{
-        Queues,
+        Queues, StreamId,
         dead_letter::{DeadFilter, DeadLetter, DeadLetterAction, DeadLetterDone, DeadLetterOutcome},
     },
 };
@@ -78,10 +78,11 @@ impl DeadLetterStreams {
         for stream in &self.streams {
             found.extend(self.on(stream).list(connection, filter, limit).await?);
         }
-        found.sort_by_cached_key(|letter| numbers(&letter.entry));
+        let id = |letter: &DeadLetter| StreamId::parse(&letter.entry);
+        found.sort_by_cached_key(id);
         if let Some(last) = limit.checked_sub(1).and_then(|last| found.get(last)) {
-            let last = numbers(&last.entry);
-            found.truncate(found.partition_point(|letter| numbers(&letter.entry) <= last));
+            let last = id(last);
+            found.truncate(found.partition_point(|letter| id(letter) <= last));
         } else if limit == 0 {
             found.clear();
         }

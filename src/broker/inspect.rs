@@ -7,7 +7,7 @@ use super::{
     dead::DeadEntry,
     delivery::earlier_deliveries,
     exact, explain,
-    locate::{self, ahead, dead_letter},
+    locate::{ahead, dead_letter},
     places::permitted,
     search::{Found, find},
 };
@@ -15,6 +15,7 @@ use crate::{
     config::{JobSettings, Settings},
     connection::Connection,
     model::{
+        StreamId,
         job::{JobReport, JobState},
         keys,
     },
@@ -92,7 +93,7 @@ async fn on_stream(
     let failed = |cause| BrokerError::new(format!("look at a job of `{}`", place.stream), cause);
     let group = explain::groups(connection, place).await.map_err(failed)?;
     let last = group.as_ref().map_or("0-0", |group| group.last_delivered_id.as_str());
-    if locate::is_after(entry, last) {
+    if StreamId::parse(entry) > StreamId::parse(last) {
         let mut marked = redis::cmd("HEXISTS");
         marked.arg(connection.layout().cancelled(&place.stream)).arg(id);
         if marked.query_async(connection).await.map_err(failed)? {

@@ -7,7 +7,7 @@ use redis::{
 
 use super::{DeadLetters, dead::DeadEntry, delivery::entries, place::Place};
 use crate::connection::Connection;
-use crate::model::Timestamp;
+use crate::model::{StreamId, Timestamp};
 
 /// Maximum up to which jobs ahead are counted.
 const MAX_AHEAD: usize = 1_000;
@@ -44,7 +44,7 @@ pub(super) async fn of(
     if let Ok(Some(held)) = held(connection, place, entry).await {
         return Some(held);
     }
-    if is_after(entry, &group.last_delivered_id) {
+    if StreamId::parse(entry) > StreamId::parse(&group.last_delivered_id) {
         let ahead = ahead(connection, place, entry, &group.last_delivered_id).await.ok()?;
         let ahead = if ahead < MAX_AHEAD { ahead.to_string() } else { format!("{MAX_AHEAD} or more") };
         return Some(format!("the job waits, {ahead} are ahead of it"));
@@ -87,27 +87,4 @@ pub(super) async fn dead_letter(connection: &mut Connection, place: &Place, id: 
 async fn aside(connection: &mut Connection, place: &Place) -> RedisResult<u64> {
     let delayed = connection.layout().delayed(&place.stream);
     redis::cmd("ZCARD").arg(delayed).query_async(connection).await
-}
-
-/// Returns whether the stream id `a` comes after `b`. Both are two numbers with a dash between them; anything else is
-/// 0.
-pub(super) fn is_after(a: &str, b: &str) -> bool {
-    numbers(a) > numbers(b)
-}
-
-/// Returns the two numbers of a stream entry's id, by which entries are ordered.
-pub(super) fn numbers(id: &str) -> (u64, u64) {
-    let (time, number) = id.split_once('-').unwrap_or((id, "0"));
-    (time.parse().unwrap_or(0), number.parse().unwrap_or(0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_are_ordered_by_their_numbers() {
-        assert!(is_after("10-0", "9-5") && is_after("9-10", "9-9") && is_after("18446744073709551615-0", "1-1"));
-        assert!(!is_after("9-5", "9-5") && !is_after("0-0", "0-1"));
-    }
 }

@@ -17,7 +17,10 @@ use crate::{
     broker::DeadLetterStreams,
     config::Settings,
     connection::{Connection, RedisTarget},
-    model::dead_letter::{DeadFilter, DeadLetter, DeadLetterAction, DeadLetterDone, DeadLetterOutcome, is_entry},
+    model::{
+        StreamId,
+        dead_letter::{DeadFilter, DeadLetter, DeadLetterAction, DeadLetterDone, DeadLetterOutcome},
+    },
 };
 
 /// List, retry or drop dead letters
@@ -90,7 +93,8 @@ struct Chosen {
 }
 
 fn parse_entry(text: &str) -> Result<String, String> {
-    is_entry(text).then(|| text.to_owned()).ok_or_else(|| "write an id such as 1763896658250-0".to_owned())
+    let id = StreamId::parse_incomplete(text).map(|_| text.to_owned());
+    id.ok_or_else(|| "write an id such as 1763896658250-0".to_owned())
 }
 
 /// Runs `swarm dead`. Exit code 1 if a requested action could not be carried out.

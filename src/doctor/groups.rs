@@ -6,7 +6,10 @@ use std::{collections::HashMap, time::Duration};
 use redis::{FromRedisValue, RedisResult, Value};
 
 use super::{Area, Finding, finding::some, memory::bytes};
-use crate::{connection::Connection, model::Timestamp};
+use crate::{
+    connection::Connection,
+    model::{StreamId, Timestamp},
+};
 
 /// A group whose consumers have all been silent for this long counts as abandoned. A reader that is only behind reads
 /// more often.
@@ -17,7 +20,7 @@ struct Group {
     name: String,
     consumers: u64,
     /// Id of the entry that the group read last.
-    last: (u64, u64),
+    last: StreamId,
     lag: Option<u64>,
 }
 
@@ -52,12 +55,10 @@ fn read(groups: &Value) -> Vec<Group> {
     let group = |fields: HashMap<String, Value>| {
         let text = |field: &str| String::from_redis_value_ref(fields.get(field)?).ok();
         let number = |field: &str| u64::from_redis_value_ref(fields.get(field)?).ok();
-        let last = text("last-delivered-id")?;
-        let (milliseconds, sequence) = last.split_once('-')?;
         Some(Group {
             name: text("name")?,
             consumers: number("consumers")?,
-            last: (milliseconds.parse().ok()?, sequence.parse().ok()?),
+            last: StreamId::parse(&text("last-delivered-id")?)?,
             // Redis 6.2 reports no lag, and neither does a group that was created at an id in the middle of the stream.
             lag: number("lag"),
         })
@@ -95,7 +96,7 @@ async fn cost(connection: &mut Connection, key: &str, entries: Option<u64>) -> O
 fn finding(key: &str, group: &Group, silent: &str, pinned: Option<u64>, cost: Option<u64>) -> Finding {
     let lag = group.lag.map_or_else(|| "an unknown number of entries".to_owned(), |lag| some(lag, "entry"));
     let lag = lag.replace("entrys", "entries");
-    let since = if group.last.0 == 0 { String::new() } else { format!(", the last one {} min ago", age(group)) };
+    let since = if group.last.ms() == 0 { String::new() } else { format!(", the last one {} min ago", age(group)) };
     let pinned = pinned.map_or_else(
         || "entries that are done".to_owned(),
         |entries| {
@@ -115,5 +116,5 @@ fn finding(key: &str, group: &Group, silent: &str, pinned: Option<u64>, cost: Op
 
 /// Returns the minutes since the entry that the group read last was published.
 fn age(group: &Group) -> u64 {
-    Timestamp::wall().since(Timestamp(group.last.0)).as_secs() / 60
+    Timestamp::wall().since(Timestamp(group.last.ms())).as_secs() / 60
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     config::{Settings, WorkerTypeSettings},
     connection::Connection,
-    model::{Timestamp, WorkerId, WorkerType, keys},
+    model::{StreamId, Timestamp, WorkerId, WorkerType, keys},
     queue_kind::Delivery,
 };
 
@@ -158,7 +158,7 @@ fn held(pending: &Value) -> Option<Held> {
     if count == 0 {
         return None;
     }
-    let oldest = oldest?.split('-').next().and_then(|at| at.parse().ok())?;
+    let oldest = StreamId::parse(&oldest?)?.ms();
     let by = by.unwrap_or_default().into_iter().filter_map(|(name, count)| Some((name, count.parse().ok()?))).collect();
     Some(Held { oldest: Timestamp(oldest), by })
 }

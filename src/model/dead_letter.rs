@@ -47,12 +47,6 @@ pub struct DeadFilter {
     pub until: Option<String>,
 }
 
-/// Returns whether the text can be the id of a dead letter: one or two numbers with a dash between them.
-pub fn is_entry(text: &str) -> bool {
-    let (time, number) = text.split_once('-').unwrap_or((text, "0"));
-    time.parse::<u64>().is_ok() && number.parse::<u64>().is_ok()
-}
-
 /// What is done with a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeadLetterAction {

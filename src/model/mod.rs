@@ -11,6 +11,7 @@ mod layout;
 mod queues;
 pub mod snapshot;
 mod stop;
+mod stream_id;
 mod work;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -23,6 +24,7 @@ pub use self::{
     layout::Layout,
     queues::{Combine, LongestQueue, QueueDemand, QueueDemands, QueuePattern, Queues},
     stop::{StopPolicy, StopSignal},
+    stream_id::StreamId,
     work::Work,
 };
 

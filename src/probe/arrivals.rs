@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     connection::{Connection, ConnectionError, RedisTarget},
-    model::Timestamp,
-    queue_kind::{StreamId, explain, group_position, reply},
+    model::{StreamId, Timestamp},
+    queue_kind::{explain, group_position, reply},
 };
 
 /// Maximum entries of one read. XRANGE returns whole jobs, which may be large.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::queue_kind::StreamId;
+use crate::model::StreamId;
 
 /// Accepted error of a job's time, as a share of it, if an observation comes late.
 const MAX_RELATIVE_ERROR: f64 = 0.05;

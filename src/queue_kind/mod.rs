@@ -11,7 +11,6 @@ mod list;
 mod profile;
 pub mod reply;
 mod stream;
-mod stream_id;
 
 use std::ops::Deref;
 
@@ -29,7 +28,6 @@ pub use self::{
         QueueSpec, Scripts, explain,
     },
     stream::group_position,
-    stream_id::StreamId,
 };
 
 /// What a queue's key holds.

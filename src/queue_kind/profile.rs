@@ -5,10 +5,10 @@ use std::{fmt, sync::Arc};
 use redis::{Cmd, Value};
 
 use super::{
-    QueueKind, StreamId,
+    QueueKind,
     foreign::{FrameworkReading, FrameworkSpec, Heard},
 };
-use crate::model::{Counters, Demand, Reading, Timestamp};
+use crate::model::{Counters, Demand, Reading, StreamId, Timestamp};
 
 /// How to read one queue.
 #[derive(Clone, Debug)]

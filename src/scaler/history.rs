@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 
 use redis::{
     FromRedisValue, Value,
-    streams::{StreamId, StreamRangeReply, StreamReadReply},
+    streams::{StreamId as Entry, StreamRangeReply, StreamReadReply},
 };
 
 pub use crate::model::history::ScalingEvent;
 use crate::{
     connection::{Connection, ConnectionError, RedisTarget},
-    model::{Timestamp, keys},
+    model::{StreamId, Timestamp, keys},
 };
 
 /// Entries of one read when looking back.
@@ -24,11 +24,11 @@ const BLOCK: Duration = Duration::from_secs(5);
 const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Parses an entry, whichever program wrote it.
-fn event_of(entry: &StreamId) -> ScalingEvent {
+fn event_of(entry: &Entry) -> ScalingEvent {
     let text = |field: &str| entry.map.get(field).and_then(text).unwrap_or_default();
     let number = |field: &str| text(field).trim().parse::<u64>().ok();
     let count = |field: &str| number(field).and_then(|count| u32::try_from(count).ok());
-    let time_in_id = entry.id.split('-').next().and_then(|time| time.parse().ok()).unwrap_or_default();
+    let time_in_id = StreamId::parse(&entry.id).unwrap_or_default().ms();
     ScalingEvent {
         id: entry.id.clone(),
         at: Timestamp(number("timestamp").unwrap_or(time_in_id)),
@@ -177,7 +177,7 @@ mod tests {
             .iter()
             .map(|(field, value)| ((*field).to_owned(), Value::BulkString(value.as_bytes().to_vec())))
             .collect();
-        event_of(&StreamId { id: id.to_owned(), map, ..StreamId::default() })
+        event_of(&Entry { id: id.to_owned(), map, ..Entry::default() })
     }
 
     #[test]

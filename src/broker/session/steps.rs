@@ -10,7 +10,7 @@ use super::{Judgement, Route, SessionClaims, script};
 use crate::{
     broker::{BrokerError, Consumer},
     connection::Connection,
-    model::{WorkerId, keys},
+    model::{StreamId, WorkerId, keys},
 };
 
 /// Maximum attempts at a claim, each because the holder has changed meanwhile.
@@ -123,7 +123,7 @@ impl SessionClaims {
     /// Handles a session that no worker holds: the job is lost if its entry is older than the loss of the session.
     async fn lost_before(&self, connection: &mut Connection, mark: &str, entry: &str) -> RedisResult<Route> {
         let lost: Option<String> = redis::cmd("GET").arg(mark).query_async(connection).await?;
-        let time = |text: &str| text.split('-').next().and_then(|text| text.parse::<u64>().ok());
+        let time = |id: &str| StreamId::parse_incomplete(id).map(StreamId::ms);
         Ok(match lost.as_deref().and_then(|lost| lost.split_once(' ')) {
             Some((at, who)) if time(entry) <= time(at) && time(at).is_some() => Route::Lost(WorkerId::new(who)),
             _ => Route::Here,

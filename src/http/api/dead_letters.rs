@@ -17,8 +17,8 @@ use super::{
     orders::Body,
 };
 use crate::model::{
-    WorkerType,
-    dead_letter::{DeadLetterAction, DeadLetterDone, DeadLetterError, DeadLetterOutcome, DeadLetterService, is_entry},
+    StreamId, WorkerType,
+    dead_letter::{DeadLetterAction, DeadLetterDone, DeadLetterError, DeadLetterOutcome, DeadLetterService},
 };
 
 /// Default and maximum dead letters in an answer.
@@ -66,7 +66,7 @@ pub(super) async fn list(
         Ok(Query(page)) => page,
         Err(error) => return refusal(StatusCode::BAD_REQUEST, &error.body_text()),
     };
-    if after.as_deref().is_some_and(|after| !is_entry(after)) {
+    if after.as_deref().is_some_and(|after| StreamId::parse_incomplete(after).is_none()) {
         return refusal(StatusCode::BAD_REQUEST, "`after` is the id of a dead letter, such as 1763896658250-0");
     }
     let limit = limit.unwrap_or(LISTED.0).min(LISTED.1);

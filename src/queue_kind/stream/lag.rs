@@ -2,8 +2,8 @@
 //! stream, a missing group, and ids that are not times. Pure.
 
 use crate::{
-    model::{Counters, Demand, Reading, Timestamp},
-    queue_kind::{Bounds, ConsumerPending, Observed, StreamId, explain},
+    model::{Counters, Demand, Reading, StreamId, Timestamp},
+    queue_kind::{Bounds, ConsumerPending, Observed, explain},
 };
 
 /// Why the age of a stream's jobs is permanently unknown.

@@ -4,9 +4,12 @@
 use redis::Value;
 
 use super::lag::{Backlog, Group, StreamInfo};
-use crate::queue_kind::{
-    ConsumerPending, StreamId,
-    reply::{field, fields, number, refusal, text},
+use crate::{
+    model::StreamId,
+    queue_kind::{
+        ConsumerPending,
+        reply::{field, fields, number, refusal, text},
+    },
 };
 
 /// Parses the reply to XINFO STREAM or to the script `SUMMARY`; `None` if the key does not exist.
