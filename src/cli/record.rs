@@ -77,7 +77,7 @@ pub struct RecordArgs {
 }
 
 fn parse_sample(text: &str) -> Result<Duration, String> {
-    let sample = parse_duration(text)?;
+    let sample = parse_duration(text).map_err(|error| error.to_string())?;
     if sample < SHORTEST_SAMPLE {
         return Err(format!("{text:?} is too short; {} is the least", spell(SHORTEST_SAMPLE)));
     }

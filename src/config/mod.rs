@@ -74,7 +74,7 @@ pub use notify::{AlertKind, NotifyFormat, NotifySettings, webhook_url_problem};
 #[cfg(feature = "autoscaler")]
 pub use origin::{Origin, Origins};
 pub use queue_server::{QueueRedisUrl, QueueServer, WorkerRedisUrl};
-pub use redis_url::{RedisUrl, SentinelUrl};
+pub use redis_url::{RedisUrl, RedisUrlError, SentinelUrl};
 pub use scaling::{ScalingSettings, Strategy};
 pub use schedule::{Meaning, Said, ScheduleWindow};
 #[cfg(feature = "autoscaler")]

@@ -2,23 +2,17 @@
 //! which no URL library supports, and leaves the rest to the client. Must never quote a URL, which may contain a
 //! password.
 
+mod error;
+
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
+
+pub use self::error::RedisUrlError;
 
 /// Separator between the scheme and the rest.
 const SEPARATOR: &str = "://";
 /// Default port of sentinels.
 const SENTINEL_PORT: u16 = 26_379;
-
-const NOT_A_HOST: &str = "one of the hosts is not HOST or HOST:PORT; separate them by commas, write IPv6 addresses in \
-     brackets, and percent-encode special characters of the password";
-const NO_HOST: &str = "the URL has no host; write redis+sentinel://[USER:PASSWORD@]HOST[:PORT],HOST[:PORT]/NAME[/DATABASE] or \
-     redis+cluster://[USER:PASSWORD@]HOST[:PORT],HOST[:PORT]";
-const NO_NAME: &str = "the URL does not say which primary the sentinels are to be asked for; write \
-     redis+sentinel://HOST[:PORT],HOST[:PORT]/NAME[/DATABASE]";
-const CLUSTER_DATABASE: &str = "a Redis Cluster has database 0 and no other; leave the number out";
-const PARAMETER: &str = "the URL has a parameter that is not known here; sentinel_username and sentinel_password are, for \
-     redis+sentinel://";
 
 /// What a Redis URL names.
 #[derive(Clone, Debug)]
@@ -57,7 +51,7 @@ impl RedisUrl {
     ///
     /// # Errors
     /// What is wrong with the URL, in words that contain none of its secrets.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, RedisUrlError> {
         let Some((scheme, rest)) = text.split_once(SEPARATOR) else { return Ok(Self::Single(text.into())) };
         match scheme {
             "redis+sentinel" | "rediss+sentinel" => {
@@ -89,46 +83,35 @@ impl RedisUrl {
     }
 }
 
-/// Returns what is wrong with a Redis URL, never quoting its values.
-pub(super) fn check_redis_url(text: &str) -> Result<(), String> {
-    const SCHEME: &str = "the URL's scheme is none of redis, rediss and unix; write redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], rediss:// for TLS, unix:///PATH, or redis+sentinel:// or redis+cluster:// with several hosts";
+/// Checks a Redis URL more strictly than [`RedisUrl::parse`]: text that is not a URL is refused, too.
+pub(super) fn check_redis_url(text: &str) -> Result<(), RedisUrlError> {
     if text.contains(char::is_whitespace) {
-        return Err(
-            "there is white space in the URL; remove it, or write it as %20 where a password needs it".to_owned()
-        );
+        return Err(RedisUrlError::WhiteSpace);
     }
     if has_several_hosts(text) {
         return RedisUrl::parse(text).map(drop);
     }
-    let url = Url::parse(text).map_err(|_| {
-        "not a URL (not shown, it may hold a password); write redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE] and \
-         percent-encode special characters of the password"
-    })?;
-    let problem = match url.scheme() {
-        "redis" | "rediss" if url.host_str().is_none_or(str::is_empty) => {
-            "the URL has no host; write redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]"
-        }
-        "unix" | "redis+unix" if url.path().trim_matches('/').is_empty() => {
-            "the URL names no socket; write unix:///PATH/TO/redis.sock"
-        }
-        "redis" | "rediss" | "unix" | "redis+unix" => return RedisUrl::parse(text).map(drop),
-        _ => SCHEME,
-    };
-    Err(problem.to_owned())
+    let url = Url::parse(text).map_err(|_| RedisUrlError::NotAUrl)?;
+    match url.scheme() {
+        "redis" | "rediss" if url.host_str().is_none_or(str::is_empty) => Err(RedisUrlError::NoHost),
+        "unix" | "redis+unix" if url.path().trim_matches('/').is_empty() => Err(RedisUrlError::NoSocket),
+        "redis" | "rediss" | "unix" | "redis+unix" => RedisUrl::parse(text).map(drop),
+        _ => Err(RedisUrlError::Scheme),
+    }
 }
 
-fn check_database(number: &str) -> Result<(), &'static str> {
+fn check_database(number: &str) -> Result<(), RedisUrlError> {
     if number.is_empty() || number.parse::<u32>().is_ok() {
         return Ok(());
     }
-    Err("the database is not a number; end the URL in /0, or leave it out for database 0")
+    Err(RedisUrlError::DatabaseNumber)
 }
 
 /// Returns the URL of one server, in the form that the client accepts. The database may be in the query, as in
 /// redis-py.
-fn single(text: &str) -> Result<SecretString, String> {
+fn single(text: &str) -> Result<SecretString, RedisUrlError> {
     let Ok(mut url) = Url::parse(text) else { return Ok(text.into()) };
-    let (form, known): (&str, &[&str]) = match url.scheme() {
+    let (form, known): (&'static str, &'static [&'static str]) = match url.scheme() {
         "redis" | "rediss" => ("redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]", &["db", "protocol"]),
         "unix" | "redis+unix" => ("unix:///PATH[?db=DATABASE]", &["db", "user", "pass", "protocol"]),
         _ => return Ok(text.into()),
@@ -136,11 +119,7 @@ fn single(text: &str) -> Result<SecretString, String> {
     let (mut database, mut others) = (None, Vec::new());
     for (name, value) in url.query_pairs() {
         if !known.contains(&&*name) {
-            return Err(format!(
-                "the URL has a parameter{} that is not supported; write {form}, with rediss:// for TLS; its parameters are: {}",
-                quotable(&name),
-                known.join(", ")
-            ));
+            return Err(RedisUrlError::ServerParameter { name: quotable(&name), form, known });
         }
         if name == "db" {
             database = Some(value.into_owned());
@@ -158,7 +137,7 @@ fn single(text: &str) -> Result<SecretString, String> {
     check_database(&in_path)?;
     let Some(database) = database.filter(|number| !number.is_empty()) else { return Ok(text.into()) };
     if !in_path.is_empty() && in_path.parse::<u32>() != database.parse::<u32>() {
-        return Err(format!("the URL names two databases, /{in_path} and ?db={database}; name one"));
+        return Err(RedisUrlError::TwoDatabases { path: in_path, query: database });
     }
     url.set_path(&database);
     url.set_query(Some(others.join("&").as_str()).filter(|query| !query.is_empty()));
@@ -166,9 +145,9 @@ fn single(text: &str) -> Result<SecretString, String> {
 }
 
 /// Returns a parameter's name for a message, unless it may be part of a secret that was not percent-encoded.
-fn quotable(name: &str) -> String {
+fn quotable(name: &str) -> Option<String> {
     let is_name = (1..=32).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-    if is_name { format!(" `{name}`") } else { String::new() }
+    is_name.then(|| name.to_owned())
 }
 
 /// Returns the same URL with each secret masked; `None` for a URL of a single server.
@@ -200,14 +179,14 @@ pub(super) fn has_several_hosts(text: &str) -> bool {
 }
 
 impl<'a> Parts<'a> {
-    fn of(tls: bool, rest: &'a str) -> Result<Self, &'static str> {
+    fn of(tls: bool, rest: &'a str) -> Result<Self, RedisUrlError> {
         let (authority, behind) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         let at = authority.rfind('@').map_or(0, |at| at + 1);
         let (credentials, hosts) = authority.split_at(at);
         let (path, query) = behind.split_once('?').unwrap_or((behind, ""));
         let hosts: Vec<_> = hosts.split(',').collect();
         if hosts.iter().all(|host| host.is_empty()) {
-            return Err(NO_HOST);
+            return Err(RedisUrlError::NoHosts);
         }
         Ok(Self { tls, credentials, hosts, path: path.trim_matches('/'), query })
     }
@@ -219,33 +198,34 @@ impl<'a> Parts<'a> {
         host: &str,
         port: Option<u16>,
         database: &str,
-    ) -> Result<SecretString, &'static str> {
+    ) -> Result<SecretString, RedisUrlError> {
         let scheme = if self.tls { "rediss" } else { "redis" };
-        let mut url =
-            Url::parse(&format!("{scheme}{SEPARATOR}{credentials}{host}/{database}")).map_err(|_| NOT_A_HOST)?;
+        let mut url = Url::parse(&format!("{scheme}{SEPARATOR}{credentials}{host}/{database}"))
+            .map_err(|_| RedisUrlError::HostForm)?;
         if url.host_str().is_none_or(str::is_empty) {
-            return Err(NOT_A_HOST);
+            return Err(RedisUrlError::HostForm);
         }
         if let (None, Some(port)) = (url.port(), port) {
-            url.set_port(Some(port)).map_err(|()| NOT_A_HOST)?;
+            url.set_port(Some(port)).map_err(|()| RedisUrlError::HostForm)?;
         }
         Ok(SecretString::from(String::from(url)))
     }
 }
 
-fn sentinel(parts: &Parts<'_>) -> Result<SentinelUrl, &'static str> {
+fn sentinel(parts: &Parts<'_>) -> Result<SentinelUrl, RedisUrlError> {
     let (name, database) = parts.path.split_once('/').unwrap_or((parts.path, "0"));
     if name.is_empty() {
-        return Err(NO_NAME);
+        return Err(RedisUrlError::NoPrimary);
     }
     check_database(database)?;
-    let name = percent_encoding::percent_decode_str(name).decode_utf8().map_err(|_| NO_NAME)?.into_owned();
+    let name =
+        percent_encoding::percent_decode_str(name).decode_utf8().map_err(|_| RedisUrlError::NoPrimary)?.into_owned();
     let (mut user, mut password) = (None, None);
     for (key, value) in parts.query.split('&').filter(|pair| !pair.is_empty()).filter_map(|pair| pair.split_once('=')) {
         match key {
             "sentinel_username" => user = Some(value),
             "sentinel_password" => password = Some(value),
-            _ => return Err(PARAMETER),
+            _ => return Err(RedisUrlError::Parameter),
         }
     }
     // As in the URL: percent-encoded.
@@ -256,12 +236,12 @@ fn sentinel(parts: &Parts<'_>) -> Result<SentinelUrl, &'static str> {
     Ok(SentinelUrl { sentinels, name, primary })
 }
 
-fn cluster(parts: &Parts<'_>) -> Result<Vec<SecretString>, &'static str> {
+fn cluster(parts: &Parts<'_>) -> Result<Vec<SecretString>, RedisUrlError> {
     if !matches!(parts.path, "" | "0") {
-        return Err(CLUSTER_DATABASE);
+        return Err(RedisUrlError::ClusterDatabase);
     }
     if !parts.query.is_empty() {
-        return Err(PARAMETER);
+        return Err(RedisUrlError::Parameter);
     }
     parts.hosts.iter().map(|host| parts.single(parts.credentials, host, None, "0")).collect()
 }
@@ -324,7 +304,7 @@ mod tests {
             ("redis+cluster://u:hunter2@h/2", "database 0"),
             ("rediss+cluster://u:hunter2@h?pass=hunter2", "parameter"),
         ] {
-            let problem = RedisUrl::parse(url).unwrap_err();
+            let problem = RedisUrl::parse(url).unwrap_err().to_string();
             assert!(problem.contains(part) && !problem.contains("hunter2"), "{url}: {problem}");
         }
     }
@@ -387,9 +367,10 @@ mod tests {
             ("redis://h/1?db=2", "two databases, /1 and ?db=2"),
             ("unix:///s?socket_timeout=1", "`socket_timeout`"),
         ] {
-            let problem = check_redis_url(url).unwrap_err();
+            let error = check_redis_url(url).unwrap_err();
+            let problem = error.to_string();
             assert!(problem.contains(part) && !problem.to_lowercase().contains("hunter2"), "{url}: {problem}");
-            assert_eq!(RedisUrl::parse(url).err().as_ref(), Some(&problem), "{url}");
+            assert_eq!(RedisUrl::parse(url).err(), Some(error), "{url}");
         }
     }
 

@@ -32,7 +32,10 @@ pub use self::{
     reconnect::{Backoff, Session, backoff, keep_connected},
     scan::Scan,
 };
-use crate::{config::RedisUrl, model::Layout};
+use crate::{
+    config::{RedisUrl, RedisUrlError},
+    model::Layout,
+};
 
 /// Interval between checks of an idle connection: bounds how long a dead server goes unnoticed between sweeps.
 const CHECK_SERVER: Duration = Duration::from_secs(5);
@@ -60,7 +63,7 @@ impl RedisTarget {
     /// Parses `url`; does not connect. `timeout` bounds each attempt to connect and each reply.
     pub fn new(url: &SecretString, timeout: Duration) -> Result<Self, ConnectionError> {
         install_crypto_provider();
-        let problem = |reason| ConnectionError::Url { reason };
+        let problem = |error: RedisUrlError| ConnectionError::Url { reason: error.to_string() };
         let open = |url: &SecretString| Client::open(url.expose_secret()).map_err(|error| ConnectionError::url(&error));
         let place = match RedisUrl::parse(url.expose_secret()).map_err(problem)? {
             RedisUrl::Single(url) => Place::Server(Arc::new(open(&url)?)),

@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+/// A text is not a duration of an override.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a whole number and s, m, h or d, such as 10m")]
+pub struct OverrideTimeError;
+
 /// Parses a duration: a whole number and its unit, such as `90s`, `10m`, `2h`, `1d`.
 ///
 /// # Errors
 /// If the text has another form; the message has an example.
-pub fn parse_time(text: &str) -> Result<Duration, String> {
+pub fn parse_time(text: &str) -> Result<Duration, OverrideTimeError> {
     let unit = text.char_indices().last().map_or(0, |(at, _)| at);
     let (number, unit) = text.split_at(unit);
     let seconds = match unit {
@@ -18,7 +23,7 @@ pub fn parse_time(text: &str) -> Result<Duration, String> {
     };
     match number.parse::<u32>() {
         Ok(number) if number > 0 && seconds > 0 => Ok(Duration::from_secs(u64::from(number) * seconds)),
-        _ => Err("expected a whole number and s, m, h or d, such as 10m".to_owned()),
+        _ => Err(OverrideTimeError),
     }
 }
 

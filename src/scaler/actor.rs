@@ -56,7 +56,7 @@ pub struct Observed {
     /// When to look again, whatever is heard.
     pub look_at: Option<Timestamp>,
     /// The workers, or why they are unknown.
-    pub view: Result<PoolView, String>,
+    pub view: Result<PoolView, BackendError>,
     /// Override in force for the worker type.
     pub control: Option<Arc<Control>>,
 }
@@ -334,7 +334,7 @@ impl Actor {
                 self.note_starts(view, now);
                 Reading::Known(view.counts)
             }
-            Err(why) => Reading::Failed(why.clone()),
+            Err(why) => Reading::Failed(why.to_string()),
         };
         let observation = Observation { demand: observed.demand, queues: observed.queues, pool };
         self.history.note_flow(&self.settings, now, &observation, observed.counters);
@@ -389,7 +389,7 @@ impl Actor {
     }
 
     /// Schedules another observation soon if the backend could not be asked; less often the longer that lasts.
-    fn look_again_if_unseen(&mut self, view: &Result<PoolView, String>, now: Timestamp) {
+    fn look_again_if_unseen(&mut self, view: &Result<PoolView, BackendError>, now: Timestamp) {
         self.unseen = if view.is_ok() { 0 } else { self.unseen.saturating_add(1) };
         if self.unseen > 0 {
             self.recheck_at = Some(now.after(Backoff::BACKEND.wait(self.unseen)));
@@ -517,7 +517,7 @@ impl Actor {
     fn show(
         &mut self,
         observation: &Observation,
-        view: &Result<PoolView, String>,
+        view: &Result<PoolView, BackendError>,
         decision: &Decision,
         signals: Signals,
         now: Timestamp,
@@ -543,7 +543,7 @@ impl Actor {
         snapshot.count_decision(decision.action, self.reason_label);
         match view {
             Ok(view) => snapshot.workers.clone_from(&view.workers),
-            Err(why) => snapshot.backend_error = Some(why.clone()),
+            Err(why) => snapshot.backend_error = Some(why.to_string()),
         }
         if view.is_ok() && self.history.backend_failures.is_empty() {
             snapshot.backend_error = None;

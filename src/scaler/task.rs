@@ -344,9 +344,7 @@ impl ActorTask {
             occupation: self.occupation(&answer),
             channel: self.context.shared.canary.channel(now),
         };
-        let view = pool
-            .map(|pool| self.worker_tracker.classify(pool, &heard, self.context.expected, now))
-            .map_err(|error| error.message);
+        let view = pool.map(|pool| self.worker_tracker.classify(pool, &heard, self.context.expected, now));
         if let Ok(view) = &view {
             self.tell_workers(view);
             for exit in &view.exits {

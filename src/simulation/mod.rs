@@ -27,7 +27,7 @@ pub use generate::{Pattern, Workload, WorkloadError};
 pub use report::{Report, ScaleStep, Waits};
 pub use sim_time::SimTime;
 pub use stats::Bucket;
-pub use times::{Times, TimesError, parse_duration, spell};
+pub use times::{DurationError, Times, TimesError, parse_duration, spell};
 pub use trace::{Trace, TraceJob, TraceOptions};
 pub use trace_file::{Row, RowWriter, TraceError, read};
 

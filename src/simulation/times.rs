@@ -50,22 +50,30 @@ fn wrong(problem: impl Into<String>) -> TimesError {
     TimesError { problem: problem.into() }
 }
 
+/// A text is not a time.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DurationError {
+    /// Another form.
+    #[error("{0:?} is not a time; write a number and its unit, such as 500ms, 1.5s, 10m, 2h or 1d")]
+    Form(String),
+    /// A time that is too long.
+    #[error("{0:?} is more than a week")]
+    TooLong(String),
+}
+
 /// Parses a time with its unit: `500ms`, `1.5s`, `10m`, `2h`, `1d`.
 ///
 /// # Errors
 /// If the text is not a time, or the time is longer than a week.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let span: jiff::Span = text.trim().parse().map_err(|_| no_time(text))?;
-    let time = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| no_time(text))?;
-    let time = Duration::try_from(time).map_err(|_| no_time(text))?;
+pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
+    let no_time = || DurationError::Form(text.to_owned());
+    let span: jiff::Span = text.trim().parse().map_err(|_| no_time())?;
+    let time = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| no_time())?;
+    let time = Duration::try_from(time).map_err(|_| no_time())?;
     if time > LONGEST {
-        return Err(format!("{text:?} is more than a week"));
+        return Err(DurationError::TooLong(text.to_owned()));
     }
     Ok(time)
-}
-
-fn no_time(text: &str) -> String {
-    format!("{text:?} is not a time; write a number and its unit, such as 500ms, 1.5s, 10m, 2h or 1d")
 }
 
 /// Formats a time as [`parse_duration`] reads it: `500ms`, `1s 500ms`, `10m`, `1d 2h`. From one minute on without
@@ -137,7 +145,7 @@ impl FromStr for Times {
 }
 
 fn time(text: &str) -> Result<Duration, TimesError> {
-    parse_duration(text).map_err(wrong)
+    parse_duration(text).map_err(|error| wrong(error.to_string()))
 }
 
 fn positive(text: &str) -> Result<Duration, TimesError> {

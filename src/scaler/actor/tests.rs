@@ -82,8 +82,8 @@ fn scaled(outcome: Result<ScaleReport, BackendError>) -> Input {
     Input::Scaled(Box::new(Scaled { outcome, elapsed: Duration::from_millis(2), token: Some(7) }))
 }
 
-fn failure(kind: ErrorKind) -> Result<ScaleReport, BackendError> {
-    Err(BackendError { kind, message: "no room".to_owned(), done: ScaleReport::default() })
+fn failure<T>(kind: ErrorKind, message: &str) -> Result<T, BackendError> {
+    Err(BackendError { kind, message: message.to_owned(), done: ScaleReport::default() })
 }
 
 /// Applies an input at a time in milliseconds.
@@ -172,7 +172,7 @@ fn a_backend_failure_is_recorded_and_backed_off_from() {
     let mut actor = actor_with(settings(), false);
     at(&mut actor, 1_000, signals());
     at(&mut actor, 1_001, observed(20, view(0, 0)));
-    let effects = at(&mut actor, 1_002, scaled(failure(ErrorKind::Retryable)));
+    let effects = at(&mut actor, 1_002, scaled(failure(ErrorKind::Retryable, "no room")));
     assert_eq!(record_of(&effects).and_then(|record| record.error.as_deref()), Some("no room"));
     assert_eq!(actor.next_wake(), Some(Timestamp(2_002)), "a second after the first failure");
     at(&mut actor, 1_500, signals());
@@ -187,7 +187,7 @@ fn a_permanent_failure_is_tried_again_rarely() {
     let mut actor = actor_with(settings(), false);
     at(&mut actor, 1_000, signals());
     at(&mut actor, 1_001, observed(20, view(0, 0)));
-    at(&mut actor, 1_002, scaled(failure(ErrorKind::Permanent)));
+    at(&mut actor, 1_002, scaled(failure(ErrorKind::Permanent, "no room")));
     assert_eq!(actor.next_wake(), Some(Timestamp(61_002)));
 }
 
@@ -204,7 +204,7 @@ fn a_queue_that_latency_learns_from_is_looked_at_again_while_jobs_are_done_and_a
             Observed { demand, queues: None, work: None, look_at: None, counters, view: Ok(view(0, 2)), control: None };
         let effects = at(actor, ms, Input::Observed(Box::new(observed)));
         if target_of(&effects).is_some() {
-            at(actor, ms, scaled(failure(ErrorKind::Retryable)));
+            at(actor, ms, scaled(failure(ErrorKind::Retryable, "no room")));
         }
     };
     look(&mut actor, 1_000, 10, 2);
@@ -245,7 +245,7 @@ fn an_unreadable_pool_changes_nothing_and_is_looked_at_again_soon() {
             work: None,
             look_at: None,
             counters: Counters::default(),
-            view: Err("engine is away".to_owned()),
+            view: failure(ErrorKind::Retryable, "engine is away"),
             control: None,
         }))
     };
@@ -356,7 +356,7 @@ fn a_refused_scale_in_does_not_delay_a_scale_out() {
     let mut actor = actor_with(settings(), false);
     at(&mut actor, 100_000, signals());
     assert_eq!(target_of(&at(&mut actor, 100_001, observed(0, view(4, 0)))), Some(0));
-    at(&mut actor, 100_002, scaled(failure(ErrorKind::Permanent)));
+    at(&mut actor, 100_002, scaled(failure(ErrorKind::Permanent, "no room")));
     at(&mut actor, 100_100, signals());
     assert_eq!(target_of(&at(&mut actor, 100_101, observed(30, view(4, 0)))), Some(6));
 }
@@ -366,7 +366,7 @@ fn what_is_known_outlives_a_gap_in_leading() {
     let mut actor = actor_with(settings(), false);
     at(&mut actor, 100_000, signals());
     at(&mut actor, 100_001, observed(20, view(0, 0)));
-    at(&mut actor, 100_002, scaled(failure(ErrorKind::Permanent)));
+    at(&mut actor, 100_002, scaled(failure(ErrorKind::Permanent, "no room")));
     at(&mut actor, 110_000, Input::Follows);
     at(&mut actor, 120_000, Input::Leads(None));
     assert_eq!((actor.history.started_at, actor.history.backend_failures.is_empty()), (Timestamp(0), false));
@@ -607,7 +607,7 @@ fn play(actor: &mut Actor, happenings: &[Happening]) -> Vec<(u64, Effect)> {
                         control: None,
                     }))
                 } else if *fail {
-                    scaled(failure(ErrorKind::Retryable))
+                    scaled(failure(ErrorKind::Retryable, "no room"))
                 } else {
                     scaled(Ok(ScaleReport::default()))
                 }
