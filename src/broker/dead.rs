@@ -54,9 +54,11 @@ impl Burial<'_> {
     }
 }
 
-/// A dead letter as it is on its stream.
-pub(super) struct DeadEntry {
-    pub(super) letter: DeadLetter,
+/// A dead letter with the job that it holds.
+#[derive(Clone, Debug)]
+pub struct DeadEntry {
+    /// What is shown of it.
+    pub letter: DeadLetter,
     /// The job; `None` if the entry is malformed.
     pub(super) job: Option<Job>,
 }
@@ -93,6 +95,30 @@ impl DeadLetters {
         filter: &DeadFilter,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, BrokerError> {
+        self.find(connection, filter, limit, |entry| entry.letter).await
+    }
+
+    /// Returns the same with their jobs, each of which may be large.
+    ///
+    /// # Errors
+    /// If Redis can't be asked.
+    pub async fn entries(
+        &self,
+        connection: &mut Connection,
+        filter: &DeadFilter,
+        limit: usize,
+    ) -> Result<Vec<DeadEntry>, BrokerError> {
+        self.find(connection, filter, limit, |entry| entry).await
+    }
+
+    /// Returns what `keep` makes of the oldest `limit` dead letters that match.
+    async fn find<T>(
+        &self,
+        connection: &mut Connection,
+        filter: &DeadFilter,
+        limit: usize,
+        keep: impl Fn(DeadEntry) -> T,
+    ) -> Result<Vec<T>, BrokerError> {
         let mut found = Vec::new();
         let until = filter.until.as_deref().unwrap_or("+");
         let mut from = filter.after.as_ref().map_or_else(|| "-".to_owned(), |after| format!("({after}"));
@@ -102,8 +128,8 @@ impl DeadLetters {
             let page = self.read(connection, &command).await?;
             let Some((last, _)) = page.last() else { break };
             from = format!("({last}");
-            let letters = page.into_iter().map(|entry| self.parse(entry).letter);
-            found.extend(letters.filter(|letter| fits(filter, letter)).take(limit - found.len()));
+            let matching = page.into_iter().map(|entry| self.parse(entry)).filter(|entry| fits(filter, &entry.letter));
+            found.extend(matching.take(limit - found.len()).map(&keep));
         }
         Ok(found)
     }
@@ -142,13 +168,10 @@ impl DeadLetters {
     pub async fn retry(
         &self,
         connection: &mut Connection,
-        letter: &DeadLetter,
+        DeadEntry { letter, job }: &DeadEntry,
         channel: &str,
     ) -> Result<DeadLetterOutcome, BrokerError> {
-        let mut command = redis::cmd("XRANGE");
-        command.arg(connection.layout().dead_letters(&self.stream)).arg(&letter.entry).arg(&letter.entry);
-        let Some(entry) = self.read(connection, &command).await?.pop() else { return Ok(DeadLetterOutcome::Gone) };
-        let Some(job) = self.parse(entry).job else { return Ok(DeadLetterOutcome::NoJob) };
+        let Some(job) = job.clone() else { return Ok(DeadLetterOutcome::NoJob) };
         let job = Job { attempt: 0, interruptions: 0, deadline_ts: None, not_before_ts: None, group: None, ..job };
         let for_all = job.to_json();
         let for_group = Job { group: Some(letter.group.clone()), ..job }.to_json();

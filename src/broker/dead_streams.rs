@@ -120,14 +120,15 @@ impl DeadLetterStreams {
             let Some(newest) = letters.newest(connection, 1).await?.pop() else { continue };
             let mut filter = DeadFilter { until: Some(newest.letter.entry), ..filter.clone() };
             loop {
-                let page = letters.list(connection, &filter, PAGE.min(left)).await?;
+                let page = letters.entries(connection, &filter, PAGE.min(left)).await?;
                 let Some(last) = page.last() else { break };
-                filter.after = Some(last.entry.clone());
+                filter.after = Some(last.letter.entry.clone());
                 left -= page.len();
-                for letter in &page {
+                for entry in &page {
+                    let letter = &entry.letter;
                     let outcome = match action {
                         DeadLetterAction::Drop => letters.remove(connection, letter).await?,
-                        DeadLetterAction::Retry => letters.retry(connection, letter, &self.channel).await?,
+                        DeadLetterAction::Retry => letters.retry(connection, entry, &self.channel).await?,
                     };
                     tell(letter, done(letter, outcome))?;
                 }

@@ -48,7 +48,7 @@ pub use client::{CallError, Client};
 pub use complete::{Done, Refused, Unsettled};
 pub use consume::{Consumer, Read};
 pub use control::{DRAIN, cancel_drain, request_drain};
-pub use dead::DeadLetters;
+pub use dead::{DeadEntry, DeadLetters};
 pub use dead_streams::DeadLetterStreams;
 pub use delayed::Delayed;
 pub use delayed_scheduler::DelayedScheduler;

@@ -395,12 +395,12 @@ async fn the_documented_rights_are_enough() {
     assert!(!wait_for_any(&mut waiter, &[failing.reply_to.unwrap()], SOON).await.unwrap().expect("a result").1.ok);
     let mut operator = as_user("operator").connect().await.unwrap();
     let letters = DeadLetters::of(QUEUE, 1 << 20);
-    let dead = letters.list(&mut operator, &DeadFilter::default(), 10).await.unwrap();
+    let dead = letters.entries(&mut operator, &DeadFilter::default(), 10).await.unwrap();
     assert!(matches!(
         letters.retry(&mut operator, &dead[0], "jobs:published").await.unwrap(),
         DeadLetterOutcome::Retried { .. }
     ));
-    assert_eq!(letters.remove(&mut operator, &dead[0]).await.unwrap(), DeadLetterOutcome::Gone);
+    assert_eq!(letters.remove(&mut operator, &dead[0].letter).await.unwrap(), DeadLetterOutcome::Gone);
     let consumer = Consumer {
         stream: QUEUE.to_owned(),
         group: GROUP.to_owned(),

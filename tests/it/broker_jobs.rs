@@ -8,7 +8,9 @@ use secrecy::SecretString;
 use serde_json::{Map, json};
 use swarm::connection::Connection;
 use swarm::{
-    broker::{Begun, Consumer, DeadLetters, Delivery, Failed, Job, JobPolicy, JobResult, Publisher, Refusal, Retry},
+    broker::{
+        Begun, Consumer, DeadEntry, DeadLetters, Delivery, Failed, Job, JobPolicy, JobResult, Publisher, Refusal, Retry,
+    },
     config::{BrokerSettings, JobSettings},
     connection::RedisTarget,
     model::{
@@ -110,6 +112,11 @@ impl Member {
     async fn dead(&mut self) -> Vec<DeadLetter> {
         let letters = DeadLetters::of(QUEUE, LIMIT);
         letters.list(&mut self.connection, &DeadFilter::default(), 1_000).await.unwrap()
+    }
+
+    async fn dead_entries(&mut self) -> Vec<DeadEntry> {
+        let letters = DeadLetters::of(QUEUE, LIMIT);
+        letters.entries(&mut self.connection, &DeadFilter::default(), 1_000).await.unwrap()
     }
 }
 
@@ -281,12 +288,12 @@ async fn dead_letters_are_put_back_once_and_dropped(tested: &Tested) {
     let deliveries = worker.read(2).await;
     worker.refuse(&deliveries[0]).await;
     worker.fail(&deliveries[1], "broken", Retry::Never).await;
-    let dead = worker.dead().await;
+    let dead = worker.dead_entries().await;
     let retries = (0..20).map(|_| {
-        let (server, letter) = (&server, &dead[0]);
+        let (server, entry) = (&server, &dead[0]);
         async move {
             let mut connection = target(server).connect().await.unwrap();
-            DeadLetters::of(QUEUE, LIMIT).retry(&mut connection, letter, "jobs:published").await.unwrap()
+            DeadLetters::of(QUEUE, LIMIT).retry(&mut connection, entry, "jobs:published").await.unwrap()
         }
     });
     let outcomes = futures_util::future::join_all(retries).await;
@@ -395,7 +402,8 @@ async fn hostile_entries_go_to_the_dead_letters(tested: &Tested) {
     }
     assert!(dead[9].error.contains("no field `json`"), "{}", dead[9].error);
     let letters = DeadLetters::of(QUEUE, LIMIT);
-    let put_back = letters.retry(&mut worker.connection, &dead[0], "").await.unwrap();
+    let entry = worker.dead_entries().await.remove(0);
+    let put_back = letters.retry(&mut worker.connection, &entry, "").await.unwrap();
     assert_eq!((put_back, pending(&client, "t").await), (DeadLetterOutcome::NoJob, 1));
 }
 
