@@ -108,11 +108,7 @@ pub fn decide(settings: &ScalingSettings, observation: &Observation, history: &H
     };
     let depth = KnownDepth::of(observation);
     let mut plan = Plan::new(settings, history, now, counts);
-    plan.follow_strategy(&depth);
-    plan.wait_for_activation(depth.unfinished);
-    plan.keep_spare(depth.waiting);
-    plan.activate(depth.unfinished);
-    plan.find_room(depth.waiting);
+    plan.follow_depth(&depth);
     plan.fall_back(&depth);
     plan.keep_bounds();
     match plan.direction() {

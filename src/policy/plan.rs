@@ -80,9 +80,18 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// Turns the depth into a number of workers, before all bounds: the rules 1 to 3.
+    pub(super) fn follow_depth(&mut self, depth: &KnownDepth<'_>) {
+        self.follow_strategy(depth);
+        self.wait_for_activation(depth.unfinished);
+        self.keep_spare(depth.waiting);
+        self.activate(depth.unfinished);
+        self.find_room(depth.waiting);
+    }
+
     /// Applies the strategy to the known part of the depth. A gap can only hide more jobs, so it never lowers the
     /// target.
-    pub(super) fn follow_strategy(&mut self, depth: &KnownDepth<'_>) {
+    fn follow_strategy(&mut self, depth: &KnownDepth<'_>) {
         if let Some(jobs) = depth.jobs {
             self.reasons.extend(depth.longest_of.and_then(Reason::longest));
             let (recommendation, reason) = strategy::recommend(self.settings, &self.history.flow, jobs, self.current);
@@ -100,7 +109,7 @@ impl<'a> Plan<'a> {
 
     /// Keeps an empty pool empty while there are fewer jobs than `activation_threshold`, whatever the strategy
     /// recommends.
-    pub(super) fn wait_for_activation(&mut self, depth: u64) {
+    fn wait_for_activation(&mut self, depth: u64) {
         let threshold = self.settings.activation_threshold;
         if self.current == 0 && self.target > 0 && (1..threshold).contains(&depth) {
             self.target = 0;
@@ -110,7 +119,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Adds `spare` idle workers to those at work.
-    pub(super) fn keep_spare(&mut self, waiting: u64) {
+    fn keep_spare(&mut self, waiting: u64) {
         let spare = self.settings.spare;
         if spare == 0 {
             return;
@@ -126,7 +135,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Starts the first worker immediately if there is work, and keeps the last one.
-    pub(super) fn activate(&mut self, depth: u64) {
+    fn activate(&mut self, depth: u64) {
         let threshold = self.settings.activation_threshold;
         if depth < threshold {
             return;
@@ -144,7 +153,7 @@ impl<'a> Plan<'a> {
 
     /// A job that waits although every worker has all the sessions that it can hold wants one worker more, whatever the
     /// thresholds say: the sessions may stay open for hours. One that is about to be there has room.
-    pub(super) fn find_room(&mut self, waiting: u64) {
+    fn find_room(&mut self, waiting: u64) {
         let PoolCounts { ready, full, starting, blocked, waiting_for_place, .. } = *self.counts;
         let jobs = waiting.saturating_add(waiting_for_place.into());
         if jobs == 0 || full == 0 || full < ready || starting > 0 || blocked > 0 {

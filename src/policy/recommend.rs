@@ -32,11 +32,7 @@ pub fn recommend(
     let counts = observation.pool.known().unwrap_or(&blind);
     let depth = KnownDepth::of(observation);
     let mut plan = Plan::recommending(settings, history, now, counts);
-    plan.follow_strategy(&depth);
-    plan.wait_for_activation(depth.unfinished);
-    plan.keep_spare(depth.waiting);
-    plan.activate(depth.unfinished);
-    plan.find_room(depth.waiting);
+    plan.follow_depth(&depth);
     plan.keep_bounds();
     plan.keep_busy();
     let mut decision = plan.recommendation();
