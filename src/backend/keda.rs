@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{BackendError, ErrorKind, Instance, Phase, Pool, ScaleReport, ScaleRequest, ScalingBackend};
+use super::{BackendError, Instance, Phase, Pool, ScaleReport, ScaleRequest, ScalingBackend};
 use crate::{
     config::Settings,
     model::{Clock, Timestamp, WorkerId, WorkerType},
@@ -70,20 +70,15 @@ impl ScalingBackend for KedaBackend {
         let place = lock(&self.places).get(worker_type).cloned().flatten();
         let Some((stream, group)) = place else { return Ok(Pool::default()) };
         let found = self.workers.find(worker_type, &stream, &group).await;
-        found.map(|ids| self.pool(worker_type, ids)).map_err(|message| BackendError {
-            kind: ErrorKind::Retryable,
-            message,
-            done: ScaleReport::default(),
-        })
+        found.map(|ids| self.pool(worker_type, ids)).map_err(BackendError::retryable)
     }
 
     async fn scale(&self, request: ScaleRequest) -> Result<ScaleReport, BackendError> {
         // The actor only recommends; see `Consequence::Recommend`.
-        Err(BackendError {
-            kind: ErrorKind::Permanent,
-            message: format!("KEDA scales worker type `{}`; swarm only recommends a number", request.worker_type),
-            done: ScaleReport::default(),
-        })
+        Err(BackendError::permanent(format!(
+            "KEDA scales worker type `{}`; swarm only recommends a number",
+            request.worker_type
+        )))
     }
 
     async fn reconfigure(&self, settings: &Settings) -> Result<(), BackendError> {
@@ -113,7 +108,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::load_text;
+    use crate::{backend::ErrorKind, config::load_text};
 
     struct Fixed(Mutex<Result<Vec<&'static str>, &'static str>>);
 

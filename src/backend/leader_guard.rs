@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::{BackendError, ErrorKind, ScaleReport};
+use super::BackendError;
 
 /// Says whether changes may be made now; asked right before each.
 pub type MayAct = Box<dyn Fn() -> bool + Send + Sync>;
@@ -31,8 +31,7 @@ impl LeaderGuard {
         if self.holds() {
             return Ok(());
         }
-        let (message, done) = (NOT_LEADING.to_owned(), ScaleReport::default());
-        Err(BackendError { kind: ErrorKind::Retryable, message, done })
+        Err(BackendError::retryable(NOT_LEADING))
     }
 }
 
@@ -47,6 +46,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
+    use crate::backend::ErrorKind;
 
     #[test]
     fn it_is_asked_each_time_by_every_copy() {

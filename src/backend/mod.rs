@@ -179,6 +179,23 @@ pub struct BackendError {
     pub done: ScaleReport,
 }
 
+impl BackendError {
+    /// Returns an error before which nothing was done.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), done: ScaleReport::default() }
+    }
+
+    /// Returns an error that may go away by itself.
+    pub fn retryable(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Retryable, message)
+    }
+
+    /// Returns an error that someone must cure.
+    pub fn permanent(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Permanent, message)
+    }
+}
+
 /// Runs workers. Implementations are shared by all worker types and must not let one stall another.
 #[async_trait]
 pub trait ScalingBackend: Send + Sync + 'static {

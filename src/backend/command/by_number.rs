@@ -10,7 +10,6 @@ use super::{
     leave::{self, POLL_INTERVAL},
     poll,
     pool::{CommandShared, TypePool},
-    retryable,
 };
 use crate::{
     backend::{BackendError, DrainState, Removal, ScaleReport, ScaleRequest},
@@ -117,7 +116,7 @@ async fn until_drained(shared: &CommandShared, pool: &TypePool, ids: &[WorkerId]
         let works = ids.iter().zip(states).find(|(_, state)| *state != DrainState::Drained);
         let Some((id, _)) = works else { break };
         if Instant::now() >= deadline {
-            return Err(retryable(format!(
+            return Err(BackendError::retryable(format!(
                 "worker `{id}` has not drained within {} s, and the platform may remove it: the number stays",
                 DRAIN_WITHIN.as_secs()
             )));

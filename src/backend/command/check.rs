@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use super::{CommandBackend, permanent, poll, pool::TypePool};
+use super::{CommandBackend, poll, pool::TypePool};
 use crate::backend::{BackendError, Check};
 
 impl CommandBackend {
@@ -45,5 +45,9 @@ fn find(program: &str, path: Option<&OsStr>) -> Result<(), BackendError> {
     } else {
         std::env::split_paths(path.unwrap_or_default()).any(|directory| directory.join(program).is_file())
     };
-    if found { Ok(()) } else { Err(permanent(format!("`{program}` was not found; install it, or give its full path"))) }
+    if found {
+        Ok(())
+    } else {
+        Err(BackendError::permanent(format!("`{program}` was not found; install it, or give its full path")))
+    }
 }

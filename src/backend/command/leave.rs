@@ -8,7 +8,6 @@ use super::{
     CommandSpec,
     pool::{CommandShared, TypePool},
     registry::ToStop,
-    retryable,
 };
 use crate::{
     backend::{BackendError, DrainError, DrainState},
@@ -70,7 +69,7 @@ pub(super) async fn request(
 }
 
 pub(super) fn no_drain(worker_type: &WorkerType, error: &DrainError) -> BackendError {
-    retryable(format!("workers of type `{worker_type}` can't be asked to drain: {error}"))
+    BackendError::retryable(format!("workers of type `{worker_type}` can't be asked to drain: {error}"))
 }
 
 /// Stops each worker of `leaving` once it has drained, or at `deadline`; ends when all of them are gone. `draining`

@@ -30,7 +30,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::pool::{CommandShared, TypePool};
 use super::{
-    BackendError, DrainControl, ErrorKind, MayAct, OnChange, Pool, ScaleReport, ScaleRequest, ScalingBackend,
+    BackendError, DrainControl, MayAct, OnChange, Pool, ScaleReport, ScaleRequest, ScalingBackend,
     leader_guard::LeaderGuard,
 };
 use crate::{
@@ -76,7 +76,9 @@ impl CommandBackend {
     fn pool(&self, worker_type: &WorkerType) -> Result<Arc<TypePool>, BackendError> {
         let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
         pools.get(worker_type).cloned().ok_or_else(|| {
-            permanent(format!("worker type `{worker_type}` is unknown here; add `[worker_types.{worker_type}]`"))
+            BackendError::permanent(format!(
+                "worker type `{worker_type}` is unknown here; add `[worker_types.{worker_type}]`"
+            ))
         })
     }
 
@@ -123,11 +125,14 @@ impl ScalingBackend for CommandBackend {
         let pool = self.pool(&request.worker_type)?;
         pool.ensure_known().await?;
         if self.shared.stop.is_cancelled() || pool.registry.is_closed() {
-            return Err(permanent(format!("the scaler is stopping; `{}` is not scaled any more", request.worker_type)));
+            return Err(BackendError::permanent(format!(
+                "the scaler is stopping; `{}` is not scaled any more",
+                request.worker_type
+            )));
         }
         match self.shared.tasks.spawn(scale(self.shared.clone(), pool, request)).await {
             Ok(outcome) => outcome,
-            Err(error) => Err(retryable(format!("the task that scales ended: {error}"))),
+            Err(error) => Err(BackendError::retryable(format!("the task that scales ended: {error}"))),
         }
     }
 
@@ -187,14 +192,4 @@ async fn scale(
         Ok(()) => Ok(done),
         Err(error) => Err(BackendError { done, ..error }),
     }
-}
-
-/// May go away without a change.
-fn retryable(message: String) -> BackendError {
-    BackendError { kind: ErrorKind::Retryable, message, done: ScaleReport::default() }
-}
-
-/// Needs a person to change something.
-fn permanent(message: String) -> BackendError {
-    BackendError { kind: ErrorKind::Permanent, message, done: ScaleReport::default() }
 }

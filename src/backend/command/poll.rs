@@ -10,7 +10,6 @@ use super::{
     CommandSpec,
     listing::parse,
     pool::{CommandShared, LIST, Lists, TypePool},
-    retryable,
     run::Process,
     spec::filled,
 };
@@ -54,8 +53,9 @@ pub(super) async fn refresh(shared: &CommandShared, pool: &TypePool) -> Result<b
     let spec = pool.spec();
     let begun = shared.clock.now();
     let listed = match pool.run(&spec, LIST, &spec.settings.list, &[]).await {
-        Ok(printed) => parse(&printed)
-            .map_err(|problem| retryable(format!("`worker_types.{}.command.list`: {problem}", pool.worker_type))),
+        Ok(printed) => parse(&printed).map_err(|problem| {
+            BackendError::retryable(format!("`worker_types.{}.command.list`: {problem}", pool.worker_type))
+        }),
         Err(failure) => Err(failure.error),
     };
     let before = pool.lists.borrow().clone();

@@ -11,7 +11,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     CommandSpec,
     registry::Registry,
-    retryable,
     run::{self, RunError},
     spec::filled,
 };
@@ -109,7 +108,8 @@ impl TypePool {
         values: &[(&str, &str)],
     ) -> Result<Vec<u8>, RunError> {
         let share = if key == LIST { 0 } else { share(spec.settings.max_concurrent) };
-        let _permit = self.running.acquire_many(share).await.map_err(|error| retryable(error.to_string()))?;
+        let _permit =
+            self.running.acquire_many(share).await.map_err(|error| BackendError::retryable(error.to_string()))?;
         let mut all = vec![("type", self.worker_type.as_str())];
         all.extend_from_slice(values);
         let setting = format!("worker_types.{}.command.{key}", self.worker_type);
@@ -129,7 +129,9 @@ impl TypePool {
             (Some(last), None) if last.elapsed() <= valid + self.spec().settings.timeout() => Ok(()),
             (Some(last), Some(_)) if last.elapsed() <= valid => Ok(()),
             (_, Some(failure)) => Err(failure),
-            (_, None) => Err(retryable(format!("the workers of type `{}` are not listed yet", self.worker_type))),
+            (_, None) => {
+                Err(BackendError::retryable(format!("the workers of type `{}` are not listed yet", self.worker_type)))
+            }
         }
     }
 }

@@ -16,7 +16,6 @@ use tokio::{
     time::timeout,
 };
 
-use super::{permanent, retryable};
 use crate::{
     backend::{BackendError, ErrorKind},
     child_group::{CHUNK, ChildGroup, read_tail},
@@ -58,18 +57,19 @@ pub(super) async fn run(words: &[String], settings: &CommandSettings, setting: &
     let secrets = environment(settings, setting)?;
     let process = Process::start(command(words, &secrets)).map_err(|error| not_started(words, setting, &error))?;
     let Ok(finished) = timeout(settings.timeout(), process.run()).await else {
-        let error = retryable(format!(
+        let error = BackendError::retryable(format!(
             "`{setting}` did not end within {} s and was killed; raise `timeout_seconds` if it needs longer",
             settings.timeout_seconds
         ));
         return Err(RunError { error, ambiguous: true });
     };
     let finished = finished.map_err(|error| RunError {
-        error: retryable(format!("`{setting}` can't be awaited: {error}")),
+        error: BackendError::retryable(format!("`{setting}` can't be awaited: {error}")),
         ambiguous: true,
     })?;
     if finished.too_much {
-        let error = permanent(format!("`{setting}` printed more than {} MiB and was killed", MAX_STDOUT >> 20));
+        let error =
+            BackendError::permanent(format!("`{setting}` printed more than {} MiB and was killed", MAX_STDOUT >> 20));
         return Err(RunError { error, ambiguous: true });
     }
     match finished.status.exit_status() {
@@ -93,7 +93,10 @@ fn read_secret(path: &PathBuf, name: &str, setting: &str) -> Result<String, Back
         Ok(text) => return Ok(text.trim_end_matches(['\n', '\r']).to_owned()),
         Err(error) => error.to_string(),
     };
-    Err(permanent(format!("`{setting}` needs {name} from file `{}`, which can't be used: {problem}", path.display())))
+    Err(BackendError::permanent(format!(
+        "`{setting}` needs {name} from file `{}`, which can't be used: {problem}",
+        path.display()
+    )))
 }
 
 fn command(words: &[String], variables: &BTreeMap<String, String>) -> Command {
@@ -113,13 +116,13 @@ fn command(words: &[String], variables: &BTreeMap<String, String>) -> Command {
 fn not_started(words: &[String], setting: &str, error: &io::Error) -> BackendError {
     let program = words.first().map_or("", String::as_str);
     match error.kind() {
-        io::ErrorKind::NotFound => {
-            permanent(format!("program `{program}` of `{setting}` was not found; install it, or give its full path"))
-        }
-        io::ErrorKind::PermissionDenied => {
-            permanent(format!("program `{program}` of `{setting}` can't be run; `chmod +x` it, or name another one"))
-        }
-        _ => retryable(format!("program `{program}` of `{setting}` can't be started: {error}")),
+        io::ErrorKind::NotFound => BackendError::permanent(format!(
+            "program `{program}` of `{setting}` was not found; install it, or give its full path"
+        )),
+        io::ErrorKind::PermissionDenied => BackendError::permanent(format!(
+            "program `{program}` of `{setting}` can't be run; `chmod +x` it, or name another one"
+        )),
+        _ => BackendError::retryable(format!("program `{program}` of `{setting}` can't be started: {error}")),
     }
 }
 
@@ -133,7 +136,7 @@ fn failed(code: Option<i32>, finished: &Finished, setting: &str, secrets: &BTree
     let said = if said.is_empty() { String::new() } else { format!(": {said}") };
     let kind =
         if code.is_some_and(|code| PERMANENT.contains(&code)) { ErrorKind::Permanent } else { ErrorKind::Retryable };
-    let error = BackendError { kind, ..retryable(format!("`{setting}` ended with {how}{said}")) };
+    let error = BackendError::new(kind, format!("`{setting}` ended with {how}{said}"));
     RunError { error, ambiguous: code.is_none() }
 }
 

@@ -10,7 +10,11 @@ use super::{
     DockerSpec, Surroundings, TypePool, container_template::ContainerTemplate, engine::Engine, error::EngineError,
     labels, self_container::SelfContainer, view::Seen,
 };
-use crate::{backend::Check, config::PullPolicy, model::WorkerType};
+use crate::{
+    backend::{BackendError, Check},
+    config::PullPolicy,
+    model::WorkerType,
+};
 
 /// An image that can't exist: its name would have to be its own checksum.
 const NO_IMAGE: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
@@ -110,7 +114,7 @@ async fn has_image(engine: &Engine, what: String, image: &str, pull: PullPolicy)
         }
         Ok(false) => {
             let cure = format!("no image `{image}`; build or pull it, or set `docker.pull = \"missing\"`");
-            Check::new(what, Err(super::permanent(cure)))
+            Check::new(what, Err(BackendError::permanent(cure)))
         }
         Err(error) => unknown(what, "image", error),
     }
@@ -123,7 +127,7 @@ async fn has_network(engine: &Engine, pool: &TypePool, network: &str) -> Check {
         Ok(false) => {
             let cure =
                 format!("no network `{network}`; start the stack that makes it, or `docker network create {network}`");
-            Check::new(what, Err(super::permanent(cure)))
+            Check::new(what, Err(BackendError::permanent(cure)))
         }
         Err(error) => unknown(what, "network", error),
     }

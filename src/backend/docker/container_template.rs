@@ -13,7 +13,7 @@ use bollard::models::{
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
-use super::{labels, overlay::lay_over, permanent, spec::DockerSpec};
+use super::{labels, overlay::lay_over, spec::DockerSpec};
 use crate::{
     backend::BackendError,
     model::{WorkerId, WorkerType},
@@ -87,7 +87,9 @@ impl ContainerTemplate {
     pub(super) fn check(worker_type: &WorkerType, spec: &DockerSpec) -> Result<(), BackendError> {
         let owner = Owner { worker_type, project: "", service: &spec.service };
         let built = Self::of_settings(spec, owner, &[]);
-        built.map(drop).map_err(|problem| permanent(format!("worker_types.{worker_type}.docker: {problem}")))
+        built
+            .map(drop)
+            .map_err(|problem| BackendError::permanent(format!("worker_types.{worker_type}.docker: {problem}")))
     }
 
     /// Copies a container. Nothing that belongs to the one container is taken over: addresses, ids, its name.

@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 use bollard::errors::Error;
 
 use super::endpoint::Endpoint;
-use crate::backend::{BackendError, ErrorKind, ScaleReport, leader_guard::NOT_LEADING};
+use crate::backend::{BackendError, ErrorKind, leader_guard::NOT_LEADING};
 
 /// A call to the engine failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -156,7 +156,7 @@ impl EngineError {
 
     /// As a backend's error, with nothing done.
     pub(super) fn into_backend(self) -> BackendError {
-        BackendError { kind: self.kind(), message: self.to_string(), done: ScaleReport::default() }
+        BackendError::new(self.kind(), self.to_string())
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     worker_registry::Ticket,
 };
 use crate::{
-    backend::{BackendError, ErrorKind, ScaleReport},
+    backend::{BackendError, ErrorKind},
     config::{DockerSettings, PullPolicy, WORKER_SETTINGS},
     model::WorkerId,
 };
@@ -194,7 +194,7 @@ impl Launch {
             }
             Failure::Engine(error) => (error.kind(), format!("a worker of `{worker_type}` can't be started: {error}")),
         };
-        BackendError { kind, message, done: ScaleReport::default() }
+        BackendError::new(kind, message)
     }
 }
 

@@ -161,7 +161,9 @@ impl DockerBackend {
 
     fn pool(&self, worker_type: &WorkerType) -> Result<Arc<TypePool>, BackendError> {
         self.shared.pools().get(worker_type).cloned().ok_or_else(|| {
-            permanent(format!("worker type `{worker_type}` is unknown here; add `[worker_types.{worker_type}]`"))
+            BackendError::permanent(format!(
+                "worker type `{worker_type}` is unknown here; add `[worker_types.{worker_type}]`"
+            ))
         })
     }
 
@@ -193,7 +195,7 @@ impl DockerBackend {
         };
         let outcome = self.shared.tasks.spawn(starts).await;
         outcome.unwrap_or_else(|error| {
-            vec![Err(permanent(format!("starting workers ended early: {error}; please report it")))]
+            vec![Err(BackendError::permanent(format!("starting workers ended early: {error}; please report it")))]
         })
     }
 }
@@ -238,7 +240,7 @@ impl ScalingBackend for DockerBackend {
         let Some(tickets) = pool.registry.reserve(&template, pool.owner(), request.target, self.shared.clock.now())
         else {
             let message = format!("the scaler is stopping; no worker of `{}` is started any more", pool.worker_type);
-            return Err(BackendError { done, ..permanent(message) });
+            return Err(BackendError { done, ..BackendError::permanent(message) });
         };
         let wanted = tickets.len();
         let mut failures = Vec::new();
@@ -284,7 +286,7 @@ impl ScalingBackend for DockerBackend {
         let Some(pool) = pools.remove(worker_type) else { return };
         self.shared.set_pools(pools);
         let why = format!("worker type `{worker_type}` was not looked after; its containers are not listed yet");
-        let why = BackendError { kind: ErrorKind::Retryable, message: why, done: ScaleReport::default() };
+        let why = BackendError::retryable(why);
         pool.registry.lose_sight(why);
         released.insert(worker_type.clone(), pool);
     }
@@ -343,7 +345,7 @@ fn check_specs(types: &BTreeMap<WorkerType, DockerSpec>) -> Result<(), BackendEr
     for (worker_type, spec) in types {
         ContainerTemplate::check(worker_type, spec)?;
         if let Some(other) = owners.insert((&spec.settings.project, &spec.service), worker_type) {
-            return Err(permanent(format!(
+            return Err(BackendError::permanent(format!(
                 "worker types `{other}` and `{worker_type}` both have the Compose service `{}`; give one another \
                  `docker.service`",
                 spec.service
@@ -355,14 +357,9 @@ fn check_specs(types: &BTreeMap<WorkerType, DockerSpec>) -> Result<(), BackendEr
 
 /// Why no worker is started that would look for Redis in its own container.
 fn no_redis(worker_type: &WorkerType) -> BackendError {
-    permanent(format!(
+    BackendError::permanent(format!(
         "a worker of `{worker_type}` would look for Redis in its own container, because the Redis URL names this machine \
          itself; set `worker_redis_url` to an address that containers reach, or `worker_types.{worker_type}.docker.networks \
          = [\"host\"]`"
     ))
-}
-
-/// An error that someone must cure.
-fn permanent(message: String) -> BackendError {
-    BackendError { kind: ErrorKind::Permanent, message, done: ScaleReport::default() }
 }

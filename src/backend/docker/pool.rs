@@ -7,7 +7,6 @@ use std::sync::{
 
 use super::{
     container_template::{ContainerTemplate, Owner},
-    permanent,
     self_container::SelfContainer,
     spec::DockerSpec,
     worker_registry::WorkerRegistry,
@@ -112,7 +111,7 @@ impl TypePool {
     /// Why nothing can be started.
     pub(super) fn no_template(&self) -> BackendError {
         let (name, Owner { project, service, .. }) = (&self.worker_type, self.owner());
-        permanent(format!(
+        BackendError::permanent(format!(
             "there is nothing to make a worker of `{name}` after: the Compose project `{project}` has no container of \
              service `{service}`; make one (`docker compose -p {project} up --no-start --scale {service}=1 {service}`), \
              or set `worker_types.{name}.docker.image`"

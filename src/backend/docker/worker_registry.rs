@@ -15,7 +15,7 @@ use super::{
     view::{Health, State},
 };
 use crate::{
-    backend::{BackendError, ErrorKind, Instance, Phase, Pool, ScaleReport, change_log::ChangeLog},
+    backend::{BackendError, Instance, Phase, Pool, change_log::ChangeLog},
     model::{Timestamp, WorkerId},
 };
 
@@ -354,11 +354,7 @@ impl WorkerRegistry {
         let inner = self.lock();
         match &inner.unknown {
             Some(why) => Err(why.clone()),
-            None if !inner.seen => Err(BackendError {
-                kind: ErrorKind::Retryable,
-                message: "the docker engine has not been asked yet".to_owned(),
-                done: ScaleReport::default(),
-            }),
+            None if !inner.seen => Err(BackendError::retryable("the docker engine has not been asked yet")),
             None => Ok(inner.pool(now)),
         }
     }

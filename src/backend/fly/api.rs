@@ -13,7 +13,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{
-    failure::{Failure, permanent},
+    failure::Failure,
     machine::Machine,
     rate_limit::{Action, RateLimit, Throttle},
 };
@@ -109,19 +109,20 @@ impl Api {
     pub(super) fn new(access: &Access) -> Result<Self, BackendError> {
         // Another part of the program may have installed it: one provider is as good as the other.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let base = Url::parse(&access.base_url)
-            .map_err(|error| permanent(format!("fly.base_url = \"{}\" is not a URL: {error}", access.base_url)))?;
+        let base = Url::parse(&access.base_url).map_err(|error| {
+            BackendError::permanent(format!("fly.base_url = \"{}\" is not a URL: {error}", access.base_url))
+        })?;
         let client = Client::builder()
             .user_agent(concat!("swarm/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT)
             .build()
-            .map_err(|error| permanent(format!("no HTTP client for fly.io: {error}")))?;
+            .map_err(|error| BackendError::permanent(format!("no HTTP client for fly.io: {error}")))?;
         let token = match &access.token_file {
             Some(file) => Some(read_token(file)?),
             None => access.token.clone(),
         };
         let token = token.filter(|token| !token.expose_secret().trim().is_empty()).ok_or_else(|| {
-            permanent(
+            BackendError::permanent(
                 "there is no token for fly.io; set FLY_API_TOKEN, or `fly.token_file` to a file that holds it \
                  (`fly tokens create deploy -a APP` makes one)"
                     .to_owned(),
@@ -315,7 +316,10 @@ impl<'de> Deserialize<'de> for Done {
 
 fn read_token(file: &std::path::Path) -> Result<SecretString, BackendError> {
     let text = std::fs::read_to_string(file).map_err(|error| {
-        permanent(format!("the file of the token for fly.io, `{}`, can't be read: {error}", file.display()))
+        BackendError::permanent(format!(
+            "the file of the token for fly.io, `{}`, can't be read: {error}",
+            file.display()
+        ))
     })?;
     Ok(SecretString::from(text.trim()))
 }
@@ -324,8 +328,9 @@ fn read_token(file: &std::path::Path) -> Result<SecretString, BackendError> {
 fn header(token: &SecretString) -> Result<HeaderValue, BackendError> {
     let token = token.expose_secret().trim();
     let text = if token.starts_with("FlyV1 ") { token.to_owned() } else { format!("Bearer {token}") };
-    let mut value = HeaderValue::from_str(&text)
-        .map_err(|_| permanent("the token for fly.io holds characters that no token has; copy it again".to_owned()))?;
+    let mut value = HeaderValue::from_str(&text).map_err(|_| {
+        BackendError::permanent("the token for fly.io holds characters that no token has; copy it again".to_owned())
+    })?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::{FlyBackend, failure::permanent, group::Group};
-use crate::backend::Check;
+use super::{FlyBackend, group::Group};
+use crate::backend::{BackendError, Check};
 
 impl FlyBackend {
     /// Tries for each worker type whether its machines can be listed, scaled, and made from what there is.
@@ -38,7 +38,7 @@ impl FlyBackend {
         let result = match self.shared.api.create(app, json!({ "config": {} })).await {
             Err(failure) if matches!(failure.status(), Some(400 | 422)) => Ok("allowed".to_owned()),
             Err(failure) => Err(failure.into_error("asking for the right to make machines", app)),
-            Ok(machine) => Err(permanent(format!(
+            Ok(machine) => Err(BackendError::permanent(format!(
                 "the API made machine {} out of a request without image, which it should have refused; destroy it",
                 machine.id
             ))),
@@ -52,7 +52,7 @@ impl FlyBackend {
             Ok(()) => match (group.registry.template(), &group.spec().settings.image) {
                 (Some(machine), _) => Ok(format!("new machines are copies of {}", machine.id)),
                 (None, Some(image)) => Ok(format!("no machine yet; the first one runs {image}")),
-                (None, None) => Err(permanent(format!(
+                (None, None) => Err(BackendError::permanent(format!(
                     "process group `{0}` has no machine to copy; deploy one (`fly scale count {0}=1`), or set \
                      `worker_types.{1}.fly.image`",
                     group.name, group.worker_type

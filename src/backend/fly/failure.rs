@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::backend::{BackendError, ErrorKind, ScaleReport, leader_guard::NOT_LEADING};
+use crate::backend::{BackendError, ErrorKind, leader_guard::NOT_LEADING};
 
 /// Why a request brought nothing.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -108,11 +108,7 @@ impl Failure {
     /// For the caller of the backend: what failed, why, and the cure.
     pub(super) fn into_error(self, doing: &str, app: &str) -> BackendError {
         let (kind, cure) = self.verdict(app);
-        BackendError {
-            kind,
-            message: format!("fly.io app `{app}`: {doing}: {self}; {cure}"),
-            done: ScaleReport::default(),
-        }
+        BackendError::new(kind, format!("fly.io app `{app}`: {doing}: {self}; {cure}"))
     }
 
     fn verdict(&self, app: &str) -> (ErrorKind, String) {
@@ -164,16 +160,6 @@ impl From<reqwest::Error> for Failure {
         let why = if error.is_timeout() { "timed out".to_owned() } else { innermost.to_string() };
         Self::NoAnswer(why)
     }
-}
-
-/// An error that someone must cure.
-pub(super) fn permanent(message: String) -> BackendError {
-    BackendError { kind: ErrorKind::Permanent, message, done: ScaleReport::default() }
-}
-
-/// An error that may go away by itself.
-pub(super) fn retryable(message: String) -> BackendError {
-    BackendError { kind: ErrorKind::Retryable, message, done: ScaleReport::default() }
 }
 
 #[cfg(test)]

@@ -12,12 +12,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{
-    api::Api,
-    failure::{permanent, retryable},
-    registry::MachineRegistry,
-    volumes::ClaimedVolumes,
-};
+use super::{api::Api, registry::MachineRegistry, volumes::ClaimedVolumes};
 use crate::{
     backend::{BackendError, ErrorKind, OnChange},
     config::{FlyWorkerSettings, Settings, WorkerTypeSettings},
@@ -48,7 +43,7 @@ impl FlySpec {
     ) -> Result<Self, BackendError> {
         let fly = &settings.fly;
         let app = fly.app.clone().or_else(|| own_app.map(str::to_owned)).ok_or_else(|| {
-            permanent(format!(
+            BackendError::permanent(format!(
                 "worker type `{name}` has no fly.io app; set `worker_types.{name}.fly.app` (on Fly.io, FLY_APP_NAME names it)"
             ))
         })?;
@@ -149,7 +144,7 @@ impl Listed {
         match &self.failure {
             Some(failure) if !fresh || failure.kind == ErrorKind::Permanent => Err(failure.clone()),
             _ if fresh => Ok(()),
-            _ => Err(retryable(format!(
+            _ => Err(BackendError::retryable(format!(
                 "fly.io app `{app}`: no list of its machines for {} s, so how many there are is not known; see \
                  https://status.flyio.net and `fly.base_url`",
                 stale_after(poll).as_secs()
@@ -201,7 +196,7 @@ fn check_groups(types: &BTreeMap<WorkerType, FlySpec>) -> Result<(), BackendErro
     let mut owners = BTreeMap::new();
     for (worker_type, spec) in types {
         if let Some(other) = owners.insert((&spec.app, &spec.group), worker_type) {
-            return Err(permanent(format!(
+            return Err(BackendError::permanent(format!(
                 "worker types `{other}` and `{worker_type}` both have process group `{}` of fly.io app `{}`; give one another \
                  `fly.process_group`",
                 spec.group, spec.app

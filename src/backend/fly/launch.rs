@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{
     api::Volume,
     await_state::await_start,
-    failure::{Failure, permanent},
+    failure::Failure,
     group::{FlyShared, Group},
     machine::{LAUNCH, Machine},
     registry::Launch,
@@ -110,7 +110,7 @@ async fn make(shared: &Arc<FlyShared>, group: &Arc<Group>) -> Result<WorkerId, B
     let original = group.registry.template();
     let id = Uuid::now_v7().simple().to_string();
     let config = template::config(original.as_deref(), &group.spec().settings, &group.name, &id)
-        .map_err(|problem| permanent(format!("fly.io app `{}`: {problem}", group.app.name)))?;
+        .map_err(|problem| BackendError::permanent(format!("fly.io app `{}`: {problem}", group.app.name)))?;
     let regions = regions(group, original.as_deref());
     let launch = Launch {
         name: format!("{}-{}", group.name, &id[id.len() - 12..]),

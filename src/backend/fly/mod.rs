@@ -32,7 +32,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     api::Api,
-    failure::{permanent, retryable},
     group::{App, ByName, FlyShared, Group, Groups, groups},
     watch::watch,
 };
@@ -122,7 +121,9 @@ impl FlyBackend {
 
     fn group(&self, worker_type: &WorkerType) -> Result<Arc<Group>, BackendError> {
         self.groups().get(worker_type).cloned().ok_or_else(|| {
-            permanent(format!("worker type `{worker_type}` is unknown here; add `[worker_types.{worker_type}]`"))
+            BackendError::permanent(format!(
+                "worker type `{worker_type}` is unknown here; add `[worker_types.{worker_type}]`"
+            ))
         })
     }
 
@@ -138,7 +139,7 @@ impl FlyBackend {
         if group.registry.is_known() {
             return Ok(());
         }
-        Err(retryable(format!("the machines of process group `{}` are not listed yet", group.name)))
+        Err(BackendError::retryable(format!("the machines of process group `{}` are not listed yet", group.name)))
     }
 
     async fn drain(&self, group: &Arc<Group>) {
@@ -176,12 +177,15 @@ impl ScalingBackend for FlyBackend {
         let group = self.group(&request.worker_type)?;
         self.known(&group).await?;
         if self.shared.stop.is_cancelled() {
-            return Err(permanent(format!("the scaler is stopping; `{}` is not scaled any more", request.worker_type)));
+            return Err(BackendError::permanent(format!(
+                "the scaler is stopping; `{}` is not scaled any more",
+                request.worker_type
+            )));
         }
         let work = scale(self.shared.clone(), group, request);
         match self.shared.tasks.spawn(work).await {
             Ok(outcome) => outcome,
-            Err(error) => Err(retryable(format!("the task that scales ended: {error}"))),
+            Err(error) => Err(BackendError::retryable(format!("the task that scales ended: {error}"))),
         }
     }
 

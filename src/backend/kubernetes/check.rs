@@ -9,7 +9,7 @@ use kube::{ResourceExt, api::ListParams};
 use super::{
     cluster::Cluster,
     conflicts::Conflicts,
-    failure::{Right, permanent},
+    failure::Right,
     lease::KubernetesLease,
     rights,
     spec::{KubernetesSpec, TargetSpec},
@@ -95,7 +95,7 @@ async fn target_is_ready(
     match listed.as_ref().map_err(Clone::clone)?.get(&target.name) {
         None => return Err(target.missing()),
         Some(value) if value != worker_type.as_str() => {
-            return Err(permanent(format!(
+            return Err(BackendError::permanent(format!(
                 "{} is labelled as one of `{value}`; set its label to `{worker_type}`, and that of its pods",
                 target.shown()
             )));

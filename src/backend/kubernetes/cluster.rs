@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{
-    failure::{Right, explain, permanent, timed_out},
+    failure::{Right, explain, timed_out},
     spec::TargetSpec,
     throttle::ThrottleLayer,
     view::{DELETION_COST, DELETION_COST_BEFORE, MARK, Pod},
@@ -71,8 +71,9 @@ impl Cluster {
         // A repeated request might carry out a target that is no longer wanted.
         config.default_retry = false;
         let namespace = settings.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-        let builder = ClientBuilder::try_from(config)
-            .map_err(|error| permanent(format!("the cluster's address or certificates can't be used: {error}")))?;
+        let builder = ClientBuilder::try_from(config).map_err(|error| {
+            BackendError::permanent(format!("the cluster's address or certificates can't be used: {error}"))
+        })?;
         Ok(Self { client: builder.with_layer(&ThrottleLayer::default()).build(), namespace })
     }
 
@@ -199,7 +200,7 @@ async fn infer(settings: &KubernetesSettings) -> Result<Config, BackendError> {
     let by_file = settings.kubeconfig.is_some() || std::env::var_os("KUBECONFIG").is_some();
     if !by_file && Path::new(OWN_NAMESPACE).exists() {
         return Config::incluster()
-            .map_err(|error| permanent(format!("the pod's service account can't be used: {error}")));
+            .map_err(|error| BackendError::permanent(format!("the pod's service account can't be used: {error}")));
     }
     let options = KubeConfigOptions { context: settings.context.clone(), ..KubeConfigOptions::default() };
     let config = match &settings.kubeconfig {
@@ -210,7 +211,7 @@ async fn infer(settings: &KubernetesSettings) -> Result<Config, BackendError> {
         None => Config::from_kubeconfig(&options).await,
     };
     config.map_err(|error| {
-        permanent(format!(
+        BackendError::permanent(format!(
             "no cluster to talk to: not in a pod, and the kubeconfig can't be used ({error}); set KUBECONFIG or \
              kubernetes.kubeconfig"
         ))

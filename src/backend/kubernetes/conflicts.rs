@@ -15,7 +15,7 @@ use kube::{
 
 use super::{
     cluster::{Cluster, Failed},
-    failure::{Right, permanent, retryable},
+    failure::Right,
     spec::{TargetSpec, api_kind},
 };
 use crate::backend::BackendError;
@@ -59,7 +59,7 @@ impl Conflict {
             ConflictKind::Hpa => "HorizontalPodAutoscaler",
             ConflictKind::ScaledObject => "KEDA ScaledObject",
         };
-        permanent(format!(
+        BackendError::permanent(format!(
             "{} is scaled by the {what} `{}` too; delete that, or disable the worker type here: two autoscalers would undo \
              each other's work",
             target.shown(),
@@ -78,7 +78,11 @@ pub(super) struct Conflicts {
 
 impl Conflicts {
     pub(super) fn new() -> Self {
-        Self { found: Mutex::new(Err(retryable("other autoscalers have not been looked for yet".to_owned()))) }
+        Self {
+            found: Mutex::new(Err(BackendError::retryable(
+                "other autoscalers have not been looked for yet".to_owned(),
+            ))),
+        }
     }
 
     /// Returns another autoscaler of this target. An error if that is unknown: nothing may be scaled then.

@@ -5,24 +5,11 @@ use std::time::Duration;
 use kube::error::Status;
 
 use super::throttle::Throttled;
-use crate::{
-    backend::{BackendError, ErrorKind, ScaleReport},
-    model::WorkerType,
-};
-
-/// May go away without a change.
-pub(super) fn retryable(message: String) -> BackendError {
-    BackendError { kind: ErrorKind::Retryable, message, done: ScaleReport::default() }
-}
-
-/// Needs a person to change something.
-pub(super) fn permanent(message: String) -> BackendError {
-    BackendError { kind: ErrorKind::Permanent, message, done: ScaleReport::default() }
-}
+use crate::{backend::BackendError, model::WorkerType};
 
 /// The worker type is not configured here.
 pub(super) fn unknown_type(worker_type: &WorkerType) -> BackendError {
-    permanent(format!("worker type `{worker_type}` is unknown here; add `[worker_types.{worker_type}]`"))
+    BackendError::permanent(format!("worker type `{worker_type}` is unknown here; add `[worker_types.{worker_type}]`"))
 }
 
 /// A right: a verb on a resource of an API group.
@@ -63,34 +50,34 @@ pub(super) fn explain(doing: &str, right: Right, namespace: &str, error: &kube::
     match error {
         kube::Error::Api(status) => refused(doing, right, namespace, status),
         kube::Error::Service(cause) if cause.downcast_ref::<Throttled>().is_some() => {
-            retryable(format!("{doing}: {cause}"))
+            BackendError::retryable(format!("{doing}: {cause}"))
         }
         kube::Error::SerdeError(cause) => {
-            retryable(format!("{doing}: the API server's answer can't be understood: {cause}"))
+            BackendError::retryable(format!("{doing}: the API server's answer can't be understood: {cause}"))
         }
-        other => retryable(format!("{doing}: the API server can't be reached: {}", chain(other))),
+        other => BackendError::retryable(format!("{doing}: the API server can't be reached: {}", chain(other))),
     }
 }
 
 /// A call that took too long.
 pub(super) fn timed_out(doing: &str, patience: Duration) -> BackendError {
-    retryable(format!("{doing}: the API server has not answered for {} s", patience.as_secs()))
+    BackendError::retryable(format!("{doing}: the API server has not answered for {} s", patience.as_secs()))
 }
 
 fn refused(doing: &str, right: Right, namespace: &str, status: &Status) -> BackendError {
     let said = if status.message.is_empty() { status.reason.as_str() } else { status.message.trim() };
     match status.code {
-        401 => permanent(format!(
+        401 => BackendError::permanent(format!(
             "{doing}: the API server does not accept these credentials ({said}); renew the kubeconfig or the service \
              account's token"
         )),
-        403 if said.contains("quota") => retryable(format!("{doing}: {said}")),
-        403 => permanent(format!("{doing}: {} ({said})", right.lacking(namespace))),
-        404 => permanent(format!("{doing}: not found in namespace `{namespace}` ({said})")),
-        409 => retryable(format!("{doing}: changed by somebody else meanwhile; deciding again")),
-        422 | 400 => permanent(format!("{doing}: refused as invalid: {said}")),
-        429 => retryable(format!("{doing}: the API server is busy and asks to come back later")),
-        code => retryable(format!("{doing}: the API server answers {code}: {said}")),
+        403 if said.contains("quota") => BackendError::retryable(format!("{doing}: {said}")),
+        403 => BackendError::permanent(format!("{doing}: {} ({said})", right.lacking(namespace))),
+        404 => BackendError::permanent(format!("{doing}: not found in namespace `{namespace}` ({said})")),
+        409 => BackendError::retryable(format!("{doing}: changed by somebody else meanwhile; deciding again")),
+        422 | 400 => BackendError::permanent(format!("{doing}: refused as invalid: {said}")),
+        429 => BackendError::retryable(format!("{doing}: the API server is busy and asks to come back later")),
+        code => BackendError::retryable(format!("{doing}: the API server answers {code}: {said}")),
     }
 }
 
@@ -111,6 +98,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::ErrorKind;
 
     const SCALE: Right = Right::new("apps", "deployments/scale", "patch");
 

@@ -13,7 +13,7 @@ use kube::api::{Patch, PostParams};
 
 use super::{
     cluster::{Cluster, FIELD_MANAGER, ours},
-    failure::{Right, permanent},
+    failure::Right,
 };
 use crate::{
     backend::{BackendError, LeaseObject, LeaseRecord},
@@ -104,7 +104,7 @@ fn record(lease: &Lease) -> LeaseRecord {
 fn lease(name: &str, record: &LeaseRecord) -> Result<Lease, BackendError> {
     let number = |what: &str, number: u64| {
         i32::try_from(number)
-            .map_err(|_| permanent(format!("lease `{name}`: {what} {number} is more than it can hold")))
+            .map_err(|_| BackendError::permanent(format!("lease `{name}`: {what} {number} is more than it can hold")))
     };
     let time = |time: Timestamp| {
         let ms = i64::try_from(time.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());

@@ -24,7 +24,7 @@ use self::{
 use super::{
     KubernetesShared,
     event_recorder::{EventReason, TargetEvent, TargetRecorder},
-    failure::{retryable, unknown_type},
+    failure::unknown_type,
     pool::has_no_pod,
     spec::TargetSpec,
     store::View,
@@ -288,7 +288,7 @@ impl Reconciler {
             return Ok(());
         }
         let why = view.target.failure.as_deref().unwrap_or("its events say why (kubectl describe)");
-        Err(retryable(format!(
+        Err(BackendError::retryable(format!(
             "{} wants {} replicas, and {missing} of them have no pod after their start grace: {why}",
             self.spec.shown(),
             view.target.replicas
@@ -326,7 +326,7 @@ pub(super) async fn send(
     let reconciler = reconciler.ok_or_else(|| unknown_type(&worker_type))?;
     let (reply, answer) = oneshot::channel();
     let stopping = || {
-        retryable(format!(
+        BackendError::retryable(format!(
             "worker type `{worker_type}` is not scaled by these settings any more, or the scaler is stopping"
         ))
     };

@@ -11,7 +11,7 @@ use super::{
     cluster::{Cluster, scale_right},
     conflicts::{LIST_HPAS, LIST_SCALED_OBJECTS},
     event_recorder::CREATE_EVENT,
-    failure::{Right, permanent},
+    failure::Right,
     lease,
 };
 use crate::{backend::BackendError, config::TargetKind};
@@ -57,7 +57,7 @@ pub(super) async fn check(
     }
     let rules = needed.iter().filter(|right| lacking.contains(&format!("`{}` `{}`", right.verb, right.resource)));
     let rules: Vec<String> = rules.map(|right| format!("\n  - {}", right.rule())).collect();
-    Err(permanent(format!(
+    Err(BackendError::permanent(format!(
         "no right in namespace `{}` to {}; add these rules to the scaler's Role (config/kubernetes has a complete one):{}",
         cluster.namespace,
         lacking.join(", "),

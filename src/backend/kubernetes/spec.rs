@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::failure::permanent;
 use crate::{
     backend::BackendError,
     config::{KubernetesSettings, Settings, TargetKind, WorkerTypeSettings},
@@ -62,7 +61,7 @@ impl TargetSpec {
 
     /// It is not among the labelled objects.
     pub(super) fn missing(&self) -> BackendError {
-        permanent(format!(
+        BackendError::permanent(format!(
             "no {} carries the worker label; create it, label it, or name another one by `kubernetes.name` and \
              `kubernetes.kind` of the worker type",
             self.shown()

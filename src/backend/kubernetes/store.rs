@@ -9,7 +9,6 @@ use std::{
 use tokio::sync::{Notify, watch};
 
 use super::{
-    failure::retryable,
     pool,
     spec::{KubernetesSpec, TargetSpec},
     type_state::{TypeState, is_older},
@@ -326,7 +325,7 @@ impl Inner {
         let spec = self.specs.get(worker_type).ok_or_else(|| super::failure::unknown_type(worker_type))?;
         for watched in [Watched::Targets(spec.kind), Watched::Pods] {
             if let Some(Some(why)) = self.trouble.get(&watched) {
-                return Err(retryable(why.clone()));
+                return Err(BackendError::retryable(why.clone()));
             }
         }
         Ok(spec)

@@ -114,7 +114,7 @@ fn explained(watched: Watched, namespace: &str, error: watcher::Error) -> Backen
         watcher::Error::WatchStartFailed(cause) | watcher::Error::WatchFailed(cause) => ("watch", cause),
         watcher::Error::WatchError(status) => ("watch", kube::Error::Api(status)),
         error @ watcher::Error::NoResourceVersion => {
-            return super::failure::retryable(format!("watching {what}: {error}"));
+            return BackendError::retryable(format!("watching {what}: {error}"));
         }
     };
     explain(&format!("{verb}ing {what}"), right(verb), namespace, &cause)

@@ -26,7 +26,7 @@ use self::{
     registry::{LeaveWithin, ProcessRegistry, Reservation},
     worker::{Started, Supervisor},
 };
-use super::{BackendError, ErrorKind, OnChange, Pool, ScaleReport, ScaleRequest, ScalingBackend};
+use super::{BackendError, OnChange, Pool, ScaleReport, ScaleRequest, ScalingBackend};
 use crate::{
     config::Settings,
     guard::Guard,
@@ -93,10 +93,10 @@ impl ProcessBackend {
         // Workers may have another directory, and theirs is where a relative path would be looked up.
         surroundings.swarm = std::path::absolute(&surroundings.swarm).unwrap_or(surroundings.swarm);
         let guard_task = TaskTracker::new();
-        let guard = Guard::start(surroundings.swarm.clone(), &guard_task).await.map_err(|error| BackendError {
-            kind: ErrorKind::Permanent,
-            message: format!("no process guard, without which workers could outlive the scaler: {error}"),
-            done: ScaleReport::default(),
+        let guard = Guard::start(surroundings.swarm.clone(), &guard_task).await.map_err(|error| {
+            BackendError::permanent(format!(
+                "no process guard, without which workers could outlive the scaler: {error}"
+            ))
         })?;
         let pool =
             |(worker_type, spec): (&WorkerType, &ProcessSpec)| (worker_type.clone(), TypePool::new(spec.clone()));
@@ -114,7 +114,9 @@ impl ProcessBackend {
     fn pool(&self, worker_type: &WorkerType) -> Result<Arc<TypePool>, BackendError> {
         let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
         pools.get(worker_type).cloned().ok_or_else(|| {
-            spec::permanent(format!("worker type `{worker_type}` is unknown here; add `[worker_types.{worker_type}]`"))
+            BackendError::permanent(format!(
+                "worker type `{worker_type}` is unknown here; add `[worker_types.{worker_type}]`"
+            ))
         })
     }
 
@@ -165,7 +167,7 @@ impl ScalingBackend for ProcessBackend {
             let token = self.shared.workers.token();
             let outcome = match pool.registry.reserve(worker_type, request.target, self.shared.clock.now()) {
                 Reservation::Enough => return Ok(done),
-                Reservation::Closed => Err(spec::permanent(format!(
+                Reservation::Closed => Err(BackendError::permanent(format!(
                     "the scaler is stopping; no worker of `{worker_type}` is started any more"
                 ))),
                 Reservation::Start(id, stop_requests) => {

@@ -14,7 +14,7 @@ use std::{
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
-    backend::{BackendError, ErrorKind, ScaleReport},
+    backend::{BackendError, ErrorKind},
     config::{WORKER_SETTINGS, WorkerRedisUrl, WorkerTypeSettings},
     model::{StopPolicy, WorkerId, WorkerType},
     telemetry::{LogFormat, log_format},
@@ -80,7 +80,7 @@ impl Surroundings {
         id: &WorkerId,
     ) -> Result<Command, BackendError> {
         let Some((program, arguments)) = spec.command.split_first() else {
-            return Err(permanent(format!(
+            return Err(BackendError::permanent(format!(
                 "worker type `{worker_type}` has an empty command; set `worker_types.{worker_type}.process.command`"
             )));
         };
@@ -117,19 +117,19 @@ impl Surroundings {
 fn check(program: &Path, spec: &ProcessSpec, worker_type: &WorkerType) -> Result<(), BackendError> {
     let setting = format!("worker_types.{worker_type}.process");
     if let Some(directory) = spec.directory.as_ref().filter(|directory| !directory.is_dir()) {
-        return Err(permanent(format!(
+        return Err(BackendError::permanent(format!(
             "directory `{}` of worker type `{worker_type}` does not exist; create it or change `{setting}.directory`",
             directory.display(),
         )));
     }
     match resolve(program, spec) {
         Ok(()) => Ok(()),
-        Err(Unusable::Missing) => Err(permanent(format!(
+        Err(Unusable::Missing) => Err(BackendError::permanent(format!(
             "program `{}` of worker type `{worker_type}` was not found; install it, give its full path in \
              `{setting}.command`, or set PATH in `{setting}.environment`",
             program.display(),
         ))),
-        Err(Unusable::NotExecutable(path)) => Err(permanent(format!(
+        Err(Unusable::NotExecutable(path)) => Err(BackendError::permanent(format!(
             "program `{}` of worker type `{worker_type}` is not an executable file; run `chmod +x` on it or change \
              `{setting}.command`",
             path.display(),
@@ -176,12 +176,7 @@ pub(super) fn spawn_error(swarm: &Path, worker_type: &WorkerType, error: &io::Er
         _ => (ErrorKind::Retryable, "raise the limits on processes, open files or memory, or lower `max_workers`"),
     };
     let message = format!("could not start a worker of `{worker_type}` through `{}`: {error}; {cure}", swarm.display());
-    BackendError { kind, message, done: ScaleReport::default() }
-}
-
-/// An error that someone must cure.
-pub(super) fn permanent(message: String) -> BackendError {
-    BackendError { kind: ErrorKind::Permanent, message, done: ScaleReport::default() }
+    BackendError::new(kind, message)
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ fn scaled(outcome: Result<ScaleReport, BackendError>) -> Input {
 }
 
 fn failure<T>(kind: ErrorKind, message: &str) -> Result<T, BackendError> {
-    Err(BackendError { kind, message: message.to_owned(), done: ScaleReport::default() })
+    Err(BackendError::new(kind, message))
 }
 
 /// Applies an input at a time in milliseconds.

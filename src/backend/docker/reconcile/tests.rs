@@ -8,7 +8,7 @@ use crate::{
         container_template::{ContainerTemplate, Owner},
         view::Health,
     },
-    backend::{ManualScale, Phase},
+    backend::{BackendError, ManualScale, Phase},
     model::WorkerType,
 };
 
@@ -256,7 +256,7 @@ fn of_ended_containers_the_newest_stays_while_nothing_else_can_be_the_example() 
 fn an_engine_that_can_not_be_asked_makes_the_pool_unknown() {
     let mut world = World::new();
     world.start(2);
-    let why = super::super::permanent("away".to_owned());
+    let why = BackendError::permanent("away".to_owned());
     assert!(world.registry.lose_sight(why.clone()));
     assert!(!world.registry.lose_sight(why), "nothing new");
     assert_eq!(world.registry.pool(Timestamp(0)).unwrap_err().message, "away");

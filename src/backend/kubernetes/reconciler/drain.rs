@@ -15,7 +15,6 @@ use crate::{
         kubernetes::{
             KubernetesShared,
             deletion_order::deletion_order,
-            failure::retryable,
             spec::TargetSpec,
             store::View,
             view::{DELETION_COST, Pod},
@@ -346,7 +345,7 @@ impl Drain {
     }
 
     fn no_drain(&self, error: &DrainError) -> BackendError {
-        retryable(format!("workers of type `{}` can't be asked to drain: {error}", self.worker_type))
+        BackendError::retryable(format!("workers of type `{}` can't be asked to drain: {error}", self.worker_type))
     }
 
     /// Publishes the draining workers to the store.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::Reconciler;
 use crate::backend::{
     BackendError,
-    kubernetes::{cluster::FIELD_MANAGER, event_recorder::EventReason, failure::retryable},
+    kubernetes::{cluster::FIELD_MANAGER, event_recorder::EventReason},
 };
 
 /// Rejected pods that end an attempt. One or two happen when a node has just filled up.
@@ -78,7 +78,7 @@ impl Reconciler {
     pub(super) fn wait_for_nodes(&self) -> Result<(), BackendError> {
         let pause = self.rejected.pause(Instant::now());
         match self.shared.store.rejections(&self.worker_type) {
-            Some((reason, pods)) if !pause.is_zero() => Err(retryable(format!(
+            Some((reason, pods)) if !pause.is_zero() => Err(BackendError::retryable(format!(
                 "nodes have rejected {pods} pods of {}, and more are requested only after a pause: {reason}",
                 self.spec.shown()
             ))),

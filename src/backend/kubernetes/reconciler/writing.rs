@@ -5,7 +5,7 @@ use k8s_openapi::api::autoscaling::v1::Scale;
 use super::Reconciler;
 use crate::backend::{
     BackendError, ErrorKind,
-    kubernetes::{event_recorder::EventReason, failure::retryable, store::View, units::count},
+    kubernetes::{event_recorder::EventReason, store::View, units::count},
 };
 
 /// Attempts to write a count while only the target's status changes, which counts as a conflict too.
@@ -46,7 +46,10 @@ impl Reconciler {
                 return Err(failed.error);
             }
         }
-        Err(retryable(format!("scaling {} to {to}: it changes faster than it can be written", self.spec.shown())))
+        Err(BackendError::retryable(format!(
+            "scaling {} to {to}: it changes faster than it can be written",
+            self.spec.shown()
+        )))
     }
 }
 
