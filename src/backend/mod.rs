@@ -17,7 +17,7 @@ mod leader_guard;
 mod lease;
 pub mod process;
 
-use std::{sync::Arc, time::Duration};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -168,8 +168,11 @@ pub enum ErrorKind {
 }
 
 /// A backend could not do (all of) what it was asked.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{message}")]
+///
+/// `Display` shows the complete message for people, which includes the words of the cause. A chain of errors that is
+/// shown with its causes would repeat them, so show only the message. The source is for programs that need the cause's
+/// type.
+#[derive(Clone, Debug)]
 pub struct BackendError {
     /// What to do about it.
     pub kind: ErrorKind,
@@ -177,12 +180,14 @@ pub struct BackendError {
     pub message: String,
     /// What was done before it failed.
     pub done: ScaleReport,
+    /// What failed below, if anything did.
+    cause: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 impl BackendError {
     /// Returns an error before which nothing was done.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), done: ScaleReport::default() }
+        Self { kind, message: message.into(), done: ScaleReport::default(), cause: None }
     }
 
     /// Returns an error that may go away by itself.
@@ -193,6 +198,25 @@ impl BackendError {
     /// Returns an error that someone must cure.
     pub fn permanent(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Permanent, message)
+    }
+
+    /// Keeps the error that caused this one.
+    #[must_use]
+    pub fn caused_by(self, cause: impl Error + Send + Sync + 'static) -> Self {
+        Self { cause: Some(Arc::new(cause)), ..self }
+    }
+}
+
+impl fmt::Display for BackendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// Written by hand: a derived source would be the `Arc`, which can't be downcast to the cause.
+impl Error for BackendError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as _)
     }
 }
 
@@ -233,3 +257,19 @@ pub trait ScalingBackend: Send + Sync + 'static {
 
 /// Called by a backend when the workers of a type changed by themselves.
 pub type OnChange = Arc<dyn Fn(&WorkerType) + Send + Sync>;
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn the_cause_of_an_error_keeps_its_type_and_the_message_stands_alone() {
+        let error = BackendError::permanent("no room: disk full; free some").caused_by(io::Error::other("disk full"));
+        let copy = BackendError { done: ScaleReport::default(), ..error.clone() };
+        let cause = copy.source().and_then(|cause| cause.downcast_ref::<io::Error>()).expect("it is kept");
+        assert_eq!((cause.to_string().as_str(), copy.to_string()), ("disk full", error.message));
+        assert!(BackendError::retryable("away").source().is_none());
+    }
+}

@@ -16,7 +16,8 @@ pub(super) fn make(settings: Arc<Settings>) -> anyhow::Result<Box<MakeBackend<'s
     let surroundings = surroundings(&settings)?;
     Ok(Box::new(move |on_change, clock| {
         Box::pin(async move {
-            let backend = DockerBackend::start(&DockerSpec::all(&settings), surroundings, on_change, clock)?;
+            let backend = DockerBackend::start(&DockerSpec::all(&settings), surroundings, on_change, clock)
+                .map_err(super::reported)?;
             Ok(Arc::new(backend) as Arc<dyn ScalingBackend>)
         })
     }))

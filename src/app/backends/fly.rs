@@ -28,7 +28,8 @@ pub(super) async fn check(settings: &Settings) -> anyhow::Result<Vec<Check>> {
 
 fn start(settings: &Settings, on_change: OnChange, clock: Clock) -> anyhow::Result<FlyBackend> {
     let own_app = process_environment("FLY_APP_NAME");
-    let types = FlySpec::all(settings, own_app.as_deref())?;
+    let types = FlySpec::all(settings, own_app.as_deref()).map_err(super::reported)?;
     let access = Access::from_settings(&settings.fly, process_environment("FLY_API_TOKEN"));
-    Ok(FlyBackend::start(&types, &access, settings.fly.poll(), on_change, clock)?.in_app(own_app))
+    let backend = FlyBackend::start(&types, &access, settings.fly.poll(), on_change, clock).map_err(super::reported)?;
+    Ok(backend.in_app(own_app))
 }

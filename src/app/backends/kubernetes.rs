@@ -18,7 +18,7 @@ pub(super) fn make(settings: Arc<Settings>) -> anyhow::Result<Box<MakeBackend<'s
     Ok(Box::new(move |on_change, clock| {
         let spec = KubernetesSpec::from_settings(&settings);
         Box::pin(async move {
-            let backend = KubernetesBackend::start(&spec, drain, on_change, clock).await?;
+            let backend = KubernetesBackend::start(&spec, drain, on_change, clock).await.map_err(super::reported)?;
             Ok(Arc::new(backend) as Arc<dyn ScalingBackend>)
         })
     }))
@@ -26,7 +26,7 @@ pub(super) fn make(settings: Arc<Settings>) -> anyhow::Result<Box<MakeBackend<'s
 
 /// Returns the Lease by which autoscalers elect the leader, if the settings name one.
 pub(super) async fn lease(settings: &Settings) -> anyhow::Result<Option<Arc<dyn LeaseObject>>> {
-    let lease = KubernetesLease::configure(&settings.kubernetes).await?;
+    let lease = KubernetesLease::configure(&settings.kubernetes).await.map_err(super::reported)?;
     Ok(lease.map(|lease| Arc::new(lease) as Arc<dyn LeaseObject>))
 }
 

@@ -28,7 +28,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use super::{AutoscalerConfig, MakeBackend};
 use crate::{
-    backend::{Check, LeaseObject},
+    backend::{BackendError, Check, LeaseObject},
     config::{Orchestrator, Settings},
 };
 
@@ -77,5 +77,21 @@ pub async fn check_backend(
         Orchestrator::Fly => fly::check(settings).await,
         Orchestrator::Command => command::check(settings).await,
         Orchestrator::Keda => keda::check(settings).await,
+    }
+}
+
+/// Wraps an error of a backend without its cause: the message includes the words of the cause already.
+fn reported(error: BackendError) -> anyhow::Error {
+    anyhow::Error::msg(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reported_error_says_its_cause_once() {
+        let error = BackendError::permanent("no room: disk full").caused_by(std::io::Error::other("disk full"));
+        assert_eq!(format!("{:#}", reported(error)), "no room: disk full");
     }
 }

@@ -17,7 +17,9 @@ pub(super) fn make(config: &AutoscalerConfig) -> Box<MakeBackend<'static>> {
     let surroundings = surroundings(&settings, config.config_file.clone(), config.program.clone());
     Box::new(move |on_change, clock| {
         Box::pin(async move {
-            let backend = ProcessBackend::start(&specs(&settings), surroundings, on_change, clock).await?;
+            let backend = ProcessBackend::start(&specs(&settings), surroundings, on_change, clock)
+                .await
+                .map_err(super::reported)?;
             Ok(Arc::new(backend) as Arc<dyn ScalingBackend>)
         })
     })

@@ -65,11 +65,12 @@ pub(super) async fn request(
         return Ok(());
     }
     let ttl = within + DRAIN_REQUEST_MARGIN;
-    shared.drain_control.request(worker_type, ids, ttl).await.map_err(|error| no_drain(worker_type, &error))
+    shared.drain_control.request(worker_type, ids, ttl).await.map_err(|error| no_drain(worker_type, error))
 }
 
-pub(super) fn no_drain(worker_type: &WorkerType, error: &DrainError) -> BackendError {
+pub(super) fn no_drain(worker_type: &WorkerType, error: DrainError) -> BackendError {
     BackendError::retryable(format!("workers of type `{worker_type}` can't be asked to drain: {error}"))
+        .caused_by(error)
 }
 
 /// Stops each worker of `leaving` once it has drained, or at `deadline`; ends when all of them are gone. `draining`

@@ -132,7 +132,7 @@ impl ScalingBackend for CommandBackend {
         }
         match self.shared.tasks.spawn(scale(self.shared.clone(), pool, request)).await {
             Ok(outcome) => outcome,
-            Err(error) => Err(BackendError::retryable(format!("the task that scales ended: {error}"))),
+            Err(error) => Err(BackendError::retryable(format!("the task that scales ended: {error}")).caused_by(error)),
         }
     }
 

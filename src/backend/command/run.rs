@@ -55,7 +55,7 @@ impl From<BackendError> for RunError {
 /// Runs `words`. `setting` names the command in errors. Returns what it printed to stdout.
 pub(super) async fn run(words: &[String], settings: &CommandSettings, setting: &str) -> Result<Vec<u8>, RunError> {
     let secrets = environment(settings, setting)?;
-    let process = Process::start(command(words, &secrets)).map_err(|error| not_started(words, setting, &error))?;
+    let process = Process::start(command(words, &secrets)).map_err(|error| not_started(words, setting, error))?;
     let Ok(finished) = timeout(settings.timeout(), process.run()).await else {
         let error = BackendError::retryable(format!(
             "`{setting}` did not end within {} s and was killed; raise `timeout_seconds` if it needs longer",
@@ -64,7 +64,7 @@ pub(super) async fn run(words: &[String], settings: &CommandSettings, setting: &
         return Err(RunError { error, ambiguous: true });
     };
     let finished = finished.map_err(|error| RunError {
-        error: BackendError::retryable(format!("`{setting}` can't be awaited: {error}")),
+        error: BackendError::retryable(format!("`{setting}` can't be awaited: {error}")).caused_by(error),
         ambiguous: true,
     })?;
     if finished.too_much {
@@ -113,9 +113,9 @@ fn command(words: &[String], variables: &BTreeMap<String, String>) -> Command {
     command
 }
 
-fn not_started(words: &[String], setting: &str, error: &io::Error) -> BackendError {
+fn not_started(words: &[String], setting: &str, error: io::Error) -> BackendError {
     let program = words.first().map_or("", String::as_str);
-    match error.kind() {
+    let explained = match error.kind() {
         io::ErrorKind::NotFound => BackendError::permanent(format!(
             "program `{program}` of `{setting}` was not found; install it, or give its full path"
         )),
@@ -123,7 +123,8 @@ fn not_started(words: &[String], setting: &str, error: &io::Error) -> BackendErr
             "program `{program}` of `{setting}` can't be run; `chmod +x` it, or name another one"
         )),
         _ => BackendError::retryable(format!("program `{program}` of `{setting}` can't be started: {error}")),
-    }
+    };
+    explained.caused_by(error)
 }
 
 fn failed(code: Option<i32>, finished: &Finished, setting: &str, secrets: &BTreeMap<String, String>) -> RunError {
@@ -192,7 +193,7 @@ impl Process {
     /// Starts a command that runs for long; its lines are read from `stdout`.
     pub(super) fn watch(words: &[String], settings: &CommandSettings, setting: &str) -> Result<Self, BackendError> {
         let variables = environment(settings, setting)?;
-        Self::start(command(words, &variables)).map_err(|error| not_started(words, setting, &error))
+        Self::start(command(words, &variables)).map_err(|error| not_started(words, setting, error))
     }
 
     /// Calls `on_line` for each line of stdout, until the command ends. Lines are not kept, however long they are.

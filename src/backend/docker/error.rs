@@ -156,7 +156,7 @@ impl EngineError {
 
     /// As a backend's error, with nothing done.
     pub(super) fn into_backend(self) -> BackendError {
-        BackendError::new(self.kind(), self.to_string())
+        BackendError::new(self.kind(), self.to_string()).caused_by(self)
     }
 }
 

@@ -158,12 +158,12 @@ impl Launch {
     fn explain(&self, failure: Failure) -> BackendError {
         let ContainerTemplate { origin, hardened, .. } = &*self.template;
         let (worker_type, service) = (&self.pool.worker_type, &self.pool.service);
-        let (kind, message) = match failure {
+        let (kind, message) = match &failure {
             Failure::Crowded(error) => {
                 let cure = "remove containers of these names that don't belong to the project";
                 (ErrorKind::Retryable, format!("no free container name for `{worker_type}`: {error}; {cure}"))
             }
-            Failure::Engine(error) if is_missing_image(&error) => {
+            Failure::Engine(error) if is_missing_image(error) => {
                 let image = self.template.image();
                 let message = format!(
                     "image `{image}` of worker type `{worker_type}` (from {origin}) is not on the engine; build it \
@@ -182,7 +182,7 @@ impl Launch {
                 (ErrorKind::Permanent, format!("a worker of `{worker_type}` can't be started: {error}; {cure}"))
             }
             Failure::Engine(error @ EngineError::Refused { .. }) => {
-                let cure = if *hardened && is_about_rights(&error) {
+                let cure = if *hardened && is_about_rights(error) {
                     format!(
                         "swarm starts it without capabilities, new privileges and unlimited processes; if its image needs \
                          them, set `worker_types.{worker_type}.docker.hardened = false`"
@@ -194,7 +194,8 @@ impl Launch {
             }
             Failure::Engine(error) => (error.kind(), format!("a worker of `{worker_type}` can't be started: {error}")),
         };
-        BackendError::new(kind, message)
+        let (Failure::Crowded(error) | Failure::Engine(error)) = failure;
+        BackendError::new(kind, message).caused_by(error)
     }
 }
 

@@ -195,7 +195,8 @@ impl DockerBackend {
         };
         let outcome = self.shared.tasks.spawn(starts).await;
         outcome.unwrap_or_else(|error| {
-            vec![Err(BackendError::permanent(format!("starting workers ended early: {error}; please report it")))]
+            let ended = format!("starting workers ended early: {error}; please report it");
+            vec![Err(BackendError::permanent(ended).caused_by(error))]
         })
     }
 }

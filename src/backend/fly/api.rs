@@ -111,12 +111,13 @@ impl Api {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let base = Url::parse(&access.base_url).map_err(|error| {
             BackendError::permanent(format!("fly.base_url = \"{}\" is not a URL: {error}", access.base_url))
+                .caused_by(error)
         })?;
         let client = Client::builder()
             .user_agent(concat!("swarm/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT)
             .build()
-            .map_err(|error| BackendError::permanent(format!("no HTTP client for fly.io: {error}")))?;
+            .map_err(|error| BackendError::permanent(format!("no HTTP client for fly.io: {error}")).caused_by(error))?;
         let token = match &access.token_file {
             Some(file) => Some(read_token(file)?),
             None => access.token.clone(),
@@ -320,6 +321,7 @@ fn read_token(file: &std::path::Path) -> Result<SecretString, BackendError> {
             "the file of the token for fly.io, `{}`, can't be read: {error}",
             file.display()
         ))
+        .caused_by(error)
     })?;
     Ok(SecretString::from(text.trim()))
 }

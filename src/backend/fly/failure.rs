@@ -108,7 +108,7 @@ impl Failure {
     /// For the caller of the backend: what failed, why, and the cure.
     pub(super) fn into_error(self, doing: &str, app: &str) -> BackendError {
         let (kind, cure) = self.verdict(app);
-        BackendError::new(kind, format!("fly.io app `{app}`: {doing}: {self}; {cure}"))
+        BackendError::new(kind, format!("fly.io app `{app}`: {doing}: {self}; {cure}")).caused_by(self)
     }
 
     fn verdict(&self, app: &str) -> (ErrorKind, String) {

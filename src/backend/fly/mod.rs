@@ -185,7 +185,7 @@ impl ScalingBackend for FlyBackend {
         let work = scale(self.shared.clone(), group, request);
         match self.shared.tasks.spawn(work).await {
             Ok(outcome) => outcome,
-            Err(error) => Err(BackendError::retryable(format!("the task that scales ended: {error}"))),
+            Err(error) => Err(BackendError::retryable(format!("the task that scales ended: {error}")).caused_by(error)),
         }
     }
 

@@ -73,6 +73,7 @@ impl Cluster {
         let namespace = settings.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         let builder = ClientBuilder::try_from(config).map_err(|error| {
             BackendError::permanent(format!("the cluster's address or certificates can't be used: {error}"))
+                .caused_by(error)
         })?;
         Ok(Self { client: builder.with_layer(&ThrottleLayer::default()).build(), namespace })
     }
@@ -101,7 +102,7 @@ impl Cluster {
             Failed {
                 conflict: code == 409,
                 not_found: code == 404,
-                error: explain(doing, right, &self.namespace, &error),
+                error: explain(doing, right, &self.namespace, error),
             }
         })
     }
@@ -199,8 +200,9 @@ fn gone_is_fine(outcome: Result<(), Failed>) -> Result<(), BackendError> {
 async fn infer(settings: &KubernetesSettings) -> Result<Config, BackendError> {
     let by_file = settings.kubeconfig.is_some() || std::env::var_os("KUBECONFIG").is_some();
     if !by_file && Path::new(OWN_NAMESPACE).exists() {
-        return Config::incluster()
-            .map_err(|error| BackendError::permanent(format!("the pod's service account can't be used: {error}")));
+        return Config::incluster().map_err(|error| {
+            BackendError::permanent(format!("the pod's service account can't be used: {error}")).caused_by(error)
+        });
     }
     let options = KubeConfigOptions { context: settings.context.clone(), ..KubeConfigOptions::default() };
     let config = match &settings.kubeconfig {
@@ -215,5 +217,6 @@ async fn infer(settings: &KubernetesSettings) -> Result<Config, BackendError> {
             "no cluster to talk to: not in a pod, and the kubeconfig can't be used ({error}); set KUBECONFIG or \
              kubernetes.kubeconfig"
         ))
+        .caused_by(error)
     })
 }

@@ -46,8 +46,8 @@ impl Right {
 }
 
 /// A failed call: what was being done (``scaling deployment `x` ``), the right that it takes, and what came of it.
-pub(super) fn explain(doing: &str, right: Right, namespace: &str, error: &kube::Error) -> BackendError {
-    match error {
+pub(super) fn explain(doing: &str, right: Right, namespace: &str, error: kube::Error) -> BackendError {
+    let explained = match &error {
         kube::Error::Api(status) => refused(doing, right, namespace, status),
         kube::Error::Service(cause) if cause.downcast_ref::<Throttled>().is_some() => {
             BackendError::retryable(format!("{doing}: {cause}"))
@@ -56,7 +56,8 @@ pub(super) fn explain(doing: &str, right: Right, namespace: &str, error: &kube::
             BackendError::retryable(format!("{doing}: the API server's answer can't be understood: {cause}"))
         }
         other => BackendError::retryable(format!("{doing}: the API server can't be reached: {}", chain(other))),
-    }
+    };
+    explained.caused_by(error)
 }
 
 /// A call that took too long.
@@ -104,7 +105,7 @@ mod tests {
 
     fn explained(code: u16, message: &str) -> BackendError {
         let status = Status::failure(message, "Some").with_code(code);
-        explain("scaling deployment `x`", SCALE, "jobs", &kube::Error::Api(Box::new(status)))
+        explain("scaling deployment `x`", SCALE, "jobs", kube::Error::Api(Box::new(status)))
     }
 
     #[test]

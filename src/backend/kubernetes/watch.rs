@@ -117,7 +117,7 @@ fn explained(watched: Watched, namespace: &str, error: watcher::Error) -> Backen
             return BackendError::retryable(format!("watching {what}: {error}"));
         }
     };
-    explain(&format!("{verb}ing {what}"), right(verb), namespace, &cause)
+    explain(&format!("{verb}ing {what}"), right(verb), namespace, cause)
 }
 
 struct Targets<'a> {

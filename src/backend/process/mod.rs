@@ -97,6 +97,7 @@ impl ProcessBackend {
             BackendError::permanent(format!(
                 "no process guard, without which workers could outlive the scaler: {error}"
             ))
+            .caused_by(error)
         })?;
         let pool =
             |(worker_type, spec): (&WorkerType, &ProcessSpec)| (worker_type.clone(), TypePool::new(spec.clone()));
@@ -133,7 +134,7 @@ impl ProcessBackend {
         let spec = pool.spec();
         let command = surroundings.command(&spec, worker_type, id)?;
         let started =
-            Started::spawn(command).map_err(|error| spec::spawn_error(&surroundings.swarm, worker_type, &error))?;
+            Started::spawn(command).map_err(|error| spec::spawn_error(&surroundings.swarm, worker_type, error))?;
         let supervisor = Supervisor {
             shared: Arc::clone(&self.shared),
             pool: Arc::clone(pool),

@@ -165,7 +165,7 @@ fn resolve(program: &Path, spec: &ProcessSpec) -> Result<(), Unusable> {
 }
 
 /// Classifies a failed start: exhausted resources are retryable, missing files are permanent.
-pub(super) fn spawn_error(swarm: &Path, worker_type: &WorkerType, error: &io::Error) -> BackendError {
+pub(super) fn spawn_error(swarm: &Path, worker_type: &WorkerType, error: io::Error) -> BackendError {
     let (kind, cure) = match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
             (ErrorKind::Permanent, "restore that binary or restart the scaler from where it is now")
@@ -176,7 +176,7 @@ pub(super) fn spawn_error(swarm: &Path, worker_type: &WorkerType, error: &io::Er
         _ => (ErrorKind::Retryable, "raise the limits on processes, open files or memory, or lower `max_workers`"),
     };
     let message = format!("could not start a worker of `{worker_type}` through `{}`: {error}; {cure}", swarm.display());
-    BackendError::new(kind, message)
+    BackendError::new(kind, message).caused_by(error)
 }
 
 #[cfg(test)]

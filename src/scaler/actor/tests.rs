@@ -709,8 +709,9 @@ fn what_a_failed_scaling_did_in_part_counts_as_a_change() {
     at(&mut actor, 1_000, signals());
     at(&mut actor, 1_001, observed(20, view(0, 0)));
     let done = ScaleReport { started: vec![WorkerId::new("a"), WorkerId::new("b")], retired: Vec::new() };
-    let outcome = Err(BackendError { kind: ErrorKind::Retryable, message: "no room".to_owned(), done });
-    let effects = at(&mut actor, 1_002, scaled(outcome));
+    let mut error = BackendError::retryable("no room");
+    error.done = done;
+    let effects = at(&mut actor, 1_002, scaled(Err(error)));
     let record = record_of(&effects).expect("failures are recorded too");
     assert_eq!((record.from, record.to), (0, 4));
     assert_eq!(record.change, Some(Change { at: Timestamp(1_002), from: 0, to: 2 }));
