@@ -8,7 +8,7 @@ use super::{
     delivery::earlier_deliveries,
     exact, explain,
     locate::{ahead, dead_letter},
-    places::permitted,
+    place::permitted,
     search::{Found, find},
 };
 use crate::{

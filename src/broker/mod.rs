@@ -6,8 +6,8 @@
 //! Delivery is at least once: a job is acknowledged after the work, and a job whose worker is gone is done again.
 
 mod call;
-mod cancel;
-mod cancelling;
+mod cancel_marks;
+mod canceller;
 mod client;
 mod complete;
 mod consume;
@@ -29,7 +29,6 @@ mod locate;
 mod multi_stream;
 mod options;
 mod place;
-mod places;
 mod policy;
 mod publish;
 mod recover;
@@ -43,7 +42,7 @@ mod trim;
 mod validate;
 
 pub use call::Call;
-pub use cancel::CANCELLED;
+pub use cancel_marks::CANCELLED;
 pub use client::{CallError, Client};
 pub use complete::{Done, Refused, Unsettled};
 pub use consume::{Consumer, Read};

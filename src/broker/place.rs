@@ -1,10 +1,18 @@
-//! The stream and the group that have the jobs of a type, and who reads them.
+//! The stream and the group that have the jobs of a type, and who reads them; and all places where a job can be whose
+//! type is not known: every stream of the configured worker types, those found by patterns included, and the stream of
+//! the other types.
 
-use super::Routes;
+use std::collections::BTreeSet;
+
+use super::{Beside, BrokerError, Routes, find_beside, find_queues};
 use crate::{
     config::Settings,
+    connection::Connection,
     model::{WorkerId, WorkerType, keys},
 };
+
+/// Maximum queues of one worker type that are found by patterns.
+const MAX_FOUND: usize = 100_000;
 
 /// Where the unanswered jobs are.
 #[derive(Debug)]
@@ -29,6 +37,40 @@ impl Place {
         Self { worker_type, is_elsewhere, stream: stream.to_owned(), group, job_max_bytes }
     }
 
+    /// Returns all places.
+    ///
+    /// # Errors
+    /// If queues can't be searched for.
+    pub(super) async fn all(
+        connection: &Connection,
+        settings: &Settings,
+        routes: &Routes,
+    ) -> Result<Vec<Self>, BrokerError> {
+        let job_max_bytes = usize::try_from(settings.broker.job_max_bytes).unwrap_or(usize::MAX);
+        let mut places: Vec<Self> = Vec::new();
+        for (name, of) in settings.worker_types.iter().filter(|(_, of)| of.queue_kind().is_native()) {
+            let queues = of.queues(name);
+            let mut streams: BTreeSet<String> = queues.named().map(str::to_owned).collect();
+            if !queues.patterns.is_empty() {
+                streams.extend(find_queues(connection, &queues, MAX_FOUND).await?);
+                streams.extend(find_beside(connection, &queues.patterns, Beside::Delayed, MAX_FOUND).await?);
+            }
+            places.extend(streams.into_iter().map(|stream| Self {
+                worker_type: Some(name.clone()),
+                is_elsewhere: false,
+                stream,
+                group: of.group(name),
+                job_max_bytes,
+            }));
+        }
+        let stream = routes.default_stream().to_owned();
+        if places.iter().all(|place| place.stream != stream) {
+            let group = keys::DEFAULT_STREAM_GROUP.to_owned();
+            places.push(Self { worker_type: None, is_elsewhere: false, stream, group, job_max_bytes });
+        }
+        Ok(places)
+    }
+
     /// Returns the heartbeat key of one of its workers.
     pub(super) fn heartbeat(&self, worker: &str) -> String {
         keys::heartbeat(&self.workers(), &WorkerId::new(worker))
@@ -38,5 +80,19 @@ impl Place {
     /// best guess.
     pub(super) fn workers(&self) -> WorkerType {
         WorkerType::new(self.worker_type.as_deref().unwrap_or(&self.group))
+    }
+}
+
+/// Passes over a place that this user may not look at, and says so.
+///
+/// # Errors
+/// The other errors.
+pub(super) fn permitted<T>(place: &Place, seen: Result<T, BrokerError>) -> Result<Option<T>, BrokerError> {
+    match seen {
+        Err(error) if error.is_denied() => {
+            tracing::info!(stream = place.stream, %error, "passing over a queue");
+            Ok(None)
+        }
+        seen => seen.map(Some),
     }
 }

@@ -7,9 +7,9 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     BrokerError, CallError, Client, Place,
-    cancel::{Step, is_held, step, unmark, was_stopped},
+    cancel_marks::{Step, is_held, step, unmark, was_stopped},
     locate,
-    places::permitted,
+    place::permitted,
 };
 use crate::{
     connection::Connection,
