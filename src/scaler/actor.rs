@@ -4,126 +4,30 @@
 //! afterwards. The next evaluation follows the previous one after the debounce at the earliest. The evaluation sets
 //! that deadline and signals never move it, so a busy queue can't starve itself.
 
+mod messages;
 mod moving;
 mod notes;
+mod scaling;
 
 use std::{sync::Arc, time::Duration};
 
-pub use self::moving::Tuning;
+use self::scaling::Replaced;
+pub use self::{
+    messages::{Consequence, Effect, Input, Observed, Scaled, ScalingRecord},
+    moving::Tuning,
+};
 use crate::{
-    backend::{BackendError, ErrorKind, ManualScale, ScaleReport, ScaleRequest},
+    backend::{BackendError, ManualScale},
     config::ScalingSettings,
     model::{
-        Counters, Demand, QueueDemands, Reading, Source, Timestamp, Work, WorkerId, WorkerType,
+        Demand, Reading, Source, Timestamp, WorkerType,
         control::{Control, Mode},
-        snapshot::{Action, Change, Reaction, StartFailures, TypeSnapshot, WorkerStatus},
+        snapshot::{Action, Change, Reaction, StartFailures, TypeSnapshot},
     },
     policy::{Backoff, Decision, History, Observation, Reason, decide_under, recommend},
     scaler::worker_tracker::PoolView,
     signal::Signals,
 };
-
-/// Inputs of the actor.
-#[derive(Debug)]
-pub enum Input {
-    /// Signals arrived.
-    Signals(Signals),
-    /// The time that [`Actor::next_wake`] returned has come.
-    Tick,
-    /// Result of [`Effect::Observe`].
-    Observed(Box<Observed>),
-    /// Result of [`Effect::Scale`].
-    Scaled(Box<Scaled>),
-    /// The requested change was not started, because this autoscaler no longer leads.
-    NotScaled,
-    /// This autoscaler leads now. Contains the last change that the previous leader made.
-    Leads(Option<Change>),
-    /// This autoscaler no longer leads.
-    Follows,
-}
-
-/// One observation.
-#[derive(Debug)]
-pub struct Observed {
-    /// Unfinished work.
-    pub demand: Demand,
-    /// The queues one by one; `None` if there is only one.
-    pub queues: Option<Arc<QueueDemands>>,
-    /// Counters that the queue keeps.
-    pub counters: Counters,
-    /// What waits, runs and is due, if it is a framework that tells.
-    pub work: Option<Arc<Work>>,
-    /// When to look again, whatever is heard.
-    pub look_at: Option<Timestamp>,
-    /// The workers, or why they are unknown.
-    pub view: Result<PoolView, BackendError>,
-    /// Override in force for the worker type.
-    pub control: Option<Arc<Control>>,
-}
-
-/// Result of a request to scale.
-#[derive(Debug)]
-pub struct Scaled {
-    /// What the backend did, or why it failed.
-    pub outcome: Result<ScaleReport, BackendError>,
-    /// Time from the first signal to the backend's answer.
-    pub elapsed: Duration,
-    /// Fencing token of the term in which the request was made; `None` without an election.
-    pub token: Option<u64>,
-}
-
-/// Outputs of the actor.
-#[derive(Debug, PartialEq)]
-pub enum Effect {
-    /// Observe, and return the result as [`Input::Observed`].
-    Observe,
-    /// Send the request to the backend, and return the result as [`Input::Scaled`].
-    Scale(ScaleRequest, Signals),
-    /// Write one record of a change that was carried out or failed.
-    Record(Box<ScalingRecord>),
-}
-
-/// One entry of `scaling:events`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ScalingRecord {
-    /// Worker type whose pool changed.
-    pub worker_type: WorkerType,
-    /// Direction of the change.
-    pub action: Action,
-    /// Workers before.
-    pub from: u32,
-    /// Workers that the decision asks for.
-    pub to: u32,
-    /// When the decision was made.
-    pub at: Timestamp,
-    /// Headline of the decision.
-    pub reason: String,
-    /// Signals that led to the decision.
-    pub trigger: Vec<Source>,
-    /// Jobs that were not delivered at the time of the decision.
-    pub lag: Option<u64>,
-    /// Jobs that were delivered and unfinished at the time of the decision.
-    pub pending: Option<u64>,
-    /// Why the change failed; `None` if it did not fail.
-    pub error: Option<String>,
-    /// Time from the first signal to the backend's answer; `None` for a change that somebody else made.
-    pub reaction: Option<Duration>,
-    /// Change to remember across a restart: what was done, also if it failed halfway; `None` if nothing was done.
-    pub change: Option<Change>,
-    /// Fencing token of the leader that made the change; `None` without an election.
-    pub token: Option<u64>,
-}
-
-/// What follows from the decisions of an actor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Consequence {
-    /// The actor carries its decisions out while it leads.
-    Scale,
-    /// The actor shows what it would do (`dry_run`).
-    Show,
-    /// The actor recommends a number to whoever scales the worker type.
-    Recommend,
-}
 
 #[derive(Debug)]
 enum Phase {
@@ -405,101 +309,6 @@ impl Actor {
         retries.into_iter().flatten().any(|retry_at| now < retry_at)
     }
 
-    /// Returns the workers to replace now: all stalled ones, and at most one without a heartbeat, at its own pace.
-    fn replaced(&mut self, view: &PoolView, now: Timestamp) -> Replaced {
-        if !view.workers.iter().any(|worker| worker.status == WorkerStatus::Unheard) {
-            self.history.replacements = None;
-        }
-        if self.backs_off(now) {
-            return Replaced::default();
-        }
-        let next_at = self.history.replacements.as_ref().map(|failures| failures.retry_at(Backoff::REPLACE));
-        let paced = next_at.is_none_or(|at| at <= now);
-        if !paced && !view.overdue.is_empty() {
-            self.recheck_at = [self.recheck_at, next_at].into_iter().flatten().min();
-        }
-        let unheard = view.overdue.first().filter(|_| paced).cloned();
-        Replaced { stalled: view.stalled.clone(), unheard }
-    }
-
-    /// Returns the request to the backend; `None` if there is nothing to do. Replaces workers along the way.
-    fn request(&self, decision: &Decision, view: &PoolView, replaced: &Replaced) -> Option<ScaleRequest> {
-        if decision.action == Action::Hold && replaced.is_empty() {
-            return None;
-        }
-        let target = if decision.action == Action::Hold { decision.current } else { decision.target };
-        // A worker without a heartbeat counts until it is replaced, so letting it go is part of letting workers go.
-        let unheard = replaced.unheard.iter();
-        let surplus = (decision.current.saturating_sub(target) as usize).saturating_sub(unheard.len());
-        let others = view.idle.iter().chain(&view.busy).filter(|id| replaced.unheard.as_ref() != Some(id));
-        // The backend also counts workers that leave because somebody else asked them to.
-        let leaving = u32::try_from(view.leaving.len()).unwrap_or(u32::MAX);
-        Some(ScaleRequest {
-            worker_type: self.worker_type.clone(),
-            target: target.saturating_add(leaving),
-            retire: replaced.stalled.iter().chain(unheard).chain(others.take(surplus)).cloned().collect(),
-            drain_timeout: self.settings.drain_timeout(),
-        })
-    }
-
-    fn scaled(&mut self, scaled: Scaled, now: Timestamp) -> Option<Effect> {
-        let Phase::Scaling(under_way) = std::mem::replace(&mut self.phase, Phase::Resting) else { return None };
-        let UnderWay { decision, reason, demand, from, signals, replaces_unheard } = *under_way;
-        let to = if decision.action == Action::Hold { decision.current } else { decision.target };
-        let (reached, error) = match scaled.outcome {
-            Ok(_) => {
-                // The next observation sees the requested workers, and watches them.
-                self.recheck_at = Some(now);
-                self.history.note_backend_success(decision.action);
-                if replaces_unheard {
-                    self.history.note_replacement(now);
-                }
-                Arc::make_mut(&mut self.snapshot).backend_error = None;
-                (to, None)
-            }
-            Err(error) => {
-                self.note_backend_failure(decision.action, &error, now);
-                (reached_in_part(from, &error.done), Some(error.message))
-            }
-        };
-        let change = (reached != from).then_some(Change { at: now, from, to: reached });
-        let snapshot = Arc::make_mut(&mut self.snapshot);
-        if let Some(change) = change {
-            self.history.note_change(change);
-            snapshot.last_change = Some(change);
-        }
-        snapshot.desired = to;
-        snapshot.reaction = Some(Reaction {
-            requested_ms: Some(scaled.elapsed.as_secs_f64() * 1e3),
-            ..snapshot.reaction.unwrap_or_default()
-        });
-        Some(Effect::Record(Box::new(ScalingRecord {
-            worker_type: self.worker_type.clone(),
-            action: if to < from { Action::ScaleDown } else { Action::ScaleUp },
-            from,
-            to,
-            at: now,
-            reason,
-            trigger: signals.sources().collect(),
-            lag: demand.lag.known().copied(),
-            pending: demand.pending.known().copied(),
-            change,
-            token: scaled.token,
-            error,
-            reaction: Some(scaled.elapsed),
-        })))
-    }
-
-    fn note_backend_failure(&mut self, action: Action, error: &BackendError, now: Timestamp) {
-        // A permanent error is retried as rarely as one that has failed many times.
-        let times = if error.kind == ErrorKind::Permanent { PERMANENT_FAILURE_WEIGHT } else { 1 };
-        for _ in 0..times {
-            self.history.note_backend_failure(action, now, error.message.clone());
-        }
-        self.recheck_at = self.history.backend_failures.of(action).map(|failures| failures.retry_at(Backoff::BACKEND));
-        Arc::make_mut(&mut self.snapshot).backend_error = Some(error.message.clone());
-    }
-
     /// Counts consecutive rounds of failed starts. A start grace without another failure, and with a ready worker, ends
     /// the series.
     fn note_starts(&mut self, view: &PoolView, now: Timestamp) {
@@ -593,38 +402,6 @@ impl Actor {
         }
     }
 }
-
-/// Workers to be replaced.
-#[derive(Debug, Default)]
-struct Replaced {
-    stalled: Vec<WorkerId>,
-    unheard: Option<WorkerId>,
-}
-
-impl Replaced {
-    fn is_empty(&self) -> bool {
-        self.stalled.is_empty() && self.unheard.is_none()
-    }
-
-    /// Returns the reason for the record of a change that has no other reason.
-    fn reason(&self) -> String {
-        let stalled = match self.stalled.len() {
-            0 => None,
-            count => Some(format!("replacing {count} that were not ready within their start grace")),
-        };
-        let unheard = self.unheard.as_ref().map(|id| format!("replacing {id}, which is not heard any more"));
-        [stalled, unheard].into_iter().flatten().collect::<Vec<_>>().join(", ")
-    }
-}
-
-/// Returns the number of workers after a change that failed halfway.
-fn reached_in_part(from: u32, done: &ScaleReport) -> u32 {
-    let count = |ids: &[WorkerId]| u32::try_from(ids.len()).unwrap_or(u32::MAX);
-    from.saturating_add(count(&done.started)).saturating_sub(count(&done.retired))
-}
-
-/// Weight of one permanent failure: enough for the backend's longest pause immediately.
-const PERMANENT_FAILURE_WEIGHT: u32 = 7;
 
 #[cfg(test)]
 mod tests;
