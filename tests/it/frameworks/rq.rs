@@ -61,7 +61,8 @@ async fn one_job_of_each_kind_starts_a_worker_from_zero_and_the_pool_empties_aga
 /// job: a kill would end it. About a millisecond after its signal, an idle worker of RQ drops a job that it has just
 /// been handed, which nothing outside of RQ can prevent (docs/frameworks.md); such a job never begins, and stays in
 /// the list that the test looks at. How many that are depends on the machine, so it proves nothing. The scheduler of
-/// the worker is asked to leave first, which makes them few; that order has a test of its own in `process_backend.rs`.
+/// the worker is asked to leave first, which makes them few; that order has a test of its own in
+/// `process_backend/scaling.rs`.
 #[cfg_attr(without_frameworks, ignore = "the frameworks can't be installed here")]
 #[tokio::test]
 async fn a_job_taken_in_the_moment_of_a_stop_is_finished_or_kept_by_rq() {
