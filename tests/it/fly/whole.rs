@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fred::prelude::{Client, StreamsInterface};
+use tempfile::TempDir;
 
 use super::bench::GROUP;
 use crate::{
@@ -15,21 +16,27 @@ async fn publish(client: &Client) {
     let _: String = client.xadd("browser:jobs", false, None, "*", job).await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_brings_a_machine_and_nobody_hears_of_the_token() {
-    let (redis, fake) = (RedisServer::start(), FakeFly::start().await);
+/// Starts an autoscaler whose worker type `browser` has these settings and one stopped machine. The directory holds its
+/// token.
+async fn start(redis: &RedisServer, fake: &FakeFly, settings: &str) -> (Autoscaler, TempDir) {
     fake.act(|world| world.add_worker("stopped", GROUP));
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("token");
     std::fs::write(&file, TOKEN).unwrap();
     let settings = format!(
         "[fly]\nbase_url = \"{}\"\ntoken_file = \"{}\"\npoll_seconds = 1\n[worker_types.browser]\n\
-         worker = {{ heartbeats = false }}\nscaling = {{ cooldown_seconds = 0, scale_up_threshold = 1 }}\n\
-         fly = {{ app = \"{APP}\" }}\n",
+         {settings}fly = {{ app = \"{APP}\" }}\n",
         fake.url(),
         file.display()
     );
-    let scaler = Autoscaler::start_with(&redis.url(), &settings, &["--orchestrator", "fly"]).await;
+    (Autoscaler::start_with(&redis.url(), &settings, &["--orchestrator", "fly"]).await, directory)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_brings_a_machine_and_nobody_hears_of_the_token() {
+    let (redis, fake) = (RedisServer::start(), FakeFly::start().await);
+    let settings = "worker = { heartbeats = false }\nscaling = { cooldown_seconds = 0, scale_up_threshold = 1 }\n";
+    let (scaler, _token) = start(&redis, &fake, settings).await;
     scaler.until_ready().await;
     let client = redis.client().await;
     publish(&client).await;
@@ -47,19 +54,11 @@ async fn a_job_brings_a_machine_and_nobody_hears_of_the_token() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn machines_of_a_framework_never_get_the_top_level_url() {
     let (redis, fake) = (RedisServer::start(), FakeFly::start().await);
-    fake.act(|world| world.add_worker("stopped", GROUP));
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("token");
-    std::fs::write(&file, TOKEN).unwrap();
     let settings = format!(
-        "[fly]\nbase_url = \"{}\"\ntoken_file = \"{}\"\npoll_seconds = 1\n[worker_types.browser]\n\
-         framework = \"rq\"\nredis_url = \"{}\"\nscaling = {{ min_workers = 2, cooldown_seconds = 0 }}\n\
-         fly = {{ app = \"{APP}\" }}\n",
-        fake.url(),
-        file.display(),
+        "framework = \"rq\"\nredis_url = \"{}\"\nscaling = {{ min_workers = 2, cooldown_seconds = 0 }}\n",
         redis.url_db(1)
     );
-    let _scaler = Autoscaler::start_with(&redis.url(), &settings, &["--orchestrator", "fly"]).await;
+    let _started = start(&redis, &fake, &settings).await;
     fake.until("a second machine is made", |world| world.ids("started").len() == 2).await;
     let machines = fake.act(|world| serde_json::json!(world.list()).to_string());
     assert!(machines.contains(GROUP) && machines.contains("image"), "{machines}");
