@@ -79,6 +79,20 @@ impl FrameworkSpec {
     }
 }
 
+#[cfg(test)]
+impl FrameworkSpec {
+    /// Returns queues under the framework's own prefix, with its own defaults.
+    fn of(framework: Framework, queues: &[&str]) -> Self {
+        Self {
+            framework,
+            queues: queues.iter().map(|queue| (*queue).to_owned()).collect(),
+            prefix: framework.profile().default_prefix().to_owned(),
+            late_acknowledgement: false,
+            longest_job: None,
+        }
+    }
+}
+
 /// How reliably a framework shows which of its workers are idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Certainty {

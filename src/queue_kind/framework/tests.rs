@@ -4,9 +4,7 @@ use super::*;
 use crate::queue_kind::{QueueKind, QueueSpec, Scripts};
 
 fn spec(framework: Framework) -> Arc<FrameworkSpec> {
-    let queues = vec!["mail".to_owned(), "news".to_owned()];
-    let prefix = framework.profile().default_prefix().to_owned();
-    Arc::new(FrameworkSpec { framework, queues, prefix, late_acknowledgement: false, longest_job: None })
+    Arc::new(FrameworkSpec::of(framework, &["mail", "news"]))
 }
 
 /// Every command that a reader sends is listed by its profile for ACLs, and none of them writes.

@@ -9,14 +9,7 @@ const NOW: u64 = 1_700_000_000_000;
 const LATER: &str = "2023-11-14T22:23:20+00:00";
 
 fn spec(late_acknowledgement: bool) -> QueueSpec {
-    let queues = vec!["mail".to_owned()];
-    let framework = FrameworkSpec {
-        framework: Framework::Celery,
-        queues,
-        prefix: String::new(),
-        late_acknowledgement,
-        longest_job: None,
-    };
+    let framework = FrameworkSpec { late_acknowledgement, ..FrameworkSpec::of(Framework::Celery, &["mail"]) };
     let kind = QueueKind::Framework(Framework::Celery);
     QueueSpec { framework: Some(Arc::new(framework)), ..QueueSpec::new("mail", "", kind) }
 }

@@ -4,14 +4,7 @@ use crate::queue_kind::{Framework, FrameworkReading, QueueKind};
 /// Reads one queue that consists of a list, a schedule and its running jobs.
 fn read(waiting: i64, running: i64, meta: &[Value; 2]) -> Box<FrameworkReading> {
     let framework = Framework::BullMq;
-    let queues = vec!["mail".to_owned()];
-    let spec = Arc::new(FrameworkSpec {
-        framework,
-        queues,
-        prefix: "bull".to_owned(),
-        late_acknowledgement: false,
-        longest_job: None,
-    });
+    let spec = Arc::new(FrameworkSpec::of(framework, &["mail"]));
     let queue = QueueSpec {
         framework: Some(spec.clone()),
         ..QueueSpec::new("bull:mail:wait", "", QueueKind::Framework(framework))
@@ -54,13 +47,7 @@ fn read_hidden(reader: &mut CountedReader, at: u64, news: Option<u64>, is_hearin
 }
 
 fn hidden(longest_job: Option<Duration>) -> CountedReader {
-    let spec = FrameworkSpec {
-        framework: Framework::Taskiq,
-        queues: vec!["taskiq".to_owned()],
-        prefix: String::new(),
-        late_acknowledgement: false,
-        longest_job,
-    };
+    let spec = FrameworkSpec { longest_job, ..FrameworkSpec::of(Framework::Taskiq, &["taskiq"]) };
     CountedReader::new(&Arc::new(spec), |_, queue| vec![Part::Waiting(queue.to_owned())], false)
 }
 

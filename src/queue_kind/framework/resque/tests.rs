@@ -12,13 +12,7 @@ type Worker<'a> = (&'a str, Option<&'a str>, Option<u64>);
 
 /// Reads queue `mail` with a waiting job, these workers, and lists of delayed jobs, each at a time in seconds from now.
 fn read(pause: Option<&str>, workers: &[Worker<'_>], delayed: &[(i64, &str)]) -> Observed {
-    let framework = FrameworkSpec {
-        framework: Framework::Resque,
-        queues: vec!["mail".to_owned()],
-        prefix: "resque".to_owned(),
-        late_acknowledgement: false,
-        longest_job: None,
-    };
+    let framework = FrameworkSpec::of(Framework::Resque, &["mail"]);
     let kind = QueueKind::Framework(Framework::Resque);
     let spec = QueueSpec { framework: Some(Arc::new(framework)), ..QueueSpec::new("resque:queue:mail", "", kind) };
     let mut reader = spec.kind.reader(&spec);

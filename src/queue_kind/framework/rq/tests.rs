@@ -5,14 +5,7 @@ use crate::{
 };
 
 fn spec(queues: &[&str]) -> QueueSpec {
-    let queues = queues.iter().map(|queue| (*queue).to_owned()).collect();
-    let framework = FrameworkSpec {
-        framework: Framework::Rq,
-        queues,
-        prefix: "rq".to_owned(),
-        late_acknowledgement: false,
-        longest_job: None,
-    };
+    let framework = FrameworkSpec::of(Framework::Rq, queues);
     let kind = QueueKind::Framework(Framework::Rq);
     QueueSpec { framework: Some(Arc::new(framework)), ..QueueSpec::new("rq:queue:mail", "", kind) }
 }

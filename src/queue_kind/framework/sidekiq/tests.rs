@@ -10,14 +10,7 @@ fn bulk(text: &str) -> Value {
 /// Reads an empty queue with these processes: the jobs that each runs, and the age of its report, in seconds. `news` is
 /// the time since something happened in the queues.
 fn read(processes: &[(&str, u64, u64)], news: Option<u64>) -> Observed {
-    let queues = vec!["mail".to_owned()];
-    let framework = FrameworkSpec {
-        framework: Framework::Sidekiq,
-        queues,
-        prefix: String::new(),
-        late_acknowledgement: false,
-        longest_job: None,
-    };
+    let framework = FrameworkSpec::of(Framework::Sidekiq, &["mail"]);
     let kind = QueueKind::Framework(Framework::Sidekiq);
     let spec = QueueSpec { framework: Some(Arc::new(framework)), ..QueueSpec::new("queue:mail", "", kind) };
     let mut reader = spec.kind.reader(&spec);

@@ -14,10 +14,7 @@ fn map(fields: &[(&str, Value)]) -> Value {
 /// Reads a stream of 3 entries whose group has `pending` of them, on the first consumer. The server does not tell the
 /// lag, and a count finds `counted` entries.
 fn read(pending: i64, counted: Option<usize>) -> Observed {
-    let framework = Framework::TaskiqStream;
-    let queues = vec!["taskiq".to_owned()];
-    let framework =
-        FrameworkSpec { framework, queues, prefix: String::new(), late_acknowledgement: false, longest_job: None };
+    let framework = FrameworkSpec::of(Framework::TaskiqStream, &["taskiq"]);
     let kind = QueueKind::Framework(Framework::TaskiqStream);
     let spec = QueueSpec { framework: Some(Arc::new(framework)), ..QueueSpec::new("taskiq", "", kind) };
     let mut reader = spec.kind.reader(&spec);
