@@ -297,6 +297,12 @@ impl Intake {
                 from = recovered.from.join(","),
                 "taking over jobs that nobody works on any more"
             );
+            // Only tidies up: what stays is removed from time to time.
+            for name in &recovered.from {
+                if let Err(error) = consumer.remove_if_done(&mut connection, worker_type, name).await {
+                    tracing::debug!(name, queue = &**stream, %error, "consumer stays");
+                }
+            }
         }
         Ok(recovered.deliveries)
     }
