@@ -15,16 +15,15 @@ use swarm::{
 };
 
 use crate::support::{
-    autoscaler::{DEADLINE, swarm},
+    autoscaler::swarm,
     command::{answers, pending, redis, waiting_and_pending},
     processes::with_variable,
     redis::RedisServer,
-    wait::eventually,
+    wait::{DEADLINE, eventually},
     worker::WorkerProcess,
 };
 
 const QUEUE: &str = "t:jobs";
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Starts a worker whose program hangs with a child of its own, or asks for another attempt at once.
 async fn worker(server: &RedisServer, client: &Client) -> WorkerProcess {
@@ -108,8 +107,8 @@ async fn a_cancelled_job_is_acknowledged_unread_and_the_lag_stays_known() {
     for id in ["a", "b", "c"] {
         swarm.publish(&job(id, "echo", json!([id]))).await.unwrap();
     }
-    assert_eq!(swarm.cancel("b", PATIENCE).await.unwrap(), Cancelled::Waiting);
-    assert_eq!(swarm.cancel("b", PATIENCE).await.unwrap(), Cancelled::Already);
+    assert_eq!(swarm.cancel("b", DEADLINE).await.unwrap(), Cancelled::Waiting);
+    assert_eq!(swarm.cancel("b", DEADLINE).await.unwrap(), Cancelled::Already);
     assert_eq!(lag(&redis_client).await, Some(3), "an entry that is marked still waits");
     assert_eq!(swarm.job("b").await.unwrap().unwrap().state, JobState::Cancelled);
     let worker = worker(&server, &redis_client).await;
@@ -121,8 +120,8 @@ async fn a_cancelled_job_is_acknowledged_unread_and_the_lag_stays_known() {
     assert_eq!(lag(&redis_client).await, Some(0));
     let processed = async || worker.heartbeat(&redis_client).await["jobs_processed"] == "2";
     assert!(eventually(DEADLINE, processed).await, "{}", worker.log());
-    assert_eq!(swarm.cancel("a", PATIENCE).await.unwrap(), Cancelled::Finished);
-    assert_eq!(swarm.cancel("nobody", PATIENCE).await.unwrap(), Cancelled::Unknown);
+    assert_eq!(swarm.cancel("a", DEADLINE).await.unwrap(), Cancelled::Finished);
+    assert_eq!(swarm.cancel("nobody", DEADLINE).await.unwrap(), Cancelled::Unknown);
 }
 
 #[tokio::test]
@@ -135,10 +134,10 @@ async fn a_delayed_job_is_removed() {
     }
     let state = swarm.job("a").await.unwrap().unwrap().state;
     assert!(matches!(state, JobState::Delayed { .. }), "{state:?}");
-    assert_eq!(swarm.cancel("a", PATIENCE).await.unwrap(), Cancelled::Delayed);
+    assert_eq!(swarm.cancel("a", DEADLINE).await.unwrap(), Cancelled::Delayed);
     assert_eq!(outcome(&redis_client, "a").await["error"], json!("cancelled before it began"));
     assert_eq!(redis_client.zcard::<u64, _>(format!("{QUEUE}:delayed")).await.unwrap(), 1);
-    assert_eq!(swarm.cancel("a", PATIENCE).await.unwrap(), Cancelled::Finished);
+    assert_eq!(swarm.cancel("a", DEADLINE).await.unwrap(), Cancelled::Finished);
 }
 
 #[tokio::test]
@@ -164,7 +163,7 @@ async fn a_running_job_is_stopped_with_all_its_processes() {
     assert!(is_settled(&redis_client).await);
     swarm.publish(&job("next", "echo", json!(["next"]))).await.unwrap();
     assert!(outcome(&redis_client, "next").await["ok"].as_bool().unwrap());
-    assert_eq!(swarm.cancel(&id, PATIENCE).await.unwrap(), Cancelled::Finished);
+    assert_eq!(swarm.cancel(&id, DEADLINE).await.unwrap(), Cancelled::Finished);
 }
 
 /// The worker does not hear the message; it looks at its next heartbeat.
@@ -211,7 +210,7 @@ async fn a_job_that_is_cancelled_while_it_is_taken_has_one_outcome() {
         let id = format!("race-{round}");
         swarm.publish(&job(&id, "echo", json!([round]))).await.unwrap();
         tokio::time::sleep(Duration::from_micros(round % 6 * 300)).await;
-        let told = swarm.cancel(&id, PATIENCE).await.unwrap();
+        let told = swarm.cancel(&id, DEADLINE).await.unwrap();
         let outcome = outcome(&redis_client, &id).await;
         let was_cancelled = outcome["error"].as_str().is_some_and(|error| error.starts_with("cancelled"));
         assert_eq!(told.is_cancelled(), was_cancelled, "{told:?}, {outcome}\n{}", worker.log());
@@ -240,7 +239,7 @@ async fn a_job_that_is_cancelled_while_it_is_retried_has_one_outcome() {
         let id = format!("retried-{round}");
         swarm.publish(&job(&id, "again", json!([]))).await.unwrap();
         tokio::time::sleep(Duration::from_millis(round * 7)).await;
-        let told = swarm.cancel(&id, PATIENCE).await.unwrap();
+        let told = swarm.cancel(&id, DEADLINE).await.unwrap();
         assert!(told.is_cancelled(), "{told:?}\n{}", worker.log());
         let error = outcome(&redis_client, &id).await["error"].as_str().unwrap().to_owned();
         assert!(error.starts_with("cancelled"), "{error}");
@@ -298,19 +297,19 @@ async fn the_documented_rights_are_enough() {
     publisher.publish(&job("waits", "echo", json!([]))).await.unwrap();
     publisher.publish(&job("late", "echo", json!([])).with_delay(Duration::from_secs(600))).await.unwrap();
     assert!(matches!(operator.job("waits").await.unwrap().unwrap().state, JobState::Waiting { ahead: 0 }));
-    assert_eq!(operator.cancel("waits", PATIENCE).await.unwrap(), Cancelled::Waiting);
-    assert_eq!(operator.cancel("late", PATIENCE).await.unwrap(), Cancelled::Delayed);
+    assert_eq!(operator.cancel("waits", DEADLINE).await.unwrap(), Cancelled::Waiting);
+    assert_eq!(operator.cancel("late", DEADLINE).await.unwrap(), Cancelled::Delayed);
     assert!(matches!(operator.job("late").await.unwrap().unwrap().state, JobState::Finished { ok: false, .. }));
     let worker = WorkerProcess::start(&url("worker"), "w1", "heartbeat_seconds = 1");
     publisher.publish(&job("runs", "sleep", json!([1000]))).await.unwrap();
     worker.until_state(&redis_client, "BUSY").await;
-    let stopped = operator.cancel("runs", PATIENCE).await.unwrap();
+    let stopped = operator.cancel("runs", DEADLINE).await.unwrap();
     assert_eq!(stopped, Cancelled::Stopped { worker: "w1".to_owned() }, "{}", worker.log());
     for id in ["waits", "late", "runs"] {
         assert!(outcome(&redis_client, id).await["error"].as_str().unwrap().starts_with("cancelled"));
     }
     assert!(eventually(DEADLINE, async || is_settled(&redis_client).await).await, "{}", worker.log());
-    assert_eq!(operator.cancel("nobody", PATIENCE).await.unwrap(), Cancelled::Unknown);
+    assert_eq!(operator.cancel("nobody", DEADLINE).await.unwrap(), Cancelled::Unknown);
 }
 
 /// With two groups on a stream, neither runs the job, and whoever waits is told once.
@@ -323,7 +322,7 @@ async fn a_cancelled_job_is_cancelled_for_every_group() {
         let _: String = redis(&redis_client, &format!("XGROUP CREATE {QUEUE} {group} 0 MKSTREAM")).await;
     }
     swarm.publish(&job("a", "echo", json!([]))).await.unwrap();
-    assert_eq!(swarm.cancel("a", PATIENCE).await.unwrap(), Cancelled::Waiting);
+    assert_eq!(swarm.cancel("a", DEADLINE).await.unwrap(), Cancelled::Waiting);
     let _own = WorkerProcess::start(&server.url(), "w1", "heartbeat_seconds = 1");
     let settings = "[worker_types.t]\ngroup = \"other\"\nworker = { heartbeat_seconds = 1 }\n";
     let _other = WorkerProcess::start_with(&server.url(), "w2", settings);

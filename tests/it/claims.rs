@@ -14,11 +14,10 @@ use tempfile::TempDir;
 use tokio::time::sleep;
 
 use crate::support::{
-    autoscaler::DEADLINE,
     command::{answers, pending, redis, waiting_and_pending},
     processes::with_variable,
     redis::RedisServer,
-    wait::eventually,
+    wait::{DEADLINE, eventually},
     worker::WorkerProcess,
 };
 

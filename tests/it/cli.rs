@@ -12,10 +12,10 @@ use std::{
 use rustix::process::Signal;
 
 use crate::support::{
-    autoscaler::{DEADLINE, pool, swarm},
+    autoscaler::{pool, swarm},
     processes::kill,
     redis::RedisServer,
-    wait::eventually,
+    wait::{DEADLINE, eventually},
 };
 
 /// Runs `swarm` to its end in an empty directory with this file as `swarm.toml`.

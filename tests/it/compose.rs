@@ -9,10 +9,10 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    autoscaler::{DEADLINE, swarm},
+    autoscaler::swarm,
     compose::{SERVICES, Stack},
     needs::repository,
-    wait::eventually,
+    wait::{DEADLINE, eventually},
 };
 
 /// Waits for a condition; a failure shows the containers and the log.

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::support::wait::DEADLINE;
 use futures_util::FutureExt;
 use swarm::{
     backend::{BackendError, Phase, Pool, ScaleReport, ScaleRequest, ScalingBackend},
@@ -14,8 +15,6 @@ mod docker;
 mod fly;
 mod process;
 
-/// Far more than anything here takes, so that a loaded machine fails no test.
-const DEADLINE: Duration = Duration::from_secs(60);
 /// A drain that no test waits for.
 const LONG: Duration = Duration::from_secs(600);
 

@@ -6,10 +6,10 @@ use fred::prelude::Client;
 use serde_json::{Value, json};
 
 use crate::support::{
-    autoscaler::{DEADLINE, swarm},
+    autoscaler::swarm,
     command::redis as command,
     redis::RedisServer,
-    wait::eventually,
+    wait::{DEADLINE, eventually},
     worker::WorkerProcess,
 };
 

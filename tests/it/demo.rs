@@ -9,10 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::support::wait::DEADLINE;
 use rustix::process::{Pid, Signal, kill_process};
 
-/// The shortest demo, and a loaded machine.
-const DEADLINE: Duration = Duration::from_secs(90);
 /// How long the guards may take when the demo is killed: the workers' and the server's time to leave, and some.
 const CLEAN_UP: Duration = Duration::from_secs(20);
 /// In the environment of everything that a demo starts: tells the processes of one test from all others.

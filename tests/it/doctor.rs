@@ -13,7 +13,7 @@ use crate::support::{
     command::{add_jobs, redis},
     needs::repository,
     redis::RedisServer,
-    wait::eventually,
+    wait::{DEADLINE, eventually},
 };
 
 const SCALING: &str = "max_workers = 2, scale_up_threshold = 1, cooldown_seconds = 0";
@@ -348,7 +348,7 @@ async fn what_people_said_and_what_holds_a_pool_is_told() {
     assert!(paused.unwrap().status.success());
     let _: u64 = redis(&client, "HSET worker:heartbeat:nobody:x state ERROR").await;
     let mut report = ask(&scaler);
-    let found = eventually(crate::support::autoscaler::DEADLINE, async || {
+    let found = eventually(DEADLINE, async || {
         report = ask(&scaler);
         !report.found("scaling", "warning").is_empty()
             && report.found("workers", "problem").iter().any(|text| text.contains("`crashing`"))

@@ -10,10 +10,8 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{processes, redis::RedisServer};
+use crate::support::{processes, redis::RedisServer, wait::DEADLINE};
 
-/// Far longer than any example takes, so that a loaded machine fails no test.
-const DEADLINE: Duration = Duration::from_secs(90);
 /// Between two looks at a child.
 const POLL: Duration = Duration::from_millis(20);
 

@@ -7,10 +7,10 @@ use fred::prelude::*;
 use serde_json::Value as Json;
 
 use crate::support::{
-    autoscaler::{DEADLINE, swarm},
+    autoscaler::swarm,
     command::redis,
     redis::RedisServer,
-    wait::eventually,
+    wait::{DEADLINE, eventually},
     worker::WorkerProcess,
 };
 

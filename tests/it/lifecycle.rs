@@ -1,7 +1,5 @@
 //! How the scaler starts, stops and dies, and what becomes of its workers, its memory and its records then.
 
-use std::time::Duration;
-
 use rustix::process::Signal;
 
 use crate::support::{
@@ -9,6 +7,7 @@ use crate::support::{
     command::{add_jobs, add_sleep, answers, records, redis, work_off},
     processes::{kill, variable_of},
     redis::RedisServer,
+    wait::{DEADLINE, eventually},
 };
 
 /// Notes its start and its orderly end.
@@ -66,7 +65,7 @@ async fn nothing_outlives_a_scaler_that_is_killed() {
 
     scaler.signal(Signal::KILL);
     scaler.exit().await;
-    let gone = crate::support::wait::eventually(Duration::from_secs(30), async || scaler.processes().is_empty()).await;
+    let gone = eventually(DEADLINE, async || scaler.processes().is_empty()).await;
     assert!(gone, "left behind: {:?}", scaler.processes());
     assert_eq!(scaler.lines("drained").len(), 2, "who leaves when asked was asked");
 }

@@ -6,11 +6,11 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::{
-    autoscaler::{Autoscaler, DEADLINE, SLEEPER, pool, swarm},
+    autoscaler::{Autoscaler, SLEEPER, pool, swarm},
     log::Log,
     processes::{KillOnDrop, kill},
     redis::RedisServer,
-    wait::eventually,
+    wait::{DEADLINE, eventually},
 };
 
 /// Runs `swarm` until it has logged `told`, then stops it; all that it logged.

@@ -22,7 +22,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{
-    autoscaler::DEADLINE, command::waiting_and_pending, redis::RedisServer, wait::eventually, worker::WorkerProcess,
+    command::waiting_and_pending,
+    redis::RedisServer,
+    wait::{DEADLINE, eventually},
+    worker::WorkerProcess,
 };
 
 const QUEUE: &str = "t:jobs";

@@ -17,10 +17,10 @@ use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::support::{
-    autoscaler::{ALONE, Autoscaler, DEADLINE, FAST_SWEEP, SLEEPER, pool, swarm},
+    autoscaler::{ALONE, Autoscaler, FAST_SWEEP, SLEEPER, pool, swarm},
     command::{add_jobs, redis},
     redis::RedisServer,
-    wait::eventually,
+    wait::{DEADLINE, eventually},
 };
 
 /// The secret part of the URL.

@@ -30,11 +30,9 @@ use swarm::{
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use crate::support::processes;
+use crate::support::{processes, wait::DEADLINE};
 
 const SWARM: &str = env!("CARGO_BIN_EXE_swarm");
-/// Far more than anything here takes, so that a loaded machine fails no test.
-const DEADLINE: Duration = Duration::from_secs(20);
 /// A drain that no test waits for.
 const LONG: Duration = Duration::from_secs(600);
 /// Notes its process id under its name, and sleeps.

@@ -7,11 +7,11 @@ use serde_json::Value;
 use swarm::simulation::{Row, read};
 
 use crate::support::{
-    autoscaler::{Autoscaler, DEADLINE, FAST_SWEEP, real_pool, swarm},
+    autoscaler::{Autoscaler, FAST_SWEEP, real_pool, swarm},
     command::redis,
     processes::{KillOnDrop, kill},
     redis::RedisServer,
-    wait::eventually,
+    wait::{DEADLINE, eventually},
 };
 
 /// A recorder that goes on.

@@ -5,10 +5,10 @@ use std::process::Output;
 use rustix::process::Signal;
 
 use crate::support::{
-    autoscaler::{Autoscaler, DEADLINE, NO_SWEEP, SLEEPER, pool, real_pool, swarm},
+    autoscaler::{Autoscaler, NO_SWEEP, SLEEPER, pool, real_pool, swarm},
     command::{add_jobs, add_sleep, answers, records, redis},
     sentinel::Sentinels,
-    wait::eventually,
+    wait::{DEADLINE, eventually},
     worker::WorkerProcess,
 };
 

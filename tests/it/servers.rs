@@ -14,9 +14,10 @@ use serde_json::Value;
 use swarm::model::{Source, Timestamp};
 
 use crate::support::{
-    autoscaler::{Autoscaler, DEADLINE, FAST_SWEEP, NO_SWEEP, swarm},
+    autoscaler::{Autoscaler, FAST_SWEEP, NO_SWEEP, swarm},
     command::{add_jobs, records, redis, work_off},
     redis::{INSTALLED, RedisServer},
+    wait::DEADLINE,
 };
 
 /// Where `.ci/install-test-servers` puts them.
@@ -238,7 +239,8 @@ async fn the_job_of_a_worker_that_died_is_done(tested: &Tested) {
     let scaler = start(&server, FAST_SWEEP, "").await;
     nothing_pending(&client, &scaler).await;
     let consumers: Vec<HashMap<String, fred::types::Value>> = redis(&client, "XINFO CONSUMERS test:jobs test").await;
-    let names: Vec<String> = consumers.into_iter().map(|mut one| one.remove("name").unwrap().convert().unwrap()).collect();
+    let names: Vec<String> =
+        consumers.into_iter().map(|mut one| one.remove("name").unwrap().convert().unwrap()).collect();
     assert!(!names.contains(&"dead".to_owned()), "the consumer of the dead one is removed: {names:?}");
 }
 

@@ -22,10 +22,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{
-    autoscaler::{Autoscaler, DEADLINE},
+    autoscaler::Autoscaler,
     command::{pending, redis},
     redis::RedisServer,
-    wait::eventually,
+    wait::{DEADLINE, eventually},
 };
 
 const QUEUE: &str = "t:jobs";

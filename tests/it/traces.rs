@@ -6,11 +6,11 @@ use serde_json::Value;
 
 use self::collector::{Collector, Span};
 use crate::support::{
-    autoscaler::{Autoscaler, DEADLINE, NO_SWEEP, real_pool, swarm},
+    autoscaler::{Autoscaler, NO_SWEEP, real_pool, swarm},
     command::{answers, redis},
     processes::KillOnDrop,
     redis::RedisServer,
-    wait::eventually,
+    wait::{DEADLINE, eventually},
 };
 
 /// Waits until the collector has a span of that name.

@@ -3,15 +3,17 @@
 use std::{
     path::Path,
     process::{Child, Stdio},
-    time::Duration,
 };
 
 use fred::prelude::Client;
 
-use crate::support::{autoscaler::swarm, command::redis as command, log::Log, redis::RedisServer, wait::eventually};
-
-/// A loaded machine.
-const DEADLINE: Duration = Duration::from_secs(40);
+use crate::support::{
+    autoscaler::swarm,
+    command::redis as command,
+    log::Log,
+    redis::RedisServer,
+    wait::{DEADLINE, eventually},
+};
 
 /// `swarm` with a configuration that names one worker type, `small`.
 fn configured(server: &RedisServer, directory: &Path) -> std::process::Command {

@@ -26,11 +26,11 @@ use swarm::{
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{
-    autoscaler::{DEADLINE, swarm},
+    autoscaler::swarm,
     command::{pending, redis},
     processes::with_variable,
     redis::RedisServer,
-    wait::eventually,
+    wait::{DEADLINE, eventually},
     worker::WorkerProcess,
 };
 

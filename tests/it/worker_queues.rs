@@ -16,11 +16,11 @@ use serde_json::{Value as Json, json};
 use swarm::connection::RedisTarget;
 
 use crate::support::{
-    autoscaler::{DEADLINE, swarm},
+    autoscaler::swarm,
     cluster::Cluster,
     command::{answers, pending, redis, waiting_and_pending},
     redis::RedisServer,
-    wait::eventually,
+    wait::{DEADLINE, eventually},
     worker::WorkerProcess,
 };
 

@@ -11,10 +11,10 @@ use swarm::{
 
 use super::{run, run_with, said};
 use crate::support::{
-    autoscaler::{Autoscaler, DEADLINE, FAST_SWEEP, real_pool},
+    autoscaler::{Autoscaler, FAST_SWEEP, real_pool},
     cluster::Cluster,
     command::{add_sleep, answers, redis},
-    wait::eventually,
+    wait::{DEADLINE, eventually},
     worker::WorkerProcess,
 };
 

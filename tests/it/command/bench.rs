@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::support::wait::DEADLINE;
 use async_trait::async_trait;
 use swarm::{
     backend::{
@@ -21,8 +22,6 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 const PLATFORM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/testdata/command/platform");
-/// Far more than anything here takes, so that a loaded machine fails no test.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Workers that drain when they are asked to, except for those that are busy.
 #[derive(Default)]

@@ -6,6 +6,7 @@ use swarm::{
 };
 
 use super::bench::{Bench, by_number, counted, mail};
+use crate::support::wait::DEADLINE;
 
 fn listed(pool: &Pool) -> Vec<&str> {
     pool.instances.iter().map(|one| one.id.as_str()).filter(|id| id.starts_with("w-")).collect()
@@ -106,7 +107,7 @@ async fn a_list_that_fails_makes_the_pool_unknown_and_not_empty() {
     bench.scale(1, &[]).await.unwrap();
     bench.until("one worker", |pool| listed(pool).len() == 1).await;
     std::fs::write(bench.path().join("workers/nonsense"), "Error: not logged in\n").unwrap();
-    let deadline = std::time::Instant::now() + super::bench::DEADLINE;
+    let deadline = std::time::Instant::now() + DEADLINE;
     let error = loop {
         match bench.backend.observe(&mail()).await {
             Err(error) => break error,

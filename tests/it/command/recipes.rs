@@ -17,7 +17,8 @@ use swarm::{
     model::{Clock, WorkerType},
 };
 
-use super::bench::{DEADLINE, Drains};
+use super::bench::Drains;
+use crate::support::wait::DEADLINE;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -19,12 +19,14 @@ use tempfile::TempDir;
 use crate::{
     fake_discord::{FakeDiscord, GUILD, TOKEN},
     support::{
-        autoscaler::swarm, command::redis as command, log::Log, processes::kill, redis::RedisServer, wait::eventually,
+        autoscaler::swarm,
+        command::redis as command,
+        log::Log,
+        processes::kill,
+        redis::RedisServer,
+        wait::{DEADLINE, eventually},
     },
 };
-
-/// Far more than anything here takes, so that a loaded machine fails no test.
-pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A running bot.
 pub(super) struct Bot {

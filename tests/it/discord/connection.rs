@@ -6,10 +6,15 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::bench::{Bot, DEADLINE, settings};
+use super::bench::{Bot, settings};
 use crate::{
     fake_discord::{APPLICATION, FakeDiscord, Fault, GUILD, Member, Refusal, TOKEN, World},
-    support::{command::redis as command, http::get, redis::RedisServer, wait::eventually},
+    support::{
+        command::redis as command,
+        http::get,
+        redis::RedisServer,
+        wait::{DEADLINE, eventually},
+    },
 };
 
 /// A bot that is connected.

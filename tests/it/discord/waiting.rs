@@ -6,10 +6,13 @@ use rustix::process::Signal;
 use serde_json::json;
 use swarm::broker::Refusal;
 
-use super::bench::{Bot, DEADLINE, Hands, settings};
+use super::bench::{Bot, Hands, settings};
 use crate::{
     fake_discord::{FakeDiscord, Member, World},
-    support::{redis::RedisServer, wait::eventually},
+    support::{
+        redis::RedisServer,
+        wait::{DEADLINE, eventually},
+    },
 };
 
 /// No worker, and nobody who would start one: the reply says so while it waits, then why there is no answer; and when

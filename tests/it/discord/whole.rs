@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Stdio};
 
 use serde_json::json;
 
-use super::bench::{Bot, DEADLINE, settings};
+use super::bench::{Bot, settings};
 use crate::{
     fake_discord::{FakeDiscord, Member, Message, text},
     support::{
@@ -14,7 +14,7 @@ use crate::{
         docker::{Engine, IMAGE, Project},
         processes::KillOnDrop,
         redis::RedisServer,
-        wait::eventually,
+        wait::{DEADLINE, eventually},
     },
 };
 

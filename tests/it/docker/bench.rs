@@ -20,11 +20,9 @@ use tokio::sync::watch;
 
 use crate::support::{
     docker::{Engine, IMAGE, Project},
-    wait::eventually,
+    wait::{DEADLINE, eventually},
 };
 
-/// Far more than anything here takes, so that a loaded machine fails no test.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 /// A drain that no test waits for.
 pub(crate) const LONG: Duration = Duration::from_secs(600);
 /// A worker that leaves when asked to, and fails on SIGUSR1. The first process of a container gets no signal that it

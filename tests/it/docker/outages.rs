@@ -5,10 +5,9 @@ use swarm::backend::{ErrorKind, docker::Endpoint};
 
 use super::bench::{Bench, IMPATIENT, LONG};
 use crate::support::{
-    autoscaler::DEADLINE,
     docker::{Engine, Project},
     docker_proxy::{Fault, Proxy},
-    wait::eventually,
+    wait::{DEADLINE, eventually},
 };
 
 #[cfg_attr(without_docker, ignore = "no Docker engine can be had")]

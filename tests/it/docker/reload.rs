@@ -4,11 +4,11 @@ use swarm::model::snapshot::ReloadOutcome;
 
 use super::bench::{SLEEPER, shell_command};
 use crate::support::{
-    autoscaler::{Autoscaler, DEADLINE, NO_SWEEP},
+    autoscaler::{Autoscaler, NO_SWEEP},
     command::{add_jobs, redis},
     docker::{Engine, IMAGE, Project},
     redis::RedisServer,
-    wait::eventually,
+    wait::{DEADLINE, eventually},
 };
 
 /// Settings of worker types: name, and what their `docker` table says besides.

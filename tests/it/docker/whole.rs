@@ -5,12 +5,12 @@ use std::{fs, path::Path, process::Stdio};
 use serde_json::json;
 
 use crate::support::{
-    autoscaler::{DEADLINE, swarm},
+    autoscaler::swarm,
     command::{add_sleep, answers, records},
     docker::{Engine, IMAGE, Project},
     processes::KillOnDrop,
     redis::RedisServer,
-    wait::eventually,
+    wait::{DEADLINE, eventually},
 };
 
 /// A job makes a container, whose worker answers; without jobs it is let go. Its names agree everywhere.

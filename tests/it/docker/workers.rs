@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use swarm::backend::{Phase, ScaleReport, ScalingBackend};
 
 use super::bench::{Bench, LONG, SLEEPER, shell_command};
-use crate::support::{docker::Engine, wait::eventually};
+use crate::support::{
+    docker::Engine,
+    wait::{DEADLINE, eventually},
+};
 
 async fn bench(script: &str) -> Bench {
     let mut bench = Bench::new(script).await;
@@ -135,8 +138,7 @@ async fn containers_made_in_advance_are_started_first_and_made_up_for() {
     let engine = Engine::any().await;
     let mut bench = Bench::on(engine, |settings| settings.standby = 2);
     bench.until("the engine is seen", |pool| pool.instances.is_empty()).await;
-    let created =
-        async |count| eventually(super::bench::DEADLINE, async || bench.containers(&["created"]).len() == count).await;
+    let created = async |count| eventually(DEADLINE, async || bench.containers(&["created"]).len() == count).await;
     // The engine shows a container a little before the backend knows of it, which then makes another: so more than one
     // try.
     let mut workers = 0;

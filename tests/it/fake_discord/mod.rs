@@ -11,7 +11,6 @@ mod world;
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
 };
 
 use serde_json::Value;
@@ -102,7 +101,7 @@ impl FakeDiscord {
                 changed.changed().await.unwrap();
             }
         };
-        let there = tokio::time::timeout(Duration::from_secs(60), wait).await;
+        let there = tokio::time::timeout(crate::support::wait::DEADLINE, wait).await;
         assert!(there.is_ok(), "never: {what}\n{:#?}", self.see(World::summary));
     }
 

@@ -122,7 +122,7 @@ impl FakeFly {
                 changed.changed().await.unwrap();
             }
         };
-        let there = tokio::time::timeout(Duration::from_secs(40), wait).await;
+        let there = tokio::time::timeout(crate::support::wait::DEADLINE, wait).await;
         assert!(there.is_ok(), "never: {what}\n{:#?}", self.see(World::summary));
     }
 }

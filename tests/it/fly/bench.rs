@@ -13,9 +13,8 @@ use swarm::{
 use tokio::sync::watch;
 
 use crate::fake_fly::{APP, FakeFly, TOKEN, World};
+use crate::support::wait::DEADLINE;
 
-/// Far more than anything here takes, so that a loaded machine fails no test.
-const DEADLINE: Duration = Duration::from_secs(40);
 /// Between two lists, so that tests wait for little.
 pub(crate) const POLL: Duration = Duration::from_millis(50);
 /// The process group of the worker type.

@@ -15,7 +15,10 @@ use super::{
     bench::{Bench, GROUP, POLL, unhurried, up},
     defaults, ids, made,
 };
-use crate::fake_fly::{FakeFly, Fault, TOKEN};
+use crate::{
+    fake_fly::{FakeFly, Fault, TOKEN},
+    support::wait::DEADLINE,
+};
 
 /// With a machine to copy, and an API that is given up soon.
 async fn impatient() -> Bench {
@@ -172,7 +175,7 @@ async fn what_can_not_be_read_is_not_zero() {
             tokio::time::sleep(POLL).await;
         }
     };
-    let error = tokio::time::timeout(Duration::from_secs(30), gave_up).await.expect("it is told");
+    let error = tokio::time::timeout(DEADLINE, gave_up).await.expect("it is told");
     assert!(error.kind == ErrorKind::Retryable && error.message.contains("fly.io app `shop`"), "{error}");
     assert!(bench.scale(3, &[]).await.is_err(), "nothing is done in the dark");
     bench.fake.act(|world| world.faults.clear());

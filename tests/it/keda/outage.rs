@@ -4,11 +4,7 @@ use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use super::client::{Keda, channel, start};
-use crate::support::{
-    autoscaler::{DEADLINE, FAST_SWEEP},
-    command::add_jobs,
-    redis::RedisServer,
-};
+use crate::support::{autoscaler::FAST_SWEEP, command::add_jobs, redis::RedisServer, wait::DEADLINE};
 
 const T: &[(&str, &str)] = &[("workerType", "t")];
 const DEPTH: &[(&str, &str)] = &[("workerType", "t"), ("metric", "depth"), ("targetSize", "5")];

@@ -4,9 +4,10 @@ use tonic::Code;
 
 use super::client::{HALF, KEDA, Keda, start};
 use crate::support::{
-    autoscaler::{DEADLINE, FAST_SWEEP},
+    autoscaler::FAST_SWEEP,
     command::{add_jobs, redis, work_off},
     redis::RedisServer,
+    wait::DEADLINE,
 };
 
 const T: &[(&str, &str)] = &[("workerType", "t")];

@@ -5,7 +5,7 @@
 //! - `SWARM_TEST_CLUSTER=1` and `KUBECONFIG`: that cluster, with its own controllers, in a namespace of its own. `make
 //!   test-kubernetes` starts one.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -27,13 +27,11 @@ use tempfile::TempDir;
 use super::controller::{Behaviour, Players};
 use crate::{
     fake_kubernetes::{self, FakeKubernetes, api::PLAYER_HEADER},
-    support::wait::eventually,
+    support::wait::{DEADLINE, eventually},
 };
 
 /// The label of targets and pods.
 pub(super) const LABEL: &str = "swarm/worker-type";
-/// Far more than anything here takes.
-pub(super) const DEADLINE: Duration = Duration::from_secs(40);
 
 /// See the [module](self).
 pub(super) struct Bed {

@@ -257,7 +257,7 @@ async fn the_doctor_and_the_start_look_at_the_lease() {
     let mut command = swarm(leader.directory());
     command.args(["autoscaler", "--orchestrator", "kubernetes", "--config"]).arg(&file);
     let ended = tokio::process::Command::from(command).output();
-    let output = tokio::time::timeout(Duration::from_secs(40), ended).await.expect("it ends").unwrap();
+    let output = tokio::time::timeout(crate::support::wait::DEADLINE, ended).await.expect("it ends").unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let rule = "{apiGroups: [\"coordination.k8s.io\"], resources: [\"leases\"], verbs: [\"get\"]}";
     assert!(!output.status.success() && said.contains(rule), "{said}");

@@ -198,7 +198,7 @@ async fn a_scaler_without_rights_says_which_and_ends() {
     let mut command = swarm(directory.path());
     command.args(["autoscaler", "--orchestrator", "kubernetes", "--config"]).arg(&file).stdin(Stdio::null());
     let ended = tokio::process::Command::from(command).output();
-    let output = tokio::time::timeout(Duration::from_secs(40), ended).await.expect("it ends").unwrap();
+    let output = tokio::time::timeout(crate::support::wait::DEADLINE, ended).await.expect("it ends").unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success());
     assert!(said.contains("no right in namespace `jobs` to `patch` `deployments/scale`"), "{said}");

@@ -23,13 +23,11 @@ use super::{
     http::get,
     log::Log,
     processes::{kill, with_variable},
-    wait::eventually,
+    wait::{DEADLINE, eventually},
 };
 
 /// The binary under test.
 pub(crate) const SWARM: &str = env!("CARGO_BIN_EXE_swarm");
-/// Timeout of every wait: long, so that no test fails on a loaded machine.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(40);
 /// Variable with the test's directory, in the environment of everything that the scaler starts. Workers may write
 /// there, and it identifies remaining processes.
 const DIRECTORY: &str = "SWARM_TEST_DIR";

@@ -9,10 +9,9 @@ use fred::{
 };
 
 use super::{
-    autoscaler::DEADLINE,
     command::redis,
     redis::{RedisServer, client_at, free_port},
-    wait::eventually,
+    wait::{DEADLINE, eventually},
 };
 
 /// Milliseconds of silence after which a node counts as gone: short, for quick failovers.

@@ -13,7 +13,11 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{autoscaler::DEADLINE, http::get, needs::repository, wait::eventually};
+use super::{
+    http::get,
+    needs::repository,
+    wait::{DEADLINE, eventually},
+};
 
 /// Directory of programs that `.ci/install-test-servers` installs.
 const UNPACKED: &str = "target/test-servers/prometheus/bin";

@@ -10,10 +10,9 @@ use fred::prelude::Client;
 use tempfile::TempDir;
 
 use super::{
-    autoscaler::DEADLINE,
     command::redis,
     redis::{RedisServer, client_at, free_port},
-    wait::eventually,
+    wait::{DEADLINE, eventually},
 };
 
 /// Name of the primary for the sentinels.

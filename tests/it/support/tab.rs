@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{autoscaler::DEADLINE, wait::eventually};
+use super::wait::{DEADLINE, eventually};
 
 /// Script that records errors of the page: errors of scripts, and violations of its policy.
 const WATCH: &str = "window.faults = [];

@@ -13,10 +13,10 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::{
-    autoscaler::{DEADLINE, swarm},
+    autoscaler::swarm,
     log::Log,
     processes::kill,
-    wait::eventually,
+    wait::{DEADLINE, eventually},
 };
 
 /// Running worker of type `t`.

@@ -14,7 +14,10 @@ use tokio_util::sync::CancellationToken;
 use super::{SETTINGS, publish, put, target, until_answered};
 use crate::servers::{Tested, on_servers};
 use crate::support::{
-    autoscaler::DEADLINE, command::redis, redis::RedisServer, wait::eventually, worker::WorkerProcess,
+    command::redis,
+    redis::RedisServer,
+    wait::{DEADLINE, eventually},
+    worker::WorkerProcess,
 };
 
 on_servers! {

@@ -22,10 +22,9 @@ use tokio_util::sync::CancellationToken;
 use super::{NAMED, put, target};
 use crate::servers::{Tested, on_servers};
 use crate::support::{
-    autoscaler::DEADLINE,
     command::{pending, redis},
     redis::RedisServer,
-    wait::eventually,
+    wait::{DEADLINE, eventually},
 };
 
 /// Notes which jobs were done, in their order, and how many were in progress at once.
