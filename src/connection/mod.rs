@@ -21,6 +21,7 @@ use redis::{
     aio::{AsyncPushSender, MultiplexedConnection},
 };
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::watch;
 
 use self::{
     cluster::{ClusterConnection, Topology},
@@ -37,8 +38,9 @@ use crate::{
     model::Layout,
 };
 
-/// Interval between checks of an idle connection: bounds how long a dead server goes unnoticed between sweeps.
-const CHECK_SERVER: Duration = Duration::from_secs(5);
+/// Interval between checks of an idle connection: bounds how long a dead connection goes unnoticed between sweeps. A
+/// dead server is noticed earlier, by the first connection that does not get a reply ([`RedisTarget::doubt`]).
+const CHECK_SERVER: Duration = Duration::from_secs(10);
 /// The same for a cluster, where it also bounds how long a replica's promotion and moved slots go unnoticed.
 const CHECK_CLUSTER: Duration = Duration::from_secs(1);
 
@@ -50,6 +52,8 @@ pub struct RedisTarget {
     place: Place,
     connect_timeout: Duration,
     response_timeout: Duration,
+    /// Changes when a connection of any owner failed.
+    doubts: watch::Sender<()>,
 }
 
 #[derive(Clone)]
@@ -73,7 +77,7 @@ impl RedisTarget {
                 Place::Cluster(Arc::new(Topology::new(seeds.collect::<Result<_, ConnectionError>>()?, timeout)))
             }
         };
-        Ok(Self { place, connect_timeout: timeout, response_timeout: timeout })
+        Ok(Self { place, connect_timeout: timeout, response_timeout: timeout, doubts: watch::Sender::default() })
     }
 
     /// Returns the database number.
@@ -98,6 +102,16 @@ impl RedisTarget {
     /// Returns the interval at which the owner of an open connection must [check](Connection::check) it.
     pub fn check_interval(&self) -> Duration {
         if matches!(self.place, Place::Cluster(_)) { CHECK_CLUSTER } else { CHECK_SERVER }
+    }
+
+    /// Makes the owners of all other connections check them now, because one did not get a reply.
+    pub fn doubt(&self) {
+        self.doubts.send_replace(());
+    }
+
+    /// Returns a receiver that changes with each [doubt](Self::doubt).
+    pub fn doubts(&self) -> watch::Receiver<()> {
+        self.doubts.subscribe()
     }
 
     /// Returns `host:port/database`, or the sentinels and the name, or the nodes of the cluster, for logs.

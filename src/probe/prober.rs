@@ -171,6 +171,7 @@ impl Prober {
         // Bounds how long a dead server goes unnoticed between sweeps.
         let interval = self.target.check_interval();
         let mut check = tokio::time::interval_at(Instant::now() + interval, interval);
+        let mut doubts = self.target.doubts();
         let mut checking = false;
         let mut waiting = Vec::with_capacity(MAX_BATCH);
         loop {
@@ -190,7 +191,14 @@ impl Prober {
                             self.directory.post_all(Source::Resync);
                         }
                     }
-                    done => self.finish(done, &connection, &mut running, armed)?,
+                    done => {
+                        let is_batch = matches!(done, Done::Batch(_));
+                        self.finish(done, &connection, &mut running, armed)?;
+                        if is_batch && !connection.is_cluster() {
+                            // The server has just answered, so the next check can wait.
+                            check.reset();
+                        }
+                    }
                 },
                 _ = self.requests.recv_many(&mut waiting, MAX_BATCH), if running.len() < MAX_IN_FLIGHT => {
                     for (_, asked) in self.by_place(std::mem::take(&mut waiting), &connection) {
@@ -201,6 +209,7 @@ impl Prober {
                     armed = self.arm(&connection).await?;
                     self.directory.post_all(Source::Resync);
                 }
+                Ok(()) = doubts.changed() => check.reset_immediately(),
                 _ = check.tick(), if !checking => {
                     checking = true;
                     let mut connection = connection.clone();

@@ -17,8 +17,8 @@ use crate::{
 /// Entries of one read when looking back.
 const PAGE: usize = 500;
 
-/// Longest wait of one blocking read; bounds how long a dead server goes unnoticed.
-const BLOCK: Duration = Duration::from_secs(5);
+/// Longest wait of one blocking read; bounds how long a dead connection goes unnoticed.
+const BLOCK: Duration = Duration::from_secs(20);
 
 /// Time that a blocking read may take beyond its wait.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -154,10 +154,13 @@ impl EventTail {
         let mut command = redis::cmd("XREAD");
         command.arg("COUNT").arg(PAGE).arg("BLOCK").arg(BLOCK.as_millis().to_string());
         command.arg("STREAMS").arg(keys::SCALING_EVENTS).arg(&self.after);
-        let reply: Option<StreamReadReply> =
-            tokio::time::timeout(BLOCK + REPLY_TIMEOUT, command.query_async(&mut connection))
-                .await
-                .map_err(|_| HistoryError::Timeout)??;
+        let mut doubts = self.target.doubts();
+        let reply = tokio::time::timeout(BLOCK + REPLY_TIMEOUT, command.query_async(&mut connection));
+        let reply: Option<StreamReadReply> = tokio::select! {
+            reply = reply => reply.map_err(|_| HistoryError::Timeout)??,
+            // Another connection did not get a reply: the next call reads on a new one.
+            Ok(()) = doubts.changed() => return Ok(Vec::new()),
+        };
         self.connection = Some(connection);
         let entries = reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids);
         let events: Vec<_> = entries.map(|entry| event_of(&entry)).collect();

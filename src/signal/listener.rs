@@ -59,13 +59,30 @@ pub struct Subscriptions {
 }
 
 /// A running check.
-type Checking = Option<BoxFuture<'static, redis::RedisResult<u64>>>;
+type Checking = Option<BoxFuture<'static, redis::RedisResult<Checked>>>;
+
+/// Result of a check.
+enum Checked {
+    /// The servers answer; see [`Connection::check`].
+    Answers(u64),
+    /// The server answers, and this is its setting.
+    Keyspace(keyspace::Availability),
+}
 
 /// Waits for the result of the running check; forever without one.
-async fn outcome(checking: &mut Checking) -> redis::RedisResult<u64> {
+async fn outcome(checking: &mut Checking) -> redis::RedisResult<Checked> {
     match checking {
         Some(check) => check.await,
         None => std::future::pending().await,
+    }
+}
+
+/// Checks a connection. With the flags that are `needed` of a single server, reading the server's setting is the check;
+/// `may_extend` as for [`keyspace::ensure`].
+async fn check(mut connection: Connection, needed: Option<String>, may_extend: bool) -> redis::RedisResult<Checked> {
+    match needed.filter(|_| !connection.is_cluster()) {
+        Some(needed) => Ok(Checked::Keyspace(keyspace::ensure(&connection, &needed, may_extend).await?.0)),
+        None => Ok(Checked::Answers(connection.check().await?)),
     }
 }
 
@@ -173,7 +190,8 @@ impl Listener {
         // A silent failure of a source (a frozen server, a setting taken away) goes unnoticed for no longer than this;
         // the sweep covers that time.
         let interval = self.target.check_interval();
-        let mut check = tokio::time::interval_at(Instant::now() + interval, interval);
+        let mut ticks = tokio::time::interval_at(Instant::now() + interval, interval);
+        let mut doubts = self.target.doubts();
         let mut checking = Checking::default();
         loop {
             tokio::select! {
@@ -181,21 +199,28 @@ impl Listener {
                     if !connection.is_cluster() {
                         return Err(SessionError::Disconnected);
                     }
-                    check.reset_immediately();
+                    ticks.reset_immediately();
                 }
+                Ok(()) = doubts.changed() => ticks.reset_immediately(),
                 Some(command) = self.commands.recv() => self.obey(&mut connection, command).await?,
-                _ = check.tick(), if checking.is_none() => {
-                    let mut connection = connection.clone();
-                    checking = Some(Box::pin(async move { connection.check().await }));
+                _ = ticks.tick(), if checking.is_none() => {
+                    let needed = subscriptions.keyspace.then(|| self.needed_flags());
+                    checking = Some(Box::pin(check(connection.clone(), needed, !self.settings.is_own)));
                 }
-                now = outcome(&mut checking) => {
+                checked = outcome(&mut checking) => {
                     checking = None;
-                    if seen == now? {
-                        self.check(&connection, subscriptions).await?;
-                    } else {
-                        // Checks again before it subscribes, so that a change meanwhile is not missed.
-                        seen = connection.check().await?;
-                        subscriptions = self.subscribe_all(&mut connection).await?;
+                    match checked? {
+                        Checked::Keyspace(found) => self.heed(found)?,
+                        Checked::Answers(now) if now == seen => {
+                            if subscriptions.keyspace {
+                                self.heed(self.ensure_notifications(&connection).await?.0)?;
+                            }
+                        }
+                        Checked::Answers(_) => {
+                            // Checks again before it subscribes, so that a change meanwhile is not missed.
+                            seen = connection.check().await?;
+                            subscriptions = self.subscribe_all(&mut connection).await?;
+                        }
                     }
                 }
             }
@@ -373,13 +398,10 @@ impl Listener {
         channels
     }
 
-    /// Checks that the server still sends what was agreed on; extends its setting again if it was
-    /// changed back, and falls back (by a new session) if the server refuses.
-    async fn check(&self, connection: &Connection, subscriptions: Subscriptions) -> Result<(), SessionError> {
-        if !subscriptions.keyspace {
-            return Ok(());
-        }
-        match self.ensure_notifications(connection).await?.0 {
+    /// Handles a check of whether the server still sends what was agreed on: the setting was extended again if it was
+    /// changed back; if the server refuses that, a new session falls back.
+    fn heed(&self, found: keyspace::Availability) -> Result<(), SessionError> {
+        match found {
             keyspace::Availability::Enabled(_) => Ok(()),
             keyspace::Availability::Extended { from, to } => {
                 let detail = format!("notify-keyspace-events had become \"{from}\", extended to \"{to}\" again");
