@@ -48,7 +48,8 @@ use crate::{
         snapshot::{Change, StatusSource},
     },
     scaler::{
-        CanaryWriter, Candidate, Election, EventBuffer, Fleet, FleetInfo, Leadership, Recorder, Reporter, load_changes,
+        CanaryState, Candidate, Election, EventBuffer, Fleet, FleetInfo, Leadership, Recorder, Reporter, SignWriter,
+        SignsOfLife, load_changes,
     },
     signal::CurrentDirectory,
     telemetry::{ConfigLoaded, SignalsReceived},
@@ -142,8 +143,10 @@ impl Autoscaler {
         let instance = instance_name();
         let (recorder, recorder_handle) =
             Recorder::new(target.clone(), instance.clone(), settings.scaler.events_max_len);
-        let (leadership, candidate) =
-            stand_for_election(&settings, &target, &instance, &current, &backend, clock).await?;
+        let canary = Arc::<CanaryState>::default();
+        let leadership = initial_leadership(&settings, &instance, clock);
+        let signs = SignsOfLife::new(instance.clone(), leadership.clone(), clock, canary.clone());
+        let candidate = stand_for_election(&settings, &target, &leadership, &signs, &current, &backend, clock).await?;
         let leads = leadership.clone();
         backend.act_only_while(Box::new(move || leads.permit().is_some()));
         let app_shared = AppShared {
@@ -153,7 +156,7 @@ impl Autoscaler {
             directory: current,
             controls: Arc::default(),
             updates: Arc::default(),
-            canary: Arc::default(),
+            canary,
             backend,
             recorder: recorder_handle,
             leadership: leadership.clone(),
@@ -184,9 +187,8 @@ impl Autoscaler {
         if !settings.scaler.dry_run {
             let reporter = Reporter::new(target.clone(), fleet.clone(), app_shared.trouble.clone());
             spawn(&mut essential, "report", reporter.run(stop.report.clone()));
-            let (leadership, canary) = (app_shared.leadership.clone(), app_shared.canary.clone());
-            let writer = CanaryWriter::new(target.clone(), fleet.fleet().instance, leadership, clock, canary);
-            spawn(&mut essential, "canary", writer.run(stop.report.clone()));
+            let writer = SignWriter::new(target.clone(), signs);
+            spawn(&mut essential, "signs of life", writer.run(stop.report.clone()));
         }
         spawn(&mut essential, "metrics upkeep", metrics.clone().upkeep(stop.http.clone()));
         let http_addr = http.local_addr();
@@ -361,33 +363,41 @@ fn spawn(tasks: &mut JoinSet<&'static str>, name: &'static str, task: impl Futur
     });
 }
 
-/// Returns the leadership and, with an election, its candidate. Without an election this autoscaler leads from the
-/// start.
+/// Returns the leadership at the start. Without an election this autoscaler leads.
+fn initial_leadership(settings: &Settings, instance: &str, clock: Clock) -> Arc<Leadership> {
+    match settings.scaler.leader_lease() {
+        _ if settings.scaler.dry_run => Leadership::observer(instance),
+        Some(_) => Leadership::standby(instance),
+        None => Leadership::unopposed(instance, clock.now()),
+    }
+}
+
+/// Returns the candidate of the election; `None` without an election.
 async fn stand_for_election(
     settings: &Settings,
     target: &Arc<RedisTarget>,
-    instance: &str,
+    leadership: &Arc<Leadership>,
+    signs: &Arc<SignsOfLife>,
     directory: &Arc<CurrentDirectory>,
     backend: &Arc<dyn ScalingBackend>,
     clock: Clock,
-) -> anyhow::Result<(Arc<Leadership>, Option<Candidate>)> {
-    let leadership = match settings.scaler.leader_lease() {
-        _ if settings.scaler.dry_run => Leadership::observer(instance),
-        Some(_) => Leadership::standby(instance),
-        None => return Ok((Leadership::unopposed(instance, clock.now()), None)),
-    };
+) -> anyhow::Result<Option<Candidate>> {
+    if !settings.scaler.dry_run && settings.scaler.leader_lease().is_none() {
+        return Ok(None);
+    }
     let election = Election {
         target: target.clone(),
         object: backends::lease(settings).await?,
-        instance: instance.to_owned(),
+        instance: signs.instance().to_owned(),
         lease: settings.scaler.leader_lease().unwrap_or(WITHOUT_LEASE),
         directory: directory.clone(),
         backend: backend.clone(),
         clock,
+        signs: signs.clone(),
     };
     let mut candidate = Candidate::new(election, leadership.clone());
     candidate.attempt().await;
-    Ok((leadership, Some(candidate)))
+    Ok(Some(candidate))
 }
 
 /// Returns the callback that turns a change of a pool into a signal.

@@ -1,5 +1,5 @@
-//! Reports on Redis that an autoscaler runs, and its view of the worker types that have unfinished jobs, for publishers
-//! that wait for a result that does not come. Reads snapshots; no part reads these keys to decide anything.
+//! Reports the autoscaler's view of the worker types that have unfinished jobs, for publishers that wait for a result
+//! that does not come. Reads snapshots; no part reads these keys to decide anything.
 
 use std::{
     sync::{
@@ -10,7 +10,7 @@ use std::{
 };
 
 use redis::Pipeline;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -32,7 +32,6 @@ const MAX_TYPES: usize = 1_000;
 /// Writes the reports of one autoscaler.
 pub struct Reporter {
     target: Arc<RedisTarget>,
-    instance: String,
     status: Arc<dyn StatusSource>,
     trouble: Arc<AtomicBool>,
 }
@@ -42,13 +41,14 @@ impl Reporter {
     /// something to report: with thousands of idle types, that examination would be most of what an idle autoscaler
     /// does.
     pub fn new(target: Arc<RedisTarget>, status: Arc<dyn StatusSource>, trouble: Arc<AtomicBool>) -> Self {
-        Self { target, instance: status.fleet().instance, status, trouble }
+        Self { target, status, trouble }
     }
 
-    /// Reports at each interval until cancelled, and then deletes the sign of life.
+    /// Reports at each interval until cancelled.
     pub async fn run(self, cancel: CancellationToken) {
         let mut connection = None;
-        let mut ticks = tokio::time::interval(INTERVAL);
+        // At the start nothing was evaluated yet, and unknown is not unfinished.
+        let mut ticks = tokio::time::interval_at(Instant::now() + INTERVAL, INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut failing = false;
         let mut unfinished: Vec<Arc<TypeSnapshot>> = Vec::new();
@@ -57,23 +57,23 @@ impl Reporter {
                 let fleet = self.status.fleet().worker_types.into_iter();
                 unfinished = fleet.filter(|of| of.is_unfinished()).take(MAX_TYPES).collect();
             }
-            match self.send(&mut connection, &report(&self.instance, &unfinished)).await {
+            if unfinished.is_empty() {
+                // A connection that is not used would stay open without being noticed when it is lost.
+                connection = None;
+                continue;
+            }
+            match self.send(&mut connection, &report(&unfinished)).await {
                 Ok(()) => failing = false,
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
                         tracing::warn!(
                             error,
-                            "report to redis failed, waiting publishers can't see that an autoscaler runs"
+                            "report to redis failed, waiting publishers can't see what the autoscaler wants"
                         );
                     }
                     connection = None;
                 }
             }
-        }
-        let mut farewell = redis::pipe();
-        farewell.cmd("DEL").arg(keys::SCALER_ALIVE).ignore();
-        if let Err(error) = self.send(&mut connection, &farewell).await {
-            tracing::debug!(error, "the sign of life expires by itself");
         }
     }
 
@@ -86,10 +86,9 @@ impl Reporter {
     }
 }
 
-fn report(instance: &str, unfinished: &[Arc<TypeSnapshot>]) -> Pipeline {
+fn report(unfinished: &[Arc<TypeSnapshot>]) -> Pipeline {
     let mut pipeline = redis::pipe();
     let lapse = LAPSE.as_millis().to_string();
-    pipeline.cmd("SET").arg(keys::SCALER_ALIVE).arg(instance).arg("PX").arg(&lapse).ignore();
     for of in unfinished {
         let key = keys::scaler_report(&of.worker_type);
         pipeline.cmd("HSET").arg(&key).arg(&fields(of)).ignore();

@@ -6,8 +6,13 @@ use std::time::Duration;
 #[path = "../../benches/support/command_count.rs"]
 mod command_count;
 
-use self::command_count::{Counts, commands_by_user, total};
-use crate::support::{command::redis, redis::RedisServer, worker::WorkerProcess};
+use self::command_count::{Counts, UNKNOWN, commands_by_user, total};
+use crate::support::{
+    autoscaler::{Autoscaler, SLEEPER, pool},
+    command::redis,
+    redis::RedisServer,
+    worker::WorkerProcess,
+};
 
 /// How long the commands are counted.
 const WATCHED: Duration = Duration::from_secs(20);
@@ -37,4 +42,17 @@ async fn an_idle_worker_sends_few_commands() {
     // A heartbeat every 5 s, and two commands every 7 s; besides, what it does at its start.
     assert!(total(&counts, "worker") <= 24, "{counts:?}");
     assert!(counts["worker"].contains_key("EVAL"), "it lives: {counts:?}");
+}
+
+#[tokio::test]
+async fn an_idle_autoscaler_sends_few_commands() {
+    let (server, url) = server_with("scaler").await;
+    let settings = format!("{}{}", pool("one", "min_workers = 0", SLEEPER), pool("two", "min_workers = 0", SLEEPER));
+    let scaler = Autoscaler::start(&url, &settings).await;
+    scaler.until_ready().await;
+    let counts = watched(&server).await;
+    // A renewal of the lease every 2 s, which carries the signs of life; a check of two connections every 10 s; a sweep.
+    let count = total(&counts, "scaler") + total(&counts, UNKNOWN);
+    assert!(count <= 40, "{count}: {counts:?}");
+    assert!(counts["scaler"]["EVAL"] >= 5, "it leads: {counts:?}");
 }

@@ -16,7 +16,7 @@ use crate::{
     backend::{LeaseObject, ScalingBackend},
     connection::{RedisTarget, backoff},
     model::{Clock, Source, snapshot::Role},
-    scaler::load_changes,
+    scaler::{SignsOfLife, load_changes},
     signal::CurrentDirectory,
     telemetry::LeadershipChanged,
 };
@@ -40,6 +40,8 @@ pub struct Election {
     pub backend: Arc<dyn ScalingBackend>,
     /// Clock of the autoscaler.
     pub clock: Clock,
+    /// Signs of life that a lease in Redis carries.
+    pub signs: Arc<SignsOfLife>,
 }
 
 /// Takes part in the election until it is told to resign.
@@ -64,7 +66,7 @@ impl Candidate {
         let target = election.target.clone();
         let lease_store: Box<dyn LeaseStore> = match &election.object {
             Some(object) => Box::new(InObject::new(object.clone(), target, identity, given_up.clone())),
-            None => Box::new(InRedis::new(target, identity, given_up.clone())),
+            None => Box::new(InRedis::new(target, identity, given_up.clone(), election.signs.clone())),
         };
         let pauses = Box::new(backoff());
         Self { election, leadership, lease, lease_store, given_up, last_token: 0, next: Duration::ZERO, pauses }
@@ -131,6 +133,10 @@ impl Candidate {
         let changes = names.into_iter().zip(changes).filter_map(|(name, change)| Some((name, change?))).collect();
         let since = clock.now();
         self.leadership.begin(Term { token, usable_until, since, changes });
+        if self.election.signs.is_carried() {
+            // The first renewal carries the canary, which was not written before.
+            self.next = Duration::ZERO;
+        }
         LeadershipChanged { role: Role::Leader, leader: Some(instance), token: Some(token), problem: None }.emit();
         directory.get().post_all(Source::Leadership);
     }

@@ -7,26 +7,39 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use redis::{PushInfo, PushKind};
+use redis::{Cmd, PushInfo, PushKind, RedisError};
 
 use super::{
     lease::{SinceBoot, since_boot},
     lease_store::{ElectionError, GivenUp, Held, Identity, LONGEST_PAUSE, LeaseStore},
 };
-use crate::connection::{Connection, RedisTarget};
+use crate::{
+    connection::{Connection, RedisTarget},
+    model::{Layout, keys},
+    scaler::signs_of_life::{Signs, SignsOfLife},
+};
 
 /// Renews the caller's lease, or takes it if there is none: returns `{1, token, instance, ms}`. If another candidate
 /// holds it, returns `{0, …}`, with token 0 for nobody. `ARGV`: holder, instance, length in ms, greatest token seen, ms
-/// to wait before taking a lease.
-const TAKE: &str = "
+/// to wait before taking a lease. With four keys it also writes the [signs of life](crate::scaler::SignsOfLife), the
+/// canary only with a renewal, and returns what `write_signs` does.
+const TAKE: &str = concat!(
+    include_str!("../signs_of_life.lua"),
+    "
 local held = redis.call('HMGET', KEYS[1], 'holder', 'token', 'instance')
+local tried, before, refused = 0, false, ''
+if KEYS[3] then
+  local leads = held[1] == ARGV[1] and ARGV[6] == '1'
+  tried, before, refused =
+    write_signs(KEYS[3], KEYS[4], leads, ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11])
+end
 if held[1] and held[1] ~= ARGV[1] then
-  return {0, held[2], held[3], redis.call('PTTL', KEYS[1])}
+  return {0, held[2], held[3], redis.call('PTTL', KEYS[1]), tried, before, refused}
 end
 local token = held[2]
 if not held[1] then
   if tonumber(ARGV[5]) > 0 then
-    return {0, '0', '', tonumber(ARGV[5])}
+    return {0, '0', '', tonumber(ARGV[5]), tried, before, refused}
   end
   local last = tonumber(redis.call('GET', KEYS[2]) or 0)
   token = string.format('%.0f', math.max(last, tonumber(ARGV[4])) + 1)
@@ -34,7 +47,8 @@ if not held[1] then
   redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'token', token, 'instance', ARGV[2])
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
-return {1, token, ARGV[2], tonumber(ARGV[3])}";
+return {1, token, ARGV[2], tonumber(ARGV[3]), tried, before, refused}"
+);
 
 /// Ends the lease if it is the caller's, and publishes that.
 const RESIGN: &str = "
@@ -52,18 +66,82 @@ pub(super) struct InRedis {
     /// End of the lease that was last seen. If the lease disappears before then, Redis has lost it, and its holder may
     /// still act.
     not_before: SinceBoot,
+    /// Signs that renewals carry; `None` if they can't.
+    signs: Option<Arc<SignsOfLife>>,
 }
 
+/// The reply to [`TAKE`].
+type Taken = (u8, u64, String, i64, u8, Option<String>, String);
+
 impl InRedis {
-    pub(super) fn new(target: Arc<RedisTarget>, identity: Identity, given_up: Arc<GivenUp>) -> Self {
-        Self { target, identity, given_up, connection: None, not_before: Duration::ZERO }
+    /// On a cluster the renewals carry no signs, because those are in other slots.
+    pub(super) fn new(
+        target: Arc<RedisTarget>,
+        identity: Identity,
+        given_up: Arc<GivenUp>,
+        signs: Arc<SignsOfLife>,
+    ) -> Self {
+        let signs = (target.layout() == Layout::Single).then_some(signs);
+        if let Some(signs) = &signs {
+            signs.set_carried(Some(identity.lease.renew_every()));
+        }
+        Self { target, identity, given_up, connection: None, not_before: Duration::ZERO, signs }
     }
 
     async fn connected(&mut self) -> Result<&mut Connection, ElectionError> {
         match &mut self.connection {
             Some(connection) => Ok(connection),
-            none => Ok(none.insert(connect(&self.target, self.given_up.clone()).await?)),
+            none => {
+                let connection = connect(&self.target, self.given_up.clone()).await?;
+                if let Some(signs) = &self.signs {
+                    signs.connected();
+                }
+                Ok(none.insert(connection))
+            }
         }
+    }
+
+    /// Sends the script, with the signs of life if they are due.
+    async fn send(&mut self, last_token: u64, wait: Duration) -> Result<Taken, ElectionError> {
+        let signs = self.signs.as_ref().and_then(SignsOfLife::due);
+        let script = self.script(last_token, wait, signs.as_ref());
+        let taken: Result<Taken, RedisError> = script.query_async(self.connected().await?).await;
+        let refused = taken.as_ref().is_err_and(|error| error.code() == Some("NOPERM"));
+        match (taken, signs) {
+            (Ok(taken), Some(signs)) => {
+                signs.end((taken.4, taken.5.clone(), taken.6.clone()));
+                Ok(taken)
+            }
+            // The user may have the right to the lease alone.
+            (Err(_), Some(signs)) if refused => {
+                drop(signs);
+                if let Some(signs) = self.signs.take() {
+                    signs.set_carried(None);
+                }
+                let script = self.script(last_token, wait, None);
+                Ok(script.query_async(self.connected().await?).await?)
+            }
+            (taken, _) => Ok(taken?),
+        }
+    }
+
+    fn script(&self, last_token: u64, wait: Duration, signs: Option<&Signs>) -> Cmd {
+        let layout = self.target.layout();
+        let mut script = redis::cmd("EVAL");
+        script.arg(TAKE).arg(if signs.is_some() { 4 } else { 2 });
+        script.arg(&[layout.leader(), layout.leader_token()]);
+        if signs.is_some() {
+            script.arg(&[keys::SCALER_CANARY, keys::SCALER_ALIVE]);
+        }
+        script
+            .arg(&[self.identity.holder.as_str(), self.identity.instance.as_str()])
+            .arg(whole_milliseconds(self.identity.lease.length()))
+            .arg(last_token)
+            .arg(whole_milliseconds(wait));
+        if let Some(signs) = signs {
+            signs.add_arguments(&mut script);
+        }
+        script
     }
 }
 
@@ -78,17 +156,7 @@ impl LeaseStore for InRedis {
             self.not_before = Duration::ZERO;
         }
         let wait = self.not_before.saturating_sub(since_boot());
-        let mut script = redis::cmd("EVAL");
-        script
-            .arg(TAKE)
-            .arg(2)
-            .arg(&[self.target.layout().leader(), self.target.layout().leader_token()])
-            .arg(&[self.identity.holder.as_str(), self.identity.instance.as_str()])
-            .arg(whole_milliseconds(self.identity.lease.length()))
-            .arg(last_token)
-            .arg(whole_milliseconds(wait));
-        let (mine, token, instance, ends_in): (u8, u64, String, i64) =
-            script.query_async(self.connected().await?).await?;
+        let (mine, token, instance, ends_in, ..) = self.send(last_token, wait).await?;
         let ends_in = milliseconds(ends_in);
         if mine == 0 {
             self.not_before = since_boot() + ends_in;
@@ -118,6 +186,7 @@ impl LeaseStore for InRedis {
 
     fn lost(&mut self) {
         self.connection = None;
+        self.target.doubt();
     }
 }
 
