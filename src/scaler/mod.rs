@@ -29,7 +29,7 @@ pub use outages::Outages;
 pub use override_service::{OverrideService, WorkerTypeIndex};
 pub use recorder::{LoadError, Recorder, RecorderHandle, load_changes};
 pub use report::Reporter;
-pub use signs_of_life::{SignWriter, SignsOfLife};
+pub use signs_of_life::{Leads, SignWriter, SignsOfLife};
 pub use snapshot_cell::SnapshotCell;
 pub use task::{ActorContext, Shared, SuspendedActor, run_actor};
 pub use updates::Updates;

@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -20,7 +21,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{CanaryState, Leadership};
+use super::CanaryState;
 use crate::{
     connection::{Connection, RedisTarget},
     evidence::CANARY_INTERVAL,
@@ -46,11 +47,17 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// certain to get one.
 const NAMES: u32 = 256;
 
+/// Knows whether this autoscaler leads.
+pub trait Leads: fmt::Debug + Send + Sync {
+    /// Returns whether it leads now.
+    fn leads(&self) -> bool;
+}
+
 /// The signs of one autoscaler, and when they were written.
 #[derive(Debug)]
 pub struct SignsOfLife {
     instance: String,
-    leadership: Arc<Leadership>,
+    leader: Arc<dyn Leads>,
     clock: Clock,
     canary: Arc<CanaryState>,
     /// Whether the renewals of the lease carry them.
@@ -98,9 +105,9 @@ pub(super) type SignsReply = (u8, Option<String>, String);
 
 impl SignsOfLife {
     /// Returns the signs of this autoscaler; nothing is written yet.
-    pub fn new(instance: String, leadership: Arc<Leadership>, clock: Clock, canary: Arc<CanaryState>) -> Arc<Self> {
+    pub fn new(instance: String, leader: Arc<dyn Leads>, clock: Clock, canary: Arc<CanaryState>) -> Arc<Self> {
         let (carried, progress, missed) = Default::default();
-        Arc::new(Self { instance, leadership, clock, canary, carried, progress, missed })
+        Arc::new(Self { instance, leader, clock, canary, carried, progress, missed })
     }
 
     /// Returns the name of the autoscaler.
@@ -133,7 +140,7 @@ impl SignsOfLife {
     fn begin(self: &Arc<Self>, age: Duration) -> Option<Signs> {
         let mut progress = self.progress();
         // The canary of a new leader does not wait.
-        let leads = self.leadership.permit().is_some();
+        let leads = self.leader.leads();
         let begins_to_lead = leads && !progress.led;
         let is_due = begins_to_lead || progress.written.is_none_or(|written| written.elapsed() >= age);
         if !is_due || progress.under_way || progress.closed {
@@ -383,7 +390,7 @@ fn kept(replies: Vec<Value>, canaries: usize, last: &str) -> Result<bool, Failur
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Timestamp;
+    use crate::{model::Timestamp, scaler::Leadership};
 
     fn leading() -> Arc<SignsOfLife> {
         let leadership = Leadership::unopposed("here", Timestamp(1));

@@ -51,7 +51,7 @@ async fn an_idle_autoscaler_sends_few_commands() {
     let scaler = Autoscaler::start(&url, &settings).await;
     scaler.until_ready().await;
     let counts = watched(&server).await;
-    // A renewal of the lease every 2 s, which carries the signs of life; a check of two connections every 10 s; a sweep.
+    // A renewal of the lease every 2 s, which carries the signs of life; two checks every 10 s; a sweep.
     let count = total(&counts, "scaler") + total(&counts, UNKNOWN);
     assert!(count <= 40, "{count}: {counts:?}");
     assert!(counts["scaler"]["EVAL"] >= 5, "it leads: {counts:?}");

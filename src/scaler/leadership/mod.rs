@@ -20,9 +20,12 @@ use std::{
 
 pub use self::candidate::{Candidate, Election};
 use self::lease::{SinceBoot, since_boot};
-use crate::model::{
-    Timestamp, WorkerType,
-    snapshot::{Change, LeadershipSnapshot, Role},
+use crate::{
+    model::{
+        Timestamp, WorkerType,
+        snapshot::{Change, LeadershipSnapshot, Role},
+    },
+    scaler::signs_of_life::Leads,
 };
 
 /// Permission to write once, now.
@@ -69,6 +72,12 @@ pub struct Leadership {
     /// read it without a lock.
     term: AtomicU64,
     terms: AtomicU64,
+}
+
+impl Leads for Leadership {
+    fn leads(&self) -> bool {
+        self.permit().is_some()
+    }
 }
 
 impl Leadership {
