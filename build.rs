@@ -15,6 +15,7 @@ const OPTIONAL: &[&str] = &[
     "docker",
     "frameworks",
     "frameworks-node",
+    "jq",
     "prometheus",
     "redis-6.2",
     "redis-8",

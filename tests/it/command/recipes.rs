@@ -81,6 +81,7 @@ fn every_recipe_is_a_configuration_without_errors_whose_scripts_are_there() {
     }
 }
 
+#[cfg_attr(without_jq, ignore = "there is no jq, which the recipes need")]
 #[test]
 fn platforms_are_listed_from_answers_in_their_documented_form() {
     assert_eq!(
@@ -107,6 +108,7 @@ fn platforms_are_listed_from_answers_in_their_documented_form() {
     assert_eq!(listed("docker-swarm", &["mail"]), ["aaa mail.1.aaa running -", "bbb mail.2.bbb blocked -"]);
 }
 
+#[cfg_attr(without_jq, ignore = "there is no jq, which the recipes need")]
 #[test]
 fn ecs_without_room_is_a_failure_that_may_go_away() {
     assert!(run("ecs", "start", &["jobs", "mail", "mail-1"]).status.success());
