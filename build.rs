@@ -13,6 +13,7 @@ const OPTIONAL: &[&str] = &[
     "chromium",
     "compose",
     "docker",
+    "docker-exec",
     "frameworks",
     "frameworks-node",
     "jq",
@@ -20,6 +21,7 @@ const OPTIONAL: &[&str] = &[
     "redis-6.2",
     "redis-8",
     "systemd",
+    "user-namespaces",
     "valkey-8",
 ];
 

@@ -54,7 +54,10 @@ fn decisions(stack: &Stack) -> Vec<String> {
     events.map(|event| format!("{} {}", event["decision"], event["outcome"]).replace('"', "")).collect()
 }
 
-#[cfg_attr(without_compose, ignore = "no Docker engine, or no images for docker-compose.yml")]
+#[cfg_attr(
+    any(without_compose, without_docker_exec),
+    ignore = "no Docker engine, no images for docker-compose.yml, or no `docker exec`"
+)]
 #[tokio::test]
 async fn a_job_gets_a_worker_an_answer_and_the_worker_goes() {
     let stack = Stack::prepare();
@@ -80,7 +83,10 @@ async fn a_job_gets_a_worker_an_answer_and_the_worker_goes() {
     assert_only_listed_calls(&stack.calls.seen());
 }
 
-#[cfg_attr(without_compose, ignore = "no Docker engine, or no images for docker-compose.yml")]
+#[cfg_attr(
+    any(without_compose, without_docker_exec),
+    ignore = "no Docker engine, no images for docker-compose.yml, or no `docker exec`"
+)]
 #[tokio::test]
 async fn up_again_stops_no_busy_worker_and_workers_are_hardened() {
     let stack = Stack::prepare();
@@ -105,7 +111,10 @@ async fn up_again_stops_no_busy_worker_and_workers_are_hardened() {
     assert_eq!(made["Config"]["StopTimeout"], 300, "`docker stop` gives a job its time too");
 }
 
-#[cfg_attr(without_compose, ignore = "no Docker engine, or no images for docker-compose.yml")]
+#[cfg_attr(
+    any(without_compose, without_docker_exec),
+    ignore = "no Docker engine, no images for docker-compose.yml, or no `docker exec`"
+)]
 #[tokio::test]
 async fn down_leaves_no_worker() {
     let stack = Stack::prepare();

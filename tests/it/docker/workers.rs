@@ -16,7 +16,7 @@ async fn bench(script: &str) -> Bench {
     bench
 }
 
-#[cfg_attr(without_docker, ignore = "no Docker engine can be had")]
+#[cfg_attr(any(without_docker, without_docker_exec), ignore = "no Docker engine can be had, or no `docker exec`")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_draining_worker_finishes_and_is_not_waited_for() {
     let finish = "while [ ! -e /tmp/finish ]; do sleep 0.02; done; exit 0";
