@@ -2,8 +2,6 @@
 //! written, a heartbeat could be written too; [`evidence`](crate::evidence) draws the conclusions. On a cluster there
 //! is one canary on each primary.
 
-#[cfg(test)]
-use std::sync::Arc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::{
@@ -26,9 +24,9 @@ struct CanaryFacts {
 impl CanaryState {
     /// Returns a canary that has always been written, for tests of unrelated parts.
     #[cfg(test)]
-    pub(crate) fn flawless() -> Arc<Self> {
+    pub(crate) fn flawless() -> std::sync::Arc<Self> {
         let shown = CanaryFacts { canary: Canary::flawless(), ..CanaryFacts::default() };
-        Arc::new(Self(Mutex::new(shown)))
+        std::sync::Arc::new(Self(Mutex::new(shown)))
     }
 
     /// Returns what is known at `now` about the path that heartbeats take.

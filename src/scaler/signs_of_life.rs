@@ -171,16 +171,21 @@ impl Signs {
     }
 
     /// Ends the write with the script's reply.
-    pub(super) fn end(self, (tried, before, refused): SignsReply) {
-        if !refused.is_empty() {
-            return self.finish(Err(Failure::Refused(refused)));
-        }
-        let kept = (tried == 1).then(|| before.as_deref() == Some(self.of.progress().last.as_str()));
-        self.finish(Ok(kept));
+    pub(super) fn end(self, reply: SignsReply) {
+        let outcome = self.outcome(reply);
+        self.finish(outcome);
     }
 
-    /// Ends the write. `Ok` says whether Redis still had the canary's previous write; `None` if the canary was not
-    /// written, because another autoscaler leads. Logs when a refusal begins and when it ends.
+    /// Returns what the script's reply says: whether Redis still had the canary's previous write; `None` if the canary
+    /// was not written, because another autoscaler leads.
+    fn outcome(&self, (tried, before, refused): SignsReply) -> Result<Option<bool>, Failure> {
+        if !refused.is_empty() {
+            return Err(Failure::Refused(refused));
+        }
+        Ok((tried == 1).then(|| before.as_deref() == Some(self.of.progress().last.as_str())))
+    }
+
+    /// Ends the write with its [outcome](Self::outcome). Logs when a refusal begins and when it ends.
     fn finish(mut self, outcome: Result<Option<bool>, Failure>) {
         self.ended = true;
         let (of, mut progress) = (&self.of, self.of.progress());
@@ -292,22 +297,13 @@ impl SignWriter {
             let mut pipeline = redis::pipe();
             pipeline.add_command(script);
             let reply = connection.each(&pipeline).await.map_err(|error| Failure::Away(error.to_string()))?;
-            match reply.into_iter().next().map(SignsReply::from_redis_value) {
-                Some(Ok((tried, before, refused))) if refused.is_empty() => {
-                    self.connection = Some(connection);
-                    let last = self.signs.progress().last.clone();
-                    return Ok((tried == 1).then(|| before == Some(last)));
-                }
-                Some(Ok((_, _, refused))) => {
-                    self.connection = Some(connection);
-                    return Err(Failure::Refused(refused));
-                }
-                // Single commands tell whether scripts are refused, or writes.
-                _ => {
-                    tracing::debug!("the script of the signs of life was refused");
-                    self.script_refused = true;
-                }
+            if let Some(Ok(reply)) = reply.into_iter().next().map(SignsReply::from_redis_value) {
+                self.connection = Some(connection);
+                return signs.outcome(reply);
             }
+            // Single commands tell whether scripts are refused, or writes.
+            tracing::debug!("the script of the signs of life was refused");
+            self.script_refused = true;
         }
         let outcome = self.write_singly(&mut connection, signs).await;
         self.connection = Some(connection);
@@ -342,17 +338,15 @@ impl SignWriter {
             }
         };
         let _ = tokio::time::timeout(self.target.response_timeout(), ended).await;
-        let mut connection = match self.connection.take() {
-            Some(connection) => Ok(connection),
-            None => self.target.connect().await.map_err(|error| error.to_string()),
+        let delete = async {
+            let mut connection = match self.connection.take() {
+                Some(connection) => connection,
+                None => self.target.connect().await.map_err(|error| error.to_string())?,
+            };
+            let deleted = redis::cmd("DEL").arg(keys::SCALER_ALIVE).exec_async(&mut connection).await;
+            deleted.map_err(|error| error.to_string())
         };
-        let mut delete = redis::cmd("DEL");
-        delete.arg(keys::SCALER_ALIVE);
-        let deleted = match &mut connection {
-            Ok(connection) => delete.exec_async(connection).await.map_err(|error| error.to_string()),
-            Err(error) => Err(std::mem::take(error)),
-        };
-        if let Err(error) = deleted {
+        if let Err(error) = delete.await {
             tracing::debug!(error, "the sign of life expires by itself");
         }
     }
