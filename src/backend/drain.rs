@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::BackendError;
 use crate::model::{WorkerId, WorkerType};
 
 /// Drains workers by request.
@@ -36,3 +37,11 @@ pub enum DrainState {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct DrainError(pub String);
+
+impl DrainError {
+    /// Returns the error of a backend whose workers are of this type.
+    pub(super) fn into_backend_error(self, worker_type: &WorkerType) -> BackendError {
+        BackendError::retryable(format!("workers of type `{worker_type}` can't be asked to drain: {self}"))
+            .caused_by(self)
+    }
+}

@@ -87,7 +87,7 @@ async fn shrink(
     };
     if !stay.is_empty() {
         let cancelled = shared.drain_control.cancel(&pool.worker_type, &stay).await;
-        cancelled.map_err(|error| leave::no_drain(&pool.worker_type, error))?;
+        cancelled.map_err(|error| error.into_backend_error(&pool.worker_type))?;
     }
     outcome.map(|()| ScaleReport { started: Vec::new(), retired: leaving }).map_err(|failure| failure.error)
 }
@@ -112,7 +112,7 @@ async fn until_drained(shared: &CommandShared, pool: &TypePool, ids: &[WorkerId]
     let deadline = Instant::now() + DRAIN_WITHIN;
     while !ids.is_empty() {
         let states = shared.drain_control.states(&pool.worker_type, ids).await;
-        let states = states.map_err(|error| leave::no_drain(&pool.worker_type, error))?;
+        let states = states.map_err(|error| error.into_backend_error(&pool.worker_type))?;
         let works = ids.iter().zip(states).find(|(_, state)| *state != DrainState::Drained);
         let Some((id, _)) = works else { break };
         if Instant::now() >= deadline {

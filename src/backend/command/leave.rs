@@ -10,7 +10,7 @@ use super::{
     registry::ToStop,
 };
 use crate::{
-    backend::{BackendError, DrainError, DrainState},
+    backend::{BackendError, DrainState},
     model::{WorkerId, WorkerType},
 };
 
@@ -65,12 +65,7 @@ pub(super) async fn request(
         return Ok(());
     }
     let ttl = within + DRAIN_REQUEST_MARGIN;
-    shared.drain_control.request(worker_type, ids, ttl).await.map_err(|error| no_drain(worker_type, error))
-}
-
-pub(super) fn no_drain(worker_type: &WorkerType, error: DrainError) -> BackendError {
-    BackendError::retryable(format!("workers of type `{worker_type}` can't be asked to drain: {error}"))
-        .caused_by(error)
+    shared.drain_control.request(worker_type, ids, ttl).await.map_err(|error| error.into_backend_error(worker_type))
 }
 
 /// Stops each worker of `leaving` once it has drained, or at `deadline`; ends when all of them are gone. `draining`

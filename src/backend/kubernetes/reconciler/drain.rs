@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{DRAIN_REQUEST_MARGIN, POLL_INTERVAL};
 use crate::{
     backend::{
-        BackendError, DrainError, DrainState,
+        BackendError, DrainState,
         kubernetes::{
             KubernetesShared,
             deletion_order::deletion_order,
@@ -173,7 +173,7 @@ impl Drain {
         if !asked.is_empty() {
             let ttl = drain_timeout + DRAIN_REQUEST_MARGIN;
             let request = self.shared.drain_control.request(&self.worker_type, &asked, ttl).await;
-            request.map_err(|error| self.no_drain(error))?;
+            request.map_err(|error| error.into_backend_error(&self.worker_type))?;
         }
         let asked_at = Instant::now();
         let new: Vec<WorkerId> = new.into_iter().map(id).collect();
@@ -246,7 +246,7 @@ impl Drain {
         if !waited_for.is_empty() {
             let ids: Vec<WorkerId> = waited_for.into_iter().map(id).collect();
             let states = self.shared.drain_control.states(&self.worker_type, &ids).await;
-            let states = states.map_err(|error| self.no_drain(error))?;
+            let states = states.map_err(|error| error.into_backend_error(&self.worker_type))?;
             let drained = ids.into_iter().zip(states).filter(|(_, state)| *state == DrainState::Drained);
             finished.extend(drained.map(|(id, _)| id));
         }
@@ -332,7 +332,11 @@ impl Drain {
         if ids.is_empty() || !self.spec.drains {
             return Ok(());
         }
-        self.shared.drain_control.cancel(&self.worker_type, ids).await.map_err(|error| self.no_drain(error))
+        self.shared
+            .drain_control
+            .cancel(&self.worker_type, ids)
+            .await
+            .map_err(|error| error.into_backend_error(&self.worker_type))
     }
 
     /// Whether this pod may hold a job that it could be asked to finish.
@@ -342,11 +346,6 @@ impl Drain {
 
     fn drains(&self, pod: &Pod) -> bool {
         self.draining.contains_key(&id(pod))
-    }
-
-    fn no_drain(&self, error: DrainError) -> BackendError {
-        BackendError::retryable(format!("workers of type `{}` can't be asked to drain: {error}", self.worker_type))
-            .caused_by(error)
     }
 
     /// Publishes the draining workers to the store.
