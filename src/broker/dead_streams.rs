@@ -31,7 +31,7 @@ impl DeadLetterStreams {
     pub fn of_stream(settings: &Settings, stream: &str) -> Self {
         Self {
             streams: [stream.to_owned()].into(),
-            job_max_bytes: usize::try_from(settings.broker.job_max_bytes).unwrap_or(usize::MAX),
+            job_max_bytes: settings.broker.job_max_bytes(),
             channel: settings.signals.channel.clone(),
         }
     }

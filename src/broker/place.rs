@@ -33,7 +33,7 @@ impl Place {
         let is_elsewhere = routes.stream(job_type).ok() != Some(stream);
         let configured = worker_type.as_ref().and_then(|name| Some(settings.worker_types.get(name)?.group(name)));
         let group = configured.unwrap_or_else(|| keys::DEFAULT_STREAM_GROUP.to_owned());
-        let job_max_bytes = usize::try_from(settings.broker.job_max_bytes).unwrap_or(usize::MAX);
+        let job_max_bytes = settings.broker.job_max_bytes();
         Self { worker_type, is_elsewhere, stream: stream.to_owned(), group, job_max_bytes }
     }
 
@@ -46,7 +46,7 @@ impl Place {
         settings: &Settings,
         routes: &Routes,
     ) -> Result<Vec<Self>, BrokerError> {
-        let job_max_bytes = usize::try_from(settings.broker.job_max_bytes).unwrap_or(usize::MAX);
+        let job_max_bytes = settings.broker.job_max_bytes();
         let mut places: Vec<Self> = Vec::new();
         for (name, of) in settings.worker_types.iter().filter(|(_, of)| of.queue_kind().is_native()) {
             let queues = of.queues(name);

@@ -27,12 +27,12 @@ impl Default for JobPolicy {
 impl JobPolicy {
     /// Returns the maximum bytes of a job's JSON.
     pub fn job_max_bytes(&self) -> usize {
-        usize::try_from(self.broker.job_max_bytes).unwrap_or(usize::MAX)
+        self.broker.job_max_bytes()
     }
 
     /// Returns the maximum bytes of a result's JSON.
     pub fn result_max_bytes(&self) -> usize {
-        usize::try_from(self.broker.result_max_bytes).unwrap_or(usize::MAX)
+        self.broker.result_max_bytes()
     }
 
     /// Returns how long the result of a job waits to be fetched.

@@ -90,7 +90,7 @@ impl Publisher {
     /// If a worker would refuse one of the jobs: then none was published. If Redis did not accept them: then earlier
     /// batches of 500 were published, and some jobs of the last one may have been.
     pub async fn publish(&mut self, stream: &str, jobs: &[Job]) -> Result<Vec<Published>, PublishError> {
-        let limit = usize::try_from(self.limits.job_max_bytes).unwrap_or(usize::MAX);
+        let limit = self.limits.job_max_bytes();
         let mut written = Vec::with_capacity(jobs.len());
         let mut spans = Vec::new();
         for job in jobs {

@@ -52,6 +52,16 @@ impl Default for BrokerSettings {
 }
 
 impl BrokerSettings {
+    /// Returns `job_max_bytes` as a length.
+    pub fn job_max_bytes(&self) -> usize {
+        usize::try_from(self.job_max_bytes).unwrap_or(usize::MAX)
+    }
+
+    /// Returns `result_max_bytes` as a length.
+    pub fn result_max_bytes(&self) -> usize {
+        usize::try_from(self.result_max_bytes).unwrap_or(usize::MAX)
+    }
+
     /// Returns `result_ttl_seconds` as a duration.
     pub fn result_ttl(&self) -> Duration {
         Duration::from_secs(self.result_ttl_seconds)
