@@ -75,6 +75,10 @@ fn view(idle: u32, busy: u32) -> PoolView {
 }
 
 fn observed(lag: u64, view: PoolView) -> Input {
+    observed_under(None, lag, view)
+}
+
+fn observed_under(control: Option<Arc<Control>>, lag: u64, view: PoolView) -> Input {
     Input::Observed(Box::new(Observed {
         demand: demand(lag),
         queues: None,
@@ -82,7 +86,7 @@ fn observed(lag: u64, view: PoolView) -> Input {
         look_at: None,
         counters: Counters::default(),
         view: Ok(view),
-        control: None,
+        control,
     }))
 }
 

@@ -5,15 +5,7 @@ use super::*;
 fn controlled(mode: Mode, until: Option<u64>, lag: u64, view: PoolView) -> Input {
     let until = until.map(Timestamp);
     let control = Some(Arc::new(Control { mode, until, by: "ann@desk".to_owned(), why: String::new() }));
-    Input::Observed(Box::new(Observed {
-        demand: demand(lag),
-        queues: None,
-        work: None,
-        look_at: None,
-        counters: Counters::default(),
-        view: Ok(view),
-        control,
-    }))
+    observed_under(control, lag, view)
 }
 
 #[test]
