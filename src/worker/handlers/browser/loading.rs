@@ -24,6 +24,10 @@ const SETTLING: Duration = Duration::from_millis(30);
 const LEAVING: Duration = Duration::from_secs(2);
 /// Maximum further navigations of a page; after that, the shown document counts.
 const MAX_REDIRECTS: usize = 10;
+/// Maximum attempts to load a page, if a navigation of the page before takes its place.
+const ATTEMPTS: usize = 5;
+/// Address of an empty page.
+const BLANK: &str = "about:blank";
 /// Maximum time for a page to stop loading.
 const STOP: Duration = Duration::from_secs(5);
 /// Chromium's error for an error status without a body: Chromium shows a page of its own.
@@ -42,35 +46,39 @@ pub(super) struct Loaded {
     pub(super) is_substitute: bool,
 }
 
-/// Loads `url`.
+/// A load that was begun.
+enum Begun {
+    /// The document of this loader will be shown.
+    Loading(String),
+    /// There is nothing to wait for.
+    Done(Loaded),
+}
+
+/// Loads `url`; again if the page before, which was about to go elsewhere, has taken its place in the meantime.
 pub(super) async fn load(page: &Page, url: &Url, limit: Duration, proxy: &Proxy) -> Result<Loaded, ActionError> {
     let deadline = Instant::now() + limit;
     let too_slow = || ActionError::TooSlow { what: format!("loading {}", shown(url)), limit };
-    // Unfinished requests of the previous page would otherwise keep the connections to its server.
-    let _ = timeout(STOP.min(limit), page.call("Page.stopLoading", json!({}))).await;
-    proxy.take_problem();
     let mut state = page.state();
-    let begun = page.call("Page.navigate", json!({ "url": url.as_str() }));
-    let begun = timeout_at(deadline, begun).await.map_err(|_| too_slow())??;
-    let loader = begun["loaderId"].as_str().unwrap_or_default();
-    if let Some(cause) = begun["errorText"].as_str() {
-        let answer = state.borrow().answer_of(loader).cloned();
-        if let Some(answer) = answer.filter(|answer| cause == EMPTY_ERROR && answer.problem.is_none()) {
-            // Chromium's own page gets the address.
-            let _ = timeout(STOP, state.wait_for(|state| state.has_shown(loader))).await;
-            return Ok(Loaded { status: Some(answer.status), is_complete: true, is_substitute: true });
+    let mut attempts = 0;
+    let (loader, in_time) = loop {
+        attempts += 1;
+        // Unfinished requests of the previous page would otherwise keep the connections to its server.
+        let _ = timeout(STOP.min(limit), leave(page, &mut state)).await;
+        let begun = timeout_at(deadline, begin(page, &mut state, url, proxy)).await.map_err(|_| too_slow())??;
+        let loader = match begun {
+            Begun::Loading(loader) => loader,
+            Begun::Done(loaded) => return Ok(loaded),
+        };
+        let in_time = timeout_at(deadline, until_loaded(page, &mut state, &loader)).await.is_ok();
+        if !in_time || attempts == ATTEMPTS || !state.borrow().is_overtaken(&loader) {
+            break (loader, in_time);
         }
-        return Err(not_loaded(url, cause, proxy));
-    }
-    if loader.is_empty() {
-        return Ok(Loaded { status: None, is_complete: true, is_substitute: false });
-    }
-    let in_time = timeout_at(deadline, until_loaded(page, &mut state, loader)).await.is_ok();
+    };
     let is_complete = in_time && !state.borrow().is_broken;
     if !in_time {
         // A page that is too busy for this command continues to load.
         let _ = timeout(STOP, page.call("Page.stopLoading", json!({}))).await;
-        if !state.borrow().has_shown(loader) {
+        if !state.borrow().has_shown(&loader) {
             return Err(too_slow());
         }
     }
@@ -80,6 +88,45 @@ pub(super) async fn load(page: &Page, url: &Url, limit: Duration, proxy: &Proxy)
         Some(problem) => Err(ActionError::Refused(problem)),
         None => Ok(Loaded { status, is_complete, is_substitute: false }),
     }
+}
+
+/// Stops the page. A page that goes elsewhere by itself is left for a blank one, which stays: until it is replaced, Chromium
+/// accepts navigations from it, and such a navigation would follow the next load.
+async fn leave(page: &Page, state: &mut watch::Receiver<PageState>) -> Result<(), CommandError> {
+    page.call("Page.stopLoading", json!({})).await?;
+    if state.borrow().is_restless() {
+        let blank = page.call("Page.navigate", json!({ "url": BLANK })).await?;
+        let loader = blank["loaderId"].as_str().unwrap_or_default();
+        // An error means that the page is gone, and the caller notices that by other means.
+        let _ = state.wait_for(|state| state.has_shown(loader)).await;
+        page.call("Page.stopLoading", json!({})).await?;
+    }
+    Ok(())
+}
+
+/// Begins to load `url`.
+async fn begin(
+    page: &Page,
+    state: &mut watch::Receiver<PageState>,
+    url: &Url,
+    proxy: &Proxy,
+) -> Result<Begun, ActionError> {
+    proxy.take_problem();
+    let begun = page.call("Page.navigate", json!({ "url": url.as_str() })).await?;
+    let loader = begun["loaderId"].as_str().unwrap_or_default();
+    if let Some(cause) = begun["errorText"].as_str() {
+        let answer = state.borrow().answer_of(loader).cloned();
+        if let Some(answer) = answer.filter(|answer| cause == EMPTY_ERROR && answer.problem.is_none()) {
+            // Chromium's own page gets the address.
+            let _ = timeout(STOP, state.wait_for(|state| state.has_shown(loader))).await;
+            return Ok(Begun::Done(Loaded { status: Some(answer.status), is_complete: true, is_substitute: true }));
+        }
+        return Err(not_loaded(url, cause, proxy));
+    }
+    if loader.is_empty() {
+        return Ok(Begun::Done(Loaded { status: None, is_complete: true, is_substitute: false }));
+    }
+    Ok(Begun::Loading(loader.to_owned()))
 }
 
 /// Waits until the page has loaded and stays where it is.
@@ -121,7 +168,7 @@ pub(super) async fn reacts(page: &Page) -> bool {
 pub(super) async fn clear(page: &Page) -> bool {
     let clearing = async {
         page.call("Page.stopLoading", json!({})).await?;
-        page.call("Page.navigate", json!({ "url": "about:blank" })).await
+        page.call("Page.navigate", json!({ "url": BLANK })).await
     };
     let cleared = matches!(timeout(STOP, clearing).await, Ok(Ok(_) | Err(CommandError::Refused(_))));
     // A page that hangs accepts the command, and does not carry it out.

@@ -13,7 +13,7 @@ use super::{
 use crate::config::BrowserSettings;
 
 /// Maximum documents, and maximum responses, that are remembered: a page that scripts redirect has several.
-const REMEMBERED: usize = 16;
+const REMEMBERED: usize = 32;
 /// Maximum dialogs that are reported with their text; of further dialogs only the number is reported.
 const DIALOGS: usize = 10;
 /// Maximum characters of a dialog's text.
@@ -34,13 +34,23 @@ pub(super) struct Answer {
     pub(super) problem: Option<String>,
 }
 
+/// A document that the page has shown.
+#[derive(Clone, Debug)]
+struct Document {
+    loader: String,
+    /// Whether it has announced a further navigation, at any time.
+    leads_on: bool,
+}
+
 /// What the browser has reported about a page.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PageState {
     /// The page's main frame, which may contain others.
     frame: String,
+    /// Loaders of the requests for a main document, the newest last.
+    requests: VecDeque<String>,
     /// Documents that the page has shown, the current one last.
-    documents: VecDeque<String>,
+    documents: VecDeque<Document>,
     /// Whether the current document has loaded, with all its parts.
     pub(super) is_loaded: bool,
     /// Whether the current document's load was aborted and will never complete.
@@ -62,12 +72,25 @@ impl PageState {
 
     /// Returns whether the document of this loader is, or was, shown.
     pub(super) fn has_shown(&self, loader: &str) -> bool {
-        self.documents.iter().any(|document| document == loader)
+        self.documents.iter().any(|document| document.loader == loader)
+    }
+
+    /// Returns whether another document was requested after the document of this loader, which did not ask for it. The
+    /// document before has: Chromium still accepts its navigation while the new document takes its place.
+    pub(super) fn is_overtaken(&self, loader: &str) -> bool {
+        let shown = self.documents.iter().find(|document| document.loader == loader);
+        let mut later = self.requests.iter().skip_while(|request| *request != loader);
+        shown.is_some_and(|document| !document.leads_on) && later.any(|request| request != loader)
+    }
+
+    /// Returns whether the current document has announced a further navigation, at any time.
+    pub(super) fn is_restless(&self) -> bool {
+        self.documents.back().is_some_and(|document| document.leads_on)
     }
 
     /// Returns the loader of the current document.
     pub(super) fn document(&self) -> Option<&str> {
-        self.documents.back().map(String::as_str)
+        self.documents.back().map(|document| document.loader.as_str())
     }
 
     /// Returns the response that the current document came from.
@@ -90,25 +113,40 @@ impl PageState {
         }
     }
 
+    /// Notes that the current document has announced a further navigation.
+    fn leads_on(&mut self) {
+        if let Some(document) = self.documents.back_mut() {
+            document.leads_on = true;
+        }
+    }
+
     fn note(&mut self, event: &Event) {
         let params = &event.params;
         let is_own = |frame: &Value| frame.as_str() == Some(self.frame.as_str());
         match event.method.as_str() {
             "Page.frameNavigated" if is_own(&params["frame"]["id"]) => {
-                remember(&mut self.documents, text(&params["frame"]["loaderId"]));
+                let document = Document { loader: text(&params["frame"]["loaderId"]), leads_on: false };
+                remember(&mut self.documents, document);
                 (self.is_loaded, self.is_broken) = (false, false);
                 (self.is_leaving, self.refresh) = (false, None);
             }
             "Page.frameScheduledNavigation" if is_own(&params["frameId"]) => {
                 self.refresh = params["delay"].as_f64();
+                self.leads_on();
             }
-            "Page.frameRequestedNavigation" if is_own(&params["frameId"]) => self.is_leaving = true,
+            "Page.frameRequestedNavigation" if is_own(&params["frameId"]) => {
+                self.is_leaving = true;
+                self.leads_on();
+            }
             "Page.frameStoppedLoading" if is_own(&params["frameId"]) => self.is_leaving = false,
             "Page.lifecycleEvent" if is_own(&params["frameId"]) && params["name"] == "load" => {
                 self.is_loaded |= self.document() == params["loaderId"].as_str();
             }
             "Network.loadingFailed" => {
                 self.is_broken |= self.document() == params["requestId"].as_str();
+            }
+            "Network.requestWillBeSent" if params["type"] == "Document" && is_own(&params["frameId"]) => {
+                remember(&mut self.requests, text(&params["loaderId"]));
             }
             "Network.responseReceived" if params["type"] == "Document" && is_own(&params["frameId"]) => {
                 let response = &params["response"];
@@ -337,6 +375,20 @@ mod tests {
         let leaving = [navigated("main", "a"), ("Page.frameRequestedNavigation", json!({ "frameId": "main" }))];
         assert!(state(&leaving).goes_on());
         assert!(!state(&[&leaving[..], &[stopped]].concat()).goes_on(), "a download");
+    }
+
+    #[test]
+    fn a_document_is_overtaken_by_one_that_it_did_not_ask_for() {
+        let document = |loader: &str| json!({ "frameId": "main", "loaderId": loader, "type": "Document" });
+        let requested = |loader: &str| ("Network.requestWillBeSent", document(loader));
+        let leaving = ("Page.frameRequestedNavigation", json!({ "frameId": "main" }));
+        let a = [requested("a"), requested("a"), navigated("main", "a")];
+        let late = [requested("b"), leaving, requested("c"), navigated("main", "b"), navigated("main", "c")];
+        let both = state(&[&a[..], &late].concat());
+        assert!(both.is_overtaken("b") && !both.is_overtaken("c"));
+        assert!(!both.is_overtaken("a"), "it has asked for the next one");
+        assert!(!state(&a).is_overtaken("a"), "a redirect is one navigation");
+        assert!(state(&[&a[..], &late[..2]].concat()).is_restless() && !both.is_restless());
     }
 
     #[test]
