@@ -90,8 +90,8 @@ pub(super) async fn load(page: &Page, url: &Url, limit: Duration, proxy: &Proxy)
     }
 }
 
-/// Stops the page. A page that goes elsewhere by itself is left for a blank one, which stays: until it is replaced, Chromium
-/// accepts navigations from it, and such a navigation would follow the next load.
+/// Stops the page. A page that goes elsewhere by itself is left for a blank one, which stays: until it is replaced,
+/// Chromium accepts navigations from it, and such a navigation would follow the next load.
 async fn leave(page: &Page, state: &mut watch::Receiver<PageState>) -> Result<(), CommandError> {
     page.call("Page.stopLoading", json!({})).await?;
     if state.borrow().is_restless() {
