@@ -7,7 +7,7 @@ use std::{
 };
 
 use metrics::{Counter, Histogram, counter, gauge, histogram};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::{label, milliseconds};
 use crate::{model::WorkerType, telemetry::metric};
@@ -123,10 +123,14 @@ impl JobWorked<'_> {
         let Self { metrics, method, job, outcome, error, elapsed } = self;
         metrics.record(method, outcome, elapsed);
         let outcome_name = outcome.as_str();
-        if let Some(error) = error {
-            warn!(job, method, outcome = outcome_name, elapsed_ms = milliseconds(elapsed), "job not done: {error}");
-        } else {
-            debug!(job, method, outcome = outcome_name, elapsed_ms = milliseconds(elapsed), "job ended");
+        let elapsed_ms = milliseconds(elapsed);
+        match (error, outcome) {
+            (None, _) => debug!(job, method, outcome = outcome_name, elapsed_ms, "job ended"),
+            // As somebody wished.
+            (Some(error), JobOutcome::Cancelled) => {
+                info!(job, method, outcome = outcome_name, elapsed_ms, "job ended: {error}");
+            }
+            (Some(error), _) => warn!(job, method, outcome = outcome_name, elapsed_ms, "job not done: {error}"),
         }
     }
 }
