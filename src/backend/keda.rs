@@ -19,8 +19,8 @@ pub trait FindWorkers: Send + Sync + 'static {
     /// Returns the workers of this type that have a heartbeat, found through the consumer group of a stream.
     ///
     /// # Errors
-    /// If that can't be told now; the message says why.
-    async fn find(&self, worker_type: &WorkerType, stream: &str, group: &str) -> Result<Vec<WorkerId>, String>;
+    /// If that can't be told now.
+    async fn find(&self, worker_type: &WorkerType, stream: &str, group: &str) -> Result<Vec<WorkerId>, BackendError>;
 }
 
 /// The stream and the consumer group of a worker type; `None` for other kinds of queues, whose workers are not seen.
@@ -69,8 +69,8 @@ impl ScalingBackend for KedaBackend {
     async fn observe(&self, worker_type: &WorkerType) -> Result<Pool, BackendError> {
         let place = lock(&self.places).get(worker_type).cloned().flatten();
         let Some((stream, group)) = place else { return Ok(Pool::default()) };
-        let found = self.workers.find(worker_type, &stream, &group).await;
-        found.map(|ids| self.pool(worker_type, ids)).map_err(BackendError::retryable)
+        let found = self.workers.find(worker_type, &stream, &group).await?;
+        Ok(self.pool(worker_type, found))
     }
 
     async fn scale(&self, request: ScaleRequest) -> Result<ScaleReport, BackendError> {
@@ -114,9 +114,10 @@ mod tests {
 
     #[async_trait]
     impl FindWorkers for Fixed {
-        async fn find(&self, _: &WorkerType, stream: &str, group: &str) -> Result<Vec<WorkerId>, String> {
+        async fn find(&self, _: &WorkerType, stream: &str, group: &str) -> Result<Vec<WorkerId>, BackendError> {
             assert_eq!((stream, group), ("a:jobs", "a"));
-            lock(&self.0).clone().map(|ids| ids.into_iter().map(WorkerId::new).collect()).map_err(str::to_owned)
+            let found = lock(&self.0).clone();
+            found.map(|ids| ids.into_iter().map(WorkerId::new).collect()).map_err(BackendError::retryable)
         }
     }
 

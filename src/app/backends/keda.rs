@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use crate::{
     app::MakeBackend,
     backend::{
-        Check, CheckOutcome, ScalingBackend,
+        BackendError, Check, CheckOutcome, ScalingBackend,
         keda::{FindWorkers, KedaBackend},
     },
     broker::GroupWorkers,
@@ -38,7 +38,8 @@ struct ThroughRedis(GroupWorkers);
 
 #[async_trait]
 impl FindWorkers for ThroughRedis {
-    async fn find(&self, worker_type: &WorkerType, stream: &str, group: &str) -> Result<Vec<WorkerId>, String> {
-        self.0.of(worker_type, stream, group).await.map_err(|error| error.to_string())
+    async fn find(&self, worker_type: &WorkerType, stream: &str, group: &str) -> Result<Vec<WorkerId>, BackendError> {
+        let found = self.0.of(worker_type, stream, group).await;
+        found.map_err(|error| BackendError::retryable(error.to_string()).caused_by(error))
     }
 }
