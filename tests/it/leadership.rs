@@ -46,13 +46,14 @@ pub(crate) async fn until_role(scaler: &Autoscaler, role: Role) {
     scaler.until(role.as_str(), async || scaler.status().await.leadership.role == role).await;
 }
 
-/// Waits until the scaler has started `count` workers, and its last record is there.
+/// Waits until the scaler has started `count` workers, and its own last record is there.
 async fn until_scaled(scaler: &Autoscaler, client: &Client, count: u32) {
     scaler.until_workers("test", count).await;
-    let count = count.to_string();
+    let (instance, count) = (scaler.status().await.instance, count.to_string());
     scaler
         .until("it is recorded", async || {
-            records(client, "test").await.last().is_some_and(|record| record["to_count"] == count)
+            let last = records(client, "test").await.pop();
+            last.is_some_and(|record| record["instance"] == instance && record["to_count"] == count)
         })
         .await;
 }

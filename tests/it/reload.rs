@@ -218,8 +218,12 @@ async fn the_lead_is_kept_and_a_standby_takes_the_settings_too() {
 
     leader.signal(rustix::process::Signal::TERM);
     standby.until_workers("test", 2).await;
-    let tokens: BTreeSet<String> = records(&client, "test").await.iter().map(|one| one["token"].clone()).collect();
-    assert!(tokens.len() >= 2, "{tokens:?}");
+    standby
+        .until("it is recorded with another token", async || {
+            let all = records(&client, "test").await;
+            all.iter().map(|one| &one["token"]).collect::<BTreeSet<_>>().len() >= 2
+        })
+        .await;
 }
 
 #[tokio::test]

@@ -91,6 +91,7 @@ async fn why_tells_of_spare_workers_and_of_steps() {
     {
         assert!(text.contains(part), "`{part}` is missing in\n{text}");
     }
+    scaler.until("it is recorded", async || !records(&client, "test").await.is_empty()).await;
     let first = &records(&client, "test").await[0];
     assert!(first["reason"].contains("1 spare beside 0 at work wants 1"), "{first:?}");
 }
@@ -106,6 +107,7 @@ async fn a_queue_that_stays_unreadable_gets_the_fallback_and_a_readable_one_lose
     let _: String = redis(&client, "SET test:jobs neither-a-stream-nor-a-list").await;
     scaler.until_workers("test", 2).await;
     assert!(begun.elapsed() >= std::time::Duration::from_secs(2), "started after {:?}", begun.elapsed());
+    scaler.until("it is recorded", async || !records(&client, "test").await.is_empty()).await;
     let record = records(&client, "test").await.remove(0);
     assert!(record["reason"].contains("at least 2 (fallback)"), "{record:?}");
 
