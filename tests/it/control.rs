@@ -6,7 +6,7 @@ use fred::prelude::Client;
 use swarm::model::control::Mode;
 
 use crate::support::{
-    autoscaler::{Autoscaler, NO_SWEEP, SLEEPER, pool, swarm},
+    autoscaler::{Autoscaler, NO_SWEEP, PATIENT, SLEEPER, pool, swarm},
     command::{ScalingRecord, add_jobs, records, redis},
     redis::RedisServer,
 };
@@ -15,7 +15,11 @@ use crate::support::{
 const SCALING: &str = "max_workers = 8, scale_up_threshold = 1, cooldown_seconds = 0";
 
 fn settings() -> String {
-    format!("{NO_SWEEP}{}", pool("test", SCALING, SLEEPER))
+    of(SCALING)
+}
+
+fn of(scaling: &str) -> String {
+    format!("{NO_SWEEP}{PATIENT}{}", pool("test", scaling, SLEEPER))
 }
 
 /// Runs `swarm` with the autoscaler's own configuration.
@@ -136,7 +140,7 @@ async fn a_number_set_once_leaves_the_rules_in_force() {
     let server = RedisServer::start();
     let client = server.client().await;
     let cooling = SCALING.replace("cooldown_seconds = 0", "cooldown_seconds = 3600");
-    let scaler = Autoscaler::start(&server.url(), &format!("{NO_SWEEP}{}", pool("test", &cooling, SLEEPER))).await;
+    let scaler = Autoscaler::start(&server.url(), &of(&cooling)).await;
     scaler.until_ready().await;
     obeyed(&scaler, &["scale", "test=2"]);
     scaler.until_workers("test", 2).await;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use swarm::model::control::Mode;
 
 use crate::support::{
-    autoscaler::{Autoscaler, NO_SWEEP, SLEEPER, pool, swarm},
+    autoscaler::{Autoscaler, NO_SWEEP, PATIENT, SLEEPER, pool, swarm},
     command::{ScalingRecord, add_jobs, records},
     http::get,
     redis::RedisServer,
@@ -20,7 +20,7 @@ const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 /// The tables after `[http]`, which is the first one: so the token goes in front of them.
 fn settings(token: &str) -> String {
-    format!("{token}{NO_SWEEP}{}", pool("test", SCALING, SLEEPER))
+    format!("{token}{NO_SWEEP}{PATIENT}{}", pool("test", SCALING, SLEEPER))
 }
 
 async fn post(scaler: &Autoscaler, action: &str, token: Option<&str>, body: &Value) -> (StatusCode, Value) {
@@ -129,7 +129,7 @@ async fn a_pin_below_the_minimum_of_an_open_window_is_accepted() {
     let window = "[[worker_types.test.scaling.schedule]]\nstart = \"* * * * *\"\nduration = \"1h\"\nmin_workers = 3\n";
     let pool = "[worker_types.test]\nworker = { heartbeats = false }\nprocess = { command = [\"sleep\", \"1000\"] }\n\
         [worker_types.test.scaling]\nmax_workers = 8\ncooldown_seconds = 0\n";
-    let settings = format!("token = \"{TOKEN}\"\n{NO_SWEEP}{pool}{window}");
+    let settings = format!("token = \"{TOKEN}\"\n{NO_SWEEP}{PATIENT}{pool}{window}");
     let scaler = Autoscaler::start(&server.url(), &settings).await;
     scaler.until_workers("test", 3).await;
     let order = json!({ "workers": 1, "for_seconds": 600 });

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::support::{
-    autoscaler::{Autoscaler, FAST_SWEEP, SLEEPER, pool, real_pool, swarm},
+    autoscaler::{Autoscaler, FAST_SWEEP, PATIENT, SLEEPER, pool, real_pool, swarm},
     command::{add_jobs, add_sleep, redis},
     redis::RedisServer,
     tab::{Relay, Tab},
@@ -18,7 +18,7 @@ fn settings() -> String {
     let full = pool("full", "max_workers = 2, scale_up_threshold = 1", SLEEPER);
     let odd = pool("odd", "max_workers = 3", SLEEPER);
     let rest = pool("rest", "max_workers = 3", SLEEPER);
-    format!("{FAST_SWEEP}{work}{full}{odd}{rest}")
+    format!("{FAST_SWEEP}{PATIENT}{work}{full}{odd}{rest}")
 }
 
 fn address(scaler: &Autoscaler) -> SocketAddr {
@@ -193,10 +193,8 @@ async fn with_a_read_token_the_page_asks_for_it_and_keeps_it_in_memory_only() {
 async fn the_buttons_ask_for_the_token_and_keep_it_in_memory_only() {
     const TOKEN: &str = "operators-0123456789";
     let server = RedisServer::start();
-    // An override that Redis takes long for must not fail beside other tests.
-    let patience = "[scaler]\nredis_timeout_ms = 30000\n";
     let rest = pool("rest", "max_workers = 3, cooldown_seconds = 0", SLEEPER);
-    let settings = format!("token = {TOKEN:?}\n{patience}{rest}");
+    let settings = format!("token = {TOKEN:?}\n[scaler]\n{PATIENT}{rest}");
     let scaler = Autoscaler::start(&server.url(), &settings).await;
     let tab = Tab::open(&scaler.url(), PHONE, true).await;
     let controls = "document.querySelector('[data-type=rest] .controls')";
@@ -261,7 +259,8 @@ async fn dead_letters_are_listed_retried_and_dropped_on_the_page() {
     }
     let _: String = redis(&client, &format!("XADD rest:jobs:dead 31-0 json nonsense {fields}")).await;
     // Nobody takes the jobs that are put back.
-    let settings = format!("token = {TOKEN:?}\n[scaler]\ndry_run = true\n{}", pool("rest", "max_workers = 3", SLEEPER));
+    let rest = pool("rest", "max_workers = 3", SLEEPER);
+    let settings = format!("token = {TOKEN:?}\n[scaler]\n{PATIENT}dry_run = true\n{rest}");
     let scaler = Autoscaler::start(&server.url(), &settings).await;
     let tab = Tab::open(&scaler.url(), PHONE, true).await;
     let dead = "document.querySelector('[data-type=rest] .dead-letters')";

@@ -9,7 +9,7 @@ use super::bench::{Bot, Hands, settings};
 use crate::{
     fake_discord::{FakeDiscord, Member, Message, flag, number, text},
     support::{
-        autoscaler::{Autoscaler, NO_SWEEP, SLEEPER, pool},
+        autoscaler::{Autoscaler, NO_SWEEP, PATIENT, SLEEPER, pool},
         command::{add_jobs, records, redis as command},
         needs::repository,
         redis::RedisServer,
@@ -27,10 +27,11 @@ struct Bench {
 async fn bench() -> Bench {
     let (fake, redis) = (FakeDiscord::start().await, RedisServer::start());
     let pools = pool("test", "max_workers = 8, scale_up_threshold = 2, cooldown_seconds = 0", SLEEPER);
-    let scaler = Autoscaler::start(&redis.url(), &format!("{NO_SWEEP}{pools}")).await;
+    let scaler = Autoscaler::start(&redis.url(), &format!("{NO_SWEEP}{PATIENT}{pools}")).await;
     scaler.until_ready().await;
     let discord = format!("status_url = \"{}\"", scaler.url());
-    let bot = Bot::ready(&fake, &settings(&fake, &redis, &discord, &pools)).await;
+    let more = format!("{pools}[scaler]\n{PATIENT}");
+    let bot = Bot::ready(&fake, &settings(&fake, &redis, &discord, &more)).await;
     Bench { fake, redis, scaler, _bot: bot }
 }
 
@@ -151,7 +152,8 @@ async fn the_documented_rights_are_enough() {
     let rule = page.lines().find(|line| line.contains("ACL SETUSER discord")).unwrap();
     let _: String = command(&client, rule).await;
     let url = format!("redis://discord:secret@127.0.0.1:{}/0", redis.port());
-    let settings = settings(&fake, &redis, "answer_seconds = 3\nscreenshots = false", "");
+    let more = format!("[scaler]\n{PATIENT}");
+    let settings = settings(&fake, &redis, "answer_seconds = 3\nscreenshots = false", &more);
     let _bot = Bot::ready(&fake, &settings.replace(&redis.url(), &url)).await;
     let hands = Hands::new(&redis).await;
     let asked = fake.command(&Member::user(), "web", "start", json!([]));

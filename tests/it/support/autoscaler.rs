@@ -38,6 +38,8 @@ const QUIET: Duration = Duration::from_millis(300);
 pub(crate) const NO_SWEEP: &str = "[scaler]\nsweep_interval_seconds = 86400\n";
 /// Added to [`NO_SWEEP`] or [`FAST_SWEEP`]: a single autoscaler, which acts without Redis too.
 pub(crate) const ALONE: &str = "leader_lease_seconds = 0\n";
+/// Added to [`NO_SWEEP`] or [`FAST_SWEEP`]: an order that Redis takes long for must not fail beside other tests.
+pub(crate) const PATIENT: &str = "redis_timeout_ms = 30000\n";
 /// Settings in which the sweep replaces all signals.
 pub(crate) const FAST_SWEEP: &str = "[scaler]\nsweep_interval_seconds = 1\n";
 /// Settings with keyspace notifications as the only signal.
