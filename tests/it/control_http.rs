@@ -1,6 +1,6 @@
 //! Orders over HTTP, on a running autoscaler: the same effect and the same record as by command.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, StatusCode, body::Bytes};
@@ -13,6 +13,7 @@ use crate::support::{
     command::{ScalingRecord, add_jobs, records},
     http::get,
     redis::RedisServer,
+    wait::DEADLINE,
 };
 
 const SCALING: &str = "max_workers = 8, scale_up_threshold = 1, cooldown_seconds = 0";
@@ -36,7 +37,7 @@ async fn post(scaler: &Autoscaler, action: &str, token: Option<&str>, body: &Val
 }
 
 async fn read(scaler: &Autoscaler, path: &str) -> Value {
-    let (code, body) = get(&format!("{}{path}", scaler.url()), Duration::from_secs(40)).await.expect("it answers");
+    let (code, body) = get(&format!("{}{path}", scaler.url()), DEADLINE).await.expect("it answers");
     assert_eq!(code, StatusCode::OK, "{body}");
     serde_json::from_str(&body).unwrap()
 }

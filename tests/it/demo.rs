@@ -12,8 +12,6 @@ use std::{
 use crate::support::wait::DEADLINE;
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long the guards may take when the demo is killed: the workers' and the server's time to leave, and some.
-const CLEAN_UP: Duration = Duration::from_secs(20);
 /// In the environment of everything that a demo starts: tells the processes of one test from all others.
 const MARK: &str = "SWARM_DEMO_TEST";
 
@@ -93,14 +91,14 @@ impl Traces {
         marked.map(command).map(words).chain(server).collect()
     }
 
-    fn assert_none_within(&self, deadline: Duration) {
+    fn assert_none_in_time(&self) {
         let started = Instant::now();
         loop {
             let left = self.running();
             if left.is_empty() {
                 return;
             }
-            assert!(started.elapsed() < deadline, "left after {deadline:?}: {left:#?}");
+            assert!(started.elapsed() < DEADLINE, "left after {DEADLINE:?}: {left:#?}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -155,5 +153,5 @@ fn a_killed_demo_leaves_no_process_either() {
     demo.signal(Signal::KILL);
     let status = demo.process.wait().unwrap();
     assert!(!status.success());
-    traces.assert_none_within(CLEAN_UP);
+    traces.assert_none_in_time();
 }

@@ -5,13 +5,13 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
-use crate::support::{processes::KillOnDrop, redis::free_port};
+use crate::support::{processes::KillOnDrop, redis::free_port, wait::DEADLINE};
 
 /// A password that has to be escaped in a URL.
 const PASSWORD: &str = "p@ss:w/rd";
@@ -53,7 +53,7 @@ impl TlsServer {
     /// What `redis-cli` says to a command, as soon as the server answers.
     fn cli(&self, command: &[&str]) -> String {
         let port = self.port.to_string();
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + DEADLINE;
         loop {
             let mut cli = Command::new("redis-cli");
             // OpenSSL takes a leaf with its issuer's name for one that signed itself; who is asked here is known
@@ -104,7 +104,7 @@ fn publish(url: &str, roots: Option<&Path>) -> Output {
 
 /// Publishes until it works or the time is over.
 fn publish_in_time(url: &str, roots: &Path) -> Output {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + DEADLINE;
     loop {
         let output = publish(url, Some(roots));
         if output.status.success() || Instant::now() > deadline {
@@ -160,13 +160,7 @@ fn nodes_of_a_cluster_are_reached_by_tls() {
 #[test]
 fn rediss_with_user_and_password_works_and_a_stranger_is_refused() {
     let server = TlsServer::start();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    let published = loop {
-        let output = publish(&server.url(PASSWORD_IN_URL), Some(&server.roots()));
-        if output.status.success() || Instant::now() > deadline {
-            break output;
-        }
-    };
+    let published = publish_in_time(&server.url(PASSWORD_IN_URL), &server.roots());
     assert!(published.status.success(), "{published:?}");
 
     let untrusted = publish(&server.url(PASSWORD_IN_URL), None);

@@ -8,9 +8,9 @@ use super::{crashing, files::alerts, unstartable};
 use crate::support::{
     autoscaler::{Autoscaler, FAST_SWEEP, SLEEPER, pool},
     command::{add_jobs, redis},
-    prometheus::{Prometheus, SCRAPED, free_address},
+    prometheus::{Prometheus, free_address},
     redis::RedisServer,
-    wait::eventually,
+    wait::{DEADLINE, eventually},
 };
 
 // Their faults shut out the others, or need a worker that is scraped: they have tests of their own.
@@ -35,7 +35,7 @@ fn pools() -> String {
 /// Waits until an alert fires with these labels.
 async fn fires(prometheus: &Prometheus, alert: &str, labels: &[(&str, &str)]) {
     let is_it = |found: &Value| found["alertname"] == alert && labels.iter().all(|(name, value)| found[name] == *value);
-    let fired = eventually(SCRAPED, async || prometheus.firing().await.iter().any(is_it)).await;
+    let fired = eventually(DEADLINE, async || prometheus.firing().await.iter().any(is_it)).await;
     assert!(fired, "{alert} {labels:?} does not fire; firing: {:#?}", prometheus.firing().await);
 }
 
@@ -44,7 +44,7 @@ async fn start(server: &RedisServer, settings: &str) -> (Autoscaler, Prometheus)
     let scaler = Autoscaler::start(&server.url(), &format!("{FAST_SWEEP}{settings}")).await;
     let prometheus = Prometheus::start(scaler.url().trim_start_matches("http://")).await;
     let scraped = async || !prometheus.query("swarm_sweep_drift_total").await.is_empty();
-    assert!(eventually(SCRAPED, scraped).await, "nothing is scraped:\n{}", prometheus.log());
+    assert!(eventually(DEADLINE, scraped).await, "nothing is scraped:\n{}", prometheus.log());
     (scaler, prometheus)
 }
 
@@ -59,7 +59,7 @@ async fn every_alert_fires_on_its_fault() {
     add_jobs(&client, "full:jobs", 20).await;
     add_jobs(&client, "absent:jobs", 1).await;
     let failed = async || !prometheus.query("swarm_backend_errors_total").await.is_empty();
-    assert!(eventually(SCRAPED, failed).await, "no error of the backend is scraped:\n{}", prometheus.log());
+    assert!(eventually(DEADLINE, failed).await, "no error of the backend is scraped:\n{}", prometheus.log());
     // An error that stays is tried again after a minute: this is one more.
     add_jobs(&client, "gone:jobs", 1).await;
     let mut fired = BTreeSet::from([SIGNALS_MISSED, NO_LEADER, DEAD_LETTERS, WRITES_REFUSED].map(str::to_owned));

@@ -6,9 +6,9 @@ use super::{RELUCTANT, crashing, dashboards::Dashboard, dashboards::with_everyth
 use crate::support::{
     autoscaler::{Autoscaler, FAST_SWEEP, pool, real_pool},
     command::{add_jobs, redis, work_off},
-    prometheus::{Prometheus, SCRAPED},
+    prometheus::Prometheus,
     redis::RedisServer,
-    wait::eventually,
+    wait::{DEADLINE, eventually},
 };
 
 /// Workers that do jobs, some that leave slowly, some that never get ready, that crash, that can't be started.
@@ -49,7 +49,7 @@ async fn load(scaler: &Autoscaler, server: &RedisServer) {
 
 /// Waits until an expression gives something; a failure shows what is there instead.
 async fn has_data(prometheus: &Prometheus, what: &str, expression: &str) {
-    if eventually(SCRAPED, async || !prometheus.query(expression).await.is_empty()).await {
+    if eventually(DEADLINE, async || !prometheus.query(expression).await.is_empty()).await {
         return;
     }
     panic!("{what}: no data for {expression}\n{}", prometheus.log());

@@ -10,9 +10,9 @@ use super::read;
 use crate::support::{
     autoscaler::{Autoscaler, FAST_SWEEP, SLEEPER, pool},
     needs::repository,
-    prometheus::{Prometheus, SCRAPED, free_address},
+    prometheus::{Prometheus, free_address},
     redis::RedisServer,
-    wait::eventually,
+    wait::{DEADLINE, eventually},
 };
 
 fn documents(file: &str) -> Vec<Value> {
@@ -136,7 +136,7 @@ async fn pods_are_scraped_under_the_names_that_alerts_expect() {
     ] {
         let holds = async || prometheus.query(expression).await.len() == count;
         assert!(
-            eventually(SCRAPED, holds).await,
+            eventually(DEADLINE, holds).await,
             "not {count} of `{expression}`: {:#?}\n{}",
             prometheus.query("up").await,
             prometheus.log()
@@ -144,5 +144,5 @@ async fn pods_are_scraped_under_the_names_that_alerts_expect() {
     }
     // It may have fired before the first scrape.
     let is_down = async || prometheus.firing().await.iter().any(|alert| alert["alertname"] == "SwarmDown");
-    assert!(eventually(SCRAPED, async || !is_down().await).await, "{:#?}", prometheus.firing().await);
+    assert!(eventually(DEADLINE, async || !is_down().await).await, "{:#?}", prometheus.firing().await);
 }

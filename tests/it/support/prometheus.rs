@@ -7,7 +7,6 @@ use std::{
     net::TcpListener,
     path::Path,
     process::{Child, Command, Stdio},
-    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -178,6 +177,3 @@ fn shortened(rules: &str) -> String {
     };
     rules.lines().map(line).collect::<Vec<_>>().join("\n")
 }
-
-/// Long enough for a few scrapes and evaluations on a busy machine.
-pub(crate) const SCRAPED: Duration = Duration::from_secs(90);

@@ -12,8 +12,8 @@ use fred::prelude::{Builder, Client, ClientLike, Config};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// Timeout for the first answer of a server.
-const START: Duration = Duration::from_secs(10);
+use super::wait::DEADLINE;
+
 /// Installed server, looked up in PATH.
 pub(crate) const INSTALLED: &str = "redis-server";
 
@@ -148,7 +148,7 @@ fn spawn(binary: &Path, port: u16, extra: &[String], directory: &TempDir) -> Chi
 
 /// Waits until the server answers; `false` if it ends or takes too long.
 fn answers(process: &mut Child, port: u16) -> bool {
-    let deadline = Instant::now() + START;
+    let deadline = Instant::now() + DEADLINE;
     while Instant::now() < deadline {
         if !matches!(process.try_wait(), Ok(None)) {
             return false;
@@ -194,7 +194,7 @@ fn pong(port: u16) -> std::io::Result<bool> {
 /// Connects a `fred` client, as soon as a server listens there.
 pub(crate) async fn client_at(port: u16) -> Client {
     let config = Config::from_url(&format!("redis://127.0.0.1:{port}")).expect("our own URL is well formed");
-    let deadline = Instant::now() + START;
+    let deadline = Instant::now() + DEADLINE;
     loop {
         let client = Builder::from_config(config.clone()).build().expect("the default settings are valid");
         match client.init().await {
