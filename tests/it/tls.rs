@@ -2,7 +2,6 @@
 //! certificate that only we trust.
 
 use std::{
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::Instant,
@@ -11,7 +10,7 @@ use std::{
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
-use crate::support::{processes::KillOnDrop, redis::free_port, wait::DEADLINE};
+use crate::support::{processes::KillOnDrop, redis::Port, wait::DEADLINE};
 
 /// A password that has to be escaped in a URL.
 const PASSWORD: &str = "p@ss:w/rd";
@@ -19,7 +18,7 @@ const PASSWORD_IN_URL: &str = "p%40ss%3Aw%2Frd";
 
 struct TlsServer {
     process: Child,
-    port: u16,
+    port: Port,
     directory: TempDir,
 }
 
@@ -31,10 +30,10 @@ impl TlsServer {
     fn start_with(more: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         write_certificates(directory.path());
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = Port::free();
         let file = |name: &str| directory.path().join(name).display().to_string();
         let process = Command::new("redis-server")
-            .args(["--port", "0", "--tls-port", &port.to_string(), "--save", "", "--tls-auth-clients", "no"])
+            .args(["--port", "0", "--tls-port", &port.number().to_string(), "--save", "", "--tls-auth-clients", "no"])
             .args(["--tls-cert-file", &file("server.pem"), "--tls-key-file", &file("server.key")])
             .args(["--tls-ca-cert-file", &file("ca.pem")])
             .args(["--user", "app", "on", &format!(">{PASSWORD}"), "~*", "&*", "+@all", "--user", "default", "off"])
@@ -47,12 +46,12 @@ impl TlsServer {
     }
 
     fn url(&self, password: &str) -> String {
-        format!("rediss://app:{password}@127.0.0.1:{}/0", self.port)
+        format!("rediss://app:{password}@{}/0", self.port.address())
     }
 
     /// What `redis-cli` says to a command, as soon as the server answers.
     fn cli(&self, command: &[&str]) -> String {
-        let port = self.port.to_string();
+        let port = self.port.number().to_string();
         let deadline = Instant::now() + DEADLINE;
         loop {
             let mut cli = Command::new("redis-cli");
@@ -117,20 +116,21 @@ fn publish_in_time(url: &str, roots: &Path) -> Output {
 fn sentinels_and_their_primary_are_reached_by_tls() {
     let server = TlsServer::start();
     let file = |name: &str| server.directory.path().join(name).display().to_string();
-    let (port, config) = (free_port(), file("sentinel.conf"));
+    let (port, config) = (Port::free(), file("sentinel.conf"));
     let lines = format!(
-        "port 0\ntls-port {port}\ntls-auth-clients no\ntls-replication yes\ntls-cert-file {}\ntls-key-file {}\n\
+        "port 0\ntls-port {}\ntls-auth-clients no\ntls-replication yes\ntls-cert-file {}\ntls-key-file {}\n\
          tls-ca-cert-file {}\nsentinel monitor main 127.0.0.1 {} 1\nsentinel auth-user main app\n\
          sentinel auth-pass main {PASSWORD}\nrequirepass watch\n",
+        port.number(),
         file("server.pem"),
         file("server.key"),
         file("ca.pem"),
-        server.port,
+        server.port.number(),
     );
     std::fs::write(&config, lines).unwrap();
     let sentinel = Command::new("redis-server").args([&config, "--sentinel"]).stdout(Stdio::null()).spawn().unwrap();
     let mut sentinel = KillOnDrop(sentinel);
-    let credentials = format!("app:{PASSWORD_IN_URL}@127.0.0.1:{port}/main");
+    let credentials = format!("app:{PASSWORD_IN_URL}@{}/main", port.address());
     let published =
         publish_in_time(&format!("rediss+sentinel://{credentials}?sentinel_password=watch"), &server.roots());
     let wrong = publish(&format!("rediss+sentinel://{credentials}?sentinel_password=wrong"), Some(&server.roots()));
@@ -145,7 +145,8 @@ fn sentinels_and_their_primary_are_reached_by_tls() {
 
 #[test]
 fn nodes_of_a_cluster_are_reached_by_tls() {
-    let bus = free_port().to_string();
+    let port = Port::free();
+    let bus = port.number().to_string();
     let server = TlsServer::start_with(&["--cluster-enabled", "yes", "--tls-cluster", "yes", "--cluster-port", &bus]);
     let said = server.cli(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
     assert!(said.contains("OK"), "{said}");

@@ -8,8 +8,8 @@ use super::{crashing, files::alerts, unstartable};
 use crate::support::{
     autoscaler::{Autoscaler, FAST_SWEEP, SLEEPER, pool},
     command::{add_jobs, redis},
-    prometheus::{Prometheus, free_address},
-    redis::RedisServer,
+    prometheus::Prometheus,
+    redis::{Port, RedisServer},
     wait::{DEADLINE, eventually},
 };
 
@@ -125,7 +125,8 @@ async fn an_alert_fires_when_nobody_leads() {
 async fn an_alert_fires_when_jobs_become_dead_letters() {
     let server = RedisServer::start();
     let client = server.client().await;
-    let metrics = free_address();
+    let port = Port::free();
+    let metrics = port.address();
     let worker = format!("heartbeat_seconds = 1, metrics_listen = \"{metrics}\"");
     let settings =
         format!("{FAST_SWEEP}[worker_types.graves]\nscaling = {{ max_workers = 1 }}\nworker = {{ {worker} }}\n");

@@ -10,8 +10,8 @@ use super::read;
 use crate::support::{
     autoscaler::{Autoscaler, FAST_SWEEP, SLEEPER, pool},
     needs::repository,
-    prometheus::{Prometheus, free_address},
-    redis::RedisServer,
+    prometheus::Prometheus,
+    redis::{Port, RedisServer},
     wait::{DEADLINE, eventually},
 };
 
@@ -108,7 +108,8 @@ fn the_chart_has_copies_of_the_dashboards_and_rules() {
 #[tokio::test]
 async fn pods_are_scraped_under_the_names_that_alerts_expect() {
     let server = RedisServer::start();
-    let metrics = free_address();
+    let port = Port::free();
+    let metrics = port.address();
     let worker = format!("worker = {{ metrics_listen = \"{metrics}\" }}\n");
     let settings = format!(
         "{FAST_SWEEP}{}[worker_types.busy]\nscaling = {{ min_workers = 1, max_workers = 1 }}\n{worker}",

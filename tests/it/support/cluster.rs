@@ -10,7 +10,7 @@ use fred::{
 
 use super::{
     command::redis,
-    redis::{RedisServer, client_at, free_port},
+    redis::{Port, RedisServer, client_at},
     wait::{DEADLINE, eventually},
 };
 
@@ -20,6 +20,8 @@ const NODE_TIMEOUT: &str = "2000";
 /// Nodes of a cluster.
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<RedisServer>,
+    /// Where they talk to each other.
+    _buses: Vec<Port>,
     /// Options for `redis-cli`.
     more: Vec<String>,
 }
@@ -32,8 +34,8 @@ impl Cluster {
 
     /// Starts three primaries with `replicas` replicas each, and with more options for the servers and for `redis-cli`.
     pub(crate) fn start_with(replicas: usize, options: &[&str], more: &[&str]) -> Self {
-        let nodes: Vec<_> = (0..3 * (1 + replicas)).map(|_| start_node(options)).collect();
-        let cluster = Self { nodes, more: more.iter().map(|&word| word.to_owned()).collect() };
+        let (nodes, buses) = (0..3 * (1 + replicas)).map(|_| start_node(options)).unzip();
+        let cluster = Self { nodes, _buses: buses, more: more.iter().map(|&word| word.to_owned()).collect() };
         cluster.create(replicas);
         cluster
     }
@@ -162,9 +164,10 @@ impl Cluster {
     }
 }
 
-fn start_node(options: &[&str]) -> RedisServer {
-    let bus = free_port().to_string();
-    let cluster = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", NODE_TIMEOUT];
+fn start_node(options: &[&str]) -> (RedisServer, Port) {
+    let bus = Port::free();
+    let number = bus.number().to_string();
+    let cluster = ["--cluster-enabled", "yes", "--cluster-port", &number, "--cluster-node-timeout", NODE_TIMEOUT];
     let more = ["--cluster-config-file", "nodes.conf", "--repl-diskless-sync-delay", "0"];
-    RedisServer::start_with(&[&cluster[..], &more, options].concat())
+    (RedisServer::start_with(&[&cluster[..], &more, options].concat()), bus)
 }

@@ -4,7 +4,6 @@
 
 use std::{
     fs,
-    net::TcpListener,
     path::Path,
     process::{Child, Command, Stdio},
 };
@@ -15,6 +14,7 @@ use tempfile::TempDir;
 use super::{
     http::get,
     needs::repository,
+    redis::Port,
     wait::{DEADLINE, eventually},
 };
 
@@ -31,16 +31,10 @@ pub(crate) fn program(name: &str) -> String {
     if unpacked.exists() { unpacked.display().to_string() } else { name.to_owned() }
 }
 
-/// Returns an address of this machine that no process listens on.
-pub(crate) fn free_address() -> String {
-    let free = TcpListener::bind(("127.0.0.1", 0)).and_then(|free| free.local_addr());
-    free.expect("a port is free").to_string()
-}
-
 /// Running server.
 pub(crate) struct Prometheus {
     process: Child,
-    address: String,
+    port: Port,
     directory: TempDir,
 }
 
@@ -72,18 +66,18 @@ impl Prometheus {
     }
 
     async fn run(directory: TempDir) -> Self {
-        let address = free_address();
+        let port = Port::free();
         let log = fs::File::create(directory.path().join("log")).expect("the directory is ours");
         let process = Command::new(program("prometheus"))
             .arg(format!("--config.file={}", directory.path().join("prometheus.yml").display()))
             .arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()))
-            .arg(format!("--web.listen-address={address}"))
+            .arg(format!("--web.listen-address={}", port.address()))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .expect("prometheus is installed");
-        let server = Self { process, address, directory };
+        let server = Self { process, port, directory };
         let ready = async || get(&server.url("/-/ready"), DEADLINE).await.is_some_and(|(code, _)| code.is_success());
         assert!(eventually(DEADLINE, ready).await, "prometheus does not start:\n{}", server.log());
         server
@@ -126,7 +120,7 @@ impl Prometheus {
     }
 
     fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("http://{}{path}", self.port.address())
     }
 }
 

@@ -2,7 +2,7 @@
 //! use.
 
 use std::{
-    net::TcpListener,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -11,6 +11,7 @@ use std::{
 use fred::prelude::{Builder, Client, ClientLike, Config};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
 use super::wait::DEADLINE;
 
@@ -21,7 +22,7 @@ pub(crate) const INSTALLED: &str = "redis-server";
 pub(crate) struct RedisServer {
     process: Child,
     dead: bool,
-    port: u16,
+    port: Port,
     binary: PathBuf,
     extra: Vec<String>,
     directory: TempDir,
@@ -42,20 +43,19 @@ impl RedisServer {
     pub(crate) fn start_binary(binary: &Path, extra: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let extra: Vec<String> = extra.iter().map(|&option| option.to_owned()).collect();
-        // Another process may take the free port before the server starts: then try another port.
-        for _ in 0..5 {
-            let port = free_port();
-            let mut process = spawn(binary, port, &extra, &directory);
-            if answers(&mut process, port) {
-                return Self { process, dead: false, port, binary: binary.to_owned(), extra, directory };
-            }
-        }
-        panic!("{} does not start: is it installed, and are the options {extra:?} right?", binary.display());
+        let port = Port::free();
+        let mut process = spawn(binary, port.number(), &extra, &directory);
+        assert!(
+            answers(&mut process, port.number()),
+            "{} does not start: is it installed, and are the options {extra:?} right?",
+            binary.display()
+        );
+        Self { process, dead: false, port, binary: binary.to_owned(), extra, directory }
     }
 
     /// Returns the port on 127.0.0.1.
     pub(crate) fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// Returns the URL of database 0.
@@ -65,7 +65,7 @@ impl RedisServer {
 
     /// Returns the URL of a database.
     pub(crate) fn url_db(&self, database: u8) -> String {
-        format!("redis://127.0.0.1:{}/{database}", self.port)
+        format!("redis://127.0.0.1:{}/{database}", self.port())
     }
 
     /// Freezes the server (SIGSTOP): connections stay open, without answers.
@@ -94,9 +94,10 @@ impl RedisServer {
 
     /// Restarts an ended server on the same port with its persisted data.
     pub(crate) fn start_again(&mut self) {
-        self.process = spawn(&self.binary, self.port, &self.extra, &self.directory);
+        let port = self.port();
+        self.process = spawn(&self.binary, port, &self.extra, &self.directory);
         self.dead = false;
-        assert!(answers(&mut self.process, self.port), "redis-server does not come back on port {}", self.port);
+        assert!(answers(&mut self.process, port), "redis-server does not come back on port {port}");
     }
 
     /// Returns whether it was killed and not started again.
@@ -153,8 +154,7 @@ fn answers(process: &mut Child, port: u16) -> bool {
         if !matches!(process.try_wait(), Ok(None)) {
             return false;
         }
-        // Another test's server may have taken the port and answer before ours notices.
-        if pong(port).unwrap_or(false) && listens(process.id(), port) {
+        if pong(port).unwrap_or(false) {
             return true;
         }
         std::thread::sleep(Duration::from_millis(5));
@@ -162,22 +162,6 @@ fn answers(process: &mut Child, port: u16) -> bool {
     let _ = process.kill();
     let _ = process.wait();
     false
-}
-
-/// Returns whether the process has the socket that listens on this port.
-fn listens(process: u32, port: u16) -> bool {
-    const LISTEN: &str = "0A";
-    let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
-    let sockets = table.lines().filter_map(|line| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let listens = fields.get(3) == Some(&LISTEN) && fields.get(1)?.ends_with(&format!(":{port:04X}"));
-        listens.then(|| format!("socket:[{}]", fields[9]))
-    });
-    let sockets: Vec<_> = sockets.collect();
-    let files = std::fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
-    files
-        .filter_map(|file| std::fs::read_link(file.path()).ok())
-        .any(|link| sockets.iter().any(|socket| link.as_os_str() == socket.as_str()))
 }
 
 fn pong(port: u16) -> std::io::Result<bool> {
@@ -205,8 +189,26 @@ pub(crate) async fn client_at(port: u16) -> Client {
     }
 }
 
-/// Returns a port that no process listens on.
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port can be had");
-    listener.local_addr().expect("a bound listener has an address").port()
+/// A port of 127.0.0.1 that nobody else is given as a free one while this exists, with a server on it or without. It is
+/// bound and not listened on: a server that sets `SO_REUSEADDR`, as servers do, may listen there.
+pub(crate) struct Port(TcpSocket);
+
+impl Port {
+    /// Takes a free port.
+    pub(crate) fn free() -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket can be had");
+        socket.set_reuseaddr(true).expect("it is not bound yet");
+        socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port can be had");
+        Self(socket)
+    }
+
+    /// Returns its number.
+    pub(crate) fn number(&self) -> u16 {
+        self.0.local_addr().expect("a bound socket has an address").port()
+    }
+
+    /// Returns its address.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.number())
+    }
 }

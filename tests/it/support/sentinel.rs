@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::{
     command::redis,
-    redis::{RedisServer, client_at, free_port},
+    redis::{Port, RedisServer, client_at},
     wait::{DEADLINE, eventually},
 };
 
@@ -23,7 +23,7 @@ const QUORUM: usize = 2;
 /// Servers, one of which is the primary, and their sentinels.
 pub(crate) struct Sentinels {
     pub(crate) servers: Vec<RedisServer>,
-    watchers: Vec<(Child, u16)>,
+    watchers: Vec<(Child, Port)>,
     _directory: TempDir,
 }
 
@@ -45,20 +45,20 @@ impl Sentinels {
         let watchers = (0..3).map(|_| start_sentinel(directory.path(), &primary, lines)).collect();
         let started = Self { servers, watchers, _directory: directory };
         for (_, port) in &started.watchers {
-            started.until_knows_all(*port).await;
+            started.until_knows_all(port.number()).await;
         }
         started
     }
 
     /// Returns the URL of the set.
     pub(crate) fn url(&self) -> String {
-        let sentinels: Vec<_> = self.watchers.iter().map(|(_, port)| format!("127.0.0.1:{port}")).collect();
+        let sentinels: Vec<_> = self.watchers.iter().map(|(_, port)| port.address()).collect();
         format!("redis+sentinel://{}/{NAME}/0", sentinels.join(","))
     }
 
     /// Returns the primary according to the sentinels.
     pub(crate) async fn primary(&self) -> usize {
-        let client = client_at(self.watchers[0].1).await;
+        let client = client_at(self.watchers[0].1.number()).await;
         let address: Vec<String> = redis(&client, &format!("SENTINEL GET-MASTER-ADDR-BY-NAME {NAME}")).await;
         let found = self.servers.iter().position(|server| server.port().to_string() == address[1]);
         found.expect("the primary is one of ours")
@@ -110,11 +110,12 @@ impl Drop for Sentinels {
 }
 
 /// A sentinel writes its knowledge into its file.
-fn start_sentinel(directory: &Path, primary: &str, lines: &str) -> (Child, u16) {
-    let port = free_port();
-    let file = directory.join(format!("{port}.conf"));
+fn start_sentinel(directory: &Path, primary: &str, lines: &str) -> (Child, Port) {
+    let port = Port::free();
+    let number = port.number();
+    let file = directory.join(format!("{number}.conf"));
     let settings = format!(
-        "port {port}\nbind 127.0.0.1\nsentinel monitor {NAME} 127.0.0.1 {primary} {QUORUM}\n\
+        "port {number}\nbind 127.0.0.1\nsentinel monitor {NAME} 127.0.0.1 {primary} {QUORUM}\n\
          sentinel down-after-milliseconds {NAME} 1000\nsentinel failover-timeout {NAME} 5000\n{lines}\n"
     );
     fs::write(&file, settings).expect("the directory is ours");
