@@ -30,6 +30,18 @@ const SETTINGS: &str = "[scaler]\nsweep_interval_seconds = 86400\n\
     [worker_types.t.worker]\nheartbeat_seconds = 1\n";
 const NAMED: [&str; 3] = ["t:jobs", "urgent", "slow"];
 
+/// [`SETTINGS`] of a worker whose jobs, but for the common methods, run until [`let_go`] and then end so. They end with
+/// the worker's directory, too.
+fn held(end: &str) -> String {
+    let script = format!("while [ -e swarm.toml ] && ! [ -e go ]; do sleep 0.05; done; {end}");
+    format!("{SETTINGS}handler = \"exec\"\nexec = [\"sh\", \"-c\", \"{script}\"]\n")
+}
+
+/// Lets the jobs of a worker end.
+fn let_go(worker: &WorkerProcess) {
+    std::fs::write(worker.directory().join("go"), "").unwrap();
+}
+
 fn target(server: &RedisServer) -> RedisTarget {
     RedisTarget::new(&server.url().into(), Duration::from_secs(5)).unwrap()
 }
@@ -77,19 +89,21 @@ async fn a_job_of_any_queue_whose_worker_was_killed_is_done_by_another() {
     for tenant in &tenants {
         put(&client, tenant, tenant, "t.echo", json!([])).await;
     }
-    let mut victim = WorkerProcess::start_with(&server.url(), "w1", SETTINGS);
+    let start = |id: &str| WorkerProcess::start_with(&server.url(), id, &held("exit 0"));
+    let mut victim = start("w1");
     for tenant in &tenants {
         until_answered(&client, &victim, tenant, 1).await;
     }
     for (queue, id) in [("slow", "a"), (tenants[17].as_str(), "b")] {
-        publish(&client, queue, id, "t.sleep", json!([1.5])).await;
+        publish(&client, queue, id, "t.work", json!([])).await;
         let taken = async || pending(&client, queue, "t").await.iter().any(|(worker, _)| worker == "w1");
         assert!(eventually(DEADLINE, taken).await, "{}", victim.log());
         victim.kill();
-        let other = WorkerProcess::start_with(&server.url(), &format!("other-{id}"), SETTINGS);
+        let other = start(&format!("other-{id}"));
+        let_go(&other);
         assert_eq!(until_answered(&client, &other, id, 1).await.len(), 1);
         assert!(eventually(DEADLINE, async || pending(&client, queue, "t").await.is_empty()).await);
-        victim = WorkerProcess::start_with(&server.url(), "w1", SETTINGS);
+        victim = start("w1");
         victim.until_state(&client, "IDLE").await;
     }
 }
@@ -167,13 +181,14 @@ async fn a_worker_that_leaves_leaves_every_queue_behind_in_order() {
     let server = RedisServer::start();
     let client = server.client().await;
     put(&client, "tenant-1:jobs", "a", "t.echo", json!([])).await;
-    let mut worker = WorkerProcess::start_with(&server.url(), "w1", SETTINGS);
+    let mut worker = WorkerProcess::start_with(&server.url(), "w1", &held("exit 0"));
     until_answered(&client, &worker, "a", 1).await;
-    publish(&client, "slow", "b", "t.sleep", json!([1])).await;
+    publish(&client, "slow", "b", "t.work", json!([])).await;
     worker.until_state(&client, "BUSY").await;
     worker.signal(Signal::TERM);
     worker.until_state(&client, "DRAINING").await;
     publish(&client, "urgent", "late", "t.echo", json!([])).await;
+    let_go(&worker);
     assert!(worker.exit().await.success(), "{}", worker.log());
     assert_eq!(answers(&client, "b").await.len(), 1, "what it had in hand it has finished");
     assert_eq!(answers(&client, "late").await.len(), 0);

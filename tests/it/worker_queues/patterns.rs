@@ -11,7 +11,7 @@ use swarm::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{SETTINGS, publish, put, target, until_answered};
+use super::{SETTINGS, held, let_go, publish, put, target, until_answered};
 use crate::servers::{Tested, on_servers};
 use crate::support::{
     command::redis,
@@ -73,16 +73,16 @@ async fn a_queue_that_appears_is_served_at_once_and_one_that_is_deleted_is_not_m
 async fn a_job_in_hand_outlives_its_queue(tested: &Tested) {
     let server = tested.start(&[]);
     let client = server.client().await;
-    let settings = format!(
-        "{SETTINGS}handler = \"exec\"\nexec = [\"sh\", \"-c\", \"sleep 1; exit 75\"]\n[worker_types.t.jobs]\nclaim_seconds = 1\n"
-    );
+    let settings = format!("{}[worker_types.t.jobs]\nclaim_seconds = 1\n", held("exit 75"));
     let worker = WorkerProcess::start_with(&server.url(), "w1", &settings);
     worker.until_state(&client, "IDLE").await;
     publish(&client, "tenant-1:jobs", "a", "t.fail", json!([])).await;
     worker.until_state(&client, "BUSY").await;
     let _: u64 = redis(&client, "DEL tenant-1:jobs").await;
+    let_go(&worker);
     worker.until_state(&client, "IDLE").await;
-    assert!(worker.log().contains("the queue of a failed job is gone"), "{}", worker.log());
+    let told = async || worker.log().contains("the queue of a failed job is gone");
+    assert!(eventually(DEADLINE, told).await, "{}", worker.log());
     publish(&client, "urgent", "b", "t.echo", json!([])).await;
     until_answered(&client, &worker, "b", 1).await;
     assert_eq!(redis::<u64>(&client, "EXISTS tenant-1:jobs tenant-1:jobs:delayed tenant-1:jobs:dead").await, 0);
