@@ -1,6 +1,7 @@
 //! How several queues are read: in turn, never more than there is room for, and what is too much is given back.
 
 use std::{
+    ops::Range,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -129,12 +130,17 @@ async fn a_flood_on_one_queue_starves_no_other(tested: &Tested) {
 async fn several_queues_bring_no_more_jobs_than_there_are_slots(tested: &Tested) {
     let server = tested.start(&[]);
     let client = server.client().await;
-    let worker = Running::start(&server, 3);
-    for number in 0..50 {
-        for queue in NAMED {
-            put(&client, queue, &format!("{queue}-{number}"), "t.note", json!([])).await;
+    let put_rounds = async |numbers: Range<usize>| {
+        for number in numbers {
+            for queue in NAMED {
+                put(&client, queue, &format!("{queue}-{number}"), "t.note", json!([])).await;
+            }
         }
-    }
+    };
+    // Enough for every slot at its first look, however slowly the others come.
+    put_rounds(0..2).await;
+    let worker = Running::start(&server, 3);
+    put_rounds(2..50).await;
     worker.until_done(150).await;
     assert_eq!(worker.notes.most.load(Ordering::SeqCst), 3);
     assert_eq!(worker.leave().await.processed, 150);
