@@ -151,7 +151,8 @@ async fn a_trickle_of_deaths_costs_no_strength() {
 async fn a_worker_told_to_drain_by_hand_is_replaced_once() {
     let server = RedisServer::start();
     let client = server.client().await;
-    let scaler = at_work(&server, &client, &format!("{FAST_SWEEP}{}", real_pool("test", EACH)), 1).await;
+    let scaling = EACH.replace("drain_timeout_seconds = 5", "drain_timeout_seconds = 300");
+    let scaler = at_work(&server, &client, &format!("{FAST_SWEEP}{}", real_pool("test", &scaling)), 1).await;
     let by_hand = workers(&scaler);
     for process in by_hand.values() {
         kill(*process, Signal::TERM);
@@ -169,6 +170,10 @@ async fn a_worker_told_to_drain_by_hand_is_replaced_once() {
     assert_eq!(workers(&scaler).len(), 2);
     let records = records(&client, "test").await;
     assert_eq!(records.len(), 2, "one for each worker: {records:?}");
+    // It would finish its job first.
+    for process in by_hand.values() {
+        kill(*process, Signal::KILL);
+    }
 }
 
 #[tokio::test]
