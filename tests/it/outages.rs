@@ -86,6 +86,7 @@ async fn what_is_done_while_redis_is_frozen_is_recorded_once_afterwards() {
     let scaler = Autoscaler::start(&server.url(), &settings).await;
     scaler.until_ready().await;
     scaler.until("the first start is recorded", async || records(&client, "test").await.len() == 1).await;
+    scaler.until("the worker has noted itself", async || scaler.lines("pids").len() == 1).await;
 
     server.stop();
     kill(scaler.lines("pids")[0].parse().expect("a process id"), Signal::KILL);
