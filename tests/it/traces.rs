@@ -72,6 +72,8 @@ async fn a_job_of_another_program_keeps_its_trace() {
     );
     let _: String = redis(&client, &format!("XADD t:jobs * json {job}")).await;
     let span = until_got(&collector, "work t.echo").await;
+    let answered = async || answers(&client, "j").await.len() == 1;
+    assert!(eventually(DEADLINE, answered).await, "no answer");
     worker.kill().unwrap();
     worker.wait().unwrap();
     assert_eq!((span.trace.as_str(), span.parent.as_str()), (trace, "b7ad6b7169203331"));
