@@ -1,7 +1,7 @@
 //! Where Redis is more than one server: sentinels, and a cluster, there also as a user with no more than the
 //! documented rights.
 
-use super::{Report, ask, ask_about, documented_rights};
+use super::{Report, ask, ask_about, documented_rights, until_told};
 use crate::support::{
     autoscaler::{Autoscaler, FAST_SWEEP, NO_SWEEP, SLEEPER, pool, real_pool},
     cluster::Cluster,
@@ -14,8 +14,7 @@ use crate::support::{
 const HASTY: &str = "min_workers = 0, scale_up_threshold = 5, cooldown_seconds = 0";
 
 async fn until_well(scaler: &Autoscaler) -> Report {
-    scaler.until("all is well", async || ask(scaler).code == Some(0)).await;
-    ask(scaler)
+    until_told(scaler, "all is well", |report| report.code == Some(0)).await
 }
 
 #[tokio::test]
@@ -75,9 +74,8 @@ async fn of_a_cluster_every_primary_is_looked_at() {
 
     // The last of them: the URL names the other two.
     cluster.nodes[2].kill();
-    let found = async || !ask(&scaler).found("redis", "problem").is_empty();
-    scaler.until("the doctor finds that a primary is away", found).await;
-    let report = ask(&scaler);
+    let is_away = |report: &Report| report.found("redis", "problem").concat().contains("can't be reached");
+    let report = until_told(&scaler, "a primary is away", is_away).await;
     let port = cluster.nodes[2].port().to_string();
     report.has("redis", "problem", &["a primary can't be reached", &port, "the pools whose queues it has are held"]);
 }
