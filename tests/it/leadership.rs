@@ -219,5 +219,5 @@ async fn a_dry_run_beside_a_leader_never_leads() {
     leader.exit().await;
     observer.until("nobody leads", async || observer.status().await.leadership.leader.is_none()).await;
     assert_eq!(observer.status().await.leadership.role, Role::Observer);
-    assert!(observer.readyz().await.0);
+    observer.until("it is ready", async || observer.readyz().await.0).await;
 }
