@@ -173,13 +173,14 @@ async fn worker_types_with_the_same_url_share_connections_and_a_reload_moves_the
     };
     let scaler = Autoscaler::start(&a.url(), &on(&b)).await;
     scaler.until_ready().await;
-    assert_eq!((connections(&client_b).await, connections(&client_c).await), (2, 0), "a listener and a prober");
+    scaler.until("there is a listener and a prober at B", async || connections(&client_b).await == 2).await;
+    assert_eq!(connections(&client_c).await, 0);
 
     let reload = scaler.reload(&a.url(), &on(&c)).await;
     assert!(reload.changes.contains("mail: redis_url") && reload.need_restart.is_empty(), "{reload:?}");
     scaler.until("B is left", async || connections(&client_b).await == 0).await;
     scaler.until_ready().await;
-    assert_eq!(connections(&client_c).await, 2);
+    scaler.until("there is a listener and a prober at C", async || connections(&client_c).await == 2).await;
     let _: u64 = redis(&client_b, "RPUSH rq:queue:mail one").await;
     let _: u64 = redis(&client_c, "RPUSH rq:queue:news one").await;
     scaler.until_workers("news", 1).await;
