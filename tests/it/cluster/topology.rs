@@ -49,9 +49,11 @@ async fn a_slot_that_moves_is_followed(signals: &str, source: &str) {
 
     cluster.begin_move(slot, 2, &[&queue]).await;
     scaler.until("it reads the queue where it is", async || depth(&scaler, &first).await == Some(1)).await;
+    scaler.until_quiet().await;
+    let before = scaler.of(&first).await.evaluations;
     cluster.end_move(slot, 2).await;
     // Without a job, nothing tells of the move but the slots themselves, which are looked at every second.
-    scaler.until_evaluated(&first, 1).await;
+    scaler.until("it has noticed the move", async || scaler.of(&first).await.evaluations > before).await;
     scaler.until_quiet().await;
     cluster.add_jobs(&queue, 9);
     scaler.until_workers(&first, 2).await;
