@@ -8,7 +8,7 @@ use swarm::simulation::{Row, read};
 
 use crate::support::{
     autoscaler::{Autoscaler, FAST_SWEEP, real_pool, swarm},
-    command::redis,
+    command::{records, redis},
     processes::{KillOnDrop, kill},
     redis::RedisServer,
     wait::{DEADLINE, eventually},
@@ -128,6 +128,9 @@ async fn a_simulation_of_what_was_recorded_scales_as_the_autoscaler_did() {
     run(&["publish", "test.sleep", "1.5", "--count", "3", "--delay", "3"]);
     scaler.until("it woke again", async || last_target().await > Some(0)).await;
     scaler.until("it sleeps again", async || last_target().await == Some(0)).await;
+    let client = server.client().await;
+    let is_told = async || records(&client, "test").await.last().is_some_and(|last| last["to_count"] == "0");
+    scaler.until("the last change is in the history", is_told).await;
 
     let trace = recorder.stop(scaler.directory()).await;
     assert_eq!(trace.len(), 11, "{trace:?}");
