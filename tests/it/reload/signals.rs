@@ -44,7 +44,8 @@ async fn jobs_in_the_middle_of_change_overs_are_all_noticed() {
                 }
             }
         }
-        assert!(scaler.log().matches("configuration loaded again").count() >= 2, "it did change over");
+        let changed_over = async || scaler.log().matches("configuration loaded again").count() >= 2;
+        scaler.until("it did change over", changed_over).await;
     }
 }
 
