@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use crate::support::{
     autoscaler::{pool, swarm},
     processes::kill,
-    redis::RedisServer,
+    redis::{Port, RedisServer},
     wait::{DEADLINE, eventually},
 };
 
@@ -145,7 +145,8 @@ fn said_to_manager(socket: &UnixDatagram, deadline: Duration) -> Option<String> 
 async fn as_a_service_it_scales_without_its_port_and_is_ready_when_the_port_is_free() {
     let server = RedisServer::start();
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
-    let taken = TcpListener::bind(("127.0.0.1", 0)).expect("a free port can be had");
+    let port = Port::free();
+    let taken = TcpListener::bind(port.address()).expect("the port is ours");
     let address = taken.local_addr().expect("a bound listener has an address");
     let manager = UnixDatagram::bind(directory.path().join("notify")).expect("the directory is ours");
     let settings = format!(
