@@ -54,6 +54,8 @@ impl Default for Behaviour {
 /// The running players; they end when dropped.
 pub(super) struct Players {
     behaviour: Arc<Mutex<Behaviour>>,
+    /// Held for each round.
+    turn: Arc<tokio::sync::Mutex<()>>,
     client: Client,
     namespace: String,
     task: JoinHandle<()>,
@@ -61,20 +63,24 @@ pub(super) struct Players {
 
 impl Players {
     pub(super) fn start(client: Client, namespace: &str, behaviour: Behaviour) -> Self {
-        let behaviour = Arc::new(Mutex::new(behaviour));
+        let (behaviour, turn) = (Arc::new(Mutex::new(behaviour)), Arc::<tokio::sync::Mutex<()>>::default());
+        let rounds = turn.clone();
         let play = Play { client: client.clone(), namespace: namespace.to_owned(), behaviour: behaviour.clone() };
         let task = tokio::spawn(async move {
             loop {
                 // A real controller tries again too: a conflict, or a server that is just being stopped.
+                let round = rounds.lock().await;
                 let _ = play.round().await;
+                drop(round);
                 tokio::time::sleep(ROUND).await;
             }
         });
-        Self { behaviour, client, namespace: namespace.to_owned(), task }
+        Self { behaviour, turn, client, namespace: namespace.to_owned(), task }
     }
 
-    /// Changes how pods do from now on.
-    pub(super) fn behave(&self, change: impl FnOnce(&mut Behaviour)) {
+    /// Changes how pods do from now on. A round under way still goes by what was before, so it ends first.
+    pub(super) async fn behave(&self, change: impl FnOnce(&mut Behaviour)) {
+        let _round = self.turn.lock().await;
         change(&mut lock(&self.behaviour));
     }
 

@@ -47,10 +47,12 @@ async fn stuck_rollout(old: u32) -> (Bed, Started, Vec<String>) {
     bed.deployment(TYPE, 0).await;
     let started = Started::on(&bed).await;
     let pods = started.grow(&bed, old).await;
-    bed.players().behave(|behaviour| {
-        behaviour.stuck = Some(unpullable());
-        behaviour.revision = "7777777777";
-    });
+    bed.players()
+        .behave(|behaviour| {
+            behaviour.stuck = Some(unpullable());
+            behaviour.revision = "7777777777";
+        })
+        .await;
     bed.scale_by_hand(TYPE, old + 1).await;
     bed.until("the new pod is blocked", async || started.in_phase(Phase::Blocked).await.len() == 1).await;
     (bed, started, pods)
@@ -96,7 +98,7 @@ async fn the_surge_of_a_rollout_is_not_capacity() {
     bed.deployment(TYPE, 0).await;
     let started = Started::on(&bed).await;
     let pods = started.grow(&bed, 2).await;
-    bed.players().behave(|behaviour| behaviour.reconcile = false);
+    bed.players().behave(|behaviour| behaviour.reconcile = false).await;
     pod(&bed, "surge", "newer", owner_of(&name_of(TYPE), "newer", false)).await;
     bed.until("it is seen", async || {
         let pool = started.pool().await.unwrap();
@@ -120,7 +122,7 @@ async fn a_stateful_set_with_two_revisions_loses_its_highest_ordinals() {
     let started = Started::with(&bed, TargetKind::StatefulSet).await;
     let pods = started.grow(&bed, 3).await;
     // As with `OnDelete`: whoever deletes a pod gets one of the new revision, and the others stay as they are.
-    bed.players().behave(|behaviour| behaviour.revision = "newer");
+    bed.players().behave(|behaviour| behaviour.revision = "newer").await;
     bed.api::<Pod>().delete(&pods[0], &kube::api::DeleteParams::default()).await.unwrap();
     bed.until("it is renewed", async || {
         let renewed = bed.pods(TYPE).await.iter().any(|pod| pod.labels()["pod-template-hash"] == "newer");
@@ -144,7 +146,7 @@ async fn a_gap_in_a_stateful_set_costs_no_other_pod() {
     bed.stateful_set(TYPE, 0).await;
     let started = Started::with(&bed, TargetKind::StatefulSet).await;
     let pods = started.grow(&bed, 3).await;
-    bed.players().behave(|behaviour| behaviour.reconcile = false);
+    bed.players().behave(|behaviour| behaviour.reconcile = false).await;
     bed.api::<Pod>().delete(&pods[0], &kube::api::DeleteParams::default()).await.unwrap();
     let is_missing = |id: &String| id.contains('#');
     bed.until("the gap is seen", async || started.in_phase(Phase::Running).await.iter().any(is_missing)).await;
@@ -194,7 +196,7 @@ async fn a_foreign_deletion_cost_is_restored_when_the_mark_goes() {
     let theirs = Patch::Merge(json!({ "metadata": { "annotations": { COST: "-5" } } }));
     bed.api::<Pod>().patch(&pods[0], &PatchParams::default(), &theirs).await.unwrap();
     // The controller does nothing, so that the mark stays to be seen.
-    bed.players().behave(|behaviour| behaviour.reconcile = false);
+    bed.players().behave(|behaviour| behaviour.reconcile = false).await;
     started.scale(1, &[&pods[0]]).await.unwrap();
     let untouched = vec![(pods[0].clone(), Some("-5".to_owned())), (pods[1].clone(), None)];
     assert_eq!(costs(&bed).await, untouched, "a worker that has not finished is not marked");

@@ -117,7 +117,7 @@ async fn a_quota_says_what_the_controller_says() {
     .await;
     let blocked: Vec<_> = seen.iter().filter(|one| one.phase == Phase::Blocked).collect();
     assert!(blocked.iter().all(|one| one.reason.as_deref() == Some(message)), "{blocked:#?}");
-    bed.players().behave(|behaviour| behaviour.quota = None);
+    bed.players().behave(|behaviour| behaviour.quota = None).await;
     bed.until("all are ready", async || of(&instances(&started).await, Phase::Ready) == 4).await;
     started.end(bed).await;
 }
@@ -131,7 +131,7 @@ async fn pods_that_nodes_reject_are_given_up_and_asked_for_again_after_a_pause()
     bed.deployment(TYPE, 0).await;
     let started = Started::on(&bed).await;
     let ready = started.grow(&bed, 1).await;
-    bed.players().behave(|behaviour| behaviour.stuck = Some(rejected));
+    bed.players().behave(|behaviour| behaviour.stuck = Some(rejected)).await;
     started.scale(3, &[]).await.unwrap();
     bed.until("the count is that of the pod that works", async || bed.replicas(TYPE).await == 1).await;
     assert_eq!(started.pool().await.unwrap().exits, [], "no worker has begun, so none has ended");
@@ -148,7 +148,7 @@ async fn pods_that_nodes_reject_are_given_up_and_asked_for_again_after_a_pause()
     })
     .await;
 
-    bed.players().behave(|behaviour| behaviour.stuck = None);
+    bed.players().behave(|behaviour| behaviour.stuck = None).await;
     bed.until("the pause is over", async || started.scale(3, &[]).await.is_ok()).await;
     bed.until("three are ready", async || started.in_phase(Phase::Ready).await.len() == 3).await;
     started.end(bed).await;
@@ -160,7 +160,7 @@ async fn a_count_that_a_person_set_is_not_lowered_for_rejected_pods() {
     let bed = Bed::start_fake(Behaviour::default()).await;
     bed.deployment(TYPE, 0).await;
     let started = Started::on(&bed).await;
-    bed.players().behave(|behaviour| behaviour.stuck = Some(rejected));
+    bed.players().behave(|behaviour| behaviour.stuck = Some(rejected)).await;
     bed.scale_by_hand(TYPE, 2).await;
     let told = |one: &Instance| {
         let reason = one.reason.as_deref().unwrap_or_default();
