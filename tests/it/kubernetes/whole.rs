@@ -10,7 +10,7 @@ use crate::{
     fake_kubernetes::Fault,
     support::{
         autoscaler::{Autoscaler, FAST_SWEEP, swarm},
-        command::{add_sleep, answers, records},
+        command::{add_sleep, answers, records, redis},
         redis::RedisServer,
     },
 };
@@ -39,14 +39,19 @@ async fn all_answered(client: &Client, ids: &[String]) -> bool {
 async fn jobs_make_pods_and_no_job_is_lost_when_they_leave() {
     let server = RedisServer::start();
     let client = server.client().await;
-    let worker = format!("[worker_types.{TYPE}]\nworker = {{ heartbeat_seconds = 1 }}\n");
+    let directory = tempfile::tempdir().unwrap();
+    let end = directory.path().join("end");
+    let program = serde_json::json!(format!("while [ ! -e {} ]; do sleep 0.05; done", end.display()));
+    let worker = format!("[worker_types.{TYPE}.worker]\nheartbeat_seconds = 1\nexec = [\"sh\", \"-c\", {program}]\n");
     let workers = Some(Processes::new(&server.url(), &worker));
     let bed = Bed::start_fake(Behaviour { workers, ..Behaviour::default() }).await;
     bed.deployment(TYPE, 0).await;
     let scaler = Autoscaler::start_with(&server.url(), &settings(&bed), &["--orchestrator", "kubernetes"]).await;
     scaler.until("it is ready", async || scaler.readyz().await.0).await;
 
-    add_sleep(&client, TYPE, "long", 8.0).await;
+    // As long as the test says.
+    let long = format!(r#"{{"id":"long","type":"{TYPE}.wait","args":[],"kwargs":{{}},"reply_to":"result:long"}}"#);
+    let _: String = redis(&client, &format!("XADD {TYPE}:jobs * json {long}")).await;
     let short: Vec<String> = (0..5).map(|number| format!("short-{number}")).collect();
     for id in &short {
         add_sleep(&client, TYPE, id, 0.2).await;
@@ -55,6 +60,7 @@ async fn jobs_make_pods_and_no_job_is_lost_when_they_leave() {
     scaler.until("the short jobs are answered", async || all_answered(&client, &short).await).await;
     bed.until("the idle ones have left", async || bed.pods(TYPE).await.len() == 1).await;
     assert_eq!(answers(&client, "long").await.len(), 0, "the busy one works on");
+    std::fs::write(&end, "").unwrap();
     scaler.until("the long job is answered", async || answers(&client, "long").await.len() == 1).await;
     bed.until("nobody is left", async || bed.replicas(TYPE).await == 0 && bed.pods(TYPE).await.is_empty()).await;
     assert_eq!(answers(&client, "long").await.len(), 1, "it was done once");
