@@ -128,6 +128,9 @@ async fn pods_that_can_not_start_are_shown_with_their_reason_and_left_alone() {
         })
         .await;
     let ups = async || records(&client, TYPE).await.iter().filter(|record| record["decision"] == "scale_up").count();
+    // A record may come later than what it tells of is shown.
+    let recorded = async || records(&client, TYPE).await.last().is_some_and(|record| record["to_count"] == "2");
+    scaler.until("the start is recorded", recorded).await;
     let before = ups().await;
     let started = std::time::Instant::now();
     scaler.until("their grace is over thrice", async || started.elapsed() >= Duration::from_secs(3)).await;
