@@ -2,8 +2,6 @@
 //! autoscaler start one where nobody has. With the tankpit handler, since its sessions start within a millisecond; and
 //! with a real Chromium.
 
-use std::time::Duration;
-
 use fred::prelude::Client;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -15,11 +13,8 @@ use crate::support::{
     browser::{Site, worker},
     command::{answers, records, redis},
     redis::RedisServer,
-    wait::eventually,
+    wait::{DEADLINE, eventually},
 };
-
-/// Far more than anything here takes.
-const SOON: Duration = Duration::from_secs(60);
 
 /// A game that takes every connection and says nothing; its port.
 async fn game() -> u16 {
@@ -51,11 +46,11 @@ async fn publish(client: &Client, id: &str, method: &str, session: &str, more: V
 
 async fn answer(client: &Client, id: &str) -> Value {
     let mut found = Vec::new();
-    let there = eventually(SOON, async || {
+    let there = eventually(DEADLINE, async || {
         found = answers(client, id).await;
         !found.is_empty()
     });
-    assert!(there.await, "no answer to {id} within {SOON:?}");
+    assert!(there.await, "no answer to {id} within {DEADLINE:?}");
     found.remove(0)
 }
 
@@ -145,7 +140,7 @@ async fn a_full_browser_worker_passes_a_start_on_to_one_with_a_place() {
     first.ask("a", "start", json!([site.url("/")])).await.unwrap();
     let second_start = first.publish("start", json!([site.url("/")]), json!({ "session": "b" })).await;
     let waits = async || first.heartbeat("waiting_for_place").await.as_deref() == Some("1");
-    assert!(eventually(SOON, waits).await, "{}", first.log());
+    assert!(eventually(DEADLINE, waits).await, "{}", first.log());
     // The full worker goes on with what it has.
     assert_eq!(first.ask("a", "status", json!([])).await.unwrap()["title"], json!("A page"));
     let second = worker(&server, &site, "max_pages = 1").await;

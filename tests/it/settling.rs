@@ -22,9 +22,12 @@ use swarm::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{command::waiting_and_pending, redis::RedisServer, wait::eventually};
+use crate::support::{
+    command::waiting_and_pending,
+    redis::RedisServer,
+    wait::{DEADLINE, eventually},
+};
 
-const SOON: Duration = Duration::from_secs(10);
 const QUEUE: &str = "t:jobs";
 const SLOTS: usize = 2;
 
@@ -100,7 +103,7 @@ async fn results_are_refused_for_a_while(url: impl Fn(&RedisServer) -> String, r
     let (handler, stop) = (Arc::new(Counting::default()), CancellationToken::new());
     // At work before anything is refused: a worker without a heartbeat takes no job.
     let worker = start(&url(&server), SLOTS, &handler, &stop);
-    assert!(eventually(SOON, async || client.exists::<bool, _>("worker:heartbeat:t:w1").await.unwrap()).await);
+    assert!(eventually(DEADLINE, async || client.exists::<bool, _>("worker:heartbeat:t:w1").await.unwrap()).await);
     let transaction = client.multi();
     for job in &jobs {
         let (): () = transaction.xadd(QUEUE, false, None, "*", ("json", job.to_json())).await.unwrap();
@@ -114,13 +117,13 @@ async fn results_are_refused_for_a_while(url: impl Fn(&RedisServer) -> String, r
     let done = || handler.done.load(Ordering::SeqCst);
     // What is delivered is done a moment later.
     let is_stuck = async || waiting_and_pending(&client, QUEUE).await == Some((waiting, held)) && done() == 2 * SLOTS;
-    assert!(eventually(SOON, is_stuck).await, "{:?}, {} done", waiting_and_pending(&client, QUEUE).await, done());
+    assert!(eventually(DEADLINE, is_stuck).await, "{:?}, {} done", waiting_and_pending(&client, QUEUE).await, done());
     let keys: Vec<String> = jobs.iter().filter_map(|job| job.reply_to.clone()).collect();
     assert_eq!(client.exists::<usize, _>(keys.clone()).await.unwrap(), 0);
 
     custom(&client, again).await;
     assert!(
-        eventually(SOON, async || waiting_and_pending(&client, QUEUE).await == Some((0, 0))).await,
+        eventually(DEADLINE, async || waiting_and_pending(&client, QUEUE).await == Some((0, 0))).await,
         "all is settled"
     );
     for key in keys {
@@ -157,10 +160,10 @@ async fn a_job_that_blocks_its_thread_holds_few_others_up() {
     let (handler, stop) = (Arc::new(Counting::default()), CancellationToken::new());
     let worker = start(&server.url(), 100, &handler, &stop);
     // All but those that one task begins.
-    assert!(eventually(SOON, async || handler.done.load(Ordering::SeqCst) >= 84).await, "{:?}", handler.done);
+    assert!(eventually(DEADLINE, async || handler.done.load(Ordering::SeqCst) >= 84).await, "{:?}", handler.done);
     handler.let_go_on();
-    assert!(eventually(SOON, async || handler.done.load(Ordering::SeqCst) == 100).await);
-    assert!(eventually(SOON, async || waiting_and_pending(&client, QUEUE).await == Some((0, 0))).await);
+    assert!(eventually(DEADLINE, async || handler.done.load(Ordering::SeqCst) == 100).await);
+    assert!(eventually(DEADLINE, async || waiting_and_pending(&client, QUEUE).await == Some((0, 0))).await);
     stop.cancel();
     assert_eq!(worker.await.unwrap().unwrap().processed, 100);
 }
