@@ -1,6 +1,7 @@
 //! The guard, which ends the workers of a killed autoscaler.
 
 use super::*;
+use crate::support::wait;
 
 #[tokio::test]
 async fn the_guard_waits_for_a_group_without_a_time_and_sends_its_signal() {
@@ -106,10 +107,11 @@ async fn crowded_stand_in() {
     assert!(!error.done.started.is_empty());
     assert_eq!(pool.instances.into_iter().map(|instance| instance.id).collect::<Vec<_>>(), error.done.started);
 
-    // What failed for want of room works once there is room.
+    // What failed for want of room works once there is room, which is a moment after the last end is told.
     bench.scale(0, &error.done.started, Duration::ZERO).await.unwrap();
     bench.until(|pool| pool.instances.is_empty()).await;
-    assert_eq!(bench.start(1).await.len(), 1);
+    let starts = async || bench.scale(1, &[], LONG).await.is_ok_and(|report| report.started.len() == 1);
+    assert!(wait::eventually(DEADLINE, starts).await, "there is room again");
     bench.backend.shutdown(true).await;
 }
 
