@@ -153,7 +153,10 @@ impl World {
         None
     }
 
+    /// Requests that were sent at their time may arrive closer to each other: the first one late and the next one not.
+    /// Part of a request is left for that, which lets no further one pass at once.
     fn passes(&mut self, bucket: Bucket, (rate, burst): (f64, f64)) -> bool {
+        let burst = burst + 0.9;
         let now = Instant::now();
         let (left, since) = self.buckets.entry(bucket).or_insert((burst, now));
         *left = (*left + now.duration_since(*since).as_secs_f64() * rate).min(burst);
