@@ -109,8 +109,10 @@ async fn a_list_that_fails_makes_workers_unknown_until_the_next_one() {
     let mut bench = Bench::through(&proxy.socket(), Project::new(engine), |_| {});
     bench.until("the engine is seen", |pool| pool.instances.is_empty()).await;
     bench.start(2).await;
-    proxy.fault("/containers/json", 1, Fault::Refuse(500, "out of order".to_owned()));
+    // Until it was seen: a list that follows soon is not.
+    proxy.fault("/containers/json", usize::MAX, Fault::Refuse(500, "out of order".to_owned()));
     bench.until_unknown().await;
+    proxy.mend();
     let pool = bench.until("both are seen again", |pool| pool.instances.len() == 2).await;
     assert_eq!((pool.exits, pool.manual), (vec![], vec![]));
 }
