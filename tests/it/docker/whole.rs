@@ -2,13 +2,15 @@
 
 use std::{fs, path::Path, process::Stdio};
 
+use fred::prelude::KeysInterface;
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::{
     autoscaler::swarm,
     command::{add_sleep, answers, records},
     docker::{Engine, IMAGE, Project},
-    processes::KillOnDrop,
+    processes::{KillOnDrop, kill},
     redis::RedisServer,
     wait::{DEADLINE, eventually},
 };
@@ -23,18 +25,22 @@ async fn a_job_makes_a_container_that_answers_and_leaves() {
     let client = server.client().await;
     let directory = tempfile::tempdir().unwrap();
     let program = Path::new(env!("CARGO_BIN_EXE_swarm"));
-    // The test's program in an image that has nothing: this machine's libraries are mounted.
-    let settings = format!(
-        "redis_url = \"{}\"\n[http]\nlisten = \"\"\n[worker_types.shop]\n\
-         worker = {{ heartbeat_seconds = 1 }}\nscaling = {{ cooldown_seconds = 2 }}\n\
-         [worker_types.shop.docker]\nimage = \"{IMAGE}\"\nproject = \"{}\"\nnetworks = [\"host\"]\n\
-         command = [\"/swarm/swarm\", \"worker\"]\nvolumes = [\"/usr:/usr:ro\", \"{}:/swarm:ro\"]\n",
-        server.url(),
-        project.name,
-        program.parent().unwrap().display(),
-    );
     let file = directory.path().join("swarm.toml");
-    fs::write(&file, settings).unwrap();
+    // The test's program in an image that has nothing: this machine's libraries are mounted.
+    let write_settings = |cooldown: u32| {
+        let settings = format!(
+            "redis_url = \"{}\"\n[http]\nlisten = \"\"\n[worker_types.shop]\n\
+             worker = {{ heartbeat_seconds = 1 }}\nscaling = {{ cooldown_seconds = {cooldown} }}\n\
+             [worker_types.shop.docker]\nimage = \"{IMAGE}\"\nproject = \"{}\"\nnetworks = [\"host\"]\n\
+             command = [\"/swarm/swarm\", \"worker\"]\nvolumes = [\"/usr:/usr:ro\", \"{}:/swarm:ro\"]\n",
+            server.url(),
+            project.name,
+            program.parent().unwrap().display(),
+        );
+        fs::write(&file, settings).unwrap();
+    };
+    // Nobody is let go while the worker is looked at.
+    write_settings(1_000);
     let autoscaler = swarm(directory.path())
         .args(["autoscaler", "--orchestrator", "docker", "--config"])
         .arg(&file)
@@ -53,11 +59,11 @@ async fn a_job_makes_a_container_that_answers_and_leaves() {
     let name = project.containers(&["running"]).remove(0);
     let worker = project.engine.docker(&["inspect", "--format", "{{index .Config.Labels \"swarm.worker\"}}", &name]);
     assert!(worker.starts_with(&name), "{worker} in {name}");
-    let beats: bool = {
-        use fred::prelude::KeysInterface;
-        client.exists(format!("worker:heartbeat:shop:{}", worker.trim())).await.unwrap()
-    };
+    let heartbeat = format!("worker:heartbeat:shop:{}", worker.trim());
+    let beats = eventually(DEADLINE, async || client.exists::<bool, _>(&heartbeat).await.unwrap()).await;
     assert!(beats, "the heartbeat is that of {worker}");
+    write_settings(0);
+    kill(autoscaler.id(), Signal::HUP);
 
     let gone = eventually(DEADLINE, async || project.containers(&[]).is_empty()).await;
     let (killed, ended) = (autoscaler.kill(), autoscaler.wait());
