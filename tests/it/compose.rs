@@ -72,6 +72,7 @@ async fn a_job_gets_a_worker_an_answer_and_the_worker_goes() {
     let text = log(&stack);
     assert!(text.contains("starts the first worker") && text.contains("scale_up"), "{text}");
 
+    stack.set_cooldown(0);
     until(&stack, "compose shows no worker any more", async || workers(&stack).is_empty()).await;
     until(&stack, "the log tells of it", async || log(&stack).contains("scale_down")).await;
     assert_eq!(decisions(&stack), ["scale_up done", "scale_down done"]);

@@ -133,14 +133,20 @@ impl Stack {
         format!("{}:builder", self.project)
     }
 
-    /// Writes the differences from the files of the repository: the image, and settings with short times.
-    fn write_files(&self) {
+    /// Writes the settings, by which idle workers are let go after this time. A running autoscaler loads them within
+    /// seconds.
+    pub(crate) fn set_cooldown(&self, seconds: u32) {
         let settings = fs::read_to_string(repository("config/compose/swarm.toml")).expect("the settings are there");
         let settings = settings
             .replace("localhost/swarm-browser:0.1.0", &self.image)
             .replace("localhost/swarm:0.1.0", &self.image)
-            .replace("max_workers = ", "cooldown_seconds = 5\nmax_workers = ");
+            .replace("max_workers = ", &format!("cooldown_seconds = {seconds}\nmax_workers = "));
         self.write("swarm.toml", &settings);
+    }
+
+    /// Writes the differences from the files of the repository: the image, and settings that keep workers.
+    fn write_files(&self) {
+        self.set_cooldown(1_000);
         let services = ["autoscaler", "worker-browser", "worker-tankpit"];
         let images = services.map(|name| format!("  {name}:\n    image: {}\n", self.image)).concat();
         let mount = format!("    volumes: [\"{}:/etc/swarm/swarm.toml:ro\"]\n", self.file("swarm.toml").display());
