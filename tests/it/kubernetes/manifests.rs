@@ -216,8 +216,13 @@ async fn used(kind: TargetKind) -> Rights {
     let pods = started.grow(&bed, 2).await;
     started.scale(2, &[&pods[0]]).await.unwrap();
     bed.until("it is replaced", async || started.live().await == 2 && bed.fake().count("delete", "pods") == 1).await;
-    bed.until("both are ready", async || started.in_phase(Phase::Ready).await.len() == 2).await;
-    let pods = bed.pod_names(TYPE).await;
+    // By the API too: the backend hears of a deletion a moment later.
+    let mut pods = Vec::new();
+    let both_ready = async || {
+        pods = bed.pod_names(TYPE).await;
+        pods.len() == 2 && started.in_phase(Phase::Ready).await == pods
+    };
+    bed.until("both are ready", both_ready).await;
     started.scale(1, &[&pods[1]]).await.unwrap();
     for pod in &pods {
         started.drains.finish(pod);
