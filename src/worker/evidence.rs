@@ -9,7 +9,8 @@ use tokio::time::Instant;
 /// path to the same server as those of every other worker.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OwnEvidence {
-    /// Longest time between two heartbeats that is not a gap.
+    /// Longest time between two heartbeats that is not a gap: a lapse less one interval. After a longer time, as when
+    /// the whole machine stood still, the heartbeat of a worker that lives may have expired too.
     max_gap: Duration,
     /// How long heartbeats must have been written before silence counts: in that time every living worker renews its
     /// own.
@@ -27,7 +28,7 @@ impl OwnEvidence {
     /// Returns the evidence for workers that write a heartbeat every `interval` and count as gone after a silence of
     /// `lapse`. `timeout` bounds an attempt to write a heartbeat.
     pub(super) fn new(interval: Duration, lapse: Duration, timeout: Duration) -> Self {
-        Self { max_gap: interval * 2 + timeout, settle: lapse + timeout, unbroken: None }
+        Self { max_gap: lapse.saturating_sub(interval), settle: lapse + timeout, unbroken: None }
     }
 
     /// Records that a heartbeat was written. `renewed` says whether Redis still had the previous one: if not, Redis was
@@ -86,10 +87,24 @@ mod tests {
     #[test]
     fn a_heartbeat_that_redis_no_longer_had_is_a_gap() {
         let (mut evidence, start) = (evidence(), Instant::now());
-        for beat in 0..10 {
+        for beat in 0..12 {
             evidence.written(start + INTERVAL * beat, beat != 8);
         }
-        assert!(!evidence.suffices(start + INTERVAL * 9) && evidence.suffices(start + INTERVAL * 11 + TIMEOUT));
+        assert!(!evidence.suffices(start + INTERVAL * 11) && evidence.suffices(start + INTERVAL * 11 + TIMEOUT));
+    }
+
+    /// A worker that stood still for longer judges nobody: who wrote one interval before it has no heartbeat any more.
+    #[test]
+    fn a_lapse_less_one_interval_is_trusted_whatever_the_timeout_is() {
+        for timeout in [TIMEOUT, LAPSE] {
+            let (mut evidence, start) = (OwnEvidence::new(INTERVAL, LAPSE, timeout), Instant::now());
+            for beat in 0..12 {
+                evidence.written(start + INTERVAL * beat, true);
+            }
+            let last = start + INTERVAL * 11;
+            assert!(evidence.suffices(last + INTERVAL * 2));
+            assert!(!evidence.suffices(last + INTERVAL * 2 + Duration::from_millis(1)));
+        }
     }
 
     proptest! {
