@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Range,
     sync::Arc,
     time::Duration,
 };
@@ -149,13 +150,27 @@ const REAL: &str =
     "[worker_types.t]\nworker = { heartbeat_seconds = 1, concurrency = 4 }\njobs = { max_attempts = 20 }\n";
 
 /// Publishes jobs whose results somebody waits for.
-async fn publish_sleeps(client: &Client, count: usize) {
+async fn publish_sleeps(client: &Client, numbers: Range<usize>) {
     let pipeline = client.pipeline();
-    for number in 0..count {
+    for number in numbers {
         let job = json!({"id": number.to_string(), "type": "t.sleep", "args": [0.05], "reply_to": format!("result:{number}")});
         let () = pipeline.xadd(QUEUE, false, None, "*", ("json", job.to_string())).await.unwrap();
     }
     let _: Vec<String> = pipeline.all().await.unwrap();
+}
+
+/// Waits until a worker is at work, however slowly it starts: publishes more jobs before the others have done all.
+/// Returns how many were published so far, after `published`.
+async fn until_busy(client: &Client, worker: &WorkerProcess, mut published: usize) -> usize {
+    let busy = async || {
+        if waiting_and_pending(client, QUEUE).await.is_some_and(|(waiting, _)| waiting < 100) {
+            publish_sleeps(client, published..published + 100).await;
+            published += 100;
+        }
+        worker.heartbeat(client).await.get("state").is_some_and(|state| state == "BUSY")
+    };
+    assert!(eventually(DEADLINE, busy).await, "it is never busy; its log:\n{}", worker.log());
+    published
 }
 
 /// How many jobs have how many answers.
@@ -173,19 +188,19 @@ async fn answered(client: &Client, count: usize) -> BTreeMap<u64, usize> {
 
 #[tokio::test]
 async fn a_worker_killed_at_work_loses_no_job() {
-    const COUNT: usize = 600;
     let server = RedisServer::start();
     let client = server.client().await;
-    publish_sleeps(&client, COUNT).await;
+    let mut published = 600;
+    publish_sleeps(&client, 0..published).await;
     let _first = WorkerProcess::start_with(&server.url(), "w1", REAL);
     for round in 0..3 {
         let mut victim = WorkerProcess::start_with(&server.url(), &format!("victim-{round}"), REAL);
-        victim.until_state(&client, "BUSY").await;
+        published = until_busy(&client, &victim, published).await;
         victim.kill();
     }
     let done = eventually(DEADLINE, async || nothing_unfinished(&client).await).await;
     assert!(done, "waiting and pending: {:?}", waiting_and_pending(&client, QUEUE).await);
-    let answered = answered(&client, COUNT).await;
+    let answered = answered(&client, published).await;
     assert!(!answered.contains_key(&0), "answers of each job: {answered:?}");
     assert_eq!(client.xlen::<u64, _>("t:jobs:dead").await.unwrap(), 0);
 }
@@ -195,7 +210,7 @@ async fn redis_killed_at_work_and_started_again_loses_no_job() {
     const COUNT: usize = 300;
     let mut server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
     let mut client = server.client().await;
-    publish_sleeps(&client, COUNT).await;
+    publish_sleeps(&client, 0..COUNT).await;
     let workers = ["w1", "w2"].map(|id| WorkerProcess::start_with(&server.url(), id, REAL));
     for round in 1..=3 {
         let some_done = async || {
