@@ -21,7 +21,7 @@ use swarm::{
 
 use crate::{
     servers::{Tested, on_servers},
-    support::{command::redis as command, redis::RedisServer},
+    support::{command::redis as command, redis::RedisServer, wait::DEADLINE},
 };
 
 const QUEUE: &str = "t:jobs";
@@ -54,7 +54,7 @@ struct Member {
 }
 
 fn target(server: &RedisServer) -> RedisTarget {
-    RedisTarget::new(&SecretString::from(server.url()), Duration::from_secs(5)).unwrap()
+    RedisTarget::new(&SecretString::from(server.url()), DEADLINE).unwrap()
 }
 
 fn policy() -> JobPolicy {
@@ -252,16 +252,22 @@ async fn claims_of_the_living_run_out_only_if_they_say_so(tested: &Tested) {
     let (mut holder, mut other) = (Member::join(&server, "holder").await, Member::join(&server, "other").await);
     publish(&server, &[job("a")]).await;
     let held = holder.one().await;
-    let _: u64 = command(&client, "HSET worker:heartbeat:t:holder worker_id holder state BUSY").await;
-    assert!(other.take_over().await.is_empty(), "a living worker's claim does not run out");
-    let _: u64 = command(&client, "HSET worker:heartbeat:t:holder claim_seconds 1").await;
-    assert!(other.take_over().await.is_empty(), "nor before the time that it says");
-    tokio::time::sleep(Duration::from_millis(500)).await;
     let entry = held.entry.as_str();
+    // As after so many seconds without a renewal, whatever time the test takes.
+    let neglect = async |seconds: u32| {
+        let claim = format!("XCLAIM {QUEUE} t holder 0 {entry} IDLE {seconds}000 JUSTID");
+        let _: Vec<String> = command(&client, &claim).await;
+    };
+    let _: u64 = command(&client, "HSET worker:heartbeat:t:holder worker_id holder state BUSY").await;
+    neglect(3_000).await;
+    assert!(other.take_over().await.is_empty(), "a living worker's claim does not run out");
+    let _: u64 = command(&client, "HSET worker:heartbeat:t:holder claim_seconds 1000").await;
+    neglect(500).await;
+    assert!(other.take_over().await.is_empty(), "nor before the time that it says");
+    neglect(3_000).await;
     assert_eq!(holder.consumer.extend(&mut holder.connection, &[(entry, held.number)]).await.unwrap(), [entry]);
-    tokio::time::sleep(Duration::from_millis(600)).await;
     assert!(other.take_over().await.is_empty(), "it was renewed");
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    neglect(3_000).await;
     let taken = other.take_over().await;
     assert_eq!((taken.len(), taken[0].number), (1, 2), "a renewal is not a delivery");
 }
