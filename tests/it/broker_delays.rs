@@ -17,14 +17,13 @@ use crate::support::{
     autoscaler::{Autoscaler, NO_SWEEP, real_pool},
     command::redis as command,
     redis::RedisServer,
-    wait::eventually,
+    wait::{DEADLINE, eventually},
 };
 
-const SOON: Duration = Duration::from_secs(15);
 const QUEUE: &str = "test:jobs";
 
 fn target(server: &RedisServer) -> RedisTarget {
-    RedisTarget::new(&SecretString::from(server.url()), Duration::from_secs(5)).unwrap()
+    RedisTarget::new(&SecretString::from(server.url()), DEADLINE).unwrap()
 }
 
 fn job(id: &str) -> Job {
@@ -92,14 +91,17 @@ async fn a_delayed_job_wakes_a_pool_that_sleeps_when_it_is_due() {
     let pool = real_pool("test", "min_workers = 0, cooldown_seconds = 0");
     let scaler = Autoscaler::start(&server.url(), &format!("{NO_SWEEP}{pool}")).await;
     scaler.until_ready().await;
+    let two_are_counted = async || scaler.status().await.delayed.get(QUEUE) == Some(&2);
+    let mut publisher = publisher(&server).await;
+    let late = ["late", "later"].map(|id| job(id).with_reply().with_delay(Duration::from_secs(600)));
+    publisher.publish(QUEUE, &late).await.unwrap();
+    scaler.until("both are counted", async || two_are_counted().await).await;
     let (before, delay) = (Instant::now(), Duration::from_secs(1));
-    let jobs = [job("late").with_reply().with_delay(delay * 600), job("a").with_reply().with_delay(delay)];
-    publisher(&server).await.publish(QUEUE, &jobs).await.unwrap();
-    scaler.until("both are counted", async || scaler.status().await.delayed.get(QUEUE) == Some(&2)).await;
-    let answer: Option<(String, String)> = client.blpop("result:a", SOON.as_secs_f64()).await.unwrap();
-    assert!(answer.is_some(), "no answer within {SOON:?}\n{}", scaler.log());
+    publisher.publish(QUEUE, &[job("a").with_reply().with_delay(delay)]).await.unwrap();
+    let answer: Option<(String, String)> = client.blpop("result:a", DEADLINE.as_secs_f64()).await.unwrap();
+    assert!(answer.is_some(), "no answer within {DEADLINE:?}\n{}", scaler.log());
     assert!(before.elapsed() >= delay);
-    scaler.until("one is left", async || scaler.status().await.delayed.get(QUEUE) == Some(&1)).await;
+    scaler.until("the others are left", async || two_are_counted().await).await;
 }
 
 /// Whoever adds a job by hand need not say so: the autoscaler looks for it at each connect and sweep.
@@ -111,7 +113,7 @@ async fn jobs_that_nobody_told_of_are_found() {
     let pool = real_pool("test", "min_workers = 0, cooldown_seconds = 0");
     let _scaler = Autoscaler::start(&server.url(), &format!("{NO_SWEEP}{pool}")).await;
     let answered = async || client.exists::<u64, _>("result:a").await.unwrap() == 1;
-    assert!(eventually(SOON, answered).await);
+    assert!(eventually(DEADLINE, answered).await);
 }
 
 #[tokio::test]
@@ -124,6 +126,6 @@ async fn a_delayed_set_that_is_something_else_stops_nothing() {
     let pools = real_pool("test", scaling) + &real_pool("broken", scaling);
     let scaler = Autoscaler::start(&server.url(), &format!("{NO_SWEEP}{pools}")).await;
     scaler.until_logged("delayed jobs stay where they are").await;
-    let answer: Option<(String, String)> = client.blpop("result:a", SOON.as_secs_f64()).await.unwrap();
+    let answer: Option<(String, String)> = client.blpop("result:a", DEADLINE.as_secs_f64()).await.unwrap();
     assert!(answer.is_some(), "{}", scaler.log());
 }
