@@ -20,15 +20,14 @@ use crate::support::{
     autoscaler::{Autoscaler, NO_SWEEP},
     command::redis as command,
     redis::RedisServer,
-    wait::eventually,
+    wait::{DEADLINE, eventually},
 };
 
-const SOON: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(200);
 const QUEUE: &str = "test:jobs";
 
 fn target(server: &RedisServer) -> RedisTarget {
-    RedisTarget::new(&SecretString::from(server.url()), Duration::from_secs(5)).unwrap()
+    RedisTarget::new(&SecretString::from(server.url()), DEADLINE).unwrap()
 }
 
 fn client(server: &RedisServer) -> Client {
@@ -52,8 +51,8 @@ async fn take(server: &RedisServer, name: &str, count: usize) -> Vec<Delivery> {
     consumer(name).ensure_group(&mut connection).await.unwrap();
     let mut taken = Vec::new();
     while taken.len() < count {
-        let read = consumer(name).read(&mut connection, count - taken.len(), SOON).await.unwrap();
-        assert!(!read.is_empty(), "no job within {SOON:?}");
+        let read = consumer(name).read(&mut connection, count - taken.len(), DEADLINE).await.unwrap();
+        assert!(!read.is_empty(), "no job within {DEADLINE:?}");
         taken.extend(read);
     }
     taken
@@ -61,8 +60,10 @@ async fn take(server: &RedisServer, name: &str, count: usize) -> Vec<Delivery> {
 
 /// Answers `count` jobs with their first argument.
 async fn work(server: &RedisServer, count: usize) {
+    let taken = take(server, "w1", count).await;
+    // Connected only now: a server that closes idle connections had time to.
     let mut connection = target(server).connect().await.unwrap();
-    for delivery in take(server, "w1", count).await {
+    for delivery in taken {
         let job = delivery.job.as_ref().unwrap();
         let result = JobResult::new(&job.id, Ok(job.args[0].clone()));
         consumer("w1").complete(&mut connection, &[(&delivery, &result)]).await.unwrap();
@@ -81,6 +82,14 @@ async fn why(client: &Client, job: Job) -> String {
     }
 }
 
+/// Why a call of `job` is not answered after this has happened to it.
+async fn why_after(client: &Client, job: Job, happens: impl Future<Output = ()>) -> String {
+    let mut call = client.begin(job).await.unwrap();
+    happens.await;
+    assert_eq!(call.wait(SHORT).await.unwrap(), None);
+    call.why().await
+}
+
 #[tokio::test]
 async fn each_of_many_calls_gets_its_own_result() {
     let server = RedisServer::start();
@@ -88,7 +97,7 @@ async fn each_of_many_calls_gets_its_own_result() {
     let calls = (0..100).map(|n| {
         let client = client.clone();
         async move {
-            let value = client.call(job(&n.to_string()), SOON).await.unwrap();
+            let value = client.call(job(&n.to_string()), DEADLINE).await.unwrap();
             assert_eq!(value, json!(n.to_string()));
         }
     });
@@ -105,7 +114,7 @@ async fn a_call_says_that_the_job_failed() {
         let mut connection = target(&server).connect().await.unwrap();
         consumer("w1").fail(&mut connection, &delivery, "no such page", Retry::Never).await.unwrap();
     });
-    let (answer, ()) = tokio::join!(client.call(job("a"), SOON), fails);
+    let (answer, ()) = tokio::join!(client.call(job("a"), DEADLINE), fails);
     assert!(matches!(&answer, Err(CallError::Failed { error, .. }) if error == "no such page"), "{answer:?}");
 }
 
@@ -115,13 +124,13 @@ async fn publishing_twice_under_one_key_is_one_job_with_one_result_for_all() {
     let (client, fred) = (client(&server), server.client().await);
     let publishers = (0..20).map(|n| {
         let client = client.clone();
-        async move { client.call(job(&n.to_string()).with_idempotency_key("order-1"), SOON).await.unwrap() }
+        async move { client.call(job(&n.to_string()).with_idempotency_key("order-1"), DEADLINE).await.unwrap() }
     });
     let (values, ()) = tokio::join!(join_all(publishers), work(&server, 1));
     assert_eq!(length(&fred).await, 1);
     assert!(values.iter().all(|value: &Value| *value == values[0]), "{values:?}");
     // Whoever comes later in the window gets it too.
-    let later = client.call(job("later").with_idempotency_key("order-1"), SOON).await.unwrap();
+    let later = client.call(job("later").with_idempotency_key("order-1"), DEADLINE).await.unwrap();
     assert_eq!((later, length(&fred).await), (values[0].clone(), 1));
     let ttl: i64 = command(&fred, &format!("PTTL {QUEUE}:once:order-1")).await;
     assert!(ttl > 3_500_000 && ttl <= 3_600_000, "{ttl}");
@@ -141,7 +150,7 @@ async fn after_its_window_a_key_is_free_again() {
     assert_eq!(first[1], Published::Duplicate { of: "a".to_owned() });
     let redis = server.client().await;
     let free = async || command::<u64>(&redis, &format!("EXISTS {QUEUE}:once:k")).await == 0;
-    assert!(eventually(SOON, free).await);
+    assert!(eventually(DEADLINE, free).await);
     assert!(matches!(publisher.publish(QUEUE, &[keyed("c")]).await.unwrap()[0], Published::Entry { .. }));
 }
 
@@ -177,12 +186,12 @@ async fn nobody_answers_because_workers_are_busy_or_dead() {
     let why_waiting = why(&client, job("d")).await;
     assert!(why_waiting.contains("2 are ahead of it") && why_waiting.contains("w1 is BUSY"), "{why_waiting}");
 
-    let held = async { take(&server, "w1", 4).await };
-    let (why_held, _) = tokio::join!(why(&client, job("e")), held);
+    let takes = async |count| drop(take(&server, "w1", count).await);
+    let why_held = why_after(&client, job("e"), takes(4)).await;
     assert!(why_held.contains("worker w1 (BUSY) works on the job, attempt 1"), "{why_held}");
 
     let _: u64 = command(&fred, "DEL worker:heartbeat:test:w1").await;
-    let (why_dead, _) = tokio::join!(why(&client, job("f")), take(&server, "w1", 1));
+    let why_dead = why_after(&client, job("f"), takes(1)).await;
     assert!(why_dead.contains("worker w1 died with the job"), "{why_dead}");
 }
 
@@ -200,7 +209,7 @@ async fn nobody_answers_because_the_job_is_delayed_or_dead() {
         delivery.job.as_mut().unwrap().reply_to = Some("result:elsewhere".to_owned());
         consumer("w1").fail(&mut connection, &delivery, "out of luck", Retry::Backoff).await.unwrap();
     };
-    let (dead, ()) = tokio::join!(why(&client, job("b")), die);
+    let dead = why_after(&client, job("b"), die).await;
     assert!(dead.contains("dead letter") && dead.contains("after 5 attempts: out of luck"), "{dead}");
 }
 
@@ -216,7 +225,7 @@ async fn nobody_answers_because_the_autoscaler_is_held_back() {
         let why = why(&client, job("b")).await;
         why.contains("wants 0 of at most 0 workers") && why.contains("max_workers")
     };
-    assert!(eventually(SOON, told).await, "{}", why(&client, job("c")).await);
+    assert!(eventually(DEADLINE, told).await, "{}", why(&client, job("c")).await);
     scaler.signal(rustix::process::Signal::TERM);
     scaler.exit().await;
     let gone = why(&client, job("d")).await;
@@ -251,7 +260,7 @@ async fn calls_after_the_server_has_closed_idle_connections_get_their_answers() 
     for round in ["first", "second"] {
         let calls = (0..5).map(|n| {
             let client = client.clone();
-            async move { client.call(job(&format!("{round} {n}")), SOON).await.unwrap() }
+            async move { client.call(job(&format!("{round} {n}")), DEADLINE).await.unwrap() }
         });
         let (values, ()) = tokio::join!(join_all(calls), work(&server, 5));
         assert_eq!(values.len(), 5);
@@ -259,7 +268,7 @@ async fn calls_after_the_server_has_closed_idle_connections_get_their_answers() 
             let clients: String = command(&fred, "CLIENT LIST TYPE normal").await;
             clients.lines().count() == 1
         };
-        assert!(eventually(SOON * 6, closed).await, "the server keeps idle connections open");
+        assert!(eventually(DEADLINE, closed).await, "the server keeps idle connections open");
     }
 }
 
@@ -272,10 +281,10 @@ async fn a_wait_whose_connection_breaks_is_taken_up_again() {
             let clients: String = command(&fred, "CLIENT LIST TYPE normal").await;
             clients.contains("cmd=blpop")
         };
-        assert!(eventually(SOON, waits).await, "nobody waits");
+        assert!(eventually(DEADLINE, waits).await, "nobody waits");
         let _: u64 = command(&fred, "CLIENT KILL TYPE normal SKIPME yes").await;
         work(&server, 1).await;
     };
-    let (value, ()) = tokio::join!(client.call(job("a"), SOON), answered);
+    let (value, ()) = tokio::join!(client.call(job("a"), DEADLINE), answered);
     assert_eq!(value.unwrap(), json!("a"));
 }
