@@ -118,8 +118,7 @@ async fn a_cancelled_job_is_acknowledged_unread_and_the_lag_stays_known() {
     assert!(eventually(DEADLINE, async || is_settled(&redis_client).await).await, "{}", worker.log());
     assert_eq!(outcome(&redis_client, "b").await["error"], json!("cancelled before it began"));
     assert_eq!(lag(&redis_client).await, Some(0));
-    let processed = async || worker.heartbeat(&redis_client).await["jobs_processed"] == "2";
-    assert!(eventually(DEADLINE, processed).await, "{}", worker.log());
+    worker.until_field(&redis_client, "jobs_processed", "2").await;
     assert_eq!(swarm.cancel("a", DEADLINE).await.unwrap(), Cancelled::Finished);
     assert_eq!(swarm.cancel("nobody", DEADLINE).await.unwrap(), Cancelled::Unknown);
 }

@@ -3,8 +3,9 @@
 use rustix::process::Signal;
 
 use crate::support::{
-    autoscaler::{Autoscaler, FAST_SWEEP, NO_SWEEP, SLEEPER, pool, real_pool},
-    command::{add_jobs, add_sleep, answers, records, redis, work_off},
+    autoscaler::{Autoscaler, FAST_SWEEP, NO_SWEEP, SLEEPER, gated_pool, pool},
+    command::{add_job, add_jobs, answers, records, redis, work_off},
+    gate::Gate,
     processes::{kill, variable_of},
     redis::RedisServer,
     wait::{DEADLINE, eventually},
@@ -74,9 +75,10 @@ async fn nothing_outlives_a_scaler_that_is_killed() {
 async fn the_job_of_a_worker_that_is_killed_is_done_by_another() {
     let server = RedisServer::start();
     let client = server.client().await;
-    let settings = format!("{FAST_SWEEP}{}", real_pool("test", "min_workers = 1, max_workers = 1"));
+    let gate = Gate::new();
+    let settings = format!("{FAST_SWEEP}{}", gated_pool("test", "min_workers = 1, max_workers = 1", &gate));
     let scaler = Autoscaler::start(&server.url(), &settings).await;
-    add_sleep(&client, "test", "job", 3.0).await;
+    add_job(&client, "test", "wait", "job").await;
     let holder = async || {
         let pending: Vec<(String, String, u64, u64)> = redis(&client, "XPENDING test:jobs test - + 10").await;
         pending.first().map(|(_, holder, ..)| holder.clone())
@@ -89,6 +91,7 @@ async fn the_job_of_a_worker_that_is_killed_is_done_by_another() {
         .find(|(id, _)| variable_of(*id, "SWARM_WORKER_ID") == victim)
         .expect("the worker is a process");
     kill(*id, Signal::KILL);
+    gate.open();
 
     scaler.until("the job is answered", async || !answers(&client, "job").await.is_empty()).await;
     assert_eq!(answers(&client, "job").await[0]["ok"], true);

@@ -3,8 +3,9 @@
 use swarm::model::WorkerId;
 
 use crate::support::{
-    autoscaler::{Autoscaler, FAST_SWEEP, real_pool},
-    command::{add_sleep, answers, records},
+    autoscaler::{Autoscaler, FAST_SWEEP, gated_pool},
+    command::{add_job, add_sleep, answers, records},
+    gate::Gate,
     redis::RedisServer,
 };
 
@@ -19,12 +20,15 @@ async fn workers_that_are_all_idle_go_down_to_min() {
     let server = RedisServer::start();
     let client = server.client().await;
     let scaling = "min_workers = 1, max_workers = 3, scale_up_threshold = 2, cooldown_seconds = 1";
-    let scaler = Autoscaler::start(&server.url(), &format!("{FAST_SWEEP}{}", real_pool("test", scaling))).await;
+    let gate = Gate::new();
+    let pool = gated_pool("test", scaling, &gate);
+    let scaler = Autoscaler::start(&server.url(), &format!("{FAST_SWEEP}{pool}")).await;
     scaler.until_workers("test", 1).await;
     for number in 0..6 {
-        add_sleep(&client, "test", &format!("job-{number}"), 0.5).await;
+        add_job(&client, "test", "wait", &format!("job-{number}")).await;
     }
     scaler.until_workers("test", 3).await;
+    gate.open();
     for number in 0..6 {
         scaler.until("each job answers", async || answers(&client, &format!("job-{number}")).await.len() == 1).await;
     }
@@ -45,9 +49,11 @@ async fn a_busy_worker_outlives_every_scale_in() {
     // Let go at a depth of 1: while the long job runs, the settings want nobody.
     let scaling = "min_workers = 0, max_workers = 3, scale_up_threshold = 2, scale_down_threshold = 1, \
         activation_threshold = 2, cooldown_seconds = 0";
-    let scaler = Autoscaler::start(&server.url(), &format!("{FAST_SWEEP}{}", real_pool("test", scaling))).await;
+    let gate = Gate::new();
+    let pool = gated_pool("test", scaling, &gate);
+    let scaler = Autoscaler::start(&server.url(), &format!("{FAST_SWEEP}{pool}")).await;
     scaler.until("it is ready", async || scaler.readyz().await.0).await;
-    add_sleep(&client, "test", "long", 8.0).await;
+    add_job(&client, "test", "wait", "long").await;
     for number in 0..5 {
         add_sleep(&client, "test", &format!("short-{number}"), 0.2).await;
     }
@@ -61,9 +67,10 @@ async fn a_busy_worker_outlives_every_scale_in() {
     scaler
         .until("the veto is told", async || scaler.of("test").await.reasons[0].contains("the only worker is busy"))
         .await;
+    gate.open();
     scaler.until("the long job answers", async || answers(&client, "long").await.len() == 1).await;
     let answer = &answers(&client, "long").await[0];
-    assert_eq!((&answer["ok"], &answer["value"]), (&true.into(), &8.into()), "{answer}");
+    assert_eq!((&answer["ok"], &answer["value"]), (&true.into(), &1.into()), "{answer}");
     assert!(!scaler.log().lines().any(|line| line.contains("SIGKILL") && line.contains(at_work[0].as_str())));
 
     scaler.until_workers("test", 0).await;

@@ -1,6 +1,7 @@
 //! The real `swarm worker`: its states, draining on request, claims, time-outs, metrics, programs as handlers.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::support::{
     autoscaler::swarm,
     command::{pending, redis},
+    gate::Gate,
     processes::with_variable,
     redis::RedisServer,
     wait::{DEADLINE, eventually},
@@ -57,18 +59,26 @@ async fn error(client: &Client, id: &str) -> String {
 async fn the_heartbeat_tells_state_and_resources() {
     let server = RedisServer::start();
     let client = server.client().await;
-    let mut worker = WorkerProcess::start(&server.url(), "w1", FAST);
+    let gate = Gate::new();
+    let mut worker = WorkerProcess::start(&server.url(), "w1", &format!("{FAST}\n{}", gate.exec()));
     worker.until_state(&client, "IDLE").await;
+    let mut heartbeat = HashMap::new();
+    let written = async || {
+        heartbeat = worker.heartbeat(&client).await;
+        !heartbeat.is_empty()
+    };
+    assert!(eventually(DEADLINE, written).await, "{}", worker.log());
     for field in ["rss_bytes", "cpu_percent", "load_1m", "pid", "uptime_seconds"] {
-        let heartbeat = worker.heartbeat(&client).await;
         assert!(heartbeat[field].parse::<f64>().is_ok_and(|value| value >= 0.0), "{field}: {heartbeat:?}");
     }
-    publish(&client, "a", "t.sleep", json!([1])).await;
+    publish(&client, "a", "t.wait", json!([])).await;
     worker.until_state(&client, "BUSY").await;
-    assert_eq!(worker.heartbeat(&client).await["jobs_in_progress"], "1");
+    worker.until_field(&client, "jobs_in_progress", "1").await;
+    gate.open();
     assert!(result(&client, "a").await.ok);
     worker.until_state(&client, "IDLE").await;
-    assert_eq!(worker.heartbeat(&client).await["jobs_processed"], "1");
+    worker.until_field(&client, "jobs_processed", "1").await;
+    gate.shut();
 
     let _: bool = redis(&client, &format!("RENAME {QUEUE} elsewhere")).await;
     let _: String = redis(&client, &format!("SET {QUEUE} in-the-way")).await;
@@ -76,14 +86,15 @@ async fn the_heartbeat_tells_state_and_resources() {
     let _: u64 = redis(&client, &format!("DEL {QUEUE}")).await;
     worker.until_state(&client, "IDLE").await;
 
-    publish(&client, "b", "t.sleep", json!([1])).await;
+    publish(&client, "b", "t.wait", json!([])).await;
     worker.until_state(&client, "BUSY").await;
     worker.signal(Signal::TERM);
     worker.until_state(&client, "DRAINING").await;
+    gate.open();
     assert!(worker.exit().await.success());
     assert!(result(&client, "b").await.ok);
     assert!(worker.heartbeat(&client).await.is_empty());
-    let said: Vec<(String, std::collections::HashMap<String, String>)> =
+    let said: Vec<(String, HashMap<String, String>)> =
         client.xrange_values("worker:status", "-", "+", None).await.unwrap();
     assert_eq!(said.last().unwrap().1["state"], "SHUTDOWN");
 }
@@ -131,18 +142,20 @@ async fn no_more_jobs_are_in_progress_than_configured() {
 async fn asked_to_drain_over_redis_it_takes_nothing_until_that_is_taken_back() {
     let server = RedisServer::start();
     let client = server.client().await;
+    let gate = Gate::new();
     // Heartbeats so rare that only being woken explains what follows.
-    let worker = WorkerProcess::start(&server.url(), "w1", "heartbeat_seconds = 3600");
+    let worker = WorkerProcess::start(&server.url(), "w1", &format!("heartbeat_seconds = 3600\n{}", gate.exec()));
     worker.until_state(&client, "IDLE").await;
     let target = RedisTarget::new(&SecretString::from(server.url()), Duration::from_secs(5)).unwrap();
     let mut connection = target.connect().await.unwrap();
     let (of_type, ids) = (WorkerType::new("t"), [WorkerId::new("w1")]);
 
-    publish(&client, "in-hand", "t.sleep", json!([1])).await;
+    publish(&client, "in-hand", "t.wait", json!([])).await;
     worker.until_state(&client, "BUSY").await;
     request_drain(&mut connection, &of_type, &ids, Duration::from_secs(600)).await.unwrap();
     worker.until_state(&client, "DRAINING").await;
     publish(&client, "later", "t.echo", json!([])).await;
+    gate.open();
     assert!(result(&client, "in-hand").await.ok, "what it has, it finishes");
     let drained = async || {
         client.hget::<String, _, _>("worker:heartbeat:t:w1", "state").await.unwrap() == "DRAINING"
@@ -181,8 +194,8 @@ async fn a_job_longer_than_its_claim_stays_with_its_worker() {
     second.until_state(&client, "IDLE").await;
     assert!(result(&client, "long").await.ok);
     first.until_state(&client, "IDLE").await;
-    assert_eq!(first.heartbeat(&client).await["jobs_processed"], "1");
-    assert_eq!(second.heartbeat(&client).await["jobs_processed"], "0", "{}", second.log());
+    first.until_field(&client, "jobs_processed", "1").await;
+    second.until_field(&client, "jobs_processed", "0").await;
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use swarm::model::{
 use tempfile::TempDir;
 
 use super::{
+    gate::Gate,
     http::get,
     log::Log,
     processes::{kill, with_variable},
@@ -61,6 +62,12 @@ pub(crate) fn pool(name: &str, scaling: &str, script: &str) -> String {
 /// Returns the TOML of a worker type with `swarm worker` as its worker, and a heartbeat every second.
 pub(crate) fn real_pool(name: &str, scaling: &str) -> String {
     format!("[worker_types.{name}]\nscaling = {{ {scaling} }}\nworker = {{ heartbeat_seconds = 1 }}\n")
+}
+
+/// Like [`real_pool`], with jobs that wait for the gate.
+pub(crate) fn gated_pool(name: &str, scaling: &str, gate: &Gate) -> String {
+    let exec = gate.exec();
+    format!("[worker_types.{name}]\nscaling = {{ {scaling} }}\nworker = {{ heartbeat_seconds = 1, {exec} }}\n")
 }
 
 /// Running autoscaler.

@@ -59,6 +59,13 @@ pub(crate) async fn add_sleep(client: &Client, worker_type: &str, id: &str, seco
     let _: String = redis(client, &format!("XADD {worker_type}:jobs * json {job}")).await;
 }
 
+/// Adds a job of this method that answers.
+pub(crate) async fn add_job(client: &Client, worker_type: &str, method: &str, id: &str) {
+    let job =
+        format!(r#"{{"id":"{id}","type":"{worker_type}.{method}","args":[],"kwargs":{{}},"reply_to":"result:{id}"}}"#);
+    let _: String = redis(client, &format!("XADD {worker_type}:jobs * json {job}")).await;
+}
+
 /// Returns the answers to a job so far.
 pub(crate) async fn answers(client: &Client, id: &str) -> Vec<serde_json::Value> {
     let answers: Vec<String> = redis(client, &format!("LRANGE result:{id} 0 -1")).await;

@@ -8,6 +8,7 @@ pub(crate) mod compose;
 pub(crate) mod docker;
 pub(crate) mod docker_proxy;
 pub(crate) mod engine_calls;
+pub(crate) mod gate;
 pub(crate) mod http;
 pub(crate) mod log;
 pub(crate) mod needs;

@@ -58,8 +58,14 @@ impl WorkerProcess {
 
     /// Waits until its heartbeat has this state.
     pub(crate) async fn until_state(&self, client: &Client, state: &str) {
-        let is = async || self.heartbeat(client).await.get("state").is_some_and(|found| found == state);
-        assert!(eventually(DEADLINE, is).await, "worker {} is not {state}; its log:\n{}", self.id, self.log.tail());
+        self.until_field(client, "state", state).await;
+    }
+
+    /// Waits until a field of its heartbeat has this value. A heartbeat that was written late may be gone for a moment.
+    pub(crate) async fn until_field(&self, client: &Client, field: &str, value: &str) {
+        let is = async || self.heartbeat(client).await.get(field).is_some_and(|found| found == value);
+        let told = eventually(DEADLINE, is).await;
+        assert!(told, "worker {}: {field} is not {value}; its log:\n{}", self.id, self.log.tail());
     }
 
     /// Returns where it runs, with its settings.
