@@ -45,8 +45,8 @@ async fn publish(client: &Client, id: &str, job_type: &str, args: Json) {
 }
 
 async fn result(client: &Client, id: &str) -> JobResult {
-    let popped: Option<(String, String)> = client.blpop(format!("result:{id}"), 30.0).await.unwrap();
-    let (_, json) = popped.unwrap_or_else(|| panic!("no result of {id} within 30 s"));
+    let popped: Option<(String, String)> = client.blpop(format!("result:{id}"), DEADLINE.as_secs_f64()).await.unwrap();
+    let (_, json) = popped.unwrap_or_else(|| panic!("no result of {id} within {DEADLINE:?}"));
     serde_json::from_str(&json).unwrap()
 }
 
@@ -146,7 +146,7 @@ async fn asked_to_drain_over_redis_it_takes_nothing_until_that_is_taken_back() {
     // Heartbeats so rare that only being woken explains what follows.
     let worker = WorkerProcess::start(&server.url(), "w1", &format!("heartbeat_seconds = 3600\n{}", gate.exec()));
     worker.until_state(&client, "IDLE").await;
-    let target = RedisTarget::new(&SecretString::from(server.url()), Duration::from_secs(5)).unwrap();
+    let target = RedisTarget::new(&SecretString::from(server.url()), DEADLINE).unwrap();
     let mut connection = target.connect().await.unwrap();
     let (of_type, ids) = (WorkerType::new("t"), [WorkerId::new("w1")]);
 
@@ -173,9 +173,10 @@ async fn asked_to_drain_over_redis_it_takes_nothing_until_that_is_taken_back() {
 async fn a_request_to_drain_that_nobody_repeats_runs_out() {
     let server = RedisServer::start();
     let client = server.client().await;
-    let _: String = redis(&client, "SET worker:control:t:w1 drain PX 1500").await;
+    let _: String = redis(&client, "SET worker:control:t:w1 drain EX 600").await;
     let worker = WorkerProcess::start(&server.url(), "w1", FAST);
     worker.until_state(&client, "DRAINING").await;
+    let _: u64 = redis(&client, "PEXPIRE worker:control:t:w1 1").await;
     publish(&client, "a", "t.echo", json!([])).await;
     assert!(result(&client, "a").await.ok);
     worker.until_state(&client, "IDLE").await;
