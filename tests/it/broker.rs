@@ -22,19 +22,27 @@ use swarm::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{redis::RedisServer, wait::eventually};
+use crate::support::{
+    redis::RedisServer,
+    wait::{DEADLINE, eventually},
+};
 
-const SOON: Duration = Duration::from_secs(10);
 const QUEUE: &str = "t:jobs";
 const GROUP: &str = "t";
 
-/// `TYPE.panic` panics; anything else as usual.
-struct Panicky;
+/// `TYPE.panic` panics, `TYPE.wait` ends at the gate, with its arguments; anything else as usual.
+struct Tested {
+    gate: CancellationToken,
+}
 
 #[async_trait]
-impl Handler for Panicky {
+impl Handler for Tested {
     async fn handle(&self, method: &str, job: &Job) -> Result<Json, JobError> {
         assert!(method != "panic", "as asked");
+        if method == "wait" {
+            self.gate.cancelled().await;
+            return Ok(job.args.clone().into());
+        }
         BuiltIn.handle(method, job).await
     }
 }
@@ -44,16 +52,17 @@ type Fields = HashMap<Vec<u8>, Vec<u8>>;
 
 struct Worker {
     stop: CancellationToken,
+    gate: CancellationToken,
     task: JoinHandle<Result<WorkerReport, WorkerError>>,
 }
 
 impl Worker {
     fn start(server: &RedisServer, id: &str, concurrency: usize) -> Self {
-        Self::start_at(target(server), id, concurrency)
+        Self::start_at(impatient_target(server), Self::config(id, concurrency))
     }
 
-    fn start_at(target: RedisTarget, id: &str, concurrency: usize) -> Self {
-        let config = WorkerConfig {
+    fn config(id: &str, concurrency: usize) -> WorkerConfig {
+        WorkerConfig {
             worker_type: WorkerType::new("t"),
             id: WorkerId::new(id),
             queues: Queues::one(QUEUE),
@@ -69,10 +78,19 @@ impl Worker {
                 jobs: JobSettings { retry_backoff_ms: 50, ..JobSettings::default() },
                 ..JobPolicy::default()
             },
-        };
-        let stop = CancellationToken::new();
-        let task = tokio::spawn(run(config, target, Arc::new(Panicky), stop.clone()));
-        Self { stop, task }
+        }
+    }
+
+    fn start_at(target: RedisTarget, config: WorkerConfig) -> Self {
+        let (stop, gate) = (CancellationToken::new(), CancellationToken::new());
+        let handler = Tested { gate: gate.clone() };
+        let task = tokio::spawn(run(config, target, Arc::new(handler), stop.clone()));
+        Self { stop, gate, task }
+    }
+
+    /// Lets the jobs end that wait, those that are still to come too.
+    fn open_gate(&self) {
+        self.gate.cancel();
     }
 
     /// As SIGKILL: nothing is said, nothing is finished.
@@ -83,12 +101,18 @@ impl Worker {
 
     async fn leave(self) -> WorkerReport {
         self.stop.cancel();
-        let report = tokio::time::timeout(SOON, self.task).await.expect("a worker leaves in time");
+        let report = tokio::time::timeout(DEADLINE, self.task).await.expect("a worker leaves in time");
         report.unwrap().unwrap()
     }
 }
 
+/// For the connections of the test, which asks once.
 fn target(server: &RedisServer) -> RedisTarget {
+    RedisTarget::new(&SecretString::from(server.url()), DEADLINE).unwrap()
+}
+
+/// For workers, which ask again.
+fn impatient_target(server: &RedisServer) -> RedisTarget {
     RedisTarget::new(&SecretString::from(server.url()), Duration::from_millis(500)).unwrap()
 }
 
@@ -101,8 +125,8 @@ async fn publish(client: &Client, id: &str, job_type: &str, args: Json) -> Strin
 }
 
 async fn result(client: &Client, key: &str) -> JobResult {
-    let popped: Option<(String, String)> = client.blpop(key, 10.0).await.unwrap();
-    let (_, json) = popped.unwrap_or_else(|| panic!("no result in {key} within 10 s"));
+    let popped: Option<(String, String)> = client.blpop(key, DEADLINE.as_secs_f64()).await.unwrap();
+    let (_, json) = popped.unwrap_or_else(|| panic!("no result in {key} within {DEADLINE:?}"));
     serde_json::from_str(&json).unwrap()
 }
 
@@ -121,7 +145,7 @@ async fn state(client: &Client, id: &str) -> Option<String> {
 }
 
 async fn is_in_state(client: &Client, id: &str, wanted: &str) -> bool {
-    eventually(SOON, async || state(client, id).await.as_deref() == Some(wanted)).await
+    eventually(DEADLINE, async || state(client, id).await.as_deref() == Some(wanted)).await
 }
 
 #[tokio::test]
@@ -148,7 +172,7 @@ async fn publishing_writes_the_wire_format_and_names_the_stream_on_the_channel()
     let jobs: Vec<Job> = (0..1_201).map(|n| Job::new("t.echo", vec![json!(n)], Map::new()).with_reply()).collect();
     let entries = publisher.publish(QUEUE, &jobs).await.unwrap();
     assert_eq!(entries.len(), jobs.len());
-    let message = tokio::time::timeout(SOON, messages.recv()).await.unwrap().unwrap();
+    let message = tokio::time::timeout(DEADLINE, messages.recv()).await.unwrap().unwrap();
     assert_eq!(message.value.as_string().unwrap(), QUEUE);
     let stored: Vec<(String, HashMap<String, String>)> = client.xrange_values(QUEUE, "-", "+", None).await.unwrap();
     assert_eq!(stored.len(), jobs.len());
@@ -166,17 +190,18 @@ async fn the_job_of_a_worker_that_died_is_done_by_another_and_its_consumer_remov
     let client = server.client().await;
     let first = Worker::start(&server, "w1", 1);
     assert!(is_in_state(&client, "w1", "IDLE").await);
-    let key = publish(&client, "a", "t.sleep", json!([1.5])).await;
+    let key = publish(&client, "a", "t.wait", json!(["a"])).await;
     assert!(is_in_state(&client, "w1", "BUSY").await);
     first.kill().await;
     let second = Worker::start(&server, "w2", 1);
-    assert_eq!(result(&client, &key).await.value, Some(json!(1.5)));
-    assert!(eventually(SOON, async || pending(&client).await == 0).await);
+    second.open_gate();
+    assert_eq!(result(&client, &key).await.value, Some(json!(["a"])));
+    assert!(eventually(DEADLINE, async || pending(&client).await == 0).await);
     let only_second = async || {
         let consumers: Vec<HashMap<String, Value>> = client.xinfo_consumers(QUEUE, GROUP).await.unwrap();
         consumers.len() == 1 && consumers[0]["name"].as_str().as_deref() == Some("w2")
     };
-    assert!(eventually(SOON, only_second).await);
+    assert!(eventually(DEADLINE, only_second).await);
     assert_eq!(second.leave().await.processed, 1);
 }
 
@@ -199,15 +224,16 @@ async fn a_worker_that_comes_back_under_its_name_takes_up_its_own_jobs() {
     let server = RedisServer::start();
     let client = server.client().await;
     let first = Worker::start(&server, "w1", 2);
-    let keys = [publish(&client, "a", "t.sleep", json!([1])).await, publish(&client, "b", "t.sleep", json!([1])).await];
+    let keys = [publish(&client, "a", "t.wait", json!([])).await, publish(&client, "b", "t.wait", json!([])).await];
     assert!(
-        eventually(SOON, async || client.exists::<u64, _>(QUEUE).await.unwrap() == 1 && {
+        eventually(DEADLINE, async || client.exists::<u64, _>(QUEUE).await.unwrap() == 1 && {
             is_in_state(&client, "w1", "BUSY").await && pending(&client).await == 2
         })
         .await
     );
     first.kill().await;
     let again = Worker::start(&server, "w1", 2);
+    again.open_gate();
     for key in keys {
         assert!(result(&client, &key).await.ok);
     }
@@ -287,18 +313,19 @@ async fn asked_to_leave_it_finishes_its_job_takes_no_other_and_vanishes() {
     let mut events = listener.message_rx();
     listener.subscribe("worker:events").await.unwrap();
     let worker = Worker::start(&server, "w1", 1);
-    let key = publish(&client, "a", "t.sleep", json!([1])).await;
+    let key = publish(&client, "a", "t.wait", json!([])).await;
     assert!(is_in_state(&client, "w1", "BUSY").await);
     worker.stop.cancel();
     assert!(is_in_state(&client, "w1", "DRAINING").await);
     publish(&client, "b", "t.echo", json!([])).await;
+    worker.open_gate();
     assert_eq!(worker.leave().await, WorkerReport { processed: 1, failed: 0, abandoned: 0 });
     assert!(result(&client, &key).await.ok);
     assert_eq!(state(&client, "w1").await, None);
     assert!(client.xinfo_consumers::<Vec<Value>, _, _>(QUEUE, GROUP).await.unwrap().is_empty());
     assert!(!client.exists::<bool, _>("result:b").await.unwrap());
     for _ in ["ready", "left"] {
-        let event = tokio::time::timeout(SOON, events.recv()).await.unwrap().unwrap();
+        let event = tokio::time::timeout(DEADLINE, events.recv()).await.unwrap().unwrap();
         assert_eq!(event.value.as_string().unwrap(), "t");
     }
     let said: Vec<(String, HashMap<String, String>)> =
@@ -310,15 +337,17 @@ async fn asked_to_leave_it_finishes_its_job_takes_no_other_and_vanishes() {
 async fn an_idle_worker_leaves_without_waiting_for_its_read_to_end() {
     let server = RedisServer::start();
     let client = server.client().await;
-    let worker = Worker::start(&server, "w1", 1);
+    // Heartbeats so rare that a read waits for its longest time, which is 7 s.
+    let config = WorkerConfig { heartbeat_interval: Duration::from_secs(600), ..Worker::config("w1", 1) };
+    let worker = Worker::start_at(impatient_target(&server), config);
     let key = publish(&client, "a", "t.echo", json!([])).await;
     assert!(result(&client, &key).await.ok);
     assert!(is_in_state(&client, "w1", "IDLE").await);
     let blocked = async || custom::<String>(&client, &["INFO", "clients"]).await.contains("blocked_clients:1");
-    assert!(eventually(SOON, blocked).await);
+    assert!(eventually(DEADLINE, blocked).await);
     let asked = std::time::Instant::now();
     worker.leave().await;
-    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(6), "{:?}", asked.elapsed());
 }
 
 #[tokio::test]
@@ -326,14 +355,15 @@ async fn a_frozen_redis_loses_no_job_and_a_restarted_one_is_served_again() {
     let mut server = RedisServer::start();
     let client = server.client().await;
     let worker = Worker::start(&server, "w1", 1);
-    let key = publish(&client, "a", "t.sleep", json!([0.3])).await;
+    let key = publish(&client, "a", "t.wait", json!([])).await;
     assert!(is_in_state(&client, "w1", "BUSY").await);
     server.stop();
+    worker.open_gate();
     // The job ends and its acknowledgement times out a few times meanwhile.
     tokio::time::sleep(Duration::from_secs(2)).await;
     server.cont();
     assert!(result(&client, &key).await.ok);
-    assert!(eventually(SOON, async || pending(&client).await == 0).await);
+    assert!(eventually(DEADLINE, async || pending(&client).await == 0).await);
     server.restart();
     let client = server.client().await;
     let key = publish(&client, "b", "t.echo", json!([])).await;
@@ -371,11 +401,12 @@ async fn the_documented_rights_are_enough() {
         let words: Vec<&str> = rule.split_whitespace().collect();
         custom::<()>(&client, &words).await;
     }
-    let as_user = |user: &str| {
+    let target_of = |user: &str, timeout: Duration| {
         let url = format!("redis://{user}:secret@127.0.0.1:{}/0", server.port());
-        RedisTarget::new(&SecretString::from(url), Duration::from_millis(500)).unwrap()
+        RedisTarget::new(&SecretString::from(url), timeout).unwrap()
     };
-    let worker = Worker::start_at(as_user("worker"), "w1", 1);
+    let as_user = |user: &str| target_of(user, DEADLINE);
+    let worker = Worker::start_at(target_of("worker", Duration::from_millis(500)), Worker::config("w1", 1));
     assert!(is_in_state(&client, "w1", "IDLE").await);
     let mut publisher =
         Publisher::new(as_user("producer").connect().await.unwrap(), "jobs:published", BrokerSettings::default());
@@ -385,14 +416,14 @@ async fn the_documented_rights_are_enough() {
     let keys: Vec<String> = [&plain, &keyed, &soon].map(|job| job.reply_to.clone().unwrap()).into();
     publisher.publish(QUEUE, &[plain, keyed, soon]).await.unwrap();
     let mut waiter = as_user("producer").connect_without_timeout().await.unwrap();
-    assert!(wait_shared(&mut waiter, &keys[1], SOON).await.unwrap().expect("a result").ok);
+    assert!(wait_shared(&mut waiter, &keys[1], DEADLINE).await.unwrap().expect("a result").ok);
     for _ in &keys {
-        assert!(wait_for_any(&mut waiter, &keys, SOON).await.unwrap().expect("a result").1.ok);
+        assert!(wait_for_any(&mut waiter, &keys, DEADLINE).await.unwrap().expect("a result").1.ok);
     }
     // Ends in every other way, each by a script.
     let failing = Job { deadline_ts: Some(1.0), ..job(4) };
     publisher.publish(QUEUE, std::slice::from_ref(&failing)).await.unwrap();
-    assert!(!wait_for_any(&mut waiter, &[failing.reply_to.unwrap()], SOON).await.unwrap().expect("a result").1.ok);
+    assert!(!wait_for_any(&mut waiter, &[failing.reply_to.unwrap()], DEADLINE).await.unwrap().expect("a result").1.ok);
     let mut operator = as_user("operator").connect().await.unwrap();
     let letters = DeadLetters::of(QUEUE, 1 << 20);
     let dead = letters.entries(&mut operator, &DeadFilter::default(), 10).await.unwrap();
@@ -413,10 +444,10 @@ async fn the_documented_rights_are_enough() {
     worker.leave().await;
     publisher.publish(QUEUE, &[job(5)]).await.unwrap();
     let mut by_hand = as_user("worker").connect_without_timeout().await.unwrap();
-    let delivery = consumer.read(&mut by_hand, 1, SOON).await.unwrap().pop().expect("a job");
+    let delivery = consumer.read(&mut by_hand, 1, DEADLINE).await.unwrap().pop().expect("a job");
     consumer.extend(&mut by_hand, &[(&delivery.entry, delivery.number)]).await.unwrap();
     consumer.trim(&mut by_hand).await.unwrap();
-    let failed = consumer.fail(&mut by_hand, &delivery, "again", Retry::After(SOON)).await.unwrap();
+    let failed = consumer.fail(&mut by_hand, &delivery, "again", Retry::After(DEADLINE)).await.unwrap();
     assert!(matches!(failed, Failed::Retried { .. }));
     let mut settings = Settings::default();
     settings.worker_types.insert("t".to_owned(), WorkerTypeSettings::default());
