@@ -29,7 +29,10 @@ use crate::support::{
 };
 
 const QUEUE: &str = "t:jobs";
+/// As an interval of heartbeats: none expires, however long a test or the machine halts.
 const LONG: Duration = Duration::from_secs(600);
+/// For tests in which a worker dies or loses a session, which heartbeats show.
+const SHORT: Duration = Duration::from_millis(300);
 
 /// `open`, `next` (counts), `hold SECONDS` (counts, takes that long) and `close`, each in the job's session.
 struct Counters {
@@ -93,7 +96,7 @@ struct Worker {
 
 impl Worker {
     fn start(server: &RedisServer, id: &str) -> Self {
-        Self::start_with(server, id, Duration::from_millis(300), LONG)
+        Self::start_with(server, id, LONG, LONG)
     }
 
     fn start_with(server: &RedisServer, id: &str, heartbeat_interval: Duration, session_idle: Duration) -> Self {
@@ -162,8 +165,8 @@ async fn publish_on(client: &Client, queue: &str, id: &str, job_type: &str, sess
 }
 
 async fn result(client: &Client, id: &str) -> JobResult {
-    let popped: Option<(String, String)> = client.blpop(format!("result:{id}"), 30.0).await.unwrap();
-    let (_, json) = popped.unwrap_or_else(|| panic!("no result of {id} within 30 s"));
+    let popped: Option<(String, String)> = client.blpop(format!("result:{id}"), DEADLINE.as_secs_f64()).await.unwrap();
+    let (_, json) = popped.unwrap_or_else(|| panic!("no result of {id} within {DEADLINE:?}"));
     serde_json::from_str(&json).unwrap()
 }
 
@@ -317,9 +320,9 @@ async fn a_busy_holder_still_serves_its_sessions() {
 async fn jobs_of_a_dead_holder_are_told_that_the_session_is_lost() {
     let server = RedisServer::start();
     let client = server.client().await;
-    let holder = Worker::start(&server, "holder");
+    let holder = Worker::start_with(&server, "holder", SHORT, LONG);
     assert_eq!(open(&client, "chan").await, "holder");
-    let other = Worker::start(&server, "other");
+    let other = Worker::start_with(&server, "other", SHORT, LONG);
     until_heartbeat(&client, "other", "state", "IDLE").await;
     // One in progress, three that wait for it at the holder.
     publish(&client, "held", "t.hold", "chan", json!([1000])).await;
@@ -366,12 +369,15 @@ async fn the_next_job_is_told_at_once_long_before_the_heartbeat_runs_out() {
 async fn a_session_that_nothing_is_asked_of_idles_out() {
     let server = RedisServer::start();
     let client = server.client().await;
-    let _worker = Worker::start_with(&server, "w1", Duration::from_millis(300), Duration::from_millis(1_500));
-    open(&client, "chan").await;
-    // A job longer than that keeps it open.
+    // All are there when the worker begins: between two jobs the session is idle for no longer than the worker takes.
+    publish(&client, "open", "t.open", "chan", json!([])).await;
+    // A job longer than the time after which it idles out keeps it open.
     publish(&client, "held", "t.hold", "chan", json!([2.5])).await;
+    publish(&client, "next", "t.next", "chan", json!([])).await;
+    let _worker = Worker::start_with(&server, "w1", SHORT, Duration::from_millis(1_500));
+    assert!(result(&client, "open").await.ok);
     assert_eq!(result(&client, "held").await.value, Some(json!({"by": "w1", "count": 1})));
-    assert_eq!(call(&client, "next", "t.next", "chan").await.value, Some(json!({"by": "w1", "count": 2})));
+    assert_eq!(result(&client, "next").await.value, Some(json!({"by": "w1", "count": 2})));
     until_heartbeat(&client, "w1", "sessions", "0").await;
     until_heartbeat(&client, "w1", "state", "IDLE").await;
     assert!(!client.exists::<bool, _>("session:t:chan").await.unwrap());
@@ -401,7 +407,7 @@ async fn a_worker_that_leaves_serves_its_sessions_until_they_are_closed() {
 async fn a_worker_whose_session_was_lost_to_others_lets_go_of_it() {
     let server = RedisServer::start();
     let client = server.client().await;
-    let _worker = Worker::start(&server, "w1");
+    let _worker = Worker::start_with(&server, "w1", SHORT, LONG);
     open(&client, "chan").await;
     until_heartbeat(&client, "w1", "sessions", "1").await;
     let _: String = redis(&client, "SET session:t:chan somebody-else").await;
