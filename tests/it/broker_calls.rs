@@ -1,6 +1,6 @@
 //! Calls: publish once, wait for exactly one's own result, and learn why nobody answers.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use fred::prelude::Client as Fred;
 use futures_util::future::join_all;
@@ -11,13 +11,14 @@ use swarm::{
         CallError, Client, Consumer, Delivery, EnvelopeError, Job, JobPolicy, JobResult, Outlook, PublishError,
         Published, Publisher, Retry, ScalerWord, SessionState,
     },
-    config::{BrokerSettings, Settings, WorkerTypeSettings},
+    config::BrokerSettings,
     connection::RedisTarget,
     model::{WorkerId, WorkerType},
 };
 
 use crate::support::{
     autoscaler::{Autoscaler, NO_SWEEP},
+    client::patient_client,
     command::redis as command,
     redis::RedisServer,
     wait::{DEADLINE, eventually},
@@ -31,9 +32,7 @@ fn target(server: &RedisServer) -> RedisTarget {
 }
 
 fn client(server: &RedisServer) -> Client {
-    let mut settings = Settings { redis_url: SecretString::from(server.url()), ..Settings::default() };
-    settings.worker_types.insert("test".to_owned(), WorkerTypeSettings::default());
-    Client::new(Arc::new(settings), target(server))
+    patient_client(&server.url(), "test")
 }
 
 fn job(argument: &str) -> Job {

@@ -16,6 +16,7 @@ use swarm::{
 
 use crate::support::{
     autoscaler::swarm,
+    client::patient_client,
     command::{answers, pending, redis, waiting_and_pending},
     processes::with_variable,
     redis::RedisServer,
@@ -39,7 +40,7 @@ async fn worker(server: &RedisServer, client: &Client) -> WorkerProcess {
 }
 
 fn client(server: &RedisServer) -> Swarm {
-    Swarm::open(&server.url(), &["t"]).unwrap()
+    patient_client(&server.url(), "t")
 }
 
 fn job(id: &str, method: &str, args: Json) -> Job {
@@ -293,7 +294,7 @@ async fn the_documented_rights_are_enough() {
         let _: String = redis(&redis_client, &rule.replace("browser", "t")).await;
     }
     let url = |user: &str| format!("redis://{user}:secret@127.0.0.1:{}/0", server.port());
-    let (operator, publisher) = (Swarm::open(&url("operator"), &["t"]).unwrap(), client(&server));
+    let (operator, publisher) = (patient_client(&url("operator"), "t"), client(&server));
     publisher.publish(&job("waits", "echo", json!([]))).await.unwrap();
     publisher.publish(&job("late", "echo", json!([])).with_delay(Duration::from_secs(600))).await.unwrap();
     assert!(matches!(operator.job("waits").await.unwrap().unwrap().state, JobState::Waiting { ahead: 0 }));

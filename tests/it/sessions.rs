@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{
     autoscaler::Autoscaler,
+    client::patient_client,
     command::{pending, redis},
     redis::RedisServer,
     wait::{DEADLINE, eventually},
@@ -469,7 +470,7 @@ async fn a_cancelled_job_that_waits_for_others_of_its_session_is_told_before_its
     // Both wait on the worker.
     let taken = async || pending(&client, QUEUE, "t").await.len() == 3;
     assert!(eventually(DEADLINE, taken).await);
-    let swarm = swarm::broker::Client::open(&server.url(), &["t"]).unwrap();
+    let swarm = patient_client(&server.url(), "t");
     let stopped = |by: &str| swarm::model::job::Cancelled::Stopped { worker: by.to_owned() };
     assert_eq!(swarm.cancel("next", DEADLINE).await.unwrap(), stopped("w1"));
     assert_eq!(result(&client, "next").await.error.as_deref(), Some("cancelled"));

@@ -2,6 +2,7 @@
 
 pub(crate) mod autoscaler;
 pub(crate) mod browser;
+pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod command;
 pub(crate) mod compose;
