@@ -12,8 +12,8 @@ use crate::support::{
 };
 
 /// Notes its start and its orderly end.
-const NOTING: &str = "echo $SWARM_WORKER_ID >> $SWARM_TEST_DIR/starts; \
-    trap 'echo $SWARM_WORKER_ID >> $SWARM_TEST_DIR/drained; exit 0' TERM; \
+const NOTING: &str = "trap 'echo $SWARM_WORKER_ID >> $SWARM_TEST_DIR/drained; exit 0' TERM; \
+    echo $SWARM_WORKER_ID >> $SWARM_TEST_DIR/starts; \
     while :; do sleep 0.05; done";
 /// Does not leave when asked to.
 const STUBBORN: &str = "trap '' TERM; echo $$ >> $SWARM_TEST_DIR/pids; while :; do sleep 0.05; done";
