@@ -168,6 +168,7 @@ async fn workers_that_crash_at_once_are_started_ever_less_often_and_harm_no_othe
     scaler.until_workers("test", 1).await;
 
     scaler.until("a few tries", async || scaler.lines("crashes").len() >= 4).await;
+    scaler.until("they are recorded", async || records(&client, "broken").await.len() >= 4).await;
     let tries: Vec<u64> = records(&client, "broken")
         .await
         .iter()
