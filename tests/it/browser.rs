@@ -14,9 +14,9 @@ use tokio::{
 };
 
 use crate::support::{
-    browser::{SOON, Site, worker},
+    browser::{Site, worker},
     redis::RedisServer,
-    wait::eventually,
+    wait::{DEADLINE, eventually},
     worker_process::WorkerProcess,
 };
 
@@ -66,7 +66,7 @@ async fn each_job_does_what_it_says() {
     let error = worker.ask("a", "status", json!([])).await.unwrap_err();
     assert!(error.contains("session `a` is not open"), "{error}");
     worker.leave().await;
-    let nobody = eventually(SOON, async || worker.processes().is_empty()).await;
+    let nobody = eventually(DEADLINE, async || worker.processes().is_empty()).await;
     assert!(nobody, "left behind: {:?}", worker.processes());
 }
 
@@ -81,12 +81,12 @@ async fn sessions_are_isolated_counted_and_bounded() {
     }
     let fourth = worker.publish("start", json!([]), json!({ "session": "e" })).await;
     let waits = async || worker.heartbeat("waiting_for_place").await.as_deref() == Some("1");
-    assert!(eventually(SOON, waits).await, "nobody waits for a place");
+    assert!(eventually(DEADLINE, waits).await, "nobody waits for a place");
     let counted = async || {
         let resident = worker.heartbeat("browser_rss_bytes").await.and_then(|bytes| bytes.parse::<u64>().ok());
         worker.heartbeat("sessions").await.as_deref() == Some("3") && resident.is_some_and(|bytes| bytes > 50 << 20)
     };
-    assert!(eventually(SOON, counted).await, "the heartbeat does not tell of 3 sessions and their memory");
+    assert!(eventually(DEADLINE, counted).await, "the heartbeat does not tell of 3 sessions and their memory");
     assert_eq!(worker.ask_with("close_channel", json!(["c"]), json!({})).await, Ok(json!({ "closed": 2 })));
     assert_eq!(worker.answer(&fourth).await.unwrap()["session"], json!("e"));
     assert_eq!(worker.ask_with("close_all", json!([]), json!({})).await, Ok(json!({ "closed": 2 })));
@@ -142,7 +142,7 @@ async fn windows_that_a_page_opens_are_closed() {
     }
     worker.ask("a", "wait_for", json!(["body[data-closed]", 20])).await.unwrap();
     // That one page is its own, and one may be kept for the next.
-    let closed = eventually(SOON, async || renderers(&worker) <= 3).await;
+    let closed = eventually(DEADLINE, async || renderers(&worker) <= 3).await;
     assert!(closed, "a window is left: {:?}", worker.processes());
     assert_eq!(worker.ask("a", "status", json!([])).await.unwrap()["title"], json!("opener"));
 }
@@ -203,7 +203,7 @@ async fn time_and_memory_are_bounded() {
     // The least that may be configured, and less than Chromium takes for itself.
     let small = worker(&server, &site, "max_memory_mib = 256").await;
     let mut error = small.ask("a", "start", json!([])).await.err();
-    let told = eventually(SOON, async || {
+    let told = eventually(DEADLINE, async || {
         if error.is_none() {
             error = small.ask("a", "status", json!([])).await.err();
         }

@@ -6,11 +6,11 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::{
-    browser::{SOON, Site, chromium, worker},
+    browser::{Site, chromium, worker},
     processes::{kill, state_and_parent},
     redis::RedisServer,
-    wait::eventually,
-    worker_process::{JOB, WorkerProcess},
+    wait::{DEADLINE, eventually},
+    worker_process::WorkerProcess,
 };
 
 #[cfg_attr(without_chromium, ignore = "there is no Chromium")]
@@ -23,7 +23,8 @@ async fn a_killed_chromium_is_told_at_once_and_replaced() {
     }
     let visits = site.visits.load(Ordering::SeqCst);
     let running = worker.publish("goto", json!([site.url("/never")]), json!({ "session": "a" })).await;
-    assert!(eventually(SOON, async || site.visits.load(Ordering::SeqCst) > visits).await, "the page was not asked for");
+    let asked = eventually(DEADLINE, async || site.visits.load(Ordering::SeqCst) > visits).await;
+    assert!(asked, "the page was not asked for");
     let first = chromium(&worker).unwrap();
     kill(first, Signal::KILL);
     let lost = Err("session lost: the browser crashed; open it again".to_owned());
@@ -32,7 +33,7 @@ async fn a_killed_chromium_is_told_at_once_and_replaced() {
     let page = worker.ask("a", "start", json!([site.url("/")])).await.unwrap();
     assert_eq!(page["page"]["title"], json!("A page"));
     assert_ne!(chromium(&worker), Some(first));
-    let reaped = eventually(SOON, async || state_and_parent(first.cast_signed()).is_none()).await;
+    let reaped = eventually(DEADLINE, async || state_and_parent(first.cast_signed()).is_none()).await;
     assert!(reaped, "the killed browser is a zombie");
 }
 
@@ -45,7 +46,7 @@ async fn a_killed_worker_leaves_no_chromium() {
     assert!(chromium(&worker).is_some_and(|id| id != worker.id()));
     let [profile] = &profiles(&worker)[..] else { panic!("{:?}", profiles(&worker)) };
     worker.kill();
-    let gone = eventually(SOON, async || worker.processes().is_empty()).await;
+    let gone = eventually(DEADLINE, async || worker.processes().is_empty()).await;
     assert!(gone, "left behind: {:?}", worker.processes());
     // The next worker here tidies up, before it takes a job.
     worker.start_again();
@@ -72,7 +73,7 @@ async fn after_a_crash_the_worker_is_not_busy_with_what_is_lost() {
     }
     let (waiting, idle) = ((Some("WAITING"), Some("2")), (Some("IDLE"), Some("0")));
     for (wanted, kills) in [(waiting, true), (idle, false)] {
-        let tells = eventually(SOON, async || {
+        let tells = eventually(DEADLINE, async || {
             let (state, sessions) = (worker.heartbeat("state").await, worker.heartbeat("sessions").await);
             (state.as_deref(), sessions.as_deref()) == wanted
         });
@@ -111,7 +112,7 @@ async fn whatever_is_killed_no_job_is_lost_and_none_done_that_was_not() {
         ids.push(worker.publish(method, url, session).await);
     }
     for (done, fault) in [(10, Fault::Chromium), (30, Fault::Redis), (50, Fault::Worker), (70, Fault::Chromium)] {
-        let some_done = eventually(SOON, async || worker.unsettled().await <= (JOBS - done) as u64).await;
+        let some_done = eventually(DEADLINE, async || worker.unsettled().await <= (JOBS - done) as u64).await;
         assert!(some_done, "{} of {JOBS} jobs are not done; {}", worker.unsettled().await, worker.log());
         match fault {
             Fault::Chromium => chromium(&worker).into_iter().for_each(|id| kill(id, Signal::KILL)),
@@ -125,7 +126,7 @@ async fn whatever_is_killed_no_job_is_lost_and_none_done_that_was_not() {
             }
         }
     }
-    let settled = eventually(JOB, async || worker.unsettled().await == 0).await;
+    let settled = eventually(DEADLINE, async || worker.unsettled().await == 0).await;
     assert!(settled, "{} jobs are not settled; {}", worker.unsettled().await, worker.log());
     let mut done = 0;
     for (number, id) in ids.iter().enumerate() {

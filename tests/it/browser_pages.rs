@@ -7,10 +7,10 @@ use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use crate::support::{
-    browser::{NO_SANDBOX, SOON, chromium},
+    browser::{NO_SANDBOX, chromium},
     pages,
     redis::RedisServer,
-    wait::eventually,
+    wait::{DEADLINE, eventually},
     worker_process::WorkerProcess,
 };
 
@@ -219,7 +219,7 @@ async fn whatever_a_page_does_its_job_has_an_answer_and_its_session_goes_on() {
     // All of them in one Chromium, or in as many as were needed; none is left.
     assert!(before.is_none());
     let nobody = async || bench.worker.ask_with("status", json!([]), json!({})).await.unwrap()["pages"] == json!(0);
-    assert!(eventually(SOON, nobody).await, "sessions are left");
+    assert!(eventually(DEADLINE, nobody).await, "sessions are left");
 }
 
 #[cfg_attr(without_chromium, ignore = "there is no Chromium")]

@@ -1,7 +1,5 @@
 //! The tankpit worker as a process, playing against WebSocket servers of the test, well-behaved and otherwise.
 
-use std::time::Duration;
-
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::{
@@ -16,9 +14,11 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::support::{redis::RedisServer, wait::eventually, worker_process::WorkerProcess};
-
-const SOON: Duration = Duration::from_secs(30);
+use crate::support::{
+    redis::RedisServer,
+    wait::{DEADLINE, eventually},
+    worker_process::WorkerProcess,
+};
 
 /// A place for a game, and the worker that plays there.
 struct Table {
@@ -52,11 +52,11 @@ impl Table {
     /// The report of session `a` once `fits` is true of it.
     async fn report(&self, fits: impl Fn(&Value) -> bool) -> Value {
         let mut report = Value::Null;
-        let there = eventually(SOON, async || {
+        let there = eventually(DEADLINE, async || {
             report = self.worker.ask("a", "status", json!([])).await.unwrap();
             fits(&report)
         });
-        assert!(there.await, "not within {SOON:?}; at the end: {report}");
+        assert!(there.await, "not within {DEADLINE:?}; at the end: {report}");
         report
     }
 }

@@ -8,7 +8,6 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use axum::{
@@ -25,8 +24,6 @@ use super::{redis::RedisServer, worker_process::WorkerProcess};
 
 /// Tests run as whoever runs them, root too, where Chromium has no sandbox.
 pub(crate) const NO_SANDBOX: &str = "no_sandbox = true\n";
-/// Timeout of waits without a job.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 const PAGE: &str = "<!doctype html><title>A page</title><body style='background:#0a0'>
 <input id=name><select id=colour><option value=r>red<option value=g>green</select>

@@ -4,7 +4,6 @@ use std::{
     fs::{self, File},
     process::{Child, Command},
     sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
 };
 
 use fred::prelude::Client;
@@ -16,11 +15,9 @@ use super::{
     command::{answers, redis, waiting_and_pending},
     processes::{kill, with_variable},
     redis::RedisServer,
-    wait::eventually,
+    wait::{DEADLINE, eventually},
 };
 
-/// Timeout of a job: a browser starts slowly on a busy machine.
-pub(crate) const JOB: Duration = Duration::from_secs(90);
 /// Variable in the environment of the worker and its children.
 const MARK: &str = "SWARM_TEST_MARK";
 
@@ -89,11 +86,11 @@ impl WorkerProcess {
     /// Waits for the answer to a job: its value, or its error.
     pub(crate) async fn answer(&self, id: &str) -> Result<Value, String> {
         let mut found = Vec::new();
-        let there = eventually(JOB, async || {
+        let there = eventually(DEADLINE, async || {
             found = answers(&self.client, id).await;
             !found.is_empty()
         });
-        assert!(there.await, "no answer within {JOB:?}; the worker says:\n{}", self.log());
+        assert!(there.await, "no answer within {DEADLINE:?}; the worker says:\n{}", self.log());
         let answer = found.remove(0);
         if answer["ok"] == json!(true) {
             Ok(answer["value"].clone())
@@ -141,7 +138,7 @@ impl WorkerProcess {
     /// Sends SIGTERM and waits for the end.
     pub(crate) async fn leave(&mut self) {
         kill(self.process.id(), Signal::TERM);
-        let left = eventually(JOB, async || matches!(self.process.try_wait(), Ok(Some(_)))).await;
+        let left = eventually(DEADLINE, async || matches!(self.process.try_wait(), Ok(Some(_)))).await;
         assert!(left, "the worker does not leave; it says:\n{}", self.log());
     }
 }
