@@ -182,12 +182,23 @@ async fn https_is_tunnelled_to_where_it_may_go_and_certificates_are_checked() {
     assert!(error.contains("net::ERR_CERT_AUTHORITY_INVALID"), "{error}");
 }
 
+/// Asks until that is done in the two seconds of an action, which are short for a busy machine.
+async fn ask_in_time(worker: &WorkerProcess, method: &str, args: Value) -> Value {
+    let mut answer = Err("not asked".to_owned());
+    let in_time = eventually(DEADLINE, async || {
+        answer = worker.ask("a", method, args.clone()).await;
+        !matches!(&answer, Err(error) if error.contains("took longer than 2s"))
+    });
+    assert!(in_time.await, "{answer:?}");
+    answer.unwrap()
+}
+
 #[cfg_attr(without_chromium, ignore = "there is no Chromium")]
 #[tokio::test]
 async fn time_and_memory_are_bounded() {
     let (server, site) = (RedisServer::start(), Site::start(1).await);
     let slow = worker(&server, &site, "action_timeout_seconds = 2").await;
-    slow.ask("a", "start", json!([site.url("/")])).await.unwrap();
+    ask_in_time(&slow, "start", json!([site.url("/")])).await;
     for (method, args, says) in [
         ("goto", json!([site.url("/never")]), "took longer than 2s"),
         ("wait_for", json!(["#nobody", 0.2]), "waiting for `#nobody` took longer than 200ms"),
@@ -195,7 +206,7 @@ async fn time_and_memory_are_bounded() {
         let error = slow.ask("a", method, args).await.unwrap_err();
         assert!(error.contains(says), "{error}");
     }
-    let page = slow.ask("a", "goto", json!([site.url("/")])).await.unwrap();
+    let page = ask_in_time(&slow, "goto", json!([site.url("/")])).await;
     assert_eq!(page["title"], json!("A page"), "the session goes on after a time-out");
     drop(slow);
 
