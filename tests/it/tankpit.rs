@@ -140,14 +140,27 @@ async fn a_frame_that_is_too_large_ends_the_session_and_names_the_setting() {
     assert!(error.contains("raise `max_frame_bytes`"), "{error}");
 }
 
+/// Takes the connection and says nothing.
 #[tokio::test]
-async fn who_does_not_answer_refuses_or_floods_is_given_up() {
-    let table = Table::set("timeout_seconds = 1\nping_seconds = 1\nmax_reconnects = 0\nmax_frame_bytes = 1000").await;
-    // Takes the connection and says nothing.
-    let (silent, held) = tokio::join!(table.worker.ask("a", "spawn", json!([])), table.listener.accept());
-    assert!(silent.unwrap_err().contains("no answer within 1s"));
-    drop(held);
+async fn who_does_not_answer_is_given_up() {
+    let table = Table::set("timeout_seconds = 1").await;
+    let (silent, _held) = tokio::join!(table.worker.ask("a", "spawn", json!([])), table.listener.accept());
+    let error = silent.unwrap_err();
+    assert!(error.contains("no answer within 1s"), "{error}");
+}
 
+/// Stops reading, and answering pings.
+#[tokio::test]
+async fn who_falls_asleep_is_given_up() {
+    let table = Table::set("ping_seconds = 1\nmax_reconnects = 0").await;
+    let _asleep = table.spawn().await;
+    let report = table.report(|report| report["state"] == json!("ended")).await;
+    assert!(report["last_close"]["reason"].as_str().unwrap().contains("nothing came from the game"), "{report}");
+}
+
+#[tokio::test]
+async fn who_refuses_or_floods_is_given_up() {
+    let table = Table::set("max_reconnects = 0\nmax_frame_bytes = 1000").await;
     let error = table.worker.ask("a", "spawn", json!(["Ann"])).await.unwrap_err();
     assert!(error.contains("takes named arguments only"), "{error}");
 
@@ -158,12 +171,6 @@ async fn who_does_not_answer_refuses_or_floods_is_given_up() {
     game.send(Message::text("x".repeat(2_000))).await.unwrap();
     let report = table.report(|report| report["state"] == json!("ended")).await;
     assert_eq!(report["frames_received"], json!(0));
-
-    // One that stops reading and answering pings.
-    let asleep = table.spawn().await;
-    let report = table.report(|report| report["state"] == json!("ended")).await;
-    assert!(report["last_close"]["reason"].as_str().unwrap().contains("nothing came from the game"), "{report}");
-    drop(asleep);
 
     // Garbage in the middle of a session.
     let mut garbled = table.spawn().await;
