@@ -106,7 +106,9 @@ impl Consumer {
 
     /// Claims up to `limit` jobs of workers of `worker_type` that are gone or have let their claims expire. `lapse` is
     /// the time after which a silent worker counts as gone; a job must have been idle for that long. Examines a bounded
-    /// number of entries after `cursor`, which the previous call returned.
+    /// number of entries after `cursor`, which the previous call returned. `may_judge` is asked after each look at the
+    /// heartbeats whether one that is missing proves that its worker is gone: this process, or the machine, may have
+    /// stood still since the search began.
     pub async fn recover_from_gone(
         &self,
         connection: &mut Connection,
@@ -114,13 +116,15 @@ impl Consumer {
         limit: usize,
         lapse: Duration,
         cursor: Option<String>,
+        may_judge: impl Fn() -> bool,
     ) -> Result<Recovered, BrokerError> {
         let mut recovered = Recovered { cursor, ..Recovered::default() };
         for _ in 0..MAX_PAGES {
             let page = self.idle_entries(connection, recovered.cursor.as_deref(), lapse).await?;
             let is_last = page.len() < PAGE;
             let room = limit - recovered.deliveries.len();
-            let (candidates, from, seen) = self.candidates(connection, worker_type, page, lapse, room).await?;
+            let owners = self.owners(connection, worker_type, &page).await?;
+            let (candidates, from, seen) = candidates(page, &owners, may_judge(), lapse, room);
             let claimed = self.claim(connection, &candidates).await?;
             if !claimed.is_empty() {
                 recovered.from.extend(from);
@@ -153,32 +157,6 @@ impl Consumer {
         command.arg(start).arg("+").arg(PAGE);
         let reply = command.query_async(connection).await;
         reply.map(pending).map_err(|cause| self.failed("list jobs that nobody renews", cause))
-    }
-
-    /// Returns the entries of `page` that may be claimed, at most `room`, their consumers, and the last entry that was
-    /// examined.
-    async fn candidates(
-        &self,
-        connection: &mut Connection,
-        worker_type: &WorkerType,
-        page: Vec<Pending>,
-        lapse: Duration,
-        room: usize,
-    ) -> Result<(Vec<Candidate>, Vec<String>, Option<String>), BrokerError> {
-        let owners = self.owners(connection, worker_type, &page).await?;
-        let (mut candidates, mut from, mut seen) = (Vec::new(), Vec::new(), None);
-        for pending in page {
-            if candidates.len() == room {
-                break;
-            }
-            let min_idle = owners.get(&pending.consumer).and_then(|owner| owner.min_idle(lapse));
-            seen = Some(pending.entry.clone());
-            if let Some(min_idle) = min_idle.filter(|min_idle| pending.idle >= *min_idle) {
-                from.push(String::from_utf8_lossy(&pending.consumer).into_owned());
-                candidates.push(Candidate { entry: pending.entry, delivered: pending.delivered, min_idle });
-            }
-        }
-        Ok((candidates, from, seen))
     }
 
     /// Reads the heartbeats of the other consumers of `page`.
@@ -251,6 +229,31 @@ impl Consumer {
     }
 }
 
+/// Returns the entries of `page` that may be claimed, at most `room`, their consumers, and the last entry that was
+/// examined. Unless this worker `may_judge`, no owner counts as gone.
+fn candidates(
+    page: Vec<Pending>,
+    owners: &BTreeMap<Vec<u8>, Owner>,
+    may_judge: bool,
+    lapse: Duration,
+    room: usize,
+) -> (Vec<Candidate>, Vec<String>, Option<String>) {
+    let (mut candidates, mut from, mut seen) = (Vec::new(), Vec::new(), None);
+    for pending in page {
+        if candidates.len() == room {
+            break;
+        }
+        let owner = owners.get(&pending.consumer).filter(|owner| may_judge || !matches!(owner, Owner::Gone));
+        let min_idle = owner.and_then(|owner| owner.min_idle(lapse));
+        seen = Some(pending.entry.clone());
+        if let Some(min_idle) = min_idle.filter(|min_idle| pending.idle >= *min_idle) {
+            from.push(String::from_utf8_lossy(&pending.consumer).into_owned());
+            candidates.push(Candidate { entry: pending.entry, delivered: pending.delivered, min_idle });
+        }
+    }
+    (candidates, from, seen)
+}
+
 /// Returns the claim time in a heartbeat: whole seconds, at least one. For anything else `None`, and then the claim
 /// never expires.
 fn claim_time(reply: &Value) -> Option<Duration> {
@@ -302,6 +305,23 @@ mod tests {
             (&*row.entry, &*row.consumer, row.idle, row.delivered),
             ("1-0", &b"\xfa\xff"[..], Duration::ZERO, 2)
         );
+    }
+
+    #[test]
+    fn who_may_not_judge_takes_nothing_from_a_worker_without_a_heartbeat() {
+        let lapse = Duration::from_secs(15);
+        let owners = BTreeMap::from([
+            (b"gone".to_vec(), Owner::Gone),
+            (b"late".to_vec(), Owner::Alive { claim: Some(Duration::from_secs(60)) }),
+        ]);
+        let of = |consumer: &str| Pending {
+            entry: consumer.to_owned(),
+            consumer: consumer.into(),
+            idle: Duration::from_secs(90),
+            delivered: 1,
+        };
+        let taken = |may_judge| candidates(vec![of("gone"), of("late")], &owners, may_judge, lapse, 9).1;
+        assert_eq!((taken(true), taken(false)), (vec!["gone".to_owned(), "late".to_owned()], vec!["late".to_owned()]));
     }
 
     #[test]

@@ -287,7 +287,9 @@ impl Intake {
         let mut connection = self.commands.get().await?;
         let (consumer, lapse) = (self.consumer.on(stream), self.config.lapse());
         let (worker_type, cursor) = (&self.config.worker_type, self.cursors.remove(stream));
-        let recovered = consumer.recover_from_gone(&mut connection, worker_type, room, lapse, cursor).await?;
+        let may_judge = || self.commands.may_judge();
+        let recovered =
+            consumer.recover_from_gone(&mut connection, worker_type, room, lapse, cursor, may_judge).await?;
         self.cursors.extend(recovered.cursor.map(|cursor| (stream.clone(), cursor)));
         if !recovered.deliveries.is_empty() {
             let jobs = recovered.deliveries.len();

@@ -102,7 +102,9 @@ impl Member {
     async fn take_over(&mut self) -> Vec<Delivery> {
         tokio::time::sleep(LAPSE * 2).await;
         let worker_type = WorkerType::new("t");
-        self.consumer.recover_from_gone(&mut self.connection, &worker_type, 100, LAPSE, None).await.unwrap().deliveries
+        let (consumer, connection) = (&self.consumer, &mut self.connection);
+        let taken = consumer.recover_from_gone(connection, &worker_type, 100, LAPSE, None, || true).await;
+        taken.unwrap().deliveries
     }
 
     async fn move_due(&mut self) -> u64 {
