@@ -255,7 +255,7 @@ async fn claims_of_the_living_run_out_only_if_they_say_so(tested: &Tested) {
     publish(&server, &[job("a")]).await;
     let held = holder.one().await;
     let entry = held.entry.as_str();
-    // As after so many seconds without a renewal, whatever time the test takes.
+    // As after that number of seconds without a renewal, whatever time the test takes.
     let neglect = async |seconds: u32| {
         let claim = format!("XCLAIM {QUEUE} t holder 0 {entry} IDLE {seconds}000 JUSTID");
         let _: Vec<String> = command(&client, &claim).await;
