@@ -1,7 +1,7 @@
 //! The state that the autoscaler shows of itself. `/status`, `swarm status`, `swarm demo` and the gauges read these
 //! types and nothing else.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -191,6 +191,10 @@ pub struct TypeSnapshot {
     /// Number of decisions since the autoscaler started, by action and rule.
     #[serde(default)]
     pub decisions: Vec<DecisionCount>,
+    /// Time that workers existed, in seconds, summed over the workers, while this autoscaler led. As of the last
+    /// evaluation.
+    #[serde(default)]
+    pub worker_seconds: f64,
     /// Why the backend could not be asked; `None` if it answered.
     pub backend_error: Option<String>,
     /// How the newest workers fail to start; `None` once one of them has started.
@@ -229,6 +233,7 @@ impl TypeSnapshot {
             evaluations: 1,
             decisions: Vec::new(),
             backend_error: None,
+            worker_seconds: 0.0,
             start_failures: None,
             control: None,
             workers: Vec::new(),
@@ -246,6 +251,13 @@ impl TypeSnapshot {
             || self.start_failures.is_some()
             || self.demand.lag.why_not().is_some()
             || self.pool.why_not().is_some()
+    }
+
+    /// Adds the time that the workers of the last evaluation have existed since. A blocked worker does not exist yet.
+    pub fn count_worker_time(&mut self, since: Duration) {
+        let existing = self.workers.iter().filter(|worker| worker.status != WorkerStatus::Blocked).count();
+        let existing = u32::try_from(existing).unwrap_or(u32::MAX);
+        self.worker_seconds += since.as_secs_f64() * f64::from(existing);
     }
 
     /// Counts a decision and records its rule.

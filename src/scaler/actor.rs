@@ -106,6 +106,7 @@ impl Actor {
             evaluations: 0,
             decisions: Vec::new(),
             backend_error: None,
+            worker_seconds: 0.0,
             start_failures: None,
             control: None,
             workers: Vec::new(),
@@ -333,6 +334,9 @@ impl Actor {
     ) {
         self.reason_label = decision.reasons.last().map_or("none", Reason::label);
         let snapshot = Arc::make_mut(&mut self.snapshot);
+        if let Some(before) = snapshot.evaluated_at.filter(|_| self.leads) {
+            snapshot.count_worker_time(now.since(before));
+        }
         snapshot.evaluated_at = Some(now);
         snapshot.demand = observation.demand.clone();
         snapshot.queues.clone_from(&observation.queues);

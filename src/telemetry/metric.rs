@@ -97,6 +97,8 @@ metrics_table! {
         "Age of the oldest unfinished job at the last evaluation; NaN if not known.";
     WORKERS = Gauge "swarm_workers" ["worker_type", "state"] Count
         "Workers in each state: blocked, starting, stalled, idle, busy, possibly_busy, unheard, draining, suspended.";
+    WORKER_SECONDS = Counter "swarm_worker_seconds_total" ["worker_type"] Seconds
+        "Time that workers existed, summed over the workers, while this autoscaler led.";
     WORKERS_DESIRED = Gauge "swarm_workers_desired" ["worker_type"] Count "The target in force.";
     WORKERS_RECOMMENDED = Gauge "swarm_workers_recommended" ["worker_type"] Count
         "Workers recommended to KEDA or the HPA; NaN if not known, or if swarm scales the type.";

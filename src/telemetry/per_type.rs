@@ -25,13 +25,14 @@ enum Value {
 }
 
 /// All metrics of worker types.
-pub(super) const FAMILIES: [Family; 20] = [
+pub(super) const FAMILIES: [Family; 21] = [
     Family { name: metric::EVALUATIONS, value: Value::One(|seen| float(seen.evaluations)) },
     Family { name: metric::DECISIONS, value: Value::Decisions },
     Family { name: metric::QUEUE_LAG, value: Value::One(|seen| jobs(&seen.demand.lag)) },
     Family { name: metric::QUEUE_PENDING, value: Value::One(|seen| jobs(&seen.demand.pending)) },
     Family { name: metric::QUEUE_OLDEST_AGE, value: Value::One(oldest_age) },
     Family { name: metric::WORKERS, value: Value::Workers },
+    Family { name: metric::WORKER_SECONDS, value: Value::One(|seen| seen.worker_seconds) },
     Family { name: metric::WORKERS_DESIRED, value: Value::One(|seen| f64::from(seen.desired)) },
     Family {
         name: metric::WORKERS_RECOMMENDED,

@@ -61,6 +61,7 @@ fn snapshot() -> TypeSnapshot {
         }),
         desired: 3,
         decisions: vec![DecisionCount { action: Action::ScaleUp, reason: "backlog".into(), count: 1 }],
+        worker_seconds: 7.5,
         workers: [WorkerStatus::Idle, WorkerStatus::Busy, WorkerStatus::Unheard, WorkerStatus::Unheard]
             .map(|status| WorkerSnapshot {
                 id: WorkerId::new("w"),

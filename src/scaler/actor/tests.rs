@@ -254,3 +254,19 @@ fn what_a_failed_scaling_did_in_part_counts_as_a_change() {
     assert_eq!(record.change, Some(Change { at: Timestamp(1_002), from: 0, to: 2 }));
     assert_eq!(actor.snapshot().last_change, record.change);
 }
+
+#[test]
+fn the_time_of_workers_counts_while_the_actor_leads() {
+    let mut actor = actor_with(settings(), false);
+    let seconds = |actor: &Actor| actor.snapshot().worker_seconds;
+    for (ms, expected) in [(1_000, 0.0), (61_000, 180.0), (71_000, 210.0)] {
+        at(&mut actor, ms, signals());
+        at(&mut actor, ms, observed(3, view(1, 2)));
+        assert!((seconds(&actor) - expected).abs() < 1e-9, "{ms}: {}", seconds(&actor));
+    }
+    // The next leader counts them.
+    at(&mut actor, 72_000, Input::Follows);
+    at(&mut actor, 131_000, signals());
+    at(&mut actor, 131_000, observed(3, view(1, 2)));
+    assert!((seconds(&actor) - 210.0).abs() < 1e-9, "{}", seconds(&actor));
+}
