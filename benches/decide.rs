@@ -48,6 +48,7 @@ fn observation() -> Observation {
     Observation {
         demand: Demand { lag: Reading::Known(0), pending: Reading::Known(0), oldest: Reading::Known(None) },
         queues: None,
+        allowance: None,
         pool: Reading::Known(PoolCounts { ready: 6, busy: 2, ..PoolCounts::default() }),
     }
 }

@@ -82,7 +82,7 @@ fn check(settings: &ScalingSettings, case: &str) -> Outcome<()> {
     let &[depth, workers, past, _, _, _] = cells.as_slice() else {
         return Err(format!("  {COLUMNS} columns expected, found {}: {case}", cells.len()));
     };
-    let observation = Observation { demand: demand(depth)?, queues: None, pool: pool(workers)? };
+    let observation = Observation { demand: demand(depth)?, queues: None, allowance: None, pool: pool(workers)? };
     let (now, past_events) = time_of_day(past)?;
     let decision = decide(settings, &observation, &history(settings, past_events, now)?, now);
     let recheck = match decision.recheck_at {
@@ -143,7 +143,7 @@ fn history(settings: &ScalingSettings, cell: &str, now: Timestamp) -> Outcome<Hi
     let mut history = History::new(Timestamp(now.0 - 86_400_000));
     for event in cell.split("; ").filter(|event| *event != "-") {
         if event == "uncounted" {
-            let nothing = Observation { demand: demand("0")?, queues: None, pool: pool("1")? };
+            let nothing = Observation { demand: demand("0")?, queues: None, allowance: None, pool: pool("1")? };
             history.note_flow(settings, now, &nothing, Counters::default());
             continue;
         }
@@ -194,7 +194,7 @@ fn learn(settings: &ScalingSettings, history: &mut History, rates: &str, now: Ti
             oldest: Reading::Known(None),
         };
         let pool = Reading::Known(PoolCounts { ready: 1, busy: 1, ..PoolCounts::default() });
-        history.note_flow(settings, at, &Observation { demand, queues: None, pool }, counters);
+        history.note_flow(settings, at, &Observation { demand, queues: None, allowance: None, pool }, counters);
     };
     look(Timestamp(now.0 - u64::from(DAY) * 1_000), 0, 0);
     look(now, came, finished);

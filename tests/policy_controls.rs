@@ -49,7 +49,7 @@ fn case() -> impl Strategy<Value = Case> {
                     schedule: window.into_iter().collect(),
                     ..ScalingSettings::default()
                 },
-                observation: Observation { demand, queues: None, pool: Reading::Known(counts) },
+                observation: Observation { demand, queues: None, allowance: None, pool: Reading::Known(counts) },
                 history,
             }
         },

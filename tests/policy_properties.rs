@@ -1,6 +1,8 @@
 //! The invariants of the scaler that the pure core alone must keep, each test named after its number in
 //! `docs/architecture.md`. The others (5, 7, 11 to 15) are about carrying decisions out, and are tested there.
 
+#[path = "policy_properties/budget.rs"]
+mod budget;
 #[path = "policy_properties/cases.rs"]
 mod cases;
 #[path = "policy_properties/fallback.rs"]

@@ -1,6 +1,7 @@
 //! Vocabulary that all other modules share: names, counts, times, observations, and the Redis keys that other programs
 //! rely on. Holds no logic beyond small derivations and does no I/O.
 
+mod budget;
 pub mod control;
 pub mod dead_letter;
 pub mod explanation;
@@ -20,6 +21,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    budget::Allowance,
     feature::MissingFeature,
     layout::Layout,
     queues::{Combine, LongestQueue, QueueDemand, QueueDemands, QueuePattern, Queues},

@@ -13,7 +13,7 @@
 //! 3. enough unfinished jobs for activation, in whichever queues, want at least one worker;
 //!    jobs that no worker has a place for want one worker more;
 //! 4. `fallback_workers` raise it while the queue can't be read for too long; `min_workers` and `max_workers`, or what
-//!    the schedule makes of them, bound it;
+//!    the schedule makes of them, and what the budget leaves to the pool bound it;
 //! 5. what would let workers go must get past the stabilization window, the workers that are or may be busy, the
 //!    cooldown and `max_step_down`; what would add some, past the pace of the `step` strategy, `max_step_up` and the
 //!    ceiling on processes that do not leave;
@@ -24,6 +24,7 @@
 
 mod backoff;
 mod bounds;
+mod budget;
 mod control;
 mod flow;
 mod history;
@@ -39,6 +40,7 @@ use std::cmp::Ordering;
 
 pub use self::{
     backoff::{Backoff, Failures},
+    budget::{Claim, allowances},
     control::decide_under,
     flow::{Flow, Unlearned},
     history::{ByDirection, History},
@@ -111,6 +113,7 @@ pub fn decide(settings: &ScalingSettings, observation: &Observation, history: &H
     plan.follow_depth(&depth);
     plan.fall_back(&depth);
     plan.keep_bounds();
+    plan.keep_budget(observation.allowance);
     match plan.direction() {
         Ordering::Less => {
             plan.stabilize();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Combine, Demand, PoolCounts, QueueDemands, Reading};
+use crate::model::{Allowance, Combine, Demand, PoolCounts, QueueDemands, Reading};
 
 /// The queues and the pool of one worker type, as read at about the same time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub struct Observation {
     pub demand: Demand,
     /// Its queues one by one; `None` if it has one queue only.
     pub queues: Option<Arc<QueueDemands>>,
+    /// What the budget leaves to the pool; `None` if the budget does not limit it.
+    pub allowance: Option<Allowance>,
     /// Workers, counted by status.
     pub pool: Reading<PoolCounts>,
 }

@@ -2,6 +2,7 @@
 //! order in which `decide` calls them.
 
 mod fallback;
+mod limits;
 mod recommending;
 
 use std::{cmp::Ordering, time::Duration};
@@ -167,17 +168,6 @@ impl<'a> Plan<'a> {
             self.target = recommendation;
             self.reasons.push(Reason::NoPlace { jobs, full });
         }
-    }
-
-    /// `min_workers` and `max_workers`, or what the schedule makes of them.
-    pub(super) fn keep_bounds(&mut self) {
-        let target = self.bounds.bound(self.target);
-        match target.cmp(&self.target) {
-            Ordering::Less => self.reasons.push(self.bounds.why_max.clone()),
-            Ordering::Greater => self.reasons.push(self.bounds.why_min.clone()),
-            Ordering::Equal => {}
-        }
-        self.target = target;
     }
 
     /// Compares the target with the size after repairs: a smaller target lets workers go that could stay.

@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use super::flow::{Unlearned, float};
-use crate::model::QueueDemands;
+use crate::model::{Allowance, QueueDemands};
 
 /// One step of a decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,6 +134,8 @@ pub enum Reason {
         /// Time until the window closes.
         remaining: Duration,
     },
+    /// Lowered to what the budget leaves.
+    Budget(Allowance),
     /// Raised because the queue can't be read for too long.
     Fallback {
         /// `fallback_workers`.
@@ -306,6 +308,7 @@ impl Reason {
             Self::NoPlace { .. } => "no_place",
             Self::Minimum { .. } => "min_workers",
             Self::Schedule { .. } => "schedule",
+            Self::Budget(_) => "budget",
             Self::Fallback { .. } => "fallback",
             Self::ScheduleMaximum { .. } => "schedule_max",
             Self::Maximum { .. } => "max_workers",
@@ -377,6 +380,7 @@ impl fmt::Display for Reason {
             }
             Self::Minimum { min } => write!(f, "at least {min} (min_workers)"),
             Self::Schedule { min, remaining } => write!(f, "at least {min} (schedule, for {})", Seconds(*remaining)),
+            Self::Budget(allowance) => write!(f, "{allowance}"),
             Self::Fallback { workers, unreadable } => {
                 write!(f, "the queue has been unreadable for {}: at least {workers} (fallback)", Seconds(*unreadable))
             }

@@ -241,7 +241,7 @@ impl Actor {
             }
             Err(why) => Reading::Failed(why.to_string()),
         };
-        let observation = Observation { demand: observed.demand, queues: observed.queues, pool };
+        let observation = Observation { demand: observed.demand, queues: observed.queues, allowance: None, pool };
         self.history.note_flow(&self.settings, now, &observation, observed.counters);
         self.history.note_depth(&observation, now);
         let control = observed.control.filter(|control| control.holds_at(now));

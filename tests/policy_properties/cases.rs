@@ -184,7 +184,12 @@ pub(crate) fn teach(history: &mut History, learned: Learned) {
     let settings = ScalingSettings { strategy: Scaling::Latency, ..ScalingSettings::default() };
     let mut look = |hour: u64, counters: Counters, lag: u64| {
         let pool = Reading::Known(PoolCounts { ready: 10, busy: 10, ..PoolCounts::default() });
-        let observation = Observation { demand: demand(Reading::Known(lag), Reading::Known(10)), queues: None, pool };
+        let observation = Observation {
+            demand: demand(Reading::Known(lag), Reading::Known(10)),
+            queues: None,
+            allowance: None,
+            pool,
+        };
         history.note_flow(&settings, Timestamp(NOW.0 - (10 - hour) * HOUR), &observation, counters);
     };
     match learned {
@@ -239,7 +244,7 @@ pub(crate) fn case_of(
 ) -> impl Strategy<Value = Case> {
     (settings, demand, counts(), history()).prop_map(|(settings, demand, counts, history)| Case {
         settings,
-        observation: Observation { demand, queues: None, pool: Reading::Known(counts) },
+        observation: Observation { demand, queues: None, allowance: None, pool: Reading::Known(counts) },
         history,
     })
 }

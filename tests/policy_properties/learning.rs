@@ -43,7 +43,7 @@ impl Flowing {
         let demand = demand(Reading::Known(came - begun), Reading::Known(begun - finished));
         let busy = u32::try_from(begun - finished).expect("no more than there are workers");
         let counts = PoolCounts { ready: self.workers, busy, ..PoolCounts::default() };
-        let observation = Observation { demand, queues: None, pool: Reading::Known(counts) };
+        let observation = Observation { demand, queues: None, allowance: None, pool: Reading::Known(counts) };
         let counters = Counters { added: Some(came), read: Some(begun) };
         history.note_flow(settings, Timestamp(NOW.0 + millis), &observation, counters);
     }
@@ -96,7 +96,7 @@ impl Steered {
         let busy = self.workers.iter().filter(|free_at| **free_at > self.now).count();
         let demand = demand(Reading::Known(self.waiting.len() as u64), Reading::Known(busy as u64));
         let counts = PoolCounts { ready: count(self.workers.len()), busy: count(busy), ..PoolCounts::default() };
-        let observation = Observation { demand, queues: None, pool: Reading::Known(counts) };
+        let observation = Observation { demand, queues: None, allowance: None, pool: Reading::Known(counts) };
         let counters = Counters { added: Some(self.added), read: Some(self.read) };
         self.history.note_flow(&self.settings, now, &observation, counters);
         let decision = decide(&self.settings, &observation, &self.history, now);
@@ -117,7 +117,8 @@ impl Steered {
 
 fn learned_rates(history: &History, settings: &ScalingSettings) -> Option<(f64, f64)> {
     let pool = Reading::Known(PoolCounts { ready: 1, ..PoolCounts::default() });
-    let observation = Observation { demand: demand(Reading::Known(1), Reading::Known(0)), queues: None, pool };
+    let observation =
+        Observation { demand: demand(Reading::Known(1), Reading::Known(0)), queues: None, allowance: None, pool };
     let decision = decide(settings, &observation, history, Timestamp(NOW.0 + 600_000));
     decision.reasons.iter().find_map(|reason| match reason {
         Reason::Latency { job, arriving, .. } => {
@@ -198,7 +199,7 @@ proptest! {
         let mut now = NOW;
         for (pause, added, read, demand, counts) in looks {
             now = Timestamp(now.0 + pause);
-            let observation = Observation { demand, queues: None, pool: Reading::Known(counts) };
+            let observation = Observation { demand, queues: None, allowance: None, pool: Reading::Known(counts) };
             case.history.note_flow(&case.settings, now, &observation, Counters { added, read });
             let decision = decide(&case.settings, &observation, &case.history, now);
             let bounds = decision.floor..=case.settings.max_workers;

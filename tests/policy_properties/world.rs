@@ -52,7 +52,8 @@ impl World {
 
     /// Observes and decides, as when nothing could be carried out.
     pub(crate) fn look(&mut self, demand: &Demand) -> Decision {
-        let observation = Observation { demand: demand.clone(), queues: None, pool: Reading::Known(self.counts) };
+        let observation =
+            Observation { demand: demand.clone(), queues: None, allowance: None, pool: Reading::Known(self.counts) };
         let decision = decide(&self.settings, &observation, &self.history, self.now);
         if let Some(recommendation) = decision.recommendation {
             self.history.note_recommendation(&self.settings, self.now, recommendation);

@@ -15,11 +15,16 @@ fn settings() -> ScalingSettings {
 
 fn seen(depth: u64, pool: PoolCounts) -> Observation {
     let demand = Demand { lag: Reading::Known(depth), pending: Reading::Known(0), oldest: Reading::Known(None) };
-    Observation { demand, queues: None, pool: Reading::Known(pool) }
+    Observation { demand, queues: None, allowance: None, pool: Reading::Known(pool) }
 }
 
 fn unreadable() -> Observation {
-    Observation { demand: Demand::failed("away"), queues: None, pool: Reading::Known(PoolCounts::default()) }
+    Observation {
+        demand: Demand::failed("away"),
+        queues: None,
+        allowance: None,
+        pool: Reading::Known(PoolCounts::default()),
+    }
 }
 
 fn after(last: Option<u32>) -> History {
