@@ -48,8 +48,8 @@ use crate::{
         snapshot::{Change, StatusSource},
     },
     scaler::{
-        CanaryState, Candidate, Election, EventBuffer, Fleet, FleetInfo, Leadership, Recorder, Reporter, SignWriter,
-        SignsOfLife, load_changes,
+        Budget, CanaryState, Candidate, Election, EventBuffer, Fleet, FleetInfo, Leadership, Recorder, Reporter,
+        SignWriter, SignsOfLife, load_changes,
     },
     signal::CurrentDirectory,
     telemetry::{ConfigLoaded, SignalsReceived},
@@ -153,9 +153,10 @@ impl Autoscaler {
             target: target.clone(),
             clock,
             source_status: Arc::default(),
-            directory: current,
+            directory: current.clone(),
             controls: Arc::default(),
             updates: Arc::default(),
+            budget: Arc::new(Budget::new(current)),
             canary,
             backend,
             recorder: recorder_handle,
@@ -166,7 +167,7 @@ impl Autoscaler {
         let remembered = remembered_changes(&target, types).await;
         let wiring = Wiring::start(&app_shared, &settings, directories).await?;
         let past = Past { remembered, ..Past::default() };
-        let actors = ActorSet::start(&settings, &wiring.shared(&app_shared, &settings), &app_shared.backend, past);
+        let actors = ActorSet::start(&settings, &wiring.shared(&app_shared, &settings), &app_shared, past);
         let info = FleetInfo {
             instance,
             orchestrator: settings.orchestrator.as_str(),

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::queue_servers::SharedParts;
+use super::{app_shared::AppShared, queue_servers::SharedParts};
 use crate::{
     backend::ScalingBackend,
     config::{Orchestrator, ScalingSettings, Settings, WorkerTypeSettings},
@@ -48,13 +48,10 @@ pub(super) struct Past<'a> {
 
 impl ActorSet {
     /// Starts one actor for each enabled worker type, in that order.
-    pub(super) fn start(
-        settings: &Settings,
-        shared: &SharedParts,
-        backend: &Arc<dyn ScalingBackend>,
-        past: Past<'_>,
-    ) -> Self {
+    pub(super) fn start(settings: &Settings, shared: &SharedParts, app_shared: &AppShared, past: Past<'_>) -> Self {
+        let AppShared { backend, budget, .. } = app_shared;
         let Past { mut resting, remembered, changed } = past;
+        budget.configure(settings);
         let mut actors = Self { tasks: JoinSet::new(), rest: CancellationToken::new(), shown: Vec::new() };
         let mut scaling = SharedScaling::default();
         let consequence = match settings.orchestrator {
@@ -95,6 +92,7 @@ impl ActorSet {
         let (worker_type, now) = (context.worker_type.clone(), context.shared.clock.now());
         let Tuning { queue, settings, debounce, changed } = tuning;
         let mut actor = Actor::new(worker_type, &queue, settings, debounce, consequence, last, now);
+        actor.share_budget(context.shared.budget.clone());
         if changed {
             actor.note(Signals::one(Source::Reload, Instant::now()));
         }

@@ -6,7 +6,7 @@ use crate::{
     backend::ScalingBackend,
     connection::RedisTarget,
     model::Clock,
-    scaler::{CanaryState, Controls, Leadership, RecorderHandle, Updates},
+    scaler::{Budget, CanaryState, Controls, Leadership, RecorderHandle, Updates},
     signal::{CurrentDirectory, SourceStatus},
 };
 
@@ -18,6 +18,7 @@ pub(super) struct AppShared {
     pub(super) source_status: Arc<SourceStatus>,
     pub(super) directory: Arc<CurrentDirectory>,
     pub(super) controls: Arc<Controls>,
+    pub(super) budget: Arc<Budget>,
     pub(super) updates: Arc<Updates>,
     pub(super) canary: Arc<CanaryState>,
     pub(super) backend: Arc<dyn ScalingBackend>,

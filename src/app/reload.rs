@@ -219,7 +219,7 @@ impl Autoscaler {
                 || changes.added.binary_search_by(|added| added.as_str().cmp(name)).is_ok()
         };
         let past = Past { resting, remembered, changed: Some(&changed) };
-        self.actors = ActorSet::start(&settings, &shared, &self.app_shared.backend, past);
+        self.actors = ActorSet::start(&settings, &shared, &self.app_shared, past);
         self.fleet.replace(self.wiring.parts(&settings, self.actors.shown()));
         self.app_shared.recorder.keep(settings.scaler.events_max_len);
         self.settings = Arc::new(settings);

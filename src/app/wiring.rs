@@ -89,6 +89,7 @@ impl Wiring {
             leadership: app_shared.leadership.clone(),
             controls: app_shared.controls.clone(),
             updates: app_shared.updates.clone(),
+            budget: app_shared.budget.clone(),
             canary: app_shared.canary.clone(),
             outages: outages.clone(),
             trouble: app_shared.trouble.clone(),
@@ -105,6 +106,7 @@ impl Wiring {
             prober: self.servers.top_level.prober.clone(),
             queue_servers: self.servers.parts(),
             bounds,
+            max_total_workers: settings.scaler.max_total_workers,
             snapshots,
             delayed: self.delayed.clone(),
         }

@@ -58,6 +58,8 @@ pub(super) fn check(
         checks.on_cluster(name, worker_type, settings);
     }
     checks.shared_queues(settings);
+    checks.budget(settings);
+    checks.keda_budget(settings);
     (checks.errors, checks.warnings)
 }
 

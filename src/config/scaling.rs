@@ -63,6 +63,10 @@ pub struct ScalingSettings {
     pub start_timeout_seconds: u64,
     /// Seconds a worker may take to finish its jobs when asked to leave; then it is stopped hard.
     pub drain_timeout_seconds: u64,
+    /// Rank among the worker types under `scaler.max_total_workers`: free places go to the higher number first, and
+    /// equal numbers get equal shares.
+    #[schemars(range(min = -1_000, max = 1_000))]
+    pub priority: i32,
     /// Minimum workers once the queue has not been readable for `fallback_after_seconds`. Raises the number of workers,
     /// and never lowers it. Default: an unreadable queue starts nobody.
     #[schemars(range(min = 1, max = 10_000))]
@@ -95,6 +99,7 @@ impl Default for ScalingSettings {
             start_grace_seconds: 60,
             start_timeout_seconds: 600,
             drain_timeout_seconds: 300,
+            priority: 0,
             fallback_workers: None,
             fallback_after_seconds: 60,
             schedule: Vec::new(),

@@ -175,6 +175,10 @@ pub struct ScalerSettings {
     /// Milliseconds to wait for a reply from Redis.
     #[schemars(range(min = 10, max = 60_000))]
     pub redis_timeout_ms: u64,
+    /// Budget: maximum workers of all worker types together, those that leave included. It starts nobody beyond that,
+    /// and stops no busy worker. Default: unlimited.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_total_workers: Option<u32>,
     /// Maximum entries kept in `scaling:events`.
     #[schemars(range(min = 1))]
     pub events_max_len: u64,
@@ -194,6 +198,7 @@ impl Default for ScalerSettings {
             debounce_ms: 50,
             sweep_interval_seconds: 30,
             redis_timeout_ms: 1_000,
+            max_total_workers: None,
             events_max_len: 1_000,
             on_shutdown: OnShutdown::default(),
             dry_run: false,

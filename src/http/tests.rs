@@ -41,6 +41,7 @@ impl StatusSource for MadeUpFleet {
             redis_error: None,
             redis_refuses_writes: None,
             queue_servers: Vec::new(),
+            max_total_workers: None,
             sources: vec![SourceSnapshot { source: Source::Keyspace, state: SourceState::Up, detail: "Kt".into() }],
             worker_types: Vec::new(),
             delayed: std::sync::Arc::default(),

@@ -335,11 +335,13 @@ pub enum Source {
     Control = 9,
     /// The worker type is new, or its settings changed.
     Reload = 10,
+    /// The budget leaves more to the worker type, or another worker type lacks a place.
+    Budget = 11,
 }
 
 impl Source {
     /// All sources, in the order of their discriminants.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Keyspace,
         Self::Channel,
         Self::Tracking,
@@ -351,6 +353,7 @@ impl Source {
         Self::Leadership,
         Self::Control,
         Self::Reload,
+        Self::Budget,
     ];
 
     /// Returns the name in metric labels and `scaling:events`.
@@ -367,6 +370,7 @@ impl Source {
             Self::Leadership => "leadership",
             Self::Control => "control",
             Self::Reload => "reload",
+            Self::Budget => "budget",
         }
     }
 }

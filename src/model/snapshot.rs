@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Demand, PoolCounts, QueueDemands, Reading, Source, Timestamp, Work, WorkerId, WorkerState, WorkerType,
+    Allowance, Demand, PoolCounts, QueueDemands, Reading, Source, Timestamp, Work, WorkerId, WorkerState, WorkerType,
     control::Control,
 };
 
@@ -171,6 +171,9 @@ pub struct TypeSnapshot {
     /// not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recommended: Option<u32>,
+    /// What the budget leaves to the pool; `None` while the budget does not hold the pool back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowance: Option<Allowance>,
     /// What the last decision changed.
     pub action: Action,
     /// Reasons of the last decision, in words; the first one is the headline.
@@ -223,6 +226,7 @@ impl TypeSnapshot {
             pool: Reading::Known(PoolCounts::default()),
             desired: 0,
             recommended: None,
+            allowance: None,
             action: Action::Hold,
             reasons: Vec::new(),
             rule: Cow::default(),
@@ -390,6 +394,9 @@ pub struct FleetSnapshot {
     pub queue_servers: Vec<QueueServerSnapshot>,
     /// States of the worker types, sorted by name.
     pub worker_types: Vec<Arc<TypeSnapshot>>,
+    /// Budget of all worker types together (`max_total_workers`); `None` if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_total_workers: Option<u32>,
     /// Delayed jobs, by queue.
     #[serde(default)]
     pub delayed: DelayedCounts,

@@ -30,6 +30,7 @@ pub(super) fn fleet(role: Role, leader: Option<&str>, pools: Vec<TypeSnapshot>) 
         redis_error: None,
         redis_refuses_writes: None,
         queue_servers: Vec::new(),
+        max_total_workers: None,
         sources: Vec::new(),
         worker_types: pools.into_iter().map(Arc::new).collect(),
         delayed: Arc::default(),

@@ -1,9 +1,11 @@
-//! The state machine of one worker type: inputs in, effects out. No clock, no I/O, no locks.
+//! The state machine of one worker type: inputs in, effects out. No clock, no I/O, and no lock but that of the budget,
+//! which all actors share and hold for one decision.
 //!
 //! At most one effect is in progress. A signal that arrives meanwhile is kept and causes one more evaluation
 //! afterwards. The next evaluation follows the previous one after the debounce at the earliest. The evaluation sets
 //! that deadline and signals never move it, so a busy queue can't starve itself.
 
+mod deciding;
 mod messages;
 mod moving;
 mod notes;
@@ -24,8 +26,8 @@ use crate::{
         control::{Control, Mode},
         snapshot::{Action, Change, Reaction, StartFailures, TypeSnapshot},
     },
-    policy::{Backoff, Decision, History, Observation, Reason, decide_under, recommend},
-    scaler::worker_tracker::PoolView,
+    policy::{Backoff, Decision, History, Observation, Reason},
+    scaler::{budget::Budget, worker_tracker::PoolView},
     signal::Signals,
 };
 
@@ -60,6 +62,8 @@ pub struct Actor {
     /// Whether the actor has led before.
     has_led: bool,
     history: History,
+    /// Budget that the actor shares with others; `None` if it is alone, as in a simulation.
+    budget: Option<Arc<Budget>>,
     phase: Phase,
     waiting: Option<Signals>,
     next_evaluation: Timestamp,
@@ -95,6 +99,7 @@ impl Actor {
             work: None,
             pool: Reading::Failed(unseen.to_owned()),
             recommended: None,
+            allowance: None,
             desired: last_change.map_or(settings.min_workers, |change| change.to),
             action: Action::Hold,
             reasons: vec![unseen.to_owned()],
@@ -119,6 +124,7 @@ impl Actor {
             leads: false,
             has_led: false,
             history,
+            budget: None,
             phase: Phase::Resting,
             waiting: None,
             next_evaluation: Timestamp(0),
@@ -245,7 +251,9 @@ impl Actor {
         self.history.note_flow(&self.settings, now, &observation, observed.counters);
         self.history.note_depth(&observation, now);
         let control = observed.control.filter(|control| control.holds_at(now));
-        let decision = self.decide(control.as_deref(), &observation, now);
+        let left_alone = control.as_ref().is_some_and(|control| !control.mode.acts());
+        let acts = self.leads && self.consequence == Consequence::Scale && !left_alone;
+        let decision = self.decide(control.as_deref(), &observation, acts, now);
         if let Some(recommendation) = decision.recommendation {
             self.history.note_recommendation(&self.settings, now, recommendation);
         }
@@ -258,8 +266,6 @@ impl Actor {
         }
         let learns_at = self.history.learns_at(&self.settings, now, &observation);
         self.recheck_at = [self.recheck_at, learns_at].into_iter().flatten().min();
-        let left_alone = control.as_ref().is_some_and(|control| !control.mode.acts());
-        let acts = self.leads && self.consequence == Consequence::Scale && !left_alone;
         self.show(&observation, &observed.view, &decision, signals, now);
         let snapshot = Arc::make_mut(&mut self.snapshot);
         snapshot.control.clone_from(&control);
@@ -281,16 +287,6 @@ impl Actor {
         let under_way = UnderWay { from, demand: observation.demand, reason, signals, replaces_unheard, decision };
         self.phase = Phase::Scaling(Box::new(under_way));
         Some(Effect::Scale(request, signals))
-    }
-
-    fn decide(&mut self, control: Option<&Control>, observation: &Observation, now: Timestamp) -> Decision {
-        if self.consequence != Consequence::Recommend {
-            return decide_under(control, &self.settings, observation, &self.history, now);
-        }
-        let (decision, recommended) = recommend(control, &self.settings, observation, &self.history, now);
-        self.history.recommended = recommended.or(self.history.recommended);
-        Arc::make_mut(&mut self.snapshot).recommended = recommended;
-        decision
     }
 
     /// Schedules another observation soon if the backend could not be asked; less often the longer that lasts.

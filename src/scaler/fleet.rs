@@ -81,6 +81,8 @@ pub struct FleetParts {
     pub queue_servers: Vec<QueueServerParts>,
     /// The configured `min_workers` and `max_workers`, without the schedule.
     pub bounds: HashMap<WorkerType, (u32, u32)>,
+    /// `max_total_workers`.
+    pub max_total_workers: Option<u32>,
     /// Snapshot cells of the actors, in the order of the output.
     pub snapshots: Vec<SnapshotCell>,
     /// Delayed jobs, by queue.
@@ -152,6 +154,7 @@ impl StatusSource for Fleet {
             sources: self.source_status.snapshot(),
             queue_servers: parts.queue_servers.iter().map(QueueServerParts::snapshot).collect(),
             worker_types: parts.snapshots.iter().map(SnapshotCell::get).collect(),
+            max_total_workers: parts.max_total_workers,
             delayed: parts.delayed.borrow().clone(),
             reload: self.reload.read().unwrap_or_else(PoisonError::into_inner).clone(),
         }

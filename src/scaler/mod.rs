@@ -2,6 +2,7 @@
 //! The actor itself ([`Actor`]) is a synchronous state machine without clock or I/O; [`run_actor`] runs it.
 
 mod actor;
+mod budget;
 mod canary;
 mod controls;
 mod event_buffer;
@@ -19,6 +20,7 @@ mod updates;
 mod worker_tracker;
 
 pub use actor::{Actor, Consequence, Effect, Input, Observed, Scaled, ScalingRecord, Tuning};
+pub use budget::Budget;
 pub use canary::CanaryState;
 pub use controls::{ControlError, ControlWatch, Controls};
 pub use event_buffer::EventBuffer;

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::suspended::SuspendedActor;
 use super::{
     actor::{Actor, Effect, Input, Observed, Scaled},
+    budget::Budget,
     canary::CanaryState,
     controls::Controls,
     leadership::Leadership,
@@ -76,6 +77,8 @@ pub struct Shared {
     pub updates: Arc<Updates>,
     /// Overrides in force.
     pub controls: Arc<Controls>,
+    /// Budget of all worker types.
+    pub budget: Arc<Budget>,
     /// Whether heartbeats could be written.
     pub canary: Arc<CanaryState>,
     /// Outages of the backend.

@@ -64,6 +64,8 @@ metrics_table! {
     RELOADS = Counter "swarm_config_reloads_total" ["outcome"] Count "Times the configuration was loaded again.";
     LAST_RELOAD_SUCCESS = Gauge "swarm_config_last_reload_success" [] Count
         "1 if the configuration could be used the last time it was loaded, else 0.";
+    WORKERS_BUDGET = Gauge "swarm_workers_budget" [] Count
+        "max_total_workers: workers that all types together may have; NaN without a budget.";
     KEDA_REQUESTS = Counter "swarm_keda_requests_total" ["method", "code"] Count "Requests of KEDA.";
     NOTIFICATIONS = Counter "swarm_notifications_total" ["outcome"] Count "Messages to the webhooks of `[[notify]]`.";
     REDIS_UP = Gauge "swarm_redis_up" [] Count "1 while Redis answers, else 0.";

@@ -17,12 +17,12 @@ mod traces;
 mod worker_output;
 
 pub use events::{
-    BackendCall, BackendCalled, BackendFailure, ConfigLoaded, ConfigReloaded, DeadLettersDropped, DeadReason,
-    DelayedMoved, EvaluationFinished, FailureKind, JobBuried, JobMetrics, JobOutcome, JobRetried, JobWorked,
-    KedaRequested, LateRecord, LeadershipChanged, NoticeFailed, NotificationOutcome, NotificationSent, PodRejected,
-    PodRejectionsEnded, ProbeFailed, QueueServerLeft, ReactionMeasured, RecordWaits, RecordingFailed, RedisReachable,
-    RedisUnreachable, RedisWrites, ScalingOutcome, ScalingRecorded, ScalingRefused, SignalsReceived, SourceChanged,
-    Stage, StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
+    BackendCall, BackendCalled, BackendFailure, BudgetConfigured, ConfigLoaded, ConfigReloaded, DeadLettersDropped,
+    DeadReason, DelayedMoved, EvaluationFinished, FailureKind, JobBuried, JobMetrics, JobOutcome, JobRetried,
+    JobWorked, KedaRequested, LateRecord, LeadershipChanged, NoticeFailed, NotificationOutcome, NotificationSent,
+    PodRejected, PodRejectionsEnded, ProbeFailed, QueueServerLeft, ReactionMeasured, RecordWaits, RecordingFailed,
+    RedisReachable, RedisUnreachable, RedisWrites, ScalingOutcome, ScalingRecorded, ScalingRefused, SignalsReceived,
+    SourceChanged, Stage, StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
 };
 pub use events::{CommandAcknowledged, CommandAnswered, CommandOutcome, GatewayOddity, ShardChange, ShardChanged};
 pub use log_format::LogFormat;

@@ -1,6 +1,6 @@
 //! Checks of `orchestrator = "keda"`: settings that only make sense where swarm scales by itself.
 
-use super::{Checks, dotted, join};
+use super::{Checks, dotted, join, pointer};
 use crate::config::{
     scaling::Strategy,
     settings::{Orchestrator, Settings, WorkerTypeSettings},
@@ -18,6 +18,19 @@ const LEFT_TO_KEDA: [(&str, &str); 7] = [
 ];
 
 impl Checks<'_> {
+    /// Refuses a budget: KEDA starts the workers, and nobody could keep it.
+    pub(super) fn keda_budget(&mut self, settings: &Settings) {
+        if settings.orchestrator == Orchestrator::Keda && settings.scaler.max_total_workers.is_some() {
+            let total = pointer(&["scaler", "max_total_workers"]);
+            let message = format!(
+                "{}: with orchestrator = \"keda\", KEDA and the HPA start the workers, so swarm can't keep a budget; \
+                 remove it, and use max_workers or a ResourceQuota",
+                dotted(&total)
+            );
+            self.reject(&[total], message);
+        }
+    }
+
     /// Refuses what a recommendation can't follow, and warns of settings that KEDA has instead.
     pub(super) fn keda(&mut self, at: &str, of: &WorkerTypeSettings, settings: &Settings) {
         if settings.orchestrator != Orchestrator::Keda || !of.enabled {
@@ -64,6 +77,12 @@ mod tests {
     fn a_strategy_with_a_pace_of_its_own_is_refused() {
         let told = errors("[worker_types.a.scaling]\nstrategy = \"step\"\n");
         assert!(told.contains("the HPA sets the pace"), "{told}");
+    }
+
+    #[test]
+    fn a_budget_that_nobody_could_keep_is_refused() {
+        let told = errors("[scaler]\nmax_total_workers = 5\n[worker_types.a]\n");
+        assert!(told.contains("swarm can't keep a budget"), "{told}");
     }
 
     #[test]

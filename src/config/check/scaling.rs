@@ -4,9 +4,11 @@ use serde_json::json;
 
 use super::Checks;
 use crate::config::{
-    origin::{Origin, dotted, element_of, join},
+    error::ConfigError,
+    origin::{Origin, dotted, element_of, join, pointer},
     scaling::{ScalingSettings, Strategy},
     schedule::ScheduleWindow,
+    settings::Settings,
 };
 
 use Strategy::{Backlog, Latency, Step, Threshold};
@@ -45,6 +47,33 @@ impl Checks<'_> {
         }
         for (index, window) in scaling.schedule.iter().enumerate() {
             self.window(at, index, window, scaling);
+        }
+    }
+
+    /// The budget must have room for every minimum. Without a budget, a priority has no effect.
+    pub(super) fn budget(&mut self, settings: &Settings) {
+        let Some(total) = settings.scaler.max_total_workers else {
+            for (name, _) in settings.enabled().filter(|(_, of)| of.scaling.priority != 0) {
+                let at = pointer(&["worker_types", name, "scaling", "priority"]);
+                self.warn_unused(&at, "no scaler.max_total_workers");
+            }
+            return;
+        };
+        let at = pointer(&["scaler", "max_total_workers"]);
+        let minimums: Vec<_> = settings.enabled().filter(|(_, of)| of.scaling.min_workers > 0).collect();
+        let sum: u64 = minimums.iter().map(|(_, of)| u64::from(of.scaling.min_workers)).sum();
+        if sum <= u64::from(total) {
+            return;
+        }
+        let minimum = |name: &str| pointer(&["worker_types", name, "scaling", "min_workers"]);
+        let involved: Vec<_> =
+            std::iter::once(at.clone()).chain(minimums.iter().map(|(name, _)| minimum(name))).collect();
+        if self.sound(&involved) {
+            let message = format!(
+                "scaler.max_total_workers = {total} is less than the sum of min_workers of all worker types, {sum}; \
+                 raise it or lower min_workers"
+            );
+            self.errors.push(ConfigError::new(self.origins.strongest(&[at]), message));
         }
     }
 

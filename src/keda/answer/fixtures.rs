@@ -26,6 +26,7 @@ pub(in crate::keda) fn fleet(types: Vec<TypeSnapshot>) -> FleetSnapshot {
         redis_refuses_writes: None,
         sources: Vec::new(),
         queue_servers: Vec::new(),
+        max_total_workers: None,
         worker_types: types.into_iter().map(Arc::new).collect(),
         delayed: DelayedCounts::default(),
         reload: None,

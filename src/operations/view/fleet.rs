@@ -334,6 +334,7 @@ pub(crate) fn made_up() -> FleetSnapshot {
         redis_error: None,
         redis_refuses_writes: None,
         queue_servers: Vec::new(),
+        max_total_workers: None,
         sources: vec![
             source(Source::Keyspace, SourceState::Up, ""),
             source(Source::Tracking, SourceState::Down, "refused"),

@@ -122,6 +122,7 @@ impl Rig {
             leadership: Leadership::unopposed("test", clock.now()),
             updates: Arc::default(),
             controls: Arc::default(),
+            budget: Arc::default(),
             canary: CanaryState::flawless(),
             outages: Arc::default(),
         });

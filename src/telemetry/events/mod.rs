@@ -27,7 +27,7 @@ pub use kubernetes::{NoticeFailed, PodRejected, PodRejectionsEnded, ScalingRefus
 pub use leadership::{LateRecord, LeadershipChanged};
 pub use notify::{NotificationOutcome, NotificationSent};
 pub use redis::{ProbeFailed, QueueServerLeft, RedisReachable, RedisUnreachable, RedisWrites};
-pub use reload::{ConfigLoaded, ConfigReloaded};
+pub use reload::{BudgetConfigured, ConfigLoaded, ConfigReloaded};
 pub use signals::{SignalsReceived, SourceChanged, SweepFinished};
 pub use worker::{JobMetrics, JobOutcome, JobWorked, WorkerLoad};
 

@@ -20,6 +20,20 @@ impl ConfigLoaded {
     }
 }
 
+/// A budget of all worker types is in force, or none.
+#[derive(Clone, Copy, Debug)]
+pub struct BudgetConfigured {
+    /// `max_total_workers`.
+    pub total: Option<u32>,
+}
+
+impl BudgetConfigured {
+    /// Sets `swarm_workers_budget`.
+    pub fn emit(self) {
+        gauge!(metric::WORKERS_BUDGET).set(self.total.map_or(f64::NAN, f64::from));
+    }
+}
+
 /// The configuration was reloaded, whatever the result.
 #[derive(Clone, Copy, Debug)]
 pub struct ConfigReloaded<'a> {
