@@ -83,6 +83,12 @@ fn held(of: &TypeSnapshot, now: Timestamp) -> Vec<Finding> {
             Finding::warning(Area::Scaling, format!("`{name}` gets no worker: its maximum is 0"))
                 .cure("raise its max_workers above 0, or wait until the window of its schedule closes"),
         ),
+        _ if waiting > 0 && of.allowance.is_some() && age > LONG => findings.extend(of.allowance.map(|allowance| {
+            let age = age.as_secs();
+            let found = format!("`{name}`: {waiting} jobs wait, the oldest for {age} s; the budget allows {allowance}");
+            Finding::warning(Area::Scaling, found)
+                .cure("raise scaler.max_total_workers, or this type's priority or min_workers")
+        })),
         _ if waiting > 0 && of.desired >= of.max_workers && age > LONG => findings.push(
             Finding::warning(
                 Area::Scaling,

@@ -84,9 +84,13 @@ fn config_refused(fleet: &FleetSnapshot) -> Option<Alert> {
 fn pool_at_maximum(of: &TypeSnapshot) -> Option<Alert> {
     let waiting = *of.demand.lag.known()?;
     let counts = of.pool.known()?;
-    let full = of.max_workers > 0 && counts.current() >= of.max_workers && waiting > 0;
-    let summary = format!("pool `{}` is at its maximum of {} workers while jobs wait", of.worker_type, of.max_workers);
-    full.then(|| of_type(AlertKind::PoolAtMaximum, of, summary, &format!("{waiting} jobs wait")))
+    let full = of.max_workers > 0 && counts.current() >= of.max_workers;
+    let summary = match of.allowance {
+        Some(allowance) => format!("the budget holds pool `{}` back while jobs wait: {allowance}", of.worker_type),
+        None => format!("pool `{}` is at its maximum of {} workers while jobs wait", of.worker_type, of.max_workers),
+    };
+    (waiting > 0 && (full || of.allowance.is_some()))
+        .then(|| of_type(AlertKind::PoolAtMaximum, of, summary, &format!("{waiting} jobs wait")))
 }
 
 fn crash_loop(of: &TypeSnapshot) -> Option<Alert> {
@@ -140,6 +144,20 @@ mod tests {
         let fleet = fleet(Role::Leader, Some("a"), vec![of]);
         assert_eq!(kinds(&fleet, true), ["pool_at_maximum", "backend_failing"]);
         assert_eq!(active(&fleet, true)[0].detail, "3 jobs wait");
+    }
+
+    #[test]
+    fn a_pool_that_the_budget_holds_back_is_at_its_maximum() {
+        let mut of = pool("mail");
+        of.allowance = Some(crate::model::Allowance { workers: 1, total: 3, others: 2, ..Default::default() });
+        assert_eq!(pool_at_maximum(&of), None, "no job waits");
+        of.demand = Demand { lag: Reading::Known(3), ..of.demand };
+        let summary = pool_at_maximum(&of).unwrap().summary;
+        assert_eq!(
+            summary,
+            "the budget holds pool `mail` back while jobs wait: at most 1 (max_total_workers 3; other worker types \
+             have 2)"
+        );
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::{
     config::ScalingSettings,
     model::{
         Demand, Reading, Source, Timestamp, WorkerType,
-        control::{Control, Mode},
+        control::Mode,
         snapshot::{Action, Change, Reaction, StartFailures, TypeSnapshot},
     },
     policy::{Backoff, Decision, History, Observation, Reason},

@@ -17,7 +17,7 @@ use crate::{
     evidence::Channel,
     model::{Counters, Demand, Reading, Source, Timestamp, WorkerType},
     queue_kind::Delivery,
-    scaler::{Actor, Consequence, Effect, Expected, Heard, Input, Observed, Scaled, WorkerTracker},
+    scaler::{Actor, Budget, Consequence, Effect, Expected, Heard, Input, Observed, Scaled, WorkerTracker},
     signal::Signals,
 };
 
@@ -107,7 +107,7 @@ pub fn simulate(setup: &Setup, trace: &Trace, progress: &mut dyn FnMut(f64)) -> 
 impl<'a> Engine<'a> {
     fn new(setup: &'a Setup, trace: &'a Trace, horizon: Duration) -> Self {
         let worker = &setup.settings.worker;
-        let actor = Actor::new(
+        let mut actor = Actor::new(
             setup.worker_type.clone(),
             &setup.settings.queue(setup.worker_type.as_str()),
             Arc::new(setup.settings.scaling.clone()),
@@ -116,6 +116,11 @@ impl<'a> Engine<'a> {
             None,
             trace.begins,
         );
+        if let Some(total) = setup.scaler.max_total_workers {
+            let budget = Budget::default();
+            budget.share([(setup.worker_type.clone(), &setup.settings.scaling)], Some(total));
+            actor.share_budget(Arc::new(budget));
+        }
         Self {
             setup,
             trace,

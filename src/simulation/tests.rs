@@ -55,6 +55,19 @@ fn close(value: f64, expected: f64) -> bool {
 }
 
 #[test]
+fn a_budget_bounds_the_pool() {
+    let mut setup = setup(ScalingSettings { scale_up_threshold: 1, max_workers: 9, ..ScalingSettings::default() });
+    let jobs = trace(&[(1.0, 5.0), (1.0, 5.0), (1.0, 5.0), (1.0, 5.0)]);
+    let free = run(&setup, &jobs);
+    setup.scaler.max_total_workers = Some(2);
+    let report = run(&setup, &jobs);
+    assert!(free.workers_max > 2 && report.workers_max == 2, "{} {}", free.workers_max, report.workers_max);
+    assert_eq!(report.unfinished, 0);
+    let reason = &report.changes[0].reason;
+    assert!(reason.contains("at most 2 (max_total_workers 2; other worker types have 0)"), "{reason}");
+}
+
+#[test]
 fn one_worker_serves_in_order() {
     // Starts at 0, 2, 4 and 10: waits of 0, 1, 2.5 and 0.
     let report = run(&always(1), &trace(&[(0.0, 2.0), (1.0, 2.0), (1.5, 2.0), (10.0, 2.0)]));

@@ -122,6 +122,8 @@ metrics_table! {
     WORKERS_MIN = Gauge "swarm_workers_min" ["worker_type"] Count "min_workers.";
     WORKERS_MAX = Gauge "swarm_workers_max" ["worker_type"] Count
         "The upper bound in force: max_workers, or what an open window of the schedule lowers it to.";
+    WORKERS_ALLOWED = Gauge "swarm_workers_allowed" ["worker_type"] Count
+        "Workers that the type may have: swarm_workers_max, or less while the budget holds the type back.";
     WORKERS_PAUSED = Gauge "swarm_workers_paused" ["worker_type"] Count
         "1 while somebody has paused the worker type, in one direction or both, or has it only observed, else 0.";
     WORKERS_PINNED = Gauge "swarm_workers_pinned" ["worker_type"] Count

@@ -25,7 +25,7 @@ enum Value {
 }
 
 /// All metrics of worker types.
-pub(super) const FAMILIES: [Family; 21] = [
+pub(super) const FAMILIES: [Family; 22] = [
     Family { name: metric::EVALUATIONS, value: Value::One(|seen| float(seen.evaluations)) },
     Family { name: metric::DECISIONS, value: Value::Decisions },
     Family { name: metric::QUEUE_LAG, value: Value::One(|seen| jobs(&seen.demand.lag)) },
@@ -51,6 +51,7 @@ pub(super) const FAMILIES: [Family; 21] = [
     Family { name: metric::SESSION_JOBS_WAITING, value: Value::One(|seen| pool(seen, |pool| pool.waiting_for_place)) },
     Family { name: metric::WORKERS_MIN, value: Value::One(|seen| f64::from(seen.min_workers)) },
     Family { name: metric::WORKERS_MAX, value: Value::One(|seen| f64::from(seen.max_workers)) },
+    Family { name: metric::WORKERS_ALLOWED, value: Value::One(allowed) },
     Family {
         name: metric::WORKERS_PAUSED,
         value: Value::One(|seen| match mode(seen) {
@@ -138,6 +139,11 @@ fn float(count: u64) -> f64 {
 
 /// Returns the age of the oldest unfinished job at the evaluation, in seconds; 0 without an unfinished job, NaN if the
 /// age is unknown.
+/// Returns the upper bound in force, budget included.
+fn allowed(seen: &TypeSnapshot) -> f64 {
+    f64::from(seen.allowance.map_or(seen.max_workers, |allowance| allowance.workers.min(seen.max_workers)))
+}
+
 fn oldest_age(snapshot: &TypeSnapshot) -> f64 {
     match (&snapshot.demand.oldest, snapshot.evaluated_at) {
         (Reading::Known(Some(oldest)), Some(now)) => now.since(*oldest).as_secs_f64(),

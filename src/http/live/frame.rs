@@ -69,6 +69,8 @@ struct FleetBody<'a> {
     /// Whether clients with the token can send overrides.
     controls: bool,
     sources: &'a [SourceSnapshot],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_total_workers: Option<u32>,
     delayed: &'a DelayedCounts,
     events_problem: Option<String>,
     totals: Totals,
@@ -160,6 +162,7 @@ impl Frame {
             not_ready: status.not_ready(),
             controls,
             sources: &now.sources,
+            max_total_workers: now.max_total_workers,
             delayed: &now.delayed,
             events_problem: events.problem(),
             totals: Totals::of(&now.worker_types),

@@ -48,6 +48,7 @@ function stateOf(type, now) {
   if (type.action === "scale_up") return would ? ["idle", "would scale up"] : ["good", "scaling up"];
   if (type.action === "scale_down") return would ? ["idle", "would scale down"] : ["good", "scaling down"];
   const waiting = known(type.demand.lag) > 0;
+  if (waiting && type.allowance) return ["warn", "held by the budget"];
   if (waiting && type.desired >= type.max_workers) return ["warn", "at its maximum"];
   if (pool && pool.busy > 0) return ["good", "working"];
   return waiting ? ["wait", "jobs wait"] : ["idle", "at rest"];
@@ -101,8 +102,9 @@ export class Card {
     this.problem.hidden = problem === "";
     setText(this.problem, problem);
     this.big.replaceChildren(make("b", {}, pool ? number(pool.ready) : UNKNOWN), ` of ${number(type.desired)} workers ready`);
-    setText(this.bounds, `${number(type.min_workers)} to ${number(type.max_workers)}`);
-    this.bounds.title = "min_workers to max_workers";
+    const budget = type.allowance ? `, ${number(type.allowance.workers)} by the budget` : "";
+    setText(this.bounds, `${number(type.min_workers)} to ${number(type.max_workers)}${budget}`);
+    this.bounds.title = "min_workers to max_workers, and what max_total_workers leaves";
     const share = (count) => `${Math.min(100, (100 * count) / Math.max(1, type.max_workers, type.desired))}%`;
     this.meter.children[0].style.width = share(pool?.ready ?? 0);
     this.meter.children[1].style.width = share(pool?.starting ?? 0);

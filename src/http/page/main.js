@@ -141,6 +141,7 @@ function showFleet() {
   ];
   if (totals.starting > 0) shown.push(["Starting", number(totals.starting)]);
   if (totals.draining > 0) shown.push(["Draining", number(totals.draining)]);
+  if (fleet.max_total_workers !== undefined) shown.push(["Budget of workers", number(fleet.max_total_workers)]);
   if (delayed > 0) shown.push(["Delayed jobs", number(delayed)]);
   if (totals.troubled > 0) shown.push(["Not readable", number(totals.troubled)]);
   by("totals").replaceChildren(...shown.map(([label, value]) => make("div", {}, make("dt", {}, label), make("dd", {}, value))));

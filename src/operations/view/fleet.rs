@@ -175,6 +175,25 @@ fn source_states(sources: &[crate::model::snapshot::SourceSnapshot]) -> String {
     if all.is_empty() { NONE.to_owned() } else { all.join(", ") }
 }
 
+/// Formats the budget of all worker types: `3 of 20 workers; holds back browser, mail`. `None` without a budget.
+pub(crate) fn budget(fleet: &FleetSnapshot) -> Option<String> {
+    const NAMED: usize = 5;
+    let total = fleet.max_total_workers?;
+    let exist = |pool: &PoolCounts| pool.current() + pool.stalled + pool.draining;
+    let workers: u32 = fleet.worker_types.iter().filter_map(|of| of.pool.known()).map(exist).sum();
+    let unknown = fleet.worker_types.iter().filter(|of| of.pool.known().is_none()).count();
+    let held: Vec<&str> =
+        fleet.worker_types.iter().filter(|of| of.allowance.is_some()).map(|of| of.worker_type.as_str()).collect();
+    let unknown = if unknown > 0 { format!(", and those of {unknown} unreadable pools") } else { String::new() };
+    let named = held.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+    let held = match held.len() {
+        0 => String::new(),
+        count if count > NAMED => format!("; holds back {named} and {} more", count - NAMED),
+        _ => format!("; holds back {named}"),
+    };
+    Some(format!("{workers} of {total} workers{unknown}{held}"))
+}
+
 /// Formats jobs that are not due yet: `browser:jobs 3`. `None` if there are none.
 pub(crate) fn delayed(fleet: &FleetSnapshot) -> Option<String> {
     let of = |(queue, jobs): (&String, &u64)| format!("{} {jobs}", printable(queue));
@@ -242,12 +261,13 @@ pub(crate) fn text(fleet: &FleetSnapshot, now: Timestamp) -> String {
     }
     tables.push(trimmed(&decisions));
     format!(
-        "{}\nleader   {}\nredis    {}\nsignals  {}{}{}{}\n\n{}",
+        "{}\nleader   {}\nredis    {}\nsignals  {}{}{}{}{}\n\n{}",
         title(fleet, now),
         leader(fleet, now),
         redis(fleet),
         sources(fleet),
         queue_servers(fleet).map(|servers| format!("\nqueues   {servers}")).unwrap_or_default(),
+        budget(fleet).map(|budget| format!("\nbudget   {budget}")).unwrap_or_default(),
         delayed(fleet).map(|delayed| format!("\ndelayed  {delayed}")).unwrap_or_default(),
         config(fleet, now).map(|config| format!("\nconfig   {config}")).unwrap_or_default(),
         tables.join("\n\n")
@@ -370,6 +390,21 @@ mod tests {
             assert!(shown.contains(line), "`{line}` is missing in\n{shown}");
         }
         assert!(!text(&made_up(), Timestamp(60_000)).contains("TYPE     QUEUE         LAG"));
+    }
+
+    #[test]
+    fn the_budget_is_shown_with_those_it_holds_back() {
+        let mut fleet = made_up();
+        assert_eq!(budget(&fleet), None);
+        fleet.max_total_workers = Some(8);
+        assert_eq!(budget(&fleet).as_deref(), Some("6 of 8 workers, and those of 1 unreadable pools"));
+        for of in &mut fleet.worker_types {
+            let of = std::sync::Arc::make_mut(of);
+            of.pool = crate::model::Reading::Known(PoolCounts { ready: 3, draining: 1, ..PoolCounts::default() });
+            of.allowance = Some(crate::model::Allowance { workers: 3, total: 8, others: 4, ..Default::default() });
+        }
+        let shown = text(&fleet, Timestamp(60_000));
+        assert!(shown.contains("\nbudget   8 of 8 workers; holds back browser, tankpit\n"), "{shown}");
     }
 
     #[test]

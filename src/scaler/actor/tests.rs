@@ -14,6 +14,7 @@ use crate::{
     config::Strategy as Scaling,
     model::{
         Counters, PoolCounts, WorkerId, WorkerState,
+        control::Control,
         snapshot::{WorkerSnapshot, WorkerStatus},
     },
     scaler::worker_tracker::{FailedStart, Held},
