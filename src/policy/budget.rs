@@ -31,16 +31,19 @@ impl Claim {
 /// goes to the pool that has the fewest workers. A pool may start workers up to its number: together, the pools never
 /// exceed the budget by that.
 ///
-/// A pool that has more than its share, while another pool lacks a place, gets a lower number than it has. It then lets
-/// idle workers go, as many as are lacking. Its busy workers stay.
+/// A pool that has more than its share gets a lower number than it has while another pool lacks a place, or while there
+/// are more workers than the budget, as after a reload that lowered it. It then lets idle workers go, as many as are
+/// lacking or too many. Its busy workers stay.
 pub fn allowances(total: u32, claims: &[Claim]) -> Vec<u32> {
     debug_assert!(claims.is_sorted_by_key(|claim| -claim.priority), "{claims:?}");
     // What each pool can have now, beside the workers that exist; and what it would have if nobody had any yet.
     let reachable = share_out(total, claims, |claim| claim.held);
     let due = share_out(total, claims, |_| 0);
     let lacking: u64 = due.iter().zip(&reachable).map(|(due, has)| u64::from(due.saturating_sub(*has))).sum();
+    let held: u64 = claims.iter().map(|claim| u64::from(claim.held)).sum();
     let leaving: u64 = claims.iter().map(|claim| u64::from(claim.leaving)).sum();
-    let lacking = u32::try_from(lacking.saturating_sub(leaving)).unwrap_or(u32::MAX);
+    let surplus = held.saturating_sub(u64::from(total));
+    let lacking = u32::try_from((lacking + surplus).saturating_sub(leaving)).unwrap_or(u32::MAX);
     let allowed = |((claim, reachable), due): ((&Claim, u32), u32)| {
         if lacking > 0 && claim.held > due { due.max(claim.held.saturating_sub(lacking)) } else { reachable }
     };
