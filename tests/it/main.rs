@@ -8,6 +8,7 @@ mod broker_jobs;
 mod browser;
 mod browser_faults;
 mod browser_pages;
+mod budget;
 mod bursts;
 mod cancel;
 mod claims;
