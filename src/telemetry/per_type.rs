@@ -137,13 +137,13 @@ fn float(count: u64) -> f64 {
     count as f64
 }
 
-/// Returns the age of the oldest unfinished job at the evaluation, in seconds; 0 without an unfinished job, NaN if the
-/// age is unknown.
 /// Returns the upper bound in force, budget included.
 fn allowed(seen: &TypeSnapshot) -> f64 {
     f64::from(seen.allowance.map_or(seen.max_workers, |allowance| allowance.workers.min(seen.max_workers)))
 }
 
+/// Returns the age of the oldest unfinished job at the evaluation, in seconds; 0 without an unfinished job, NaN if the
+/// age is unknown.
 fn oldest_age(snapshot: &TypeSnapshot) -> f64 {
     match (&snapshot.demand.oldest, snapshot.evaluated_at) {
         (Reading::Known(Some(oldest)), Some(now)) => now.since(*oldest).as_secs_f64(),
