@@ -140,10 +140,7 @@ async fn leaked_consumers_of_any_name_hold_up_no_job() {
     assert!(eventually(DEADLINE, async || answered(&client, "left").await).await, "{}", worker.log());
     publish(&client, "last", "t.echo").await;
     assert!(eventually(DEADLINE, async || answered(&client, "last").await).await, "{}", worker.log());
-    // A read without an answer is not about them: the machine halted.
-    let log = worker.log();
-    let failed = log.lines().filter(|line| line.contains("can't take jobs") && !line.contains("did not answer"));
-    assert_eq!(failed.count(), 0, "{log}");
+    assert!(!worker.log().contains("can't take jobs"), "{}", worker.log());
     let groups: Vec<HashMap<String, Value>> = redis(&client, "XINFO GROUPS t:jobs").await;
     assert!(groups[0]["consumers"].as_u64().unwrap() > LEAKED as u64);
 }
