@@ -2,6 +2,8 @@
 //! never take the same place. Wakes a pool when its part changes. How places are shared is decided in `policy`.
 
 mod claims;
+#[cfg(test)]
+mod fixtures;
 
 use std::sync::{
     Arc, Mutex, PoisonError,

@@ -1,8 +1,6 @@
-use super::*;
+use super::{fixtures::decision, *};
 use crate::{
     config::WorkerTypeSettings,
-    model::snapshot::Action,
-    policy::Reason,
     signal::{Directories, Directory, WatchedType},
 };
 
@@ -33,16 +31,7 @@ fn evaluate(budget: &Budget, name: &str, current: u32, wanted: u32) -> Decision 
     let pool = Reading::Known(PoolCounts { ready: current, ..PoolCounts::default() });
     budget.decide(&WorkerType::new(name), &pool, Participation { acts: true, grows: true }, |allowance| {
         let target = allowance.map_or(wanted, |allowance| allowance.workers.min(wanted));
-        Decision {
-            target,
-            current,
-            floor: 0,
-            ceiling: 10,
-            action: if target > current { Action::ScaleUp } else { Action::Hold },
-            reasons: allowance.map(Reason::Budget).into_iter().collect(),
-            recheck_at: None,
-            recommendation: None,
-        }
+        decision(current, target, allowance)
     })
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::scaler::budget::fixtures::decision;
 
 /// Worker types with their minimum, maximum and priority.
 fn claims(total: u32, pools: &[(&str, u32, u32, i32)], before: Option<&Claims>) -> Claims {
@@ -48,20 +49,7 @@ fn evaluate_as(
     let (decision, woken) = claims.decide(index, pool, participation, |allowance| {
         let lowered = allowance.filter(|allowance| allowance.workers < wanted);
         let target = lowered.map_or(wanted, |allowance| allowance.workers);
-        Decision {
-            target,
-            current,
-            floor: 0,
-            ceiling: 10,
-            action: match target.cmp(&current) {
-                std::cmp::Ordering::Less => Action::ScaleDown,
-                std::cmp::Ordering::Equal => Action::Hold,
-                std::cmp::Ordering::Greater => Action::ScaleUp,
-            },
-            reasons: lowered.map(Reason::Budget).into_iter().collect(),
-            recheck_at: None,
-            recommendation: None,
-        }
+        decision(current, target, lowered)
     });
     let limit = decision.reasons.iter().find_map(|reason| match reason {
         Reason::Budget(allowance) => Some(allowance.workers),
@@ -96,16 +84,7 @@ fn a_pool_that_was_held_back_is_woken_by_the_place_that_becomes_free() {
     for _ in 0..3 {
         let busy = PoolCounts { ready: 3, busy: 3, ..PoolCounts::default() };
         let index = claims.index_of(&WorkerType::new("a")).unwrap();
-        let (_, woken) = claims.decide(index, &Reading::Known(busy), ALL, |allowance| Decision {
-            target: 3,
-            current: 3,
-            floor: 0,
-            ceiling: 10,
-            action: Action::Hold,
-            reasons: allowance.map(Reason::Budget).into_iter().collect(),
-            recheck_at: None,
-            recommendation: None,
-        });
+        let (_, woken) = claims.decide(index, &Reading::Known(busy), ALL, |allowance| decision(3, 3, allowance));
         assert!(woken.is_empty(), "{woken:?}");
         assert_eq!(evaluate(&mut claims, "b", ready(0), 1), told(0, Some(0), &[]));
     }
