@@ -231,6 +231,17 @@ async fn a_page_that_never_loads_is_shown_as_far_as_it_is_there() {
 
 #[cfg_attr(without_chromium, ignore = "there is no Chromium")]
 #[tokio::test]
+async fn a_fragment_of_the_page_is_not_loaded_again_after_a_download() {
+    let bench = Bench::set("").await;
+    bench.worker.ask("a", "start", json!([])).await.unwrap();
+    let page = bench.goto("a", "script-downloads.html").await.unwrap();
+    assert_eq!(page["status"], json!(200));
+    let fragment = bench.goto("a", "script-downloads.html#there").await.unwrap();
+    assert_eq!((&fragment["status"], &fragment["title"]), (&Value::Null, &page["title"]));
+}
+
+#[cfg_attr(without_chromium, ignore = "there is no Chromium")]
+#[tokio::test]
 async fn dialogs_are_dismissed_and_told_and_nobody_is_kept_on_a_page() {
     let bench = Bench::set("").await;
     let ask = async |method: &str, args: Value| bench.worker.ask("a", method, args).await;

@@ -63,7 +63,7 @@ pub(super) async fn load(page: &Page, url: &Url, limit: Duration, proxy: &Proxy)
     let (loader, in_time) = loop {
         attempts += 1;
         // Unfinished requests of the previous page would otherwise keep the connections to its server.
-        let _ = timeout(STOP.min(limit), leave(page, &mut state)).await;
+        let _ = timeout(STOP.min(limit), leave(page, &mut state, url)).await;
         let begun = timeout_at(deadline, begin(page, &mut state, url, proxy)).await.map_err(|_| too_slow())??;
         let loader = match begun {
             Begun::Loading(loader) => loader,
@@ -91,10 +91,11 @@ pub(super) async fn load(page: &Page, url: &Url, limit: Duration, proxy: &Proxy)
 }
 
 /// Stops the page. A page that goes elsewhere by itself is left for a blank one, which stays: until it is replaced,
-/// Chromium accepts navigations from it, and such a navigation would follow the next load.
-async fn leave(page: &Page, state: &mut watch::Receiver<PageState>) -> Result<(), CommandError> {
+/// Chromium accepts navigations from it, and such a navigation would follow the next load. For a `url` with a fragment
+/// the page is kept, because the fragment may be one of this page.
+async fn leave(page: &Page, state: &mut watch::Receiver<PageState>, url: &Url) -> Result<(), CommandError> {
     page.call("Page.stopLoading", json!({})).await?;
-    if state.borrow().is_restless() {
+    if url.fragment().is_none() && state.borrow().is_restless() {
         let blank = page.call("Page.navigate", json!({ "url": BLANK })).await?;
         let loader = blank["loaderId"].as_str().unwrap_or_default();
         // An error means that the page is gone, and the caller notices that by other means.
