@@ -232,6 +232,10 @@ pub trait ScalingBackend: Send + Sync + 'static {
     /// Makes the request true, or says how far it got.
     async fn scale(&self, request: ScaleRequest) -> Result<ScaleReport, BackendError>;
 
+    /// Sends the stop signal once more to those of `ids` that were asked to leave and are still there. Does nothing
+    /// where the platform itself ends a worker that does not leave. Does not wait.
+    fn ask_again(&self, _worker_type: &WorkerType, _ids: &[WorkerId]) {}
+
     /// From now on `may_act` is asked right before each change that may come long after it was ordered. Until then
     /// everything is allowed.
     fn act_only_while(&self, _may_act: MayAct) {}

@@ -76,6 +76,7 @@ impl WorkerTypeSettings {
             signal: self.stop_signal.or(of_framework).unwrap_or_default(),
             hard_kill: self.hard_kill.unwrap_or(self.framework.is_none()),
             helpers_first: self.framework.is_some_and(|framework| framework.profile().helpers_first()),
+            may_be_missed: self.framework.is_some_and(|framework| framework.profile().may_miss_stop_signal()),
         }
     }
 

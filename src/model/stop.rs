@@ -40,10 +40,12 @@ impl StopSignal {
 /// How the workers of a type are stopped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StopPolicy {
-    /// Asks a worker to finish its jobs and leave. Sent once.
+    /// Asks a worker to finish its jobs and leave. Sent once, unless it may be missed.
     pub signal: StopSignal,
     /// Whether a worker that has not left within its drain timeout is killed.
     pub hard_kill: bool,
     /// Whether the helper processes of a worker are asked first, and the worker when they have left.
     pub helpers_first: bool,
+    /// Whether a worker can miss the signal, so that one that is idle and has not left is asked again.
+    pub may_be_missed: bool,
 }

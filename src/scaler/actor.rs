@@ -213,6 +213,7 @@ impl Actor {
         let manual = observed.view.as_ref().ok().filter(|_| self.leads).map_or(&[][..], |view| &view.manual);
         let mut effects: Vec<Effect> =
             manual.iter().map(|change| self.changed_by_hand(change, &observed.demand)).collect();
+        effects.extend(self.ask_again(&observed));
         effects.extend(self.evaluated(observed, signals, now));
         effects
     }

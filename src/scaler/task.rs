@@ -35,7 +35,7 @@ use crate::{
     signal::{Directory, ListenerHandle, Signals, SweepMonitor},
     telemetry::{
         Acted, BackendCall, BackendCalled, BackendFailure, Course, EvaluationFinished, FailureKind, ProbeFailed,
-        ReactionMeasured, SignalsReceived, Stage, WorkerExited,
+        ReactionMeasured, SignalsReceived, Stage, WorkerExited, WorkersAskedAgain,
     },
 };
 
@@ -222,6 +222,7 @@ impl ActorTask {
                 Effect::Scale(request, signals) => {
                     applied.effect = Some(scale(self.context.clone(), request, signals).boxed());
                 }
+                Effect::AskAgain(ids) => self.ask_again(&ids),
                 Effect::Record(mut record) => {
                     // Whoever leads now has seen the change too, and may have made it.
                     if record.trigger == [Source::Manual] && self.context.shared.leadership.permit().is_none() {
@@ -237,6 +238,16 @@ impl ActorTask {
             applied.evaluated = Some((signals, signals.first_at.elapsed()));
         }
         applied
+    }
+
+    /// Asks workers again which may have missed their stop signal, while this autoscaler leads.
+    fn ask_again(&self, ids: &[WorkerId]) {
+        let shared = &self.context.shared;
+        if shared.leadership.permit().is_some() {
+            let worker_type = &self.context.worker_type;
+            WorkersAskedAgain { worker_type, ids }.emit();
+            shared.backend.ask_again(worker_type, ids);
+        }
     }
 
     /// Tells the actor about a change of leadership since its last input.

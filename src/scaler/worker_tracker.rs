@@ -41,6 +41,8 @@ pub struct PoolView {
     pub busy: Vec<WorkerId>,
     /// Workers that leave although the backend has not asked them to.
     pub leaving: Vec<WorkerId>,
+    /// Workers that were asked to leave, have been idle since and are still there: they may have missed the signal.
+    pub unmoved: Vec<WorkerId>,
     /// Workers that ended by themselves since the last observation.
     pub exits: Vec<Exit>,
     /// Those exits that count as failed starts, and workers that have just stalled.
@@ -81,6 +83,8 @@ pub struct Expected {
     pub heartbeats: bool,
     /// Whether its workers are those of a framework, which states by itself who is busy.
     pub is_foreign: bool,
+    /// Whether a worker can miss the signal that asks it to leave.
+    pub may_miss_stop_signal: bool,
     /// Time without a new heartbeat after which a heartbeat has lapsed.
     pub heartbeat_lapse: Duration,
     /// How long a worker's claim on its jobs is valid without renewal.
@@ -160,6 +164,10 @@ impl WorkerTracker {
                 view.failed_starts.push(FailedStart::stalled(&instance, now));
             }
             memory.note(status, seen, &instance, expected, now);
+            if memory.is_unmoved(expected, now) {
+                view.unmoved.push(instance.id.clone());
+                memory.unmoved_since = Some(now);
+            }
             let change_at = status::change_at(status, &instance, seen, memory, expected, heard.channel);
             view.look_at = [view.look_at, change_at.filter(|at| *at > now)].into_iter().flatten().min();
             if status == WorkerStatus::Unheard && heard.channel.writable_since.is_some() {

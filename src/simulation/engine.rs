@@ -269,6 +269,8 @@ impl<'a> Engine<'a> {
                 match effect {
                     Effect::Observe => inputs.push_back(self.observe()),
                     Effect::Scale(request, _) => inputs.extend(self.scale(&request)),
+                    // Simulated workers hear their signal.
+                    Effect::AskAgain(_) => {}
                     Effect::Record(record) => self.counted.changes.push(ScaleStep {
                         at_seconds: self.now.seconds(),
                         from: record.from,
@@ -288,6 +290,7 @@ impl<'a> Engine<'a> {
             start_grace: self.setup.settings.scaling.start_grace(),
             heartbeats: self.setup.settings.worker.heartbeats,
             is_foreign: false,
+            may_miss_stop_signal: false,
             heartbeat_lapse: 3 * self.setup.settings.worker.heartbeat_interval(),
             claim: Duration::ZERO,
         };

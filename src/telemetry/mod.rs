@@ -22,7 +22,7 @@ pub use events::{
     JobWorked, KedaRequested, LateRecord, LeadershipChanged, NoticeFailed, NotificationOutcome, NotificationSent,
     PodRejected, PodRejectionsEnded, ProbeFailed, QueueServerLeft, ReactionMeasured, RecordWaits, RecordingFailed,
     RedisReachable, RedisUnreachable, RedisWrites, ScalingOutcome, ScalingRecorded, ScalingRefused, SignalsReceived,
-    SourceChanged, Stage, StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad,
+    SourceChanged, Stage, StreamTrimmed, SweepFinished, WatchBroken, WorkerExited, WorkerLoad, WorkersAskedAgain,
 };
 pub use events::{CommandAcknowledged, CommandAnswered, CommandOutcome, GatewayOddity, ShardChange, ShardChanged};
 pub use log_format::LogFormat;

@@ -111,7 +111,7 @@ fn spec(script: &str, directory: &Path) -> ProcessSpec {
         environment: BTreeMap::new(),
         directory: Some(directory.to_owned()),
         drain_timeout: Duration::from_secs(5),
-        stop: StopPolicy { signal: StopSignal::Term, hard_kill: true, helpers_first: false },
+        stop: StopPolicy { signal: StopSignal::Term, hard_kill: true, ..StopPolicy::default() },
         redis_url: WorkerRedisUrl::Scaler,
     }
 }

@@ -1,7 +1,7 @@
 //! Lets one container go: sends its stop signal, gives it its time, kills it, removes it. Nothing of that hangs on a
 //! connection: engines 23 and 24 kill a container at once when the client of their `stop` goes away, and an engine that
 //! restarts forgets it. A second SIGTERM tells a worker to leave at once, so where it is not known whether the first
-//! one arrived, none is sent again.
+//! one arrived, none is sent again, except to a worker that is idle ([`ask_again`]).
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,6 +23,13 @@ pub(super) async fn drain(shared: Arc<DockerShared>, pool: Arc<TypePool>, contai
     }
     remove(&shared, &pool, &container).await;
     (shared.on_change)(&pool.worker_type);
+}
+
+/// Sends the stop signal of a container once more. An error is worth no repetition: who ordered it orders it again.
+pub(super) async fn ask_again(engine: &Engine, container: &str, default: StopSignal) {
+    if let Err(error) = send_stop_signal(engine, container, default).await {
+        warn!(container, "it can't be asked to stop again: {error}");
+    }
 }
 
 /// Sends the container's stop signal, or `default` if it names none, once. `false` if it does not run.
@@ -236,6 +243,18 @@ mod tests {
     async fn a_signal_whose_answer_is_lost_is_not_sent_again_and_a_refused_one_is() {
         assert_eq!(drained(World { cut: 1, ..World::default() }, Duration::from_secs(1)).await, ["SIGTERM", "SIGKILL"]);
         assert_eq!(drained(World { refused: 1, obeys: true, ..World::default() }, LONG).await, ["SIGTERM"]);
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_is_asked_again_gets_one_more_signal_even_if_one_is_refused() {
+        let (engine, world) = engine(World { refused: 1, ..World::default() }).await;
+        ask_again(&engine, "c", StopSignal::Term).await;
+        assert!(world.lock().unwrap().signals.is_empty(), "it was refused");
+        ask_again(&engine, "c", StopSignal::Term).await;
+        assert_eq!(world.lock().unwrap().signals, ["SIGTERM"]);
+        world.lock().unwrap().running = false;
+        ask_again(&engine, "c", StopSignal::Term).await;
+        assert_eq!(world.lock().unwrap().signals, ["SIGTERM"], "it has left");
     }
 
     #[tokio::test]

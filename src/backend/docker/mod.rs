@@ -120,6 +120,14 @@ impl DockerShared {
         let (shared, pool, stop) = (self.clone(), pool.clone(), self.stop.clone());
         self.drains.spawn(async move { stop.run_until_cancelled(drain::drain(shared, pool, container, within)).await });
     }
+
+    /// Sends a container its stop signal once more, in a task of its own.
+    fn ask_again(self: &Arc<Self>, pool: &Arc<TypePool>, container: String) {
+        let (shared, signal, stop) = (self.clone(), pool.spec().stop.signal, self.stop.clone());
+        self.drains.spawn(async move {
+            stop.run_until_cancelled(drain::ask_again(&shared.engine, &container, signal)).await;
+        });
+    }
 }
 
 impl DockerBackend {
@@ -254,6 +262,13 @@ impl ScalingBackend for DockerBackend {
         match summary(failures, wanted) {
             None => Ok(done),
             Some(error) => Err(BackendError { done, ..error }),
+        }
+    }
+
+    fn ask_again(&self, worker_type: &WorkerType, ids: &[WorkerId]) {
+        let Ok(pool) = self.pool(worker_type) else { return };
+        for container in pool.registry.draining(ids) {
+            self.shared.ask_again(&pool, container);
         }
     }
 

@@ -265,6 +265,13 @@ impl WorkerRegistry {
         retired
     }
 
+    /// Returns the containers of those of `ids` that were asked to leave and run.
+    pub(super) fn draining(&self, ids: &[WorkerId]) -> Vec<String> {
+        let inner = self.lock();
+        let asked = inner.workers.iter().filter(|worker| worker.leaving && ids.contains(&worker.id));
+        asked.filter_map(|worker| worker.container.clone()).collect()
+    }
+
     /// Everybody who works.
     pub(super) fn everybody(&self) -> Vec<WorkerId> {
         self.lock().workers.iter().map(|worker| worker.id.clone()).collect()

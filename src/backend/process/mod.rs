@@ -190,6 +190,12 @@ impl ScalingBackend for ProcessBackend {
         }
     }
 
+    fn ask_again(&self, worker_type: &WorkerType, ids: &[WorkerId]) {
+        if let Ok(pool) = self.pool(worker_type) {
+            pool.registry.ask_again(ids);
+        }
+    }
+
     /// The leader starts processes of its own: these here finish their jobs and leave.
     async fn stand_down(&self) {
         self.pools().iter().for_each(|pool| pool.empty());

@@ -111,6 +111,14 @@ impl ProcessRegistry {
         retired
     }
 
+    /// Asks those of `ids` that were asked before once more.
+    pub(super) fn ask_again(&self, ids: &[WorkerId]) {
+        let inner = self.lock();
+        for worker in inner.workers.iter().filter(|worker| worker.draining() && ids.contains(&worker.id)) {
+            worker.stop_request.send_modify(|_| {});
+        }
+    }
+
     /// Asks all workers to stop, and refuses reservations from now on.
     pub(super) fn close(&self, within: Duration) {
         let mut inner = self.lock();

@@ -125,7 +125,8 @@ impl Supervisor {
                         if helpers.is_none() {
                             let _ = kill_process(group.pid(), signal);
                         }
-                        kill_at = Instant::now().checked_add(within).filter(|_| self.stop.hard_kill);
+                        let until = Instant::now().checked_add(within).filter(|_| self.stop.hard_kill);
+                        kill_at = kill_at.or(until);
                     }
                 }
                 () = sleep(HELPERS_POLL_INTERVAL), if helpers.is_some() => {

@@ -210,10 +210,13 @@ mod tests {
         assert_eq!(mail.queue_kind(), QueueKind::Framework(Framework::Rq));
         assert_eq!(mail.queues("mail").named().collect::<Vec<_>>(), ["rq:queue:mail", "rq:queue:news"]);
         assert_eq!(mail.queue_title("mail"), "rq mail, news");
-        assert_eq!(mail.stop_policy(), StopPolicy { signal: StopSignal::Term, hard_kill: false, helpers_first: true });
+        assert_eq!(
+            mail.stop_policy(),
+            StopPolicy { signal: StopSignal::Term, hard_kill: false, helpers_first: true, may_be_missed: true }
+        );
         assert!(!mail.writes_heartbeats());
         let ours = WorkerTypeSettings::default();
-        assert_eq!(ours.stop_policy(), StopPolicy { signal: StopSignal::Term, hard_kill: true, helpers_first: false });
+        assert_eq!(ours.stop_policy(), StopPolicy { hard_kill: true, ..StopPolicy::default() });
     }
 
     #[test]

@@ -178,6 +178,12 @@ pub trait FrameworkProfile: std::fmt::Debug + Send + Sync {
         false
     }
 
+    /// Returns whether a worker can lose the stop signal and go on, in which case an idle one may be sent it again. The
+    /// framework must show exactly who is idle.
+    fn may_miss_stop_signal(&self) -> bool {
+        false
+    }
+
     /// Returns the evidence that a queue has been used; `None` if an empty queue leaves nothing behind.
     fn trace(&self, _spec: &FrameworkSpec, _queue: &str) -> Option<Trace> {
         None

@@ -83,6 +83,12 @@ impl FrameworkProfile for Rq {
         true
     }
 
+    /// The handler of an idle worker raises an exception. One that is raised while Python's `logging` or redis-py runs
+    /// is caught there, and the worker goes on.
+    fn may_miss_stop_signal(&self) -> bool {
+        true
+    }
+
     fn trace(&self, spec: &FrameworkSpec, queue: &str) -> Option<Trace> {
         Some(Trace::Member { set: format!("{}:queues", spec.prefix), member: self.key(spec, queue) })
     }

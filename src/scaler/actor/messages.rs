@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     backend::{BackendError, ScaleReport, ScaleRequest},
     model::{
-        Counters, Demand, QueueDemands, Source, Timestamp, Work, WorkerType,
+        Counters, Demand, QueueDemands, Source, Timestamp, Work, WorkerId, WorkerType,
         control::Control,
         snapshot::{Action, Change},
     },
@@ -69,6 +69,8 @@ pub enum Effect {
     Observe,
     /// Send the request to the backend, and return the result as [`Input::Scaled`].
     Scale(ScaleRequest, Signals),
+    /// Ask these workers to leave once more.
+    AskAgain(Vec<WorkerId>),
     /// Write one record of a change that was carried out or failed.
     Record(Box<ScalingRecord>),
 }

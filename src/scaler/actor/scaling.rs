@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Actor, Effect, Phase, Scaled, ScalingRecord, UnderWay};
+use super::{Actor, Consequence, Effect, Observed, Phase, Scaled, ScalingRecord, UnderWay};
 use crate::{
     backend::{BackendError, ErrorKind, ScaleReport, ScaleRequest},
     model::{
@@ -49,6 +49,14 @@ impl Actor {
             retire: replaced.stalled.iter().chain(unheard).chain(others.take(surplus)).cloned().collect(),
             drain_timeout: self.settings.drain_timeout(),
         })
+    }
+
+    /// Returns the order to ask workers again which may have missed their stop signal. Without it they would stay for
+    /// ever, beyond the number that was decided, and go on to take jobs.
+    pub(super) fn ask_again(&self, observed: &Observed) -> Option<Effect> {
+        let acts = self.leads && self.consequence == Consequence::Scale;
+        let view = observed.view.as_ref().ok().filter(|view| acts && !view.unmoved.is_empty())?;
+        Some(Effect::AskAgain(view.unmoved.clone()))
     }
 
     pub(super) fn scaled(&mut self, scaled: Scaled, now: Timestamp) -> Option<Effect> {

@@ -181,6 +181,21 @@ fn stalled_workers_are_replaced_without_changing_the_count() {
 }
 
 #[test]
+fn only_who_leads_asks_a_worker_again_that_may_have_missed_its_signal() {
+    let unmoved = || PoolView { unmoved: vec![WorkerId::new("deaf")], ..view(1, 1) };
+    for (leads, dry_run, asks) in [(true, false, true), (false, false, false), (true, true, false)] {
+        let mut actor = actor_with(settings(), dry_run);
+        if !leads {
+            at(&mut actor, 1, Input::Follows);
+        }
+        at(&mut actor, 1_000, signals());
+        let expected = if asks { vec![Effect::AskAgain(vec![WorkerId::new("deaf")])] } else { Vec::new() };
+        assert_eq!(at(&mut actor, 1_001, observed(1, unmoved())), expected, "leads: {leads}, dry run: {dry_run}");
+        assert!(actor.is_resting(), "nothing is waited for");
+    }
+}
+
+#[test]
 fn a_queue_that_latency_learns_from_is_looked_at_again_while_jobs_are_done_and_a_new_leader_goes_on() {
     let latency = ScalingSettings { strategy: Scaling::Latency, target_wait_seconds: 20, ..settings() };
     let mut actor = actor_with(latency, false);

@@ -177,6 +177,7 @@ fn context(shared: &Arc<Shared>, settings: &ScalingSettings) -> ActorContext {
         worker_type: WorkerType::new("browser"),
         expected: Expected {
             is_foreign: false,
+            may_miss_stop_signal: false,
             start_grace: settings.start_grace(),
             heartbeats: true,
             heartbeat_lapse: Duration::from_secs(15),

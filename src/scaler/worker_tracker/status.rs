@@ -1,5 +1,7 @@
 //! The status of one worker, from what is read and remembered about it (`docs/adr/0031-silence-counts-by-evidence.md`).
 
+use std::time::Duration;
+
 use super::Expected;
 use crate::{
     backend::{Instance, Phase},
@@ -7,6 +9,9 @@ use crate::{
     model::{Timestamp, WorkerState, snapshot::WorkerStatus},
     probe::Heartbeat,
 };
+
+/// Time for an idle worker to leave before it is asked again. RQ's worker waits up to a second for its scheduler.
+const LEAVING_TIME: Duration = Duration::from_secs(10);
 
 /// What is read about a worker besides the backend's list.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +39,8 @@ pub(super) struct Memory {
     pub(super) said_leaving: bool,
     /// Whether the worker was counted as a failed start.
     pub(super) noted_stalled: bool,
+    /// Since when the worker has been idle although it was asked to leave, or when it was last asked again.
+    pub(super) unmoved_since: Option<Timestamp>,
 }
 
 impl Memory {
@@ -58,6 +65,17 @@ impl Memory {
         self.idle_since = (status == WorkerStatus::Idle).then(|| self.idle_since.unwrap_or(now));
         self.leaving = status == WorkerStatus::Draining;
         self.said_leaving = self.leaving && (self.said_leaving || seen.heartbeat.is_some());
+        let is_unmoved = instance.phase == Phase::Draining && seen.holds_jobs == Some(false);
+        self.unmoved_since = is_unmoved.then(|| self.unmoved_since.unwrap_or(now));
+    }
+
+    /// Returns whether the worker may have missed the signal that asked it to leave.
+    pub(super) fn is_unmoved(&self, expected: Expected, now: Timestamp) -> bool {
+        self.asks_again_at(expected).is_some_and(|at| at <= now)
+    }
+
+    fn asks_again_at(&self, expected: Expected) -> Option<Timestamp> {
+        self.unmoved_since.filter(|_| expected.may_miss_stop_signal).map(|since| since.after(LEAVING_TIME))
     }
 }
 
@@ -96,8 +114,8 @@ pub(super) fn of(
     }
 }
 
-/// Returns when time alone changes the status of a worker: a starting one stalls, or an unheard one is to be replaced.
-/// `None` if it does not.
+/// Returns when time alone changes what is done about a worker: a starting one stalls, an unheard one is to be
+/// replaced, or a draining one is asked again. `None` if it does not.
 pub(super) fn change_at(
     status: WorkerStatus,
     instance: &Instance,
@@ -109,6 +127,7 @@ pub(super) fn change_at(
     match status {
         WorkerStatus::Unheard => channel.silent_for_at(memory.heard_at, expected.silence_limit(seen.holds_jobs)),
         WorkerStatus::Starting => stalls_at(instance, expected, channel),
+        WorkerStatus::Draining => memory.asks_again_at(expected),
         _ => None,
     }
 }

@@ -1,8 +1,9 @@
 use super::*;
-use crate::model::WorkerState;
+use crate::{model::WorkerState, queue_kind::FrameworkWorker};
 
 const EXPECTED: Expected = Expected {
     is_foreign: false,
+    may_miss_stop_signal: false,
     start_grace: Duration::from_secs(60),
     heartbeats: true,
     heartbeat_lapse: Duration::from_secs(15),
@@ -411,4 +412,41 @@ fn workers_that_write_no_heartbeats_are_ready_as_soon_as_they_run() {
     let view =
         classify(&mut WorkerTracker::default(), running, &beats(&[None, None]), &consumers, expected, Timestamp(1));
     assert_eq!(view.counts, PoolCounts { ready: 2, busy: 1, ..PoolCounts::default() });
+}
+
+#[test]
+fn a_worker_of_a_framework_that_is_asked_to_leave_and_stays_idle_is_asked_again_at_a_slow_pace() {
+    let expected = Expected { is_foreign: true, heartbeats: false, may_miss_stop_signal: true, ..EXPECTED };
+    let occupied = |is_busy| Occupation::Stated(vec![FrameworkWorker { name: "a".to_owned(), is_busy }]);
+    let mut tracker = WorkerTracker::default();
+    let mut look = |phase: Phase, occupation: &Occupation, expected: Expected, at: u64| {
+        let instances = vec![Instance::new(WorkerId::new("a"), phase, Timestamp(0))];
+        let (heartbeats, consumers) = (beats(&[None]), Reading::Known(Vec::new()));
+        let heard = Heard {
+            heartbeats: &heartbeats,
+            consumers: &consumers,
+            occupation: Some(occupation),
+            channel: Channel::FLAWLESS,
+        };
+        let pool = Pool { instances, ..Pool::default() };
+        let view = tracker.classify(pool, &heard, expected, Timestamp(at));
+        (view.unmoved.len(), view.look_at)
+    };
+    let (idle, busy) = (occupied(false), occupied(true));
+    assert_eq!(look(Phase::Running, &idle, expected, 1_000), (0, None), "nobody asked it");
+    assert_eq!(look(Phase::Draining, &idle, expected, 50_000), (0, Some(Timestamp(60_000))), "it has its time");
+    assert_eq!(look(Phase::Draining, &idle, expected, 59_999), (0, Some(Timestamp(60_000))));
+    assert_eq!(look(Phase::Draining, &idle, expected, 60_000), (1, Some(Timestamp(70_000))), "it has not left");
+    assert_eq!(look(Phase::Draining, &idle, expected, 60_001), (0, Some(Timestamp(70_000))), "once for each time");
+    assert_eq!(look(Phase::Draining, &busy, expected, 69_000), (0, None), "it has a job after all");
+    assert_eq!(look(Phase::Draining, &Occupation::Unknown, expected, 90_000), (0, None), "unknown is not idle");
+    assert_eq!(
+        look(Phase::Draining, &Occupation::Stated(Vec::new()), expected, 90_001),
+        (0, None),
+        "it is about to end"
+    );
+    assert_eq!(look(Phase::Draining, &idle, expected, 100_000), (0, Some(Timestamp(110_000))), "idle from now on");
+    assert_eq!(look(Phase::Draining, &idle, expected, 110_000).0, 1);
+    let reliable = Expected { may_miss_stop_signal: false, ..expected };
+    assert_eq!(look(Phase::Draining, &idle, reliable, 500_000), (0, None), "a second signal may end a job");
 }

@@ -38,6 +38,25 @@ impl BackendCall {
     }
 }
 
+/// Idle workers that were asked to leave are still there, and are asked again.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkersAskedAgain<'a> {
+    /// Worker type.
+    pub worker_type: &'a WorkerType,
+    /// The workers.
+    pub ids: &'a [WorkerId],
+}
+
+impl WorkersAskedAgain<'_> {
+    /// Logs the event.
+    pub fn emit(self) {
+        let Self { worker_type, ids } = self;
+        for worker_id in ids {
+            warn!(%worker_type, %worker_id, "worker was asked to leave, is idle and has not left: asking it again");
+        }
+    }
+}
+
 /// Whether a failure can end by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {

@@ -16,7 +16,7 @@ mod reload;
 pub(super) mod signals;
 mod worker;
 
-pub use backend::{BackendCall, BackendCalled, BackendFailure, FailureKind, WorkerExited};
+pub use backend::{BackendCall, BackendCalled, BackendFailure, FailureKind, WorkerExited, WorkersAskedAgain};
 pub use discord::{CommandAcknowledged, CommandAnswered, CommandOutcome, GatewayOddity, ShardChange, ShardChanged};
 pub use evaluation::{
     EvaluationFinished, ReactionMeasured, RecordWaits, RecordingFailed, ScalingOutcome, ScalingRecorded, Stage,

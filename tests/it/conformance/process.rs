@@ -54,7 +54,7 @@ impl Rig for Processes {
             environment: BTreeMap::from([mark]),
             directory: None,
             drain_timeout: Duration::from_secs(5),
-            stop: StopPolicy { signal: StopSignal::Term, hard_kill: true, helpers_first: false },
+            stop: StopPolicy { signal: StopSignal::Term, hard_kill: true, ..StopPolicy::default() },
             redis_url: WorkerRedisUrl::Scaler,
         };
         let surroundings = Surroundings {

@@ -115,6 +115,28 @@ async fn a_job_taken_in_the_moment_of_a_stop_is_finished_or_kept_by_rq() {
     assert_each_once(&scaler, marks.len());
 }
 
+/// RQ asks an idle worker to leave by an exception in its signal handler. Python drops it while a log line is written:
+/// about one signal in forty that arrives together with a job. The worker goes on as if nothing had been asked.
+#[cfg_attr(without_frameworks, ignore = "the frameworks can't be installed here")]
+#[tokio::test]
+async fn a_worker_that_lost_its_stop_signal_is_asked_again_when_it_is_idle() {
+    let redis = server();
+    let client = redis.client().await;
+    let mut producer = Producer::start("rq_producer.py", &redis.url());
+    let scaling = "min_workers = 0, max_workers = 2, cooldown_seconds = 1";
+    let deaf = worker().replace("--with-scheduler", "--worker-class rq_deaf.DeafWorker");
+    let settings = settings("mail", scaling, "framework = \"rq\"\nqueues = [\"mail\"]\n", &deaf, &redis.url());
+    let scaler = Autoscaler::start(&redis.url(), &format!("{FAST_SWEEP}{settings}")).await;
+    scaler.until_ready().await;
+    producer.enqueue("plain mail a 0.1");
+    until_ended(&scaler, 1).await;
+    until_empty(&scaler).await;
+    assert!(scaler.log().contains("asking it again"), "{}", scaler.log());
+    let registered: Vec<String> = command(&client, "SMEMBERS rq:workers").await;
+    assert_eq!(registered, [""; 0], "it left in its own way");
+    assert_each_once(&scaler, 1);
+}
+
 #[cfg_attr(without_frameworks, ignore = "the frameworks can't be installed here")]
 #[tokio::test]
 async fn bursts_scale_to_zero_and_back_and_every_job_is_done_once() {

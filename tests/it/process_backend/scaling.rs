@@ -96,7 +96,7 @@ async fn without_a_hard_kill_a_worker_takes_its_time_and_gets_its_own_signal_onc
                   echo ${REDIS_URL-none} > $SWARM_WORKER_ID.url; \
                   while [ ! -e finish ]; do sleep 0.02; done; echo done > $SWARM_WORKER_ID.work";
     let patient = |spec: &mut ProcessSpec| {
-        spec.stop = StopPolicy { signal: StopSignal::Quit, hard_kill: false, helpers_first: false };
+        spec.stop = StopPolicy { signal: StopSignal::Quit, hard_kill: false, ..StopPolicy::default() };
         (spec.redis_url, spec.drain_timeout) = (WorkerRedisUrl::Absent, Duration::ZERO);
     };
     let mut bench = Bench::with(patient, script).await;
@@ -114,6 +114,29 @@ async fn without_a_hard_kill_a_worker_takes_its_time_and_gets_its_own_signal_onc
     assert_eq!(bench.noted(&ids[0], "work").await, "done");
     assert_eq!(bench.noted(&ids[0], "asked").await, "quit");
     assert!(!bench.directory.path().join(format!("{}.wrong", ids[0])).exists());
+    bench.backend.shutdown(true).await;
+}
+
+#[tokio::test]
+async fn only_a_worker_that_was_asked_to_leave_is_asked_again() {
+    let script = "n=0; trap 'n=$((n+1)); echo $n > $SWARM_WORKER_ID.asked; [ $n = 2 ] && exit' TERM; \
+                  echo $$ > $SWARM_WORKER_ID.pid; while :; do sleep 0.02; done";
+    let deaf = |spec: &mut ProcessSpec| spec.stop = StopPolicy { may_be_missed: true, ..StopPolicy::default() };
+    let mut bench = Bench::with(deaf, script).await;
+    let ids = bench.start(2).await;
+    for id in &ids {
+        bench.pid(id).await;
+    }
+    bench.scale(1, &ids[..1], LONG).await.unwrap();
+    assert_eq!(bench.noted(&ids[0], "asked").await, "1");
+    bench.backend.ask_again(&shell(), &ids);
+    let pool = bench.until(|pool| pool.instances.len() == 1).await;
+    assert_eq!((&pool.instances[0].id, pool.exits.len()), (&ids[1], 0));
+    assert!(!bench.directory.path().join(format!("{}.asked", ids[1])).exists(), "it was never asked");
+    bench.scale(0, &ids[1..], LONG).await.unwrap();
+    assert_eq!(bench.noted(&ids[1], "asked").await, "1");
+    bench.backend.ask_again(&shell(), &ids);
+    bench.until(|pool| pool.instances.is_empty()).await;
     bench.backend.shutdown(true).await;
 }
 

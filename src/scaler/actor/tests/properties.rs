@@ -59,7 +59,7 @@ fn play(actor: &mut Actor, happenings: &[Happening]) -> Vec<(u64, Effect)> {
                     assert_eq!(under_way, None, "two effects under way at once");
                     under_way = Some(effect == Effect::Observe);
                 }
-                Effect::Record(_) => {}
+                Effect::Record(_) | Effect::AskAgain(_) => {}
             }
             seen.push((now, effect));
         }
@@ -109,7 +109,7 @@ proptest! {
             match effect {
                 Effect::Scale(..) => open += 1,
                 Effect::Record(_) => open -= 1,
-                Effect::Observe => {}
+                Effect::Observe | Effect::AskAgain(_) => {}
             }
             prop_assert!((0..=1).contains(&open), "a record for each write, and before the next");
         }
