@@ -19,11 +19,15 @@ fn a_worker_does_not_inherit_that_signals_are_ignored() {
 
 #[tokio::test]
 async fn a_missing_program_is_permanent_and_what_was_done_is_told() {
-    let bench = Bench::with(|spec| spec.environment = BTreeMap::from([path("bin")]), SLEEPER).await;
+    let script = "echo $$ > $SWARM_WORKER_ID.pid; exec /bin/sleep 1000";
+    let bench = Bench::with(|spec| spec.environment = BTreeMap::from([path("bin")]), script).await;
     let bin = bench.directory.path().join("bin");
     fs::create_dir(&bin).unwrap();
     std::os::unix::fs::symlink("/bin/sh", bin.join("sh")).unwrap();
     let ids = bench.start(2).await;
+    for id in &ids {
+        bench.pid(id).await;
+    }
 
     fs::remove_dir_all(&bin).unwrap();
     let error = bench.scale(5, &ids[..1], LONG).await.unwrap_err();
