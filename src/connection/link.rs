@@ -7,7 +7,7 @@ use redis::{
     aio::{ConnectionLike, MultiplexedConnection},
 };
 
-use super::cluster::ClusterConnection;
+use super::{cluster::ClusterConnection, sentinel::NamedPrimary};
 use crate::model::Layout;
 
 /// Maximum channels in one SUBSCRIBE; bounds the size of the command with many worker types.
@@ -19,7 +19,11 @@ const SUBSCRIBE_BATCH: usize = 1_000;
 /// primary stay in order, and a command without a key follows the one before it. A transaction over several slots is
 /// carried out slot by slot; the slot of its last command comes last, and only if the others succeeded.
 #[derive(Clone)]
-pub struct Connection(Kind);
+pub struct Connection {
+    kind: Kind,
+    /// The answer of sentinels that led to the server.
+    named: Option<NamedPrimary>,
+}
 
 #[derive(Clone)]
 enum Kind {
@@ -46,16 +50,21 @@ pub struct Primaries {
 
 impl Connection {
     pub(super) fn server(connection: MultiplexedConnection) -> Self {
-        Self(Kind::Server(connection))
+        Self { kind: Kind::Server(connection), named: None }
+    }
+
+    /// Returns a connection to the server that sentinels named as the primary.
+    pub(super) fn of_sentinels(connection: MultiplexedConnection, named: NamedPrimary) -> Self {
+        Self { named: Some(named), ..Self::server(connection) }
     }
 
     pub(super) fn cluster(connection: ClusterConnection) -> Self {
-        Self(Kind::Cluster(connection))
+        Self { kind: Kind::Cluster(connection), named: None }
     }
 
     /// Returns whether this is a connection to the primaries of a cluster.
     pub fn is_cluster(&self) -> bool {
-        matches!(self.0, Kind::Cluster(_))
+        matches!(self.kind, Kind::Cluster(_))
     }
 
     /// Returns how keys that one command uses together are named here.
@@ -69,7 +78,7 @@ impl Connection {
     /// # Errors
     /// If that server can't be reached.
     pub async fn at(&self, key: &str) -> RedisResult<Self> {
-        Ok(match &self.0 {
+        Ok(match &self.kind {
             Kind::Server(_) => self.clone(),
             Kind::Cluster(cluster) => Self::server(cluster.at(key).await?),
         })
@@ -78,7 +87,7 @@ impl Connection {
     /// Returns a name for the server that has `key`: keys with the same name depend on the same server. `None` on a
     /// single server.
     pub fn place(&self, key: &str) -> Option<String> {
-        match &self.0 {
+        match &self.kind {
             Kind::Server(_) => None,
             Kind::Cluster(cluster) => cluster.place(key),
         }
@@ -89,7 +98,7 @@ impl Connection {
     /// # Errors
     /// If the primaries are unknown.
     pub async fn primaries(&self) -> RedisResult<Primaries> {
-        Ok(match &self.0 {
+        Ok(match &self.kind {
             Kind::Server(_) => Primaries { open: vec![self.clone()], missing: Vec::new() },
             Kind::Cluster(cluster) => {
                 let (open, missing) = cluster.primaries().await?;
@@ -98,16 +107,36 @@ impl Connection {
         })
     }
 
-    /// Pings the server, on a cluster every primary, and opens missing connections. The returned number changes if keys
+    /// Returns whether sentinels named the server.
+    pub fn is_of_sentinels(&self) -> bool {
+        self.named.is_some()
+    }
+
+    /// Returns an error that counts as a lost connection ([`is_lost`](super::is_lost)) if most of the sentinels name
+    /// another primary. Asks nobody without sentinels. Without a majority nothing is known, and the server counts as
+    /// what it was.
+    ///
+    /// # Errors
+    /// If another server is the primary.
+    pub async fn confirm_primary(&self) -> RedisResult<()> {
+        match &self.named {
+            Some(named) => named.confirm().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Pings the server, on a cluster every primary, and opens missing connections; asks sentinels whether the server
+    /// is still the primary. The returned number changes if keys
     /// may have moved or connections were reopened: the caller then has to repeat what it asked of a server before
     /// (tracking, notifications).
     ///
     /// # Errors
-    /// If no server answers.
+    /// If no server answers, or the sentinels name another primary.
     pub async fn check(&mut self) -> RedisResult<u64> {
-        match &mut self.0 {
+        match &mut self.kind {
             Kind::Server(server) => {
                 redis::cmd("PING").exec_async(server).await?;
+                self.confirm_primary().await?;
                 Ok(0)
             }
             Kind::Cluster(cluster) => cluster.check().await,
@@ -119,7 +148,7 @@ impl Connection {
     /// # Errors
     /// If the server refuses the subscription.
     pub async fn subscribe(&mut self, channel: impl AsRef<str>) -> RedisResult<()> {
-        match &mut self.0 {
+        match &mut self.kind {
             Kind::Server(server) => server.subscribe(channel.as_ref()).await,
             Kind::Cluster(cluster) => cluster.subscribe(channel.as_ref()).await,
         }
@@ -173,7 +202,7 @@ impl Connection {
     }
 
     async fn servers(&self) -> RedisResult<Vec<MultiplexedConnection>> {
-        match &self.0 {
+        match &self.kind {
             Kind::Server(server) => Ok(vec![server.clone()]),
             Kind::Cluster(cluster) => Ok(cluster.primaries().await?.0),
         }
@@ -205,7 +234,7 @@ impl Connection {
     /// # Errors
     /// If no server can be asked.
     pub async fn each(&mut self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
-        match &mut self.0 {
+        match &mut self.kind {
             Kind::Server(server) => server.send_packed_commands(pipeline, 0, pipeline.len()).await,
             Kind::Cluster(cluster) => cluster.each(pipeline).await,
         }
@@ -214,7 +243,7 @@ impl Connection {
 
 impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
-        match &mut self.0 {
+        match &mut self.kind {
             Kind::Server(server) => server.req_packed_command(cmd),
             Kind::Cluster(cluster) => Box::pin(cluster.command(cmd)),
         }
@@ -226,7 +255,7 @@ impl ConnectionLike for Connection {
         offset: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
-        match &mut self.0 {
+        match &mut self.kind {
             Kind::Server(server) => server.req_packed_commands(pipeline, offset, count),
             Kind::Cluster(cluster) => Box::pin(async {
                 if pipeline.is_transaction() {
@@ -239,7 +268,7 @@ impl ConnectionLike for Connection {
     }
 
     fn get_db(&self) -> i64 {
-        match &self.0 {
+        match &self.kind {
             Kind::Server(server) => server.get_db(),
             Kind::Cluster(_) => 0,
         }

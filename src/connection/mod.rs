@@ -172,8 +172,8 @@ impl RedisTarget {
                 Ok(Connection::server(connection))
             }
             Place::Sentinel(sentinels) => {
-                let connection = sentinels.connect(&config(push), resp3_wanted, self.connect_timeout).await?;
-                Ok(Connection::server(connection))
+                let (connection, named) = sentinels.connect(&config(push), resp3_wanted, self.connect_timeout).await?;
+                Ok(Connection::of_sentinels(connection, named))
             }
             Place::Cluster(topology) => {
                 let opened =

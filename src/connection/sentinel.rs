@@ -1,17 +1,20 @@
 //! Finds the primary that sentinels watch. Each connection asks the sentinels again, so that a reconnect after a
 //! failover leads to the new primary. Source: redis.io, "Sentinel client spec": ask sentinels, then check the role.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, ServerErrorKind, Value,
-    aio::MultiplexedConnection,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, RedisResult, ServerErrorKind,
+    Value, aio::MultiplexedConnection,
 };
 use secrecy::ExposeSecret;
 
 use super::{ConnectionError, address, error::is_refusal, resp3};
 use crate::config::SentinelUrl;
+
+/// Host and port, as sentinels name them.
+type Server = (String, u16);
 
 /// Sentinels, and the name under which they watch the primary.
 #[derive(Clone)]
@@ -43,49 +46,58 @@ impl Sentinels {
         format!("`{}`/{} of the sentinels {}", self.name, self.database(), sentinels.join(","))
     }
 
-    /// Connects to the primary, with `config` and, if `push`, in RESP3. `patience` bounds each attempt to connect and
-    /// each reply of a sentinel.
+    /// Connects to the primary, with `config` and, if `push`, in RESP3: to the server that most sentinels name, and if
+    /// there is none or it is no primary, to any other that one of them names. In a partition, those on the side of the
+    /// old primary go on to name it. `patience` bounds each attempt to connect and each reply of a sentinel.
     pub(super) async fn connect(
-        &self,
+        self: &Arc<Self>,
         config: &AsyncConnectionConfig,
         push: bool,
         patience: Duration,
-    ) -> Result<MultiplexedConnection, ConnectionError> {
+    ) -> Result<(MultiplexedConnection, NamedPrimary), ConnectionError> {
         let mut asked: FuturesUnordered<_> = self.each.iter().map(|sentinel| self.ask(sentinel, patience)).collect();
-        let (mut tried, mut said) = (Vec::new(), Vec::new());
-        while let Some((sentinel, answer)) = asked.next().await {
-            let server = match answer {
-                Ok(server) => server,
-                Err(problem) => {
-                    said.push(format!("{sentinel} says {problem}"));
+        let (mut votes, mut tried, mut said) = (Votes::of(self.each.len()), Vec::new(), Vec::new());
+        loop {
+            let answer = asked.next().await;
+            let is_complete = answer.is_none();
+            match answer {
+                Some((sentinel, Ok(server))) => votes.add(server, sentinel),
+                Some((sentinel, Err(problem))) => said.push(format!("{sentinel} says {problem}")),
+                None => {}
+            }
+            let named = if is_complete { votes.most_first() } else { votes.majority().into_iter().collect() };
+            for (server, sentinel) in named {
+                if tried.contains(&server) {
                     continue;
                 }
-            };
-            if tried.contains(&server) {
-                continue;
-            }
-            tried.push(server.clone());
-            match self.open(&server, config, push).await {
-                Ok(connection) => return Ok(connection),
-                Err(cause) if is_refusal(&cause) => {
-                    return Err(ConnectionError::Refused { target: format!("{}:{}", server.0, server.1), cause });
+                tried.push(server.clone());
+                match self.open(&server, config, push).await {
+                    Ok(connection) => {
+                        return Ok((connection, NamedPrimary { sentinels: self.clone(), server, patience }));
+                    }
+                    Err(cause) if is_refusal(&cause) => {
+                        return Err(ConnectionError::Refused { target: format!("{}:{}", server.0, server.1), cause });
+                    }
+                    Err(cause) => said.push(format!("{sentinel} names {}:{} ({cause})", server.0, server.1)),
                 }
-                Err(cause) => said.push(format!("{sentinel} names {}:{} ({cause})", server.0, server.1)),
+            }
+            if is_complete {
+                let reason =
+                    format!("{}; a failover may be under way, else check the name and the sentinels", said.join(", "));
+                return Err(ConnectionError::NoPrimary { target: self.display(), reason });
             }
         }
-        let reason = format!("{}; a failover may be under way, else check the name and the sentinels", said.join(", "));
-        Err(ConnectionError::NoPrimary { target: self.display(), reason })
     }
 
     /// Asks one sentinel for the address of the primary.
-    async fn ask(&self, sentinel: &Client, patience: Duration) -> (String, Result<(String, u16), String>) {
+    async fn ask(&self, sentinel: &Client, patience: Duration) -> (String, Result<Server, String>) {
         let config =
             AsyncConnectionConfig::new().set_connection_timeout(Some(patience)).set_response_timeout(Some(patience));
         let asked = async {
             let mut connection = sentinel.get_multiplexed_async_connection_with_config(&config).await?;
             let mut command = redis::cmd("SENTINEL");
             command.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.name);
-            command.query_async::<Option<(String, u16)>>(&mut connection).await
+            command.query_async::<Option<Server>>(&mut connection).await
         };
         let answer = match asked.await {
             Ok(Some(server)) => Ok(server),
@@ -98,7 +110,7 @@ impl Sentinels {
     /// Connects to the server at that address, which has to be a primary.
     async fn open(
         &self,
-        (host, port): &(String, u16),
+        (host, port): &Server,
         config: &AsyncConnectionConfig,
         push: bool,
     ) -> Result<MultiplexedConnection, RedisError> {
@@ -121,6 +133,69 @@ impl Sentinels {
     }
 }
 
+/// A server that was connected to because sentinels named it.
+#[derive(Clone)]
+pub(super) struct NamedPrimary {
+    sentinels: Arc<Sentinels>,
+    server: Server,
+    patience: Duration,
+}
+
+impl NamedPrimary {
+    /// Returns an error if most sentinels name another server. Ends as soon as a majority has answered.
+    pub(super) async fn confirm(&self) -> RedisResult<()> {
+        let Sentinels { each, .. } = &*self.sentinels;
+        let ask = |sentinel| self.sentinels.ask(sentinel, self.patience);
+        let mut asked: FuturesUnordered<_> = each.iter().map(ask).collect();
+        let mut votes = Votes::of(each.len());
+        while let Some((sentinel, answer)) = asked.next().await {
+            let Ok(server) = answer else { continue };
+            votes.add(server, sentinel);
+            match votes.majority() {
+                Some((server, _)) if server == self.server => return Ok(()),
+                Some((other, _)) => {
+                    let error = (ErrorKind::Server(ServerErrorKind::ReadOnly), "the sentinels name another primary");
+                    return Err(RedisError::from((error.0, error.1, format!("{}:{}", other.0, other.1))));
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The servers that sentinels named, each with those who named it.
+struct Votes {
+    voters: usize,
+    named: Vec<(Server, Vec<String>)>,
+}
+
+impl Votes {
+    fn of(voters: usize) -> Self {
+        Self { voters, named: Vec::new() }
+    }
+
+    fn add(&mut self, server: Server, sentinel: String) {
+        match self.named.iter_mut().find(|(named, _)| *named == server) {
+            Some((_, by)) => by.push(sentinel),
+            None => self.named.push((server, vec![sentinel])),
+        }
+    }
+
+    /// Returns the server that more than half of all sentinels name, and one of them.
+    fn majority(&self) -> Option<(Server, String)> {
+        let has_most = |(_, by): &&(Server, Vec<String>)| 2 * by.len() > self.voters;
+        self.named.iter().find(has_most).map(|(server, by)| (server.clone(), by[0].clone()))
+    }
+
+    /// Returns all servers, those that most sentinels name first, each with one of them.
+    fn most_first(&self) -> Vec<(Server, String)> {
+        let mut named: Vec<_> = self.named.iter().collect();
+        named.sort_by_key(|(_, by)| std::cmp::Reverse(by.len()));
+        named.into_iter().map(|(server, by)| (server.clone(), by[0].clone())).collect()
+    }
+}
+
 /// Returns the same settings with another address; with TLS if `info` has it.
 pub(super) fn at(info: &ConnectionInfo, host: &str, port: u16) -> ConnectionInfo {
     let host = host.to_owned();
@@ -131,4 +206,31 @@ pub(super) fn at(info: &ConnectionInfo, host: &str, port: u16) -> ConnectionInfo
         _ => ConnectionAddr::Tcp(host, port),
     };
     info.clone().set_addr(addr)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(port: u16) -> Server {
+        ("10.0.0.1".to_owned(), port)
+    }
+
+    #[test]
+    fn a_majority_is_more_than_half_of_all_sentinels_and_not_of_those_that_answered() {
+        let mut votes = Votes::of(4);
+        for (named, by, majority) in [(1, "a", None), (2, "b", None), (2, "c", None), (2, "d", Some(2))] {
+            votes.add(server(named), by.to_owned());
+            assert_eq!(votes.majority().map(|(server, _)| server.1), majority, "after {by}");
+        }
+        let order: Vec<_> = votes.most_first().into_iter().map(|(server, by)| (server.1, by)).collect();
+        assert_eq!(order, [(2, "b".to_owned()), (1, "a".to_owned())]);
+    }
+
+    #[test]
+    fn a_single_sentinel_is_a_majority() {
+        let mut votes = Votes::of(1);
+        votes.add(server(1), "a".to_owned());
+        assert_eq!(votes.majority(), Some((server(1), "a".to_owned())));
+    }
 }

@@ -1,6 +1,6 @@
-//! Checks whether the server accepts writes, and how much memory it has left. A full server, a failed snapshot or
-//! missing replicas stop heartbeats, publishing and the lease while reads go on, so a key that is missing then proves
-//! little.
+//! Checks whether the server accepts writes, also when it should not, and how much memory it has left. A full server, a
+//! failed snapshot or missing replicas stop heartbeats, publishing and the lease while reads go on, so a key that is
+//! missing then proves little.
 
 use std::collections::HashMap;
 
@@ -33,7 +33,9 @@ pub(super) async fn look(connection: &mut Connection) -> Writes {
             Ok(text) => {
                 let info = Info::read(&text);
                 let stops = if info.could_not_save() { stops_writes(&mut server).await } else { None };
-                info.findings(stops.as_deref())
+                let mut found = info.findings(stops.as_deref());
+                found.extend(info.partition().filter(|_| server.is_of_sentinels()));
+                found
             }
             // The documented rights do not include INFO.
             Err(error) => vec![Finding::ok(Area::Redis, format!("its memory can't be looked at: {error}"))],
@@ -129,6 +131,20 @@ impl<'a> Info<'a> {
         findings
     }
 
+    /// Returns what a primary does that is cut off from its replicas. `INFO` has the number of good replicas only if
+    /// the server requires some.
+    fn partition(&self) -> Option<Finding> {
+        let requires_replicas = self.0.contains_key("min_slaves_good_slaves");
+        let has_replicas = self.number("connected_slaves").is_some_and(|count| count > 0);
+        (has_replicas && !requires_replicas).then(|| {
+            let found = "min-replicas-to-write is 0: a primary that is cut off from its replicas goes on taking jobs, \
+                         which are lost when another one has taken its place";
+            let cure = "set min-replicas-to-write 1 and min-replicas-max-lag 10 on all servers; then it refuses writes \
+                        after 10 s";
+            Finding::warning(Area::Redis, found).cure(cure)
+        })
+    }
+
     fn memory(&self) -> Option<Finding> {
         let (used, limit) = (self.number("used_memory")?, self.number("maxmemory")?);
         if limit == 0 {
@@ -193,6 +209,15 @@ mod tests {
         assert!(found(text)[0].1.starts_with("95 % of maxmemory"), "{:?}", found(text));
         let fine = "used_memory:10\r\nmaxmemory:100\r\nmaxmemory_policy:noeviction\r\nrdb_last_bgsave_status:ok\r\n";
         assert_eq!(found(fine).iter().map(|(level, _)| *level).collect::<Vec<_>>(), [Level::Ok]);
+    }
+
+    #[test]
+    fn a_primary_that_requires_no_replica_is_told_if_it_has_some() {
+        let warns = |text: &str| Info::read(text).partition().is_some();
+        assert!(warns("role:master\r\nconnected_slaves:2\r\n"));
+        assert!(!warns("role:master\r\nconnected_slaves:2\r\nmin_slaves_good_slaves:2\r\n"));
+        assert!(!warns("role:master\r\nconnected_slaves:0\r\n"), "there is nothing to wait for");
+        assert!(!warns(""));
     }
 
     #[test]

@@ -77,11 +77,14 @@ async fn outcome(checking: &mut Checking) -> redis::RedisResult<Checked> {
     }
 }
 
-/// Checks a connection. With the flags that are `needed` of a single server, reading the server's setting is the check;
+/// Checks a connection. With the flags that are `needed` of a single server, reading its setting replaces the PING;
 /// `may_extend` as for [`keyspace::ensure`].
 async fn check(mut connection: Connection, needed: Option<String>, may_extend: bool) -> redis::RedisResult<Checked> {
     match needed.filter(|_| !connection.is_cluster()) {
-        Some(needed) => Ok(Checked::Keyspace(keyspace::ensure(&connection, &needed, may_extend).await?.0)),
+        Some(needed) => {
+            connection.confirm_primary().await?;
+            Ok(Checked::Keyspace(keyspace::ensure(&connection, &needed, may_extend).await?.0))
+        }
         None => Ok(Checked::Answers(connection.check().await?)),
     }
 }

@@ -3,13 +3,17 @@
 use std::process::Output;
 
 use rustix::process::Signal;
+use swarm::model::snapshot::Role;
 
-use crate::support::{
-    autoscaler::{Autoscaler, NO_SWEEP, SLEEPER, pool, real_pool, swarm},
-    command::{add_jobs, add_sleep, answers, records, redis},
-    sentinel::Sentinels,
-    wait::{DEADLINE, eventually},
-    worker::WorkerProcess,
+use crate::{
+    leadership::until_role,
+    support::{
+        autoscaler::{Autoscaler, NO_SWEEP, SLEEPER, pool, real_pool, swarm},
+        command::{add_jobs, add_sleep, answers, records, redis},
+        sentinel::Sentinels,
+        wait::{DEADLINE, eventually},
+        worker::WorkerProcess,
+    },
 };
 
 /// One worker for each five jobs; let go as soon as that is allowed.
@@ -68,6 +72,36 @@ async fn a_frozen_primary_is_left_for_the_new_one() {
     servers.servers[before].cont();
     add_jobs(&servers.client().await, "test:jobs", 9).await;
     scaler.until_workers("test", 2).await;
+}
+
+/// The sentinels and the replicas lose the primary, and the autoscaler does not: they have another user there.
+#[tokio::test]
+async fn who_leads_on_a_primary_that_is_cut_off_goes_on_with_the_new_one() {
+    let servers = Sentinels::start().await;
+    for server in &servers.servers {
+        let _: String = redis(&server.client().await, "ACL SETUSER scaler on >secret ~* &* +@all").await;
+    }
+    let url = servers.url().replace("//", "//scaler:secret@");
+    let settings = format!("{NO_SWEEP}leader_lease_seconds = 10\n{}", pool("test", HASTY, SLEEPER));
+    let scaler = Autoscaler::start(&url, &settings).await;
+    scaler.until_ready().await;
+    until_role(&scaler, Role::Leader).await;
+    let before = servers.primary().await;
+    let old = servers.servers[before].client().await;
+    let _: String = redis(&old, "AUTH scaler secret").await;
+    let _: u64 = redis(&old, "WAIT 2 10000").await;
+
+    let _: String = redis(&old, "ACL SETUSER default -@all").await;
+    servers.until_other_primary(before).await;
+    let role: Vec<fred::types::Value> = redis(&old, "ROLE").await;
+    assert_eq!(role[0].as_str().as_deref(), Some("master"), "it does not know");
+    let left = async || redis::<u64>(&old, "EXISTS scaler:leader").await == 0;
+    scaler.until("nobody leads on the old primary", left).await;
+    until_role(&scaler, Role::Leader).await;
+    add_jobs(&servers.client().await, "test:jobs", 1).await;
+    scaler.until_workers("test", 1).await;
+    let told = async || records(&servers.client().await, "test").await.len() == 1;
+    scaler.until("the change is recorded on the new primary", told).await;
 }
 
 #[tokio::test]

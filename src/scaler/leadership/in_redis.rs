@@ -125,6 +125,18 @@ impl InRedis {
         }
     }
 
+    /// Returns an error if the lease is on a server that is no longer the primary: the sentinels have made another one
+    /// the primary, and this one does not know. There another autoscaler takes a lease, and two would lead.
+    async fn confirm(&self) -> Result<(), ElectionError> {
+        let Some(connection) = &self.connection else { return Ok(()) };
+        // Sentinels that do not answer must not cost the lease.
+        let patience = self.identity.lease.patience() / 2;
+        tokio::time::timeout(patience, connection.confirm_primary())
+            .await
+            .unwrap_or(Ok(()))
+            .map_err(ElectionError::Deposed)
+    }
+
     fn script(&self, last_token: u64, wait: Duration, signs: Option<&Signs>) -> Cmd {
         let layout = self.target.layout();
         let mut script = redis::cmd("EVAL");
@@ -157,6 +169,9 @@ impl LeaseStore for InRedis {
         }
         let wait = self.not_before.saturating_sub(since_boot());
         let (mine, token, instance, ends_in, ..) = self.send(last_token, wait).await?;
+        if mine == 1 {
+            self.confirm().await?;
+        }
         let ends_in = milliseconds(ends_in);
         if mine == 0 {
             self.not_before = since_boot() + ends_in;
