@@ -14,16 +14,16 @@ use crate::support::{processes::KillOnDrop, redis::Port, wait::DEADLINE};
 
 /// A password that has to be escaped in a URL.
 const PASSWORD: &str = "p@ss:w/rd";
-const PASSWORD_IN_URL: &str = "p%40ss%3Aw%2Frd";
+pub(crate) const PASSWORD_IN_URL: &str = "p%40ss%3Aw%2Frd";
 
-struct TlsServer {
+pub(crate) struct TlsServer {
     process: Child,
     port: Port,
     directory: TempDir,
 }
 
 impl TlsServer {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(&[])
     }
 
@@ -45,12 +45,12 @@ impl TlsServer {
         Self { process, port, directory }
     }
 
-    fn url(&self, password: &str) -> String {
+    pub(crate) fn url(&self, password: &str) -> String {
         format!("rediss://app:{password}@{}/0", self.port.address())
     }
 
     /// What `redis-cli` says to a command, as soon as the server answers.
-    fn cli(&self, command: &[&str]) -> String {
+    pub(crate) fn cli(&self, command: &[&str]) -> String {
         let port = self.port.number().to_string();
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -66,7 +66,7 @@ impl TlsServer {
         }
     }
 
-    fn roots(&self) -> PathBuf {
+    pub(crate) fn roots(&self) -> PathBuf {
         self.directory.path().join("ca.pem")
     }
 }

@@ -7,11 +7,15 @@ use fred::prelude::Client;
 use swarm::model::{PoolCounts, Reading, Source, snapshot::Action};
 
 use super::by_state::rules;
-use crate::support::{
-    autoscaler::{Autoscaler, FAST_SWEEP, KEYSPACE, NO_SWEEP, SLEEPER, pool, swarm},
-    command::{add_jobs, redis},
-    needs::repository,
-    redis::RedisServer,
+use crate::{
+    support::{
+        autoscaler::{Autoscaler, FAST_SWEEP, KEYSPACE, NO_SWEEP, SLEEPER, pool, swarm},
+        command::{add_jobs, redis},
+        needs::repository,
+        redis::RedisServer,
+        sentinel::Sentinels,
+    },
+    tls::{PASSWORD_IN_URL, TlsServer},
 };
 
 /// Rights on a server that has only queues, as `docs/frameworks.md` lists them, besides those of the framework.
@@ -95,6 +99,42 @@ async fn a_job_on_a_server_of_its_own_starts_a_worker_by_a_keyspace_event() {
 #[tokio::test]
 async fn without_the_flags_client_side_caching_tells_of_the_job_and_no_setting_is_changed() {
     a_job_elsewhere_starts_a_worker(&[], Source::Tracking).await;
+}
+
+/// Nothing but a signal brings the second job to notice: the sweep never comes.
+#[tokio::test]
+async fn a_server_of_its_own_behind_sentinels_is_followed_to_the_new_primary() {
+    let (a, mut b) = (RedisServer::start(), Sentinels::start_with(&FLAGS, "").await);
+    let scaler = Autoscaler::start(&a.url(), &format!("{NO_SWEEP}{}", of_rq("mail", &b.url()))).await;
+    scaler.until_ready().await;
+    assert_eq!(own_source(&scaler, Source::Keyspace).await, "\"up\"");
+    let client = b.client().await;
+    let _: u64 = redis(&client, "RPUSH rq:queue:mail one").await;
+    scaler.until_workers("mail", 1).await;
+    scaler.until("the worker was given the sentinels", async || scaler.lines("urls") == [b.url()]).await;
+    let _: u64 = redis(&client, "WAIT 2 10000").await;
+
+    b.fail_over().await;
+    scaler.until_ready().await;
+    scaler.until("signals come again", async || own_source(&scaler, Source::Keyspace).await == "\"up\"").await;
+    let _: u64 = redis(&b.client().await, "RPUSH rq:queue:mail two").await;
+    scaler.until_workers("mail", 2).await;
+    assert_eq!(scaler.status().await.redis_error, None, "the other server was never away");
+}
+
+#[tokio::test]
+async fn a_server_of_its_own_is_reached_by_tls() {
+    let (a, b) = (RedisServer::start(), TlsServer::start());
+    let pushed = ["EVAL", "redis.call('RPUSH', KEYS[1], 'one') return 'OK'", "1", "rq:queue:mail"];
+    assert!(b.cli(&pushed).contains("OK"));
+    let settings = format!("{NO_SWEEP}{}", of_rq("mail", &b.url(PASSWORD_IN_URL)));
+    let roots = b.roots().display().to_string();
+    let scaler = Autoscaler::start_in_environment(&a.url(), &settings, &[("SSL_CERT_FILE", &roots)]).await;
+    scaler.until_ready().await;
+    scaler.until_workers("mail", 1).await;
+    assert!(b.cli(&pushed).contains("OK"));
+    scaler.until_workers("mail", 2).await;
+    assert!(!scaler.log().contains(PASSWORD_IN_URL), "{}", scaler.log());
 }
 
 #[tokio::test]
