@@ -71,6 +71,41 @@ async fn invalidations_of_each_primary_wake_their_pools() {
     }
 }
 
+/// Lists on each primary start workers and, where an empty list is idleness, let them go again.
+async fn lists_wake_their_pools(signals: &str, source: &str) {
+    let cluster = Cluster::start();
+    let client = cluster.client().await;
+    cluster.until_well().await;
+    let types = cluster.types().await;
+    let of_list = |name: &String| {
+        let of_list = "kind = \"list\"\nworker = { heartbeats = false, idle = \"empty_queue\" }";
+        pool(name, SCALING, SLEEPER).replace("worker = { heartbeats = false }", of_list)
+    };
+    let pools: String = types.iter().map(of_list).collect();
+    let scaler = Autoscaler::start(&cluster.url(), &format!("{NO_SWEEP}{signals}{pools}")).await;
+    scaler.until_ready().await;
+    for name in &types {
+        let _: u64 = redis(&client, &format!("RPUSH {name}:jobs one two three")).await;
+        scaler.until_workers(name, 1).await;
+        assert_eq!(until_recorded(&scaler, &client, name).await, source);
+        assert_eq!(depth(&scaler, name).await, Some(3));
+    }
+    for name in &types {
+        let _: Vec<String> = redis(&client, &format!("LPOP {name}:jobs 3")).await;
+        scaler.until_workers(name, 0).await;
+    }
+}
+
+#[tokio::test]
+async fn keyspace_notifications_of_lists_on_each_primary_wake_their_pools() {
+    lists_wake_their_pools(KEYSPACE, "keyspace").await;
+}
+
+#[tokio::test]
+async fn invalidations_of_lists_on_each_primary_wake_their_pools() {
+    lists_wake_their_pools(TRACKING, "tracking").await;
+}
+
 #[tokio::test]
 async fn a_message_on_the_channel_to_any_node_wakes_a_pool() {
     let cluster = Cluster::start();
