@@ -16,7 +16,7 @@ use crate::{
         Timestamp, WorkerState, WorkerType,
         control::Mode,
         keys,
-        snapshot::{FleetSnapshot, TypeSnapshot, WorkerStatus},
+        snapshot::{FleetSnapshot, TypeSnapshot, WorkerSnapshot, WorkerStatus},
     },
 };
 
@@ -32,9 +32,9 @@ pub(super) fn from_fleet(fleet: &FleetSnapshot, settings: &Settings) -> Vec<Find
     let (mut scaling, mut workers) = (Vec::new(), Vec::new());
     for of in &fleet.worker_types {
         scaling.extend(held(of, now));
-        let heartbeats =
-            settings.worker_types.get(of.worker_type.as_str()).is_none_or(WorkerTypeSettings::writes_heartbeats);
-        workers.extend(health(of, heartbeats));
+        let known = settings.worker_types.get(of.worker_type.as_str());
+        workers.extend(health(of, known.is_none_or(WorkerTypeSettings::writes_heartbeats)));
+        workers.extend(known.and_then(|known| unmatched(of, known, now)));
     }
     let (mut scaling, mut workers) = (bounded(scaling), bounded(workers));
     if workers.is_empty() {
@@ -142,6 +142,25 @@ fn health(of: &TypeSnapshot, heartbeats: bool) -> Vec<Finding> {
         findings.push(Finding::problem(Area::Workers, found).cure(cure));
     }
     findings
+}
+
+/// Reports workers that their framework does not name as it was told to: whether they are idle remains unknown.
+fn unmatched(of: &TypeSnapshot, settings: &WorkerTypeSettings, now: Timestamp) -> Option<Finding> {
+    let framework = settings.framework?.profile();
+    let (name, option, grace) = (framework.name(), framework.identity()?, settings.scaling.start_grace());
+    // While the queues can't be read, nothing is known of any worker.
+    of.demand.lag.known()?;
+    let is_unknown =
+        |worker: &&WorkerSnapshot| worker.status == WorkerStatus::PossiblyBusy && now.since(worker.started_at) > grace;
+    let workers = some(of.workers.iter().filter(is_unknown).count() as u64, "worker");
+    of.workers.iter().find(is_unknown).map(|first| {
+        let found = format!(
+            "{workers} of `{}` unknown to {name}, such as `{}`: nobody can tell whether they are idle, and none is let go",
+            of.worker_type, first.id
+        );
+        let cure = format!("start them with {option} and $SWARM_WORKER_ID, on these queues (docs/frameworks.md#{name})");
+        Finding::warning(Area::Workers, found).cure(cure)
+    })
 }
 
 /// Reports workers that their platform can't start, by reason.

@@ -1,7 +1,11 @@
 //! Queues of job frameworks: what the doctor says of a name that nothing has, and of jobs that nobody moves.
 
-use super::{alone, ask_about};
-use crate::support::{command::redis, redis::RedisServer};
+use super::{Report, alone, ask_about, until_told};
+use crate::support::{
+    autoscaler::{Autoscaler, FAST_SWEEP},
+    command::redis,
+    redis::RedisServer,
+};
 
 fn of(framework: &str, queue: &str) -> String {
     format!(
@@ -50,6 +54,28 @@ async fn due_jobs_that_no_process_moves_are_named_with_the_cure() {
         let report = ask_about(&alone(&server, &of(framework, "mail")));
         assert!(!report.json.to_string().contains("no process moves"), "{:#}", report.json);
     }
+}
+
+/// Workers that signed in under other names, or not at all, are never let go: nobody knows whether they are idle.
+#[tokio::test]
+async fn workers_that_the_framework_does_not_know_are_named_until_it_does() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let _: u64 = redis(&client, "SADD rq:queues rq:queue:mail").await;
+    let nameless = of("rq", "mail").replace("$SWARM_WORKER_ID", ": $SWARM_WORKER_ID; exec sleep 1000");
+    let scaling = "scaling = { min_workers = 2, start_grace_seconds = 1 }";
+    let scaler = Autoscaler::start(&server.url(), &format!("{FAST_SWEEP}{nameless}{scaling}\n")).await;
+    scaler.until_workers("mail", 2).await;
+    let unknown = |report: &Report| report.found("workers", "warning").join("\n");
+    let report = until_told(&scaler, "both are named", |report| unknown(report).contains("2 workers")).await;
+    report.has("workers", "warning", &["2 workers of `mail` unknown to rq", "--name and $SWARM_WORKER_ID"]);
+
+    for worker in &scaler.of("mail").await.workers {
+        let key = format!("rq:worker:{}", worker.id);
+        let _: u64 = redis(&client, &format!("HSET {key} state idle birth 2020-01-01T00:00:00.000000Z")).await;
+        let _: u64 = redis(&client, &format!("SADD rq:workers:mail {key}")).await;
+    }
+    until_told(&scaler, "nobody is named any more", |report| unknown(report).is_empty()).await;
 }
 
 #[tokio::test]
