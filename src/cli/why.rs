@@ -40,7 +40,7 @@ pub struct WhyArgs {
 pub async fn run(args: WhyArgs) -> anyhow::Result<ExitCode> {
     let server = args.config.status_server(args.url.as_deref())?;
     let fleet = server.status().await?;
-    let Some(of) = fleet.worker_types.iter().find(|of| of.worker_type.as_str() == args.worker_type) else {
+    let Some(of) = fleet.worker_type(&args.worker_type) else {
         let known: Vec<_> = fleet.worker_types.iter().map(|of| of.worker_type.as_str()).collect();
         bail!("no worker type `{}` at {}; there are: {}", args.worker_type, server.url(), known.join(", "));
     };

@@ -120,7 +120,7 @@ async fn status(context: &CommandContext) -> Result<FleetSnapshot, String> {
 }
 
 fn find<'a>(fleet: &'a FleetSnapshot, name: &str) -> Result<&'a TypeSnapshot, String> {
-    let found = fleet.worker_types.iter().find(|of| of.worker_type.as_str() == name);
+    let found = fleet.worker_type(name);
     found.map(AsRef::as_ref).ok_or_else(|| format!("the autoscaler knows no worker type `{name}`"))
 }
 

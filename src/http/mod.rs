@@ -16,16 +16,23 @@ pub(crate) mod tests;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{Router, response::Response};
 use secrecy::SecretString;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
-use self::{connections::Limits, live::Live};
+use self::{
+    connections::Limits,
+    error::{no_worker_type, unmade},
+    live::Live,
+};
 use crate::{
     model::{
-        control::ApplyOverride, dead_letter::DeadLetterService, history::EventSource, job::JobService,
-        snapshot::StatusSource,
+        control::ApplyOverride,
+        dead_letter::DeadLetterService,
+        history::EventSource,
+        job::JobService,
+        snapshot::{StatusSource, TypeSnapshot},
     },
     telemetry::MetricsHandle,
 };
@@ -110,6 +117,17 @@ struct Served {
     access: HttpAccess,
     live: Arc<Live>,
     ending: CancellationToken,
+}
+
+impl Served {
+    /// Returns the worker type of this name, or the refusal to send.
+    async fn worker_type(&self, name: String) -> Result<Arc<TypeSnapshot>, Response> {
+        let status = Arc::clone(&self.status);
+        let refused = name.clone();
+        // On a blocking thread, because a snapshot of ten thousand worker types takes a while.
+        let found = spawn_blocking(move || status.fleet().worker_type(&name).cloned()).await;
+        found.map_err(|error| unmade(&error))?.ok_or_else(|| no_worker_type(&refused))
+    }
 }
 
 /// A server that is bound and does not answer yet. Bound before serving, so that a port in use is noticed before

@@ -405,6 +405,13 @@ pub struct FleetSnapshot {
     pub reload: Option<ReloadSnapshot>,
 }
 
+impl FleetSnapshot {
+    /// Returns the worker type of this name; `None` if there is none.
+    pub fn worker_type(&self, name: &str) -> Option<&Arc<TypeSnapshot>> {
+        self.worker_types.iter().find(|of| of.worker_type.as_str() == name)
+    }
+}
+
 /// Result of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -119,6 +119,12 @@ const NEWEST: &[Parameter] = &[
     Parameter { name: "count", of_type: "integer", what: "Number of newest entries. Default: 50. At most 500." },
 ];
 
+const FOLLOWED: &[Parameter] = &[Parameter {
+    name: "type",
+    of_type: "string",
+    what: "Only this worker type and its entries, with at most 200 of each instead of 50.",
+}];
+
 const OLDEST: &[Parameter] = &[
     Parameter {
         name: "after",
@@ -159,6 +165,7 @@ fn operations() -> Vec<Operation> {
         }
         .gives::<Events>(),
         Operation {
+            query: FOLLOWED,
             answer: Answer::Stream,
             ..Operation::read(
                 "/v1/stream",

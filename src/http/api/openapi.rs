@@ -149,7 +149,10 @@ fn failures(operation: &Operation) -> Vec<(StatusCode, &'static str)> {
         ]);
     }
     if matches!(operation.answer, Answer::Stream) {
-        failures.push((StatusCode::SERVICE_UNAVAILABLE, "Too many readers follow already."));
+        failures.extend([
+            (StatusCode::NOT_FOUND, "There is no such worker type."),
+            (StatusCode::SERVICE_UNAVAILABLE, "Too many readers follow already."),
+        ]);
     }
     if !operation.is_read() {
         failures.extend([

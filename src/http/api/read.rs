@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::{
     Served,
-    error::{off_thread, refusal},
+    error::{no_worker_type, off_thread, refusal},
 };
 use crate::model::{
     explanation::Explanation,
@@ -124,11 +124,8 @@ fn about(
     name: &str,
     answer: impl FnOnce(&FleetSnapshot, &TypeSnapshot) -> Response,
 ) -> Response {
-    match fleet.worker_types.iter().find(|of| of.worker_type.as_str() == name) {
+    match fleet.worker_type(name) {
         Some(of) => answer(fleet, of),
-        None => refusal(
-            StatusCode::NOT_FOUND,
-            &format!("there is no worker type `{name}`; /v1/worker_types lists those that there are"),
-        ),
+        None => no_worker_type(name),
     }
 }

@@ -14,11 +14,18 @@ use crate::model::{
 /// Maximum worker types in a frame; of more types, the most important ones are shown.
 pub(super) const SHOWN: usize = 100;
 
-/// Maximum workers of one type that are listed.
-const WORKERS: usize = 50;
+/// Maximum workers of one type that are listed, and maximum entries of the history.
+#[derive(Clone, Copy)]
+struct Limits {
+    workers: usize,
+    events: usize,
+}
 
-/// Maximum entries of the history in a frame.
-const EVENTS: usize = 50;
+/// Limits beside all other worker types.
+const AMONG_ALL: Limits = Limits { workers: 50, events: 50 };
+
+/// Limits for readers who follow a single worker type.
+const ALONE: Limits = Limits { workers: 200, events: 200 };
 
 /// One worker type.
 pub(super) struct Row {
@@ -38,20 +45,29 @@ pub(super) struct Entry {
     pub(super) json: String,
 }
 
+/// Worker types, and what happened to them.
+#[derive(Default)]
+pub(super) struct View {
+    pub(super) rows: Vec<Arc<Row>>,
+    /// Entries of the history, oldest first.
+    pub(super) entries: Vec<Arc<Entry>>,
+}
+
 /// One state of the fleet.
 pub(super) struct Frame {
     /// When the frame was made; `None` before the first one.
     pub(super) made: Option<Instant>,
     /// JSON of everything except the worker types and the history.
     pub(super) fleet: Arc<str>,
-    pub(super) rows: Vec<Arc<Row>>,
-    /// Entries of the history, oldest first.
-    pub(super) entries: Vec<Arc<Entry>>,
+    /// The most important worker types, and the newest entries.
+    all: View,
+    /// The worker types that somebody follows alone. Without a row: there is no such worker type any more.
+    single: HashMap<WorkerType, View>,
 }
 
 impl Default for Frame {
     fn default() -> Self {
-        Self { made: None, fleet: "{}".into(), rows: Vec::new(), entries: Vec::new() }
+        Self { made: None, fleet: "{}".into(), all: View::default(), single: HashMap::new() }
     }
 }
 
@@ -133,13 +149,13 @@ struct RowBody<'a> {
     more_workers: usize,
 }
 
-fn row_json(of: &TypeSnapshot) -> String {
-    let more_workers = of.workers.len().saturating_sub(WORKERS);
+fn row_json(of: &TypeSnapshot, workers: usize) -> String {
+    let more_workers = of.workers.len().saturating_sub(workers);
     if more_workers == 0 {
         return json(&RowBody { of, more_workers });
     }
     let mut fewer = of.clone();
-    fewer.workers.truncate(WORKERS);
+    fewer.workers.truncate(workers);
     json(&RowBody { of: &fewer, more_workers })
 }
 
@@ -147,9 +163,37 @@ fn json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("names, numbers and texts can be written as JSON")
 }
 
+impl View {
+    /// Returns the view of these worker types and events. Reuses what has not changed since `before`.
+    fn after(
+        before: &Self,
+        types: Vec<Arc<TypeSnapshot>>,
+        events: Vec<Arc<ScalingEvent>>,
+        Limits { workers, .. }: Limits,
+    ) -> Self {
+        let known: HashMap<_, _> = before.rows.iter().map(|row| (row.worker_type(), row)).collect();
+        let row = |snapshot: Arc<TypeSnapshot>| match known.get(&snapshot.worker_type) {
+            Some(row) if Arc::ptr_eq(&row.snapshot, &snapshot) => Arc::clone(row),
+            _ => Arc::new(Row { json: row_json(&snapshot, workers), snapshot }),
+        };
+        let entry = |event: Arc<ScalingEvent>| {
+            let same = before.entries.iter().find(|entry| Arc::ptr_eq(&entry.event, &event));
+            same.cloned().unwrap_or_else(|| Arc::new(Entry { json: json(&*event), event }))
+        };
+        Self { rows: types.into_iter().map(row).collect(), entries: events.into_iter().map(entry).collect() }
+    }
+}
+
 impl Frame {
-    /// Returns the present state. Reuses what has not changed since `before`.
-    pub(super) fn after(before: &Self, status: &dyn StatusSource, events: &dyn EventSource, controls: bool) -> Self {
+    /// Returns the present state, with a view of each of the worker types in `followed`. Reuses what has not changed
+    /// since `before`.
+    pub(super) fn after(
+        before: &Self,
+        status: &dyn StatusSource,
+        events: &dyn EventSource,
+        controls: bool,
+        followed: Vec<WorkerType>,
+    ) -> Self {
         let now = status.fleet();
         let body = FleetBody {
             version: &now.version,
@@ -169,20 +213,21 @@ impl Frame {
         };
         let fleet = json(&body);
         let fleet = if *fleet == *before.fleet { before.fleet.clone() } else { fleet.into() };
-        let known: HashMap<_, _> = before.rows.iter().map(|row| (row.worker_type(), row)).collect();
-        let row = |snapshot: Arc<TypeSnapshot>| match known.get(&snapshot.worker_type) {
-            Some(row) if Arc::ptr_eq(&row.snapshot, &snapshot) => Arc::clone(row),
-            _ => Arc::new(Row { json: row_json(&snapshot), snapshot }),
+        let nothing = View::default();
+        let single = |name: WorkerType| {
+            let types = now.worker_type(name.as_str()).cloned().into_iter().collect();
+            let events = events.newest(ALONE.events, Some(name.as_str()));
+            let view = View::after(before.single.get(&name).unwrap_or(&nothing), types, events, ALONE);
+            (name, view)
         };
-        let entry = |event: Arc<ScalingEvent>| {
-            let same = before.entries.iter().find(|entry| Arc::ptr_eq(&entry.event, &event));
-            same.cloned().unwrap_or_else(|| Arc::new(Entry { json: json(&*event), event }))
-        };
-        Self {
-            made: Some(Instant::now()),
-            fleet,
-            rows: shown(now.worker_types).into_iter().map(row).collect(),
-            entries: events.newest(EVENTS, None).into_iter().map(entry).collect(),
-        }
+        let single = followed.into_iter().map(single).collect();
+        let newest = events.newest(AMONG_ALL.events, None);
+        let all = View::after(&before.all, shown(now.worker_types), newest, AMONG_ALL);
+        Self { made: Some(Instant::now()), fleet, all, single }
+    }
+
+    /// Returns what readers of all worker types see, or readers of one. `None` if the frame was made without that one.
+    pub(super) fn view(&self, only: Option<&WorkerType>) -> Option<&View> {
+        only.map_or(Some(&self.all), |name| self.single.get(name))
     }
 }

@@ -11,16 +11,18 @@ mod tests;
 mod trace;
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use axum::{
-    extract::{Extension, State},
+    extract::{Extension, Query, State, rejection::QueryRejection},
     http::{HeaderName, StatusCode, header},
     response::{IntoResponse, Response, sse::Sse},
 };
+use serde::Deserialize;
 use tokio::{
     sync::{Notify, Semaphore, watch},
     task::spawn_blocking,
@@ -29,7 +31,7 @@ use tokio::{
 
 use self::{frame::Frame, reader::Reader, trace::Trace};
 use super::{Served, connections::Connection, error::refusal};
-use crate::model::{Timestamp, history::EventSource, snapshot::StatusSource};
+use crate::model::{Timestamp, WorkerType, history::EventSource, snapshot::StatusSource};
 
 /// Pause between two frames: as fast as a person can follow numbers.
 const GAP: Duration = Duration::from_millis(500);
@@ -47,6 +49,8 @@ pub(super) struct Live {
     /// Whether overrides over HTTP are on.
     controls: bool,
     trace: Mutex<Trace>,
+    /// Worker types that readers follow alone, with the number of those readers.
+    followed: Mutex<HashMap<WorkerType, usize>>,
     frames: watch::Sender<Arc<Frame>>,
     wanted: Notify,
     seats: Arc<Semaphore>,
@@ -60,6 +64,7 @@ impl Live {
             events,
             controls,
             trace: Mutex::default(),
+            followed: Mutex::default(),
             frames: watch::Sender::new(Arc::new(Frame::default())),
             wanted: Notify::new(),
             seats: Arc::new(Semaphore::new(READERS)),
@@ -68,6 +73,10 @@ impl Live {
 
     fn trace(&self) -> MutexGuard<'_, Trace> {
         self.trace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn followed(&self) -> MutexGuard<'_, HashMap<WorkerType, usize>> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes frames and curves. Never ends.
@@ -100,7 +109,8 @@ impl Live {
             let live = Arc::clone(self);
             let made = spawn_blocking(move || {
                 let before = live.frames.borrow().clone();
-                Frame::after(&before, &*live.status, &*live.events, live.controls)
+                let followed = live.followed().keys().cloned().collect();
+                Frame::after(&before, &*live.status, &*live.events, live.controls, followed)
             });
             match made.await {
                 Ok(frame) => drop(self.frames.send_replace(Arc::new(frame))),
@@ -111,14 +121,61 @@ impl Live {
     }
 }
 
+/// Keeps one worker type in the frames. Ends when dropped.
+struct Following {
+    live: Arc<Live>,
+    worker_type: WorkerType,
+}
+
+impl Following {
+    fn new(live: &Arc<Live>, worker_type: WorkerType) -> Self {
+        *live.followed().entry(worker_type.clone()).or_default() += 1;
+        Self { live: Arc::clone(live), worker_type }
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let mut followed = self.live.followed();
+        if let Some(readers) = followed.get_mut(&self.worker_type) {
+            *readers -= 1;
+            if *readers == 0 {
+                followed.remove(&self.worker_type);
+            }
+        }
+    }
+}
+
+/// Query of [`stream`].
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Followed {
+    r#type: Option<String>,
+}
+
 /// `GET /v1/stream`
-pub(super) async fn stream(State(served): State<Served>, Extension(connection): Extension<Connection>) -> Response {
+pub(super) async fn stream(
+    State(served): State<Served>,
+    asked: Result<Query<Followed>, QueryRejection>,
+    Extension(connection): Extension<Connection>,
+) -> Response {
+    let only = match asked {
+        Ok(Query(asked)) => asked.r#type,
+        Err(error) => return refusal(StatusCode::BAD_REQUEST, &error.body_text()),
+    };
+    let only = match only {
+        None => None,
+        Some(name) => match served.worker_type(name).await {
+            Ok(found) => Some(found.worker_type.clone()),
+            Err(refused) => return refused,
+        },
+    };
     let Ok(seat) = Arc::clone(&served.live.seats).try_acquire_owned() else {
         let error = format!("{READERS} readers follow already; close some, or read /v1/status from time to time");
         return ([(header::RETRY_AFTER, "10")], refusal(StatusCode::SERVICE_UNAVAILABLE, &error)).into_response();
     };
     connection.follow();
-    let reader = Reader::new(&served.live, seat, served.ending);
+    let reader = Reader::new(&served.live, only, seat, served.ending);
     let messages = futures_util::stream::unfold(reader, async |mut reader| {
         let message = reader.next().await?;
         Some((Ok::<_, Infallible>(message), reader))

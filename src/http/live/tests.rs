@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -61,8 +61,13 @@ struct Follower(BufReader<TcpStream>);
 
 impl Follower {
     async fn start(addr: SocketAddr) -> Self {
+        Self::ask(addr, "").await
+    }
+
+    async fn ask(addr: SocketAddr, query: &str) -> Self {
         let mut stream = TcpStream::connect(addr).await.unwrap();
-        stream.write_all(b"GET /v1/stream HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        let request = format!("GET /v1/stream{query} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
         Self(BufReader::new(stream))
     }
 
@@ -155,6 +160,66 @@ async fn of_many_worker_types_those_with_most_to_show_are_sent() {
     let sent: Vec<_> = server["types"].as_array().unwrap().iter().map(|of| of["worker_type"].clone()).collect();
     assert_eq!((sent.len(), &server["fleet"]["totals"]["types"]), (SHOWN, &json!(5 * SHOWN)));
     assert!(sent.contains(&json!(troubled)) && sent.contains(&json!("t00000")), "{sent:?}");
+}
+
+#[tokio::test]
+async fn a_reader_of_one_worker_type_gets_only_that_one_with_its_own_history() {
+    let (status, _) = Busy::of(5 * SHOWN);
+    let last = status.types.last().unwrap().worker_type.to_string();
+    let event = |id: &str, of: &str| {
+        Arc::new(ScalingEvent { id: id.to_owned(), worker_type: of.to_owned(), ..ScalingEvent::default() })
+    };
+    let server = serve_state(status, vec![event("1-0", "t00000"), event("2-0", &last)], None).await;
+    // Among all it would not be shown: it has nothing to show.
+    let mut follower = Follower::ask(server.addr, &format!("?type={last}")).await;
+    let first = follower.message().await.unwrap();
+    assert_eq!((&first["types"][0]["worker_type"], first["types"].as_array().unwrap().len()), (&json!(last), 1));
+    assert_eq!((&first["events"][0]["id"], first["events"].as_array().unwrap().len()), (&json!("2-0"), 1));
+    assert_eq!(first["fleet"]["totals"]["types"], json!(5 * SHOWN), "the fleet is there as for everybody");
+    assert_eq!(first["first"], json!(true));
+
+    // While somebody follows the whole fleet, another reader joins for one that changes.
+    let mut all = Follower::start(server.addr).await;
+    all.message().await.unwrap();
+    let mut busy = Follower::ask(server.addr, "?type=t00000").await;
+    for first in [true, false] {
+        let message = busy.message().await.unwrap();
+        assert_eq!(message["types"].as_array().unwrap().len(), 1, "{message}");
+        assert_eq!((&message["types"][0]["worker_type"], message["first"] == true), (&json!("t00000"), first));
+    }
+}
+
+/// A fleet whose only worker type can be taken away.
+struct Fading(Arc<AtomicBool>);
+
+impl StatusSource for Fading {
+    fn fleet(&self) -> FleetSnapshot {
+        let remains = !self.0.load(Ordering::SeqCst);
+        let worker_types = remains.then(|| Arc::new(made_up_type("fading"))).into_iter().collect();
+        FleetSnapshot { worker_types, ..MadeUpFleet { not_ready: Vec::new() }.fleet() }
+    }
+
+    fn not_ready(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+#[tokio::test]
+async fn readers_are_told_that_their_worker_type_is_gone_and_unknown_ones_are_refused() {
+    let gone = Arc::<AtomicBool>::default();
+    let server = serve_state(Arc::new(Fading(gone.clone())), Vec::new(), None).await;
+    let mut follower = Follower::ask(server.addr, "?type=fading").await;
+    assert_eq!(follower.message().await.unwrap()["types"][0]["worker_type"], "fading");
+    gone.store(true, Ordering::SeqCst);
+    let mut told = follower.message().await.unwrap();
+    while told["gone"].is_null() {
+        told = follower.message().await.unwrap();
+    }
+    assert_eq!(told["gone"], json!(["fading"]));
+    for (query, code) in [("?type=fading", "404 Not Found"), ("?typ=fading", "400 Bad Request")] {
+        let mut refused = Follower::ask(server.addr, query).await;
+        assert_eq!(refused.line().await.unwrap(), format!("HTTP/1.1 {code}"));
+    }
 }
 
 #[tokio::test]
