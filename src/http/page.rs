@@ -8,13 +8,17 @@ use axum::{
 const HTML: &str = include_str!("page/index.html");
 
 /// The page's parts: path, content type, content.
-pub(super) const PARTS: [(&str, &str, &str); 9] = [
+pub(super) const PARTS: [(&str, &str, &str); 13] = [
     ("/page/status.css", "text/css; charset=utf-8", include_str!("page/status.css")),
     ("/page/main.js", SCRIPT, include_str!("page/main.js")),
     ("/page/cards.js", SCRIPT, include_str!("page/cards.js")),
     ("/page/chart.js", SCRIPT, include_str!("page/chart.js")),
     ("/page/controls.js", SCRIPT, include_str!("page/controls.js")),
     ("/page/dead.js", SCRIPT, include_str!("page/dead.js")),
+    ("/page/events.js", SCRIPT, include_str!("page/events.js")),
+    ("/page/health.js", SCRIPT, include_str!("page/health.js")),
+    ("/page/link.js", SCRIPT, include_str!("page/link.js")),
+    ("/page/paths.js", SCRIPT, include_str!("page/paths.js")),
     ("/page/stream.js", SCRIPT, include_str!("page/stream.js")),
     ("/page/token.js", SCRIPT, include_str!("page/token.js")),
     ("/page/words.js", SCRIPT, include_str!("page/words.js")),

@@ -1,8 +1,13 @@
 // Reads from the autoscaler with the token of readers, if it wants one. `EventSource` can send no token, so the stream of
 // events is read with `fetch`.
 
+import { address } from "./paths.js";
+
 /** The autoscaler wants a token, or another one. */
 export class Unauthorized extends Error {}
+
+/** There is nothing under the path. */
+export class Missing extends Error {}
 
 let token = "";
 
@@ -13,8 +18,9 @@ export function setToken(text) {
 /** Requests a path; `signal` ends the request. */
 export async function read(path, signal) {
   const headers = token === "" ? {} : { authorization: `Bearer ${token}` };
-  const answer = await fetch(path, { headers, signal, cache: "no-store" });
+  const answer = await fetch(address(path), { headers, signal, cache: "no-store" });
   if (answer.status === 401) throw new Unauthorized();
+  if (answer.status === 404) throw new Missing();
   if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
   return answer;
 }

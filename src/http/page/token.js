@@ -1,6 +1,7 @@
 // The token of [http] token, for everything on the page that needs one. It is kept in memory only: neither in the URL nor
 // in a cookie nor in storage; a reload of the page forgets it.
 
+import { address } from "./paths.js";
 import { make, setText } from "./words.js";
 
 let token = "";
@@ -14,7 +15,7 @@ async function ask(path, body) {
   const headers = { authorization: `Bearer ${token}` };
   const order = body === undefined ? {} : { method: "POST", body: JSON.stringify(body) };
   if (body !== undefined) headers["content-type"] = "application/json";
-  const answer = await fetch(path, { headers, cache: "no-store", ...order });
+  const answer = await fetch(address(path), { headers, cache: "no-store", ...order });
   const text = await answer.json().catch(() => ({}));
   if (answer.status === 401) {
     token = "";

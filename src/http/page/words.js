@@ -12,6 +12,11 @@ export function make(tag, { class: name, ...attributes } = {}, ...children) {
   return element;
 }
 
+/** The element of the page with this id. */
+export function by(id) {
+  return document.getElementById(id);
+}
+
 /** Sets a text if it is another one, so that nothing is drawn again for nothing. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
@@ -25,6 +30,12 @@ export function known(reading) {
 /** Why a reading has no value, or null. */
 export function whyNot(reading) {
   return reading?.unknown ?? reading?.failed ?? null;
+}
+
+/** Age of the oldest unfinished job. */
+export function oldestOf(demand, now) {
+  if (!("known" in demand.oldest)) return UNKNOWN;
+  return demand.oldest.known === null ? NONE : duration(now - demand.oldest.known);
 }
 
 /** lag + pending, or null if either is not known. */
