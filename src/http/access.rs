@@ -96,9 +96,9 @@ pub(super) fn may_read(served: &Served, headers: &HeaderMap) -> bool {
     check(Some(read_token), headers).is_ok() || check(control, headers).is_ok()
 }
 
-/// Returns whether the path is one of the page's own files, which contain no data.
+/// Returns whether the path is one of the pages' own files, which contain no data.
 fn is_public(path: &str) -> bool {
-    path == "/" || path.starts_with("/page/")
+    path == "/" || path.starts_with("/page/") || path.starts_with("/types/")
 }
 
 fn unauthorized(message: &str) -> Response {

@@ -166,6 +166,10 @@ async fn with_a_read_token_only_probes_and_the_files_of_the_page_are_open() {
     for path in ["/", "/page/main.js", "/healthz"] {
         assert_eq!(get(path, &[]).await.code, StatusCode::OK, "{path}");
     }
+    // Without the token the page of a worker type does not tell which ones there are.
+    let html = ("accept", "text/html");
+    assert_eq!(get("/types/nobody", &[html]).await.code, StatusCode::OK);
+    assert_eq!(get("/types/nobody", &[html, ("authorization", &bearer)]).await.code, StatusCode::NOT_FOUND);
     let told = get("/readyz", &[]).await;
     assert_eq!((told.code, told.body.as_str()), (StatusCode::SERVICE_UNAVAILABLE, r#"{"ready":false}"#));
     let told = get("/readyz", &[("authorization", &bearer)]).await;

@@ -1,14 +1,20 @@
-//! The status page: files that are part of the program. The page loads nothing from elsewhere.
+//! The status page, and the page of one worker type: files that are part of the program. They load nothing from
+//! elsewhere.
 
 use axum::{
-    http::{HeaderMap, HeaderName, HeaderValue, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 
 const HTML: &str = include_str!("page/index.html");
 
-/// The page's parts: path, content type, content.
-pub(super) const PARTS: [(&str, &str, &str); 13] = [
+/// The page of one worker type. Its script takes the name from the URL, so the file is the same for all.
+const TYPE_HTML: &str = include_str!("page/type.html");
+
+const HTML_TYPE: &str = "text/html; charset=utf-8";
+
+/// The parts of the pages: path, content type, content.
+pub(super) const PARTS: [(&str, &str, &str); 16] = [
     ("/page/status.css", "text/css; charset=utf-8", include_str!("page/status.css")),
     ("/page/main.js", SCRIPT, include_str!("page/main.js")),
     ("/page/cards.js", SCRIPT, include_str!("page/cards.js")),
@@ -20,7 +26,10 @@ pub(super) const PARTS: [(&str, &str, &str); 13] = [
     ("/page/link.js", SCRIPT, include_str!("page/link.js")),
     ("/page/paths.js", SCRIPT, include_str!("page/paths.js")),
     ("/page/stream.js", SCRIPT, include_str!("page/stream.js")),
+    ("/page/table.js", SCRIPT, include_str!("page/table.js")),
     ("/page/token.js", SCRIPT, include_str!("page/token.js")),
+    ("/page/type.js", SCRIPT, include_str!("page/type.js")),
+    ("/page/why.js", SCRIPT, include_str!("page/why.js")),
     ("/page/words.js", SCRIPT, include_str!("page/words.js")),
 ];
 
@@ -47,9 +56,20 @@ pub(super) fn part(content_type: &'static str, content: &'static str) -> Respons
 pub(super) fn start(headers: &HeaderMap, index: &'static str) -> Response {
     let vary = [(header::VARY, "accept")];
     if wants_html(headers) {
-        return (vary, part("text/html; charset=utf-8", HTML)).into_response();
+        return (vary, part(HTML_TYPE, HTML)).into_response();
     }
     (vary, index).into_response()
+}
+
+/// Returns the page of one worker type. Of a worker type that does not exist, browsers get the same page, which says so
+/// and leads back, with the code of the refusal; all other clients get the refusal.
+pub(super) fn of_type(headers: &HeaderMap, refused: Option<Response>) -> Response {
+    let vary = [(header::VARY, "accept")];
+    let code = refused.as_ref().map_or(StatusCode::OK, Response::status);
+    match refused {
+        Some(refused) if code != StatusCode::NOT_FOUND || !wants_html(headers) => (vary, refused).into_response(),
+        _ => (code, vary, part(HTML_TYPE, TYPE_HTML)).into_response(),
+    }
 }
 
 /// Returns whether the client prefers HTML: browsers name it explicitly, `curl` accepts anything.
@@ -82,26 +102,24 @@ mod tests {
         assert!(!wants_html(&HeaderMap::new()));
     }
 
-    #[test]
-    fn the_page_names_its_parts_and_nothing_else() {
-        let named = |attribute: &str| {
-            HTML.split(attribute)
-                .skip(1)
-                .filter_map(|rest| rest.split('"').next())
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        };
-        for name in named("src=\"").iter().chain(&named("href=\"")) {
-            let known = PARTS.iter().any(|(path, ..)| path.strip_prefix('/') == Some(name));
-            assert!(
-                known
-                    || name.starts_with("data:")
-                    || name.starts_with('#')
-                    || name.starts_with("v1/")
-                    || name == "metrics",
-                "{name}"
-            );
+    /// Checks that every attribute that names a file names a part, a page or data, below `root`.
+    fn names_known_files(html: &str, root: &str) {
+        let names = ["src=\"", "href=\""].into_iter().flat_map(|attribute| html.split(attribute).skip(1));
+        for name in names.filter_map(|rest| rest.split('"').next()) {
+            let Some(path) = name.strip_prefix(root) else {
+                assert!(name.starts_with("data:"), "{name}");
+                continue;
+            };
+            let is_part = PARTS.iter().any(|(part, ..)| part.strip_prefix('/') == Some(path));
+            let is_known = path.is_empty() || path.starts_with("data:") || path.starts_with("v1/") || path == "metrics";
+            assert!(is_part || is_known, "{name}");
         }
+    }
+
+    #[test]
+    fn the_pages_name_their_parts_and_nothing_else() {
+        names_known_files(HTML, "");
+        names_known_files(TYPE_HTML, "../");
         for (path, _, content) in PARTS {
             for word in
                 ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "http://", "https://"]
@@ -109,6 +127,10 @@ mod tests {
                 let at = content.find(word);
                 let namespace = at.is_some_and(|at| content[at..].starts_with("http://www.w3.org/2000/svg"));
                 assert!(at.is_none() || namespace, "{path} has {word}");
+            }
+            // Every module that a part imports is a part.
+            for module in content.split("from \"./").skip(1).filter_map(|rest| rest.split('"').next()) {
+                assert!(PARTS.iter().any(|(part, ..)| *part == format!("/page/{module}")), "{path} imports {module}");
             }
         }
     }

@@ -5,7 +5,7 @@ use std::{convert::Infallible, time::Duration};
 use axum::{
     Json, Router,
     body::Body,
-    extract::{Request, State},
+    extract::{Path, Request, State},
     http::{HeaderMap, Method, StatusCode, Uri, header},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
@@ -29,6 +29,7 @@ use crate::{
 /// The index: paths that can be read.
 const INDEX: &str = "swarm\n\n\
     /                 for browsers: the status page\n\
+    /types/NAME       for browsers: the page of one worker type\n\
     /metrics          metrics in the Prometheus text format\n\
     /healthz          200 while the process runs\n\
     /readyz           200 if it can react, else 503; JSON with the reasons\n\
@@ -52,6 +53,7 @@ pub(super) fn router(served: Served) -> Router {
         .fold(Router::new(), page)
         .merge(api::router())
         .route("/", get(async |headers: HeaderMap| page::start(&headers, INDEX)))
+        .route("/types/{name}", get(of_type))
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
@@ -81,6 +83,12 @@ async fn in_time(request: Request, next: Next) -> Response {
         return refusal(StatusCode::REQUEST_TIMEOUT, &error);
     };
     answer
+}
+
+async fn of_type(State(state): State<Served>, Path(name): Path<String>, headers: HeaderMap) -> Response {
+    // Whoever may not read must not learn which names exist: the page asks for the token.
+    let refused = if access::may_read(&state, &headers) { state.worker_type(name).await.err() } else { None };
+    page::of_type(&headers, refused)
 }
 
 async fn metrics(State(state): State<Served>) -> Response {

@@ -187,6 +187,41 @@ async fn browsers_get_the_page_which_may_run_nothing_but_its_own_parts() {
 }
 
 #[tokio::test]
+async fn each_worker_type_has_a_page_and_an_unknown_one_is_a_404_that_leads_back() {
+    struct One;
+    impl StatusSource for One {
+        fn fleet(&self) -> FleetSnapshot {
+            let worker_types = vec![Arc::new(made_up_type("browser.eu"))];
+            FleetSnapshot { worker_types, ..MadeUpFleet { not_ready: Vec::new() }.fleet() }
+        }
+
+        fn not_ready(&self) -> Vec<String> {
+            Vec::new()
+        }
+    }
+    let server = serve_state(Arc::new(One), Vec::new(), None).await;
+    let accept = [("accept", "text/html,*/*;q=0.8")];
+    for (path, code) in [
+        ("/types/browser.eu", StatusCode::OK),
+        ("/types/nobody", StatusCode::NOT_FOUND),
+        ("/types/%3Cscript%3E", StatusCode::NOT_FOUND),
+    ] {
+        let page = send(server.addr, Method::GET, path, &accept, "").await;
+        assert_eq!((page.code, page.content_type.as_str()), (code, "text/html; charset=utf-8"), "{path}");
+        let policy = page.headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'; ") && !policy.contains("unsafe"), "{policy}");
+        // The file is the same for all: nothing of the URL is in it.
+        assert!(page.body.contains("<a href=\"../\">") && !page.body.contains("%3Cscript"), "{}", page.body);
+        let program = ask(server.addr, Method::GET, path).await;
+        assert_eq!(program.code, code, "{path}");
+        if code == StatusCode::NOT_FOUND {
+            let error = program.json()["error"].as_str().unwrap().to_owned();
+            assert!(error.starts_with("there is no worker type `") && error.contains("/v1/worker_types"), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn readyz_is_200_when_nothing_is_missing() {
     let server = serve(&[]).await;
     let ready = ask(server.addr, Method::GET, "/readyz").await;

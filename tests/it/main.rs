@@ -66,6 +66,7 @@ mod systemd;
 mod tankpit;
 mod tls;
 mod traces;
+mod type_page;
 mod unconfigured;
 mod views;
 mod why;

@@ -4,7 +4,8 @@
 import { Chart, Curve } from "./chart.js";
 import { Controls } from "./controls.js";
 import { DeadLetters } from "./dead.js";
-import { NONE, UNKNOWN, clock, depthOf, duration, known, make, milliseconds, number, queuesOf, setText, whyNot } from "./words.js";
+import { pageOf } from "./paths.js";
+import { UNKNOWN, clock, depthOf, duration, known, make, milliseconds, number, oldestOf, queuesOf, setText, whyNot } from "./words.js";
 
 const FACTS = [
   ["waiting", "Waiting", "Jobs not yet delivered"],
@@ -16,7 +17,7 @@ const FACTS = [
 ];
 
 /** Text of a control: paused by ann@desk until 14:03. */
-function controlWords(control, now) {
+export function controlWords(control, now) {
   if (!control || (control.until !== null && control.until <= now)) return null;
   const words = { paused: "Paused", paused_in: "Scaling in paused", paused_out: "Scaling out paused", observe: "Only observed" };
   const what = words[control.mode] ?? `Pinned at ${control.mode.pinned}`;
@@ -55,10 +56,12 @@ function stateOf(type, now) {
 }
 
 export class Card {
-  constructor(name) {
+  /** `alone`: on the page of the worker type, which itself shows the decision and the workers. */
+  constructor(name, alone = false) {
+    this.alone = alone;
     this.curve = new Curve();
     this.chart = new Chart();
-    const heading = make("h3", {}, name);
+    const heading = alone ? make("h2", {}, "Now") : make("h3", {}, make("a", { href: pageOf(name) }, name));
     this.state = make("span", { class: "pill" });
     this.queue = make("p", { class: "quiet queue" });
     this.control = make("p", { class: "note warn", hidden: "" });
@@ -89,8 +92,9 @@ export class Card {
       make("div", { class: "bar" }, heading, this.state),
       this.queue, this.control, this.problem,
       make("div", { class: "pool" }, this.big, this.bounds), this.meter,
-      facts, this.chart.svg, this.legend, this.decision, this.why, this.crew,
+      facts, this.chart.svg, this.legend,
     );
+    if (!alone) this.element.append(this.decision, this.why, this.crew);
   }
 
   /** Takes over what is so since `at`. */
@@ -114,7 +118,7 @@ export class Card {
     for (const key of ["busy", "starting", "draining"]) fact(key, pool ? number(pool[key]) : UNKNOWN);
     setText(this.decision, type.reasons[0] ?? "Not looked at yet");
     this.rules.replaceChildren(...type.reasons.slice(1).map((rule) => make("li", {}, rule)));
-    this.updateWorkers(type);
+    if (!this.alone) this.updateWorkers(type);
     this.controls.update(type);
   }
 
@@ -149,9 +153,7 @@ export class Card {
     const control = controlWords(type.control, now);
     this.control.hidden = control === null;
     setText(this.control, control ?? "");
-    const oldest = "known" in type.demand.oldest ? type.demand.oldest.known : undefined;
-    const age = oldest === undefined ? UNKNOWN : oldest === null ? NONE : duration(now - oldest);
-    setText(this.facts.get("oldest").value, age);
+    setText(this.facts.get("oldest").value, oldestOf(type.demand, now));
     // The age of the reading: a queue may have emptied since without a signal.
     const read = type.evaluated_at === null ? "" : ` · read ${duration(now - type.evaluated_at)} ago`;
     setText(this.queue, `${queuesOf(type)}${read}`);

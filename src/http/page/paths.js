@@ -6,3 +6,8 @@ const ROOT = new URL("../", import.meta.url);
 export function address(path) {
   return new URL(path, ROOT).href;
 }
+
+/** The address of the page of a worker type. */
+export function pageOf(name) {
+  return address(`types/${encodeURIComponent(name)}`);
+}

@@ -48,8 +48,13 @@ impl Tab {
         let tab = Self { page, _browser: browser, _pump: pump, _profile: profile };
         tab.resize(size).await;
         tab.darken(dark).await;
-        tab.page.goto(url).await.unwrap_or_else(|error| panic!("{url}: {error}"));
+        tab.go(url).await;
         tab
+    }
+
+    /// Goes to another URL.
+    pub(crate) async fn go(&self, url: &str) {
+        self.page.goto(url).await.unwrap_or_else(|error| panic!("{url}: {error}"));
     }
 
     /// Sets the size of the window; below 700 pixels it emulates a phone.
