@@ -67,7 +67,7 @@ pub use publish::{PublishError, Published, Publisher};
 pub use recover::{Begun, Recovered};
 pub use result::{JobResult, wait_for_any, wait_shared};
 pub use routing::{Routes, RoutingError, method_of};
-pub use session::{HANDED_OVER, Judgement, MAX_SESSION_NAME, Route, SessionClaims, SessionState, session_of};
+pub use session::{HANDED_OVER, MAX_SESSION_NAME, Route, SessionClaims, SessionState, Silence, session_of};
 pub use settle::{Failed, Retry};
 pub use tidy::Tidied;
 

@@ -10,7 +10,7 @@ mod steps;
 
 use std::{collections::BTreeSet, time::Duration};
 
-use redis::Cmd;
+use redis::{Cmd, RedisResult};
 
 use super::{BrokerError, Consumer, Job, find::scan};
 use crate::connection::Connection;
@@ -23,14 +23,17 @@ pub const MAX_SESSION_NAME: usize = 256;
 /// if that is not the type's own.
 pub const HANDED_OVER: &str = "jobs";
 
-/// KEYS session, lost mark. ARGV me, TTL in ms, heartbeat prefix, whether a missing heartbeat counts (0 or 1). Returns
-/// the holder: me, or another worker that may live.
+/// KEYS session, lost mark. ARGV me, TTL in ms, heartbeat prefix, the holder that is dead if it has no heartbeat (''
+/// for none). Returns the holder, me or another worker, and whether it has a heartbeat.
 const CLAIM: &str = "\
 local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] and (ARGV[4] == '0' or redis.call('EXISTS', ARGV[3] .. holder) == 1) then return holder end
+if holder and holder ~= ARGV[1] then
+  local alive = redis.call('EXISTS', ARGV[3] .. holder)
+  if alive == 1 or holder ~= ARGV[4] then return {holder, alive} end
+end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 redis.call('DEL', KEYS[2])
-return ARGV[1]";
+return {ARGV[1], 1}";
 
 /// KEYS session, lost mark. ARGV me, TTL in ms. Returns whether the session is still mine.
 const RENEW: &str = "\
@@ -43,9 +46,9 @@ return 1";
 /// KEYS session. ARGV me.
 const RELEASE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
 
-/// KEYS session, lost mark, stream. ARGV me, group, entry, heartbeat prefix, control prefix, judgement (0 withheld, 1
-/// by heartbeat, 2 by silence), TTL of the mark in ms, message to the holder, number of the delivery. Returns what to
-/// do, and the worker it concerns. JUSTID, because handing over is not an attempt.
+/// KEYS session, lost mark, stream. ARGV me, group, entry, heartbeat prefix, control prefix, the holder that is dead if
+/// it is still silent ('' for none), its silence, TTL of the mark in ms, message to the holder, number of the delivery.
+/// Returns what to do, and the worker it concerns. JUSTID, because handing over is not an attempt.
 ///
 /// The mark holds the time of the loss: jobs that were published before it, and read only later, are told about the
 /// loss too.
@@ -56,23 +59,23 @@ if not holder then
   if at and tonumber(string.match(ARGV[3], '^%d+')) <= tonumber(at) then return {'lost', who} end
   return {'here', ARGV[1]}
 end
-local heartbeat = ARGV[4] .. holder
-local silent = redis.call('EXISTS', heartbeat) == 0
-if silent and holder ~= ARGV[1] and ARGV[6] == '0' then return {'silent', holder} end
-if holder == ARGV[1] or silent or ARGV[6] == '2' then
+local heartbeat, channel, silence = ARGV[4] .. holder, ARGV[5] .. holder, nil
+if redis.call('EXISTS', heartbeat) == 0 then
+  silence = 'no_heartbeat'
+elseif redis.call('HGET', heartbeat, 'listens') == '1' and redis.call('PUBSUB', 'NUMSUB', channel)[2] == 0 then
+  silence = 'not_subscribed'
+end
+if holder == ARGV[1] or (silence == ARGV[7] and holder == ARGV[6]) then
   local now = redis.call('TIME')
   redis.call('DEL', KEYS[1])
-  redis.call('SET', KEYS[2], now[1] .. string.format('%03d', math.floor(now[2] / 1000)) .. ' ' .. holder, 'PX', ARGV[7])
+  redis.call('SET', KEYS[2], now[1] .. string.format('%03d', math.floor(now[2] / 1000)) .. ' ' .. holder, 'PX', ARGV[8])
   return {'lost', holder}
 end
-local channel = ARGV[5] .. holder
-if redis.call('HGET', heartbeat, 'listens') == '1' and redis.call('PUBSUB', 'NUMSUB', channel)[2] == 0 then
-  return {'silent', holder}
-end
+if silence then return {silence, holder} end
 local held = redis.call('XPENDING', KEYS[3], ARGV[2], ARGV[3], ARGV[3], 1, ARGV[1])[1]
-if not held or held[4] ~= tonumber(ARGV[9]) then return {'gone', holder} end
+if not held or held[4] ~= tonumber(ARGV[10]) then return {'gone', holder} end
 redis.call('XCLAIM', KEYS[3], ARGV[2], holder, 0, ARGV[3], 'JUSTID')
-redis.call('PUBLISH', channel, ARGV[8])
+redis.call('PUBLISH', channel, ARGV[9])
 return {'forwarded', holder}";
 
 /// Where a job of a session belongs.
@@ -86,19 +89,27 @@ pub enum Route {
     Lost(WorkerId),
     /// The job is no longer this worker's: another worker has claimed it.
     ClaimLost,
-    /// The holder has no connection: it is reconnecting, or has died. Ask again.
-    Silent(WorkerId),
+    /// The holder is silent: it is reconnecting, or has died. Ask again.
+    Silent(WorkerId, Silence),
 }
 
-/// What the silence of a session's holder means to the asking worker.
+/// What shows that a session's holder may be dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Judgement {
-    /// Nothing: the asking worker has not written heartbeats for long enough to tell dead workers from silent ones.
-    Withheld,
-    /// A holder without a heartbeat is dead.
-    ByHeartbeat,
-    /// A holder with a heartbeat that has not been subscribed for a while is dead too.
-    BySilence,
+pub enum Silence {
+    /// It has no heartbeat.
+    NoHeartbeat,
+    /// It has a heartbeat, and is not subscribed to its control channel.
+    NotSubscribed,
+}
+
+impl Silence {
+    /// Returns what the script calls it.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::NoHeartbeat => "no_heartbeat",
+            Self::NotSubscribed => "not_subscribed",
+        }
+    }
 }
 
 /// Where a session is.
@@ -192,21 +203,47 @@ impl SessionClaims {
     }
 
     /// Claims session `name` for this worker. Returns the holder: this worker, or another one that lives. `may_judge`
-    /// says whether a holder without a heartbeat is dead; if not, it keeps the session.
+    /// is asked after each look at another holder without a heartbeat whether that proves its death: this process, or
+    /// the machine, may have stood still since the request was sent. If it does not, the holder keeps the session.
     pub async fn claim(
         &self,
         connection: &mut Connection,
         name: &str,
-        may_judge: bool,
+        may_judge: impl Fn() -> bool,
     ) -> Result<WorkerId, BrokerError> {
-        if connection.is_cluster() {
-            let holder = self.claim_in_steps(connection, name, may_judge).await;
-            return holder.map_err(|cause| BrokerError::new(format!("claim session `{name}`"), cause));
+        let claimed = if connection.is_cluster() {
+            self.claim_in_steps(connection, name, may_judge).await
+        } else {
+            self.claim_by_script(connection, name, may_judge).await
+        };
+        claimed.map_err(|cause| BrokerError::new(format!("claim session `{name}`"), cause))
+    }
+
+    async fn claim_by_script(
+        &self,
+        connection: &mut Connection,
+        name: &str,
+        may_judge: impl Fn() -> bool,
+    ) -> RedisResult<WorkerId> {
+        let (holder, is_alive) = self.try_claim(connection, name, None).await?;
+        if is_alive || !may_judge() {
+            return Ok(holder);
         }
+        Ok(self.try_claim(connection, name, Some(&holder)).await?.0)
+    }
+
+    /// Claims a session that no other worker holds, or `dead`, which has no heartbeat. Returns the holder, and whether
+    /// it has a heartbeat.
+    async fn try_claim(
+        &self,
+        connection: &mut Connection,
+        name: &str,
+        dead: Option<&WorkerId>,
+    ) -> RedisResult<(WorkerId, bool)> {
         let mut call = script(CLAIM, &[&self.key(name), &self.mark(connection, name)]);
-        call.arg(self.id.as_str()).arg(self.ttl_ms()).arg(self.heartbeats()).arg(u8::from(may_judge));
-        let holder: Result<String, _> = call.query_async(connection).await;
-        holder.map(WorkerId::new).map_err(|cause| BrokerError::new(format!("claim session `{name}`"), cause))
+        call.arg(self.id.as_str()).arg(self.ttl_ms()).arg(self.heartbeats()).arg(dead.map_or("", WorkerId::as_str));
+        let (holder, is_alive): (String, bool) = call.query_async(connection).await?;
+        Ok((WorkerId::new(holder), is_alive))
     }
 
     /// Renews the claim on session `name`; returns `false` if another worker has claimed it in the meantime.
@@ -223,32 +260,63 @@ impl SessionClaims {
     }
 
     /// Decides where a job of session `name` belongs that was delivered to this worker, which does not hold the
-    /// session. Hands the job over if another worker holds it.
+    /// session. Hands the job over if another worker holds it. `may_judge` is asked after each look at a silent holder
+    /// whether its silence proves its death, as for [`SessionClaims::claim`].
     pub async fn route(
+        &self,
+        connection: &mut Connection,
+        consumer: &Consumer,
+        delivery: (&str, u32),
+        name: &str,
+        may_judge: impl Fn(Silence) -> bool,
+    ) -> Result<Route, BrokerError> {
+        let routed = if connection.is_cluster() {
+            self.route_in_steps(connection, consumer, delivery, name, may_judge).await
+        } else {
+            self.route_by_script(connection, consumer, delivery, name, may_judge).await
+        };
+        routed.map_err(|cause| BrokerError::new(format!("find the holder of session `{name}`"), cause))
+    }
+
+    async fn route_by_script(
+        &self,
+        connection: &mut Connection,
+        consumer: &Consumer,
+        delivery: (&str, u32),
+        name: &str,
+        may_judge: impl Fn(Silence) -> bool,
+    ) -> RedisResult<Route> {
+        let seen = self.try_route(connection, consumer, delivery, name, None).await?;
+        match &seen {
+            Route::Silent(holder, silence) if may_judge(*silence) => {
+                self.try_route(connection, consumer, delivery, name, Some((holder, *silence))).await
+            }
+            _ => Ok(seen),
+        }
+    }
+
+    /// Runs the script. A silent holder has lost the session only if it is `dead`, and silent in the same way as then.
+    async fn try_route(
         &self,
         connection: &mut Connection,
         consumer: &Consumer,
         (entry, number): (&str, u32),
         name: &str,
-        judgement: Judgement,
-    ) -> Result<Route, BrokerError> {
-        if connection.is_cluster() {
-            return self.route_in_steps(connection, consumer, (entry, number), name, judgement).await;
-        }
+        dead: Option<(&WorkerId, Silence)>,
+    ) -> RedisResult<Route> {
         let mut call = script(ROUTE, &[&self.key(name), &self.mark(connection, name), &consumer.stream]);
         call.arg(self.id.as_str()).arg(&consumer.group).arg(entry);
         call.arg(self.heartbeats()).arg(keys::control(&self.worker_type, &WorkerId::new("")));
-        call.arg(judgement as u8).arg(self.ttl_ms()).arg(self.handed_over(consumer)).arg(number);
-        let (verdict, holder): (String, String) = call
-            .query_async(connection)
-            .await
-            .map_err(|cause| BrokerError::new(format!("find the holder of session `{name}`"), cause))?;
+        call.arg(dead.map_or("", |(holder, _)| holder.as_str())).arg(dead.map_or("", |(_, silence)| silence.as_str()));
+        call.arg(self.ttl_ms()).arg(self.handed_over(consumer)).arg(number);
+        let (verdict, holder): (String, String) = call.query_async(connection).await?;
         let holder = WorkerId::new(holder);
-        Ok(match verdict.as_str() {
-            "forwarded" => Route::Forwarded(holder),
-            "lost" => Route::Lost(holder),
-            "silent" => Route::Silent(holder),
-            "gone" => Route::ClaimLost,
+        let silence = [Silence::NoHeartbeat, Silence::NotSubscribed].into_iter().find(|of| of.as_str() == verdict);
+        Ok(match (verdict.as_str(), silence) {
+            (_, Some(silence)) => Route::Silent(holder, silence),
+            ("forwarded", _) => Route::Forwarded(holder),
+            ("lost", _) => Route::Lost(holder),
+            ("gone", _) => Route::ClaimLost,
             _ => Route::Here,
         })
     }

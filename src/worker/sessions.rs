@@ -271,7 +271,7 @@ impl Sessions {
         let holder = self
             .0
             .claims
-            .claim(&mut connection, name, self.0.commands.may_judge())
+            .claim(&mut connection, name, || self.0.commands.may_judge())
             .await
             .map_err(|error| unclaimed(error.to_string()))?;
         if holder == *self.0.claims.id() {

@@ -1,6 +1,8 @@
 //! Sessions on a real `redis-server`: jobs go to the worker that holds their session, and are told when it died. The
 //! handler keeps a counter for each session.
 
+mod halts;
+
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex},
@@ -35,7 +37,8 @@ const LONG: Duration = Duration::from_secs(600);
 /// For tests in which a worker dies or loses a session, which heartbeats show.
 const SHORT: Duration = Duration::from_millis(300);
 
-/// `open`, `next` (counts), `hold SECONDS` (counts, takes that long) and `close`, each in the job's session.
+/// `open`, `next` (counts), `hold SECONDS` (counts, takes that long) and `close`, each in the job's session. A job
+/// without one may `open NAME`.
 struct Counters {
     context: Context,
     counts: Mutex<HashMap<String, u64>>,
@@ -57,7 +60,8 @@ impl Counters {
 #[async_trait]
 impl Handler for Counters {
     async fn handle(&self, method: &str, job: &Job) -> Result<Json, JobError> {
-        let session = session_of(job).ok_or_else(|| JobError::arguments(job, "names no session"))?;
+        let session = session_of(job).or_else(|| job.args.first()?.as_str());
+        let session = session.ok_or_else(|| JobError::arguments(job, "names no session"))?;
         match method {
             "open" => {
                 self.sessions().open(session).await?;
@@ -111,6 +115,18 @@ impl Worker {
         heartbeat_interval: Duration,
         session_idle: Duration,
     ) -> Self {
+        let (url, timeout) = (server.url(), Duration::from_millis(500));
+        Self::start_at(url, timeout, id, queues, heartbeat_interval, session_idle)
+    }
+
+    fn start_at(
+        redis_url: String,
+        timeout: Duration,
+        id: &str,
+        queues: Queues,
+        heartbeat_interval: Duration,
+        session_idle: Duration,
+    ) -> Self {
         let config = WorkerConfig {
             worker_type: WorkerType::new("t"),
             id: WorkerId::new(id),
@@ -125,7 +141,7 @@ impl Worker {
             metrics: None,
             policy: JobPolicy::default(),
         };
-        let target = RedisTarget::new(&SecretString::from(server.url()), Duration::from_millis(500)).unwrap();
+        let target = RedisTarget::new(&SecretString::from(redis_url), timeout).unwrap();
         let worker = worker::Worker::new(config, target);
         let context = worker.context(Arc::new(WorkerTypeSettings::default()));
         let stop = CancellationToken::new();

@@ -6,9 +6,9 @@
 
 use redis::RedisResult;
 
-use super::{Judgement, Route, SessionClaims, script};
+use super::{Route, SessionClaims, Silence, script};
 use crate::{
-    broker::{BrokerError, Consumer},
+    broker::Consumer,
     connection::Connection,
     model::{StreamId, WorkerId, keys},
 };
@@ -46,13 +46,13 @@ impl SessionClaims {
         &self,
         connection: &mut Connection,
         name: &str,
-        may_judge: bool,
+        may_judge: impl Fn() -> bool,
     ) -> RedisResult<WorkerId> {
         let (session, mark) = (self.key(name), self.mark(connection, name));
         let mut holder = self.holder(connection, &session).await?;
         for _ in 0..ATTEMPTS {
             if let Some(other) = holder.as_deref().filter(|holder| *holder != self.id.as_str())
-                && (!may_judge || self.heartbeat(connection, other).await?.is_some())
+                && (self.heartbeat(connection, other).await?.is_some() || !may_judge())
             {
                 return Ok(WorkerId::new(other));
             }
@@ -74,36 +74,35 @@ impl SessionClaims {
         consumer: &Consumer,
         (entry, number): (&str, u32),
         name: &str,
-        judgement: Judgement,
-    ) -> Result<Route, BrokerError> {
-        let failed = |cause| BrokerError::new(format!("find the holder of session `{name}`"), cause);
+        may_judge: impl Fn(Silence) -> bool,
+    ) -> RedisResult<Route> {
         let (session, mark) = (self.key(name), self.mark(connection, name));
-        let Some(holder) = self.holder(connection, &session).await.map_err(failed)? else {
-            return self.lost_before(connection, &mark, entry).await.map_err(failed);
+        let Some(holder) = self.holder(connection, &session).await?.map(WorkerId::new) else {
+            return self.lost_before(connection, &mark, entry).await;
         };
-        let heartbeat = self.heartbeat(connection, &holder).await.map_err(failed)?;
-        let is_own = holder == self.id.as_str();
-        if heartbeat.is_none() && !is_own && judgement == Judgement::Withheld {
-            return Ok(Route::Silent(WorkerId::new(holder)));
-        }
-        let Some(listens) = heartbeat.filter(|_| judgement != Judgement::BySilence && !is_own) else {
-            let mut call = script(LOSE, &[&session, &mark]);
-            let was: bool = call.arg(&holder).arg(self.ttl_ms()).query_async(connection).await.map_err(failed)?;
-            let holder = WorkerId::new(holder);
-            return Ok(if was { Route::Lost(holder) } else { Route::Silent(holder) });
-        };
-        let holder = WorkerId::new(holder);
         let channel = keys::control(&self.worker_type, &holder);
-        if listens && connection.listeners(&channel).await.map_err(failed)? == 0 {
-            return Ok(Route::Silent(holder));
+        let silence = match self.heartbeat(connection, holder.as_str()).await? {
+            None => Some(Silence::NoHeartbeat),
+            Some(true) if connection.listeners(&channel).await? == 0 => Some(Silence::NotSubscribed),
+            Some(_) => None,
+        };
+        if holder == self.id || silence.is_some_and(&may_judge) {
+            let mut call = script(LOSE, &[&session, &mark]);
+            let was: bool = call.arg(holder.as_str()).arg(self.ttl_ms()).query_async(connection).await?;
+            // If not, the holder has changed meanwhile: the next look finds the other one.
+            let silence = silence.unwrap_or(Silence::NoHeartbeat);
+            return Ok(if was { Route::Lost(holder) } else { Route::Silent(holder, silence) });
+        }
+        if let Some(silence) = silence {
+            return Ok(Route::Silent(holder, silence));
         }
         let mut hand_over = script(HAND_OVER, &[&consumer.stream]);
         hand_over.arg(&consumer.group).arg(&consumer.name).arg(entry).arg(number).arg(holder.as_str());
-        if !hand_over.query_async::<bool>(connection).await.map_err(failed)? {
+        if !hand_over.query_async::<bool>(connection).await? {
             return Ok(Route::ClaimLost);
         }
         let mut publish = redis::cmd("PUBLISH");
-        publish.arg(&channel).arg(self.handed_over(consumer)).exec_async(connection).await.map_err(failed)?;
+        publish.arg(&channel).arg(self.handed_over(consumer)).exec_async(connection).await?;
         Ok(Route::Forwarded(holder))
     }
 

@@ -18,7 +18,7 @@ use tokio::{
 
 use super::Tasks;
 use crate::{
-    broker::{Consumer, Delivery, Job, Judgement, Refusal, Retry, Route, method_of, session_of},
+    broker::{Consumer, Delivery, Job, Refusal, Retry, Route, Silence, method_of, session_of},
     connection::{Connection, backoff},
     telemetry::{JobMetrics, JobOutcome, JobTraced, JobWorked, TRACEPARENT},
     worker::{
@@ -233,14 +233,7 @@ impl Executor {
         let mut waits = backoff();
         while !self.sessions.held(session) {
             let timed_out = silent_since.is_some_and(|since| Instant::now() - since >= HOLDER_TIMEOUT);
-            let judgement = if timed_out && self.commands.may_judge_by_silence() {
-                Judgement::BySilence
-            } else if self.commands.may_judge() {
-                Judgement::ByHeartbeat
-            } else {
-                Judgement::Withheld
-            };
-            match self.ask(delivery, session, judgement).await {
+            match self.ask(delivery, session, timed_out).await {
                 Ok(Route::Here) => return None,
                 Ok(Route::Forwarded(holder)) => {
                     tracing::debug!(job = job.id, session, %holder, "job handed over to the holder of its session");
@@ -253,7 +246,7 @@ impl Executor {
                     return Some(failed(JobOutcome::SessionLost, error, Retry::Never));
                 }
                 Ok(Route::ClaimLost) => return Some(claim_lost()),
-                Ok(Route::Silent(_)) => {
+                Ok(Route::Silent(..)) => {
                     silent_since.get_or_insert_with(Instant::now);
                     sleep(POLL_INTERVAL).await;
                 }
@@ -266,11 +259,16 @@ impl Executor {
         None
     }
 
-    async fn ask(&self, delivery: &Delivery, session: &str, judgement: Judgement) -> Result<Route, String> {
+    /// Asks once where the job belongs. `timed_out` says whether the holder has been silent for [`HOLDER_TIMEOUT`].
+    async fn ask(&self, delivery: &Delivery, session: &str, timed_out: bool) -> Result<Route, String> {
         let claims = self.sessions.claims();
         let consumer = self.consumer.on(&delivery.stream);
+        let may_judge = |silence| {
+            (timed_out && self.commands.may_judge_by_silence())
+                || (silence == Silence::NoHeartbeat && self.commands.may_judge())
+        };
         let route = async |connection: &mut Connection| {
-            claims.route(connection, &consumer, (&delivery.entry, delivery.number), session, judgement).await
+            claims.route(connection, &consumer, (&delivery.entry, delivery.number), session, may_judge).await
         };
         self.commands.step(route).await.map_err(|error: StepError| error.to_string())
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use swarm::{
-    broker::{Consumer, JobPolicy, Judgement, Route, SessionClaims},
+    broker::{Consumer, JobPolicy, Route, SessionClaims},
     connection::RedisTarget,
     model::{WorkerId, WorkerType},
 };
@@ -156,30 +156,27 @@ async fn a_job_of_a_session_goes_to_its_holder_and_its_loss_is_told() {
     one.ensure_group(&mut connection).await.unwrap();
     let _: u64 = redis(&client, "HSET worker:heartbeat:browser:one state BUSY").await;
 
-    assert_eq!(claims("one").claim(&mut connection, "chat", true).await.unwrap(), WorkerId::new("one"));
-    assert_eq!(claims("two").claim(&mut connection, "chat", true).await.unwrap(), WorkerId::new("one"));
+    assert_eq!(claims("one").claim(&mut connection, "chat", || true).await.unwrap(), WorkerId::new("one"));
+    assert_eq!(claims("two").claim(&mut connection, "chat", || true).await.unwrap(), WorkerId::new("one"));
     assert!(claims("one").renew(&mut connection, "chat").await.unwrap());
     let entry: String = redis(&client, "XADD browser:jobs * json {}").await;
     assert_eq!(two.read(&mut connection, 1, Duration::from_millis(10)).await.unwrap().len(), 1);
-    let route = claims("two").route(&mut connection, &two, (&entry, 1), "chat", Judgement::ByHeartbeat).await.unwrap();
+    let route = claims("two").route(&mut connection, &two, (&entry, 1), "chat", |_| true).await.unwrap();
     assert_eq!(route, Route::Forwarded(WorkerId::new("one")));
     let pending: Vec<(String, String, u64, u64)> = redis(&client, "XPENDING browser:jobs browser - + 10").await;
     assert_eq!(pending[0].1, "one", "the entry is the holder's now");
 
     // Who has handed it over can't do so again, nor settle it.
-    let route = claims("two").route(&mut connection, &two, (&entry, 1), "chat", Judgement::ByHeartbeat).await.unwrap();
+    let route = claims("two").route(&mut connection, &two, (&entry, 1), "chat", |_| true).await.unwrap();
     assert_eq!(route, Route::ClaimLost);
 
     let _: u64 = redis(&client, "DEL worker:heartbeat:browser:one").await;
-    let route = claims("two").route(&mut connection, &two, (&entry, 1), "chat", Judgement::ByHeartbeat).await.unwrap();
+    let route = claims("two").route(&mut connection, &two, (&entry, 1), "chat", |_| true).await.unwrap();
     assert_eq!(route, Route::Lost(WorkerId::new("one")));
-    let route = claims("two").route(&mut connection, &two, (&entry, 1), "chat", Judgement::ByHeartbeat).await.unwrap();
+    let route = claims("two").route(&mut connection, &two, (&entry, 1), "chat", |_| true).await.unwrap();
     assert_eq!(route, Route::Lost(WorkerId::new("one")), "what was published before is told of it, too");
-    assert_eq!(claims("two").claim(&mut connection, "chat", true).await.unwrap(), WorkerId::new("two"));
+    assert_eq!(claims("two").claim(&mut connection, "chat", || true).await.unwrap(), WorkerId::new("two"));
     let later: String = redis(&client, "XADD browser:jobs * json {}").await;
     claims("two").release(&mut connection, "chat").await.unwrap();
-    assert_eq!(
-        claims("one").route(&mut connection, &one, (&later, 1), "chat", Judgement::ByHeartbeat).await.unwrap(),
-        Route::Here
-    );
+    assert_eq!(claims("one").route(&mut connection, &one, (&later, 1), "chat", |_| true).await.unwrap(), Route::Here);
 }

@@ -11,6 +11,7 @@ pub(crate) mod docker_proxy;
 pub(crate) mod engine_calls;
 pub(crate) mod gate;
 pub(crate) mod http;
+pub(crate) mod link;
 pub(crate) mod log;
 pub(crate) mod needs;
 pub(crate) mod pages;
