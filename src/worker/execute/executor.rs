@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use serde_json::Value;
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep, timeout},
+    time::{sleep, timeout},
 };
 
 use super::Tasks;
@@ -32,11 +32,12 @@ use crate::{
     },
 };
 
-/// How long the holder of a session may be without a connection before it counts as gone. It reconnects within a
-/// fraction of that; its heartbeat would show that it is gone only after three intervals.
-const HOLDER_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time between two checks for the holder.
+/// Time between two looks for the holder of a session.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// How many looks may find the holder without a connection before it counts as gone: 2 s of them. It reconnects within
+/// a fraction of that; its heartbeat would show that it is gone only after three intervals. Looks and not time, because
+/// in a halt of the machine the holder can't reconnect either.
+const MAX_SILENT_LOOKS: u32 = 20;
 /// Label of methods that the handler does not name.
 const OTHER_METHOD: &str = "other";
 
@@ -229,11 +230,10 @@ impl Executor {
 
     /// Determines where the job of `session` belongs; `None`: to this worker. Asks until Redis answers.
     async fn route(&self, delivery: &Delivery, job: &Job, session: &str) -> Option<End> {
-        let mut silent_since = None;
+        let mut silent_looks = 0;
         let mut waits = backoff();
         while !self.sessions.held(session) {
-            let timed_out = silent_since.is_some_and(|since| Instant::now() - since >= HOLDER_TIMEOUT);
-            match self.ask(delivery, session, timed_out).await {
+            match self.ask(delivery, session, silent_looks >= MAX_SILENT_LOOKS).await {
                 Ok(Route::Here) => return None,
                 Ok(Route::Forwarded(holder)) => {
                     tracing::debug!(job = job.id, session, %holder, "job handed over to the holder of its session");
@@ -247,7 +247,7 @@ impl Executor {
                 }
                 Ok(Route::ClaimLost) => return Some(claim_lost()),
                 Ok(Route::Silent(..)) => {
-                    silent_since.get_or_insert_with(Instant::now);
+                    silent_looks += 1;
                     sleep(POLL_INTERVAL).await;
                 }
                 Err(error) => {
@@ -259,7 +259,7 @@ impl Executor {
         None
     }
 
-    /// Asks once where the job belongs. `timed_out` says whether the holder has been silent for [`HOLDER_TIMEOUT`].
+    /// Asks once where the job belongs. `timed_out` says whether [`MAX_SILENT_LOOKS`] found the holder silent.
     async fn ask(&self, delivery: &Delivery, session: &str, timed_out: bool) -> Result<Route, String> {
         let claims = self.sessions.claims();
         let consumer = self.consumer.on(&delivery.stream);

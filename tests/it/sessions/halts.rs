@@ -15,6 +15,8 @@ use crate::support::{
     wait::{DEADLINE, eventually},
 };
 
+/// Longer than a holder may be without a connection.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// What the asker's requests for the holder of the session name.
 const SESSION: &str = "session:t:chan";
 
@@ -83,4 +85,26 @@ async fn a_session_that_is_claimed_during_a_halt_stays_with_its_holder() {
     halt_while_asked(&client, &link, "open", "t.open", "", json!(["chan"])).await;
     let answer = result(&client, "open").await;
     assert_eq!(answer.error.as_deref(), Some("session `chan` is open on worker `holder`"), "{answer:?}");
+}
+
+/// A holder that reconnects when the halt begins could not do that during it either.
+#[tokio::test]
+async fn a_halt_is_no_time_to_reconnect_in() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let (link, _asker) = start(&client, &server, LONG, true).await;
+    link.hold_at(SESSION);
+    publish(&client, "next", "t.next", "chan", json!([])).await;
+    for look in 0..8 {
+        until_not_answered(&client, async || link.is_held()).await;
+        if look == 1 {
+            tokio::time::sleep(PATIENCE).await;
+        }
+        link.hold_at(SESSION);
+    }
+    until_not_answered(&client, async || link.is_held()).await;
+    let holder = server.client().await;
+    let _: () = holder.subscribe("worker:control:t:holder").await.unwrap();
+    link.release();
+    until_handed_over(&client).await;
 }
