@@ -58,6 +58,9 @@ pub struct Subscriptions {
     pub tracking: bool,
 }
 
+/// State of a source, and its details in words.
+type State = (SourceState, String);
+
 /// A running check.
 type Checking = Option<BoxFuture<'static, redis::RedisResult<Checked>>>;
 
@@ -230,29 +233,32 @@ impl Listener {
         }
     }
 
-    /// Subscribes to everything that the settings and the server allow, and then posts a resync.
+    /// Subscribes to everything that the settings and the server allow, posts a resync, and reports the states of the
+    /// sources last: from the moment that one is up, no change is missed.
     async fn subscribe_all(&self, connection: &mut Connection) -> Result<Subscriptions, SessionError> {
-        let keyspace = self.subscribe_keyspace(connection).await?;
+        let (keyspace, of_keyspace) = self.subscribe_keyspace(connection).await?;
         let tracking = match self.settings.tracking {
             Switch::On => true,
             Switch::Off => false,
             Switch::Auto => !keyspace,
         };
-        self.subscribe_channels(connection).await?;
+        let of_channel = self.subscribe_channels(connection).await?;
         let subscriptions = Subscriptions { keyspace, tracking };
         self.plan.send_replace(Some(subscriptions));
         self.directory.post_all(Source::Resync);
+        for (source, (state, detail)) in [(Source::Keyspace, of_keyspace), (Source::Channel, of_channel)] {
+            self.source_status.set(source, state, detail);
+        }
         Ok(subscriptions)
     }
 
-    async fn subscribe_keyspace(&self, connection: &mut Connection) -> Result<bool, SessionError> {
+    /// Returns whether keyspace notifications are active, and the state of their source.
+    async fn subscribe_keyspace(&self, connection: &mut Connection) -> Result<(bool, State), SessionError> {
         if self.settings.keyspace == Switch::Off {
-            self.source_status.set(Source::Keyspace, SourceState::Off, "turned off by signals.keyspace");
-            return Ok(false);
+            return Ok((false, (SourceState::Off, "turned off by signals.keyspace".to_owned())));
         }
         if self.directory.watched().is_empty() {
-            self.source_status.set(Source::Keyspace, SourceState::Off, "no worker type has its queues here");
-            return Ok(false);
+            return Ok((false, (SourceState::Off, "no worker type has its queues here".to_owned())));
         }
         let (available, missing) = self.ensure_notifications(connection).await?;
         let detail = match available {
@@ -265,8 +271,7 @@ impl Listener {
                     Switch::On => (SourceState::Down, "set it on the server, or signals.keyspace = \"auto\""),
                     _ => (SourceState::Off, "using client-side-caching invalidations instead"),
                 };
-                self.source_status.set(Source::Keyspace, state, format!("{why}; {cure}"));
-                return Ok(false);
+                return Ok((false, (state, format!("{why}; {cure}"))));
             }
         };
         let channels = self.channels_of(0..self.directory.watched().len());
@@ -277,49 +282,45 @@ impl Listener {
                 _ => "the channels".to_owned(),
             };
             let why = format!("{command} refused: {error}; allow the ACL user {cure}");
-            self.source_status.set(Source::Keyspace, SourceState::Down, why);
-            return Ok(false);
+            return Ok((false, (SourceState::Down, why)));
         }
         for index in 0..self.directory.watched().len() {
             self.directory.mailbox(u32::try_from(index).unwrap_or(u32::MAX)).unmute();
         }
-        if missing.is_empty() {
-            self.source_status.set(Source::Keyspace, SourceState::Up, detail);
+        let state = if missing.is_empty() {
+            (SourceState::Up, detail)
         } else {
             let why = format!("no notifications from primaries that can't be reached: {}", missing.join(", "));
-            self.source_status.set(Source::Keyspace, SourceState::Down, why);
-        }
-        Ok(true)
+            (SourceState::Down, why)
+        };
+        Ok((true, state))
     }
 
-    async fn subscribe_channels(&self, connection: &mut Connection) -> Result<(), SessionError> {
+    /// Returns the state of the channel's source.
+    async fn subscribe_channels(&self, connection: &mut Connection) -> Result<State, SessionError> {
         if self.settings.is_own {
-            self.source_status.set(Source::Channel, SourceState::Off, "used on the top-level redis_url only");
-            return self.subscribe_frameworks(connection).await;
+            self.subscribe_frameworks(connection).await?;
+            return Ok((SourceState::Off, "used on the top-level redis_url only".to_owned()));
         }
-        if self.settings.channel.is_empty() {
-            self.source_status.set(Source::Channel, SourceState::Off, "turned off by signals.channel");
+        let channel = &self.settings.channel;
+        let state = if channel.is_empty() {
+            (SourceState::Off, "turned off by signals.channel".to_owned())
         } else {
-            match connection.subscribe(&self.settings.channel).await {
-                Ok(()) => {
-                    let detail = format!("subscribed to {}", self.settings.channel);
-                    self.source_status.set(Source::Channel, SourceState::Up, detail);
-                }
+            match connection.subscribe(channel).await {
+                Ok(()) => (SourceState::Up, format!("subscribed to {channel}")),
                 Err(error) => {
                     refused(&error)?;
-                    let why =
-                        format!("SUBSCRIBE {}: {error}; allow the channel to the ACL user", self.settings.channel);
-                    self.source_status.set(Source::Channel, SourceState::Down, why);
+                    (SourceState::Down, format!("SUBSCRIBE {channel}: {error}; allow the channel to the ACL user"))
                 }
             }
-        }
+        };
         self.subscribe_frameworks(connection).await?;
         // The workers' announcements only speed up reactions. Without the right to subscribe to them, the backend and
         // the sweep deliver the same information.
-        match connection.subscribe(keys::WORKER_EVENTS_CHANNEL).await {
-            Err(error) => refused(&error),
-            Ok(()) => Ok(()),
+        if let Err(error) = connection.subscribe(keys::WORKER_EVENTS_CHANNEL).await {
+            refused(&error)?;
         }
+        Ok(state)
     }
 
     /// Subscribes to the channels on which workers of frameworks report their state. Without that right, no worker is
@@ -408,8 +409,8 @@ impl Listener {
             keyspace::Availability::Enabled(_) => Ok(()),
             keyspace::Availability::Extended { from, to } => {
                 let detail = format!("notify-keyspace-events had become \"{from}\", extended to \"{to}\" again");
-                self.source_status.set(Source::Keyspace, SourceState::Up, detail);
                 self.directory.post_all(Source::Resync);
+                self.source_status.set(Source::Keyspace, SourceState::Up, detail);
                 Ok(())
             }
             keyspace::Availability::Refused(why) => Err(SessionError::KeyspaceLost(why)),

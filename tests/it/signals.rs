@@ -2,11 +2,12 @@
 //! are lost. The sweep is a day away unless it is the one being tested.
 
 use fred::prelude::Client;
-use swarm::model::Source;
+use swarm::model::{Source, snapshot::SourceState};
 
 use crate::support::{
     autoscaler::{Autoscaler, FAST_SWEEP, KEYSPACE, NO_SWEEP, SLEEPER, TRACKING, pool},
     command::{add_jobs, records, redis},
+    link::Link,
     redis::RedisServer,
 };
 
@@ -64,6 +65,21 @@ async fn a_message_on_the_channel_alone_wakes_a_pool() {
     let heard: u64 = redis(&client, "PUBLISH jobs:published test:jobs").await;
     assert_eq!(heard, 1);
     assert_eq!(trigger_of_wake(&client, &scaler).await, "channel");
+}
+
+#[tokio::test]
+async fn no_source_is_up_before_all_are_subscribed() {
+    let server = RedisServer::start();
+    let link = Link::to(&server).await;
+    // The last channel that is subscribed to.
+    link.hold_at("worker:events");
+    let scaler = start(&link.url(), NO_SWEEP, "[signals]\nkeyspace = \"on\"\n").await;
+    link.until_held().await;
+    let sources = scaler.status().await.sources;
+    assert!(sources.iter().all(|source| source.state != SourceState::Up), "{sources:?}");
+    link.release();
+    scaler.until_source(Source::Keyspace, "up").await;
+    scaler.until_source(Source::Channel, "up").await;
 }
 
 #[tokio::test]
