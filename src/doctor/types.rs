@@ -229,3 +229,41 @@ async fn reports(connection: &mut Connection, names: &[WorkerType]) -> RedisResu
     }
     Ok(findings)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Allowance, Reading};
+
+    const NOW: Timestamp = Timestamp(1_000_000);
+    const ALLOWANCE: Allowance = Allowance { workers: 3, total: 4, others: 1, reserved: 0, unusable: 0 };
+
+    /// Returns a worker type at its maximum that the budget holds back. The oldest waiting job is `age` seconds old.
+    fn held_back(jobs: u64, age: u64) -> TypeSnapshot {
+        let mut of = TypeSnapshot { allowance: Some(ALLOWANCE), ..TypeSnapshot::at_rest("low") };
+        (of.desired, of.max_workers) = (3, 3);
+        of.demand.lag = Reading::Known(jobs);
+        of.demand.oldest = Reading::Known(Some(Timestamp(NOW.0 - age * 1_000)));
+        of
+    }
+
+    #[test]
+    fn a_pool_that_the_budget_holds_back_is_a_finding_while_jobs_wait_for_long() {
+        let found = "`low`: 5 jobs wait, the oldest for 61 s; the budget allows at most 3 (max_total_workers 4; other \
+                     worker types have 1)";
+        let cure = "raise scaler.max_total_workers, or this type's priority or min_workers";
+        assert_eq!(held(&held_back(5, 61), NOW), [Finding::warning(Area::Scaling, found).cure(cure)]);
+        for (jobs, age) in [(5, 60), (0, 61)] {
+            assert_eq!(held(&held_back(jobs, age), NOW), [], "{jobs} jobs, {age} s");
+        }
+    }
+
+    #[test]
+    fn a_pool_at_its_maximum_that_the_budget_leaves_alone_is_told_to_raise_the_maximum() {
+        let of = TypeSnapshot { allowance: None, ..held_back(5, 61) };
+        let found = "`low` has 3 workers, which is its maximum; 5 jobs wait, the oldest for 61 s";
+        let findings = held(&of, NOW);
+        assert_eq!(findings.iter().map(|finding| &*finding.found).collect::<Vec<_>>(), [found]);
+        assert!(findings[0].cure.as_deref().is_some_and(|cure| cure.starts_with("raise max_workers")), "{findings:?}");
+    }
+}

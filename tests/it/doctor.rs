@@ -1,5 +1,6 @@
 //! `swarm doctor` on real servers and with the real autoscaler: each kind of finding that can be brought about.
 
+mod budget;
 mod frameworks;
 mod places;
 
