@@ -4,7 +4,6 @@ use serde_json::json;
 
 use super::Checks;
 use crate::config::{
-    error::ConfigError,
     origin::{Origin, dotted, element_of, join, pointer},
     scaling::{ScalingSettings, Strategy},
     schedule::ScheduleWindow,
@@ -59,22 +58,18 @@ impl Checks<'_> {
             }
             return;
         };
-        let at = pointer(&["scaler", "max_total_workers"]);
         let minimums: Vec<_> = settings.enabled().filter(|(_, of)| of.scaling.min_workers > 0).collect();
         let sum: u64 = minimums.iter().map(|(_, of)| u64::from(of.scaling.min_workers)).sum();
         if sum <= u64::from(total) {
             return;
         }
-        let minimum = |name: &str| pointer(&["worker_types", name, "scaling", "min_workers"]);
-        let involved: Vec<_> =
-            std::iter::once(at.clone()).chain(minimums.iter().map(|(name, _)| minimum(name))).collect();
-        if self.sound(&involved) {
-            let message = format!(
-                "scaler.max_total_workers = {total} is less than the sum of min_workers of all worker types, {sum}; \
-                 raise it or lower min_workers"
-            );
-            self.errors.push(ConfigError::new(self.origins.strongest(&[at]), message));
-        }
+        let minimums = minimums.iter().map(|(name, _)| pointer(&["worker_types", name, "scaling", "min_workers"]));
+        let involved: Vec<_> = std::iter::once(pointer(&["scaler", "max_total_workers"])).chain(minimums).collect();
+        let message = format!(
+            "scaler.max_total_workers = {total} is less than the sum of min_workers of all worker types, {sum}; \
+             raise it or lower min_workers"
+        );
+        self.reject(&involved, message);
     }
 
     fn window(&mut self, scaling_at: &str, index: usize, window: &ScheduleWindow, scaling: &ScalingSettings) {
