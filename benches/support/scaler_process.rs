@@ -150,7 +150,7 @@ impl Control {
         }
         let fleet = self.status.fleet();
         // Every piece is made, as for a reader of `/metrics`; only what is asked for below is kept.
-        let pieces = self.metrics.clone().render(fleet.worker_types.clone());
+        let pieces = self.metrics.clone().render(fleet.worker_types.clone(), fleet.dead_letters.clone());
         let of_sweeps = |piece: &String| piece.contains("swarm_sweep_seconds");
         let metrics: String = pieces.filter(of_sweeps).collect();
         let metric = |name: &str| {

@@ -117,7 +117,7 @@ async fn notice(mut watch: FileWatch, mut hangups: Signal, ask: mpsc::Sender<Tri
 
 /// A valid configuration, with what it needs already running.
 struct Prepared {
-    settings: Settings,
+    settings: Arc<Settings>,
     changes: Changes,
     /// New wiring; `None` if the present one fits.
     wiring: Option<Wiring>,
@@ -190,7 +190,7 @@ impl Autoscaler {
         if let Err(error) = self.app_shared.backend.reconfigure(&settings).await {
             return wrong(error.message);
         }
-        let mut wiring = None;
+        let (settings, mut wiring) = (Arc::new(settings), None);
         if !wiring::is_same(&self.settings, &settings) {
             let directories = queue_servers::directories(&settings);
             let new = match Wiring::start(&self.app_shared, &settings, directories).await {
@@ -222,7 +222,7 @@ impl Autoscaler {
         self.actors = ActorSet::start(&settings, &shared, &self.app_shared, past);
         self.fleet.replace(self.wiring.parts(&settings, self.actors.shown()));
         self.app_shared.recorder.keep(settings.scaler.events_max_len);
-        self.settings = Arc::new(settings);
+        self.settings = settings;
         self.jobs.reload(&self.settings);
         if let Some(mut before) = before {
             // Stopping may wait for a Redis that does not answer, and nothing else waits for it.

@@ -1,6 +1,6 @@
 //! The parts that depend on the worker types, their queues and the signals: the signal sources, the prober, the watch
-//! on overrides, the scheduler of delayed jobs. They are made together, and remade together when any of these settings
-//! change. The parts in [`AppShared`] last.
+//! on overrides, the scheduler of delayed jobs, the counter of dead letters. They are made together, and remade
+//! together when any of these settings change. The parts in [`AppShared`] last.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -14,10 +14,13 @@ use super::{
     spawn,
 };
 use crate::{
-    broker::DelayedScheduler,
+    broker::{Client, DeadLetterCounter, DelayedScheduler},
     config::{Settings, WorkerTypeSettings},
     connection::{ConnectionError, RedisTarget},
-    model::{Queues, WorkerType, snapshot::DelayedCounts},
+    model::{
+        Queues, WorkerType,
+        snapshot::{DeadLetterCounts, DelayedCounts},
+    },
     scaler::{ControlWatch, FleetParts, Outages, Shared, SnapshotCell},
     signal::{Directories, SweepMonitor, run_sweep},
 };
@@ -32,6 +35,7 @@ pub(super) struct Wiring {
     servers: RunningServers,
     sweep: Arc<SweepMonitor>,
     delayed: watch::Receiver<DelayedCounts>,
+    dead_letters: watch::Receiver<DeadLetterCounts>,
     /// Tasks of the wiring. They end only on request.
     pub(super) tasks: JoinSet<&'static str>,
     sources: CancellationToken,
@@ -45,7 +49,7 @@ impl Wiring {
     /// If the URL of a worker type's own Redis server can't be used.
     pub(super) async fn start(
         app_shared: &AppShared,
-        settings: &Settings,
+        settings: &Arc<Settings>,
         directories: Arc<Directories>,
     ) -> Result<Self, ConnectionError> {
         let AppShared { target, clock, controls, .. } = app_shared;
@@ -56,16 +60,19 @@ impl Wiring {
         }
         let (scheduler, delayed) = delayed_scheduler(target, settings);
         let (sweep, interval) = (Arc::new(SweepMonitor::default()), settings.scaler.sweep_interval());
+        let client = Client::new(settings.clone(), RedisTarget::clone(target));
+        let (counter, dead_letters) = DeadLetterCounter::new(client, interval);
 
         let stops = Stops { sources: &sources, probing: &probing };
         let servers = RunningServers::start(app_shared, settings, &directories, &mut tasks, &stops)?;
         spawn(&mut tasks, "control", orders.run(sources.clone()));
         spawn(&mut tasks, "sweep", run_sweep(directories.clone(), sweep.clone(), interval, sources.clone()));
+        spawn(&mut tasks, "dead letters", counter.run(sources.clone()));
         // A dry run writes nothing: it moves no job.
         if !settings.scaler.dry_run {
             spawn(&mut tasks, "delayed jobs", scheduler.run(sources.clone()));
         }
-        Ok(Self { directories, servers, sweep, delayed, tasks, sources, probing })
+        Ok(Self { directories, servers, sweep, delayed, dead_letters, tasks, sources, probing })
     }
 
     /// Waits until the sources and the probers are connected, or until [`CONNECT_TIMEOUT`].
@@ -109,6 +116,7 @@ impl Wiring {
             max_total_workers: settings.scaler.max_total_workers,
             snapshots,
             delayed: self.delayed.clone(),
+            dead_letters: self.dead_letters.clone(),
         }
     }
 

@@ -146,7 +146,11 @@ fn done(DeadLetter { stream, entry, id, .. }: &DeadLetter, outcome: DeadLetterOu
     DeadLetterDone { stream: stream.clone(), entry: entry.clone(), id: id.clone(), outcome }
 }
 
-async fn streams(connection: &Connection, queues: Vec<Queues>) -> Result<BTreeSet<String>, BrokerError> {
+/// Returns the named streams of these queues, and those that patterns find now because they have dead letters.
+///
+/// # Errors
+/// If not every primary can be asked.
+pub(super) async fn streams(connection: &Connection, queues: Vec<Queues>) -> Result<BTreeSet<String>, BrokerError> {
     let mut streams: BTreeSet<String> = queues.iter().flat_map(Queues::named).map(str::to_owned).collect();
     let patterns: Vec<_> = queues.into_iter().flat_map(|queues| queues.patterns).collect();
     streams.extend(find_beside(connection, &patterns, Beside::Dead, MAX_FOUND).await?);

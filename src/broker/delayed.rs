@@ -3,10 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use redis::Value;
-
-use super::{BrokerError, Consumer};
-use crate::connection::{Connection, any_exists};
+use super::{Beside, BrokerError, Consumer, beside::counts_beside};
+use crate::connection::Connection;
 use crate::telemetry::DelayedMoved;
 
 const MOVE_DUE: &str = include_str!("lua/move_due.lua");
@@ -47,11 +45,7 @@ pub(super) async fn move_due(connection: &mut Connection, stream: &str, channel:
     }
 }
 
-/// Streams in one pipeline.
-const SLICE: usize = 500;
-
-/// Returns those of `streams` that have delayed jobs, due or not, and those for which that is unknown. Few streams ever
-/// have any.
+/// Returns those of `streams` that have delayed jobs, due or not, and those for which that is unknown.
 ///
 /// # Errors
 /// If Redis can't be asked at all.
@@ -59,42 +53,8 @@ pub(super) async fn with_delayed<'a, S: AsRef<str>>(
     connection: &mut Connection,
     streams: &'a [S],
 ) -> Result<Vec<&'a S>, BrokerError> {
-    let layout = connection.layout();
-    let mut found = Vec::new();
-    for slice in streams.chunks(SLICE) {
-        let keys = slice.iter().map(|stream| layout.delayed(stream.as_ref()));
-        if any_exists(connection, keys).await {
-            let names: Vec<&str> = slice.iter().map(AsRef::as_ref).collect();
-            let counts = count_delayed(connection, &names).await?;
-            found.extend(
-                slice.iter().zip(counts).filter(|(_, count)| !matches!(count, Ok(0))).map(|(stream, _)| stream),
-            );
-        }
-    }
-    Ok(found)
-}
-
-/// Returns how many jobs of each stream are not due yet; for a stream that can't be asked, why.
-///
-/// # Errors
-/// If Redis can't be asked at all.
-async fn count_delayed(
-    connection: &mut Connection,
-    streams: &[&str],
-) -> Result<Vec<Result<u64, BrokerError>>, BrokerError> {
-    let layout = connection.layout();
-    let mut pipeline = redis::pipe();
-    for stream in streams {
-        pipeline.cmd("ZCARD").arg(layout.delayed(stream));
-    }
-    // The low-level call, because one key of a wrong type must not hide the others.
-    let replies = connection.each(&pipeline).await;
-    let replies = replies.map_err(|cause| BrokerError::new("count delayed jobs", cause))?;
-    let count = |(reply, stream): (Value, &&str)| {
-        let count = reply.extract_error().and_then(|reply| Ok(redis::from_redis_value(reply)?));
-        count.map_err(|cause| BrokerError::new(format!("count delayed jobs of `{stream}`"), cause))
-    };
-    Ok(replies.into_iter().zip(streams).map(count).collect())
+    let found = counts_beside(connection, Beside::Delayed, streams).await?;
+    Ok(found.into_iter().map(|(stream, _)| stream).collect())
 }
 
 impl Consumer {

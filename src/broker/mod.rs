@@ -5,6 +5,7 @@
 //!
 //! Delivery is at least once: a job is acknowledged after the work, and a job whose worker is gone is done again.
 
+mod beside;
 mod call;
 mod cancel_marks;
 mod canceller;
@@ -13,6 +14,7 @@ mod complete;
 mod consume;
 mod control;
 mod dead;
+mod dead_counts;
 mod dead_streams;
 mod delayed;
 mod delayed_scheduler;
@@ -48,6 +50,7 @@ pub use complete::{Done, Refused, Unsettled};
 pub use consume::{Consumer, Read};
 pub use control::{DRAIN, cancel_drain, request_drain};
 pub use dead::{DeadEntry, DeadLetters};
+pub use dead_counts::DeadLetterCounter;
 pub use dead_streams::DeadLetterStreams;
 pub use delayed::Delayed;
 pub use delayed_scheduler::DelayedScheduler;

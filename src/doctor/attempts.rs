@@ -18,6 +18,8 @@ pub(super) enum Part {
     Core,
     /// The autoscaler moves delayed jobs when they are due.
     Delayed,
+    /// The autoscaler counts dead letters.
+    DeadLetters,
     /// The autoscaler shows the newest entries of the history, and searches them after a failure.
     History,
     /// Overrides are set over HTTP.
@@ -85,6 +87,7 @@ fn of_queues(settings: &Settings, layout: Layout) -> Vec<Attempt> {
             }
             if of.queue_kind().is_native() {
                 all.extend(of_delayed(queue, layout));
+                all.push(attempt(Part::DeadLetters, "xlen", &layout.dead_letters(queue), &[]));
                 if settings.orchestrator == Orchestrator::Keda {
                     all.push(attempt(Part::Core, "xinfo|consumers", queue, &[&of.group(name)]));
                 }

@@ -28,6 +28,7 @@ impl Part {
             Self::Orders => Finding::problem(Area::Rights, format!("orders over http fail: {found}")),
             Self::Draining => Finding::problem(Area::Rights, format!("pods can't be asked to drain: {found}")),
             Self::Delayed => Finding::warning(Area::Rights, format!("delayed jobs are left to the workers: {found}")),
+            Self::DeadLetters => Finding::warning(Area::Rights, format!("dead letters are not counted: {found}")),
             Self::Patterns => Finding::warning(
                 Area::Rights,
                 format!("keyspace notifications are unavailable, because patterns are refused: {found}"),

@@ -1,6 +1,6 @@
 //! The routes of the server.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -68,7 +68,10 @@ pub(super) fn router(served: Served) -> Router {
 /// Returns the routes of a program that has only metrics to show.
 pub(super) fn metrics_router(handle: MetricsHandle) -> Router {
     Router::new()
-        .route("/metrics", get(|State(handle): State<MetricsHandle>| in_pieces(move || handle.render(Vec::new()))))
+        .route(
+            "/metrics",
+            get(|State(handle): State<MetricsHandle>| in_pieces(move || handle.render(Vec::new(), Arc::default()))),
+        )
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
@@ -92,7 +95,11 @@ async fn of_type(State(state): State<Served>, Path(name): Path<String>, headers:
 }
 
 async fn metrics(State(state): State<Served>) -> Response {
-    in_pieces(move || state.metrics.render(state.status.fleet().worker_types)).await
+    let render = move || {
+        let FleetSnapshot { worker_types, dead_letters, .. } = state.status.fleet();
+        state.metrics.render(worker_types, dead_letters)
+    };
+    in_pieces(render).await
 }
 
 /// Sends the metrics piece by piece. Each piece is rendered once the previous one was sent, so a slow reader costs no

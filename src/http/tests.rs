@@ -45,6 +45,7 @@ impl StatusSource for MadeUpFleet {
             sources: vec![SourceSnapshot { source: Source::Keyspace, state: SourceState::Up, detail: "Kt".into() }],
             worker_types: Vec::new(),
             delayed: std::sync::Arc::default(),
+            dead_letters: std::sync::Arc::default(),
             reload: None,
         }
     }

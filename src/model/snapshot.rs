@@ -400,6 +400,9 @@ pub struct FleetSnapshot {
     /// Delayed jobs, by queue.
     #[serde(default)]
     pub delayed: DelayedCounts,
+    /// Dead letters, by worker type.
+    #[serde(default)]
+    pub dead_letters: DeadLetterCounts,
     /// Result of the last reload; `None` before the first reload.
     #[serde(default)]
     pub reload: Option<ReloadSnapshot>,
@@ -452,6 +455,10 @@ pub struct ReloadSnapshot {
 
 /// Number of delayed jobs of each queue. Queues without delayed jobs are left out.
 pub type DelayedCounts = Arc<BTreeMap<String, u64>>;
+
+/// Number of dead letters in all queues of each worker type. Worker types of which that is unknown, and those whose
+/// jobs are a framework's, are left out.
+pub type DeadLetterCounts = Arc<BTreeMap<String, u64>>;
 
 /// Serves snapshots. The scaler implements this trait; readers hold it as `Arc<dyn StatusSource>`.
 pub trait StatusSource: Send + Sync + 'static {

@@ -34,6 +34,7 @@ pub(super) fn fleet(role: Role, leader: Option<&str>, pools: Vec<TypeSnapshot>) 
         sources: Vec::new(),
         worker_types: pools.into_iter().map(Arc::new).collect(),
         delayed: Arc::default(),
+        dead_letters: Arc::default(),
         reload: None,
     }
 }

@@ -14,8 +14,8 @@ use crate::{
     model::{
         Timestamp, WorkerType,
         snapshot::{
-            DelayedCounts, FleetSnapshot, QueueServerSnapshot, ReloadSnapshot, SourceSnapshot, SourceState,
-            StatusSource,
+            DeadLetterCounts, DelayedCounts, FleetSnapshot, QueueServerSnapshot, ReloadSnapshot, SourceSnapshot,
+            SourceState, StatusSource,
         },
     },
     probe::ProberHandle,
@@ -87,6 +87,8 @@ pub struct FleetParts {
     pub snapshots: Vec<SnapshotCell>,
     /// Delayed jobs, by queue.
     pub delayed: watch::Receiver<DelayedCounts>,
+    /// Dead letters, by worker type.
+    pub dead_letters: watch::Receiver<DeadLetterCounts>,
 }
 
 /// Serves snapshots.
@@ -156,6 +158,7 @@ impl StatusSource for Fleet {
             worker_types: parts.snapshots.iter().map(SnapshotCell::get).collect(),
             max_total_workers: parts.max_total_workers,
             delayed: parts.delayed.borrow().clone(),
+            dead_letters: parts.dead_letters.borrow().clone(),
             reload: self.reload.read().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }

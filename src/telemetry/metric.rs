@@ -97,6 +97,8 @@ metrics_table! {
         "Jobs delivered and not acknowledged; NaN if not known.";
     QUEUE_OLDEST_AGE = Gauge "swarm_queue_oldest_age_seconds" ["worker_type"] Seconds
         "Age of the oldest unfinished job at the last evaluation; NaN if not known.";
+    DEAD_LETTERS = Gauge "swarm_dead_letters" ["worker_type"] Count
+        "Dead letters in all queues of the worker type, as of the last sweep.";
     WORKERS = Gauge "swarm_workers" ["worker_type", "state"] Count
         "Workers in each state: blocked, starting, stalled, idle, busy, possibly_busy, unheard, draining, suspended.";
     WORKER_SECONDS = Counter "swarm_worker_seconds_total" ["worker_type"] Seconds

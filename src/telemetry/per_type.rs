@@ -6,7 +6,11 @@ use std::{collections::BTreeMap, fmt::Write, sync::Arc};
 use metrics_exporter_prometheus::formatting::{sanitize_label_value, write_help_line, write_type_line};
 
 use super::metric::{self, Kind};
-use crate::model::{PoolCounts, Reading, control::Mode, snapshot::TypeSnapshot};
+use crate::model::{
+    PoolCounts, Reading,
+    control::Mode,
+    snapshot::{DeadLetterCounts, TypeSnapshot},
+};
 
 /// A metric that every worker type has.
 pub(super) struct Family {
@@ -22,15 +26,18 @@ enum Value {
     Decisions,
     /// One number for each status that a worker of the pool has.
     Workers,
+    /// The number of dead letters, which a snapshot does not have; nothing while it is unknown.
+    DeadLetters,
 }
 
 /// All metrics of worker types.
-pub(super) const FAMILIES: [Family; 22] = [
+pub(super) const FAMILIES: [Family; 23] = [
     Family { name: metric::EVALUATIONS, value: Value::One(|seen| float(seen.evaluations)) },
     Family { name: metric::DECISIONS, value: Value::Decisions },
     Family { name: metric::QUEUE_LAG, value: Value::One(|seen| jobs(&seen.demand.lag)) },
     Family { name: metric::QUEUE_PENDING, value: Value::One(|seen| jobs(&seen.demand.pending)) },
     Family { name: metric::QUEUE_OLDEST_AGE, value: Value::One(oldest_age) },
+    Family { name: metric::DEAD_LETTERS, value: Value::DeadLetters },
     Family { name: metric::WORKERS, value: Value::Workers },
     Family { name: metric::WORKER_SECONDS, value: Value::One(|seen| seen.worker_seconds) },
     Family { name: metric::WORKERS_DESIRED, value: Value::One(|seen| f64::from(seen.desired)) },
@@ -70,7 +77,7 @@ pub(super) const FAMILIES: [Family; 22] = [
 
 impl Family {
     /// Renders the metric in the Prometheus text format; empty without a worker type.
-    pub(super) fn render(&self, worker_types: &[Arc<TypeSnapshot>]) -> String {
+    pub(super) fn render(&self, worker_types: &[Arc<TypeSnapshot>], dead_letters: &DeadLetterCounts) -> String {
         let mut text = String::new();
         if let Some(metric) = metric::ALL.iter().find(|metric| metric.name == self.name)
             && !worker_types.is_empty()
@@ -79,14 +86,14 @@ impl Family {
             write_help_line(&mut text, metric.name, None, None, metric.help);
             write_type_line(&mut text, metric.name, None, None, kind);
             for snapshot in worker_types {
-                self.lines(&mut text, snapshot);
+                self.lines(&mut text, snapshot, dead_letters);
             }
             text.push('\n');
         }
         text
     }
 
-    fn lines(&self, text: &mut String, snapshot: &TypeSnapshot) {
+    fn lines(&self, text: &mut String, snapshot: &TypeSnapshot, dead_letters: &DeadLetterCounts) {
         let worker_type = snapshot.worker_type.as_str();
         match self.value {
             Value::One(value) => line(text, self.name, &[("worker_type", worker_type)], value(snapshot)),
@@ -95,6 +102,11 @@ impl Family {
                     let (action, reason) = (seen.action.as_str(), seen.reason.as_ref());
                     let labels = [("worker_type", worker_type), ("action", action), ("reason", reason)];
                     line(text, self.name, &labels, float(seen.count));
+                }
+            }
+            Value::DeadLetters => {
+                if let Some(letters) = dead_letters.get(worker_type) {
+                    line(text, self.name, &[("worker_type", worker_type)], float(*letters));
                 }
             }
             Value::Workers => {

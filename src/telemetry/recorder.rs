@@ -11,7 +11,7 @@ use super::{
     metric::{self, Kind},
     per_type,
 };
-use crate::model::snapshot::TypeSnapshot;
+use crate::model::snapshot::{DeadLetterCounts, TypeSnapshot};
 
 /// Upper bounds in seconds, 50 µs to 60 s. A reaction takes about a millisecond until the backend is asked; a process
 /// is ready after some ten milliseconds, a container or machine after seconds. The bounds are dense around the targets
@@ -42,9 +42,13 @@ impl MetricsHandle {
     /// Returns all metrics in the Prometheus text format, version 0.0.4, in pieces that are rendered on demand: first
     /// the recorded metrics, then one piece for each metric of worker types. With ten thousand worker types the whole
     /// text is megabytes, which so need not be in memory at the same time.
-    pub fn render(self, worker_types: Vec<Arc<TypeSnapshot>>) -> impl Iterator<Item = String> + Send {
+    pub fn render(
+        self,
+        worker_types: Vec<Arc<TypeSnapshot>>,
+        dead_letters: DeadLetterCounts,
+    ) -> impl Iterator<Item = String> + Send {
         std::iter::once_with(move || self.0.render())
-            .chain(per_type::FAMILIES.iter().map(move |family| family.render(&worker_types)))
+            .chain(per_type::FAMILIES.iter().map(move |family| family.render(&worker_types, &dead_letters)))
     }
 
     /// Keeps the recorder small until `cancelled`. The caller that installs the recorder runs this for the recorder's

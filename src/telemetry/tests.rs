@@ -144,8 +144,9 @@ fn emit_everything() {
 
 /// Returns the metrics of these worker types.
 fn shown(worker_types: &[TypeSnapshot]) -> String {
+    let dead_letters = Arc::new(BTreeMap::from([("browser".to_owned(), 4)]));
     let worker_types: Vec<_> = worker_types.iter().cloned().map(Arc::new).collect();
-    per_type::FAMILIES.iter().map(|family| family.render(&worker_types)).collect()
+    per_type::FAMILIES.iter().map(|family| family.render(&worker_types, &dead_letters)).collect()
 }
 
 /// Returns everything that `/metrics` can show.
@@ -175,6 +176,7 @@ fn events_count_with_their_labels() {
         r#"swarm_job_seconds_count{worker_type="browser",method="goto"} 1"#,
         r#"swarm_jobs_in_progress{worker_type="browser"} 2"#,
         r#"swarm_sessions_open{worker_type="browser"} 1"#,
+        r#"swarm_dead_letters{worker_type="browser"} 4"#,
         r#"swarm_discord_commands_total{command="web start",outcome="done"} 1"#,
         "swarm_discord_shards_ready 1",
         "swarm_discord_disconnects_total 1",

@@ -6,7 +6,7 @@ use fred::prelude::Client;
 use serde_json::{Value, json};
 
 use crate::support::{
-    autoscaler::swarm,
+    autoscaler::{Autoscaler, FAST_SWEEP, SLEEPER, pool, swarm},
     command::redis as command,
     redis::RedisServer,
     wait::{DEADLINE, eventually},
@@ -154,4 +154,30 @@ async fn dead_letters_beyond_the_limits_are_dropped_and_that_is_said() {
             assert!(eventually(DEADLINE, said).await, "{limit}: {}", worker.log());
         }
     }
+}
+
+/// Each worker type's dead letters are counted, those of queues found by patterns too. What can't be counted is absent.
+#[tokio::test]
+async fn the_autoscaler_shows_how_many_dead_letters_there_are() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    bury_some(&client).await;
+    let _: String = command(&client, "XADD tenant-a:jobs:dead * json nonsense").await;
+    let pools = ["t", "broken"].map(|name| pool(name, "max_workers = 0", SLEEPER));
+    let settings = format!("{FAST_SWEEP}{}extra_queues = [\"tenant-*:jobs\"]\n{}", pools[0], pools[1]);
+    let scaler = Autoscaler::start(&server.url(), &settings).await;
+    let until = async |worker_type: &str, number: Option<f64>| {
+        let series = format!("swarm_dead_letters{{worker_type=\"{worker_type}\"}}");
+        let is = async || scaler.sample(&series).await == number;
+        scaler.until(&format!("{worker_type} has {number:?} dead letters"), is).await;
+    };
+    until("t", Some(4.0)).await;
+    until("broken", Some(0.0)).await;
+    let _: u64 = command(&client, "DEL t:jobs:dead").await;
+    until("t", Some(1.0)).await;
+    let _: String = command(&client, "SET broken:jobs:dead x").await;
+    until("broken", None).await;
+    until("t", Some(1.0)).await;
+    let _: u64 = command(&client, "DEL broken:jobs:dead").await;
+    until("broken", Some(0.0)).await;
 }

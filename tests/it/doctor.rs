@@ -297,7 +297,7 @@ async fn every_named_queue_is_looked_at_and_what_patterns_find_is_counted() {
     report.has("queues", "ok", &["the pattern `tenant-*:jobs` of `test` finds 3 queues"]);
 
     // Channel patterns are granted letter by letter.
-    let more = " ~urgent:jobs ~urgent:jobs:delayed ~tenant-*:jobs";
+    let more = " ~urgent:jobs ~urgent:jobs:delayed %R~urgent:jobs:dead ~tenant-*:jobs";
     let _: String = redis(&client, &format!("{}{more}", documented_rights())).await;
     let url = format!("redis://scaler:secret@127.0.0.1:{}", server.port());
     let settings = format!("redis_url = \"{url}\"\n[http]\nlisten = \"\"\n{queues}");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::model::{
     Demand, Reading, Timestamp,
-    snapshot::{DelayedCounts, FleetSnapshot, LeadershipSnapshot, TypeSnapshot},
+    snapshot::{DeadLetterCounts, DelayedCounts, FleetSnapshot, LeadershipSnapshot, TypeSnapshot},
 };
 
 /// Worker type `a` with this depth and recommendation.
@@ -29,6 +29,7 @@ pub(in crate::keda) fn fleet(types: Vec<TypeSnapshot>) -> FleetSnapshot {
         max_total_workers: None,
         worker_types: types.into_iter().map(Arc::new).collect(),
         delayed: DelayedCounts::default(),
+        dead_letters: DeadLetterCounts::default(),
         reload: None,
     }
 }

@@ -368,6 +368,7 @@ pub(crate) fn made_up() -> FleetSnapshot {
             need_restart: Vec::new(),
         }),
         delayed: Arc::new([("browser:jobs".to_owned(), 3)].into()),
+        dead_letters: Arc::default(),
     }
 }
 

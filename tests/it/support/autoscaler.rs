@@ -182,9 +182,14 @@ impl Autoscaler {
 
     /// Fetches the value of a metric with these labels, in their written order; 0 before its first sample.
     pub(crate) async fn metric(&self, series: &str) -> f64 {
+        self.sample(series).await.unwrap_or(0.0)
+    }
+
+    /// Fetches the same; `None` if there is no such sample.
+    pub(crate) async fn sample(&self, series: &str) -> Option<f64> {
         let (_, text) = self.get("/metrics").await;
         let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        value.map_or(0.0, |value| value.trim().parse().expect("a sample is a number"))
+        value.map(|value| value.trim().parse().expect("a sample is a number"))
     }
 
     /// Fetches readiness, and the reasons.
