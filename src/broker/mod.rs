@@ -38,6 +38,7 @@ mod result;
 mod routing;
 mod search;
 mod session;
+mod session_admission;
 mod settle;
 mod tidy;
 mod trim;
@@ -71,6 +72,7 @@ pub use recover::{Begun, Recovered};
 pub use result::{JobResult, wait_for_any, wait_shared};
 pub use routing::{Routes, RoutingError, method_of};
 pub use session::{HANDED_OVER, MAX_SESSION_NAME, Route, SessionClaims, SessionState, Silence, session_of};
+pub use session_admission::{AdmittedSession, SessionAdmission, SessionOpening};
 pub use settle::{Failed, Retry};
 pub use tidy::Tidied;
 

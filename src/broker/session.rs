@@ -347,7 +347,7 @@ impl SessionClaims {
 }
 
 /// Returns the command of a script with its keys; the arguments are still to be added.
-fn script(text: &str, keys: &[&str]) -> Cmd {
+pub(super) fn script(text: &str, keys: &[&str]) -> Cmd {
     let mut call = redis::cmd("EVAL");
     call.arg(text).arg(keys.len()).arg(keys);
     call

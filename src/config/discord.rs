@@ -41,6 +41,12 @@ pub struct DiscordSettings {
     /// Maximum commands in one channel per minute.
     #[schemars(range(min = 1, max = 6_000))]
     pub channel_per_minute: u32,
+    /// Maximum browsers that one person has open, in all servers together; `/web start` refuses more. 0: unlimited.
+    #[schemars(range(max = 10_000))]
+    pub max_user_sessions: u32,
+    /// Maximum browsers open in one server; `/web start` refuses more. 0: unlimited.
+    #[schemars(range(max = 10_000))]
+    pub max_guild_sessions: u32,
     /// Maximum commands in progress at the same time; more are refused.
     #[schemars(range(min = 1, max = 10_000))]
     pub max_under_way: usize,
@@ -84,6 +90,8 @@ impl Default for DiscordSettings {
             screenshots: true,
             user_per_minute: 20,
             channel_per_minute: 60,
+            max_user_sessions: 5,
+            max_guild_sessions: 20,
             max_under_way: 200,
             status_url: None,
             metrics_listen: String::new(),

@@ -18,6 +18,7 @@ mod markup;
 mod operate;
 mod pace;
 mod reply;
+mod session_limits;
 mod sessions;
 mod token;
 mod waiting;

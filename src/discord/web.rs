@@ -10,12 +10,13 @@ use super::{
     conversation::{Audience, Conversation, Undelivered},
     markup::Markup,
     reply::{Reply, Tone},
+    session_limits::{self, NotOpened},
     sessions,
     waiting::{Waited, ask},
     what::Web,
 };
 use crate::{
-    broker::{CallError, Job, SessionState},
+    broker::{AdmittedSession, CallError, Job, SessionState},
     egress::{check_written, page_url},
     telemetry::CommandOutcome,
 };
@@ -69,7 +70,27 @@ pub(super) async fn carry_out(
     if let Some(reply) = without_session(context, &session, &web).await {
         return CommandReport::of_delivery(conversation.edit(&reply).await, CommandOutcome::Failed);
     }
-    Errand { context, conversation, session }.run(&web).await
+    let admitted = match admitted(context, conversation, caller, &web).await {
+        Ok(admitted) => admitted,
+        Err((reply, outcome)) => return CommandReport::of_delivery(conversation.edit(&reply).await, outcome),
+    };
+    Errand { context, conversation, session, admitted }.run(&web).await
+}
+
+/// Returns the note that the command is going to open a browser; the error is the reply if it may not.
+async fn admitted(
+    context: &CommandContext,
+    conversation: &Conversation,
+    caller: &Caller,
+    web: &Web,
+) -> Result<Option<AdmittedSession>, (Reply, CommandOutcome)> {
+    if !matches!(web, Web::Start { .. }) {
+        return Ok(None);
+    }
+    session_limits::admit(context, caller, conversation.left()).await.map_err(|refusal| match refusal {
+        NotOpened::Limited(reply) => (reply, CommandOutcome::Limited),
+        NotOpened::Failed(error) => (not_now(&error), CommandOutcome::Failed),
+    })
 }
 
 /// Returns the reply for a channel without a browser, so that no worker is started only to say so.
@@ -94,12 +115,19 @@ struct Errand<'a> {
     context: &'a CommandContext,
     conversation: &'a Conversation,
     session: String,
+    /// Note that the session is going to be opened.
+    admitted: Option<AdmittedSession>,
 }
 
 impl Errand<'_> {
     async fn run(&self, web: &Web) -> CommandReport {
         let (method, args) = web.job();
-        let (value, late) = match self.ask(method, args).await {
+        let asked = self.ask(method, args).await;
+        // A job that nobody has answered may still open the session.
+        if let (Some(admitted), Ok(Waited::Answer { .. }) | Err(_)) = (&self.admitted, &asked) {
+            session_limits::settle(self.context, admitted).await;
+        }
+        let (value, late) = match asked {
             Ok(Waited::Answer { outcome, late }) => (outcome, late),
             Ok(Waited::OutOfTime) => return self.out_of_time().await,
             Ok(Waited::Stopped) => return self.stopped().await,

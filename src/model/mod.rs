@@ -441,6 +441,11 @@ pub mod keys {
         format!("session:{worker_type}:{name}")
     }
 
+    /// Returns `session-openers:{type}`, a hash: who opened which session, for programs that limit their number.
+    pub fn session_openers(worker_type: &WorkerType) -> String {
+        format!("session-openers:{worker_type}")
+    }
+
     /// Returns `scaler:report:{type}`, a hash with a TTL: the autoscaler's view of a worker type with unfinished jobs.
     pub fn scaler_report(worker_type: &WorkerType) -> String {
         format!("scaler:report:{worker_type}")

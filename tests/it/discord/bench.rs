@@ -151,11 +151,16 @@ impl Hands {
     /// Takes the next job and answers it.
     pub(super) async fn work(&self, answer: impl FnOnce(&Job) -> Result<Value, String>) -> Job {
         let delivery = self.take().await;
-        let mut connection = self.target.connect().await.unwrap();
         let job = delivery.job.clone().unwrap();
-        let result = JobResult::new(&job.id, answer(&job));
-        consumer().complete(&mut connection, &[(&delivery, &result)]).await.unwrap();
+        self.answer(&delivery, answer(&job)).await;
         *job
+    }
+
+    /// Answers a job that was taken.
+    pub(super) async fn answer(&self, delivery: &Delivery, answer: Result<Value, String>) {
+        let mut connection = self.target.connect().await.unwrap();
+        let result = JobResult::new(&delivery.job.as_ref().unwrap().id, answer);
+        consumer().complete(&mut connection, &[(delivery, &result)]).await.unwrap();
     }
 }
 

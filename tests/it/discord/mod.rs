@@ -4,5 +4,6 @@ mod bench;
 mod commands;
 mod connection;
 mod operating;
+mod session_limits;
 mod waiting;
 mod whole;

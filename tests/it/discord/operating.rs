@@ -7,7 +7,7 @@ use swarm::model::control::Mode;
 
 use super::bench::{Bot, Hands, settings};
 use crate::{
-    fake_discord::{FakeDiscord, Member, Message, flag, number, text},
+    fake_discord::{FakeDiscord, GUILD, Member, Message, flag, number, text},
     support::{
         autoscaler::{Autoscaler, NO_SWEEP, PATIENT, SLEEPER, pool},
         command::{add_jobs, records, redis as command},
@@ -166,6 +166,13 @@ async fn the_documented_rights_are_enough() {
     let asked = fake.command(&admin, "web", "closeall", json!([]));
     hands.work(|_| Ok(json!({ "closed": 1 }))).await;
     fake.reply(asked, "they are closed", |reply| reply.title().starts_with("Closed 1 of 1")).await;
+    // The closed browser frees its place with the next start.
+    let _: u64 = command(&client, &format!("DEL session:browser:discord:{GUILD}:701")).await;
+    let asked = fake.command(&Member { channel: 702, ..Member::user() }, "web", "start", json!([]));
+    hands.work(|_| Ok(json!({ "page": {} }))).await;
+    fake.reply(asked, "another one is open", |reply| reply.title() == "Browser opened").await;
+    let noted: Vec<String> = command(&client, "HKEYS session-openers:browser").await;
+    assert_eq!(noted, [format!("discord:{GUILD}:702")]);
     let browser = text("type", "browser");
     for (subcommand, options, title) in [
         ("pause", json!([browser, text("for", "10m")]), r"browser\: paused for 600 s"),
