@@ -28,6 +28,7 @@ mod find;
 mod group_workers;
 mod inspect;
 mod locate;
+mod mask;
 mod multi_stream;
 mod options;
 mod place;

@@ -93,17 +93,33 @@ pub struct JobSettings {
     /// worker` renews its claims three times in this period.
     #[schemars(range(min = 1, max = 86_400))]
     pub claim_seconds: u64,
+    /// Arguments whose values workers mask as `***` in a job's errors, and so in logs, dead letters and answers: names
+    /// of named arguments, positions of positional ones, from 0 on, or `"*"` for all.
+    pub masked_arguments: Vec<String>,
 }
 
 super::section::defaults!(JobSettings);
 
 impl Default for JobSettings {
     fn default() -> Self {
-        Self { max_attempts: 5, max_interruptions: 20, retry_backoff_ms: 2_000, claim_seconds: 60 }
+        Self {
+            max_attempts: 5,
+            max_interruptions: 20,
+            retry_backoff_ms: 2_000,
+            claim_seconds: 60,
+            masked_arguments: Vec::new(),
+        }
     }
 }
 
 impl JobSettings {
+    /// Returns the problems of the table, each with its key.
+    pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
+        let is_empty = self.masked_arguments.iter().any(|name| name.trim().is_empty());
+        let cure = "an empty name; name an argument, write the position of one, from \"0\" on, or \"*\" for all";
+        is_empty.then(|| ("masked_arguments", cure.to_owned())).into_iter().collect()
+    }
+
     /// Returns `claim_seconds` as a duration.
     pub fn claim(&self) -> Duration {
         Duration::from_secs(self.claim_seconds)

@@ -252,6 +252,7 @@ impl Checks<'_> {
         self.command(&join(&at, "command"), worker_type, orchestrator);
         self.of_handlers(&at, worker_type);
         self.worker(&join(&at, "worker"), worker_type);
+        self.problems(&join(&at, "jobs"), worker_type.jobs.problems());
         self.without_effect(&at, worker_type);
     }
 

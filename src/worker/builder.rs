@@ -137,6 +137,14 @@ impl WorkerConfigBuilder {
         self
     }
 
+    /// Masks the values of these arguments as `***` in the errors of jobs: names of named arguments, positions of
+    /// positional ones, from 0 on, or `*` for all. Default: none.
+    #[must_use]
+    pub fn masked_arguments<S: Into<String>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
+        self.settings.jobs.masked_arguments = arguments.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// Validates everything and returns the configuration.
     ///
     /// # Errors

@@ -181,3 +181,33 @@ async fn the_autoscaler_shows_how_many_dead_letters_there_are() {
     let _: u64 = command(&client, "DEL broken:jobs:dead").await;
     until("broken", Some(0.0)).await;
 }
+
+/// A program that prints the job it got: its error has no masked argument, wherever it is read. A retry has them.
+#[tokio::test]
+async fn masked_arguments_are_in_no_error() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let settings = "[worker_types.t]\nworker = { heartbeat_seconds = 1, exec = [\"sh\", \"-c\", \"cat >&2; exit 3\"] }\n\
+                    jobs = { masked_arguments = [\"password\", \"1\"] }\n";
+    let worker = WorkerProcess::start_with(&server.url(), "w1", settings);
+    let run = |words: &[&str]| run(&server, worker.directory(), words);
+    let arguments = ["t.work", "shown-1", "hidden-1", "--kwargs", r#"{"password":"hidden-2","user":"shown-2"}"#];
+    let published = json_lines(&run(&[&["publish", "--json"], &arguments[..]].concat()).1).remove(0);
+    let id = published["id"].as_str().unwrap();
+    let buried = async || command::<u64>(&client, "XLEN t:jobs:dead").await == 1;
+    assert!(eventually(DEADLINE, buried).await, "{}", worker.log());
+    let logged = async || worker.log().contains("job buried");
+    assert!(eventually(DEADLINE, logged).await, "{}", worker.log());
+
+    let (_, answered) = run(&[&["publish", "--wait", "--timeout", "60"], &arguments[..]].concat());
+    let seen =
+        [worker.log(), run(&["job", id]).1, run(&["dead", "list"]).1, run(&["dead", "list", "--json"]).1, answered];
+    for text in seen {
+        assert!(text.contains("***") && !text.contains("hidden-"), "{text}");
+        assert!(text.contains("shown-1") && text.contains("shown-2"), "{text}");
+    }
+    let kept: Vec<(String, std::collections::HashMap<String, String>)> =
+        command(&client, "XRANGE t:jobs:dead - +").await;
+    let job: Value = serde_json::from_str(&kept[0].1["json"]).unwrap();
+    assert_eq!((&job["args"], &job["kwargs"]["password"]), (&json!(["shown-1", "hidden-1"]), &json!("hidden-2")));
+}

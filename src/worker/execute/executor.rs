@@ -318,12 +318,12 @@ impl Executor {
                 (End { outcome: JobOutcome::Done, verdict: Verdict::Succeeded(value), error: None }, false)
             }
             Ok(Ok(Err(error))) => {
-                let end = failed(JobOutcome::Failed, error.to_string(), error.retry());
+                let end = failed(JobOutcome::Failed, self.masked(job, error.to_string()), error.retry());
                 (end, error.is_elsewhere())
             }
             Ok(Err(panic)) => {
                 let error = format!("the handler of `{}` panicked: {}", job.job_type, panic_text(&*panic));
-                (failed(JobOutcome::Panicked, error, Retry::Backoff), false)
+                (failed(JobOutcome::Panicked, self.masked(job, error), Retry::Backoff), false)
             }
             Err(_) => {
                 let limit = limit.unwrap_or_default().as_secs_f64();
@@ -331,6 +331,12 @@ impl Executor {
                 (failed(JobOutcome::TimedOut, error, Retry::Backoff), false)
             }
         }
+    }
+
+    /// Returns a handler's error without the arguments that the settings mask: it goes to logs, traces, dead letters
+    /// and whoever waits.
+    fn masked(&self, job: &Job, error: String) -> String {
+        job.masked(&self.config.policy.jobs.masked_arguments, error)
     }
 
     async fn handle(&self, job: &Job) -> Result<Value, JobError> {
