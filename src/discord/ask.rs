@@ -44,7 +44,7 @@ impl Ask {
                 What::Suggest(typed(&data))
             }
             (InteractionType::MessageComponent, Some(InteractionData::MessageComponent(data))) => {
-                Press::parse(&data.custom_id).map_or(What::Unknown, What::Press)
+                Press::parse(&data.custom_id).map_or(What::Unknown, Press::what)
             }
             _ => What::Unknown,
         };
@@ -223,7 +223,7 @@ mod tests {
     fn a_button_is_what_its_id_says() {
         let press = Press::Why("browser".to_owned());
         let data = json!({ "custom_id": press.id(), "component_type": 2, "resolved": null });
-        assert_eq!(Ask::read(interaction(3, data), Instant::now()).unwrap().what, What::Press(press));
+        assert_eq!(Ask::read(interaction(3, data), Instant::now()).unwrap().what, press.what());
         let data = json!({ "custom_id": "other", "component_type": 2, "resolved": null });
         assert_eq!(Ask::read(interaction(3, data), Instant::now()).unwrap().what, What::Unknown);
     }

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::conversation::{Conversation, Undelivered};
+use super::{
+    conversation::{Conversation, Undelivered},
+    waited_jobs::WaitedJobs,
+};
 use crate::{
     broker::Client,
     config::Settings,
@@ -32,6 +35,8 @@ pub(super) struct CommandContext {
     pub(super) orders: Orders<Settings>,
     /// The autoscaler's status server; the error says why its address is unknown.
     pub(super) status_server: Result<StatusServer, NoAddress>,
+    /// Jobs that replies wait for.
+    pub(super) waited: WaitedJobs,
     /// Cancelled when the bot stops.
     pub(super) stop: CancellationToken,
 }
@@ -67,6 +72,7 @@ impl CommandContext {
             worker_type: WorkerType::new(discord.browser_type.as_str()),
             rule,
             status_server,
+            waited: WaitedJobs::default(),
             stop: CancellationToken::new(),
             settings,
         }

@@ -14,6 +14,7 @@ use twilight_model::application::interaction::Interaction;
 use super::{
     access::{Access, Caller, Rank},
     ask::Ask,
+    cancelling,
     context::{CommandContext, CommandReport, first_reply},
     conversation::{Audience, Conversation},
     limits::{Limits, TooMany},
@@ -110,7 +111,7 @@ impl Dispatcher {
         match what {
             What::Web(web) => web::carry_out(&self.context, conversation, caller, web).await,
             What::Swarm(swarm) => operate::command(&self.context, conversation, caller, swarm).await,
-            What::Press(press) => operate::press(&self.context, conversation, caller, press).await,
+            What::Cancel(job) => cancelling::press(&self.context, &self.access, conversation, caller, &job).await,
             What::Unknown | What::Suggest(_) => {
                 let reply = Reply::new(Tone::Bad, "Not understood").with_text(Markup::ours(
                     "This bot does not know that. Discord may show commands of another version for a while after an update.",

@@ -8,6 +8,7 @@
 mod access;
 mod ask;
 mod bot;
+mod cancelling;
 mod commands;
 mod context;
 mod conversation;
@@ -21,6 +22,7 @@ mod reply;
 mod session_limits;
 mod sessions;
 mod token;
+mod waited_jobs;
 mod waiting;
 mod web;
 mod what;

@@ -42,7 +42,8 @@ pub(super) fn suggestions(settings: &Settings, typed: &str) -> Vec<String> {
     settings.worker_types.keys().filter(|name| name.contains(&typed)).take(SUGGESTIONS).cloned().collect()
 }
 
-/// Carries out a command. The reply to a read is visible to the caller only, the reply to a change to everyone.
+/// Carries out a command. The reply to a read is visible to the caller only, the reply to a change to everyone. The
+/// same command of a button has a reply of its own: the message with the button may be visible to everyone.
 pub(super) async fn command(
     context: &CommandContext,
     conversation: &Conversation,
@@ -55,16 +56,6 @@ pub(super) async fn command(
         Ok(()) => reply_to(context, conversation, caller, swarm).await,
         Err(missed) => missed,
     }
-}
-
-/// Carries out a button's command, with a reply of its own: the message with the button may be visible to everyone.
-pub(super) async fn press(
-    context: &CommandContext,
-    conversation: &Conversation,
-    caller: &Caller,
-    press: Press,
-) -> CommandReport {
-    command(context, conversation, caller, press.command()).await
 }
 
 async fn reply_to(

@@ -10,6 +10,7 @@ use super::{
     conversation::{Conversation, Undelivered},
     markup::Markup,
     reply::{Reply, Tone},
+    what::Press,
 };
 use crate::broker::{Call, CallError, Job, Outlook, ScalerWord};
 
@@ -23,24 +24,33 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) enum Waited {
     /// An answer arrived. `late`: after the reply had reported that there is none.
     Answer { outcome: Result<Value, String>, late: bool },
-    /// Discord no longer accepts replies.
-    OutOfTime,
+    /// Discord no longer accepts replies. The job is not cancelled.
+    OutOfTime {
+        /// Id of the job.
+        job: String,
+    },
     /// The bot is being stopped.
     Stopped,
 }
 
-/// Publishes a job and waits for its answer, while Discord accepts replies.
+/// Publishes a job that `user` has asked for, and waits for its answer, while Discord accepts replies.
 ///
 /// # Errors
 /// If the job could not be published.
-pub(super) async fn ask(context: &CommandContext, conversation: &Conversation, job: Job) -> Result<Waited, CallError> {
+pub(super) async fn ask(
+    context: &CommandContext,
+    conversation: &Conversation,
+    user: u64,
+    job: Job,
+) -> Result<Waited, CallError> {
     let job_type = job.job_type.clone();
     // Before the job can wake the autoscaler, so that a quickly started worker is still reported as started.
     let before = context.client.outlook(&job_type).await;
     // An error that arrives after the reply has reported that there is no answer is of less use.
     let job = job.with_reply_within(context.settings.discord.answer());
     let mut call = context.client.begin(job).await?;
-    let mut said = Said { shown: None, late: false };
+    let _waited = context.waited.begin(call.id(), user);
+    let mut said = Said { shown: None, late: false, job: call.id().to_owned() };
     if let Ok(outlook) = before
         && outlook.workers == 0
     {
@@ -73,7 +83,7 @@ async fn wait(
             return Waited::Stopped;
         }
         if conversation.left().is_zero() {
-            return Waited::OutOfTime;
+            return Waited::OutOfTime { job: said.job };
         }
         if begun.elapsed() >= context.settings.discord.answer() {
             said.no_answer(context, conversation, call).await;
@@ -87,6 +97,8 @@ async fn wait(
 struct Said {
     shown: Option<Reply>,
     late: bool,
+    /// Id of the job, for the button that cancels it.
+    job: String,
 }
 
 impl Said {
@@ -111,6 +123,7 @@ impl Said {
     /// Edits the reply, unless it says that already. A failed intermediate reply is no reason to give up: the answer is
     /// still to come.
     async fn say(&mut self, conversation: &Conversation, reply: Reply) {
+        let reply = reply.with_buttons(vec![Press::Cancel(self.job.clone())]);
         if self.shown.as_ref() != Some(&reply) && conversation.edit(&reply).await != Err(Undelivered::Gone) {
             self.shown = Some(reply);
         }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     access::Caller,
+    cancelling,
     context::{CommandContext, CommandReport, first_reply},
     conversation::{Audience, Conversation, Undelivered},
     markup::Markup,
@@ -74,7 +75,7 @@ pub(super) async fn carry_out(
         Ok(admitted) => admitted,
         Err((reply, outcome)) => return CommandReport::of_delivery(conversation.edit(&reply).await, outcome),
     };
-    Errand { context, conversation, session, admitted }.run(&web).await
+    Errand { context, conversation, user: caller.user, session, admitted }.run(&web).await
 }
 
 /// Returns the note that the command is going to open a browser; the error is the reply if it may not.
@@ -114,6 +115,8 @@ async fn without_session(context: &CommandContext, session: &str, web: &Web) -> 
 struct Errand<'a> {
     context: &'a CommandContext,
     conversation: &'a Conversation,
+    /// User who gave the command.
+    user: u64,
     session: String,
     /// Note that the session is going to be opened.
     admitted: Option<AdmittedSession>,
@@ -129,7 +132,7 @@ impl Errand<'_> {
         }
         let (value, late) = match asked {
             Ok(Waited::Answer { outcome, late }) => (outcome, late),
-            Ok(Waited::OutOfTime) => return self.out_of_time().await,
+            Ok(Waited::OutOfTime { job }) => return self.out_of_time(&job).await,
             Ok(Waited::Stopped) => return self.stopped().await,
             Err(error) => {
                 let delivered = self.conversation.edit(&not_now(&error)).await;
@@ -158,7 +161,7 @@ impl Errand<'_> {
         let job = Job::new(format!("{}.{method}", self.context.worker_type), args, Map::new())
             .with_session(self.session.as_str());
         // A job must not act on a page when its result can no longer be reported.
-        ask(self.context, self.conversation, job.with_deadline(self.conversation.left())).await
+        ask(self.context, self.conversation, self.user, job.with_deadline(self.conversation.left())).await
     }
 
     /// Adds a picture of the page to the reply; if that fails, the reason.
@@ -193,12 +196,13 @@ impl Errand<'_> {
         if late { self.conversation.follow_up(reply).await } else { self.conversation.edit(reply).await }
     }
 
-    /// Sends the last reply before Discord accepts no more.
-    async fn out_of_time(&self) -> CommandReport {
-        let text = Markup::ours(
-            "No answer is waited for any more, and the job will not be begun. If a worker has it already, ",
-        );
-        let text = text.and_code("/web status").and(" shows what became of it.");
+    /// Cancels the job, and sends the last reply before Discord accepts no more.
+    async fn out_of_time(&self, job: &str) -> CommandReport {
+        let (is_over, text) = cancelling::give_up(self.context, job).await;
+        if let (true, Some(admitted)) = (is_over, &self.admitted) {
+            session_limits::settle(self.context, admitted).await;
+        }
+        let text = Markup::ours("The bot no longer waits for the answer. ").and_all(&text);
         let title =
             Markup::ours("No answer within ").and_number(self.context.settings.discord.give_up_seconds).and(" s");
         let reply = Reply { title, ..Reply::new(Tone::Bad, "") }.with_text(text);

@@ -7,8 +7,8 @@ use super::access::Rank;
 pub(super) enum What {
     Web(Web),
     Swarm(Swarm),
-    /// A button was pressed.
-    Press(Press),
+    /// The job with this id is to be cancelled.
+    Cancel(String),
     /// Suggestions of worker types for the text typed so far.
     Suggest(String),
     /// A command that this version does not know: Discord's list of commands is older or newer than the bot.
@@ -46,6 +46,8 @@ pub(super) enum Press {
     Why(String),
     Pause(String),
     Resume(String),
+    /// Cancels the job with this id.
+    Cancel(String),
 }
 
 /// Default number of events.
@@ -54,7 +56,7 @@ pub(super) const EVENTS: usize = 10;
 const BUTTONS: &str = "swarm";
 
 impl Press {
-    /// Returns the id that Discord sends back. At most 100 characters: a worker type's name has 63.
+    /// Returns the id that Discord sends back. At most 100 characters: a worker type's name has 63, a job's id 36.
     pub(super) fn id(&self) -> String {
         match self {
             Self::Status(None) => format!("{BUTTONS}:status"),
@@ -62,6 +64,7 @@ impl Press {
             Self::Why(name) => format!("{BUTTONS}:why:{name}"),
             Self::Pause(name) => format!("{BUTTONS}:pause:{name}"),
             Self::Resume(name) => format!("{BUTTONS}:resume:{name}"),
+            Self::Cancel(job) => format!("{BUTTONS}:cancel:{job}"),
         }
     }
 
@@ -73,6 +76,7 @@ impl Press {
             ("why", Some(name)) => Some(Self::Why(name)),
             ("pause", Some(name)) => Some(Self::Pause(name)),
             ("resume", Some(name)) => Some(Self::Resume(name)),
+            ("cancel", Some(job)) => Some(Self::Cancel(job)),
             _ => None,
         }
     }
@@ -84,21 +88,23 @@ impl Press {
             Self::Why(_) => "Why",
             Self::Pause(_) => "Pause",
             Self::Resume(_) => "Resume",
+            Self::Cancel(_) => "Cancel",
         }
     }
 
     pub(super) fn changes_something(&self) -> bool {
-        matches!(self, Self::Pause(_) | Self::Resume(_))
+        matches!(self, Self::Pause(_) | Self::Resume(_) | Self::Cancel(_))
     }
 
-    /// Returns the command that the button stands for.
-    pub(super) fn command(self) -> Swarm {
+    /// Returns what whoever presses the button asks for.
+    pub(super) fn what(self) -> What {
         let reason = String::new();
         match self {
-            Self::Status(worker_type) => Swarm::Status { worker_type },
-            Self::Why(worker_type) => Swarm::Why { worker_type },
-            Self::Pause(worker_type) => Swarm::Pause { worker_type, observe: false, lasts: None, reason },
-            Self::Resume(worker_type) => Swarm::Resume { worker_type, reason },
+            Self::Status(worker_type) => What::Swarm(Swarm::Status { worker_type }),
+            Self::Why(worker_type) => What::Swarm(Swarm::Why { worker_type }),
+            Self::Pause(worker_type) => What::Swarm(Swarm::Pause { worker_type, observe: false, lasts: None, reason }),
+            Self::Resume(worker_type) => What::Swarm(Swarm::Resume { worker_type, reason }),
+            Self::Cancel(job) => What::Cancel(job),
         }
     }
 }
@@ -115,22 +121,23 @@ impl What {
             Self::Web(Web::Status) => "web status",
             Self::Web(Web::Close) => "web close",
             Self::Web(Web::CloseAll) => "web closeall",
-            Self::Swarm(Swarm::Status { .. }) | Self::Press(Press::Status(_)) => "swarm status",
-            Self::Swarm(Swarm::Why { .. }) | Self::Press(Press::Why(_)) => "swarm why",
+            Self::Cancel(_) => "web cancel",
+            Self::Swarm(Swarm::Status { .. }) => "swarm status",
+            Self::Swarm(Swarm::Why { .. }) => "swarm why",
             Self::Swarm(Swarm::Events { .. }) => "swarm events",
-            Self::Swarm(Swarm::Pause { .. }) | Self::Press(Press::Pause(_)) => "swarm pause",
-            Self::Swarm(Swarm::Resume { .. }) | Self::Press(Press::Resume(_)) => "swarm resume",
+            Self::Swarm(Swarm::Pause { .. }) => "swarm pause",
+            Self::Swarm(Swarm::Resume { .. }) => "swarm resume",
             Self::Swarm(Swarm::Scale { .. }) => "swarm scale",
             Self::Suggest(_) => "suggest",
             Self::Unknown => "unknown",
         }
     }
 
-    /// Returns the rank that it requires.
+    /// Returns the rank that it requires at least.
     pub(super) fn rank(&self) -> Rank {
         match self {
-            Self::Web(Web::CloseAll) | Self::Swarm(_) | Self::Press(_) | Self::Suggest(_) => Rank::Operator,
-            Self::Web(_) | Self::Unknown => Rank::User,
+            Self::Web(Web::CloseAll) | Self::Swarm(_) | Self::Suggest(_) => Rank::Operator,
+            Self::Web(_) | Self::Cancel(_) | Self::Unknown => Rank::User,
         }
     }
 }
@@ -147,6 +154,7 @@ mod tests {
             Press::Why("a.b".to_owned()),
             Press::Pause("a".to_owned()),
             Press::Resume("a".to_owned()),
+            Press::Cancel("0199f1c2-7d3e-7c61-9f7a-0d5f3a1b2c3d".to_owned()),
         ] {
             assert_eq!(Press::parse(&press.id()), Some(press));
         }

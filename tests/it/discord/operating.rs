@@ -157,6 +157,11 @@ async fn the_documented_rights_are_enough() {
     let _bot = Bot::ready(&fake, &settings.replace(&redis.url(), &url)).await;
     let hands = Hands::new(&redis).await;
     let asked = fake.command(&Member::user(), "web", "start", json!([]));
+    let waiting = fake.reply(asked, "it can be cancelled", |reply| !reply.buttons().is_empty()).await;
+    let pressed = fake.act(|world| world.press(&Member::user(), waiting.buttons()[0]));
+    fake.reply(pressed, "it is cancelled", |reply| reply.title() == "Cancelled").await;
+    hands.take().await;
+    let asked = fake.command(&Member::user(), "web", "start", json!([]));
     let why = fake.reply(asked, "it says why", |reply| reply.title() == "No answer within 3 s").await;
     assert!(why.text().contains("no autoscaler is running") && !why.text().contains("can't look"), "{why:?}");
     hands.work(|_| Ok(json!({ "page": {} }))).await;

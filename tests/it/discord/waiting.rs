@@ -10,6 +10,7 @@ use super::bench::{Bot, Hands, settings};
 use crate::{
     fake_discord::{FakeDiscord, Member, World},
     support::{
+        command::redis as command,
         redis::RedisServer,
         wait::{DEADLINE, eventually},
     },
@@ -94,7 +95,11 @@ async fn what_is_given_up_is_told_and_not_begun_any_more() {
     let _bot = Bot::ready(&fake, &settings(&fake, &redis, discord, "")).await;
     let asked = fake.command(&Member::user(), "web", "start", json!([]));
     let told = fake.reply(asked, "it is given up", |reply| reply.title() == "No answer within 3 s").await;
-    assert!(told.text().contains("the job will not be begun"), "{told:?}");
+    assert!(told.text().contains("The job was cancelled."), "{told:?}");
+    assert!(told.buttons().is_empty(), "{told:?}");
+    let marks: u64 = command(&redis.client().await, "HLEN browser:jobs:cancelled").await;
+    assert_eq!(marks, 1);
+    // Whoever does not look at the marks finds it too late.
     let delivery = Hands::new(&redis).await.take().await;
     assert!(matches!(delivery.job, Err(Refusal::Expired { .. })), "{delivery:?}");
 }
