@@ -1,7 +1,7 @@
 //! One connection to the target, which is a server or all primaries of a cluster. The rest of the program uses this
 //! type.
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, ready};
 use redis::{
     Cmd, Pipeline, RedisError, RedisFuture, RedisResult, Value,
     aio::{ConnectionLike, MultiplexedConnection},
@@ -113,8 +113,8 @@ impl Connection {
     }
 
     /// Returns an error that counts as a lost connection ([`is_lost`](super::is_lost)) if most of the sentinels name
-    /// another primary. Asks nobody without sentinels. Without a majority nothing is known, and the server counts as
-    /// what it was.
+    /// another primary. Then all connections to this server in this process fail so. Asks nobody without sentinels.
+    /// Without a majority nothing is known, and the server counts as what it was.
     ///
     /// # Errors
     /// If another server is the primary.
@@ -125,10 +125,14 @@ impl Connection {
         }
     }
 
+    /// Returns an error if the sentinels are known to name another primary. Asks nobody.
+    fn check_primary(&self) -> RedisResult<()> {
+        self.named.as_ref().map_or(Ok(()), NamedPrimary::check)
+    }
+
     /// Pings the server, on a cluster every primary, and opens missing connections; asks sentinels whether the server
-    /// is still the primary. The returned number changes if keys
-    /// may have moved or connections were reopened: the caller then has to repeat what it asked of a server before
-    /// (tracking, notifications).
+    /// is still the primary. The returned number changes if keys may have moved or connections were reopened: the
+    /// caller then has to repeat what it asked of a server before (tracking, notifications).
     ///
     /// # Errors
     /// If no server answers, or the sentinels name another primary.
@@ -234,6 +238,7 @@ impl Connection {
     /// # Errors
     /// If no server can be asked.
     pub async fn each(&mut self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
+        self.check_primary()?;
         match &mut self.kind {
             Kind::Server(server) => server.send_packed_commands(pipeline, 0, pipeline.len()).await,
             Kind::Cluster(cluster) => cluster.each(pipeline).await,
@@ -243,6 +248,9 @@ impl Connection {
 
 impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        if let Err(error) = self.check_primary() {
+            return Box::pin(ready(Err(error)));
+        }
         match &mut self.kind {
             Kind::Server(server) => server.req_packed_command(cmd),
             Kind::Cluster(cluster) => Box::pin(cluster.command(cmd)),
@@ -255,6 +263,9 @@ impl ConnectionLike for Connection {
         offset: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
+        if let Err(error) = self.check_primary() {
+            return Box::pin(ready(Err(error)));
+        }
         match &mut self.kind {
             Kind::Server(server) => server.req_packed_commands(pipeline, offset, count),
             Kind::Cluster(cluster) => Box::pin(async {

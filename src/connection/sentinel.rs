@@ -1,7 +1,13 @@
 //! Finds the primary that sentinels watch. Each connection asks the sentinels again, so that a reconnect after a
 //! failover leads to the new primary. Source: redis.io, "Sentinel client spec": ask sentinels, then check the role.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use redis::{
@@ -23,7 +29,12 @@ pub(super) struct Sentinels {
     name: String,
     /// Settings of the primary except for its address, which the sentinels give.
     primary: ConnectionInfo,
+    /// The server that was connected to last, with what its connections share.
+    current: Arc<Mutex<Option<(Server, Deposed)>>>,
 }
+
+/// Whether most sentinels named another server after a connection was opened.
+type Deposed = Arc<AtomicBool>;
 
 impl Sentinels {
     pub(super) fn new(url: &SentinelUrl) -> Result<Self, ConnectionError> {
@@ -32,7 +43,7 @@ impl Sentinels {
         };
         let each = url.sentinels.iter().map(open).collect::<Result<_, _>>()?;
         let primary = open(&url.primary)?.get_connection_info().clone();
-        Ok(Self { each, name: url.name.clone(), primary })
+        Ok(Self { each, name: url.name.clone(), primary, current: Arc::default() })
     }
 
     pub(super) fn database(&self) -> i64 {
@@ -72,9 +83,7 @@ impl Sentinels {
                 }
                 tried.push(server.clone());
                 match self.open(&server, config, push).await {
-                    Ok(connection) => {
-                        return Ok((connection, NamedPrimary { sentinels: self.clone(), server, patience }));
-                    }
+                    Ok(connection) => return Ok((connection, self.named(server, patience))),
                     Err(cause) if is_refusal(&cause) => {
                         return Err(ConnectionError::Refused { target: format!("{}:{}", server.0, server.1), cause });
                     }
@@ -87,6 +96,15 @@ impl Sentinels {
                 return Err(ConnectionError::NoPrimary { target: self.display(), reason });
             }
         }
+    }
+
+    /// Returns what a new connection to this server knows. Open ones share the mark of being deposed with it.
+    fn named(self: &Arc<Self>, server: Server, patience: Duration) -> NamedPrimary {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = current.as_ref().filter(|(of, deposed)| *of == server && !deposed.load(Ordering::Acquire));
+        let deposed = shared.map_or_else(Deposed::default, |(_, deposed)| deposed.clone());
+        *current = Some((server.clone(), deposed.clone()));
+        NamedPrimary { sentinels: self.clone(), server, patience, deposed }
     }
 
     /// Asks one sentinel for the address of the primary.
@@ -139,10 +157,20 @@ pub(super) struct NamedPrimary {
     sentinels: Arc<Sentinels>,
     server: Server,
     patience: Duration,
+    deposed: Deposed,
 }
 
 impl NamedPrimary {
-    /// Returns an error if most sentinels name another server. Ends as soon as a majority has answered.
+    /// Returns an error, which counts as a lost connection, if the sentinels are known to name another server.
+    pub(super) fn check(&self) -> RedisResult<()> {
+        if self.deposed.load(Ordering::Acquire) {
+            return Err((ErrorKind::Server(ServerErrorKind::ReadOnly), "the sentinels name another primary").into());
+        }
+        Ok(())
+    }
+
+    /// Returns the same error if most sentinels name another server now, and from then on for all connections to this
+    /// one. Ends as soon as a majority has answered.
     pub(super) async fn confirm(&self) -> RedisResult<()> {
         let Sentinels { each, .. } = &*self.sentinels;
         let ask = |sentinel| self.sentinels.ask(sentinel, self.patience);
@@ -153,14 +181,14 @@ impl NamedPrimary {
             votes.add(server, sentinel);
             match votes.majority() {
                 Some((server, _)) if server == self.server => return Ok(()),
-                Some((other, _)) => {
-                    let error = (ErrorKind::Server(ServerErrorKind::ReadOnly), "the sentinels name another primary");
-                    return Err(RedisError::from((error.0, error.1, format!("{}:{}", other.0, other.1))));
+                Some(_) => {
+                    self.deposed.store(true, Ordering::Release);
+                    break;
                 }
                 None => {}
             }
         }
-        Ok(())
+        self.check()
     }
 }
 

@@ -89,7 +89,13 @@ async fn who_leads_on_a_primary_that_is_cut_off_goes_on_with_the_new_one() {
     let before = servers.primary().await;
     let old = servers.servers[before].client().await;
     let _: String = redis(&old, "AUTH scaler secret").await;
-    let _: u64 = redis(&old, "WAIT 2 10000").await;
+    add_jobs(&old, "test:jobs", 1).await;
+    scaler.until_workers("test", 1).await;
+    scaler.until("the change is recorded", async || records(&old, "test").await.len() == 1).await;
+    // WAIT is about the writes of its own connection, and thereby about all that came before.
+    let _: u64 = redis(&old, "INCR mark").await;
+    let copies: u64 = redis(&old, "WAIT 2 10000").await;
+    assert_eq!(copies, 2, "both replicas have it all");
 
     let _: String = redis(&old, "ACL SETUSER default -@all").await;
     servers.until_other_primary(before).await;
@@ -98,10 +104,11 @@ async fn who_leads_on_a_primary_that_is_cut_off_goes_on_with_the_new_one() {
     let left = async || redis::<u64>(&old, "EXISTS scaler:leader").await == 0;
     scaler.until("nobody leads on the old primary", left).await;
     until_role(&scaler, Role::Leader).await;
-    add_jobs(&servers.client().await, "test:jobs", 1).await;
-    scaler.until_workers("test", 1).await;
-    let told = async || records(&servers.client().await, "test").await.len() == 1;
-    scaler.until("the change is recorded on the new primary", told).await;
+    add_jobs(&servers.client().await, "test:jobs", 9).await;
+    scaler.until_workers("test", 2).await;
+    let told = async || records(&servers.client().await, "test").await.len() == 2;
+    scaler.until("the change is recorded on the new primary, after the first one", told).await;
+    assert_eq!(records(&old, "test").await.len(), 1, "nothing is written to the old one any more");
 }
 
 #[tokio::test]
