@@ -22,15 +22,17 @@ use crate::config::SentinelUrl;
 /// Host and port, as sentinels name them.
 type Server = (String, u16);
 
+/// A sentinel, and the server that it names, or what it says instead.
+type Answer = (String, Result<Server, String>);
+
 /// Sentinels, and the name under which they watch the primary.
-#[derive(Clone)]
 pub(super) struct Sentinels {
     each: Vec<Client>,
     name: String,
     /// Settings of the primary except for its address, which the sentinels give.
     primary: ConnectionInfo,
     /// The server that was connected to last, with what its connections share.
-    current: Arc<Mutex<Option<(Server, Deposed)>>>,
+    current: Mutex<Option<(Server, Deposed)>>,
 }
 
 /// Whether most sentinels named another server after a connection was opened.
@@ -43,7 +45,7 @@ impl Sentinels {
         };
         let each = url.sentinels.iter().map(open).collect::<Result<_, _>>()?;
         let primary = open(&url.primary)?.get_connection_info().clone();
-        Ok(Self { each, name: url.name.clone(), primary, current: Arc::default() })
+        Ok(Self { each, name: url.name.clone(), primary, current: Mutex::default() })
     }
 
     pub(super) fn database(&self) -> i64 {
@@ -66,8 +68,8 @@ impl Sentinels {
         push: bool,
         patience: Duration,
     ) -> Result<(MultiplexedConnection, NamedPrimary), ConnectionError> {
-        let mut asked: FuturesUnordered<_> = self.each.iter().map(|sentinel| self.ask(sentinel, patience)).collect();
-        let (mut votes, mut tried, mut said) = (Votes::of(self.each.len()), Vec::new(), Vec::new());
+        let mut asked = self.ask_all(patience);
+        let (mut votes, mut tried, mut said) = (Votes::of(asked.len()), Vec::new(), Vec::new());
         loop {
             let answer = asked.next().await;
             let is_complete = answer.is_none();
@@ -107,8 +109,13 @@ impl Sentinels {
         NamedPrimary { sentinels: self.clone(), server, patience, deposed }
     }
 
+    /// Asks all sentinels simultaneously for the address of the primary.
+    fn ask_all(&self, patience: Duration) -> FuturesUnordered<impl Future<Output = Answer>> {
+        self.each.iter().map(|sentinel| self.ask(sentinel, patience)).collect()
+    }
+
     /// Asks one sentinel for the address of the primary.
-    async fn ask(&self, sentinel: &Client, patience: Duration) -> (String, Result<Server, String>) {
+    async fn ask(&self, sentinel: &Client, patience: Duration) -> Answer {
         let config =
             AsyncConnectionConfig::new().set_connection_timeout(Some(patience)).set_response_timeout(Some(patience));
         let asked = async {
@@ -172,10 +179,8 @@ impl NamedPrimary {
     /// Returns the same error if most sentinels name another server now, and from then on for all connections to this
     /// one. Ends as soon as a majority has answered.
     pub(super) async fn confirm(&self) -> RedisResult<()> {
-        let Sentinels { each, .. } = &*self.sentinels;
-        let ask = |sentinel| self.sentinels.ask(sentinel, self.patience);
-        let mut asked: FuturesUnordered<_> = each.iter().map(ask).collect();
-        let mut votes = Votes::of(each.len());
+        let mut asked = self.sentinels.ask_all(self.patience);
+        let mut votes = Votes::of(asked.len());
         while let Some((sentinel, answer)) = asked.next().await {
             let Ok(server) = answer else { continue };
             votes.add(server, sentinel);
