@@ -162,15 +162,9 @@ async fn with_a_read_token_the_page_asks_for_it_and_keeps_it_in_memory_only() {
     let scaler = Autoscaler::start(&server.url(), &settings).await;
     let tab = Tab::open(&scaler.url(), PHONE, true).await;
     tab.until("document.getElementById('link').textContent === 'locked'").await;
-    let enter = |token: &str| {
-        format!(
-            "(() => {{ document.getElementById('token').value = '{token}'; \
-             document.querySelector('#unlock button').click(); }})()"
-        )
-    };
-    tab.value(&enter("readers-wrong-0000")).await;
+    tab.unlock("readers-wrong-0000").await;
     tab.until("document.getElementById('link').textContent === 'token refused'").await;
-    tab.value(&enter(TOKEN)).await;
+    tab.unlock(TOKEN).await;
     tab.until("document.getElementById('link').textContent === 'live'").await;
     tab.until("document.querySelectorAll('.card').length === 1").await;
     assert_eq!(tab.value("getComputedStyle(document.getElementById('unlock')).display").await, "none");

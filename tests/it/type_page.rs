@@ -196,11 +196,7 @@ async fn with_a_read_token_the_page_of_a_worker_type_asks_for_it() {
     let tab = Tab::open(&page_of(&scaler.url(), "rest"), PHONE, true).await;
     tab.until("document.getElementById('link').textContent === 'locked'").await;
     tab.until("document.getElementById('shown').hidden && document.getElementById('missing').hidden").await;
-    let enter = format!(
-        "(() => {{ document.getElementById('token').value = '{TOKEN}'; \
-         document.querySelector('#unlock button').click(); }})()"
-    );
-    tab.value(&enter).await;
+    tab.unlock(TOKEN).await;
     tab.until(LIVE).await;
     tab.until("!document.getElementById('shown').hidden").await;
     assert!(!tab.value("location.href").await.as_str().unwrap().contains("readers"));

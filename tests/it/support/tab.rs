@@ -89,6 +89,15 @@ impl Tab {
         }
     }
 
+    /// Enters a token for readers and sends it.
+    pub(crate) async fn unlock(&self, token: &str) {
+        let enter = format!(
+            "(() => {{ document.getElementById('token').value = '{token}'; \
+             document.querySelector('#unlock button').click(); }})()"
+        );
+        self.value(&enter).await;
+    }
+
     /// Returns the errors of the page.
     pub(crate) async fn faults(&self) -> Value {
         self.value("window.faults").await
