@@ -35,6 +35,10 @@ async fn a_killed_chromium_is_told_at_once_and_replaced() {
     assert_ne!(chromium(&worker), Some(first));
     let reaped = eventually(DEADLINE, async || state_and_parent(first.cast_signed()).is_none()).await;
     assert!(reaped, "the killed browser is a zombie");
+    // The killed one and its files are gone, the files of the new one lie in its profile.
+    let left: Vec<_> = fs::read_dir(worker.directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().starts_with("org.chromium")), "left behind: {left:?}");
+    assert_eq!(profiles(&worker).len(), 1, "{left:?}");
 }
 
 #[cfg_attr(without_chromium, ignore = "there is no Chromium")]

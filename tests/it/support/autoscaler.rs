@@ -328,6 +328,7 @@ pub(crate) fn whole(redis_url: &str, settings: &str) -> String {
 pub(crate) fn swarm(directory: &Path) -> Command {
     let mut command = Command::new(SWARM);
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env(DIRECTORY, directory);
-    command.current_dir(directory);
+    // Where the temporary files of the test lie that must be gone after it.
+    command.env("TMPDIR", std::env::temp_dir()).current_dir(directory);
     command
 }

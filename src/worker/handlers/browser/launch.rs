@@ -3,7 +3,7 @@
 
 use std::{
     env,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs,
     io::{self, PipeReader},
     os::fd::OwnedFd,
@@ -29,7 +29,11 @@ use crate::{
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 /// Connects Chromium's command pipes to descriptors 3 and 4, where it reads commands and writes replies. A shell can
 /// assign these numbers even if other files are open under them; most builds of Chromium start through a shell anyway.
-const WITH_PIPES: [&str; 2] = ["-c", r#"exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null"#];
+/// `$0` is the directory for temporary files, or empty.
+const WITH_PIPES: [&str; 2] = ["-c", r#"[ -z "$0" ] || export TMPDIR="$0"; exec "$@" 3<&0 4>&1 </dev/null >/dev/null"#];
+/// Maximum bytes of the path of a directory in which Chromium can still make its socket, which is called
+/// `org.chromium.Chromium.XXXXXX/SingletonSocket`. The address of a socket has 104 bytes on macOS, 108 on Linux.
+const MAX_TEMPORARY: usize = 104 - 1 - 45;
 const SHELL: &str = "/bin/sh";
 /// Maximum time for Chromium to exit after its pipes were closed, so that its output is complete.
 const ENDING: Duration = Duration::from_secs(1);
@@ -119,6 +123,7 @@ pub(super) async fn launch(
     let words = listen(reader, tasks)?;
     let (events, its_events) = io::pipe()?;
     let mut words_of_shell: Vec<OsString> = WITH_PIPES.map(OsString::from).to_vec();
+    words_of_shell.push(temporary(profile.path()).into());
     words_of_shell.push(program.into());
     words_of_shell.extend(arguments(settings, profile.path(), proxy).into_iter().map(OsString::from));
     let spec = GuardedChildSpec {
@@ -135,6 +140,13 @@ pub(super) async fn launch(
     let commands = pipe::Sender::from_owned_fd(commands)?;
     let events = pipe::Receiver::from_owned_fd(OwnedFd::from(events))?;
     Ok(Launched { child, profile, pipes: Some((commands, events)), words })
+}
+
+/// Returns where Chromium puts its temporary files: into its profile, so that a Chromium that was killed leaves nothing
+/// behind. Empty, for the place of this process's own, if the path would be too long for a socket in it.
+fn temporary(profile: &Path) -> &OsStr {
+    let path = profile.as_os_str();
+    if path.len() <= MAX_TEMPORARY { path } else { OsStr::new("") }
 }
 
 fn find(configured: Option<&Path>) -> Result<PathBuf, LaunchError> {
