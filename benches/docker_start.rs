@@ -4,6 +4,8 @@
 //! Each round starts without a worker, and floor and product alternate. Both end when the engine reports `start`. Needs
 //! a Docker engine (DOCKER_HOST), busybox (Debian: busybox-static) and the `docker` command, which imports the image.
 
+#[path = "support/bench_options.rs"]
+mod bench_options;
 #[path = "support/percentile.rs"]
 mod percentile;
 #[path = "support/redis_server.rs"]
@@ -19,7 +21,7 @@ use bollard::{
     models::{ContainerCreateBody, HostConfig},
     query_parameters::{CreateContainerOptions, EventsOptions, RemoveContainerOptions},
 };
-use clap::Parser;
+use clap::Args;
 use fred::prelude::{Client, StreamsInterface};
 use futures_util::StreamExt;
 use swarm::{
@@ -30,7 +32,7 @@ use swarm::{
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::{percentile::percentile, redis_server::RedisServer, report::Finding};
+use crate::{bench_options::BenchOptions, percentile::percentile, redis_server::RedisServer, report::Finding};
 
 const IMAGE: &str = "swarm-bench:1";
 const PROJECT: &str = "swarmbench";
@@ -40,32 +42,19 @@ const SCRIPT: &str = "trap 'exit 0' TERM; sleep 100000 & wait";
 /// Timeout of every wait.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-#[derive(Debug, Parser)]
+#[derive(Debug, Args)]
 struct Options {
-    /// Rounds for each setting
+    /// Rounds for each setting; with --quick 10
     #[arg(long, default_value_t = 60)]
     rounds: usize,
-    /// 10 rounds: shows that it works, and roughly where it stands
-    #[arg(long)]
-    quick: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    /// Passed by cargo to every benchmark
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 fn main() -> anyhow::Result<()> {
-    let options = Options::parse();
-    if !options.bench {
-        return Ok(()); // A test run: that it compiles is all there is to see.
-    }
-    swarm::app::runtime()?.block_on(bench(&options))
+    bench_options::run(swarm::app::runtime(), bench)
 }
 
-async fn bench(options: &Options) -> anyhow::Result<()> {
-    let rounds = if options.quick { 10 } else { options.rounds };
+async fn bench(options: &BenchOptions<Options>) -> anyhow::Result<()> {
+    let rounds = options.sized(options.rounds, 10);
     import_image()?;
     let docker = Docker::connect_with_defaults().context("no docker engine; DOCKER_HOST names one")?;
     let metrics = install_metrics()?;

@@ -3,6 +3,8 @@
 //!
 //! Floods with and without a scaler alternate. The scaler has its default debounce.
 
+#[path = "support/bench_options.rs"]
+mod bench_options;
 #[path = "support/protocol.rs"]
 mod protocol;
 #[path = "support/recording.rs"]
@@ -21,7 +23,7 @@ mod usage;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use clap::Parser;
+use clap::Args;
 use fred::{
     clients::Pipeline,
     prelude::{Client, ClientLike, ConfigInterface, StreamsInterface},
@@ -30,6 +32,7 @@ use futures_util::{StreamExt, stream};
 use swarm::config::Switch;
 
 use crate::{
+    bench_options::BenchOptions,
     protocol::{Setup, Status, queue_name, type_name},
     redis_server::RedisServer,
     report::Finding,
@@ -51,35 +54,18 @@ const SETTLE: Duration = Duration::from_secs(10);
 /// Interval of the check whether it has.
 const LOOK: Duration = Duration::from_millis(20);
 
-#[derive(Debug, Parser)]
+#[derive(Debug, Args)]
 struct Options {
-    /// Jobs in each flood
+    /// Jobs in each flood; with --quick 200,000
     #[arg(long, default_value_t = 1_000_000)]
     jobs: u32,
-    /// Floods of each kind
+    /// Floods of each kind; with --quick 1
     #[arg(long, default_value_t = 5)]
     floods: usize,
-    /// One flood of 200,000 jobs of each kind: shows that it works, and roughly where it stands
-    #[arg(long)]
-    quick: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    /// Passed by cargo to every benchmark
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 fn main() -> anyhow::Result<()> {
-    scaler_process::or_bench(
-        |options: &Options| options.bench,
-        async |mut options| {
-            if options.quick {
-                (options.jobs, options.floods) = (200_000, 1);
-            }
-            bench(&options).await
-        },
-    )
+    scaler_process::or_bench(bench)
 }
 
 /// Result of one flood with a scaler.
@@ -98,29 +84,30 @@ struct Flood {
     desired: f64,
 }
 
-async fn bench(options: &Options) -> anyhow::Result<()> {
+async fn bench(options: &BenchOptions<Options>) -> anyhow::Result<()> {
+    let (jobs, number) = options.sized((options.jobs, options.floods), (200_000, 1));
     let server = RedisServer::start()?;
     let client = server.client().await?;
-    flood(&client, options.jobs.min(100_000)).await?;
+    flood(&client, jobs.min(100_000)).await?;
     let mut findings = Vec::new();
     for (name, keyspace, tracking) in [("tracking", Switch::Off, Switch::On), ("keyspace", Switch::On, Switch::Off)] {
-        let mut floods = Vec::with_capacity(options.floods);
-        for _ in 0..options.floods {
+        let mut floods = Vec::with_capacity(number);
+        for _ in 0..number {
             empty(&client).await?;
-            let bare_rate = f64::from(options.jobs) / flood(&client, options.jobs).await?.as_secs_f64();
+            let bare_rate = f64::from(jobs) / flood(&client, jobs).await?.as_secs_f64();
             empty(&client).await?;
             let setup = Setup {
                 keyspace,
                 tracking,
                 max_workers: WORKERS * 2,
-                scale_up_threshold: u64::from(options.jobs / WORKERS),
+                scale_up_threshold: u64::from(jobs / WORKERS),
                 ..Setup::new(server.url())
             };
-            floods.push(with_scaler(&client, &setup, options.jobs, bare_rate).await?);
+            floods.push(with_scaler(&client, &setup, jobs, bare_rate).await?);
         }
         findings.extend(findings_of(name, &floods));
     }
-    let title = format!("flood: {} jobs on one queue, median of {} floods", options.jobs, options.floods);
+    let title = format!("flood: {jobs} jobs on one queue, median of {number} floods");
     report::print(&title, &findings, options.json)
 }
 

@@ -6,6 +6,8 @@
 //! with an empty queue and a stopped machine, and floor and product alternate. The benchmark ignores Fly.io's rate
 //! limits.
 
+#[path = "support/bench_options.rs"]
+mod bench_options;
 #[allow(dead_code, reason = "shared with benchmarks that use more of it")]
 #[path = "support/floor.rs"]
 mod floor;
@@ -39,7 +41,7 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::Parser;
+use clap::Args;
 use fred::prelude::{Client, StreamsInterface};
 use swarm::{
     app::{Autoscaler, AutoscalerConfig as ScalerOptions, runtime},
@@ -54,6 +56,7 @@ use swarm::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    bench_options::BenchOptions,
     floor::{Floor, Heard},
     fly_api::{FlyApi, Reached},
     percentile::percentile,
@@ -72,20 +75,11 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Timeout of every wait.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-#[derive(Debug, Parser)]
+#[derive(Debug, Args)]
 struct Options {
-    /// Rounds
+    /// Rounds; with --quick 200
     #[arg(long, default_value_t = 1_000)]
     rounds: usize,
-    /// 200 rounds: shows that it works, and roughly where it stands
-    #[arg(long)]
-    quick: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    /// Passed by cargo to every benchmark
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -93,11 +87,7 @@ fn main() -> anyhow::Result<()> {
     if let (Some(redis), Some(api)) = (arguments.next(), arguments.next()) {
         return run_scaler(&redis, api);
     }
-    let options = Options::parse();
-    if !options.bench {
-        return Ok(()); // A test run: that it compiles is all there is to see.
-    }
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(bench(&options))
+    bench_options::run(bench_options::one_thread(), bench)
 }
 
 /// Runs the real autoscaler with the real backend until stdin ends.
@@ -228,8 +218,8 @@ impl Rounds {
     }
 }
 
-async fn bench(options: &Options) -> anyhow::Result<()> {
-    let rounds = if options.quick { 200 } else { options.rounds };
+async fn bench(options: &BenchOptions<Options>) -> anyhow::Result<()> {
+    let rounds = options.sized(options.rounds, 200);
     let server = RedisServer::start()?;
     let client = server.client().await?;
     make_queue(&client, FLOOR_QUEUE, FLOOR_QUEUE).await?;

@@ -5,6 +5,8 @@
 //! The floor is what no design can go below: one renewal of the lease every 2 s, and one heartbeat of each worker every
 //! 5 s.
 
+#[path = "support/bench_options.rs"]
+mod bench_options;
 #[path = "support/command_count.rs"]
 mod command_count;
 #[path = "support/redis_server.rs"]
@@ -20,13 +22,13 @@ use std::{
 };
 
 use anyhow::bail;
-use clap::Parser;
 use fred::{
     prelude::Client,
     types::{ClusterHash, CustomCommand},
 };
 
 use crate::{
+    bench_options::BenchOptions,
     command_count::{Counts, UNKNOWN, commands_by_user, total},
     redis_server::RedisServer,
     report::{Aim, Finding},
@@ -41,19 +43,6 @@ const START: Duration = Duration::from_secs(60);
 /// Until what happens once after a start is over.
 const SETTLE: Duration = Duration::from_secs(40);
 
-#[derive(Debug, Parser)]
-struct Options {
-    /// Count for 20 s instead of 60 s
-    #[arg(long)]
-    quick: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    /// Passed by cargo to every benchmark
-    #[arg(long, hide = true)]
-    bench: bool,
-}
-
 /// The autoscaler with its workers, killed when dropped.
 struct Autoscaler(Child);
 
@@ -66,15 +55,11 @@ impl Drop for Autoscaler {
 }
 
 fn main() -> anyhow::Result<()> {
-    let options = Options::parse();
-    if !options.bench {
-        return Ok(()); // A test run: that it compiles is all there is to see.
-    }
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(bench(&options))
+    bench_options::run(swarm::app::runtime(), bench)
 }
 
-async fn bench(options: &Options) -> anyhow::Result<()> {
-    let time = Duration::from_secs(if options.quick { 20 } else { 60 });
+async fn bench(options: &BenchOptions<()>) -> anyhow::Result<()> {
+    let time = Duration::from_secs(options.sized(60, 20));
     let server = RedisServer::start()?;
     let client = server.client().await?;
     for role in ["scaler", "worker"] {

@@ -5,6 +5,8 @@
 //! Runs the real `swarm autoscaler --orchestrator kubernetes`, a real Redis, and the tests' fake API server on its own
 //! threads. Each round starts without a worker and with an empty queue; `debounce_ms` and the cooldown are 0.
 
+#[path = "support/bench_options.rs"]
+mod bench_options;
 #[expect(dead_code, reason = "the tests use the rest")]
 #[path = "../tests/it/fake_kubernetes/mod.rs"]
 mod fake_kubernetes;
@@ -32,7 +34,7 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::Parser;
+use clap::Args;
 use fred::prelude::{Client, PubsubInterface, StreamsInterface};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
@@ -45,6 +47,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::{
+    bench_options::BenchOptions,
     fake_kubernetes::{FakeKubernetes, NAMESPACE, Request},
     floor::{Floor, Heard},
     percentile::percentile,
@@ -70,32 +73,19 @@ const FLOOR_TARGET: &str = "floor";
 /// Message that wakes the scaler when the job is done, because Redis does not report that.
 const NUDGES: &str = "bench:nudges";
 
-#[derive(Debug, Parser)]
+#[derive(Debug, Args)]
 struct Options {
-    /// Rounds
+    /// Rounds; with --quick 300
     #[arg(long, default_value_t = 3_000)]
     rounds: usize,
-    /// 300 rounds: shows that it works, and roughly where it stands
-    #[arg(long)]
-    quick: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    /// Passed by cargo to every benchmark
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 fn main() -> anyhow::Result<()> {
-    let options = Options::parse();
-    if !options.bench {
-        return Ok(()); // A test run: that it compiles is all there is to see.
-    }
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(bench(&options))
+    bench_options::run(bench_options::one_thread(), bench)
 }
 
-async fn bench(options: &Options) -> anyhow::Result<()> {
-    let rounds = if options.quick { 300 } else { options.rounds };
+async fn bench(options: &BenchOptions<Options>) -> anyhow::Result<()> {
+    let rounds = options.sized(options.rounds, 300);
     let mut bench = Bench::start().await?;
     let (mut floors, mut products) = (Vec::with_capacity(rounds), Vec::with_capacity(rounds));
     for number in 0..WARM_UP + rounds {

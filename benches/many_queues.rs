@@ -3,6 +3,8 @@
 //!
 //! The reaction is measured like in `reaction`, against the same floor.
 
+#[path = "support/bench_options.rs"]
+mod bench_options;
 #[path = "support/floor.rs"]
 mod floor;
 #[path = "support/percentile.rs"]
@@ -26,10 +28,11 @@ mod usage;
 
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::Args;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::{
+    bench_options::BenchOptions,
     floor::Floor,
     percentile::percentile,
     protocol::{Setup, queue_name, type_name},
@@ -45,32 +48,23 @@ const SWEEP_INTERVAL: f64 = 30.0;
 /// Step between the worker types of two rounds, so that each is far from the last ones.
 const STRIDE: usize = 6_997;
 
-#[derive(Debug, Parser)]
+#[derive(Debug, Args)]
 struct Options {
     /// Worker types
     #[arg(long, default_value_t = 10_000)]
     types: usize,
-    /// Rounds of one job each
+    /// Rounds of one job each; with --quick 200, and a sweep every 5 s is watched instead of one every 30 s
     #[arg(long, default_value_t = 1_000)]
     rounds: usize,
-    /// A sweep every 5 s, watched for 10 s instead of 60; 200 rounds. CPU is told for 30 s by rule of three
-    #[arg(long)]
-    quick: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    /// Passed by cargo to every benchmark
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 fn main() -> anyhow::Result<()> {
-    scaler_process::or_bench(|options: &Options| options.bench, async |options| bench(&options).await)
+    scaler_process::or_bench(bench)
 }
 
-async fn bench(options: &Options) -> anyhow::Result<()> {
-    let sweep_interval_seconds = if options.quick { 5 } else { 30 };
-    let rounds = if options.quick { 200 } else { options.rounds };
+async fn bench(options: &BenchOptions<Options>) -> anyhow::Result<()> {
+    let sweep_interval_seconds = options.sized(30, 5);
+    let rounds = options.sized(options.rounds, 200);
     let server = RedisServer::start()?;
     let client = server.client().await?;
     make_queue(&client, FLOOR_QUEUE, FLOOR_QUEUE).await?;

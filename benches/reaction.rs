@@ -4,6 +4,8 @@
 //! Each round starts with an empty queue and no worker, and floor and product alternate. `debounce_ms` is 0: at its
 //! default, a round that follows another within 50 ms is delayed by design.
 
+#[path = "support/bench_options.rs"]
+mod bench_options;
 #[path = "support/floor.rs"]
 mod floor;
 #[path = "support/percentile.rs"]
@@ -23,10 +25,11 @@ mod scaler;
 #[path = "support/scaler_process.rs"]
 mod scaler_process;
 
-use clap::Parser;
+use clap::Args;
 use swarm::{config::Switch, model::keys::PUBLISHED_CHANNEL};
 
 use crate::{
+    bench_options::BenchOptions,
     floor::Floor,
     percentile::percentile,
     protocol::{Setup, queue_name, type_name},
@@ -39,28 +42,19 @@ use crate::{
 /// Warm-up rounds for connections, caches and the branch predictor.
 const WARM_UP: usize = 50;
 
-#[derive(Debug, Parser)]
+#[derive(Debug, Args)]
 struct Options {
-    /// Rounds for each signal source
+    /// Rounds for each signal source; with --quick 300
     #[arg(long, default_value_t = 5_000)]
     rounds: usize,
-    /// 300 rounds: shows that it works, and roughly where it stands
-    #[arg(long)]
-    quick: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    /// Passed by cargo to every benchmark
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 fn main() -> anyhow::Result<()> {
-    scaler_process::or_bench(|options: &Options| options.bench, async |options| bench(&options).await)
+    scaler_process::or_bench(bench)
 }
 
-async fn bench(options: &Options) -> anyhow::Result<()> {
-    let rounds = if options.quick { 300 } else { options.rounds };
+async fn bench(options: &BenchOptions<Options>) -> anyhow::Result<()> {
+    let rounds = options.sized(options.rounds, 300);
     let mut findings = Vec::new();
     for signal in [Signal::Keyspace, Signal::Tracking, Signal::Channel] {
         findings.extend(measure(&signal, rounds).await?);

@@ -9,6 +9,8 @@
 
 #[path = "support/bare.rs"]
 mod bare;
+#[path = "support/bench_options.rs"]
+mod bench_options;
 #[path = "support/percentile.rs"]
 mod percentile;
 #[path = "support/redis_server.rs"]
@@ -26,7 +28,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use async_trait::async_trait;
-use clap::Parser;
+use clap::Args;
 use fred::prelude::{Client as Fred, KeysInterface, StreamsInterface};
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
@@ -40,7 +42,9 @@ use swarm::{
 use tokio::{sync::Notify, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::{bare::Bare, percentile::percentile, redis_server::RedisServer, report::Finding};
+use crate::{
+    bare::Bare, bench_options::BenchOptions, percentile::percentile, redis_server::RedisServer, report::Finding,
+};
 
 const QUEUE: &str = "bench:jobs";
 const GROUP: &str = "bench";
@@ -48,37 +52,28 @@ const JOB: &str = "bench.answer";
 /// Timeout of every wait.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-#[derive(Debug, Parser)]
+#[derive(Debug, Args)]
 struct Options {
     /// Jobs in one round
     #[arg(long, default_value_t = 20_000)]
     jobs: usize,
-    /// Rounds of the floor and of the product, by turns
+    /// Rounds of the floor and of the product, by turns; with --quick 5
     #[arg(long, default_value_t = 25)]
     rounds: usize,
-    /// Calls, by turns with three bare round trips
+    /// Calls, by turns with three bare round trips; with --quick 1,000
     #[arg(long, default_value_t = 5_000)]
     calls: usize,
     /// Slots of the worker, and entries that the floor takes at once
     #[arg(long, default_value_t = 256)]
     concurrency: usize,
-    /// 5 rounds, 1,000 calls
-    #[arg(long)]
-    quick: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    /// Passed by cargo to every benchmark
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let mut options = Options::parse();
-    if options.quick {
-        (options.rounds, options.calls) = (5, 1_000);
-    }
+fn main() -> anyhow::Result<()> {
+    bench_options::run(swarm::app::runtime(), bench)
+}
+
+async fn bench(options: &BenchOptions<Options>) -> anyhow::Result<()> {
+    let (rounds, count) = options.sized((options.rounds, options.calls), (5, 1_000));
     let server = RedisServer::start()?;
     let target = RedisTarget::new(&SecretString::from(server.url()), Duration::from_secs(10))?;
     let fred = server.client().await?;
@@ -86,7 +81,7 @@ async fn main() -> anyhow::Result<()> {
 
     let mut worker = start_worker(&target, options.concurrency);
     let (mut floors, mut answered, mut waited, mut unwaited) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..options.rounds {
+    for _ in 0..rounds {
         let json = sample(true).to_json();
         floors.push(bare.round(options.jobs, &json, false).await?);
         answered.push(bare.round(options.jobs, &json, true).await?);
@@ -95,7 +90,7 @@ async fn main() -> anyhow::Result<()> {
     }
     worker.stop().await?;
     worker = start_worker(&target, 1);
-    let (trips, calls) = call_rounds(&server, &target, &mut bare, options.calls).await?;
+    let (trips, calls) = call_rounds(&server, &target, &mut bare, count).await?;
     worker.stop().await?;
 
     let (floor, least) = (median(&floors), 0.8..=f64::INFINITY);
@@ -115,8 +110,8 @@ async fn main() -> anyhow::Result<()> {
         Finding::new("call, p99", microseconds(&calls, 0.99), "µs", Some(microseconds(&trips, 0.99)), 0.0..=4.0),
     ];
     let title = format!(
-        "throughput: medians of {} rounds of {} jobs, {} at a time; {} calls of an idle worker",
-        options.rounds, options.jobs, options.concurrency, options.calls
+        "throughput: medians of {rounds} rounds of {} jobs, {} at a time; {count} calls of an idle worker",
+        options.jobs, options.concurrency
     );
     report::print(&title, &findings, options.json)
 }

@@ -6,6 +6,8 @@
 //! and ends, and in which worker. At the end the faults stop, the pool finishes its work, and the journal is judged:
 //! see [`judge`].
 
+#[path = "../support/bench_options.rs"]
+mod bench_options;
 mod faults;
 mod journal;
 mod judge;
@@ -16,7 +18,7 @@ mod world;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use clap::Parser;
+use clap::Args;
 use rand::{SeedableRng, rngs::StdRng};
 use report::Finding;
 use swarm::{
@@ -24,7 +26,7 @@ use swarm::{
     config::BrokerSettings,
 };
 
-use crate::{judge::Judgement, world::World};
+use crate::{bench_options::BenchOptions, judge::Judgement, world::World};
 
 /// How long the pool may take to finish its work after the last fault.
 const FINISH: Duration = Duration::from_secs(180);
@@ -33,12 +35,12 @@ const BATCH: Duration = Duration::from_millis(250);
 /// Lines of the log that are shown of a worker.
 const LOG_LINES: usize = 12;
 
-#[derive(Debug, Parser)]
+#[derive(Debug, Args)]
 struct Options {
-    /// Minutes of faults
+    /// Minutes of faults; with --quick 0.5
     #[arg(long, default_value_t = 3.0)]
     minutes: f64,
-    /// Workers of the pool
+    /// Workers of the pool; with --quick 4
     #[arg(long, default_value_t = 8)]
     workers: u32,
     /// Jobs per second
@@ -47,39 +49,24 @@ struct Options {
     /// Seed of the random faults; printed, to repeat a run with the same faults
     #[arg(long)]
     seed: Option<u64>,
-    /// Half a minute, 4 workers
-    #[arg(long)]
-    quick: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    /// Passed by cargo to every benchmark
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 fn main() -> anyhow::Result<()> {
     if std::env::args().nth(1).as_deref() == Some(journal::ARGUMENT) {
         return journal::do_job();
     }
-    let mut options = Options::parse();
-    if !options.bench {
-        return Ok(()); // A test run: it only shows that the benchmark compiles.
-    }
-    if options.quick {
-        (options.minutes, options.workers) = (0.5, 4);
-    }
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(run(&options))
+    bench_options::run(swarm::app::runtime(), bench)
 }
 
 #[expect(clippy::print_stderr, reason = "progress of a run of minutes")]
-async fn run(options: &Options) -> anyhow::Result<()> {
+async fn bench(options: &BenchOptions<Options>) -> anyhow::Result<()> {
+    let (minutes, workers) = options.sized((options.minutes, options.workers), (0.5, 4));
     let seed = options.seed.unwrap_or_else(|| u64::from(std::process::id()));
-    eprintln!("chaos: {} minutes, {} workers, seed {seed}", options.minutes, options.workers);
-    let mut world = World::start(options.workers)?;
-    world.until_workers(options.workers, FINISH).await?;
+    eprintln!("chaos: {minutes} minutes, {workers} workers, seed {seed}");
+    let mut world = World::start(workers)?;
+    world.until_workers(workers, FINISH).await?;
 
-    let end = Instant::now() + Duration::from_secs_f64(options.minutes * 60.0);
+    let end = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
     let publishing = tokio::spawn(publish(world.target()?, options.rate, end));
     let faults = faults::inject(&mut world, &mut StdRng::seed_from_u64(seed), end).await?;
     let published = publishing.await??;
@@ -106,7 +93,7 @@ async fn run(options: &Options) -> anyhow::Result<()> {
         none("workers replaced without need", judgement.unneeded.len()),
     ];
     findings.extend(faults::counts(&faults).map(|(kind, times)| told(&format!("fault: {kind}"), times)));
-    let title = format!("chaos: {} minutes, {} workers, seed {seed}", options.minutes, options.workers);
+    let title = format!("chaos: {minutes} minutes, {workers} workers, seed {seed}");
     report::print(&title, &findings, options.json)?;
     for line in &judgement.details {
         eprintln!("chaos: {line}");

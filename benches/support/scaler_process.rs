@@ -23,6 +23,7 @@ use swarm::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    bench_options::{self, BenchOptions},
     protocol::{Command, Event, SCALER_ARGUMENT, Setup, Status, type_name},
     recording::RecordingBackend,
 };
@@ -33,19 +34,14 @@ const REST: Duration = Duration::from_millis(2);
 /// How often to look whether it rests.
 const LOOK: Duration = Duration::from_micros(500);
 
-/// What every benchmark's `main` does: this process is the scaler of another one, or a mere test run, or the benchmark.
-pub(crate) fn or_bench<AutoscalerConfig: clap::Parser>(
-    is_bench: impl FnOnce(&AutoscalerConfig) -> bool,
-    bench: impl AsyncFnOnce(AutoscalerConfig) -> anyhow::Result<()>,
+/// `main` of a benchmark that runs itself once more as its scaler.
+pub(crate) fn or_bench<Own: clap::Args>(
+    bench: impl AsyncFnOnce(&BenchOptions<Own>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     if let Some(setup) = requested() {
         return run(&setup);
     }
-    let options = AutoscalerConfig::parse();
-    if !is_bench(&options) {
-        return Ok(()); // A test run: that it compiles is all there is to see.
-    }
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(bench(options))
+    bench_options::run(bench_options::one_thread(), bench)
 }
 
 /// What follows the hidden argument, if this process is to be the scaler.
