@@ -31,13 +31,11 @@ use crate::{
     bench_options::BenchOptions,
     command_count::{Counts, UNKNOWN, commands_by_user, total},
     redis_server::RedisServer,
-    report::{Aim, Finding},
+    report::{ANY, Finding},
 };
 
 /// Renewals of the lease and heartbeats of a worker, a minute.
 const FLOOR: (f64, f64) = (30.0, 12.0);
-/// No aim: the value is for information.
-const ANY: Aim = f64::NEG_INFINITY..=f64::INFINITY;
 /// Until workers have a heartbeat.
 const START: Duration = Duration::from_secs(60);
 /// Until what happens once after a start is over.
@@ -81,7 +79,7 @@ async fn bench(options: &BenchOptions<()>) -> anyhow::Result<()> {
         write_settings(&config, &server, workers)?;
         until_workers(&client, workers).await?;
         tokio::time::sleep(SETTLE).await;
-        let port = port_of(&server.url())?;
+        let port = server.port();
         counts.push(tokio::task::spawn_blocking(move || commands_by_user(port, time)).await??);
     }
     let findings = findings(&counts[0], &counts[1], time);
@@ -140,12 +138,6 @@ fn write_settings(path: &Path, server: &RedisServer, workers: u64) -> anyhow::Re
         url("worker"),
     );
     Ok(fs::write(path, settings)?)
-}
-
-/// Returns the port in `redis://127.0.0.1:PORT/0`.
-fn port_of(url: &str) -> anyhow::Result<u16> {
-    let port = url.rsplit(':').next().and_then(|rest| rest.split('/').next()).unwrap_or_default();
-    Ok(port.parse()?)
 }
 
 async fn until_workers(client: &Client, workers: u64) -> anyhow::Result<()> {

@@ -121,7 +121,8 @@ async fn react(
     let mut by_turns = Rounds { client, scaler, floor, signal: Signal::Keyspace, channel: String::new() };
     let (mut floors, mut products) = (Vec::with_capacity(rounds), Vec::with_capacity(rounds));
     for number in 0..rounds {
-        let round = by_turns.round(number * STRIDE % types).await?;
+        let index = number * STRIDE % types;
+        let round = by_turns.round(&queue_name(index), index).await?;
         floors.push(round.floor);
         products.push(round.product);
     }

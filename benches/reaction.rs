@@ -83,7 +83,7 @@ async fn measure(signal: &Signal, rounds: usize) -> anyhow::Result<[Finding; 2]>
         Rounds { client: &client, scaler: &mut scaler, floor, signal: signal.clone(), channel: channel.to_owned() };
     let (mut floors, mut products) = (Vec::with_capacity(rounds), Vec::with_capacity(rounds));
     for number in 0..WARM_UP + rounds {
-        let round = by_turns.round(0).await?;
+        let round = by_turns.round(&queue_name(0), 0).await?;
         if number >= WARM_UP {
             floors.push(round.floor);
             products.push(round.product);

@@ -18,8 +18,11 @@ pub(crate) struct Setup {
     pub(crate) channel: String,
     pub(crate) debounce_ms: u64,
     pub(crate) sweep_interval_seconds: u64,
+    pub(crate) min_workers: u32,
     pub(crate) max_workers: u32,
     pub(crate) scale_up_threshold: u64,
+    /// Further queues of worker type 0: names or patterns.
+    pub(crate) extra_queues: Vec<String>,
 }
 
 impl Setup {
@@ -35,8 +38,10 @@ impl Setup {
             channel: String::new(),
             debounce_ms: defaults.scaler.debounce_ms,
             sweep_interval_seconds: defaults.scaler.sweep_interval_seconds,
+            min_workers: scaling.min_workers,
             max_workers: scaling.max_workers,
             scale_up_threshold: scaling.scale_up_threshold,
+            extra_queues: Vec::new(),
         }
     }
 }
@@ -47,8 +52,14 @@ pub(crate) fn type_name(index: usize) -> String {
 }
 
 /// Queue of worker type N.
+#[allow(dead_code, reason = "not where queues are found by patterns")]
 pub(crate) fn queue_name(index: usize) -> String {
     format!("{}:jobs", type_name(index))
+}
+
+/// Id of the N-th worker that the backend starts.
+pub(crate) fn worker_name(index: usize) -> String {
+    format!("worker-{index}")
 }
 
 /// Message to the scaler's process.
@@ -79,6 +90,12 @@ pub(crate) struct Status {
     pub(crate) evaluations: u64,
     /// Sum of targets of all worker types.
     pub(crate) desired: u64,
+    /// Sum of workers that are ready.
+    pub(crate) ready_workers: u64,
+    /// Sum of the queues of worker types that have several.
+    pub(crate) queues: u64,
+    /// Fencing token of the term, if this scaler leads; else 0.
+    pub(crate) token: u64,
     /// Number of sweeps.
     pub(crate) sweeps: f64,
     /// Total duration of the sweeps, in seconds.

@@ -2,7 +2,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError, mpsc::Sender},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::Sender,
+    },
 };
 
 use async_trait::async_trait;
@@ -11,19 +15,20 @@ use swarm::{
     model::{Timestamp, WorkerId, WorkerType},
 };
 
-use crate::protocol::{Event, nanos};
+use crate::protocol::{Event, nanos, worker_name};
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct RecordingBackend {
     pools: Mutex<HashMap<WorkerType, Vec<Instance>>>,
+    started: AtomicUsize,
     events: Sender<Event>,
 }
 
 impl RecordingBackend {
     /// Creates the backend without workers. It reports requests to `events`.
     pub(crate) fn new(events: Sender<Event>) -> Self {
-        Self { pools: Mutex::default(), events }
+        Self { pools: Mutex::default(), started: AtomicUsize::new(0), events }
     }
 
     /// Removes all workers of a type.
@@ -49,7 +54,8 @@ impl ScalingBackend for RecordingBackend {
         let pool = pools.entry(request.worker_type).or_default();
         pool.retain(|instance| !request.retire.contains(&instance.id));
         let missing = (request.target as usize).saturating_sub(pool.len());
-        let started: Vec<_> = (0..missing).map(|_| WorkerId::new(uuid::Uuid::now_v7().to_string())).collect();
+        let first = self.started.fetch_add(missing, Ordering::Relaxed);
+        let started: Vec<_> = (first..first + missing).map(|index| WorkerId::new(worker_name(index))).collect();
         let ready = |id: &WorkerId| Instance::new(id.clone(), Phase::Ready, Timestamp::wall());
         pool.extend(started.iter().map(ready));
         // Told last, so that what the benchmark does next finds the pool as asked for. If it is over, nobody listens.

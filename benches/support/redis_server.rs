@@ -14,7 +14,7 @@ const START: Duration = Duration::from_secs(10);
 
 /// A running server with nothing in it, and nothing kept on disk.
 pub(crate) struct RedisServer {
-    process: Child,
+    pub(crate) process: Child,
     port: u16,
 }
 
@@ -41,9 +41,14 @@ impl RedisServer {
         Ok(server)
     }
 
+    /// The port on 127.0.0.1.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The URL of database 0.
     pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/0", self.port)
+        url(self.port())
     }
 
     /// A connected `fred` client.
@@ -52,6 +57,11 @@ impl RedisServer {
         client.init().await.context("the benchmark's own redis-server does not answer")?;
         Ok(client)
     }
+}
+
+/// The URL of database 0 of the server on this port, or of the server behind it.
+pub(crate) fn url(port: u16) -> String {
+    format!("redis://127.0.0.1:{port}/0")
 }
 
 impl Drop for RedisServer {

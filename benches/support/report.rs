@@ -9,6 +9,10 @@ use serde::Serialize;
 /// there is no aim: the value is shown for information.
 pub(crate) type Aim = RangeInclusive<f64>;
 
+/// No aim: the value is for information.
+#[allow(dead_code, reason = "some benchmarks have an aim for each value")]
+pub(crate) const ANY: Aim = f64::NEG_INFINITY..=f64::INFINITY;
+
 /// One line of the table.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Finding {

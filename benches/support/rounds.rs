@@ -11,7 +11,7 @@ use fred::{
 
 use crate::{
     floor::{Floor, Heard},
-    protocol::{Command, Event, nanos, queue_name, type_name},
+    protocol::{Command, Event, nanos, type_name},
     scaler::Scaler,
 };
 
@@ -66,24 +66,23 @@ pub(crate) struct Rounds<'a> {
 }
 
 impl Rounds<'_> {
-    /// One round of each. `index` is the worker type that gets a job.
-    pub(crate) async fn round(&mut self, index: usize) -> anyhow::Result<Round> {
+    /// One round of each. Worker type `index` gets a job on this one of its queues.
+    pub(crate) async fn round(&mut self, queue: &str, index: usize) -> anyhow::Result<Round> {
         tokio::time::sleep(PAUSE).await;
         let sent = self.send(FLOOR_QUEUE, FLOOR_CHANNEL).await?;
         let Heard { at, probe } = self.floor.next().await?;
         let floor = at.saturating_sub(sent) + probe;
-        self.work_off(FLOOR_QUEUE, FLOOR_QUEUE).await?;
+        work_off(self.client, FLOOR_QUEUE, FLOOR_QUEUE).await?;
 
         tokio::time::sleep(PAUSE).await;
-        let queue = queue_name(index);
-        let sent = self.send(&queue, &self.channel).await?;
+        let sent = self.send(queue, &self.channel).await?;
         let asked = loop {
             if let Event::Scale { nanos, .. } = self.scaler.next().await? {
                 break nanos;
             }
         };
         let product = asked.saturating_sub(sent);
-        self.work_off(&queue, &type_name(index)).await?;
+        work_off(self.client, queue, &type_name(index)).await?;
         self.scaler.command(Command::Clear(index))?;
         while !matches!(self.scaler.next().await?, Event::Settled) {}
         Ok(Round { floor: micros(floor), product: micros(product) })
@@ -103,14 +102,14 @@ impl Rounds<'_> {
         }
         Ok(sent)
     }
+}
 
-    /// Takes the job as a worker would. Redis notifies nobody of that.
-    async fn work_off(&self, queue: &str, group: &str) -> anyhow::Result<()> {
-        let taken: fred::types::Value =
-            self.client.xreadgroup(group, CONSUMER, None, None, true, queue, ">").await.context("XREADGROUP")?;
-        drop(taken);
-        Ok(())
-    }
+/// Takes all jobs of a queue as workers would. Redis notifies nobody of that.
+pub(crate) async fn work_off(client: &Client, queue: &str, group: &str) -> anyhow::Result<()> {
+    let taken: fred::types::Value =
+        client.xreadgroup(group, CONSUMER, None, None, true, queue, ">").await.context("XREADGROUP")?;
+    drop(taken);
+    Ok(())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a round takes far less than 2^53 ns")]

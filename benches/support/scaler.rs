@@ -11,14 +11,14 @@ use tokio::sync::mpsc;
 
 use crate::protocol::{Command, Event, SCALER_ARGUMENT, Setup, Status};
 
-/// How long the scaler may take to look at all its queues for the first time.
+/// Timeout for the scaler's status to be as wanted, above all for its first look at all its queues.
 const START: Duration = Duration::from_secs(60);
 
 /// How long any answer or reaction may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long a sign of life of the scaler's is waited for while it starts.
-const LOOK: Duration = Duration::from_millis(20);
+/// Interval of looks at the scaler's status.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// A running scaler; stopped when dropped.
 pub(crate) struct Scaler {
@@ -48,14 +48,23 @@ impl Scaler {
             }
         });
         let mut scaler = Self { process, commands, events };
+        scaler.until("ready", |status| status.ready).await?;
+        Ok(scaler)
+    }
+
+    /// Waits until its status is as wanted; `what` names that.
+    pub(crate) async fn until(&mut self, what: &str, is_so: impl Fn(&Status) -> bool) -> anyhow::Result<()> {
         let deadline = Instant::now() + START;
-        while !scaler.status().await?.ready {
+        loop {
+            let status = self.status().await?;
+            if is_so(&status) {
+                return Ok(());
+            }
             if Instant::now() > deadline {
-                bail!("the scaler is not ready after {START:?}; SWARM_LOG=info shows its log");
+                bail!("the scaler is not {what} after {START:?}: {status:?}; SWARM_LOG=info shows its log");
             }
             tokio::time::sleep(LOOK).await;
         }
-        Ok(scaler)
     }
 
     /// What it shows of itself. Passes over requests to scale that have not been fetched.

@@ -17,7 +17,10 @@ use swarm::{
     app::{Autoscaler, AutoscalerConfig, runtime},
     backend::{OnChange, ScalingBackend},
     config::{ScalingSettings, Settings, WorkerTypeSettings},
-    model::{WorkerType, snapshot::StatusSource},
+    model::{
+        WorkerType,
+        snapshot::{Role, StatusSource},
+    },
     telemetry::{LogFormat, MetricsHandle, init_logging, install_metrics},
 };
 use tokio_util::sync::CancellationToken;
@@ -98,6 +101,7 @@ fn settings(setup: &Setup) -> Settings {
     settings.signals.channel.clone_from(&setup.channel);
     settings.http.listen = String::new();
     let scaling = ScalingSettings {
+        min_workers: setup.min_workers,
         max_workers: setup.max_workers,
         scale_up_threshold: setup.scale_up_threshold,
         ..ScalingSettings::default()
@@ -105,6 +109,9 @@ fn settings(setup: &Setup) -> Settings {
     let worker_type = WorkerTypeSettings { scaling, ..WorkerTypeSettings::default() };
     settings.worker_types =
         (0..setup.types).map(|index| (type_name(index), worker_type.clone())).collect::<BTreeMap<_, _>>();
+    if let Some(first) = settings.worker_types.get_mut(&type_name(0)) {
+        first.extra_queues.clone_from(&setup.extra_queues);
+    }
     settings
 }
 
@@ -145,6 +152,7 @@ impl Control {
             return Status::default();
         }
         let fleet = self.status.fleet();
+        let leadership = &fleet.leadership;
         // Every piece is made, as for a reader of `/metrics`; only what is asked for below is kept.
         let pieces = self.metrics.clone().render(fleet.worker_types.clone(), fleet.dead_letters.clone());
         let of_sweeps = |piece: &String| piece.contains("swarm_sweep_seconds");
@@ -157,6 +165,9 @@ impl Control {
             ready,
             evaluations: fleet.worker_types.iter().map(|seen| seen.evaluations).sum(),
             desired: fleet.worker_types.iter().map(|seen| u64::from(seen.desired)).sum(),
+            ready_workers: fleet.worker_types.iter().filter_map(|seen| Some(u64::from(seen.pool.known()?.ready))).sum(),
+            queues: fleet.worker_types.iter().filter_map(|seen| Some(seen.queues.as_ref()?.count as u64)).sum(),
+            token: leadership.token.filter(|_| leadership.role == Role::Leader).unwrap_or_default(),
             sweeps: metric("swarm_sweep_seconds_count"),
             sweep_seconds: metric("swarm_sweep_seconds_sum"),
         }
