@@ -14,6 +14,12 @@ pub(crate) fn cpu(process: &Child) -> anyhow::Result<Duration> {
     Ok(Duration::from_nanos(nanos))
 }
 
+/// Returns the CPU time since `before` in percent of one core, if `wall` has passed since.
+#[allow(dead_code, reason = "some benchmarks relate it to something else")]
+pub(crate) fn percent_since(before: Duration, process: &Child, wall: Duration) -> anyhow::Result<f64> {
+    Ok(cpu(process)?.saturating_sub(before).as_secs_f64() / wall.as_secs_f64() * 100.0)
+}
+
 /// Returns resident memory in MB (10^6 bytes).
 pub(crate) fn resident_mb(process: &Child) -> anyhow::Result<f64> {
     let status =
