@@ -1,23 +1,29 @@
 //! Puts a million jobs on one queue as fast as the server accepts them. Measures what that costs the scaler, whether it
 //! slows the producer, and whether the count is right in the end. `cargo bench --bench flood [-- --quick --json]`.
+//! With `-- --unpipelined`, a steady flood of XADDs that are sent one at a time: see [`unpipelined`].
 //!
 //! Floods with and without a scaler alternate. The scaler has its default debounce.
 
-#[path = "support/bench_options.rs"]
+#[path = "../support/bench_options.rs"]
 mod bench_options;
-#[path = "support/protocol.rs"]
+#[path = "../support/load.rs"]
+mod load;
+#[path = "../support/percentile.rs"]
+mod percentile;
+#[path = "../support/protocol.rs"]
 mod protocol;
-#[path = "support/recording.rs"]
+#[path = "../support/recording.rs"]
 mod recording;
-#[path = "support/redis_server.rs"]
+#[path = "../support/redis_server.rs"]
 mod redis_server;
-#[path = "support/report.rs"]
+#[path = "../support/report.rs"]
 mod report;
-#[path = "support/scaler.rs"]
+#[path = "../support/scaler.rs"]
 mod scaler;
-#[path = "support/scaler_process.rs"]
+#[path = "../support/scaler_process.rs"]
 mod scaler_process;
-#[path = "support/usage.rs"]
+mod unpipelined;
+#[path = "../support/usage.rs"]
 mod usage;
 
 use std::time::{Duration, Instant};
@@ -33,6 +39,7 @@ use swarm::config::Switch;
 
 use crate::{
     bench_options::BenchOptions,
+    percentile::percentile,
     protocol::{Setup, Status, queue_name, type_name},
     redis_server::RedisServer,
     report::Finding,
@@ -62,6 +69,9 @@ struct Options {
     /// Floods of each kind; with --quick 1
     #[arg(long, default_value_t = 5)]
     floods: usize,
+    /// Send 10,000 XADDs a second for 20 s, each after the reply to the last, instead of a burst; with --quick for 5 s
+    #[arg(long)]
+    unpipelined: bool,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -85,6 +95,9 @@ struct Flood {
 }
 
 async fn bench(options: &BenchOptions<Options>) -> anyhow::Result<()> {
+    if options.unpipelined {
+        return unpipelined::bench(options).await;
+    }
     let (jobs, number) = options.sized((options.jobs, options.floods), (200_000, 1));
     let server = RedisServer::start()?;
     let client = server.client().await?;
@@ -112,11 +125,7 @@ async fn bench(options: &BenchOptions<Options>) -> anyhow::Result<()> {
 }
 
 fn findings_of(name: &str, floods: &[Flood]) -> [Finding; 5] {
-    let typical = |value: fn(&Flood) -> f64| {
-        let mut values: Vec<_> = floods.iter().map(value).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
+    let typical = |value: fn(&Flood) -> f64| median(floods.iter().map(value));
     let worst = |value: fn(&Flood) -> f64| floods.iter().map(value).fold(f64::MIN, f64::max);
     // The flood that came closest to its maximum.
     let hasty = floods.iter().max_by(|a, b| (a.evaluations / a.allowed).total_cmp(&(b.evaluations / b.allowed)));
@@ -147,6 +156,10 @@ fn findings_of(name: &str, floods: &[Flood]) -> [Finding; 5] {
             0.9..=f64::INFINITY,
         ),
     ]
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    percentile(&values.collect::<Vec<_>>(), 0.5)
 }
 
 /// Prepares an empty server without notifications, as it is without a scaler, with the queue's consumer group.
