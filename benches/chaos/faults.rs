@@ -1,8 +1,9 @@
-//! Random faults, and the record of what they hit and when.
+//! Faults, one after another: random ones, or outages of Redis; and the record of what they hit and when.
 
 use std::{
     collections::BTreeMap,
     fmt,
+    ops::RangeInclusive,
     time::{Duration, Instant},
 };
 
@@ -21,6 +22,8 @@ pub(crate) enum Kind {
     WorkerFrozen,
     RedisKilled,
     RedisFrozen,
+    RedisStopped,
+    NetworkCut,
     AutoscalerKilled,
     AutoscalerFrozen,
 }
@@ -32,6 +35,8 @@ impl Kind {
             Self::WorkerFrozen => "worker frozen",
             Self::RedisKilled => "Redis killed, started again",
             Self::RedisFrozen => "Redis frozen",
+            Self::RedisStopped => "Redis stopped, started again",
+            Self::NetworkCut => "network to Redis cut",
             Self::AutoscalerKilled => "autoscaler killed, started again",
             Self::AutoscalerFrozen => "autoscaler frozen",
         }
@@ -62,59 +67,47 @@ impl fmt::Display for Fault {
 }
 
 /// Share of each kind, in percent.
-const WEIGHTS: [(Kind, u32); 6] = [
+const WEIGHTS: [(Kind, u32); 7] = [
     (Kind::WorkerKilled, 30),
-    (Kind::WorkerFrozen, 30),
+    (Kind::WorkerFrozen, 25),
     (Kind::RedisFrozen, 15),
     (Kind::RedisKilled, 10),
+    (Kind::NetworkCut, 5),
     (Kind::AutoscalerFrozen, 10),
     (Kind::AutoscalerKilled, 5),
 ];
 
-/// Injects one fault after another until `end`. Frozen workers thaw while other faults happen.
-#[expect(clippy::print_stderr, reason = "progress of a run of minutes")]
+/// Kinds of outages, which happen in turn.
+const OUTAGES: [Kind; 3] = [Kind::RedisStopped, Kind::NetworkCut, Kind::RedisFrozen];
+
+/// Injects one random fault after another until `end`. Frozen workers thaw while other faults happen.
 pub(crate) async fn inject(world: &mut World, random: &mut StdRng, end: Instant) -> anyhow::Result<Vec<Fault>> {
     let (mut faults, mut frozen) = (Vec::new(), Vec::new());
     while Instant::now() < end {
         tokio::time::sleep(Duration::from_millis(random.random_range(500..3_000))).await;
         let time = Duration::from_millis(random.random_range(300..10_000));
         let Ok((kind, _)) = WEIGHTS.choose_weighted(random, |(_, weight)| *weight) else { continue };
-        let from = now();
-        let workers = match kind {
+        match kind {
             Kind::WorkerKilled | Kind::WorkerFrozen => {
                 let workers: Vec<(String, u32)> = world.workers().into_iter().collect();
                 let Some((id, process)) = workers.choose(random).cloned() else { continue };
+                let from = now();
+                let mut until = from;
                 if *kind == Kind::WorkerKilled {
                     world::signal(process, Signal::KILL);
                 } else {
+                    until += time.as_millis();
                     world::signal(process, Signal::STOP);
                     frozen.push(tokio::spawn(async move {
                         tokio::time::sleep(time).await;
                         world::signal(process, Signal::CONT);
                     }));
                 }
-                vec![id]
+                record(&mut faults, Fault { kind: *kind, workers: vec![id], from, until });
             }
-            Kind::RedisKilled => {
-                world.kill_redis()?;
-                tokio::time::sleep(time / 2).await;
-                world.start_redis()?;
-                Vec::new()
-            }
-            Kind::RedisFrozen => frozen_for(world.redis(), time).await,
-            Kind::AutoscalerFrozen => frozen_for(world.autoscaler(), time).await,
-            Kind::AutoscalerKilled => {
-                let workers = world.workers().into_keys().collect();
-                world.kill_autoscaler()?;
-                tokio::time::sleep(time / 2).await;
-                world.start_autoscaler()?;
-                workers
-            }
-        };
-        let until = if *kind == Kind::WorkerFrozen { from + time.as_millis() } else { now() };
-        let fault = Fault { kind: *kind, workers, from, until };
-        eprintln!("chaos: {fault}");
-        faults.push(fault);
+            Kind::RedisKilled | Kind::AutoscalerKilled => strike(world, *kind, time / 2, &mut faults).await?,
+            _ => strike(world, *kind, time, &mut faults).await?,
+        }
     }
     for thaw in frozen {
         thaw.await?;
@@ -122,11 +115,63 @@ pub(crate) async fn inject(world: &mut World, random: &mut StdRng, end: Instant)
     Ok(faults)
 }
 
-async fn frozen_for(process: u32, time: Duration) -> Vec<String> {
+/// Injects `count` outages of Redis or of the network to it, each of a random length in seconds. The pool works
+/// between them for at least as long as a heartbeat and a sweep take.
+pub(crate) async fn inject_outages(
+    world: &mut World,
+    random: &mut StdRng,
+    (count, lengths): (usize, RangeInclusive<u64>),
+) -> anyhow::Result<Vec<Fault>> {
+    let mut faults = Vec::new();
+    for kind in OUTAGES.into_iter().cycle().take(count) {
+        tokio::time::sleep(Duration::from_millis(random.random_range(8_000..16_000))).await;
+        strike(world, kind, Duration::from_secs(random.random_range(lengths.clone())), &mut faults).await?;
+    }
+    Ok(faults)
+}
+
+/// Injects a fault that hits no single worker, and waits for its end.
+async fn strike(world: &mut World, kind: Kind, time: Duration, faults: &mut Vec<Fault>) -> anyhow::Result<()> {
+    let (from, mut workers) = (now(), Vec::new());
+    match kind {
+        Kind::RedisKilled | Kind::RedisStopped => {
+            if kind == Kind::RedisKilled {
+                world.kill_redis()?;
+            } else {
+                world.stop_redis()?;
+            }
+            tokio::time::sleep(time).await;
+            world.start_redis()?;
+        }
+        Kind::RedisFrozen => freeze(world.redis(), time).await,
+        Kind::NetworkCut => {
+            world.network.cut();
+            tokio::time::sleep(time).await;
+            world.network.mend();
+        }
+        Kind::AutoscalerFrozen => freeze(world.autoscaler(), time).await,
+        Kind::AutoscalerKilled => {
+            workers = world.workers().into_keys().collect();
+            world.kill_autoscaler()?;
+            tokio::time::sleep(time).await;
+            world.start_autoscaler()?;
+        }
+        Kind::WorkerKilled | Kind::WorkerFrozen => anyhow::bail!("a worker has to be chosen for this fault"),
+    }
+    record(faults, Fault { kind, workers, from, until: now() });
+    Ok(())
+}
+
+#[expect(clippy::print_stderr, reason = "progress of a run of minutes")]
+fn record(faults: &mut Vec<Fault>, fault: Fault) {
+    eprintln!("chaos: {fault}");
+    faults.push(fault);
+}
+
+async fn freeze(process: u32, time: Duration) {
     world::signal(process, Signal::STOP);
     tokio::time::sleep(time).await;
     world::signal(process, Signal::CONT);
-    Vec::new()
 }
 
 /// Returns how many faults of each kind there were.

@@ -5,12 +5,16 @@
 //! started again or frozen, the autoscaler is killed and started again or frozen. Every job writes down when it begins
 //! and ends, and in which worker. At the end the faults stop, the pool finishes its work, and the journal is judged:
 //! see [`judge`].
+//!
+//! With `--outages 20` there are outages of Redis instead, of 5 to 60 s, in turn a planned restart (with data that are
+//! saved at the stop), a cut of everybody's network to it, and a Redis that stands still. They excuse nothing.
 
 #[path = "../support/bench_options.rs"]
 mod bench_options;
 mod faults;
 mod journal;
 mod judge;
+mod network;
 #[path = "../support/report.rs"]
 mod report;
 mod world;
@@ -24,9 +28,16 @@ use report::Finding;
 use swarm::{
     broker::{Job, Publisher},
     config::BrokerSettings,
+    connection::RedisTarget,
 };
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
-use crate::{bench_options::BenchOptions, judge::Judgement, world::World};
+use crate::{
+    bench_options::BenchOptions,
+    judge::Judgement,
+    world::{Saves, World},
+};
 
 /// How long the pool may take to finish its work after the last fault.
 const FINISH: Duration = Duration::from_secs(180);
@@ -46,6 +57,10 @@ struct Options {
     /// Jobs per second
     #[arg(long, default_value_t = 20.0)]
     rate: f64,
+    /// This many outages of Redis of 5 to 60 s instead of random faults; with --quick of 5 to 8 s. Take a --rate at
+    /// which the jobs that wait meanwhile are soon done: 10 for 8 workers
+    #[arg(long, conflicts_with = "minutes")]
+    outages: Option<usize>,
     /// Seed of the random faults; printed, to repeat a run with the same faults
     #[arg(long)]
     seed: Option<u64>,
@@ -61,15 +76,28 @@ fn main() -> anyhow::Result<()> {
 #[expect(clippy::print_stderr, reason = "progress of a run of minutes")]
 async fn bench(options: &BenchOptions<Options>) -> anyhow::Result<()> {
     let (minutes, workers) = options.sized((options.minutes, options.workers), (0.5, 4));
+    let lengths = options.sized(5..=60, 5..=8);
     let seed = options.seed.unwrap_or_else(|| u64::from(std::process::id()));
-    eprintln!("chaos: {minutes} minutes, {workers} workers, seed {seed}");
-    let mut world = World::start(workers)?;
+    let (faults, saves) = match options.outages {
+        Some(count) => (format!("{count} outages"), Saves::AtStop),
+        None => (format!("{minutes} minutes"), Saves::Always),
+    };
+    let title = format!("chaos: {faults}, {workers} workers, seed {seed}");
+    eprintln!("{title}");
+    let mut world = World::start(workers, saves).await?;
     world.until_workers(workers, FINISH).await?;
 
-    let end = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
-    let publishing = tokio::spawn(publish(world.target()?, options.rate, end));
-    let faults = faults::inject(&mut world, &mut StdRng::seed_from_u64(seed), end).await?;
-    let published = publishing.await??;
+    let stop = CancellationToken::new();
+    let publishing = tokio::spawn(publish(world.target()?, options.rate, stop.clone()));
+    let mut random = StdRng::seed_from_u64(seed);
+    let faults = if let Some(count) = options.outages {
+        faults::inject_outages(&mut world, &mut random, (count, lengths)).await?
+    } else {
+        let end = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
+        faults::inject(&mut world, &mut random, end).await?
+    };
+    stop.cancel();
+    let published = timeout(FINISH, publishing).await.context("jobs can't be published")??;
     eprintln!("chaos: {} faults done; waiting for {published} jobs", faults.len());
 
     let finished = world.until_ended(published, FINISH).await?;
@@ -93,7 +121,6 @@ async fn bench(options: &BenchOptions<Options>) -> anyhow::Result<()> {
         none("workers replaced without need", judgement.unneeded.len()),
     ];
     findings.extend(faults::counts(&faults).map(|(kind, times)| told(&format!("fault: {kind}"), times)));
-    let title = format!("chaos: {minutes} minutes, {workers} workers, seed {seed}");
     report::print(&title, &findings, options.json)?;
     for line in &judgement.details {
         eprintln!("chaos: {line}");
@@ -107,40 +134,28 @@ async fn bench(options: &BenchOptions<Options>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Publishes numbered jobs until `end`, each under its number as idempotency key, so that a repeated call is harmless.
-async fn publish(target: swarm::connection::RedisTarget, rate: f64, end: Instant) -> anyhow::Result<usize> {
+/// Publishes numbered jobs until `stop`, each under its number as idempotency key, so that a repeated call is harmless.
+async fn publish(target: RedisTarget, rate: f64, stop: CancellationToken) -> usize {
     let (begin, mut number) = (Instant::now(), 0_usize);
     let mut ticks = tokio::time::interval(BATCH);
-    while Instant::now() < end {
+    while !stop.is_cancelled() {
         ticks.tick().await;
         let mut batch = Vec::new();
         #[expect(clippy::cast_precision_loss, reason = "counts of jobs are small")]
         while ((number + batch.len()) as f64) < begin.elapsed().as_secs_f64() * rate {
             batch.push(journal::job(number + batch.len()));
         }
-        publish_batch(&target, &batch, end + FINISH).await?;
+        // Again and again while Redis is away.
+        while publish_batch(&target, &batch).await.is_err() {
+            sleep(BATCH).await;
+        }
         number += batch.len();
     }
-    Ok(number)
+    number
 }
 
-/// Publishes these jobs, again and again while Redis is away.
-async fn publish_batch(
-    target: &swarm::connection::RedisTarget,
-    batch: &[Job],
-    deadline: Instant,
-) -> anyhow::Result<()> {
-    loop {
-        let attempt = async {
-            let connection = target.connect().await?;
-            let mut publisher = Publisher::new(connection, "jobs:published", BrokerSettings::default());
-            publisher.publish(world::QUEUE, batch).await?;
-            anyhow::Ok(())
-        };
-        match attempt.await {
-            Ok(()) => return Ok(()),
-            Err(error) if Instant::now() > deadline => return Err(error).context("jobs can't be published"),
-            Err(_) => tokio::time::sleep(BATCH).await,
-        }
-    }
+async fn publish_batch(target: &RedisTarget, batch: &[Job]) -> anyhow::Result<()> {
+    let mut publisher = Publisher::new(target.connect().await?, "jobs:published", BrokerSettings::default());
+    publisher.publish(world::QUEUE, batch).await?;
+    Ok(())
 }

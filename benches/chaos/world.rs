@@ -1,4 +1,4 @@
-//! The processes under test: a `redis-server` that keeps its data, the autoscaler, and its workers.
+//! The processes under test: a `redis-server` that keeps its data, the network to it, the autoscaler, and its workers.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use secrecy::SecretString;
 use swarm::connection::RedisTarget;
 use tempfile::TempDir;
 
-use crate::journal;
+use crate::{journal, network::Network};
 
 pub(crate) const QUEUE: &str = "chaos:jobs";
 const SWARM: &str = env!("CARGO_BIN_EXE_swarm");
@@ -30,29 +30,43 @@ const DIRECTORY: &str = "CHAOS_DIRECTORY";
 const START: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(50);
 
+/// When Redis writes its data to the disk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Saves {
+    /// At every write, so that a killed Redis loses nothing.
+    Always,
+    /// When it is stopped.
+    AtStop,
+}
+
 /// A running pool. Dropping it kills everything.
 pub(crate) struct World {
     directory: TempDir,
     port: u16,
+    saves: Saves,
+    pub(crate) network: Network,
     redis: Child,
     autoscaler: Child,
 }
 
 impl World {
     /// Starts Redis, and an autoscaler with a pool of exactly `workers`.
-    pub(crate) fn start(workers: u32) -> anyhow::Result<Self> {
+    pub(crate) async fn start(workers: u32, saves: Saves) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-        fs::write(directory.path().join("swarm.toml"), settings(port, workers, &directory.path().join(JOURNAL))?)?;
-        let redis = spawn_redis(&directory, port)?;
+        let network = Network::to(port).await?;
+        let settings = settings(network.port(), workers, &directory.path().join(JOURNAL))?;
+        fs::write(directory.path().join("swarm.toml"), settings)?;
+        let redis = spawn_redis(&directory, port, saves)?;
         let autoscaler = spawn_autoscaler(&directory)?;
-        Ok(Self { directory, port, redis, autoscaler })
+        Ok(Self { directory, port, saves, network, redis, autoscaler })
     }
 
     pub(crate) fn journal(&self) -> PathBuf {
         self.directory.path().join(JOURNAL)
     }
 
+    /// Returns Redis as the producer reaches it, which no cut of the network concerns.
     pub(crate) fn target(&self) -> anyhow::Result<RedisTarget> {
         Ok(RedisTarget::new(&SecretString::from(url(self.port)), Duration::from_secs(2))?)
     }
@@ -69,8 +83,13 @@ impl World {
         kill_and_wait(&mut self.redis)
     }
 
+    /// Stops Redis as for a planned restart.
+    pub(crate) fn stop_redis(&mut self) -> anyhow::Result<()> {
+        terminate(&mut self.redis, "redis-server")
+    }
+
     pub(crate) fn start_redis(&mut self) -> anyhow::Result<()> {
-        self.redis = spawn_redis(&self.directory, self.port)?;
+        self.redis = spawn_redis(&self.directory, self.port, self.saves)?;
         Ok(())
     }
 
@@ -135,12 +154,7 @@ impl World {
 
     /// Stops the autoscaler, which stops its workers.
     pub(crate) fn stop(&mut self) -> anyhow::Result<()> {
-        signal(self.autoscaler.id(), Signal::TERM);
-        let deadline = Instant::now() + START;
-        while self.autoscaler.try_wait()?.is_none() {
-            ensure!(Instant::now() < deadline, "the autoscaler does not end within {START:?} of SIGTERM");
-            std::thread::sleep(LOOK);
-        }
+        terminate(&mut self.autoscaler, "the autoscaler")?;
         let left = self.workers();
         ensure!(left.is_empty(), "workers outlive the autoscaler: {left:?}");
         Ok(())
@@ -188,10 +202,15 @@ fn settings(port: u16, workers: u32, journal: &Path) -> anyhow::Result<String> {
     ))
 }
 
-fn spawn_redis(directory: &TempDir, port: u16) -> anyhow::Result<Child> {
+fn spawn_redis(directory: &TempDir, port: u16, saves: Saves) -> anyhow::Result<Child> {
+    let saves = match saves {
+        Saves::Always => ["--save", "", "--appendonly", "yes", "--appendfsync", "always"].as_slice(),
+        Saves::AtStop => ["--save", "86400 1", "--appendonly", "no"].as_slice(),
+    };
     let mut process = Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
-        .args(["--appendonly", "yes", "--appendfsync", "always", "--dir"])
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+        .args(saves)
+        .arg("--dir")
         .arg(directory.path())
         .stdout(Stdio::null())
         .spawn()
@@ -217,6 +236,17 @@ fn spawn_autoscaler(directory: &TempDir) -> anyhow::Result<Child> {
         .stderr(log)
         .spawn()
         .context("the autoscaler can't be started")
+}
+
+/// Ends a process by SIGTERM.
+fn terminate(process: &mut Child, name: &str) -> anyhow::Result<()> {
+    signal(process.id(), Signal::TERM);
+    let deadline = Instant::now() + START;
+    while process.try_wait()?.is_none() {
+        ensure!(Instant::now() < deadline, "{name} does not end within {START:?} of SIGTERM");
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
 }
 
 fn kill_and_wait(process: &mut Child) -> anyhow::Result<()> {
