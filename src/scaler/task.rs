@@ -179,6 +179,8 @@ impl ActorTask {
     async fn run(&mut self, cancel: &CancellationToken) {
         let directory = self.context.shared.directory.clone();
         let mailbox = directory.mailbox(self.context.index);
+        // What was noted before is with the actor, or with nobody.
+        mailbox.observing();
         loop {
             let wake = self.actor.next_wake().map(|at| self.context.shared.clock.instant_of(at));
             let input = tokio::select! {
@@ -216,6 +218,7 @@ impl ActorTask {
         for effect in effects {
             match effect {
                 Effect::Observe => {
+                    self.context.shared.directory.mailbox(self.context.index).observing();
                     self.course.observing();
                     applied.effect = Some(observe(self.context.clone()).boxed());
                 }

@@ -1,5 +1,8 @@
 //! Collects the signals for one worker type: a set of sources and the time of the first signal. Posting costs a few
 //! atomic operations and never allocates, so a flood of a million signals leaves one entry.
+//!
+//! A source that was taken stays noted until the next observation begins: that observation sees whatever the repeats
+//! announce, so they neither wake the taker nor end the count of a flood.
 
 use std::sync::{
     Mutex, PoisonError,
@@ -45,7 +48,7 @@ fn bit(source: Source) -> u32 {
     1 << (source as u32)
 }
 
-/// Keyspace notifications since the last evaluation at which a queue counts as flooded. Small enough that a flood
+/// Keyspace notifications since the last observation began at which a queue counts as flooded. Small enough that a flood
 /// costs little before its subscription is muted, large enough that ordinary bursts never pay for muting.
 const FLOOD_THRESHOLD: u32 = 64;
 
@@ -53,6 +56,8 @@ const FLOOD_THRESHOLD: u32 = 64;
 #[derive(Debug, Default)]
 pub struct Mailbox {
     bits: AtomicU32,
+    /// Sources that were taken, and whose observation has not begun.
+    noted: AtomicU32,
     first_at: Mutex<Option<Instant>>,
     wake: Notify,
     repeats: AtomicU32,
@@ -60,10 +65,10 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
-    /// Posts a signal. Only the first one since the last [`take`](Self::take) wakes the taker.
+    /// Posts a signal. Only the first one of a source since the last [observation](Self::observing) can wake the taker.
     pub fn post(&self, source: Source, at: Instant) {
         // Repeats of a source that is already noted change nothing: this is the whole cost of a flood.
-        if self.bits.load(Ordering::Acquire) & bit(source) != 0 {
+        if (self.bits.load(Ordering::Acquire) | self.noted.load(Ordering::Acquire)) & bit(source) != 0 {
             return;
         }
         let mut first_at = self.first_at.lock().unwrap_or_else(PoisonError::into_inner);
@@ -80,12 +85,18 @@ impl Mailbox {
         self.repeats.fetch_add(1, Ordering::Relaxed) + 1 >= FLOOD_THRESHOLD && !self.muted.swap(true, Ordering::AcqRel)
     }
 
-    /// Takes the signals received so far, if any.
+    /// Takes the signals received so far, if any. The taker has to observe because of them.
     pub fn take(&self) -> Option<Signals> {
         let mut first_at = self.first_at.lock().unwrap_or_else(PoisonError::into_inner);
         let bits = self.bits.swap(0, Ordering::AcqRel);
-        self.repeats.store(0, Ordering::Relaxed);
+        self.noted.fetch_or(bits, Ordering::AcqRel);
         (bits != 0).then(|| Signals { bits, first_at: first_at.take().unwrap_or_else(Instant::now) })
+    }
+
+    /// Notes that an observation begins because of all signals that were taken. Only what is read afterwards counts.
+    pub fn observing(&self) {
+        self.noted.store(0, Ordering::SeqCst);
+        self.repeats.store(0, Ordering::Relaxed);
     }
 
     /// Waits for signals and takes them. Cancel safe: nothing is taken unless it is returned.
@@ -116,6 +127,11 @@ impl Mailbox {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::{Arc, atomic::AtomicU64},
+        time::Duration,
+    };
+
     use super::*;
 
     #[tokio::test]
@@ -150,8 +166,54 @@ mod tests {
         let reports = |n: u32| (0..n).filter(|_| mailbox.post_counted(Source::Keyspace, Instant::now())).count();
         assert_eq!(reports(FLOOD_THRESHOLD - 1), 0);
         assert_eq!(reports(FLOOD_THRESHOLD * 3), 1);
-        mailbox.take();
+        mailbox.observing();
         mailbox.unmute();
         assert_eq!(reports(FLOOD_THRESHOLD), 1);
+    }
+
+    #[test]
+    fn a_flood_of_single_signals_is_noticed_although_each_is_taken_at_once() {
+        let mailbox = Mailbox::default();
+        let (mut takes, mut reports) = (0, 0);
+        for _ in 0..FLOOD_THRESHOLD {
+            reports += usize::from(mailbox.post_counted(Source::Keyspace, Instant::now()));
+            takes += usize::from(mailbox.take().is_some());
+        }
+        assert_eq!((takes, reports), (1, 1));
+        assert!(mailbox.take().is_none());
+        mailbox.post(Source::Channel, Instant::now());
+        assert!(mailbox.take().is_some(), "another source is news");
+        mailbox.observing();
+        mailbox.post(Source::Keyspace, Instant::now());
+        assert!(mailbox.take().is_some(), "what comes after an observation has begun leads to another one");
+    }
+
+    /// Each signal says that a number has grown. Whoever observes after each signal that it takes sees the last number.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn no_signal_is_lost_between_post_take_and_observation() {
+        const POSTERS: u64 = 4;
+        const POSTS: u64 = 20_000;
+        let (mailbox, number) = (Arc::new(Mailbox::default()), Arc::new(AtomicU64::new(0)));
+        let posters = (0..POSTERS).map(|poster| {
+            let (mailbox, number) = (mailbox.clone(), number.clone());
+            let source = if poster % 2 == 0 { Source::Keyspace } else { Source::Channel };
+            std::thread::spawn(move || {
+                for _ in 0..POSTS {
+                    number.fetch_add(1, Ordering::SeqCst);
+                    mailbox.post(source, Instant::now());
+                }
+            })
+        });
+        let posters: Vec<_> = posters.collect();
+        let mut seen = 0;
+        while seen < POSTERS * POSTS {
+            let next = tokio::time::timeout(Duration::from_secs(120), mailbox.next()).await;
+            assert!(next.is_ok(), "{seen} of {} are seen, and nothing wakes", POSTERS * POSTS);
+            mailbox.observing();
+            seen = number.load(Ordering::SeqCst);
+        }
+        for poster in posters {
+            poster.join().expect("a poster never panics");
+        }
     }
 }

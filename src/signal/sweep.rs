@@ -106,7 +106,12 @@ mod tests {
         let directories = Directories::new(vec![directory.clone()]);
         let sweep = run_sweep(directories, Arc::default(), Duration::from_secs(30), cancel.clone());
         let task = tokio::spawn(sweep);
-        let taken = || (0..200).filter(|index| directory.mailbox(*index).take().is_some()).count();
+        let take = |index| {
+            let signals = directory.mailbox(index).take();
+            directory.mailbox(index).observing();
+            signals
+        };
+        let taken = || (0..200).filter_map(take).count();
         tokio::time::sleep(Duration::from_secs(29)).await;
         assert_eq!(taken(), 0, "the first sweep comes after one interval");
         for _ in 0..2 {

@@ -24,7 +24,10 @@ fn directory() -> Arc<CurrentDirectory> {
 
 fn is_woken(directory: &CurrentDirectory, index: u32) -> bool {
     let directories = directory.get();
-    directories.all()[0].mailbox(index).take().is_some_and(|signals| signals.contains(Source::Budget))
+    let mailbox = directories.all()[0].mailbox(index);
+    let signals = mailbox.take();
+    mailbox.observing();
+    signals.is_some_and(|signals| signals.contains(Source::Budget))
 }
 
 fn evaluate(budget: &Budget, name: &str, current: u32, wanted: u32) -> Decision {

@@ -214,6 +214,28 @@ async fn a_steady_stream_of_signals_neither_starves_nor_floods() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_steady_flood_counts_as_one_although_each_signal_comes_alone() {
+    let rig = Rig::start(settings());
+    let mailbox = rig.directory.mailbox(0);
+    let (mut reports, mut looks) = (0, 0);
+    for number in 0..5_000 {
+        if mailbox.post_counted(Source::Keyspace, Instant::now()) {
+            reports += 1;
+            looks = rig.looks.load(Ordering::SeqCst);
+        }
+        tokio::task::yield_now().await;
+        if number % 10 == 0 {
+            rig.pass(Duration::from_millis(1)).await;
+        }
+        // As the listener does before the next probe.
+        if rig.looks.load(Ordering::SeqCst) > looks {
+            mailbox.unmute();
+        }
+    }
+    assert!((9..=11).contains(&reports), "{reports} reports; each debounce of 50 ms has 500 signals");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_idle_pool_goes_down_when_its_cooldown_ends_without_any_signal() {
     let rig = Rig::start(settings());
     rig.publish(20);
