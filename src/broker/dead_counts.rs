@@ -11,14 +11,21 @@ use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::{Beside, BrokerError, Client, beside::counts_beside, dead_streams::streams};
-use crate::{config::Settings, connection::Connection, model::snapshot::DeadLetterCounts};
+use crate::{
+    config::Settings,
+    connection::Connection,
+    model::{Queues, snapshot::DeadLetterCounts},
+};
+
+/// Name of the search by patterns among the failures. No stream has it.
+const SEARCH: &str = "*";
 
 /// The task that counts.
 pub struct DeadLetterCounter {
     client: Client,
     interval: Duration,
     counts: watch::Sender<DeadLetterCounts>,
-    /// What could not be counted the last time: streams, and worker types whose queues could not be found.
+    /// What could not be counted the last time: streams, and the [search](SEARCH).
     broken: BTreeSet<String>,
 }
 
@@ -69,14 +76,18 @@ impl DeadLetterCounter {
 
 async fn count(mut connection: Connection, settings: &Settings) -> Result<Count, BrokerError> {
     let mut count = Count::default();
-    let mut of_types = Vec::new();
-    for (name, of) in settings.enabled().filter(|(_, of)| of.queue_kind().is_native()) {
-        match streams(&connection, vec![of.queues(name)]).await {
-            Ok(streams) => of_types.push((name, streams)),
-            Err(error) if error.is_connection_lost() => return Err(error),
-            Err(error) => drop(count.failed.insert(name.to_owned(), error)),
+    let native = settings.enabled().filter(|(_, of)| of.queue_kind().is_native());
+    let (mut names, mut queues): (Vec<&str>, Vec<Queues>) = native.map(|(name, of)| (name, of.queues(name))).unzip();
+    let found = match streams(&connection, &queues).await {
+        Ok(found) => found,
+        Err(error) if error.is_connection_lost() => return Err(error),
+        Err(error) => {
+            count.failed.insert(SEARCH.to_owned(), error);
+            (names, queues) = names.into_iter().zip(queues).filter(|(_, queues)| queues.patterns.is_empty()).unzip();
+            streams(&connection, &queues).await?
         }
-    }
+    };
+    let of_types: Vec<(&str, BTreeSet<String>)> = names.into_iter().zip(found).collect();
     let all: BTreeSet<&str> = of_types.iter().flat_map(|(_, streams)| streams).map(String::as_str).collect();
     let all: Vec<&str> = all.into_iter().collect();
     let mut letters = BTreeMap::new();

@@ -7,12 +7,12 @@ use crate::{
     config::Settings,
     connection::Connection,
     model::{
-        Queues, StreamId,
+        QueuePattern, Queues, StreamId,
         dead_letter::{DeadFilter, DeadLetter, DeadLetterAction, DeadLetterDone, DeadLetterOutcome},
     },
 };
 
-/// Maximum queues found by patterns whose dead letters are read.
+/// Maximum queues of one worker type found by patterns whose dead letters are read.
 const MAX_FOUND: usize = 100_000;
 /// Dead letters that are acted on before more are read.
 const PAGE: usize = 100;
@@ -48,8 +48,8 @@ impl DeadLetterStreams {
     ) -> Result<Option<Self>, BrokerError> {
         let of = settings.worker_types.get(worker_type).filter(|of| of.queue_kind().is_native());
         let Some(of) = of else { return Ok(None) };
-        let streams = streams(connection, vec![of.queues(worker_type)]).await?;
-        Ok(Some(Self { streams, ..Self::of_stream(settings, "") }))
+        let streams = streams(connection, &[of.queues(worker_type)]).await?;
+        Ok(Some(Self { streams: streams.into_iter().flatten().collect(), ..Self::of_stream(settings, "") }))
     }
 
     /// Returns the dead letters of all configured worker types, and those of the stream of other jobs.
@@ -58,7 +58,8 @@ impl DeadLetterStreams {
     /// If queues can't be searched for.
     pub async fn all(connection: &Connection, settings: &Settings) -> Result<Self, BrokerError> {
         let native = settings.worker_types.iter().filter(|(_, of)| of.queue_kind().is_native());
-        let mut streams = streams(connection, native.map(|(name, of)| of.queues(name)).collect()).await?;
+        let queues: Vec<Queues> = native.map(|(name, of)| of.queues(name)).collect();
+        let mut streams: BTreeSet<String> = streams(connection, &queues).await?.into_iter().flatten().collect();
         streams.insert(Routes::from_env(settings).default_stream().to_owned());
         Ok(Self { streams, ..Self::of_stream(settings, "") })
     }
@@ -146,13 +147,16 @@ fn done(DeadLetter { stream, entry, id, .. }: &DeadLetter, outcome: DeadLetterOu
     DeadLetterDone { stream: stream.clone(), entry: entry.clone(), id: id.clone(), outcome }
 }
 
-/// Returns the named streams of these queues, and those that patterns find now because they have dead letters.
+/// Returns for each of these worker types its named streams, and those that its patterns find now because they have
+/// dead letters.
 ///
 /// # Errors
-/// If not every primary can be asked.
-pub(super) async fn streams(connection: &Connection, queues: Vec<Queues>) -> Result<BTreeSet<String>, BrokerError> {
-    let mut streams: BTreeSet<String> = queues.iter().flat_map(Queues::named).map(str::to_owned).collect();
-    let patterns: Vec<_> = queues.into_iter().flat_map(|queues| queues.patterns).collect();
-    streams.extend(find_beside(connection, &patterns, Beside::Dead, MAX_FOUND).await?);
+/// If not every primary can be asked, and there are patterns.
+pub(super) async fn streams(connection: &Connection, queues: &[Queues]) -> Result<Vec<BTreeSet<String>>, BrokerError> {
+    let patterns: Vec<&[QueuePattern]> = queues.iter().map(|queues| queues.patterns.as_slice()).collect();
+    let mut streams = find_beside(connection, &patterns, Beside::Dead, MAX_FOUND).await?;
+    for (streams, queues) in streams.iter_mut().zip(queues) {
+        streams.extend(queues.named().map(str::to_owned));
+    }
     Ok(streams)
 }

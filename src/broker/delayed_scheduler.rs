@@ -225,10 +225,10 @@ impl DelayedScheduler {
         let known = self.watched.named.iter().chain(self.timers.at.keys()).cloned().chain(counted);
         let mut streams: BTreeSet<Arc<str>> = known.collect();
         if !self.watched.patterns.is_empty() {
-            match find_beside(connection, &self.watched.patterns, Beside::Delayed, MAX_FOUND).await {
+            match find_beside(connection, &[&self.watched.patterns], Beside::Delayed, MAX_FOUND).await {
                 Ok(found) => {
                     self.blind = false;
-                    streams.extend(found.into_iter().map(Arc::from));
+                    streams.extend(found.into_iter().flatten().map(Arc::from));
                 }
                 Err(error) if error.is_connection_lost() && !connection.is_cluster() => return Err(error.into()),
                 // Named queues and announcements on the channel are not affected.

@@ -1,5 +1,6 @@
-//! Finds keys by their names: the queues that match patterns, and the keys that belong to such queues. Scans all keys
-//! of every primary, in steps that do not block the server; returns at most the requested number.
+//! Finds keys by their names: the queues that match patterns, and the keys that belong to such queues. A search scans
+//! the keys of every primary once, however many patterns there are, in steps that do not block the server. It returns
+//! at most the requested number.
 
 use std::{collections::BTreeSet, io, time::Duration};
 
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::BrokerError;
 use crate::{
     connection::{Connection, Primaries, Scan},
-    model::{Layout, QueuePattern, Queues, WorkerType, keys},
+    model::{Layout, QueuePattern, Queues, WorkerType, covering_pattern, keys},
 };
 
 /// Keys that the server examines in one step.
@@ -24,21 +25,19 @@ pub enum Beside {
     Delayed,
 }
 
-/// Returns the streams that match the patterns of `queues` now, at most `limit` of them.
+/// Returns for each of the worker types with these queues the streams that match its patterns now, at most `limit`
+/// streams. Does not ask Redis if there are no patterns.
 ///
 /// # Errors
 /// If not every primary can be asked.
 pub async fn find_queues(
     connection: &Connection,
-    queues: &Queues,
+    queues: &[&Queues],
     limit: usize,
-) -> Result<BTreeSet<String>, BrokerError> {
-    let mut found = BTreeSet::new();
-    for pattern in &queues.patterns {
-        let take = |key: String| queues.finds(&key).then_some(key);
-        look(connection, pattern.as_str(), pattern, "stream", (&mut found, limit), take).await?;
-    }
-    Ok(found)
+) -> Result<Vec<BTreeSet<String>>, BrokerError> {
+    let patterns: Vec<&[QueuePattern]> = queues.iter().map(|queues| queues.patterns.as_slice()).collect();
+    let take = |place: usize, key: &str| queues[place].finds(key).then(|| key.to_owned());
+    search(connection, &patterns, |text| vec![text.to_owned()], "stream", limit, take).await
 }
 
 /// What one worker has found, for others of its type.
@@ -88,34 +87,31 @@ fn texts(queues: &Queues) -> impl Iterator<Item = &str> {
     queues.patterns.iter().map(QueuePattern::as_str)
 }
 
-/// Returns the queues, among those that match these patterns, that have dead letters or delayed jobs now, at most
-/// `limit` of them. The queue itself need not exist.
+/// Returns for each of the worker types with these patterns the queues that match and have dead letters or delayed jobs
+/// now, at most `limit` queues. The queue itself need not exist. Does not ask Redis if there are no patterns.
 ///
 /// # Errors
 /// If not every primary can be asked.
 pub async fn find_beside(
     connection: &Connection,
-    patterns: &[QueuePattern],
+    patterns: &[&[QueuePattern]],
     beside: Beside,
     limit: usize,
-) -> Result<BTreeSet<String>, BrokerError> {
+) -> Result<Vec<BTreeSet<String>>, BrokerError> {
     let layout = connection.layout();
     let (ending, kind) = match beside {
         Beside::Dead => (":dead", "stream"),
         Beside::Delayed => (":delayed", "zset"),
     };
-    let mut found = BTreeSet::new();
-    for pattern in patterns {
-        let take = |key: String| owner(&key, ending, layout).filter(|stream| pattern.takes(stream)).map(str::to_owned);
-        let mut texts = vec![format!("{}{ending}", pattern.as_str())];
-        if layout == Layout::Cluster {
-            texts.push(format!("{{{}}}{ending}", pattern.as_str()));
-        }
-        for text in texts {
-            look(connection, &text, pattern, kind, (&mut found, limit), take).await?;
-        }
-    }
-    Ok(found)
+    let take = |place: usize, key: &str| {
+        let stream = owner(key, ending, layout)?;
+        patterns[place].iter().any(|pattern| pattern.takes(stream)).then(|| stream.to_owned())
+    };
+    let forms = |text: &str| match layout {
+        Layout::Single => vec![format!("{text}{ending}")],
+        Layout::Cluster => vec![format!("{text}{ending}"), format!("{{{text}}}{ending}")],
+    };
+    search(connection, patterns, forms, kind, limit, take).await
 }
 
 /// Returns the stream to which a key with that suffix belongs.
@@ -128,23 +124,37 @@ fn owner<'a>(key: &'a str, ending: &str, layout: Layout) -> Option<&'a str> {
     }
 }
 
-async fn look(
+/// Searches once for all worker types. `forms` makes of a pattern the patterns of the keys to scan for; `take` tells
+/// which queue of the worker type at that place a key stands for.
+async fn search(
     connection: &Connection,
-    text: &str,
-    pattern: &QueuePattern,
+    patterns: &[&[QueuePattern]],
+    forms: impl Fn(&str) -> Vec<String>,
     kind: &str,
-    (found, limit): (&mut BTreeSet<String>, usize),
-    take: impl Fn(String) -> Option<String>,
-) -> Result<(), BrokerError> {
-    if found.len() >= limit {
-        return Ok(());
-    }
-    let keep = |key| {
-        found.extend(take(key));
-        found.len() < limit
+    limit: usize,
+    take: impl Fn(usize, &str) -> Option<String>,
+) -> Result<Vec<BTreeSet<String>>, BrokerError> {
+    let mut found = vec![BTreeSet::new(); patterns.len()];
+    let texts: Vec<&str> = patterns.iter().copied().flatten().map(QueuePattern::as_str).collect();
+    let Some(first) = texts.first() else { return Ok(found) };
+    let scanned: Vec<String> = texts.iter().flat_map(|text| forms(text)).collect();
+    let keep = |key: String| {
+        let mut is_room_left = false;
+        for (place, found) in found.iter_mut().enumerate().filter(|(place, _)| !patterns[*place].is_empty()) {
+            if found.len() < limit {
+                found.extend(take(place, &key));
+            }
+            is_room_left |= found.len() < limit;
+        }
+        is_room_left
     };
-    let scanned = scan(connection, text, Some(kind), keep).await;
-    scanned.map_err(|cause| BrokerError::new(format!("look for queues by `{}`", pattern.as_str()), cause))
+    let scan = scan(connection, &covering_pattern(&scanned), Some(kind), keep).await;
+    scan.map_err(|cause| {
+        let more = texts.len() - 1;
+        let others = if more == 0 { String::new() } else { format!(" and {more} more patterns") };
+        BrokerError::new(format!("look for queues by `{first}`{others}"), cause)
+    })?;
+    Ok(found)
 }
 
 /// Passes all matching keys of every primary to `keep` until `keep` returns `false`.

@@ -8,7 +8,7 @@ use super::{Beside, BrokerError, Routes, find_beside, find_queues};
 use crate::{
     config::Settings,
     connection::Connection,
-    model::{WorkerId, WorkerType, keys},
+    model::{QueuePattern, Queues, WorkerId, WorkerType, keys},
 };
 
 /// Maximum queues of one worker type that are found by patterns.
@@ -48,15 +48,17 @@ impl Place {
     ) -> Result<Vec<Self>, BrokerError> {
         let job_max_bytes = settings.broker.job_max_bytes();
         let mut places: Vec<Self> = Vec::new();
-        for (name, of) in settings.worker_types.iter().filter(|(_, of)| of.queue_kind().is_native()) {
-            let queues = of.queues(name);
-            let mut streams: BTreeSet<String> = queues.named().map(str::to_owned).collect();
-            if !queues.patterns.is_empty() {
-                streams.extend(find_queues(connection, &queues, MAX_FOUND).await?);
-                streams.extend(find_beside(connection, &queues.patterns, Beside::Delayed, MAX_FOUND).await?);
-            }
+        let types = settings.worker_types.iter().filter(|(_, of)| of.queue_kind().is_native());
+        let types: Vec<_> = types.map(|(name, of)| (name, of, of.queues(name))).collect();
+        let queues: Vec<&Queues> = types.iter().map(|(_, _, queues)| queues).collect();
+        let patterns: Vec<&[QueuePattern]> = queues.iter().map(|queues| queues.patterns.as_slice()).collect();
+        let existing = find_queues(connection, &queues, MAX_FOUND).await?;
+        let delayed = find_beside(connection, &patterns, Beside::Delayed, MAX_FOUND).await?;
+        for ((name, of, queues), found) in types.iter().zip(existing.into_iter().zip(delayed)) {
+            let named = queues.named().map(str::to_owned);
+            let streams: BTreeSet<String> = named.chain(found.0).chain(found.1).collect();
             places.extend(streams.into_iter().map(|stream| Self {
-                worker_type: Some(name.clone()),
+                worker_type: Some((*name).clone()),
                 is_elsewhere: false,
                 stream,
                 group: of.group(name),

@@ -1,7 +1,7 @@
 //! `swarm record`: records from real queues when jobs arrive and how long they take, as a trace for `swarm simulate`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{self, BufWriter, Write},
     path::PathBuf,
@@ -20,7 +20,7 @@ use crate::{
     broker::find_queues,
     config::{Settings, WorkerTypeSettings},
     connection::{RedisTarget, backoff},
-    model::Timestamp,
+    model::{Queues, Timestamp},
     probe::{ArrivalError, ArrivalWatch, QueueSpec, Recorded},
     queue_kind::Delivery,
     simulation::{RowWriter, parse_duration, spell},
@@ -29,7 +29,7 @@ use crate::{
 
 /// Shortest interval between two observations: a shorter one costs Redis more than it improves the recording.
 const SHORTEST_SAMPLE: Duration = Duration::from_millis(5);
-/// Maximum queues found by patterns that are recorded.
+/// Maximum queues of one worker type found by patterns that are recorded.
 const MAX_FOUND: usize = 1_000;
 
 /// Record a trace of jobs for `swarm simulate`
@@ -159,7 +159,7 @@ impl RecordArgs {
         } else {
             self.worker_types.clone()
         };
-        let (mut types, mut specs) = (Vec::with_capacity(names.len()), Vec::with_capacity(names.len()));
+        let mut chosen = Vec::with_capacity(names.len());
         for name in &names {
             let of = settings_of(settings, name)?;
             if of.queue_kind().delivery() != Delivery::ConsumerGroup {
@@ -168,18 +168,23 @@ impl RecordArgs {
                     of.queue_kind().name()
                 )
             }
-            let queues = of.queues(name);
-            let mut keys: Vec<String> = queues.named().map(str::to_owned).collect();
-            if !queues.patterns.is_empty() {
-                keys.extend(find_queues(&target.connect().await?, &queues, MAX_FOUND).await?);
-            }
-            for key in keys {
-                types.push(name.clone());
-                specs.push(QueueSpec { key: key.into(), ..of.queue_spec(name) });
-            }
+            chosen.push((name, of, of.queues(name)));
         }
         if names.is_empty() {
             bail!("the configuration has no worker type with a stream; add a [worker_types.NAME]")
+        }
+        let queues: Vec<&Queues> = chosen.iter().map(|(_, _, queues)| queues).collect();
+        let found = if queues.iter().all(|queues| queues.patterns.is_empty()) {
+            vec![BTreeSet::new(); queues.len()]
+        } else {
+            find_queues(&target.connect().await?, &queues, MAX_FOUND).await?
+        };
+        let (mut types, mut specs) = (Vec::with_capacity(names.len()), Vec::with_capacity(names.len()));
+        for ((name, of, queues), found) in chosen.iter().zip(found) {
+            for key in queues.named().map(str::to_owned).chain(found) {
+                types.push((*name).clone());
+                specs.push(QueueSpec { key: key.into(), ..of.queue_spec(name) });
+            }
         }
         Ok((types, specs))
     }

@@ -24,7 +24,7 @@ pub use self::{
     budget::Allowance,
     feature::MissingFeature,
     layout::Layout,
-    queues::{Combine, LongestQueue, QueueDemand, QueueDemands, QueuePattern, Queues},
+    queues::{Combine, LongestQueue, QueueDemand, QueueDemands, QueuePattern, Queues, covering_pattern},
     stop::{StopPolicy, StopSignal},
     stream_id::StreamId,
     work::Work,

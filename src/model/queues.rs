@@ -74,6 +74,30 @@ impl QueuePattern {
     }
 }
 
+/// Returns one pattern that matches each key that one of `patterns` matches: what the patterns begin and end with in
+/// common, with `*` between, which also matches other keys. Only `*` may have a meaning in `patterns`.
+pub fn covering_pattern<S: AsRef<str>>(patterns: &[S]) -> String {
+    let mut texts = patterns.iter().map(AsRef::as_ref);
+    let Some(first) = texts.next() else { return String::new() };
+    if texts.clone().all(|text| text == first) {
+        return first.to_owned();
+    }
+    let (start, end) = texts.map(ends).fold(ends(first), |(start, end), other| {
+        let common_start = start.chars().zip(other.0.chars()).take_while(|(a, b)| a == b);
+        let start_length: usize = common_start.map(|(c, _)| c.len_utf8()).sum();
+        let common_end = end.chars().rev().zip(other.1.chars().rev()).take_while(|(a, b)| a == b);
+        let end_length: usize = common_end.map(|(c, _)| c.len_utf8()).sum();
+        (&start[..start_length], &end[end.len() - end_length..])
+    });
+    format!("{start}*{end}")
+}
+
+/// Returns the text before the first `*` and the text behind the last.
+fn ends(pattern: &str) -> (&str, &str) {
+    let start = pattern.split_once('*').map_or(pattern, |(start, _)| start);
+    (start, pattern.rsplit_once('*').map_or("", |(_, end)| end))
+}
+
 impl PartialEq for QueuePattern {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text
@@ -200,6 +224,23 @@ mod tests {
             assert!(QueuePattern::parse(text).is_err(), "{text}");
         }
         assert!(!QueuePattern::is_pattern("a[b]?"));
+    }
+
+    #[test]
+    fn one_pattern_covers_several() {
+        for (patterns, covering) in [
+            (&["tenant-*:jobs"][..], "tenant-*:jobs"),
+            (&["tenant-*:jobs", "tenant-*:jobs"], "tenant-*:jobs"),
+            (&["tenant-a*:jobs", "tenant-b-*-x:jobs"], "tenant-*:jobs"),
+            (&["tenant-*", "*:jobs"], "*"),
+            (&["tenant-*:dead", "{tenant-*}:dead"], "*:dead"),
+            (&["a*b*c", "a*c"], "a*c"),
+            (&["abc*", "abc"], "abc*"),
+            (&["größe-*ß", "grõße-*ğ"], "gr*"),
+            (&[], ""),
+        ] {
+            assert_eq!(covering_pattern(patterns), covering, "{patterns:?}");
+        }
     }
 
     #[test]

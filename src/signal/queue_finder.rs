@@ -1,8 +1,9 @@
-//! Searches for the queues that patterns match: by SCAN, after each connect and with each sweep, never for a signal. It
-//! has a connection of its own, so that a search through many keys delays nothing else, and runs only if a worker type
-//! has patterns.
+//! Searches for the queues that patterns match: by SCAN, after each connect and with each sweep, never for a signal. A
+//! search scans the keys of each primary once for all patterns, twice if streams and lists are wanted: one SCAN selects
+//! keys of one type, and asking for each key's type would cost a command for each. The search has a connection of its
+//! own, so that it delays nothing else, and runs only if a worker type has patterns.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use redis::RedisError;
 use tokio::time::{Instant, MissedTickBehavior, sleep};
@@ -11,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Directory, KeyEvent, discovered_queues::PatternedType};
 use crate::{
     connection::{Connection, Primaries, RedisTarget, Scan, backoff, is_lost},
-    model::{QueuePattern, Source},
+    model::{QueuePattern, Source, covering_pattern},
 };
 
 /// Keys that one SCAN examines: a few tenths of a millisecond of the server's time.
@@ -27,14 +28,6 @@ pub struct QueueFinder {
     target: Arc<RedisTarget>,
     directory: Arc<Directory>,
     interval: Duration,
-}
-
-/// Why a search ended early.
-enum Failure {
-    /// The server refuses to search for this pattern.
-    Refused(String),
-    /// The connection is lost.
-    Lost(String),
 }
 
 impl QueueFinder {
@@ -78,19 +71,29 @@ impl QueueFinder {
         let Primaries { mut open, missing } = connection.primaries().await.map_err(|error| error.to_string())?;
         let discovery = self.directory.discovery();
         discovery.begin_search();
-        for (place, of) in discovery.types().iter().enumerate() {
-            match self.search_for(of, &mut open, source).await {
-                Ok(()) if missing.is_empty() => {
-                    if discovery.finish_search(place) {
-                        self.directory.post(of.index, source);
+        let kinds: BTreeSet<&str> = discovery.types().iter().map(|of| of.kind.redis_type()).collect();
+        for redis_type in kinds {
+            let of_kind = discovery.types().iter().enumerate().filter(|(_, of)| of.kind.redis_type() == redis_type);
+            let of_kind: Vec<(usize, &PatternedType)> = of_kind.collect();
+            let searched = self.search_for(&of_kind, redis_type, &mut open, source).await;
+            if let Err(error) = &searched
+                && is_lost(error)
+            {
+                return Err(format!("the search for queues broke off: {error}"));
+            }
+            for (place, of) in of_kind {
+                match &searched {
+                    Ok(()) if missing.is_empty() => {
+                        if discovery.finish_search(place) {
+                            self.directory.post(of.index, source);
+                        }
                     }
+                    Ok(()) => {
+                        let why = format!("primaries can't be searched for queues: {}", missing.join(", "));
+                        self.failed(place, &why);
+                    }
+                    Err(error) => self.failed(place, &refused(of, error)),
                 }
-                Ok(()) => {
-                    let why = format!("primaries can't be searched for queues: {}", missing.join(", "));
-                    self.failed(place, &why);
-                }
-                Err(Failure::Refused(why)) => self.failed(place, &why),
-                Err(Failure::Lost(why)) => return Err(why),
             }
         }
         Ok(())
@@ -104,28 +107,35 @@ impl QueueFinder {
         }
     }
 
-    async fn search_for(&self, of: &PatternedType, servers: &mut [Connection], source: Source) -> Result<(), Failure> {
-        for pattern in &of.queues.patterns {
-            for server in &mut *servers {
-                self.scan(pattern, of.kind.redis_type(), server, source).await?;
-            }
+    /// Searches for the queues of all worker types whose queues have this Redis type. The server selects keys by their
+    /// type and by what all patterns have in common; the directory does the rest.
+    async fn search_for(
+        &self,
+        types: &[(usize, &PatternedType)],
+        redis_type: &str,
+        servers: &mut [Connection],
+        source: Source,
+    ) -> Result<(), RedisError> {
+        let patterns: Vec<&str> = types.iter().flat_map(|(_, of)| texts(of)).collect();
+        let pattern = covering_pattern(&patterns);
+        let wanted = Scan { pattern: &pattern, kind: Some(redis_type), count: SCAN_COUNT };
+        for server in servers {
+            self.scan(wanted, redis_type, server, source).await?;
         }
         Ok(())
     }
 
     async fn scan(
         &self,
-        pattern: &QueuePattern,
+        wanted: Scan<'_>,
         redis_type: &str,
         server: &mut Connection,
         source: Source,
-    ) -> Result<(), Failure> {
-        let wanted = Scan { pattern: pattern.as_str(), kind: Some(redis_type), count: SCAN_COUNT };
+    ) -> Result<(), RedisError> {
         let mut cursor = 0;
         loop {
             let asked_at = Instant::now();
-            let page = wanted.step(server, cursor).await;
-            let (next, keys) = page.map_err(|error| failure(pattern, &error))?;
+            let (next, keys) = wanted.step(server, cursor).await?;
             for key in &keys {
                 for index in self.directory.discovery().see(key, KeyEvent::OfType(redis_type)) {
                     self.directory.post(index, source);
@@ -140,12 +150,13 @@ impl QueueFinder {
     }
 }
 
-fn failure(pattern: &QueuePattern, error: &RedisError) -> Failure {
-    let pattern = pattern.as_str();
-    if is_lost(error) {
-        Failure::Lost(format!("the search for queues like `{pattern}` broke off: {error}"))
-    } else {
-        let cure = "give the ACL user +scan, or name the queues in extra_queues";
-        Failure::Refused(format!("queues like `{pattern}` can't be searched for: {error}; {cure}"))
-    }
+fn texts(of: &PatternedType) -> impl Iterator<Item = &str> {
+    of.queues.patterns.iter().map(QueuePattern::as_str)
+}
+
+/// Returns why the queues of a worker type are not known: the server refuses the search.
+fn refused(of: &PatternedType, error: &RedisError) -> String {
+    let patterns: Vec<String> = texts(of).map(|pattern| format!("`{pattern}`")).collect();
+    let cure = "give the ACL user +scan, or name the queues in extra_queues";
+    format!("queues like {} can't be searched for: {error}; {cure}", patterns.join(", "))
 }

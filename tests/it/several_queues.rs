@@ -3,6 +3,7 @@
 
 mod found;
 mod reload;
+mod searches;
 
 use std::sync::Arc;
 

@@ -70,7 +70,8 @@ async fn found(
     if !thorough && let Some(found) = found_lately(connection, worker_type, queues).await? {
         return Ok(found);
     }
-    let found = find_queues(connection, queues, MAX_FOUND + 1).await?;
+    let found = find_queues(connection, &[queues], MAX_FOUND + 1).await?;
+    let found: BTreeSet<String> = found.into_iter().flatten().collect();
     // A little shorter, so that a worker that looks at each interval finds that it is time to search.
     let ttl = executor.config.sweep_interval.mul_f64(0.9);
     if let Err(error) = tell_found(connection, worker_type, queues, found.clone(), ttl).await {

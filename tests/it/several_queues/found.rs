@@ -6,7 +6,7 @@ use crate::{
     support::{autoscaler::FAST_SWEEP, cluster::Cluster},
 };
 
-const NOTHING: &str = "[signals]\nkeyspace = \"off\"\nchannel = \"\"\ntracking = \"off\"\n";
+pub(super) const NOTHING: &str = "[signals]\nkeyspace = \"off\"\nchannel = \"\"\ntracking = \"off\"\n";
 
 #[tokio::test]
 async fn what_is_there_at_the_start_is_found() {
