@@ -3,7 +3,7 @@
 use redis::{Cmd, Value};
 
 use crate::{
-    model::{WorkerState, keys},
+    model::{Reading, WorkerState, keys},
     queue_kind::reply::{number, refusal, text},
 };
 
@@ -29,6 +29,10 @@ pub struct Places {
     pub waiting: u64,
 }
 
+/// Heartbeats of workers, in the order in which they were asked for; `None` for a worker without one. Each can fail by
+/// itself: on a cluster they are on several primaries.
+pub type Heartbeats = Reading<Vec<Reading<Option<Heartbeat>>>>;
+
 /// Returns the command that reads a heartbeat.
 pub(super) fn command(key: &str) -> Cmd {
     let mut command = redis::cmd("HMGET");
@@ -38,13 +42,13 @@ pub(super) fn command(key: &str) -> Cmd {
 }
 
 /// Returns the heartbeat of a reply; `None` if there is none.
-pub(super) fn parse(value: Value) -> Result<Option<Heartbeat>, String> {
+pub(super) fn parse(value: Value) -> Reading<Option<Heartbeat>> {
     if let Some(error) = refusal(&value) {
-        return Err(error);
+        return Reading::Failed(error);
     }
-    let Value::Array(fields) = value else { return Ok(None) };
-    let Some(state) = fields.first().and_then(text).and_then(WorkerState::parse) else { return Ok(None) };
+    let Value::Array(fields) = value else { return Reading::Known(None) };
+    let Some(state) = fields.first().and_then(text).and_then(WorkerState::parse) else { return Reading::Known(None) };
     let number = |at: usize| fields.get(at).and_then(number);
     let places = number(2).map(|all| Places { all, free_slots: number(3), waiting: number(4).unwrap_or(0) });
-    Ok(Some(Heartbeat { state, sessions: number(1).unwrap_or(0), places }))
+    Reading::Known(Some(Heartbeat { state, sessions: number(1).unwrap_or(0), places }))
 }

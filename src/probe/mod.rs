@@ -17,7 +17,7 @@ mod transaction;
 pub use arrivals::{ArrivalError, ArrivalWatch, Recorded};
 pub use combine::combine;
 pub use handle::{ProberHandle, Request};
-pub use heartbeat::Heartbeat;
+pub use heartbeat::{Heartbeat, Heartbeats};
 pub use prober::Prober;
 pub use several::SeveralSpec;
 
@@ -40,15 +40,15 @@ pub struct Answer {
     pub counters: Counters,
     /// Delivered jobs that each consumer holds.
     pub consumers: Reading<Vec<ConsumerPending>>,
-    /// One heartbeat for each worker in the request; `None` for a worker without one.
-    pub heartbeats: Reading<Vec<Option<Heartbeat>>>,
+    /// One heartbeat for each worker in the request.
+    pub heartbeats: Heartbeats,
     /// Further results, for frameworks.
     pub framework: Option<Box<FrameworkReading>>,
 }
 
 impl Answer {
     /// Returns the answer for one queue.
-    fn of(observed: Observed, heartbeats: Reading<Vec<Option<Heartbeat>>>) -> Self {
+    fn of(observed: Observed, heartbeats: Heartbeats) -> Self {
         let Observed { demand, counters, consumers, framework, .. } = observed;
         Self { demand, queues: None, counters, consumers, heartbeats, framework }
     }

@@ -12,7 +12,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Answer, Heartbeat, ProberHandle, QueueSpec,
+    Answer, Heartbeats, ProberHandle, QueueSpec,
     handle::{Asked, MAX_BATCH, REQUEST_CAPACITY, SeveralTypes},
     heartbeat,
     several::SeveralSpec,
@@ -68,7 +68,7 @@ struct AnsweredBatch {
 struct AnsweredFollowUp {
     asked: Asked,
     follow_up: FollowUp,
-    heartbeats: Reading<Vec<Option<Heartbeat>>>,
+    heartbeats: Heartbeats,
     reply: Result<Vec<Value>, RedisError>,
 }
 
@@ -401,8 +401,7 @@ impl Prober {
             }
             let of_queue = transaction::replies(&mut replies, commands, one_transaction);
             let of_workers = replies.by_ref().take(asked.request.heartbeats.len());
-            let heartbeats: Result<Vec<_>, _> = of_workers.map(heartbeat::parse).collect();
-            let heartbeats = heartbeats.map_or_else(Reading::Failed, Reading::Known);
+            let heartbeats = Reading::Known(of_workers.map(heartbeat::parse).collect());
             match self.with_reader(&asked, |reader, spec| reader.interpret(spec, of_queue, scripts)) {
                 Interpretation::Complete(observed) => self.reply(asked, observed, heartbeats),
                 Interpretation::Ask(follow_up) => {
@@ -422,7 +421,7 @@ impl Prober {
         again
     }
 
-    fn reply(&self, asked: Asked, observed: Observed, heartbeats: Reading<Vec<Option<Heartbeat>>>) {
+    fn reply(&self, asked: Asked, observed: Observed, heartbeats: Heartbeats) {
         if let Some(part) = &asked.part {
             part.remembered().is_foreign = observed.is_foreign;
         }
@@ -437,7 +436,7 @@ impl Prober {
 async fn ask(
     asked: Asked,
     follow_up: FollowUp,
-    heartbeats: Reading<Vec<Option<Heartbeat>>>,
+    heartbeats: Heartbeats,
     armed: bool,
     one_transaction: bool,
     mut connection: Connection,

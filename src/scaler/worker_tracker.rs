@@ -18,7 +18,7 @@ use crate::{
         PoolCounts, Reading, Timestamp, WorkerId,
         snapshot::{WorkerSnapshot, WorkerStatus},
     },
-    probe::{ConsumerPending, Heartbeat, Occupation},
+    probe::{ConsumerPending, Heartbeat, Heartbeats, Occupation},
 };
 
 /// The pool as of one observation.
@@ -103,7 +103,7 @@ impl Expected {
 #[derive(Clone, Copy, Debug)]
 pub struct Heard<'a> {
     /// Heartbeats, in the order of the pool's instances.
-    pub heartbeats: &'a Reading<Vec<Option<Heartbeat>>>,
+    pub heartbeats: &'a Heartbeats,
     /// Consumers that hold delivered jobs.
     pub consumers: &'a Reading<Vec<ConsumerPending>>,
     /// What their framework says of them, if they have one.
@@ -115,9 +115,11 @@ pub struct Heard<'a> {
 impl Heard<'_> {
     fn of(&self, position: usize, id: &WorkerId) -> Seen {
         let holds = |all: &Vec<ConsumerPending>| all.iter().any(|it| it.name == id.as_str() && it.jobs > 0);
+        let unasked = &Reading::Known(None);
+        let heartbeat = self.heartbeats.known().and_then(|all| all.get(position).unwrap_or(unasked).known());
         Seen {
-            heartbeat: self.heartbeats.known().and_then(|all| all.get(position)).copied().flatten(),
-            readable: self.heartbeats.known().is_some(),
+            heartbeat: heartbeat.copied().flatten(),
+            readable: heartbeat.is_some(),
             holds_jobs: match self.occupation {
                 Some(occupation) => occupation.is_busy(id.as_str()),
                 None => self.consumers.known().map(holds),

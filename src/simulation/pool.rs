@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::{
     backend::{Instance, Phase, Pool, ScaleReport, ScaleRequest},
     model::{Reading, Timestamp, WorkerId, WorkerState},
-    probe::{ConsumerPending, Heartbeat},
+    probe::{ConsumerPending, Heartbeat, Heartbeats},
 };
 
 /// Number of a worker, in the order of starts.
@@ -232,12 +232,12 @@ impl SimPool {
     }
 
     /// Returns the workers' heartbeats, in the order of the list; `None` for a worker that is not ready.
-    pub(super) fn heartbeats(&self) -> Reading<Vec<Option<Heartbeat>>> {
+    pub(super) fn heartbeats(&self) -> Heartbeats {
         let heartbeat = |number: &Number| {
             let worker = &self.workers[*number];
             let state = if worker.jobs.is_empty() { WorkerState::Idle } else { WorkerState::Busy };
             let speaks = self.heartbeats && worker.stage != Stage::Starting;
-            speaks.then_some(Heartbeat { state, sessions: 0, places: None })
+            Reading::Known(speaks.then_some(Heartbeat { state, sessions: 0, places: None }))
         };
         Reading::Known(self.live.iter().map(heartbeat).collect())
     }

@@ -95,7 +95,7 @@ impl Rig {
                 looks.fetch_add(1, Ordering::SeqCst);
                 let lag = Reading::Known(lag.load(Ordering::SeqCst));
                 let demand = Demand { lag, pending: Reading::Known(0), oldest: Reading::Known(None) };
-                let heartbeats = Reading::Known(vec![None; request.heartbeats.len()]);
+                let heartbeats = Reading::Known(vec![Reading::Known(None); request.heartbeats.len()]);
                 Answer {
                     demand,
                     queues: None,

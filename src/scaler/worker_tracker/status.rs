@@ -18,7 +18,7 @@ const LEAVING_TIME: Duration = Duration::from_secs(10);
 pub(super) struct Seen {
     /// Heartbeat of the worker.
     pub(super) heartbeat: Option<Heartbeat>,
-    /// Whether heartbeats could be read; if not, a missing heartbeat proves nothing.
+    /// Whether its heartbeat could be read; if not, a missing heartbeat proves nothing.
     pub(super) readable: bool,
     /// Whether the worker holds delivered jobs; `None` if that could not be read.
     pub(super) holds_jobs: Option<bool>,

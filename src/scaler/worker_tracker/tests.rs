@@ -19,7 +19,7 @@ fn pool(ids: &[&str], started_at: u64) -> Pool {
 fn classify(
     tracker: &mut WorkerTracker,
     pool: Pool,
-    heartbeats: &Reading<Vec<Option<Heartbeat>>>,
+    heartbeats: &Heartbeats,
     consumers: &Reading<Vec<ConsumerPending>>,
     expected: Expected,
     now: Timestamp,
@@ -32,10 +32,9 @@ fn classify(
     )
 }
 
-fn beats(states: &[Option<WorkerState>]) -> Reading<Vec<Option<Heartbeat>>> {
-    Reading::Known(
-        states.iter().map(|state| state.map(|state| Heartbeat { state, sessions: 0, places: None })).collect(),
-    )
+fn beats(states: &[Option<WorkerState>]) -> Heartbeats {
+    let beat = |state: &Option<WorkerState>| state.map(|state| Heartbeat { state, sessions: 0, places: None });
+    Reading::Known(states.iter().map(|state| Reading::Known(beat(state))).collect())
 }
 
 #[test]
@@ -350,6 +349,21 @@ fn unreadable_heartbeats_make_nobody_idle_or_stalled() {
         Timestamp(600_000),
     );
     assert_eq!(view.counts, PoolCounts { ready: 1, possibly_busy: 1, starting: 1, ..PoolCounts::default() });
+}
+
+#[test]
+fn an_unreadable_heartbeat_says_nothing_of_other_workers() {
+    let mut tracker = WorkerTracker::default();
+    let (consumers, idle) = (Reading::Known(Vec::new()), Some(WorkerState::Idle));
+    let mut heartbeats = beats(&[idle, idle, None]);
+    classify(&mut tracker, pool(&["a", "b", "c"], 0), &heartbeats, &consumers, EXPECTED, Timestamp(0));
+    let Reading::Known(all) = &mut heartbeats else { unreachable!("they are known") };
+    all[0] = Reading::Failed("its primary is frozen".to_owned());
+    all[2] = all[0].clone();
+    let view = classify(&mut tracker, pool(&["a", "b", "c"], 0), &heartbeats, &consumers, EXPECTED, Timestamp(600_000));
+    let statuses: Vec<WorkerStatus> = view.workers.iter().map(|worker| worker.status).collect();
+    assert_eq!(statuses, [WorkerStatus::PossiblyBusy, WorkerStatus::Idle, WorkerStatus::Starting]);
+    assert_eq!(view.idle, ["c", "b"].map(WorkerId::new));
 }
 
 #[test]

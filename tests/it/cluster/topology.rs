@@ -1,5 +1,9 @@
 //! A cluster that changes while it is used: a primary dies and its replica takes over, a slot moves.
 
+use std::collections::BTreeSet;
+
+use swarm::model::{WorkerId, WorkerType, keys, snapshot::WorkerStatus};
+
 use super::{KEYSPACE, SCALING, depth, start, until_recorded};
 use crate::support::{
     autoscaler::{Autoscaler, FAST_SWEEP, SLEEPER, TRACKING, pool},
@@ -99,4 +103,74 @@ async fn a_primary_without_replica_that_comes_back_is_found_again() {
     scaler.until_ready().await;
     cluster.add_jobs(&format!("{failing}:jobs"), 1);
     scaler.until_workers(&failing, 1).await;
+}
+
+/// Writes heartbeats of idle workers for a pool, and adds jobs until that primary has at least one of the heartbeats
+/// and another primary at least one. Returns the number of workers, and those whose heartbeats that primary has.
+async fn grow_until_heartbeats_are_on(
+    cluster: &Cluster,
+    scaler: &Autoscaler,
+    worker_type: &str,
+    primary: usize,
+) -> (u32, BTreeSet<WorkerId>) {
+    let client = cluster.client().await;
+    let (mut workers, mut on_primary) = (0, BTreeSet::new());
+    while on_primary.is_empty() || on_primary.len() == workers as usize {
+        add_jobs(&client, &format!("{worker_type}:jobs"), 5).await;
+        workers += 1;
+        scaler.until_workers(worker_type, workers).await;
+        for worker in &scaler.of(worker_type).await.workers {
+            let key = keys::heartbeat(&WorkerType::new(worker_type), &worker.id);
+            let _: u64 = redis(&client, &format!("HSET {key} state IDLE")).await;
+            if cluster.owner(cluster.slot(&key).await).await == primary {
+                on_primary.insert(worker.id.clone());
+            }
+        }
+    }
+    (workers, on_primary)
+}
+
+#[tokio::test]
+async fn a_frozen_primary_hides_only_what_lies_on_it() {
+    let cluster = Cluster::start_with(0, &PARTIAL, &[]);
+    let client = cluster.client().await;
+    let types = cluster.types().await;
+    // The lease has to be renewed meanwhile.
+    let leading = cluster.owner(cluster.slot("scaling:events").await).await;
+    let frozen = (leading + 1) % 3;
+    let (here, there) = (&types[leading], &types[frozen]);
+    let with_heartbeats =
+        pool(here, &format!("{SCALING}, max_workers = 100"), SLEEPER).replace("worker = { heartbeats = false }\n", "");
+    let pools = with_heartbeats + &pool(there, SCALING, SLEEPER);
+    let scaler = Autoscaler::start(&cluster.url(), &format!("{FAST_SWEEP}{pools}")).await;
+    scaler.until_ready().await;
+    add_jobs(&client, &format!("{there}:jobs"), 10).await;
+    scaler.until_workers(there, 2).await;
+    let (workers, hidden) = grow_until_heartbeats_are_on(&cluster, &scaler, here, frozen).await;
+    let all_idle = async || {
+        let all = &scaler.of(here).await.workers;
+        all.len() == workers as usize && all.iter().all(|worker| worker.status == WorkerStatus::Idle)
+    };
+    scaler.until("all of them are heard", all_idle).await;
+
+    cluster.nodes[frozen].stop();
+    let client = cluster.nodes[leading].client().await;
+    scaler.until("the depth there is unknown", async || depth(&scaler, there).await.is_none()).await;
+    let _: u64 = redis(&client, &format!("XTRIM {here}:jobs MAXLEN 0")).await;
+    // Those that can be heard leave.
+    let left = u32::try_from(hidden.len()).unwrap();
+    scaler.until_workers(here, left).await;
+    let of = scaler.of(here).await;
+    let unheard = of.workers.iter().filter(|worker| worker.status == WorkerStatus::PossiblyBusy);
+    assert_eq!(unheard.map(|worker| worker.id.clone()).collect::<BTreeSet<_>>(), hidden, "{of:?}");
+    // A job here still starts a worker.
+    add_jobs(&client, &format!("{here}:jobs"), 5 * (hidden.len() + 1)).await;
+    scaler.until_workers(here, left + 1).await;
+    // There, nothing is known, and nobody leaves.
+    assert_eq!(depth(&scaler, there).await, None);
+    scaler.until_workers(there, 2).await;
+
+    cluster.nodes[frozen].cont();
+    scaler.until("the depth there is known again", async || depth(&scaler, there).await == Some(10)).await;
+    scaler.until_workers(there, 2).await;
 }
