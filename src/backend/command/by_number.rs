@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     CommandSpec,
+    call::{CallError, Change},
     leave::{self, POLL_INTERVAL},
     poll,
     pool::{CommandShared, TypePool},
@@ -126,15 +127,9 @@ async fn until_drained(shared: &CommandShared, pool: &TypePool, ids: &[WorkerId]
     Ok(())
 }
 
-async fn set(
-    shared: &CommandShared,
-    pool: &TypePool,
-    spec: &CommandSpec,
-    target: u32,
-) -> Result<(), super::run::RunError> {
+async fn set(shared: &CommandShared, pool: &TypePool, spec: &CommandSpec, target: u32) -> Result<(), CallError> {
     shared.leader_guard.check()?;
-    let target = target.to_string();
-    pool.run(spec, "scale", &spec.settings.scale, &[("target", &target)]).await.map(drop)
+    pool.change(spec, Change::Scale(target)).await
 }
 
 #[cfg(test)]

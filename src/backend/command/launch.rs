@@ -1,4 +1,4 @@
-//! Starts workers, by `start`.
+//! Starts workers.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 
 use super::{
     CommandSpec,
+    call::Change,
     pool::{CommandShared, TypePool},
 };
 use crate::{
@@ -29,8 +30,7 @@ pub(super) async fn start_more(
     if ids.is_empty() {
         return Ok(());
     }
-    let count = ids.len().to_string();
-    run(shared, pool, spec, &ids, &[("count", &count)]).await
+    start(shared, pool, spec, &ids, Change::StartMany(ids.len())).await
 }
 
 /// Starts `max_concurrent` workers at a time, and no more after a failure.
@@ -47,10 +47,7 @@ async fn one_by_one(
         if ids.is_empty() {
             return Ok(());
         }
-        let starts = ids.iter().map(|id| async {
-            let ids = std::slice::from_ref(id);
-            run(shared, pool, spec, ids, &[("worker_id", id.as_str())]).await
-        });
+        let starts = ids.iter().map(|id| start(shared, pool, spec, std::slice::from_ref(id), Change::Start(id)));
         let mut failed = None;
         for (id, outcome) in ids.iter().zip(join_all(starts).await) {
             match outcome {
@@ -64,18 +61,18 @@ async fn one_by_one(
     }
 }
 
-async fn run(
+async fn start(
     shared: &CommandShared,
     pool: &TypePool,
     spec: &CommandSpec,
     ids: &[WorkerId],
-    values: &[(&str, &str)],
+    change: Change<'_>,
 ) -> Result<(), BackendError> {
     let outcome = match shared.leader_guard.check() {
-        Ok(()) => pool.run(spec, "start", &spec.settings.start, values).await,
+        Ok(()) => pool.change(spec, change).await,
         Err(error) => Err(error.into()),
     };
-    outcome.map(drop).map_err(|failure| {
+    outcome.map_err(|failure| {
         if !failure.ambiguous {
             pool.registry.not_started(ids);
         }

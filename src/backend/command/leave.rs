@@ -1,4 +1,4 @@
-//! Stops workers, by `stop`: asks them to drain, and stops each one once it has drained or its time is up.
+//! Stops workers: asks them to drain, and stops each one once it has drained or its time is up.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,6 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     CommandSpec,
+    call::Change,
     pool::{CommandShared, TypePool},
     registry::ToStop,
 };
@@ -129,24 +130,21 @@ async fn finished(
     finished
 }
 
-/// Stops workers, one run for each. Returns whether one failed.
+/// Stops workers, by one call for each. Returns whether one failed.
 async fn stop(shared: &CommandShared, pool: &TypePool, due: &[ToStop]) -> bool {
     let spec = pool.spec();
     let stops = due.iter().map(|one| {
         let spec = spec.clone();
-        async move {
-            let values = [("id", one.handle.as_str()), ("worker_id", one.id.as_str())];
-            pool.run(&spec, "stop", &spec.settings.stop, &values).await
-        }
+        async move { pool.change(&spec, Change::Stop { handle: &one.handle, id: &one.id }).await }
     });
     let mut failed = false;
     for (one, outcome) in due.iter().zip(futures_util::future::join_all(stops).await) {
         match outcome {
-            Ok(_) => pool.registry.stopped(std::slice::from_ref(&one.id), shared.clock.now()),
+            Ok(()) => pool.registry.stopped(std::slice::from_ref(&one.id), shared.clock.now()),
             Err(failure) => {
                 failed = true;
                 let error = failure.error;
-                tracing::warn!(worker_type = %pool.worker_type, worker_id = %one.id, %error, "stop command failed");
+                tracing::warn!(worker_type = %pool.worker_type, worker_id = %one.id, %error, "stop failed");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What `list` prints: one JSON object a line. Pure.
+//! What a platform says of its workers: one JSON object for each. Pure.
 
 use std::collections::HashSet;
 
@@ -42,7 +42,7 @@ impl State {
     }
 }
 
-/// A worker, as one line describes it.
+/// A worker, as its object describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Listed {
     /// The platform's name for it.
@@ -57,7 +57,7 @@ pub(super) struct Listed {
 }
 
 #[derive(Deserialize)]
-struct Line {
+struct Worker {
     id: Value,
     #[serde(default)]
     state: Option<String>,
@@ -71,39 +71,45 @@ struct Line {
     exit_code: Option<i64>,
 }
 
-/// Parses all lines. A line that can't be read makes the whole list unknown; the error names that line.
-pub(super) fn parse(text: &[u8]) -> Result<Vec<Listed>, String> {
+/// Parses lines of one object each. A line that can't be read makes the whole list unknown; the error names that line.
+pub(super) fn lines(text: &[u8]) -> Result<Vec<Listed>, String> {
     let text = std::str::from_utf8(text).map_err(|error| format!("its output is not UTF-8: {error}"))?;
+    let workers = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+    distinct("line", workers.map(|(number, line)| (number, one(line))))
+}
+
+/// Returns the workers, each with its number, unless one can't be read or is listed twice.
+fn distinct(what: &str, workers: impl Iterator<Item = (usize, Result<Listed, String>)>) -> Result<Vec<Listed>, String> {
     let mut seen = HashSet::new();
     let mut all = Vec::new();
-    for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
-        let listed = one(line).map_err(|problem| format!("line {number}: {problem}"))?;
+    for (number, listed) in workers {
+        let listed = listed.map_err(|problem| format!("{what} {number}: {problem}"))?;
         if !seen.insert(listed.id.clone()) {
-            return Err(format!("line {number}: worker `{}` is listed twice", listed.id));
+            return Err(format!("{what} {number}: worker `{}` is listed twice", listed.id));
         }
         all.push(listed);
     }
     Ok(all)
 }
 
-fn one(line: &str) -> Result<Listed, String> {
+fn one(text: &str) -> Result<Listed, String> {
     // An array would be read as the fields in their order.
-    let line = if line.trim_start().starts_with('{') { line } else { "" };
-    let line: Line = serde_json::from_str(line).map_err(|error| {
+    let text = if text.trim_start().starts_with('{') { text } else { "" };
+    let worker: Worker = serde_json::from_str(text).map_err(|error| {
         format!("expected one JSON object such as {{\"id\":\"w-1\",\"state\":\"running\"}}: {error}")
     })?;
-    let handle = name(&line.id).ok_or("`id` is neither text nor a number, or empty")?;
-    let id = match &line.worker_id {
+    let handle = name(&worker.id).ok_or("`id` is neither text nor a number, or empty")?;
+    let id = match &worker.worker_id {
         None | Some(Value::Null) => handle.clone(),
         Some(value) => name(value).unwrap_or_else(|| handle.clone()),
     };
     Ok(Listed {
         id: WorkerId::new(id),
         handle,
-        state: State::parse(line.state.as_deref().unwrap_or_default()),
-        reason: line.reason.as_deref().map(shortened).filter(|reason| !reason.is_empty()),
-        started_at: line.started_at.as_ref().and_then(time),
-        success: line.exit_code == Some(0),
+        state: State::parse(worker.state.as_deref().unwrap_or_default()),
+        reason: worker.reason.as_deref().map(shortened).filter(|reason| !reason.is_empty()),
+        started_at: worker.started_at.as_ref().and_then(time),
+        success: worker.exit_code == Some(0),
     })
 }
 
@@ -147,7 +153,7 @@ mod tests {
 {"id": "d", "state": "STAGED"}
 {"id": "e"}
 "#;
-        let all = parse(text).unwrap();
+        let all = lines(text).unwrap();
         let at = Some(Timestamp(1_767_323_045_000));
         let shown: Vec<_> = all.iter().map(|one| (one.id.as_str(), one.handle.as_str(), one.started_at)).collect();
         assert_eq!(shown, [("mail-1", "7", at), ("b", "b", at), ("c", "c", at), ("d", "d", None), ("e", "e", None)]);
@@ -166,10 +172,10 @@ mod tests {
             ("{\"state\":\"running\"}", "missing field `id`"),
             ("{\"id\":\"a\"}\n{\"id\":\"b\",\"worker_id\":\"a\"}", "line 2: worker `a` is listed twice"),
         ] {
-            let error = parse(text.as_bytes()).unwrap_err();
+            let error = lines(text.as_bytes()).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
         }
-        assert!(parse(&[0xff]).unwrap_err().contains("not UTF-8"));
-        assert_eq!(parse(b"\n").unwrap(), []);
+        assert!(lines(&[0xff]).unwrap_err().contains("not UTF-8"));
+        assert_eq!(lines(b"\n").unwrap(), []);
     }
 }

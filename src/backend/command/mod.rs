@@ -3,18 +3,22 @@
 //! names, whoever started them.
 //!
 //! `poll` keeps the `registry` of each worker type in step with its list, so that observing reads what is known;
-//! `launch` starts workers, `leave` drains and stops them, `by_number` does both where the platform has only a number;
-//! `run` is one command, `listing` what it prints.
+//! `launch` starts workers, `leave` drains and stops them, `by_number` does both where the platform has only a number.
+//! `call` says what a platform is asked, `programs` asks it through commands, `run` is one command, and `listing` what a
+//! platform says of its workers.
 
 mod by_number;
+mod call;
 mod check;
 mod launch;
 mod leave;
 mod listing;
 mod poll;
 mod pool;
+mod programs;
 mod registry;
 mod run;
+mod secret;
 mod spec;
 
 use std::{

@@ -1,5 +1,5 @@
-//! Keeps the registry of a worker type in step with its platform: runs `list` at each poll and on request, and keeps
-//! `watch` running. Changes nothing on the platform.
+//! Keeps the registry of a worker type in step with its platform: lists its workers at each poll and on request, and
+//! keeps watching. Changes nothing on the platform.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,10 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     CommandSpec,
-    listing::parse,
-    pool::{CommandShared, LIST, Lists, TypePool},
-    run::Process,
-    spec::filled,
+    pool::{CommandShared, Lists, TypePool},
 };
 use crate::{backend::BackendError, model::WorkerType};
 
@@ -47,17 +44,12 @@ async fn keep_listing(shared: Arc<CommandShared>, pool: Arc<TypePool>) {
     }
 }
 
-/// Runs `list` and merges what it prints into the registry. Returns whether a worker is missing that may come back.
+/// Lists the workers and merges the list into the registry. Returns whether a worker is missing that may come back.
 pub(super) async fn refresh(shared: &CommandShared, pool: &TypePool) -> Result<bool, BackendError> {
     let _turn = pool.listing.lock().await;
     let spec = pool.spec();
     let begun = shared.clock.now();
-    let listed = match pool.run(&spec, LIST, &spec.settings.list, &[]).await {
-        Ok(printed) => parse(&printed).map_err(|problem| {
-            BackendError::retryable(format!("`worker_types.{}.command.list`: {problem}", pool.worker_type))
-        }),
-        Err(failure) => Err(failure.error),
-    };
+    let listed = pool.platform(&spec).list().await;
     let before = pool.lists.borrow().clone();
     let listed = match listed {
         Ok(listed) => listed,
@@ -74,7 +66,7 @@ pub(super) async fn refresh(shared: &CommandShared, pool: &TypePool) -> Result<b
     Ok(merged.doubtful)
 }
 
-/// Keeps `watch` running, if there is one. Runs until the backend stops or the worker type is released.
+/// Keeps watching, if the platform can be watched. Runs until the backend stops or the worker type is released.
 async fn keep_watching(shared: Arc<CommandShared>, pool: Arc<TypePool>) {
     let mut specs = pool.specs();
     let mut wait = WATCH_AGAIN[0];
@@ -84,19 +76,16 @@ async fn keep_watching(shared: Arc<CommandShared>, pool: Arc<TypePool>) {
             if spec.settings.watch.is_empty() {
                 return std::future::pending().await;
             }
-            let setting = format!("worker_types.{}.command.watch", pool.worker_type);
-            let words = filled(&spec.settings.watch, &[("type", pool.worker_type.as_str())]);
             let begun = Instant::now();
-            match Process::watch(&words, &spec.settings, &setting) {
-                Ok(process) => process.lines(|| pool.list_now.notify_one()).await,
-                Err(error) => tracing::warn!(worker_type = %pool.worker_type, %error, "watch command failed"),
+            if let Err(error) = pool.platform(&spec).watch(|| pool.list_now.notify_one()).await {
+                tracing::warn!(worker_type = %pool.worker_type, %error, "watch failed");
             }
             begun.elapsed()
         };
         tokio::select! {
             lasted = watched => {
                 wait = if lasted > WATCH_AGAIN[1] { WATCH_AGAIN[0] } else { (wait * 2).min(WATCH_AGAIN[1]) };
-                tracing::info!(worker_type = %pool.worker_type, again_seconds = wait.as_secs(), "watch command ended");
+                tracing::info!(worker_type = %pool.worker_type, again_seconds = wait.as_secs(), "watch ended");
                 // Changes in the meantime were not reported.
                 pool.list_now.notify_one();
                 tokio::select! {

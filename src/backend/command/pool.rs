@@ -10,9 +10,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     CommandSpec,
+    call::{CallError, Change},
+    programs::Programs,
     registry::Registry,
-    run::{self, RunError},
-    spec::filled,
 };
 use crate::{
     backend::{BackendError, DrainControl, OnChange, leader_guard::LeaderGuard},
@@ -27,9 +27,6 @@ const VALID_POLLS: u32 = 3;
 const FIRST_LIST: Duration = Duration::from_secs(10);
 /// Permits of the semaphore: enough to divide them evenly among 1 to 64 runs.
 const PERMITS: u32 = 8_192;
-
-/// The command that does not count against `max_concurrent`: other commands that hang must not make the pool unknown.
-pub(super) const LIST: &str = "list";
 
 /// State shared by all worker types.
 pub(super) struct CommandShared {
@@ -99,21 +96,18 @@ impl TypePool {
         }
     }
 
-    /// Runs one of the commands: `list` immediately, the others once fewer than `max_concurrent` run.
-    pub(super) async fn run(
-        &self,
-        spec: &CommandSpec,
-        key: &str,
-        words: &[String],
-        values: &[(&str, &str)],
-    ) -> Result<Vec<u8>, RunError> {
-        let share = if key == LIST { 0 } else { share(spec.settings.max_concurrent) };
+    /// Returns the platform of these settings. Listing does not count against `max_concurrent`: changes that hang must
+    /// not make the pool unknown.
+    pub(super) fn platform<'a>(&'a self, spec: &'a CommandSpec) -> Programs<'a> {
+        Programs { worker_type: &self.worker_type, settings: &spec.settings }
+    }
+
+    /// Changes something, once fewer than `max_concurrent` changes are under way.
+    pub(super) async fn change(&self, spec: &CommandSpec, change: Change<'_>) -> Result<(), CallError> {
+        let share = share(spec.settings.max_concurrent);
         let _permit =
             self.running.acquire_many(share).await.map_err(|error| BackendError::retryable(error.to_string()))?;
-        let mut all = vec![("type", self.worker_type.as_str())];
-        all.extend_from_slice(values);
-        let setting = format!("worker_types.{}.command.{key}", self.worker_type);
-        run::run(&filled(words, &all), &spec.settings, &setting).await
+        self.platform(spec).change(change).await
     }
 
     /// Waits for the first list, then checks that the registry is recent enough to rely on.

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    path::PathBuf,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -16,18 +16,18 @@ use tokio::{
     time::timeout,
 };
 
+use super::{
+    call::{CallError, MAX_ANSWER},
+    secret,
+};
 use crate::{
     backend::{BackendError, ErrorKind},
     child_group::{CHUNK, ChildGroup, read_tail},
     config::CommandSettings,
 };
 
-/// Most that a command may print: a list of ten thousand workers takes 2 MiB.
-const MAX_STDOUT: usize = 8 << 20;
 /// The end of stderr that is kept for the error.
 const STDERR_TAIL: usize = 4 << 10;
-/// Longest text of a command's own in an error, in characters.
-const MAX_SAID: usize = 300;
 /// Exit codes after which another try can't help: usage, no permission, configuration (`sysexits.h`), and what shells
 /// say of a program that can't be run.
 const PERMANENT: [i32; 5] = [64, 77, 78, 126, 127];
@@ -35,25 +35,9 @@ const PERMANENT: [i32; 5] = [64, 77, 78, 126, 127];
 const WITHHELD: [&str; 4] = ["REDIS_URL", "DISCORD_TOKEN", "FLY_API_TOKEN", "ORCHESTRATOR"];
 /// Prefix of further variables that commands do not get.
 const WITHHELD_PREFIX: &str = "SWARM_";
-/// Shorter values of variables are words such as `true`, and are not masked in errors.
-const SHORTEST_SECRET: usize = 6;
-
-/// Why a command did not succeed.
-#[derive(Debug)]
-pub(super) struct RunError {
-    pub(super) error: BackendError,
-    /// Whether it may have had its effect: it was killed halfway.
-    pub(super) ambiguous: bool,
-}
-
-impl From<BackendError> for RunError {
-    fn from(error: BackendError) -> Self {
-        Self { error, ambiguous: false }
-    }
-}
 
 /// Runs `words`. `setting` names the command in errors. Returns what it printed to stdout.
-pub(super) async fn run(words: &[String], settings: &CommandSettings, setting: &str) -> Result<Vec<u8>, RunError> {
+pub(super) async fn run(words: &[String], settings: &CommandSettings, setting: &str) -> Result<Vec<u8>, CallError> {
     let secrets = environment(settings, setting)?;
     let process = Process::start(command(words, &secrets)).map_err(|error| not_started(words, setting, error))?;
     let Ok(finished) = timeout(settings.timeout(), process.run()).await else {
@@ -61,16 +45,16 @@ pub(super) async fn run(words: &[String], settings: &CommandSettings, setting: &
             "`{setting}` did not end within {} s and was killed; raise `timeout_seconds` if it needs longer",
             settings.timeout_seconds
         ));
-        return Err(RunError { error, ambiguous: true });
+        return Err(CallError { error, ambiguous: true });
     };
-    let finished = finished.map_err(|error| RunError {
+    let finished = finished.map_err(|error| CallError {
         error: BackendError::retryable(format!("`{setting}` can't be awaited: {error}")).caused_by(error),
         ambiguous: true,
     })?;
     if finished.too_much {
         let error =
-            BackendError::permanent(format!("`{setting}` printed more than {} MiB and was killed", MAX_STDOUT >> 20));
-        return Err(RunError { error, ambiguous: true });
+            BackendError::permanent(format!("`{setting}` printed more than {} MiB and was killed", MAX_ANSWER >> 20));
+        return Err(CallError { error, ambiguous: true });
     }
     match finished.status.exit_status() {
         Some(0) => Ok(finished.stdout),
@@ -87,16 +71,13 @@ fn environment(settings: &CommandSettings, setting: &str) -> Result<BTreeMap<Str
     Ok(variables)
 }
 
-fn read_secret(path: &PathBuf, name: &str, setting: &str) -> Result<String, BackendError> {
-    let problem = match std::fs::read_to_string(path) {
-        Ok(text) if text.contains('\0') => "it holds a NUL".to_owned(),
-        Ok(text) => return Ok(text.trim_end_matches(['\n', '\r']).to_owned()),
-        Err(error) => error.to_string(),
-    };
-    Err(BackendError::permanent(format!(
-        "`{setting}` needs {name} from file `{}`, which can't be used: {problem}",
-        path.display()
-    )))
+fn read_secret(path: &Path, name: &str, setting: &str) -> Result<String, BackendError> {
+    secret::read(path).map_err(|problem| {
+        BackendError::permanent(format!(
+            "`{setting}` needs {name} from file `{}`, which can't be used: {problem}",
+            path.display()
+        ))
+    })
 }
 
 fn command(words: &[String], variables: &BTreeMap<String, String>) -> Command {
@@ -127,7 +108,7 @@ fn not_started(words: &[String], setting: &str, error: io::Error) -> BackendErro
     explained.caused_by(error)
 }
 
-fn failed(code: Option<i32>, finished: &Finished, setting: &str, secrets: &BTreeMap<String, String>) -> RunError {
+fn failed(code: Option<i32>, finished: &Finished, setting: &str, secrets: &BTreeMap<String, String>) -> CallError {
     let how = match (code, finished.status.terminating_signal()) {
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(signal)) => format!("signal {signal}"),
@@ -138,17 +119,14 @@ fn failed(code: Option<i32>, finished: &Finished, setting: &str, secrets: &BTree
     let kind =
         if code.is_some_and(|code| PERMANENT.contains(&code)) { ErrorKind::Permanent } else { ErrorKind::Retryable };
     let error = BackendError::new(kind, format!("`{setting}` ended with {how}{said}"));
-    RunError { error, ambiguous: code.is_none() }
+    CallError { error, ambiguous: code.is_none() }
 }
 
 /// The last line that a command said, without the values of its secrets.
 fn said(stderr: &[u8], secrets: &BTreeMap<String, String>) -> String {
     let text = String::from_utf8_lossy(stderr);
-    let mut line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_owned();
-    for value in secrets.values().filter(|value| value.len() >= SHORTEST_SECRET) {
-        line = line.replace(value.as_str(), "***");
-    }
-    line.chars().filter(|c| !c.is_control()).take(MAX_SAID).collect()
+    let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    secret::said(line, secrets.values().map(String::as_str))
 }
 
 struct Finished {
@@ -179,7 +157,7 @@ impl Process {
         let (mut printed, mut said) = (Vec::new(), Vec::new());
         let reading = async {
             tokio::join!(
-                group.read_up_to(MAX_STDOUT, &mut stdout, &mut printed),
+                group.read_up_to(MAX_ANSWER, &mut stdout, &mut printed),
                 read_tail(&mut stderr, &mut said, STDERR_TAIL)
             )
             .0

@@ -6,11 +6,11 @@ fn shell(script: &str) -> Vec<String> {
     ["sh", "-c", script].map(str::to_owned).to_vec()
 }
 
-async fn run_shell(script: &str, settings: &CommandSettings) -> Result<String, RunError> {
+async fn run_shell(script: &str, settings: &CommandSettings) -> Result<String, CallError> {
     run(&shell(script), settings, "command.list").await.map(|printed| String::from_utf8(printed).unwrap())
 }
 
-fn kind_of(outcome: Result<String, RunError>) -> (ErrorKind, bool, String) {
+fn kind_of(outcome: Result<String, CallError>) -> (ErrorKind, bool, String) {
     let error = outcome.unwrap_err();
     (error.error.kind, error.ambiguous, error.error.message)
 }
