@@ -9,6 +9,8 @@ pub mod docker;
 mod drain;
 #[cfg(feature = "fly")]
 pub mod fly;
+#[cfg(feature = "fly")]
+mod http_client;
 #[cfg(feature = "keda")]
 pub mod keda;
 #[cfg(feature = "kubernetes")]

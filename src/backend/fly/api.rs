@@ -5,8 +5,8 @@ use std::{path::PathBuf, sync::Mutex, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use reqwest::{
-    Client, Method, RequestBuilder, Response, Url,
-    header::{AUTHORIZATION, HeaderValue, RETRY_AFTER},
+    Client, Method, RequestBuilder, Url,
+    header::{AUTHORIZATION, HeaderValue},
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -18,7 +18,7 @@ use super::{
     rate_limit::{Action, RateLimit, Throttle},
 };
 use crate::{
-    backend::{BackendError, leader_guard::LeaderGuard},
+    backend::{BackendError, http_client, leader_guard::LeaderGuard},
     config::FlySettings,
     model::StopSignal,
 };
@@ -27,8 +27,6 @@ use crate::{
 pub(super) const WAIT: Duration = Duration::from_secs(60);
 /// Beyond what a `/wait` was told to take, for the way there and back.
 const WAIT_MARGIN: Duration = Duration::from_secs(10);
-/// How long a connection may take to come about: Fly.io's own is up within milliseconds.
-const CONNECT: Duration = Duration::from_secs(5);
 /// The longest time between SIGTERM and SIGKILL that Fly.io grants
 /// (<https://fly.io/docs/reference/configuration/#kill_timeout-option>).
 const LONGEST_STOP: Duration = Duration::from_secs(300);
@@ -107,15 +105,11 @@ struct Call<'a> {
 impl Api {
     /// Reads the token; asks nothing yet.
     pub(super) fn new(access: &Access) -> Result<Self, BackendError> {
-        // Another part of the program may have installed it: one provider is as good as the other.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let base = Url::parse(&access.base_url).map_err(|error| {
             BackendError::permanent(format!("fly.base_url = \"{}\" is not a URL: {error}", access.base_url))
                 .caused_by(error)
         })?;
-        let client = Client::builder()
-            .user_agent(concat!("swarm/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT)
+        let client = http_client::builder()
             .build()
             .map_err(|error| BackendError::permanent(format!("no HTTP client for fly.io: {error}")).caused_by(error))?;
         let token = match &access.token_file {
@@ -266,7 +260,7 @@ impl Api {
         let response = self.request(call).send().await?;
         let status = response.status();
         if !status.is_success() {
-            let retry_after = retry_after(&response);
+            let retry_after = http_client::retry_after(response.headers());
             let body = response.text().await.unwrap_or_default();
             return Err(Failure::refused(status.as_u16(), retry_after, &body));
         }
@@ -335,11 +329,6 @@ fn header(token: &SecretString) -> Result<HeaderValue, BackendError> {
     })?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-fn retry_after(response: &Response) -> Option<Duration> {
-    let seconds: f64 = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Duration::try_from_secs_f64(seconds).ok()
 }
 
 #[cfg(test)]

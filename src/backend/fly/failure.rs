@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::backend::{BackendError, ErrorKind, leader_guard::NOT_LEADING};
+use crate::backend::{BackendError, ErrorKind, http_client, leader_guard::NOT_LEADING};
 
 /// Why a request brought nothing.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -150,15 +150,8 @@ impl Failure {
 }
 
 impl From<reqwest::Error> for Failure {
-    /// The outermost error says only that a request failed; the innermost one says why.
     fn from(error: reqwest::Error) -> Self {
-        let error = error.without_url();
-        let mut innermost: &dyn std::error::Error = &error;
-        while let Some(source) = innermost.source() {
-            innermost = source;
-        }
-        let why = if error.is_timeout() { "timed out".to_owned() } else { innermost.to_string() };
-        Self::NoAnswer(why)
+        Self::NoAnswer(http_client::why(&error.without_url()))
     }
 }
 
