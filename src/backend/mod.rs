@@ -9,7 +9,7 @@ pub mod docker;
 mod drain;
 #[cfg(feature = "fly")]
 pub mod fly;
-#[cfg(feature = "fly")]
+#[cfg(any(feature = "fly", feature = "command-url"))]
 mod http_client;
 #[cfg(feature = "keda")]
 pub mod keda;

@@ -1,6 +1,7 @@
 //! Semantic checks, which a schema can't express. Each error names its place and the cure. A check that involves an
 //! already refused value stays silent, so that one mistake gives one error. Connects to nothing.
 
+mod command;
 mod framework;
 mod keda;
 mod notify;
@@ -304,16 +305,6 @@ impl Checks<'_> {
             self.reject(&[command], message);
         }
         self.environment(&join(at, "environment"), &process.environment);
-    }
-
-    fn command(&mut self, at: &str, worker_type: &WorkerTypeSettings, orchestrator: Orchestrator) {
-        let command = &worker_type.command;
-        let used = orchestrator == Orchestrator::Command && worker_type.enabled;
-        self.problems(at, command.problems(used));
-        self.environment(&join(at, "environment"), &command.environment);
-        let files = join(at, "environment_files");
-        let named = command.environment_files.keys().map(|name| (name.clone(), String::new())).collect();
-        self.environment(&files, &named);
     }
 
     fn environment(&mut self, at: &str, variables: &BTreeMap<String, String>) {

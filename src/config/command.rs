@@ -1,10 +1,17 @@
 //! `[worker_types.NAME.command]`: the commands that list, start and stop the workers of a type with
-//! `orchestrator = "command"`. Each is a program and its arguments; no shell reads them.
+//! `orchestrator = "command"`, each a program and its arguments, which no shell reads; or the HTTP service that has the
+//! same calls.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use url::{Host, Url};
 
 use super::redact::{masked_variable, masked_word};
 
@@ -26,13 +33,21 @@ pub struct CommandSettings {
     pub scale: Vec<String>,
     /// Runs as long as the autoscaler does. Each line that it prints leads to a new `list`.
     pub watch: Vec<String>,
+    /// Base URL of an HTTP service that lists, starts and stops the workers, instead of commands:
+    /// `https://scaler.example/v1`. docs/command-openapi.yaml describes its calls.
+    pub url: Option<String>,
+    /// With `url`: file that contains the bearer token of the service, for secrets mounted as files. Read at each call.
+    pub token_file: Option<PathBuf>,
+    /// With `url`: the calls that the service has besides `list`: `start` and `stop`, or `scale` for a service that has
+    /// only a number; and `watch`, if it reports changes.
+    pub calls: BTreeSet<ServiceCall>,
     /// Seconds between two runs of `list`.
     #[schemars(range(min = 1, max = 3_600))]
     pub poll_seconds: u64,
-    /// Seconds after which a command is killed and counts as failed.
+    /// Seconds after which a command is killed, or an answer is no longer awaited, and counts as failed.
     #[schemars(range(min = 1, max = 3_600))]
     pub timeout_seconds: u64,
-    /// Maximum commands that run at the same time for this worker type.
+    /// Maximum commands or calls at the same time for this worker type, besides `list` and `watch`.
     #[schemars(range(min = 1, max = 64))]
     pub max_concurrent: u32,
     /// With `scale`: the workers that the platform removes when the number falls.
@@ -54,6 +69,9 @@ impl Default for CommandSettings {
             stop: Vec::new(),
             scale: Vec::new(),
             watch: Vec::new(),
+            url: None,
+            token_file: None,
+            calls: default_calls(),
             poll_seconds: 5,
             timeout_seconds: 30,
             max_concurrent: 4,
@@ -62,6 +80,24 @@ impl Default for CommandSettings {
             environment_files: BTreeMap::new(),
         }
     }
+}
+
+/// A call that a service can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServiceCall {
+    /// Starts one worker, whose id it is given.
+    Start,
+    /// Stops one worker.
+    Stop,
+    /// Sets the number of workers.
+    Scale,
+    /// Sends a line for each change.
+    Watch,
+}
+
+fn default_calls() -> BTreeSet<ServiceCall> {
+    BTreeSet::from([ServiceCall::Start, ServiceCall::Stop])
 }
 
 /// The workers that a platform removes when its number of workers falls.
@@ -99,9 +135,31 @@ impl CommandSettings {
         Duration::from_secs(self.timeout_seconds)
     }
 
-    /// Whether `start` starts one worker, whose id it is given.
+    /// Whether a start starts one worker, whose id it is given.
     pub fn names_workers(&self) -> bool {
-        has(&self.start, "worker_id")
+        self.url.is_some() || has(&self.start, "worker_id")
+    }
+
+    /// Whether the platform has only a number of workers.
+    pub fn by_number(&self) -> bool {
+        match self.url {
+            Some(_) => self.calls.contains(&ServiceCall::Scale),
+            None => !self.scale.is_empty(),
+        }
+    }
+
+    /// Whether the platform reports changes.
+    pub fn watches(&self) -> bool {
+        match self.url {
+            Some(_) => self.calls.contains(&ServiceCall::Watch),
+            None => !self.watch.is_empty(),
+        }
+    }
+
+    /// Whether the token travels in clear text to another machine.
+    pub(super) fn exposes_token(&self) -> bool {
+        let url = self.url.as_deref().and_then(|url| Url::parse(url).ok());
+        self.token_file.is_some() && url.is_some_and(|url| url.scheme() == "http" && !is_this_machine(&url))
     }
 
     fn commands(&self) -> [(&'static str, &Vec<String>, &'static [&'static str]); 5] {
@@ -115,15 +173,17 @@ impl CommandSettings {
         for (key, words, allowed) in self.commands() {
             problems.extend(word_problem(words, allowed).map(|problem| (key, problem)));
         }
-        let by_number = !self.scale.is_empty();
-        if by_number && !(self.start.is_empty() && self.stop.is_empty()) {
+        problems.extend(self.service_problems());
+        let (by_number, by_command) = (self.by_number(), !self.scale.is_empty());
+        if by_command && !(self.start.is_empty() && self.stop.is_empty()) {
             problems.push(("scale", "takes the place of `start` and `stop`; remove it, or both of them".to_owned()));
         }
-        if by_number && !has(&self.scale, "target") {
+        if by_command && !has(&self.scale, "target") {
             problems.push(("scale", "has no {target}, the number of workers; add it".to_owned()));
         }
         if !by_number && self.removes != Removes::Unknown {
-            problems.push(("removes", "has no effect without `scale`; remove it".to_owned()));
+            let scale = if self.url.is_some() { "`scale` among `calls`" } else { "`scale`" };
+            problems.push(("removes", format!("has no effect without {scale}; remove it")));
         }
         if !self.start.is_empty() {
             match (self.names_workers(), has(&self.start, "count")) {
@@ -147,10 +207,49 @@ impl CommandSettings {
         problems
     }
 
+    /// Returns the problems of `url` and of the settings that belong to it.
+    fn service_problems(&self) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
+        let Some(url) = &self.url else {
+            let without = "has no effect without `url`; set `url`, or remove it".to_owned();
+            problems.extend(self.token_file.is_some().then(|| ("token_file", without.clone())));
+            problems.extend((self.calls != default_calls()).then_some(("calls", without)));
+            return problems;
+        };
+        if !is_base(url) {
+            let expected =
+                "expected a URL such as \"https://scaler.example/v1\", without user, password, query and fragment";
+            problems.push(("url", format!("{expected}; a token goes into the file that `token_file` names")));
+        }
+        for (key, words, _) in self.commands() {
+            if !words.is_empty() {
+                problems.push((key, "can't be used together with `url`; remove one of them".to_owned()));
+            }
+        }
+        for (key, is_empty) in
+            [("environment", self.environment.is_empty()), ("environment_files", self.environment_files.is_empty())]
+        {
+            if !is_empty {
+                problems.push((key, "is for commands, and can't be used together with `url`; remove it".to_owned()));
+            }
+        }
+        let has = |call| self.calls.contains(&call);
+        let problem = match (has(ServiceCall::Start), has(ServiceCall::Stop), has(ServiceCall::Scale)) {
+            (true, true, false) | (false, false, true) => None,
+            (_, _, false) => Some("lacks `start`, `stop` or both; name both of them, or `scale`"),
+            (_, _, true) => Some("`scale` takes the place of `start` and `stop`; remove it, or both of them"),
+        };
+        problems.extend(problem.map(|problem| ("calls", problem.to_owned())));
+        problems
+    }
+
     fn missing(&self) -> Vec<(&'static str, String)> {
         let mut missing = Vec::new();
+        if self.url.is_some() {
+            return missing;
+        }
         if self.list.is_empty() {
-            missing.push(("list", "is missing; orchestrator = \"command\" needs it".to_owned()));
+            missing.push(("list", "is missing; orchestrator = \"command\" needs it, or `url`".to_owned()));
         }
         if self.scale.is_empty() {
             for (key, words) in [("start", &self.start), ("stop", &self.stop)] {
@@ -167,6 +266,9 @@ impl CommandSettings {
         for words in [&mut self.list, &mut self.start, &mut self.stop, &mut self.scale, &mut self.watch] {
             *words = words.iter().map(|word| masked_word(word)).collect();
         }
+        if let Some(url) = &mut self.url {
+            *url = masked_word(url);
+        }
         for (variable, value) in &mut self.environment {
             *value = masked_variable(variable, value);
         }
@@ -180,6 +282,23 @@ pub(crate) fn placeholders(word: &str) -> impl Iterator<Item = &str> {
         let named = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
         named.then_some(name)
     })
+}
+
+fn is_base(url: &str) -> bool {
+    Url::parse(url).is_ok_and(|url| {
+        let plain = url.username().is_empty() && url.password().is_none();
+        let whole = url.query().is_none() && url.fragment().is_none();
+        matches!(url.scheme(), "http" | "https") && url.has_host() && plain && whole
+    })
+}
+
+fn is_this_machine(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::from(address).is_loopback(),
+        None => false,
+    }
 }
 
 fn has(words: &[String], placeholder: &str) -> bool {
@@ -199,72 +318,4 @@ fn word_problem(words: &[String], allowed: &[&str]) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn words(line: &str) -> Vec<String> {
-        line.split_whitespace().map(str::to_owned).collect()
-    }
-
-    fn keys(settings: &CommandSettings) -> Vec<&'static str> {
-        settings.problems(true).into_iter().map(|(key, _)| key).collect()
-    }
-
-    #[test]
-    fn start_and_stop_or_scale() {
-        let list = words("p list {type}");
-        let single = CommandSettings {
-            list,
-            start: words("p run {worker_id}"),
-            stop: words("p stop {id}"),
-            ..Default::default()
-        };
-        assert_eq!(keys(&single), [""; 0]);
-        let counted = CommandSettings { start: words("p run {count}"), ..single.clone() };
-        assert_eq!(keys(&counted), [""; 0]);
-        let by_number = CommandSettings {
-            start: Vec::new(),
-            stop: Vec::new(),
-            scale: words("p scale {type}={target}"),
-            removes: Removes::Newest,
-            ..single.clone()
-        };
-        assert_eq!(keys(&by_number), [""; 0]);
-        let both = CommandSettings { scale: words("p scale {target}"), ..single.clone() };
-        assert_eq!(keys(&both), ["scale"]);
-        let ordered = CommandSettings { removes: Removes::Oldest, ..single.clone() };
-        assert_eq!(keys(&ordered), ["removes"]);
-        assert_eq!(keys(&CommandSettings::default()), ["list", "start", "stop"]);
-        assert_eq!(CommandSettings::default().problems(false), []);
-    }
-
-    #[test]
-    fn placeholders_must_be_known_and_tell_workers_apart() {
-        let usual = CommandSettings {
-            list: words("p list"),
-            start: words("p run {worker_id}"),
-            stop: words("p stop {id}"),
-            ..Default::default()
-        };
-        let both = CommandSettings { start: words("p run {worker_id} {count}"), ..usual.clone() };
-        let neither = CommandSettings { start: words("p run"), ..usual.clone() };
-        let nobody = CommandSettings { stop: words("p stop --all"), ..usual.clone() };
-        let unknown = CommandSettings { list: words("p list {worker}"), ..usual.clone() };
-        for (settings, key) in [(both, "start"), (neither, "start"), (nobody, "stop"), (unknown, "list")] {
-            assert_eq!(keys(&settings), [key]);
-        }
-        let foreign = CommandSettings { list: words("p ls --format {{.ID}} {\"a\":1} ${HOME}"), ..usual };
-        assert_eq!(keys(&foreign), [""; 0], "braces of others are left alone");
-    }
-
-    #[test]
-    fn secrets_are_masked() {
-        let mut settings = CommandSettings {
-            list: words("p --redis redis://:hunter2@host"),
-            environment: BTreeMap::from([("API_TOKEN".to_owned(), "hunter2".to_owned())]),
-            ..Default::default()
-        };
-        settings.shown();
-        assert!(!format!("{settings:?}").contains("hunter2"), "{settings:?}");
-    }
-}
+mod tests;

@@ -53,7 +53,7 @@ pub use browser::{Allowed, BrowserSettings, NoProxy, NotAllowed, Place, Upstream
 pub use change::{ChangedKey, Changes};
 #[cfg(feature = "autoscaler")]
 pub(crate) use command::placeholders;
-pub use command::{CommandSettings, Removes};
+pub use command::{CommandSettings, Removes, ServiceCall};
 pub use discord::{DiscordSettings, OperatorPermission};
 pub use docker::{DockerSettings, PullPolicy};
 #[cfg(feature = "autoscaler")]

@@ -1,4 +1,4 @@
-//! Whether the backend could do its work, in words for people. Changes nothing: it runs `list`, and looks for the
+//! Whether the backend could do its work, in words for people. Changes nothing: it lists workers, and looks for the
 //! programs of the other commands.
 
 use std::{
@@ -10,7 +10,8 @@ use super::{CommandBackend, poll, pool::TypePool};
 use crate::backend::{BackendError, Check};
 
 impl CommandBackend {
-    /// Runs the list of each worker type, and looks whether its other programs exist.
+    /// Lists the workers of each type, and looks whether its other programs exist. Of a service, nothing else can be
+    /// asked without a change.
     pub async fn check(&self) -> Vec<Check> {
         let mut checks = Vec::new();
         for pool in self.all() {

@@ -1,4 +1,4 @@
-//! What a platform says of its workers: one JSON object for each. Pure.
+//! What a platform says of its workers: one JSON object for each, in lines or in a document. Pure.
 
 use std::collections::HashSet;
 
@@ -11,6 +11,9 @@ use crate::model::{Timestamp, WorkerId};
 const MAX_TEXT: usize = 200;
 /// A time below this number is in seconds, another one in milliseconds.
 const SECONDS_END: u64 = 100_000_000_000;
+
+#[cfg(any(feature = "command-url", test))]
+const EXPECTED_DOCUMENT: &str = "expected a JSON object such as {\"workers\":[{\"id\":\"w-1\",\"state\":\"running\"}]}";
 
 /// State of a worker, by its platform.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +60,8 @@ pub(super) struct Listed {
 }
 
 #[derive(Deserialize)]
-struct Worker {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Described {
     id: Value,
     #[serde(default)]
     state: Option<String>,
@@ -78,6 +82,14 @@ pub(super) fn lines(text: &[u8]) -> Result<Vec<Listed>, String> {
     distinct("line", workers.map(|(number, line)| (number, one(line))))
 }
 
+/// Parses a document with the `workers`. One that can't be read makes the whole list unknown.
+#[cfg(any(feature = "command-url", test))]
+pub(super) fn document(text: &[u8]) -> Result<Vec<Listed>, String> {
+    let document: Value = serde_json::from_slice(text).map_err(|error| format!("{EXPECTED_DOCUMENT}: {error}"))?;
+    let workers = document["workers"].as_array().ok_or(EXPECTED_DOCUMENT)?;
+    distinct("worker", (1..).zip(workers.iter().map(|worker| one(&worker.to_string()))))
+}
+
 /// Returns the workers, each with its number, unless one can't be read or is listed twice.
 fn distinct(what: &str, workers: impl Iterator<Item = (usize, Result<Listed, String>)>) -> Result<Vec<Listed>, String> {
     let mut seen = HashSet::new();
@@ -95,7 +107,7 @@ fn distinct(what: &str, workers: impl Iterator<Item = (usize, Result<Listed, Str
 fn one(text: &str) -> Result<Listed, String> {
     // An array would be read as the fields in their order.
     let text = if text.trim_start().starts_with('{') { text } else { "" };
-    let worker: Worker = serde_json::from_str(text).map_err(|error| {
+    let worker: Described = serde_json::from_str(text).map_err(|error| {
         format!("expected one JSON object such as {{\"id\":\"w-1\",\"state\":\"running\"}}: {error}")
     })?;
     let handle = name(&worker.id).ok_or("`id` is neither text nor a number, or empty")?;
@@ -164,6 +176,19 @@ mod tests {
     }
 
     #[test]
+    fn the_document_for_services_has_the_fields_that_are_read() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/command-openapi.yaml");
+        let document: Value = serde_saphyr::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+        let names = |schema: &Value| schema["properties"].as_object().unwrap().keys().cloned().collect::<HashSet<_>>();
+        let described = &document["components"]["schemas"]["Worker"];
+        assert_eq!(names(described), names(schemars::schema_for!(Described).as_value()));
+        for word in described["properties"]["state"]["examples"].as_array().unwrap() {
+            let state = State::parse(word.as_str().unwrap());
+            assert!(!matches!(state, State::Unknown(_)), "{word}");
+        }
+    }
+
+    #[test]
     fn a_list_that_can_not_be_read_is_unknown_as_a_whole() {
         for (text, expected) in [
             ("{\"id\":\"a\"}\nError: no token\n", "line 2: expected one JSON object"),
@@ -175,6 +200,21 @@ mod tests {
             let error = lines(text.as_bytes()).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
         }
+        let at = |number, problem| format!("worker {number}: {problem}");
+        for (text, expected) in [
+            ("{\"workers\":[{\"id\":\"a\"},{\"id\":\"a\"}]}", at(2, "worker `a` is listed twice")),
+            ("{\"workers\":[[\"a\"]]}", at(1, "expected one JSON object")),
+            ("{\"workers\":[{\"id\":\"\"}]}", at(1, "`id` is neither")),
+            ("{\"workers\":{}}", "expected a JSON object such as".to_owned()),
+            ("{\"items\":[]}", "expected a JSON object such as".to_owned()),
+            ("[[{\"id\":\"a\"}]]", "expected a JSON object such as".to_owned()),
+            ("{\"workers\":[", "EOF".to_owned()),
+            ("", "EOF".to_owned()),
+        ] {
+            let error = document(text.as_bytes()).unwrap_err();
+            assert!(error.contains(&expected), "{text}: {error}");
+        }
+        assert_eq!(document(b"{\"workers\":[],\"more\":1}").unwrap(), []);
         assert!(lines(&[0xff]).unwrap_err().contains("not UTF-8"));
         assert_eq!(lines(b"\n").unwrap(), []);
     }

@@ -1,11 +1,12 @@
-//! Workers on any platform, through its own command line: commands of the configuration list, start and stop them
-//! (`docs/command.md`, `docs/adr/0049-command-backend.md`). Owns no worker: it counts and changes those that `list`
-//! names, whoever started them.
+//! Workers on any platform, through its own command line or over HTTP: commands of the configuration, or a service,
+//! list, start and stop them (`docs/command.md`, `docs/adr/0049-command-backend.md`,
+//! `docs/adr/0068-command-over-http.md`). Owns no worker: it counts and changes those that the list names, whoever
+//! started them.
 //!
 //! `poll` keeps the `registry` of each worker type in step with its list, so that observing reads what is known;
 //! `launch` starts workers, `leave` drains and stops them, `by_number` does both where the platform has only a number.
-//! `call` says what a platform is asked, `programs` asks it through commands, `run` is one command, and `listing` what a
-//! platform says of its workers.
+//! `call` says what a `platform` is asked, in one of two forms: `programs` asks it through commands, of which `run` is
+//! one, and `service` over HTTP. `listing` is what a platform says of its workers.
 
 mod by_number;
 mod call;
@@ -13,13 +14,21 @@ mod check;
 mod launch;
 mod leave;
 mod listing;
+#[cfg(not(feature = "command-url"))]
+mod no_service;
+mod platform;
 mod poll;
 mod pool;
 mod programs;
 mod registry;
 mod run;
 mod secret;
+#[cfg(feature = "command-url")]
+mod service;
 mod spec;
+
+#[cfg(not(feature = "command-url"))]
+use no_service as service;
 
 use std::{
     collections::BTreeMap,
@@ -70,6 +79,7 @@ impl CommandBackend {
             on_change,
             clock,
             leader_guard: LeaderGuard::default(),
+            client: Arc::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });

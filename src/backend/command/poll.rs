@@ -21,7 +21,7 @@ const WATCH_AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(
 
 /// Begins to list the workers of a type, and to watch for changes.
 pub(super) fn begin(shared: &Arc<CommandShared>, worker_type: WorkerType, spec: CommandSpec) -> Arc<TypePool> {
-    let pool = Arc::new(TypePool::new(worker_type, spec));
+    let pool = Arc::new(TypePool::new(worker_type, spec, shared.client.clone()));
     shared.tasks.spawn(keep_listing(shared.clone(), pool.clone()));
     shared.tasks.spawn(keep_watching(shared.clone(), pool.clone()));
     pool
@@ -73,7 +73,7 @@ async fn keep_watching(shared: Arc<CommandShared>, pool: Arc<TypePool>) {
     loop {
         let spec = specs.borrow_and_update().clone();
         let watched = async {
-            if spec.settings.watch.is_empty() {
+            if !spec.settings.watches() {
                 return std::future::pending().await;
             }
             let begun = Instant::now();

@@ -11,8 +11,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     CommandSpec,
     call::{CallError, Change},
+    platform::Platform,
     programs::Programs,
     registry::Registry,
+    service::{Client, Service},
 };
 use crate::{
     backend::{BackendError, DrainControl, OnChange, leader_guard::LeaderGuard},
@@ -34,6 +36,7 @@ pub(super) struct CommandShared {
     pub(super) on_change: OnChange,
     pub(super) clock: Clock,
     pub(super) leader_guard: LeaderGuard,
+    pub(super) client: Arc<Client>,
     /// Tasks that outlive the call that started them.
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
@@ -61,10 +64,11 @@ pub(super) struct TypePool {
     /// Held while a list is run and merged: one at a time.
     pub(super) listing: tokio::sync::Mutex<()>,
     running: Semaphore,
+    client: Arc<Client>,
 }
 
 impl TypePool {
-    pub(super) fn new(worker_type: WorkerType, spec: CommandSpec) -> Self {
+    pub(super) fn new(worker_type: WorkerType, spec: CommandSpec, client: Arc<Client>) -> Self {
         Self {
             worker_type,
             spec: watch::Sender::new(Arc::new(spec)),
@@ -75,6 +79,7 @@ impl TypePool {
             released: CancellationToken::new(),
             listing: tokio::sync::Mutex::default(),
             running: Semaphore::new(PERMITS as usize),
+            client,
         }
     }
 
@@ -98,8 +103,12 @@ impl TypePool {
 
     /// Returns the platform of these settings. Listing does not count against `max_concurrent`: changes that hang must
     /// not make the pool unknown.
-    pub(super) fn platform<'a>(&'a self, spec: &'a CommandSpec) -> Programs<'a> {
-        Programs { worker_type: &self.worker_type, settings: &spec.settings }
+    pub(super) fn platform<'a>(&'a self, spec: &'a CommandSpec) -> Platform<'a> {
+        let (worker_type, settings) = (&self.worker_type, &spec.settings);
+        match &settings.url {
+            Some(url) => Platform::Service(Service { worker_type, settings, url, client: &self.client }),
+            None => Platform::Programs(Programs { worker_type, settings }),
+        }
     }
 
     /// Changes something, once fewer than `max_concurrent` changes are under way.

@@ -35,7 +35,7 @@ impl CommandSpec {
 
     /// Whether the platform has only a number of workers.
     pub(super) fn by_number(&self) -> bool {
-        !self.settings.scale.is_empty()
+        self.settings.by_number()
     }
 }
 
