@@ -251,6 +251,7 @@ conforms! {
     on_docker: super::docker::Containers;
     on_fly: super::fly::Machines;
     on_command: super::command::Commanded;
+    on_command_over_http: super::command::Served;
 }
 
 // A Deployment has one count: what is asked of it is done as a whole or not at all, so there is no partial failure.

@@ -30,6 +30,7 @@ mod examples;
 mod fake_discord;
 mod fake_fly;
 mod fake_kubernetes;
+mod fake_platform;
 mod fly;
 mod frameworks;
 mod idle_cost;

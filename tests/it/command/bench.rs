@@ -1,4 +1,4 @@
-//! A stand-in platform and the backend over it.
+//! A stand-in platform, of programs or a service, and the backend over it.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::wait::DEADLINE;
+use crate::{fake_platform::FakePlatform, support::wait::DEADLINE};
 use async_trait::async_trait;
 use swarm::{
     backend::{
@@ -53,10 +53,11 @@ impl DrainControl for Drains {
     }
 }
 
-pub(crate) struct Bench {
+/// The backend over the programs that work in a directory, or over a service.
+pub(crate) struct Bench<P = TempDir> {
     pub(crate) backend: CommandBackend,
     pub(crate) drains: Arc<Drains>,
-    directory: TempDir,
+    pub(crate) stand_in: P,
     changes: watch::Receiver<u64>,
 }
 
@@ -97,21 +98,11 @@ impl Bench {
         let directory = tempfile::tempdir().unwrap();
         let mut settings = settings();
         settings.environment.insert("PLATFORM_DIR".to_owned(), directory.path().display().to_string());
-        let spec = CommandSpec { settings, drains: true, drain_timeout: Duration::from_secs(5) };
-        let (count, changes) = watch::channel(0);
-        let on_change = Arc::new(move |_: &WorkerType| count.send_modify(|count| *count += 1));
-        let drains = Arc::new(Drains::default());
-        let types = BTreeMap::from([(mail(), spec)]);
-        let backend = CommandBackend::start(&types, drains.clone(), on_change, Clock::start());
-        Self { backend, drains, directory, changes }
+        Self::over(directory, settings)
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.directory.path()
-    }
-
-    pub(crate) async fn changed(&mut self) {
-        self.changes.changed().await.unwrap();
+        self.stand_in.path()
     }
 
     /// What somebody else does to the platform.
@@ -137,6 +128,32 @@ impl Bench {
             .collect();
         ids.sort();
         ids
+    }
+}
+
+impl Bench<FakePlatform> {
+    /// Over a service; `settings` get its URL.
+    pub(crate) async fn over_http(settings: impl FnOnce(CommandSettings) -> CommandSettings) -> Self {
+        let service = FakePlatform::start().await;
+        let url = Some(service.url());
+        let settings = settings(CommandSettings { url, poll_seconds: 1, ..CommandSettings::default() });
+        Self::over(service, settings)
+    }
+}
+
+impl<P> Bench<P> {
+    fn over(stand_in: P, settings: CommandSettings) -> Self {
+        let spec = CommandSpec { settings, drains: true, drain_timeout: Duration::from_secs(5) };
+        let (count, changes) = watch::channel(0);
+        let on_change = Arc::new(move |_: &WorkerType| count.send_modify(|count| *count += 1));
+        let drains = Arc::new(Drains::default());
+        let types = BTreeMap::from([(mail(), spec)]);
+        let backend = CommandBackend::start(&types, drains.clone(), on_change, Clock::start());
+        Self { backend, drains, stand_in, changes }
+    }
+
+    pub(crate) async fn changed(&mut self) {
+        self.changes.changed().await.unwrap();
     }
 
     pub(crate) async fn scale(&self, target: u32, retire: &[&str]) -> Result<ScaleReport, BackendError> {
