@@ -29,6 +29,8 @@
 //! # }
 //! ```
 //!
+//! A handler may report how far a job is: [`JobContext::progress`].
+//!
 //! # A producer
 //!
 //! ```no_run
@@ -165,6 +167,6 @@ pub use connection::ConnectionError;
 #[cfg(any(feature = "autoscaler", feature = "browser"))]
 pub use guard::run_as_helper;
 pub use worker::{
-    Handler, JobError, SessionError, Sessions, Worker, WorkerConfig, WorkerConfigBuilder, WorkerConfigError,
-    WorkerError, WorkerReport,
+    Handler, JobContext, JobError, Progress, ReportedProgress, SessionError, Sessions, Worker, WorkerConfig,
+    WorkerConfigBuilder, WorkerConfigError, WorkerError, WorkerReport,
 };

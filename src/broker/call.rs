@@ -10,7 +10,10 @@ use super::{
     BrokerError, CallError, Client, Job, JobResult, Published, Subject,
     result::{wait_for_any, wait_shared},
 };
-use crate::{connection::Connection, model::keys};
+use crate::{
+    connection::Connection,
+    model::{keys, progress::ReportedProgress},
+};
 
 /// A call in progress. Dropping it ends the waiting; the job is done in any case.
 pub struct Call {
@@ -113,6 +116,15 @@ impl Call {
         }
         let taken = wait_for_any(connection, std::slice::from_ref(&key), patience).await?;
         Ok(taken.map(|(_, result)| result))
+    }
+
+    /// Returns the progress that the job's handler has reported last; `None` if it has reported none, the job does not
+    /// run, or this Redis user may not read it. Each call asks Redis.
+    ///
+    /// # Errors
+    /// If Redis can't be asked; the call may go on.
+    pub async fn progress(&self) -> Result<Option<ReportedProgress>, CallError> {
+        self.client.progress(&self.job.job_type, self.id()).await
     }
 
     /// Returns the visible reasons why there is no result, one line for each.

@@ -232,6 +232,11 @@ impl Client {
         Place::all(connection, &self.0.settings, &self.0.routes).await
     }
 
+    /// Returns the stream of the jobs of that type.
+    pub(super) fn stream(&self, job_type: &str) -> Result<&str, RoutingError> {
+        self.0.routes.stream(job_type)
+    }
+
     pub(super) fn settings(&self) -> &Settings {
         &self.0.settings
     }

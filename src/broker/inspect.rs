@@ -9,6 +9,7 @@ use super::{
     exact, explain,
     locate::{ahead, dead_letter},
     place::permitted,
+    progress::progress_of,
     search::{Found, find},
 };
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
         StreamId,
         job::{JobReport, JobState},
         keys,
+        progress::ReportedProgress,
     },
 };
 
@@ -77,10 +79,24 @@ async fn unfinished(
         };
         let subject = Subject { id: id.to_owned(), entry: report.entry.clone(), due };
         let why = explain(connection, place, &subject).await;
+        report.progress = reported(connection, place, &report).await;
         report.why = why.lines().map(|line| line.trim_start_matches("  - ").to_owned()).collect();
         return Ok(Some(report));
     }
     Ok(None)
+}
+
+/// Returns the progress of a running job, if the worker that runs it has reported any. Without the right to read it,
+/// the job is told without.
+async fn reported(connection: &mut Connection, place: &Place, report: &JobReport) -> Option<ReportedProgress> {
+    let JobState::Running { worker, .. } = &report.state else { return None };
+    match progress_of(connection, &place.stream, &report.id).await {
+        Ok(reported) => reported.filter(|reported| reported.worker == *worker),
+        Err(error) => {
+            tracing::debug!(%error, "a job is told without its progress");
+            None
+        }
+    }
 }
 
 /// Returns where the entry is, and how many times it was delivered; `None` if the group has finished it.
@@ -156,6 +172,7 @@ async fn ended(
         interruptions: 0,
         deliveries: 0,
         state: JobState::Finished { ok: result.ok, error: result.error },
+        progress: None,
         why: Vec::new(),
     }))
 }
@@ -177,6 +194,7 @@ fn report(job: &Job, settings: &Settings, place: &Place) -> JobReport {
         interruptions: job.interruptions,
         deliveries: 0,
         state: JobState::Waiting { ahead: 0 },
+        progress: None,
         why: Vec::new(),
     }
 }

@@ -74,6 +74,12 @@ fn text(report: &JobReport, now: Timestamp) -> String {
     if let Some(max) = report.max_attempts {
         row("attempts", format!("{} of {max} failed; {} interruptions", report.failed_attempts, report.interruptions));
     }
+    if let Some(reported) = &report.progress {
+        row(
+            "progress",
+            format!("{}, {} ago", printable(&reported.progress.to_string()), duration(now.since(reported.at))),
+        );
+    }
     if let Some(at) = report.deadline {
         row("deadline", date_time(at));
     }
@@ -114,10 +120,34 @@ fn state(state: &JobState, now: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::progress::{Progress, ReportedProgress};
 
     #[test]
-    fn a_waiting_job_is_told_with_all_that_is_known() {
-        let report = JobReport {
+    fn a_job_is_told_with_all_that_is_known() {
+        let report = waiting();
+        let text = text(&report, Timestamp(65_005));
+        for line in [
+            "a t.work",
+            "  state         waiting, 3 jobs ahead",
+            "  stream        t:jobs, entry 5-0",
+            "  attempts      1 of 5 failed; 2 interruptions",
+            "  why           no worker",
+            "                no autoscaler",
+        ] {
+            assert!(text.lines().any(|found| found == line), "no {line:?} in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn progress_is_told_with_its_age_and_without_control_characters() {
+        let progress = Progress::new("page\u{1b}[2J 2 of 5").with_fraction(0.4);
+        let reported = ReportedProgress { worker: "w1".to_owned(), at: Timestamp(60_000), progress };
+        let text = text(&JobReport { progress: Some(reported), ..waiting() }, Timestamp(65_005));
+        assert!(text.contains("\n  progress      40 %: page\u{fffd}[2J 2 of 5, 5 s ago\n"), "{text}");
+    }
+
+    fn waiting() -> JobReport {
+        JobReport {
             id: "a".to_owned(),
             job_type: Some("t.work".to_owned()),
             stream: Some("t:jobs".to_owned()),
@@ -130,18 +160,8 @@ mod tests {
             interruptions: 2,
             deliveries: 0,
             state: JobState::Waiting { ahead: 3 },
+            progress: None,
             why: vec!["no worker".to_owned(), "no autoscaler".to_owned()],
-        };
-        let text = text(&report, Timestamp(65_005));
-        for line in [
-            "a t.work",
-            "  state         waiting, 3 jobs ahead",
-            "  stream        t:jobs, entry 5-0",
-            "  attempts      1 of 5 failed; 2 interruptions",
-            "  why           no worker",
-            "                no autoscaler",
-        ] {
-            assert!(text.lines().any(|found| found == line), "no {line:?} in:\n{text}");
         }
     }
 }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::Timestamp;
+use super::{Timestamp, progress::ReportedProgress};
 
 /// What became of a request to cancel a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -119,6 +119,9 @@ pub struct JobReport {
     /// Where the job is.
     #[serde(flatten)]
     pub state: JobState,
+    /// How far the job is, if it runs and its handler reports progress.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<ReportedProgress>,
     /// Why the job has no result yet: about its queue, its workers and the autoscaler.
     pub why: Vec<String>,
 }

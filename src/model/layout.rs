@@ -31,6 +31,11 @@ impl Layout {
         format!("{}:cancelled", self.of_stream(stream))
     }
 
+    /// Returns `{stream}:progress:{job id}`, a hash with a TTL: how far a running job is.
+    pub fn progress(self, stream: &str, job_id: &str) -> String {
+        format!("{}:progress:{job_id}", self.of_stream(stream))
+    }
+
     /// Returns `{stream}:dead`, the key of the dead letters.
     pub fn dead_letters(self, stream: &str) -> String {
         format!("{}:dead", self.of_stream(stream))
@@ -114,6 +119,7 @@ mod tests {
         assert_eq!(layout.delayed("browser:jobs"), "browser:jobs:delayed");
         assert_eq!(layout.once("browser:jobs", "k"), "browser:jobs:once:k");
         assert_eq!(layout.dead_letters("browser:jobs"), "browser:jobs:dead");
+        assert_eq!(layout.progress("browser:jobs", "j1"), "browser:jobs:progress:j1");
         assert_eq!((layout.leader(), layout.leader_token()), ("scaler:leader".into(), "scaler:leader:token".into()));
         assert_eq!(layout.scaler_state(&browser), "scaler:state:browser");
         assert_eq!(layout.scaler_override(&browser), "scaler:override:browser");
@@ -126,6 +132,7 @@ mod tests {
         let (layout, browser) = (Layout::Cluster, WorkerType::new("browser"));
         assert_eq!(layout.delayed("browser:jobs"), "{browser:jobs}:delayed");
         assert_eq!(layout.once("{browser}:jobs", "a{b}"), "{browser}:jobs:once:a{b}");
+        assert_eq!(layout.progress("browser:jobs", "a{b}"), "{browser:jobs}:progress:a{b}");
         assert_eq!((layout.part("{b}:jobs"), layout.part("b:jobs"), layout.part("{}b")), ("b", "b:jobs", "{}b"));
         assert_eq!(layout.leader(), "scaler:leader{scaling:events}");
         assert_eq!(layout.scaler_override(&browser), "scaler:override:browser{scaling:events}");

@@ -9,6 +9,7 @@ mod feature;
 pub mod history;
 pub mod job;
 mod layout;
+pub mod progress;
 mod queues;
 pub mod snapshot;
 mod stop;

@@ -11,6 +11,7 @@ mod execute;
 pub mod handlers;
 mod in_flight;
 mod intake;
+mod progress;
 mod queue_set;
 mod runtime;
 mod sessions;
@@ -21,6 +22,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 pub use builder::{WorkerConfigBuilder, WorkerConfigError};
 pub use handlers::{Handler, JobError};
+pub use progress::JobContext;
 pub use runtime::{WorkerError, WorkerReport};
 pub use sessions::{SessionError, Sessions};
 use tokio::sync::watch;
@@ -39,6 +41,8 @@ use crate::{
     connection::RedisTarget,
     model::{Queues, WorkerId, WorkerType, keys},
 };
+
+pub use crate::model::progress::{Progress, ReportedProgress};
 
 /// Heartbeats that may be missed before a worker counts as gone: the TTL of its key, in intervals.
 const MISSED_HEARTBEATS: u32 = 3;

@@ -19,6 +19,7 @@ use super::{
     handlers::Handler,
     in_flight::InFlight,
     intake::{Batch, Intake, TakeError},
+    progress::ProgressBoard,
     status::{Phase, Status},
 };
 use crate::{
@@ -82,6 +83,7 @@ pub(super) async fn run(
         sessions,
         commands,
         in_flight,
+        progress: Arc::new(ProgressBoard::default()),
         status,
         finished,
         tasks: weak,

@@ -25,6 +25,7 @@ use crate::{
         },
         history::ScalingEvent,
         job::{Cancelled, JobError, JobReport, JobService, JobState},
+        progress::{Progress, ReportedProgress},
         snapshot::{Change, FleetSnapshot, Reaction, StatusSource, TypeSnapshot, WorkerSnapshot, WorkerStatus},
     },
 };
@@ -116,6 +117,11 @@ impl JobService for MadeUpJobs {
             interruptions: 0,
             deliveries: 1,
             state: JobState::Running { worker: "w".to_owned(), worker_state: "BUSY".to_owned() },
+            progress: Some(ReportedProgress {
+                worker: "w".to_owned(),
+                at: Timestamp(8),
+                progress: Progress::new("page 2 of 5").with_fraction(0.4),
+            }),
             why: vec!["it runs".to_owned()],
         }))
     }
@@ -337,6 +343,7 @@ async fn jobs_are_found_and_cancelled_with_the_token_only() {
     let bench = Bench::start(Some(TOKEN)).await;
     let found = bench.get_with_token("/v1/jobs/busy").await.json();
     assert_eq!((&found["state"], &found["worker"], &found["type"]), (&json!("running"), &json!("w"), &json!("t.work")));
+    assert_eq!(found["progress"], json!({ "worker": "w", "at": 8, "text": "page 2 of 5", "fraction": 0.4 }));
     let cancelled = bench.order("/v1/jobs/busy/cancel", "").await.json();
     assert_eq!(cancelled, json!({ "id": "busy", "outcome": "stopped", "worker": "w" }));
     let long = format!("/v1/jobs/{}", "x".repeat(513));

@@ -1,12 +1,13 @@
-//! What a worker does beside its jobs: heartbeats, renewal of claims, the search for cancelled jobs and for queues,
-//! maintenance of its streams. Also closes sessions that idled out, and shows the load in metrics. Stops with the
-//! worker.
+//! What a worker does beside its jobs: heartbeats, renewal of claims, writing progress, the search for cancelled jobs
+//! and for queues, maintenance of its streams. Also closes sessions that idled out, and shows the load in metrics.
+//! Stops with the worker.
 
 mod cancellation;
 mod claim_renewal;
 mod heartbeat;
 mod heartbeat_script;
 mod maintenance;
+mod progress_writer;
 mod queue_finder;
 mod resources;
 
@@ -27,6 +28,7 @@ pub(super) async fn run(executor: &Executor, stop: &CancellationToken) {
             maintenance::move_due(executor),
             maintenance::trim(executor),
             queue_finder::find(executor),
+            progress_writer::write(executor),
         )
     };
     stop.run_until_cancelled(Box::pin(keeping)).await;

@@ -27,6 +27,7 @@ use crate::{
         connection::{Commands, StepError},
         handlers::{BuiltIn, COMMON_METHODS, Handler, JobError},
         in_flight::{InFlight, Stop},
+        progress::{JobClaim, ProgressBoard},
         queue_set::QueueSet,
         status::Status,
     },
@@ -51,6 +52,7 @@ pub(in crate::worker) struct Executor {
     pub(in crate::worker) sessions: Sessions,
     pub(in crate::worker) commands: Arc<Commands>,
     pub(in crate::worker) in_flight: Arc<InFlight>,
+    pub(in crate::worker) progress: Arc<ProgressBoard>,
     pub(in crate::worker) status: watch::Sender<Status>,
     pub(in crate::worker) finished: mpsc::Sender<Vec<CompletedJob>>,
     pub(in crate::worker) tasks: Weak<Tasks>,
@@ -300,7 +302,7 @@ impl Executor {
 
     /// Runs the handler. Also returns whether it failed because another worker holds the job's session.
     async fn perform_noting(&self, delivery: &Delivery, job: &Job) -> (End, bool) {
-        let handling = AssertUnwindSafe(self.handle(job)).catch_unwind();
+        let handling = AssertUnwindSafe(self.handle(delivery, job)).catch_unwind();
         let limit = job.timeout().or(self.config.job_timeout);
         let limited = async {
             match limit {
@@ -339,14 +341,17 @@ impl Executor {
         job.masked(&self.config.policy.jobs.masked_arguments, error)
     }
 
-    async fn handle(&self, job: &Job) -> Result<Value, JobError> {
+    async fn handle(&self, delivery: &Delivery, job: &Job) -> Result<Value, JobError> {
         let method = method_of(&job.job_type, self.config.worker_type.as_str());
         if COMMON_METHODS.contains(&method) {
             return BuiltIn.handle(method, job).await;
         }
         match self.handler.methods() {
             Some(known) if !known.contains(&method) => Err(JobError::unknown_method(job, method, known)),
-            _ => self.handler.handle(method, job).await,
+            _ => {
+                let claim = JobClaim::new(delivery, job, !self.config.policy.jobs.masked_arguments.is_empty());
+                self.progress.executing(claim, self.handler.handle(method, job)).await
+            }
         }
     }
 

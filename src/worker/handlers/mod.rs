@@ -33,7 +33,8 @@ use crate::{
 pub(super) const COMMON_METHODS: &[&str] = &["echo", "sleep"];
 
 /// Executes the jobs of one worker type. Called for several jobs at the same time, but never for two jobs of one
-/// session that is open here. A panic fails the job that caused it, and no other.
+/// session that is open here. A panic fails the job that caused it, and no other. What a handler may use for the job
+/// that it executes, to report its progress for example, is [`JobContext::current`](super::JobContext::current).
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
     /// Executes `method` of `job` (`goto` of `browser.goto`; empty if the job names none). May be dropped at any await:
