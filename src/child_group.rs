@@ -123,10 +123,21 @@ impl Drop for ChildGroup {
 }
 
 /// Reads until the end and keeps the last `keep` bytes.
+#[cfg(feature = "autoscaler")]
 pub(crate) async fn read_tail(pipe: &mut (impl AsyncRead + Unpin), into: &mut Vec<u8>, keep: usize) {
+    read_tail_of(pipe, into, keep, |read, into| into.extend_from_slice(read)).await;
+}
+
+/// Reads until the end and keeps the last `keep` bytes of what `sift` appends of each part that was read.
+pub(crate) async fn read_tail_of(
+    pipe: &mut (impl AsyncRead + Unpin),
+    into: &mut Vec<u8>,
+    keep: usize,
+    mut sift: impl FnMut(&[u8], &mut Vec<u8>),
+) {
     let mut chunk = vec![0; CHUNK];
     while let Ok(read @ 1..) = pipe.read(&mut chunk).await {
-        into.extend_from_slice(&chunk[..read]);
+        sift(&chunk[..read], into);
         let surplus = into.len().saturating_sub(keep);
         into.drain(..surplus);
     }

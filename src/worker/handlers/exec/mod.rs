@@ -1,7 +1,9 @@
 //! A program as a handler: started once for each job. The program reads the job as JSON from stdin, and prints the
-//! result as JSON to stdout. Owns the contract with the program (`docs/workers.md`); `process` runs it.
+//! result as JSON to stdout and its progress to stderr. Owns the contract with the program (`docs/workers.md`);
+//! `process` runs it.
 
 mod process;
+mod progress_lines;
 
 use std::process::Command;
 
@@ -10,7 +12,10 @@ use serde_json::Value;
 
 use self::process::{Finished, Process};
 use super::{Context, Handler, HandlerError, JobError};
-use crate::broker::{self, Job};
+use crate::{
+    broker::{self, Job},
+    worker::JobContext,
+};
 
 /// Maximum bytes that a program may print to stdout: as much as a result may have by default.
 const MAX_STDOUT: usize = 8 << 20;
@@ -62,8 +67,9 @@ impl Handler for Exec {
         let process = started.map_err(|error| {
             JobError::Transient(format!("can't start `{}`: {error}; check `exec` in the settings", self.program))
         })?;
+        let context = JobContext::current();
         let finished = process
-            .run(job.to_json())
+            .run(job.to_json(), |progress| context.progress(progress))
             .await
             .map_err(|error| JobError::Transient(format!("lost track of `{}`: {error}", self.program)))?;
         outcome(&self.program, &finished)

@@ -1,5 +1,5 @@
 //! One run of a program: in a process group of its own, with its input on stdin and bounded output; at the end it is
-//! killed with all processes that it started. Knows nothing about jobs.
+//! killed with all processes that it started. Its progress is told while it runs. Knows nothing about jobs.
 
 use std::{
     io,
@@ -12,7 +12,11 @@ use tokio::{
     signal::unix::Signal as SignalStream,
 };
 
-use crate::child_group::{ChildGroup, read_tail};
+use super::progress_lines::ProgressLines;
+use crate::{
+    child_group::{ChildGroup, read_tail_of},
+    model::progress::Progress,
+};
 
 /// How a program ended, and what it printed.
 #[derive(Debug)]
@@ -46,17 +50,20 @@ impl Process {
         Ok(Self { group, child_ended, pipes, max_stdout, stderr_tail })
     }
 
-    /// Passes `input` to the program and waits for its end.
-    pub(super) async fn run(self, input: String) -> io::Result<Finished> {
+    /// Passes `input` to the program and waits for its end. Lines of stderr that tell its progress go to `report`.
+    pub(super) async fn run(self, input: String, mut report: impl FnMut(Progress)) -> io::Result<Finished> {
         let Self { group, mut child_ended, pipes: (stdin, mut stdout, mut stderr), max_stdout, stderr_tail } = self;
         let (mut printed, mut said) = (Vec::new(), Vec::new());
         let reading = async {
-            tokio::join!(
+            let mut lines = ProgressLines::default();
+            let fits = tokio::join!(
                 group.read_up_to(max_stdout, &mut stdout, &mut printed),
-                read_tail(&mut stderr, &mut said, stderr_tail),
+                read_tail_of(&mut stderr, &mut said, stderr_tail, |read, said| lines.sift(read, said, &mut report)),
                 feed(stdin, input)
             )
-            .0
+            .0;
+            lines.finish(&mut said, &mut report);
+            fits
         };
         let (status, fits) = group.run(&mut child_ended, reading).await?;
         Ok(Finished {
