@@ -22,6 +22,7 @@ pub mod notify;
 mod open_files;
 pub mod output;
 pub mod pause;
+mod progress_line;
 pub mod publish;
 #[cfg(feature = "simulate")]
 pub mod record;

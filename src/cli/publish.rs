@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write},
+    pin::pin,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -10,7 +11,7 @@ use anyhow::Context;
 use clap::value_parser;
 use serde_json::{Map, Value, json};
 
-use super::{ConfigFlags, output};
+use super::{ConfigFlags, output, progress_line::ProgressLine};
 use crate::{
     broker::{
         Job, JobResult, Place, Published, Publisher, Routes, Subject, explain, from_slice, to_string, unread,
@@ -83,7 +84,8 @@ pub struct PublishArgs {
     /// Session that the job belongs to
     #[arg(long, value_name = "SESSION")]
     pub session: Option<String>,
-    /// Wait for the results and print them; exits with 1 if a job fails or does not answer in time
+    /// Wait for the results and print them; exits with 1 if a job fails or does not answer in time. The progress of a
+    /// single job goes to standard error, without --json
     #[arg(long)]
     pub wait: bool,
     /// Seconds to wait for all results
@@ -141,7 +143,7 @@ async fn publish_and_wait(args: PublishArgs, settings: &Settings) -> anyhow::Res
     if !args.wait {
         return Ok(ExitCode::SUCCESS);
     }
-    let failed = wait(&target, &args, &mut waiting).await?;
+    let failed = wait(&target, &args, stream, &mut waiting).await?;
     if let Some(first) = waiting.first() {
         let place = Place::of(settings, &routes, &args.job_type, stream);
         let why = explain(&mut target.connect().await?, &place, &first.subject).await;
@@ -254,10 +256,17 @@ fn said(stream: &str, published: &Published) -> String {
 }
 
 /// Prints the results as they arrive, and returns how many jobs failed. At the timeout, `waiting` contains the jobs
-/// without a result.
-async fn wait(target: &RedisTarget, args: &PublishArgs, waiting: &mut Vec<Awaited>) -> anyhow::Result<usize> {
+/// without a result. Meanwhile shows the progress of a single job.
+async fn wait(
+    target: &RedisTarget,
+    args: &PublishArgs,
+    stream: &str,
+    waiting: &mut Vec<Awaited>,
+) -> anyhow::Result<usize> {
     let mut connection = target.connect_without_timeout().await?;
     let deadline = Instant::now() + Duration::from_secs_f64(args.timeout);
+    let shows_progress = args.count == 1 && !args.json;
+    let mut progress = ProgressLine::default();
     let mut failed = 0;
     while !waiting.is_empty() {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -274,7 +283,14 @@ async fn wait(target: &RedisTarget, args: &PublishArgs, waiting: &mut Vec<Awaite
             Ok(shared.map(|result| (keys[0].clone(), result)))
         };
         // A frozen Redis does not even reply that there is nothing.
-        let Ok(answer) = tokio::time::timeout(left + target.response_timeout(), answer).await else { break };
+        let mut answer = pin!(tokio::time::timeout(left + target.response_timeout(), answer));
+        let id = waiting[first].subject.id.as_str();
+        let answer = tokio::select! {
+            answer = &mut answer => answer,
+            () = progress.follow(target, stream, id), if shows_progress => answer.await,
+        };
+        progress.clear();
+        let Ok(answer) = answer else { break };
         let Some((key, result)) = answer? else { break };
         waiting.retain(|awaited| awaited.key != key);
         failed += usize::from(!result.ok);

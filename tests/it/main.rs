@@ -48,6 +48,7 @@ mod outages;
 mod page;
 mod places;
 mod process_backend;
+mod progress;
 mod protocol_page;
 mod queue_readings;
 mod record;

@@ -10,12 +10,15 @@ use swarm::{
 };
 
 use super::{run, run_with, said};
-use crate::support::{
-    autoscaler::{Autoscaler, FAST_SWEEP, real_pool},
-    cluster::Cluster,
-    command::{add_sleep, answers, redis},
-    wait::{DEADLINE, eventually},
-    worker::WorkerProcess,
+use crate::{
+    progress::Steps,
+    support::{
+        autoscaler::{Autoscaler, FAST_SWEEP, real_pool},
+        cluster::Cluster,
+        command::{add_job, add_sleep, answers, redis},
+        wait::{DEADLINE, eventually},
+        worker::WorkerProcess,
+    },
 };
 
 #[tokio::test]
@@ -108,6 +111,24 @@ async fn a_job_is_cancelled_wherever_it_is_and_its_publisher_told_once() {
         let answers = answers(&client, id).await;
         assert!(answers.len() == 1 && answers[0]["error"].to_string().contains("cancelled"), "{id}: {answers:?}");
     }
+}
+
+#[tokio::test]
+async fn the_progress_of_a_job_is_beside_its_stream_and_ends_with_it() {
+    let cluster = Cluster::start();
+    cluster.until_well().await;
+    let client = cluster.client().await;
+    let steps = Steps::new();
+    let worker = WorkerProcess::start_with(&cluster.url(), "w1", &steps.settings());
+    add_job(&client, "t", "work", "far").await;
+    let there = async || redis::<u64>(&client, "EXISTS {t:jobs}:progress:far").await == 1;
+    assert!(eventually(DEADLINE, there).await, "{}", worker.log());
+    let told = said(&run_with(&cluster.url(), &steps.settings(), &["job", "far"]));
+    assert!(told.contains("40 %: page 2 of 5"), "{told}");
+    steps.pass(1);
+    steps.pass(2);
+    assert!(eventually(DEADLINE, async || answers(&client, "far").await.len() == 1).await, "{}", worker.log());
+    assert!(eventually(DEADLINE, async || !there().await).await, "{}", worker.log());
 }
 
 #[tokio::test]
