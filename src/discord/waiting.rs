@@ -1,9 +1,10 @@
-//! Waits for a worker's answer, while the reply shows the progress: a worker is being started, no autoscaler starts
-//! one, or the answer takes longer than it should, and why.
+//! Waits for a worker's answer, while the reply shows what goes on: a worker is being started, no autoscaler starts
+//! one, the job's progress, or that the answer takes longer than it should, and why.
 
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::{
     context::CommandContext,
@@ -12,12 +13,17 @@ use super::{
     reply::{Reply, Tone},
     what::Press,
 };
-use crate::broker::{Call, CallError, Job, Outlook, ScalerWord};
+use crate::{
+    broker::{Call, CallError, Job, Outlook, ScalerWord},
+    model::progress::Progress,
+};
 
 /// An answer within this time needs no intermediate reply.
 const QUICK: Duration = Duration::from_millis(700);
-/// Time between two looks at the progress.
+/// Time between two looks at what goes on.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Minimum time between two edits that show the job's progress: Discord limits the edits of a reply.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(3);
 
 /// How the waiting ended.
 #[derive(Debug)]
@@ -50,11 +56,11 @@ pub(super) async fn ask(
     let job = job.with_reply_within(context.settings.discord.answer());
     let mut call = context.client.begin(job).await?;
     let _waited = context.waited.begin(call.id(), user);
-    let mut said = Said { shown: None, late: false, job: call.id().to_owned() };
+    let mut said = Said { shown: None, late: false, job: call.id().to_owned(), progress: None };
     if let Ok(outlook) = before
         && outlook.workers == 0
     {
-        said.say(conversation, going_on(&outlook, context.worker_type.as_str())).await;
+        said.say(conversation, going_on(&outlook, context.worker_type.as_str(), None)).await;
     }
     Ok(wait(context, conversation, &mut call, &job_type, said).await)
 }
@@ -66,7 +72,7 @@ async fn wait(
     job_type: &str,
     mut said: Said,
 ) -> Waited {
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     let mut timeout = QUICK;
     loop {
         match call.wait(timeout.min(conversation.left()).max(Duration::from_millis(1))).await {
@@ -88,7 +94,7 @@ async fn wait(
         if begun.elapsed() >= context.settings.discord.answer() {
             said.no_answer(context, conversation, call).await;
         } else {
-            said.what_goes_on(context, conversation, job_type).await;
+            said.what_goes_on(context, conversation, call, job_type).await;
         }
     }
 }
@@ -99,15 +105,36 @@ struct Said {
     late: bool,
     /// Id of the job, for the button that cancels it.
     job: String,
+    /// The job's progress, and when it was asked for.
+    progress: Option<(Instant, Option<Progress>)>,
 }
 
 impl Said {
-    async fn what_goes_on(&mut self, context: &CommandContext, conversation: &Conversation, job_type: &str) {
+    async fn what_goes_on(
+        &mut self,
+        context: &CommandContext,
+        conversation: &Conversation,
+        call: &Call,
+        job_type: &str,
+    ) {
         let reply = match context.client.outlook(job_type).await {
-            Ok(outlook) => going_on(&outlook, context.worker_type.as_str()),
+            Ok(outlook) => {
+                let progress = if outlook.workers > 0 { self.progress(call).await } else { None };
+                going_on(&outlook, context.worker_type.as_str(), progress)
+            }
             Err(error) => Reply::new(Tone::Waiting, "Waiting…").with_text(Markup::block(&error.to_string())),
         };
         self.say(conversation, reply).await;
+    }
+
+    /// Returns the job's progress, which may be some seconds old.
+    async fn progress(&mut self, call: &Call) -> Option<&Progress> {
+        if self.progress.as_ref().is_none_or(|(asked, _)| asked.elapsed() >= PROGRESS_INTERVAL) {
+            // Redis that is down is reported in place of the workers.
+            let reported = call.progress().await.ok().flatten();
+            self.progress = Some((Instant::now(), reported.map(|reported| reported.progress)));
+        }
+        self.progress.as_ref().and_then(|(_, progress)| progress.as_ref())
     }
 
     /// Reports the visible reasons, once.
@@ -130,10 +157,13 @@ impl Said {
     }
 }
 
-/// Returns which workers could do the job, and whether an autoscaler starts one.
-fn going_on(outlook: &Outlook, worker_type: &str) -> Reply {
+/// Returns which workers could do the job, and whether an autoscaler starts one; or how far the job is.
+fn going_on(outlook: &Outlook, worker_type: &str, progress: Option<&Progress>) -> Reply {
     if outlook.workers > 0 {
-        let text = Markup::ours("A ").and_code(worker_type).and(" worker is there. Waiting for its answer.");
+        let text = match progress {
+            Some(progress) => Markup::text(&progress.to_string()),
+            None => Markup::ours("A ").and_code(worker_type).and(" worker is there. Waiting for its answer."),
+        };
         return Reply::new(Tone::Waiting, "Working…").with_text(text);
     }
     let starting = Markup::ours("starting a ").and_text(worker_type).and(" worker…");
@@ -167,7 +197,7 @@ mod tests {
     use super::*;
 
     fn told(workers: usize, scaler: ScalerWord) -> String {
-        let reply = going_on(&Outlook { workers, scaler }, "browser");
+        let reply = going_on(&Outlook { workers, scaler }, "browser", None);
         let embed = reply.embed();
         format!("{}: {}", embed.title.unwrap_or_default(), embed.description.unwrap_or_default())
     }
@@ -186,6 +216,10 @@ mod tests {
         assert!(told(0, ScalerWord::Nobody).contains("No autoscaler is running"));
         let failing = ScalerWord::Failing { instance: instance(), error: "no engine at @everyone".to_owned() };
         assert!(told(0, failing).contains("can't start one, and tries again:\n```\nno engine"));
+        let progress = Progress::new("@everyone, page 2 of 5").with_fraction(0.4);
+        let outlook = Outlook { workers: 1, scaler: ScalerWord::Unknown };
+        let shown = going_on(&outlook, "browser", Some(&progress)).embed().description;
+        assert_eq!(shown.as_deref(), Some(r"40 \%\: \@everyone\, page 2 of 5"));
         assert_eq!(told(0, ScalerWord::Quiet { instance: instance() }), "starting a browser worker…: ");
     }
 }

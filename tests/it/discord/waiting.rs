@@ -62,6 +62,29 @@ async fn a_worker_that_takes_its_time_is_waited_for() {
     assert_eq!(titles, ["Working…", "This channel's browser was open"]);
 }
 
+/// What a handler says is text like any other: it means nothing to Discord.
+#[tokio::test]
+async fn the_progress_of_a_job_is_shown_while_it_runs() {
+    let (fake, redis) = (FakeDiscord::start().await, RedisServer::start());
+    let hands = Hands::new(&redis).await;
+    hands.beat().await;
+    let bot = Bot::ready(&fake, &settings(&fake, &redis, "screenshots = false", "")).await;
+    let asked = fake.command(&Member::user(), "web", "start", json!([]));
+    let delivery = hands.take().await;
+    let key = format!("browser:jobs:progress:{}", delivery.job.as_ref().unwrap().id);
+    let client = redis.client().await;
+    for (fraction, shown) in [("0.4", r"40 \%\: \@everyone"), ("0.8", r"80 \%\: \@everyone")] {
+        let write = format!("HSET {key} worker w1 at 1 text @everyone fraction {fraction}");
+        let _: u64 = command(&client, &write).await;
+        let reply = fake.reply(asked, "it shows the progress", |reply| reply.text() == shown).await;
+        assert!(reply.title() == "Working…" && reply.buttons().len() == 1, "{reply:?}");
+    }
+    hands.answer(&delivery, Ok(json!({ "page": {} }))).await;
+    let answered = fake.reply(asked, "it is answered", |reply| reply.title() == "Browser opened").await;
+    assert!(!answered.text().contains('%'), "{answered:?}");
+    bot.assert_discreet(&fake);
+}
+
 #[tokio::test]
 async fn a_bot_that_is_stopped_says_so_where_it_is_waited_for() {
     let (fake, redis) = (FakeDiscord::start().await, RedisServer::start());
