@@ -33,6 +33,7 @@ use crate::{
     broker::{Job, session_of},
     config::BrowserSettings,
     egress::AddressRule,
+    worker::{JobContext, Progress},
 };
 
 /// Executes browser jobs.
@@ -122,6 +123,7 @@ impl BrowserHandler {
         if let Some(old) = engine.take() {
             old.chromium.stop().await;
         }
+        JobContext::current().progress(Progress::new("starting the browser"));
         let started = self.launch().await.map_err(|error| error.to_string())?;
         let chromium = Arc::clone(&started.chromium);
         let open = Arc::clone(&self.open);
@@ -144,7 +146,12 @@ impl BrowserHandler {
             return Err(failed(format!("session `{name}` is not open; begin with `start`")));
         };
         let done = match request {
-            Request::Goto { url } => session.goto(&url).await,
+            Request::Goto { url } => {
+                // The host alone: the rest may hold secrets.
+                let host = url.host_str().unwrap_or_default();
+                JobContext::current().progress(Progress::new(format!("loading {host}")));
+                session.goto(&url).await
+            }
             Request::Click { selector } => session.click(&selector).await,
             Request::Fill { selector, text } => session.fill(&selector, &text).await,
             Request::WaitFor { selector, timeout } => session.wait_for(&selector, timeout).await,
