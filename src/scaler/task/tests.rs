@@ -10,7 +10,7 @@ use secrecy::SecretString;
 
 use super::*;
 use crate::{
-    backend::{Instance, Phase},
+    backend::{Instance, Phase, ScaleRequest},
     config::{ScalingSettings, Switch},
     connection::RedisTarget,
     model::{Counters, Demand, Reading, Timestamp},
