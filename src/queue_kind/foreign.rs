@@ -140,9 +140,10 @@ pub enum Occupation {
     Unknown,
 }
 
+#[cfg(test)]
 impl Occupation {
     /// Returns whether a worker holds a job; `None` if that is unknown.
-    pub fn is_busy(&self, name: &str) -> Option<bool> {
+    pub(crate) fn is_busy(&self, name: &str) -> Option<bool> {
         match self {
             Self::Stated(workers) => workers.iter().find(|worker| worker.name == name).map(|worker| worker.is_busy),
             Self::AllIdle => Some(false),

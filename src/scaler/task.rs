@@ -376,10 +376,8 @@ impl ActorTask {
                 }
                 .emit();
             }
-            let ready = |worker: &WorkerId| {
-                view.workers.iter().any(|seen| seen.id == *worker && seen.state.is_some() && !seen.draining)
-            };
-            if let Some(awaited) = self.awaited.take_if(|awaited| awaited.ids.iter().any(ready)) {
+            let mut ready = view.workers.iter().filter(|seen| seen.state.is_some() && !seen.draining);
+            if let Some(awaited) = self.awaited.take_if(|awaited| ready.any(|seen| awaited.ids.contains(&seen.id))) {
                 let elapsed = awaited.since.elapsed();
                 self.measure(Stage::Running, elapsed);
                 self.actor.note_running(elapsed);

@@ -1,6 +1,7 @@
 //! Classifies the workers of one type. Combines the backend's list, the heartbeats, the holders of delivered jobs, and
 //! whether heartbeats could be written at all. Remembers about each worker what the next observation needs. Pure.
 
+mod job_holders;
 mod starts;
 mod status;
 
@@ -10,7 +11,10 @@ use std::{
 };
 
 pub use self::starts::FailedStart;
-use self::status::{Memory, Seen};
+use self::{
+    job_holders::JobHolders,
+    status::{Memory, Seen},
+};
 use crate::{
     backend::{Exit, Instance, ManualScale, Phase, Pool, Removal},
     evidence::{Channel, MassSilence, RECONNECT},
@@ -113,17 +117,17 @@ pub struct Heard<'a> {
 }
 
 impl Heard<'_> {
-    fn of(&self, position: usize, id: &WorkerId) -> Seen {
-        let holds = |all: &Vec<ConsumerPending>| all.iter().any(|it| it.name == id.as_str() && it.jobs > 0);
+    fn job_holders(&self) -> JobHolders<'_> {
+        self.occupation.map_or_else(|| JobHolders::of_group(self.consumers), JobHolders::stated)
+    }
+
+    fn of(&self, position: usize, id: &WorkerId, holders: &JobHolders<'_>) -> Seen {
         let unasked = &Reading::Known(None);
         let heartbeat = self.heartbeats.known().and_then(|all| all.get(position).unwrap_or(unasked).known());
         Seen {
             heartbeat: heartbeat.copied().flatten(),
             readable: heartbeat.is_some(),
-            holds_jobs: match self.occupation {
-                Some(occupation) => occupation.is_busy(id.as_str()),
-                None => self.consumers.known().map(holds),
-            },
+            holds_jobs: holders.holds_jobs(id.as_str()),
         }
     }
 }
@@ -157,8 +161,9 @@ impl WorkerTracker {
         let removal = pool.removal;
         let mut remembered = HashMap::with_capacity(pool.instances.len());
         let mut sorted = Sorted::default();
+        let holders = heard.job_holders();
         for (position, instance) in pool.instances.into_iter().enumerate() {
-            let seen = heard.of(position, &instance.id);
+            let seen = heard.of(position, &instance.id, &holders);
             let mut memory = self.memories.remove(&instance.id).unwrap_or_default();
             let status = status::of(&instance, seen, memory, expected, heard.channel, now);
             if status == WorkerStatus::Stalled && !memory.noted_stalled {
