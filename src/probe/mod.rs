@@ -17,7 +17,7 @@ mod transaction;
 pub use arrivals::{ArrivalError, ArrivalWatch, Recorded};
 pub use combine::combine;
 pub use handle::{ProberHandle, Request};
-pub use heartbeat::{Heartbeat, Heartbeats};
+pub use heartbeat::{Heartbeat, Heartbeats, Places};
 pub use prober::Prober;
 pub use several::SeveralSpec;
 

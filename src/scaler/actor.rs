@@ -254,7 +254,13 @@ impl Actor {
         let control = observed.control.filter(|control| control.holds_at(now));
         let left_alone = control.as_ref().is_some_and(|control| !control.mode.acts());
         let acts = self.leads && self.consequence == Consequence::Scale && !left_alone;
+        // A replacement starts a worker.
+        let may_replace = control.as_ref().is_none_or(|control| control.mode != Mode::PausedOut);
         let decision = self.decide(control.as_deref(), &observation, acts, now);
+        if observed.is_partial && self.lets_go(&decision, &observed.view, acts && may_replace, now) {
+            self.phase = Phase::Observing(signals);
+            return Some(Effect::ObserveInFull);
+        }
         if let Some(recommendation) = decision.recommendation {
             self.history.note_recommendation(&self.settings, now, recommendation);
         }
@@ -276,9 +282,7 @@ impl Actor {
             snapshot.reasons[0].insert_str(0, "would ");
         }
         let view = observed.view.ok()?;
-        // A replacement starts a worker.
-        let starts = control.as_ref().is_none_or(|control| control.mode != Mode::PausedOut);
-        let replaced = if starts { self.replaced(&view, now) } else { Replaced::default() };
+        let replaced = if may_replace { self.replaced(&view, now) } else { Replaced::default() };
         let request = self.request(&decision, &view, &replaced)?;
         if !acts {
             return None;
@@ -368,6 +372,11 @@ impl Actor {
     /// Returns whether the backend failed to carry out the last decision of this kind.
     pub fn has_failed(&self, action: Action) -> bool {
         self.history.backend_failures.of(action).is_some()
+    }
+
+    /// Returns whether the actor only recommends a number, and others decide who is let go.
+    pub fn only_recommends(&self) -> bool {
+        self.consequence == Consequence::Recommend
     }
 
     /// Returns the signals that led to the observation in progress.

@@ -12,6 +12,7 @@ mod leadership;
 mod outages;
 mod override_service;
 mod recorder;
+mod remembered_heartbeats;
 mod report;
 mod signs_of_life;
 mod snapshot_cell;

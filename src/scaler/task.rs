@@ -26,6 +26,7 @@ use super::{
     leadership::Leadership,
     outages::Outages,
     recorder::RecorderHandle,
+    remembered_heartbeats::{RememberedHeartbeats, is_news_of_workers},
     snapshot_cell::SnapshotCell,
     updates::Updates,
     worker_tracker::{Expected, Heard, Held, PoolView, WorkerTracker},
@@ -91,9 +92,18 @@ pub struct Shared {
 
 /// Result of an effect.
 enum Outcome {
-    Observed { pool: Result<Pool, BackendError>, answer: Answer },
+    Observed(Box<Looked>),
     Scaled { outcome: Result<ScaleReport, BackendError>, signals: Signals, token: Option<u64> },
     NotScaled,
+}
+
+/// Result of an observation.
+struct Looked {
+    pool: Result<Pool, BackendError>,
+    answer: Answer,
+    /// Whether some of the heartbeats were remembered.
+    is_partial: bool,
+    remembered: RememberedHeartbeats,
 }
 
 /// New workers that were not seen ready yet.
@@ -108,6 +118,8 @@ struct ActorTask {
     /// Term of leadership that the actor knows of.
     term: Option<u64>,
     worker_tracker: WorkerTracker,
+    /// Empty during an observation, which takes them along: one that is given up forgets them.
+    remembered: RememberedHeartbeats,
     awaited: Option<Box<Awaited>>,
     last_told: Option<(Action, &'static str)>,
     /// The last decision that was to be carried out, and its target.
@@ -136,6 +148,7 @@ pub fn run_actor(
         actor,
         term: None,
         worker_tracker: WorkerTracker::default(),
+        remembered: RememberedHeartbeats::default(),
         awaited: None,
         last_told: None,
         last_acted: None,
@@ -207,6 +220,7 @@ impl ActorTask {
 
     fn apply(&mut self, input: Input) -> Applied {
         let is_evaluation = matches!(input, Input::Observed(_));
+        let mut is_decided = is_evaluation;
         if is_evaluation {
             self.course.observed();
         }
@@ -222,7 +236,12 @@ impl ActorTask {
                 Effect::Observe => {
                     self.context.shared.directory.mailbox(self.context.index).observing();
                     self.course.observing();
-                    applied.effect = Some(observe(self.context.clone()).boxed());
+                    applied.effect = Some(self.observe());
+                }
+                Effect::ObserveInFull => {
+                    is_decided = false;
+                    self.remembered.forget();
+                    applied.effect = Some(self.observe());
                 }
                 Effect::Scale(request, signals) => {
                     applied.effect = Some(scale(self.context.clone(), request, signals).boxed());
@@ -239,10 +258,20 @@ impl ActorTask {
                 }
             }
         }
-        if let (true, Some(signals)) = (is_evaluation, signals) {
+        if let (true, Some(signals)) = (is_decided, signals) {
             applied.evaluated = Some((signals, signals.first_at.elapsed()));
         }
         applied
+    }
+
+    /// Begins an observation. If there may be news of workers, it forgets the heartbeats before.
+    fn observe(&mut self) -> BoxFuture<'static, Outcome> {
+        let is_news = |signals: Signals| signals.sources().any(is_news_of_workers);
+        // Whoever follows a recommendation may let workers go by what the observation shows.
+        if self.actor.evaluated_signals().is_none_or(is_news) || self.actor.only_recommends() {
+            self.remembered.forget();
+        }
+        observe(self.context.clone(), std::mem::take(&mut self.remembered)).boxed()
     }
 
     /// Asks workers again which may have missed their stop signal, while this autoscaler leads.
@@ -263,6 +292,7 @@ impl ActorTask {
             return Vec::new();
         }
         self.term = term;
+        self.remembered.forget();
         let input = match term {
             Some(_) => Input::Leads(leadership.remembered(&self.context.worker_type)),
             None => Input::Follows,
@@ -337,7 +367,7 @@ impl ActorTask {
 
     fn input_of(&mut self, outcome: Outcome) -> Input {
         match outcome {
-            Outcome::Observed { pool, answer } => self.observed(pool, answer),
+            Outcome::Observed(looked) => self.observed(*looked),
             Outcome::NotScaled => Input::NotScaled,
             Outcome::Scaled { outcome, signals, token } => {
                 let elapsed = signals.first_at.elapsed();
@@ -355,7 +385,9 @@ impl ActorTask {
     }
 
     /// Classifies the workers.
-    fn observed(&mut self, pool: Result<Pool, BackendError>, answer: Answer) -> Input {
+    fn observed(&mut self, looked: Looked) -> Input {
+        let Looked { pool, answer, is_partial, remembered } = looked;
+        self.remembered = remembered;
         let now = self.context.shared.clock.now();
         let heard = Heard {
             heartbeats: &answer.heartbeats,
@@ -386,7 +418,7 @@ impl ActorTask {
         let control = self.context.shared.controls.of(&self.context.worker_type);
         let Answer { demand, queues, counters, framework, .. } = answer;
         let (work, look_at) = framework.map_or((None, None), |read| (Some(Arc::new(read.work)), read.look_at));
-        Input::Observed(Box::new(Observed { demand, queues, counters, work, look_at, view, control }))
+        Input::Observed(Box::new(Observed { demand, queues, counters, work, look_at, view, is_partial, control }))
     }
 
     /// What the framework of the workers says of them. If it could not be read, any of them may be busy.

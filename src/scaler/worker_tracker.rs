@@ -10,11 +10,9 @@ use std::{
     time::Duration,
 };
 
+pub(super) use self::job_holders::JobHolders;
 pub use self::starts::FailedStart;
-use self::{
-    job_holders::JobHolders,
-    status::{Memory, Seen},
-};
+use self::status::{Memory, Seen};
 use crate::{
     backend::{Exit, Instance, ManualScale, Phase, Pool, Removal},
     evidence::{Channel, MassSilence, RECONNECT},
@@ -96,6 +94,12 @@ pub struct Expected {
 }
 
 impl Expected {
+    /// Returns how long a heartbeat that was just read can't have lapsed: a worker renews it at each of the three
+    /// intervals in which it lapses, so at least two of them were left.
+    pub(super) fn heartbeat_lifetime(&self) -> Duration {
+        self.heartbeat_lapse * 2 / 3
+    }
+
     /// Returns how long a worker that has had a heartbeat may be silent.
     fn silence_limit(&self, holds_jobs: Option<bool>) -> Duration {
         let limit = self.start_grace.max(self.heartbeat_lapse) + RECONNECT;

@@ -267,7 +267,7 @@ impl<'a> Engine<'a> {
             let instant = self.instant + self.now.since(SimTime::START);
             for effect in self.actor.apply(input, self.clock(), instant) {
                 match effect {
-                    Effect::Observe => inputs.push_back(self.observe()),
+                    Effect::Observe | Effect::ObserveInFull => inputs.push_back(self.observe()),
                     Effect::Scale(request, _) => inputs.extend(self.scale(&request)),
                     // Simulated workers hear their signal.
                     Effect::AskAgain(_) => {}
@@ -304,6 +304,7 @@ impl<'a> Engine<'a> {
             work: None,
             look_at: None,
             view: Ok(view),
+            is_partial: false,
             control: None,
         }))
     }

@@ -53,6 +53,7 @@ mod protocol_page;
 mod queue_readings;
 mod record;
 mod reload;
+mod remembered_heartbeats;
 mod scale_in;
 mod scaling_rules;
 mod sentinel;

@@ -20,7 +20,7 @@ pub enum Input {
     Signals(Signals),
     /// The time that [`Actor::next_wake`](super::Actor::next_wake) returned has come.
     Tick,
-    /// Result of [`Effect::Observe`].
+    /// Result of [`Effect::Observe`] or [`Effect::ObserveInFull`].
     Observed(Box<Observed>),
     /// Result of [`Effect::Scale`].
     Scaled(Box<Scaled>),
@@ -47,6 +47,8 @@ pub struct Observed {
     pub look_at: Option<Timestamp>,
     /// The workers, or why they are unknown.
     pub view: Result<PoolView, BackendError>,
+    /// Whether some heartbeats in it are remembered, not read. Such an observation lets no worker go.
+    pub is_partial: bool,
     /// Override in force for the worker type.
     pub control: Option<Arc<Control>>,
 }
@@ -67,6 +69,9 @@ pub struct Scaled {
 pub enum Effect {
     /// Observe, and return the result as [`Input::Observed`].
     Observe,
+    /// Observe once more for the same evaluation, and read all heartbeats: what the last observation leads to would let
+    /// workers go. The result is an [`Input::Observed`] that is not partial.
+    ObserveInFull,
     /// Send the request to the backend, and return the result as [`Input::Scaled`].
     Scale(ScaleRequest, Signals),
     /// Ask these workers to leave once more.

@@ -31,6 +31,18 @@ impl Actor {
         Replaced { stalled: view.stalled.clone(), unheard }
     }
 
+    /// Returns whether a decision lets workers go, or replaces some.
+    pub(super) fn lets_go(
+        &mut self,
+        decision: &Decision,
+        view: &Result<PoolView, BackendError>,
+        may_replace: bool,
+        now: Timestamp,
+    ) -> bool {
+        decision.action == Action::ScaleDown
+            || view.as_ref().is_ok_and(|view| may_replace && !self.replaced(view, now).is_empty())
+    }
+
     /// Returns the request to the backend; `None` if there is nothing to do. Replaces workers along the way.
     pub(super) fn request(&self, decision: &Decision, view: &PoolView, replaced: &Replaced) -> Option<ScaleRequest> {
         if decision.action == Action::Hold && replaced.is_empty() {

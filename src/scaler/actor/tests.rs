@@ -4,6 +4,7 @@
 mod failures;
 mod leading;
 mod overrides;
+mod partial;
 mod properties;
 
 use tokio::time::Instant;
@@ -87,6 +88,7 @@ fn observed_under(control: Option<Arc<Control>>, lag: u64, view: PoolView) -> In
         look_at: None,
         counters: Counters::default(),
         view: Ok(view),
+        is_partial: false,
         control,
     }))
 }
@@ -204,8 +206,16 @@ fn a_queue_that_latency_learns_from_is_looked_at_again_while_jobs_are_done_and_a
         let (lag, pending) = (Reading::Known(added - read), Reading::Known(2));
         let demand = Demand { lag, pending, oldest: Reading::Known(None) };
         let counters = Counters { added: Some(added), read: Some(read) };
-        let observed =
-            Observed { demand, queues: None, work: None, look_at: None, counters, view: Ok(view(0, 2)), control: None };
+        let observed = Observed {
+            demand,
+            queues: None,
+            work: None,
+            look_at: None,
+            counters,
+            view: Ok(view(0, 2)),
+            is_partial: false,
+            control: None,
+        };
         let effects = at(actor, ms, Input::Observed(Box::new(observed)));
         if target_of(&effects).is_some() {
             at(actor, ms, scaled(failure(ErrorKind::Retryable, "no room")));
@@ -232,6 +242,7 @@ fn a_queue_that_latency_learns_from_is_looked_at_again_while_jobs_are_done_and_a
         look_at: None,
         counters,
         view: Ok(view(2, 0)),
+        is_partial: false,
         control: None,
     };
     at(&mut actor, 6_000, Input::Observed(Box::new(observed)));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{ActorContext, Outcome};
+use super::{ActorContext, Looked, Outcome, RememberedHeartbeats};
 use crate::{
     backend::{BackendError, ErrorKind, ScaleRequest},
     model::keys,
@@ -13,8 +13,9 @@ use crate::{
     telemetry::{BackendCall, BackendCalled, BackendFailure, FailureKind},
 };
 
-/// Observes the pool and the queue once. The subscription comes first, the probe second.
-pub(super) async fn observe(context: Arc<ActorContext>) -> Outcome {
+/// Observes the pool and the queue once, and reads the heartbeats that are not `remembered`. The subscription comes
+/// first, the probe second.
+pub(super) async fn observe(context: Arc<ActorContext>, mut remembered: RememberedHeartbeats) -> Outcome {
     context.shared.listener.unmute(context.index, context.shared.patience).await;
     let pool = called(&context, BackendCall::Observe, || context.shared.backend.observe(&context.worker_type)).await;
     if pool.is_ok()
@@ -30,9 +31,13 @@ pub(super) async fn observe(context: Arc<ActorContext>) -> Outcome {
     // The workers of a framework write none, and its server is not asked for keys that are not its own.
     let without_heartbeats = context.expected.is_foreign || context.shared.is_own_server;
     let heard = if without_heartbeats { &[][..] } else { instances };
-    let heartbeats = heard.iter().map(|instance| keys::heartbeat(&context.worker_type, &instance.id)).collect();
-    let answer = context.shared.prober.ask(Request { index: context.index, heartbeats }).await;
-    Outcome::Observed { pool, answer }
+    let asked_at = Instant::now();
+    let recalled = remembered.recall(heard, context.expected.heartbeat_lifetime(), asked_at);
+    let unread = heard.iter().zip(&recalled).filter(|(_, recalled)| recalled.is_none());
+    let heartbeats = unread.map(|(instance, _)| keys::heartbeat(&context.worker_type, &instance.id)).collect();
+    let mut answer = context.shared.prober.ask(Request { index: context.index, heartbeats }).await;
+    let is_partial = remembered.complete(&mut answer, heard, recalled, asked_at);
+    Outcome::Observed(Box::new(Looked { pool, answer, is_partial, remembered }))
 }
 
 /// Makes one write. Checks here whether the write is allowed, with nothing in between that takes time.

@@ -56,6 +56,8 @@ impl SuspendedActor {
         cancel: CancellationToken,
     ) -> impl Future<Output = Self> + Send {
         self.task.context = Arc::new(context);
+        // They may be on another server now.
+        self.task.remembered.forget();
         self.task.actor.retune(tuning, Instant::now());
         self.task.show(None);
         self.task.until(cancel)

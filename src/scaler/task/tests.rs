@@ -1,8 +1,11 @@
 //! Tests of the task on a paused clock, with a backend and a queue in memory.
 
-use std::sync::{
-    Mutex,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -13,7 +16,8 @@ use crate::{
     backend::{Instance, Phase, ScaleRequest},
     config::{ScalingSettings, Switch},
     connection::RedisTarget,
-    model::{Counters, Demand, Reading, Timestamp},
+    model::{Counters, Demand, Reading, Timestamp, WorkerState},
+    probe::Heartbeat,
     scaler::{
         CanaryState, Recorder,
         actor::{Consequence, Tuning},
@@ -64,6 +68,9 @@ struct Rig {
     directory: Arc<Directory>,
     lag: Arc<AtomicU64>,
     looks: Arc<AtomicU64>,
+    /// Heartbeats by key, and how many keys were read.
+    heartbeats: Arc<Mutex<HashMap<String, Heartbeat>>>,
+    read: Arc<AtomicU64>,
     shared: Arc<Shared>,
     shown: SnapshotCell,
     stop: CancellationToken,
@@ -89,13 +96,17 @@ impl Rig {
         let (_, listener, _) = Listener::new(target.clone(), off, directory.clone(), source_status);
         let (_, recorder) = Recorder::new(target, "test".to_owned(), 10);
         let (lag, looks) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let (heartbeats, read) = (Arc::new(Mutex::new(HashMap::new())), Arc::new(AtomicU64::new(0)));
         let prober = ProberHandle::answered_by({
-            let (lag, looks) = (lag.clone(), looks.clone());
+            let (lag, looks, heartbeats, read) = (lag.clone(), looks.clone(), heartbeats.clone(), read.clone());
             move |request| {
                 looks.fetch_add(1, Ordering::SeqCst);
+                read.fetch_add(request.heartbeats.len() as u64, Ordering::SeqCst);
                 let lag = Reading::Known(lag.load(Ordering::SeqCst));
                 let demand = Demand { lag, pending: Reading::Known(0), oldest: Reading::Known(None) };
-                let heartbeats = Reading::Known(vec![Reading::Known(None); request.heartbeats.len()]);
+                let there = heartbeats.lock().unwrap();
+                let heartbeats = request.heartbeats.iter().map(|key| Reading::Known(there.get(key).copied()));
+                let heartbeats = Reading::Known(heartbeats.collect());
                 Answer {
                     demand,
                     queues: None,
@@ -140,7 +151,7 @@ impl Rig {
         let shown = SnapshotCell::new(actor.snapshot().clone());
         let stop = CancellationToken::new();
         let task = tokio::spawn(run_actor(context, actor, shown.clone(), stop.clone()));
-        Self { workers, directory, lag, looks, shared, shown, stop, task }
+        Self { workers, directory, lag, looks, heartbeats, read, shared, shown, stop, task }
     }
 
     /// Suspends the actor and resumes it with these settings; `meanwhile` runs in between.
@@ -159,6 +170,23 @@ impl Rig {
     fn publish(&self, jobs: u64) {
         self.lag.fetch_add(jobs, Ordering::SeqCst);
         self.directory.post(0, Source::Keyspace);
+    }
+
+    /// Writes the heartbeats of these workers, without a signal.
+    fn beat(&self, workers: &[&str], state: WorkerState) {
+        let key = |id: &&str| keys::heartbeat(&WorkerType::new("browser"), &WorkerId::new(*id));
+        let beats = workers.iter().map(|id| (key(id), Heartbeat { state, sessions: 0, places: None }));
+        self.heartbeats.lock().unwrap().extend(beats);
+    }
+
+    /// Returns how many heartbeats are read while `times` signals of this source are answered.
+    async fn read_after(&self, source: Source, times: u32) -> u64 {
+        let before = self.read.load(Ordering::SeqCst);
+        for _ in 0..times {
+            self.directory.post(0, source);
+            self.pass(Duration::from_millis(60)).await;
+        }
+        self.read.load(Ordering::SeqCst) - before
     }
 
     fn writes(&self) -> Vec<u32> {
@@ -323,4 +351,42 @@ async fn a_signal_in_the_moment_of_the_change_is_not_lost() {
     let rig = rig.retuned(settings(), false, |_| {}).await;
     rig.pass(Duration::from_secs(1)).await;
     assert_eq!(rig.looks.load(Ordering::SeqCst), looks, "what has not changed is no reason to look");
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_of_idle_workers_are_read_after_news_and_time() {
+    let rig = Rig::start(ScalingSettings { min_workers: 3, max_workers: 3, ..settings() });
+    rig.beat(&["w0", "w1", "w2"], WorkerState::Idle);
+    rig.directory.post(0, Source::Sweep);
+    rig.pass(Duration::from_secs(1)).await;
+    assert_eq!(rig.writes(), [3]);
+    assert_eq!(rig.read_after(Source::Keyspace, 100).await, 0, "6 s in which nothing tells of workers");
+    for source in [Source::Backend, Source::Sweep, Source::Resync, Source::Leadership] {
+        assert_eq!(rig.read_after(source, 1).await, 3, "{source:?}");
+        assert_eq!(rig.read_after(Source::Channel, 1).await, 0, "{source:?}");
+    }
+    rig.pass(Duration::from_secs(10)).await;
+    assert_eq!(rig.read_after(Source::Keyspace, 2).await, 3, "they could have lapsed");
+    rig.beat(&["w1"], WorkerState::Busy);
+    assert_eq!(rig.read_after(Source::Backend, 1).await, 3);
+    assert_eq!(rig.read_after(Source::Keyspace, 5).await, 5, "a busy worker at each look");
+    let rig = rig.retuned(settings(), false, |_| {}).await;
+    assert_eq!(rig.read_after(Source::Keyspace, 1).await, 3, "it may be another server");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_was_idle_at_the_last_reading_is_read_before_it_would_be_let_go() {
+    let rig = Rig::start(settings());
+    rig.publish(20);
+    rig.pass(Duration::from_secs(1)).await;
+    assert_eq!(rig.writes(), [4]);
+    rig.beat(&["w0", "w1", "w2", "w3"], WorkerState::Idle);
+    rig.pass(Duration::from_secs(120)).await;
+    assert_eq!(rig.read_after(Source::Keyspace, 2).await, 4);
+    // No signal tells of it, and the queue does not show it either.
+    rig.beat(&["w0", "w2"], WorkerState::Busy);
+    rig.lag.store(0, Ordering::SeqCst);
+    assert_eq!(rig.read_after(Source::Keyspace, 1).await, 4 + 2, "before the decision, and to see its result");
+    assert_eq!(rig.writes(), [4, 2]);
+    assert_eq!(*rig.workers.ids.lock().unwrap(), ["w0", "w2"].map(WorkerId::new));
 }

@@ -9,7 +9,7 @@ use crate::{
 
 /// The workers that hold delivered jobs.
 #[derive(Debug)]
-pub(super) struct JobHolders<'a> {
+pub(in crate::scaler) struct JobHolders<'a> {
     /// Whether a worker holds jobs, by its name.
     named: HashMap<&'a str, bool>,
     /// Whether all other workers do; `None` if that is unknown.
@@ -18,7 +18,7 @@ pub(super) struct JobHolders<'a> {
 
 impl<'a> JobHolders<'a> {
     /// Returns the holders among the consumers of a group.
-    pub(super) fn of_group(consumers: &'a Reading<Vec<ConsumerPending>>) -> Self {
+    pub(in crate::scaler) fn of_group(consumers: &'a Reading<Vec<ConsumerPending>>) -> Self {
         let Some(consumers) = consumers.known() else { return Self { named: HashMap::new(), others: None } };
         let holding = consumers.iter().filter(|consumer| consumer.jobs > 0);
         Self { named: holding.map(|consumer| (consumer.name.as_str(), true)).collect(), others: Some(false) }
@@ -35,7 +35,7 @@ impl<'a> JobHolders<'a> {
     }
 
     /// Returns whether a worker holds jobs; `None` if that is unknown.
-    pub(super) fn holds_jobs(&self, name: &str) -> Option<bool> {
+    pub(in crate::scaler) fn holds_jobs(&self, name: &str) -> Option<bool> {
         self.named.get(name).copied().or(self.others)
     }
 }

@@ -38,6 +38,7 @@ fn an_unreadable_pool_changes_nothing_and_is_looked_at_again_soon() {
             look_at: None,
             counters: Counters::default(),
             view: failure(ErrorKind::Retryable, "engine is away"),
+            is_partial: false,
             control: None,
         }))
     };

@@ -9,7 +9,7 @@ use super::*;
 enum Happening {
     Signal,
     Pass(u64),
-    Finish { lag: Option<u64>, idle: u32, busy: u32, fail: bool },
+    Finish { lag: Option<u64>, idle: u32, busy: u32, fail: bool, remembers: bool },
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -17,15 +17,17 @@ fn happening() -> impl Strategy<Value = Happening> {
         3 => Just(Happening::Signal),
         2 => (0_u64..200).prop_map(Happening::Pass),
         1 => (1_000_u64..100_000).prop_map(Happening::Pass),
-        4 => (prop::option::weighted(0.9, 0_u64..100), 0_u32..6, 0_u32..6, prop::bool::weighted(0.2))
-            .prop_map(|(lag, idle, busy, fail)| Happening::Finish { lag, idle, busy, fail }),
+        4 => (
+            prop::option::weighted(0.9, 0_u64..100), 0_u32..15, 0_u32..6, prop::bool::weighted(0.2), any::<bool>()
+        ).prop_map(|(lag, idle, busy, fail, remembers)| Happening::Finish { lag, idle, busy, fail, remembers }),
     ]
 }
 
 /// Returns the effects, with the times at which the actor asked for them.
 fn play(actor: &mut Actor, happenings: &[Happening]) -> Vec<(u64, Effect)> {
     let mut now = 1_000;
-    let mut under_way: Option<bool> = None;
+    let mut under_way: Option<Effect> = None;
+    let mut last = (0, false);
     let mut seen = Vec::new();
     for happening in happenings {
         let input = match happening {
@@ -34,8 +36,9 @@ fn play(actor: &mut Actor, happenings: &[Happening]) -> Vec<(u64, Effect)> {
                 now += ms;
                 Some(Input::Tick)
             }
-            Happening::Finish { lag, idle, busy, fail } => under_way.take().map(|observing| {
-                if observing {
+            Happening::Finish { lag, idle, busy, fail, remembers } => under_way.take().map(|effect| {
+                if is_look(&effect) {
+                    last = (idle + busy, *remembers && effect == Effect::Observe);
                     let demand = lag.map_or_else(|| Demand::failed("redis is away"), demand);
                     Input::Observed(Box::new(Observed {
                         demand,
@@ -44,6 +47,7 @@ fn play(actor: &mut Actor, happenings: &[Happening]) -> Vec<(u64, Effect)> {
                         look_at: None,
                         counters: Counters::default(),
                         view: Ok(view(*idle, *busy)),
+                        is_partial: last.1,
                         control: None,
                     }))
                 } else if *fail {
@@ -54,17 +58,28 @@ fn play(actor: &mut Actor, happenings: &[Happening]) -> Vec<(u64, Effect)> {
             }),
         };
         for effect in input.map(|input| at(actor, now, input)).unwrap_or_default() {
-            match effect {
-                Effect::Observe | Effect::Scale(..) => {
-                    assert_eq!(under_way, None, "two effects under way at once");
-                    under_way = Some(effect == Effect::Observe);
-                }
-                Effect::Record(_) | Effect::AskAgain(_) => {}
+            if let Effect::Scale(request, _) = &effect {
+                let (workers, is_partial) = last;
+                let lets_go = request.target < workers || !request.retire.is_empty();
+                assert!(!(is_partial && lets_go), "by remembered heartbeats: {request:?}");
+            }
+            if is_look(&effect) || is_write(&effect) {
+                assert_eq!(under_way, None, "two effects under way at once");
+                let kept = match &effect {
+                    Effect::Scale(request, signals) => Effect::Scale(request.clone(), *signals),
+                    Effect::ObserveInFull => Effect::ObserveInFull,
+                    _ => Effect::Observe,
+                };
+                under_way = Some(kept);
             }
             seen.push((now, effect));
         }
     }
     seen
+}
+
+fn is_look(effect: &Effect) -> bool {
+    matches!(effect, Effect::Observe | Effect::ObserveInFull)
 }
 
 fn is_write(effect: &Effect) -> bool {
@@ -97,7 +112,7 @@ proptest! {
     fn invariant_12_a_dry_run_never_writes(happenings in prop::collection::vec(happening(), 1..120)) {
         let mut actor = actor_with(settings(), true);
         let effects = play(&mut actor, &happenings);
-        prop_assert!(effects.iter().all(|(_, effect)| *effect == Effect::Observe), "{effects:?}");
+        prop_assert!(effects.iter().all(|(_, effect)| is_look(effect)), "{effects:?}");
     }
 
     #[test]
@@ -109,7 +124,7 @@ proptest! {
             match effect {
                 Effect::Scale(..) => open += 1,
                 Effect::Record(_) => open -= 1,
-                Effect::Observe | Effect::AskAgain(_) => {}
+                Effect::Observe | Effect::ObserveInFull | Effect::AskAgain(_) => {}
             }
             prop_assert!((0..=1).contains(&open), "a record for each write, and before the next");
         }
@@ -137,7 +152,7 @@ proptest! {
         let effects = play(&mut actor, &happenings);
         for pair in effects.windows(2) {
             if is_write(&pair[1].1) {
-                prop_assert_eq!(&pair[0].1, &Effect::Observe, "nothing comes between an observation and its write");
+                prop_assert!(is_look(&pair[0].1), "nothing comes between an observation and its write");
             }
         }
     }

@@ -1,0 +1,152 @@
+//! The heartbeats that an evaluation need not read again, so that it costs by what changes and not by how many workers
+//! exist. Pure: times and readings come in.
+//!
+//! Only heartbeats of idle workers are remembered, of those that don't limit their sessions and hold no job as far as
+//! the queue tells. A job that such a worker takes is seen in the queue by the same observation. All others are read
+//! each time: busy workers, workers without a heartbeat, and all workers of a queue that does not tell who holds its
+//! jobs. An absent heartbeat and a failed reading are never remembered.
+//!
+//! Must not serve to let a worker go: before that, the actor asks for an observation in full
+//! (`docs/adr/0070-idle-heartbeats-are-remembered.md`).
+
+use std::{collections::HashMap, time::Duration};
+
+use tokio::time::Instant;
+
+use super::worker_tracker::JobHolders;
+use crate::{
+    backend::{Instance, Phase},
+    model::{Reading, Source, Timestamp, WorkerId, WorkerState},
+    probe::{Answer, Heartbeat},
+};
+
+/// The remembered heartbeats of one worker type. Takes a pointer while there are none, because there may be ten
+/// thousand worker types.
+#[derive(Debug, Default)]
+pub(super) struct RememberedHeartbeats(Option<Box<ByWorker>>);
+
+#[derive(Debug, Default)]
+struct ByWorker {
+    heartbeats: HashMap<WorkerId, Remembered>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Remembered {
+    heartbeat: Heartbeat,
+    /// When it was asked for.
+    read_at: Instant,
+    /// What the backend said of the worker then.
+    listed: Listed,
+}
+
+/// The part of the backend's list whose change is news of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Listed {
+    phase: Phase,
+    started_at: Timestamp,
+    began_at: Option<Timestamp>,
+}
+
+impl Listed {
+    fn of(instance: &Instance) -> Self {
+        Self { phase: instance.phase, started_at: instance.started_at, began_at: instance.began_at }
+    }
+}
+
+/// Returns whether a signal is news of workers, or may stand for news that were missed: all heartbeats are read. The
+/// others are news of queues, or of time.
+pub(super) fn is_news_of_workers(source: Source) -> bool {
+    match source {
+        Source::Keyspace | Source::Channel | Source::Tracking | Source::Recheck | Source::Budget => false,
+        Source::Resync
+        | Source::Sweep
+        | Source::Backend
+        | Source::Manual
+        | Source::Leadership
+        | Source::Control
+        | Source::Reload => true,
+    }
+}
+
+impl RememberedHeartbeats {
+    /// Forgets all heartbeats: the next look reads each of them.
+    pub(super) fn forget(&mut self) {
+        self.0 = None;
+    }
+
+    /// Returns the heartbeat of each instance that need not be read at `now`, in their order; `None` for those to be
+    /// read. A heartbeat is valid for `lifetime`, unless the backend's list says something new about its worker.
+    /// Forgets the workers that are not listed any more.
+    pub(super) fn recall(
+        &mut self,
+        instances: &[Instance],
+        lifetime: Duration,
+        now: Instant,
+    ) -> Vec<Option<Heartbeat>> {
+        let Some(ByWorker { heartbeats }) = self.0.as_deref_mut() else { return vec![None; instances.len()] };
+        let mut listed = 0;
+        let mut recall = |instance: &Instance| {
+            let remembered = heartbeats.get(&instance.id)?;
+            listed += 1;
+            let is_valid = now < remembered.read_at + lifetime && remembered.listed == Listed::of(instance);
+            is_valid.then_some(remembered.heartbeat)
+        };
+        let recalled = instances.iter().map(&mut recall).collect();
+        if listed < heartbeats.len() {
+            let mut before = std::mem::take(heartbeats);
+            let still_there = |instance: &Instance| before.remove_entry(&instance.id);
+            heartbeats.extend(instances.iter().filter_map(still_there));
+        }
+        recalled
+    }
+
+    /// Completes an answer, whose heartbeats are those of the instances that [`recall`](Self::recall) had none of. They
+    /// were asked for at `asked_at`. Remembers those of idle workers. Returns whether the answer now contains
+    /// remembered heartbeats.
+    pub(super) fn complete(
+        &mut self,
+        answer: &mut Answer,
+        instances: &[Instance],
+        recalled: Vec<Option<Heartbeat>>,
+        asked_at: Instant,
+    ) -> bool {
+        let Reading::Known(read) = &mut answer.heartbeats else {
+            self.forget();
+            return false;
+        };
+        let mut read = std::mem::take(read).into_iter();
+        let holders = JobHolders::of_group(&answer.consumers);
+        let mut heartbeats = self.0.take().unwrap_or_default().heartbeats;
+        let mut is_partial = false;
+        let mut all = Vec::with_capacity(instances.len());
+        for (instance, recalled) in instances.iter().zip(recalled) {
+            is_partial |= recalled.is_some();
+            let heartbeat = match recalled {
+                Some(heartbeat) => Reading::Known(Some(heartbeat)),
+                None => read.next().unwrap_or(Reading::Known(None)),
+            };
+            let holds_none = holders.holds_jobs(instance.id.as_str()) == Some(false);
+            let kept = heartbeat.known().copied().flatten().filter(|heartbeat| holds_none && is_idle(heartbeat));
+            match kept {
+                None => drop(heartbeats.remove(&instance.id)),
+                Some(_) if recalled.is_some() => {}
+                Some(heartbeat) => {
+                    let remembered = Remembered { heartbeat, read_at: asked_at, listed: Listed::of(instance) };
+                    heartbeats.insert(instance.id.clone(), remembered);
+                }
+            }
+            all.push(heartbeat);
+        }
+        self.0 = (!heartbeats.is_empty()).then(|| Box::new(ByWorker { heartbeats }));
+        answer.heartbeats = Reading::Known(all);
+        is_partial
+    }
+}
+
+/// Returns whether nothing is open on the worker of a heartbeat, and nothing but a job could change that.
+fn is_idle(heartbeat: &Heartbeat) -> bool {
+    matches!(heartbeat, Heartbeat { state: WorkerState::Idle, sessions: 0, places: None })
+}
+
+#[cfg(test)]
+mod tests;
