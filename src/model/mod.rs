@@ -390,7 +390,7 @@ pub mod keys {
     pub const SCALING_EVENTS: &str = "scaling:events";
     /// Capped stream of all heartbeats.
     pub const WORKER_STATUS: &str = "worker:status";
-    /// Channel on which a worker publishes `{type}` when it becomes ready or leaves: a signal for the scaler.
+    /// Channel on which a worker publishes [`worker_event`] when the scaler has to read its heartbeat.
     pub const WORKER_EVENTS_CHANNEL: &str = "worker:events";
 
     /// Key with a TTL that exists while an autoscaler runs; its value is the instance's name.
@@ -416,6 +416,11 @@ pub mod keys {
     pub const WAITING_FIELD: &str = "waiting_for_place";
     /// Field of a heartbeat: what the worker does.
     pub const STATE_FIELD: &str = "state";
+
+    /// Returns `{type} {id}`, the message of a worker on [`WORKER_EVENTS_CHANNEL`].
+    pub fn worker_event(worker_type: &WorkerType, id: &WorkerId) -> String {
+        format!("{worker_type} {id}")
+    }
 
     /// Returns `worker:heartbeat:{type}:{id}`, a hash with a TTL.
     pub fn heartbeat(worker_type: &WorkerType, id: &WorkerId) -> String {

@@ -18,6 +18,7 @@ use crate::{
     backend::{Instance, Phase},
     model::{Reading, Source, Timestamp, WorkerId, WorkerState},
     probe::{Answer, Heartbeat},
+    signal::WorkerNews,
 };
 
 /// The remembered heartbeats of one worker type. Takes a pointer while there are none, because there may be ten
@@ -53,18 +54,14 @@ impl Listed {
     }
 }
 
-/// Returns whether a signal is news of workers, or may stand for news that were missed: all heartbeats are read. The
-/// others are news of queues, or of time.
-pub(super) fn is_news_of_workers(source: Source) -> bool {
+/// Returns whether a signal may stand for news of workers that were missed, so that all heartbeats are read. The others
+/// tell of queues or of time, or the news name the workers.
+pub(super) fn may_hide_news(source: Source) -> bool {
     match source {
-        Source::Keyspace | Source::Channel | Source::Tracking | Source::Recheck | Source::Budget => false,
-        Source::Resync
-        | Source::Sweep
-        | Source::Backend
-        | Source::Manual
-        | Source::Leadership
-        | Source::Control
-        | Source::Reload => true,
+        Source::Keyspace | Source::Channel | Source::Tracking | Source::Backend | Source::Recheck | Source::Budget => {
+            false
+        }
+        Source::Resync | Source::Sweep | Source::Manual | Source::Leadership | Source::Control | Source::Reload => true,
     }
 }
 
@@ -72,6 +69,15 @@ impl RememberedHeartbeats {
     /// Forgets all heartbeats: the next look reads each of them.
     pub(super) fn forget(&mut self) {
         self.0 = None;
+    }
+
+    /// Forgets the heartbeats that there is news of.
+    pub(super) fn note_news(&mut self, news: &WorkerNews) {
+        match (news, &mut self.0) {
+            (WorkerNews::OfAny, _) => self.forget(),
+            (WorkerNews::Of(workers), Some(known)) => known.heartbeats.retain(|id, _| !workers.contains(id)),
+            (WorkerNews::Of(_), None) => {}
+        }
     }
 
     /// Returns the heartbeat of each instance that need not be read at `now`, in their order; `None` for those to be

@@ -26,7 +26,7 @@ use super::{
     leadership::Leadership,
     outages::Outages,
     recorder::RecorderHandle,
-    remembered_heartbeats::{RememberedHeartbeats, is_news_of_workers},
+    remembered_heartbeats::{RememberedHeartbeats, may_hide_news},
     snapshot_cell::SnapshotCell,
     updates::Updates,
     worker_tracker::{Expected, Heard, Held, PoolView, WorkerTracker},
@@ -264,11 +264,14 @@ impl ActorTask {
         applied
     }
 
-    /// Begins an observation. If there may be news of workers, it forgets the heartbeats before.
+    /// Begins an observation. Before that, it forgets the heartbeats of workers that there may be news of.
     fn observe(&mut self) -> BoxFuture<'static, Outcome> {
-        let is_news = |signals: Signals| signals.sources().any(is_news_of_workers);
+        if let Some(news) = self.context.shared.directory.take_worker_news(self.context.index) {
+            self.remembered.note_news(&news);
+        }
+        let hides_news = |signals: Signals| signals.sources().any(may_hide_news);
         // Whoever follows a recommendation may let workers go by what the observation shows.
-        if self.actor.evaluated_signals().is_none_or(is_news) || self.actor.only_recommends() {
+        if self.actor.evaluated_signals().is_none_or(hides_news) || self.actor.only_recommends() {
             self.remembered.forget();
         }
         observe(self.context.clone(), std::mem::take(&mut self.remembered)).boxed()

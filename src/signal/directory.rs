@@ -9,6 +9,7 @@ use super::{
     dirty_queues::DirtyMarks,
     discovered_queues::{DiscoveredQueues, KeyEvent, QueueDiscovery},
     heard_workers::HeardWorkers,
+    worker_news::{NewsByType, WorkerNews},
 };
 use crate::{
     model::{Source, WorkerType},
@@ -31,6 +32,7 @@ pub struct Directory {
     dirty: HashMap<u32, DirtyMarks>,
     /// Statements of workers, for worker types of frameworks.
     heard: HashMap<u32, HeardWorkers>,
+    worker_news: NewsByType,
 }
 
 impl Directory {
@@ -54,7 +56,8 @@ impl Directory {
         let dirty = several.map(|(index, _)| (index, DirtyMarks::default())).collect();
         let of_frameworks = (0_u32..).zip(&watched).filter(|(_, of)| of.signals.is_some());
         let heard = of_frameworks.map(|(index, _)| (index, HeardWorkers::default())).collect();
-        Self { watched, mailboxes, by_queue, by_prefix, by_type, discovery, dirty, heard }
+        let worker_news = NewsByType::default();
+        Self { watched, mailboxes, by_queue, by_prefix, by_type, discovery, dirty, heard, worker_news }
     }
 
     /// Returns the worker types, by index.
@@ -104,6 +107,23 @@ impl Directory {
     /// knows whether changes of the queues are heard.
     pub fn heard(&self, index: u32) -> Option<Heard> {
         self.heard.get(&index).map(|heard| heard.all(Instant::now()))
+    }
+
+    /// Handles a message on `worker:events`: the name of a worker type and, after a blank, the id of the worker.
+    /// Without an id it is news of any of its workers. Returns whether the worker type exists.
+    pub fn worker_event(&self, message: &str) -> bool {
+        let (name, worker) = message.split_once(' ').map_or((message, None), |(name, worker)| (name, Some(worker)));
+        let index = self.index_of(&WorkerType::new(name));
+        if let Some(index) = index {
+            self.worker_news.add(index, worker);
+            self.post(index, Source::Backend);
+        }
+        index.is_some()
+    }
+
+    /// Takes the news of a worker type's workers; `None` if there are none. The caller has to read these workers.
+    pub fn take_worker_news(&self, index: u32) -> Option<WorkerNews> {
+        self.worker_news.take(index)
     }
 
     /// Returns the queues discovered by the patterns of a worker type.

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     config::Switch,
     connection::{Connection, RedisTarget, Session, is_lost, keep_connected},
-    model::{Source, WorkerType, keys, snapshot::SourceState},
+    model::{Source, keys, snapshot::SourceState},
     telemetry::SignalsReceived,
 };
 
@@ -490,9 +490,8 @@ fn published_event(directory: &Directory, queue: &[u8]) {
 }
 
 fn worker_event(directory: &Directory, payload: &[u8]) {
-    let Ok(name) = std::str::from_utf8(payload) else { return };
-    if let Some(index) = directory.index_of(&WorkerType::new(name)) {
-        directory.post(index, Source::Backend);
+    let Ok(message) = std::str::from_utf8(payload) else { return };
+    if directory.worker_event(message) {
         SignalsReceived { source: Source::Backend, count: 1 }.emit();
     }
 }

@@ -16,6 +16,7 @@ mod queue_finder;
 mod source_status;
 mod sweep;
 mod watched_type;
+mod worker_news;
 
 pub use current::CurrentDirectory;
 pub use directories::Directories;
@@ -29,3 +30,4 @@ pub use queue_finder::QueueFinder;
 pub use source_status::SourceStatus;
 pub use sweep::{SweepMonitor, run_sweep};
 pub use watched_type::{Several, WatchedType};
+pub use worker_news::WorkerNews;

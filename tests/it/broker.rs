@@ -326,7 +326,7 @@ async fn asked_to_leave_it_finishes_its_job_takes_no_other_and_vanishes() {
     assert!(!client.exists::<bool, _>("result:b").await.unwrap());
     for _ in ["ready", "left"] {
         let event = tokio::time::timeout(DEADLINE, events.recv()).await.unwrap().unwrap();
-        assert_eq!(event.value.as_string().unwrap(), "t");
+        assert_eq!(event.value.as_string().unwrap(), "t w1");
     }
     let said: Vec<(String, HashMap<String, String>)> =
         client.xrange_values("worker:status", "-", "+", None).await.unwrap();

@@ -1,7 +1,7 @@
 //! A look at a busy queue doesn't read the heartbeats of idle workers again, and nobody is let go by a heartbeat that
 //! was not read at that look. The workers sleep; the tests write their heartbeats.
 
-use fred::prelude::Client;
+use fred::{interfaces::PubsubInterface, prelude::Client};
 use swarm::model::{WorkerId, WorkerState, WorkerType, keys};
 
 use crate::support::{
@@ -60,7 +60,7 @@ async fn looks_at_a_busy_queue_do_not_read_the_heartbeats_of_idle_workers_again(
     let server = RedisServer::start();
     let client = server.client().await;
     let scaler = Autoscaler::start(&server.url(), &settings("min_workers = 30, max_workers = 30")).await;
-    idle_workers(&client, &scaler, 30).await;
+    let workers = idle_workers(&client, &scaler, 30).await;
 
     let before = readings(&client).await;
     for _ in 0..20 {
@@ -68,6 +68,15 @@ async fn looks_at_a_busy_queue_do_not_read_the_heartbeats_of_idle_workers_again(
     }
     let read = readings(&client).await - before;
     assert!(read < 300, "{read} heartbeats in 20 looks at 30 workers");
+
+    scaler.until_quiet().await;
+    let before = readings(&client).await;
+    let _: u64 =
+        client.publish("worker:events", keys::worker_event(&WorkerType::new("test"), &workers[7])).await.unwrap();
+    scaler.until("its heartbeat is read", async || readings(&client).await > before).await;
+    scaler.until_quiet().await;
+    let read = readings(&client).await - before;
+    assert!(read < 30, "{read} heartbeats after news of one worker");
 
     let before = readings(&client).await;
     let _: u64 = redis(&client, "PUBLISH worker:events test").await;

@@ -148,7 +148,10 @@ fn workers_that_are_gone_and_news_of_the_backend_are_forgotten() {
         look(&mut remembered, &[a.clone(), b.clone()], now);
         assert_eq!(look(&mut remembered, &[a.clone(), (changed, Some(idle()))], now).read, [false, true]);
     }
-    remembered.forget();
+    look(&mut remembered, &[a.clone(), b.clone()], now);
+    remembered.note_news(&WorkerNews::Of([WorkerId::new("a"), WorkerId::new("c")].into()));
+    assert_eq!(look(&mut remembered, &[a.clone(), b.clone()], now).read, [true, false]);
+    remembered.note_news(&WorkerNews::OfAny);
     assert_eq!(look(&mut remembered, &[a, b], now).read, [true, true]);
 }
 

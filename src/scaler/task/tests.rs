@@ -361,14 +361,20 @@ async fn heartbeats_of_idle_workers_are_read_after_news_and_time() {
     rig.pass(Duration::from_secs(1)).await;
     assert_eq!(rig.writes(), [3]);
     assert_eq!(rig.read_after(Source::Keyspace, 100).await, 0, "6 s in which nothing tells of workers");
-    for source in [Source::Backend, Source::Sweep, Source::Resync, Source::Leadership] {
+    for source in [Source::Sweep, Source::Resync, Source::Leadership] {
         assert_eq!(rig.read_after(source, 1).await, 3, "{source:?}");
         assert_eq!(rig.read_after(Source::Channel, 1).await, 0, "{source:?}");
     }
+    for (event, read) in [("browser", 3), ("browser w1", 1), ("browser other", 0), ("mail w1", 0)] {
+        assert_eq!(rig.directory.worker_event(event), event.starts_with("browser"));
+        assert_eq!(rig.read_after(Source::Channel, 1).await, read, "{event}");
+    }
+    assert_eq!(rig.read_after(Source::Backend, 1).await, 0, "its list is the news");
     rig.pass(Duration::from_secs(10)).await;
     assert_eq!(rig.read_after(Source::Keyspace, 2).await, 3, "they could have lapsed");
     rig.beat(&["w1"], WorkerState::Busy);
-    assert_eq!(rig.read_after(Source::Backend, 1).await, 3);
+    assert!(rig.directory.worker_event("browser w1"));
+    assert_eq!(rig.read_after(Source::Keyspace, 1).await, 1);
     assert_eq!(rig.read_after(Source::Keyspace, 5).await, 5, "a busy worker at each look");
     let rig = rig.retuned(settings(), false, |_| {}).await;
     assert_eq!(rig.read_after(Source::Keyspace, 1).await, 3, "it may be another server");

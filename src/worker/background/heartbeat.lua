@@ -1,8 +1,8 @@
 -- Writes a heartbeat of a worker, and reports what there is to do on its queues. On one server only: the keys lie in
 -- different slots.
 -- KEYS: control key, heartbeat, history; then for each queue the stream and its delayed jobs.
--- ARGV: TTL of the heartbeat in ms, entries of the history, channel to publish the worker type on ('' for none),
--- worker type, group, consumer, idle time in ms of a job that nobody renews, number of arguments that are fields and
+-- ARGV: TTL of the heartbeat in ms, entries of the history, channel to publish the message on ('' for none),
+-- message, group, consumer, idle time in ms of a job that nobody renews, number of arguments that are fields and
 -- values, these; then for each queue the number of its jobs that the worker runs.
 -- Returns the value of the control key, the number of fields that the heartbeat did not have before, and for each
 -- queue whether jobs may be lost (1 or 0) and in how many ms a delayed job is due (-1 if there is none, 0 if that is

@@ -168,7 +168,7 @@ impl Heartbeat {
             }
         }
         let mut publish = redis::cmd("PUBLISH");
-        publish.arg(keys::WORKER_EVENTS_CHANNEL).arg(config.worker_type.as_str());
+        publish.arg(keys::WORKER_EVENTS_CHANNEL).arg(keys::worker_event(&config.worker_type, &config.id));
         publish.exec_async(&mut connection).await.map_err(|error| error.to_string())
     }
 

@@ -33,7 +33,11 @@ pub(super) fn heartbeat(executor: &Executor, fields: &Fields, publish: bool, que
         script.arg(&**queue).arg(layout.delayed(queue));
     }
     script.arg(&lapse).arg(HISTORY).arg(if publish { keys::WORKER_EVENTS_CHANNEL } else { "" });
-    script.arg(config.worker_type.as_str()).arg(&config.group).arg(config.id.as_str()).arg(&lapse);
+    script
+        .arg(keys::worker_event(&config.worker_type, &config.id))
+        .arg(&config.group)
+        .arg(config.id.as_str())
+        .arg(&lapse);
     script.arg(2 * fields.len()).arg(fields);
     for queue in queues {
         script.arg(executor.in_flight.entries_of(queue).len());
@@ -51,7 +55,8 @@ pub(super) fn transaction(executor: &Executor, fields: &Fields, publish: bool) -
     pipeline.cmd("PEXPIRE").arg(key(executor)).arg(config.lapse().as_millis().to_string()).ignore();
     add_history(&mut pipeline, fields);
     if publish {
-        pipeline.cmd("PUBLISH").arg(keys::WORKER_EVENTS_CHANNEL).arg(config.worker_type.as_str()).ignore();
+        let event = keys::worker_event(&config.worker_type, &config.id);
+        pipeline.cmd("PUBLISH").arg(keys::WORKER_EVENTS_CHANNEL).arg(event).ignore();
     }
     pipeline
 }
