@@ -75,7 +75,11 @@ impl RememberedHeartbeats {
     pub(super) fn note_news(&mut self, news: &WorkerNews) {
         match (news, &mut self.0) {
             (WorkerNews::OfAny, _) => self.forget(),
-            (WorkerNews::Of(workers), Some(known)) => known.heartbeats.retain(|id, _| !workers.contains(id)),
+            (WorkerNews::Of(workers), Some(known)) => {
+                for worker in workers {
+                    known.heartbeats.remove(worker);
+                }
+            }
             (WorkerNews::Of(_), None) => {}
         }
     }
