@@ -48,8 +48,8 @@ fn bit(source: Source) -> u32 {
     1 << (source as u32)
 }
 
-/// Keyspace notifications since the last observation began at which a queue counts as flooded. Small enough that a flood
-/// costs little before its subscription is muted, large enough that ordinary bursts never pay for muting.
+/// Keyspace notifications since the last observation began at which a queue counts as flooded. Small enough that a
+/// flood costs little before its subscription is muted, large enough that ordinary bursts never pay for muting.
 const FLOOD_THRESHOLD: u32 = 64;
 
 /// The mailbox of one worker type. Any number of posters, one taker.
