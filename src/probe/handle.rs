@@ -7,7 +7,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Answer,
-    several::{Part, Several, SeveralSpec},
+    part::Part,
+    several::{Several, SeveralSpec},
 };
 use crate::signal::Directory;
 

@@ -7,9 +7,11 @@
 
 mod arrivals;
 mod combine;
+mod found_queues;
 mod handle;
 mod heartbeat;
 mod ledger;
+mod part;
 mod prober;
 mod several;
 mod transaction;

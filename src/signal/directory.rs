@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{
     DirtyQueues, Mailbox, WatchedType,
     dirty_queues::DirtyMarks,
-    discovered_queues::{DiscoveredQueues, KeyEvent, QueueDiscovery},
+    discovered_queues::{DiscoveredChanges, KeyEvent, QueueDiscovery},
     heard_workers::HeardWorkers,
     worker_news::{NewsByType, WorkerNews},
 };
@@ -126,9 +126,10 @@ impl Directory {
         self.worker_news.take(index)
     }
 
-    /// Returns the queues discovered by the patterns of a worker type.
-    pub fn discovered(&self, index: u32) -> DiscoveredQueues {
-        self.discovery.of(index)
+    /// Takes the changes of the queues discovered by the patterns of a worker type. The caller has to apply them to the
+    /// queues that it has.
+    pub fn take_discovered(&self, index: u32) -> DiscoveredChanges {
+        self.discovery.take_changes(index)
     }
 
     /// Removes a discovered key that is not a queue of this worker type.

@@ -1,6 +1,7 @@
 //! Queues discovered by patterns, and the worker types that each of them feeds. Every push looks up its key here, so a
 //! known key costs one lookup under a read lock. A signal or a search registers a key; the next search that misses it
-//! removes it. Must not talk to Redis: [`QueueFinder`](super::QueueFinder) does.
+//! removes it. The prober, the only reader of a worker type's keys, takes what came and went. Must not talk to Redis:
+//! [`QueueFinder`](super::QueueFinder) does.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -46,12 +47,14 @@ impl KeyEvent<'_> {
     }
 }
 
-/// The discovered queues of one worker type.
+/// Changes of the discovered queues of one worker type, so that its reader need not go through all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DiscoveredQueues {
-    /// The keys, in order.
-    pub keys: Vec<Arc<str>>,
-    /// Known if the keys are complete; otherwise why more may exist.
+pub struct DiscoveredChanges {
+    /// New keys, in order.
+    pub came: Vec<Arc<str>>,
+    /// Keys that are gone, in order.
+    pub went: Vec<Arc<str>>,
+    /// Known if the discovered queues are all queues; otherwise why more may exist.
     pub all: Reading<()>,
 }
 
@@ -78,10 +81,45 @@ struct Key {
 #[derive(Debug)]
 struct OfType {
     keys: BTreeSet<Arc<str>>,
+    /// Keys that came or went since the changes were last taken. A key that did both is not among them.
+    untaken: BTreeSet<Arc<str>>,
     /// The result of the last search.
     searched: Reading<()>,
     /// The last search that skipped a key because of the limit.
     too_many: Option<u64>,
+}
+
+impl OfType {
+    fn insert(&mut self, key: Arc<str>) {
+        if self.keys.insert(key.clone()) {
+            self.note_change(key);
+        }
+    }
+
+    /// Returns whether the key was there.
+    fn remove(&mut self, key: &str) -> bool {
+        let Some(key) = self.keys.take(key) else { return false };
+        self.note_change(key);
+        true
+    }
+
+    fn note_change(&mut self, key: Arc<str>) {
+        if !self.untaken.remove(&key) {
+            self.untaken.insert(key);
+        }
+    }
+
+    /// Known if the keys are all queues.
+    fn all(&self) -> Reading<()> {
+        match &self.searched {
+            Reading::Known(()) if self.too_many.is_some() => {
+                let why =
+                    format!("its patterns match more than {MAX_DISCOVERED} queues, and those beyond are not looked at");
+                Reading::Unknown(why)
+            }
+            searched => searched.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -118,6 +156,7 @@ impl QueueDiscovery {
         let types: Vec<PatternedType> = (0..).zip(watched).filter_map(patterned).collect();
         let unsearched = || OfType {
             keys: BTreeSet::new(),
+            untaken: BTreeSet::new(),
             searched: Reading::Unknown("its queues are still being looked for".to_owned()),
             too_many: None,
         };
@@ -135,22 +174,20 @@ impl QueueDiscovery {
         self.types.binary_search_by_key(&index, |of| of.index).ok()
     }
 
-    /// Returns the discovered queues of a worker type; none for a type without patterns.
-    pub(super) fn of(&self, index: u32) -> DiscoveredQueues {
-        let Some(place) = self.place_of(index) else {
-            return DiscoveredQueues { keys: Vec::new(), all: Reading::Known(()) };
-        };
+    /// Takes the changes since they were last taken; none for a type without patterns. Usually there are none, and no
+    /// push has to wait for the lock.
+    pub(super) fn take_changes(&self, index: u32) -> DiscoveredChanges {
+        let unchanged = |all| DiscoveredChanges { came: Vec::new(), went: Vec::new(), all };
+        let Some(place) = self.place_of(index) else { return unchanged(Reading::Known(())) };
         let state = self.read();
-        let of = &state.of_types[place];
-        let all = match &of.searched {
-            Reading::Known(()) if of.too_many.is_some() => {
-                let why =
-                    format!("its patterns match more than {MAX_DISCOVERED} queues, and those beyond are not looked at");
-                Reading::Unknown(why)
-            }
-            searched => searched.clone(),
-        };
-        DiscoveredQueues { keys: of.keys.iter().cloned().collect(), all }
+        if state.of_types[place].untaken.is_empty() {
+            return unchanged(state.of_types[place].all());
+        }
+        drop(state);
+        let of = &mut self.write().of_types[place];
+        let changed = std::mem::take(&mut of.untaken);
+        let (came, went) = changed.into_iter().partition(|key| of.keys.contains(key));
+        DiscoveredChanges { came, went, all: of.all() }
     }
 
     /// Calls `feeds` with each worker type that the key feeds by a pattern. An unknown key is registered if the event
@@ -193,17 +230,15 @@ impl QueueDiscovery {
         let mut state = self.write();
         let State { keys, of_types, .. } = &mut *state;
         let of = &mut of_types[place];
-        let before = of.keys.len();
-        of.keys.retain(|key| {
-            let seen = keys.get(key).is_some_and(|known| known.seen.load(Ordering::Acquire) >= search);
-            if !seen {
-                unlink(keys, key, place);
-            }
-            seen
-        });
+        let is_seen = |key: &str| keys.get(key).is_some_and(|known| known.seen.load(Ordering::Acquire) >= search);
+        let gone: Vec<Arc<str>> = of.keys.iter().filter(|key| !is_seen(key)).cloned().collect();
+        for key in &gone {
+            of.remove(key);
+            unlink(keys, key, place);
+        }
         of.too_many = of.too_many.filter(|last| *last >= search);
         let was = std::mem::replace(&mut of.searched, Reading::Known(()));
-        was.known().is_none() || of.keys.len() != before
+        was.known().is_none() || !gone.is_empty()
     }
 
     /// Records that a search failed. Returns whether that is new.
@@ -218,7 +253,7 @@ impl QueueDiscovery {
         let Some(place) = self.place_of(index) else { return };
         let mut state = self.write();
         let State { keys, of_types, .. } = &mut *state;
-        if of_types[place].keys.remove(key) {
+        if of_types[place].remove(key) {
             unlink(keys, key, place);
         }
     }
@@ -242,7 +277,7 @@ impl QueueDiscovery {
                     self.warn_shared_queue(key, keeper, place);
                 }
             } else if of_types[place].keys.len() < MAX_DISCOVERED {
-                of_types[place].keys.insert(name.clone());
+                of_types[place].insert(name.clone());
                 feeds.push(place);
             } else if of_types[place].too_many.replace(search).is_none() {
                 let worker_type = &self.types[place].worker_type;

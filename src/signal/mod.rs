@@ -22,7 +22,7 @@ pub use current::CurrentDirectory;
 pub use directories::Directories;
 pub use directory::Directory;
 pub use dirty_queues::DirtyQueues;
-pub use discovered_queues::{DiscoveredQueues, KeyEvent};
+pub use discovered_queues::{DiscoveredChanges, KeyEvent};
 pub use keyspace::{needed_flags, wanted_flags};
 pub use listener::{Listener, ListenerHandle, ListenerSettings, Subscriptions};
 pub use mailbox::{Mailbox, Signals};
