@@ -141,3 +141,6 @@ impl Several {
         self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;
