@@ -1,7 +1,7 @@
 //! Alerts to webhooks: what the real autoscaler sends to a receiver with faults to inject.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     path::Path,
     sync::{Arc, Mutex},
 };
@@ -13,14 +13,19 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{any, post},
 };
+use rustix::process::Signal;
 use serde_json::Value;
+use swarm::model::snapshot::Role;
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use crate::support::{
-    autoscaler::{ALONE, Autoscaler, FAST_SWEEP, SLEEPER, pool, swarm},
-    command::{add_jobs, redis},
-    redis::RedisServer,
-    wait::{DEADLINE, eventually},
+use crate::{
+    leadership::{lead_and_follow, until_role},
+    support::{
+        autoscaler::{ALONE, Autoscaler, FAST_SWEEP, SLEEPER, pool, swarm},
+        command::{add_jobs, redis},
+        redis::RedisServer,
+        wait::{DEADLINE, eventually},
+    },
 };
 
 /// The secret part of the URL.
@@ -94,6 +99,21 @@ impl Receiver {
         let received = self.shared.received.lock().unwrap();
         let text = |body: &Value, key: &str| body[key].as_str().unwrap_or_default().to_owned();
         received.iter().map(|(_, body)| format!("{} {}", text(body, "alert"), text(body, "status"))).collect()
+    }
+
+    /// Returns who has sent these messages.
+    fn senders(&self, alert: &str, status: &str) -> BTreeSet<String> {
+        let received = self.shared.received.lock().unwrap();
+        let of = received.iter().filter(|(_, body)| body["alert"] == alert && body["status"] == status);
+        of.map(|(_, body)| body["instance"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// Waits until exactly these autoscalers have sent the message.
+    async fn until_sent_by(&self, (alert, status): (&str, &str), senders: &[&String]) {
+        let wanted: BTreeSet<String> = senders.iter().map(ToString::to_string).collect();
+        // An alert has ended only after 30 s without its condition.
+        let sent = eventually(DEADLINE * 2, async || self.senders(alert, status) == wanted).await;
+        assert!(sent, "`{alert} {status}` of {wanted:?}, but {:?}", self.shared.received.lock().unwrap());
     }
 
     async fn until_accepted(&self, message: &str) {
@@ -199,6 +219,40 @@ async fn a_redis_that_refuses_writes_is_reported() {
     receiver.until_accepted("redis_refuses_writes firing").await;
     let body = receiver.shared.received.lock().unwrap()[0].1.clone();
     assert!(body["detail"].as_str().unwrap().contains("maxmemory"), "{body}");
+}
+
+/// A leader and a standby with the same webhook, and the names of both.
+async fn lead_and_follow_with(server: &RedisServer, receiver: &Receiver) -> [(Autoscaler, String); 2] {
+    let webhook = format!("[[notify]]\nurl = \"{}\"\nafter_seconds = 0\nper_minute = 60\n", receiver.url);
+    let settings = format!("{FAST_SWEEP}leader_lease_seconds = 10\n{webhook}{}", full_pool());
+    let (leader, standby) = lead_and_follow(async || Autoscaler::start(&server.url(), &settings).await).await;
+    let names = (leader.status().await.instance, standby.status().await.instance);
+    [(leader, names.0), (standby, names.1)]
+}
+
+#[tokio::test]
+async fn of_two_autoscalers_the_one_that_leads_sends() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let receiver = Receiver::start().await;
+    let [(mut leader, first), (standby, second)] = lead_and_follow_with(&server, &receiver).await;
+    add_jobs(&client, "test:jobs", 5).await;
+    receiver.until_sent_by(("pool_at_maximum", "firing"), &[&first]).await;
+    standby.until("it sees the full pool", async || standby.of("test").await.desired == 1).await;
+    standby.until_evaluated("test", 3).await;
+
+    leader.signal(Signal::TERM);
+    leader.exit().await;
+    until_role(&standby, Role::Leader).await;
+    // The new leader says that it leads, and what still holds.
+    receiver.until_sent_by(("pool_at_maximum", "firing"), &[&first, &second]).await;
+    let changed: Vec<Value> = {
+        let messages = receiver.shared.received.lock().unwrap();
+        messages.iter().map(|(_, body)| body.clone()).filter(|body| body["alert"] == "leader_changed").collect()
+    };
+    assert!(changed.iter().any(|body| body["instance"] == *second), "{changed:?}");
+    let of_pool = receiver.accepted().into_iter().filter(|message| message == "pool_at_maximum firing").count();
+    assert_eq!(of_pool, 2, "once by each while it leads");
 }
 
 fn test_messages(directory: &Path, settings: &str, more: &[&str]) -> (bool, String) {
