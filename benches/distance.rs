@@ -35,13 +35,12 @@ use clap::Args;
 
 use crate::{
     bench_options::BenchOptions,
-    floor::Floor,
     percentile::percentile,
     protocol::{Setup, queue_name, type_name},
     proxy::Proxy,
     redis_server::RedisServer,
     report::{ANY, Finding},
-    rounds::{FLOOR_QUEUE, Rounds, Signal, make_queue},
+    rounds::{FLOOR_QUEUE, Reactions, Rounds, Signal, make_queue},
     scaler::Scaler,
 };
 
@@ -70,29 +69,27 @@ async fn bench(options: &BenchOptions<Options>) -> anyhow::Result<()> {
     make_queue(&client, &queue_name(0), &type_name(0)).await?;
     let proxy = Proxy::start(server.port(), Duration::from_millis(options.delay_ms))?;
     let mut scaler = Scaler::start(&Setup { debounce_ms: 0, ..Setup::new(redis_server::url(proxy.port())) }).await?;
-    let (signal, channel) = (Signal::Keyspace, String::new());
-    let floor = Floor::start(&server.url(), FLOOR_QUEUE, &signal).await?;
     let pings = load::pings(proxy.port())?;
-    let mut by_turns = Rounds { client: &client, scaler: &mut scaler, floor, signal, channel };
-    let (mut floors, mut products) = (Vec::with_capacity(rounds), Vec::with_capacity(rounds));
+    let mut by_turns = Rounds::start(&client, &mut scaler, &server.url(), Signal::Keyspace).await?;
+    let mut reactions = Reactions::default();
     for number in 0..WARM_UP + rounds {
         let round = by_turns.round(&queue_name(0), 0).await?;
         if number >= WARM_UP {
-            floors.push(round.floor / 1e3);
-            products.push(round.product / 1e3);
+            reactions.push(round);
         }
     }
     let pings = pings.stop()?;
     let trip = |share| percentile(&pings, share) / 1e3;
+    let bare = |share| percentile(&reactions.floors, share) / 1e3;
     let finding = |name: &str, share, aim| {
-        let floor = 2.0 * trip(share) + percentile(&floors, share);
-        Finding::new(format!("reaction {name}"), percentile(&products, share), "ms", Some(floor), aim)
+        let floor = 2.0 * trip(share) + bare(share);
+        Finding::new(format!("reaction {name}"), percentile(&reactions.products, share) / 1e3, "ms", Some(floor), aim)
     };
     let findings = [
         finding("p50", 0.5, 0.0..=1.2),
         finding("p99", 0.99, ANY),
         Finding::new("of the floor: one round trip p50", trip(0.5), "ms", None, ANY),
-        Finding::new("of the floor: event and probe without the proxy p50", percentile(&floors, 0.5), "ms", None, ANY),
+        Finding::new("of the floor: event and probe without the proxy p50", bare(0.5), "ms", None, ANY),
     ];
     let title = format!(
         "distance: job sent → backend asked, Redis {} ms away in each direction; {rounds} rounds, hints by {}, \

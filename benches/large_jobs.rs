@@ -45,7 +45,6 @@ use fred::types::InfoKind;
 
 use crate::{
     bench_options::BenchOptions,
-    floor::Floor,
     heartbeats::write_heartbeats,
     load::Load,
     percentile::percentile,
@@ -53,7 +52,7 @@ use crate::{
     proxy::Proxy,
     redis_server::RedisServer,
     report::{ANY, Finding},
-    rounds::{FLOOR_QUEUE, Rounds, Signal, make_queue},
+    rounds::{FLOOR_QUEUE, Reactions, Rounds, Signal, make_queue},
     scaler::Scaler,
     server_info::info_number,
 };
@@ -91,8 +90,7 @@ fn main() -> anyhow::Result<()> {
 struct Measured {
     bytes_per_look: f64,
     resident: f64,
-    floors: Vec<f64>,
-    products: Vec<f64>,
+    reactions: Reactions,
     /// Terms as leader that began after the first.
     lost_leads: f64,
     /// Memory that scripts take on the server, in MB.
@@ -107,8 +105,7 @@ async fn bench(options: &BenchOptions<Options>) -> anyhow::Result<()> {
     let large = measure(jobs, options.kib * 1_024, rounds).await?;
     let share = |values: &[f64], share| percentile(values, share);
     let late = |name: &str, at, aim| {
-        let what = format!("reaction of another worker type, {name}");
-        Finding::new(what, share(&large.products, at), "µs", Some(share(&large.floors, at)), 0.0..=aim)
+        large.reactions.finding(format!("reaction of another worker type, {name}"), at, 0.0..=aim)
     };
     let findings = [
         Finding::new(
@@ -175,14 +172,10 @@ async fn measure(jobs: usize, size: usize, rounds: usize) -> anyhow::Result<Meas
     let (after, sent) = (scaler.status().await?, proxy.sent() - sent);
     ensure!(after.evaluations > before.evaluations, "nothing was evaluated");
 
-    let floor = Floor::start(&server.url(), FLOOR_QUEUE, &Signal::Keyspace).await?;
-    let (signal, channel) = (Signal::Keyspace, String::new());
-    let mut by_turns = Rounds { client: &client, scaler: &mut scaler, floor, signal, channel };
-    let (mut floors, mut products) = (Vec::with_capacity(rounds), Vec::with_capacity(rounds));
+    let mut by_turns = Rounds::start(&client, &mut scaler, &server.url(), Signal::Keyspace).await?;
+    let mut reactions = Reactions::default();
     for _ in 0..rounds {
-        let round = by_turns.round(&queue_name(1), 1).await?;
-        floors.push(round.floor);
-        products.push(round.product);
+        reactions.push(by_turns.round(&queue_name(1), 1).await?);
     }
     load.stop()?;
     let end = scaler.status().await?;
@@ -190,8 +183,7 @@ async fn measure(jobs: usize, size: usize, rounds: usize) -> anyhow::Result<Meas
     Ok(Measured {
         bytes_per_look: sent as f64 / (after.evaluations - before.evaluations) as f64,
         resident: usage::resident_mb(&scaler.process)?,
-        floors,
-        products,
+        reactions,
         lost_leads: if end.token == 0 { f64::INFINITY } else { (end.token - before.token) as f64 },
         script_memory: info_number(&client, InfoKind::Memory, "used_memory_vm_eval").await? / 1e6,
         bare_pings,

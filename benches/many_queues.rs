@@ -33,12 +33,10 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::{
     bench_options::BenchOptions,
-    floor::Floor,
-    percentile::percentile,
     protocol::{Setup, queue_name, type_name},
     redis_server::RedisServer,
     report::Finding,
-    rounds::{FLOOR_QUEUE, Rounds, Signal, make_queue},
+    rounds::{FLOOR_QUEUE, Reactions, Rounds, Signal, make_queue},
     scaler::Scaler,
 };
 
@@ -88,14 +86,12 @@ async fn bench(options: &BenchOptions<Options>) -> anyhow::Result<()> {
     let after = scaler.status().await?;
     let sweep = (after.sweep_seconds - before.sweep_seconds) / (after.sweeps - before.sweeps) * 1e3;
 
-    let (floors, products) = react(&server, &client, &mut scaler, options.types, rounds).await?;
+    let reactions = react(&server, &client, &mut scaler, options.types, rounds).await?;
     let interval = f64::from(u32::try_from(sweep_interval_seconds)?);
     // The aims of memory, CPU and sweep are for ten thousand types, and in proportion for more.
     let share = (f64::from(u32::try_from(options.types)?) / 1e4).max(1.0);
-    let reaction = |name: &str, share| {
-        let (product, floor) = (percentile(&products, share), percentile(&floors, share));
-        Finding::new(format!("reaction to one job among them, {name}"), product, "µs", Some(floor), 0.0..=2.0)
-    };
+    let reaction =
+        |name: &str, share| reactions.finding(format!("reaction to one job among them, {name}"), share, 0.0..=2.0);
     let findings = [
         Finding::new("resident memory, metrics rendered once", resident, "MB", None, 0.0..=64.0 * share),
         Finding::new("CPU at rest, of one core", cpu * interval / SWEEP_INTERVAL, "%", None, 0.0..=share),
@@ -112,22 +108,18 @@ async fn bench(options: &BenchOptions<Options>) -> anyhow::Result<()> {
     report::print(&title, &findings, options.json)
 }
 
-/// Microseconds of each round, floor and product.
 async fn react(
     server: &RedisServer,
     client: &fred::prelude::Client,
     scaler: &mut Scaler,
     types: usize,
     rounds: usize,
-) -> anyhow::Result<(Vec<f64>, Vec<f64>)> {
-    let floor = Floor::start(&server.url(), FLOOR_QUEUE, &Signal::Keyspace).await?;
-    let mut by_turns = Rounds { client, scaler, floor, signal: Signal::Keyspace, channel: String::new() };
-    let (mut floors, mut products) = (Vec::with_capacity(rounds), Vec::with_capacity(rounds));
+) -> anyhow::Result<Reactions> {
+    let mut by_turns = Rounds::start(client, scaler, &server.url(), Signal::Keyspace).await?;
+    let mut reactions = Reactions::default();
     for number in 0..rounds {
         let index = number * STRIDE % types;
-        let round = by_turns.round(&queue_name(index), index).await?;
-        floors.push(round.floor);
-        products.push(round.product);
+        reactions.push(by_turns.round(&queue_name(index), index).await?);
     }
-    Ok((floors, products))
+    Ok(reactions)
 }

@@ -30,12 +30,10 @@ use swarm::{config::Switch, model::keys::PUBLISHED_CHANNEL};
 
 use crate::{
     bench_options::BenchOptions,
-    floor::Floor,
-    percentile::percentile,
     protocol::{Setup, queue_name, type_name},
     redis_server::RedisServer,
     report::Finding,
-    rounds::{FLOOR_QUEUE, Rounds, Signal, make_queue},
+    rounds::{FLOOR_QUEUE, Reactions, Rounds, Signal, make_queue},
     scaler::Scaler,
 };
 
@@ -78,20 +76,15 @@ async fn measure(signal: &Signal, rounds: usize) -> anyhow::Result<[Finding; 2]>
         ..Setup::new(server.url())
     };
     let mut scaler = Scaler::start(&setup).await?;
-    let floor = Floor::start(&server.url(), FLOOR_QUEUE, signal).await?;
-    let mut by_turns =
-        Rounds { client: &client, scaler: &mut scaler, floor, signal: signal.clone(), channel: channel.to_owned() };
-    let (mut floors, mut products) = (Vec::with_capacity(rounds), Vec::with_capacity(rounds));
+    let mut by_turns = Rounds::start(&client, &mut scaler, &server.url(), signal.clone()).await?;
+    let mut reactions = Reactions::default();
     for number in 0..WARM_UP + rounds {
         let round = by_turns.round(&queue_name(0), 0).await?;
         if number >= WARM_UP {
-            floors.push(round.floor);
-            products.push(round.product);
+            reactions.push(round);
         }
     }
-    let finding = |share: f64, name: &str, aim: f64| {
-        let (product, floor) = (percentile(&products, share), percentile(&floors, share));
-        Finding::new(format!("{} {name}", signal.name()), product, "µs", Some(floor), 0.0..=aim)
-    };
+    let finding =
+        |share: f64, name: &str, aim: f64| reactions.finding(format!("{} {name}", signal.name()), share, 0.0..=aim);
     Ok([finding(0.5, "p50", 1.3), finding(0.99, "p99", 2.0)])
 }

@@ -38,12 +38,11 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::{
     bench_options::BenchOptions,
-    floor::Floor,
     percentile::percentile,
     protocol::{Setup, type_name},
     redis_server::RedisServer,
     report::Finding,
-    rounds::{FLOOR_QUEUE, Rounds, Signal, make_queue, work_off},
+    rounds::{FLOOR_QUEUE, Reactions, Rounds, Signal, make_queue, work_off},
     scaler::Scaler,
     server_info::commands,
 };
@@ -87,12 +86,11 @@ async fn bench(options: &BenchOptions<Options>) -> anyhow::Result<()> {
     let pings = many.pings(rounds).await?;
 
     let (queues, name) = (options.queues, |count: usize, what: &str| format!("{count} queues: {what}"));
-    let reaction = |count, (floors, products): &(Vec<f64>, Vec<f64>), (share, what, aim)| {
-        let (product, floor) = (percentile(products, share), percentile(floors, share));
-        Finding::new(name(count, what), product, "µs", Some(floor), 0.0..=aim)
+    let reaction = |count, reactions: &Reactions, (share, what, aim): (f64, &str, f64)| {
+        reactions.finding(name(count, what), share, 0.0..=aim)
     };
     let (p50, p99) = ((0.5, "reaction p50", 1.5), (0.99, "reaction p99", 2.0));
-    let (slow, fast) = (percentile(&many_reactions.1, 0.5), percentile(&few_reactions.1, 0.5));
+    let (slow, fast) = (percentile(&many_reactions.products, 0.5), percentile(&few_reactions.products, 0.5));
     let (ping, bare_ping) = (percentile(&pings, 0.99), percentile(&many.bare_pings, 0.99));
     let findings = [
         Finding::new(name(FEW, "commands for each signal"), few_commands, "", None, 0.0..=20.0),
@@ -155,9 +153,7 @@ impl Tenants {
     }
 
     async fn rounds(&mut self) -> anyhow::Result<Rounds<'_>> {
-        let (signal, channel) = (Signal::Keyspace, String::new());
-        let floor = Floor::start(&self.server.url(), FLOOR_QUEUE, &signal).await?;
-        Ok(Rounds { client: &self.client, scaler: &mut self.scaler, floor, signal, channel })
+        Rounds::start(&self.client, &mut self.scaler, &self.server.url(), Signal::Keyspace).await
     }
 
     /// Returns commands that the scaler sends for one job, with those within scripts. The pool is as the rule wants it
@@ -208,9 +204,6 @@ async fn pings_during_jobs(
     pings.stop()
 }
 
-/// Microseconds of floors and of products.
-type Reactions = (Vec<f64>, Vec<f64>);
-
 /// Measures both worker types by turns.
 async fn reactions(few: &mut Tenants, many: &mut Tenants, rounds: usize) -> anyhow::Result<(Reactions, Reactions)> {
     let queues = [few.queues, many.queues];
@@ -220,8 +213,7 @@ async fn reactions(few: &mut Tenants, many: &mut Tenants, rounds: usize) -> anyh
         for at in 0..2 {
             let round = by_turns[at].round(&tenant(number * STRIDE % queues[at]), 0).await?;
             if number >= WARM_UP {
-                results[at].0.push(round.floor);
-                results[at].1.push(round.product);
+                results[at].push(round);
             }
         }
     }

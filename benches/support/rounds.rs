@@ -1,17 +1,20 @@
 //! Rounds of one job each, by turns for the floor and for the product, so that whatever else the machine does hits
 //! both.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use anyhow::Context;
 use fred::{
     clients::Pipeline,
     prelude::{Client, PubsubInterface, StreamsInterface},
 };
+use swarm::model::keys::PUBLISHED_CHANNEL;
 
 use crate::{
     floor::{Floor, Heard},
+    percentile::percentile,
     protocol::{Command, Event, nanos, type_name},
+    report::Finding,
     scaler::Scaler,
 };
 
@@ -55,17 +58,47 @@ pub(crate) struct Round {
     pub(crate) product: f64,
 }
 
-/// Everything that rounds need.
-pub(crate) struct Rounds<'a> {
-    pub(crate) client: &'a Client,
-    pub(crate) scaler: &'a mut Scaler,
-    pub(crate) floor: Floor,
-    pub(crate) signal: Signal,
-    /// The product's channel.
-    pub(crate) channel: String,
+/// Microseconds of many rounds.
+#[derive(Debug, Default)]
+pub(crate) struct Reactions {
+    pub(crate) floors: Vec<f64>,
+    pub(crate) products: Vec<f64>,
 }
 
-impl Rounds<'_> {
+impl Reactions {
+    pub(crate) fn push(&mut self, round: Round) {
+        self.floors.push(round.floor);
+        self.products.push(round.product);
+    }
+
+    /// Returns the percentile at this share of the rounds, against that of the floor.
+    #[allow(dead_code, reason = "one benchmark has more in its floor")]
+    pub(crate) fn finding(&self, what: impl Into<String>, share: f64, aim: RangeInclusive<f64>) -> Finding {
+        let (product, floor) = (percentile(&self.products, share), percentile(&self.floors, share));
+        Finding::new(what, product, "µs", Some(floor), aim)
+    }
+}
+
+/// Everything that rounds need.
+pub(crate) struct Rounds<'a> {
+    client: &'a Client,
+    scaler: &'a mut Scaler,
+    floor: Floor,
+    signal: Signal,
+}
+
+impl<'a> Rounds<'a> {
+    /// Starts the floor on its queue of the server at this URL.
+    pub(crate) async fn start(
+        client: &'a Client,
+        scaler: &'a mut Scaler,
+        url: &str,
+        signal: Signal,
+    ) -> anyhow::Result<Self> {
+        let floor = Floor::start(url, FLOOR_QUEUE, &signal).await?;
+        Ok(Self { client, scaler, floor, signal })
+    }
+
     /// One round of each. Worker type `index` gets a job on this one of its queues.
     pub(crate) async fn round(&mut self, queue: &str, index: usize) -> anyhow::Result<Round> {
         tokio::time::sleep(PAUSE).await;
@@ -75,7 +108,7 @@ impl Rounds<'_> {
         work_off(self.client, FLOOR_QUEUE, FLOOR_QUEUE).await?;
 
         tokio::time::sleep(PAUSE).await;
-        let sent = self.send(queue, &self.channel).await?;
+        let sent = self.send(queue, PUBLISHED_CHANNEL).await?;
         let asked = loop {
             if let Event::Scale { nanos, .. } = self.scaler.next().await? {
                 break nanos;
