@@ -20,12 +20,13 @@ use axum::{
 };
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 
 pub(crate) use self::{
     faults::Fault,
     world::{World, worker},
 };
+use crate::support::http::serve;
 
 /// The token that it accepts.
 pub(crate) const TOKEN: &str = "fm2_secret-of-the-tests";
@@ -80,19 +81,10 @@ type Answer = (u16, Value);
 impl FakeFly {
     /// Starts it with the app and no machine.
     pub(crate) async fn start() -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared { world: Mutex::new(World::default()), changed: watch::Sender::new(0) });
         let router = Router::new().fallback(handle).with_state(shared.clone());
-        let stop = CancellationToken::new();
-        let stopped = stop.clone().cancelled_owned();
-        tokio::spawn(async move {
-            tokio::select! {
-                served = axum::serve(listener, router) => served.unwrap(),
-                () = stopped => {}
-            }
-        });
-        Self { address, shared, _stop: stop.drop_guard() }
+        let (address, stop) = serve(router).await;
+        Self { address, shared, _stop: stop }
     }
 
     pub(crate) fn url(&self) -> String {

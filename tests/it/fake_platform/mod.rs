@@ -22,12 +22,13 @@ use axum::{
 use futures_util::stream;
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 
 pub(crate) use self::{
     contract::Contract,
     world::{Fault, World},
 };
+use crate::support::http::serve;
 
 /// A running fake; stopped when dropped. A request or answer that the document does not know fails the test then.
 pub(crate) struct FakePlatform {
@@ -57,20 +58,11 @@ impl Shared {
 impl FakePlatform {
     /// Starts it without workers.
     pub(crate) async fn start() -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let world = Mutex::new(World::default());
         let shared = Arc::new(Shared { contract: Contract::load(), world, changed: watch::Sender::new(0) });
         let router = Router::new().fallback(handle).with_state(shared.clone());
-        let stop = CancellationToken::new();
-        let stopped = stop.clone().cancelled_owned();
-        tokio::spawn(async move {
-            tokio::select! {
-                served = axum::serve(listener, router) => served.unwrap(),
-                () = stopped => {}
-            }
-        });
-        Self { address, shared, _stop: stop.drop_guard() }
+        let (address, stop) = serve(router).await;
+        Self { address, shared, _stop: stop }
     }
 
     /// Base URL, for the setting `url`.
