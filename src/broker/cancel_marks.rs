@@ -20,6 +20,7 @@ use crate::{
 };
 
 const CANCEL: &str = include_str!("lua/cancel.lua");
+const MARK: &str = include_str!("lua/mark.lua");
 const WITHDRAW: &str = include_str!("lua/withdraw.lua");
 /// Message on a worker's control channel: one of its jobs may be cancelled.
 pub const CANCELLED: &str = "cancel";
@@ -140,15 +141,26 @@ pub(super) async fn was_stopped(connection: &mut Connection, place: &Place, id: 
     Ok(mark.is_none_or(|mark| mark == "told"))
 }
 
+/// Marks a job that moves, so that it neither begins nor is retried again; leaves a mark that it has.
+pub(super) async fn mark(connection: &mut Connection, place: &Place, id: &str) -> Result<(), BrokerError> {
+    let mut mark = redis::cmd("EVAL");
+    mark.arg(MARK)
+        .arg(1)
+        .arg(connection.layout().cancelled(&place.stream))
+        .arg(id)
+        .arg(MARK_TTL.as_millis().to_string());
+    mark.exec_async(connection).await.map_err(|cause| failed("mark a job", place, cause))
+}
+
 /// Removes the mark of a job that ended otherwise.
 pub(super) async fn unmark(
     connection: &mut Connection,
     place: &Place,
     id: &str,
-    entry: &str,
+    entry: Option<&str>,
 ) -> Result<(), BrokerError> {
     let mut remove = redis::cmd("HDEL");
-    remove.arg(connection.layout().cancelled(&place.stream)).arg(id).arg(format!("@{entry}"));
+    remove.arg(connection.layout().cancelled(&place.stream)).arg(id).arg(entry.map(|entry| format!("@{entry}")));
     remove.exec_async(connection).await.map_err(|cause| failed("forget a cancelled job", place, cause))
 }
 

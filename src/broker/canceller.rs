@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     BrokerError, CallError, Client, Place,
-    cancel_marks::{Step, is_held, step, unmark, was_stopped},
+    cancel_marks::{Step, is_held, mark, step, unmark, was_stopped},
     locate,
     place::permitted,
 };
@@ -18,11 +18,9 @@ use crate::{
 
 /// Time between two looks at a job that its worker was asked to stop.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// Consecutive looks that find no such job before it counts as ended: it may have moved from the delayed jobs to its
-/// stream, or back, during one.
-const LOOKS: usize = 2;
-/// Consecutive looks that find the job where it no longer is. It may be retried all the time.
-const LOOKS_AFTER: usize = 10;
+/// Looks that miss the job before it counts as ended. A job that one of them saw move has a mark, and moves at
+/// most twice more: from its worker to the end of its stream, or from the delayed jobs to its stream and to a worker.
+const LOOKS: usize = 3;
 
 impl Client {
     /// Cancels a job. A running one is stopped by its worker, for which this waits for at most `patience`.
@@ -47,14 +45,13 @@ struct Canceller<'a> {
 
 impl Canceller<'_> {
     async fn cancel(&self, connection: &mut Connection, places: &[Place]) -> Result<Cancelled, BrokerError> {
-        let mut held: Option<(&Place, String)> = None;
-        let (mut gone, mut moved) = (0, 0);
-        while gone < LOOKS && moved < LOOKS_AFTER {
+        // Where the job has a mark, and the entry at which its worker was told to stop it.
+        let mut marked: Option<(&Place, Option<String>)> = None;
+        let mut missed = 0;
+        while missed < LOOKS {
             match self.look(connection, places).await? {
                 (_, Step::Delayed) => return Ok(Cancelled::Delayed),
                 (_, Step::Waiting) => return Ok(Cancelled::Waiting),
-                // Given back with the mark: its next worker drops it.
-                (_, Step::Already) if held.is_some() => return Ok(Cancelled::Waiting),
                 (_, Step::Already) => return Ok(Cancelled::Already),
                 (Some(place), Step::Held { worker, entry }) => {
                     if !self.has_left(connection, place, &entry).await? {
@@ -63,21 +60,23 @@ impl Canceller<'_> {
                     if was_stopped(connection, place, self.id).await? {
                         return Ok(Cancelled::Stopped { worker });
                     }
-                    held = Some((place, entry));
-                    (gone, moved) = (0, 0);
+                    marked = Some((place, Some(entry)));
+                    missed = 0;
                 }
-                (_, Step::Moved) => moved += 1,
-                _ => gone += 1,
+                (Some(place), Step::Moved) if marked.is_none() => {
+                    mark(connection, place, self.id).await?;
+                    marked = Some((place, None));
+                    missed = 0;
+                }
+                _ => missed += 1,
             }
         }
-        match held {
-            Some((place, entry)) => {
-                unmark(connection, place, self.id, &entry).await?;
-                Ok(Cancelled::Finished)
-            }
-            None if moved > 0 => Ok(Cancelled::Finished),
-            None => self.ended(connection, places).await,
+        let Some((place, entry)) = marked else { return self.ended(connection, places).await };
+        if was_stopped(connection, place, self.id).await? {
+            return Ok(Cancelled::Waiting);
         }
+        unmark(connection, place, self.id, entry.as_deref()).await?;
+        Ok(Cancelled::Finished)
     }
 
     /// Cancels the job in the first place that has it.
@@ -87,15 +86,15 @@ impl Canceller<'_> {
         places: &'p [Place],
     ) -> Result<(Option<&'p Place>, Step), BrokerError> {
         let result_ttl = self.client.settings().broker.result_ttl();
-        let mut nothing = Step::Gone;
+        let mut nothing = (None, Step::Gone);
         for place in places {
             match permitted(place, step(connection, place, result_ttl, self.id).await)? {
                 None | Some(Step::Gone) => {}
-                Some(Step::Moved) => nothing = Step::Moved,
+                Some(Step::Moved) => nothing = (Some(place), Step::Moved),
                 Some(step) => return Ok((Some(place), step)),
             }
         }
-        Ok((None, nothing))
+        Ok(nothing)
     }
 
     /// Waits until no worker holds the entry any more; returns `false` if that takes too long.

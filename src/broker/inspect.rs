@@ -23,6 +23,17 @@ use crate::{
     },
 };
 
+/// Looks at a job that is each time no longer where it was found.
+const MAX_LOOKS: usize = 100;
+
+/// Result of one look at one place.
+enum Seen {
+    Here(Box<JobReport>),
+    /// The job was at this entry when it was looked for, and no longer: it moved or ended.
+    Left(String),
+    Nothing,
+}
+
 impl Client {
     /// Returns what is known about a job; `None` if there is no such job any more. Looks at the jobs of all queues that
     /// are not finished.
@@ -32,12 +43,22 @@ impl Client {
     pub async fn job(&self, id: &str) -> Result<Option<JobReport>, CallError> {
         self.ask(|mut connection| async move {
             let places = self.places(&connection).await?;
-            // A job that moves between its stream and the delayed jobs may be missed once.
-            for place in places.iter().chain(&places) {
-                let seen = unfinished(&mut connection, self.settings(), place, id).await;
-                if let Some(Some(report)) = permitted(place, seen)? {
-                    return Ok(Some(report));
+            let mut left = Vec::new();
+            for _ in 0..MAX_LOOKS {
+                let mut left_since = Vec::new();
+                for place in &places {
+                    let seen = unfinished(&mut connection, self.settings(), place, id).await;
+                    match permitted(place, seen)? {
+                        Some(Seen::Here(report)) => return Ok(Some(*report)),
+                        Some(Seen::Left(entry)) => left_since.push(entry),
+                        Some(Seen::Nothing) | None => {}
+                    }
                 }
+                // A job that is retried all the time has a new entry each time; one that ended has the same.
+                if left_since == left {
+                    break;
+                }
+                left = left_since;
             }
             ended(&mut connection, self.settings(), &places, id).await
         })
@@ -50,28 +71,32 @@ async fn unfinished(
     settings: &Settings,
     place: &Place,
     id: &str,
-) -> Result<Option<JobReport>, BrokerError> {
+) -> Result<Seen, BrokerError> {
+    let mut seen = Seen::Nothing;
     for found in find(connection, place, id).await?.into_iter().rev() {
         let mut report = match &found {
             Found::Delayed { job, due, .. } => {
                 let state = JobState::Delayed { due: *due };
                 JobReport { state, ..report(job, settings, place) }
             }
-            Found::Entry { job, entry } => match on_stream(connection, place, id, entry).await? {
-                Some((state, deliveries)) => {
-                    let (deaths, interruption) = earlier_deliveries(deliveries);
-                    let of_job = report(job, settings, place);
-                    JobReport {
-                        entry: Some(entry.clone()),
-                        failed_attempts: of_job.failed_attempts.saturating_add(deaths),
-                        interruptions: of_job.interruptions.saturating_add(interruption),
-                        deliveries,
-                        state,
-                        ..of_job
+            Found::Entry { job, entry } => {
+                let Some((state, deliveries)) = on_stream(connection, place, id, entry).await? else {
+                    if matches!(seen, Seen::Nothing) {
+                        seen = Seen::Left(entry.clone());
                     }
+                    continue;
+                };
+                let (deaths, interruption) = earlier_deliveries(deliveries);
+                let of_job = report(job, settings, place);
+                JobReport {
+                    entry: Some(entry.clone()),
+                    failed_attempts: of_job.failed_attempts.saturating_add(deaths),
+                    interruptions: of_job.interruptions.saturating_add(interruption),
+                    deliveries,
+                    state,
+                    ..of_job
                 }
-                None => continue,
-            },
+            }
         };
         let due = match &report.state {
             JobState::Delayed { due } => Some(*due),
@@ -81,9 +106,9 @@ async fn unfinished(
         let why = explain(connection, place, &subject).await;
         report.progress = reported(connection, place, &report).await;
         report.why = why.lines().map(|line| line.trim_start_matches("  - ").to_owned()).collect();
-        return Ok(Some(report));
+        return Ok(Seen::Here(Box::new(report)));
     }
-    Ok(None)
+    Ok(seen)
 }
 
 /// Returns the progress of a running job, if the worker that runs it has reported any. Without the right to read it,

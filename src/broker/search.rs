@@ -31,10 +31,12 @@ pub(super) enum Found {
 /// # Errors
 /// If Redis can't be asked.
 pub(super) async fn find(connection: &mut Connection, place: &Place, id: &str) -> Result<Vec<Found>, BrokerError> {
-    let mut found = on_stream(connection, place, id).await?;
-    // Last, because a worker may have moved the job there meanwhile. A job that becomes due in this moment is on its
-    // stream by the next search.
+    let from = first_unfinished(connection, place).await?;
+    let (mut found, end) = on_stream(connection, place, id, from).await?;
+    // After the stream, because a worker may have moved the job there meanwhile; then the end of the stream, because
+    // the job may have become due.
     found.extend(delayed(connection, place, id).await?);
+    found.extend(on_stream(connection, place, id, end).await?.0);
     Ok(found)
 }
 
@@ -56,43 +58,50 @@ async fn delayed(connection: &mut Connection, place: &Place, id: &str) -> Result
     }
 }
 
-async fn on_stream(connection: &mut Connection, place: &Place, id: &str) -> Result<Vec<Found>, BrokerError> {
-    let Some(mut from) = first_unfinished(connection, place).await? else { return Ok(Vec::new()) };
+/// Searches the stream from the id `from` on, as XRANGE takes it; also returns from where to search next.
+async fn on_stream(
+    connection: &mut Connection,
+    place: &Place,
+    id: &str,
+    mut from: String,
+) -> Result<(Vec<Found>, String), BrokerError> {
     let mut found = Vec::new();
     loop {
         let mut search = redis::cmd("EVAL");
-        search.arg(SEARCH).arg(1).arg(&place.stream).arg(quoted(id)).arg(from).arg(SEARCHED);
+        search.arg(SEARCH).arg(1).arg(&place.stream).arg(quoted(id)).arg(&from).arg(SEARCHED);
         let reply = search.query_async(connection).await;
-        let (last, jobs): (String, Vec<(String, Vec<u8>)>) = reply.map_err(|cause| failed(&place.stream, cause))?;
+        let reply = reply.map_err(|cause| failed(&place.stream, cause))?;
+        let (looked_at, last, jobs): (usize, String, Vec<(String, Vec<u8>)>) = reply;
         let of_id = |(entry, json): (String, Vec<u8>)| Some(Found::Entry { job: of_id(&json, place, id)?, entry });
         found.extend(jobs.into_iter().filter_map(of_id));
-        if last.is_empty() {
-            return Ok(found);
+        if looked_at > 0 {
+            from = format!("({last}");
         }
-        from = format!("({last}");
+        if looked_at < SEARCHED {
+            return Ok((found, from));
+        }
     }
 }
 
-/// Returns the id, as XRANGE takes it, from which on the group may have unfinished entries; `None` if there is no such
-/// stream.
-async fn first_unfinished(connection: &mut Connection, place: &Place) -> Result<Option<String>, BrokerError> {
+/// Returns the id, as XRANGE takes it, from which on the group may have unfinished entries.
+async fn first_unfinished(connection: &mut Connection, place: &Place) -> Result<String, BrokerError> {
     let mut info = redis::cmd("XINFO");
     info.arg("GROUPS").arg(&place.stream);
     let groups = match info.query_async::<StreamInfoGroupsReply>(connection).await {
         Ok(reply) => reply.groups,
-        Err(error) if error.to_string().contains("no such key") => return Ok(None),
+        Err(error) if error.to_string().contains("no such key") => return Ok("-".to_owned()),
         Err(cause) => return Err(failed(&place.stream, cause)),
     };
     let Some(group) = groups.into_iter().find(|group| group.name == place.group) else {
-        return Ok(Some("-".to_owned()));
+        return Ok("-".to_owned());
     };
     let mut pending = redis::cmd("XPENDING");
     pending.arg(&place.stream).arg(&place.group);
     let reply = pending.query_async(connection).await.map_err(|cause| failed(&place.stream, cause))?;
-    Ok(Some(match reply {
+    Ok(match reply {
         StreamPendingReply::Data(pending) => pending.start_id,
         _ => format!("({}", group.last_delivered_id),
-    }))
+    })
 }
 
 /// Returns the id as it is in JSON.

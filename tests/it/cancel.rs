@@ -4,13 +4,16 @@
 use std::{
     path::Path,
     process::{Child, Output, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
 use fred::prelude::*;
 use serde_json::{Map, Value as Json, json};
 use swarm::{
-    broker::{Client as Swarm, Job},
+    CancellationToken, Handler, JobError, Worker, WorkerConfig, async_trait,
+    broker::{Client as Swarm, Job, JobPolicy},
+    config::JobSettings,
     model::job::{Cancelled, JobState},
 };
 
@@ -229,28 +232,47 @@ async fn a_job_that_is_cancelled_while_it_is_taken_has_one_outcome() {
     }
 }
 
-/// The job moves between its stream, its worker and the delayed jobs all the time.
-#[tokio::test]
+/// Fails at once, and asks for another attempt.
+struct Fails;
+
+#[async_trait]
+impl Handler for Fails {
+    async fn handle(&self, _method: &str, _job: &Job) -> Result<Json, JobError> {
+        Err(JobError::Transient("not yet".to_owned()))
+    }
+}
+
+/// The job moves between its stream, its worker and the delayed jobs all the time, within a millisecond.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_is_cancelled_while_it_is_retried_has_one_outcome() {
     let server = RedisServer::start();
     let redis_client = server.client().await;
-    let worker = worker(&server, &redis_client).await;
+    let config = WorkerConfig::builder("t").id("w1").build().unwrap();
+    let jobs = JobSettings { max_attempts: u32::MAX, retry_backoff_ms: 0, ..JobSettings::default() };
+    let config = WorkerConfig { policy: JobPolicy { jobs, ..JobPolicy::default() }, ..config };
+    let stop = CancellationToken::new();
+    let worker = Worker::open(&server.url(), config).unwrap();
+    let running = tokio::spawn(worker.run(Arc::new(Fails), stop.clone()));
     let swarm = client(&server);
-    for round in 0..10_u64 {
+    for round in 0..60_u64 {
         let id = format!("retried-{round}");
         swarm.publish(&job(&id, "again", json!([]))).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(round * 7)).await;
+        tokio::time::sleep(Duration::from_micros(round * 150)).await;
+        let report = swarm.job(&id).await.unwrap();
+        assert!(report.is_some(), "{id} is nowhere");
         let told = swarm.cancel(&id, DEADLINE).await.unwrap();
-        assert!(told.is_cancelled(), "{told:?}\n{}", worker.log());
+        assert!(told.is_cancelled(), "{id}: {told:?}");
         let error = outcome(&redis_client, &id).await["error"].as_str().unwrap().to_owned();
         assert!(error.starts_with("cancelled"), "{error}");
     }
     let settled = async || is_settled(&redis_client).await;
-    assert!(eventually(DEADLINE, settled).await, "{}", worker.log());
+    assert!(eventually(DEADLINE, settled).await);
     assert_eq!(redis_client.zcard::<u64, _>(format!("{QUEUE}:delayed")).await.unwrap(), 0);
-    for round in 0..10 {
+    for round in 0..60 {
         assert_eq!(answers(&redis_client, &format!("retried-{round}")).await.len(), 1);
     }
+    stop.cancel();
+    running.await.unwrap().unwrap();
 }
 
 #[tokio::test]

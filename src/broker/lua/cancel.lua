@@ -30,7 +30,8 @@ for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
 end
 local holder = not waits and redis.call('XPENDING', KEYS[1], ARGV[1], entry, entry, 1)[1]
 if not waits and not holder then return {'gone'} end
-if redis.call('HEXISTS', KEYS[3], ARGV[2]) == 1 then
+local mark = redis.call('HGET', KEYS[3], ARGV[2])
+if mark and (holder or mark == 'told') then
     if holder then redis.call('HSET', KEYS[3], '@' .. entry, ARGV[2]) end
     return {'already', holder and holder[2] or ''}
 end

@@ -1,6 +1,6 @@
 -- Searches a part of a stream for entries that contain a text.
 -- KEYS: stream. ARGV: text, id to begin with as XRANGE takes it, most entries to look at.
--- Answers the last entry looked at ('' at the end of the stream), and pairs of an entry and its job.
+-- Answers how many were looked at, the last of them ('' if none), and pairs of an entry and its job.
 local found, last = {}, ''
 local entries = redis.call('XRANGE', KEYS[1], ARGV[2], '+', 'COUNT', ARGV[3])
 for _, entry in ipairs(entries) do
@@ -11,5 +11,4 @@ for _, entry in ipairs(entries) do
         end
     end
 end
-if #entries < tonumber(ARGV[3]) then last = '' end
-return {last, found}
+return {#entries, last, found}
