@@ -14,6 +14,7 @@ const OPTIONAL: &[&str] = &[
     "compose",
     "docker",
     "docker-exec",
+    "docker-registry",
     "frameworks",
     "frameworks-node",
     "jq",

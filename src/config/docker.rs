@@ -1,6 +1,6 @@
 //! `[worker_types.NAME.docker]`: how to run a worker type with `orchestrator = "docker"`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 /// `[worker_types.NAME.docker]`
 ///
 /// If the Compose service for the worker type has a container, that container is the template of all others, and of
-/// these settings only `service`, `project`, `pull` and `standby` count. Otherwise the settings describe the container
-/// completely.
+/// these settings only `service`, `project`, `pull`, `registry_auth_file` and `standby` count. Otherwise the settings
+/// describe the container completely.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DockerSettings {
@@ -41,6 +41,9 @@ pub struct DockerSettings {
     pub project: Option<String>,
     /// What to do if the engine does not have the image.
     pub pull: PullPolicy,
+    /// File with the credentials of registries, as `docker login` writes it. Default: `config.json` in `DOCKER_CONFIG`,
+    /// else in `~/.docker`, if it exists.
+    pub registry_auth_file: Option<PathBuf>,
     /// Containers that are created in advance and not started, so that a worker starts faster.
     #[schemars(range(max = 1_000))]
     pub standby: u32,
@@ -70,6 +73,7 @@ impl Default for DockerSettings {
             service: None,
             project: None,
             pull: PullPolicy::default(),
+            registry_auth_file: None,
             standby: 0,
             hardened: true,
             host_config: Map::new(),
@@ -85,7 +89,7 @@ pub enum PullPolicy {
     /// Report it: somebody has to build or pull the image.
     #[default]
     Never,
-    /// Pull the image, without credentials.
+    /// Pull the image.
     Missing,
 }
 

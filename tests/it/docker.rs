@@ -5,6 +5,7 @@ mod compose;
 
 mod failures;
 mod outages;
+mod private_registry;
 mod reload;
 mod tls;
 mod whole;

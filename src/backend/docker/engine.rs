@@ -5,6 +5,7 @@ use std::{collections::HashMap, future::Future, sync::Mutex, sync::PoisonError, 
 
 use bollard::{
     API_DEFAULT_VERSION, Docker,
+    auth::DockerCredentials,
     models::{
         ContainerCreateBody, ContainerInspectResponse, ContainerSummary, EndpointSettings, EventMessage,
         NetworkConnectRequest,
@@ -155,11 +156,12 @@ impl Engine {
         found(self.call("network inspect", self.limits.call, look).await.map(drop))
     }
 
-    /// Fetches an image without credentials.
-    pub(super) async fn pull(&self, image: &str) -> Result<(), EngineError> {
+    /// Fetches an image.
+    pub(super) async fn pull(&self, image: &str, credentials: Option<DockerCredentials>) -> Result<(), EngineError> {
         let options = CreateImageOptions { from_image: Some(with_tag(image)), ..CreateImageOptions::default() };
-        let pull =
-            async |client: Docker| client.create_image(Some(options), None, None).try_for_each(async |_| Ok(())).await;
+        let pull = async |client: Docker| {
+            client.create_image(Some(options), None, credentials).try_for_each(async |_| Ok(())).await
+        };
         self.call("pull", self.limits.pull, pull).await
     }
 

@@ -9,6 +9,7 @@ use tracing::info;
 use super::{
     DockerShared, TypePool,
     container_template::{ContainerTemplate, Identity, variable},
+    credentials::Login,
     error::EngineError,
     labels,
     view::{Seen, State},
@@ -35,6 +36,13 @@ enum Failure {
     Engine(EngineError),
     /// No free name.
     Crowded(EngineError),
+    /// The image can't be fetched.
+    Pull {
+        login: Login,
+        error: EngineError,
+    },
+    /// The credentials for its registry can't be read.
+    Login(BackendError),
 }
 
 impl From<EngineError> for Failure {
@@ -90,7 +98,7 @@ impl Launch {
                 Ok(container) => return Ok(container),
                 Err(error) if is_missing_image(&error) && !pulled => {
                     pulled = true;
-                    self.shared.engine.pull(self.template.image()).await?;
+                    self.pull().await?;
                 }
                 Err(error) if error.is_conflict() && names < NAMES => {
                     names += 1;
@@ -100,6 +108,14 @@ impl Launch {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    async fn pull(&self) -> Result<(), Failure> {
+        let image = self.template.image();
+        let file = self.pool.spec().settings.registry_auth_file.clone();
+        let login = Login::of(image, file).await.map_err(Failure::Login)?;
+        let pulled = self.shared.engine.pull(image, login.credentials()).await;
+        pulled.map_err(|error| Failure::Pull { login, error })
     }
 
     /// Makes a container and joins its networks.
@@ -172,6 +188,20 @@ impl Launch {
                 );
                 (ErrorKind::Permanent, message)
             }
+            Failure::Pull { login, error } => {
+                let (image, cure) = (self.template.image(), login.cure(error, worker_type));
+                let kind = if cure.is_some() { ErrorKind::Permanent } else { error.kind() };
+                let cure =
+                    cure.unwrap_or_else(|| format!("check {origin}, and whether the engine reaches the registry"));
+                (kind, format!("image `{image}` of worker type `{worker_type}` can't be pulled: {error}; {cure}"))
+            }
+            Failure::Login(error) => {
+                let image = self.template.image();
+                (
+                    error.kind,
+                    format!("image `{image}` of worker type `{worker_type}` can't be pulled: {}", error.message),
+                )
+            }
             // Whoever made the network may be about to make it again: this is tried again soon.
             Failure::Engine(error @ EngineError::Refused { status: 404, .. }) => {
                 let cure = format!("make it again (`docker compose up -d`) or change {origin}");
@@ -194,8 +224,11 @@ impl Launch {
             }
             Failure::Engine(error) => (error.kind(), format!("a worker of `{worker_type}` can't be started: {error}")),
         };
-        let (Failure::Crowded(error) | Failure::Engine(error)) = failure;
-        BackendError::new(kind, message).caused_by(error)
+        let told = BackendError::new(kind, message);
+        match failure {
+            Failure::Crowded(error) | Failure::Engine(error) | Failure::Pull { error, .. } => told.caused_by(error),
+            Failure::Login(error) => told.caused_by(error),
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 mod changes;
 mod check;
 mod container_template;
+mod credentials;
 mod drain;
 mod endpoint;
 mod engine;
