@@ -67,8 +67,9 @@ impl Kind {
 }
 
 /// Variables of the whole program.
-const GLOBAL: [(&str, &[&str], Kind); 4] = [
+const GLOBAL: [(&str, &[&str], Kind); 5] = [
     ("REDIS_URL", &["redis_url"], Kind::Text),
+    ("REDIS_URL_FILE", &["redis_url_file"], Kind::Text),
     ("ORCHESTRATOR", &["orchestrator"], Kind::Text),
     ("CHECK_INTERVAL", &["scaler", "sweep_interval_seconds"], Kind::Number),
     ("K8S_NAMESPACE", &["kubernetes", "namespace"], Kind::Text),

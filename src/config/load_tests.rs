@@ -101,6 +101,19 @@ fn each_variable_overrides_its_setting() {
 }
 
 #[test]
+fn a_variable_names_the_file_of_the_url() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("redis-url");
+    std::fs::write(&file, "redis://ann:secret@r/1\n").unwrap();
+    let file = file.to_str().unwrap();
+    let url = |loaded: &Loaded| loaded.settings.redis_url.expose_secret().to_owned();
+    let loaded = load_with(&Flags::default(), [("REDIS_URL_FILE", file)]).unwrap();
+    assert_eq!(url(&loaded), "redis://ann:secret@r/1");
+    let loaded = load_with(&Flags::default(), [("REDIS_URL_FILE", file), ("REDIS_URL", "redis://other")]).unwrap();
+    assert_eq!(url(&loaded), "redis://other");
+}
+
+#[test]
 fn the_variables_of_a_custom_type_spell_its_name_in_capitals() {
     let env = [("CUSTOM_WORKER_TYPES", "img-proc.v2"), ("IMG_PROC_V2_MAX_WORKERS", "4"), ("IMG_PROC_V2_ENABLED", "0")];
     let loaded = load_with(&Flags::default(), env).unwrap();

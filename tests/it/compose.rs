@@ -124,6 +124,66 @@ async fn down_leaves_no_worker() {
     assert_eq!(stack.containers(), Vec::<String>::new());
 }
 
+/// Each role has a password that no other knows, and that stays over restarts. Workers and programs with a role's URL
+/// have its rights; nobody has any without.
+#[cfg_attr(
+    any(without_compose, without_docker_exec),
+    ignore = "no Docker engine, no images for docker-compose.yml, or no `docker exec`"
+)]
+#[tokio::test]
+async fn each_role_has_a_password_of_its_own() {
+    let stack = Stack::prepare();
+    up(&stack).await;
+    let redis = |arguments: &[&str]| stack.compose(&[&["exec", "-T", "redis"], arguments].concat());
+    let url = |role: &str| redis(&["cat", &format!("/run/secrets/{role}/redis-url")]).trim().to_owned();
+    let urls: Vec<String> = ["scaler", "worker", "producer", "discord"].map(url).into();
+    let passwords: BTreeSet<_> = urls.iter().filter_map(|url| url.split([':', '@']).nth(2)).collect();
+    assert!(passwords.len() == 4 && passwords.iter().all(|password| password.len() == 48), "four passwords");
+    let ask = |url: &str, words: &[&str]| redis(&[&["redis-cli", "--no-auth-warning", "-u", url], words].concat());
+    let refused = redis(&["redis-cli", "GET", "scaler:leader"]);
+    assert!(refused.contains("NOPERM"), "{refused}");
+    for role in &urls[1..] {
+        let refused = ask(role, &["DEL", "scaler:leader"]);
+        assert!(refused.contains("NOPERM"), "{refused}");
+    }
+
+    publish(&stack, &["browser.sleep", "600"]);
+    until(&stack, "a worker runs", async || workers(&stack).len() == 1).await;
+    let made = Stack::inspect(&stack.running("worker-browser")[0]);
+    let given = made["Config"]["Env"].as_array().expect("it has variables");
+    let given: Vec<&str> = given.iter().filter_map(Value::as_str).filter(|entry| entry.contains("redis://")).collect();
+    assert_eq!(given, [format!("REDIS_URL={}", urls[1])]);
+    let autoscaler = Stack::inspect(&stack.running("autoscaler")[0])["Config"]["Env"].to_string();
+    assert!(!autoscaler.contains("redis://"), "{autoscaler}");
+
+    stack.compose(&["restart", "redis"]);
+    until(&stack, "redis answers with the same passwords", async || {
+        stack
+            .try_compose(&["exec", "-T", "redis", "redis-cli", "--no-auth-warning", "-u", &urls[2], "PING"])
+            .status
+            .success()
+            && url("producer") == urls[2]
+    })
+    .await;
+    let answer = publish(&stack, &["browser.echo", "again", "--wait"]);
+    assert_eq!(answer["value"], json!(["again"]), "{answer}");
+}
+
+/// The users of the stack have the rights that `docs/protocol.md` lists, on the queues of any worker type.
+#[test]
+fn the_stacks_users_have_the_documented_rights() {
+    let (users, documented) = (read("config/compose/redis/users.acl"), read("docs/protocol.md"));
+    for role in ["worker", "producer", "discord"] {
+        let rule = |text: &str, start: &str| {
+            let line = text.lines().find_map(|line| line.trim().strip_prefix(start)).expect("it has a rule");
+            let words = line.split_whitespace().filter(|word| !matches!(*word, "resetchannels" | "-@all"));
+            words.map(|word| word.replace("~browser:", "~*:")).collect::<BTreeSet<_>>()
+        };
+        let expected = rule(&documented, &format!("ACL SETUSER {role} on >secret "));
+        assert_eq!(rule(&users, &format!("user {role} on >@{role}@ ")), expected, "{role}");
+    }
+}
+
 /// The calls in the table of `docs/security.md`.
 fn listed_calls() -> Vec<String> {
     let text = read("docs/security.md");

@@ -32,7 +32,7 @@ const STDERR_TAIL: usize = 4 << 10;
 /// say of a program that can't be run.
 const PERMANENT: [i32; 5] = [64, 77, 78, 126, 127];
 /// Variables of the scaler that commands do not get: its own credentials and settings.
-const WITHHELD: [&str; 4] = ["REDIS_URL", "DISCORD_TOKEN", "FLY_API_TOKEN", "ORCHESTRATOR"];
+const WITHHELD: [&str; 5] = ["REDIS_URL", "REDIS_URL_FILE", "DISCORD_TOKEN", "FLY_API_TOKEN", "ORCHESTRATOR"];
 /// Prefix of further variables that commands do not get.
 const WITHHELD_PREFIX: &str = "SWARM_";
 

@@ -189,7 +189,7 @@ impl ContainerTemplate {
     /// their own. What the template itself says about Redis is somebody's own choice.
     pub(super) fn misses_redis(&self, redis_url: Option<&SecretString>) -> bool {
         let Some(redis_url) = redis_url else { return false };
-        let given = self.body.env.iter().flatten().any(|entry| variable(entry) == "REDIS_URL");
+        let given = names_redis(self.body.env.as_deref().unwrap_or_default());
         let mode = self.body.host_config.as_ref().and_then(|host| host.network_mode.as_deref()).unwrap_or_default();
         !given && !is_borrowed(mode) && !matches!(mode, "host" | "none") && is_loopback(redis_url)
     }
@@ -215,7 +215,7 @@ impl ContainerTemplate {
         let mut body = self.body.clone();
         let environment = body.env.get_or_insert_default();
         if let Some(redis_url) = redis_url
-            && !environment.iter().any(|entry| variable(entry) == "REDIS_URL")
+            && !names_redis(environment)
         {
             environment.push(format!("REDIS_URL={}", redis_url.expose_secret()));
         }
@@ -236,6 +236,11 @@ impl ContainerTemplate {
     pub(super) fn further_networks(&self, identity: &Identity) -> impl Iterator<Item = (&str, EndpointSettings)> {
         self.networks.iter().skip(1).map(|(network, endpoint)| (network.as_str(), named(endpoint, identity)))
     }
+}
+
+/// Whether an environment says where Redis is.
+fn names_redis(environment: &[String]) -> bool {
+    environment.iter().any(|entry| matches!(variable(entry), "REDIS_URL" | "REDIS_URL_FILE"))
 }
 
 /// With the container's own name as one more alias, as Compose has it.

@@ -89,8 +89,10 @@ impl Surroundings {
 
         let mut command = Command::new(&self.swarm);
         command.arg("process-start").arg("--").arg(program).args(arguments);
-        // The longer name would win over this one.
-        command.env_remove("SWARM_REDIS_URL");
+        // The longer name would win over this one, and a file would be the scaler's own.
+        for name in ["SWARM_REDIS_URL", "SWARM_REDIS_URL_FILE", "REDIS_URL_FILE"] {
+            command.env_remove(name);
+        }
         match spec.redis_url.resolve(&self.redis_url) {
             Some(url) => command.env("REDIS_URL", url.expose_secret()),
             // The scaler's own must not be inherited either.
