@@ -158,9 +158,10 @@ fn tls_server() -> u16 {
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let mut session = ServerConnection::new(Arc::clone(&config)).unwrap();
-            // Ends with the handshake, or with the client's refusal, which the client tells.
-            let _ = session.complete_io(&mut stream.unwrap());
+            let (mut stream, mut session) = (stream.unwrap(), ServerConnection::new(Arc::clone(&config)).unwrap());
+            // Chromium may open a second connection and leave the first one silent. Ends with the handshake, or with
+            // the client's refusal, which the client tells.
+            std::thread::spawn(move || session.complete_io(&mut stream));
         }
     });
     port

@@ -246,11 +246,8 @@ async fn of_two_autoscalers_the_one_that_leads_sends() {
     until_role(&standby, Role::Leader).await;
     // The new leader says that it leads, and what still holds.
     receiver.until_sent_by(("pool_at_maximum", "firing"), &[&first, &second]).await;
-    let changed: Vec<Value> = {
-        let messages = receiver.shared.received.lock().unwrap();
-        messages.iter().map(|(_, body)| body.clone()).filter(|body| body["alert"] == "leader_changed").collect()
-    };
-    assert!(changed.iter().any(|body| body["instance"] == *second), "{changed:?}");
+    let told = eventually(DEADLINE, async || receiver.senders("leader_changed", "event").contains(&second)).await;
+    assert!(told, "{:?}", receiver.shared.received.lock().unwrap());
     let of_pool = receiver.accepted().into_iter().filter(|message| message == "pool_at_maximum firing").count();
     assert_eq!(of_pool, 2, "once by each while it leads");
 }

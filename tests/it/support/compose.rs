@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::{Mutex, PoisonError},
 };
 
 use serde_json::Value;
@@ -18,6 +19,9 @@ const COMPOSE: &str = "SWARM_TEST_COMPOSE";
 
 /// Tested services. Debian has no package of Grafana, so it is unavailable where images can't be pulled.
 pub(crate) const SERVICES: [&str; 3] = ["redis", "autoscaler", "prometheus"];
+
+/// Held by whoever builds or removes images: the classic builder fails if an image from its cache is removed meanwhile.
+static IMAGES: Mutex<()> = Mutex::new(());
 
 /// Project that may have containers.
 pub(crate) struct Stack {
@@ -85,7 +89,8 @@ impl Stack {
         format!("{}\n{}", output(&["ps"]), output(&["logs", "--no-color", "--tail", "60", "autoscaler"]))
     }
 
-    fn try_compose(&self, arguments: &[&str]) -> Output {
+    /// Like [`Stack::compose`], for what may fail.
+    pub(crate) fn try_compose(&self, arguments: &[&str]) -> Output {
         let command = command_words();
         let mut compose = Command::new(&command[0]);
         compose.args(&command[1..]).args(["--project-name", &self.project]);
@@ -119,6 +124,7 @@ impl Stack {
         }
         fs::copy(repository("Dockerfile"), context.join("Dockerfile")).expect("the Dockerfile is there");
         let builder = format!("BUILDER={}", runtime_image());
+        let _images = IMAGES.lock().unwrap_or_else(PoisonError::into_inner);
         // The stage that would compile has a name, so that it can be removed too.
         for (target, image) in [("builder", self.builder_image()), ("swarm", self.image.clone())] {
             let with = ["--build-arg", &builder, "--network", "none"];
@@ -174,7 +180,9 @@ impl Drop for Stack {
         for name in &left {
             let _ = Command::new("docker").args(["rm", "--force", name]).output();
         }
+        let images = IMAGES.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = Command::new("docker").args(["image", "rm", "--force", &self.image, &self.builder_image()]).output();
+        drop(images);
         assert!(left.is_empty() || std::thread::panicking(), "`down` leaves containers: {left:?}");
     }
 }
