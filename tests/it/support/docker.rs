@@ -157,13 +157,9 @@ impl Engine {
         if client.inspect_image(IMAGE).await.is_ok() {
             return;
         }
-        let (repo, tag) = IMAGE.split_once(':').unwrap();
-        let options = CreateImageOptions {
-            from_src: Some("-".to_owned()),
-            repo: Some(repo.to_owned()),
-            tag: Some(tag.to_owned()),
-            ..CreateImageOptions::default()
-        };
+        // With the tag in its name, because Podman ignores a tag beside it.
+        let (from_src, repo) = (Some("-".to_owned()), Some(IMAGE.to_owned()));
+        let options = CreateImageOptions { from_src, repo, ..CreateImageOptions::default() };
         let body = body_full(root_file_system().into());
         client.create_image(Some(options), Some(body), None).try_for_each(async |_| Ok(())).await.unwrap();
     }
