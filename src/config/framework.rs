@@ -12,11 +12,21 @@ use crate::{
 };
 
 /// `[worker_types.NAME.celery]`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CelerySettings {
     /// When the workers acknowledge a task. Must say what the tasks' `acks_late` says.
     pub acknowledge: Acknowledge,
+    /// Time after which Celery delivers a task again that was fetched and not acknowledged, in seconds. Must say what
+    /// `visibility_timeout` in `broker_transport_options` says. `swarm doctor` warns of tasks that get near it.
+    #[schemars(range(min = 1))]
+    pub visibility_timeout_seconds: u64,
+}
+
+impl Default for CelerySettings {
+    fn default() -> Self {
+        Self { acknowledge: Acknowledge::default(), visibility_timeout_seconds: 3_600 }
+    }
 }
 
 /// When a worker acknowledges a task.
@@ -46,8 +56,9 @@ impl WorkerTypeSettings {
         };
         let prefix = self.key_prefix.clone().unwrap_or_else(|| profile.default_prefix().to_owned());
         let late_acknowledgement = self.celery.acknowledge == Acknowledge::Late;
+        let visibility_timeout = Duration::from_secs(self.celery.visibility_timeout_seconds);
         let longest_job = self.longest_job_seconds.map(Duration::from_secs);
-        Some(FrameworkSpec { framework, queues, prefix, late_acknowledgement, longest_job })
+        Some(FrameworkSpec { framework, queues, prefix, late_acknowledgement, visibility_timeout, longest_job })
     }
 
     /// Returns how to read its own queue; with a framework, all its queues.

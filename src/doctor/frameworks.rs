@@ -1,7 +1,7 @@
-//! Checks the queues of job frameworks: whether a queue was ever used, under which similar keys it may be instead, and
-//! whether a process moves the jobs that are due.
+//! Checks the queues of job frameworks: whether a queue was ever used, under which similar keys it may be instead,
+//! whether a process moves the jobs that are due, and whether workers hold jobs until they are delivered a second time.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use redis::{FromRedisValue, Pipeline, RedisResult, Value};
 
@@ -13,7 +13,7 @@ use crate::{
     config::Settings,
     connection::Connection,
     model::Timestamp,
-    queue_kind::{DueJobs, FrameworkSpec, Trace},
+    queue_kind::{DueJobs, FetchedJobs, FrameworkSpec, Trace},
 };
 
 /// Keys of each database among which similar ones are searched for.
@@ -25,12 +25,19 @@ const NAMED: usize = 5;
 /// Milliseconds for which a job may be due: a scheduler moves it within seconds.
 const OVERDUE_MS: u64 = 60_000;
 
+/// Maximum fetched jobs that are read, the oldest first.
+const FETCHED_READ: usize = 100;
+
 /// Checks the queues of all frameworks. `database` is the one that the settings name.
 pub(super) async fn look(connection: &mut Connection, settings: &Settings, database: i64) -> Vec<Finding> {
     let now = Timestamp::wall();
     let mut findings = Vec::new();
     for (name, of) in settings.enabled() {
         let Some(spec) = of.framework_spec() else { continue };
+        if let Some(fetched) = spec.framework.profile().fetched_jobs(&spec) {
+            // The autoscaler needs no right to look, so a user may lack it.
+            findings.extend(held_long(connection, name, &spec, &fetched, now).await.ok().flatten());
+        }
         for queue in &spec.queues {
             match look_at(connection, name, &spec, queue, database, now).await {
                 Ok(found) => findings.extend(found),
@@ -148,4 +155,40 @@ async fn unmoved(
         some(jobs, "job")
     );
     Ok(Some(Finding::warning(Area::Queues, found).cure(due.cure)))
+}
+
+/// Reports jobs that the framework delivers a second time soon, or has begun to deliver, because workers have held them
+/// for three quarters of its limit.
+async fn held_long(
+    connection: &mut Connection,
+    name: &str,
+    spec: &FrameworkSpec,
+    fetched: &FetchedJobs,
+    now: Timestamp,
+) -> RedisResult<Option<Finding>> {
+    let limit = fetched.redelivered_after.as_secs();
+    let (now, near) = (now.0 / 1_000, limit.saturating_mul(3) / 4);
+    let mut pipeline = Pipeline::new();
+    pipeline.cmd("ZRANGEBYSCORE").arg(&fetched.fetched).arg("-inf").arg(now.saturating_sub(near));
+    pipeline.arg("WITHSCORES").arg("LIMIT").arg(0).arg(FETCHED_READ);
+    let replies: Vec<Value> = connection.each(&pipeline).await?;
+    let held: Vec<(String, f64)> = replies.first().map_or(Ok(Vec::new()), FromRedisValue::from_redis_value_ref)?;
+    if held.is_empty() {
+        return Ok(None);
+    }
+    let mut pipeline = Pipeline::new();
+    pipeline.cmd("HMGET").arg(&fetched.jobs).arg(held.iter().map(|(member, _)| member).collect::<Vec<_>>());
+    let replies: Vec<Value> = connection.each(&pipeline).await?;
+    let jobs: Vec<Option<String>> = replies.first().map_or(Ok(Vec::new()), FromRedisValue::from_redis_value_ref)?;
+    let is_ours = |job: &Option<String>| job.as_deref().is_some_and(|job| (fetched.is_of)(job, &spec.queues));
+    let ours: Vec<f64> = held.iter().zip(&jobs).filter(|(_, job)| is_ours(job)).map(|((_, at), _)| *at).collect();
+    let Some(oldest) = ours.first().and_then(|at| Duration::try_from_secs_f64(*at).ok()) else { return Ok(None) };
+    let framework = spec.framework.profile().name();
+    let found = format!(
+        "`{name}` has {} that a worker fetched up to {} s ago and has not acknowledged: {framework} delivers a job a \
+         second time {limit} s after it was fetched, while the first worker still has it",
+        some(ours.len() as u64, "job"),
+        now.saturating_sub(oldest.as_secs()),
+    );
+    Ok(Some(Finding::warning(Area::Queues, found).cure(fetched.cure)))
 }

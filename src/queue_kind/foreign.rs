@@ -70,6 +70,8 @@ pub struct FrameworkSpec {
     pub prefix: String,
     /// Celery: whether a task is acknowledged after it has run.
     pub late_acknowledgement: bool,
+    /// Celery: time after which a task that was fetched and not acknowledged is delivered again.
+    pub visibility_timeout: Duration,
     /// Upper bound of the time of a job, for frameworks that do not show running jobs; `None` if it is unknown.
     pub longest_job: Option<Duration>,
 }

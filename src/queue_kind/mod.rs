@@ -22,7 +22,7 @@ pub use self::{
         Framework, FrameworkReading, FrameworkSpec, FrameworkWorker, Heard, HeardWorker, Occupation, SignalKeys,
         WorkerStatement,
     },
-    framework::{Certainty, DueJobs, FrameworkProfile, Trace},
+    framework::{Certainty, DueJobs, FetchedJobs, FrameworkProfile, Trace},
     profile::{
         Bounds, ConsumerPending, Delivery, FollowUp, Idleness, Interpretation, Observed, Profile, QueueReader,
         QueueSpec, Scripts, explain,

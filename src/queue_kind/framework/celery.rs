@@ -9,8 +9,8 @@ use redis::{Cmd, Value};
 use serde_json::Value as Json;
 
 use super::{
-    Certainty, Framework, FrameworkProfile, FrameworkSpec, FrameworkWorker, Heard, HeardWorker, Occupation, SignalKeys,
-    WorkerStatement,
+    Certainty, FetchedJobs, Framework, FrameworkProfile, FrameworkSpec, FrameworkWorker, Heard, HeardWorker,
+    Occupation, SignalKeys, WorkerStatement,
     clock::ServerClock,
     replies::Replies,
     tally::{Tally, ms_of_date},
@@ -98,6 +98,17 @@ impl FrameworkProfile for Celery {
         StopSignal::Term
     }
 
+    fn fetched_jobs(&self, spec: &FrameworkSpec) -> Option<FetchedJobs> {
+        Some(FetchedJobs {
+            fetched: format!("{}unacked_index", spec.prefix),
+            jobs: format!("{}unacked", spec.prefix),
+            redelivered_after: spec.visibility_timeout,
+            is_of: |job, queues| Message::of_unacked(job).is_of(queues),
+            cure: "set visibility_timeout in broker_transport_options, and celery.visibility_timeout_seconds of the worker \
+                   type, to more than the longest task with acks_late and the longest ETA",
+        })
+    }
+
     fn identity(&self) -> Option<&'static str> {
         Some("-n")
     }
@@ -141,6 +152,17 @@ impl Message {
         let routing_key = message.pointer("/properties/delivery_info/routing_key").and_then(Json::as_str);
         let eta = message.pointer("/headers/eta").and_then(Json::as_str);
         Self { routing_key: routing_key.map(str::to_owned), eta: eta.and_then(ms_of_date) }
+    }
+
+    /// Parses an element of the hash: a message, its exchange and its routing key.
+    fn of_unacked(text: &str) -> Self {
+        let element: Json = serde_json::from_str(text).unwrap_or(Json::Null);
+        Self::of(element.get(0).unwrap_or(&Json::Null))
+    }
+
+    /// Returns whether the message is one of these queues. One that does not say so may be.
+    fn is_of(&self, queues: &[String]) -> bool {
+        self.routing_key.as_ref().is_none_or(|key| queues.contains(key))
     }
 }
 
@@ -191,8 +213,7 @@ impl CeleryReader {
         let is_later = |message: &&Message| message.eta.is_some_and(|eta| eta > now);
         let mut fetched = first.unacked;
         if let Some(messages) = unacked {
-            let is_ours =
-                |message: &&Message| message.routing_key.as_ref().is_none_or(|key| self.spec.queues.contains(key));
+            let is_ours = |message: &&Message| message.is_of(&self.spec.queues);
             let (later, ready): (Vec<&Message>, Vec<&Message>) = messages.iter().filter(is_ours).partition(is_later);
             tally.later += later.len() as u64;
             tally.next_at(later.iter().filter_map(|message| message.eta).min());
@@ -237,9 +258,7 @@ impl CeleryReader {
         }
         let mut unacked = Vec::new();
         if first.reads_unacked {
-            // An element of the hash has the message, its exchange and its routing key.
-            let one = |text: &String| parse(text).get(0).map_or(Message::of(&Json::Null), Message::of);
-            unacked.extend(replies.texts()?.iter().flatten().map(one));
+            unacked.extend(replies.texts()?.iter().flatten().map(|text| Message::of_unacked(text)));
         }
         Ok((listed, unacked))
     }

@@ -26,7 +26,7 @@ mod tally;
 mod taskiq;
 mod taskiq_stream;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use redis::Cmd;
 
@@ -88,6 +88,7 @@ impl FrameworkSpec {
             queues: queues.iter().map(|queue| (*queue).to_owned()).collect(),
             prefix: framework.profile().default_prefix().to_owned(),
             late_acknowledgement: false,
+            visibility_timeout: Duration::from_secs(3_600),
             longest_job: None,
         }
     }
@@ -123,6 +124,21 @@ pub struct DueJobs {
     /// Key that exists while such a process runs.
     pub mover: String,
     /// How to run one.
+    pub cure: &'static str,
+}
+
+/// Jobs that workers have fetched, and that the framework delivers a second time if that takes too long.
+#[derive(Clone, Debug)]
+pub struct FetchedJobs {
+    /// Sorted set of the jobs, by the time at which they were fetched, in seconds.
+    pub fetched: String,
+    /// Hash of the jobs, by the members of the set.
+    pub jobs: String,
+    /// Time after which a job is delivered a second time.
+    pub redelivered_after: Duration,
+    /// Returns whether a job is one of the queues, as the hash has it.
+    pub is_of: fn(job: &str, queues: &[String]) -> bool,
+    /// How to prevent it.
     pub cure: &'static str,
 }
 
@@ -191,6 +207,12 @@ pub trait FrameworkProfile: std::fmt::Debug + Send + Sync {
 
     /// Returns the jobs that a process of its own moves; `None` if every worker moves them, or nobody can tell.
     fn due_jobs(&self, _spec: &FrameworkSpec, _queue: &str) -> Option<DueJobs> {
+        None
+    }
+
+    /// Returns the jobs that are delivered a second time if workers hold them for too long; `None` if there are none, or
+    /// Redis does not tell since when a worker has had a job.
+    fn fetched_jobs(&self, _spec: &FrameworkSpec) -> Option<FetchedJobs> {
         None
     }
 

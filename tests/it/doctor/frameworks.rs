@@ -1,5 +1,7 @@
 //! Queues of job frameworks: what the doctor says of a name that nothing has, and of jobs that nobody moves.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use super::{Report, alone, ask_about, until_told};
 use crate::support::{
     autoscaler::{Autoscaler, FAST_SWEEP},
@@ -54,6 +56,34 @@ async fn due_jobs_that_no_process_moves_are_named_with_the_cure() {
         let report = ask_about(&alone(&server, &of(framework, "mail")));
         assert!(!report.json.to_string().contains("no process moves"), "{:#}", report.json);
     }
+}
+
+#[tokio::test]
+async fn fetched_tasks_near_the_visibility_timeout_are_named_with_what_happens_then() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let fetched = async |tag: &str, queue: &str, seconds: u64| {
+        let message = format!(
+            "[{{\"headers\":{{}},\"properties\":{{\"delivery_info\":{{\"routing_key\":\"{queue}\"}}}}}},\"\",\"{queue}\"]"
+        );
+        let _: u64 = redis(&client, &format!("HSET unacked {tag} {message}")).await;
+        let _: u64 = redis(&client, &format!("ZADD unacked_index {}.5 {tag}", now - seconds)).await;
+    };
+    let celery = of("celery", "mail");
+    fetched("young", "mail", 2_000).await;
+    fetched("other", "news", 3_500).await;
+    let held = "has not acknowledged";
+    let report = ask_about(&alone(&server, &celery));
+    assert!(!report.json.to_string().contains(held), "{:#}", report.json);
+    fetched("old", "mail", 3_000).await;
+    let report = ask_about(&alone(&server, &celery));
+    let parts = ["`mail` has 1 job that", "a second time 3600 s after", "while the first worker still has it"];
+    report.has("queues", "warning", &[&parts[..], &["visibility_timeout", "acks_late", "ETA"]].concat());
+    // The application has another timeout.
+    let shorter = format!("{celery}celery = {{ visibility_timeout_seconds = 600 }}\n");
+    let report = ask_about(&alone(&server, &shorter));
+    report.has("queues", "warning", &["`mail` has 2 jobs that", "a second time 600 s after"]);
 }
 
 /// Workers that signed in under other names, or not at all, are never let go: nobody knows whether they are idle.

@@ -1,7 +1,7 @@
 //! Celery with real workers.
 
 use super::bed::{Packages, Producer, assert_each_once, marks, server, settings, until_empty, until_ended};
-use crate::support::autoscaler::{Autoscaler, FAST_SWEEP, NO_SWEEP};
+use crate::support::autoscaler::{Autoscaler, FAST_SWEEP, NO_SWEEP, swarm};
 
 /// A worker of two processes, each of which fetches four tasks.
 fn command() -> String {
@@ -32,6 +32,29 @@ async fn one_task_of_each_kind_starts_a_worker_from_zero_and_the_pool_empties_ag
     }
     until_empty(&scaler).await;
     assert_each_once(&scaler, kinds.len());
+}
+
+/// A worker fetches a task with an ETA immediately, and holds it until its time.
+#[cfg_attr(without_frameworks, ignore = "the frameworks can't be installed here")]
+#[tokio::test]
+async fn the_doctor_warns_of_a_task_that_a_worker_holds_near_the_visibility_timeout() {
+    let redis = server();
+    let broker = redis.url_db(0);
+    let mut producer = Producer::start("celery_producer.py", &broker);
+    let settings = of_mail("min_workers = 1, max_workers = 1", &broker);
+    // The application has the default, so the task is not delivered a second time here.
+    let doctor = format!("[worker_types.mail.celery]\nvisibility_timeout_seconds = 2\n{settings}");
+    let scaler = Autoscaler::start(&redis.url(), &format!("{NO_SWEEP}{doctor}")).await;
+    scaler.until_ready().await;
+    producer.enqueue("delayed mail a 0.1 600");
+    scaler
+        .until("the doctor names the task", async || {
+            let mut doctor = swarm(scaler.directory());
+            doctor.args(["doctor", "--url", &scaler.url(), "--config"]).arg(scaler.directory().join("swarm.toml"));
+            let told = String::from_utf8(doctor.output().unwrap().stdout).unwrap();
+            told.contains("`mail` has 1 job that a worker fetched") && told.contains("a second time 2 s after")
+        })
+        .await;
 }
 
 /// The drain timeout is far shorter than the task: a kill would leave it unfinished, and for an hour at that.
