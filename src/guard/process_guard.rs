@@ -63,20 +63,49 @@ fn listen(mut input: impl BufRead) -> HashMap<Group, End> {
     watched
 }
 
+/// A group on its way out.
+struct Leaving {
+    group: Group,
+    end: End,
+    /// Whether its leader got the signal that asks it to end.
+    is_asked: bool,
+}
+
+impl Leaving {
+    /// Sends the first signal.
+    fn begin((group, end): (Group, End)) -> Self {
+        if let Some((first, _)) = end.quiet {
+            let _ = kill_process(group.pid(), first);
+        }
+        Self { group, end, is_asked: false }
+    }
+
+    /// Sends what is due after this time. Returns whether the leader may stay longer.
+    fn proceed(&mut self, elapsed: Duration) -> bool {
+        let quiet = self.end.quiet.map_or(Duration::ZERO, |(_, time)| time);
+        if elapsed >= quiet && !self.is_asked {
+            self.is_asked = true;
+            let _ = kill_process(self.group.pid(), self.end.signal);
+            if self.end.quiet.is_some() {
+                // A program that was suspended by the first signal gets no other one before it goes on.
+                let _ = kill_process(self.group.pid(), Signal::CONT);
+            }
+        }
+        self.end.within.is_none_or(|within| elapsed < quiet.saturating_add(within))
+    }
+}
+
 /// Asks every leader to leave, and kills the groups whose leader has left or has had its time.
 fn end(watched: HashMap<Group, End>) {
-    let asked_at = Instant::now();
-    let mut left: Vec<(Group, End)> = watched.into_iter().collect();
-    for (group, end) in &left {
-        let _ = kill_process(group.pid(), end.signal);
-    }
+    let began_at = Instant::now();
+    let mut left: Vec<Leaving> = watched.into_iter().map(Leaving::begin).collect();
     loop {
-        left.retain(|(group, end)| {
-            let has_time = end.within.is_none_or(|within| asked_at.elapsed() < within);
-            let stays = has_time && test_kill_process(group.pid()) != Err(Errno::SRCH);
+        left.retain_mut(|leaving| {
+            let has_time = leaving.proceed(began_at.elapsed());
+            let stays = has_time && test_kill_process(leaving.group.pid()) != Err(Errno::SRCH);
             if !stays {
                 // Fails if nobody is left in the group.
-                let _ = kill_process_group(group.pid(), Signal::KILL);
+                let _ = kill_process_group(leaving.group.pid(), Signal::KILL);
             }
             stays
         });

@@ -100,7 +100,7 @@ impl Supervisor {
     /// Waits for the end of the process, and leaves it unreaped.
     async fn accompany(&mut self, child: &mut Child, group: Group, child_ended: &mut SignalStream) -> End {
         let signal = signal_of(self.stop.signal);
-        let end = guard::End { signal, within: self.stop.hard_kill.then_some(self.drain_timeout) };
+        let end = guard::End { quiet: None, signal, within: self.stop.hard_kill.then_some(self.drain_timeout) };
         let guarded = self.shared.guard.watch(group, end);
         tokio::pin!(guarded);
         let mut starting_line = child.stdin.take();

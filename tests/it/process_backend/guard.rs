@@ -29,6 +29,26 @@ async fn the_guard_waits_for_a_group_without_a_time_and_sends_its_signal() {
     assert!(guard.wait().unwrap().success());
 }
 
+#[tokio::test]
+async fn the_guard_sends_the_quiet_signal_first_and_the_stop_signal_when_the_time_for_jobs_is_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let [ready, asked] = ["ready", "asked"].map(|name| directory.path().join(name));
+    let script = format!(
+        "trap 'echo tstp >> {1}' TSTP; trap 'echo term >> {1}; exit' TERM; echo yes > {0}; while :; do sleep 0.02; done",
+        ready.display(),
+        asked.display()
+    );
+    let mut leader = Command::new("sh").args(["-c", &script]).process_group(0).spawn().unwrap();
+    noted(&ready).await;
+    let mut guard = guard();
+    let mut input = guard.stdin.take().unwrap();
+    writeln!(input, "+{} - TERM TSTP 1", leader.id()).unwrap();
+    drop(input);
+    assert!(leader.wait().unwrap().success());
+    assert!(guard.wait().unwrap().success());
+    assert_eq!(noted(&asked).await, "tstp\nterm");
+}
+
 /// A process in a group of its own that ignores SIGTERM if `stubborn`, and a child of it.
 async fn group(directory: &Path, name: &str, stubborn: bool) -> (Child, i32) {
     let trap = if stubborn { "trap '' TERM;" } else { "" };
