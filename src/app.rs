@@ -12,6 +12,7 @@ mod http_port;
 mod jobs;
 mod notifications;
 mod queue_servers;
+mod quiet_watch;
 mod reload;
 mod service;
 mod wiring;
@@ -35,6 +36,7 @@ use self::{
     external_scaler::ExternalScaler,
     http_port::HttpPort,
     jobs::Jobs,
+    quiet_watch::FrameworkQuietWatch,
     reload::Requests,
     wiring::Wiring,
 };
@@ -148,6 +150,7 @@ impl Autoscaler {
         let signs = SignsOfLife::new(instance.clone(), leadership.clone(), clock, canary.clone());
         let candidate = stand_for_election(&settings, &target, &leadership, &signs, &current, &backend, clock).await?;
         let leads = leadership.clone();
+        let quiet_watch = FrameworkQuietWatch::of(&*backend, &settings, clock);
         backend.act_only_while(Box::new(move || leads.permit().is_some()));
         let app_shared = AppShared {
             target: target.clone(),
@@ -159,6 +162,7 @@ impl Autoscaler {
             budget: Arc::new(Budget::new(current)),
             canary,
             backend,
+            quiet_watch,
             recorder: recorder_handle,
             leadership: leadership.clone(),
             trouble: Arc::default(),

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, atomic::AtomicBool};
 
+use super::quiet_watch::FrameworkQuietWatch;
 use crate::{
     backend::ScalingBackend,
     connection::RedisTarget,
@@ -22,6 +23,7 @@ pub(super) struct AppShared {
     pub(super) updates: Arc<Updates>,
     pub(super) canary: Arc<CanaryState>,
     pub(super) backend: Arc<dyn ScalingBackend>,
+    pub(super) quiet_watch: Arc<FrameworkQuietWatch>,
     pub(super) recorder: RecorderHandle,
     pub(super) leadership: Arc<Leadership>,
     pub(super) trouble: Arc<AtomicBool>,

@@ -190,6 +190,7 @@ impl Autoscaler {
         if let Err(error) = self.app_shared.backend.reconfigure(&settings).await {
             return wrong(error.message);
         }
+        self.app_shared.quiet_watch.reconfigure(&settings);
         let (settings, mut wiring) = (Arc::new(settings), None);
         if !wiring::is_same(&self.settings, &settings) {
             let directories = queue_servers::directories(&settings);

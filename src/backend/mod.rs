@@ -18,6 +18,7 @@ pub mod kubernetes;
 mod leader_guard;
 mod lease;
 pub mod process;
+mod quiet;
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
@@ -29,6 +30,7 @@ pub use self::{
     drain::{DrainControl, DrainError, DrainState},
     leader_guard::MayAct,
     lease::{LeaseObject, LeaseRecord},
+    quiet::QuietWatch,
 };
 use crate::{
     config::Settings,
@@ -237,6 +239,10 @@ pub trait ScalingBackend: Send + Sync + 'static {
     /// Sends the stop signal once more to those of `ids` that were asked to leave and are still there. Does nothing
     /// where the platform itself ends a worker that does not leave. Does not wait.
     fn ask_again(&self, _worker_type: &WorkerType, _ids: &[WorkerId]) {}
+
+    /// From now on `watch` is asked when workers that take no more jobs may get their stop signal. Until then they get
+    /// it when their drain timeout is over. Does nothing where the backend sends no signals itself.
+    fn watch_quiet(&self, _watch: Arc<dyn QuietWatch>) {}
 
     /// From now on `may_act` is asked right before each change that may come long after it was ordered. Until then
     /// everything is allowed.

@@ -83,7 +83,10 @@ impl WorkerTypeSettings {
     /// Returns how to stop its workers.
     pub fn stop_policy(&self) -> StopPolicy {
         let of_framework = self.framework.map(|framework| framework.profile().stop_signal());
+        // Whoever names the signal means this one, immediately.
+        let of_profile = self.framework.filter(|_| self.stop_signal.is_none());
         StopPolicy {
+            quiet: of_profile.and_then(|framework| framework.profile().quiet_signal()),
             signal: self.stop_signal.or(of_framework).unwrap_or_default(),
             hard_kill: self.hard_kill.unwrap_or(self.framework.is_none()),
             helpers_first: self.framework.is_some_and(|framework| framework.profile().helpers_first()),

@@ -348,7 +348,8 @@ pub struct WorkerTypeSettings {
     /// Settings of `framework = "celery"`.
     pub celery: CelerySettings,
     /// Signal that asks a worker to finish its jobs and leave, with `orchestrator = "process"`, `"docker"` or `"fly"`.
-    /// Default: the framework's, else `SIGTERM`; with `docker`, the image's own comes before that.
+    /// Default: the framework's, else `SIGTERM`; with `docker`, the image's own comes before that. Workers of Sidekiq
+    /// and asynq get `SIGTSTP` first, unless this is set.
     pub stop_signal: Option<StopSignal>,
     /// Whether a worker that outstays `drain_timeout_seconds` is killed, with `orchestrator = "process"` or `"docker"`.
     /// Default: `false` with `framework`, because nothing of swarm runs its jobs again; else `true`.

@@ -26,7 +26,7 @@ pub use self::{
     feature::MissingFeature,
     layout::Layout,
     queues::{Combine, LongestQueue, QueueDemand, QueueDemands, QueuePattern, Queues, covering_pattern},
-    stop::{StopPolicy, StopSignal},
+    stop::{AFTER_QUIET, QuietSignal, StopPolicy, StopSignal},
     stream_id::StreamId,
     work::Work,
 };

@@ -14,6 +14,7 @@ mod ledger;
 mod part;
 mod prober;
 mod several;
+mod single;
 mod transaction;
 
 pub use arrivals::{ArrivalError, ArrivalWatch, Recorded};
@@ -22,6 +23,7 @@ pub use handle::{ProberHandle, Request};
 pub use heartbeat::{Heartbeat, Heartbeats, Places};
 pub use prober::Prober;
 pub use several::SeveralSpec;
+pub use single::SingleReader;
 
 use std::sync::Arc;
 

@@ -129,7 +129,13 @@ pub struct FrameworkWorker {
     pub name: String,
     /// Whether the worker may hold a job.
     pub is_busy: bool,
+    /// Age of the report, if the worker says in it that it takes no more jobs.
+    pub quiet_age: Option<Duration>,
 }
+
+/// Minimum time between the signal after which a worker takes no more jobs and a report that counts: a worker may count
+/// its jobs, take one more, and then report both.
+const SETTLED: Duration = Duration::from_millis(500);
 
 /// Which workers are busy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +146,21 @@ pub enum Occupation {
     AllIdle,
     /// Any worker may hold a job.
     Unknown,
+}
+
+impl Occupation {
+    /// Returns whether a worker that was asked to take no more jobs, this long before the reading, has none left.
+    pub fn is_done(&self, name: &str, asked_for: Duration) -> bool {
+        let settled = |age: Duration| age.saturating_add(SETTLED) <= asked_for;
+        match self {
+            Self::Stated(workers) => {
+                let mut own = workers.iter().filter(|worker| worker.name == name).peekable();
+                own.peek().is_some() && own.all(|worker| !worker.is_busy && worker.quiet_age.is_some_and(settled))
+            }
+            Self::AllIdle => settled(Duration::ZERO),
+            Self::Unknown => false,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -163,4 +184,25 @@ pub struct FrameworkReading {
     pub occupation: Occupation,
     /// When to read again, whatever the signals: a job is due then.
     pub look_at: Option<Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_done_by_a_report_of_its_own_that_is_younger_than_its_signal() {
+        let second = Duration::from_secs(1);
+        let worker = |name: &str, is_busy, quiet_age| FrameworkWorker { name: name.to_owned(), is_busy, quiet_age };
+        let stated = Occupation::Stated(vec![
+            worker("done", false, Some(second)),
+            worker("busy", true, Some(second)),
+            worker("idle", false, None),
+        ]);
+        let done = |asked_for| ["done", "busy", "idle", "other"].map(|name| stated.is_done(name, asked_for));
+        assert_eq!(done(2 * second), [true, false, false, false]);
+        assert_eq!(done(second), [false; 4], "it may have counted its jobs before");
+        assert_eq!([second / 4, second].map(|asked_for| Occupation::AllIdle.is_done("any", asked_for)), [false, true]);
+        assert!(!Occupation::Unknown.is_done("any", 9 * second));
+    }
 }

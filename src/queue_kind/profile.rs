@@ -116,7 +116,7 @@ pub struct Observed {
 
 impl Observed {
     /// Returns the result for a queue that can't be read.
-    pub(super) fn failed(why: &str) -> Self {
+    pub fn failed(why: &str) -> Self {
         Self::of(Demand::failed(why), Reading::Failed(why.to_owned()))
     }
 

@@ -21,11 +21,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use secrecy::SecretString;
 use swarm::{
     backend::{
-        BackendError, ErrorKind, Phase, Pool, ScaleReport, ScaleRequest, ScalingBackend,
+        BackendError, ErrorKind, Phase, Pool, QuietWatch, ScaleReport, ScaleRequest, ScalingBackend,
         process::{ProcessBackend, ProcessSpec, Surroundings},
     },
     config::WorkerRedisUrl,
-    model::{Clock, StopPolicy, StopSignal, WorkerId, WorkerType},
+    model::{Clock, QuietSignal, StopPolicy, StopSignal, WorkerId, WorkerType},
 };
 use tempfile::TempDir;
 use tokio::sync::watch;

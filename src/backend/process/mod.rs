@@ -3,10 +3,11 @@
 //!
 //! Each worker has a process group of its own, a supervisor task (`worker`) that alone signals and reaps it, and a line
 //! in the registry of its type (`registry`), which is all that observing reads. Draining means SIGTERM to the worker
-//! itself; when its time is up, SIGKILL to its whole group. When the leader of a group ends, the rest of the group is
-//! killed.
+//! itself, or the steps of its framework (`departure`); when its time is up, SIGKILL to its whole group. When the
+//! leader of a group ends, the rest of the group is killed.
 
 mod check;
+mod departure;
 mod helpers;
 mod output;
 mod registry;
@@ -26,7 +27,7 @@ use self::{
     registry::{LeaveWithin, ProcessRegistry, Reservation},
     worker::{Started, Supervisor},
 };
-use super::{BackendError, OnChange, Pool, ScaleReport, ScaleRequest, ScalingBackend};
+use super::{BackendError, OnChange, Pool, QuietWatch, ScaleReport, ScaleRequest, ScalingBackend, quiet::QuietWorkers};
 use crate::{
     config::Settings,
     guard::Guard,
@@ -75,6 +76,7 @@ struct ProcessShared {
     surroundings: Surroundings,
     guard: Guard,
     on_change: OnChange,
+    quiet: QuietWorkers,
     clock: Clock,
     /// Supervisors, and those who read what workers print.
     workers: TaskTracker,
@@ -103,7 +105,14 @@ impl ProcessBackend {
             |(worker_type, spec): (&WorkerType, &ProcessSpec)| (worker_type.clone(), TypePool::new(spec.clone()));
         Ok(Self {
             pools: RwLock::new(types.iter().map(pool).collect()),
-            shared: Arc::new(ProcessShared { surroundings, guard, on_change, clock, workers: TaskTracker::new() }),
+            shared: Arc::new(ProcessShared {
+                surroundings,
+                guard,
+                on_change,
+                quiet: QuietWorkers::default(),
+                clock,
+                workers: TaskTracker::new(),
+            }),
             guard_task,
         })
     }
@@ -194,6 +203,10 @@ impl ScalingBackend for ProcessBackend {
         if let Ok(pool) = self.pool(worker_type) {
             pool.registry.ask_again(ids);
         }
+    }
+
+    fn watch_quiet(&self, watch: Arc<dyn QuietWatch>) {
+        self.shared.quiet.set(watch);
     }
 
     /// The leader starts processes of its own: these here finish their jobs and leave.

@@ -9,29 +9,32 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{FutureExt, future::BoxFuture};
 use rustix::{
     io::Errno,
-    process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process, kill_process_group as kill_group, waitid},
+    process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group as kill_group, waitid},
 };
 use tokio::{
     process::{ChildStderr, ChildStdout},
     signal::unix::{Signal as SignalStream, SignalKind, signal},
     sync::watch,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::timeout,
 };
 use tracing::{debug, info, warn};
 
-use super::{ProcessShared, TypePool, helpers::LeavingHelpers, output, registry::LeaveWithin};
+use super::{
+    ProcessShared, TypePool,
+    departure::{Departure, Stepped},
+    output,
+    registry::LeaveWithin,
+};
 use crate::{
-    guard::protocol::{self as guard, Group},
-    model::{StopPolicy, StopSignal, WorkerId, WorkerType},
+    guard::protocol::Group,
+    model::{StopPolicy, WorkerId, WorkerType},
 };
 
 /// How long the last lines of a worker that ended may take. Only a descendant that left the group can hold its pipes.
 const LAST_LINES: Duration = Duration::from_secs(1);
-
-/// How often to check whether the helpers of a worker have left.
-const HELPERS_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A worker process that waits at the starting line.
 pub(super) struct Started {
@@ -99,13 +102,11 @@ impl Supervisor {
 
     /// Waits for the end of the process, and leaves it unreaped.
     async fn accompany(&mut self, child: &mut Child, group: Group, child_ended: &mut SignalStream) -> End {
-        let signal = signal_of(self.stop.signal);
-        let end = guard::End { quiet: None, signal, within: self.stop.hard_kill.then_some(self.drain_timeout) };
-        let guarded = self.shared.guard.watch(group, end);
+        let guarded = self.shared.guard.watch(group, Departure::guarded(self.stop, self.drain_timeout));
         tokio::pin!(guarded);
         let mut starting_line = child.stdin.take();
-        let mut kill_at = None;
-        let mut helpers = None;
+        let mut departure = Departure::new(self.stop, group);
+        let (worker_type, worker_id) = (&self.worker_type, &self.id);
         loop {
             if let Some(end) = ended(group) {
                 return end;
@@ -120,25 +121,20 @@ impl Supervisor {
                 _ = child_ended.recv() => {}
                 Ok(()) = self.stop_requests.changed() => {
                     if let Some(within) = *self.stop_requests.borrow_and_update() {
-                        debug!(worker_type = %self.worker_type, worker_id = %self.id, within_seconds = within.as_secs(), "asking worker to leave");
-                        helpers = self.stop.helpers_first.then(|| LeavingHelpers::ask(group, signal)).flatten();
-                        if helpers.is_none() {
-                            let _ = kill_process(group.pid(), signal);
-                        }
-                        let until = Instant::now().checked_add(within).filter(|_| self.stop.hard_kill);
-                        kill_at = kill_at.or(until);
+                        debug!(%worker_type, %worker_id, within_seconds = within.as_secs(), "asking worker to leave");
+                        departure.ask(within, || until_done(self.shared.clone(), worker_type.clone(), worker_id.clone(), within));
                     }
                 }
-                () = sleep(HELPERS_POLL_INTERVAL), if helpers.is_some() => {
-                    if helpers.take_if(|helpers| helpers.are_gone()).is_some() {
-                        let _ = kill_process(group.pid(), signal);
+                stepped = departure.next() => match stepped {
+                    Stepped::Asked => debug!(%worker_type, %worker_id, "sent the worker its stop signal"),
+                    Stepped::AskedAtTimeout => warn!(
+                        %worker_type, %worker_id,
+                        "worker has not said that its jobs are done within its drain timeout; sent it its stop signal"
+                    ),
+                    Stepped::Killed => {
+                        warn!(%worker_type, %worker_id, "worker outstayed its drain timeout; killing it");
                     }
-                }
-                () = at(kill_at) => {
-                    warn!(worker_type = %self.worker_type, worker_id = %self.id, "worker outstayed its drain timeout; killing it");
-                    let _ = kill_group(group.pid(), Signal::KILL);
-                    kill_at = None;
-                }
+                },
             }
         }
     }
@@ -156,12 +152,14 @@ impl Supervisor {
     }
 }
 
-fn signal_of(signal: StopSignal) -> Signal {
-    match signal {
-        StopSignal::Term => Signal::TERM,
-        StopSignal::Int => Signal::INT,
-        StopSignal::Quit => Signal::QUIT,
-    }
+/// Ends when a worker that takes no more jobs has none, or its time is over.
+fn until_done(
+    shared: Arc<ProcessShared>,
+    worker_type: WorkerType,
+    id: WorkerId,
+    within: Duration,
+) -> BoxFuture<'static, bool> {
+    async move { shared.quiet.until_done(&worker_type, &id, within).await }.boxed()
 }
 
 /// How a process ended. An error means that it is no child of ours any more, and nothing may be signalled.
@@ -186,13 +184,5 @@ fn describe(end: &End) -> (bool, String) {
             None => (false, format!("signal {number}")),
         },
         (None, None) => (false, "status unknown".to_owned()),
-    }
-}
-
-/// Waits until then, or for ever.
-async fn at(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
-        None => std::future::pending().await,
     }
 }

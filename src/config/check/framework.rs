@@ -90,6 +90,8 @@ impl Checks<'_> {
         let drain = of.scaling.drain_timeout_seconds;
         let place = self.origins.strongest(&[join(at, "framework")]);
         let signal = policy.signal.as_str();
+        let hooks =
+            if policy.quiet.is_some() { "what lets its jobs finish first" } else { "a preStop hook for other images" };
         let killed = match orchestrator {
             Orchestrator::Process | Orchestrator::Docker => policy.hard_kill.then(|| {
                 format!(
@@ -98,7 +100,7 @@ impl Checks<'_> {
             }),
             Orchestrator::Kubernetes | Orchestrator::Keda => Some(format!(
                 "kubernetes sends the image's stop signal, which has to be SIG{signal} (docs/frameworks.md#kubernetes has \
-                 a preStop hook for other images), and kills a pod at the end of terminationGracePeriodSeconds (30 s by \
+                 {hooks}), and kills a pod at the end of terminationGracePeriodSeconds (30 s by \
                  default); make that longer than the longest job"
             )),
             Orchestrator::Fly => Some(format!(
@@ -190,7 +192,7 @@ mod tests {
 
     use crate::{
         config::{QueueKind, WorkerTypeSettings, load_text},
-        model::{StopPolicy, StopSignal},
+        model::{QuietSignal, StopPolicy, StopSignal},
         queue_kind::Framework,
     };
 
@@ -212,7 +214,13 @@ mod tests {
         assert_eq!(mail.queue_title("mail"), "rq mail, news");
         assert_eq!(
             mail.stop_policy(),
-            StopPolicy { signal: StopSignal::Term, hard_kill: false, helpers_first: true, may_be_missed: true }
+            StopPolicy {
+                quiet: None,
+                signal: StopSignal::Term,
+                hard_kill: false,
+                helpers_first: true,
+                may_be_missed: true
+            }
         );
         assert!(!mail.writes_heartbeats());
         let ours = WorkerTypeSettings::default();
@@ -282,6 +290,20 @@ mod tests {
             warnings(&quit)
         );
         assert!(!warnings(&of("celery")).contains("REMAP_SIGTERM"));
+    }
+
+    #[test]
+    fn frameworks_that_cut_jobs_short_are_told_to_take_no_more_first_unless_a_signal_is_named() {
+        let quiet = |framework: &str, more: &str| {
+            let text =
+                format!("[worker_types.mail]\nframework = \"{framework}\"\n{more}process = {{ command = [\"x\"] }}\n");
+            load_text(&text).expect("it is valid").settings.worker_types["mail"].stop_policy().quiet
+        };
+        for framework in ["sidekiq", "asynq"] {
+            assert_eq!(quiet(framework, ""), Some(QuietSignal::Tstp), "{framework}");
+            assert_eq!(quiet(framework, "stop_signal = \"SIGTERM\"\n"), None, "{framework}");
+        }
+        assert_eq!(quiet("rq", ""), None);
     }
 
     #[test]

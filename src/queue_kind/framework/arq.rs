@@ -19,6 +19,7 @@ pub(super) static PROFILE: CountedProfile = CountedProfile {
     event_flags: "z",
     commands: &["time", "zcard", "zcount", "zrangebyscore"],
     shows_running: true,
+    quiet_signal: None,
     stop_signal: StopSignal::Term,
     trace: None,
     stop_caveat: Some(

@@ -6,7 +6,7 @@ use super::{
     counted::{Part, Unit},
     counted_profile::CountedProfile,
 };
-use crate::model::StopSignal;
+use crate::model::{QuietSignal, StopSignal};
 
 /// See the [module](self).
 pub(super) static PROFILE: CountedProfile = CountedProfile {
@@ -18,6 +18,7 @@ pub(super) static PROFILE: CountedProfile = CountedProfile {
     event_flags: "lz$g",
     commands: &["time", "exists", "llen", "zcard", "zcount", "zrangebyscore"],
     shows_running: true,
+    quiet_signal: Some(QuietSignal::Tstp),
     stop_signal: StopSignal::Term,
     trace: Some(|spec, queue| Trace::Member { set: format!("{}:queues", spec.prefix), member: queue.to_owned() }),
     stop_caveat: None,

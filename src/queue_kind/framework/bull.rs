@@ -18,6 +18,7 @@ pub(super) static PROFILE: CountedProfile = CountedProfile {
     event_flags: "lz$g",
     commands: &["time", "exists", "llen", "zcard", "zcount", "zrangebyscore"],
     shows_running: true,
+    quiet_signal: None,
     stop_signal: StopSignal::Term,
     trace: Some(|spec, queue| Trace::Key(format!("{}:{queue}:id", spec.prefix))),
     stop_caveat: Some(

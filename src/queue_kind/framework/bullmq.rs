@@ -18,6 +18,7 @@ pub(super) static PROFILE: CountedProfile = CountedProfile {
     event_flags: "lzh",
     commands: &["time", "llen", "zcard", "zcount", "zrangebyscore", "hmget"],
     shows_running: true,
+    quiet_signal: None,
     stop_signal: StopSignal::Term,
     trace: Some(|spec, queue| Trace::Key(format!("{}:{queue}:id", spec.prefix))),
     stop_caveat: Some(

@@ -238,7 +238,11 @@ impl CeleryReader {
         // A worker that reported to be idle may have taken a task since, so an idle report counts only while it is
         // newer than the last signal.
         let stated = heard.iter().filter(|worker| worker.active > 0 || worker.is_since_news);
-        let stated = stated.map(|worker| FrameworkWorker { name: worker.name.clone(), is_busy: worker.active > 0 });
+        let stated = stated.map(|worker| FrameworkWorker {
+            name: worker.name.clone(),
+            is_busy: worker.active > 0,
+            quiet_age: None,
+        });
         tally.occupation = Occupation::Stated(stated.collect());
         tally
     }

@@ -9,7 +9,10 @@ use super::{
     Certainty, FrameworkProfile, FrameworkSpec, SignalKeys, Trace,
     counted::{CountedReader, Part},
 };
-use crate::{model::StopSignal, queue_kind::QueueReader};
+use crate::{
+    model::{QuietSignal, StopSignal},
+    queue_kind::QueueReader,
+};
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub(super) struct CountedProfile {
     pub(super) commands: &'static [&'static str],
     /// Whether the parts show every running job. If they don't, they show none.
     pub(super) shows_running: bool,
+    /// Signal that makes a worker take no more jobs, if running jobs have little time after the stop signal.
+    pub(super) quiet_signal: Option<QuietSignal>,
     /// Signal that lets a worker finish its jobs and leave.
     pub(super) stop_signal: StopSignal,
     /// Returns the evidence that a queue has been used, if an empty queue leaves some behind.
@@ -88,6 +93,10 @@ impl FrameworkProfile for CountedProfile {
 
     fn stop_signal(&self) -> StopSignal {
         self.stop_signal
+    }
+
+    fn quiet_signal(&self) -> Option<QuietSignal> {
+        self.quiet_signal
     }
 
     fn stop_caveat(&self) -> Option<&'static str> {

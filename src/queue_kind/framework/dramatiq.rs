@@ -14,6 +14,7 @@ pub(super) static PROFILE: CountedProfile = CountedProfile {
     event_flags: "h",
     commands: &["time", "hlen"],
     shows_running: true,
+    quiet_signal: None,
     stop_signal: StopSignal::Term,
     trace: None,
     stop_caveat: None,

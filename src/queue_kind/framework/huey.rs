@@ -18,6 +18,7 @@ pub(super) static PROFILE: CountedProfile = CountedProfile {
     event_flags: "lz",
     commands: &["time", "exists", "llen", "zcard", "zcount", "zrangebyscore"],
     shows_running: false,
+    quiet_signal: None,
     stop_signal: StopSignal::Int,
     trace: None,
     stop_caveat: None,

@@ -18,6 +18,7 @@ pub(super) static PROFILE: CountedProfile = CountedProfile {
     event_flags: "lz",
     commands: &["time", "llen", "zcard", "zcount", "zrangebyscore"],
     shows_running: true,
+    quiet_signal: None,
     stop_signal: StopSignal::Term,
     trace: None,
     stop_caveat: None,

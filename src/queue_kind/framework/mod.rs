@@ -38,7 +38,7 @@ use super::{
         WorkerStatement,
     },
 };
-use crate::model::StopSignal;
+use crate::model::{QuietSignal, StopSignal};
 
 impl Framework {
     /// Returns the framework as a kind of queue.
@@ -182,6 +182,12 @@ pub trait FrameworkProfile: std::fmt::Debug + Send + Sync {
     /// Returns the signal that lets a worker finish its jobs and leave.
     fn stop_signal(&self) -> StopSignal;
 
+    /// Returns the signal that makes a worker take no more jobs, for frameworks that give running jobs little time
+    /// after the stop signal.
+    fn quiet_signal(&self) -> Option<QuietSignal> {
+        None
+    }
+
     /// Returns what a program of the framework must have so that the signal is safe, if that can't be read from the
     /// configuration.
     fn stop_caveat(&self) -> Option<&'static str> {
@@ -210,8 +216,8 @@ pub trait FrameworkProfile: std::fmt::Debug + Send + Sync {
         None
     }
 
-    /// Returns the jobs that are delivered a second time if workers hold them for too long; `None` if there are none, or
-    /// Redis does not tell since when a worker has had a job.
+    /// Returns the jobs that are delivered a second time if workers hold them for too long; `None` if there are none,
+    /// or Redis does not tell since when a worker has had a job.
     fn fetched_jobs(&self, _spec: &FrameworkSpec) -> Option<FetchedJobs> {
         None
     }

@@ -175,7 +175,7 @@ impl ResqueReader {
             }
             tally.running += u64::from(is_our_job);
             let name = Self::queues_of(worker).last().unwrap_or_default().to_owned();
-            stated.push(FrameworkWorker { name, is_busy: job.is_some() });
+            stated.push(FrameworkWorker { name, is_busy: job.is_some(), quiet_age: None });
         }
         tally.occupation = Occupation::Stated(stated);
         let is_paused = !tally.paused.is_empty();

@@ -223,7 +223,7 @@ impl RqReader {
             }
             // A worker that still reports to be idle may hold a job that was just taken.
             let is_busy = in_between > 0 || is_new || state == "busy";
-            stated.push(FrameworkWorker { name, is_busy });
+            stated.push(FrameworkWorker { name, is_busy, quiet_age: None });
         }
         tally.occupation = Occupation::Stated(stated);
         Ok(tally)

@@ -14,7 +14,7 @@ use super::{
     tally::{Tally, ms_of_seconds},
 };
 use crate::{
-    model::{StopSignal, Timestamp},
+    model::{QuietSignal, StopSignal, Timestamp},
     queue_kind::{
         Bounds, FollowUp, Interpretation, Observed, QueueReader, QueueSpec, Scripts, explain, reply::refusal,
     },
@@ -82,6 +82,10 @@ impl FrameworkProfile for Sidekiq {
 
     fn stop_signal(&self) -> StopSignal {
         StopSignal::Term
+    }
+
+    fn quiet_signal(&self) -> Option<QuietSignal> {
+        Some(QuietSignal::Tstp)
     }
 
     fn trace(&self, spec: &FrameworkSpec, queue: &str) -> Option<Trace> {
@@ -176,7 +180,7 @@ impl SidekiqReader {
         let mut stated = Vec::with_capacity(processes.len());
         for identity in processes {
             let mut said = replies.texts()?.into_iter();
-            let (busy, beat) = (said.next().flatten(), said.next().flatten());
+            let (busy, beat, quiet) = (said.next().flatten(), said.next().flatten(), said.next().flatten());
             let works = replies.texts()?;
             // The set retains names of processes that are gone.
             let (Some(busy), Some(beat)) = (busy, beat) else { continue };
@@ -190,16 +194,18 @@ impl SidekiqReader {
             let age = Duration::from_millis(now.saturating_sub(ms_of_seconds(beat.parse().unwrap_or(0.0))));
             let is_since_news = self.news_age.is_none_or(|news| age + SETTLED <= news);
             let is_busy = busy != "0" || !works.is_empty();
-            if !is_busy && !is_since_news {
+            let is_quiet = quiet.as_deref() == Some("true");
+            if !is_busy && !is_since_news && !is_quiet {
                 // The next report may say that the process is idle.
                 tally.look_again_after(BEAT.saturating_sub(age) + SETTLED);
             }
             if is_busy {
                 tally.look_again_after(BEAT);
             }
-            if age < BEAT_LAPSE && (is_busy || is_since_news) {
+            // A process that takes no more jobs stays idle, whatever happens in the queues.
+            if age < BEAT_LAPSE && (is_busy || is_since_news || is_quiet) {
                 let name = identity.split(':').next().unwrap_or_default().to_owned();
-                stated.push(FrameworkWorker { name, is_busy });
+                stated.push(FrameworkWorker { name, is_busy, quiet_age: is_quiet.then_some(age) });
             }
         }
         tally.occupation = Occupation::Stated(stated);
@@ -252,7 +258,7 @@ impl QueueReader for SidekiqReader {
         }
         let of_process = |identity: &String| {
             let identity = self.key(identity);
-            let says = redis::cmd("HMGET").arg(&identity).arg("busy").arg("beat").to_owned();
+            let says = redis::cmd("HMGET").arg(&identity).arg("busy").arg("beat").arg("quiet").to_owned();
             [says, redis::cmd("HVALS").arg(format!("{identity}:work")).to_owned()]
         };
         let commands = processes.iter().flat_map(of_process).collect();

@@ -14,6 +14,7 @@ pub(super) static PROFILE: CountedProfile = CountedProfile {
     event_flags: "l",
     commands: &["time", "llen"],
     shows_running: false,
+    quiet_signal: None,
     stop_signal: StopSignal::Term,
     trace: None,
     stop_caveat: None,

@@ -148,7 +148,7 @@ fn consumers(reply: &Value) -> Result<Vec<FrameworkWorker>, String> {
     let one = |consumer: &Value| {
         let fields = fields(consumer.clone());
         let name = text(field(&fields, "name")?)?.to_owned();
-        Some(FrameworkWorker { name, is_busy: number(field(&fields, "pending")?)? > 0 })
+        Some(FrameworkWorker { name, is_busy: number(field(&fields, "pending")?)? > 0, quiet_age: None })
     };
     all.iter().map(one).collect::<Option<_>>().ok_or_else(odd)
 }

@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn a_framework_states_who_is_busy_and_leaves_the_others_unknown() {
-        let worker = |name: &str, is_busy| FrameworkWorker { name: name.to_owned(), is_busy };
+        let worker = |name: &str, is_busy| FrameworkWorker { name: name.to_owned(), is_busy, quiet_age: None };
         let stated = Occupation::Stated(vec![worker("a", true), worker("b", false), worker("a", false)]);
         let holders = JobHolders::stated(&stated);
         assert_eq!(["a", "b", "c"].map(|name| holders.holds_jobs(name)), [Some(true), Some(false), None]);

@@ -431,7 +431,8 @@ fn workers_that_write_no_heartbeats_are_ready_as_soon_as_they_run() {
 #[test]
 fn a_worker_of_a_framework_that_is_asked_to_leave_and_stays_idle_is_asked_again_at_a_slow_pace() {
     let expected = Expected { is_foreign: true, heartbeats: false, may_miss_stop_signal: true, ..EXPECTED };
-    let occupied = |is_busy| Occupation::Stated(vec![FrameworkWorker { name: "a".to_owned(), is_busy }]);
+    let occupied =
+        |is_busy| Occupation::Stated(vec![FrameworkWorker { name: "a".to_owned(), is_busy, quiet_age: None }]);
     let mut tracker = WorkerTracker::default();
     let mut look = |phase: Phase, occupation: &Occupation, expected: Expected, at: u64| {
         let instances = vec![Instance::new(WorkerId::new("a"), phase, Timestamp(0))];

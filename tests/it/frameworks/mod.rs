@@ -8,3 +8,4 @@ mod own_server;
 mod programs;
 mod proof;
 mod rq;
+mod sidekiq;

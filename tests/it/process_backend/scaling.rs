@@ -140,6 +140,66 @@ async fn only_a_worker_that_was_asked_to_leave_is_asked_again() {
     bench.backend.shutdown(true).await;
 }
 
+/// Says that a worker is done when a file exists.
+struct DoneWhen(PathBuf);
+
+#[async_trait::async_trait]
+impl QuietWatch for DoneWhen {
+    async fn is_done(&self, worker_type: &WorkerType, _: &WorkerId, _: Duration) -> bool {
+        assert_eq!(*worker_type, shell());
+        self.0.exists()
+    }
+}
+
+fn quiet_first(spec: &mut ProcessSpec) {
+    spec.stop = StopPolicy { quiet: Some(QuietSignal::Tstp), ..StopPolicy::default() };
+}
+
+/// Notes its signals, and leaves at SIGTERM.
+const NOTING: &str = "trap 'echo tstp >> $SWARM_WORKER_ID.asked' TSTP; \
+                      trap 'echo term >> $SWARM_WORKER_ID.asked; exit' TERM; \
+                      echo $$ > $SWARM_WORKER_ID.pid; while :; do sleep 0.02; done";
+
+#[tokio::test]
+async fn a_worker_is_told_to_take_no_more_jobs_and_gets_its_stop_signal_when_it_has_none() {
+    let mut bench = Bench::with(quiet_first, NOTING).await;
+    let done = bench.directory.path().join("done");
+    bench.backend.watch_quiet(Arc::new(DoneWhen(done.clone())));
+    let ids = bench.start(1).await;
+    bench.pid(&ids[0]).await;
+    bench.scale(0, &ids, LONG).await.unwrap();
+    assert_eq!(bench.noted(&ids[0], "asked").await, "tstp");
+    // Longer than the time between two questions.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(bench.noted(&ids[0], "asked").await, "tstp", "it has a job");
+    fs::write(done, "").unwrap();
+    bench.until(|pool| pool.instances.is_empty()).await;
+    assert_eq!(bench.noted(&ids[0], "asked").await, "tstp\nterm");
+    bench.backend.shutdown(true).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_does_not_say_that_it_is_done_gets_its_stop_signal_after_its_drain_timeout() {
+    let mut bench = Bench::with(quiet_first, NOTING).await;
+    let ids = bench.start(1).await;
+    bench.pid(&ids[0]).await;
+    bench.scale(0, &ids, Duration::from_millis(300)).await.unwrap();
+    bench.until(|pool| pool.instances.is_empty()).await;
+    assert_eq!(bench.noted(&ids[0], "asked").await, "tstp\nterm");
+    bench.backend.shutdown(true).await;
+}
+
+/// By default the signal suspends a program. One that does not handle it yet has no jobs.
+#[tokio::test]
+async fn a_worker_that_is_suspended_by_the_quiet_signal_is_asked_immediately() {
+    let mut bench = Bench::with(quiet_first, SLEEPER).await;
+    let ids = bench.start(1).await;
+    bench.pid(&ids[0]).await;
+    bench.scale(0, &ids, LONG).await.unwrap();
+    bench.until(|pool| pool.instances.is_empty()).await;
+    bench.backend.shutdown(true).await;
+}
+
 #[tokio::test]
 async fn the_helpers_of_a_worker_leave_first_if_they_are_to() {
     let script = "(trap 'echo asked > $SWARM_WORKER_ID.helper; sleep 0.3; echo gone > $SWARM_WORKER_ID.helper; exit' TERM; \

@@ -8,7 +8,7 @@ fn bulk(text: &str) -> Value {
 }
 
 /// Reads an empty queue with these processes: the jobs that each runs, and the age of its report, in seconds. `news` is
-/// the time since something happened in the queues.
+/// the time since something happened in the queues. A process whose name begins with `quiet` takes no more jobs.
 fn read(processes: &[(&str, u64, u64)], news: Option<u64>) -> Observed {
     let framework = FrameworkSpec::of(Framework::Sidekiq, &["mail"]);
     let kind = QueueKind::Framework(Framework::Sidekiq);
@@ -28,10 +28,11 @@ fn read(processes: &[(&str, u64, u64)], news: Option<u64>) -> Observed {
             other => panic!("processes have to be asked: {other:?}"),
         }
     };
-    let said = processes.iter().flat_map(|(_, busy, age)| {
+    let said = processes.iter().flat_map(|(name, busy, age)| {
         let beat = bulk(&format!("{}.0", NOW / 1_000 - age));
         let works = (0..*busy).map(|_| bulk("{\"queue\":\"mail\"}")).collect();
-        [Value::Array(vec![bulk(&busy.to_string()), beat]), Value::Array(works)]
+        let quiet = bulk(if name.starts_with("quiet") { "true" } else { "false" });
+        [Value::Array(vec![bulk(&busy.to_string()), beat, quiet]), Value::Array(works)]
     });
     let ask = ask.take().expect("it was asked");
     match reader.complete(&spec, *ask, Ok(Value::Array(said.collect()))) {
@@ -62,4 +63,15 @@ fn it_looks_again_when_a_process_says_something_new() {
     let look_at = |observed: Observed| observed.framework.expect("a framework tells").look_at;
     assert_eq!(look_at(read(&[("old", 0, 8)], Some(5))), Some(Timestamp(NOW + 2_500)));
     assert_eq!(look_at(read(&[("fresh", 0, 1)], Some(5))), None);
+}
+
+#[test]
+fn a_quiet_process_says_so_whatever_happens_in_the_queues() {
+    let observed = read(&[("quiet-idle", 0, 8), ("quiet-busy", 1, 2), ("other", 0, 1)], Some(0));
+    let occupation = observed.framework.expect("a framework tells").occupation;
+    let done = |asked_for| {
+        ["quiet-idle", "quiet-busy", "other"].map(|name| occupation.is_done(name, Duration::from_secs(asked_for)))
+    };
+    assert_eq!(done(9), [true, false, false]);
+    assert_eq!(done(8), [false; 3], "it may be from before the signal");
 }
