@@ -10,19 +10,55 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::{DockerShared, TypePool, engine::Engine, error::EngineError};
-use crate::model::StopSignal;
+use crate::model::{AFTER_QUIET, QuietSignal, StopSignal, WorkerId};
 
 /// Between two looks at a container: from the first to the longest. Workers without a job leave within milliseconds.
 const LOOKS: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
 
+/// A container that is let go.
+pub(super) struct Leaving {
+    pub(super) id: WorkerId,
+    pub(super) container: String,
+    /// Its drain timeout.
+    pub(super) within: Duration,
+}
+
 /// Drains a container. Ends when it has stopped.
-pub(super) async fn drain(shared: Arc<DockerShared>, pool: Arc<TypePool>, container: String, within: Duration) {
-    let (deadline, stop) = (Instant::now() + within, pool.spec().stop);
-    if ask(&shared.engine, &container, stop.signal, deadline).await {
-        wait_or_kill(&shared.engine, &container, Some(deadline).filter(|_| stop.hard_kill)).await;
+pub(super) async fn drain(shared: Arc<DockerShared>, pool: Arc<TypePool>, leaving: Leaving) {
+    let Leaving { id, container, within } = leaving;
+    let (engine, stop, begun_at) = (&shared.engine, pool.spec().stop, Instant::now());
+    let kill_at = stop.kill_after(within).map(|time| begun_at + time);
+    let (mut runs, mut deadline) = (true, begun_at + within);
+    if let Some(signal) = stop.quiet {
+        let done = shared.quiet.until_done(&pool.worker_type, &id, within);
+        runs = quieten(engine, &container, signal, deadline, done).await;
+        deadline = Instant::now() + AFTER_QUIET;
+    }
+    if runs && ask(engine, &container, stop.signal, deadline).await {
+        wait_or_kill(engine, &container, kill_at).await;
     }
     remove(&shared, &pool, &container).await;
     (shared.on_change)(&pool.worker_type);
+}
+
+/// Lets a container take no more jobs, and waits until it has none: `done`, which also ends when its time is over.
+/// `false` if the container does not run.
+async fn quieten(
+    engine: &Engine,
+    container: &str,
+    signal: QuietSignal,
+    deadline: Instant,
+    done: impl Future<Output = bool>,
+) -> bool {
+    if !until_sent(engine, container, Step::Quiet(signal), deadline).await {
+        return false;
+    }
+    if !done.await {
+        warn!(container, "it has not said that its jobs are done within its drain timeout");
+    }
+    // A program that was suspended by the signal gets no other one before it goes on.
+    let _ = send(engine, container, "SIGCONT").await;
+    true
 }
 
 /// Sends the stop signal of a container once more. An error is worth no repetition: who ordered it orders it again.
@@ -34,9 +70,27 @@ pub(super) async fn ask_again(engine: &Engine, container: &str, default: StopSig
 
 /// Sends the container's stop signal, or `default` if it names none, once. `false` if it does not run.
 async fn ask(engine: &Engine, container: &str, default: StopSignal, deadline: Instant) -> bool {
+    until_sent(engine, container, Step::Stop(default), deadline).await
+}
+
+/// What a container is asked for.
+#[derive(Clone, Copy)]
+enum Step {
+    /// To take no more jobs.
+    Quiet(QuietSignal),
+    /// To stop, by this signal if it names none itself.
+    Stop(StopSignal),
+}
+
+/// Sends the signal of a step, once. `false` if the container does not run.
+async fn until_sent(engine: &Engine, container: &str, step: Step, deadline: Instant) -> bool {
     let mut refused = false;
     while Instant::now() < deadline {
-        match send_stop_signal(engine, container, default).await {
+        let sent = match step {
+            Step::Quiet(signal) => send(engine, container, &format!("SIG{}", signal.as_str())).await,
+            Step::Stop(default) => send_stop_signal(engine, container, default).await,
+        };
+        match sent {
             Ok(runs) => return runs,
             Err(error) if error.is_ambiguous() => {
                 info!(container, "watching whether it stops: {error}");
@@ -63,7 +117,12 @@ async fn send_stop_signal(engine: &Engine, container: &str, default: StopSignal)
     };
     let signal = found.config.and_then(|config| config.stop_signal).filter(|signal| !signal.is_empty());
     let signal = signal.unwrap_or_else(|| format!("SIG{}", default.as_str()));
-    match engine.kill(container, &signal).await {
+    send(engine, container, &signal).await
+}
+
+/// Sends a signal. Whether the container was running.
+async fn send(engine: &Engine, container: &str, signal: &str) -> Result<bool, EngineError> {
+    match engine.kill(container, signal).await {
         Ok(()) => Ok(true),
         Err(error) if error.is_not_found() => Ok(false),
         // It has ended meanwhile, or is about to.
@@ -237,6 +296,35 @@ mod tests {
         assert_eq!(world.lock().unwrap().signals, ["SIGTERM"]);
         world.lock().unwrap().running = false;
         wait_or_kill(&engine, "c", None).await;
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_takes_no_more_jobs_is_asked_when_it_has_none() {
+        let (engine, world) = engine(World { refused: 1, ..World::default() }).await;
+        let (finish, finished) = tokio::sync::oneshot::channel();
+        let done = async { finished.await.is_ok() };
+        let quiet = quieten(&engine, "c", QuietSignal::Tstp, Instant::now() + LONG, done);
+        let finishing = async {
+            let sent = eventually_sent(&world).await;
+            finish.send(()).unwrap();
+            sent
+        };
+        let (runs, sent) = tokio::join!(quiet, finishing);
+        assert!(runs);
+        assert_eq!(sent, ["SIGTSTP"], "nothing more while it has a job");
+        assert_eq!(world.lock().unwrap().signals, ["SIGTSTP", "SIGCONT"]);
+        world.lock().unwrap().running = false;
+    }
+
+    /// Returns the signals once there is one.
+    async fn eventually_sent(world: &Shared) -> Vec<String> {
+        loop {
+            let signals = world.lock().unwrap().signals.clone();
+            if !signals.is_empty() {
+                return signals;
+            }
+            sleep(LOOKS[0]).await;
+        }
     }
 
     #[tokio::test]

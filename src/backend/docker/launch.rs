@@ -10,6 +10,7 @@ use super::{
     DockerShared, TypePool,
     container_template::{ContainerTemplate, Identity, variable},
     credentials::Login,
+    drain::Leaving,
     error::EngineError,
     labels,
     view::{Seen, State},
@@ -61,7 +62,8 @@ impl Launch {
         match outcome {
             Ok(container) => {
                 if self.pool.registry.started(&ticket, &container) {
-                    self.shared.drain(&self.pool, container, self.pool.spec().drain_timeout);
+                    let (id, within) = (ticket.identity.worker.clone(), self.pool.spec().drain_timeout);
+                    self.shared.drain(&self.pool, Leaving { id, container, within });
                 }
                 Ok(ticket.identity.worker)
             }

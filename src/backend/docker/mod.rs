@@ -40,10 +40,13 @@ use secrecy::SecretString;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    container_template::ContainerTemplate, engine::Engine, launch::Launch, pool::TypePool, resync::Resync,
-    self_container::SelfContainer, watch::Watcher, worker_registry::Ticket,
+    container_template::ContainerTemplate, drain::Leaving, engine::Engine, launch::Launch, pool::TypePool,
+    resync::Resync, self_container::SelfContainer, watch::Watcher, worker_registry::Ticket,
 };
-use super::{BackendError, ErrorKind, MayAct, OnChange, Pool, ScaleReport, ScaleRequest, ScalingBackend};
+use super::{
+    BackendError, ErrorKind, MayAct, OnChange, Pool, QuietWatch, ScaleReport, ScaleRequest, ScalingBackend,
+    quiet::QuietWorkers,
+};
 use crate::{
     config::Settings,
     model::{Clock, WorkerId, WorkerType},
@@ -91,6 +94,7 @@ struct DockerShared {
     engine: Engine,
     redis_url: SecretString,
     on_change: OnChange,
+    quiet: QuietWorkers,
     clock: Clock,
     pools: RwLock<Arc<Pools>>,
     /// Found out once, by the watcher.
@@ -117,9 +121,9 @@ impl DockerShared {
     }
 
     /// Lets a container go, in a task of its own.
-    fn drain(self: &Arc<Self>, pool: &Arc<TypePool>, container: String, within: Duration) {
+    fn drain(self: &Arc<Self>, pool: &Arc<TypePool>, leaving: Leaving) {
         let (shared, pool, stop) = (self.clone(), pool.clone(), self.stop.clone());
-        self.drains.spawn(async move { stop.run_until_cancelled(drain::drain(shared, pool, container, within)).await });
+        self.drains.spawn(async move { stop.run_until_cancelled(drain::drain(shared, pool, leaving)).await });
     }
 
     /// Sends a container its stop signal once more, in a task of its own.
@@ -155,6 +159,7 @@ impl DockerBackend {
             engine: Engine::new(endpoint, limits),
             redis_url,
             on_change,
+            quiet: QuietWorkers::default(),
             clock,
             pools: RwLock::new(Arc::new(pools)),
             self_container: OnceLock::new(),
@@ -216,6 +221,10 @@ impl ScalingBackend for DockerBackend {
         "docker"
     }
 
+    fn watch_quiet(&self, watch: Arc<dyn QuietWatch>) {
+        self.shared.quiet.set(watch);
+    }
+
     fn act_only_while(&self, may_act: MayAct) {
         self.shared.engine.leader_guard.set(may_act);
     }
@@ -236,7 +245,7 @@ impl ScalingBackend for DockerBackend {
         for (id, container) in pool.registry.retire(&request.retire) {
             // One without a container is drained as soon as it has been started.
             if let Some(container) = container {
-                self.shared.drain(&pool, container, request.drain_timeout);
+                self.shared.drain(&pool, Leaving { id: id.clone(), container, within: request.drain_timeout });
             }
             done.retired.push(id);
         }
@@ -316,9 +325,9 @@ impl ScalingBackend for DockerBackend {
         let spares: Vec<_> = pools.values().flat_map(|pool| pool.registry.close()).collect();
         if drain {
             for pool in pools.values() {
-                for (_, container) in pool.registry.retire(&pool.registry.everybody()) {
+                for (id, container) in pool.registry.retire(&pool.registry.everybody()) {
                     if let Some(container) = container {
-                        self.shared.drain(pool, container, pool.spec().drain_timeout);
+                        self.shared.drain(pool, Leaving { id, container, within: pool.spec().drain_timeout });
                     }
                 }
             }
