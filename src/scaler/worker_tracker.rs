@@ -43,6 +43,8 @@ pub struct PoolView {
     pub busy: Vec<WorkerId>,
     /// Workers that leave although the backend has not asked them to.
     pub leaving: Vec<WorkerId>,
+    /// Workers that take no more jobs and have none, although the backend has not asked them to: they are let go.
+    pub spent: Vec<WorkerId>,
     /// Workers that were asked to leave, have been idle since and are still there: they may have missed the signal.
     pub unmoved: Vec<WorkerId>,
     /// Workers that ended by themselves since the last observation.
@@ -132,6 +134,7 @@ impl Heard<'_> {
             heartbeat: heartbeat.copied().flatten(),
             readable: heartbeat.is_some(),
             holds_jobs: holders.holds_jobs(id.as_str()),
+            is_quiet: holders.is_quiet(id.as_str()),
         }
     }
 }
@@ -259,6 +262,7 @@ fn in_order(mut view: PoolView, groups: &[Vec<WorkerId>]) -> PoolView {
     view.counts.starting += u32::try_from(stalled.len()).unwrap_or(u32::MAX);
     view.counts.stalled = view.counts.stalled.saturating_sub(u32::try_from(stalled.len()).unwrap_or(u32::MAX));
     view.overdue.clear();
+    view.leaving.append(&mut view.spent);
     let idle: HashSet<&WorkerId> = view.idle.iter().chain(&stalled).collect();
     let free = groups.iter().take_while(|group| group.iter().all(|id| idle.contains(id)));
     let first: Vec<WorkerId> = free.flatten().cloned().collect();
@@ -315,7 +319,8 @@ fn count(
             let has_work = seen.heartbeat.is_some() || seen.holds_jobs != Some(false) || !seen.readable;
             counts.lingering += u32::from(expected.heartbeats && !has_work);
             if instance.phase != Phase::Draining {
-                view.leaving.push(id());
+                let is_spent = seen.is_quiet && seen.holds_jobs == Some(false);
+                if is_spent { &mut view.spent } else { &mut view.leaving }.push(id());
             }
         }
         WorkerStatus::Suspended => counts.stalled += 1,

@@ -28,7 +28,7 @@ impl Actor {
             self.recheck_at = [self.recheck_at, next_at].into_iter().flatten().min();
         }
         let unheard = view.overdue.first().filter(|_| paced).cloned();
-        Replaced { stalled: view.stalled.clone(), unheard }
+        Replaced { stalled: view.stalled.clone(), spent: view.spent.clone(), unheard }
     }
 
     /// Returns whether a decision lets workers go, or replaces some.
@@ -58,7 +58,14 @@ impl Actor {
         Some(ScaleRequest {
             worker_type: self.worker_type.clone(),
             target: target.saturating_add(leaving),
-            retire: replaced.stalled.iter().chain(unheard).chain(others.take(surplus)).cloned().collect(),
+            retire: replaced
+                .stalled
+                .iter()
+                .chain(&replaced.spent)
+                .chain(unheard)
+                .chain(others.take(surplus))
+                .cloned()
+                .collect(),
             drain_timeout: self.settings.drain_timeout(),
         })
     }
@@ -134,12 +141,13 @@ impl Actor {
 #[derive(Debug, Default)]
 pub(super) struct Replaced {
     pub(super) stalled: Vec<WorkerId>,
+    pub(super) spent: Vec<WorkerId>,
     pub(super) unheard: Option<WorkerId>,
 }
 
 impl Replaced {
     pub(super) fn is_empty(&self) -> bool {
-        self.stalled.is_empty() && self.unheard.is_none()
+        self.stalled.is_empty() && self.spent.is_empty() && self.unheard.is_none()
     }
 
     /// Returns the reason for the record of a change that has no other reason.
@@ -149,7 +157,11 @@ impl Replaced {
             count => Some(format!("replacing {count} that were not ready within their start grace")),
         };
         let unheard = self.unheard.as_ref().map(|id| format!("replacing {id}, which is not heard any more"));
-        [stalled, unheard].into_iter().flatten().collect::<Vec<_>>().join(", ")
+        let spent = match self.spent.len() {
+            0 => None,
+            count => Some(format!("letting {count} go that were told to take no more jobs")),
+        };
+        [stalled, spent, unheard].into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which workers hold delivered jobs, for one look-up by name for each worker.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::{
     model::Reading,
@@ -12,6 +12,8 @@ use crate::{
 pub(in crate::scaler) struct JobHolders<'a> {
     /// Whether a worker holds jobs, by its name.
     named: HashMap<&'a str, bool>,
+    /// Names of workers that say that they take no more jobs.
+    quiet: HashSet<&'a str>,
     /// Whether all other workers do; `None` if that is unknown.
     others: Option<bool>,
 }
@@ -19,9 +21,12 @@ pub(in crate::scaler) struct JobHolders<'a> {
 impl<'a> JobHolders<'a> {
     /// Returns the holders among the consumers of a group.
     pub(in crate::scaler) fn of_group(consumers: &'a Reading<Vec<ConsumerPending>>) -> Self {
-        let Some(consumers) = consumers.known() else { return Self { named: HashMap::new(), others: None } };
+        let Some(consumers) = consumers.known() else {
+            return Self { named: HashMap::new(), quiet: HashSet::new(), others: None };
+        };
         let holding = consumers.iter().filter(|consumer| consumer.jobs > 0);
-        Self { named: holding.map(|consumer| (consumer.name.as_str(), true)).collect(), others: Some(false) }
+        let named = holding.map(|consumer| (consumer.name.as_str(), true)).collect();
+        Self { named, quiet: HashSet::new(), others: Some(false) }
     }
 
     /// Returns the holders as the framework of the workers states them. The first statement about a worker counts.
@@ -31,7 +36,14 @@ impl<'a> JobHolders<'a> {
             Occupation::AllIdle => (&[][..], Some(false)),
             Occupation::Unknown => (&[][..], None),
         };
-        Self { named: stated.iter().rev().map(|worker| (worker.name.as_str(), worker.is_busy)).collect(), others }
+        let named = stated.iter().rev().map(|worker| (worker.name.as_str(), worker.is_busy)).collect();
+        let quiet = stated.iter().filter(|worker| worker.quiet_age.is_some()).map(|worker| worker.name.as_str());
+        Self { named, quiet: quiet.collect(), others }
+    }
+
+    /// Returns whether a worker says that it takes no more jobs.
+    pub(super) fn is_quiet(&self, name: &str) -> bool {
+        self.quiet.contains(name)
     }
 
     /// Returns whether a worker holds jobs; `None` if that is unknown.

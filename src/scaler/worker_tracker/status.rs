@@ -22,6 +22,8 @@ pub(super) struct Seen {
     pub(super) readable: bool,
     /// Whether the worker holds delivered jobs; `None` if that could not be read.
     pub(super) holds_jobs: Option<bool>,
+    /// Whether the worker says that it takes no more jobs, whoever has told it so.
+    pub(super) is_quiet: bool,
 }
 
 /// What is remembered about a worker.
@@ -96,6 +98,7 @@ pub(super) fn of(
     match (instance.phase, seen.heartbeat) {
         (Phase::Draining, _) => WorkerStatus::Draining,
         (Phase::Suspended, _) => WorkerStatus::Suspended,
+        _ if seen.is_quiet => WorkerStatus::Draining,
         // It lives and takes no jobs, as all workers do for a moment after an outage of Redis.
         (_, Some(Heartbeat { state: WorkerState::Error, .. })) => match memory.heard_at {
             Some(_) => WorkerStatus::Unheard,

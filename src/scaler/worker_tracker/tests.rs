@@ -465,3 +465,28 @@ fn a_worker_of_a_framework_that_is_asked_to_leave_and_stays_idle_is_asked_again_
     let reliable = Expected { may_miss_stop_signal: false, ..expected };
     assert_eq!(look(Phase::Draining, &idle, reliable, 500_000), (0, None), "a second signal may end a job");
 }
+
+#[test]
+fn a_worker_that_takes_no_more_jobs_is_no_capacity_and_is_let_go_when_it_has_none() {
+    let expected = Expected { is_foreign: true, heartbeats: false, ..EXPECTED };
+    let worker = |name: &str, is_busy, quiet_age| FrameworkWorker { name: name.to_owned(), is_busy, quiet_age };
+    let second = Some(Duration::from_secs(1));
+    let occupation =
+        Occupation::Stated(vec![worker("a", true, second), worker("b", false, second), worker("c", false, None)]);
+    let (heartbeats, consumers) = (beats(&[None, None, None]), Reading::Known(Vec::new()));
+    let heard = Heard {
+        heartbeats: &heartbeats,
+        consumers: &consumers,
+        occupation: Some(&occupation),
+        channel: Channel::FLAWLESS,
+    };
+    let looked = |pool| WorkerTracker::default().classify(pool, &heard, expected, Timestamp(1));
+    let view = looked(pool(&["a", "b", "c"], 0));
+    assert_eq!(view.counts, PoolCounts { ready: 1, draining: 2, ..PoolCounts::default() });
+    let [a, b, c] = ["a", "b", "c"].map(WorkerId::new);
+    assert_eq!((&view.leaving[..], &view.spent[..], &view.idle[..]), (&[a.clone()][..], &[b.clone()][..], &[c][..]));
+    // A platform that chooses by itself can't let go of this one.
+    let ordered = Pool { removal: Removal::ByOrder(Vec::new()), ..pool(&["a", "b", "c"], 0) };
+    let view = looked(ordered);
+    assert_eq!((view.leaving, view.spent), (vec![a, b], Vec::new()));
+}

@@ -115,3 +115,22 @@ async fn processes_of_an_autoscaler_that_was_killed_get_both_signals_from_the_gu
     let noted = async || fs::read_to_string(&signals).is_ok_and(|text| text == "TSTP\nTERM busy\n");
     assert!(eventually(DEADLINE, noted).await, "{:?}", bed.signals());
 }
+
+/// Somebody has told the process by Sidekiq's own page or by hand.
+#[tokio::test]
+async fn a_process_that_was_told_by_somebody_else_is_replaced_and_let_go() {
+    let redis_server = server();
+    let client = redis_server.client().await;
+    let scaling = "min_workers = 1, max_workers = 2, drain_timeout_seconds = 600";
+    let mut bed = Bed::start(&redis_server.url(), client, scaling).await;
+    bed.says(1, true).await;
+    bed.scaler.until("another one is started", async || bed.scaler.lines("started").len() == 2).await;
+    assert_eq!(bed.signals(), [""; 0], "it has a job");
+    bed.says_until(0, true, &["TSTP"]).await;
+    bed.says_until(0, true, &["TSTP", "TERM idle"]).await;
+    bed.scaler.until("one is left", async || bed.scaler.of("mail").await.workers.len() == 1).await;
+    bed.process = bed.scaler.lines("started")[1].clone();
+    bed.scaler.signal(Signal::TERM);
+    bed.says_until(0, true, &["TSTP", "TERM idle", "TSTP", "TERM idle"]).await;
+    assert!(bed.scaler.exit().await.success());
+}
