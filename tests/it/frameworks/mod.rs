@@ -5,6 +5,7 @@ mod bed;
 mod by_state;
 mod celery;
 mod own_server;
+mod pre_stop;
 mod programs;
 mod proof;
 mod rq;
