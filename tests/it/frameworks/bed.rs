@@ -13,31 +13,43 @@ use crate::support::{autoscaler::Autoscaler, needs::repository, processes::KillO
 /// Packages of a language in which frameworks are written, as `.ci/install-test-servers` has unpacked them.
 #[derive(Clone, Copy)]
 pub(super) enum Packages {
-    /// Python.
+    /// Python, with the newest client of Redis.
     Python,
+    /// Python, with version 5 of that client: arq, and other versions of RQ and Celery.
+    PythonRedis5,
     /// JavaScript.
     Node,
+    /// Go: one program, compiled.
+    Go,
 }
 
 impl Packages {
     fn directory(self) -> PathBuf {
         let name = match self {
             Self::Python => "frameworks",
+            Self::PythonRedis5 => "frameworks-redis-5",
             Self::Node => "frameworks-node",
+            Self::Go => "frameworks-go",
         };
         repository("target/test-servers").join(name).join("bin")
     }
 
-    /// Returns where the programs of the packages are.
-    pub(super) fn programs(self) -> PathBuf {
-        self.directory().join("bin")
+    /// Returns how a program is started: one of the packages, or in JavaScript a script of the tests.
+    pub(super) fn command(self, program: &str) -> String {
+        let place = match self {
+            Self::Python | Self::PythonRedis5 => self.directory().join("bin"),
+            Self::Node => jobs(),
+            Self::Go => self.directory(),
+        };
+        format!("exec {} {}/{program}", self.interpreter().unwrap_or("env"), place.display())
     }
 
-    /// Returns the interpreter.
-    pub(super) fn interpreter(self) -> &'static str {
+    /// Returns the interpreter; `None` for compiled programs.
+    fn interpreter(self) -> Option<&'static str> {
         match self {
-            Self::Python => "python3",
-            Self::Node => "node",
+            Self::Python | Self::PythonRedis5 => Some("python3"),
+            Self::Node => Some("node"),
+            Self::Go => None,
         }
     }
 
@@ -45,8 +57,9 @@ impl Packages {
     fn search_path(self) -> (&'static str, String) {
         let (directory, jobs) = (self.directory(), jobs());
         match self {
-            Self::Python => ("PYTHONPATH", format!("{}:{}", directory.display(), jobs.display())),
+            Self::Python | Self::PythonRedis5 => ("PYTHONPATH", format!("{}:{}", directory.display(), jobs.display())),
             Self::Node => ("NODE_PATH", directory.join("node_modules").display().to_string()),
+            Self::Go => ("PATH", std::env::var("PATH").unwrap_or_default()),
         }
     }
 }
@@ -72,8 +85,15 @@ impl Producer {
     /// Starts a script with arguments, on these packages.
     pub(super) fn start_with(packages: Packages, script: &[&str], broker: &str) -> Self {
         let (variable, path) = packages.search_path();
-        let mut process = Command::new(packages.interpreter())
-            .arg(jobs().join(script[0]))
+        let mut command = match packages.interpreter() {
+            Some(interpreter) => {
+                let mut command = Command::new(interpreter);
+                command.arg(jobs().join(script[0]));
+                command
+            }
+            None => Command::new(packages.directory().join(script[0])),
+        };
+        let mut process = command
             .args(&script[1..])
             .env(variable, path)
             .env("PYTHONDONTWRITEBYTECODE", "1")
@@ -127,13 +147,8 @@ pub(super) fn assert_each_once(scaler: &Autoscaler, jobs: usize) {
     assert!(others.is_empty(), "not begun and ended once: {others:?}\n{}", scaler.log());
 }
 
-/// Returns the TOML of a worker type whose workers are those of a framework.
-pub(super) fn settings(worker_type: &str, scaling: &str, framework: &str, command: &str, broker: &str) -> String {
-    settings_with(Packages::Python, worker_type, scaling, framework, command, broker)
-}
-
-/// Returns the same, for workers on these packages.
-pub(super) fn settings_with(
+/// Returns the TOML of a worker type whose workers are those of a framework, on these packages.
+pub(super) fn settings(
     packages: Packages,
     worker_type: &str,
     scaling: &str,

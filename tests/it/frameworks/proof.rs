@@ -24,8 +24,7 @@ async fn run(
     let of = format!("framework = \"{framework}\"\nqueues = [\"mail\"]\n");
     let scaling = "min_workers = 0, max_workers = 3, cooldown_seconds = 1, scale_up_threshold = 10, \
                    drain_timeout_seconds = 1";
-    let command = format!("exec python3 {}/{worker}", Packages::Python.programs().display());
-    let settings = settings("mail", scaling, &of, &command, &broker);
+    let settings = settings(Packages::Python, "mail", scaling, &of, &Packages::Python.command(worker), &broker);
     let scaler = Autoscaler::start(&redis.url(), &format!("{FAST_SWEEP}{settings}")).await;
     scaler.until_ready().await;
     let mut to_zero = 0;

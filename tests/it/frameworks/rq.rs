@@ -14,24 +14,32 @@ use crate::support::{
 };
 
 /// A worker as the user's guide starts it, on queue `mail`.
-fn worker() -> String {
-    format!(
-        "exec python3 {}/rq worker --url $BROKER --name $SWARM_WORKER_ID --with-scheduler mail",
-        Packages::Python.programs().display()
-    )
-}
+const WORKER: &str = "rq worker --url $BROKER --name $SWARM_WORKER_ID --with-scheduler mail";
 
-fn of_mail(scaling: &str, broker: &str) -> String {
-    settings("mail", scaling, "framework = \"rq\"\nqueues = [\"mail\"]\n", &worker(), broker)
+const FRAMEWORK: &str = "framework = \"rq\"\nqueues = [\"mail\"]\n";
+
+fn of_mail(packages: Packages, scaling: &str, broker: &str) -> String {
+    settings(packages, "mail", scaling, FRAMEWORK, &packages.command(WORKER), broker)
 }
 
 #[cfg_attr(without_frameworks, ignore = "the frameworks can't be installed here")]
 #[tokio::test]
 async fn one_job_of_each_kind_starts_a_worker_from_zero_and_the_pool_empties_again() {
+    one_job_of_each_kind(Packages::Python).await;
+}
+
+#[cfg_attr(without_frameworks_redis_5, ignore = "this version can't be installed here")]
+#[tokio::test]
+async fn one_job_of_each_kind_starts_a_worker_of_rq_3_from_zero_and_the_pool_empties_again() {
+    one_job_of_each_kind(Packages::PythonRedis5).await;
+}
+
+async fn one_job_of_each_kind(packages: Packages) {
     let redis = server();
-    let mut producer = Producer::start("rq_producer.py", &redis.url());
+    let mut producer = Producer::start_with(packages, &["rq_producer.py"], &redis.url());
     let scaling = "min_workers = 0, max_workers = 2, cooldown_seconds = 1";
-    let scaler = Autoscaler::start(&redis.url(), &format!("{NO_SWEEP}{}", of_mail(scaling, &redis.url()))).await;
+    let scaler =
+        Autoscaler::start(&redis.url(), &format!("{NO_SWEEP}{}", of_mail(packages, scaling, &redis.url()))).await;
     scaler.until_ready().await;
     for (number, job) in ["plain mail a 0.1", "front mail b 0.1", "scheduled mail c 0.1 3"].iter().enumerate() {
         until_empty(&scaler).await;
@@ -73,7 +81,9 @@ async fn a_job_taken_in_the_moment_of_a_stop_is_finished_or_kept_by_rq() {
     let client = redis.client().await;
     let mut producer = Producer::start("rq_producer.py", &redis.url());
     let scaling = "min_workers = 0, max_workers = 2, cooldown_seconds = 1, drain_timeout_seconds = 1";
-    let scaler = Autoscaler::start(&redis.url(), &format!("{FAST_SWEEP}{}", of_mail(scaling, &redis.url()))).await;
+    let scaler =
+        Autoscaler::start(&redis.url(), &format!("{FAST_SWEEP}{}", of_mail(Packages::Python, scaling, &redis.url())))
+            .await;
     scaler.until_ready().await;
     let mut dropped = HashSet::new();
     for round in 0..ROUNDS {
@@ -124,8 +134,8 @@ async fn a_worker_that_lost_its_stop_signal_is_asked_again_when_it_is_idle() {
     let client = redis.client().await;
     let mut producer = Producer::start("rq_producer.py", &redis.url());
     let scaling = "min_workers = 0, max_workers = 2, cooldown_seconds = 1";
-    let deaf = worker().replace("--with-scheduler", "--worker-class rq_deaf.DeafWorker");
-    let settings = settings("mail", scaling, "framework = \"rq\"\nqueues = [\"mail\"]\n", &deaf, &redis.url());
+    let deaf = Packages::Python.command(&WORKER.replace("--with-scheduler", "--worker-class rq_deaf.DeafWorker"));
+    let settings = settings(Packages::Python, "mail", scaling, FRAMEWORK, &deaf, &redis.url());
     let scaler = Autoscaler::start(&redis.url(), &format!("{FAST_SWEEP}{settings}")).await;
     scaler.until_ready().await;
     producer.enqueue("plain mail a 0.1");
@@ -140,13 +150,24 @@ async fn a_worker_that_lost_its_stop_signal_is_asked_again_when_it_is_idle() {
 #[cfg_attr(without_frameworks, ignore = "the frameworks can't be installed here")]
 #[tokio::test]
 async fn bursts_scale_to_zero_and_back_and_every_job_is_done_once() {
+    bursts(Packages::Python).await;
+}
+
+#[cfg_attr(without_frameworks_redis_5, ignore = "this version can't be installed here")]
+#[tokio::test]
+async fn bursts_of_rq_3_scale_to_zero_and_back_and_every_job_is_done_once() {
+    bursts(Packages::PythonRedis5).await;
+}
+
+async fn bursts(packages: Packages) {
     const BURSTS: usize = 3;
     const JOBS: usize = 20;
     let redis = server();
-    let mut producer = Producer::start("rq_producer.py", &redis.url());
+    let mut producer = Producer::start_with(packages, &["rq_producer.py"], &redis.url());
     let scaling = "min_workers = 0, max_workers = 3, cooldown_seconds = 1, scale_up_threshold = 2, \
                    drain_timeout_seconds = 1";
-    let scaler = Autoscaler::start(&redis.url(), &format!("{FAST_SWEEP}{}", of_mail(scaling, &redis.url()))).await;
+    let scaler =
+        Autoscaler::start(&redis.url(), &format!("{FAST_SWEEP}{}", of_mail(packages, scaling, &redis.url()))).await;
     scaler.until_ready().await;
     for burst in 0..BURSTS {
         for job in 0..JOBS {
