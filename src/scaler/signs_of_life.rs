@@ -78,7 +78,7 @@ struct Progress {
     led: bool,
     /// Value of the canary's previous write.
     last: String,
-    /// Since when Redis has refused the canary.
+    /// Since when Redis has refused the writes.
     refused_since: Option<Instant>,
 }
 
@@ -193,24 +193,26 @@ impl Signs {
         progress.written = Some(Instant::now());
         progress.led = self.leads;
         match outcome {
-            Ok(Some(kept)) => {
-                progress.last = std::mem::take(&mut self.at);
-                of.canary.written(kept, of.clock.now());
+            Ok(kept) => {
+                match kept {
+                    Some(kept) => {
+                        progress.last = std::mem::take(&mut self.at);
+                        of.canary.written(kept, of.clock.now());
+                    }
+                    None => of.canary.failed(None),
+                }
                 if let Some(since) = progress.refused_since.take() {
                     RedisWrites { refused: None }.emit();
                     tracing::debug!(lasted_seconds = since.elapsed().as_secs(), "redis had refused writes");
                 }
             }
-            Ok(None) => of.canary.failed(None),
-            Err(Failure::Refused(error)) if self.leads => {
-                of.canary.failed(Some(error.clone()));
-                if progress.refused_since.replace(Instant::now()).is_none() {
+            // Whoever leads or not: a refusal is often why nobody does.
+            Err(Failure::Refused(error)) => {
+                if progress.refused_since.is_none() {
+                    progress.refused_since = Some(Instant::now());
                     RedisWrites { refused: Some(&error) }.emit();
                 }
-            }
-            Err(Failure::Refused(error)) => {
-                of.canary.failed(None);
-                tracing::debug!(error, "the sign of life was refused");
+                of.canary.failed(Some(error));
             }
             Err(Failure::Away(error)) => {
                 tracing::debug!(error, "signs of life were not written");
@@ -432,6 +434,9 @@ mod tests {
         assert_eq!(next(|_| (1, None, "OOM no".to_owned())).await, (false, Some("OOM no".to_owned())));
         assert_eq!(next(kept).await, (true, None));
         assert_eq!(next(|_| (0, None, String::new())).await, (false, None), "another autoscaler leads");
+        let refused = Some("NOREPLICAS no".to_owned());
+        assert_eq!(next(|_| (0, None, "NOREPLICAS no".to_owned())).await, (false, refused), "nobody leads");
+        assert_eq!(next(|_| (0, None, String::new())).await, (false, None), "the sign is accepted again");
     }
 
     #[tokio::test(start_paused = true)]
