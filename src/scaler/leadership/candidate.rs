@@ -165,9 +165,10 @@ impl Candidate {
             tracing::debug!("the lease was not renewed: {error}");
             return;
         }
-        let news = self.leadership.snapshot().problem.is_none();
-        self.leadership.lapse(error.to_string());
-        if news {
+        let before = self.leadership.snapshot();
+        // Cut off from the lease, this autoscaler does not know whether the leader is, too.
+        self.leadership.lapse(error.to_string(), !matches!(error, ElectionError::Refused(_)));
+        if before.problem.is_none() || before.leader != self.leadership.snapshot().leader {
             self.tell();
         }
     }

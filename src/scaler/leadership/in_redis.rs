@@ -22,7 +22,8 @@ use crate::{
 /// Renews the caller's lease, or takes it if there is none: returns `{1, token, instance, ms}`. If another candidate
 /// holds it, returns `{0, …}`, with token 0 for nobody. `ARGV`: holder, instance, length in ms, greatest token seen, ms
 /// to wait before taking a lease. With four keys it also writes the [signs of life](crate::scaler::SignsOfLife), the
-/// canary only with a renewal, and returns what `write_signs` does.
+/// canary only with a renewal, and returns what `write_signs` does. Returns last why Redis refused a lease that nobody
+/// holds ('' if it did not).
 const TAKE: &str = concat!(
     include_str!("../signs_of_life.lua"),
     "
@@ -34,20 +35,23 @@ if KEYS[3] then
     write_signs(KEYS[3], KEYS[4], leads, ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11])
 end
 if held[1] and held[1] ~= ARGV[1] then
-  return {0, held[2], held[3], redis.call('PTTL', KEYS[1]), tried, before, refused}
+  return {0, held[2], held[3], redis.call('PTTL', KEYS[1]), tried, before, refused, ''}
 end
 local token = held[2]
 if not held[1] then
   if tonumber(ARGV[5]) > 0 then
-    return {0, '0', '', tonumber(ARGV[5]), tried, before, refused}
+    return {0, '0', '', tonumber(ARGV[5]), tried, before, refused, ''}
   end
   local last = tonumber(redis.call('GET', KEYS[2]) or 0)
   token = string.format('%.0f', math.max(last, tonumber(ARGV[4])) + 1)
-  redis.call('SET', KEYS[2], token)
+  local counted = redis.pcall('SET', KEYS[2], token)
+  if counted.err then
+    return {0, '0', '', 0, tried, before, refused, counted.err}
+  end
   redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'token', token, 'instance', ARGV[2])
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
-return {1, token, ARGV[2], tonumber(ARGV[3]), tried, before, refused}"
+return {1, token, ARGV[2], tonumber(ARGV[3]), tried, before, refused, ''}"
 );
 
 /// Ends the lease if it is the caller's, and publishes that.
@@ -71,7 +75,7 @@ pub(super) struct InRedis {
 }
 
 /// The reply to [`TAKE`].
-type Taken = (u8, u64, String, i64, u8, Option<String>, String);
+type Taken = (u8, u64, String, i64, u8, Option<String>, String, String);
 
 impl InRedis {
     /// On a cluster the renewals carry no signs, because those are in other slots.
@@ -168,7 +172,10 @@ impl LeaseStore for InRedis {
             self.not_before = Duration::ZERO;
         }
         let wait = self.not_before.saturating_sub(since_boot());
-        let (mine, token, instance, ends_in, ..) = self.send(last_token, wait).await?;
+        let (mine, token, instance, ends_in, .., refusal) = self.send(last_token, wait).await?;
+        if !refusal.is_empty() {
+            return Err(ElectionError::Refused(refusal));
+        }
         if mine == 1 {
             self.confirm().await?;
         }

@@ -92,6 +92,8 @@ pub(super) enum ElectionError {
     Connect(#[from] ConnectionError),
     #[error("the lease `scaler:leader` can't be used ({0}); give the redis user the rights listed in docs/redis.md")]
     Redis(#[from] redis::RedisError),
+    #[error("nobody holds the lease `scaler:leader`, and redis refuses it ({0}); run `swarm doctor`")]
+    Refused(String),
     #[error("the lease is on a server that is cut off from the others: {0}")]
     Deposed(#[source] redis::RedisError),
     #[error("{}", .0.message)]

@@ -178,13 +178,14 @@ impl Leadership {
         led
     }
 
-    /// Records that Redis can't be asked and the lease is over. A leader that was followed may still lead.
-    fn lapse(&self, problem: String) {
+    /// Records that the lease can't be had and that of this autoscaler is over. `may_lead` says whether a leader that
+    /// was followed may still lead.
+    fn lapse(&self, problem: String, may_lead: bool) {
         let leader = match &mut *self.state() {
             LeadershipState::Following { leader, .. } | LeadershipState::Observing { leader, .. } => leader.take(),
             _ => None,
         };
-        self.follow(leader, Some(problem));
+        self.follow(leader.filter(|_| may_lead), Some(problem));
     }
 
     /// Returns the remaining time of the term; `None` while this autoscaler does not lead, also because the time is
@@ -257,6 +258,17 @@ mod tests {
         );
         leadership.begin(Term { token: 9, usable_until: at(300), since: Timestamp(2), changes: HashMap::new() });
         assert!(leadership.term().is_some() && leadership.term() != first);
+    }
+
+    #[test]
+    fn a_leader_that_was_followed_may_lead_unless_nobody_holds_the_lease() {
+        let standby = Leadership::standby("here");
+        standby.follow(Some(("there".to_owned(), 8)), None);
+        for (may_lead, leader) in [(true, Some("there")), (false, None), (true, None)] {
+            standby.lapse("why".to_owned(), may_lead);
+            let shown = standby.snapshot();
+            assert_eq!((shown.leader.as_deref(), shown.problem.as_deref()), (leader, Some("why")));
+        }
     }
 
     #[test]
