@@ -31,8 +31,7 @@ pub(super) fn active(fleet: &FleetSnapshot, led: bool) -> Vec<Alert> {
     let nobody = nobody_leads(fleet);
     let mut alerts = Vec::new();
     if leads || (led && nobody.is_some()) {
-        alerts.extend(redis_unreachable(fleet));
-        alerts.extend(redis_refuses_writes(fleet));
+        alerts.extend(of_redis(fleet));
     }
     alerts.extend(nobody);
     if leads {
@@ -43,6 +42,16 @@ pub(super) fn active(fleet: &FleetSnapshot, led: bool) -> Vec<Alert> {
         }
     }
     alerts
+}
+
+/// Returns the alerts about Redis, whoever leads.
+pub(super) fn of_redis(fleet: &FleetSnapshot) -> impl Iterator<Item = Alert> {
+    redis_unreachable(fleet).into_iter().chain(redis_refuses_writes(fleet))
+}
+
+/// Returns whether a kind is one of [`of_redis`].
+pub(super) fn is_of_redis(kind: AlertKind) -> bool {
+    matches!(kind, AlertKind::RedisUnreachable | AlertKind::RedisRefusesWrites)
 }
 
 fn of_fleet(kind: AlertKind, summary: &str, detail: &str) -> Alert {

@@ -93,9 +93,11 @@ impl Notifier {
         let now = self.clock.now();
         let active = alerts::active(fleet, self.led);
         for webhook in &mut self.webhooks {
-            if !leads {
-                // The next leader says whether the other alerts have ended.
-                webhook.tracker.keep_only(|kind| self.led || kind == AlertKind::NobodyLeads);
+            if !self.led {
+                // The leader sends the others again if they are active. It can't know what was sent about Redis while
+                // nobody led.
+                let stays = |kind, sent| kind == AlertKind::NobodyLeads || (sent && alerts::is_of_redis(kind));
+                webhook.tracker.keep_only(stays);
             }
             webhook.evaluate(&active, fleet, now);
         }
@@ -122,11 +124,16 @@ impl Webhook {
         while let Ok(key) = self.failed.try_recv() {
             self.tracker.not_delivered(&key, now);
         }
-        let wanted = active.iter().filter(|alert| self.settings.wants(alert.key.0)).cloned().collect();
+        let mut wanted: Vec<_> = active.iter().filter(|alert| self.settings.wants(alert.key.0)).cloned().collect();
+        let is_new = |alert: &alerts::Alert| wanted.iter().all(|of| of.key != alert.key);
+        let sent = |alert: &alerts::Alert| self.tracker.has_sent(&alert.key) && is_new(alert);
+        let sent: Vec<_> = alerts::of_redis(fleet).filter(sent).collect();
+        wanted.extend(sent);
         let rules = Rules { after: self.settings.after(), send_resolved: self.settings.send_resolved };
-        let mut notifications = self.tracker.update(wanted, rules, &fleet.instance, now);
-        let changed = self.tracker.update_leader(fleet.leadership.leader.as_deref(), &fleet.instance, now);
         let leads = fleet.leadership.role == Role::Leader;
+        let is_visible = |kind| leads || kind == AlertKind::NobodyLeads || alerts::is_of_redis(kind);
+        let mut notifications = self.tracker.update(wanted, is_visible, rules, &fleet.instance, now);
+        let changed = self.tracker.update_leader(fleet.leadership.leader.as_deref(), &fleet.instance, now);
         // The new leader sends it.
         notifications.extend(changed.filter(|_| leads && self.settings.wants(AlertKind::LeaderChanged)));
         for notification in notifications {

@@ -43,10 +43,12 @@ pub(super) struct Rules {
 }
 
 impl Tracker {
-    /// Takes the alerts whose condition holds now, and returns the messages about those that began or ended.
+    /// Takes the alerts whose condition holds now, and returns the messages about those that began or ended. Only an
+    /// alert of a kind that `is_visible` can end: of the others this autoscaler does not know whether they hold.
     pub(super) fn update(
         &mut self,
         alerts: Vec<Alert>,
+        is_visible: impl Fn(AlertKind) -> bool,
         rules: Rules,
         instance: &str,
         now: Timestamp,
@@ -61,7 +63,7 @@ impl Tracker {
             at,
             dropped: 0,
         };
-        for tracked in self.active.values_mut() {
+        for (_, tracked) in self.active.iter_mut().filter(|(key, _)| is_visible(key.0)) {
             tracked.inactive_since = tracked.inactive_since.or(Some(now));
         }
         let mut notifications = Vec::new();
@@ -81,7 +83,7 @@ impl Tracker {
             }
         }
         self.active.retain(|key, tracked| {
-            let Some(inactive_since) = tracked.inactive_since else { return true };
+            let Some(inactive_since) = tracked.inactive_since.filter(|_| is_visible(key.0)) else { return true };
             if !tracked.sent {
                 return false;
             }
@@ -105,9 +107,14 @@ impl Tracker {
         }
     }
 
-    /// Forgets alerts of other kinds without sending that they ended.
-    pub(super) fn keep_only(&mut self, keep: impl Fn(AlertKind) -> bool) {
-        self.active.retain(|key, _| keep(key.0));
+    /// Forgets other alerts without sending that they ended. `keep` gets the kind, and whether the alert was sent.
+    pub(super) fn keep_only(&mut self, keep: impl Fn(AlertKind, bool) -> bool) {
+        self.active.retain(|key, tracked| keep(key.0, tracked.sent));
+    }
+
+    /// Returns whether the alert was sent and has not ended.
+    pub(super) fn has_sent(&self, key: &Key) -> bool {
+        self.active.get(key).is_some_and(|tracked| tracked.sent)
     }
 
     /// Returns a message if the leader differs from the last one that was known.
@@ -165,7 +172,7 @@ mod tests {
 
     /// Returns kind and status of the messages, given the alerts that are active at a second.
     fn sent(tracker: &mut Tracker, rules: Rules, alerts: &[Alert], second: u64) -> Vec<(AlertKind, Status)> {
-        let notifications = tracker.update(alerts.to_vec(), rules, "a", at(second));
+        let notifications = tracker.update(alerts.to_vec(), |_| true, rules, "a", at(second));
         notifications.into_iter().map(|notification| (notification.kind.unwrap(), notification.status)).collect()
     }
 
@@ -226,6 +233,21 @@ mod tests {
         tracker.not_delivered(&alerts[0].key, at(911));
         assert_eq!(sent(&mut tracker, rules, &[], 912), [], "nobody knows of it, so nobody hears that it ended");
         assert_eq!(sent(&mut tracker, rules, &[], 2_000), []);
+    }
+
+    #[test]
+    fn an_alert_does_not_end_while_nobody_can_see_whether_it_holds() {
+        let mut tracker = Tracker::default();
+        let rules = Rules { after: Duration::ZERO, ..RULES };
+        let alerts = [alert(AlertKind::CrashLoop, Some("mail"))];
+        assert_eq!(sent(&mut tracker, rules, &alerts, 0).len(), 1);
+        for second in 1..100 {
+            let notifications =
+                tracker.update(Vec::new(), |kind| kind == AlertKind::NobodyLeads, rules, "a", at(second));
+            assert_eq!(notifications, [], "{second}");
+        }
+        assert_eq!(sent(&mut tracker, rules, &[], 100), []);
+        assert_eq!(sent(&mut tracker, rules, &[], 130), [(AlertKind::CrashLoop, Status::Resolved)]);
     }
 
     #[test]

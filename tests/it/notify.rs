@@ -252,6 +252,57 @@ async fn of_two_autoscalers_the_one_that_leads_sends() {
     assert_eq!(of_pool, 2, "once by each while it leads");
 }
 
+/// Makes Redis refuse writes, so that nobody can lead.
+const REFUSE: &str = "CONFIG SET min-replicas-to-write 1";
+/// Ends [`REFUSE`].
+const ACCEPT: &str = "CONFIG SET min-replicas-to-write 0";
+
+#[tokio::test]
+async fn while_nobody_leads_both_say_so_and_the_last_leader_says_why() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let receiver = Receiver::start().await;
+    let [(leader, first), (standby, second)] = lead_and_follow_with(&server, &receiver).await;
+    let both: &[&String] = &[&first, &second];
+
+    let _: String = redis(&client, REFUSE).await;
+    receiver.until_sent_by(("nobody_leads", "firing"), both).await;
+    receiver.until_sent_by(("redis_refuses_writes", "firing"), &[&first]).await;
+    // Longer than the interval of the signs of life: the last leader still knows of the refusal after its term.
+    leader.until_evaluated("test", 6).await;
+    assert!(leader.status().await.redis_refuses_writes.is_some_and(|error| error.contains("NOREPLICAS")));
+    let (ready, body) = standby.readyz().await;
+    assert!(!ready && body.contains("redis refuses writes: NOREPLICAS"), "{body}");
+    assert_eq!(receiver.accepted().len(), 3, "{:?}", receiver.accepted());
+
+    let _: String = redis(&client, ACCEPT).await;
+    receiver.until_sent_by(("nobody_leads", "resolved"), both).await;
+    let ended = async || receiver.accepted().contains(&"redis_refuses_writes resolved".to_owned());
+    assert!(eventually(DEADLINE, ended).await, "{:?}", receiver.accepted());
+}
+
+#[tokio::test]
+async fn a_full_redis_takes_the_lead_from_nobody() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let receiver = Receiver::start().await;
+    let [(leader, first), (standby, _)] = lead_and_follow_with(&server, &receiver).await;
+    let token = leader.status().await.leadership.token;
+
+    let _: String = redis(&client, "CONFIG SET maxmemory 1").await;
+    receiver.until_sent_by(("redis_refuses_writes", "firing"), &[&first]).await;
+    // Longer than the lease: it is renewed, which takes no memory.
+    for scaler in [&leader, &standby] {
+        scaler.until_evaluated("test", 15).await;
+    }
+    assert_eq!(leader.status().await.leadership.token, token);
+    assert_eq!(standby.status().await.leadership.leader.as_ref(), Some(&first));
+
+    let _: String = redis(&client, "CONFIG SET maxmemory 0").await;
+    receiver.until_sent_by(("redis_refuses_writes", "resolved"), &[&first]).await;
+    assert_eq!(receiver.accepted().len(), 2, "{:?}", receiver.accepted());
+}
+
 fn test_messages(directory: &Path, settings: &str, more: &[&str]) -> (bool, String) {
     let file = directory.join("swarm.toml");
     std::fs::write(&file, settings).unwrap();
