@@ -8,6 +8,7 @@ mod config;
 mod control;
 mod error;
 mod external_scaler;
+mod features;
 mod http_port;
 mod jobs;
 mod notifications;
@@ -60,6 +61,7 @@ use crate::{
 pub use backends::check_backend;
 pub use config::{AutoscalerConfig, AutoscalerConfigError};
 pub use error::AutoscalerError;
+pub use features::{UnsupportedSetting, unsupported_settings};
 
 /// Longest time to write the last records when the scaler stops.
 const LAST_RECORDS: Duration = Duration::from_secs(2);
@@ -133,11 +135,11 @@ impl Autoscaler {
 
     async fn assemble(config: AutoscalerConfig, make_backend: Box<MakeBackend<'_>>) -> anyhow::Result<Self> {
         let AutoscalerConfig { settings, metrics, reload, .. } = config;
+        check_settings(&settings)?;
         let http = HttpPort::bind(&settings).await?;
         let external_scaler = ExternalScaler::bind(&settings).await?;
         let clock = Clock::start();
         let target = Arc::new(RedisTarget::new(&settings.redis_url, settings.scaler.redis_timeout())?);
-        check_types(&settings)?;
 
         let directories = queue_servers::directories(&settings);
         let current = CurrentDirectory::new(directories.clone());
@@ -353,8 +355,9 @@ fn notice_changes(reload: Option<Reload>, essential: &mut JoinSet<&'static str>,
     Requests::new(Some(source), asked)
 }
 
-/// Refuses settings without an enabled worker type.
-fn check_types(settings: &Settings) -> anyhow::Result<()> {
+/// Refuses settings that this build can't follow, and settings without an enabled worker type.
+fn check_settings(settings: &Settings) -> anyhow::Result<()> {
+    features::check_features(settings).map_err(anyhow::Error::msg)?;
     if settings.enabled().next().is_none() {
         bail!("no worker type is enabled; add a [worker_types.NAME] table to the configuration");
     }

@@ -61,7 +61,7 @@ mod absent {
             Ok(Self)
         }
 
-        #[expect(clippy::unused_self, clippy::needless_pass_by_value, reason = "as the server that it stands in for")]
+        #[expect(clippy::unused_self, reason = "as the server that it stands in for")]
         pub(in crate::app) fn serve(
             self,
             _: Arc<dyn StatusSource>,

@@ -178,7 +178,7 @@ impl Autoscaler {
             Ok(Err(errors)) => return all_of(&errors),
             Err(error) => return wrong(format!("the configuration could not be loaded: {error}")),
         };
-        if let Err(error) = super::check_types(&settings) {
+        if let Err(error) = super::check_settings(&settings) {
             return wrong(error.to_string());
         }
         for warning in warnings {

@@ -7,7 +7,10 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::output;
-use crate::config::{self, ConfigErrors, Flags, Loaded};
+use crate::{
+    app::unsupported_settings,
+    config::{self, ConfigErrors, Flags, Loaded},
+};
 
 /// Check, show or describe the configuration
 ///
@@ -24,7 +27,8 @@ pub struct ConfigArgs {
 enum Command {
     /// Report every error with its line and its cure
     ///
-    /// Exits with 1 if there is an error. Environment variables apply, as they do for the autoscaler.
+    /// Exits with 1 if there is an error. Environment variables apply, as they do for the autoscaler. A setting that
+    /// needs a part which this build lacks is an error.
     #[command(after_help = "Example: swarm config check config/swarm.toml")]
     Check(Source),
     /// Show the settings in force, as a TOML file
@@ -78,7 +82,7 @@ pub fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn check(source: &Source) -> anyhow::Result<ExitCode> {
-    let loaded = match source.load() {
+    let loaded = match source.load().and_then(supported) {
         Ok(loaded) => loaded,
         Err(errors) => return report(&errors, source.json),
     };
@@ -93,6 +97,13 @@ fn check(source: &Source) -> anyhow::Result<ExitCode> {
         output::line(&summary(&loaded))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses settings that an autoscaler of this build can't follow.
+fn supported(loaded: Loaded) -> Result<Loaded, ConfigErrors> {
+    let unsupported = unsupported_settings(&loaded.settings).into_iter();
+    loaded.refuse(unsupported.map(|of| (of.path, of.missing.to_string())))?;
+    Ok(loaded)
 }
 
 fn show(source: &Source) -> anyhow::Result<ExitCode> {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{ConfigFlags, output, view::words::printable};
 use crate::{
-    app::check_backend,
+    app::{UnsupportedSetting, check_backend, unsupported_settings},
     config::{Loaded, Settings},
     doctor::{Area, Finding, Level, Seen, examine, of_backend},
     operations::status_client::StatusServer,
@@ -76,6 +76,9 @@ async fn look(args: &DoctorArgs, loaded: &Loaded) -> anyhow::Result<Vec<Finding>
     let mut findings = of_configuration(loaded);
     let seen = ask(args.url.as_deref(), settings).await;
     findings.extend(examine(settings, &seen).await);
+    let unsupported = unsupported_settings(settings).into_iter();
+    let of_build = |of: UnsupportedSetting| Finding::problem(Area::Configuration, of.missing.to_string());
+    findings.extend(unsupported.filter(|of| of.path != ["orchestrator"]).map(of_build));
     findings.extend(match check_backend(settings, loaded.file.clone(), std::env::current_exe()?).await {
         Ok(checks) => of_backend(checks),
         Err(error) => vec![Finding::problem(Area::Backend, format!("{error:#}"))],

@@ -34,6 +34,22 @@ pub struct Loaded {
     pub origins: Origins,
 }
 
+impl Loaded {
+    /// Returns problems that another module has found in settings as errors, each with the origin of its setting. A
+    /// problem is the path of the setting, and what is wrong and what to do about it.
+    ///
+    /// # Errors
+    /// If there is a problem.
+    pub fn refuse(&self, problems: impl IntoIterator<Item = (Vec<String>, String)>) -> Result<(), ConfigErrors> {
+        let error = |(path, message): (Vec<String>, String)| {
+            let path: Vec<&str> = path.iter().map(String::as_str).collect();
+            ConfigError::new(self.origins.nearest(&pointer(&path)).clone(), message)
+        };
+        let errors: Vec<_> = problems.into_iter().map(error).collect();
+        if errors.is_empty() { Ok(()) } else { Err(ConfigErrors::new(errors)) }
+    }
+}
+
 /// Loads the configuration: flag over environment over file over default. `env` reads an environment variable.
 ///
 /// The file is `flags.config`, else `SWARM_CONFIG`, else the first of [`SEARCH_PATHS`] that exists. Without one, the

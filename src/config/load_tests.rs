@@ -443,3 +443,13 @@ fn the_redis_url_of_workers_is_a_secret_and_has_a_file() {
     let warnings = load_text(unused, NO_ENV).unwrap().warnings;
     assert!(warnings.iter().any(|warning| warning.contains("worker_redis_url has no effect")), "{warnings:?}");
 }
+
+#[test]
+fn a_problem_that_is_found_elsewhere_has_the_line_of_its_setting() {
+    let loaded =
+        super::load_text("orchestrator = \"docker\"\n[worker_types.mail]\n[[notify]]\nurl_file = \"f\"\n").unwrap();
+    assert!(loaded.refuse([]).is_ok());
+    let problem = |path: &[&str]| (path.iter().map(|key| (*key).to_owned()).collect(), "no".to_owned());
+    let errors = loaded.refuse([problem(&["notify"]), problem(&["orchestrator"])]).unwrap_err();
+    assert_eq!(errors.to_string(), "configuration:1: no\nconfiguration:3: no");
+}

@@ -4,15 +4,14 @@
 use std::sync::Arc;
 
 use crate::{
-    app::MakeBackend,
+    app::{MakeBackend, features::of_backend},
     backend::{Check, LeaseObject},
     config::Settings,
-    model::MissingFeature,
 };
 
 #[expect(clippy::needless_pass_by_value, reason = "as the backends that it stands in for")]
 pub(super) fn make(settings: Arc<Settings>) -> anyhow::Result<Box<MakeBackend<'static>>> {
-    Err(missing(&settings).into())
+    Err(of_backend(&settings).into())
 }
 
 #[cfg_attr(
@@ -20,17 +19,11 @@ pub(super) fn make(settings: Arc<Settings>) -> anyhow::Result<Box<MakeBackend<'s
     cfg_attr(feature = "kubernetes", expect(dead_code, reason = "only Kubernetes has such an object"))
 )]
 pub(super) async fn lease(settings: &Settings) -> anyhow::Result<Option<Arc<dyn LeaseObject>>> {
-    Err(missing(settings).into())
+    Err(of_backend(settings).into())
 }
 
 pub(super) async fn check(settings: &Settings) -> anyhow::Result<Vec<Check>> {
-    Err(missing(settings).into())
-}
-
-fn missing(settings: &Settings) -> MissingFeature {
-    let feature = settings.orchestrator.as_str();
-    let needed_by = format!("orchestrator = \"{feature}\"");
-    MissingFeature { needed_by, part: format!("{feature} backend"), feature }
+    Err(of_backend(settings).into())
 }
 
 #[cfg(test)]

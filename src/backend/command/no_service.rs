@@ -1,4 +1,5 @@
 //! Stands in for `service` in a build without the feature `command-url`: every call returns an error that names it.
+//! An autoscaler with a service does not start in such a build; `swarm doctor` shows the error.
 #![expect(clippy::unused_async, reason = "the calls that it stands in for wait")]
 
 use super::{
@@ -39,8 +40,6 @@ impl Service<'_> {
     }
 
     fn missing(self) -> BackendError {
-        let needed_by = format!("worker_types.{}.command.url", self.worker_type);
-        let part = "client of services".to_owned();
-        BackendError::permanent(MissingFeature { needed_by, part, feature: "command-url" }.to_string())
+        BackendError::permanent(MissingFeature::of_service(self.worker_type).to_string())
     }
 }
