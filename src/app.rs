@@ -38,6 +38,7 @@ use self::{
     http_port::HttpPort,
     jobs::Jobs,
     quiet_watch::FrameworkQuietWatch,
+    notifications::Notifications,
     reload::Requests,
     wiring::Wiring,
 };
@@ -93,6 +94,7 @@ pub struct Autoscaler {
     leaving: JoinSet<()>,
     fleet: Arc<Fleet>,
     jobs: Arc<Jobs>,
+    notifications: Notifications,
     requests: Requests,
     http: Option<SocketAddr>,
     essential: JoinSet<&'static str>,
@@ -211,7 +213,7 @@ impl Autoscaler {
             spawn(&mut essential, "http", http.serve(state, stop.http.clone()));
         }
         external_scaler.serve(fleet.clone(), app_shared.updates.clone(), &mut essential, &stop.http);
-        notifications::start(&settings, fleet.clone(), clock, &mut essential, &stop.notice)?;
+        let notifications = Notifications::start(&settings, fleet.clone(), clock, &mut essential, &stop.notice);
         let requests = notice_changes(reload, &mut essential, &stop.notice);
         let mut recording = JoinSet::new();
         recording.spawn(recorder.run(stop.recorder.clone()));
@@ -228,6 +230,7 @@ impl Autoscaler {
             leaving: JoinSet::new(),
             fleet,
             jobs,
+            notifications,
             requests,
             http: http_addr,
             essential,

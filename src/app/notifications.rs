@@ -1,50 +1,75 @@
-//! Starts the task that sends alerts to the webhooks of `[[notify]]`, if there are webhooks and this build can.
+//! The task that sends alerts to the webhooks of `[[notify]]`, in a build that can; a reload changes its webhooks.
 
-use std::sync::Arc;
-
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
-
-use crate::{
-    config::Settings,
-    model::{Clock, snapshot::StatusSource},
-};
-
-/// Adds the task to `essential`.
 #[cfg(feature = "notify")]
-#[expect(clippy::unnecessary_wraps, reason = "a build without the feature refuses webhooks")]
-pub(super) fn start(
-    settings: &Settings,
-    status: Arc<dyn StatusSource>,
-    clock: Clock,
-    essential: &mut JoinSet<&'static str>,
-    stop: &CancellationToken,
-) -> anyhow::Result<()> {
-    if settings.notify.is_empty() {
-        return Ok(());
+mod present {
+    use std::sync::Arc;
+
+    use tokio::{sync::watch, task::JoinSet};
+    use tokio_util::sync::CancellationToken;
+
+    use crate::{
+        app::spawn,
+        config::{NotifySettings, Settings},
+        model::{Clock, snapshot::StatusSource},
+        notify::Notifier,
+    };
+
+    /// The webhooks of the task.
+    pub(in crate::app) struct Notifications(watch::Sender<Vec<NotifySettings>>);
+
+    impl Notifications {
+        /// Adds the task to `essential`.
+        pub(in crate::app) fn start(
+            settings: &Settings,
+            status: Arc<dyn StatusSource>,
+            clock: Clock,
+            essential: &mut JoinSet<&'static str>,
+            stop: &CancellationToken,
+        ) -> Self {
+            let (webhooks, current) = watch::channel(settings.notify.clone());
+            spawn(essential, "notify", Notifier::new(status, clock, stop.clone()).run(current));
+            Self(webhooks)
+        }
+
+        /// Puts the webhooks of new settings in force.
+        pub(in crate::app) fn reload(&self, settings: &Settings) {
+            self.0.send_replace(settings.notify.clone());
+        }
     }
-    let (webhooks, stop) = (settings.notify.clone(), stop.clone());
-    super::spawn(essential, "notify", async move {
-        let mut tasks = JoinSet::new();
-        let notifier = crate::notify::Notifier::start(&webhooks, status, clock, &mut tasks, &stop);
-        notifier.run(stop).await;
-        while tasks.join_next().await.is_some() {}
-    });
-    Ok(())
 }
 
-/// Refuses webhooks.
 #[cfg(not(feature = "notify"))]
-pub(super) fn start(
-    settings: &Settings,
-    _: Arc<dyn StatusSource>,
-    _: Clock,
-    _: &mut JoinSet<&'static str>,
-    _: &CancellationToken,
-) -> anyhow::Result<()> {
-    if settings.notify.is_empty() {
-        return Ok(());
+mod absent {
+    use std::sync::Arc;
+
+    use tokio::task::JoinSet;
+    use tokio_util::sync::CancellationToken;
+
+    use crate::{
+        config::Settings,
+        model::{Clock, snapshot::StatusSource},
+    };
+
+    /// No task; `[[notify]]` is refused before anything starts.
+    pub(in crate::app) struct Notifications;
+
+    impl Notifications {
+        pub(in crate::app) fn start(
+            _: &Settings,
+            _: Arc<dyn StatusSource>,
+            _: Clock,
+            _: &mut JoinSet<&'static str>,
+            _: &CancellationToken,
+        ) -> Self {
+            Self
+        }
+
+        #[expect(clippy::unused_self, reason = "as the task that it stands in for")]
+        pub(in crate::app) fn reload(&self, _: &Settings) {}
     }
-    let (needed_by, part) = ("[[notify]]".to_owned(), "sender of alerts".to_owned());
-    Err(crate::model::MissingFeature { needed_by, part, feature: "notify" }.into())
 }
+
+#[cfg(not(feature = "notify"))]
+pub(super) use absent::Notifications;
+#[cfg(feature = "notify")]
+pub(super) use present::Notifications;

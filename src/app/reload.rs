@@ -225,6 +225,7 @@ impl Autoscaler {
         self.app_shared.recorder.keep(settings.scaler.events_max_len);
         self.settings = settings;
         self.jobs.reload(&self.settings);
+        self.notifications.reload(&self.settings);
         if let Some(mut before) = before {
             // Stopping may wait for a Redis that does not answer, and nothing else waits for it.
             let left: Vec<String> = before.server_names().difference(&self.wiring.server_names()).cloned().collect();

@@ -63,6 +63,10 @@ impl Changes {
         differences("/scaler", &json!(running.scaler), &json!(holds.scaler), &mut changes.others);
         differences("/signals", &json!(running.signals), &json!(holds.signals), &mut changes.others);
         differences("/broker", &json!(running.broker), &json!(holds.broker), &mut changes.others);
+        let equal = |(one, other): (&NotifySettings, &NotifySettings)| one.equals(other);
+        if running.notify.len() != holds.notify.len() || !running.notify.iter().zip(&holds.notify).all(equal) {
+            changes.others.push(ChangedKey { key: "notify".to_owned(), values: None });
+        }
         changes.compare_types(&running.worker_types, &holds.worker_types);
         (changes, holds)
     }
@@ -99,10 +103,6 @@ impl Changes {
         differences("/kubernetes", &json!(running.kubernetes), &json!(holds.kubernetes), &mut keys);
         differences("/fly", &json!(running.fly), &json!(holds.fly), &mut keys);
         differences("/keda", &json!(running.keda), &json!(holds.keda), &mut keys);
-        let equal = |(one, other): (&NotifySettings, &NotifySettings)| one.equals(other);
-        if running.notify.len() != holds.notify.len() || !running.notify.iter().zip(&holds.notify).all(equal) {
-            differ.push("notify".to_owned());
-        }
         let (before, now) = (json!(running.scaler), json!(holds.scaler));
         for key in SCALER_NEEDS_RESTART {
             differences(&format!("/scaler/{key}"), &before[key], &now[key], &mut keys);
@@ -120,7 +120,6 @@ impl Changes {
         holds.kubernetes = running.kubernetes.clone();
         holds.fly = running.fly.clone();
         holds.keda = running.keda.clone();
-        holds.notify.clone_from(&running.notify);
         holds.scaler.redis_timeout_ms = running.scaler.redis_timeout_ms;
         holds.scaler.dry_run = running.scaler.dry_run;
         holds.scaler.leader_lease_seconds = running.scaler.leader_lease_seconds;
@@ -242,6 +241,15 @@ mod tests {
         let (changes, _) = between("[worker_types.a]\n", "[worker_types.a.worker]\nconcurrency = 1\n");
         assert!(changes.is_nothing(), "{changes}");
         assert_eq!(changes.to_string(), "nothing");
+    }
+
+    #[test]
+    fn webhooks_take_effect_and_their_urls_are_not_shown() {
+        let webhook = |word: &str| format!("[[notify]]\nurl = \"https://hooks.example/{word}\"\n");
+        let (changes, holds) = between(&webhook("hunter2"), &webhook("hunter3"));
+        assert_eq!((changes.to_string().as_str(), changes.need_restart.len()), ("notify", 0));
+        assert!(holds.notify[0].equals(&settings(&webhook("hunter3")).notify[0]));
+        assert!(between(&webhook("hunter2"), &webhook("hunter2")).0.is_nothing());
     }
 
     #[test]

@@ -139,10 +139,15 @@ impl NotifySettings {
         Duration::from_secs(self.timeout_seconds)
     }
 
+    /// Returns whether messages of both go to the same place.
+    pub fn has_receiver_of(&self, other: &Self) -> bool {
+        let url = |of: &Self| of.url.as_ref().map(|url| url.expose_secret().to_owned());
+        url(self) == url(other) && self.url_file == other.url_file
+    }
+
     /// Returns whether both have the same values, secrets included.
     pub(super) fn equals(&self, other: &Self) -> bool {
-        let url = |of: &Self| of.url.as_ref().map(|url| url.expose_secret().to_owned());
-        url(self) == url(other) && serde_json::json!(self) == serde_json::json!(other)
+        self.has_receiver_of(other) && serde_json::json!(self) == serde_json::json!(other)
     }
 
     /// Returns the invalid settings, each as key and problem.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant, sleep, sleep_until},
 };
 use uuid::Uuid;
@@ -36,7 +36,8 @@ pub(super) struct Queued {
 
 /// One webhook's messages.
 pub(super) struct Delivery {
-    pub(super) sender: Sender,
+    /// The webhook with its present settings.
+    pub(super) sender: watch::Receiver<Arc<Sender>>,
     pub(super) queue: mpsc::Receiver<Queued>,
     pub(super) limit: RateLimit,
     /// Messages that found no room since the last one was sent.
@@ -49,7 +50,8 @@ impl Delivery {
     /// Sends until the queue is closed.
     pub(super) async fn run(mut self) {
         while let Some(Queued { mut notification, at }) = self.queue.recv().await {
-            self.limit.wait().await;
+            let per_minute = self.sender.borrow().per_minute();
+            self.limit.wait(per_minute).await;
             notification.dropped = self.dropped.swap(0, Ordering::Relaxed);
             let delivered = self.deliver(&notification, at).await;
             if delivered {
@@ -65,10 +67,12 @@ impl Delivery {
 
     /// Returns whether the message arrived.
     async fn deliver(&self, notification: &Notification, queued_at: Instant) -> bool {
-        let (webhook, id) = (self.sender.name(), Uuid::now_v7().to_string());
+        let id = Uuid::now_v7().to_string();
         let mut backoff = BACKOFF[0];
         loop {
-            let error = match self.sender.send(notification, &id).await {
+            let sender = self.sender.borrow().clone();
+            let webhook = sender.name();
+            let error = match sender.send(notification, &id).await {
                 Ok(()) => {
                     NotificationSent { webhook, outcome: NotificationOutcome::Sent, error: None }.emit();
                     return true;
@@ -89,19 +93,17 @@ impl Delivery {
 }
 
 /// Limits the messages of one webhook in any minute.
+#[derive(Default)]
 pub(super) struct RateLimit {
-    per_minute: usize,
     sent: VecDeque<Instant>,
 }
 
 impl RateLimit {
-    pub(super) fn new(per_minute: u32) -> Self {
-        Self { per_minute: usize::try_from(per_minute).unwrap_or(usize::MAX).max(1), sent: VecDeque::new() }
-    }
-
     /// Waits until another message is allowed, and counts it.
-    async fn wait(&mut self) {
-        if self.sent.len() >= self.per_minute
+    async fn wait(&mut self, per_minute: u32) {
+        let per_minute = usize::try_from(per_minute).unwrap_or(usize::MAX).max(1);
+        // Several if the limit was lowered.
+        while self.sent.len() >= per_minute
             && let Some(first) = self.sent.pop_front()
         {
             sleep_until(first + MINUTE).await;
@@ -116,12 +118,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_minute_has_more_messages_than_allowed() {
-        let (mut limit, begun) = (RateLimit::new(3), Instant::now());
+        let (mut limit, begun) = (RateLimit::default(), Instant::now());
         let mut at = Vec::new();
-        for _ in 0..7 {
-            limit.wait().await;
+        for per_minute in [3, 3, 3, 3, 3, 3, 3, 1, 1, 3] {
+            limit.wait(per_minute).await;
             at.push(begun.elapsed().as_secs());
         }
-        assert_eq!(at, [0, 0, 0, 60, 60, 60, 120]);
+        assert_eq!(at, [0, 0, 0, 60, 60, 60, 120, 180, 240, 240]);
     }
 }

@@ -62,6 +62,11 @@ impl Sender {
         &self.name
     }
 
+    /// Returns the maximum number of messages per minute.
+    pub(super) fn per_minute(&self) -> u32 {
+        self.settings.per_minute
+    }
+
     /// Makes one attempt to send `notification`. `id` is the same for each attempt.
     ///
     /// # Errors

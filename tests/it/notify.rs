@@ -15,7 +15,7 @@ use axum::{
 };
 use rustix::process::Signal;
 use serde_json::Value;
-use swarm::model::snapshot::Role;
+use swarm::model::snapshot::{ReloadOutcome, Role};
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{
@@ -301,6 +301,44 @@ async fn a_full_redis_takes_the_lead_from_nobody() {
     let _: String = redis(&client, "CONFIG SET maxmemory 0").await;
     receiver.until_sent_by(("redis_refuses_writes", "resolved"), &[&first]).await;
     assert_eq!(receiver.accepted().len(), 2, "{:?}", receiver.accepted());
+}
+
+#[tokio::test]
+async fn a_reload_changes_the_webhooks_and_repeats_and_loses_no_message() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let [kept, gone, new] = [Receiver::start().await, Receiver::start().await, Receiver::start().await];
+    // The message is retried while the configuration changes.
+    kept.inject(&[Fault::Status(503); 1_000]);
+    let webhook = |receiver: &Receiver, more: &str| {
+        format!("[[notify]]\nurl = \"{}\"\nafter_seconds = 0\nper_minute = 60\n{more}", receiver.url)
+    };
+    let settings = |webhooks: &[String]| format!("{FAST_SWEEP}{ALONE}{}{}", webhooks.concat(), full_pool());
+    let before = settings(&[webhook(&gone, ""), webhook(&kept, "")]);
+    let scaler = Autoscaler::start(&server.url(), &before).await;
+    scaler.until_ready().await;
+    add_jobs(&client, "test:jobs", 3).await;
+    let firing = "pool_at_maximum firing";
+    gone.until_accepted(firing).await;
+    kept.until_requests(1).await;
+
+    let after = settings(&[webhook(&kept, "format = \"cloud-events\"\n"), webhook(&new, "")]);
+    let reload = scaler.reload(&server.url(), &after).await;
+    assert_eq!((reload.outcome, reload.changes.as_str()), (ReloadOutcome::Applied, "notify"));
+    assert_eq!(reload.need_restart, [""; 0]);
+    new.until_accepted(firing).await;
+    kept.shared.faults.lock().unwrap().clear();
+    let arrived = async || kept.shared.received.lock().unwrap().len() == 1;
+    assert!(eventually(DEADLINE, arrived).await, "the message that waited has arrived");
+    let (media_type, body) = kept.shared.received.lock().unwrap()[0].clone();
+    assert_eq!(media_type, "application/cloudevents+json", "in the new format");
+    assert_eq!(body["type"], "io.swarm.pool_at_maximum.firing");
+
+    let _: u64 = redis(&client, "DEL test:jobs").await;
+    new.until_accepted("pool_at_maximum resolved").await;
+    assert!(eventually(DEADLINE, async || kept.shared.received.lock().unwrap().len() == 2).await, "it ended");
+    assert_eq!((new.accepted().len(), gone.accepted()), (2, vec![firing.to_owned()]));
+    assert!(!scaler.log().contains(SECRET), "{}", scaler.log());
 }
 
 fn test_messages(directory: &Path, settings: &str, more: &[&str]) -> (bool, String) {
