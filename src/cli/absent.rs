@@ -9,7 +9,7 @@ use crate::model::MissingFeature;
 /// Whatever the command was given.
 #[derive(Args, Debug)]
 #[command(hide = true, disable_help_flag = true)]
-pub struct AnyArgs {
+pub(crate) struct AnyArgs {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
     _words: Vec<OsString>,
 }
