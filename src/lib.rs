@@ -152,6 +152,9 @@ pub mod signal;
 #[cfg(feature = "simulate")]
 pub mod simulation;
 #[doc(hidden)]
+#[cfg(feature = "simulate")]
+pub mod suggestion;
+#[doc(hidden)]
 #[cfg_attr(not(feature = "autoscaler"), expect(dead_code, reason = "only the autoscaler has a recorder of metrics"))]
 pub mod telemetry;
 #[doc(hidden)]

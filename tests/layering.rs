@@ -41,6 +41,8 @@ const MODULES: &[(&str, &[&str])] = &[
     ("scaler", &["model", "evidence", "config", "telemetry", "policy", "connection", "signal", "probe", "backend"]),
     // Drives the scaler's state machine without its shell: sees what goes into it and comes out of it.
     ("simulation", &["model", "evidence", "config", "queue_kind", "signal", "probe", "backend", "scaler"]),
+    // Searches for settings; simulates nothing itself.
+    ("suggestion", &["model", "config", "simulation"]),
     // Which addresses pages may go to: for those who ask for a page and those who connect.
     ("egress", &["config"]),
     ("worker", &["model", "evidence", "config", "telemetry", "connection", "broker", "guard", "egress", "child_group"]),
@@ -89,6 +91,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "backend",
             "scaler",
             "simulation",
+            "suggestion",
             "plot",
             "worker",
             "http",

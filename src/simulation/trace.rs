@@ -82,7 +82,7 @@ impl Trace {
         let (told, jobs) = (known.len(), arrivals.len());
         let (times, services) = match &options.service {
             Some(times) => (times.clone(), times.to_string()),
-            None if told == 0 => (DEFAULT_SERVICE, format!("{DEFAULT_SERVICE} (assumed)")),
+            None if told == 0 => (DEFAULT_SERVICE, assumed()),
             None if told == jobs => (Times::Observed(known), "from the trace".to_owned()),
             None => {
                 let others = jobs - told;
@@ -98,12 +98,39 @@ impl Trace {
         Self { begins, lasts, jobs: arrivals.into_iter().map(job).collect(), services }
     }
 
+    /// Returns whether nothing says how long jobs take.
+    pub fn has_assumed_services(&self) -> bool {
+        self.services == assumed()
+    }
+
+    /// Returns whether nothing says when the trace begins.
+    pub fn has_assumed_start(&self) -> bool {
+        self.begins == A_MONDAY
+    }
+
+    /// Splits the trace at a time since its beginning.
+    pub fn split(&self, at: Duration) -> (Self, Self) {
+        let border = SimTime::START.after(at);
+        let (before, after) = self.jobs.split_at(self.jobs.partition_point(|job| job.arrives < border));
+        let later = |job: &TraceJob| TraceJob { arrives: SimTime(job.arrives.0 - border.0), ..*job };
+        let part = |begins, lasts, jobs| Self { begins, lasts, jobs, services: self.services.clone() };
+        (
+            part(self.begins, at, before.to_vec()),
+            part(border.on_clock(self.begins), self.lasts.saturating_sub(at), after.iter().map(later).collect()),
+        )
+    }
+
     /// Returns the offered load: the workers that would be busy all the time if each job were started on arrival. It is
     /// the total service time divided by the duration.
     pub fn offered_load(&self) -> f64 {
         let work: f64 = self.jobs.iter().map(|job| job.service.as_secs_f64()).sum();
         if self.lasts.is_zero() { 0.0 } else { work / self.lasts.as_secs_f64() }
     }
+}
+
+/// Names the service times that are used if nothing gives them.
+fn assumed() -> String {
+    format!("{DEFAULT_SERVICE} (assumed)")
 }
 
 #[cfg(test)]
@@ -123,6 +150,19 @@ mod tests {
         assert_eq!(trace.jobs, [job(0, 9), job(3_000, 7)]);
         assert_eq!((trace.begins, trace.lasts), (A_MONDAY, Duration::from_secs(3)));
         assert_eq!(trace.services, "from the trace");
+    }
+
+    #[test]
+    fn both_parts_of_a_trace_are_traces() {
+        let begins = FIRST_DATE.0;
+        let all = [(begins, Some(7)), (begins + 2_000, Some(8)), (begins + 3_000, Some(9))];
+        let trace = Trace::recorded(rows(&all), &TraceOptions::default());
+        let (before, after) = trace.split(Duration::from_secs(2));
+        assert_eq!((before.begins, before.lasts, before.jobs.len()), (FIRST_DATE, Duration::from_secs(2), 1));
+        assert_eq!((after.begins, after.lasts), (Timestamp(begins + 2_000), Duration::from_secs(1)));
+        let arrivals: Vec<u64> = after.jobs.iter().map(|job| job.arrives.0).collect();
+        assert_eq!(arrivals, [0, 1_000_000]);
+        assert!(!trace.has_assumed_start() && !trace.has_assumed_services());
     }
 
     #[test]
