@@ -2,6 +2,7 @@
 
 mod arrivals;
 mod race;
+mod suggest;
 mod table;
 mod variants;
 
@@ -14,7 +15,7 @@ use serde::Serialize;
 use self::{
     arrivals::{ArrivalArgs, Source},
     race::Run,
-    variants::{Variant, VariantArgs},
+    variants::{Variant, VariantArgs, Variants},
 };
 use super::output;
 use crate::{
@@ -22,6 +23,7 @@ use crate::{
     model::WorkerType,
     plot::{Format, Panel, Picture},
     simulation::{Setup, Times, Trace, parse_duration, spell},
+    suggestion::SuggestionInput,
 };
 
 /// The tail of a trace is a tenth of it, and at least this.
@@ -37,6 +39,10 @@ const SHORTEST_TAIL: Duration = Duration::from_secs(60);
 /// at a constant rate), `burst` (the same, with occasional bursts) or `daily` (a peak in the afternoon). A file has a
 /// header and the columns arrival_ms, worker_type (optional) and service_ms (optional). The command connects to
 /// nothing.
+///
+/// With --suggest it searches for settings that need fewer worker-hours without longer waits, or that shorten the waits
+/// without more worker-hours, and prints them as TOML: thresholds, cooldown, min_workers and, from three days on, a
+/// schedule. It learns from all but the last week if there are two weeks or more, and checks on that week.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -44,6 +50,7 @@ Examples:
   swarm simulate daily --rate 1000000/d --service lognormal:p50=400ms,p95=2s --plot day.png
   swarm simulate trace.csv --set scaling.scale_up_threshold=2 --set scaling.scale_up_threshold=10
   swarm simulate trace.csv --config today.toml --config tomorrow.toml --startup 8s --plot both.svg
+  swarm simulate trace.csv --suggest
   swarm simulate trace.csv --json | jq '.runs[].wait_seconds.p95'
 
 WAIT is the time from publishing a job until a worker starts it. WORKER-HOURS count each worker
@@ -67,6 +74,10 @@ pub struct SimulateArgs {
     /// Time to simulate after the last arrival [default: a tenth of the trace, at least 1m]
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Workers")]
     tail: Option<Duration>,
+    /// Search for better settings of the worker type, and print them as TOML with the waits and worker-hours that they
+    /// would have given
+    #[arg(long, conflicts_with_all = ["set", "plot"], help_heading = "Output")]
+    suggest: bool,
     /// Draw a picture to this file, whose name ends in .svg or .png
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     plot: Vec<PathBuf>,
@@ -113,6 +124,9 @@ pub fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
     let name = variants.worker_type.as_str();
     let trace = args.arrivals.trace(&source, name)?;
     let setups = variants.all.iter().map(|variant| args.setup(name, variant, &trace)).collect::<Result<Vec<_>, _>>()?;
+    if args.suggest {
+        return args.suggest(name, &source, &variants, &setups, trace);
+    }
     let runs = race::run(&variants.all, &setups, &trace)?;
     for (file, format) in args.plot.iter().zip(formats) {
         let picture = Picture { title: &title(name, &source, &trace), panels: &panels(&runs) }.draw(format)?;
@@ -129,6 +143,31 @@ pub fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
 }
 
 impl SimulateArgs {
+    fn suggest(
+        &self,
+        name: &str,
+        source: &Source,
+        variants: &Variants,
+        setups: &[Setup],
+        trace: Trace,
+    ) -> anyhow::Result<ExitCode> {
+        let ([variant], [setup]) = (variants.all.as_slice(), setups) else {
+            bail!("--suggest improves one configuration; name one --config")
+        };
+        let is_recorded = matches!(source, Source::File(_));
+        suggest::check(&trace, is_recorded)?;
+        let tail = if self.tail.is_some() { setup.tail } else { setup.tail.min(suggest::LONGEST_TAIL) };
+        let setup = Setup { tail, ..setup.clone() };
+        if !self.json {
+            output::line(&title(name, source, &trace))?;
+            output::line(&table::details(std::slice::from_ref(&setup), &trace))?;
+        }
+        let has_clock = !is_recorded || self.arrivals.has_start() || !trace.has_assumed_start();
+        let input = SuggestionInput { setup, trace, has_clock, initial_is_fixed: self.initial.is_some() };
+        suggest::run(name, &variant.label, &input, self.json)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
     fn setup(&self, name: &str, variant: &Variant, trace: &Trace) -> anyhow::Result<Setup> {
         let Some(settings) = variant.settings.worker_types.get(name) else {
             bail!("no worker type `{name}` in {}; every configuration must have it", variant.label)

@@ -133,3 +133,59 @@ fn what_is_wrong_is_told_with_its_place_and_the_cure() {
     let error = told(&["simulate", "steady", "--type", "mail", "--rate", "1000000/s"]);
     assert!(error.contains("lower the rate"), "{error}");
 }
+
+/// Five days of 24 jobs of a minute at noon, as `swarm record` writes them, from a Monday's first minute on.
+fn noons() -> String {
+    let noons = (0..5_u64).flat_map(|day| (0..24).map(move |job| day * 86_400_000 + 12 * 3_600_000 + job * 10_000));
+    let row = |after: u64| format!("{},browser,60000\n", 1_768_176_000_000 + after);
+    let rows: Vec<String> = std::iter::once(0).chain(noons).map(row).collect();
+    format!("arrival_ms,worker_type,service_ms\n{}", rows.concat())
+}
+
+#[test]
+fn a_suggestion_is_a_configuration_that_is_better_on_the_recording() {
+    let directory = directory("[worker_types.browser.scaling]\nmin_workers = 7\nmax_workers = 8\n");
+    fs::write(directory.path().join("trace.csv"), noons()).unwrap();
+    let words = ["simulate", "trace.csv", "--suggest"];
+    let found: Value = serde_json::from_str(&printed(directory.path(), &[&words[..], &["--json"]].concat())).unwrap();
+    assert_eq!((&found["no_schedule"], &found["checked_on"]), (&Value::Null, &Value::Null), "{found}");
+    let (present, best) = (&found["present"]["learned"], &found["choices"][0]["learned"]);
+    let hours = |of: &Value| of["worker_hours"].as_f64().unwrap();
+    assert!(hours(best) < hours(present) / 2.0, "seven workers for a few minutes a day: {found}");
+    let p99 = |of: &Value| of["wait_seconds"]["p99"].as_f64().unwrap();
+    assert!(p99(best) <= p99(present), "{found}");
+
+    let text = printed(directory.path(), &words);
+    assert_eq!(text, printed(directory.path(), &words), "the same recording, the same suggestion");
+    let toml = found["toml"].as_str().expect("there is a suggestion");
+    assert!(text.ends_with(&format!("{toml}\n")) && text.contains("suggestion: 1: worker-hours"), "{text}");
+    assert!(toml.contains("[[worker_types.browser.scaling.schedule]]"), "{toml}");
+    fs::write(directory.path().join("suggested.toml"), toml).unwrap();
+    printed(directory.path(), &["config", "check", "suggested.toml"]);
+    // What is suggested has the waits and the worker-hours that were told.
+    let again = ["simulate", "trace.csv", "--config", "suggested.toml", "--tail", "1h", "--json"];
+    let again: Value = serde_json::from_str(&printed(directory.path(), &again)).unwrap();
+    assert_eq!(
+        (&again["runs"][0]["worker_hours"], &again["runs"][0]["wait_seconds"]),
+        (&best["worker_hours"], &best["wait_seconds"])
+    );
+}
+
+#[test]
+fn without_enough_to_learn_from_there_is_no_suggestion() {
+    let directory = directory(SETTINGS);
+    let few = "arrival_ms\n1\n2\n";
+    fs::write(directory.path().join("few.csv"), few).unwrap();
+    let text = refusal(directory.path(), &["simulate", "few.csv", "--suggest"]);
+    assert!(text.contains("2 jobs are too few") && text.contains("record for longer"), "{text}");
+    fs::write(directory.path().join("untimed.csv"), noons().replace(",60000\n", ",\n")).unwrap();
+    let text = refusal(directory.path(), &["simulate", "untimed.csv", "--suggest"]);
+    assert!(text.contains("does not say how long jobs take") && text.contains("--service"), "{text}");
+    let text = printed(directory.path(), &["simulate", "untimed.csv", "--suggest", "--service", "1m"]);
+    assert!(text.contains("windows in UTC"), "{text}");
+    let text = printed(directory.path(), &["simulate", "steady", "--suggest", "--rate", "1/min", "--duration", "3h"]);
+    assert!(text.contains("no schedule: a schedule needs jobs over 3 days or more"), "{text}");
+    let two = ["simulate", "steady", "--suggest", "--config", "swarm.toml", "--config", "swarm.toml"];
+    let text = refusal(directory.path(), &two);
+    assert!(text.contains("--suggest improves one configuration"), "{text}");
+}

@@ -113,6 +113,11 @@ impl ArrivalArgs {
         Ok(Source::Pattern(Workload { pattern, per_second: self.rate.unwrap_or(1.0), lasts }))
     }
 
+    /// Returns whether an option says when the trace begins.
+    pub(super) fn has_start(&self) -> bool {
+        self.start.is_some()
+    }
+
     /// Returns the jobs of one worker type.
     ///
     /// # Errors

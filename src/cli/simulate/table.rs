@@ -8,6 +8,7 @@ use super::race::Run;
 use crate::{
     cli::view::fleet::trimmed,
     simulation::{Report, Setup, Trace, spell},
+    suggestion::Outcome,
 };
 
 /// Formats a number: `12,345`
@@ -77,6 +78,31 @@ pub(super) fn of(runs: &[Run]) -> String {
             thousands(report.scaled_down as u64),
             thousands(report.depth_max),
             thousands(report.unfinished as u64),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    trimmed(&table)
+}
+
+/// Returns a table with one row for each named outcome.
+pub(super) fn outcomes(rows: impl IntoIterator<Item = (String, Outcome)>) -> String {
+    let mut table = Table::new();
+    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(["SETTINGS", "WAIT P50", "P95", "P99", "MAX", "WORKER-HOURS", "USED", "MOST", "STARTED"]);
+    for (name, of) in rows {
+        let waits = of.wait_seconds;
+        table.add_row([
+            name,
+            wait(waits.p50),
+            wait(waits.p95),
+            wait(waits.p99),
+            wait(waits.max),
+            format!("{:.2}", of.worker_hours),
+            format!("{:.0} %", of.utilisation * 100.0),
+            of.workers_max.to_string(),
+            thousands(of.workers_started as u64),
         ]);
     }
     for column in table.column_iter_mut().skip(1) {
