@@ -42,6 +42,10 @@ pub struct WorkerArgs {
     /// Maximum number of jobs that run at the same time [default: the type's `worker.concurrency`, else 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub concurrency: Option<u32>,
+    /// Number of jobs after which this worker finishes what it has and exits; every job that it takes counts, failed
+    /// ones included [default: the type's `worker.max_jobs`, else unlimited]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_jobs: Option<u64>,
     /// Address of a metrics server for this worker; port 0 takes a free port [default: the type's
     /// `worker.metrics_listen`, else no server]
     #[arg(long, value_name = "ADDRESS:PORT")]
@@ -105,6 +109,7 @@ fn configure(args: &WorkerArgs, settings: &Settings) -> anyhow::Result<(WorkerCo
     );
     let mut of_type = of_type.clone();
     of_type.worker.concurrency = args.concurrency.unwrap_or(of_type.worker.concurrency);
+    of_type.worker.max_jobs = args.max_jobs.or(of_type.worker.max_jobs);
     if let Some(listen) = &args.metrics_listen {
         of_type.worker.metrics_listen.clone_from(listen);
     }

@@ -12,6 +12,10 @@ pub struct WorkerSettings {
     /// Jobs that one worker runs concurrently. Each of its open sessions may run one more.
     #[schemars(range(min = 1, max = 10_000))]
     pub concurrency: u32,
+    /// Jobs after which a worker leaves by itself, whatever became of them. Jobs of its open sessions do not count.
+    /// Default: unlimited.
+    #[schemars(range(min = 1))]
+    pub max_jobs: Option<u64>,
     /// Seconds between heartbeats. A worker that misses three counts as gone.
     #[schemars(range(min = 1, max = 3_600))]
     pub heartbeat_seconds: u64,
@@ -44,6 +48,7 @@ impl Default for WorkerSettings {
     fn default() -> Self {
         Self {
             concurrency: 1,
+            max_jobs: None,
             heartbeat_seconds: 5,
             heartbeats: true,
             idle: IdleRule::default(),

@@ -80,6 +80,7 @@ pub enum Held {
 
 /// Expected behaviour of a worker type's workers.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts of a worker type")]
 pub struct Expected {
     /// Longest time until a worker is ready.
     pub start_grace: Duration,
@@ -87,6 +88,8 @@ pub struct Expected {
     pub heartbeats: bool,
     /// Whether its workers are those of a framework, which states by itself who is busy.
     pub is_foreign: bool,
+    /// Whether workers end by themselves when they have done their jobs.
+    pub ends_when_done: bool,
     /// Whether a worker can miss the signal that asks it to leave.
     pub may_miss_stop_signal: bool,
     /// Time without a new heartbeat after which a heartbeat has lapsed.

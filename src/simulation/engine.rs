@@ -290,6 +290,7 @@ impl<'a> Engine<'a> {
             start_grace: self.setup.settings.scaling.start_grace(),
             heartbeats: self.setup.settings.worker.heartbeats,
             is_foreign: false,
+            ends_when_done: false,
             may_miss_stop_signal: false,
             heartbeat_lapse: 3 * self.setup.settings.worker.heartbeat_interval(),
             claim: Duration::ZERO,

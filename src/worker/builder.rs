@@ -109,6 +109,14 @@ impl WorkerConfigBuilder {
         self
     }
 
+    /// Takes at most `jobs` jobs, finishes them, and leaves: [`Worker::run`] returns then. A job counts whatever
+    /// becomes of it; jobs of sessions that are open here do not count. Default: unlimited.
+    #[must_use]
+    pub fn max_jobs(mut self, jobs: u64) -> Self {
+        self.settings.worker.max_jobs = Some(jobs);
+        self
+    }
+
     /// Sets the time between two heartbeats. Default: 5 s.
     #[must_use]
     pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
@@ -162,6 +170,7 @@ impl WorkerConfigBuilder {
         };
         let zeros = [
             ("concurrency", settings.worker.concurrency == 0),
+            ("max_jobs", settings.worker.max_jobs == Some(0)),
             ("max_attempts", settings.jobs.max_attempts == 0),
             ("heartbeat_interval", heartbeat_interval == Some(Duration::ZERO)),
             ("job_timeout", job_timeout == Some(Duration::ZERO)),
@@ -221,6 +230,7 @@ mod tests {
             .extra_queue("tenant-*:jobs")
             .group("senders")
             .concurrency(8)
+            .max_jobs(100)
             .heartbeat_interval(Duration::from_millis(100))
             .drain_timeout(seconds(7))
             .job_timeout(seconds(9))
@@ -229,7 +239,7 @@ mod tests {
             .unwrap();
         assert_eq!((built.queues.own.as_str(), built.group.as_str(), built.concurrency), ("outbox", "senders", 8));
         assert_eq!((built.queues.others.len(), built.queues.patterns.len()), (1, 1));
-        assert_eq!(built.heartbeat_interval, Duration::from_millis(100));
+        assert_eq!((built.max_jobs, built.heartbeat_interval), (Some(100), Duration::from_millis(100)));
         assert_eq!((built.drain_timeout, built.job_timeout), (seconds(7), Some(seconds(9))));
         assert_eq!(built.policy.jobs.max_attempts, 5);
     }
@@ -241,13 +251,19 @@ mod tests {
             WorkerConfig::builder("Mail").build(),
             builder().id("").build(),
             builder().concurrency(0).build(),
+            builder().max_jobs(0).build(),
             builder().max_attempts(0).build(),
             builder().job_timeout(Duration::ZERO).build(),
         ];
         let words = errors.map(|built| built.unwrap_err().to_string());
-        for (text, word) in
-            words.iter().zip(["`Mail`", "id is empty", "`concurrency`", "`max_attempts`", "`job_timeout`"])
-        {
+        for (text, word) in words.iter().zip([
+            "`Mail`",
+            "id is empty",
+            "`concurrency`",
+            "`max_jobs`",
+            "`max_attempts`",
+            "`job_timeout`",
+        ]) {
             assert!(text.contains(word), "{text}");
         }
     }

@@ -53,12 +53,20 @@ struct State {
     /// Sessions with a job in progress, and the jobs of each that wait for it.
     turns: HashMap<String, VecDeque<Delivery>>,
     waiting: usize,
+    /// Jobs that the worker may still take; `None`: unlimited.
+    left: Option<usize>,
 }
 
 /// A stream, and the id and delivery number of each of its entries in flight.
 pub(super) type StreamClaims = (Arc<str>, Vec<(String, u32)>);
 
 impl InFlight {
+    /// Returns an empty set for a worker that takes at most `max_jobs` jobs; `None`: unlimited.
+    pub(super) fn new(max_jobs: Option<usize>) -> Self {
+        let state = Mutex::new(State { left: max_jobs, ..State::default() });
+        Self { state, ..Self::default() }
+    }
+
     /// Adds an entry; returns `false` if it is in flight already.
     pub(super) fn take(&self, stream: &Arc<str>, entry: &str, number: u32) -> bool {
         let mut state = self.lock();
@@ -118,6 +126,17 @@ impl InFlight {
         }
     }
 
+    /// Counts jobs towards the number that the worker may take.
+    pub(super) fn count_jobs(&self, jobs: usize) {
+        let mut state = self.lock();
+        state.left = state.left.map(|left| left.saturating_sub(jobs));
+    }
+
+    /// Returns whether the worker has taken all the jobs that it may take.
+    pub(super) fn is_spent(&self) -> bool {
+        self.lock().left == Some(0)
+    }
+
     /// Releases entries that are completed, or that another worker has. Each item is the stream, the entry, and whether
     /// the entry took a slot. Releases all entries together, so that a waiter finds all the room.
     pub(super) fn release<'a>(&self, entries: impl IntoIterator<Item = (&'a str, &'a str, bool)>) {
@@ -173,12 +192,14 @@ impl InFlight {
 
     /// Returns how many jobs may be taken, if `concurrency` of them may be in progress, and as many may have ended and
     /// wait for completion. If more are waiting, no job is taken, because Redis does not accept the completed ones.
+    /// Never more than the worker may still take.
     pub(super) fn room(&self, concurrency: usize) -> usize {
         let state = self.lock();
         if state.waiting >= MAX_WAITING {
             return 0;
         }
-        concurrency.saturating_sub(state.slots + state.ended.saturating_sub(concurrency))
+        let free = concurrency.saturating_sub(state.slots + state.ended.saturating_sub(concurrency));
+        free.min(state.left.unwrap_or(usize::MAX))
     }
 
     /// Asks for the turn of a job in its session. Returns the job if it may start; otherwise the job waits here.
@@ -298,5 +319,17 @@ mod tests {
         assert_eq!((in_flight.room(2), in_flight.count()), (1, 2));
         in_flight.release([("s", "3-0", true)]);
         assert_eq!(in_flight.room(2), 2);
+    }
+
+    #[test]
+    fn there_is_never_room_for_more_jobs_than_are_left() {
+        let in_flight = InFlight::new(Some(3));
+        for (jobs, room, is_spent) in [(0, 2, false), (2, 1, false), (1, 0, true)] {
+            in_flight.count_jobs(jobs);
+            assert_eq!((in_flight.room(2), in_flight.is_spent()), (room, is_spent), "{jobs} more");
+        }
+        let unlimited = InFlight::default();
+        unlimited.count_jobs(1_000);
+        assert_eq!((unlimited.room(2), unlimited.is_spent()), (2, false));
     }
 }

@@ -62,6 +62,8 @@ pub struct WorkerConfig {
     pub group: String,
     /// Maximum jobs at the same time; at least 1.
     pub concurrency: usize,
+    /// Jobs after which the worker leaves by itself; at least 1. `None`: unlimited.
+    pub max_jobs: Option<usize>,
     /// Time between two heartbeats.
     pub heartbeat_interval: Duration,
     /// How long jobs may take to finish when the worker is asked to leave.
@@ -86,6 +88,7 @@ impl WorkerConfig {
             queues: settings.queues(worker_type.as_str()),
             group: settings.group(worker_type.as_str()),
             concurrency: usize::try_from(worker.concurrency).unwrap_or(usize::MAX).max(1),
+            max_jobs: worker.max_jobs.map(|jobs| usize::try_from(jobs).unwrap_or(usize::MAX).max(1)),
             heartbeat_interval: worker.heartbeat_interval(),
             drain_timeout: settings.scaling.drain_timeout(),
             job_timeout: worker.job_timeout(),
@@ -96,6 +99,11 @@ impl WorkerConfig {
             worker_type,
             id,
         }
+    }
+
+    /// Returns the number of jobs that can be in progress at the same time.
+    fn slots(&self) -> usize {
+        self.concurrency.min(self.max_jobs.unwrap_or(usize::MAX))
     }
 
     /// Returns the time after which a silent worker counts as gone.
@@ -155,7 +163,7 @@ impl Worker {
         }
     }
 
-    /// Works until `stop`, then finishes its jobs and leaves.
+    /// Works until `stop`, or until it has taken as many jobs as it may take; then finishes its jobs and leaves.
     pub async fn run(self, handler: Arc<dyn Handler>, stop: CancellationToken) -> Result<WorkerReport, WorkerError> {
         Box::pin(runtime::run(self, handler, stop)).await
     }

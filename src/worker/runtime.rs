@@ -1,5 +1,5 @@
-//! The run loop: takes no more jobs than there are free slots, starts them, and drains on request. Redis may go away at
-//! any time: jobs continue, and are completed when it is back.
+//! The run loop: takes no more jobs than there are free slots, starts them, and drains on request, or when it has taken
+//! as many jobs as it may take. Redis may go away at any time: jobs continue, and are completed when it is back.
 
 use std::{sync::Arc, time::Duration};
 
@@ -56,7 +56,7 @@ pub struct WorkerReport {
     pub abandoned: usize,
 }
 
-/// Works until `stop`, then finishes its jobs and leaves.
+/// Works until `stop` or until its last job has ended, then finishes its jobs and leaves.
 pub(super) async fn run(
     worker: Worker,
     handler: Arc<dyn Handler>,
@@ -65,7 +65,7 @@ pub(super) async fn run(
     let Worker { config, target, commands, queues, status, sessions } = worker;
     let (finished, ended) = mpsc::channel(ENDED);
     let consumer = config.consumer();
-    let in_flight = Arc::new(InFlight::default());
+    let in_flight = Arc::new(InFlight::new(config.max_jobs));
     let completer = Completer {
         consumer: consumer.clone(),
         commands: Arc::clone(&commands),
@@ -152,16 +152,23 @@ impl Runtime {
             }
         }
         self.connected.mark_unchanged();
-        let WorkerConfig { worker_type, id, queues, group, concurrency, .. } = &self.executor.config;
+        let WorkerConfig { worker_type, id, queues, group, concurrency, max_jobs, .. } = &self.executor.config;
         let all = queues.named().chain(queues.patterns.iter().map(QueuePattern::as_str));
         let queue = all.collect::<Vec<_>>().join(" ");
-        tracing::info!(%worker_type, %id, queue, group, concurrency, "worker ready");
+        tracing::info!(%worker_type, %id, queue, group, concurrency, max_jobs, "worker ready");
         Ok(true)
     }
 
+    /// Takes and starts jobs until `stop`, or until it may take no more and all that it took have ended, however long
+    /// they take.
     async fn work(&mut self) {
         let mut waits = backoff();
         while !self.stop.is_cancelled() {
+            if self.executor.is_done() {
+                let max_jobs = self.executor.config.max_jobs;
+                tracing::info!(max_jobs, "last job finished: leaving");
+                return;
+            }
             self.jobs.reap();
             match self.take().await {
                 Ok(batch) => {
@@ -219,14 +226,15 @@ impl Runtime {
         Box::pin(self.intake.read(room, interrupted)).await
     }
 
-    /// Waits for room, for jobs handed over, or for something else to do.
+    /// Waits for room, for jobs handed over, for the end of the last session, or for something else to do.
     async fn wait_for_change(&mut self) {
-        let takes_jobs = self.executor.status.borrow().takes_jobs();
+        let executor = &self.executor;
+        let takes_jobs = executor.status.borrow().takes_jobs();
         tokio::select! {
             () = self.stop.cancelled() => {}
             () = self.executor.in_flight.changed() => {}
             _ = self.handed_over.changed() => self.handed_over.mark_changed(),
-            _ = self.status.wait_for(|status| status.takes_jobs() != takes_jobs) => {}
+            _ = self.status.wait_for(|status| status.takes_jobs() != takes_jobs || executor.is_done()) => {}
             () = self.intake.until_recovery() => {}
         }
     }
@@ -257,18 +265,21 @@ impl Runtime {
     fn start_unopened(&mut self, mut entries: Vec<RawEntry>) {
         let own = self.executor.consumer.stream.as_str().into();
         entries.retain(|entry| self.executor.in_flight.take(&own, &entry.entry, entry.number));
+        self.executor.in_flight.count_jobs(entries.len());
         self.executor.begin(entries.len(), entries.len());
         spawn_batches(&self.executor, entries);
     }
 
     /// Starts jobs. Jobs for which there is no room are left: new ones to other workers, the others to the next
-    /// recovery.
+    /// recovery. Jobs of sessions that are open here do not count towards `max_jobs`.
     fn start(&mut self, deliveries: Vec<Delivery>) {
         let mut room = self.room();
         let (mut alone, mut of_sessions) = (Vec::with_capacity(deliveries.len()), Vec::new());
+        let mut counted = 0;
         for delivery in deliveries {
             let session = self.executor.session(&delivery).map(str::to_owned);
-            if !session.as_ref().is_some_and(|session| self.executor.sessions.is_known(session)) {
+            let is_known = session.as_ref().is_some_and(|session| self.executor.sessions.is_known(session));
+            if !is_known {
                 let Some(left) = room.checked_sub(1) else {
                     self.intake.left_behind(delivery);
                     continue;
@@ -278,6 +289,7 @@ impl Runtime {
             if !self.executor.in_flight.take(&delivery.stream, &delivery.entry, delivery.number) {
                 continue;
             }
+            counted += usize::from(!is_known);
             let needs_slot = self.executor.needs_slot(session.as_deref());
             match session {
                 None => alone.push(Taken { delivery, needs_slot }),
@@ -289,6 +301,7 @@ impl Runtime {
             }
         }
         let slots = alone.len() + of_sessions.iter().filter(|(_, taken)| taken.needs_slot).count();
+        self.executor.in_flight.count_jobs(counted);
         self.executor.begin(alone.len() + of_sessions.len(), slots);
         for (session, taken) in of_sessions {
             self.jobs.spawn(Arc::clone(&self.executor).work(session, taken));

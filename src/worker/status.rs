@@ -22,6 +22,8 @@ pub(super) struct Status {
     pub(super) phase: Phase,
     /// Whether it was asked over Redis to take no more jobs for now.
     pub(super) drain_requested: bool,
+    /// Set when it has taken its last job: the number of jobs that occupy all of its slots.
+    pub(super) spent: Option<usize>,
     /// Jobs in progress.
     pub(super) busy: usize,
     /// Open sessions.
@@ -34,12 +36,14 @@ pub(super) struct Status {
 }
 
 impl Status {
-    /// Returns the state for the heartbeat. Jobs take precedence over trouble, because a job in progress continues.
+    /// Returns the state for the heartbeat. Jobs take precedence over trouble, because a job in progress continues. A
+    /// worker that has taken its last job is as good as any busy one while all of its slots are occupied. It drains
+    /// once a slot is free, because that slot stays free.
     pub(super) fn state(&self) -> WorkerState {
         match self.phase {
             Phase::Gone => WorkerState::Shutdown,
             Phase::Leaving => WorkerState::Draining,
-            _ if self.drain_requested => WorkerState::Draining,
+            _ if self.drain_requested || self.spent.is_some_and(|slots| self.busy < slots) => WorkerState::Draining,
             _ if self.busy > 0 => WorkerState::Busy,
             Phase::Trouble => WorkerState::Error,
             Phase::Working if self.sessions > 0 => WorkerState::Waiting,
@@ -54,7 +58,7 @@ impl Status {
 
     /// Returns whether it takes jobs of any kind.
     pub(super) fn takes_jobs(&self) -> bool {
-        !self.is_leaving() && !self.drain_requested
+        !self.is_leaving() && !self.drain_requested && self.spent.is_none()
     }
 }
 
@@ -76,10 +80,13 @@ mod tests {
             (Status { phase: Phase::Trouble, ..session }, WorkerState::Error),
             (Status { phase: Phase::Trouble, ..busy }, WorkerState::Busy),
             (Status { phase: Phase::Leaving, ..idle }, WorkerState::Draining),
+            (Status { spent: Some(2), ..busy }, WorkerState::Busy),
+            (Status { spent: Some(3), ..busy }, WorkerState::Draining),
+            (Status { spent: Some(1), ..session }, WorkerState::Draining),
             (Status { phase: Phase::Gone, ..asked }, WorkerState::Shutdown),
         ] {
             assert_eq!(status.state(), state, "{status:?}");
         }
-        assert!(idle.takes_jobs() && !asked.takes_jobs());
+        assert!(idle.takes_jobs() && !asked.takes_jobs() && !Status { spent: Some(1), ..idle }.takes_jobs());
     }
 }

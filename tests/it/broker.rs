@@ -68,6 +68,7 @@ impl Worker {
             queues: Queues::one(QUEUE),
             group: GROUP.to_owned(),
             concurrency,
+            max_jobs: None,
             heartbeat_interval: Duration::from_millis(300),
             drain_timeout: Duration::from_secs(10),
             job_timeout: None,

@@ -41,6 +41,7 @@ mod lag;
 mod leadership;
 mod lifecycle;
 mod logs;
+mod max_jobs;
 mod monitoring;
 mod no_loss;
 mod notify;

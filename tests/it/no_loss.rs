@@ -72,6 +72,7 @@ fn start(server: &RedisServer, client: &Client, number: usize) -> Worker {
         queues: Queues::one(QUEUE),
         group: "t".to_owned(),
         concurrency: 4,
+        max_jobs: None,
         heartbeat_interval: SECOND,
         drain_timeout: Duration::from_secs(20),
         job_timeout: None,

@@ -2,6 +2,7 @@
 //! handler keeps a counter for each session.
 
 mod halts;
+mod max_jobs;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -119,6 +120,12 @@ impl Worker {
         Self::start_at(url, timeout, id, queues, heartbeat_interval, session_idle)
     }
 
+    /// Starts a worker that takes at most `max_jobs` jobs.
+    fn start_for(server: &RedisServer, id: &str, max_jobs: usize, heartbeat_interval: Duration) -> Self {
+        let config = config(id, Queues::one(QUEUE), heartbeat_interval, LONG);
+        Self::run(server.url(), LONG, WorkerConfig { max_jobs: Some(max_jobs), ..config })
+    }
+
     fn start_at(
         redis_url: String,
         timeout: Duration,
@@ -127,20 +134,10 @@ impl Worker {
         heartbeat_interval: Duration,
         session_idle: Duration,
     ) -> Self {
-        let config = WorkerConfig {
-            worker_type: WorkerType::new("t"),
-            id: WorkerId::new(id),
-            queues,
-            group: "t".to_owned(),
-            concurrency: 1,
-            heartbeat_interval,
-            drain_timeout: Duration::from_secs(20),
-            job_timeout: None,
-            session_idle,
-            sweep_interval: Duration::from_secs(30),
-            metrics: None,
-            policy: JobPolicy::default(),
-        };
+        Self::run(redis_url, timeout, config(id, queues, heartbeat_interval, session_idle))
+    }
+
+    fn run(redis_url: String, timeout: Duration, config: WorkerConfig) -> Self {
         let target = RedisTarget::new(&SecretString::from(redis_url), timeout).unwrap();
         let worker = worker::Worker::new(config, target);
         let context = worker.context(Arc::new(WorkerTypeSettings::default()));
@@ -159,6 +156,24 @@ impl Worker {
     async fn leave(self) -> WorkerReport {
         self.stop.cancel();
         tokio::time::timeout(DEADLINE, self.task).await.expect("a worker leaves in time").unwrap().unwrap()
+    }
+}
+
+fn config(id: &str, queues: Queues, heartbeat_interval: Duration, session_idle: Duration) -> WorkerConfig {
+    WorkerConfig {
+        worker_type: WorkerType::new("t"),
+        id: WorkerId::new(id),
+        queues,
+        group: "t".to_owned(),
+        concurrency: 1,
+        max_jobs: None,
+        heartbeat_interval,
+        drain_timeout: Duration::from_secs(20),
+        job_timeout: None,
+        session_idle,
+        sweep_interval: Duration::from_secs(30),
+        metrics: None,
+        policy: JobPolicy::default(),
     }
 }
 

@@ -205,6 +205,7 @@ fn context(shared: &Arc<Shared>, settings: &ScalingSettings) -> ActorContext {
         worker_type: WorkerType::new("browser"),
         expected: Expected {
             is_foreign: false,
+            ends_when_done: false,
             may_miss_stop_signal: false,
             start_grace: settings.start_grace(),
             heartbeats: true,

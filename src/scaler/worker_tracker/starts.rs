@@ -28,7 +28,8 @@ impl FailedStart {
 
     /// Returns the failed start that an exit is; `None` if it is not one. A worker that was ready for a start grace did
     /// start, however it ended, and a draining worker ended as planned. For a worker that was never seen ready, the
-    /// first grace of its life counts as its start.
+    /// first grace of its life counts as its start. A worker that was ready, and ends when its jobs are done, has done
+    /// them if it reports success.
     pub(super) fn of_exit(exit: &Exit, memory: Option<&Memory>, expected: Expected) -> Option<Self> {
         let grace = expected.start_grace;
         let ready_for = match memory.and_then(|memory| memory.ready_since) {
@@ -37,7 +38,9 @@ impl FailedStart {
             None => exit.lived,
         };
         let leaving = memory.is_some_and(|memory| memory.leaving);
-        (!leaving && ready_for < grace).then(|| Self {
+        let was_ready = memory.is_some_and(|memory| memory.ready_since.is_some());
+        let is_done = expected.ends_when_done && exit.success && was_ready;
+        (!leaving && !is_done && ready_for < grace).then(|| Self {
             id: exit.id.clone(),
             started_at: before(exit.at, exit.lived),
             at: exit.at,

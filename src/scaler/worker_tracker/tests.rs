@@ -3,6 +3,7 @@ use crate::{model::WorkerState, queue_kind::FrameworkWorker};
 
 const EXPECTED: Expected = Expected {
     is_foreign: false,
+    ends_when_done: false,
     may_miss_stop_signal: false,
     start_grace: Duration::from_secs(60),
     heartbeats: true,
@@ -295,15 +296,19 @@ fn a_worker_that_took_its_heartbeat_along_is_still_leaving() {
 /// Returns whether an exit is a failed start. The worker became ready a second after its start and stayed so for
 /// `ready_for` seconds; `None`: it was never seen ready.
 fn failed(ready_for: Option<u64>, lived: u64) -> bool {
+    exit_is_failed_start(ready_for, lived, false, EXPECTED)
+}
+
+fn exit_is_failed_start(ready_for: Option<u64>, lived: u64, success: bool, expected: Expected) -> bool {
     let mut tracker = WorkerTracker::default();
     let nobody = Reading::Known(Vec::new());
     let beat = ready_for.map(|_| WorkerState::Busy);
-    classify(&mut tracker, pool(&["a"], 0), &beats(&[beat]), &nobody, EXPECTED, Timestamp(1_000));
+    classify(&mut tracker, pool(&["a"], 0), &beats(&[beat]), &nobody, expected, Timestamp(1_000));
     let at = Timestamp(lived * 1_000);
     let (id, detail) = (WorkerId::new("a"), "signal 9 (SIGKILL)".to_owned());
-    let exit = Exit { seq: 1, id, at, lived: Duration::from_secs(lived), success: false, detail };
+    let exit = Exit { seq: 1, id, at, lived: Duration::from_secs(lived), success, detail };
     let gone = Pool { exits: vec![exit], ..Pool::default() };
-    let view = classify(&mut tracker, gone, &beats(&[]), &nobody, EXPECTED, at);
+    let view = classify(&mut tracker, gone, &beats(&[]), &nobody, expected, at);
     assert_eq!(view.exits.len(), 1);
     !view.failed_starts.is_empty()
 }
@@ -314,6 +319,20 @@ fn a_life_of_a_grace_after_ready_is_a_start_that_succeeded() {
         [(Some(69), 70, false), (Some(60), 61, false), (Some(59), 60, true), (None, 70, true), (None, 120, false)]
     {
         assert_eq!(failed(ready_for, lived), is_failed, "ready for {ready_for:?} of {lived} s");
+    }
+}
+
+#[test]
+fn a_worker_that_ends_when_its_jobs_are_done_has_started_if_it_was_ready_and_succeeded() {
+    let ends = Expected { ends_when_done: true, ..EXPECTED };
+    for (ready_for, success, expected, is_failed) in [
+        (Some(9), true, ends, false),
+        (Some(9), true, EXPECTED, true),
+        (Some(9), false, ends, true),
+        (None, true, ends, true),
+    ] {
+        let failed = exit_is_failed_start(ready_for, 10, success, expected);
+        assert_eq!(failed, is_failed, "ready for {ready_for:?}, success: {success}");
     }
 }
 

@@ -294,7 +294,7 @@ impl Heartbeat {
             ("jobs_processed", status.processed.to_string()),
             ("jobs_failed", status.failed.to_string()),
             (keys::SESSIONS_FIELD, status.sessions.to_string()),
-            ("concurrency", config.concurrency.to_string()),
+            ("concurrency", config.slots().to_string()),
             (keys::CLAIM_FIELD, config.policy.jobs.claim_seconds.to_string()),
             (keys::LISTENS_FIELD, u8::from(self.executor.commands.listens().await).to_string()),
             ("hostname", self.hostname.clone()),

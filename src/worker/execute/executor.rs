@@ -107,8 +107,17 @@ impl Executor {
     pub(in crate::worker) fn begin(&self, jobs: usize, slots: usize) {
         if jobs > 0 {
             self.in_flight.take_slots(slots);
-            self.status.send_modify(|status| status.busy += jobs);
+            let spent = self.in_flight.is_spent().then(|| self.config.slots());
+            self.status.send_modify(|status| {
+                status.busy += jobs;
+                status.spent = spent;
+            });
         }
+    }
+
+    /// Returns whether the worker may take no more jobs, has none in flight, and serves no session.
+    pub(in crate::worker) fn is_done(&self) -> bool {
+        self.in_flight.is_spent() && self.in_flight.count() == 0 && self.sessions.count() == 0
     }
 
     /// Executes a job in a task of its own. Does nothing if the worker is gone.
