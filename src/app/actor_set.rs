@@ -166,7 +166,7 @@ fn context(index: u32, worker_type: &WorkerType, of: &WorkerTypeSettings, shared
             start_grace: of.scaling.start_grace(),
             heartbeats: of.writes_heartbeats(),
             is_foreign: of.framework.is_some(),
-            ends_when_done: of.worker.max_jobs.is_some(),
+            ends_when_done: of.ends_when_done(),
             may_miss_stop_signal: of.stop_policy().may_be_missed,
             heartbeat_lapse: 3 * of.worker.heartbeat_interval(),
             claim: of.jobs.claim(),

@@ -20,6 +20,7 @@ use self::queues::extra_queue;
 use super::{
     environment::invalid_name,
     error::ConfigError,
+    kubernetes::TargetKind,
     origin::{Origin, Origins, dotted, element_of, join, pointer},
     redis_url,
     settings::{HttpSettings, Orchestrator, Settings, Switch, WorkerTypeSettings},
@@ -206,6 +207,17 @@ impl Checks<'_> {
                 other => format!("orchestrator = \"{}\"", other.as_str()),
             };
             self.warn_unused(&pointer(&["kubernetes", "lease"]), &because);
+        }
+        for (name, of) in settings.enabled().filter(|_| settings.orchestrator == Orchestrator::Kubernetes) {
+            if of.kubernetes.kind == TargetKind::Job && of.worker.max_jobs.is_none() && of.framework.is_none() {
+                let at = pointer(&["worker_types", name, "kubernetes", "kind"]);
+                let origin = self.origins.of(&at);
+                self.warnings.push(format!(
+                    "{origin}: {} is \"job\", and a `swarm worker` without max_jobs takes job after job until it is let \
+                     go; set worker.max_jobs, usually to 1",
+                    dotted(&at)
+                ));
+            }
         }
     }
 

@@ -57,7 +57,7 @@ fn is_object_name(name: &str) -> bool {
 pub struct KubernetesTarget {
     /// Name of the object to scale. Default: `discord-worker-{type}`.
     pub name: Option<String>,
-    /// Kind of the object.
+    /// Kind of the object. `"job"`: a suspended CronJob, of whose template each worker is a Job of its own.
     pub kind: TargetKind,
 }
 
@@ -79,4 +79,6 @@ pub enum TargetKind {
     Deployment,
     /// A StatefulSet: Kubernetes always removes the highest ordinals.
     StatefulSet,
+    /// A suspended CronJob as the template of Jobs: each worker is a Job with one pod, and a busy one is never stopped.
+    Job,
 }

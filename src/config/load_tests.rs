@@ -453,3 +453,16 @@ fn a_problem_that_is_found_elsewhere_has_the_line_of_its_setting() {
     let errors = loaded.refuse([problem(&["notify"]), problem(&["orchestrator"])]).unwrap_err();
     assert_eq!(errors.to_string(), "configuration:1: no\nconfiguration:3: no");
 }
+
+#[test]
+fn a_worker_in_a_job_that_would_not_leave_is_warned_of() {
+    let warnings = |orchestrator: &str, more: &str| {
+        let text =
+            format!("orchestrator = \"{orchestrator}\"\n[worker_types.a]\nkubernetes = {{ kind = \"job\" }}\n{more}");
+        load_text(&text, []).unwrap().warnings
+    };
+    let warned = warnings("kubernetes", "");
+    assert!(warned.len() == 1 && warned[0].contains("set worker.max_jobs"), "{warned:?}");
+    assert_eq!(warnings("kubernetes", "worker = { max_jobs = 1 }\n"), [""; 0]);
+    assert_eq!(warnings("process", ""), [""; 0], "it is not used");
+}

@@ -16,7 +16,7 @@ use super::{
     fly::{FlySettings, FlyWorkerSettings},
     framework::CelerySettings,
     keda::KedaSettings,
-    kubernetes::{KubernetesSettings, KubernetesTarget},
+    kubernetes::{KubernetesSettings, KubernetesTarget, TargetKind},
     notify::NotifySettings,
     queue_server::QueueRedisUrl,
     scaling::ScalingSettings,
@@ -448,6 +448,11 @@ impl WorkerTypeSettings {
             (IdleRule::Stated, true) => Idleness::Stated,
             (IdleRule::Stated, false) => Idleness::Unknown,
         }
+    }
+
+    /// Returns whether its workers end by themselves when they have done their jobs.
+    pub fn ends_when_done(&self) -> bool {
+        self.worker.max_jobs.is_some() || self.kubernetes.kind == TargetKind::Job
     }
 
     /// Returns the program and arguments of one worker process.

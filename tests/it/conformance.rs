@@ -252,6 +252,7 @@ conforms! {
     on_fly: super::fly::Machines;
     on_command: super::command::Commanded;
     on_command_over_http: super::command::Served;
+    on_kubernetes_jobs: crate::kubernetes::conformance::Jobs;
 }
 
 // A Deployment has one count: what is asked of it is done as a whole or not at all, so there is no partial failure.

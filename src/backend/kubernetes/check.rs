@@ -3,10 +3,14 @@
 
 use std::{collections::BTreeMap, collections::BTreeSet};
 
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::{
+    apps::v1::{Deployment, StatefulSet},
+    batch::v1::CronJob,
+};
 use kube::{ResourceExt, api::ListParams};
 
 use super::{
+    batch_job,
     cluster::Cluster,
     conflicts::Conflicts,
     failure::Right,
@@ -82,6 +86,11 @@ async fn labelled(cluster: &Cluster, kind: TargetKind, label: &str) -> Result<La
             let all = cluster.call(doing, right, api.list(&params)).await?;
             all.iter().map(|one| (one.name_any(), value(one.labels()))).collect()
         }
+        TargetKind::Job => {
+            let right = Right::new("batch", "cronjobs", "list");
+            let all = cluster.call(doing, right, cluster.api::<CronJob>().list(&params)).await?;
+            all.iter().map(|one| (one.name_any(), value(one.labels()))).collect()
+        }
     })
 }
 
@@ -104,6 +113,11 @@ async fn target_is_ready(
     }
     if let Some(conflict) = conflicts.of(target)? {
         return Err(conflict.refusal(target));
+    }
+    if target.kind == TargetKind::Job {
+        let cron_job = cluster.get_cron_job(target).await?;
+        let fine = "is suspended, and its template starts one worker for each Job".to_owned();
+        return batch_job::refusal(target, &cron_job).map_or(Ok(fine), Err);
     }
     let scale = cluster.get_scale(target).await?;
     let replicas = scale.spec.and_then(|spec| spec.replicas).unwrap_or_default();

@@ -6,11 +6,12 @@ use std::{path::Path, time::Duration};
 use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
     autoscaling::v1::Scale,
+    batch::v1::{CronJob, Job as ApiJob},
     core::v1::Pod as ApiPod,
 };
 use kube::{
     Api, Client, Config,
-    api::{DeleteParams, Patch, PatchParams, Preconditions},
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
     client::ClientBuilder,
     config::{KubeConfigOptions, Kubeconfig},
 };
@@ -46,11 +47,16 @@ pub(super) struct Cluster {
 
 /// A call that failed.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, as the API reports them")]
 pub(super) struct Failed {
     /// The object has changed since it was read.
     pub(super) conflict: bool,
     /// It is not there (any more).
     pub(super) not_found: bool,
+    /// An object of that name exists already.
+    pub(super) exists: bool,
+    /// The server refused: certainly nothing was changed.
+    pub(super) refused: bool,
     pub(super) error: BackendError,
 }
 
@@ -94,14 +100,19 @@ impl Cluster {
         right: Right,
         call: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, Failed> {
-        let failed = |error| Failed { conflict: false, not_found: false, error };
+        let failed = |error| Failed { conflict: false, not_found: false, exists: false, refused: false, error };
         let answer = tokio::time::timeout(CALL_TIMEOUT, call).await;
         let answer = answer.map_err(|_| failed(timed_out(doing, CALL_TIMEOUT)))?;
         answer.map_err(|error| {
-            let code = if let kube::Error::Api(status) = &error { status.code } else { 0 };
+            let (code, exists) = match &error {
+                kube::Error::Api(status) => (status.code, status.reason == "AlreadyExists"),
+                _ => (0, false),
+            };
             Failed {
                 conflict: code == 409,
                 not_found: code == 404,
+                exists,
+                refused: (400..500).contains(&code),
                 error: explain(doing, right, &self.namespace, error),
             }
         })
@@ -117,6 +128,7 @@ impl Cluster {
         match target.kind {
             TargetKind::Deployment => self.patch_scale_of::<Deployment>(target, resource_version, replicas).await,
             TargetKind::StatefulSet => self.patch_scale_of::<StatefulSet>(target, resource_version, replicas).await,
+            TargetKind::Job => Err(no_scale(target)),
         }
     }
 
@@ -128,19 +140,42 @@ impl Cluster {
             Patch::Merge(json!({ "metadata": { "resourceVersion": version }, "spec": { "replicas": replicas } }));
         let api = self.api::<K>();
         let doing = format!("scaling {} to {replicas}", target.shown());
-        self.call(&doing, scale_right(target.kind, "patch"), api.patch_scale(&target.name, &ours(), &patch)).await
+        self.call(&doing, target_right(target.kind, "patch"), api.patch_scale(&target.name, &ours(), &patch)).await
     }
 
     /// Reads `spec.replicas`.
     pub(super) async fn get_scale(&self, target: &TargetSpec) -> Result<Scale, Failed> {
         let doing = format!("reading the scale of {}", target.shown());
-        let right = scale_right(target.kind, "get");
+        let right = target_right(target.kind, "get");
         match target.kind {
             TargetKind::Deployment => self.call(&doing, right, self.api::<Deployment>().get_scale(&target.name)).await,
             TargetKind::StatefulSet => {
                 self.call(&doing, right, self.api::<StatefulSet>().get_scale(&target.name)).await
             }
+            TargetKind::Job => Err(no_scale(target)),
         }
+    }
+
+    /// Reads the CronJob that is the template of Jobs.
+    pub(super) async fn get_cron_job(&self, target: &TargetSpec) -> Result<CronJob, Failed> {
+        let doing = format!("reading {}", target.shown());
+        self.call(&doing, target_right(target.kind, "get"), self.api::<CronJob>().get(&target.name)).await
+    }
+
+    /// Creates a Job.
+    pub(super) async fn create_job(&self, job: &ApiJob) -> Result<ApiJob, Failed> {
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let doing = format!("creating job `{}`", job.metadata.name.as_deref().unwrap_or_default());
+        self.call(&doing, CREATE_JOB, self.api::<ApiJob>().create(&params, job)).await
+    }
+
+    /// Deletes a Job, and its pod with it. One that is gone is no error.
+    pub(super) async fn delete_job(&self, name: &str, uid: Option<String>) -> Result<(), BackendError> {
+        let preconditions = uid.map(|uid| Preconditions { uid: Some(uid), resource_version: None });
+        let params = DeleteParams { preconditions, ..DeleteParams::background() };
+        let api = self.api::<ApiJob>();
+        let deleted = self.call(&format!("deleting job `{name}`"), DELETE_JOB, api.delete(name, &params)).await;
+        gone_is_fine(deleted.map(drop))
     }
 
     /// Gives a pod the lowest deletion cost, and notes the one that it had. A pod that is gone is not an error.
@@ -174,13 +209,22 @@ impl Cluster {
 
 const PATCH_POD: Right = Right::new("", "pods", "patch");
 const DELETE_POD: Right = Right::new("", "pods", "delete");
+pub(super) const CREATE_JOB: Right = Right::new("batch", "jobs", "create");
+pub(super) const DELETE_JOB: Right = Right::new("batch", "jobs", "delete");
 
-/// The right to a verb on the scale of a kind.
-pub(super) fn scale_right(kind: TargetKind, verb: &'static str) -> Right {
+/// The right to a verb on the part of a target that is used: the scale, or the template of Jobs.
+pub(super) fn target_right(kind: TargetKind, verb: &'static str) -> Right {
     match kind {
         TargetKind::Deployment => Right::new("apps", "deployments/scale", verb),
         TargetKind::StatefulSet => Right::new("apps", "statefulsets/scale", verb),
+        TargetKind::Job => Right::new("batch", "cronjobs", verb),
     }
+}
+
+/// A CronJob has no number of pods.
+fn no_scale(target: &TargetSpec) -> Failed {
+    let error = BackendError::permanent(format!("{} has no replicas", target.shown()));
+    Failed { conflict: false, not_found: false, exists: false, refused: true, error }
 }
 
 /// Patches are ours.

@@ -16,7 +16,8 @@ pub(super) fn deletion_order<'a>(
     let mut pods: Vec<&Pod> = pods.into_iter().filter(|pod| pod.is_active()).collect();
     match kind {
         TargetKind::StatefulSet => pods.sort_by(|a, b| b.ordinal().cmp(&a.ordinal()).then_with(|| b.name.cmp(&a.name))),
-        TargetKind::Deployment => {
+        // Of Jobs, nobody but us removes any.
+        TargetKind::Deployment | TargetKind::Job => {
             let mut on_node = HashMap::<&str, usize>::new();
             for node in pods.iter().filter_map(|pod| pod.node.as_deref()) {
                 *on_node.entry(node).or_default() += 1;

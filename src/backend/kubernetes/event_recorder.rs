@@ -14,7 +14,7 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     cluster::{Cluster, FIELD_MANAGER},
     failure::Right,
-    spec::{TargetSpec, api_kind},
+    spec::{TargetSpec, api_kind, api_version},
 };
 use crate::telemetry::NoticeFailed;
 
@@ -127,7 +127,7 @@ fn body(event: &TargetEvent, namespace: &str, instance: &str) -> Event {
         reporting_controller: Some(FIELD_MANAGER.to_owned()),
         reporting_instance: Some(instance.to_owned()),
         regarding: Some(ObjectReference {
-            api_version: Some("apps/v1".to_owned()),
+            api_version: Some(api_version(event.target.kind).to_owned()),
             kind: Some(api_kind(event.target.kind).to_owned()),
             name: Some(event.target.name.clone()),
             namespace: Some(namespace.to_owned()),

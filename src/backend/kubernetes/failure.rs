@@ -37,9 +37,10 @@ impl Right {
     /// Describes the missing right and the rule that grants it.
     pub(super) fn lacking(&self, namespace: &str) -> String {
         format!(
-            "no right to `{}` `{}` in namespace `{namespace}`; add this rule to the scaler's Role: {}",
+            "no right to `{}` `{}` in namespace `{namespace}`; add this rule to the scaler's Role{}: {}",
             self.verb,
             self.resource,
+            if self.group == "batch" { " (config/kubernetes/jobs.yaml)" } else { "" },
             self.rule()
         )
     }

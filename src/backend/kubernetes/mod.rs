@@ -1,16 +1,19 @@
-//! Workers as pods: scales a Deployment or StatefulSet through its `scale` subresource, and knows the pools from
-//! watches, so that observing costs no request.
+//! Workers as pods: scales a Deployment or StatefulSet through its `scale` subresource, or makes a Job for each worker,
+//! and knows the pools from watches, so that observing costs no request.
 //!
-//! Two watches for all worker types together (targets, pods) fill the `store`; both are also signals. One `reconciler`
-//! task for each worker type writes. Owns the count and the deletion costs of pods; must not touch a target in any
-//! other way, nor scale one that another autoscaler scales too. See `docs/kubernetes.md`.
+//! Two watches for all worker types together (targets, pods) fill the `store`, and a third one for Jobs; they are also
+//! signals. One `reconciler` task for each worker type writes. Owns the count, the deletion costs of pods, and the Jobs
+//! that it made; must not touch a target in any other way, nor scale one that another autoscaler scales too. See
+//! `docs/kubernetes.md`.
 
+mod batch_job;
 mod check;
 mod cluster;
 mod conflicts;
 mod deletion_order;
 mod event_recorder;
 mod failure;
+mod job_pool;
 mod lease;
 mod pod_status;
 mod pool;
@@ -77,6 +80,8 @@ struct KubernetesShared {
     event_recorder: EventRecorder,
     drain_control: Arc<dyn DrainControl>,
     leader_guard: LeaderGuard,
+    /// Label of targets, Jobs and pods whose value is the worker type.
+    label: String,
 }
 
 /// The backend of `orchestrator = "kubernetes"`. See the [module](self).
@@ -85,7 +90,6 @@ pub struct KubernetesBackend {
     reconcilers: Mutex<BTreeMap<WorkerType, ReconcilerHandle>>,
     keeping: TaskSet,
     watching: TaskSet,
-    label: String,
 }
 
 /// A reconciler at work.
@@ -144,14 +148,14 @@ impl KubernetesBackend {
             event_recorder,
             drain_control,
             leader_guard: LeaderGuard::default(),
+            label: spec.cluster.label.clone(),
         });
 
         let (keeping, watching) = (TaskSet::default(), TaskSet::default());
         shared.conflicts.look(&shared.cluster).await;
         watching.spawn(check_for_conflicts(shared.clone()));
         watching.spawn(event_recorder::write(shared.cluster.clone(), to_write));
-        let (reconcilers, label) = (Mutex::default(), spec.cluster.label.clone());
-        let backend = Self { shared: shared.clone(), reconcilers, keeping, watching, label };
+        let backend = Self { shared: shared.clone(), reconcilers: Mutex::default(), keeping, watching };
         shared.store.watched().into_iter().for_each(|watched| backend.watch(watched));
         spec.types.iter().for_each(|(worker_type, target)| backend.keep(worker_type, target));
         if tokio::time::timeout(CALL_TIMEOUT, shared.store.until_complete()).await.is_err() {
@@ -161,8 +165,9 @@ impl KubernetesBackend {
     }
 
     fn watch(&self, watched: Watched) {
-        let (shared, label) = (self.shared.clone(), self.label.clone());
-        self.watching.spawn(async move { watch::follow(shared.cluster.clone(), &shared.store, &label, watched).await });
+        let shared = self.shared.clone();
+        let follow = async move { watch::follow(shared.cluster.clone(), &shared.store, &shared.label, watched).await };
+        self.watching.spawn(follow);
     }
 
     /// Has a reconciler look after a target. One that keeps another target of the same type ends first.

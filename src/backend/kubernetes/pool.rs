@@ -54,7 +54,7 @@ pub(super) fn pool(spec: &TargetSpec, target: &Target, state: &TypeState, now: T
 }
 
 /// How far a pod is that is to stay, and why it is no further.
-fn phase(spec: &TargetSpec, pod: &Pod) -> (Phase, Option<String>) {
+pub(super) fn phase(spec: &TargetSpec, pod: &Pod) -> (Phase, Option<String>) {
     match &pod.blocked {
         Some(why) => (Phase::Blocked, Some(why.clone())),
         None if pod.ready => (Phase::Ready, None),

@@ -4,8 +4,11 @@
 //!
 //! The workers that drain are those that the controller will remove (`deletion_order`), not only the proposed ones: a
 //! pod that is not ready goes first, whatever is proposed.
+//!
+//! Where each worker is a Job, no controller chooses, and nothing is counted: `jobs` does what is asked.
 
 mod drain;
+mod jobs;
 mod rejected;
 mod writing;
 
@@ -19,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     drain::{Done, Drain},
+    jobs::JobScaler,
     rejected::RejectionBackoff,
 };
 use super::{
@@ -61,6 +65,8 @@ pub(super) struct Reconciler {
     changed: Arc<Notify>,
     events: TargetRecorder,
     drain: Drain,
+    /// `None`: a count is written.
+    jobs: Option<JobScaler>,
     /// Answer to `DrainAll`.
     emptied: Option<oneshot::Sender<()>>,
     failures: u32,
@@ -75,6 +81,8 @@ impl Reconciler {
             changed: shared.store.changed(&worker_type),
             events: shared.event_recorder.for_target(),
             drain: Drain::new(worker_type.clone(), spec.clone(), shared.clone()),
+            jobs: (spec.kind == TargetKind::Job)
+                .then(|| JobScaler::new(worker_type.clone(), spec.clone(), shared.clone())),
             worker_type,
             spec,
             shared,
@@ -88,7 +96,7 @@ impl Reconciler {
     /// Runs until cancelled; then those that drain are let back to work.
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<ReconcileCommand>, cancel: CancellationToken) {
         loop {
-            let waits = !self.drain.draining.is_empty() || self.failures > 0;
+            let waits = self.drains_some() || self.failures > 0;
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => break,
@@ -102,7 +110,14 @@ impl Reconciler {
         if !self.shared.leader_guard.holds() {
             return;
         }
-        let _ = self.drain.let_back(usize::MAX).await;
+        let _ = match &mut self.jobs {
+            Some(jobs) => jobs.let_all_back().await,
+            None => self.drain.let_back(usize::MAX).await.map(drop),
+        };
+    }
+
+    fn drains_some(&self) -> bool {
+        !self.drain.draining.is_empty() || self.jobs.as_ref().is_some_and(JobScaler::drains_some)
     }
 
     async fn carry_out(&mut self, command: ReconcileCommand) {
@@ -138,7 +153,7 @@ impl Reconciler {
         match self.go_on().await {
             Ok(()) => {
                 self.failures = 0;
-                self.next_look = Instant::now() + POLL_INTERVAL;
+                self.next_look = Instant::now() + self.jobs.as_ref().map_or(POLL_INTERVAL, JobScaler::poll_interval);
             }
             Err(error) => {
                 self.record_failure(&error);
@@ -147,7 +162,7 @@ impl Reconciler {
                 self.next_look = Instant::now() + pause.min(MAX_BACKOFF);
             }
         }
-        if self.drain.draining.is_empty()
+        if !self.drains_some()
             && let Some(emptied) = self.emptied.take()
         {
             let _ = emptied.send(());
@@ -155,6 +170,12 @@ impl Reconciler {
     }
 
     async fn go_on(&mut self) -> Result<(), BackendError> {
+        if let Some(jobs) = &mut self.jobs {
+            let outcome = jobs.go_on().await;
+            self.note_rejected();
+            self.record_jobs(0);
+            return outcome;
+        }
         self.give_up_rejected().await?;
         if self.drain.is_nobody() && !self.drain.may_have_strays {
             return Ok(());
@@ -172,6 +193,15 @@ impl Reconciler {
 
     /// Applies the request, as far as no worker has to finish a job first.
     async fn scale(&mut self, request: &ScaleRequest) -> Result<ScaleReport, BackendError> {
+        let may_start = self.wait_for_nodes();
+        if let Some(jobs) = &mut self.jobs {
+            let outcome = jobs.scale(request, may_start).await;
+            let done = outcome.as_ref().unwrap_or_else(|error| &error.done);
+            let started = done.started.len();
+            self.record_jobs(started);
+            self.next_look = Instant::now();
+            return outcome;
+        }
         if let Some(conflict) = self.shared.conflicts.of(&self.spec)? {
             ScalingRefused { worker_type: &self.worker_type, rival: conflict.kind.as_str() }.emit();
             return Err(conflict.refusal(&self.spec));
@@ -192,7 +222,7 @@ impl Reconciler {
         done.started = self.drain.let_back(wanted - current).await?;
         let missing = wanted - current - done.started.len();
         if missing > 0 {
-            self.wait_for_nodes().map_err(|error| BackendError { done: done.clone(), ..error })?;
+            may_start.map_err(|error| BackendError { done: done.clone(), ..error })?;
             let to = view.target.replicas.saturating_add(u32::try_from(missing).unwrap_or(u32::MAX));
             self.write(&view, to).await.map_err(|error| BackendError { done: done.clone(), ..error })?;
         }
@@ -309,6 +339,17 @@ impl Reconciler {
     fn record_failure(&mut self, error: &BackendError) {
         let refused = self.shared.conflicts.of(&self.spec).is_ok_and(|conflict| conflict.is_some());
         self.record(if refused { EventReason::Refused } else { EventReason::Failed }, error.message.clone());
+    }
+
+    fn record_jobs(&mut self, started: usize) {
+        let deleted = self.jobs.as_mut().map_or(0, JobScaler::take_deleted);
+        let worker_type = self.worker_type.clone();
+        if started > 0 {
+            self.record(EventReason::ScaledUp, format!("worker type `{worker_type}`: {started} workers started"));
+        }
+        if deleted > 0 {
+            self.record(EventReason::ScaledDown, format!("worker type `{worker_type}`: {deleted} idle workers let go"));
+        }
     }
 
     fn record(&mut self, reason: EventReason, note: String) {

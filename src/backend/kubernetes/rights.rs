@@ -8,7 +8,7 @@ use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessR
 use kube::{Api, api::PostParams};
 
 use super::{
-    cluster::{Cluster, scale_right},
+    cluster::{CREATE_JOB, Cluster, DELETE_JOB, target_right},
     conflicts::{LIST_HPAS, LIST_SCALED_OBJECTS},
     event_recorder::CREATE_EVENT,
     failure::Right,
@@ -20,14 +20,24 @@ use crate::{backend::BackendError, config::TargetKind};
 pub fn needed(kinds: &BTreeSet<TargetKind>, with_lease: bool) -> Vec<Right> {
     let mut rights = Vec::new();
     for kind in kinds {
-        let resource = match kind {
-            TargetKind::Deployment => "deployments",
-            TargetKind::StatefulSet => "statefulsets",
+        let (group, resource) = match kind {
+            TargetKind::Deployment => ("apps", "deployments"),
+            TargetKind::StatefulSet => ("apps", "statefulsets"),
+            TargetKind::Job => ("batch", "cronjobs"),
         };
-        rights.extend(["list", "watch"].map(|verb| Right::new("apps", resource, verb)));
-        rights.extend(["get", "patch"].map(|verb| scale_right(*kind, verb)));
+        rights.extend(["list", "watch"].map(|verb| Right::new(group, resource, verb)));
+        rights.push(target_right(*kind, "get"));
+        if *kind == TargetKind::Job {
+            rights.extend(["list", "watch"].map(|verb| Right::new(group, "jobs", verb)));
+            rights.extend([CREATE_JOB, DELETE_JOB]);
+        } else {
+            rights.push(target_right(*kind, "patch"));
+        }
     }
-    rights.extend(["list", "watch", "patch", "delete"].map(|verb| Right::new("", "pods", verb)));
+    rights.extend(["list", "watch"].map(|verb| Right::new("", "pods", verb)));
+    if kinds.iter().any(|kind| *kind != TargetKind::Job) {
+        rights.extend(["patch", "delete"].map(|verb| Right::new("", "pods", verb)));
+    }
     rights.extend([LIST_HPAS, LIST_SCALED_OBJECTS, CREATE_EVENT]);
     if with_lease {
         rights.extend(lease::RIGHTS);
@@ -56,11 +66,13 @@ pub(super) async fn check(
         return Ok(());
     }
     let rules = needed.iter().filter(|right| lacking.contains(&format!("`{}` `{}`", right.verb, right.resource)));
+    let is_for_jobs = rules.clone().all(|right| right.group == CREATE_JOB.group);
     let rules: Vec<String> = rules.map(|right| format!("\n  - {}", right.rule())).collect();
     Err(BackendError::permanent(format!(
-        "no right in namespace `{}` to {}; add these rules to the scaler's Role (config/kubernetes has a complete one):{}",
+        "no right in namespace `{}` to {}; add these rules to the scaler's Role ({} has a complete one):{}",
         cluster.namespace,
         lacking.join(", "),
+        if is_for_jobs { "config/kubernetes/jobs.yaml" } else { "config/kubernetes" },
         rules.concat()
     )))
 }

@@ -69,18 +69,28 @@ impl TargetSpec {
     }
 }
 
-/// `deployment`, `statefulset`.
+/// `deployment`, `statefulset`, `cronjob`.
 pub(super) fn kind_name(kind: TargetKind) -> &'static str {
     match kind {
         TargetKind::Deployment => "deployment",
         TargetKind::StatefulSet => "statefulset",
+        TargetKind::Job => "cronjob",
     }
 }
 
-/// `Deployment`, `StatefulSet`: the API's name.
+/// The version of the API that has the kind.
+pub(super) fn api_version(kind: TargetKind) -> &'static str {
+    match kind {
+        TargetKind::Deployment | TargetKind::StatefulSet => "apps/v1",
+        TargetKind::Job => "batch/v1",
+    }
+}
+
+/// `Deployment`, `StatefulSet`, `CronJob`: the API's name.
 pub(super) fn api_kind(kind: TargetKind) -> &'static str {
     match kind {
         TargetKind::Deployment => "Deployment",
         TargetKind::StatefulSet => "StatefulSet",
+        TargetKind::Job => "CronJob",
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::{Notify, watch};
 
 use super::{
-    pool,
+    job_pool, pool,
     spec::{KubernetesSpec, TargetSpec},
     type_state::{TypeState, is_older},
     view::{Pod, Target},
@@ -27,6 +27,7 @@ const NOT_LISTED: &str = "not listed yet";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Watched {
     Targets(TargetKind),
+    Jobs,
     Pods,
 }
 
@@ -36,8 +37,19 @@ impl Watched {
         match self {
             Self::Targets(TargetKind::Deployment) => "deployments",
             Self::Targets(TargetKind::StatefulSet) => "statefulsets",
+            Self::Targets(TargetKind::Job) => "cronjobs",
+            Self::Jobs => "jobs",
             Self::Pods => "pods",
         }
+    }
+}
+
+/// What is watched for targets of a kind, besides pods.
+fn needed(kind: TargetKind) -> &'static [Watched] {
+    match kind {
+        TargetKind::Deployment => &[Watched::Targets(TargetKind::Deployment)],
+        TargetKind::StatefulSet => &[Watched::Targets(TargetKind::StatefulSet)],
+        TargetKind::Job => &[Watched::Targets(TargetKind::Job), Watched::Jobs],
     }
 }
 
@@ -45,7 +57,8 @@ impl Watched {
 struct Inner {
     /// `None`: works. Else why nothing can be told.
     trouble: BTreeMap<Watched, Option<String>>,
-    /// Also those that are not looked after: their labelled pods are told all the same, and they may come to be.
+    /// Also those that are not looked after: their labelled pods and Jobs are told all the same, and they may come to
+    /// be.
     types: HashMap<WorkerType, TypeState>,
     /// The targets of those that are looked after.
     specs: BTreeMap<WorkerType, TargetSpec>,
@@ -89,9 +102,11 @@ impl Store {
         let mut inner = self.lock();
         let mut new = Vec::new();
         for (worker_type, spec) in types {
-            if let Entry::Vacant(watched) = inner.trouble.entry(Watched::Targets(spec.kind)) {
-                new.push(*watched.key());
-                watched.insert(Some(NOT_LISTED.to_owned()));
+            for watched in needed(spec.kind) {
+                if let Entry::Vacant(entry) = inner.trouble.entry(*watched) {
+                    new.push(*watched);
+                    entry.insert(Some(NOT_LISTED.to_owned()));
+                }
             }
             inner.claim(worker_type, spec, now);
         }
@@ -202,7 +217,10 @@ impl Store {
         let spec = inner.trusted(worker_type)?;
         let state = &inner.types[worker_type];
         let target = state.target.as_ref().ok_or_else(|| spec.missing())?;
-        Ok(pool::pool(spec, target, state, now))
+        Ok(match spec.kind {
+            TargetKind::Job => job_pool::pool(spec, state, now),
+            TargetKind::Deployment | TargetKind::StatefulSet => pool::pool(spec, target, state, now),
+        })
     }
 
     /// Returns the reconciler's input; an error if it is not known for certain.
@@ -323,8 +341,8 @@ impl Inner {
     /// does, as it may be long past.
     fn trusted(&self, worker_type: &WorkerType) -> Result<&TargetSpec, BackendError> {
         let spec = self.specs.get(worker_type).ok_or_else(|| super::failure::unknown_type(worker_type))?;
-        for watched in [Watched::Targets(spec.kind), Watched::Pods] {
-            if let Some(Some(why)) = self.trouble.get(&watched) {
+        for watched in needed(spec.kind).iter().chain([&Watched::Pods]) {
+            if let Some(Some(why)) = self.trouble.get(watched) {
                 return Err(BackendError::retryable(why.clone()));
             }
         }
@@ -359,6 +377,8 @@ impl Inner {
         }
     }
 }
+
+mod jobs;
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,10 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::rejections::{Episode, Rejections};
+use super::{
+    batch_job::Jobs,
+    rejections::{Episode, Rejections},
+};
 use crate::{
     backend::{
         Exit, ManualScale,
@@ -30,11 +33,13 @@ pub(super) struct TypeState {
     pub(super) target: Option<Target>,
     /// All pods with the label, also those of other owners.
     pub(super) pods: BTreeMap<String, Pod>,
+    /// All Jobs with the label, and requested ones.
+    pub(super) jobs: Jobs,
     /// Kind and name of the target, which owns the pods that count.
     pub(super) owner: Option<(TargetKind, String)>,
-    /// Asked to drain, and still counted by `spec.replicas`.
+    /// Asked to drain, and still counted by `spec.replicas`, or with a Job.
     pub(super) draining: BTreeSet<WorkerId>,
-    /// No longer counted by `spec.replicas`, and not gone yet.
+    /// No longer counted by `spec.replicas`, or with a deleted Job, and not gone yet.
     pub(super) released: BTreeSet<WorkerId>,
     /// Since when there are fewer pods than replicas.
     pub(super) short_since: Option<Timestamp>,
@@ -89,7 +94,7 @@ impl TypeState {
             self.seq += 1;
             let exit = Exit {
                 seq: self.seq,
-                id: WorkerId::new(pod.name.as_str()),
+                id: pod.worker_id(),
                 at: end.at,
                 lived: end.at.since(end.started_at),
                 success: end.success,

@@ -3,17 +3,22 @@
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, StatefulSet},
+        batch::v1::CronJob,
         core::v1::{ContainerStatus, Pod as ApiPod},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
 use super::{
+    batch_job::CRON_JOB_LABEL,
     pod_status::{self, exit_words, has_started, words},
     strategy::Rollout,
     units::{count, timestamp},
 };
-use crate::{config::TargetKind, model::Timestamp};
+use crate::{
+    config::TargetKind,
+    model::{Timestamp, WorkerId},
+};
 
 /// Tells the controller which pods to remove first.
 pub(super) const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
@@ -27,7 +32,7 @@ pub(super) const MARK: i32 = i32::MIN;
 /// Labels by which controllers tell pods of one revision from those of another.
 const REVISION_LABELS: [&str; 2] = ["pod-template-hash", "controller-revision-hash"];
 
-/// A Deployment or StatefulSet.
+/// A Deployment, a StatefulSet, or a CronJob, which has no replicas.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) uid: String,
@@ -76,6 +81,8 @@ pub(super) struct Pod {
     pub(super) foreign_cost: Option<String>,
     /// The controller that owns it: its kind and name.
     pub(super) owner: Option<(String, String)>,
+    /// The CronJob of whose template swarm made the pod's Job.
+    pub(super) cron_job: Option<String>,
     /// It is being deleted.
     pub(super) terminating: bool,
     /// Whether any of its containers runs or has run: only then may it hold a job.
@@ -115,6 +122,15 @@ impl Pod {
             TargetKind::Deployment => {
                 owner_kind == "ReplicaSet" && owner.rsplit_once('-').is_some_and(|(deployment, _)| deployment == name)
             }
+            TargetKind::Job => owner_kind == "Job" && self.cron_job.as_deref() == Some(name),
+        }
+    }
+
+    /// The id of its worker: the name of the pod, or that of its Job if swarm made that.
+    pub(super) fn worker_id(&self) -> WorkerId {
+        match &self.owner {
+            Some((_, job)) if self.cron_job.is_some() => WorkerId::new(job.as_str()),
+            _ => WorkerId::new(self.name.as_str()),
         }
     }
 
@@ -139,6 +155,12 @@ impl From<&StatefulSet> for Target {
         let spec = object.spec.as_ref();
         let first = spec.and_then(|spec| spec.ordinals.as_ref()?.start).map_or(0, count);
         Self { first_ordinal: first.into(), ..target(&object.metadata, spec.and_then(|spec| spec.replicas)) }
+    }
+}
+
+impl From<&CronJob> for Target {
+    fn from(object: &CronJob) -> Self {
+        target(&object.metadata, Some(0))
     }
 }
 
@@ -191,6 +213,7 @@ impl From<&ApiPod> for Pod {
             marked,
             foreign_cost: if marked { before.filter(|before| !before.is_empty()) } else { cost }.cloned(),
             owner: controller.map(|owner| (owner.kind.clone(), owner.name.clone())),
+            cron_job: label(&CRON_JOB_LABEL),
             terminating: metadata.deletion_timestamp.is_some(),
             started: ready.is_some() || containers.iter().any(has_started),
             running_since: pod_status::running_since(object),

@@ -1,5 +1,5 @@
-//! The watches: one for the pods of all worker types, one for their targets (one for each kind, where both kinds are in
-//! use). They keep the store up to date, and mark it as unknown while a watch is broken.
+//! The watches: one for the pods of all worker types, one for their targets of each kind, and one for Jobs where there
+//! are some. They keep the store up to date, and mark it as unknown while a watch is broken.
 
 use std::{fmt::Debug, time::Duration};
 
@@ -7,6 +7,7 @@ use backon::BackoffBuilder;
 use futures_util::StreamExt;
 use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
+    batch::v1::{CronJob, Job as ApiJob},
     core::v1::Pod as ApiPod,
 };
 use kube::{
@@ -16,6 +17,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 
 use super::{
+    batch_job::Job,
     cluster::Cluster,
     failure::{Right, explain},
     store::{Store, Watched},
@@ -46,7 +48,11 @@ pub(super) async fn follow(cluster: Cluster, store: &Store, label: &str, watched
         Watched::Targets(kind @ TargetKind::StatefulSet) => {
             follow_all::<StatefulSet>(&cluster, store, label, watched, &Targets { store, kind }).await;
         }
-        Watched::Pods => follow_all::<ApiPod>(&cluster, store, label, watched, &Pods { store, label }).await,
+        Watched::Targets(kind @ TargetKind::Job) => {
+            follow_all::<CronJob>(&cluster, store, label, watched, &Targets { store, kind }).await;
+        }
+        Watched::Jobs => follow_all::<ApiJob>(&cluster, store, label, watched, &Labelled { store, label }).await,
+        Watched::Pods => follow_all::<ApiPod>(&cluster, store, label, watched, &Labelled { store, label }).await,
     }
 }
 
@@ -106,6 +112,8 @@ fn explained(watched: Watched, namespace: &str, error: watcher::Error) -> Backen
     let (resource, what) = match watched {
         Watched::Targets(TargetKind::Deployment) => (("apps", "deployments"), "deployments"),
         Watched::Targets(TargetKind::StatefulSet) => (("apps", "statefulsets"), "statefulsets"),
+        Watched::Targets(TargetKind::Job) => (("batch", "cronjobs"), "cronjobs"),
+        Watched::Jobs => (("batch", "jobs"), "jobs"),
         Watched::Pods => (("", "pods"), "pods"),
     };
     let right = |verb| Right::new(resource.0, resource.1, verb);
@@ -143,18 +151,38 @@ where
     }
 }
 
-struct Pods<'a> {
+/// Pods and Jobs, whose label says to which worker type they belong.
+struct Labelled<'a> {
     store: &'a Store,
     label: &'a str,
 }
 
-impl Pods<'_> {
-    fn type_of(&self, pod: &ApiPod) -> Option<WorkerType> {
-        pod.labels().get(self.label).map(|name| WorkerType::new(name.as_str()))
+impl Labelled<'_> {
+    fn type_of(&self, one: &impl ResourceExt) -> Option<WorkerType> {
+        one.labels().get(self.label).map(|name| WorkerType::new(name.as_str()))
     }
 }
 
-impl Sink<ApiPod> for Pods<'_> {
+impl Sink<ApiJob> for Labelled<'_> {
+    fn replace(&self, all: Vec<ApiJob>) {
+        let all = all.iter().filter_map(|job| Some((self.type_of(job)?, Job::from(job)))).collect();
+        self.store.replace_jobs(all);
+    }
+
+    fn apply(&self, one: ApiJob) {
+        if let Some(worker_type) = self.type_of(&one) {
+            self.store.apply_job(&worker_type, Job::from(&one));
+        }
+    }
+
+    fn remove(&self, one: &ApiJob) {
+        if let Some(worker_type) = self.type_of(one) {
+            self.store.remove_job(&worker_type, &one.name_any());
+        }
+    }
+}
+
+impl Sink<ApiPod> for Labelled<'_> {
     fn replace(&self, all: Vec<ApiPod>) {
         let all = all.iter().filter_map(|pod| Some((self.type_of(pod)?, Pod::from(pod)))).collect();
         self.store.replace_pods(all);

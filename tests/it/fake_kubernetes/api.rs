@@ -12,7 +12,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{
-    Fault, Request, Server,
+    Fault, Request, Server, jobs,
     watching::watch,
     world::{Key, Refusal},
 };
@@ -34,10 +34,13 @@ pub(super) async fn answer(
     };
     let verb = place.verb(&method, &query);
     let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let mut answer_is_lost = false;
     if !headers.contains_key(PLAYER_HEADER) {
         let request = place.request(verb, &body);
-        if let Some(disturbed) = disturbed(&server, &request).await {
-            return disturbed;
+        match disturbed(&server, &request).await {
+            Some(Disturbed::Answered(answer)) => return answer,
+            Some(Disturbed::LosesAnswer) => answer_is_lost = true,
+            None => {}
         }
         if server.denies(&request) {
             return refuse(&forbidden(&request));
@@ -47,6 +50,7 @@ pub(super) async fn answer(
         return watch(server, place, &query);
     }
     match act(&server, &place, verb, &query, &body) {
+        _ if answer_is_lost => cut(),
         Ok(value) => {
             let code = if verb == "create" { StatusCode::CREATED } else { StatusCode::OK };
             (code, Json(value)).into_response()
@@ -55,8 +59,22 @@ pub(super) async fn answer(
     }
 }
 
+/// What a fault does to a request.
+enum Disturbed {
+    /// This is the answer, and nothing is done.
+    Answered(Response),
+    /// It is carried out, and the client learns nothing.
+    LosesAnswer,
+}
+
+/// An answer that breaks off.
+fn cut() -> Response {
+    let broken = futures_util::stream::once(async { Err::<Bytes, _>(std::io::Error::other("cut")) });
+    Response::new(Body::from_stream(broken))
+}
+
 /// Notes the request, and carries out the fault that waits for it, if there is one.
-async fn disturbed(server: &Server, request: &Request) -> Option<Response> {
+async fn disturbed(server: &Server, request: &Request) -> Option<Disturbed> {
     server.note(request.clone());
     match server.fault_for(request)? {
         Fault::Status { code, message, retry_after } => {
@@ -64,16 +82,14 @@ async fn disturbed(server: &Server, request: &Request) -> Option<Response> {
             if let Some(seconds) = retry_after {
                 response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
             }
-            Some(response)
+            Some(Disturbed::Answered(response))
         }
         Fault::Slow(time) => {
             tokio::time::sleep(time).await;
             None
         }
-        Fault::Cut => {
-            let broken = futures_util::stream::once(async { Err::<Bytes, _>(std::io::Error::other("cut")) });
-            Some(Response::new(Body::from_stream(broken)))
-        }
+        Fault::Cut => Some(Disturbed::Answered(cut())),
+        Fault::LoseAnswer => Some(Disturbed::LosesAnswer),
     }
 }
 
@@ -91,6 +107,9 @@ fn act(
         return Err(Refusal::new(404, "NotFound", "the server could not find the requested resource"));
     }
     let selector = query.get("labelSelector").map_or("", String::as_str);
+    if (verb, place.resource.as_str()) == ("create", "jobs") {
+        jobs::admit(body)?;
+    }
     let mut world = server.world();
     let outcome = match (verb, place.subresource.as_str()) {
         ("list", _) => {

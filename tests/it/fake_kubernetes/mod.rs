@@ -3,6 +3,7 @@
 //! does nothing by itself: controllers are played by those who use it, over the API.
 
 pub(crate) mod api;
+mod jobs;
 mod watching;
 pub(crate) mod world;
 
@@ -48,8 +49,10 @@ pub(crate) enum Fault {
     Status { code: u16, message: &'static str, retry_after: Option<u32> },
     /// The answer comes late.
     Slow(Duration),
-    /// The connection breaks before the answer.
+    /// The connection breaks before anything is done.
     Cut,
+    /// What is asked is done, and the connection breaks before the answer.
+    LoseAnswer,
 }
 
 #[derive(Debug, Default)]

@@ -11,6 +11,7 @@ use k8s_openapi::{
     NamespaceResourceScope,
     api::{
         apps::v1::{Deployment, StatefulSet},
+        batch::v1::{CronJob, Job},
         core::v1::{Namespace, Pod},
         events::v1::Event,
     },
@@ -149,6 +150,36 @@ impl Bed {
         let mut object = workload(worker_type, replicas);
         object["spec"]["serviceName"] = json!("workers");
         self.create::<StatefulSet>(object).await;
+    }
+
+    /// Makes the CronJob of a worker type, named as by default.
+    pub(super) async fn cron_job(&self, worker_type: &str, suspend: bool) {
+        let mut object = workload(worker_type, 0);
+        let mut template = object["spec"]["template"].take();
+        // As people write it who forget that the pods of a Job must not restart by themselves.
+        template["spec"]["restartPolicy"] = json!("OnFailure");
+        let job = json!({ "spec": { "backoffLimit": 6, "template": template } });
+        object["spec"] = json!({ "schedule": "0 0 31 2 *", "suspend": suspend, "jobTemplate": job });
+        self.create::<CronJob>(object).await;
+    }
+
+    /// The Jobs of a worker type.
+    pub(super) async fn jobs(&self, worker_type: &str) -> Vec<Job> {
+        let all = ListParams::default().labels(&format!("{LABEL}={worker_type}"));
+        self.api::<Job>().list(&all).await.expect("jobs can be listed").items
+    }
+
+    /// Their names.
+    pub(super) async fn job_names(&self, worker_type: &str) -> Vec<String> {
+        let mut names: Vec<_> = self.jobs(worker_type).await.iter().map(ResourceExt::name_any).collect();
+        names.sort();
+        names
+    }
+
+    /// The pod of a Job.
+    pub(super) async fn pod_of_job(&self, worker_type: &str, job: &str) -> String {
+        let of_job = |pod: &&Pod| pod.owner_references().iter().any(|owner| owner.name == job);
+        self.pods(worker_type).await.iter().find(of_job).expect("the job has a pod").name_any()
     }
 
     /// `spec.replicas` of a Deployment.

@@ -55,6 +55,24 @@ async fn missing_rights_targets_and_rivals_are_wrong() {
 }
 
 #[tokio::test]
+async fn a_cron_job_has_to_be_there_and_suspended() {
+    let bed = bed().await;
+    let checks = async || check(&spec(&bed, TargetKind::Job)).await;
+    assert!(is_wrong(&checks().await[1], "no cronjob `discord-worker-browser` carries the worker label"));
+    bed.cron_job(TYPE, false).await;
+    assert!(is_wrong(&checks().await[1], "set `spec.suspend: true`"));
+    let patch = json!({ "spec": { "suspend": true } });
+    let api = bed.api::<k8s_openapi::api::batch::v1::CronJob>();
+    api.patch(&name_of(TYPE), &kube::api::PatchParams::default(), &kube::api::Patch::Merge(patch)).await.unwrap();
+    let found = checks().await;
+    assert!(found.len() == 2 && found.iter().all(Check::is_fine), "{found:#?}");
+    bed.fake().deny("create", "jobs");
+    let found = checks().await;
+    assert!(is_wrong(&found[0], "`create` `jobs`") && is_wrong(&found[0], "config/kubernetes/jobs.yaml"), "{found:#?}");
+    bed.end().await;
+}
+
+#[tokio::test]
 async fn a_target_that_is_labelled_as_another_types_is_wrong() {
     let bed = bed().await;
     bed.deployment(TYPE, 0).await;

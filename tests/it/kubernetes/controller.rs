@@ -1,6 +1,6 @@
 //! Plays the parts of a cluster that an API server alone lacks: the controllers of Deployments (with the ReplicaSet in
-//! between left out) and StatefulSets, which start and remove pods by the documented ranking, and a kubelet. Over the
-//! API, like the real ones.
+//! between left out), StatefulSets and [Jobs](super::job_controller), which start and remove pods by the documented
+//! ranking, and a kubelet. Over the API, like the real ones.
 
 use std::{
     cmp::Reverse,
@@ -96,6 +96,12 @@ impl Players {
         patch_status(&pods, name, status).await.expect("the pod is there");
     }
 
+    /// Ends a pod that does not restart, with an exit code.
+    pub(super) async fn end(&self, name: &str, exit_code: i32) {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        patch_status(&pods, name, &ended(exit_code)).await.expect("the pod is there");
+    }
+
     /// Ends a pod's worker with an exit code; it is started again.
     pub(super) async fn crash(&self, name: &str, exit_code: i32) {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
@@ -117,9 +123,9 @@ fn lock(behaviour: &Mutex<Behaviour>) -> MutexGuard<'_, Behaviour> {
     behaviour.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Play {
-    client: Client,
-    namespace: String,
+pub(super) struct Play {
+    pub(super) client: Client,
+    pub(super) namespace: String,
     behaviour: Arc<Mutex<Behaviour>>,
 }
 
@@ -146,6 +152,7 @@ impl Play {
                 self.reconcile(&pods, &object.name_any(), &object.labels()[LABEL], replicas, &all, true).await?;
             }
         }
+        self.attend_jobs(&pods, &all, &behaviour).await?;
         for pod in &all {
             self.attend(&pods, pod, &behaviour).await?;
         }
@@ -245,9 +252,15 @@ impl Play {
         }
         if assigned && pending {
             if let Some(workers) = &behaviour.workers {
-                workers.start(&name, &pod.labels()[LABEL]);
+                workers.start(&name, &worker_id(pod), &pod.labels()[LABEL]);
             }
             patch_status(pods, &name, &status(true, 0)).await?;
+        } else if is_running(pod) && pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref()) == Some("Never")
+        {
+            let exit_code = behaviour.workers.as_ref().and_then(|workers| workers.exit_code(&name));
+            if let Some(exit_code) = exit_code {
+                patch_status(pods, &name, &ended(exit_code)).await?;
+            }
         }
         Ok(())
     }
@@ -269,6 +282,33 @@ pub(super) fn owner_of(target: &str, revision: &str, ordered: bool) -> Value {
 /// Whether nobody has written anything of it.
 fn is_new(pod: &Pod) -> bool {
     pod.status.as_ref().is_none_or(|status| status.conditions.is_none() && status.container_statuses.is_none())
+}
+
+fn is_running(pod: &Pod) -> bool {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running")
+}
+
+/// The worker id that the pod's container is given: a literal, or the pod's name.
+fn worker_id(pod: &Pod) -> String {
+    let container = pod.spec.as_ref().and_then(|spec| spec.containers.first());
+    let mut variables = container.into_iter().flat_map(|container| container.env.iter().flatten());
+    let given = variables.find(|variable| variable.name == "SWARM_WORKER_ID").and_then(|found| found.value.clone());
+    given.unwrap_or_else(|| pod.name_any())
+}
+
+/// The status of a pod whose container has ended for good.
+fn ended(exit_code: i32) -> Value {
+    let now = k8s_openapi::jiff::Timestamp::now().to_string();
+    let (phase, reason) = if exit_code == 0 { ("Succeeded", "Completed") } else { ("Failed", "Error") };
+    let end = json!({ "exitCode": exit_code, "reason": reason, "startedAt": now, "finishedAt": now });
+    json!({
+        "phase": phase,
+        "conditions": [{ "type": "Ready", "status": "False", "reason": "PodCompleted", "lastTransitionTime": now }],
+        "containerStatuses": [{
+            "name": "worker", "ready": false, "restartCount": 0, "image": "pause", "imageID": "pause",
+            "state": { "terminated": end },
+        }],
+    })
 }
 
 fn has_failed(pod: &Pod) -> bool {
@@ -337,7 +377,7 @@ fn ordinal(pod: &Pod) -> Option<u64> {
     pod.name_any().rsplit_once('-')?.1.parse().ok()
 }
 
-fn random() -> String {
+pub(super) fn random() -> String {
     let text = uuid::Uuid::now_v7().simple().to_string();
     text[text.len() - 5..].to_owned()
 }

@@ -1,5 +1,4 @@
-//! Real `swarm worker` processes that stand for pods: started with the pod's name as the manifests do, ended by
-//! SIGTERM.
+//! Real `swarm worker` processes that stand for pods: started with the id that the pod gives them, ended by SIGTERM.
 
 use std::{
     collections::HashMap,
@@ -41,7 +40,7 @@ impl Processes {
     }
 
     /// Starts the worker of a pod, once.
-    pub(super) fn start(&self, pod: &str, worker_type: &str) {
+    pub(super) fn start(&self, pod: &str, worker_id: &str, worker_type: &str) {
         let mut children = self.inner.children.lock().unwrap_or_else(PoisonError::into_inner);
         children.entry(pod.to_owned()).or_insert_with(|| {
             let config = self.inner.directory.path().join("swarm.toml");
@@ -49,7 +48,7 @@ impl Processes {
                 .args(["worker", "--type", worker_type, "--config"])
                 .arg(config)
                 .env("REDIS_URL", &self.inner.redis_url)
-                .env("SWARM_WORKER_ID", pod)
+                .env("SWARM_WORKER_ID", worker_id)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
@@ -57,6 +56,14 @@ impl Processes {
                 .expect("the binary was built for this test");
             Running { child, asked: false }
         });
+    }
+
+    /// How the worker of a pod ended by itself, if it did. A signal is -1.
+    pub(super) fn exit_code(&self, pod: &str) -> Option<i32> {
+        let mut children = self.inner.children.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = children.get_mut(pod).filter(|running| !running.asked)?;
+        let status = running.child.try_wait().ok()??;
+        Some(status.code().unwrap_or(-1))
     }
 
     /// Whether the worker of a pod has ended; asks it to, the first time.

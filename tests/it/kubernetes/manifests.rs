@@ -209,6 +209,7 @@ async fn used(kind: TargetKind) -> Rights {
             bed.stateful_set(TYPE, 0).await;
             "statefulsets/scale"
         }
+        TargetKind::Job => panic!("Jobs have no scale"),
     };
     let started = Started::with(&bed, kind).await;
     let conflict = crate::fake_kubernetes::Fault::Status { code: 409, message: "changed", retry_after: None };

@@ -7,6 +7,8 @@ pub(crate) mod conformance;
 mod controller;
 mod draining;
 mod faults;
+mod job_controller;
+mod jobs;
 mod kubelet;
 mod lease;
 mod manifests;

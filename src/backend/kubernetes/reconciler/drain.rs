@@ -196,23 +196,9 @@ impl Drain {
         self.everybody = false;
         self.may_have_strays = true;
         self.draining.retain(|id, _| !back.contains(id));
-        // Until they say that they work again, they would count as leaving.
-        let _ = timeout(RESUME_TIMEOUT, self.until_working(&back)).await;
+        until_working(&self.shared, &self.worker_type, &back).await;
         self.publish();
         Ok(back)
-    }
-
-    async fn until_working(&self, ids: &[WorkerId]) {
-        let leaves = |state: &DrainState| *state == DrainState::Draining;
-        while self
-            .shared
-            .drain_control
-            .states(&self.worker_type, ids)
-            .await
-            .is_ok_and(|states| states.iter().any(leaves))
-        {
-            sleep(POLL_INTERVAL / 8).await;
-        }
     }
 
     /// Returns the workers that have drained or timed out, and that the controller will remove before all others.
@@ -353,6 +339,17 @@ impl Drain {
         let draining = self.draining.keys().cloned().collect();
         self.shared.store.set_draining(&self.worker_type, draining, self.released.clone());
     }
+}
+
+/// Waits until workers that return to work say so: until then they would count as leaving.
+pub(super) async fn until_working(shared: &KubernetesShared, worker_type: &WorkerType, ids: &[WorkerId]) {
+    let leaves = |state: &DrainState| *state == DrainState::Draining;
+    let working = async {
+        while shared.drain_control.states(worker_type, ids).await.is_ok_and(|states| states.iter().any(leaves)) {
+            sleep(POLL_INTERVAL / 8).await;
+        }
+    };
+    let _ = timeout(RESUME_TIMEOUT, working).await;
 }
 
 fn id(pod: &Pod) -> WorkerId {

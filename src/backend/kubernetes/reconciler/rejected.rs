@@ -74,6 +74,14 @@ impl Reconciler {
         self.write(&view, works).await
     }
 
+    /// Counts rejected pods of Jobs. Nobody makes others in their place, so there is no count to lower.
+    pub(super) fn note_rejected(&mut self) {
+        match self.shared.store.rejections(&self.worker_type) {
+            None => self.rejected = RejectionBackoff::default(),
+            Some((_, pods)) => drop(self.rejected.fails(pods, Instant::now())),
+        }
+    }
+
     /// Refuses to ask for more pods while nodes have just rejected some.
     pub(super) fn wait_for_nodes(&self) -> Result<(), BackendError> {
         let pause = self.rejected.pause(Instant::now());
