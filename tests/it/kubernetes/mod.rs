@@ -12,6 +12,7 @@ mod jobs;
 mod kubelet;
 mod lease;
 mod manifests;
+mod manifests_jobs;
 mod manifests_pods;
 mod real;
 mod real_manifests;
