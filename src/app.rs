@@ -37,8 +37,8 @@ use self::{
     external_scaler::ExternalScaler,
     http_port::HttpPort,
     jobs::Jobs,
-    quiet_watch::FrameworkQuietWatch,
     notifications::Notifications,
+    quiet_watch::FrameworkQuietWatch,
     reload::Requests,
     wiring::Wiring,
 };
@@ -194,10 +194,7 @@ impl Autoscaler {
         let mut essential = JoinSet::new();
         // A dry run writes nothing: it does not announce itself as an autoscaler that starts workers.
         if !settings.scaler.dry_run {
-            let reporter = Reporter::new(target.clone(), fleet.clone(), app_shared.trouble.clone());
-            spawn(&mut essential, "report", reporter.run(stop.report.clone()));
-            let writer = SignWriter::new(target.clone(), signs);
-            spawn(&mut essential, "signs of life", writer.run(stop.report.clone()));
+            announce(&app_shared, &fleet, signs, &mut essential, &stop.report);
         }
         spawn(&mut essential, "metrics upkeep", metrics.clone().upkeep(stop.http.clone()));
         let http_addr = http.local_addr();
@@ -372,6 +369,20 @@ fn spawn(tasks: &mut JoinSet<&'static str>, name: &'static str, task: impl Futur
         task.await;
         name
     });
+}
+
+/// Starts to tell others what this autoscaler does, and that it lives.
+fn announce(
+    app_shared: &AppShared,
+    fleet: &Arc<Fleet>,
+    signs: Arc<SignsOfLife>,
+    essential: &mut JoinSet<&'static str>,
+    stop: &CancellationToken,
+) {
+    let target = || app_shared.target.clone();
+    let reporter = Reporter::new(target(), fleet.clone(), app_shared.trouble.clone());
+    spawn(essential, "report", reporter.run(stop.clone()));
+    spawn(essential, "signs of life", SignWriter::new(target(), signs).run(stop.clone()));
 }
 
 /// Returns the leadership at the start. Without an election this autoscaler leads.
