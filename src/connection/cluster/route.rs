@@ -28,8 +28,8 @@ pub(super) fn route(command: &Cmd) -> Route {
     match name {
         "CLIENT" => Route::WithNext,
         "PUBLISH" => Route::Any(words.get(1).map(|channel| slot(channel))),
-        "EVAL" if words.get(2).is_some_and(|keys| *keys != b"0") => of(3),
-        "EVAL" => Route::Any(None),
+        "EVAL" | "EVAL_RO" if words.get(2).is_some_and(|keys| *keys != b"0") => of(3),
+        "EVAL" | "EVAL_RO" => Route::Any(None),
         "XINFO" | "XGROUP" => of(2),
         "XREAD" | "XREADGROUP" => {
             let streams = words.iter().position(|word| word.eq_ignore_ascii_case(b"STREAMS"));
@@ -107,6 +107,7 @@ mod tests {
         assert_eq!(route(cmd("XINFO").arg("GROUPS").arg("s")), key("s"));
         assert_eq!(route(cmd("XGROUP").arg("CREATE").arg("s").arg("g")), key("s"));
         assert_eq!(route(cmd("EVAL").arg("return 1").arg(2).arg("a").arg("b")), key("a"));
+        assert_eq!(route(cmd("EVAL_RO").arg("return 1").arg(1).arg("a").arg("b")), key("a"));
         assert_eq!(route(cmd("EVAL").arg("return 1").arg(0)), Route::Any(None));
         let mut read = cmd("XREADGROUP");
         read.arg("GROUP").arg("g").arg("c").arg("COUNT").arg(1).arg("BLOCK").arg("5").arg("STREAMS").arg("s").arg(">");
