@@ -107,6 +107,7 @@ async fn bench(options: &BenchOptions<Options>) -> anyhow::Result<()> {
     let late = |name: &str, at, aim| {
         large.reactions.finding(format!("reaction of another worker type, {name}"), at, 0.0..=aim)
     };
+    let with_small = |name: &str, at| small.reactions.finding(format!("the same with small jobs, {name}"), at, ANY);
     let findings = [
         Finding::new(
             "bytes read for each evaluation",
@@ -118,6 +119,8 @@ async fn bench(options: &BenchOptions<Options>) -> anyhow::Result<()> {
         Finding::new("resident memory of the scaler", large.resident, "MB", Some(small.resident), 0.0..=1.5),
         late("p50", 0.5, 1.5),
         late("p99", 0.99, 4.0),
+        with_small("p50", 0.5),
+        with_small("p99", 0.99),
         Finding::new("leads lost", large.lost_leads, "", None, 0.0..=0.0),
         Finding::new(
             "memory of scripts on the server (used_memory_vm_eval)",
