@@ -5,6 +5,7 @@
 //! A kind is one file with a [`Profile`], a variant here, its tests and a row in `docs/redis.md`. No other code
 //! distinguishes kinds.
 
+mod counted_entries;
 mod foreign;
 mod framework;
 mod list;

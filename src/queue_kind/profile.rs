@@ -6,6 +6,7 @@ use redis::{Cmd, Value};
 
 use super::{
     QueueKind,
+    counted_entries::CountedEntries,
     foreign::{FrameworkReading, FrameworkSpec, Heard},
 };
 use crate::model::{Counters, Demand, Reading, StreamId, Timestamp};
@@ -135,6 +136,8 @@ pub struct Bounds {
     pub length: u64,
     /// Position of the group: last delivered entry, entries read and entries added.
     pub stood: (StreamId, Option<u64>, Option<u64>),
+    /// What was counted before.
+    pub(super) counted: CountedEntries,
 }
 
 /// A second request about a queue.

@@ -15,7 +15,11 @@ use crate::servers::{Tested, on_servers};
 
 on_servers! {
     [installed, valkey_8, redis_8, redis_6_2],
-    [the_lag_is_the_full_count_or_unknown, the_lag_is_the_full_count_or_unknown_without_scripts]
+    [
+        the_lag_is_the_full_count_or_unknown,
+        the_lag_is_the_full_count_or_unknown_without_scripts,
+        the_lag_of_large_jobs_is_the_full_count_or_unknown,
+    ]
 }
 
 const KEY: &str = "test:jobs";
@@ -76,6 +80,8 @@ struct Stream {
     connection: Connection,
     /// Number of the last entry, for ids that grow.
     last: u64,
+    /// Payload of the jobs.
+    job: String,
     reader: Box<dyn QueueReader>,
     spec: QueueSpec,
     scripts: Scripts,
@@ -118,7 +124,7 @@ impl Stream {
             Event::Add(count) => {
                 for _ in 0..*count {
                     self.last += 1;
-                    self.attempt(&format!("XADD {KEY} 1700000000000-{} json {{}}", self.last));
+                    self.attempt(&format!("XADD {KEY} 1700000000000-{} json {}", self.last, self.job));
                 }
             }
             Event::Read(count) => self.attempt(&format!("XREADGROUP GROUP {GROUP} c COUNT {count} STREAMS {KEY} >")),
@@ -225,23 +231,30 @@ fn field(reply: &Value, name: &str) -> Option<Value> {
 }
 
 async fn the_lag_is_the_full_count_or_unknown(server: &Tested) {
-    check(server, Scripts::ReadOnly).await;
+    check(server, "{}", Scripts::ReadOnly).await;
+}
+
+/// So large that scripts read them, and for the few consumers only the first one.
+async fn the_lag_of_large_jobs_is_the_full_count_or_unknown(server: &Tested) {
+    check(server, &"x".repeat(5_000), Scripts::ReadOnly).await;
 }
 
 async fn the_lag_is_the_full_count_or_unknown_without_scripts(server: &Tested) {
-    check(server, Scripts::Refused).await;
+    check(server, "{}", Scripts::Refused).await;
 }
 
-async fn check(tested: &Tested, scripts: Scripts) {
+async fn check(tested: &Tested, job: &str, scripts: Scripts) {
     let counts_reads = tested.counts_reads();
     // Redis 6.2 permits DEBUG without the option, and does not know it.
     let options: &[&str] = if counts_reads { &["--enable-debug-command", "yes"] } else { &[] };
     let server = tested.start(options);
-    let url = server.url();
-    tokio::task::spawn_blocking(move || check_on(&url, scripts, counts_reads)).await.expect("the check does not panic");
+    let (url, job) = (server.url(), job.to_owned());
+    tokio::task::spawn_blocking(move || check_on(&url, &job, scripts, counts_reads))
+        .await
+        .expect("the check does not panic");
 }
 
-fn check_on(url: &str, scripts: Scripts, counts_reads: bool) {
+fn check_on(url: &str, job: &str, scripts: Scripts, counts_reads: bool) {
     // The same 256 sequences at each run; PROPTEST_CASES=20000 goes on for minutes.
     let config = Config { failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]));
@@ -251,6 +264,7 @@ fn check_on(url: &str, scripts: Scripts, counts_reads: bool) {
         let mut stream = Stream {
             connection: client.get_connection().expect("the server answers"),
             last: 0,
+            job: job.to_owned(),
             reader: QueueKind::Stream.reader(&spec),
             spec,
             scripts,

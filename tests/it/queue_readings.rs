@@ -9,7 +9,7 @@ use swarm::model::{Reading, snapshot::TypeSnapshot};
 
 use crate::support::{
     autoscaler::{ALONE, Autoscaler, FAST_SWEEP, SLEEPER, pool},
-    command::{add_jobs, redis},
+    command::{add_jobs, calls, redis},
     redis::RedisServer,
 };
 
@@ -151,6 +151,32 @@ async fn bytes_a_look(url: &str, client: &Client) -> u64 {
     scaler.until_workers("other", 1).await;
     let looks = scaler.of("test").await.evaluations - looks;
     (sent(client).await - before) / looks
+}
+
+/// Redis does not tell the lag of this queue, because one of its waiting jobs is deleted.
+#[tokio::test]
+async fn jobs_that_were_counted_are_not_counted_again() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let settings = pool("test", "min_workers = 0, max_workers = 0", SLEEPER);
+    let scaler = Autoscaler::start(&server.url(), &format!("{FAST_SWEEP}{settings}")).await;
+    scaler.until_ready().await;
+    let _: String = redis(&client, "XGROUP CREATE test:jobs test 0 MKSTREAM").await;
+    let ids = add_jobs(&client, "test:jobs", 20).await;
+    let _: Value = redis(&client, "XREADGROUP GROUP test c COUNT 2 STREAMS test:jobs >").await;
+    let _: u64 = redis(&client, &format!("XDEL test:jobs {}", ids[15])).await;
+    until_lag(&scaler, 17).await;
+    scaler.until_evaluated("test", 2).await;
+
+    let counts = calls(&client, "xrange").await;
+    scaler.until_evaluated("test", 5).await;
+    assert_eq!(calls(&client, "xrange").await, counts, "nothing has changed");
+    add_jobs(&client, "test:jobs", 2).await;
+    until_lag(&scaler, 19).await;
+    let _: u64 = redis(&client, &format!("XDEL test:jobs {}", ids[5])).await;
+    until_lag(&scaler, 18).await;
+    let _: Value = redis(&client, "XREADGROUP GROUP test c COUNT 1 STREAMS test:jobs >").await;
+    until_lag(&scaler, 17).await;
 }
 
 #[tokio::test]

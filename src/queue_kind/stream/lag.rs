@@ -3,7 +3,11 @@
 
 use crate::{
     model::{Counters, Demand, Reading, StreamId, Timestamp},
-    queue_kind::{Bounds, ConsumerPending, Observed, explain},
+    queue_kind::{
+        Bounds, ConsumerPending, Observed,
+        counted_entries::{Backlog, CountedEntries, StreamState},
+        explain,
+    },
 };
 
 /// Why the age of a stream's jobs is permanently unknown.
@@ -27,8 +31,17 @@ pub(super) struct StreamInfo {
     pub(super) added: Option<u64>,
     /// Largest id that XDEL ever removed; `None` before Redis 7.
     pub(super) max_deleted: Option<StreamId>,
-    /// Bytes of the larger one of the first and last entry.
-    pub(super) entry_bytes: u64,
+    /// Bytes of the first entry.
+    pub(super) first_bytes: u32,
+    /// Bytes of the last entry; `None` if it was not read.
+    pub(super) last_bytes: Option<u32>,
+}
+
+impl StreamInfo {
+    /// Returns the largest id that an existing entry can have.
+    fn last_id(&self) -> StreamId {
+        self.last_entry.unwrap_or(self.last_generated)
+    }
 }
 
 /// The group, from XINFO GROUPS.
@@ -40,15 +53,6 @@ pub(super) struct Group {
     pub(super) lag: Option<u64>,
     /// Entries ever delivered to the group; `None` if Redis does not know, and before Redis 7.
     pub(super) read: Option<u64>,
-}
-
-/// Entries after the last delivered one, counted up to a limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Backlog {
-    pub(super) entries: u64,
-    pub(super) oldest: Option<StreamId>,
-    /// Whether the count is complete.
-    pub(super) is_all: bool,
 }
 
 /// The oldest pending id, and the pending jobs of each consumer.
@@ -72,14 +76,37 @@ impl RawStream {
 }
 
 /// State of a stream between readings.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct StreamMemory {
     surplus: Option<Surplus>,
     oldest: Option<OldestWaiting>,
-    /// Bytes of the largest entry seen in the last reading.
-    pub(super) entry_bytes: u64,
+    /// Boxed, because it is rare and there may be ten thousand streams.
+    counted: Option<Box<CountedEntries>>,
+    /// Bytes of the first entry in the last reading.
+    pub(super) first_bytes: u32,
+    /// Bytes of the last entry in the last reading that read it.
+    pub(super) last_bytes: u32,
+    /// Consumers of all groups of the stream.
+    pub(super) consumers: u32,
     /// Whether the warning about ids was given.
     pub(super) warned: bool,
+}
+
+impl StreamMemory {
+    /// Forgets all about the jobs of the stream.
+    fn forget(&mut self) {
+        *self = Self { warned: self.warned, ..Self::default() };
+    }
+
+    fn note_bytes(&mut self, stream: &StreamInfo) {
+        self.first_bytes = stream.first_bytes;
+        self.last_bytes = stream.last_bytes.unwrap_or(self.last_bytes);
+    }
+
+    /// Returns the bytes of the larger one of the first and last entry.
+    pub(super) fn entry_bytes(&self) -> u32 {
+        self.first_bytes.max(self.last_bytes)
+    }
 }
 
 /// Difference between the lag that Redis reports and the real lag.
@@ -140,6 +167,7 @@ struct OldestWaiting {
 /// A count that is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Count {
+    /// The entries after this id are counted.
     pub(super) after: StreamId,
     pub(super) limit: u64,
     pub(super) bounds: Bounds,
@@ -147,6 +175,7 @@ pub(super) struct Count {
 
 /// Result of the first request about a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is returned")]
 pub(super) enum Sight {
     /// The result is complete.
     Clear(Observed),
@@ -167,8 +196,8 @@ pub(super) fn look(raw: RawStream, key: &str, memory: &mut StreamMemory) -> Sigh
             Sight::Clear(with_counters(Observed::of(nothing(), Reading::Known(Vec::new()))))
         }
         RawStream { stream: Ok(Some(stream)), group: Ok(None), .. } => {
-            *memory =
-                StreamMemory { entry_bytes: stream.entry_bytes, warned: memory.warned, ..StreamMemory::default() };
+            memory.forget();
+            memory.note_bytes(&stream);
             Sight::Clear(with_counters(Observed::of(untouched(&stream), Reading::Known(Vec::new()))))
         }
         RawStream { stream: Ok(Some(stream)), group: Ok(Some(group)), consumers } => {
@@ -191,9 +220,9 @@ fn read(
     oldest_pending: Option<StreamId>,
     memory: &mut StreamMemory,
 ) -> (Demand, Option<Count>) {
-    memory.entry_bytes = stream.entry_bytes;
+    memory.note_bytes(stream);
     memory.surplus = memory.surplus.and_then(|surplus| surplus.at(stream, group));
-    let all_delivered = stream.length == 0 || group.last_delivered >= stream.last_generated;
+    let all_delivered = stream.length == 0 || group.last_delivered >= stream.last_id();
     let none_delivered = stream.first_entry.is_some_and(|first| first > group.last_delivered);
     // Where the backlog is certain, the rest of the reported lag is surplus.
     let certain = if all_delivered {
@@ -218,20 +247,67 @@ fn read(
         (None, Some(reported), None) if never_removed => Some(reported),
         _ => None,
     };
+    let bounds =
+        Bounds { reported: group.lag, length: stream.length, stood: standing(stream, group), ..Bounds::default() };
+    let (lag, uncounted) = match lag {
+        Some(lag) => (Some(lag), None),
+        None => by_earlier_count(stream, group, bounds, memory),
+    };
     let oldest_waiting = oldest_waiting(stream, group, lag, none_delivered, memory);
     let demand = Demand {
         lag: lag.map_or_else(|| Reading::Unknown("redis does not tell the lag".to_owned()), Reading::Known),
         pending: Reading::Known(group.pending),
         oldest: oldest(lag, oldest_waiting, group.pending, oldest_pending),
     };
-    let bounds = Bounds { reported: group.lag, length: stream.length, stood: standing(stream, group) };
-    let count = |limit| Count { after: group.last_delivered, limit, bounds };
     let missing = match (lag, &demand.oldest) {
-        (None, _) => Some(count(super::COUNT_LIMIT)),
-        (Some(1..), Reading::Unknown(why)) if why == NOT_READ => Some(count(1)),
-        _ => None,
+        (Some(1..), Reading::Unknown(why)) if why == NOT_READ => {
+            Some(Count { after: group.last_delivered, limit: 1, bounds })
+        }
+        _ => uncounted,
     };
     (demand, missing)
+}
+
+/// Returns the lag by what was counted before, or else the count that is still needed.
+fn by_earlier_count(
+    stream: &StreamInfo,
+    group: &Group,
+    bounds: Bounds,
+    memory: &mut StreamMemory,
+) -> (Option<u64>, Option<Count>) {
+    let state = StreamState {
+        position: group.last_delivered,
+        length: stream.length,
+        last_generated: stream.last_generated,
+        first_entry: stream.first_entry,
+        added: stream.added,
+        max_deleted: stream.max_deleted,
+    };
+    let counted = memory.counted.take().and_then(|counted| counted.at(state));
+    let counted = counted.unwrap_or_else(|| CountedEntries::none(state));
+    memory.counted = Some(Box::new(counted));
+    if let Some(id) = counted.oldest {
+        memory.oldest = Some(OldestWaiting { last_delivered: group.last_delivered, id });
+    }
+    let is_all = counted.last >= stream.last_id();
+    match counted.left().filter(|_| !is_all) {
+        Some(limit) => (None, Some(Count { after: counted.last, limit, bounds: Bounds { counted, ..bounds } })),
+        None => (Some(lag_by_count(&counted, is_all, bounds, memory)), None),
+    }
+}
+
+/// Returns the lag by a count. If the count ended at a limit, there may be more entries: then the reported lag, or else
+/// the stream's length, is the upper bound, and too many is the safe side.
+fn lag_by_count(counted: &CountedEntries, is_all: bool, bounds: Bounds, memory: &mut StreamMemory) -> u64 {
+    let Bounds { reported, length, stood: (last_delivered, read, added), .. } = bounds;
+    if !is_all {
+        return reported.unwrap_or(length).min(length).max(counted.entries);
+    }
+    if let Some(reported) = reported {
+        let jobs = difference(reported, counted.entries);
+        memory.surplus = Some(Surplus { jobs, last_delivered, read, added, length });
+    }
+    counted.entries
 }
 
 /// Returns the oldest waiting entry, if it is known without a request.
@@ -273,8 +349,7 @@ fn standing(stream: &StreamInfo, group: &Group) -> (StreamId, Option<u64>, Optio
     (group.last_delivered, group.read, stream.added)
 }
 
-/// Completes the result with the count. If the count reached its limit, there may be more entries: then the reported
-/// lag, or else the stream's length, is the upper bound, and too many is the safe side.
+/// Completes the result with the count.
 pub(super) fn complete(
     backlog: Result<Backlog, String>,
     bounds: Bounds,
@@ -291,20 +366,17 @@ pub(super) fn complete(
             return observed;
         }
     };
-    let Bounds { reported, length, stood: (last_delivered, read, added) } = bounds;
+    let mut oldest = backlog.oldest;
     if demand.lag.known().is_none() {
-        let most = reported.unwrap_or(length).min(length);
-        let lag = if backlog.is_all { backlog.entries } else { most.max(backlog.entries) };
-        if let (true, Some(reported)) = (backlog.is_all, reported) {
-            let jobs = difference(reported, backlog.entries);
-            memory.surplus = Some(Surplus { jobs, last_delivered, read, added, length });
-        }
-        demand.lag = Reading::Known(lag);
+        let counted = bounds.counted.with(&backlog);
+        demand.lag = Reading::Known(lag_by_count(&counted, backlog.is_all, bounds, memory));
+        oldest = counted.oldest;
+        memory.counted = Some(Box::new(counted));
     }
-    if let Some(id) = backlog.oldest {
-        memory.oldest = Some(OldestWaiting { last_delivered, id });
+    if let Some(id) = oldest {
+        memory.oldest = Some(OldestWaiting { last_delivered: bounds.stood.0, id });
     }
-    demand.oldest = match (backlog.oldest.map(time), demand.oldest.clone()) {
+    demand.oldest = match (oldest.map(time), demand.oldest.clone()) {
         (Some(Reading::Known(waiting)), Reading::Known(Some(pending))) => {
             Reading::Known(Some(waiting.map_or(pending, |waiting| waiting.min(pending))))
         }

@@ -2,7 +2,8 @@
 //! which worker holds which job.
 //!
 //! XINFO STREAM and XRANGE return whole entries. So a read-only script, which returns numbers and ids, counts the
-//! backlog, and after a large entry was seen, a script does the regular reading as well.
+//! backlog, and after a large entry was seen, a script does the regular reading as well. Within the server a script
+//! copies entries, too, so entries that were counted are not counted again.
 
 mod lag;
 mod replies;
@@ -19,14 +20,14 @@ use super::{
 pub use self::replies::group_position;
 
 /// Bytes from which an entry is large and is not read over the wire again.
-const LARGE_ENTRY_BYTES: u64 = 4 * 1024;
+const LARGE_ENTRY_BYTES: u32 = 4 * 1024;
 
-/// Maximum entries that are counted if Redis does not report the lag. Bounds the cost of a reading; for a larger
-/// backlog, the stream's length is the upper bound.
-const COUNT_LIMIT: u64 = 1_000;
+/// Bytes of the first entry for each consumer from which a script leaves the last entry out and gets the consumers
+/// instead: both take about as long.
+const BYTES_PER_CONSUMER: u64 = 2 * 1024;
 
-/// Bytes of entries that one count copies within the server: about a millisecond of its time.
-const COUNT_BYTES: u64 = 2 * 1024 * 1024;
+/// Bytes of entries that one count copies within the server, at least one entry: about a millisecond of its time.
+const COUNT_BYTES: u64 = 1024 * 1024;
 
 /// Bytes of entries that one count reads over the wire where scripts are refused.
 const COUNT_WIRE_BYTES: u64 = 256 * 1024;
@@ -90,10 +91,10 @@ impl StreamReader {
     fn count(&self, key: &str, count: Count, scripts: Scripts) -> (Cmd, u64) {
         let after = format!("({}", count.after);
         if let Some(mut command) = scripts.command(scripts::COUNT, key) {
-            command.arg(after).arg(count.limit).arg(COUNT_BYTES);
+            command.arg(after).arg(count.limit).arg(COUNT_BYTES).arg(self.memory.entry_bytes());
             return (command, count.limit);
         }
-        let limit = (COUNT_WIRE_BYTES / self.memory.entry_bytes.max(1)).clamp(1, count.limit);
+        let limit = (COUNT_WIRE_BYTES / u64::from(self.memory.entry_bytes().max(1))).clamp(1, count.limit);
         let mut command = redis::cmd("XRANGE");
         command.arg(key).arg(after).arg("+").arg("COUNT").arg(limit);
         (command, limit)
@@ -103,8 +104,11 @@ impl StreamReader {
 impl QueueReader for StreamReader {
     fn commands(&mut self, spec: &QueueSpec, scripts: Scripts) -> Vec<Cmd> {
         let key = &*spec.key;
-        let script = Some(scripts).filter(|_| self.memory.entry_bytes >= LARGE_ENTRY_BYTES);
-        let summary = script.and_then(|scripts| scripts.command(scripts::SUMMARY, key));
+        let script = Some(scripts).filter(|_| self.has_large_entries());
+        let mut summary = script.and_then(|scripts| scripts.command(scripts::SUMMARY, key));
+        if let Some(summary) = &mut summary {
+            summary.arg(if self.leaves_last_entry_out() { "first" } else { "both" });
+        }
         vec![
             // The first command arms client-side caching, which a script does not do on every server.
             redis::cmd("XINFO").arg("GROUPS").arg(key).to_owned(),
@@ -116,9 +120,12 @@ impl QueueReader for StreamReader {
     fn interpret(&mut self, spec: &QueueSpec, replies: Vec<Value>, scripts: Scripts) -> Interpretation {
         let mut replies = replies.into_iter();
         let mut next = || replies.next().ok_or_else(missing);
-        let group = next().and_then(|value| replies::group(value, &spec.group));
+        let groups = next();
+        let consumers = groups.as_ref().map_or(0, replies::consumers);
+        let group = groups.and_then(|value| replies::group(value, &spec.group));
         let stream = next();
-        let is_scripted = scripts != Scripts::Refused && self.memory.entry_bytes >= LARGE_ENTRY_BYTES;
+        let is_scripted = scripts != Scripts::Refused && self.has_large_entries();
+        self.memory.consumers = consumers;
         if is_scripted && stream.as_ref().ok().and_then(refusal).is_some_and(|error| is_script_refusal(&error)) {
             return Interpretation::ScriptRefused;
         }
@@ -147,6 +154,17 @@ impl QueueReader for StreamReader {
 }
 
 impl StreamReader {
+    fn has_large_entries(&self) -> bool {
+        self.memory.entry_bytes() >= LARGE_ENTRY_BYTES
+    }
+
+    /// Returns whether the script reads only the first entry. If that is small, the script reads the last one as well,
+    /// which shows when there are no large entries any more.
+    fn leaves_last_entry_out(&self) -> bool {
+        let StreamMemory { first_bytes, consumers, .. } = self.memory;
+        first_bytes >= LARGE_ENTRY_BYTES && u64::from(first_bytes) >= BYTES_PER_CONSUMER * u64::from(consumers)
+    }
+
     /// Adds a warning, once, that ages are unknown because the ids are not times.
     fn warned(&mut self, mut observed: Observed) -> Observed {
         let is_odd = observed.demand.oldest.why_not() == Some(lag::NO_TIMES);

@@ -3,11 +3,12 @@
 
 use redis::Value;
 
-use super::lag::{Backlog, Group, StreamInfo};
+use super::lag::{Group, StreamInfo};
 use crate::{
     model::StreamId,
     queue_kind::{
         ConsumerPending,
+        counted_entries::Backlog,
         reply::{field, fields, number, refusal, text},
     },
 };
@@ -18,13 +19,13 @@ pub(super) fn stream(value: Value) -> Result<Option<StreamInfo>, String> {
         return if error.contains("no such key") { Ok(None) } else { Err(error) };
     }
     if let Value::Array(parts) = &value
-        && let [length, last, first, final_entry, added, bytes, max_deleted] = &parts[..]
+        && let Ok(parts) = <&[Value; 8]>::try_from(&parts[..])
     {
-        return summary([length, last, first, final_entry, added, bytes, max_deleted]).map(Some);
+        return summary(parts).map(Some);
     }
     let fields = fields(value);
     let entry = |name: &str| field(&fields, name);
-    let bytes = ["first-entry", "last-entry"].into_iter().filter_map(|name| entry(name).map(entry_bytes));
+    let bytes = |name: &str| entry(name).map_or(0, entry_bytes);
     Ok(Some(StreamInfo {
         length: int(&fields, "length").ok_or("XINFO STREAM tells no length")?,
         last_generated: id(&fields, "last-generated-id").ok_or("XINFO STREAM tells no last-generated-id")?,
@@ -32,12 +33,15 @@ pub(super) fn stream(value: Value) -> Result<Option<StreamInfo>, String> {
         last_entry: entry("last-entry").and_then(entry_id),
         added: int(&fields, "entries-added"),
         max_deleted: id(&fields, "max-deleted-entry-id"),
-        entry_bytes: bytes.max().unwrap_or(0),
+        first_bytes: saturated(bytes("first-entry")),
+        last_bytes: Some(saturated(bytes("last-entry"))),
     }))
 }
 
 /// Parses the parts of the script's reply.
-fn summary([length, last, first, final_entry, added, bytes, max_deleted]: [&Value; 7]) -> Result<StreamInfo, String> {
+fn summary(
+    [length, last, first, final_entry, added, max_deleted, first_bytes, last_bytes]: &[Value; 8],
+) -> Result<StreamInfo, String> {
     const ODD: &str = "the script that sums up a stream tells no length or last id";
     let id = |value: &Value| text(value).and_then(StreamId::parse);
     Ok(StreamInfo {
@@ -47,7 +51,8 @@ fn summary([length, last, first, final_entry, added, bytes, max_deleted]: [&Valu
         last_entry: id(final_entry),
         added: number(added),
         max_deleted: id(max_deleted),
-        entry_bytes: number(bytes).unwrap_or(0),
+        first_bytes: number(first_bytes).map_or(0, saturated),
+        last_bytes: number(last_bytes).map(saturated),
     })
 }
 
@@ -76,6 +81,21 @@ pub(super) fn group(value: Value, name: &str) -> Result<Option<Group>, String> {
     Ok(None)
 }
 
+/// Returns the number of consumers of all groups, from XINFO GROUPS.
+pub(super) fn consumers(value: &Value) -> u32 {
+    let Value::Array(groups) = value else { return 0 };
+    let of_group = |group: &Value| match group {
+        Value::Map(pairs) => {
+            pairs.iter().find(|(name, _)| text(name) == Some("consumers")).and_then(|(_, it)| number(it))
+        }
+        Value::Array(flat) => {
+            flat.chunks_exact(2).find(|pair| text(&pair[0]) == Some("consumers")).and_then(|pair| number(&pair[1]))
+        }
+        _ => None,
+    };
+    saturated(groups.iter().filter_map(of_group).sum())
+}
+
 /// Parses the reply to XPENDING: the oldest pending id, and the pending jobs of each consumer. A missing stream or
 /// group has none.
 pub(super) fn pending(value: Value) -> Result<(Option<StreamId>, Vec<ConsumerPending>), String> {
@@ -101,12 +121,24 @@ pub(super) fn counted(value: Value, limit: u64) -> Result<Backlog, String> {
         Value::Array(entries) => entries,
         other => return Err(refusal(&other).unwrap_or_else(|| format!("unexpected reply to a count: {other:?}"))),
     };
-    if let [Value::Int(count), first, Value::Int(all)] = &entries[..] {
-        let oldest = text(first).and_then(StreamId::parse);
-        return Ok(Backlog { entries: u64::try_from(*count).unwrap_or(0), oldest, is_all: *all == 1 });
+    if let [Value::Int(count), first, Value::Int(all), last, Value::Int(bytes)] = &entries[..] {
+        let id = |value: &Value| text(value).and_then(StreamId::parse);
+        let number = |value: i64| u64::try_from(value).unwrap_or(0);
+        let (entries, bytes) = (number(*count), number(*bytes));
+        return Ok(Backlog { entries, oldest: id(first), last: id(last), bytes, is_all: *all == 1 });
     }
     let count = entries.len() as u64;
-    Ok(Backlog { entries: count, oldest: entries.first().and_then(entry_id), is_all: count < limit })
+    Ok(Backlog {
+        entries: count,
+        oldest: entries.first().and_then(entry_id),
+        last: entries.last().and_then(entry_id),
+        bytes: entries.iter().map(entry_bytes).sum(),
+        is_all: count < limit,
+    })
+}
+
+fn saturated(bytes: u64) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 fn int(fields: &[(Value, Value)], name: &str) -> Option<u64> {

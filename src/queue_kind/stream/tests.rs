@@ -68,18 +68,46 @@ fn large_entries_are_read_once_and_then_summed_up_by_a_script() {
     assert_eq!(first_words(&mut reader, Scripts::Eval), ["XINFO GROUPS", "EVAL", "XPENDING q"]);
     assert_eq!(first_words(&mut reader, Scripts::Refused), ["XINFO GROUPS", "XINFO STREAM", "XPENDING q"]);
 
-    let ids = ["1700000000009-0", "1700000000001-0", "1700000000009-0"].map(bulk);
-    let mut summary = vec![Value::Int(3)];
-    summary.extend(ids);
-    summary.extend([Value::Int(9), Value::Int(10), Value::Nil]);
-    let replies = vec![groups(Value::Nil), Value::Array(summary), no_pending()];
+    let replies = vec![groups(Value::Nil), summary(10, Some(10)), no_pending()];
     let Interpretation::Ask(ask) = reader.interpret(&spec(), replies, Scripts::ReadOnly) else { panic!("nil lag") };
-    assert_eq!(words(&ask.commands[0])[2..], ["1", "q", "(1700000000001-0", "1000", "2097152"]);
+    assert_eq!(words(&ask.commands[0])[2..], ["1", "q", "(1700000000001-0", "1000", "1048576", "10"]);
     assert_eq!(
         first_words(&mut reader, Scripts::ReadOnly),
         ["XINFO GROUPS", "XINFO STREAM", "XPENDING q"],
         "they are small again"
     );
+}
+
+/// Returns the reply of the script to the stream of [`stream_of`].
+fn summary(first_bytes: i64, last_bytes: Option<i64>) -> Value {
+    let mut parts = vec![Value::Int(3)];
+    parts.extend(["1700000000009-0", "1700000000001-0", "1700000000009-0"].map(bulk));
+    parts.extend([Value::Int(9), bulk("1700000000005-0"), Value::Int(first_bytes)]);
+    parts.push(last_bytes.map_or(Value::Nil, Value::Int));
+    Value::Array(parts)
+}
+
+/// The last entry is read again when the first one is small.
+#[test]
+fn the_last_entry_is_left_out_while_the_first_one_is_large_for_so_many_consumers() {
+    let with = |consumers: i64| match groups(Value::Int(0)) {
+        Value::Array(mut groups) => {
+            let Value::Map(fields) = &mut groups[0] else { panic!("a group is a map") };
+            fields.push((bulk("consumers"), Value::Int(consumers)));
+            Value::Array(groups)
+        }
+        _ => panic!("it is a list of groups"),
+    };
+    let mut reader = StreamReader::default();
+    let mut after = |consumers, stream| {
+        reader.interpret(&spec(), vec![with(consumers), stream, no_pending()], Scripts::ReadOnly);
+        words(&reader.commands(&spec(), Scripts::ReadOnly)[1]).pop()
+    };
+    assert_eq!(after(50, stream_of(100_000)).as_deref(), Some("both"));
+    assert_eq!(after(48, stream_of(100_000)).as_deref(), Some("first"));
+    assert_eq!(after(3, summary(100_000, None)).as_deref(), Some("first"));
+    assert_eq!(after(3, summary(10, None)).as_deref(), Some("both"), "the last one was large");
+    assert_eq!(after(3, summary(10, Some(10))).as_deref(), Some("q"), "all are small");
 }
 
 #[test]
@@ -97,7 +125,7 @@ fn where_scripts_are_refused_a_count_is_bounded_by_the_bytes_of_an_entry() {
 fn a_refused_script_is_told_apart_from_a_failed_one() {
     let refused = |reply: &str| {
         let mut reader = StreamReader::default();
-        reader.memory.entry_bytes = LARGE_ENTRY_BYTES;
+        reader.memory.first_bytes = LARGE_ENTRY_BYTES;
         let reply = redis::parse_redis_value(format!("-{reply}\r\n").as_bytes()).expect("it is a reply");
         let replies = vec![groups(Value::Nil), reply, no_pending()];
         matches!(reader.interpret(&spec(), replies, Scripts::ReadOnly), Interpretation::ScriptRefused)

@@ -20,6 +20,13 @@ pub(crate) async fn redis<R: FromValue>(client: &Client, command: &str) -> R {
     client.custom(custom, arguments).await.unwrap_or_else(|error| panic!("{command}: {error}"))
 }
 
+/// Returns how often the server has executed the command of this name in lower case, within scripts included.
+pub(crate) async fn calls(client: &Client, command: &str) -> u64 {
+    let stats: String = redis(client, "INFO commandstats").await;
+    let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    line.map_or(0, |rest| rest.split(',').next().and_then(|calls| calls.parse().ok()).expect("it is a number"))
+}
+
 /// Adds jobs to a stream in one transaction, so that nobody sees some of them, and publishes no message.
 pub(crate) async fn add_jobs(client: &Client, stream: &str, count: usize) -> Vec<String> {
     let transaction = client.multi();

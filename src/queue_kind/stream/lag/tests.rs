@@ -20,7 +20,8 @@ fn stream(length: u64, first: Option<u64>, last: u64, added: u64) -> StreamInfo 
         last_entry,
         added: Some(added),
         max_deleted: Some(StreamId::default()),
-        entry_bytes: 10,
+        first_bytes: 10,
+        last_bytes: Some(10),
     }
 }
 
@@ -43,12 +44,12 @@ fn lag_of(sight: Sight) -> Option<u64> {
 }
 
 fn bounds(reported: Option<u64>, length: u64) -> Bounds {
-    Bounds { reported, length, stood: (id(0), None, None) }
+    Bounds { reported, length, stood: (id(0), None, None), ..Bounds::default() }
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "a count may fail, and these did not")]
 fn counted(entries: u64, oldest: u64, is_all: bool) -> Result<Backlog, String> {
-    Ok(Backlog { entries, oldest: Some(id(oldest)), is_all })
+    Ok(Backlog { entries, oldest: Some(id(oldest)), last: Some(id(oldest + entries - 1)), bytes: entries * 10, is_all })
 }
 
 fn unknown() -> Observed {
@@ -134,6 +135,52 @@ fn a_missing_stream_is_empty_and_a_missing_group_is_all_demand() {
         lag_of(look(raw, "q", &mut StreamMemory::default()))
     };
     assert_eq!((of(None), of(Some(stream(7, Some(1), 7, 7)))), (Some(0), Some(7)));
+}
+
+/// Entries 1 to 9, of which 1 to 4 were delivered and 7 was deleted.
+#[test]
+fn entries_that_were_counted_are_not_counted_again() {
+    let mut memory = StreamMemory::default();
+    let deleted = |length, last, added| StreamInfo { max_deleted: Some(id(7)), ..stream(length, Some(1), last, added) };
+    let Sight::Count(count, observed) = sight(deleted(8, 9, 9), 4, None, &mut memory) else { panic!("nil lag") };
+    assert_eq!(count.after, id(4));
+    let two = Ok(Backlog { entries: 2, oldest: Some(id(5)), last: Some(id(6)), bytes: 20, is_all: false });
+    let observed = complete(two, count.bounds, observed, &mut memory);
+    assert_eq!(observed.demand.lag, Reading::Known(8), "at most, as long as not all are counted");
+
+    let Sight::Count(count, observed) = sight(deleted(8, 9, 9), 4, None, &mut memory) else { panic!("8 is left") };
+    assert_eq!(count.after, id(6));
+    let observed = complete(counted(2, 8, true), count.bounds, observed, &mut memory);
+    assert_eq!((observed.demand.lag, observed.demand.oldest), (Reading::Known(4), at(5)));
+
+    let Sight::Clear(again) = sight(deleted(8, 9, 9), 4, None, &mut memory) else { panic!("all are counted") };
+    assert_eq!((again.demand.lag, again.demand.oldest), (Reading::Known(4), at(5)));
+    let Sight::Count(count, observed) = sight(deleted(9, 10, 10), 4, None, &mut memory) else { panic!("10 is new") };
+    assert_eq!(count.after, id(9));
+    let observed = complete(counted(1, 10, true), count.bounds, observed, &mut memory);
+    assert_eq!((observed.demand.lag, observed.demand.oldest), (Reading::Known(5), at(5)));
+
+    let Sight::Count(count, _) = sight(deleted(8, 10, 10), 4, None, &mut memory) else { panic!("5 may be gone") };
+    assert_eq!(count.after, id(4), "from the beginning");
+}
+
+#[test]
+fn a_count_that_costs_too_much_is_given_up_while_the_group_stands() {
+    let mut memory = StreamMemory::default();
+    let stream = || StreamInfo { max_deleted: Some(id(2_000)), ..stream(2_999, Some(1), 3_000, 3_000) };
+    let Sight::Count(count, observed) = sight(stream(), 4, None, &mut memory) else { panic!("nil lag") };
+    complete(counted(count.limit, 5, false), count.bounds, observed, &mut memory);
+    let Sight::Clear(given_up) = sight(stream(), 4, None, &mut memory) else { panic!("it is given up") };
+    assert_eq!((given_up.demand.lag, given_up.demand.oldest), (Reading::Known(2_999), at(5)));
+    assert!(matches!(sight(stream(), 5, None, &mut memory), Sight::Count(..)), "the group moved");
+}
+
+/// All that the group has not read is deleted.
+#[test]
+fn nothing_waits_behind_the_last_entry() {
+    let last_entry = Some(id(4));
+    let stream = StreamInfo { last_entry, max_deleted: Some(id(9)), ..stream(4, Some(1), 9, 9) };
+    assert_eq!(lag_of(sight(stream, 4, None, &mut StreamMemory::default())), Some(0));
 }
 
 /// One finished entry is left in the stream, and then jobs arrive that no worker takes.
