@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Answer,
+    heartbeat::WorkerKeys,
     part::Part,
     several::{Several, SeveralSpec},
 };
@@ -24,8 +25,8 @@ pub(super) const REQUEST_CAPACITY: usize = 1_024;
 pub struct Request {
     /// Index of the worker type.
     pub index: u32,
-    /// Heartbeat keys to read with the queue.
-    pub heartbeats: Vec<String>,
+    /// Keys of workers to read with the queue.
+    pub workers: WorkerKeys,
 }
 
 pub(super) struct Asked {
@@ -81,12 +82,12 @@ impl ProberHandle {
     /// Reads all queues with at most one pipeline at a time, so that other worker types have their turn in between.
     async fn ask_all(&self, of: &Several, directory: &Directory, request: Request) -> Answer {
         let current = of.current(directory);
-        let Request { index, mut heartbeats } = request;
+        let Request { index, mut workers } = request;
         let questions = current.unread().map(|part| {
-            let request = Request { index, heartbeats: std::mem::take(&mut heartbeats) };
+            let request = Request { index, workers: std::mem::take(&mut workers) };
             self.ask_one(request, Some(part.clone()))
         });
-        // Collected first: the heartbeats go with the first request.
+        // Collected first: the workers go with the first request.
         let questions: Vec<_> = questions.collect();
         let answers = stream::iter(questions).buffered(MAX_BATCH).collect().await;
         of.answer(&current, answers, directory)

@@ -20,12 +20,14 @@ mod transaction;
 pub use arrivals::{ArrivalError, ArrivalWatch, Recorded};
 pub use combine::combine;
 pub use handle::{ProberHandle, Request};
-pub use heartbeat::{Heartbeat, Heartbeats, Places};
+pub use heartbeat::{Heartbeat, Heartbeats, Places, WorkerKeys};
 pub use prober::Prober;
 pub use several::SeveralSpec;
 pub use single::SingleReader;
 
 use std::sync::Arc;
+
+use self::heartbeat::ReadWorkers;
 
 pub use crate::queue_kind::{ConsumerPending, FrameworkReading, Occupation, QueueSpec};
 use crate::{
@@ -46,22 +48,31 @@ pub struct Answer {
     pub consumers: Reading<Vec<ConsumerPending>>,
     /// One heartbeat for each worker in the request.
     pub heartbeats: Heartbeats,
+    /// Whether each key of which only the existence was asked exists.
+    pub all_exist: bool,
     /// Further results, for frameworks.
     pub framework: Option<Box<FrameworkReading>>,
 }
 
 impl Answer {
     /// Returns the answer for one queue.
-    fn of(observed: Observed, heartbeats: Heartbeats) -> Self {
+    fn of(observed: Observed, workers: ReadWorkers) -> Self {
         let Observed { demand, counters, consumers, framework, .. } = observed;
-        Self { demand, queues: None, counters, consumers, heartbeats, framework }
+        let ReadWorkers { heartbeats, all_exist } = workers;
+        Self { demand, queues: None, counters, consumers, heartbeats, all_exist, framework }
     }
 
     /// Returns the answer when Redis could not be asked.
     pub fn failed(why: &str) -> Self {
         let consumers = Reading::Failed(why.to_owned());
-        let heartbeats = Reading::Failed(why.to_owned());
-        let counters = Counters::default();
-        Self { demand: Demand::failed(why), queues: None, counters, consumers, heartbeats, framework: None }
+        let observed = Observed {
+            demand: Demand::failed(why),
+            counters: Counters::default(),
+            consumers,
+            is_foreign: false,
+            warning: None,
+            framework: None,
+        };
+        Self::of(observed, ReadWorkers::failed(why))
     }
 }

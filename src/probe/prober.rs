@@ -12,15 +12,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Answer, Heartbeats, ProberHandle, QueueSpec,
+    Answer, ProberHandle, QueueSpec,
     handle::{Asked, MAX_BATCH, REQUEST_CAPACITY, SeveralTypes},
-    heartbeat,
+    heartbeat::ReadWorkers,
     several::SeveralSpec,
     transaction::{self, add_commands},
 };
 use crate::{
     connection::{Connection, RedisTarget, Session, is_lost, keep_connected},
-    model::{Clock, Reading, Source, snapshot::SourceState},
+    model::{Clock, Source, snapshot::SourceState},
     queue_kind::{FollowUp, Heard, Interpretation, Observed, QueueReader, Scripts, reply::missing},
     signal::{Directory, KeyEvent, SourceStatus, Subscriptions},
     telemetry::{RedisReachable, RedisUnreachable, SignalsReceived},
@@ -68,7 +68,7 @@ struct AnsweredBatch {
 struct AnsweredFollowUp {
     asked: Asked,
     follow_up: FollowUp,
-    heartbeats: Heartbeats,
+    workers: ReadWorkers,
     reply: Result<Vec<Value>, RedisError>,
 }
 
@@ -289,8 +289,8 @@ impl Prober {
             let one_transaction = self.spec(&asked).kind.is_one_transaction();
             probes.push(Probe { commands: commands.len(), one_transaction, asked });
             add_commands(&mut pipeline, commands, one_transaction);
-            for key in probes.last().iter().flat_map(|probe| &probe.asked.request.heartbeats) {
-                pipeline.add_command(heartbeat::command(key));
+            if let Some(probe) = probes.last() {
+                ReadWorkers::add_commands(&mut pipeline, &probe.asked.request.workers, connection.is_cluster());
             }
         }
         async move {
@@ -344,7 +344,7 @@ impl Prober {
                 Ok(())
             }
             Done::FollowUp(done) => {
-                let AnsweredFollowUp { asked, follow_up, heartbeats, reply } = *done;
+                let AnsweredFollowUp { asked, follow_up, workers, reply } = *done;
                 // A late reply says nothing about the connection or about other queues.
                 let lost = reply.as_ref().err().filter(|error| is_lost(error) && !error.is_timeout());
                 let lost = lost.map(|error| describe(error, &self.target));
@@ -355,7 +355,7 @@ impl Prober {
                 };
                 let scripts = self.scripts;
                 match self.with_reader(&asked, |reader, spec| reader.complete(spec, follow_up, reply)) {
-                    Interpretation::Complete(observed) => self.reply(asked, observed, heartbeats),
+                    Interpretation::Complete(observed) => self.reply(asked, observed, workers),
                     Interpretation::Ask(_) | Interpretation::ScriptRefused => {
                         self.read_again(vec![asked], scripts, connection, running, armed);
                     }
@@ -400,19 +400,11 @@ impl Prober {
                 replies.next();
             }
             let of_queue = transaction::replies(&mut replies, commands, one_transaction);
-            let of_workers = replies.by_ref().take(asked.request.heartbeats.len());
-            let heartbeats = Reading::Known(of_workers.map(heartbeat::parse).collect());
+            let workers = ReadWorkers::take(&mut replies, &asked.request.workers, connection.is_cluster());
             match self.with_reader(&asked, |reader, spec| reader.interpret(spec, of_queue, scripts)) {
-                Interpretation::Complete(observed) => self.reply(asked, observed, heartbeats),
+                Interpretation::Complete(observed) => self.reply(asked, observed, workers),
                 Interpretation::Ask(follow_up) => {
-                    running.push(Box::pin(ask(
-                        asked,
-                        *follow_up,
-                        heartbeats,
-                        armed,
-                        one_transaction,
-                        connection.clone(),
-                    )));
+                    running.push(Box::pin(ask(asked, *follow_up, workers, armed, one_transaction, connection.clone())));
                 }
                 Interpretation::ScriptRefused => again.push(asked),
                 Interpretation::Again => running.push(Box::pin(self.send(vec![asked], connection.clone(), armed))),
@@ -421,14 +413,14 @@ impl Prober {
         again
     }
 
-    fn reply(&self, asked: Asked, observed: Observed, heartbeats: Heartbeats) {
+    fn reply(&self, asked: Asked, observed: Observed, workers: ReadWorkers) {
         if let Some(part) = &asked.part {
             part.remembered().is_foreign = observed.is_foreign;
         }
         if let Some(warning) = observed.warning {
             tracing::warn!(queue = %self.spec(&asked).key, "{warning}");
         }
-        let _ = asked.reply.send(Answer::of(observed, heartbeats));
+        let _ = asked.reply.send(Answer::of(observed, workers));
     }
 }
 
@@ -436,7 +428,7 @@ impl Prober {
 async fn ask(
     asked: Asked,
     follow_up: FollowUp,
-    heartbeats: Heartbeats,
+    workers: ReadWorkers,
     armed: bool,
     one_transaction: bool,
     mut connection: Connection,
@@ -448,7 +440,7 @@ async fn ask(
     }
     add_commands(&mut pipeline, follow_up.commands.clone(), one_transaction);
     let reply = connection.each(&pipeline).await;
-    Done::FollowUp(Box::new(AnsweredFollowUp { asked, follow_up, heartbeats, reply }))
+    Done::FollowUp(Box::new(AnsweredFollowUp { asked, follow_up, workers, reply }))
 }
 
 impl Session for Prober {

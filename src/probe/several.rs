@@ -8,6 +8,7 @@ use super::{
     Answer, QueueSpec,
     combine::{self, CounterTotals, combine_with},
     found_queues::FoundQueues,
+    heartbeat::ReadWorkers,
     part::Part,
 };
 use crate::{
@@ -93,11 +94,11 @@ impl Several {
     pub(super) fn answer(&self, current: &CurrentQueues, answers: Vec<Answer>, directory: &Directory) -> Answer {
         let Past { found, totals } = &mut *self.past();
         let (mut queues, mut consumers) = (Vec::new(), Vec::new());
-        let mut heartbeats = None;
+        let mut workers = None;
         for (place, (part, answer)) in current.unread.iter().zip(answers).enumerate() {
             let queue = part.spec.key.clone();
             // The first request also asked for the heartbeats.
-            heartbeats.get_or_insert(answer.heartbeats);
+            workers.get_or_insert(ReadWorkers { heartbeats: answer.heartbeats, all_exist: answer.all_exist });
             let is_named = place < current.named;
             if !is_named && part.remembered().is_foreign {
                 totals.forget(&queue);
@@ -121,12 +122,15 @@ impl Several {
         queues[current.named..].sort_by(|one, other| one.queue.cmp(&other.queue));
         let (demand, queues) =
             combine_with(self.combine, queues, current.named, found.resting().as_ref(), &current.all);
+        let workers =
+            workers.unwrap_or_else(|| ReadWorkers { heartbeats: Reading::Known(Vec::new()), all_exist: false });
         Answer {
             demand,
             queues: Some(Arc::new(queues)),
             counters: totals.sum(),
             consumers: combine::consumers(consumers),
-            heartbeats: heartbeats.unwrap_or_else(|| Reading::Known(Vec::new())),
+            heartbeats: workers.heartbeats,
+            all_exist: workers.all_exist,
             framework: None,
         }
     }

@@ -6,6 +6,9 @@
 //! each time: busy workers, workers without a heartbeat, and all workers of a queue that does not tell who holds its
 //! jobs. An absent heartbeat and a failed reading are never remembered.
 //!
+//! When a heartbeat could have lapsed, it is enough to know that its key still exists, because workers tell when they
+//! change. That costs one command for many workers. From time to time each is read all the same.
+//!
 //! Must not serve to let a worker go: before that, the actor asks for an observation in full
 //! (`docs/adr/0070-idle-heartbeats-are-remembered.md`).
 
@@ -20,6 +23,10 @@ use crate::{
     probe::{Answer, Heartbeat},
     signal::WorkerNews,
 };
+
+/// A heartbeat is read again at the latest after this multiple of the time in which it can't lapse, even if it exists:
+/// not everything that changes on a worker is news.
+const LIFETIMES: u32 = 3;
 
 /// The remembered heartbeats of one worker type. Takes a pointer while there are none, because there may be ten
 /// thousand worker types.
@@ -36,6 +43,8 @@ struct Remembered {
     heartbeat: Heartbeat,
     /// When it was asked for.
     read_at: Instant,
+    /// When it or its existence was last asked for.
+    seen_at: Instant,
     /// What the backend said of the worker then.
     listed: Listed,
 }
@@ -51,6 +60,27 @@ struct Listed {
 impl Listed {
     fn of(instance: &Instance) -> Self {
         Self { phase: instance.phase, started_at: instance.started_at, began_at: instance.began_at }
+    }
+}
+
+/// What an observation must ask about a worker's heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Recalled {
+    /// All of it.
+    Nothing,
+    /// Whether it still exists.
+    IfItExists(Heartbeat),
+    /// Nothing at all: it is remembered.
+    All(Heartbeat),
+}
+
+impl Recalled {
+    /// Returns what to ask instead if not all of the heartbeats exist whose existence was asked.
+    pub(super) fn without_existence(self) -> Self {
+        match self {
+            Self::IfItExists(_) => Self::Nothing,
+            other => other,
+        }
     }
 }
 
@@ -84,22 +114,24 @@ impl RememberedHeartbeats {
         }
     }
 
-    /// Returns the heartbeat of each instance that need not be read at `now`, in their order; `None` for those to be
-    /// read. A heartbeat is valid for `lifetime`, unless the backend's list says something new about its worker.
-    /// Forgets the workers that are not listed any more.
-    pub(super) fn recall(
-        &mut self,
-        instances: &[Instance],
-        lifetime: Duration,
-        now: Instant,
-    ) -> Vec<Option<Heartbeat>> {
-        let Some(ByWorker { heartbeats }) = self.0.as_deref_mut() else { return vec![None; instances.len()] };
+    /// Returns what is remembered at `now` of the heartbeat of each instance, in their order. A heartbeat is valid for
+    /// `lifetime`, unless the backend's list says something new about its worker, and for some more lifetimes while it
+    /// exists. Forgets the workers that are not listed any more.
+    pub(super) fn recall(&mut self, instances: &[Instance], lifetime: Duration, now: Instant) -> Vec<Recalled> {
+        let Some(ByWorker { heartbeats }) = self.0.as_deref_mut() else {
+            return vec![Recalled::Nothing; instances.len()];
+        };
         let mut listed = 0;
         let mut recall = |instance: &Instance| {
-            let remembered = heartbeats.get(&instance.id)?;
+            let Some(remembered) = heartbeats.get(&instance.id) else { return Recalled::Nothing };
             listed += 1;
-            let is_valid = now < remembered.read_at + lifetime && remembered.listed == Listed::of(instance);
-            is_valid.then_some(remembered.heartbeat)
+            if now >= remembered.read_at + lifetime * LIFETIMES || remembered.listed != Listed::of(instance) {
+                Recalled::Nothing
+            } else if now >= remembered.seen_at + lifetime {
+                Recalled::IfItExists(remembered.heartbeat)
+            } else {
+                Recalled::All(remembered.heartbeat)
+            }
         };
         let recalled = instances.iter().map(&mut recall).collect();
         if listed < heartbeats.len() {
@@ -110,14 +142,14 @@ impl RememberedHeartbeats {
         recalled
     }
 
-    /// Completes an answer, whose heartbeats are those of the instances that [`recall`](Self::recall) had none of. They
-    /// were asked for at `asked_at`. Remembers those of idle workers. Returns whether the answer now contains
-    /// remembered heartbeats.
+    /// Completes an answer, whose heartbeats are those of the instances of which [`recall`](Self::recall) remembered
+    /// nothing. They were asked for at `asked_at`, and those whose existence was asked exist. Remembers those of idle
+    /// workers. Returns whether the answer now contains remembered heartbeats.
     pub(super) fn complete(
         &mut self,
         answer: &mut Answer,
         instances: &[Instance],
-        recalled: Vec<Option<Heartbeat>>,
+        recalled: Vec<Recalled>,
         asked_at: Instant,
     ) -> bool {
         let Reading::Known(read) = &mut answer.heartbeats else {
@@ -130,18 +162,24 @@ impl RememberedHeartbeats {
         let mut is_partial = false;
         let mut all = Vec::with_capacity(instances.len());
         for (instance, recalled) in instances.iter().zip(recalled) {
-            is_partial |= recalled.is_some();
+            is_partial |= recalled != Recalled::Nothing;
             let heartbeat = match recalled {
-                Some(heartbeat) => Reading::Known(Some(heartbeat)),
-                None => read.next().unwrap_or(Reading::Known(None)),
+                Recalled::All(heartbeat) | Recalled::IfItExists(heartbeat) => Reading::Known(Some(heartbeat)),
+                Recalled::Nothing => read.next().unwrap_or(Reading::Known(None)),
             };
             let holds_none = holders.holds_jobs(instance.id.as_str()) == Some(false);
             let kept = heartbeat.known().copied().flatten().filter(|heartbeat| holds_none && is_idle(heartbeat));
-            match kept {
-                None => drop(heartbeats.remove(&instance.id)),
-                Some(_) if recalled.is_some() => {}
-                Some(heartbeat) => {
-                    let remembered = Remembered { heartbeat, read_at: asked_at, listed: Listed::of(instance) };
+            match (kept, recalled) {
+                (None, _) => drop(heartbeats.remove(&instance.id)),
+                (Some(_), Recalled::All(_)) => {}
+                (Some(_), Recalled::IfItExists(_)) => {
+                    if let Some(remembered) = heartbeats.get_mut(&instance.id) {
+                        remembered.seen_at = asked_at;
+                    }
+                }
+                (Some(heartbeat), Recalled::Nothing) => {
+                    let listed = Listed::of(instance);
+                    let remembered = Remembered { heartbeat, read_at: asked_at, seen_at: asked_at, listed };
                     heartbeats.insert(instance.id.clone(), remembered);
                 }
             }

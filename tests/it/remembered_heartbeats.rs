@@ -6,7 +6,7 @@ use swarm::model::{WorkerId, WorkerState, WorkerType, keys};
 
 use crate::support::{
     autoscaler::{Autoscaler, KEYSPACE, NO_SWEEP},
-    command::{add_jobs, redis},
+    command::{add_jobs, calls, redis},
     redis::RedisServer,
 };
 
@@ -50,9 +50,7 @@ async fn look(client: &Client, scaler: &Autoscaler) {
 
 /// Returns how often the server has executed HMGET, which reads one heartbeat.
 async fn readings(client: &Client) -> u64 {
-    let stats: String = redis(client, "INFO commandstats").await;
-    let hmget = stats.lines().find_map(|line| line.strip_prefix("cmdstat_hmget:calls="));
-    hmget.map_or(0, |rest| rest.split(',').next().and_then(|calls| calls.parse().ok()).expect("it is a number"))
+    calls(client, "hmget").await
 }
 
 #[tokio::test]
@@ -81,6 +79,23 @@ async fn looks_at_a_busy_queue_do_not_read_the_heartbeats_of_idle_workers_again(
     let before = readings(&client).await;
     let _: u64 = redis(&client, "PUBLISH worker:events test").await;
     scaler.until("all are read by news of workers", async || readings(&client).await - before >= 30).await;
+}
+
+#[tokio::test]
+async fn the_existence_of_many_heartbeats_is_one_question() {
+    let server = RedisServer::start();
+    let client = server.client().await;
+    let settings =
+        settings("min_workers = 30, max_workers = 30").replace("heartbeat_seconds = 600", "heartbeat_seconds = 1");
+    let scaler = Autoscaler::start(&server.url(), &settings).await;
+    idle_workers(&client, &scaler, 30).await;
+    let asked = async || {
+        look(&client, &scaler).await;
+        calls(&client, "exists").await > 0
+    };
+    scaler.until("their existence is asked", asked).await;
+    let questions = calls(&client, "exists").await;
+    assert!(questions < 30, "{questions} EXISTS for 30 workers");
 }
 
 #[tokio::test]

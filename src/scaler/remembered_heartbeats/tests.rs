@@ -24,6 +24,7 @@ fn answer(heartbeats: Vec<Option<Heartbeat>>, holders: &[&str]) -> Answer {
         counters: Counters::default(),
         consumers: Reading::Known(holders.iter().map(consumer).collect()),
         heartbeats: Reading::Known(heartbeats.into_iter().map(Reading::Known).collect()),
+        all_exist: true,
         framework: None,
     }
 }
@@ -32,6 +33,8 @@ fn answer(heartbeats: Vec<Option<Heartbeat>>, holders: &[&str]) -> Answer {
 struct Look {
     /// Whether each of them was read.
     read: Vec<bool>,
+    /// Whether of each of them only the existence was asked.
+    asked: Vec<bool>,
     heartbeats: Heartbeats,
     is_partial: bool,
 }
@@ -43,12 +46,18 @@ fn look_with(
     with: impl FnOnce(Vec<Option<Heartbeat>>) -> Answer,
 ) -> Look {
     let instances: Vec<_> = workers.iter().map(|(instance, _)| instance.clone()).collect();
-    let recalled = remembered.recall(&instances, LIFETIME, now);
-    let read: Vec<bool> = recalled.iter().map(Option::is_none).collect();
-    let asked = workers.iter().zip(&read).filter(|(_, read)| **read).map(|((_, heartbeat), _)| *heartbeat);
-    let mut answer = with(asked.collect());
+    let mut recalled = remembered.recall(&instances, LIFETIME, now);
+    let asked: Vec<bool> = recalled.iter().map(|recalled| matches!(recalled, Recalled::IfItExists(_))).collect();
+    if workers.iter().zip(&asked).any(|((_, heartbeat), asked)| *asked && heartbeat.is_none()) {
+        for recalled in &mut recalled {
+            *recalled = recalled.without_existence();
+        }
+    }
+    let read: Vec<bool> = recalled.iter().map(|recalled| *recalled == Recalled::Nothing).collect();
+    let wanted = workers.iter().zip(&read).filter(|(_, read)| **read).map(|((_, heartbeat), _)| *heartbeat);
+    let mut answer = with(wanted.collect());
     let is_partial = remembered.complete(&mut answer, &instances, recalled, now);
-    Look { read, heartbeats: answer.heartbeats, is_partial }
+    Look { read, asked, heartbeats: answer.heartbeats, is_partial }
 }
 
 fn look(remembered: &mut RememberedHeartbeats, workers: &[(Instance, Option<Heartbeat>)], now: Instant) -> Look {
@@ -56,7 +65,7 @@ fn look(remembered: &mut RememberedHeartbeats, workers: &[(Instance, Option<Hear
 }
 
 #[test]
-fn an_idle_worker_is_read_again_when_its_heartbeat_could_have_lapsed() {
+fn an_idle_worker_is_asked_for_when_its_heartbeat_could_have_lapsed() {
     let (mut remembered, start) = (RememberedHeartbeats::default(), Instant::now());
     let workers = [(instance("a"), Some(idle())), (instance("b"), Some(idle()))];
     let first = look(&mut remembered, &workers, start);
@@ -65,7 +74,26 @@ fn an_idle_worker_is_read_again_when_its_heartbeat_could_have_lapsed() {
     assert_eq!((before_the_end.read, before_the_end.is_partial), (vec![false, false], true));
     assert_eq!(before_the_end.heartbeats, answer(vec![Some(idle()), Some(idle())], &[]).heartbeats);
     let at_the_end = look(&mut remembered, &workers, start + LIFETIME);
-    assert_eq!((at_the_end.read, at_the_end.is_partial), (vec![true, true], false), "a look does not prolong it");
+    assert_eq!(at_the_end.asked, [true, true], "a look does not prolong it");
+    assert_eq!((at_the_end.read, at_the_end.is_partial), (vec![false, false], true), "they exist");
+    let soon = look(&mut remembered, &workers, start + LIFETIME + Duration::from_secs(1));
+    assert_eq!((soon.read, soon.asked), (vec![false, false], vec![false, false]));
+    let later = look(&mut remembered, &workers, start + 2 * LIFETIME);
+    assert_eq!((later.read, later.asked), (vec![false, false], vec![true, true]));
+    let at_last = look(&mut remembered, &workers, start + 3 * LIFETIME);
+    assert_eq!((at_last.read, at_last.is_partial), (vec![true, true], false), "from time to time");
+}
+
+#[test]
+fn if_one_of_them_lapsed_each_that_was_asked_for_is_read() {
+    let (mut remembered, start) = (RememberedHeartbeats::default(), Instant::now());
+    let both = [(instance("a"), Some(idle())), (instance("b"), Some(idle()))];
+    look(&mut remembered, &both[..1], start);
+    look(&mut remembered, &both, start + LIFETIME / 2);
+    let [(a, _), b] = both;
+    let one_died = look(&mut remembered, &[(a, None), b], start + LIFETIME);
+    assert_eq!((one_died.asked, one_died.read), (vec![true, false], vec![true, false]));
+    assert_eq!(one_died.heartbeats, answer(vec![None, Some(idle())], &[]).heartbeats);
 }
 
 #[test]
@@ -174,17 +202,17 @@ fn happening() -> impl Strategy<Value = Happening> {
 }
 
 proptest! {
-    /// A look tells of each worker what is true now, or that it was idle less than a lifetime ago; the latter only in
-    /// a look that says so.
+    /// A look tells of each worker what is true now, or that it was idle less than three lifetimes ago and had a
+    /// heartbeat less than one lifetime ago; the latter only in a look that says so.
     #[test]
-    fn whatever_happens_a_heartbeat_is_read_now_or_was_idle_within_its_lifetime(
+    fn whatever_happens_a_heartbeat_is_read_now_or_was_idle_and_there_within_its_lifetime(
         happenings in prop::collection::vec(happening(), 1..60),
     ) {
         let states = [None, Some(idle()), Some(Heartbeat { state: WorkerState::Busy, ..idle() }),
             Some(Heartbeat { sessions: 1, ..idle() })];
         let (mut remembered, mut now) = (RememberedHeartbeats::default(), Instant::now());
         let mut workers: Vec<_> = ["a", "b", "c", "d"].map(|name| (instance(name), Some(idle()))).to_vec();
-        let mut idle_at = [now; 4];
+        let (mut idle_at, mut there_at) = ([now; 4], [now; 4]);
         for happening in happenings {
             match happening {
                 Happening::Pass(ms) => now += Duration::from_millis(ms),
@@ -200,12 +228,17 @@ proptest! {
             let Reading::Known(told) = seen.heartbeats else { panic!("it was read") };
             for (place, told) in told.into_iter().enumerate() {
                 let is_true = told == Reading::Known(workers[place].1);
-                let was_idle = told == Reading::Known(Some(idle())) && now < idle_at[place] + LIFETIME;
+                let was_idle = told == Reading::Known(Some(idle()))
+                    && now < idle_at[place] + LIFETIMES * LIFETIME
+                    && now < there_at[place] + LIFETIME;
                 prop_assert!(is_true || was_idle && seen.is_partial && !seen.read[place], "{place}: {told:?}");
             }
             for (place, (_, heartbeat)) in workers.iter().enumerate() {
                 if *heartbeat == Some(idle()) {
                     idle_at[place] = now;
+                }
+                if heartbeat.is_some() {
+                    there_at[place] = now;
                 }
             }
         }

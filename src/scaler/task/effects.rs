@@ -6,9 +6,10 @@ use tokio::time::Instant;
 
 use super::{ActorContext, Looked, Outcome, RememberedHeartbeats};
 use crate::{
-    backend::{BackendError, ErrorKind, ScaleRequest},
+    backend::{BackendError, ErrorKind, Instance, ScaleRequest},
     model::keys,
-    probe::Request,
+    probe::{Answer, Request, WorkerKeys},
+    scaler::remembered_heartbeats::Recalled,
     signal::Signals,
     telemetry::{BackendCall, BackendCalled, BackendFailure, FailureKind},
 };
@@ -31,13 +32,34 @@ pub(super) async fn observe(context: Arc<ActorContext>, mut remembered: Remember
     // The workers of a framework write none, and its server is not asked for keys that are not its own.
     let without_heartbeats = context.expected.is_foreign || context.shared.is_own_server;
     let heard = if without_heartbeats { &[][..] } else { instances };
-    let asked_at = Instant::now();
-    let recalled = remembered.recall(heard, context.expected.heartbeat_lifetime(), asked_at);
-    let unread = heard.iter().zip(&recalled).filter(|(_, recalled)| recalled.is_none());
-    let heartbeats = unread.map(|(instance, _)| keys::heartbeat(&context.worker_type, &instance.id)).collect();
-    let mut answer = context.shared.prober.ask(Request { index: context.index, heartbeats }).await;
+    let mut asked_at = Instant::now();
+    let mut recalled = remembered.recall(heard, context.expected.heartbeat_lifetime(), asked_at);
+    let mut answer = ask(&context, heard, &recalled).await;
+    let is_doubtful = recalled.iter().any(|recalled| matches!(recalled, Recalled::IfItExists(_)));
+    if is_doubtful && !answer.all_exist && answer.heartbeats.known().is_some() {
+        // Which one is gone only a reading of each tells.
+        for recalled in &mut recalled {
+            *recalled = recalled.without_existence();
+        }
+        asked_at = Instant::now();
+        answer = ask(&context, heard, &recalled).await;
+    }
     let is_partial = remembered.complete(&mut answer, heard, recalled, asked_at);
     Outcome::Observed(Box::new(Looked { pool, answer, is_partial, remembered }))
+}
+
+/// Asks for the queue, and for the heartbeats of these workers that are not remembered.
+async fn ask(context: &ActorContext, workers: &[Instance], recalled: &[Recalled]) -> Answer {
+    let mut keys = WorkerKeys::default();
+    for (instance, recalled) in workers.iter().zip(recalled) {
+        let keys = match recalled {
+            Recalled::All(_) => continue,
+            Recalled::IfItExists(_) => &mut keys.existing,
+            Recalled::Nothing => &mut keys.heartbeats,
+        };
+        keys.push(keys::heartbeat(&context.worker_type, &instance.id));
+    }
+    context.shared.prober.ask(Request { index: context.index, workers: keys }).await
 }
 
 /// Makes one write. Checks here whether the write is allowed, with nothing in between that takes time.

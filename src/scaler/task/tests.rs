@@ -101,11 +101,11 @@ impl Rig {
             let (lag, looks, heartbeats, read) = (lag.clone(), looks.clone(), heartbeats.clone(), read.clone());
             move |request| {
                 looks.fetch_add(1, Ordering::SeqCst);
-                read.fetch_add(request.heartbeats.len() as u64, Ordering::SeqCst);
+                read.fetch_add(request.workers.heartbeats.len() as u64, Ordering::SeqCst);
                 let lag = Reading::Known(lag.load(Ordering::SeqCst));
                 let demand = Demand { lag, pending: Reading::Known(0), oldest: Reading::Known(None) };
                 let there = heartbeats.lock().unwrap();
-                let heartbeats = request.heartbeats.iter().map(|key| Reading::Known(there.get(key).copied()));
+                let heartbeats = request.workers.heartbeats.iter().map(|key| Reading::Known(there.get(key).copied()));
                 let heartbeats = Reading::Known(heartbeats.collect());
                 Answer {
                     demand,
@@ -113,6 +113,7 @@ impl Rig {
                     counters: Counters::default(),
                     consumers: Reading::Known(Vec::new()),
                     heartbeats,
+                    all_exist: request.workers.existing.iter().all(|key| there.contains_key(key)),
                     framework: None,
                 }
             }
@@ -372,7 +373,14 @@ async fn heartbeats_of_idle_workers_are_read_after_news_and_time() {
     }
     assert_eq!(rig.read_after(Source::Backend, 1).await, 0, "its list is the news");
     rig.pass(Duration::from_secs(10)).await;
-    assert_eq!(rig.read_after(Source::Keyspace, 2).await, 3, "they could have lapsed");
+    assert_eq!(rig.read_after(Source::Keyspace, 2).await, 0, "they could have lapsed, and exist");
+    rig.heartbeats.lock().unwrap().remove(&keys::heartbeat(&WorkerType::new("browser"), &WorkerId::new("w2")));
+    rig.pass(Duration::from_secs(10)).await;
+    assert_eq!(rig.read_after(Source::Keyspace, 1).await, 3, "one does not exist");
+    rig.beat(&["w2"], WorkerState::Idle);
+    assert_eq!(rig.read_after(Source::Keyspace, 2).await, 1, "it is back");
+    rig.pass(Duration::from_secs(30)).await;
+    assert_eq!(rig.read_after(Source::Keyspace, 2).await, 3, "from time to time");
     rig.beat(&["w1"], WorkerState::Busy);
     assert!(rig.directory.worker_event("browser w1"));
     assert_eq!(rig.read_after(Source::Keyspace, 1).await, 1);
