@@ -129,7 +129,7 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
 fn a_port_in_use_is_named() {
     let taken = TcpListener::bind(("127.0.0.1", 0)).expect("a free port can be had");
     let address = taken.local_addr().expect("a bound listener has an address").to_string();
-    let told = refusal(&format!("[http]\nlisten = \"{address}\"\n"), &["autoscaler"], &[]);
+    let told = refusal(&format!("[http]\nlisten = \"{address}\"\n[worker_types.test]\n"), &["autoscaler"], &[]);
     assert!(told.contains(&address) && told.contains("in use"), "{told}");
 }
 
