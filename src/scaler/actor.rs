@@ -266,7 +266,8 @@ impl Actor {
         }
         self.recheck_at = decision.recheck_at;
         self.look_again_if_unseen(&observed.view, now);
-        let due_at = observed.look_at.filter(|at| *at > now);
+        // A time that has passed while the counts were on their way is still to come for them.
+        let due_at = observed.look_at.map(|at| at.max(now));
         self.recheck_at = [self.recheck_at, due_at].into_iter().flatten().min();
         if let Ok(view) = &observed.view {
             self.recheck_at = [self.recheck_at, view.look_at].into_iter().flatten().min();

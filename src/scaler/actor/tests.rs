@@ -250,6 +250,20 @@ fn a_queue_that_latency_learns_from_is_looked_at_again_while_jobs_are_done_and_a
 }
 
 #[test]
+fn a_job_that_becomes_due_while_its_counts_are_on_their_way_is_looked_at_again() {
+    let mut actor = actor_with(settings(), false);
+    assert_eq!(at(&mut actor, 1_000, signals()), [Effect::Observe]);
+    let Input::Observed(mut counted) = observed(0, view(0, 0)) else { panic!("it is one") };
+    counted.look_at = Some(Timestamp(1_003));
+    at(&mut actor, 1_010, Input::Observed(counted));
+    let wake = actor.next_wake().expect("it looks again");
+    assert!(wake < Timestamp(1_100), "{wake:?}");
+    assert_eq!(at(&mut actor, wake.0, Input::Tick), [Effect::Observe]);
+    at(&mut actor, wake.0 + 1, observed(0, view(0, 0)));
+    assert!(actor.next_wake().is_none_or(|at| at >= Timestamp(30_000)), "{:?}", actor.next_wake());
+}
+
+#[test]
 fn a_worker_told_to_drain_by_somebody_else_is_counted_where_the_backend_counts_it() {
     let mut actor = actor_with(settings(), false);
     at(&mut actor, 100_000, signals());
