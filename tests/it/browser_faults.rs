@@ -38,6 +38,8 @@ async fn a_killed_chromium_is_told_at_once_and_replaced() {
     // The killed one and its files are gone, the files of the new one lie in its profile.
     let left: Vec<_> = fs::read_dir(worker.directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().starts_with("org.chromium")), "left behind: {left:?}");
+    // The directory is also the worker's home.
+    assert!(!left.iter().any(|name| name == ".config"), "reports of crashes in the home: {left:?}");
     assert_eq!(profiles(&worker).len(), 1, "{left:?}");
 }
 

@@ -29,8 +29,11 @@ use crate::{
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 /// Connects Chromium's command pipes to descriptors 3 and 4, where it reads commands and writes replies. A shell can
 /// assign these numbers even if other files are open under them; most builds of Chromium start through a shell anyway.
-/// `$0` is the directory for temporary files, or empty.
-const WITH_PIPES: [&str; 2] = ["-c", r#"[ -z "$0" ] || export TMPDIR="$0"; exec "$@" 3<&0 4>&1 </dev/null >/dev/null"#];
+/// `$0` is the directory for temporary files and reports of crashes, or empty.
+const WITH_PIPES: [&str; 2] = [
+    "-c",
+    r#"[ -z "$0" ] || export TMPDIR="$0" BREAKPAD_DUMP_LOCATION="$0/crashes"; exec "$@" 3<&0 4>&1 </dev/null >/dev/null"#,
+];
 /// Maximum bytes of the path of a directory in which Chromium can still make its socket, which is called
 /// `org.chromium.Chromium.XXXXXX/SingletonSocket`. The address of a socket has 104 bytes on macOS, 108 on Linux.
 const MAX_TEMPORARY: usize = 104 - 1 - 45;
@@ -142,8 +145,9 @@ pub(super) async fn launch(
     Ok(Launched { child, profile, pipes: Some((commands, events)), words })
 }
 
-/// Returns where Chromium puts its temporary files: into its profile, so that a Chromium that was killed leaves nothing
-/// behind. Empty, for the place of this process's own, if the path would be too long for a socket in it.
+/// Returns where Chromium puts its temporary files and, instead of the user's home, reports of crashes: into its
+/// profile, so that a Chromium that was killed leaves nothing behind. Empty, for the place of this process's own, if
+/// the path would be too long for a socket in it.
 fn temporary(profile: &Path) -> &OsStr {
     let path = profile.as_os_str();
     if path.len() <= MAX_TEMPORARY { path } else { OsStr::new("") }
