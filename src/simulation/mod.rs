@@ -24,7 +24,7 @@ mod trace_file;
 
 pub use engine::{Setup, simulate};
 pub use generate::{Pattern, Workload, WorkloadError};
-pub use report::{Report, ScaleStep, Waits};
+pub use report::{Report, ScaleStep, Waits, nearest_rank};
 pub use sim_time::SimTime;
 pub use stats::Bucket;
 pub use times::{DurationError, Times, TimesError, parse_duration, spell};

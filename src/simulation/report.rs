@@ -27,15 +27,18 @@ impl Waits {
     pub(super) fn of(mut micros: Vec<u64>) -> Self {
         micros.sort_unstable();
         let count = micros.len();
-        let at = |percent: usize| {
-            // Nearest rank, so that each percentile is a wait that occurred.
-            let rank = (count * percent).div_ceil(100).max(1);
-            micros.get(rank - 1).map_or(0.0, |wait| *wait as f64 / 1e6)
-        };
+        let at = |percent| nearest_rank(&micros, percent).map_or(0.0, |wait| wait as f64 / 1e6);
         let sum: u128 = micros.iter().map(|wait| u128::from(*wait)).sum();
         let mean = if count == 0 { 0.0 } else { sum as f64 / count as f64 / 1e6 };
         Self { mean, p50: at(50), p95: at(95), p99: at(99), max: at(100) }
     }
+}
+
+/// Returns the least of the sorted values that a share of them does not exceed, by the nearest rank, so that it is a
+/// value that occurred; `None` if there are none.
+pub fn nearest_rank<T: Copy>(sorted: &[T], percent: usize) -> Option<T> {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied()
 }
 
 /// A change of the number of workers.

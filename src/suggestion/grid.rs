@@ -9,10 +9,10 @@ use crate::config::{Said, ScalingSettings, Strategy};
 const JOBS_PER_SLOT: [u64; 3] = [1, 2, 5];
 /// Cooldowns that are tried besides the present one.
 const COOLDOWN_SECONDS: [u64; 2] = [60, 300];
-/// Parts of the days for whose needs the windows provide.
-const PARTS_OF_DAYS: [f64; 3] = [0.5, 0.8, 1.0];
-/// Parts of all jobs for whose needs a constant minimum provides.
-const PARTS_OF_JOBS: [f64; 2] = [0.5, 0.95];
+/// Percent of the days for whose needs the windows provide.
+const PERCENT_OF_DAYS: [usize; 3] = [50, 80, 100];
+/// Percent of all jobs for whose needs a constant minimum provides.
+const PERCENT_OF_JOBS: [usize; 2] = [50, 95];
 
 /// Settings to try.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,11 +105,11 @@ pub(super) fn minimums(
     let limits: Vec<_> = present.schedule.iter().filter(|window| window.max_workers.is_some()).cloned().collect();
     for base in bases {
         let max = base.max_workers;
-        let constant = PARTS_OF_JOBS.map(|part| needs.constant(part, concurrency, max));
+        let constant = PERCENT_OF_JOBS.map(|percent| needs.constant(percent, concurrency, max));
         for min_workers in constant.into_iter().chain([0]) {
             all.push(ScalingSettings { min_workers, ..base.clone() });
         }
-        let plans = PARTS_OF_DAYS.iter().filter_map(|part| needs.plan(*part, concurrency, max, time_zone?));
+        let plans = PERCENT_OF_DAYS.iter().filter_map(|percent| needs.plan(*percent, concurrency, max, time_zone?));
         for plan in plans {
             let schedule = plan.windows.into_iter().chain(limits.iter().cloned()).collect();
             all.push(ScalingSettings { min_workers: plan.min_workers, schedule, ..base.clone() });

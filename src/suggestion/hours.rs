@@ -6,13 +6,13 @@ use jiff::{Timestamp, civil::Weekday, tz::TimeZone};
 
 use crate::{
     config::{Said, ScheduleWindow},
-    simulation::{Trace, TraceJob},
+    simulation::{Trace, TraceJob, nearest_rank},
 };
 
 /// Maximum windows for one kind of day: a person must be able to read the schedule.
 const MAX_WINDOWS: usize = 3;
-/// Part of an hour's jobs that start immediately with as many workers as the hour needs.
-const ENOUGH: f64 = 0.95;
+/// Percent of an hour's jobs that start immediately with as many workers as the hour needs.
+const ENOUGH: usize = 95;
 /// How long before its hour a window opens, so that the workers are ready.
 const LEAD_MINUTES: usize = 5;
 const HOURS: usize = 24;
@@ -109,7 +109,8 @@ impl HourlyNeeds {
             let Some((hour, is_weekend)) = local(from, zone).filter(|_| seen >= HOUR_MICROS / 2) else { continue };
             let mut of_hour = needs[first..next].to_vec();
             of_hour.sort_unstable();
-            of_days[usize::from(weekends_apart && is_weekend)].1[hour].push(quantile(&of_hour, ENOUGH));
+            let needed = nearest_rank(&of_hour, ENOUGH).unwrap_or(0);
+            of_days[usize::from(weekends_apart && is_weekend)].1[hour].push(needed);
         }
         for hour in of_days.iter_mut().flat_map(|(_, hours)| hours) {
             hour.sort_unstable();
@@ -119,21 +120,21 @@ impl HourlyNeeds {
         Self { of_days, of_jobs }
     }
 
-    /// Returns the workers with which a part of all jobs starts immediately, 0 to 1.
-    pub(super) fn constant(&self, part: f64, concurrency: u32, max_workers: u32) -> u32 {
-        quantile(&self.of_jobs, part).div_ceil(concurrency.max(1)).min(max_workers)
+    /// Returns the workers with which so many percent of all jobs start immediately.
+    pub(super) fn constant(&self, percent: usize, concurrency: u32, max_workers: u32) -> u32 {
+        workers(&self.of_jobs, percent, concurrency, max_workers)
     }
 
-    /// Returns a plan with what each hour needed on a part of the days, 0 to 1, in workers of `concurrency` jobs, at
+    /// Returns a plan with what each hour needed on so many percent of the days, in workers of `concurrency` jobs, at
     /// most `max_workers`; `None` if every hour needs the same number.
     pub(super) fn plan(
         &self,
-        part: f64,
+        percent: usize,
         concurrency: u32,
         max_workers: u32,
         time_zone: &Said<TimeZone>,
     ) -> Option<Plan> {
-        let needed = |needs: &Vec<u32>| quantile(needs, part).div_ceil(concurrency.max(1)).min(max_workers);
+        let needed = |needs: &Vec<u32>| workers(needs, percent, concurrency, max_workers);
         let levels: Vec<(Days, [u32; HOURS])> =
             self.of_days.iter().map(|(days, hours)| (*days, hours.each_ref().map(needed))).collect();
         let min_workers = levels.iter().flat_map(|(_, levels)| levels).copied().min()?;
@@ -171,11 +172,9 @@ fn needs(trace: &Trace) -> Vec<u32> {
     trace.jobs.iter().map(need).collect()
 }
 
-/// Returns the least of the sorted values that a part of them, 0 to 1, does not exceed; 0 if there are none.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "an index")]
-fn quantile(sorted: &[u32], part: f64) -> u32 {
-    let place = (part * sorted.len() as f64).ceil() as usize;
-    sorted.get(place.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or(0)
+/// Returns the workers that provide for the sorted needs of so many percent.
+fn workers(needs: &[u32], percent: usize, concurrency: u32, max_workers: u32) -> u32 {
+    nearest_rank(needs, percent).unwrap_or(0).div_ceil(concurrency.max(1)).min(max_workers)
 }
 
 /// Returns the hour of a time since 1970, and whether it is on a weekend.
@@ -239,8 +238,8 @@ mod tests {
         Trace { begins: MONDAY, lasts: Duration::from_secs(days * 86_400), jobs, services: String::new() }
     }
 
-    fn plan(needs: &HourlyNeeds, part: f64) -> Option<(u32, Vec<String>)> {
-        let plan = needs.plan(part, 1, 5, &Said::default())?;
+    fn plan(needs: &HourlyNeeds, percent: usize) -> Option<(u32, Vec<String>)> {
+        let plan = needs.plan(percent, 1, 5, &Said::default())?;
         let told = |of: &ScheduleWindow| {
             let of = serde_json::json!(of);
             format!("{} for {}: {}", of["start"].as_str().unwrap(), of["duration"].as_str().unwrap(), of["min_workers"])
@@ -252,11 +251,11 @@ mod tests {
     fn office_hours_become_a_window_on_weekdays() {
         let office = trace(14, |day, hour| if day < 5 && (8..18).contains(&hour) { 4 } else { 0 });
         let needs = HourlyNeeds::of(&office, &TimeZone::UTC, true);
-        assert_eq!(plan(&needs, 0.5), Some((0, vec!["55 7 * * MON-FRI for 10h 5m: 4".to_owned()])));
-        assert_eq!((needs.constant(0.5, 1, 9), needs.constant(0.95, 1, 9), needs.constant(0.95, 3, 9)), (2, 4, 2));
+        assert_eq!(plan(&needs, 50), Some((0, vec!["55 7 * * MON-FRI for 10h 5m: 4".to_owned()])));
+        assert_eq!((needs.constant(50, 1, 9), needs.constant(95, 1, 9), needs.constant(95, 3, 9)), (2, 4, 2));
         let berlin = TimeZone::get("Europe/Berlin").unwrap();
         let needs = HourlyNeeds::of(&office, &berlin, true);
-        assert_eq!(plan(&needs, 0.5), Some((0, vec!["55 8 * * MON-FRI for 10h 5m: 4".to_owned()])));
+        assert_eq!(plan(&needs, 50), Some((0, vec!["55 8 * * MON-FRI for 10h 5m: 4".to_owned()])));
     }
 
     #[test]
@@ -264,8 +263,8 @@ mod tests {
         // On two of seven days a peak at noon, beyond the maximum of the pool.
         let peaks = trace(7, |day, hour| if day < 2 && hour == 12 { 9 } else { 1 });
         let needs = HourlyNeeds::of(&peaks, &TimeZone::UTC, false);
-        assert_eq!(plan(&needs, 0.5), None);
-        assert_eq!(plan(&needs, 1.0), Some((1, vec!["55 11 * * * for 1h 5m: 5".to_owned()])));
+        assert_eq!(plan(&needs, 50), None);
+        assert_eq!(plan(&needs, 100), Some((1, vec!["55 11 * * * for 1h 5m: 5".to_owned()])));
     }
 
     #[test]
@@ -273,16 +272,16 @@ mod tests {
         let daily = trace(7, |_, hour| if hour < 6 { 1 } else { 3 });
         let shared = Some((1, vec!["55 5 * * * for 18h 5m: 3".to_owned()]));
         for apart in [true, false] {
-            assert_eq!(plan(&HourlyNeeds::of(&daily, &TimeZone::UTC, apart), 0.5), shared);
+            assert_eq!(plan(&HourlyNeeds::of(&daily, &TimeZone::UTC, apart), 50), shared);
         }
-        assert_eq!(plan(&HourlyNeeds::of(&trace(7, |_, _| 2), &TimeZone::UTC, true), 1.0), None);
+        assert_eq!(plan(&HourlyNeeds::of(&trace(7, |_, _| 2), &TimeZone::UTC, true), 100), None);
     }
 
     #[test]
     fn a_window_from_midnight_opens_at_midnight() {
         let nightly = trace(7, |_, hour| if hour < 6 { 3 } else { 1 });
         let needs = HourlyNeeds::of(&nightly, &TimeZone::UTC, false);
-        assert_eq!(plan(&needs, 0.5), Some((1, vec!["0 0 * * * for 6h: 3".to_owned()])));
+        assert_eq!(plan(&needs, 50), Some((1, vec!["0 0 * * * for 6h: 3".to_owned()])));
     }
 
     #[test]
@@ -305,7 +304,7 @@ mod tests {
         let jobs = vec![job(0, 10), job(5, 10), job(10, 1), job(11, 1), job(100, 1)];
         let lasts = Duration::from_secs(100);
         assert_eq!(super::needs(&Trace { begins: MONDAY, lasts, jobs, services: String::new() }), [1, 2, 2, 2, 1]);
-        assert_eq!([0.0, 0.5, 0.51, 1.0].map(|part| quantile(&[1, 2, 3, 4], part)), [1, 2, 3, 4]);
-        assert_eq!(quantile(&[], 0.5), 0);
+        assert_eq!([0, 50, 51, 100].map(|percent| nearest_rank(&[1, 2, 3, 4], percent)), [1, 2, 3, 4].map(Some));
+        assert_eq!(nearest_rank::<u32>(&[], 50), None);
     }
 }
