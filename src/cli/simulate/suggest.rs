@@ -182,7 +182,7 @@ fn verdict(found: &Suggestion) -> String {
             }
         };
     };
-    let number = found.choices.iter().position(|choice| choice.candidate == best.candidate).map_or(1, |at| at + 1);
+    let number = found.choices.iter().position(|choice| choice.is_confirmed).map_or(1, |at| at + 1);
     let (of, before, on) = match (best.checked, found.present_checked) {
         (Some(of), Some(before)) => (of, before, "on the last days"),
         _ => (best.learned, found.present, "on these jobs; record two weeks to have it checked on others"),

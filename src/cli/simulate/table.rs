@@ -45,9 +45,7 @@ pub(super) fn details(setups: &[Setup], trace: &Trace) -> String {
 
 /// Returns a table with one row for each simulation.
 pub(super) fn of(runs: &[Run]) -> String {
-    let mut table = Table::new();
-    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header([
+    let mut table = new(&[
         "CONFIGURATION",
         "WAIT P50",
         "P95",
@@ -80,6 +78,17 @@ pub(super) fn of(runs: &[Run]) -> String {
             thousands(report.unfinished as u64),
         ]);
     }
+    finished(table)
+}
+
+fn new(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(header);
+    table
+}
+
+/// Returns a table of which all but the first column are numbers.
+fn finished(mut table: Table) -> String {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
@@ -88,9 +97,7 @@ pub(super) fn of(runs: &[Run]) -> String {
 
 /// Returns a table with one row for each named outcome.
 pub(super) fn outcomes(rows: impl IntoIterator<Item = (String, Outcome)>) -> String {
-    let mut table = Table::new();
-    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(["SETTINGS", "WAIT P50", "P95", "P99", "MAX", "WORKER-HOURS", "USED", "MOST", "STARTED"]);
+    let mut table = new(&["SETTINGS", "WAIT P50", "P95", "P99", "MAX", "WORKER-HOURS", "USED", "MOST", "STARTED"]);
     for (name, of) in rows {
         let waits = of.wait_seconds;
         table.add_row([
@@ -105,10 +112,7 @@ pub(super) fn outcomes(rows: impl IntoIterator<Item = (String, Outcome)>) -> Str
             thousands(of.workers_started as u64),
         ]);
     }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    trimmed(&table)
+    finished(table)
 }
 
 /// Returns the results of one simulation in a few words, for a picture.
