@@ -64,15 +64,6 @@ impl Answer {
 
     /// Returns the answer when Redis could not be asked.
     pub fn failed(why: &str) -> Self {
-        let consumers = Reading::Failed(why.to_owned());
-        let observed = Observed {
-            demand: Demand::failed(why),
-            counters: Counters::default(),
-            consumers,
-            is_foreign: false,
-            warning: None,
-            framework: None,
-        };
-        Self::of(observed, ReadWorkers::failed(why))
+        Self::of(Observed::failed(why), ReadWorkers::failed(why))
     }
 }

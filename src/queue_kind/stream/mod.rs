@@ -120,18 +120,16 @@ impl QueueReader for StreamReader {
     fn interpret(&mut self, spec: &QueueSpec, replies: Vec<Value>, scripts: Scripts) -> Interpretation {
         let mut replies = replies.into_iter();
         let mut next = || replies.next().ok_or_else(missing);
-        let groups = next();
-        let consumers = groups.as_ref().map_or(0, replies::consumers);
-        let group = groups.and_then(|value| replies::group(value, &spec.group));
+        let group = next().and_then(|value| replies::group(value, &spec.group));
         let stream = next();
         let is_scripted = scripts != Scripts::Refused && self.has_large_entries();
-        self.memory.consumers = consumers;
+        self.memory.consumers = group.as_ref().map_or(0, |(_, consumers)| *consumers);
         if is_scripted && stream.as_ref().ok().and_then(refusal).is_some_and(|error| is_script_refusal(&error)) {
             return Interpretation::ScriptRefused;
         }
         let stream = stream.and_then(replies::stream);
         let consumers = next().and_then(replies::pending);
-        let raw = RawStream { stream, group, consumers };
+        let raw = RawStream { stream, group: group.map(|(group, _)| group), consumers };
         match lag::look(raw, &spec.key, &mut self.memory) {
             Sight::Clear(observed) => Interpretation::Complete(self.warned(observed)),
             Sight::Count(count, so_far) => {

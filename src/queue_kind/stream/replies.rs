@@ -58,42 +58,29 @@ fn summary(
 
 /// Returns the position up to which a group has read, from XINFO GROUPS; `None` if the group does not exist.
 pub fn group_position(value: Value, name: &str) -> Result<Option<StreamId>, String> {
-    Ok(group(value, name)?.map(|group| group.last_delivered))
+    Ok(group(value, name)?.0.map(|group| group.last_delivered))
 }
 
-/// Parses the reply to XINFO GROUPS; `None` if the group does not exist.
-pub(super) fn group(value: Value, name: &str) -> Result<Option<Group>, String> {
+/// Parses the reply to XINFO GROUPS: the group, `None` if it does not exist, and the consumers of all groups.
+pub(super) fn group(value: Value, name: &str) -> Result<(Option<Group>, u32), String> {
     if let Some(error) = refusal(&value) {
-        return if error.contains("no such key") { Ok(None) } else { Err(error) };
+        return if error.contains("no such key") { Ok((None, 0)) } else { Err(error) };
     }
     let Value::Array(groups) = value else { return Err(format!("unexpected reply to XINFO GROUPS: {value:?}")) };
+    let (mut found, mut consumers) = (None, 0);
     for group in groups {
         let fields = fields(group);
-        if field(&fields, "name").and_then(text) == Some(name) {
-            return Ok(Some(Group {
+        consumers = u64::saturating_add(consumers, int(&fields, "consumers").unwrap_or(0));
+        if found.is_none() && field(&fields, "name").and_then(text) == Some(name) {
+            found = Some(Group {
                 pending: int(&fields, "pending").ok_or("XINFO GROUPS tells no pending")?,
                 last_delivered: id(&fields, "last-delivered-id").ok_or("XINFO GROUPS tells no last-delivered-id")?,
                 lag: int(&fields, "lag"),
                 read: int(&fields, "entries-read"),
-            }));
+            });
         }
     }
-    Ok(None)
-}
-
-/// Returns the number of consumers of all groups, from XINFO GROUPS.
-pub(super) fn consumers(value: &Value) -> u32 {
-    let Value::Array(groups) = value else { return 0 };
-    let of_group = |group: &Value| match group {
-        Value::Map(pairs) => {
-            pairs.iter().find(|(name, _)| text(name) == Some("consumers")).and_then(|(_, it)| number(it))
-        }
-        Value::Array(flat) => {
-            flat.chunks_exact(2).find(|pair| text(&pair[0]) == Some("consumers")).and_then(|pair| number(&pair[1]))
-        }
-        _ => None,
-    };
-    saturated(groups.iter().filter_map(of_group).sum())
+    Ok((found, saturated(consumers)))
 }
 
 /// Parses the reply to XPENDING: the oldest pending id, and the pending jobs of each consumer. A missing stream or
