@@ -24,8 +24,8 @@ pub trait QuietWatch: Send + Sync + 'static {
 }
 
 /// The watch of a backend. Until it is [set](Self::set), nothing is known of any worker.
-#[derive(Clone, Default)]
-pub(super) struct QuietWorkers(Arc<OnceLock<Arc<dyn QuietWatch>>>);
+#[derive(Default)]
+pub(super) struct QuietWorkers(OnceLock<Arc<dyn QuietWatch>>);
 
 impl QuietWorkers {
     /// From now on this one is asked; the first one stays.
