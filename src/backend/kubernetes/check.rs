@@ -1,22 +1,26 @@
 //! Whether the backend could do its work in the cluster: reach it, with which rights, and on which targets. Changes
 //! nothing, and watches nothing: the backend itself is not started.
 
-use std::{collections::BTreeMap, collections::BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+};
 
 use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
     batch::v1::CronJob,
 };
-use kube::{ResourceExt, api::ListParams};
+use kube::{Api, Resource, ResourceExt, api::ListParams};
+use serde::de::DeserializeOwned;
 
 use super::{
     batch_job,
     cluster::Cluster,
     conflicts::Conflicts,
-    failure::Right,
     lease::KubernetesLease,
     rights,
     spec::{KubernetesSpec, TargetSpec},
+    store::Watched,
 };
 use crate::{
     backend::{BackendError, Check, CheckOutcome, LeaseObject},
@@ -70,28 +74,26 @@ async fn leader(cluster: &Cluster, name: &str) -> CheckOutcome {
 }
 
 async fn labelled(cluster: &Cluster, kind: TargetKind, label: &str) -> Result<Labelled, BackendError> {
-    let params = ListParams::default().labels(label);
-    let doing = "listing the labelled targets";
-    let value = |labels: &BTreeMap<String, String>| labels.get(label).cloned().unwrap_or_default();
-    Ok(match kind {
-        TargetKind::Deployment => {
-            let right = Right::new("apps", "deployments", "list");
-            let api = cluster.api::<Deployment>();
-            let all = cluster.call(doing, right, api.list(&params)).await?;
-            all.iter().map(|one| (one.name_any(), value(one.labels()))).collect()
-        }
-        TargetKind::StatefulSet => {
-            let right = Right::new("apps", "statefulsets", "list");
-            let api = cluster.api::<StatefulSet>();
-            let all = cluster.call(doing, right, api.list(&params)).await?;
-            all.iter().map(|one| (one.name_any(), value(one.labels()))).collect()
-        }
-        TargetKind::Job => {
-            let right = Right::new("batch", "cronjobs", "list");
-            let all = cluster.call(doing, right, cluster.api::<CronJob>().list(&params)).await?;
-            all.iter().map(|one| (one.name_any(), value(one.labels()))).collect()
-        }
-    })
+    match kind {
+        TargetKind::Deployment => labelled_of(cluster, kind, label, &cluster.api::<Deployment>()).await,
+        TargetKind::StatefulSet => labelled_of(cluster, kind, label, &cluster.api::<StatefulSet>()).await,
+        TargetKind::Job => labelled_of(cluster, kind, label, &cluster.api::<CronJob>()).await,
+    }
+}
+
+async fn labelled_of<K>(
+    cluster: &Cluster,
+    kind: TargetKind,
+    label: &str,
+    api: &Api<K>,
+) -> Result<Labelled, BackendError>
+where
+    K: Resource + Clone + Debug + DeserializeOwned,
+{
+    let (right, params) = (Watched::Targets(kind).right("list"), ListParams::default().labels(label));
+    let all = cluster.call("listing the labelled targets", right, api.list(&params)).await?;
+    let value = |one: &K| one.labels().get(label).cloned().unwrap_or_default();
+    Ok(all.iter().map(|one| (one.name_any(), value(one))).collect())
 }
 
 async fn target_is_ready(

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use super::{
     failure::{Right, explain, timed_out},
-    spec::TargetSpec,
+    spec::{TargetSpec, api_resource},
     throttle::ThrottleLayer,
     view::{DELETION_COST, DELETION_COST_BEFORE, MARK, Pod},
 };
@@ -207,8 +207,8 @@ impl Cluster {
     }
 }
 
-const PATCH_POD: Right = Right::new("", "pods", "patch");
-const DELETE_POD: Right = Right::new("", "pods", "delete");
+pub(super) const PATCH_POD: Right = Right::new("", "pods", "patch");
+pub(super) const DELETE_POD: Right = Right::new("", "pods", "delete");
 pub(super) const CREATE_JOB: Right = Right::new("batch", "jobs", "create");
 pub(super) const DELETE_JOB: Right = Right::new("batch", "jobs", "delete");
 
@@ -217,7 +217,10 @@ pub(super) fn target_right(kind: TargetKind, verb: &'static str) -> Right {
     match kind {
         TargetKind::Deployment => Right::new("apps", "deployments/scale", verb),
         TargetKind::StatefulSet => Right::new("apps", "statefulsets/scale", verb),
-        TargetKind::Job => Right::new("batch", "cronjobs", verb),
+        TargetKind::Job => {
+            let (group, resource) = api_resource(kind);
+            Right::new(group, resource, verb)
+        }
     }
 }
 

@@ -127,7 +127,7 @@ fn body(event: &TargetEvent, namespace: &str, instance: &str) -> Event {
         reporting_controller: Some(FIELD_MANAGER.to_owned()),
         reporting_instance: Some(instance.to_owned()),
         regarding: Some(ObjectReference {
-            api_version: Some(api_version(event.target.kind).to_owned()),
+            api_version: Some(api_version(event.target.kind)),
             kind: Some(api_kind(event.target.kind).to_owned()),
             name: Some(event.target.name.clone()),
             namespace: Some(namespace.to_owned()),

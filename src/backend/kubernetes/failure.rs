@@ -34,13 +34,18 @@ impl Right {
         format!("{{apiGroups: [\"{group}\"], resources: [\"{resource}\"], verbs: [\"{verb}\"]}}")
     }
 
+    /// Whether only workers that are Jobs need it: a Role of its own grants it.
+    pub(super) fn is_for_jobs(&self) -> bool {
+        self.group == "batch"
+    }
+
     /// Describes the missing right and the rule that grants it.
     pub(super) fn lacking(&self, namespace: &str) -> String {
         format!(
             "no right to `{}` `{}` in namespace `{namespace}`; add this rule to the scaler's Role{}: {}",
             self.verb,
             self.resource,
-            if self.group == "batch" { " (config/kubernetes/jobs.yaml)" } else { "" },
+            if self.is_for_jobs() { " (config/kubernetes/jobs.yaml)" } else { "" },
             self.rule()
         )
     }

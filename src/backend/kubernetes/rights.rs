@@ -8,11 +8,12 @@ use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessR
 use kube::{Api, api::PostParams};
 
 use super::{
-    cluster::{CREATE_JOB, Cluster, DELETE_JOB, target_right},
+    cluster::{CREATE_JOB, Cluster, DELETE_JOB, DELETE_POD, PATCH_POD, target_right},
     conflicts::{LIST_HPAS, LIST_SCALED_OBJECTS},
     event_recorder::CREATE_EVENT,
     failure::Right,
     lease,
+    store::Watched,
 };
 use crate::{backend::BackendError, config::TargetKind};
 
@@ -20,23 +21,18 @@ use crate::{backend::BackendError, config::TargetKind};
 pub fn needed(kinds: &BTreeSet<TargetKind>, with_lease: bool) -> Vec<Right> {
     let mut rights = Vec::new();
     for kind in kinds {
-        let (group, resource) = match kind {
-            TargetKind::Deployment => ("apps", "deployments"),
-            TargetKind::StatefulSet => ("apps", "statefulsets"),
-            TargetKind::Job => ("batch", "cronjobs"),
-        };
-        rights.extend(["list", "watch"].map(|verb| Right::new(group, resource, verb)));
+        rights.extend(["list", "watch"].map(|verb| Watched::Targets(*kind).right(verb)));
         rights.push(target_right(*kind, "get"));
         if *kind == TargetKind::Job {
-            rights.extend(["list", "watch"].map(|verb| Right::new(group, "jobs", verb)));
+            rights.extend(["list", "watch"].map(|verb| Watched::Jobs.right(verb)));
             rights.extend([CREATE_JOB, DELETE_JOB]);
         } else {
             rights.push(target_right(*kind, "patch"));
         }
     }
-    rights.extend(["list", "watch"].map(|verb| Right::new("", "pods", verb)));
+    rights.extend(["list", "watch"].map(|verb| Watched::Pods.right(verb)));
     if kinds.iter().any(|kind| *kind != TargetKind::Job) {
-        rights.extend(["patch", "delete"].map(|verb| Right::new("", "pods", verb)));
+        rights.extend([PATCH_POD, DELETE_POD]);
     }
     rights.extend([LIST_HPAS, LIST_SCALED_OBJECTS, CREATE_EVENT]);
     if with_lease {
@@ -66,7 +62,7 @@ pub(super) async fn check(
         return Ok(());
     }
     let rules = needed.iter().filter(|right| lacking.contains(&format!("`{}` `{}`", right.verb, right.resource)));
-    let is_for_jobs = rules.clone().all(|right| right.group == CREATE_JOB.group);
+    let is_for_jobs = rules.clone().all(Right::is_for_jobs);
     let rules: Vec<String> = rules.map(|right| format!("\n  - {}", right.rule())).collect();
     Err(BackendError::permanent(format!(
         "no right in namespace `{}` to {}; add these rules to the scaler's Role ({} has a complete one):{}",

@@ -78,12 +78,18 @@ pub(super) fn kind_name(kind: TargetKind) -> &'static str {
     }
 }
 
-/// The version of the API that has the kind.
-pub(super) fn api_version(kind: TargetKind) -> &'static str {
+/// `apps` and `deployments`, …: the API's group and name of the resource.
+pub(super) fn api_resource(kind: TargetKind) -> (&'static str, &'static str) {
     match kind {
-        TargetKind::Deployment | TargetKind::StatefulSet => "apps/v1",
-        TargetKind::Job => "batch/v1",
+        TargetKind::Deployment => ("apps", "deployments"),
+        TargetKind::StatefulSet => ("apps", "statefulsets"),
+        TargetKind::Job => ("batch", "cronjobs"),
     }
+}
+
+/// The version of the API that has the kind: `apps/v1`.
+pub(super) fn api_version(kind: TargetKind) -> String {
+    format!("{}/v1", api_resource(kind).0)
 }
 
 /// `Deployment`, `StatefulSet`, `CronJob`: the API's name.

@@ -9,8 +9,9 @@ use std::{
 use tokio::sync::{Notify, watch};
 
 use super::{
+    failure::Right,
     job_pool, pool,
-    spec::{KubernetesSpec, TargetSpec},
+    spec::{KubernetesSpec, TargetSpec, api_resource},
     type_state::{TypeState, is_older},
     view::{Pod, Target},
 };
@@ -32,15 +33,24 @@ pub(super) enum Watched {
 }
 
 impl Watched {
-    /// The name in metric labels.
-    pub(super) fn as_str(self) -> &'static str {
+    /// The API's group and name of the resource.
+    fn api_resource(self) -> (&'static str, &'static str) {
         match self {
-            Self::Targets(TargetKind::Deployment) => "deployments",
-            Self::Targets(TargetKind::StatefulSet) => "statefulsets",
-            Self::Targets(TargetKind::Job) => "cronjobs",
-            Self::Jobs => "jobs",
-            Self::Pods => "pods",
+            Self::Targets(kind) => api_resource(kind),
+            Self::Jobs => ("batch", "jobs"),
+            Self::Pods => ("", "pods"),
         }
+    }
+
+    /// The name in errors and metric labels.
+    pub(super) fn as_str(self) -> &'static str {
+        self.api_resource().1
+    }
+
+    /// The right to a verb.
+    pub(super) fn right(self, verb: &'static str) -> Right {
+        let (group, resource) = self.api_resource();
+        Right::new(group, resource, verb)
     }
 }
 

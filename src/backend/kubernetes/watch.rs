@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use super::{
     batch_job::Job,
     cluster::Cluster,
-    failure::{Right, explain},
+    failure::explain,
     store::{Store, Watched},
     view::{Pod, Target},
 };
@@ -109,14 +109,7 @@ fn backoff() -> impl Iterator<Item = Duration> {
 }
 
 fn explained(watched: Watched, namespace: &str, error: watcher::Error) -> BackendError {
-    let (resource, what) = match watched {
-        Watched::Targets(TargetKind::Deployment) => (("apps", "deployments"), "deployments"),
-        Watched::Targets(TargetKind::StatefulSet) => (("apps", "statefulsets"), "statefulsets"),
-        Watched::Targets(TargetKind::Job) => (("batch", "cronjobs"), "cronjobs"),
-        Watched::Jobs => (("batch", "jobs"), "jobs"),
-        Watched::Pods => (("", "pods"), "pods"),
-    };
-    let right = |verb| Right::new(resource.0, resource.1, verb);
+    let what = watched.as_str();
     let (verb, cause) = match error {
         watcher::Error::InitialListFailed(cause) => ("list", cause),
         watcher::Error::WatchStartFailed(cause) | watcher::Error::WatchFailed(cause) => ("watch", cause),
@@ -125,7 +118,7 @@ fn explained(watched: Watched, namespace: &str, error: watcher::Error) -> Backen
             return BackendError::retryable(format!("watching {what}: {error}"));
         }
     };
-    explain(&format!("{verb}ing {what}"), right(verb), namespace, cause)
+    explain(&format!("{verb}ing {what}"), watched.right(verb), namespace, cause)
 }
 
 struct Targets<'a> {
