@@ -13,6 +13,7 @@ use super::bed::server;
 use crate::support::{
     autoscaler::{Autoscaler, FAST_SWEEP},
     command::redis,
+    redis::RedisServer,
     wait::{DEADLINE, eventually},
 };
 
@@ -26,20 +27,21 @@ const PROCESS: &str = "trap 'echo TSTP >> $SWARM_TEST_DIR/signals' TSTP; \
 struct Bed {
     scaler: Autoscaler,
     client: Client,
+    _server: RedisServer,
     process: String,
 }
 
 impl Bed {
-    async fn start(url: &str, client: Client, scaling: &str) -> Self {
+    async fn start(server: RedisServer, scaling: &str) -> Self {
         let command = serde_json::Value::from(PROCESS);
         let settings = format!(
             "[worker_types.mail]\nframework = \"sidekiq\"\nqueues = [\"mail\"]\nscaling = {{ {scaling} }}\n\
              process = {{ command = [\"sh\", \"-c\", {command}] }}\n"
         );
-        let scaler = Autoscaler::start(url, &format!("{FAST_SWEEP}{settings}")).await;
+        let scaler = Autoscaler::start(&server.url(), &format!("{FAST_SWEEP}{settings}")).await;
         scaler.until("a process runs", async || !scaler.lines("started").is_empty()).await;
         let process = scaler.lines("started")[0].clone();
-        Self { scaler, client, process }
+        Self { scaler, client: server.client().await, _server: server, process }
     }
 
     /// Writes what a process says every 10 s. First, what its signals will be noted with.
@@ -72,10 +74,9 @@ impl Bed {
 #[tokio::test]
 async fn a_process_that_is_let_go_gets_tstp_and_then_term_when_it_says_that_it_is_quiet_and_idle() {
     let redis_server = server();
-    let client = redis_server.client().await;
-    let _: u64 = redis(&client, "LPUSH queue:mail {\"queue\":\"mail\"}").await;
+    let _: u64 = redis(&redis_server.client().await, "LPUSH queue:mail {\"queue\":\"mail\"}").await;
     let scaling = "min_workers = 0, max_workers = 1, cooldown_seconds = 1, drain_timeout_seconds = 600";
-    let bed = Bed::start(&redis_server.url(), client, scaling).await;
+    let bed = Bed::start(redis_server, scaling).await;
     bed.says(1, false).await;
     let _: String = redis(&bed.client, "RPOP queue:mail").await;
     bed.says_until(0, false, &["TSTP"]).await;
@@ -90,10 +91,8 @@ async fn a_process_that_is_let_go_gets_tstp_and_then_term_when_it_says_that_it_i
 
 #[tokio::test]
 async fn an_autoscaler_that_stops_waits_for_the_jobs_of_its_quiet_processes() {
-    let redis_server = server();
-    let client = redis_server.client().await;
     let scaling = "min_workers = 1, max_workers = 1, drain_timeout_seconds = 600";
-    let mut bed = Bed::start(&redis_server.url(), client, scaling).await;
+    let mut bed = Bed::start(server(), scaling).await;
     bed.says(1, false).await;
     bed.scaler.signal(Signal::TERM);
     bed.says_until(1, true, &["TSTP"]).await;
@@ -104,10 +103,8 @@ async fn an_autoscaler_that_stops_waits_for_the_jobs_of_its_quiet_processes() {
 /// Nobody reads then what a process says: it has the drain timeout for its jobs.
 #[tokio::test]
 async fn processes_of_an_autoscaler_that_was_killed_get_both_signals_from_the_guard() {
-    let redis_server = server();
-    let client = redis_server.client().await;
     let scaling = "min_workers = 1, max_workers = 1, drain_timeout_seconds = 2";
-    let mut bed = Bed::start(&redis_server.url(), client, scaling).await;
+    let mut bed = Bed::start(server(), scaling).await;
     bed.says(1, false).await;
     bed.scaler.signal(Signal::KILL);
     bed.scaler.exit().await;
@@ -119,10 +116,8 @@ async fn processes_of_an_autoscaler_that_was_killed_get_both_signals_from_the_gu
 /// Somebody has told the process by Sidekiq's own page or by hand.
 #[tokio::test]
 async fn a_process_that_was_told_by_somebody_else_is_replaced_and_let_go() {
-    let redis_server = server();
-    let client = redis_server.client().await;
     let scaling = "min_workers = 1, max_workers = 2, drain_timeout_seconds = 600";
-    let mut bed = Bed::start(&redis_server.url(), client, scaling).await;
+    let mut bed = Bed::start(server(), scaling).await;
     bed.says(1, true).await;
     bed.scaler.until("another one is started", async || bed.scaler.lines("started").len() == 2).await;
     assert_eq!(bed.signals(), [""; 0], "it has a job");
