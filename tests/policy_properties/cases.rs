@@ -11,9 +11,12 @@ use swarm::{
 pub(crate) const NOW: Timestamp = Timestamp(1_000_000_000);
 pub(crate) const SECOND: u64 = 1_000;
 
-/// A case that failed is printed whole and belongs in a decision table, not in a file of seeds.
+/// A case that failed is printed whole and belongs in a decision table, not in a file of seeds. `PROPTEST_CASES` asks
+/// for more cases.
 pub(crate) fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, failure_persistence: None, max_global_rejects: 50_000, ..ProptestConfig::default() }
+    let default = ProptestConfig::default();
+    let cases = cases.max(default.cases);
+    ProptestConfig { cases, failure_persistence: None, max_global_rejects: cases.saturating_mul(100), ..default }
 }
 
 /// Everything that `decide` takes.
@@ -197,7 +200,7 @@ pub(crate) fn teach(history: &mut History, learned: Learned) {
         Learned::Uncounted => look(9, Counters::default(), 0),
         Learned::Rates { job_millis, jobs_an_hour } => (0..10).for_each(|hour| {
             let (added, read) = (QUEUE + hour * jobs_an_hour, hour * 10 * HOUR / job_millis + 10);
-            look(hour, Counters { added: Some(added), read: Some(read) }, added - read);
+            look(hour, Counters { added: Some(added), read: Some(read), ..Counters::default() }, added - read);
         }),
     }
 }
