@@ -120,12 +120,12 @@ impl HourlyNeeds {
         Self { of_days, of_jobs }
     }
 
-    /// Returns the workers with which so many percent of all jobs start immediately.
+    /// Returns the workers with which that percentage of all jobs starts immediately.
     pub(super) fn constant(&self, percent: usize, concurrency: u32, max_workers: u32) -> u32 {
         workers(&self.of_jobs, percent, concurrency, max_workers)
     }
 
-    /// Returns a plan with what each hour needed on so many percent of the days, in workers of `concurrency` jobs, at
+    /// Returns a plan with what each hour needed on that percentage of the days, in workers of `concurrency` jobs, at
     /// most `max_workers`; `None` if every hour needs the same number.
     pub(super) fn plan(
         &self,
@@ -172,7 +172,7 @@ fn needs(trace: &Trace) -> Vec<u32> {
     trace.jobs.iter().map(need).collect()
 }
 
-/// Returns the workers that provide for the sorted needs of so many percent.
+/// Returns the workers that provide for that percentage of the sorted needs.
 fn workers(needs: &[u32], percent: usize, concurrency: u32, max_workers: u32) -> u32 {
     nearest_rank(needs, percent).unwrap_or(0).div_ceil(concurrency.max(1)).min(max_workers)
 }
