@@ -62,7 +62,7 @@ fn history(settings: &ScalingSettings) -> History {
     // Ten jobs in ten seconds, while others wait.
     for (seconds, read) in [(20, 2), (10, 12)] {
         let demand = Demand { lag: Reading::Known(90 - read), pending: Reading::Known(2), ..observation().demand };
-        let counters = Counters { added: Some(90), read: Some(read) };
+        let counters = Counters { added: Some(90), read: Some(read), ..Counters::default() };
         let seen = Observation { demand, ..observation() };
         history.note_flow(settings, Timestamp(NOW.0 - seconds * 1_000), &seen, counters);
     }

@@ -187,7 +187,7 @@ fn learn(settings: &ScalingSettings, history: &mut History, rates: &str, now: Ti
     let whole = |count: f64| number::<u64>(&count.round().to_string());
     let (finished, came) = (whole(f64::from(DAY) / job)?, whole(f64::from(DAY) * arriving)?);
     let mut look = |at: Timestamp, came: u64, finished: u64| {
-        let counters = Counters { added: Some(QUEUE + came), read: Some(finished + 1) };
+        let counters = Counters { added: Some(QUEUE + came), read: Some(finished + 1), ..Counters::default() };
         let demand = Demand {
             lag: Reading::Known(QUEUE + came - finished - 1),
             pending: Reading::Known(1),

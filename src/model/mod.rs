@@ -213,13 +213,15 @@ impl Demand {
     }
 }
 
-/// Counters that a queue keeps by itself. A list keeps none; a stream keeps them since Redis 7.
+/// Counters that a queue keeps by itself. A list keeps none; a stream does since Redis 7, and so do a few frameworks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Number of jobs ever added.
     pub added: Option<u64>,
     /// Number of jobs ever delivered to the workers of the group. Redis can lose this count and find it again.
     pub read: Option<u64>,
+    /// Number of jobs that run now, for frameworks that tell how many, and not where.
+    pub running: Option<u64>,
 }
 
 /// Workers of a type, counted by their worth as capacity.

@@ -145,12 +145,14 @@ impl History {
         let demand = &observation.demand;
         let seen = (demand.lag.known(), demand.pending.known(), observation.pool.known());
         let (Some(&lag), Some(&pending), Some(counts)) = seen else { return };
-        // Whether a worker without a heartbeat is at work would be a guess.
-        if counts.possibly_busy > 0 {
-            return;
-        }
+        // Whether a worker without a heartbeat is at work would be a guess, unless it is known how many are.
+        let hidden = match counters.running {
+            _ if counts.possibly_busy == 0 => 0,
+            Some(running) => counts.possibly_busy.min(u32::try_from(running).unwrap_or(u32::MAX)),
+            None => return,
+        };
         let Some(added) = counters.added else { return self.flow.note_uncounted() };
-        let at_work = at_work(counts, lag);
+        let at_work = at_work(counts, lag).saturating_add(hidden);
         self.flow.note(Sample { at: now, added, read: counters.read, lag, pending, at_work }, gap(settings));
     }
 
@@ -211,6 +213,7 @@ fn gap(settings: &ScalingSettings) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Demand, PoolCounts, Reading};
 
     fn at(seconds: u64) -> Timestamp {
         Timestamp(seconds * 1_000)
@@ -240,6 +243,27 @@ mod tests {
         let mut history = History::new(at(0));
         history.note_change(Change { at: at(5), from: 3, to: 3 });
         assert_eq!(history.last_change, None);
+    }
+
+    #[test]
+    fn where_jobs_run_may_be_hidden_if_their_number_is_known() {
+        let settings = ScalingSettings { strategy: Strategy::Latency, ..ScalingSettings::default() };
+        let learned = |running| {
+            let mut history = History::new(at(0));
+            for second in 0..3 {
+                let (lag, pending) = (Reading::Known(100), Reading::Known(2));
+                let demand = Demand { lag, pending, oldest: Reading::Known(None) };
+                let pool = Reading::Known(PoolCounts { ready: 4, possibly_busy: 4, ..PoolCounts::default() });
+                let read = Some(2 + second * 4);
+                let counters = Counters { added: Some(102 + second * 4), read, running };
+                let observation = Observation { demand, queues: None, allowance: None, pool };
+                history.note_flow(&settings, at(second), &observation, counters);
+            }
+            history.flow.rates().ok().map(|rates| rates.job.as_secs_f64())
+        };
+        assert_eq!(learned(None), None, "it would be a guess");
+        let job = learned(Some(2)).expect("eight jobs have ended");
+        assert!((0.4..=0.6).contains(&job), "two of four workers did four jobs a second: {job}");
     }
 
     #[test]

@@ -214,7 +214,7 @@ impl CounterTotals {
     /// Returns the sum; `None` for a counter that one queue does not keep. If a queue can't be read, this sum has no
     /// counters.
     pub(super) fn sum(&self) -> Counters {
-        Counters { added: self.added.get(), read: self.read.get() }
+        Counters { added: self.added.get(), read: self.read.get(), ..Counters::default() }
     }
 
     /// Notes a reading of a queue.
@@ -256,7 +256,10 @@ impl Counted {
         }
         baseline.read = baseline.read.or(now.read);
         let read = counters.read.zip(baseline.read).map(|(read, before)| read - before);
-        Self { baseline: Some(baseline), since_first: Counters { added: Some(added - baseline.added), read } }
+        Self {
+            baseline: Some(baseline),
+            since_first: Counters { added: Some(added - baseline.added), read, ..Counters::default() },
+        }
     }
 }
 

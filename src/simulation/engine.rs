@@ -314,7 +314,7 @@ impl<'a> Engine<'a> {
     /// read twice.
     fn counters(&self) -> Counters {
         let counts = self.setup.settings.queue_kind().delivery() == Delivery::ConsumerGroup;
-        Counters { added: counts.then_some(self.arrived as u64), read: None }
+        Counters { added: counts.then_some(self.arrived as u64), read: None, ..Counters::default() }
     }
 
     /// Returns the demand as the probe would read it. A list shows neither the jobs in progress nor how long jobs have

@@ -44,7 +44,7 @@ impl Flowing {
         let busy = u32::try_from(begun - finished).expect("no more than there are workers");
         let counts = PoolCounts { ready: self.workers, busy, ..PoolCounts::default() };
         let observation = Observation { demand, queues: None, allowance: None, pool: Reading::Known(counts) };
-        let counters = Counters { added: Some(came), read: Some(begun) };
+        let counters = Counters { added: Some(came), read: Some(begun), ..Counters::default() };
         history.note_flow(settings, Timestamp(NOW.0 + millis), &observation, counters);
     }
 }
@@ -97,7 +97,7 @@ impl Steered {
         let demand = demand(Reading::Known(self.waiting.len() as u64), Reading::Known(busy as u64));
         let counts = PoolCounts { ready: count(self.workers.len()), busy: count(busy), ..PoolCounts::default() };
         let observation = Observation { demand, queues: None, allowance: None, pool: Reading::Known(counts) };
-        let counters = Counters { added: Some(self.added), read: Some(self.read) };
+        let counters = Counters { added: Some(self.added), read: Some(self.read), ..Counters::default() };
         self.history.note_flow(&self.settings, now, &observation, counters);
         let decision = decide(&self.settings, &observation, &self.history, now);
         if let Some(recommendation) = decision.recommendation {
@@ -200,7 +200,7 @@ proptest! {
         for (pause, added, read, demand, counts) in looks {
             now = Timestamp(now.0 + pause);
             let observation = Observation { demand, queues: None, allowance: None, pool: Reading::Known(counts) };
-            case.history.note_flow(&case.settings, now, &observation, Counters { added, read });
+            case.history.note_flow(&case.settings, now, &observation, Counters { added, read, ..Counters::default() });
             let decision = decide(&case.settings, &observation, &case.history, now);
             let bounds = decision.floor..=case.settings.max_workers;
             prop_assert!(bounds.contains(&decision.target), "{decision:?}");

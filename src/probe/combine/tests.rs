@@ -88,7 +88,7 @@ fn sum(totals: &mut CounterTotals, queues: &[QueueDemand], counters: &[Counters]
 }
 
 fn counted(added: u64, read: Option<u64>) -> Counters {
-    Counters { added: Some(added), read }
+    Counters { added: Some(added), read, ..Counters::default() }
 }
 
 #[test]

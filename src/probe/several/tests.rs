@@ -155,11 +155,15 @@ fn reading<T: std::fmt::Debug + Clone + 'static>(value: impl Strategy<Value = T>
 
 fn counters() -> impl Strategy<Value = Counters> {
     let count = || prop_oneof![8 => (0_u64..100).prop_map(Some), 1 => Just(Some(u64::MAX)), 1 => Just(None)];
-    (count(), count()).prop_map(|(added, read)| Counters { added, read })
+    (count(), count()).prop_map(|(added, read)| Counters { added, read, ..Counters::default() })
 }
 
 fn known_counters() -> impl Strategy<Value = Counters> {
-    (0_u64..100, 0_u64..100).prop_map(|(added, read)| Counters { added: Some(added), read: Some(read) })
+    (0_u64..100, 0_u64..100).prop_map(|(added, read)| Counters {
+        added: Some(added),
+        read: Some(read),
+        ..Counters::default()
+    })
 }
 
 /// A queue that does not rest.

@@ -16,7 +16,7 @@ pub(super) static PROFILE: CountedProfile = CountedProfile {
     parts,
     content: "LLEN",
     event_flags: "lz$g",
-    commands: &["time", "exists", "llen", "zcard", "zcount", "zrangebyscore"],
+    commands: &["time", "exists", "llen", "zcard", "zcount", "zrangebyscore", "get"],
     shows_running: true,
     quiet_signal: Some(QuietSignal::Tstp),
     stop_signal: StopSignal::Term,
@@ -33,5 +33,6 @@ fn parts(spec: &FrameworkSpec, queue: &str) -> Vec<Part> {
         Part::Schedule(key("scheduled"), Unit::Seconds),
         Part::Schedule(key("retry"), Unit::Seconds),
         Part::PausedByKey(key("paused")),
+        Part::Ended(key("processed")),
     ]
 }

@@ -16,7 +16,7 @@ pub(super) static PROFILE: CountedProfile = CountedProfile {
     parts,
     content: "LLEN",
     event_flags: "lz$g",
-    commands: &["time", "exists", "llen", "zcard", "zcount", "zrangebyscore"],
+    commands: &["time", "exists", "llen", "zcard", "zcount", "zrangebyscore", "get"],
     shows_running: true,
     quiet_signal: None,
     stop_signal: StopSignal::Term,
@@ -34,5 +34,6 @@ fn parts(spec: &FrameworkSpec, queue: &str) -> Vec<Part> {
         Part::Running(key("active")),
         Part::Schedule(key("delayed"), Unit::Bull),
         Part::PausedByKey(key("meta-paused")),
+        Part::Added(key("id")),
     ]
 }

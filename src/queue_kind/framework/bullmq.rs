@@ -16,7 +16,7 @@ pub(super) static PROFILE: CountedProfile = CountedProfile {
     parts,
     content: "LLEN",
     event_flags: "lzh",
-    commands: &["time", "llen", "zcard", "zcount", "zrangebyscore", "hmget"],
+    commands: &["time", "llen", "zcard", "zcount", "zrangebyscore", "hmget", "get"],
     shows_running: true,
     quiet_signal: None,
     stop_signal: StopSignal::Term,
@@ -35,5 +35,6 @@ fn parts(spec: &FrameworkSpec, queue: &str) -> Vec<Part> {
         Part::Running(key("active")),
         Part::Schedule(key("delayed"), Unit::Bull),
         Part::Meta(key("meta")),
+        Part::Added(key("id")),
     ]
 }

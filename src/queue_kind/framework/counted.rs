@@ -7,7 +7,7 @@ use redis::{Cmd, Value};
 
 use super::{FrameworkSpec, Heard, Occupation, clock::ServerClock, replies::Replies, tally::Tally};
 use crate::{
-    model::Timestamp,
+    model::{Counters, Timestamp},
     queue_kind::{Interpretation, Observed, QueueReader, QueueSpec, Scripts, explain},
 };
 
@@ -72,6 +72,10 @@ pub(super) enum Part {
     /// A hash. The queue is paused while the hash has the field `paused`, and runs at most `concurrency` jobs at the
     /// same time.
     Meta(String),
+    /// A counter of all jobs that were ever added.
+    Added(String),
+    /// A counter of all ends of a job, failures included.
+    Ended(String),
 }
 
 impl Part {
@@ -88,8 +92,15 @@ impl Part {
             | Self::Schedule(key, _)
             | Self::UnfinishedSchedule(key, _)
             | Self::PausedByKey(key)
-            | Self::Meta(key) => key,
+            | Self::Meta(key)
+            | Self::Added(key)
+            | Self::Ended(key) => key,
         }
+    }
+
+    /// Returns whether a change of the part is a signal. Counters change with other parts.
+    pub(super) fn is_signal(&self) -> bool {
+        !matches!(self, Self::Added(_) | Self::Ended(_))
     }
 
     fn commands(&self, now_ms: u64) -> Vec<Cmd> {
@@ -116,6 +127,7 @@ impl Part {
             }
             Self::PausedByKey(key) => vec![command("EXISTS", key)],
             Self::Meta(key) => vec![command("HMGET", key).arg("paused").arg("concurrency").to_owned()],
+            Self::Added(key) | Self::Ended(key) => vec![command("GET", key)],
         }
     }
 }
@@ -132,6 +144,8 @@ struct QueueCount {
     limit: Option<u64>,
     /// Whether the waiting jobs include running ones.
     mixed: bool,
+    added: Option<u64>,
+    ended: Option<u64>,
 }
 
 impl QueueCount {
@@ -172,8 +186,27 @@ impl QueueCount {
                 self.is_paused |= fields.next().flatten().is_some();
                 self.limit = fields.next().flatten().and_then(|text| text.parse().ok());
             }
+            Part::Added(_) => self.added = Some(replies.count()?),
+            Part::Ended(_) => self.ended = Some(replies.count()?),
         }
         Ok(())
+    }
+
+    /// Returns the jobs that were ever added and begun; nothing while the queue is paused, because some versions of
+    /// BullMQ and Bull then keep its waiting jobs under another key.
+    fn counters(&self) -> Counters {
+        let unread = self.waiting.saturating_add(self.due).saturating_add(self.later);
+        match (self.added, self.ended) {
+            _ if self.is_paused => Counters::default(),
+            (Some(added), _) => {
+                Counters { added: Some(added), read: added.checked_sub(unread), running: Some(self.running) }
+            }
+            (None, Some(ended)) => {
+                let read = ended.saturating_add(self.running);
+                Counters { added: Some(read.saturating_add(unread)), read: Some(read), running: Some(self.running) }
+            }
+            (None, None) => Counters::default(),
+        }
     }
 
     fn add_to(self, tally: &mut Tally, queue: &str) {
@@ -187,6 +220,12 @@ impl QueueCount {
         tally.due += self.due;
         tally.next_at(self.next);
     }
+}
+
+/// Returns the sum of two queues' counters; nothing for what one of them does not count.
+fn plus(one: Counters, other: Counters) -> Counters {
+    let sum = |of: fn(&Counters) -> Option<u64>| Some(of(&one)?.saturating_add(of(&other)?));
+    Counters { added: sum(|of| of.added), read: sum(|of| of.read), running: sum(|of| of.running) }
 }
 
 fn millis(time: Duration) -> u64 {
@@ -245,6 +284,7 @@ impl CountedReader {
             return Ok(None);
         }
         let (mut tally, mut at_work, mut limits) = (Tally::default(), 0, Vec::new());
+        let mut counters = Vec::new();
         for (queue, parts) in self.spec.queues.iter().zip(&self.parts) {
             let mut count = QueueCount::default();
             for part in parts {
@@ -252,6 +292,7 @@ impl CountedReader {
             }
             at_work += count.running + if count.mixed { count.waiting } else { 0 };
             limits.push(count.limit);
+            counters.push(count.counters());
             count.add_to(&mut tally, queue);
         }
         // Jobs of a dead worker that no live worker has taken yet occupy no worker.
@@ -260,8 +301,9 @@ impl CountedReader {
         } else if at_work == 0 {
             tally.occupation = Occupation::AllIdle;
         }
-        // If one of several queues has no limit, the total has none.
+        // If one of several queues has no limit, the total has none; likewise for counters.
         tally.limit = limits.into_iter().sum();
+        tally.counters = counters.into_iter().reduce(plus).unwrap_or_default();
         Ok(Some(tally))
     }
 }

@@ -44,8 +44,8 @@ pub(super) struct CountedProfile {
 }
 
 impl CountedProfile {
-    fn part_keys(&self, spec: &FrameworkSpec, queue: &str) -> impl Iterator<Item = String> {
-        (self.parts)(spec, queue).into_iter().map(Part::into_key)
+    fn parts(&self, spec: &FrameworkSpec, queue: &str) -> impl Iterator<Item = Part> {
+        (self.parts)(spec, queue).into_iter()
     }
 }
 
@@ -63,7 +63,7 @@ impl FrameworkProfile for CountedProfile {
     }
 
     fn key(&self, spec: &FrameworkSpec, queue: &str) -> String {
-        self.part_keys(spec, queue).next().expect("a queue has a main part")
+        self.parts(spec, queue).next().expect("a queue has a main part").into_key()
     }
 
     fn content(&self, key: &str) -> Cmd {
@@ -71,7 +71,8 @@ impl FrameworkProfile for CountedProfile {
     }
 
     fn signals(&self, spec: &FrameworkSpec) -> SignalKeys {
-        let keys = spec.queues.iter().flat_map(|queue| self.part_keys(spec, queue)).collect();
+        let parts = spec.queues.iter().flat_map(|queue| self.parts(spec, queue));
+        let keys = parts.filter(Part::is_signal).map(Part::into_key).collect();
         SignalKeys { keys, ..SignalKeys::default() }
     }
 

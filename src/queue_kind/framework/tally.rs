@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Framework, FrameworkReading, Occupation, clock::ServerClock};
 use crate::{
-    model::{Demand, Reading, Timestamp, Work},
+    model::{Counters, Demand, Reading, Timestamp, Work},
     queue_kind::Observed,
 };
 
@@ -29,6 +29,8 @@ pub(super) struct Tally {
     pub(super) occupation: Occupation,
     /// Time after which workers report a change that causes no signal.
     pub(super) look_again: Option<Duration>,
+    /// What the framework counts.
+    pub(super) counters: Counters,
 }
 
 impl Default for Tally {
@@ -45,6 +47,7 @@ impl Default for Tally {
             oldest: None,
             occupation: Occupation::Unknown,
             look_again: None,
+            counters: Counters::default(),
         }
     }
 }
@@ -79,6 +82,7 @@ impl Tally {
             oldest,
             occupation,
             look_again,
+            counters,
         } = self;
         // Workers beyond the framework's limit would have nothing to do.
         let room = limit.map_or(u64::MAX, |limit| limit.saturating_sub(running));
@@ -112,7 +116,7 @@ impl Tally {
         let look_at = [due_at, look_again.map(|time| clock.now().after(time))].into_iter().flatten().min();
         let demand = Demand { lag: Reading::Known(lag), pending, oldest };
         let framework = Some(Box::new(FrameworkReading { work, occupation, look_at }));
-        Observed { framework, ..Observed::of(demand, Reading::Known(Vec::new())) }
+        Observed { counters, framework, ..Observed::of(demand, Reading::Known(Vec::new())) }
     }
 }
 

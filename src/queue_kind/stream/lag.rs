@@ -71,7 +71,7 @@ impl RawStream {
     fn counters(&self) -> Counters {
         let Self { stream: Ok(stream), group: Ok(group), .. } = self else { return Counters::default() };
         let added = stream.as_ref().map_or(Some(0), |stream| stream.added);
-        Counters { added, read: group.as_ref().map_or(Some(0), |group| group.read) }
+        Counters { added, read: group.as_ref().map_or(Some(0), |group| group.read), ..Counters::default() }
     }
 }
 

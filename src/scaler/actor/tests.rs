@@ -205,7 +205,7 @@ fn a_queue_that_latency_learns_from_is_looked_at_again_while_jobs_are_done_and_a
         at(actor, ms, signals());
         let (lag, pending) = (Reading::Known(added - read), Reading::Known(2));
         let demand = Demand { lag, pending, oldest: Reading::Known(None) };
-        let counters = Counters { added: Some(added), read: Some(read) };
+        let counters = Counters { added: Some(added), read: Some(read), ..Counters::default() };
         let observed = Observed {
             demand,
             queues: None,
@@ -234,7 +234,7 @@ fn a_queue_that_latency_learns_from_is_looked_at_again_while_jobs_are_done_and_a
     // No job is in progress, so there is nothing to learn.
     at(&mut actor, 6_000, signals());
     let none = Demand { lag: Reading::Known(0), pending: Reading::Known(0), oldest: Reading::Known(None) };
-    let counters = Counters { added: Some(10), read: Some(10) };
+    let counters = Counters { added: Some(10), read: Some(10), ..Counters::default() };
     let observed = Observed {
         demand: none,
         queues: None,

@@ -82,7 +82,7 @@ impl EveryQueue {
         all: &Reading<()>,
     ) -> (Demand, QueueDemands, Counters) {
         let mut queues = Vec::new();
-        let mut sum = Counters { added: Some(0), read: Some(0) };
+        let mut sum = Counters { added: Some(0), read: Some(0), ..Counters::default() };
         let found: BTreeSet<Arc<str>> = self.found.keys().chain(contents.keys()).cloned().collect();
         let found = found.into_iter().filter(|key| !self.named.contains(key));
         let keys: Vec<Arc<str>> = self.named.iter().cloned().chain(found).collect();
@@ -103,7 +103,11 @@ impl EveryQueue {
             if is_named || is_there.is_some() {
                 let counted = self.since_first(&queue, &demand, counters);
                 let add = |one: Option<u64>, more: Option<u64>| Some(one?.saturating_add(more?));
-                sum = Counters { added: add(sum.added, counted.added), read: add(sum.read, counted.read) };
+                sum = Counters {
+                    added: add(sum.added, counted.added),
+                    read: add(sum.read, counted.read),
+                    ..Counters::default()
+                };
             }
             queues.push(QueueDemand { queue, demand });
         }
@@ -126,6 +130,7 @@ impl EveryQueue {
         Counters {
             added: Some(added - baseline.0),
             read: counters.read.zip(baseline.1).map(|(read, before)| read - before),
+            ..Counters::default()
         }
     }
 }

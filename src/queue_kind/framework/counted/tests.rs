@@ -96,3 +96,29 @@ fn scores_are_times_in_the_units_of_the_frameworks() {
     assert_eq!(Unit::Bull.due(2_500), (2_501_u64 * 4_096 - 1).to_string(), "every counter of the millisecond is due");
     assert_eq!(Unit::Seconds.due(2_500), "2.500");
 }
+
+/// Returns what one queue counts, by the numbers of its parts.
+fn counters(parts: &[(Part, i64)]) -> Counters {
+    let mut count = QueueCount::default();
+    for (part, number) in parts {
+        count.take(part, &mut Replies::new(vec![Value::Int(*number)])).expect("it is a count");
+    }
+    count.counters()
+}
+
+#[test]
+fn what_was_added_and_what_has_ended_tell_how_many_have_begun() {
+    let key = String::new;
+    let (waiting, running) = ((Part::Waiting(key()), 3), (Part::Running(key()), 2));
+    let both = [waiting.clone(), running.clone()];
+    let with = |more: (Part, i64)| counters(&[both.as_slice(), &[more]].concat());
+    let expected = |added, read| Counters { added: Some(added), read: Some(read), running: Some(2) };
+    assert_eq!(with((Part::Added(key()), 10)), expected(10, 7));
+    assert_eq!(with((Part::Ended(key()), 10)), expected(15, 12));
+    assert_eq!(with((Part::Added(key()), 2)).read, None, "somebody has emptied the counter");
+    assert_eq!(counters(&both), Counters::default());
+    let paused = [both.as_slice(), &[(Part::Added(key()), 10), (Part::PausedByKey(key()), 1)]].concat();
+    assert_eq!(counters(&paused), Counters::default());
+    assert_eq!(plus(expected(1, 1), expected(2, 1)).added, Some(3));
+    assert_eq!(plus(expected(1, 1), Counters::default()), Counters::default());
+}
