@@ -22,16 +22,16 @@ const PAGE_ENTRIES: usize = 500;
 const MAX_IN_HAND: usize = 10_000;
 
 /// An observation that is late by more than this number of intervals does not show what happened in between.
-const MAX_LATE_INTERVALS: u32 = 4;
+pub(super) const MAX_LATE_INTERVALS: u32 = 4;
 
-/// Why the streams can't be read.
+/// Why the jobs can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ArrivalError {
     /// The connection failed.
     #[error(transparent)]
     Connect(#[from] ConnectionError),
     /// Redis went away, or does not answer.
-    #[error("can't read the streams: {0}")]
+    #[error("can't read the jobs: {0}")]
     Redis(#[from] redis::RedisError),
     /// Redis refused a command, or sent an unexpected reply.
     #[error("{0}")]
@@ -52,9 +52,9 @@ impl ArrivalError {
 /// One recorded job.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Recorded {
-    /// Index of the job's stream among those watched.
+    /// Index of the job's queue among those watched.
     pub queue: usize,
-    /// Arrival: the time in the entry's id.
+    /// Arrival: on a stream, the time in the entry's id.
     pub arrival: Timestamp,
     /// Time that a worker took, in milliseconds; `None` if it could not be observed.
     pub service_ms: Option<f64>,
@@ -70,11 +70,55 @@ struct WatchedStream {
     ledger: Option<Ledger>,
 }
 
+/// Asks a server, over a connection that it makes again after an error.
+#[derive(Debug)]
+pub(super) struct Asker {
+    target: Arc<RedisTarget>,
+    connection: Option<Connection>,
+}
+
+impl Asker {
+    pub(super) fn new(target: Arc<RedisTarget>) -> Self {
+        Self { target, connection: None }
+    }
+
+    /// Returns the replies to the commands, which may be errors of the server.
+    ///
+    /// # Errors
+    /// If the server can't be asked.
+    pub(super) async fn ask(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, ArrivalError> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.target.connect().await?,
+        };
+        let replies = connection.each(pipeline).await?;
+        self.connection = Some(connection);
+        Ok(replies)
+    }
+
+    /// Returns the server's time, in milliseconds.
+    ///
+    /// # Errors
+    /// If the server can't be asked, or refuses.
+    pub(super) async fn time(&mut self) -> Result<u64, ArrivalError> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("TIME");
+        time(self.ask(&pipeline).await?.first())
+    }
+}
+
+/// Returns the server's time, which is also the clock of entry ids.
+///
+/// # Errors
+/// If Redis can't be asked.
+pub async fn server_time(target: Arc<RedisTarget>) -> Result<Timestamp, ArrivalError> {
+    Asker::new(target).time().await.map(Timestamp)
+}
+
 /// Watches streams. After an error the next observation reconnects and misses no arrival.
 #[derive(Debug)]
 pub struct ArrivalWatch {
-    target: Arc<RedisTarget>,
-    connection: Option<Connection>,
+    asker: Asker,
     queues: Vec<WatchedStream>,
 }
 
@@ -85,17 +129,7 @@ impl ArrivalWatch {
         let gap =
             interval.map(|interval| u64::try_from((interval * MAX_LATE_INTERVALS).as_millis()).unwrap_or(u64::MAX));
         let watched = |spec| WatchedStream { spec, after: StreamId::at(since.0), ledger: gap.map(Ledger::new) };
-        Self { target, connection: None, queues: specs.into_iter().map(watched).collect() }
-    }
-
-    /// Returns the server's time, which is also the clock of entry ids.
-    ///
-    /// # Errors
-    /// If Redis can't be asked.
-    pub async fn server_time(&mut self) -> Result<Timestamp, ArrivalError> {
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("TIME");
-        Ok(Timestamp(time(self.ask(&pipeline).await?.first())?))
+        Self { asker: Asker::new(target), queues: specs.into_iter().map(watched).collect() }
     }
 
     /// Makes one observation. Adds each job to `recorded` exactly once: when it finishes, or when it arrives. Jobs that
@@ -128,7 +162,7 @@ impl ArrivalWatch {
         for WatchedStream { spec, after, .. } in &self.queues {
             pipeline.cmd("XRANGE").arg(&*spec.key).arg(format!("({after}")).arg("+").arg("COUNT").arg(PAGE_ENTRIES);
         }
-        let replies = self.ask(&pipeline).await?;
+        let replies = self.asker.ask(&pipeline).await?;
         let mut more = false;
         for (queue, (watched, reply)) in self.queues.iter_mut().zip(replies).enumerate() {
             let ids = entry_ids(reply).map_err(|error| ArrivalError::Refused(explain(&watched.spec.key, &error)))?;
@@ -153,7 +187,7 @@ impl ArrivalWatch {
             pipeline.cmd("XINFO").arg("GROUPS").arg(&*spec.key);
             pipeline.cmd("XPENDING").arg(&*spec.key).arg(&*spec.group).arg("-").arg("+").arg(MAX_IN_HAND);
         }
-        let mut replies = self.ask(&pipeline).await?.into_iter();
+        let mut replies = self.asker.ask(&pipeline).await?.into_iter();
         let now_ms = time(replies.next().as_ref())?;
         for (queue, watched) in self.queues.iter_mut().enumerate() {
             let mut next = || replies.next().ok_or_else(reply::missing);
@@ -172,16 +206,6 @@ impl ArrivalWatch {
             }
         }
         Ok(())
-    }
-
-    async fn ask(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, ArrivalError> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.target.connect().await?,
-        };
-        let replies = connection.each(pipeline).await?;
-        self.connection = Some(connection);
-        Ok(replies)
     }
 }
 

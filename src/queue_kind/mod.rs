@@ -23,7 +23,7 @@ pub use self::{
         Framework, FrameworkReading, FrameworkSpec, FrameworkWorker, Heard, HeardWorker, Occupation, SignalKeys,
         WorkerStatement,
     },
-    framework::{Certainty, DueJobs, FetchedJobs, FrameworkProfile, Trace},
+    framework::{Certainty, DueJobs, FetchedJobs, FrameworkProfile, JobStage, JobTimes, TimesOfJob, Trace},
     profile::{
         Bounds, ConsumerPending, Delivery, FollowUp, Idleness, Interpretation, Observed, Profile, QueueReader,
         QueueSpec, Scripts, explain,

@@ -1,43 +1,16 @@
 //! `swarm record` on real streams, and what `swarm simulate` makes of it beside the real autoscaler.
 
-use std::{fs, path::Path, process::Stdio};
+use std::fs;
 
-use rustix::process::Signal;
 use serde_json::Value;
-use swarm::simulation::{Row, read};
 
 use crate::support::{
     autoscaler::{Autoscaler, FAST_SWEEP, real_pool, swarm},
     command::{records, redis},
-    processes::{KillOnDrop, kill},
+    recorder::{Recorder, rows},
     redis::RedisServer,
     wait::{DEADLINE, eventually},
 };
-
-/// A recorder that goes on.
-struct Recorder(KillOnDrop);
-
-impl Recorder {
-    fn start(directory: &Path, words: &[&str]) -> Self {
-        let mut command = swarm(directory);
-        command.arg("record").args(words).args(["--follow", "--output", "trace.csv"]);
-        Self(KillOnDrop(command.stdin(Stdio::null()).spawn().unwrap()))
-    }
-
-    /// Ends it as Ctrl-C would; answers what it has written.
-    async fn stop(mut self, directory: &Path) -> Vec<Row> {
-        kill(self.0.id(), Signal::INT);
-        let ended =
-            eventually(DEADLINE, async || matches!(self.0.try_wait(), Ok(Some(status)) if status.success())).await;
-        assert!(ended, "it ends well");
-        rows(directory)
-    }
-}
-
-fn rows(directory: &Path) -> Vec<Row> {
-    let file = fs::File::open(directory.join("trace.csv")).unwrap();
-    read(file, "trace.csv", "test").unwrap_or_default()
-}
 
 #[tokio::test]
 async fn what_is_on_a_stream_is_recorded_with_the_least_rights_and_nothing_is_changed() {
@@ -90,13 +63,13 @@ async fn a_recorder_outlives_a_restart_of_redis() {
         let _: Option<String> = redis(&client, "XGROUP CREATE test:jobs test 0").await;
         crate::support::command::work_off(&client, "test:jobs", "test").await;
     };
-    let written = || directory.path().join("trace.csv").exists().then(|| rows(directory.path()).len());
+    let written = || rows(directory.path(), "test").len();
     add(&server).await;
-    assert!(eventually(DEADLINE, async || written() == Some(1)).await, "the first job is recorded");
+    assert!(eventually(DEADLINE, async || written() == 1).await, "the first job is recorded");
     server.restart();
     add(&server).await;
-    assert!(eventually(DEADLINE, async || written() == Some(2)).await, "the second job is recorded");
-    assert_eq!(recorder.stop(directory.path()).await.len(), 2);
+    assert!(eventually(DEADLINE, async || written() == 2).await, "the second job is recorded");
+    assert_eq!(recorder.stop(directory.path(), "test").await.len(), 2);
 }
 
 /// The most workers wanted between two times at which there was none.
@@ -132,7 +105,7 @@ async fn a_simulation_of_what_was_recorded_scales_as_the_autoscaler_did() {
     let is_told = async || records(&client, "test").await.last().is_some_and(|last| last["to_count"] == "0");
     scaler.until("the last change is in the history", is_told).await;
 
-    let trace = recorder.stop(scaler.directory()).await;
+    let trace = recorder.stop(scaler.directory(), "test").await;
     assert_eq!(trace.len(), 11, "{trace:?}");
     let known: Vec<f64> = trace.iter().filter_map(|row| row.service).map(|took| took.as_secs_f64()).collect();
     // A look that came late on a busy machine may miss some.

@@ -26,6 +26,7 @@ pub(super) static PROFILE: CountedProfile = CountedProfile {
         "SIGTERM cancels running jobs immediately, unless the worker's settings have `job_completion_wait`: set it to more \
          than the longest job",
     ),
+    job_times: None,
 };
 
 /// Returns the parts of a queue.

@@ -22,6 +22,7 @@ pub(super) static PROFILE: CountedProfile = CountedProfile {
     stop_signal: StopSignal::Term,
     trace: Some(|spec, queue| Trace::Member { set: format!("{}:queues", spec.prefix), member: queue.to_owned() }),
     stop_caveat: None,
+    job_times: None,
 };
 
 /// Returns the parts of a queue.

@@ -5,6 +5,7 @@ use super::{
     FrameworkSpec, Trace,
     counted::{Part, Unit},
     counted_profile::CountedProfile,
+    job_times::of_bull,
 };
 use crate::model::StopSignal;
 
@@ -24,6 +25,7 @@ pub(super) static PROFILE: CountedProfile = CountedProfile {
     stop_caveat: Some(
         "SIGTERM ends running jobs immediately, unless the program handles it: call `worker.close()` and wait for it",
     ),
+    job_times: Some(|spec, queue| of_bull(&spec.prefix, queue, &["prioritized"])),
 };
 
 /// Returns the parts of a queue.

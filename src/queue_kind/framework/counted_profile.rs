@@ -6,7 +6,7 @@ use std::sync::Arc;
 use redis::Cmd;
 
 use super::{
-    Certainty, FrameworkProfile, FrameworkSpec, SignalKeys, Trace,
+    Certainty, FrameworkProfile, FrameworkSpec, JobTimes, SignalKeys, Trace,
     counted::{CountedReader, Part},
 };
 use crate::{
@@ -41,6 +41,8 @@ pub(super) struct CountedProfile {
     pub(super) trace: Option<fn(&FrameworkSpec, &str) -> Trace>,
     /// What a program must have so that the signal is safe.
     pub(super) stop_caveat: Option<&'static str>,
+    /// Returns where the times of a queue's jobs are, if the framework keeps them.
+    pub(super) job_times: Option<fn(&FrameworkSpec, &str) -> JobTimes>,
 }
 
 impl CountedProfile {
@@ -106,6 +108,10 @@ impl FrameworkProfile for CountedProfile {
 
     fn trace(&self, spec: &FrameworkSpec, queue: &str) -> Option<Trace> {
         self.trace.map(|trace| trace(spec, queue))
+    }
+
+    fn job_times(&self, spec: &FrameworkSpec, queue: &str) -> Option<JobTimes> {
+        self.job_times.map(|times| times(spec, queue))
     }
 
     fn identity(&self) -> Option<&'static str> {

@@ -22,6 +22,7 @@ pub(super) static PROFILE: CountedProfile = CountedProfile {
     stop_signal: StopSignal::Int,
     trace: None,
     stop_caveat: None,
+    job_times: None,
 };
 
 /// Returns the parts of a queue.

@@ -16,6 +16,7 @@ mod counted;
 mod counted_profile;
 mod dramatiq;
 mod huey;
+mod job_times;
 mod kind;
 mod laravel;
 mod replies;
@@ -30,6 +31,7 @@ use std::{sync::Arc, time::Duration};
 
 use redis::Cmd;
 
+pub use self::job_times::{JobStage, JobTimes, TimesOfJob};
 pub(super) use self::kind::FrameworkKind;
 use super::{
     QueueReader,
@@ -219,6 +221,11 @@ pub trait FrameworkProfile: std::fmt::Debug + Send + Sync {
     /// Returns the jobs that are delivered a second time if workers hold them for too long; `None` if there are none,
     /// or Redis does not tell since when a worker has had a job.
     fn fetched_jobs(&self, _spec: &FrameworkSpec) -> Option<FetchedJobs> {
+        None
+    }
+
+    /// Returns where the times of a queue's jobs are; `None` if the framework forgets a job as soon as it has begun.
+    fn job_times(&self, _spec: &FrameworkSpec, _queue: &str) -> Option<JobTimes> {
         None
     }
 

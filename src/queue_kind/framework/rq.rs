@@ -9,6 +9,7 @@ use redis::{Cmd, Value};
 use super::{
     Certainty, DueJobs, Framework, FrameworkProfile, FrameworkSpec, FrameworkWorker, Occupation, SignalKeys, Trace,
     clock::ServerClock,
+    job_times::{JobHolder, JobStage, JobTimes, Order, TimesOfJob},
     replies::Replies,
     tally::{Tally, ms_of_date, ms_of_seconds, seconds_of_ms},
 };
@@ -97,6 +98,27 @@ impl FrameworkProfile for Rq {
         let key = |what: &str| format!("{}:{what}:{queue}", spec.prefix);
         let cure = "start a worker of the queue with --with-scheduler";
         Some(DueJobs { schedule: key("scheduled"), mover: key("scheduler-lock"), cure })
+    }
+
+    fn job_times(&self, spec: &FrameworkSpec, queue: &str) -> Option<JobTimes> {
+        let holder =
+            |what: &str, order, stage| JobHolder { key: format!("{}:{what}:{queue}", spec.prefix), order, stage };
+        Some(JobTimes {
+            holders: vec![
+                holder("queue", Order::NewestLast, JobStage::Waiting),
+                holder("wip", Order::Scored, JobStage::Running),
+                holder("finished", Order::Scored, JobStage::Ended),
+                holder("failed", Order::Scored, JobStage::Ended),
+            ],
+            // Of a running job, `JOB:EXECUTION`.
+            id: |element| element.split(':').next().unwrap_or(element),
+            prefix: format!("{}:job:", spec.prefix),
+            fields: &["enqueued_at", "started_at", "ended_at"],
+            parse: |values| {
+                let at = |place: usize| values.get(place)?.as_deref().and_then(ms_of_date);
+                TimesOfJob { arrived: at(0), began: at(1), ended: at(2) }
+            },
+        })
     }
 
     fn identity(&self) -> Option<&'static str> {

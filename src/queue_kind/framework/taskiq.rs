@@ -18,6 +18,7 @@ pub(super) static PROFILE: CountedProfile = CountedProfile {
     stop_signal: StopSignal::Term,
     trace: None,
     stop_caveat: None,
+    job_times: None,
 };
 
 /// Returns the parts of a queue.

@@ -17,6 +17,7 @@ pub(crate) mod needs;
 pub(crate) mod pages;
 pub(crate) mod processes;
 pub(crate) mod prometheus;
+pub(crate) mod recorder;
 pub(crate) mod redis;
 pub(crate) mod sentinel;
 pub(crate) mod tab;
