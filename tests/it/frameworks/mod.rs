@@ -10,3 +10,4 @@ mod programs;
 mod proof;
 mod rq;
 mod sidekiq;
+mod times;
