@@ -25,7 +25,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::controller::{Behaviour, Players};
+use super::{
+    controller::{Behaviour, Players, ended},
+    kubelet::Processes,
+};
 use crate::{
     fake_kubernetes::{self, FakeKubernetes, api::PLAYER_HEADER},
     support::wait::{DEADLINE, eventually},
@@ -111,6 +114,11 @@ impl Bed {
     /// The played controllers.
     pub(super) fn players(&self) -> &Players {
         self.players.as_ref().expect("this test plays the controllers itself")
+    }
+
+    /// Plays kubelets with real workers, beside the controllers of a real cluster.
+    pub(super) fn kubelets(&self, workers: Processes) -> Players {
+        Players::kubelets(self.client.clone(), &self.namespace, workers)
     }
 
     /// For `KUBECONFIG`.
@@ -207,6 +215,12 @@ impl Bed {
         let mut names: Vec<_> = self.pods(worker_type).await.iter().map(ResourceExt::name_any).collect();
         names.sort();
         names
+    }
+
+    /// Ends a pod that does not restart, with an exit code.
+    pub(super) async fn end_pod(&self, name: &str, exit_code: i32) {
+        let patch = Patch::Merge(json!({ "status": ended(exit_code) }));
+        self.api::<Pod>().patch_status(name, &PatchParams::default(), &patch).await.expect("the pod is there");
     }
 
     /// The Events with this reason, by their notes.

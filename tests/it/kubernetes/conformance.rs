@@ -113,7 +113,7 @@ impl Rig for Jobs {
     async fn crash(&self, id: &WorkerId) {
         let pod = self.0.bed.pod_of_job(TYPE, id.as_str()).await;
         self.0.bed.until("it runs", async || is_running(&self.0.bed, &pod).await).await;
-        self.0.bed.players().end(&pod, 1).await;
+        self.0.bed.end_pod(&pod, 1).await;
     }
 
     async fn allow_starts(&self, allowed: bool) {

@@ -25,6 +25,9 @@ use super::{bed::LABEL, kubelet::Processes};
 /// Between two rounds.
 const ROUND: Duration = Duration::from_millis(25);
 
+/// Pods that KWOK leaves alone (kwok-stages.yaml).
+const PLAYED_BY_TEST: &str = "plays=worker";
+
 /// Pods of the only revision there is, unless a test says otherwise.
 const REVISION: &str = "6d4cf56db6";
 
@@ -63,6 +66,15 @@ pub(super) struct Players {
 
 impl Players {
     pub(super) fn start(client: Client, namespace: &str, behaviour: Behaviour) -> Self {
+        Self::run(client, namespace, behaviour, true)
+    }
+
+    /// Kubelets alone, beside the controllers of a real cluster: for the pods that KWOK leaves to them.
+    pub(super) fn kubelets(client: Client, namespace: &str, workers: Processes) -> Self {
+        Self::run(client, namespace, Behaviour { workers: Some(workers), ..Behaviour::default() }, false)
+    }
+
+    fn run(client: Client, namespace: &str, behaviour: Behaviour, with_controllers: bool) -> Self {
         let (behaviour, turn) = (Arc::new(Mutex::new(behaviour)), Arc::<tokio::sync::Mutex<()>>::default());
         let rounds = turn.clone();
         let play = Play { client: client.clone(), namespace: namespace.to_owned(), behaviour: behaviour.clone() };
@@ -70,7 +82,7 @@ impl Players {
             loop {
                 // A real controller tries again too: a conflict, or a server that is just being stopped.
                 let round = rounds.lock().await;
-                let _ = play.round().await;
+                let _ = if with_controllers { play.round().await } else { play.kubelet_round().await };
                 drop(round);
                 tokio::time::sleep(ROUND).await;
             }
@@ -94,12 +106,6 @@ impl Players {
     pub(super) async fn report(&self, name: &str, status: &Value) {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         patch_status(&pods, name, status).await.expect("the pod is there");
-    }
-
-    /// Ends a pod that does not restart, with an exit code.
-    pub(super) async fn end(&self, name: &str, exit_code: i32) {
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
-        patch_status(&pods, name, &ended(exit_code)).await.expect("the pod is there");
     }
 
     /// Ends a pod's worker with an exit code; it is started again.
@@ -155,6 +161,15 @@ impl Play {
         self.attend_jobs(&pods, &all, &behaviour).await?;
         for pod in &all {
             self.attend(&pods, pod, &behaviour).await?;
+        }
+        Ok(())
+    }
+
+    async fn kubelet_round(&self) -> kube::Result<()> {
+        let behaviour = lock(&self.behaviour).clone();
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        for pod in pods.list(&ListParams::default().labels(PLAYED_BY_TEST)).await? {
+            self.attend(&pods, &pod, &behaviour).await?;
         }
         Ok(())
     }
@@ -297,7 +312,7 @@ fn worker_id(pod: &Pod) -> String {
 }
 
 /// The status of a pod whose container has ended for good.
-fn ended(exit_code: i32) -> Value {
+pub(super) fn ended(exit_code: i32) -> Value {
     let now = k8s_openapi::jiff::Timestamp::now().to_string();
     let (phase, reason) = if exit_code == 0 { ("Succeeded", "Completed") } else { ("Failed", "Error") };
     let end = json!({ "exitCode": exit_code, "reason": reason, "startedAt": now, "finishedAt": now });

@@ -15,6 +15,7 @@ mod manifests;
 mod manifests_jobs;
 mod manifests_pods;
 mod real;
+mod real_jobs;
 mod real_manifests;
 mod reload;
 mod rollouts;

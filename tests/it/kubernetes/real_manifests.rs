@@ -26,9 +26,9 @@ use crate::support::{
     redis::RedisServer,
 };
 
-const RESTRICTED: &str = "pod-security.kubernetes.io/enforce=restricted";
+pub(super) const RESTRICTED: &str = "pod-security.kubernetes.io/enforce=restricted";
 
-fn run(variable: &str, arguments: &[&str]) -> Output {
+pub(super) fn run(variable: &str, arguments: &[&str]) -> Output {
     let program = std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: make test-kubernetes"));
     Command::new(program).args(arguments).output().expect("the program was built")
 }
@@ -43,20 +43,20 @@ fn text(output: &Output, arguments: &[&str]) -> String {
     said.into_owned()
 }
 
-fn kubectl(arguments: &[&str]) -> String {
+pub(super) fn kubectl(arguments: &[&str]) -> String {
     text(&run("SWARM_TEST_KUBECTL", arguments), arguments)
 }
 
-fn helm(arguments: &[&str]) -> String {
+pub(super) fn helm(arguments: &[&str]) -> String {
     text(&run("SWARM_TEST_HELM", arguments), arguments)
 }
 
-fn path(relative: &str) -> String {
+pub(super) fn path(relative: &str) -> String {
     repository(relative).display().to_string()
 }
 
 /// The base with another namespace, as an overlay would have it.
-fn base_in(namespace: &str) -> TempDir {
+pub(super) fn base_in(namespace: &str) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
     for file in fs::read_dir(repository("config/kubernetes")).unwrap().map(Result::unwrap) {
         if file.path().is_file() {
@@ -69,7 +69,7 @@ fn base_in(namespace: &str) -> TempDir {
 }
 
 /// A kubeconfig of a service account.
-fn kubeconfig_of(bed: &Bed, account: &str, directory: &Path) -> String {
+pub(super) fn kubeconfig_of(bed: &Bed, account: &str, directory: &Path) -> String {
     let token = kubectl(&["-n", &bed.namespace, "create", "token", account]);
     let mut config: Value = serde_saphyr::from_str(&fs::read_to_string(bed.kubeconfig()).unwrap()).unwrap();
     config["users"][0]["user"] = json!({ "token": token.trim() });
@@ -122,7 +122,7 @@ async fn the_kustomize_base_is_applied_and_its_rights_are_enough() {
 }
 
 /// Objects by kind and name, with `swarm.toml` as data.
-fn objects(yaml: &str) -> BTreeMap<String, Value> {
+pub(super) fn objects(yaml: &str) -> BTreeMap<String, Value> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(yaml).unwrap_or_else(|error| panic!("{error}: {yaml}"));
     let named = documents.into_iter().filter(Value::is_object).map(|mut object| {
         if let Some(settings) = object.pointer("/data/swarm.toml").and_then(Value::as_str) {
@@ -156,7 +156,21 @@ fn the_chart_refuses_what_it_can_not_render() {
         (&["--set", "workerTypes.mail.repository=mail"][..], "set image.registry"),
         (&["--set", registry], "set workerTypes"),
         (&["--set", registry, "--set", "workerTypes.mail.replicas=3"], "replicas"),
-        (&["--set", registry, "--set", "workerTypes.mail.kind=job"], "kind"),
+        (&["--set", registry, "--set", "workerTypes.mail.kind=cron-job"], "kind"),
+        (
+            &["--set", registry, "--set", "workerTypes.mail.kind=job,workerTypes.mail.maxUnavailable=1"],
+            "maxUnavailable",
+        ),
+        (&["--set", registry, "--set", "workerTypes.mail.ttlSecondsAfterFinished=60"], "ttlSecondsAfterFinished"),
+        (
+            &[
+                "--set",
+                registry,
+                "--set",
+                "workerTypes.mail.kind=job,fullnameOverride=a-long-name-of-a-release-as-some-people-have-it",
+            ],
+            "set workerTypes.mail.name",
+        ),
     ] {
         let output = run("SWARM_TEST_HELM", &[&["template", "swarm", &chart], arguments].concat());
         let said = String::from_utf8_lossy(&output.stderr);
