@@ -4,14 +4,14 @@
 use std::{fs, path::Path};
 
 use k8s_openapi::api::{
-    batch::v1::CronJob,
+    batch::v1::{CronJob, Job},
     core::v1::{Pod, ResourceQuota},
 };
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use swarm::{
     backend::{ErrorKind, Phase},
     config::TargetKind,
@@ -23,7 +23,7 @@ use super::{
     Started, TYPE,
     bed::{Bed, name_of},
     kubelet::Processes,
-    real_manifests::{RESTRICTED, base_in, helm, kubeconfig_of, kubectl, objects, path, run},
+    real_manifests::{RESTRICTED, base_in, client_of, helm, kubeconfig_of, kubectl, objects, path, run},
 };
 use crate::support::{
     autoscaler::{Autoscaler, FAST_SWEEP},
@@ -142,6 +142,7 @@ async fn the_chart_installs_what_jobs_need() {
     let with_policy = ["--values", &type_of_jobs, "--set", "admissionPolicy.enabled=true"];
     helm(&[&install[..], &with_policy].concat());
     each_job_gets_a_pod(&bed, "discord-worker-report").await;
+    only_jobs_of_the_template_are_admitted(&bed, "discord-worker-report").await;
     let may_create = || {
         let account = format!("system:serviceaccount:{}:swarm-autoscaler", bed.namespace);
         let ask = ["-n", &bed.namespace, "auth", "can-i", "create", "jobs", "--as", &account];
@@ -152,6 +153,41 @@ async fn the_chart_installs_what_jobs_need() {
     assert_eq!(may_create(), "no", "without a worker type of that kind the right is gone");
     helm(&["uninstall", "swarm", "--namespace", &bed.namespace]);
     bed.end().await;
+}
+
+/// What the ValidatingAdmissionPolicy lets the autoscaler create: whoever may create Jobs may otherwise run any pod.
+async fn only_jobs_of_the_template_are_admitted(bed: &Bed, cron_job: &str) {
+    let jobs: Api<Job> = Api::namespaced(client_of(bed, "swarm-autoscaler").await, &bed.namespace);
+    let template = bed.api::<CronJob>().get(cron_job).await.unwrap().spec.unwrap().job_template;
+    let labels = json!({ "swarm/cron-job": cron_job });
+    let of_template = json!({ "metadata": { "name": "of-template", "labels": labels }, "spec": template.spec });
+    let create = async |object: &Value| {
+        let job: Job = serde_json::from_value(object.clone()).unwrap();
+        jobs.create(&PostParams::default(), &job).await.map(drop)
+    };
+    let pod = "/spec/template/spec";
+    let secret = json!({ "name": "tmp", "secret": { "secretName": "of-another" } });
+    let other_labels = json!({ "swarm/cron-job": "another" });
+    for (change, at, value, why) in [
+        ("label", "/metadata/labels".to_owned(), other_labels, "only Jobs of a worker type"),
+        ("image", format!("{pod}/containers/0/image"), json!("evil"), "containers of the Job's pod"),
+        ("command", format!("{pod}/containers/0/args"), json!(["evil"]), "containers of the Job's pod"),
+        ("variable", format!("{pod}/containers/0/env/0/name"), json!("LD_PRELOAD"), "containers of the Job's pod"),
+        ("account", format!("{pod}/serviceAccountName"), json!("admin"), "serviceAccountName of the Job's pod"),
+        ("volume", format!("{pod}/volumes/1"), secret, "volumes of the Job's pod"),
+    ] {
+        let mut changed = of_template.clone();
+        *changed.pointer_mut(&at).unwrap_or_else(|| panic!("{at} is not in {of_template}")) = value;
+        let error = create(&changed).await.expect_err(change).to_string();
+        assert!(error.contains(why), "{change}: {error}");
+    }
+    create(&of_template).await.unwrap();
+    jobs.delete("of-template", &DeleteParams::background()).await.unwrap();
+    // A Job of another program.
+    let foreign = json!({ "metadata": { "name": "foreign" }, "spec": of_template["spec"] });
+    bed.create::<Job>(foreign).await;
+    let error = jobs.delete("foreign", &DeleteParams::background()).await.unwrap_err().to_string();
+    assert!(error.contains("only Jobs of a worker type"), "{error}");
 }
 
 #[test]

@@ -78,6 +78,14 @@ pub(super) fn kubeconfig_of(bed: &Bed, account: &str, directory: &Path) -> Strin
     file.display().to_string()
 }
 
+/// A client with the rights of a service account.
+pub(super) async fn client_of(bed: &Bed, account: &str) -> Client {
+    let directory = tempfile::tempdir().unwrap();
+    let kubeconfig = Kubeconfig::read_from(kubeconfig_of(bed, account, directory.path())).unwrap();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    Client::try_from(config).unwrap()
+}
+
 /// Publishes a job, and waits until the workload of `browser` has a pod.
 async fn a_job_makes_a_pod(bed: &Bed, account: &str, target: &str) {
     let server = RedisServer::start();
@@ -205,10 +213,7 @@ async fn the_chart_is_installed_and_upgraded_and_the_count_stays() {
 /// What the ValidatingAdmissionPolicy lets the autoscaler do. `kubectl patch` reads the object first, which the shipped
 /// rights do not allow, so the requests are the client library's.
 async fn the_policy_holds(bed: &Bed) {
-    let directory = tempfile::tempdir().unwrap();
-    let kubeconfig = Kubeconfig::read_from(kubeconfig_of(bed, "swarm-autoscaler", directory.path())).unwrap();
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-    let pods: Api<Pod> = Api::namespaced(Client::try_from(config).unwrap(), &bed.namespace);
+    let pods: Api<Pod> = Api::namespaced(client_of(bed, "swarm-autoscaler").await, &bed.namespace);
     let first = async |selector: &str| {
         let all = bed.api::<Pod>().list(&ListParams::default().labels(selector)).await.unwrap();
         all.items.first().unwrap_or_else(|| panic!("no pod {selector}")).name_any()
