@@ -80,9 +80,10 @@ impl ExternalScaler for Service {
         counted("IsActive", answer.map(|result| IsActiveResponse { result }))
     }
 
-    /// Sends the current state, and then each change. If the state is not known, the call is refused. A stream that is
-    /// open stays open while the state is not known, and says nothing: KEDA opens a stream that has failed again after
-    /// up to a minute, and would miss the first job after an outage for that long.
+    /// Sends the current state as soon as it is known, and then each change. While it is not known, the stream is silent
+    /// and open, and when the autoscaler stops, it ends regularly: after a stream that was refused or has failed, KEDA
+    /// waits for twice as long as the last time, up to a minute, and shortens that only after a regular end. It would
+    /// miss the first job for that long.
     async fn stream_is_active(
         &self,
         request: Request<ScaledObjectRef>,
@@ -90,8 +91,8 @@ impl ExternalScaler for Service {
         let opened = Trigger::parse(&request.get_ref().scaler_metadata).and_then(|trigger| {
             // Subscribed before the first look, so that no change falls between.
             let updates = (self.sources.updates)(&trigger.worker_type);
-            let active = self.is_active(&trigger)?;
-            Ok(Followed { service: self.clone(), trigger, updates, unsent: Some(active), sent: active, ended: false })
+            Answer::find(&self.sources.status.fleet(), &trigger)?;
+            Ok(Followed { service: self.clone(), trigger, updates, sent: None, ended: false })
         });
         counted("StreamIsActive", opened.map(|followed| -> Self::StreamIsActiveStream { Box::pin(followed.stream()) }))
     }
@@ -113,9 +114,8 @@ struct Followed {
     service: Service,
     trigger: Trigger,
     updates: watch::Receiver<()>,
-    /// State to send immediately.
-    unsent: Option<bool>,
-    sent: bool,
+    /// State that was sent last.
+    sent: Option<bool>,
     ended: bool,
 }
 
@@ -132,14 +132,20 @@ impl Followed {
         if self.ended {
             return None;
         }
-        if let Some(active) = self.unsent.take() {
-            return Some(Ok(active));
-        }
         loop {
-            tokio::select! {
-                () = self.service.stop.cancelled() => {
-                    return Some(self.end(Refusal::Unavailable("the autoscaler is being stopped".to_owned())));
+            match self.service.is_active(&self.trigger) {
+                Ok(active) if Some(active) != self.sent => {
+                    self.sent = Some(active);
+                    return Some(Ok(active));
                 }
+                Ok(_) | Err(Refusal::Unavailable(_)) => {}
+                Err(refusal) => {
+                    self.ended = true;
+                    return Some(Err(refusal));
+                }
+            }
+            tokio::select! {
+                () = self.service.stop.cancelled() => return None,
                 changed = self.updates.changed() => {
                     if changed.is_err() {
                         self.updates = (self.service.sources.updates)(&self.trigger.worker_type);
@@ -147,20 +153,7 @@ impl Followed {
                 }
                 () = tokio::time::sleep(PRESENCE_INTERVAL) => {}
             }
-            match self.service.is_active(&self.trigger) {
-                Ok(active) if active != self.sent => {
-                    self.sent = active;
-                    return Some(Ok(active));
-                }
-                Ok(_) | Err(Refusal::Unavailable(_)) => {}
-                Err(refusal) => return Some(self.end(refusal)),
-            }
         }
-    }
-
-    fn end(&mut self, refusal: Refusal) -> Result<bool, Refusal> {
-        self.ended = true;
-        Err(refusal)
     }
 }
 

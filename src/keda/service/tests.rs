@@ -75,9 +75,13 @@ async fn the_same_state_is_sent_once_and_an_unknown_one_not_at_all() {
         let silence = tokio::time::timeout(Duration::from_secs(60), stream.next()).await;
         assert!(silence.is_err(), "{silence:?}");
     }
-    assert_eq!(harness.open().await.err().unwrap().code(), Code::Unavailable, "a new stream is refused meanwhile");
+    // KEDA would wait for longer each time before it opens a refused stream again.
+    let mut opened_meanwhile = harness.open().await.unwrap();
+    let silence = tokio::time::timeout(Duration::from_secs(60), opened_meanwhile.next()).await;
+    assert!(silence.is_err(), "{silence:?}");
     harness.evaluate(vec![seen(0, Some(0))]);
     assert!(!stream.next().await.unwrap().unwrap().result);
+    assert!(!opened_meanwhile.next().await.unwrap().unwrap().result);
 }
 
 #[tokio::test(start_paused = true)]
@@ -87,8 +91,7 @@ async fn a_stream_ends_with_its_type_and_with_the_autoscaler() {
     one.next().await.unwrap().unwrap();
     other.next().await.unwrap().unwrap();
     harness.service.stop.cancel();
-    assert_eq!(other.next().await.unwrap().unwrap_err().code(), Code::Unavailable);
-    assert!(other.next().await.is_none());
+    assert!(other.next().await.is_none(), "it ends regularly");
     let harness = Harness::new(seen(1, Some(1)));
     let mut removed = harness.open().await.unwrap();
     removed.next().await.unwrap().unwrap();
