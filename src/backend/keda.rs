@@ -56,7 +56,7 @@ impl KedaBackend {
         if !after.is_empty() {
             seen.insert(worker_type.clone(), after);
         }
-        Pool { instances, ..Pool::default() }
+        Pool { instances, known_by_heartbeat: true, ..Pool::default() }
     }
 }
 
@@ -133,6 +133,7 @@ mod tests {
         let backend = backend(&found);
         let a = WorkerType::new("a");
         let first = backend.observe(&a).await.unwrap();
+        assert!(first.known_by_heartbeat);
         *lock(&found.0) = Ok(vec!["two", "three"]);
         let second = backend.observe(&a).await.unwrap();
         let ids: Vec<_> = second.instances.iter().map(|instance| instance.id.as_str()).collect();

@@ -122,6 +122,8 @@ pub struct Pool {
     pub manual: Vec<ManualScale>,
     /// Who decides which workers go when there are to be fewer.
     pub removal: Removal,
+    /// Whether the backend knows workers by their heartbeats alone. A worker without a heartbeat is then gone.
+    pub known_by_heartbeat: bool,
 }
 
 /// Who decides which workers go.

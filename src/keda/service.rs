@@ -80,8 +80,8 @@ impl ExternalScaler for Service {
         counted("IsActive", answer.map(|result| IsActiveResponse { result }))
     }
 
-    /// Sends the current state as soon as it is known, and then each change. While it is not known, the stream is silent
-    /// and open, and when the autoscaler stops, it ends regularly: after a stream that was refused or has failed, KEDA
+    /// Sends the current state as soon as it is known, and then each change. While it is not known, the stream is open
+    /// and silent; when the autoscaler stops, it ends regularly. After a stream that was refused or has failed, KEDA
     /// waits for twice as long as the last time, up to a minute, and shortens that only after a regular end. It would
     /// miss the first job for that long.
     async fn stream_is_active(

@@ -168,12 +168,16 @@ impl WorkerTracker {
     pub fn classify(&mut self, pool: Pool, heard: &Heard<'_>, expected: Expected, now: Timestamp) -> PoolView {
         let mut view = PoolView::default();
         self.note_news(pool.exits, pool.manual, expected, &mut view);
-        let removal = pool.removal;
+        let (removal, known_by_heartbeat) = (pool.removal, pool.known_by_heartbeat);
         let mut remembered = HashMap::with_capacity(pool.instances.len());
         let mut sorted = Sorted::default();
         let holders = heard.job_holders();
         for (position, instance) in pool.instances.into_iter().enumerate() {
             let seen = heard.of(position, &instance.id, &holders);
+            if known_by_heartbeat && seen.readable && seen.heartbeat.is_none() {
+                // It left between the backend's look and this one. Silence would make it possibly busy.
+                continue;
+            }
             let mut memory = self.memories.remove(&instance.id).unwrap_or_default();
             let status = status::of(&instance, seen, memory, expected, heard.channel, now);
             if status == WorkerStatus::Stalled && !memory.noted_stalled {

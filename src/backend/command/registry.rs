@@ -258,6 +258,7 @@ impl Registry {
             exits: inner.changes.exits(),
             manual: inner.changes.manual_changes(),
             removal: if spec.by_number() { inner.removal(spec) } else { Removal::Chosen },
+            ..Pool::default()
         }
     }
 

@@ -509,3 +509,20 @@ fn a_worker_that_takes_no_more_jobs_is_no_capacity_and_is_let_go_when_it_has_non
     let view = looked(ordered);
     assert_eq!((view.leaving, view.spent), (vec![a, b], Vec::new()));
 }
+
+/// As when KEDA goes from many to none: all leave within the time of one observation.
+#[test]
+fn a_worker_known_by_its_heartbeat_is_gone_without_it() {
+    let known_by_heartbeat = || Pool { known_by_heartbeat: true, ..pool(&["a", "b", "c"], 0) };
+    let mut worker_tracker = WorkerTracker::default();
+    let mut counts = |heartbeats: &Heartbeats, at: u64| {
+        let nobody = Reading::Known(Vec::new());
+        classify(&mut worker_tracker, known_by_heartbeat(), heartbeats, &nobody, EXPECTED, Timestamp(at)).counts
+    };
+    let idle = Some(WorkerState::Idle);
+    assert_eq!(counts(&beats(&[idle; 3]), 1_000).ready, 3);
+    let left = counts(&beats(&[idle, None, None]), 2_000);
+    assert_eq!((left.ready, left.possibly_busy), (1, 0));
+    let unreadable = counts(&Reading::Failed("away".to_owned()), 3_000);
+    assert_eq!(unreadable.possibly_busy, 3, "unknown is not gone");
+}

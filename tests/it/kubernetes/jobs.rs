@@ -1,5 +1,5 @@
-//! `kind = "job"`: each worker is a Job, made of a suspended CronJob's template. Against the fake API server and, as far
-//! as a test needs no fault and no played controller, against a real one.
+//! `kind = "job"`: each worker is a Job, made of a suspended CronJob's template. Against the fake API server and, where
+//! a test needs no fault and no played controller, against a real one.
 
 use std::time::Duration;
 
