@@ -63,7 +63,7 @@ fn settings(bed: &Bed, cron_job: &str, min_workers: u32, worker: &str, directory
         "[kubernetes]\nkubeconfig = \"{kubeconfig}\"\n{FAST_SWEEP}[worker_types.{REPORT}]\n\
          kubernetes = {{ kind = \"job\", name = \"{cron_job}\" }}\n\
          scaling = {{ strategy = \"backlog\", jobs_per_worker = 1, min_workers = {min_workers}, max_workers = 3, \
-         cooldown_seconds = 1 }}\n{worker}"
+         cooldown_seconds = 1, stabilization_window_seconds = 0 }}\n{worker}"
     )
 }
 
