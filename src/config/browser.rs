@@ -28,12 +28,18 @@ pub struct BrowserSettings {
     pub proxy: Option<SecretString>,
     /// User agent of Chromium. Default: Chromium's own.
     pub user_agent: Option<String>,
+    /// Whether each session has a Chromium of its own, or all sessions of a worker share one.
+    pub isolation: BrowserIsolation,
+    /// Whether a worker that has had a session starts the Chromium of its next session in advance, if it has a place.
+    /// Only with `isolation = "session"`.
+    pub spare_browser: bool,
     /// Maximum open sessions of one worker, each with one page: its places. Jobs that open further sessions wait for a
-    /// place, and cause another worker to start.
+    /// place, and cause another worker to start. With `isolation = "session"` there are fewer places if the memory of
+    /// the worker's container or machine does not suffice for `max_memory_mib` for each.
     #[schemars(range(min = 1, max = 1_000))]
     pub max_pages: usize,
-    /// Maximum MiB that Chromium's processes may hold together. From four fifths of it on, there are no more places;
-    /// above it, Chromium is stopped and its sessions are lost.
+    /// Maximum MiB that the processes of one Chromium may hold together; above it, Chromium is stopped and its sessions
+    /// are lost. With `isolation = "shared"` there are no more places from four fifths of it on.
     #[schemars(range(min = 256, max = 1_048_576))]
     pub max_memory_mib: u64,
     /// Maximum seconds for one action: loading a page, waiting for an element, a screenshot.
@@ -45,6 +51,17 @@ pub struct BrowserSettings {
     /// Height of a page's window in pixels.
     #[schemars(range(min = 64, max = 8_192))]
     pub height: u32,
+}
+
+/// Which sessions of a worker have a Chromium in common.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BrowserIsolation {
+    /// None: each session has processes and a profile of its own.
+    #[default]
+    Session,
+    /// All: they have cookies and storage of their own, and end together if their Chromium ends.
+    Shared,
 }
 
 super::section::defaults!(BrowserSettings);
@@ -65,8 +82,10 @@ impl Default for BrowserSettings {
             allow_private: Vec::new(),
             proxy: None,
             user_agent: None,
-            max_pages: 8,
-            max_memory_mib: 2_048,
+            isolation: BrowserIsolation::Session,
+            spare_browser: true,
+            max_pages: 4,
+            max_memory_mib: 1_024,
             action_timeout_seconds: 30,
             width: 1_280,
             height: 800,

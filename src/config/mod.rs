@@ -48,7 +48,7 @@ mod worker;
 mod worker_variable;
 
 pub use broker::{BrokerSettings, JobSettings};
-pub use browser::{Allowed, BrowserSettings, NoProxy, NotAllowed, Place, UpstreamProxy};
+pub use browser::{Allowed, BrowserIsolation, BrowserSettings, NoProxy, NotAllowed, Place, UpstreamProxy};
 #[cfg(feature = "autoscaler")]
 pub use change::{ChangedKey, Changes};
 #[cfg(feature = "autoscaler")]

@@ -12,18 +12,18 @@ use std::{
 
 use serde_json::json;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{OwnedSemaphorePermit, mpsc, watch},
     time::{interval, timeout},
 };
 use tokio_util::{
     sync::CancellationToken,
-    task::{AbortOnDropHandle, TaskTracker},
+    task::{AbortOnDropHandle, TaskTracker, task_tracker::TaskTrackerToken},
 };
 
 use super::{
     devtools::{CommandError, DevTools, Event},
     launch::{LaunchError, Launched, launch},
-    memory,
+    memory::MemoryMeter,
     proxy::Proxy,
 };
 use crate::config::BrowserSettings;
@@ -67,6 +67,23 @@ pub(super) struct Losses {
     pub(super) pages: HashMap<String, &'static str>,
 }
 
+/// What a Chromium holds until its processes and its profile are gone.
+pub(super) struct Held {
+    /// Proxy for requests that belong to no session.
+    pub(super) nowhere: Proxy,
+    /// The place of its session, if it has only one.
+    pub(super) place: Option<OwnedSemaphorePermit>,
+    /// Shows that it is not gone.
+    pub(super) token: TaskTrackerToken,
+}
+
+impl Held {
+    fn release(self) {
+        let Self { nowhere, place, token } = self;
+        drop((nowhere, place, token));
+    }
+}
+
 /// A running Chromium. It is ended soon after a drop, and for certain by [`Chromium::stop`].
 pub(super) struct Chromium {
     devtools: DevTools,
@@ -79,15 +96,19 @@ pub(super) struct Chromium {
 
 impl Chromium {
     /// Starts Chromium. The start continues if the caller is dropped, and then ends the process.
-    pub(super) async fn start(settings: &BrowserSettings, nowhere: &Proxy) -> Result<Self, ChromiumError> {
-        let (settings, proxy) = (settings.clone(), nowhere.url());
-        let starting = tokio::spawn(async move { Self::launch(&settings, &proxy).await });
+    pub(super) async fn start(
+        settings: &BrowserSettings,
+        meter: Arc<MemoryMeter>,
+        held: Held,
+    ) -> Result<Self, ChromiumError> {
+        let settings = settings.clone();
+        let starting = tokio::spawn(async move { Self::launch(&settings, meter, held).await });
         starting.await.unwrap_or(Err(ChromiumError::BrokenOff))
     }
 
-    async fn launch(settings: &BrowserSettings, proxy: &str) -> Result<Self, ChromiumError> {
+    async fn launch(settings: &BrowserSettings, meter: Arc<MemoryMeter>, held: Held) -> Result<Self, ChromiumError> {
         let tasks = TaskTracker::new();
-        let mut launched = launch(settings, proxy, &tasks).await?;
+        let mut launched = launch(settings, &held.nowhere.url(), &tasks).await?;
         let (devtools, pump) = launched.connect()?;
         let pump = AbortOnDropHandle::new(tokio::spawn(async {
             // A broken pipe means that Chromium has ended; the state of the process shows why.
@@ -101,19 +122,17 @@ impl Chromium {
             return Err(failure.into());
         }
         let has_sandbox = launched.has_sandbox();
-        if !has_sandbox {
-            tracing::warn!(told = settings.no_sandbox, "the browser runs without its sandbox");
-        }
         let lost = watch::Sender::new(Losses::default());
         let keeper = ChromiumTask {
             devtools: devtools.clone(),
             limit: settings.max_memory_bytes(),
+            meter,
             resident: Arc::default(),
             stop: CancellationToken::new(),
             lost: lost.clone(),
         };
         let (resident, stop) = (Arc::clone(&keeper.resident), keeper.stop.clone());
-        tasks.spawn(keeper.run(launched, events, pump));
+        tasks.spawn(keeper.run(launched, events, pump, held));
         Ok(Self { devtools, has_sandbox, lost, resident, stop, tasks })
     }
 
@@ -211,13 +230,20 @@ impl Drop for BrowsingContext {
 struct ChromiumTask {
     devtools: DevTools,
     limit: u64,
+    meter: Arc<MemoryMeter>,
     resident: Arc<AtomicU64>,
     stop: CancellationToken,
     lost: watch::Sender<Losses>,
 }
 
 impl ChromiumTask {
-    async fn run(self, launched: Launched, events: mpsc::UnboundedReceiver<Event>, mut pump: AbortOnDropHandle<()>) {
+    async fn run(
+        self,
+        launched: Launched,
+        events: mpsc::UnboundedReceiver<Event>,
+        mut pump: AbortOnDropHandle<()>,
+        held: Held,
+    ) {
         let Launched { child, profile, .. } = launched;
         let reason = tokio::select! {
             // The connection ended, possibly by a panic: Chromium can't be asked any more.
@@ -236,6 +262,7 @@ impl ChromiumTask {
             tracing::warn!(%error, "could not reap the browser");
         }
         drop(profile);
+        held.release();
     }
 
     /// Watches process and memory; returns why the run is over.
@@ -247,7 +274,7 @@ impl ChromiumTask {
                 return CRASHED.to_owned();
             }
             if look % LOOKS_A_MEASUREMENT == 0 {
-                let resident = memory::of_tree(child.id()).unwrap_or_default();
+                let resident = self.meter.of_tree(child.id()).unwrap_or_default();
                 self.resident.store(resident, Ordering::Relaxed);
                 if resident > self.limit {
                     let (used, limit) = (resident >> 20, self.limit >> 20);

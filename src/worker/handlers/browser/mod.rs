@@ -1,7 +1,9 @@
-//! The handler of browser workers: sessions in one Chromium, each an isolated page that belongs to a channel or user.
-//! Owns the list of open sessions, and when Chromium is started; `docs/browser.md` lists the jobs.
+//! The handler of browser workers: sessions in Chromium, each an isolated page that belongs to a channel or user.
+//! Owns the list of open sessions; `docs/browser.md` lists the jobs.
 
 mod action_error;
+mod browsers;
+mod capacity;
 mod chromium;
 mod devtools;
 mod launch;
@@ -14,17 +16,16 @@ mod proxy;
 mod request;
 mod session;
 
-use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, Semaphore};
 
 use self::{
     action_error::ActionError,
-    chromium::{Chromium, ChromiumError},
+    browsers::Browsers,
     open::OpenSessions,
-    proxy::{Dialer, Proxy, SystemResolver},
+    proxy::{Dialer, SystemResolver},
     request::{METHODS, Request},
     session::Session,
 };
@@ -39,18 +40,8 @@ use crate::{
 /// Executes browser jobs.
 pub struct BrowserHandler {
     settings: BrowserSettings,
-    dialer: Dialer,
-    slots: Arc<Semaphore>,
     open: Arc<OpenSessions>,
-    engine: Mutex<Option<Engine>>,
-    /// The running Chromium, for the heartbeat, which can't wait for a start.
-    running: StdMutex<Option<Arc<Chromium>>>,
-}
-
-/// A Chromium, and the proxy for requests that belong to no session; that proxy connects to public addresses only.
-struct Engine {
-    chromium: Arc<Chromium>,
-    _proxy: Proxy,
+    browsers: Arc<Browsers>,
 }
 
 impl BrowserHandler {
@@ -61,33 +52,22 @@ impl BrowserHandler {
         let allowed = settings.allowed().map_err(|error| wrong(format!("allow_private: {error}")))?;
         let upstream = settings.upstream().map_err(|error| wrong(format!("proxy: {error}")))?;
         profile::sweep(&std::env::temp_dir());
-        Ok(Self {
-            dialer: Dialer::new(AddressRule::new(allowed), Arc::new(SystemResolver), upstream),
-            slots: Arc::new(Semaphore::new(settings.max_pages)),
-            settings,
-            open: Arc::new(OpenSessions::new(context.sessions)),
-            engine: Mutex::default(),
-            running: StdMutex::default(),
-        })
+        let open = Arc::new(OpenSessions::new(context.sessions));
+        let dialer = Dialer::new(AddressRule::new(allowed), Arc::new(SystemResolver), upstream);
+        let browsers = Arc::new(Browsers::new(settings.clone(), dialer, Arc::clone(&open)));
+        Ok(Self { settings, open, browsers })
     }
 
     async fn start(&self, name: &str) -> Result<(Arc<Session>, bool), JobError> {
-        // One start at a time: a second `start` of the same session finds the first one's session.
-        let mut engine = self.engine.lock().await;
+        // A second `start` of the same session finds the first one's session.
+        let opening = self.open.opening(name);
+        let _opening = opening.lock().await;
         match self.open.find(name) {
             Some(session) if session.lost().is_none() => return Ok((session, true)),
             _ => drop(self.open.take(name)),
         }
-        let slot = Arc::clone(&self.slots).try_acquire_owned().map_err(|_| {
-            let pages = self.settings.max_pages;
-            failed(format!(
-                "this worker has {pages} pages open, and no more are allowed; close one, or raise `max_pages`"
-            ))
-        })?;
-        let chromium = self.chromium(&mut engine).await.map_err(failed)?;
         self.open.claims().open(name).await?;
-        let session = Session::open(Arc::clone(&chromium), self.dialer.clone(), &self.settings, slot).await;
-        match session {
+        match self.browsers.session().await {
             Ok(session) => {
                 let session = Arc::new(session);
                 self.open.insert(name, Arc::clone(&session));
@@ -95,49 +75,11 @@ impl BrowserHandler {
                 self.open.let_go_of_lost();
                 Ok((session, false))
             }
-            Err(error) => {
+            Err(problem) => {
                 self.open.close(name).await;
-                // The reason of the browser's end says more than the error of the command that it interrupted.
-                Err(failed(chromium.ended().unwrap_or_else(|| error.to_string())))
+                Err(failed(problem))
             }
         }
-    }
-
-    /// Returns the running Chromium, or starts a new one.
-    async fn chromium(&self, engine: &mut Option<Engine>) -> Result<Arc<Chromium>, String> {
-        if let Some(Engine { chromium, .. }) = engine
-            && chromium.ended().is_none()
-        {
-            let (used, limit) = (chromium.resident_bytes(), self.settings.max_memory_bytes());
-            if used < limit / 5 * 4 {
-                return Ok(Arc::clone(chromium));
-            }
-            if self.open.count() > 0 {
-                let (used, limit) = (used >> 20, limit >> 20);
-                return Err(format!(
-                    "the browser uses {used} of {limit} MiB; try again when sessions were closed, or raise `max_memory_mib`"
-                ));
-            }
-            tracing::info!(used_bytes = used, "restarting the browser because it uses too much memory");
-        }
-        if let Some(old) = engine.take() {
-            old.chromium.stop().await;
-        }
-        JobContext::current().progress(Progress::new("starting the browser"));
-        let started = self.launch().await.map_err(|error| error.to_string())?;
-        let chromium = Arc::clone(&started.chromium);
-        let open = Arc::clone(&self.open);
-        chromium.at_each_loss(move || open.let_go_of_lost());
-        *self.running() = Some(Arc::clone(&chromium));
-        *engine = Some(started);
-        Ok(chromium)
-    }
-
-    async fn launch(&self) -> Result<Engine, ChromiumError> {
-        let dialer = Dialer::new(AddressRule::default(), Arc::new(SystemResolver), None);
-        let proxy = Proxy::start(dialer).await?;
-        let chromium = Arc::new(Chromium::start(&self.settings, &proxy).await?);
-        Ok(Engine { chromium, _proxy: proxy })
     }
 
     /// Carries out a request on an open session.
@@ -197,22 +139,12 @@ impl BrowserHandler {
     }
 
     fn overall(&self) -> Value {
-        let (pages, max_pages) = (self.open.count(), self.settings.max_pages);
-        json!({ "pages": pages, "max_pages": max_pages, "resident_bytes": self.resident_bytes() })
+        let (pages, max_pages, places) = (self.open.count(), self.settings.max_pages, self.browsers.places());
+        let resident_bytes = self.browsers.resident_bytes();
+        json!({ "pages": pages, "max_pages": max_pages, "places": places, "resident_bytes": resident_bytes })
     }
 
-    fn resident_bytes(&self) -> u64 {
-        self.running().as_ref().map_or(0, |chromium| chromium.resident_bytes())
-    }
-
-    fn running(&self) -> MutexGuard<'_, Option<Arc<Chromium>>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[async_trait]
-impl Handler for BrowserHandler {
-    async fn handle(&self, method: &str, job: &Job) -> Result<Value, JobError> {
+    async fn respond(&self, method: &str, job: &Job) -> Result<Value, JobError> {
         let request = Request::read(method, job)?;
         let session = session_of(job);
         match (request, session) {
@@ -229,6 +161,15 @@ impl Handler for BrowserHandler {
             (request, Some(name)) => self.act(name, request).await,
         }
     }
+}
+
+#[async_trait]
+impl Handler for BrowserHandler {
+    async fn handle(&self, method: &str, job: &Job) -> Result<Value, JobError> {
+        let done = self.respond(method, job).await;
+        self.browsers.prepare_spare();
+        done
+    }
 
     fn methods(&self) -> Option<&'static [&'static str]> {
         Some(METHODS)
@@ -238,11 +179,8 @@ impl Handler for BrowserHandler {
         true
     }
 
-    /// While Chromium uses too much memory, the places are limited to the open sessions.
     fn places(&self) -> Option<usize> {
-        let open = self.open.count();
-        let has_memory = self.resident_bytes() < self.settings.max_memory_bytes() / 5 * 4;
-        Some(if open == 0 || has_memory { self.settings.max_pages } else { open.min(self.settings.max_pages) })
+        Some(self.browsers.places())
     }
 
     fn opens_session(&self, method: &str) -> bool {
@@ -255,16 +193,17 @@ impl Handler for BrowserHandler {
 
     async fn shutdown(&self) {
         self.open.clear();
-        let engine = self.engine.lock().await.take();
-        if let Some(engine) = engine {
-            engine.chromium.stop().await;
-        }
+        self.browsers.stop().await;
     }
 
     fn resources(&self) -> Vec<(&'static str, String)> {
-        let pages = self.open.count();
-        let mut fields = vec![("pages", pages.to_string()), ("browser_rss_bytes", self.resident_bytes().to_string())];
-        let sandbox = self.running().as_ref().map(|chromium| chromium.has_sandbox());
+        let running = self.browsers.running();
+        let mut fields = vec![
+            ("pages", self.open.count().to_string()),
+            ("browsers", running.len().to_string()),
+            ("browser_rss_bytes", self.browsers.resident_bytes().to_string()),
+        ];
+        let sandbox = running.last().map(|chromium| chromium.has_sandbox());
         fields.extend(sandbox.map(|sandbox| ("sandbox", u8::from(sandbox).to_string())));
         fields
     }

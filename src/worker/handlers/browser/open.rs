@@ -3,8 +3,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
+
+use tokio::sync::Mutex as AsyncMutex;
 
 use super::session::Session;
 use crate::worker::Sessions;
@@ -12,18 +14,31 @@ use crate::worker::Sessions;
 /// The open sessions of one worker.
 pub(super) struct OpenSessions {
     book: Mutex<HashMap<String, Arc<Session>>>,
+    /// Locks of the sessions that are being opened.
+    opening: Mutex<HashMap<String, Weak<AsyncMutex<()>>>>,
     claims: Sessions,
 }
 
 impl OpenSessions {
     /// Returns an empty list.
     pub(super) fn new(claims: Sessions) -> Self {
-        Self { book: Mutex::default(), claims }
+        Self { book: Mutex::default(), opening: Mutex::default(), claims }
     }
 
     /// Returns the claims of the sessions.
     pub(super) fn claims(&self) -> &Sessions {
         &self.claims
+    }
+
+    /// Returns the lock that whoever opens session `name` holds, so that two jobs do not open it twice.
+    pub(super) fn opening(&self, name: &str) -> Arc<AsyncMutex<()>> {
+        let mut opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        opening.retain(|_, lock| lock.strong_count() > 0);
+        opening.get(name).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let lock = Arc::default();
+            opening.insert(name.to_owned(), Arc::downgrade(&lock));
+            lock
+        })
     }
 
     pub(super) fn count(&self) -> usize {

@@ -70,7 +70,8 @@ pub(super) struct Session {
     limit: Duration,
     opened: Instant,
     _context: BrowsingContext,
-    _slot: OwnedSemaphorePermit,
+    /// Its place, unless its Chromium holds it.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Session {
@@ -79,13 +80,23 @@ impl Session {
         chromium: Arc<Chromium>,
         dialer: Dialer,
         settings: &BrowserSettings,
-        slot: OwnedSemaphorePermit,
+        place: Option<OwnedSemaphorePermit>,
     ) -> Result<Self, ChromiumError> {
         let proxy = Proxy::start(dialer.clone()).await?;
         let context = chromium.context(&proxy).await?;
         let page = Page::open(chromium.devtools().clone(), &context.id, settings).await?;
         let (opened, limit) = (Instant::now(), settings.action_timeout());
-        Ok(Self { page, proxy, dialer, chromium, limit, opened, _context: context, _slot: slot })
+        Ok(Self { page, proxy, dialer, chromium, limit, opened, _context: context, _place: place })
+    }
+
+    /// Returns the session as opened now, because someone has it from now on.
+    pub(super) fn taken(self) -> Self {
+        Self { opened: Instant::now(), ..self }
+    }
+
+    /// Returns whether the page can be used, and reacts to commands.
+    pub(super) async fn reacts(&self) -> bool {
+        self.lost().is_none() && loading::reacts(&self.page).await
     }
 
     /// Returns why the session can no longer be used; `None` if it can.
