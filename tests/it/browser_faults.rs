@@ -1,23 +1,22 @@
 //! Browser workers when something is killed: the worker, its Chromium, or Redis.
 
-use std::{fs, path::PathBuf, sync::atomic::Ordering};
+use std::{fs, sync::atomic::Ordering};
 
 use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::{
-    browser::{Site, chromium, worker},
+    browser::{Site, chromium, profiles, worker},
     processes::{kill, state_and_parent},
     redis::RedisServer,
     wait::{DEADLINE, eventually},
-    worker_process::WorkerProcess,
 };
 
 #[cfg_attr(without_chromium, ignore = "there is no Chromium")]
 #[tokio::test]
-async fn a_killed_chromium_is_told_at_once_and_replaced() {
+async fn a_killed_chromium_of_several_sessions_is_told_at_once_and_replaced() {
     let (server, site) = (RedisServer::start(), Site::start(1).await);
-    let worker = worker(&server, &site, "").await;
+    let worker = worker(&server, &site, "isolation = \"shared\"").await;
     for session in ["a", "b"] {
         worker.ask(session, "start", json!([])).await.unwrap();
     }
@@ -47,7 +46,7 @@ async fn a_killed_chromium_is_told_at_once_and_replaced() {
 #[tokio::test]
 async fn a_killed_worker_leaves_no_chromium() {
     let (server, site) = (RedisServer::start(), Site::start(1).await);
-    let mut worker = worker(&server, &site, "").await;
+    let mut worker = worker(&server, &site, "spare_browser = false").await;
     worker.ask("a", "start", json!([site.url("/")])).await.unwrap();
     assert!(chromium(&worker).is_some_and(|id| id != worker.id()));
     let [profile] = &profiles(&worker)[..] else { panic!("{:?}", profiles(&worker)) };
@@ -63,17 +62,11 @@ async fn a_killed_worker_leaves_no_chromium() {
     assert_eq!(profiles(&worker).len(), 1);
 }
 
-/// The directories of browsers that run, or ran.
-fn profiles(worker: &WorkerProcess) -> Vec<PathBuf> {
-    let paths = fs::read_dir(worker.directory.path()).unwrap().map(|entry| entry.unwrap().path());
-    paths.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("swarm-browser-")).collect()
-}
-
 #[cfg_attr(without_chromium, ignore = "there is no Chromium")]
 #[tokio::test]
 async fn after_a_crash_the_worker_is_not_busy_with_what_is_lost() {
     let (server, site) = (RedisServer::start(), Site::start(1).await);
-    let worker = worker(&server, &site, "").await;
+    let worker = worker(&server, &site, "isolation = \"shared\"").await;
     for session in ["a", "b"] {
         worker.ask(session, "start", json!([])).await.unwrap();
     }

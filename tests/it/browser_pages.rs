@@ -216,7 +216,6 @@ async fn whatever_a_page_does_its_job_has_an_answer_and_its_session_goes_on() {
     let bench = Bench::set("").await;
     let before = chromium(&bench.worker);
     bench.try_all(LOADED).await;
-    // All of them in one Chromium, or in as many as were needed; none is left.
     assert!(before.is_none());
     let nobody = async || bench.worker.ask_with("status", json!([]), json!({})).await.unwrap()["pages"] == json!(0);
     assert!(eventually(DEADLINE, nobody).await, "sessions are left");

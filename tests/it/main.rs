@@ -7,6 +7,7 @@ mod broker_delays;
 mod broker_jobs;
 mod browser;
 mod browser_faults;
+mod browser_isolation;
 mod browser_pages;
 mod budget;
 mod bursts;

@@ -4,6 +4,8 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -18,9 +20,10 @@ use axum::{
     routing::get,
     serve::ListenerExt,
 };
+use swarm::config::BrowserSettings;
 use tokio::net::TcpListener;
 
-use super::{redis::RedisServer, worker_process::WorkerProcess};
+use super::{processes::state_and_parent, redis::RedisServer, worker_process::WorkerProcess};
 
 /// Tests run as whoever runs them, root too, where Chromium has no sandbox.
 pub(crate) const NO_SANDBOX: &str = "no_sandbox = true\n";
@@ -38,6 +41,15 @@ const OPENER: &str = "<!doctype html><title>opener</title><button id=go onclick=
     const w = open('/seen-by-child', '', '');
     setInterval(() => { if (w.closed) document.body.dataset.closed = 1 }, 20)\">Go</button>
 <a id=hidden href=/lost target=_blank rel=noopener>Away</a>";
+
+/// Page that takes up to 2 GiB of memory after its load, in steps that a measurement once a second sees.
+const EATER: &str = "<!doctype html><title>eater</title><script>
+    const all = [], eat = () => { if (all.length < 64) { all.push(new Uint8Array(32 << 20).fill(1)); setTimeout(eat, 50) } };
+    onload = () => setTimeout(eat, 100)</script>";
+
+/// Page that tells the server that it has begun, and never ends its script.
+const LOOP: &str = "<!doctype html><title>loop</title><script>
+    fetch('/mark/1').finally(() => { for (;;); })</script>";
 
 /// Server of pages on its own port, which counts requests.
 pub(crate) struct Site {
@@ -82,6 +94,8 @@ impl Site {
             )
             .route("/file", get(async || ([(header::CONTENT_DISPOSITION, "attachment; filename=evil.bin")], "evil")))
             .route("/opener", get(async || Html(OPENER)))
+            .route("/eater", get(async || Html(EATER)))
+            .route("/loop", get(async || Html(LOOP)))
             .route(
                 "/mark/{number}",
                 get(async move |Path(number): Path<usize>| {
@@ -113,9 +127,33 @@ pub(crate) async fn worker(server: &RedisServer, site: &Site, more: &str) -> Wor
     WorkerProcess::start(server, "browser", &settings).await
 }
 
-/// Returns Chromium's main process, the ancestor of its other processes.
+/// Returns Chromium's main process, the ancestor of its other processes: of several Chromiums any.
 pub(crate) fn chromium(worker: &WorkerProcess) -> Option<u32> {
-    let all = worker.processes();
-    let main = |(_, line): &&(u32, String)| line.contains("--remote-debugging-pipe") && !line.contains("--type=");
-    all.iter().find(main).map(|(id, _)| *id)
+    chromiums(worker).pop_first()
+}
+
+/// Returns the main process of each Chromium.
+pub(crate) fn chromiums(worker: &WorkerProcess) -> BTreeSet<u32> {
+    let main = |line: &str| line.contains("--remote-debugging-pipe") && !line.contains("--type=");
+    let all = worker.processes().into_iter().filter(|(_, line)| main(line)).map(|(id, _)| id);
+    let all: BTreeSet<u32> = all.collect();
+    // A process that is about to become another program still has the command line of its parent.
+    let is_child = |id: &u32| state_and_parent(id.cast_signed()).is_some_and(|(_, parent)| all.contains(&parent));
+    all.iter().filter(|id| !is_child(id)).copied().collect()
+}
+
+/// Returns the MiB that a worker needs for all its places: `src/worker/handlers/browser/capacity.rs` gives it fewer
+/// places if its container has less.
+pub(crate) fn memory_mib(settings: &BrowserSettings) -> u64 {
+    const BESIDE_SESSIONS: u64 = 256;
+    u64::try_from(settings.max_pages).expect("it is at most 1,000") * settings.max_memory_mib + BESIDE_SESSIONS
+}
+
+/// Returns the directories of Chromiums that run, or ran.
+pub(crate) fn profiles(worker: &WorkerProcess) -> Vec<PathBuf> {
+    let paths =
+        fs::read_dir(worker.directory.path()).expect("the directory is ours").flatten().map(|entry| entry.path());
+    paths
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("swarm-browser-")))
+        .collect()
 }
