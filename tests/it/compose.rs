@@ -4,9 +4,11 @@
 use std::{collections::BTreeSet, time::Instant};
 
 use serde_json::{Value, json};
+use swarm::config::BrowserSettings;
 
 use crate::support::{
     autoscaler::swarm,
+    browser::memory_mib,
     compose::{SERVICES, Stack},
     needs::repository,
     wait::{DEADLINE, eventually},
@@ -233,6 +235,13 @@ fn settings_and_compose_file_name_the_same_workers() {
         assert_eq!(after(service, "command: "), after(table, "command = "));
         assert_eq!(after(service, "mem_limit: "), after(table, "memory = ").replace('"', ""));
     }
+    let settings: toml::Table = settings.parse().expect("it is TOML");
+    let of_type = &settings["worker_types"]["browser"];
+    let browser = of_type
+        .get("browser")
+        .map_or_else(BrowserSettings::default, |browser| browser.clone().try_into().expect("the settings are valid"));
+    let needed = format!("{}m", memory_mib(&browser));
+    assert_eq!(of_type["docker"]["memory"].as_str(), Some(&*needed), "all places of a worker have memory, and no more");
 }
 
 /// The bot beside the stack: its settings are valid, and what they name the files have.

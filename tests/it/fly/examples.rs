@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use swarm::config::{Flags, Orchestrator, load};
 
+use crate::support::browser::memory_mib;
+
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("config/fly").join(name)
 }
@@ -31,6 +33,17 @@ fn the_configuration_is_valid_and_scales_a_group_that_is_deployed() {
     assert!(scaler["processes"]["scaler"].as_str().unwrap().contains("--orchestrator fly"));
     let worker_secrets = std::fs::read_to_string(example("workers.toml")).unwrap();
     assert!(!worker_secrets.contains("FLY_API_TOKEN"), "workers need no token");
+}
+
+#[test]
+fn a_machine_has_memory_for_all_places_of_its_worker() {
+    let flags = Flags { config: Some(example("swarm.toml")), ..Flags::default() };
+    let loaded = load(&flags, &|_| None).unwrap_or_else(|errors| panic!("{errors}"));
+    let memory = deployed("workers.toml")["vm"][0]["memory"].as_str().unwrap().to_owned();
+    let gigabytes: u64 = memory.strip_suffix("gb").expect("gigabytes").parse().unwrap();
+    // The kernel of the machine takes a little.
+    let left = gigabytes * 1024 * 9 / 10;
+    assert!(memory_mib(&loaded.settings.worker_types["browser"].browser) <= left, "{memory}");
 }
 
 #[test]

@@ -7,12 +7,9 @@ use serde_json::{Value, json};
 use swarm::config::{Flags, Settings, load};
 
 use super::manifests::{documents, object, objects};
-use crate::support::needs::repository;
+use crate::support::{browser::memory_mib, needs::repository};
 
 const MIB: u64 = 1024 * 1024;
-
-/// What a worker itself may take beside its browser, in MiB. It takes about 30.
-const BESIDE_BROWSER: u64 = 256;
 
 fn settings() -> Arc<Settings> {
     let file = repository("config/kubernetes/swarm.toml");
@@ -80,8 +77,7 @@ fn a_browser_has_the_memory_that_the_settings_allow_it() {
     let settings = settings();
     let (_, pod) = pods().into_iter().find(|(name, _)| name == "discord-worker-browser").unwrap();
     let limit = bytes(&container(&pod)["resources"]["limits"]["memory"]);
-    let allowed = settings.worker_types["browser"].browser.max_memory_mib;
-    assert!(limit >= (allowed + BESIDE_BROWSER) * MIB, "{limit} bytes for a browser of {allowed} MiB");
+    assert_eq!(limit, memory_mib(&settings.worker_types["browser"].browser) * MIB);
     let shared = &mounted(&pod, "/dev/shm")["emptyDir"];
     assert_eq!(shared["medium"], "Memory");
     assert!(bytes(&shared["sizeLimit"]) >= 512 * MIB, "{shared}");
