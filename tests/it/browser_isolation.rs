@@ -1,5 +1,5 @@
-//! Each session of a browser worker has a Chromium of its own: what one page does reaches no other session. The Chromium
-//! ends with its session, and the next one is started in advance.
+//! Each session of a browser worker has a Chromium of its own: what one page does reaches no other session. The
+//! Chromium ends with its session, and the next one is started in advance.
 
 use std::collections::BTreeSet;
 
