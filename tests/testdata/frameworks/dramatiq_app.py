@@ -7,7 +7,9 @@ from dramatiq.brokers.redis import RedisBroker
 
 import jobs
 
-dramatiq.set_broker(RedisBroker(url=os.environ["BROKER"]))
+# A worker that leaves can keep messages that it has fetched: docs/frameworks.md.
+broker = RedisBroker(url=os.environ["BROKER"], heartbeat_timeout=30_000, maintenance_chance=100_000)
+dramatiq.set_broker(broker)
 
 
 @dramatiq.actor(queue_name="mail", max_retries=0)
