@@ -90,7 +90,7 @@ bench: packages ## Run the benchmarks (optimized; minutes)
 chaos: packages ## Kill and freeze workers, Redis and autoscaler at load, and count what went wrong (5 minutes)
 	$(CARGO) bench $(LOCKED) --profile $(PROFILE) --bench chaos -- $(ARGS)
 
-frameworks: servers ## Run 2,000 jobs of each framework while its pool comes and goes (MINUTES minutes)
+frameworks: servers ## Run 2,000 jobs of each framework while its pool comes and goes (15 minutes)
 	$(CARGO) test $(LOCKED) --test it frameworks::proof -- --ignored --nocapture --test-threads 3
 
 pictures: packages ## Make the pictures of the documents anew, from real runs (installs chromium, tmux, aha, pngquant)

@@ -1,8 +1,9 @@
+import os
 import time
 
 from celery import Celery
 
-app = Celery("tasks", broker="redis://localhost:6379/0")
+app = Celery("tasks", broker=os.environ.get("BROKER_URL", "redis://localhost:6379/0"))
 
 
 @app.task

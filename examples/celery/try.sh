@@ -1,8 +1,11 @@
 #!/bin/sh
-# Celery's first steps with swarm in place of `celery worker`. Needs `swarm`, a Redis on localhost:6379, and
-# `pip install "celery[redis]"`. Ctrl-C ends it: running tasks finish first.
+# Celery's first steps with swarm in place of `celery worker`. Needs `swarm`, a Redis on localhost:6379 or
+# $BROKER_URL, and `pip install "celery[redis]"`. Ctrl-C ends it: running tasks finish first.
 set -eu
 cd "$(dirname "$0")"
+# Workers get the first one, swarm the second.
+export BROKER_URL="${BROKER_URL:-redis://localhost:6379/0}"
+export REDIS_URL="$BROKER_URL"
 python3 - <<'PYTHON'
 from tasks import greet
 

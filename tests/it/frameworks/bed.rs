@@ -24,7 +24,8 @@ pub(super) enum Packages {
 }
 
 impl Packages {
-    fn directory(self) -> PathBuf {
+    /// Returns where they are.
+    pub(super) fn directory(self) -> PathBuf {
         let name = match self {
             Self::Python => "frameworks",
             Self::PythonRedis5 => "frameworks-redis-5",
@@ -36,12 +37,16 @@ impl Packages {
 
     /// Returns how a program is started: one of the packages, or in JavaScript a script of the tests.
     pub(super) fn command(self, program: &str) -> String {
-        let place = match self {
-            Self::Python | Self::PythonRedis5 => self.directory().join("bin"),
-            Self::Node => jobs(),
-            Self::Go => self.directory(),
-        };
+        let place = if let Self::Node = self { jobs() } else { self.programs() };
         format!("exec {} {}/{program}", self.interpreter().unwrap_or("env"), place.display())
+    }
+
+    /// Returns where their programs are.
+    pub(super) fn programs(self) -> PathBuf {
+        match self {
+            Self::Python | Self::PythonRedis5 => self.directory().join("bin"),
+            Self::Node | Self::Go => self.directory(),
+        }
     }
 
     /// Returns the interpreter; `None` for compiled programs.
@@ -54,7 +59,7 @@ impl Packages {
     }
 
     /// Returns the variable that is the search path, and its value: the packages, and the jobs of the tests.
-    fn search_path(self) -> (&'static str, String) {
+    pub(super) fn search_path(self) -> (&'static str, String) {
         let (directory, jobs) = (self.directory(), jobs());
         match self {
             Self::Python | Self::PythonRedis5 => ("PYTHONPATH", format!("{}:{}", directory.display(), jobs.display())),

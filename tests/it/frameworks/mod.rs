@@ -11,3 +11,4 @@ mod proof;
 mod rq;
 mod sidekiq;
 mod times;
+mod walks;

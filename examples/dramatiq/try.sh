@@ -1,0 +1,16 @@
+#!/bin/sh
+# Dramatiq's quick start with swarm in place of `dramatiq`. Needs `swarm`, a Redis on localhost:6379 or $BROKER_URL, and
+# `pip install "dramatiq[redis]"`. Ctrl-C ends it: running tasks finish first.
+set -eu
+cd "$(dirname "$0")"
+# Workers get the first one, swarm the second.
+export BROKER_URL="${BROKER_URL:-redis://localhost:6379/0}"
+export REDIS_URL="$BROKER_URL"
+python3 - <<'PYTHON'
+from tasks import greet
+
+for name in ["Ada", "Grace", "Edsger", "Barbara"]:
+    greet.send(name)
+greet.send_with_options(args=("the delayed one",), delay=20_000)
+PYTHON
+exec swarm autoscaler --config swarm.toml
