@@ -42,6 +42,11 @@ pub struct BrowserSettings {
     /// are lost. With `isolation = "shared"` there are no more places from four fifths of it on.
     #[schemars(range(min = 256, max = 1_048_576))]
     pub max_memory_mib: u64,
+    /// Maximum seconds for which a session stays open, whatever it does; then it is lost.
+    #[schemars(range(min = 1, max = 604_800))]
+    pub session_max_seconds: u64,
+    /// Whether `browser.evaluate` may run expressions of a job in its page.
+    pub evaluate: bool,
     /// Maximum seconds for one action: loading a page, waiting for an element, a screenshot.
     #[schemars(range(min = 1, max = 30))]
     pub action_timeout_seconds: u64,
@@ -86,6 +91,8 @@ impl Default for BrowserSettings {
             spare_browser: true,
             max_pages: 4,
             max_memory_mib: 1_024,
+            session_max_seconds: 14_400,
+            evaluate: false,
             action_timeout_seconds: 30,
             width: 1_280,
             height: 800,
@@ -106,6 +113,11 @@ impl BrowserSettings {
     /// Returns `action_timeout_seconds` as a duration.
     pub fn action_timeout(&self) -> Duration {
         Duration::from_secs(self.action_timeout_seconds)
+    }
+
+    /// Returns `session_max_seconds` as a duration.
+    pub fn session_max(&self) -> Duration {
+        Duration::from_secs(self.session_max_seconds)
     }
 
     /// Returns `max_memory_mib` in bytes.

@@ -6,6 +6,7 @@ mod broker_calls;
 mod broker_delays;
 mod broker_jobs;
 mod browser;
+mod browser_data;
 mod browser_faults;
 mod browser_isolation;
 mod browser_pages;

@@ -86,6 +86,13 @@ impl Site {
                 get(async |headers: HeaderMap| Html(format!("<title>{:?}</title>", headers[header::USER_AGENT]))),
             )
             .route(
+                "/tenant",
+                get(async |headers: HeaderMap| {
+                    let tenant = headers.get("x-tenant").and_then(|tenant| tenant.to_str().ok()).unwrap_or("none");
+                    Html(format!("<title>{tenant}</title>"))
+                }),
+            )
+            .route(
                 "/cookie",
                 get(async |headers: HeaderMap| {
                     let title = if headers.contains_key(header::COOKIE) { "known" } else { "stranger" };

@@ -34,6 +34,8 @@ pub(super) const CRASHED: &str = "the browser crashed";
 const PAGE_CRASHED: &str = "the page crashed";
 /// Why a page is lost that takes no commands any more.
 const HANGS: &str = "the page hangs";
+/// Why a page is lost that was open for too long.
+const EXPIRED: &str = "it was open for `session_max_seconds`";
 /// Why a page is lost that has closed its own window.
 const CLOSED_ITSELF: &str = "the page closed itself";
 /// Maximum time for Chromium to start; it takes about a second, and more on a busy machine.
@@ -191,6 +193,11 @@ impl Chromium {
     /// Marks a page that no longer reacts as lost.
     pub(super) fn give_up(&self, page: &str) {
         lose(&self.lost, page, HANGS);
+    }
+
+    /// Takes a page that was open for as long as it may be for lost.
+    pub(super) fn close_expired(&self, page: &str) {
+        lose(&self.lost, page, EXPIRED);
     }
 
     /// Ends Chromium and waits for the end.

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use self::{
     action_error::ActionError,
@@ -71,6 +72,7 @@ impl BrowserHandler {
             Ok(session) => {
                 let session = Arc::new(session);
                 self.open.insert(name, Arc::clone(&session));
+                self.end_in_time(&session);
                 // The session may have been lost before it was recorded.
                 self.open.let_go_of_lost();
                 Ok((session, false))
@@ -80,6 +82,17 @@ impl BrowserHandler {
                 Err(failed(problem))
             }
         }
+    }
+
+    /// Ends the session when it has been open for `session_max_seconds`, whatever it does then.
+    fn end_in_time(&self, session: &Arc<Session>) {
+        let (session, limit) = (Arc::downgrade(session), self.settings.session_max());
+        tokio::spawn(async move {
+            sleep(limit).await;
+            if let Some(session) = session.upgrade() {
+                session.expire();
+            }
+        });
     }
 
     /// Carries out a request on an open session.
@@ -100,6 +113,13 @@ impl BrowserHandler {
             Request::Screenshot { full_page } => session.screenshot(full_page).await,
             Request::Content => session.content().await,
             Request::Pdf => session.pdf().await,
+            Request::Cookies => session.cookies().await,
+            Request::SetCookies { cookies } => session.set_cookies(cookies).await,
+            Request::SetHeaders { headers } => session.set_headers(headers).await,
+            Request::Evaluate { .. } if !self.settings.evaluate => {
+                return Err(failed("`evaluate` is off; set `evaluate = true` in the worker type's `browser` section"));
+            }
+            Request::Evaluate { expression } => session.evaluate(&expression).await,
             _ => session.status().await,
         };
         match done {

@@ -17,6 +17,10 @@ pub(super) const METHODS: &[&str] = &[
     "screenshot",
     "content",
     "pdf",
+    "cookies",
+    "set_cookies",
+    "set_headers",
+    "evaluate",
     "status",
     "close",
     "close_channel",
@@ -38,6 +42,10 @@ pub(super) enum Request {
     Screenshot { full_page: bool },
     Content,
     Pdf,
+    Cookies,
+    SetCookies { cookies: Vec<Value> },
+    SetHeaders { headers: Map<String, Value> },
+    Evaluate { expression: String },
     Status,
     Close,
     CloseChannel { channel: Option<String> },
@@ -72,6 +80,10 @@ impl Request {
             "screenshot" => Self::Screenshot { full_page: with(&["full_page"])?.flag("full_page")? },
             "content" => with(&[]).map(|_| Self::Content)?,
             "pdf" => with(&[]).map(|_| Self::Pdf)?,
+            "cookies" => with(&[]).map(|_| Self::Cookies)?,
+            "set_cookies" => Self::SetCookies { cookies: with(&["cookies"])?.cookies()? },
+            "set_headers" => Self::SetHeaders { headers: with(&["headers"])?.headers()? },
+            "evaluate" => Self::Evaluate { expression: with(&["expression"])?.text("expression", "JavaScript")? },
             "status" => with(&[]).map(|_| Self::Status)?,
             "close" => with(&[]).map(|_| Self::Close)?,
             "close_channel" => Self::CloseChannel { channel: with(&["channel"])?.optional_text("channel")? },
@@ -89,6 +101,20 @@ impl Request {
 
 const URL: &str = "an http:// or https:// address";
 const SELECTOR: &str = "a CSS selector such as \"#name\"";
+
+const COOKIES: &str = "a list of cookies, each with `name`, `value`, and `url` or `domain`";
+const HEADERS: &str = "an object of names and texts, as HTTP allows them, such as {\"X-Tenant\": \"7\"}";
+
+/// Returns whether HTTP allows it as the name of a header (RFC 9110, section 5.1).
+fn is_header_name(name: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_token)
+}
+
+/// Returns whether HTTP allows it as the value of a header (RFC 9110, section 5.5).
+fn is_header_text(text: &str) -> bool {
+    text.chars().all(|c| c == '\t' || (!c.is_control() && c.is_ascii()))
+}
 
 /// The arguments of one job, by name.
 struct Arguments<'a> {
@@ -152,6 +178,26 @@ impl<'a> Arguments<'a> {
         seconds.map(Some).ok_or_else(|| self.wrong(name, "a number of seconds from 0"))
     }
 
+    /// Returns the argument `cookies`, whose fields Chromium checks.
+    fn cookies(&self) -> Result<Vec<Value>, JobError> {
+        let named = |cookie: &Value| cookie["name"].is_string() && cookie["value"].is_string();
+        match self.values.get("cookies") {
+            None => Err(self.missing("cookies", COOKIES)),
+            Some(Value::Array(cookies)) if cookies.iter().all(named) => Ok(cookies.clone()),
+            Some(_) => Err(self.wrong("cookies", COOKIES)),
+        }
+    }
+
+    fn headers(&self) -> Result<Map<String, Value>, JobError> {
+        let is_fit =
+            |(name, value): (&String, &Value)| is_header_name(name) && value.as_str().is_some_and(is_header_text);
+        match self.values.get("headers") {
+            None => Err(self.missing("headers", HEADERS)),
+            Some(Value::Object(headers)) if headers.iter().all(is_fit) => Ok(headers.clone()),
+            Some(_) => Err(self.wrong("headers", HEADERS)),
+        }
+    }
+
     fn flag(&self, name: &str) -> Result<bool, JobError> {
         match self.values.get(name) {
             None => Ok(false),
@@ -210,6 +256,12 @@ mod tests {
             ("wait_for", json!(["a", 1e300]), json!({}), "`timeout` must be a number of seconds"),
             ("screenshot", json!(["yes"]), json!({}), "`full_page` must be true or false"),
             ("close", json!([1]), json!({}), "it takes none"),
+            ("set_cookies", json!([]), json!({}), "`cookies` is missing: a list of cookies"),
+            ("set_cookies", json!([[{ "name": "a" }]]), json!({}), "`cookies` must be a list of cookies"),
+            ("set_headers", json!(["a"]), json!({}), "`headers` must be an object"),
+            ("set_headers", json!([{ "a b": "c" }]), json!({}), "`headers` must be an object"),
+            ("set_headers", json!([{ "a": "b\r\nc: d" }]), json!({}), "`headers` must be an object"),
+            ("evaluate", json!([]), json!({}), "`expression` is missing: JavaScript"),
             ("fly", json!([]), json!({}), "knows start, goto"),
         ] {
             let error = read(method, args, kwargs).unwrap_err();

@@ -1,6 +1,8 @@
 //! One session: an isolated page, and the actions on it. Each action has a time limit, and ends immediately when the
 //! page or the browser is lost.
 
+mod data;
+
 use std::{
     future::Future,
     pin::pin,
@@ -105,6 +107,11 @@ impl Session {
         let losses = losses.borrow();
         let alone = || losses.pages.get(self.page.target()).map(|why| (*why).to_owned());
         losses.all.clone().or_else(alone)
+    }
+
+    /// Ends the session because it was open for as long as it may be.
+    pub(super) fn expire(&self) {
+        self.chromium.close_expired(self.page.target());
     }
 
     /// Loads `url` and waits until the page has loaded. Returns the resulting address, title and status.
